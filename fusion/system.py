@@ -1,0 +1,280 @@
+"""What is computed: nuclei, charge and spin, checked once, and the reference energy that belongs to exactly that state.
+
+Lengths are bohr. The configuration may speak Angstrom; `System` never does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ase.data import atomic_numbers
+
+from fusion.errors import InputError
+from fusion.units import ANGSTROM_PER_BOHR, BOHR_PER_ANGSTROM
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+CLOSEST_NUCLEI = 0.05
+"""Two nuclei nearer than this (bohr) are taken as a mistake of the input."""
+
+_SAME_GEOMETRY = 1e-6
+"""Nuclear repulsion (hartree) within which a geometry counts as the one a tabulated energy was computed at."""
+
+_ELECTRONEGATIVE = ("B", "Si", "C", "P", "N", "H", "Se", "S", "O", "I", "Br", "Cl", "F")
+"""The end of the IUPAC element sequence, for formulas without carbon: LiH, NH3, H2O, HF."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A literature energy in hartree, with where it comes from and, where stated, its uncertainty in hartree."""
+
+    value: float
+    source: str
+    uncertainty: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class System:
+    """A molecule or atom: symbols (A,), positions (A, 3) in bohr, charge, and spin = N_up - N_down.
+
+    `cell` is (3, 3) in bohr with `pbc` per direction for a periodic system. Construction checks everything and raises
+    `InputError` with one line that says what is wrong and what would be right. Arrays are read-only.
+    """
+
+    name: str
+    symbols: tuple[str, ...]
+    positions: np.ndarray
+    charge: int = 0
+    spin: int = 0
+    cell: np.ndarray | None = None
+    pbc: tuple[bool, bool, bool] = (False, False, False)
+    reference: Reference | None = None
+
+    def __post_init__(self) -> None:
+        cell = None if self.cell is None else _read_only(np.array(self.cell, dtype=float).reshape(3, 3))
+        symbols, positions = checked_nuclei(self.symbols, self.positions, self.name, cell, self.pbc)
+        object.__setattr__(self, "symbols", symbols)
+        object.__setattr__(self, "positions", _read_only(positions))
+        object.__setattr__(self, "cell", cell)
+        _check_electrons(self.symbols, self.charge)
+        _check_spin(self.symbols, self.charge, self.spin)
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """Atomic numbers, (A,) int."""
+        return np.array([atomic_numbers[symbol] for symbol in self.symbols], dtype=int)
+
+    @property
+    def n_electrons(self) -> int:
+        """Number of electrons."""
+        return count_electrons(self.symbols, self.charge)
+
+    @property
+    def n_up(self) -> int:
+        """Number of spin-up electrons, never fewer than spin-down."""
+        return (self.n_electrons + self.spin) // 2
+
+    @property
+    def n_down(self) -> int:
+        """Number of spin-down electrons."""
+        return (self.n_electrons - self.spin) // 2
+
+    @property
+    def multiplicity(self) -> int:
+        """2S + 1 of the state with S = spin / 2."""
+        return self.spin + 1
+
+    @property
+    def formula(self) -> str:
+        """Formula without the charge: Hill order with carbon (C2H6O), IUPAC element sequence without (LiH, NH3)."""
+        return formula(self.symbols)
+
+    @property
+    def nuclear_repulsion(self) -> float:
+        """Coulomb repulsion of the nuclei in hartree (of one cell's nuclei among themselves, if periodic)."""
+        return nuclear_repulsion(self.numbers, self.positions)
+
+    def with_positions(self, positions: np.ndarray) -> System:
+        """The same nuclei, charge and spin elsewhere: positions (A, 3) in bohr. The reference energy is dropped."""
+        return System(self.name, self.symbols, positions, self.charge, self.spin, self.cell, self.pbc)
+
+    def to_atoms(self) -> Atoms:
+        """The system as ASE Atoms (Angstrom), charge and spin in `info`."""
+        from ase import Atoms
+
+        cell = None if self.cell is None else self.cell * ANGSTROM_PER_BOHR
+        atoms = Atoms(self.symbols, positions=self.positions * ANGSTROM_PER_BOHR, cell=cell, pbc=self.pbc)
+        atoms.info |= {"charge": self.charge, "spin": self.spin}
+        return atoms
+
+    @classmethod
+    def from_atoms(cls, atoms: Atoms, charge: int = 0, spin: int | None = None, name: str | None = None) -> System:
+        """A system from ASE Atoms (Angstrom); without `spin` the lowest that the electron number allows."""
+        symbols = _checked_symbols(atoms.get_chemical_symbols(), name or "the structure")
+        _check_electrons(symbols, charge)
+        periodic = bool(np.any(atoms.pbc))
+        return cls(
+            name=name or formula(symbols).lower(),
+            symbols=symbols,
+            positions=atoms.get_positions() * BOHR_PER_ANGSTROM,
+            charge=charge,
+            spin=lowest_spin(symbols, charge) if spin is None else spin,
+            cell=np.asarray(atoms.cell) * BOHR_PER_ANGSTROM if periodic else None,
+            pbc=(bool(atoms.pbc[0]), bool(atoms.pbc[1]), bool(atoms.pbc[2])),
+        )
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], start_dir: Path | None = None) -> System:
+        """A system from a `conf/system` node; `fusion.system_config` describes the keys. Raises InputError."""
+        from fusion.system_config import read
+
+        return read(config, start_dir or Path.cwd())
+
+
+def formula(symbols: Sequence[str]) -> str:
+    """Chemical formula of the symbols, e.g. "LiH", "H2O", "C2H6O"."""
+    counts = Counter(symbols)
+    if "C" in counts and "H" in counts:
+        order = ["C", "H", *sorted(set(counts) - {"C", "H"})]
+    else:
+        order = sorted(set(counts) - set(_ELECTRONEGATIVE)) + [s for s in _ELECTRONEGATIVE if s in counts]
+    return "".join(symbol + (str(counts[symbol]) if counts[symbol] > 1 else "") for symbol in order)
+
+
+def count_electrons(symbols: Sequence[str], charge: int) -> int:
+    """Electrons of the nuclei `symbols` at total charge `charge`."""
+    return sum(atomic_numbers[symbol] for symbol in symbols) - charge
+
+
+def lowest_spin(symbols: Sequence[str], charge: int) -> int:
+    """The lowest N_up - N_down that the electron number allows: 0 or 1."""
+    return count_electrons(symbols, charge) % 2
+
+
+def nuclear_repulsion(numbers: np.ndarray, positions: np.ndarray) -> float:
+    """Sum over pairs of Z_i Z_j / r_ij in hartree; numbers (A,), positions (A, 3) in bohr."""
+    first, second = np.triu_indices(len(numbers), k=1)
+    distances = np.linalg.norm(positions[first] - positions[second], axis=1)
+    return float(np.sum(numbers[first] * numbers[second] / distances))
+
+
+def describes(symbols: Sequence[str], positions: np.ndarray, formula_: str, repulsion: float) -> bool:
+    """Whether the nuclei are those of a tabulated geometry, known by its formula and nuclear repulsion (hartree)."""
+    numbers = np.array([atomic_numbers[symbol] for symbol in symbols])
+    return formula(symbols) == formula_ and abs(nuclear_repulsion(numbers, positions) - repulsion) < _SAME_GEOMETRY
+
+
+def checked_nuclei(
+    symbols: Sequence[str],
+    positions: Any,
+    name: str,
+    cell: np.ndarray | None = None,
+    pbc: tuple[bool, bool, bool] = (False, False, False),
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """Symbols in proper spelling and positions (A, 3) as floats, or InputError naming the atom that is wrong."""
+    proper = _checked_symbols(symbols, name)
+    array = _checked_positions(positions, proper, name)
+    _check_distances(proper, array, name, cell, pbc)
+    return proper, array
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    array.setflags(write=False)
+    return array
+
+
+def _checked_symbols(symbols: Sequence[str], name: str) -> tuple[str, ...]:
+    if len(symbols) == 0:
+        raise InputError(f"{name} has no atoms")
+    checked = []
+    for index, symbol in enumerate(symbols, start=1):
+        # Lower case is unambiguous (li, cl); "CO" might be a molecule or cobalt and is refused.
+        proper = symbol.capitalize() if symbol.islower() else symbol
+        if atomic_numbers.get(proper, 0) == 0:
+            raise InputError(f"unknown element {symbol!r} (atom {index} of {name}); write symbols as in H, Li, Cl")
+        checked.append(proper)
+    return tuple(checked)
+
+
+def _checked_positions(positions: Any, symbols: Sequence[str], name: str) -> np.ndarray:
+    try:
+        array = np.array(positions, dtype=float)
+    except (TypeError, ValueError):
+        raise InputError(f"positions of {name} must be three numbers per atom") from None
+    if array.shape != (len(symbols), 3):
+        raise InputError(
+            f"{name} has {len(symbols)} symbols, so its positions must be {len(symbols)} rows of three numbers; "
+            f"they have shape {array.shape}"
+        )
+    for index in np.flatnonzero(~np.isfinite(array).all(axis=1)):
+        raise InputError(f"atom {index + 1} ({symbols[index]}) of {name} has a coordinate that is not a finite number")
+    return array
+
+
+def _check_distances(
+    symbols: Sequence[str], positions: np.ndarray, name: str, cell: np.ndarray | None, pbc: tuple[bool, bool, bool]
+) -> None:
+    if cell is not None and any(pbc):
+        from ase.geometry import get_distances
+
+        distances = get_distances(positions, cell=cell, pbc=pbc)[1]
+    else:
+        distances = np.linalg.norm(positions[:, None] - positions[None, :], axis=-1)
+    first, second = np.nonzero(np.triu(distances < CLOSEST_NUCLEI, k=1))
+    if len(first):
+        i, j = int(first[0]), int(second[0])
+        raise InputError(
+            f"two nuclei on one spot: atoms {i + 1} ({symbols[i]}) and {j + 1} ({symbols[j]}) of {name} are "
+            f"{distances[i, j] * ANGSTROM_PER_BOHR:.3g} Angstrom apart"
+        )
+
+
+def _check_electrons(symbols: Sequence[str], charge: int) -> None:
+    nuclear = count_electrons(symbols, 0)
+    electrons = nuclear - charge
+    label = formula(symbols)
+    if electrons <= 0:
+        raise InputError(
+            f"{label} with charge {charge} has no electrons: its nuclei have {nuclear} positive charges, "
+            f"so system.charge must be below {nuclear}"
+        )
+    most = 2 * nuclear + len(symbols) - 1
+    if electrons > most:
+        raise InputError(
+            f"{label} with charge {charge} would have {electrons} electrons; no state binds more than {most} "
+            f"(Lieb's bound N < 2Z + K), so system.charge must be at least {nuclear - most}"
+        )
+
+
+def _check_spin(symbols: Sequence[str], charge: int, spin: int) -> None:
+    electrons = count_electrons(symbols, charge)
+    allowed = list(range(electrons % 2, electrons + 1, 2))
+    if spin in allowed:
+        return
+    count = f"{electrons} electron" + ("s" if electrons > 1 else "")
+    parity = "even" if electrons % 2 == 0 else "odd"
+    raise InputError(
+        f"{formula(symbols)} with charge {charge} has {count}, so system.spin (N_up - N_down) must be "
+        f"{parity}: {_choice(allowed)}, not {spin}"
+    )
+
+
+def _choice(values: list[int]) -> str:
+    shown = [str(value) for value in values]
+    if len(shown) > 4:
+        return f"{shown[0]}, {shown[1]}, ... {shown[-1]}"
+    return shown[0] if len(shown) == 1 else ", ".join(shown[:-1]) + " or " + shown[-1]
+
+
+def integer(value: Any, key: str) -> int:
+    """`value` as an integer; raises InputError naming `key` for anything that is not a whole number."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value != int(value):
+        raise InputError(f"{key} must be a whole number, not {value!r}")
+    return int(value)
