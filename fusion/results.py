@@ -1,0 +1,159 @@
+"""A calculation's result, and `result.json`, its form on disk (schema 1)."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import tempfile
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from fusion.runs import Run
+    from fusion.system import System
+
+SCHEMA = 1
+FILENAME = "result.json"
+_PACKAGES = {"fusion": "aiqm-fusion", "torch": "torch", "pytorch_lightning": "pytorch-lightning", "pyscf": "pyscf", "ase": "ase"}
+
+
+@dataclass
+class Result:
+    """What one method says about one system.
+
+    `energy` in hartree; `energy_stderr` is the statistical error of a stochastic method, `energy_std` the spread of an ensemble (ddof=1): never
+    the one for the other. `properties` holds arrays or numbers in atomic units (`forces`: (A, 3), hartree/bohr). `details` is JSON-able, one
+    object per task with units in the key names, and is merged into the top level of `result.json`. `status`: `ok | not_converged | failed`;
+    `message` says why when it is not `ok`.
+    """
+
+    system: System
+    status: str = "ok"
+    energy: float | None = None
+    energy_stderr: float | None = None
+    energy_std: float | None = None
+    properties: dict[str, np.ndarray | float] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+    message: str | None = None
+
+
+# The unit belongs in the key name of every property written to disk.
+_PROPERTY_KEYS = {
+    "forces": "forces_hartree_per_bohr",
+    "stress": "stress_hartree_per_bohr3",
+    "hessian": "hessian_hartree_per_bohr2",
+    "dipole": "dipole_e_bohr",
+    "charges": "charges_e",
+}
+
+
+def write_result(run: Run, method: Any, task: str, result: Result, wall_s: float) -> Path:
+    """Write `result.json` into the run's directory, atomically; returns its path."""
+    path = run.directory / FILENAME
+    write_atomically(path, json.dumps(_document(run, method, task, result, wall_s), indent=2, default=_plain) + "\n")
+    return path
+
+
+def read_result(directory: Path) -> dict[str, Any] | None:
+    """The document of a finished run, or None where there is none."""
+    path = directory / FILENAME
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace `path` by a file holding `text` so that a reader, or a crash, sees the old content or the new, never a part."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of what a reported number depends on."""
+    found = {"python": platform.python_version()}
+    for name, distribution in _PACKAGES.items():
+        try:
+            found[name] = metadata.version(distribution)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _document(run: Run, method: Any, task: str, result: Result, wall_s: float) -> dict[str, Any]:
+    from omegaconf import OmegaConf
+
+    system = result.system
+    document: dict[str, Any] = {
+        "schema": SCHEMA,
+        "versions": versions(),
+        "method": method.name,
+        "kind": method.kind,
+        "weights": getattr(method, "weights", None),
+        "settings": OmegaConf.to_container(run.config, resolve=True),
+        "task": task,
+        "system": _describe(system),
+        "status": result.status,
+        "message": result.message,
+        "energy": None,
+        "energy_std_hartree": result.energy_std,
+        "reference": None,
+        "timing": {"wall_s": round(wall_s, 3)},
+        "threads": _threads(),
+        "seed": run.seed,
+    }
+    if result.energy is not None:
+        document["energy"] = {"value": result.energy, "stderr": result.energy_stderr}
+    if result.energy is not None and system.reference is not None:
+        difference = 1000.0 * (result.energy - system.reference.value)
+        document["reference"] = {
+            "value": system.reference.value,
+            "source": system.reference.source,
+            "difference_mhartree": difference,
+        }
+    for name, value in result.properties.items():
+        document[_PROPERTY_KEYS.get(name, name)] = value
+    document.update(result.details)
+    # weights, energy and reference are null when there is none; anything else that does not apply is absent.
+    kept = {"weights", "energy", "reference"}
+    return {key: value for key, value in document.items() if value is not None or key in kept}
+
+
+def _describe(system: System) -> dict[str, Any]:
+    from fusion import units
+
+    return {
+        "name": system.name,
+        "formula": system.formula,
+        "charge": system.charge,
+        "spin": system.spin,
+        "symbols": list(system.symbols),
+        "positions": (np.asarray(system.positions) * units.ANGSTROM_PER_BOHR).tolist(),
+    }
+
+
+def _threads() -> int | None:
+    import sys
+
+    torch = sys.modules.get("torch")
+    return torch.get_num_threads() if torch is not None else None
+
+
+def _plain(value: Any) -> Any:
+    """JSON form of what numpy and torch hand out."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} cannot be written to {FILENAME}")

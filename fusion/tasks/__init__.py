@@ -1,0 +1,25 @@
+"""What can be done with a method and a system: one file per task, named by `_target_` in conf/task."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from fusion.methods import Method
+    from fusion.results import Result
+    from fusion.runs import Run
+    from fusion.system import System
+
+
+class Task(Protocol):
+    """One thing to do. `needs` are the properties a method has to provide, or the core to derive."""
+
+    name: str
+    needs: frozenset[str]
+
+    def check(self, method: Method, system: System, run: Run) -> None:
+        """Raise InputError for what cannot be done. Nothing has been written yet; `run.directory` need not exist."""
+
+    def run(self, method: Method, system: System, run: Run) -> Result:
+        """Do it. Raises CalculationError when nothing useful came out; a result that did not converge is returned."""
+        ...
