@@ -5,10 +5,10 @@ Lengths are bohr. The configuration may speak Angstrom; `System` never does.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -213,7 +213,7 @@ def _checked_positions(positions: Any, symbols: Sequence[str], name: str) -> np.
             f"{name} has {len(symbols)} symbols, so its positions must be {len(symbols)} rows of three numbers; "
             f"they have shape {array.shape}"
         )
-    for index in np.flatnonzero(~np.isfinite(array).all(axis=1)):
+    for index in np.flatnonzero(~np.isfinite(array).all(axis=1)).tolist():
         raise InputError(f"atom {index + 1} ({symbols[index]}) of {name} has a coordinate that is not a finite number")
     return array
 
@@ -275,6 +275,6 @@ def _choice(values: list[int]) -> str:
 
 def integer(value: Any, key: str) -> int:
     """`value` as an integer; raises InputError naming `key` for anything that is not a whole number."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value != int(value):
+    if isinstance(value, bool) or not isinstance(value, Real) or not float(value).is_integer():
         raise InputError(f"{key} must be a whole number, not {value!r}")
-    return int(value)
+    return int(float(value))

@@ -14,6 +14,7 @@ Keys, all optional but one source of nuclei:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,11 +41,11 @@ def read(config: Mapping[str, Any], start_dir: Path) -> System:
         symbols, positions = atoms.get_chemical_symbols(), atoms.get_positions() * BOHR_PER_ANGSTROM
     else:
         symbols, positions = _nuclei(config)
-    header = atoms.info if atoms is not None else {}
+    header = _header(atoms)
     name = str(config.get("name") or (Path(str(config["path"])).stem if atoms is not None else "system"))
     cell, pbc = _periodicity(atoms)
     symbols, positions = checked_nuclei(symbols, positions, name, cell, pbc)
-    charge = _whole(config, "charge", _whole(header, "charge", 0))
+    charge = _whole(config, "charge", header.get("charge", 0))
     states = _states(config, symbols, positions, charge)
     spin = _spin(config, header, symbols, charge, states)
     return System(name, symbols, positions, charge, spin, cell, pbc, _reference(states, spin))
@@ -124,6 +125,13 @@ def _periodicity(atoms: Atoms | None) -> tuple[np.ndarray | None, tuple[bool, bo
     return np.asarray(atoms.cell) * BOHR_PER_ANGSTROM, (x, y, z)
 
 
+def _header(atoms: Atoms | None) -> dict[str, int]:
+    """Charge and multiplicity that a file states for itself; whatever else its comment line says is not ours."""
+    info = {} if atoms is None else atoms.info
+    stated = {"charge": info.get("charge"), "multiplicity": info.get("multiplicity", info.get("mult"))}
+    return {key: int(value) for key, value in stated.items() if isinstance(value, Integral)}
+
+
 def _whole(config: Mapping[str, Any], key: str, default: int) -> int:
     value = config.get(key)
     return default if value is None else integer(value, f"system.{key}")
@@ -141,7 +149,7 @@ def _states(
 
 def _spin(
     config: Mapping[str, Any],
-    header: Mapping[str, Any],
+    header: Mapping[str, int],
     symbols: Sequence[str],
     charge: int,
     states: list[Mapping[str, Any]],
@@ -149,7 +157,7 @@ def _spin(
     """Spin from the user's key, else from a file's header, else of the tabulated ground state, else the lowest."""
     spin, multiplicity = config.get("spin"), config.get("multiplicity")
     if spin is None and multiplicity is None and config.get("charge") is None:
-        multiplicity = header.get("multiplicity", header.get("mult"))
+        multiplicity = header.get("multiplicity")
     if multiplicity is not None:
         implied = integer(multiplicity, "system.multiplicity") - 1
         if spin is not None and integer(spin, "system.spin") != implied:

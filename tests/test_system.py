@@ -1,0 +1,137 @@
+"""Systems: what is read, what is refused and with which words, and which reference energy belongs to which state."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from fusion import units
+from fusion.errors import InputError
+from fusion.system import System
+
+CONF = Path(__file__).parents[1] / "conf" / "system"
+NAMES = sorted(path.stem for path in CONF.glob("*.yaml") if path.stem not in ("file", "inline"))
+
+
+def built_in(name: str, **overrides: object) -> System:
+    root = OmegaConf.create({"system": OmegaConf.load(CONF / f"{name}.yaml")})
+    root.system.merge_with(overrides)
+    return System.from_config(root.system)
+
+
+def inline(atoms: str, **keys: object) -> System:
+    return System.from_config({"atoms": atoms, "unit": "bohr", **keys})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_built_in_systems_are_consistent(name: str) -> None:
+    config = OmegaConf.load(CONF / f"{name}.yaml")
+    assert isinstance(config, DictConfig)
+    system = built_in(name)
+    assert system.name == name
+    assert system.n_up + system.n_down == system.n_electrons
+    states = config.get("states") or []
+    if states:
+        assert system.formula == config.formula
+        assert system.nuclear_repulsion == pytest.approx(config.nuclear_repulsion, abs=1e-6)
+        assert system.spin == states[0].spin
+    for state in states:  # every listed state can be asked for and carries its own energy and no other
+        reference = built_in(name, charge=state.charge, spin=state.spin).reference
+        assert (reference.value if reference else None) == state.get("energy")
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "spin", "energy"),
+    [
+        ("li", {}, 1, -7.47806032391),
+        ("li", {"charge": 1}, 0, -7.279913412669),
+        ("h", {"charge": -1}, 0, -0.527751016544),
+        ("he", {"spin": 2}, 2, -2.175229378237),
+        ("n", {}, 3, -54.5892),
+        ("n", {"multiplicity": 2}, 1, None),
+        ("o", {"charge": 1}, 3, None),
+        ("lih", {"charge": 1}, 1, None),
+        ("lih", {"distance": 4.0}, 0, None),
+        ("n2", {"unit": "angstrom"}, 0, None),
+        ("h2", {"symbols": ["H", "Li"]}, 0, None),
+    ],
+)
+def test_a_reference_belongs_to_one_state_and_geometry(name, overrides, spin, energy) -> None:
+    system = built_in(name, **overrides)
+    assert system.spin == spin
+    assert (system.reference.value if system.reference else None) == energy
+
+
+def test_moved_nuclei_lose_the_reference() -> None:
+    system = built_in("lih")
+    assert system.reference is not None
+    assert system.with_positions(system.positions * 1.1).reference is None
+
+
+def test_inline_string_and_units() -> None:
+    bohr = inline("H 0 0 0; H 0 0 1.4")
+    lines = System.from_config({"atoms": "h 0 0 0\n h, 0, 0, 1.4\n", "unit": "angstrom"})
+    assert bohr.symbols == lines.symbols == ("H", "H")
+    np.testing.assert_allclose(lines.positions, bohr.positions * units.BOHR_PER_ANGSTROM)
+    assert bohr.nuclear_repulsion == pytest.approx(1 / 1.4)
+
+
+@pytest.mark.parametrize(
+    ("atoms", "keys", "words"),
+    [
+        ("H 0 0 0; H 0 0 1.4", {"spin": 1}, "H2 with charge 0 has 2 electrons, so system.spin (N_up - N_down) must be even: 0 or 2"),
+        ("Ne 0 0 0", {"spin": 1}, "must be even: 0, 2, ... 10, not 1"),
+        ("H 0 0 0", {"spin": 3}, "1 electron, so system.spin (N_up - N_down) must be odd: 1, not 3"),
+        ("He 0 0 0", {"spin": 0, "multiplicity": 3}, "disagree"),
+        ("He 0 0 0", {"charge": 0.5}, "system.charge must be a whole number, not 0.5"),
+        ("He 0 0 0", {"charge": 2}, "He with charge 2 has no electrons"),
+        ("H 0 0 0", {"charge": -2}, "system.charge must be at least -1"),
+        ("Xx 0 0 0", {}, "unknown element 'Xx' (atom 1"),
+        ("CO 0 0 0", {}, "unknown element 'CO'"),
+        ("H 0 0 0; Li 0 0 3; H 0 0 0.001", {}, "two nuclei on one spot: atoms 1 (H) and 3 (H)"),
+        ("H 0 0 nan", {}, "not a finite number"),
+        ("H 0 0", {}, "expected 'SYMBOL x y z', got 'H 0 0'"),
+        ("", {}, "no atoms"),
+        ("H 0 0 0", {"unit": "nm"}, "system.unit must be bohr or angstrom, not 'nm'"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_clear_line(atoms: str, keys: dict[str, object], words: str) -> None:
+    with pytest.raises(InputError) as error:
+        inline(atoms, **keys)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_files(tmp_path: Path) -> None:
+    (tmp_path / "one.xyz").write_text("2\ncharge=1\nHe 0 0 0\nH 0 0 0.774\n")
+    (tmp_path / "two.xyz").write_text("1\n\nH 0 0 0\n" * 2)
+    (tmp_path / "bad.xyz").write_text("not a structure")
+    system = System.from_config({"path": "one.xyz"}, tmp_path)
+    assert (system.name, system.charge, system.spin) == ("one", 1, 0)
+    assert system.positions[1, 2] == pytest.approx(0.774 / units.ANGSTROM_PER_BOHR)
+    assert System.from_config({"path": "one.xyz", "charge": 0}, tmp_path).spin == 1
+    assert System.from_config({"path": "two.xyz", "frame": 1}, tmp_path).formula == "H"
+    for config, words in [
+        ({"path": "none.xyz"}, "no file 'none.xyz'"),
+        ({"path": "two.xyz"}, "holds 2 structures"),
+        ({"path": "two.xyz", "frame": 2}, "system.frame=2"),
+        ({"path": "bad.xyz"}, "cannot read 'bad.xyz'"),
+        ({}, "has no atoms"),
+    ]:
+        with pytest.raises(InputError, match=words):
+            System.from_config(config, tmp_path)
+
+
+def test_ase_round_trip_keeps_cell_charge_and_spin() -> None:
+    system = System("x", ("Li",), np.zeros((1, 3)), 0, 1, cell=6.0 * np.eye(3), pbc=(True, True, False))
+    atoms = system.to_atoms()
+    back = System.from_atoms(atoms, charge=atoms.info["charge"], spin=atoms.info["spin"], name="x")
+    assert (back.formula, back.charge, back.spin, back.pbc) == ("Li", 0, 1, (True, True, False))
+    np.testing.assert_allclose(back.cell, system.cell)
+
+
+def test_formulas() -> None:
+    assert [built_in(n).formula for n in ("lih", "nh3", "h2o", "hf", "ethanol", "co2")] == [
+        "LiH", "NH3", "H2O", "HF", "C2H6O", "CO2",
+    ]  # fmt: skip
