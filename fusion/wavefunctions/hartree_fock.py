@@ -1,0 +1,202 @@
+"""Hartree-Fock by PySCF: the wavefunction to pretrain on and the energy from which correlation counts."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ase.data import atomic_numbers
+
+from fusion.errors import CalculationError, InputError
+from fusion.system import System
+from fusion.wavefunctions.gaussian_orbitals import GaussianOrbitals
+
+__all__ = ["HartreeFock", "hartree_fock", "hartree_fock_limit"]
+
+PRETRAINING = ("cc-pVDZ", "def2-SVP", "DZP", "ANO")
+"""Basis sets of neutral molecules and cations: each element takes the first that has it."""
+
+DIFFUSE_PRETRAINING = ("aug-cc-pVTZ", "def2-TZVPPD", "DZP", "ANO")
+"""The same for anions: in cc-pVDZ the outer electron of an anion is unbound (H-: -0.449 hartree instead of -0.488)."""
+
+LIMIT = (("cc-pVQZ", "def2-QZVP", "ANO", "DZP"), ("cc-pVTZ", "def2-TZVP", "ANO", "DZP"), PRETRAINING)
+"""Choices for the energy of a complete basis, best first: the first that is small enough for the molecule is taken."""
+
+DIFFUSE_LIMIT = (("aug-cc-pVQZ", "def2-QZVPPD", "ANO", "DZP"), DIFFUSE_PRETRAINING)
+
+LIMIT_FUNCTIONS = 250
+"""Basis functions (about a minute on one core) above which `hartree_fock_limit` takes the next smaller basis."""
+
+SINGLE_THREAD_FUNCTIONS = 150
+"""Basis functions up to which one thread does: then the same run gives the same bits."""
+
+HEAVIEST_ALL_ELECTRON_DEF2 = 36
+"""Beyond krypton the def2 sets describe the valence only and need a pseudopotential."""
+
+
+@dataclass(frozen=True)
+class HartreeFock:
+    """A mean field: total energy in hartree, basis, `RHF` or `UHF`, <S^2>, and its occupied orbitals."""
+
+    energy: float
+    basis: str
+    method: str
+    converged: bool
+    spin_squared: float
+    orbitals: GaussianOrbitals
+
+
+def hartree_fock(system: System, basis: str | None = None) -> HartreeFock:
+    """The lowest mean field found for `system`, all-electron: RHF for spin 0, UHF otherwise.
+
+    `basis` is a name that PySCF knows; default cc-pVDZ, for anions aug-cc-pVTZ, with stated replacements for elements
+    that these lack. Raises InputError when `basis` lacks an element, CalculationError when nothing converges.
+    """
+    names = _pretraining(system) if basis is None else (basis,)
+    return _result(_lowest_field(system, _assign(system, names)))
+
+
+def hartree_fock_limit(system: System) -> HartreeFock:
+    """The mean field close to the basis-set limit: cc-pVQZ, aug-cc-pVQZ for anions, smaller for large molecules.
+
+    It is the state that `hartree_fock` finds, in the basis that the result names. Raises as `hartree_fock`.
+    """
+    from pyscf.scf import addons
+
+    small = _lowest_field(system, _assign(system, _pretraining(system)))
+    choices = [_assign(system, names) for names in (DIFFUSE_LIMIT if system.charge < 0 else LIMIT)]
+    molecules = (_molecule(system, basis) for basis in choices)
+    mol = next((mol for mol in molecules if mol.nao <= LIMIT_FUNCTIONS), None)
+    if mol is None:
+        return _result(small)
+    with _threads(mol):
+        return _result(_converge(mol, addons.project_dm_nr2nr(small.mol, small.make_rdm1(), mol)))
+
+
+def _pretraining(system: System) -> tuple[str, ...]:
+    return DIFFUSE_PRETRAINING if system.charge < 0 else PRETRAINING
+
+
+def _assign(system: System, names: Sequence[str]) -> dict[str, str]:
+    """The first basis of `names` that has the element, for each element of `system`."""
+    assigned = {}
+    for symbol in dict.fromkeys(system.symbols):
+        name = next((name for name in names if _has_element(name, symbol)), None)
+        if name is None:
+            raise InputError(f"no all-electron basis for {symbol} in {', '.join(names)}: choose another basis")
+        assigned[symbol] = name
+    return assigned
+
+
+def _has_element(name: str, symbol: str) -> bool:
+    """Whether PySCF has an all-electron basis `name` for the element."""
+    from pyscf import gto
+    from pyscf.lib.exceptions import BasisNotFoundError
+
+    if name.lower().startswith("def2") and atomic_numbers[symbol] > HEAVIEST_ALL_ELECTRON_DEF2:
+        return False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            gto.basis.load(name, symbol)
+    except BasisNotFoundError:
+        return False
+    return True
+
+
+def _basis_label(basis: dict[str, str]) -> str:
+    """`cc-pVDZ`, or with the elements that have another one: `cc-pVDZ, def2-SVP for K`."""
+    names = list(dict.fromkeys(basis.values()))
+    elements = {name: "/".join(symbol for symbol, used in basis.items() if used == name) for name in names}
+    return ", ".join([names[0]] + [f"{name} for {elements[name]}" for name in names[1:]])
+
+
+def _molecule(system: System, basis: dict[str, str]) -> Any:
+    from pyscf import gto
+
+    mol = gto.Mole()
+    mol.build(
+        dump_input=False,
+        parse_arg=False,
+        verbose=0,
+        atom=list(zip(system.symbols, system.positions.tolist(), strict=True)),
+        unit="Bohr",
+        charge=system.charge,
+        spin=system.spin,
+        basis=basis,
+        symmetry=False,
+    )
+    return mol
+
+
+def _lowest_field(system: System, basis: dict[str, str], attempts: int = 4) -> Any:
+    """A converged PySCF mean field that is a minimum, not a saddle point (as happens in open-shell atoms)."""
+    mol = _molecule(system, basis)
+    with _threads(mol):
+        field = _converge(mol)
+        for _ in range(attempts if mol.nelectron > 1 else 0):
+            orbitals, _, stable, _ = field.stability(return_status=True)
+            if stable:
+                break
+            lower = field.newton()
+            lower.kernel(orbitals, field.mo_occ)
+            if not lower.converged or lower.e_tot > field.e_tot - 1e-8:
+                break
+            field = lower
+    return field
+
+
+def _converge(mol: Any, density: np.ndarray | None = None) -> Any:
+    """A converged PySCF mean field: by plain DIIS, else with shifted virtual orbitals, else to second order."""
+    from pyscf import scf
+
+    field = (scf.RHF if mol.spin == 0 else scf.UHF)(mol)
+    field.chkfile = None
+    field.conv_tol = 1e-10
+    field.max_cycle = 100
+    field.kernel(dm0=density)
+    if not field.converged:
+        field.level_shift = 0.3
+        field.kernel(dm0=field.make_rdm1())
+        field.level_shift = 0.0
+    if not field.converged:
+        field = field.newton()
+        field.kernel(field.mo_coeff, field.mo_occ)
+    if not field.converged:
+        raise CalculationError(
+            f"Hartree-Fock in {_basis_label(mol.basis)} did not converge; check geometry, charge and spin"
+        )
+    return field
+
+
+def _result(field: Any) -> HartreeFock:
+    mol, coefficients, occupations = field.mol, field.mo_coeff, field.mo_occ
+    if mol.spin == 0:
+        coefficients, occupations = [coefficients] * 2, [occupations] * 2
+    up, down = (_fix_signs(c[:, n > 0]) for c, n in zip(coefficients, occupations, strict=True))
+    return HartreeFock(
+        energy=float(field.e_tot),
+        basis=_basis_label(mol.basis),
+        method="RHF" if mol.spin == 0 else "UHF",
+        converged=bool(field.converged),
+        spin_squared=float(field.spin_square()[0]),
+        orbitals=GaussianOrbitals(mol, up, down),
+    )
+
+
+def _fix_signs(orbitals: np.ndarray) -> np.ndarray:
+    """Orbitals (nao, n), each with its largest coefficient positive; of equally large ones the first counts."""
+    size = np.abs(orbitals)
+    leading = np.argmax(size > 0.999 * size.max(axis=0, initial=0.0), axis=0)
+    return orbitals * np.sign(np.take_along_axis(orbitals, leading[None], axis=0))
+
+
+@contextmanager
+def _threads(mol: Any) -> Iterator[None]:
+    """One thread for PySCF when the molecule is small."""
+    from pyscf import lib
+
+    with lib.with_omp_threads(1 if mol.nao <= SINGLE_THREAD_FUNCTIONS else None):
+        yield
