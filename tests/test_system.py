@@ -80,7 +80,8 @@ def test_inline_string_and_units() -> None:
 @pytest.mark.parametrize(
     ("atoms", "keys", "words"),
     [
-        ("H 0 0 0; H 0 0 1.4", {"spin": 1}, "H2 with charge 0 has 2 electrons, so system.spin (N_up - N_down) must be even: 0 or 2"),
+        ("H 0 0 0; H 0 0 1.4", {"spin": 1}, "H2 with charge 0 has 2 electrons, so system.spin (N_up - N_down) must be"),
+        ("H 0 0 0; H 0 0 1.4", {"spin": 1}, "must be even: 0 or 2, not 1"),
         ("Ne 0 0 0", {"spin": 1}, "must be even: 0, 2, ... 10, not 1"),
         ("H 0 0 0", {"spin": 3}, "1 electron, so system.spin (N_up - N_down) must be odd: 1, not 3"),
         ("He 0 0 0", {"spin": 0, "multiplicity": 3}, "disagree"),

@@ -1,0 +1,7 @@
+"""Learned potential energies E(R): protocol, batches, derivatives, and the adapter that makes a method of a model."""
+
+from fusion.potentials.batch import Batch, collate, pairs
+from fusion.potentials.method import PotentialMethod
+from fusion.potentials.protocol import Potential, Prediction
+
+__all__ = ["Batch", "Potential", "PotentialMethod", "Prediction", "collate", "pairs"]

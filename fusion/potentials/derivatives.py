@@ -1,0 +1,59 @@
+"""Forces, stress and Hessians of any potential, by differentiating its energy. Atomic units."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from fusion.errors import CalculationError
+from fusion.potentials.batch import Batch
+from fusion.potentials.protocol import Potential, Prediction
+
+
+def evaluate(model: Potential, batch: Batch, properties: Iterable[str]) -> tuple[Prediction, dict[str, Tensor]]:
+    """The model's prediction and, of `forces` (B, A, 3), `stress` (B, 3, 3) and `hessian` (B, A, 3, A, 3), those asked.
+
+    Units hartree/bohr, hartree/bohr^3 and hartree/bohr^2; padding gets zeros. The stress is dE/d(strain) / volume,
+    as in ASE, and asks for cells. Raises CalculationError where the energy is not a differentiable function.
+    """
+    wanted = set(properties)
+    strain = batch.positions.new_zeros(len(batch), 3, 3, requires_grad="stress" in wanted)
+    positions = batch.positions.clone().requires_grad_(bool(wanted & {"forces", "hessian"}))
+    with torch.enable_grad():
+        deform = torch.eye(3, dtype=strain.dtype, device=strain.device) + 0.5 * (strain + strain.transpose(1, 2))
+        moved = replace(batch, positions=positions @ deform, cell=batch.cell @ deform)
+        prediction = model(moved)
+        found: dict[str, Tensor] = {}
+        if "stress" in wanted:
+            volume = torch.linalg.det(batch.cell).abs()
+            found["stress"] = _gradient(prediction.energy, strain, keep=True) / volume[:, None, None]
+        if prediction.forces is not None:
+            found["forces"] = prediction.forces
+        if "hessian" in wanted or ("forces" in wanted and prediction.forces is None):
+            gradient = _gradient(prediction.energy, positions, keep=True, twice="hessian" in wanted)
+            found.setdefault("forces", -gradient)
+            if "hessian" in wanted:
+                found["hessian"] = _hessian(gradient, positions)
+    return prediction, {name: value.detach() for name, value in found.items() if name in wanted}
+
+
+def _hessian(gradient: Tensor, positions: Tensor) -> Tensor:
+    """(B, A, 3, A, 3) from the gradient (B, A, 3); one backward pass gives a row for every system of the batch."""
+    size, atoms = gradient.shape[:2]
+    if not gradient.requires_grad:  # an energy linear in the positions
+        return gradient.new_zeros(size, atoms, 3, atoms, 3)
+    rows = [_gradient(column, positions, keep=True) for column in gradient.reshape(size, -1).T]
+    return torch.stack(rows, dim=1).reshape(size, atoms, 3, atoms, 3)
+
+
+def _gradient(values: Tensor, variable: Tensor, keep: bool, twice: bool = False) -> Tensor:
+    try:
+        (gradient,) = torch.autograd.grad(
+            values.sum(), variable, retain_graph=keep, create_graph=twice, allow_unused=values.requires_grad
+        )
+    except RuntimeError as error:
+        raise CalculationError(f"the potential's energy is not differentiable ({error})") from error
+    return torch.zeros_like(variable) if gradient is None else gradient

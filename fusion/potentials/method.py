@@ -1,0 +1,108 @@
+"""A method from any potential: batches, derivatives and an ensemble's spread. Atomic units."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fusion.errors import InputError
+from fusion.potentials.batch import collate
+from fusion.potentials.derivatives import evaluate
+from fusion.potentials.protocol import Prediction
+from fusion.results import Result
+from fusion.system import System
+
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+class PotentialMethod:
+    """`Method` of kind potential around one `Potential`, given as an `nn.Module` or a config with `_target_`.
+
+    `dtype` is that of positions and floating-point parameters, `batch_size` the number of systems per forward pass,
+    `device` a torch device. The model is built at its first use. Raises InputError for an unknown dtype.
+    """
+
+    kind = "potential"
+    weights: dict[str, Any] | None = None
+
+    def __init__(
+        self,
+        name: str,
+        model: nn.Module | Mapping[str, Any],
+        dtype: str = "float64",
+        device: str = "cpu",
+        batch_size: int = 64,
+        summary: str = "",
+        cost: str = "",
+        requires: Sequence[str] = (),
+    ) -> None:
+        if dtype not in _DTYPES:
+            raise InputError(f"dtype must be float32 or float64, not {dtype!r}")
+        if batch_size < 1:
+            raise InputError(f"method.batch_size must be at least 1, not {batch_size}")
+        self.name, self.summary, self.cost, self.requires = name, summary, cost, tuple(requires)
+        self._model, self._dtype, self._device, self._batch_size = model, _DTYPES[dtype], device, batch_size
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The network, on its device and in its dtype, with dropout and the like off."""
+        model = self._model
+        if not isinstance(model, nn.Module):
+            from hydra.utils import instantiate
+
+            model = instantiate(model)
+        return model.to(self._device, self._dtype).eval().requires_grad_(False)
+
+    @property
+    def provides(self) -> frozenset[str]:
+        """What differentiation gives, and what the model says it adds."""
+        return frozenset({"energy", "forces", "stress", "hessian"}) | getattr(self.model, "provides", frozenset())
+
+    def check(self, systems: Sequence[System], properties: Iterable[str] = ()) -> None:
+        """Raise InputError for what the model cannot do, before any work."""
+        if "stress" in properties:
+            for system in systems:
+                if system.cell is None or not all(system.pbc):
+                    raise InputError(f"stress needs a system periodic in three directions; {system.name} is not")
+
+    def calculate(self, systems: Sequence[System], properties: Iterable[str]) -> list[Result]:
+        """Results in the order of `systems`; forces (A, 3), stress (3, 3), hessian (3A, 3A)."""
+        wanted = frozenset(properties)
+        self.check(systems, wanted)
+        results: list[Result] = []
+        for start in range(0, len(systems), self._batch_size):
+            results += self._calculate_batch(systems[start : start + self._batch_size], wanted)
+        return results
+
+    def _calculate_batch(self, systems: Sequence[System], wanted: frozenset[str]) -> list[Result]:
+        batch = collate(systems, self._dtype).to(self._device)
+        with torch.no_grad():  # only what `evaluate` asks for is recorded
+            prediction, derivatives = evaluate(self.model, batch, wanted)
+        return [self._result(row, system, prediction, derivatives, wanted) for row, system in enumerate(systems)]
+
+    def _result(
+        self, row: int, system: System, prediction: Prediction, derivatives: dict[str, Tensor], wanted: frozenset[str]
+    ) -> Result:
+        atoms = len(system.symbols)
+        result = Result(system, energy=float(prediction.energy[row].detach()))
+        if prediction.members is not None and len(prediction.members) > 1:
+            result.energy_std = float(prediction.members[:, row].detach().double().std(correction=1))
+        found = dict(derivatives)
+        found |= {key: getattr(prediction, key) for key in ("charges", "dipole") if key in wanted}
+        for key, value in found.items():
+            result.properties[key] = _unpadded(key, value[row].detach().double(), atoms).cpu().numpy()
+        if not torch.isfinite(prediction.energy[row]):
+            result.status, result.energy = "failed", None
+            result.message = f"{self.name} gives no finite energy for {system.name}"
+        return result
+
+
+def _unpadded(key: str, value: Tensor, atoms: int) -> Tensor:
+    """The part of a batch's row that belongs to real atoms."""
+    if key == "hessian":
+        return value[:atoms, :, :atoms].reshape(3 * atoms, 3 * atoms)
+    return value[:atoms] if key in ("forces", "charges") else value

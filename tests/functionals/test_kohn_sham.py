@@ -1,0 +1,144 @@
+"""Functionals written in torch give PySCF's own energies and forces; what does not converge is never a plain number."""
+
+import math
+
+import numpy as np
+import pytest
+from pyscf import dft
+from torch import Tensor, nn
+
+from fusion import methods
+from fusion.errors import CalculationError, InputError
+from fusion.functionals import DensityFeatures, FunctionalMethod
+from fusion.functionals.kohn_sham import molecule
+from fusion.system import System
+
+CX = -0.75 * (3.0 / math.pi) ** (1.0 / 3.0)
+
+
+class SlaterExchange(nn.Module):
+    """E_x[up, down] = (E_x[2 up] + E_x[2 down]) / 2 with the exchange of the uniform gas."""
+
+    needs = frozenset({"rho"})
+
+    def energy_density(self, features: DensityFeatures) -> Tensor:
+        return 0.5 * CX * (2.0 * features.rho).pow(4.0 / 3.0).sum(dim=0)
+
+
+class PBEExchange(nn.Module):
+    """Perdew, Burke, Ernzerhof 1996, eqs. 10-14, spin-scaled."""
+
+    needs = frozenset({"rho", "grad"})
+
+    def energy_density(self, features: DensityFeatures) -> Tensor:
+        assert features.grad is not None
+        rho = 2.0 * features.rho.clamp_min(1e-20)
+        sigma = 4.0 * features.grad.square().sum(dim=1)
+        s2 = sigma / (4.0 * (3.0 * math.pi**2) ** (2.0 / 3.0) * rho.pow(8.0 / 3.0))
+        kappa, mu = 0.804, 0.2195149727645171
+        enhancement = 1.0 + kappa - kappa / (1.0 + mu * s2 / kappa)
+        return 0.5 * CX * (rho.pow(4.0 / 3.0) * enhancement).sum(dim=0)
+
+
+class Kinetic(nn.Module):
+    """Slater exchange plus a multiple of the kinetic-energy density: exercises the meta-GGA path."""
+
+    needs = frozenset({"rho", "tau"})
+
+    def energy_density(self, features: DensityFeatures) -> Tensor:
+        assert features.tau is not None
+        return SlaterExchange().energy_density(features) + 0.02 * features.tau.sum(dim=0)
+
+
+class WholeGrid(nn.Module):
+    """A pointwise functional presented as one of the whole grid."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+        self.needs = inner.needs | {"weights", "coords"}
+
+    def energy(self, grid: DensityFeatures) -> Tensor:
+        assert grid.weights is not None and grid.coords is not None
+        assert grid.coords.shape == (len(grid.weights), 3)
+        return grid.weights @ self.inner.energy_density(grid)
+
+
+WATER = System(
+    "water", ("O", "H", "H"), np.array([[0.0, 0.0, 0.1], [0.0, 1.43, 1.11], [0.0, -1.43, 1.11]]), charge=0, spin=0
+)
+OXYGEN_HYDRIDE = System("oh", ("O", "H"), np.array([[0.0, 0.0, 0.0], [0.0, 0.3, 1.8]]), spin=1)
+HYDROGEN = System("h", ("H",), np.zeros((1, 3)), spin=1)
+
+
+def method(model: nn.Module, **settings: object) -> FunctionalMethod:
+    return FunctionalMethod("test", model, basis="6-31g", grid_level=1, **settings)  # type: ignore[arg-type]
+
+
+def pyscf_reference(system: System, xc: str) -> tuple[float, np.ndarray]:
+    mol = molecule(system, "6-31g")
+    mean_field = (dft.RKS if system.spin == 0 else dft.UKS)(mol, xc=xc)
+    mean_field.grids.level, mean_field.conv_tol = 1, 1e-9
+    return mean_field.kernel(), -mean_field.nuc_grad_method().kernel()
+
+
+@pytest.mark.parametrize("system", [WATER, OXYGEN_HYDRIDE, HYDROGEN], ids=lambda system: system.name)
+@pytest.mark.parametrize(("model", "xc"), [(SlaterExchange(), "lda,"), (PBEExchange(), "pbe,")], ids=["lda", "pbe"])
+def test_same_formula_same_numbers_as_libxc(system: System, model: nn.Module, xc: str) -> None:
+    energy, forces = pyscf_reference(system, xc)
+    (result,) = method(model).calculate([system], {"energy", "forces"})
+    assert result.status == "ok"
+    assert result.energy == pytest.approx(energy, abs=1e-8)
+    np.testing.assert_allclose(result.properties["forces"], forces, atol=1e-6)
+
+
+@pytest.mark.parametrize("system", [WATER, OXYGEN_HYDRIDE], ids=lambda system: system.name)
+@pytest.mark.parametrize("inner", [SlaterExchange(), PBEExchange(), Kinetic()], ids=["lda", "gga", "mgga"])
+def test_whole_grid_path_agrees_with_the_pointwise_one(system: System, inner: nn.Module) -> None:
+    (pointwise,) = method(inner).calculate([system], {"energy"})
+    (whole,) = method(WholeGrid(inner)).calculate([system], {"energy"})
+    assert whole.energy == pytest.approx(pointwise.energy, abs=1e-8)
+
+
+def test_kinetic_density_scales_the_energy_by_the_orbitals_kinetic_energy() -> None:
+    """For one electron in one basis function the derivative with respect to the factor of tau is T itself."""
+    mol = molecule(HYDROGEN, "sto-3g")
+    settings = {"basis": "sto-3g", "grid_level": 4}
+    energies = [
+        FunctionalMethod("t", model, **settings).calculate([HYDROGEN], {"energy"})[0].energy  # type: ignore[arg-type]
+        for model in (Kinetic(), SlaterExchange())
+    ]
+    assert energies[0] is not None and energies[1] is not None
+    assert energies[0] - energies[1] == pytest.approx(0.02 * mol.intor("int1e_kin")[0, 0], abs=1e-6)
+
+
+def test_forces_of_a_whole_grid_functional_are_derived_and_said_to_be() -> None:
+    whole = method(WholeGrid(SlaterExchange()), conv_tol=1e-11)
+    assert "forces" not in whole.provides
+    (result,) = methods.calculate(whole, [OXYGEN_HYDRIDE], {"energy", "forces"})
+    assert result.details["derived"]["forces"]["by"] == "central differences"
+    expected = pyscf_reference(OXYGEN_HYDRIDE, "lda,")[1]
+    np.testing.assert_allclose(result.properties["forces"], expected, atol=2e-3)  # PySCF leaves out the grid's response
+
+
+def test_not_converged_is_said() -> None:
+    (result,) = method(SlaterExchange(), max_cycle=1).calculate([WATER], {"energy", "forces"})
+    assert result.status == "not_converged"
+    assert "not converged" in str(result.message)
+    assert "forces" not in result.properties
+
+
+def test_refusals() -> None:
+    class Hybrid(SlaterExchange):
+        needs = frozenset({"rho", "hfx:0.4"})
+
+    class Singular(SlaterExchange):
+        def energy_density(self, features: DensityFeatures) -> Tensor:
+            return features.rho[1].sqrt()
+
+    with pytest.raises(InputError, match="PySCF has no basis 'nonsense'"):
+        FunctionalMethod("t", SlaterExchange(), basis="nonsense").calculate([WATER], {"energy"})
+    with pytest.raises(NotImplementedError, match="local Hartree-Fock"):
+        method(Hybrid()).calculate([WATER], {"energy"})
+    with pytest.raises(CalculationError, match="not a finite number"):
+        method(Singular()).calculate([HYDROGEN], {"energy"})
