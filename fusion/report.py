@@ -1,0 +1,300 @@
+"""What a run says in the terminal: one console, the lines of a run, its last lines, and `fusion report RUN_DIR`.
+
+Imports nothing heavy: rich, numpy and matplotlib come in with the first line that needs them. Energies are in hartree,
+differences to a reference in millihartree.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fusion.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+LABEL_WIDTH = 17  # columns of the label that starts a line
+PLAIN_WIDTH = 120  # columns assumed where the output is not a terminal
+_VALUE_WIDTH = 14  # a value followed by a remark
+_RESULT_WIDTH = 25  # a value with its error bar followed by a remark
+_TIME_COLUMN = 84  # where times end
+_SHELLS = ("singlet", "doublet", "triplet", "quartet", "quintet", "sextet", "septet")
+_MARKER_FILES = ("result.json", "config.yaml", "metrics.csv")
+
+
+@functools.cache
+def console() -> Console:
+    """The one console of the program: plain text of fixed width where the output is not a terminal."""
+    from rich.console import Console
+
+    # An old locale must not end a long run at the first ± sign.
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")
+    terminal = sys.stdout.isatty()
+    return Console(
+        highlight=False,
+        markup=False,
+        emoji=False,
+        width=None if terminal else PLAIN_WIDTH,
+        force_terminal=terminal,
+        color_system="auto" if terminal else None,
+    )
+
+
+def header(*parts: str | None, notes: tuple[str, ...] = ()) -> None:
+    """The first line of a run: `parts` (None is left out) joined by dots; `notes` indented below it; an empty line."""
+    console().print(" · ".join(part for part in parts if part), style="bold", soft_wrap=True)
+    for text in notes:
+        console().print(f"  {text}", style="dim", soft_wrap=True)
+    console().print()
+
+
+def line(label: str, text: str, note: str = "", seconds: float | None = None, style: str = "") -> None:
+    """One line `label  text  note  time`, the columns aligned with those of the other lines; never wrapped."""
+    row = f"{label:<{LABEL_WIDTH}}" + (f"{text:<{_VALUE_WIDTH}}{note}" if note else text)
+    if seconds is not None:
+        row = f"{row}  {duration(seconds):>{max(0, _TIME_COLUMN - len(row) - 2)}}"
+    console().print(row, style=style, soft_wrap=True)
+
+
+def with_error(value: float, error: float | None, digits: int = 1, decimals: int = 6) -> str:
+    """`-8.0700(4)`: the error, rounded to `digits` figures, in units of the last decimals shown.
+
+    Without an error (None) `decimals` are shown; an error that is not finite gives `(?)`; an error of one or more is
+    written out, `12.0(2.5)`.
+    """
+    if error is None or not math.isfinite(value):
+        return f"{value:z.{decimals}f}"
+    if not math.isfinite(error):
+        return f"{value:z.{decimals}f}(?)"
+    shown = _decimals(error, digits)
+    bracket = f"{abs(error):.{shown}f}" if abs(error) >= 1 else f"{abs(error) * 10**shown:.0f}"
+    return f"{value:z.{shown}f}({bracket})"
+
+
+def plus_minus(value: float, error: float | None, digits: int = 2, decimals: int = 6) -> str:
+    """`-8.07005 ± 0.00024`: as many decimals as the error's `digits` figures have; `decimals` without error."""
+    if error is None or not math.isfinite(value):
+        return f"{value:z.{decimals}f}"
+    if not math.isfinite(error):
+        return f"{value:z.{decimals}f} ± ?"
+    shown = _decimals(error, digits)
+    return f"{value:z.{shown}f} ± {abs(error):.{shown}f}"
+
+
+def difference(value: float, error: float | None) -> str:
+    """`+0.5 ± 0.2 mHa above`: a difference (mHa) to a reference and its side; one within its error is called so."""
+    if not math.isfinite(value):
+        return f"{value} mHa"
+    text = plus_minus(value, error or None, digits=1, decimals=2 if abs(value) < 10 else 1)
+    text = f"{'' if text.startswith('-') else '+'}{text} mHa"
+    if error and abs(value) <= error:
+        return f"{text}, within the error"
+    return f"{text} {'above' if value > 0 else 'below'}" if value else text
+
+
+def duration(seconds: float) -> str:
+    """`0.6 s`, `41 s`, `3 min 05 s`, `2 h 05 min`."""
+    if not math.isfinite(seconds):
+        return "?"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def memory(size: float) -> str:
+    """A size in bytes as `512 MB`, `2.1 GB` (powers of 1000)."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 999.5:
+            return f"{size:.0f} {unit}" if size >= 10 or unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def count(number: int, noun: str) -> str:
+    """`1 determinant`, `33,440 parameters`: a regular English noun with its number."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def system_title(formula: str, electrons: int, spin: int, charge: int = 0) -> str:
+    """`LiH (4 electrons, singlet)`; `spin` is N_up - N_down, a charge other than zero is named."""
+    shell = _SHELLS[spin] if 0 <= spin < len(_SHELLS) else f"multiplicity {abs(spin) + 1}"
+    return f"{formula} ({count(electrons, 'electron')}, {shell}" + (f", charge {charge:+d})" if charge else ")")
+
+
+def summary(result: dict[str, Any], directory: Path) -> None:
+    """Print the last lines of a run from its `result.json`; a status other than `ok` is shouted first and last."""
+    status = _status(result)
+    alarm = "" if status == "ok" else status.upper().replace("_", " ")
+    style = "bold red" if alarm else ""
+    verdict, message = _verdict(result), result.get("message")
+    if alarm:
+        _show(alarm, str(message or verdict or "no reason was recorded"), style=style)
+    _show("last energy" if alarm else "energy", *_energy_columns(result, alarm), style=style or "bold")
+    for row in (*_reference_rows(result), *_property_rows(result)):
+        _show(*row)
+    if alarm:
+        _show("converged", f"NO: {verdict or message or alarm.lower()}", style=style)
+    elif verdict:
+        _show("converged", f"yes: {verdict}")
+    elif message:
+        _show("note", message)
+    _show("files", "  ".join(_files(directory)))
+
+
+def report(run_dir: Path) -> None:
+    """Print a run's result again and redraw its pictures; of an unfinished run, say where it stands and how to go on.
+
+    Raises InputError where `run_dir` is not a run's directory or its `result.json` cannot be read.
+    """
+    from fusion.results import read_result
+
+    run_dir = Path(run_dir)
+    if not any((run_dir / name).is_file() for name in _MARKER_FILES):
+        what = "holds none of " + ", ".join(_MARKER_FILES) if run_dir.is_dir() else "is not a directory"
+        raise InputError(f"{run_dir} is not the directory of a run: it {what}")
+    try:
+        result = read_result(run_dir)
+    except ValueError as error:
+        raise InputError(f"{run_dir / 'result.json'} cannot be read: {error}") from None
+    try:
+        redraw(run_dir)
+    except OSError as error:  # somebody else's directory: reading it is what was asked for
+        line("note", f"pictures are not redrawn: {error.strerror}")
+    if result is None:
+        _unfinished(run_dir)
+        return
+    header(*_title_parts(result), notes=(str(run_dir),))
+    summary(result, run_dir)
+
+
+def redraw(run_dir: Path) -> None:
+    """Draw the pictures that the files of a run's directory allow; none where there is no energy to draw."""
+    from fusion import plots
+
+    if plots.has_energies(run_dir):
+        plots.energy_curve(run_dir)
+
+
+def _decimals(error: float, digits: int) -> int:
+    """Decimals that show `digits` figures of an error; at most 8, 6 for an error of zero."""
+    if error == 0:
+        return 6
+    exponent = int(f"{abs(error):.{digits - 1}e}".split("e")[1])  # after rounding: 0.0996 has the exponent of 0.1
+    return min(max(digits - 1 - exponent, 0), 8)
+
+
+def _show(label: str, text: str, *columns: str, style: str = "") -> None:
+    """A line of the summary; its columns begin under one another."""
+    if columns:
+        text = f"{text:<{_RESULT_WIDTH - 2}}  " + "    ".join(columns)
+    console().print(f"{label:<{LABEL_WIDTH}}{text}", style=style, soft_wrap=True)
+
+
+def _status(result: dict[str, Any]) -> str:
+    """The status, but `failed` where it says `ok` about an energy that is not a number."""
+    status = str(result.get("status") or "unknown status")
+    value = (result.get("energy") or {}).get("value", 0.0)
+    return "failed" if status == "ok" and not math.isfinite(value) else status
+
+
+def _verdict(result: dict[str, Any]) -> str:
+    """The text in which a task judged its own convergence; empty where it did not."""
+    parts = [value for value in result.values() if isinstance(value, dict)]
+    return next((str(part["verdict"]) for part in parts if part.get("verdict")), "")
+
+
+def _energy_columns(result: dict[str, Any], alarm: str) -> list[str]:
+    energy, vmc = result.get("energy") or {}, result.get("vmc") or {}
+    value, spread = energy.get("value"), result.get("energy_std_hartree")
+    columns = [alarm] if alarm else []
+    if value is None:
+        return ["none", *columns]
+    if spread is not None:
+        columns.append(f"± {spread:.2g} Ha model")
+    if vmc.get("variance_hartree2") is not None:
+        columns.append(f"variance {vmc['variance_hartree2']:.2g}")
+    spin_squared = vmc.get("spin_squared")
+    if spin_squared is not None:
+        columns.append(f"⟨S²⟩ {with_error(spin_squared['value'], spin_squared.get('stderr'), decimals=3)}")
+    return [f"{plus_minus(value, energy.get('stderr'))} Ha", *columns]
+
+
+def _reference_rows(result: dict[str, Any]) -> Iterator[list[str]]:
+    """Hartree-Fock, the reference with the difference to it, and the share of the correlation energy."""
+    vmc, reference = result.get("vmc") or {}, result.get("reference")
+    energy = result.get("energy") or {}
+    hartree_fock = vmc.get("hartree_fock")
+    if hartree_fock:
+        remark = ", ".join(hartree_fock[key] for key in ("basis", "method") if hartree_fock.get(key))
+        yield ["Hartree–Fock", f"{hartree_fock['energy_hartree']:.5f} Ha", remark]
+    if reference:
+        errors = [error for error in (energy.get("stderr"), reference.get("uncertainty")) if error is not None]
+        error = 1000 * math.hypot(*errors) if errors else None
+        columns = [reference.get("source") or "source unknown"]
+        if reference.get("difference_mhartree") is not None:
+            columns.append(difference(reference["difference_mhartree"], error))
+        yield ["reference", f"{reference['value']:.5f} Ha", *columns]
+    percent = vmc.get("correlation_percent")
+    if percent and hartree_fock and reference:
+        share = plus_minus(percent["value"], percent.get("stderr"), digits=1, decimals=1)
+        whole = reference["value"] - hartree_fock["energy_hartree"]
+        yield ["correlation", f"{share} %", f"of {whole:.4f} Ha beyond Hartree–Fock"]
+    elif hartree_fock and energy.get("value") is not None:
+        gained = with_error(energy["value"] - hartree_fock["energy_hartree"], energy.get("stderr"), decimals=4)
+        yield ["correlation", f"{gained} Ha", "beyond Hartree–Fock"]
+
+
+def _property_rows(result: dict[str, Any]) -> Iterator[list[str]]:
+    forces = result.get("forces_hartree_per_bohr")
+    if forces:
+        norms = [math.hypot(*force) for force in forces]
+        worst = max(range(len(norms)), key=norms.__getitem__)
+        symbols = (result.get("system") or {}).get("symbols") or [""] * len(norms)
+        yield ["forces", f"{norms[worst]:.5f} Ha/bohr", f"largest, on {symbols[worst]} (atom {worst + 1})"]
+    steps = (result.get("vmc") or {}).get("optimisation") or {}
+    rejected = steps.get("rejected_steps")
+    if rejected:
+        yield ["optimisation", count(steps["iterations"], "step"), f"{rejected:,} rejected and rolled back"]
+
+
+def _files(directory: Path) -> list[str]:
+    """Names of what a run left, in the order in which a reader wants them."""
+    patterns = ("result.json", "metrics.csv", "*.png", "checkpoints/last.ckpt")
+    return [path.relative_to(directory).as_posix() for pattern in patterns for path in sorted(directory.glob(pattern))]
+
+
+def _title_parts(result: dict[str, Any]) -> list[str]:
+    system = result.get("system") or {}
+    from ase.data import atomic_numbers
+
+    charge, spin = int(system.get("charge", 0)), int(system.get("spin", 0))
+    electrons = sum(atomic_numbers[symbol] for symbol in system.get("symbols", [])) - charge
+    title = system_title(system.get("formula", "?"), electrons, spin, charge)
+    parts = [str(result.get("method")), title, str(result.get("task"))]
+    seconds = (result.get("timing") or {}).get("wall_s")
+    return parts if seconds is None else [*parts, duration(seconds)]
+
+
+def _unfinished(run_dir: Path) -> None:
+    """Say at which step an unfinished run stopped (or is: a run in progress looks the same) and how it is continued."""
+    from fusion import plots
+
+    last = plots.last_row(run_dir)
+    checkpoint = run_dir / "checkpoints" / "last.ckpt"
+    where = f"{last['phase']} step {float(last['step']):.0f}" if last else "before the first recorded step"
+    energy = f", E = {with_error(last['energy'], last['stderr'])} Ha" if last and math.isfinite(last["energy"]) else ""
+    line("UNFINISHED", f"no result yet; last record: {where}{energy}", style="bold yellow")
+    start = "goes on from checkpoints/last.ckpt" if checkpoint.is_file() else "no checkpoint: starts from the beginning"
+    line("to continue", f"fusion resume {run_dir}   ({start})")
+    line("files", "  ".join(_files(run_dir)) or "none")
