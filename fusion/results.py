@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 FILENAME = "result.json"
-_PACKAGES = {"fusion": "aiqm-fusion", "torch": "torch", "pytorch_lightning": "pytorch-lightning", "pyscf": "pyscf", "ase": "ase"}
+_PACKAGES = {
+    "fusion": "aiqm-fusion",
+    "torch": "torch",
+    "pytorch_lightning": "pytorch-lightning",
+    "pyscf": "pyscf",
+    "ase": "ase",
+}
 
 
 @dataclass

@@ -73,4 +73,6 @@ class Run:
     def _callbacks(self) -> list[Callback]:
         from hydra.utils import instantiate
 
-        return [instantiate(settings) for settings in (self.config.get("callbacks") or {}).values() if settings is not None]
+        return [
+            instantiate(settings) for settings in (self.config.get("callbacks") or {}).values() if settings is not None
+        ]

@@ -1,0 +1,275 @@
+"""From a composed configuration to a result: checks, directory, seeds, task, result.json, last lines."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from fusion import config as trees
+from fusion import logs, messages, methods, plugins, processes, report
+from fusion.errors import CalculationError, InputError
+from fusion.results import FILENAME, Result, read_result, write_atomically, write_result
+from fusion.runs import CHECKPOINT, Run
+from fusion.system import System
+
+CONFIG = "config.yaml"
+
+
+class Directories(Callback):
+    """Takes back the directories that Hydra makes before the job could check anything."""
+
+    current: Directories | None = None  # Hydra makes the instance, and tells nobody of a sweep that it refuses to start
+
+    def __init__(self) -> None:
+        self.existing = self.sweep = Path("/")
+        Directories.current = self
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        self.existing = _existing(Path(config.hydra.run.dir).absolute())
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        self.sweep = Path(config.hydra.sweep.dir).absolute()
+        self.existing = _existing(self.sweep)
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        remove_empty(Path(config.hydra.runtime.output_dir), self.existing)
+
+    def clean_sweep(self) -> None:
+        """Remove a sweep's directory of which nothing came but Hydra's record of the sweep."""
+        record = self.sweep / "multirun.yaml"
+        if record.is_file() and list(self.sweep.iterdir()) == [record]:
+            record.unlink()
+            remove_empty(self.sweep, self.existing)
+
+
+def job(config: DictConfig) -> float | None:
+    """What Hydra calls, once per job. Returns the objective, the energy in hartree, for sweepers that optimise.
+
+    Raises Unconverged for a result that is not ok, which has been written and shown by then.
+    """
+    hydra = HydraConfig.get()
+    if hydra.mode == RunMode.MULTIRUN and processes.rank() == 0:
+        report.console().print(f"\njob {hydra.job.num}: {' '.join(hydra.overrides.task)}", soft_wrap=True)
+    result = execute(config, Path(hydra.runtime.output_dir), Path(hydra.runtime.cwd), relaunch=True)
+    if result.status != "ok":
+        raise Unconverged
+    return result.energy
+
+
+class Unconverged(CalculationError):
+    """Nothing is left to say but the exit status."""
+
+
+def run(overrides: Sequence[str] = ()) -> Result:
+    """Run a calculation in this process: `fusion.run(["+method=ferminet", "system=h2"])`, words as on the command line.
+
+    Returns the result, also one that did not converge (see `status`). Raises InputError for what cannot be done, with nothing written, and
+    CalculationError for a calculation that failed.
+    """
+    from fusion import overrides as words
+
+    if isinstance(overrides, str):
+        raise InputError(f"overrides are a list of words, [{overrides!r}]")
+    config, directory = trees.compose(words.prepare(overrides, multirun=False))
+    return execute(config, directory, Path.cwd())
+
+
+def resume(directory: Path, relaunch: bool = False) -> Result:
+    """Go on with the run in `directory`, from its last checkpoint if there is one; a finished run shows its result again."""
+    config = load_config(directory)
+    if (directory / CHECKPOINT).is_file() or config.get("ckpt") is None:
+        config.ckpt = "last"
+    return execute(config, directory.absolute(), Path.cwd(), relaunch)
+
+
+def load_config(directory: Path) -> DictConfig:
+    """The resolved configuration of a run. Raises InputError where there is none or it cannot be read."""
+    file = directory / CONFIG
+    if not file.is_file():
+        raise InputError(f"{directory} is not the directory of a run: it has no {CONFIG}")
+    try:
+        config = OmegaConf.load(file)
+    except Exception as error:  # YAML has many ways to be wrong
+        raise InputError(f"{file}: {messages.one_line(error)}") from error
+    assert isinstance(config, DictConfig)
+    return config
+
+
+def execute(config: DictConfig, directory: Path, start_dir: Path, relaunch: bool = False) -> Result:
+    """One run with everything that belongs to it. `relaunch`: see `processes.job`. Raises InputError before anything is written."""
+    began = time.perf_counter()
+    plugins.refuse_conflicts(trees.sources())
+    config = resolved(config, start_dir)
+    done = _finished(directory, config)
+    if done is not None:
+        return done
+    method = _build(lambda: methods.build(config.method), "method")
+    system = System.from_config(config.system, start_dir)
+    task = _build(lambda: instantiate(config.task, _recursive_=False), "task")
+    checkpoint = find_checkpoint(config.ckpt, directory, start_dir)
+    run = Run(directory, config, checkpoint, int(config.seed), start_dir)
+    _build(lambda: task.check(method, system, run), "task")
+    first = processes.rank() == 0
+    if first:
+        _prepare_directory(run)
+        _announce(run, method, system, task)
+    with (
+        logs.into(directory if first else None),
+        processes.job(directory, checkpoint, relaunch),
+        processes.silent(not first),
+    ):
+        _seed(run)
+        try:
+            result = task.run(method, system, run)
+        except CalculationError as error:
+            if first:
+                write_result(
+                    run, method, task.name, Result(system, "failed", message=str(error)), time.perf_counter() - began
+                )
+            raise
+        except KeyboardInterrupt:
+            if first:
+                print(f"\ninterrupted; fusion resume {directory} goes on with it", file=sys.stderr, flush=True)
+            raise
+        if first:
+            write_result(run, method, task.name, result, time.perf_counter() - began)
+            report.redraw(directory)
+    if first:
+        report.summary(read_result(directory) or {}, directory)
+    return result
+
+
+def resolved(config: DictConfig, start_dir: Path) -> DictConfig:
+    """A plain copy without interpolations, the user's relative paths made absolute. Raises InputError where there is no method."""
+    _check_nodes(config)
+    config = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
+    path = config.system.get("path")
+    if path is not None:
+        config.system.path = str(start_dir / Path(str(path)).expanduser())
+    if config.ckpt is not None and config.ckpt != "last":
+        config.ckpt = str(start_dir / Path(str(config.ckpt)).expanduser())
+    OmegaConf.set_struct(config, True)
+    return config
+
+
+def find_checkpoint(ckpt: str | None, directory: Path, start_dir: Path) -> Path | None:
+    """The checkpoint file that `ckpt` names; `last` is the one in `directory` and None when there is none yet."""
+    if ckpt is None:
+        return None
+    if ckpt == "last":
+        own = directory / CHECKPOINT
+        return own if own.is_file() else None
+    path = start_dir / ckpt
+    if path.is_dir():
+        path = path / CHECKPOINT
+    if not path.is_file():
+        raise InputError(f"no checkpoint {path} (ckpt=FILE, ckpt=RUN_DIR or ckpt=last)")
+    return path
+
+
+def _check_nodes(config: DictConfig) -> None:
+    """Hydra makes `+method=x` the string x when nobody provides that option."""
+    known = trees.available("method")
+    method = config.get("method")
+    if not isinstance(method, DictConfig):
+        raise InputError(messages.no_option("method", None if method is None else str(method), known))
+    for group in ("system", "task"):
+        if not isinstance(config.get(group), DictConfig):
+            raise InputError(messages.no_option(group, str(config.get(group)), trees.available(group)))
+
+
+def _build(make: Any, what: str) -> Any:
+    try:
+        return make()
+    except InstantiationException as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, (InputError, CalculationError)):
+                raise cause from None
+            cause = cause.__cause__
+        raise InputError(f"{what}: {messages.one_line(error)}") from error
+
+
+def _finished(directory: Path, config: DictConfig) -> Result | None:
+    """The result of the run that `ckpt=last` asks to go on with, if it is complete and its settings are these."""
+    if config.ckpt != "last":
+        return None
+    document = read_result(directory)
+    if document is None or document["status"] == "failed":
+        return None
+    if _without_ckpt(load_config(directory)) != _without_ckpt(config):
+        return None
+    if processes.rank() == 0:
+        report.report(directory)
+    energy = document.get("energy") or {}
+    return Result(
+        System.from_config(config.system, Path.cwd()),
+        document["status"],
+        energy.get("value"),
+        energy.get("stderr"),
+        message=document.get("message"),
+    )
+
+
+def _without_ckpt(config: DictConfig) -> dict[str, Any]:
+    content = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(content, dict)
+    return {str(key): value for key, value in content.items() if key != "ckpt"}
+
+
+def _prepare_directory(run: Run) -> None:
+    """Make the run's directory and write its settings; a run that starts anew in the directory of another begins with a clean table."""
+    run.directory.mkdir(parents=True, exist_ok=True)
+    own = run.directory / CHECKPOINT
+    (run.directory / FILENAME).unlink(missing_ok=True)
+    if run.checkpoint is None or run.checkpoint.resolve() != own.resolve():
+        (run.directory / "metrics.csv").unlink(missing_ok=True)
+        if own.is_file():  # days of work may be in it
+            os.replace(own, own.with_name("previous.ckpt"))
+    write_atomically(run.directory / CONFIG, OmegaConf.to_yaml(run.config))
+
+
+def _announce(run: Run, method: Any, system: System, task: Any) -> None:
+    """The first lines: the task's own title if it has one (`title(method, system, run) -> parts, notes`), and where the run is."""
+    if run.config.ckpt == "last" and run.checkpoint is None:
+        report.console().print(f"no checkpoint in {run.directory}: starting from the beginning", soft_wrap=True)
+
+
+def _seed(run: Run) -> None:
+    import numpy as np
+    import torch
+
+    os.environ["PL_GLOBAL_SEED"] = str(run.seed)  # further ranks and data loading workers take theirs from here
+    random.seed(run.seed)
+    np.random.seed(run.seed % 2**32)
+    torch.manual_seed(run.seed)
+    threads = run.config.trainer.get("threads")
+    if threads is not None:
+        torch.set_num_threads(int(threads))
+
+
+def _existing(path: Path) -> Path:
+    """The nearest ancestor of `path`, or itself, that is there."""
+    return path if path.exists() else _existing(path.parent)
+
+
+def remove_empty(directory: Path, keep: Path) -> None:
+    """Remove `directory` and its ancestors below `keep`, as long as they are empty."""
+    while directory != keep and keep in directory.parents:
+        try:
+            directory.rmdir()
+        except OSError:
+            return
+        directory = directory.parent

@@ -1,0 +1,89 @@
+"""Checkpoints that survive a kill at any moment, and the callback that writes `checkpoints/last.ckpt`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+from fusion.metrics import MetricsFile
+from fusion.runs import CHECKPOINT
+
+_ROWS = "fusion_metrics_rows"
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the target, flushes to the disk, then renames: the file under the final name is always whole."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f".{target.name}.part")
+        try:
+            with part.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, target)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+
+
+class SaveLast(Callback):
+    """Saves `checkpoints/last.ckpt` in the run's directory every `every_n_steps` training batches, at the end, and when the run is interrupted.
+
+    Batches are counted here, over the whole run and across restarts: `global_step` stands still while nothing is optimised.
+    """
+
+    def __init__(self, every_n_steps: int = 100) -> None:
+        if every_n_steps < 1:
+            from fusion.errors import InputError
+
+            raise InputError(f"callbacks.checkpoint.every_n_steps must be at least 1, not {every_n_steps}")
+        self.every_n_steps = every_n_steps
+        self.batches = 0
+        self._inside_batch = False
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        self._inside_batch = True
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._inside_batch = False
+        self.batches += 1
+        if self.batches % self.every_n_steps == 0:
+            self._save(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._save(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        # Half a step is no state to go on from, and other ranks may not be there to save with.
+        if isinstance(exception, KeyboardInterrupt) and not self._inside_batch and trainer.world_size == 1:
+            self._save(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"batches": self.batches}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.batches = state_dict["batches"]
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint[_ROWS] = {"rows": sum(logger.rows for logger in _metrics(trainer))}
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        for logger in _metrics(trainer):
+            logger.keep(checkpoint.get(_ROWS, {}).get("rows", 0))
+
+    def _save(self, trainer: Trainer) -> None:
+        trainer.save_checkpoint(Path(trainer.default_root_dir) / CHECKPOINT)
+
+
+def _metrics(trainer: Trainer) -> list[MetricsFile]:
+    return [logger for logger in trainer.loggers if isinstance(logger, MetricsFile)]

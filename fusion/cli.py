@@ -1,0 +1,173 @@
+"""The command line. What looks like a setting (`+method=ferminet`) starts a run; everything else is a command."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+import fusion
+from fusion import listing
+from fusion.errors import CalculationError, InputError
+from fusion.processes import RANK_COMMAND
+
+_EXAMPLES = """
+    python -m fusion +method=NAME [task=T] [system=S] [key=value ...]   runs a calculation; the word run may be left out
+
+    python -m fusion +method=NAME --help   its settings      -m seed=0,1,2   a sweep      fusion methods   the names
+"""
+
+app = typer.Typer(
+    name="fusion",
+    help=f"Learned quantum chemistry: potentials, density functionals, wavefunctions.\n\n{_EXAMPLES}",
+    add_completion=False,
+    no_args_is_help=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+Directory = Annotated[Path, typer.Argument(metavar="RUN_DIR", show_default=False)]
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the program and leave with its exit status: 0 done, 1 failed or not converged, 2 bad input, 130 interrupted."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    verbose = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
+    try:
+        status = _dispatch(words)
+    except InputError as error:
+        status = _complain(error, 2, verbose)
+    except CalculationError as error:
+        status = _complain(error, 1, verbose)
+    except KeyboardInterrupt:
+        status = 130
+    except BrokenPipeError:  # `fusion methods | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    sys.exit(status)
+
+
+def _complain(error: Exception, status: int, verbose: bool) -> int:
+    if verbose:
+        traceback.print_exception(error)
+    if str(error):
+        print(f"error: {error}", file=sys.stderr)
+    return status
+
+
+def _dispatch(words: list[str]) -> int:
+    from fusion import overrides
+
+    first = words[0] if words else ""
+    if first == RANK_COMMAND:
+        return _rank(words[1:])
+    if first == "run":
+        return _run(words[1:])
+    if not words or overrides.is_override(first) or (first.startswith("-") and first not in _OWN_FLAGS):
+        return _run(words)
+    if first in ("-h", "--help") and len(words) > 1:
+        return _run(words)
+    return _command(words)
+
+
+_OWN_FLAGS = ("-h", "--help", "--version")
+
+
+def _run(words: list[str]) -> int:
+    from fusion import launch
+
+    return launch.launch(words)
+
+
+def _rank(words: list[str]) -> int:
+    """A further process of a distributed run, started by Lightning; the words it adds for Hydra are not for us."""
+    from fusion import launch
+
+    directory, *rest = [word for word in words if not word.startswith("hydra.")]
+    return launch.join(Path(directory), Path(rest[0]) if rest else None)
+
+
+def _command(words: list[str]) -> int:
+    import click
+
+    from fusion import plugins
+    from fusion.config import suggestion
+
+    plugins.discover().hooks.hook.fusion_commands(app=app)
+    command = typer.main.get_command(app)
+    names = list(getattr(command, "commands", {}))
+    if not words[0].startswith("-") and words[0] not in names:
+        raise InputError(f"no command '{words[0]}'.{suggestion(words[0], names)}  Commands: {', '.join(names)}")
+    try:
+        status = command.main(words, prog_name="fusion", standalone_mode=False)
+    except click.ClickException as error:
+        raise InputError(f"{error.format_message()} (fusion {words[0]} --help)") from error
+    except click.Abort:
+        raise KeyboardInterrupt from None
+    return status if isinstance(status, int) else 0
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        print(f"fusion {fusion.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command("run")
+def run_command() -> None:
+    """Run a calculation: fusion run +method=NAME [key=value ...]."""
+
+
+@app.command()
+def methods() -> None:
+    """List the methods: what each gives, what it costs, what is not installed."""
+    listing.methods()
+
+
+@app.command()
+def plugins() -> None:
+    """List the plugins, those that could not be loaded with the reason."""
+    listing.plugins_()
+
+
+@app.command()
+def resume(run_dir: Directory) -> int:
+    """Go on with an interrupted run; a finished one shows its result again."""
+    from fusion import launch
+
+    return launch.resume(run_dir)
+
+
+@app.command()
+def report(run_dir: Directory) -> None:
+    """Show a run's result and draw its pictures again."""
+    from fusion.report import report as show
+
+    show(run_dir)
+
+
+@app.command("new-plugin")
+def new_plugin(
+    name: Annotated[str, typer.Argument(help="Name of the method, a Python identifier.", show_default=False)],
+    kind: Annotated[str, typer.Option(help="potential, functional or ansatz")] = "potential",
+    into: Annotated[Path, typer.Option(help="Directory to create the package in.")] = Path("."),
+) -> None:
+    """Write the package of a new method, complete and installable."""
+    from fusion.new_plugin import write
+
+    directory = write(name, kind, into)
+    print(f"{directory}: pip install -e {directory}, then fusion +method={name}")

@@ -1,0 +1,150 @@
+"""Where the configuration trees are, what options they hold, and how Hydra is told about them."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fusion import plugins
+from fusion.errors import InputError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+VERSION_BASE = "1.3"
+
+
+def core_directory() -> Path:
+    """The core's Hydra tree: inside the package when installed from a wheel, beside it in a checkout."""
+    package = Path(__file__).parent
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+def sources() -> list[tuple[str, Path]]:
+    """(package, directory) of every configuration tree, the core's first."""
+    return plugins.discover().sources(core_directory())
+
+
+def available(group: str) -> list[str]:
+    """Names of the options of a group, presets (`ferminet/paper`) included."""
+    prefix = f"{group}/"
+    return sorted(option.removeprefix(prefix) for option in plugins.options(sources()) if option.startswith(prefix))
+
+
+def method_files() -> dict[str, Path]:
+    """The YAML file of every method, presets left out."""
+    prefix = "method/"
+    return {
+        option.removeprefix(prefix): claims[0][1]
+        for option, claims in sorted(plugins.options(sources()).items())
+        if option.startswith(prefix) and option.count("/") == 1
+    }
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """The raw content of an option's file, nothing composed. Raises yaml.YAMLError."""
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    content = yaml.load(file.read_text(encoding="utf-8"), Loader=loader)
+    return content if isinstance(content, dict) else {}
+
+
+def suggestion(word: str, candidates: Iterable[str]) -> str:
+    """` Did you mean 'x'?` for a near miss, else nothing."""
+    close = difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.6)
+    return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def register_search_path() -> None:
+    """Add the plugins' trees to Hydra's search path, in this process only (a hydra_plugins namespace would reach every Hydra program)."""
+    from hydra.core.config_search_path import ConfigSearchPath
+    from hydra.core.plugins import Plugins
+    from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+    class FusionSearchPath(SearchPathPlugin):
+        def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+            for package, directory in sources()[1:]:
+                search_path.append(provider=package, path=f"file://{directory}")
+
+    registry = Plugins.instance()
+    if not any(cls.__name__ == FusionSearchPath.__name__ for cls in registry.discover(SearchPathPlugin)):
+        registry.register(FusionSearchPath)
+
+
+def compose(words: Sequence[str]) -> tuple[DictConfig, Path]:
+    """The configuration that the prepared `words` ask for, and the run's directory, both outside of any Hydra job. Raises InputError."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from omegaconf import OmegaConf, open_dict
+
+    from fusion.messages import HYDRA_ERRORS, of_hydra
+
+    register_search_path()
+    outer = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(core_directory()), job_name="fusion", version_base=VERSION_BASE):
+            config = hydra_compose("config", list(words), return_hydra_config=True)
+            directory = Path(OmegaConf.select(config, "hydra.run.dir")).absolute()
+            with open_dict(config):
+                del config["hydra"]
+            return config, directory
+    except HYDRA_ERRORS as error:
+        raise InputError(of_hydra(error, known_settings(words), groups())) from error
+    finally:
+        if outer is not None:
+            GlobalHydra.instance().initialize(outer)
+
+
+def groups() -> list[str]:
+    """The configuration groups of all trees: `method`, `system`, ..."""
+    return sorted({option.rpartition("/")[0] for option in plugins.options(sources()) if "/" in option})
+
+
+def refuse_unknown_additions(words: Sequence[str]) -> None:
+    """Raise InputError for `+key=value` where nothing knows the key: Hydra would add it, and nothing would read it."""
+    from fusion.messages import no_setting
+
+    if any(word.startswith(("--config-dir", "-cd", "hydra.searchpath")) for word in words):
+        return  # the user's own tree may define groups
+    settings = {"method", *read_yaml(core_directory() / "config.yaml")} - {"defaults", "hydra"}
+    known = {"hydra", *settings, *(group.split("/")[0] for group in groups())}
+    for word in words:
+        if word.startswith("+") and "=" in word:
+            key = word.lstrip("+").partition("=")[0]
+            if re.split(r"[./@]", key)[0] not in known:
+                raise InputError(no_setting(key, settings))
+
+
+def known_settings(words: Sequence[str]) -> list[str]:
+    """Dotted names of all settings of the method, system, task, ... that `words` choose, for a did-you-mean."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from omegaconf import OmegaConf
+
+    chosen = [word for word in words if word.lstrip("+").partition("=")[0] in groups() and "," not in word]
+    GlobalHydra.instance().clear()
+    for choice in (chosen, []):
+        try:
+            with initialize_config_dir(str(core_directory()), version_base=VERSION_BASE):
+                content = OmegaConf.to_container(hydra_compose("config", choice), resolve=False)
+            return list(_dotted(content))
+        except Exception:  # only a hint is lost; the error being explained is another one
+            continue
+    return []
+
+
+def _dotted(node: Any, prefix: str = "") -> Iterator[str]:
+    if prefix:
+        yield prefix
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key != "_target_":
+                yield from _dotted(value, f"{prefix}.{key}" if prefix else str(key))

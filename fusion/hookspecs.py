@@ -1,0 +1,28 @@
+"""The hooks of a plugin, all of them. A plugin module (entry-point group `fusion.plugins`) implements those it needs and states `fusion_api = 1`."""
+
+from __future__ import annotations
+
+from importlib.resources.abc import Traversable
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    import typer
+
+hookspec = pluggy.HookspecMarker("fusion")
+
+
+@hookspec
+def fusion_config_path() -> str:  # type: ignore[empty-body]
+    """Where the plugin's Hydra tree is, `pkg://my_plugin.conf`; its options join the core's groups."""
+
+
+@hookspec
+def fusion_model_cards() -> Traversable:  # type: ignore[empty-body]
+    """A directory of model cards, *.toml."""
+
+
+@hookspec
+def fusion_commands(app: typer.Typer) -> None:
+    """Add subcommands to `fusion`."""

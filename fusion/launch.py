@@ -1,0 +1,121 @@
+"""Starting runs from the command line: through Hydra, from a run's directory, or as a further rank."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fusion import config as trees
+from fusion import overrides, plugins, processes
+from fusion.errors import CalculationError, InputError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+def launch(words: list[str]) -> int:
+    """`fusion +method=NAME ...`: one job or a sweep, composed and started by Hydra. Returns the exit status."""
+    import hydra
+
+    from fusion import app
+    from fusion.messages import HYDRA_ERRORS, of_hydra, one_line
+
+    plugins.refuse_conflicts(trees.sources())
+    multirun = bool({"-m", "--multirun"} & set(words))
+    prepared = overrides.prepare(words, multirun)
+    _refuse_unknown_flags(prepared)
+    trees.refuse_unknown_additions(prepared)
+    trees.register_search_path()
+    known_errors = (InputError, CalculationError, *HYDRA_ERRORS)
+    failures: list[Exception] = []
+    process = os.getpid()
+
+    def job(config: DictConfig) -> float | None:
+        # Hydra would announce a job that raises in its own words. In a worker of another launcher raising is all one can do.
+        try:
+            return app.job(config)
+        except known_errors as error:
+            if os.getpid() != process:
+                raise
+            failures.append(error)
+            if multirun and str(error):
+                print(f"error: {one_line(error)}", file=sys.stderr, flush=True)
+            return math.nan
+
+    start = hydra.main(version_base=trees.VERSION_BASE, config_path=str(trees.core_directory()), config_name="config")(
+        job
+    )
+    try:
+        with _arguments(), _own_directory(prepared) as arguments:
+            sys.argv[1:] = arguments
+            start()
+        if failures and not multirun:
+            raise failures[0]
+    except HYDRA_ERRORS as error:
+        raise InputError(of_hydra(error, trees.known_settings(prepared), trees.groups())) from error
+    finally:
+        if multirun and app.Directories.current is not None:
+            app.Directories.current.clean_sweep()
+    if not failures:
+        return 0
+    return 1 if any(isinstance(failure, CalculationError) for failure in failures) else 2
+
+
+def resume(directory: Path) -> int:
+    """`fusion resume RUN_DIR`. Returns the exit status."""
+    from fusion import app
+
+    plugins.refuse_conflicts(trees.sources())
+    return 0 if app.resume(directory, relaunch=True).status == "ok" else 1
+
+
+def join(directory: Path, checkpoint: Path | None) -> int:
+    """Take part in the run in `directory` as a further rank. Ends with 0 unless something was raised: the first rank reports."""
+    from fusion import app
+
+    config = app.load_config(directory)
+    config.ckpt = str(checkpoint) if checkpoint else None
+    app.execute(config, directory, Path.cwd())
+    return 0
+
+
+def _refuse_unknown_flags(words: list[str]) -> None:
+    from hydra._internal.utils import get_args_parser
+
+    known = get_args_parser()._option_string_actions
+    for word in words:
+        if word.startswith("-") and word.partition("=")[0] not in known:
+            raise InputError(
+                f"no option {word}.{trees.suggestion(word, known)}  fusion --help, fusion +method=NAME --help"
+            )
+
+
+@contextmanager
+def _arguments() -> Iterator[None]:
+    """Hydra reads sys.argv, and raises instead of printing when told that a full error is wanted."""
+    before, verbose = list(sys.argv), os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        sys.argv[:] = before
+        if verbose is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = verbose
+
+
+@contextmanager
+def _own_directory(words: list[str]) -> Iterator[list[str]]:
+    """Ranks that torchrun or SLURM started write nothing; a default directory, named by the clock, would differ from the first rank's."""
+    if processes.rank() == 0 or any(word.startswith(("hydra.run.dir=", "hydra.sweep.dir=")) for word in words):
+        yield words
+        return
+    with tempfile.TemporaryDirectory() as place:
+        yield [*words, f"hydra.run.dir={overrides.quote(place)}", f"hydra.sweep.dir={overrides.quote(place)}"]

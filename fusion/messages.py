@@ -1,0 +1,58 @@
+"""One line for every way the user's input can be wrong, also where Hydra or OmegaConf notices it first."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf.errors import OmegaConfBaseException
+
+from fusion.config import suggestion
+
+HYDRA_ERRORS = (HydraException, OmegaConfBaseException)
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an exception on one line, the details that only a programmer needs left out."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    kept = [line for line in lines if not line.startswith(("full_key:", "object_type=", "reference_type="))]
+    return " ".join(kept) or type(error).__name__
+
+
+def no_option(group: str, name: str | None, available: Sequence[str]) -> str:
+    """`no method 'x'. Did you mean 'y'?  Available: ...`"""
+    if name is None:
+        start = f"no {group} given: {'+' if group == 'method' else ''}{group}=NAME."
+    else:
+        start = f"no {group} '{name}'.{suggestion(name, available)}"
+    tail = "   (fusion methods tells more)" if group == "method" else ""
+    return f"{start}  Available: {', '.join(available) or 'none; fusion plugins shows why'}{tail}"
+
+
+def no_setting(key: str, known: Iterable[str]) -> str:
+    """`no setting 'task.stepz'. Did you mean 'task.steps'?`"""
+    known = list(known)
+    guess = suggestion(key, known)
+    if not guess:
+        parent = key.rpartition(".")[0]
+        siblings = [name for name in known if name.rpartition(".")[0] == parent]
+        guess = f"  There are: {', '.join(siblings)}" if siblings else ""
+    return f"no setting '{key}'.{guess}"
+
+
+def of_hydra(error: BaseException, known: Iterable[str], groups: Iterable[str]) -> str:
+    """What a failed composition means in the user's words. `known` are the settings that exist, `groups` the configuration groups."""
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, name = str(error.missing_cfg_file).lstrip("/").partition("/")
+        if name and error.options is not None:
+            return no_option(group, name, _presets_last(error.options))
+    text = str(error)
+    key = re.search(r"Could not (?:override|delete[^']*) '([^']+)'", text)
+    if key:
+        return no_setting(key[1], [*known, *groups])
+    return one_line(error)
+
+
+def _presets_last(options: Iterable[str]) -> list[str]:
+    return sorted(options, key=lambda option: (option.count("/"), option))

@@ -1,0 +1,89 @@
+"""The command line's `key=value` words, made into what Hydra's grammar accepts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+# Settings that hold free text. Hydra refuses ; = ( + ~ in a bare value, so these are quoted for the user.
+_TEXT = frozenset({"system.atoms", "system.path", "method.basis", "ckpt"})
+_DIRECTORIES = frozenset({"hydra.run.dir", "hydra.sweep.dir"})
+# A comma in these is part of the value (a sweep over them quotes its values).
+_ONE_VALUE = frozenset({"system.atoms"}) | _DIRECTORIES
+_QUOTED = re.compile(r"""\s*(['"]).*\1\s*""", re.DOTALL)
+_STRUCTURED = re.compile(r"\s*(null|\[.*\]|\{.*\})\s*", re.DOTALL)
+_SWEEPS = re.compile(r"\s*(choice|glob|range|interval|sort|shuffle|tag)\(")
+_WORD = re.compile(r"[+~]{0,2}[A-Za-z_][\w./@:-]*=|~\w|-m$|--multirun$")
+
+
+def is_override(word: str) -> bool:
+    """Whether a word of the command line belongs to a run rather than naming a command."""
+    return bool(_WORD.match(word))
+
+
+def prepare(words: Sequence[str], multirun: bool) -> list[str]:
+    """Rewrite the natural forms: `method=x` -> `+method=x`, `system=file.xyz` -> `system=file system.path=...`, quoting of free text."""
+    prepared: list[str] = []
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or word.startswith("-"):
+            prepared.append(word)
+        elif key == "method":
+            prepared.append(f"+method={value}")
+        elif key == "system" and (files := _files(value, multirun)):
+            prepared += ["system=file", f"system.path={','.join(map(quote, files))}"]
+        elif key.lstrip("+") in _TEXT | _DIRECTORIES:
+            prepared.append(f"{key}={_text(key.lstrip('+'), value, multirun)}")
+        else:
+            prepared.append(word)
+    return prepared
+
+
+def quote(value: str) -> str:
+    """A value as a quoted string of Hydra's grammar: backslashes matter only before a quote and at the end."""
+    escaped = re.sub(r"(\\*)'", lambda match: match[1] * 2 + r"\'", value)
+    escaped = re.sub(r"(\\+)$", lambda match: match[1] * 2, escaped)
+    return f"'{escaped}'"
+
+
+def _text(key: str, value: str, multirun: bool) -> str:
+    if not value or (multirun and _SWEEPS.match(value)):
+        return value
+    if multirun and (key not in _ONE_VALUE or value.lstrip()[0] in "'\""):
+        return ",".join(_quote_bare(part) for part in split(value))
+    return _quote_bare(value)
+
+
+def _quote_bare(value: str) -> str:
+    return value if _QUOTED.fullmatch(value) or _STRUCTURED.fullmatch(value) else quote(value)
+
+
+def split(value: str) -> list[str]:
+    """Parts of a sweep, at the commas outside brackets and quotes: `6-31G(d,p),sto-3g` has two."""
+    parts, depth, quoting, current = [], 0, "", ""
+    for character in value:
+        if quoting:
+            quoting = "" if character == quoting else quoting
+        elif character in "'\"":
+            quoting = character
+        elif character in "([{":
+            depth += 1
+        elif character in ")]}":
+            depth -= 1
+        elif character == "," and depth == 0:
+            parts.append(current)
+            current = ""
+            continue
+        current += character
+    return [*parts, current]
+
+
+def _files(value: str, multirun: bool) -> list[str]:
+    """The files that `system=VALUE` names, or nothing when it names options: a file has a suffix."""
+    parts = [_unquote(part) for part in (split(value) if multirun else [value])]
+    return parts if all(Path(part).suffix for part in parts) else []
+
+
+def _unquote(value: str) -> str:
+    return value.strip()[1:-1] if _QUOTED.fullmatch(value) else value

@@ -1,0 +1,61 @@
+"""A task that trains one number through Lightning, with noise, so that a resumed run has random state to get right."""
+
+import os
+import signal
+
+from fusion.results import Result
+
+
+class Fit:
+    needs = frozenset({"energy"})
+
+    def __init__(self, name, steps, kill_at):
+        self.name, self.steps, self.kill_at = name, steps, kill_at
+
+    def check(self, method, system, run):
+        pass
+
+    def run(self, method, system, run):
+        import torch
+        import torch.distributed as dist
+        from pytorch_lightning import LightningModule
+        from torch.utils.data import DataLoader
+
+        from fusion import metrics
+
+        task = self
+
+        class Module(LightningModule):
+            automatic_optimization = False
+
+            def __init__(self):
+                super().__init__()
+                self.value = torch.nn.Parameter(torch.zeros((), dtype=torch.float64))
+                self.ranks = 1
+
+            def training_step(self, batch, batch_idx):
+                if task.kill_at == batch_idx:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                rank = torch.tensor(float(dist.get_rank() + 1) if dist.is_initialized() else 1.0)
+                if dist.is_initialized():
+                    dist.all_reduce(rank)
+                self.ranks = int(rank)
+                with torch.no_grad():
+                    self.value += 0.1 * (method.energy - self.value) + 0.01 * torch.randn(())
+                row = {"phase": "optimise" if batch_idx < 20 else "evaluate", "energy": float(self.value)}
+                metrics.log(self.trainer, row | ({"late": 1.0} if batch_idx >= 30 else {}), step=batch_idx)
+
+            def configure_optimizers(self):
+                return None
+
+            def on_save_checkpoint(self, checkpoint):
+                checkpoint["random"] = torch.get_rng_state()
+
+            def on_load_checkpoint(self, checkpoint):
+                torch.set_rng_state(checkpoint["random"])
+
+        module = Module()
+        trainer = run.trainer(max_epochs=1, use_distributed_sampler=False)
+        trainer.fit(module, DataLoader(range(self.steps)), ckpt_path=run.checkpoint, weights_only=True)
+        details = {"fit": {"sum_of_ranks": module.ranks, "value_hartree": module.value.item()}}
+        return Result(system, "ok", module.value.item(), details=details)

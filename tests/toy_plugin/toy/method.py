@@ -1,0 +1,20 @@
+"""A method that answers what its settings say."""
+
+from fusion.errors import CalculationError, InputError
+from fusion.results import Result
+
+
+class Toy:
+    provides = frozenset({"energy"})
+
+    def __init__(self, name, kind, energy, basis=None, status="ok", failure=None, **_):
+        if basis == "none":
+            raise InputError("no basis none")
+        self.name, self.kind = name, kind
+        self.energy, self.status, self.failure = energy, status, failure
+
+    def calculate(self, systems, properties):
+        if self.failure:
+            raise CalculationError(self.failure)
+        message = None if self.status == "ok" else "did not settle"
+        return [Result(system, self.status, self.energy, message=message) for system in systems]
