@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from ase.data import atomic_numbers
 
 from fusion.errors import CalculationError, InputError
 from fusion.system import System
@@ -27,13 +26,10 @@ LIMIT = (("cc-pVQZ", "def2-QZVP", "ANO", "DZP"), ("cc-pVTZ", "def2-TZVP", "ANO",
 DIFFUSE_LIMIT = (("aug-cc-pVQZ", "def2-QZVPPD", "ANO", "DZP"), DIFFUSE_PRETRAINING)
 
 LIMIT_FUNCTIONS = 250
-"""Basis functions (about a minute on one core) above which `hartree_fock_limit` takes the next smaller basis."""
+"""Basis functions (under a minute on one core) above which `hartree_fock_limit` takes the next smaller basis."""
 
 SINGLE_THREAD_FUNCTIONS = 150
 """Basis functions up to which one thread does: then the same run gives the same bits."""
-
-HEAVIEST_ALL_ELECTRON_DEF2 = 36
-"""Beyond krypton the def2 sets describe the valence only and need a pseudopotential."""
 
 
 @dataclass(frozen=True)
@@ -91,19 +87,15 @@ def _assign(system: System, names: Sequence[str]) -> dict[str, str]:
 
 
 def _has_element(name: str, symbol: str) -> bool:
-    """Whether PySCF has an all-electron basis `name` for the element."""
+    """Whether PySCF has a basis `name` for the element that is not made for an effective core potential."""
     from pyscf import gto
-    from pyscf.lib.exceptions import BasisNotFoundError
 
-    if name.lower().startswith("def2") and atomic_numbers[symbol] > HEAVIEST_ALL_ELECTRON_DEF2:
-        return False
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            gto.basis.load(name, symbol)
-    except BasisNotFoundError:
+            return bool(gto.basis.load(name, symbol)) and not gto.basis.load_ecp(name, symbol)
+    except RuntimeError:  # BasisNotFoundError, and what load_ecp says of sets made for pseudopotentials
         return False
-    return True
 
 
 def _basis_label(basis: dict[str, str]) -> str:
