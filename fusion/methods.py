@@ -59,14 +59,21 @@ def build(config: Mapping[str, Any], **context: Any) -> Any:
     return instantiate(config, _recursive_=False, **context)
 
 
-def require(method: Method, needs: Iterable[str], purpose: str) -> None:
-    """Raise InputError unless `method` provides, or the core can derive, everything that `purpose` needs."""
+def require(method: Method, needs: Iterable[str], purpose: str, systems: Sequence[System] = ()) -> None:
+    """Raise InputError unless `method` provides, or the core can derive, everything that `purpose` needs.
+
+    A method with `check(systems, properties)` is asked as well what it cannot do with these systems.
+    """
+    needs = frozenset(needs)
     missing = sorted(need for need in needs if not _available(method, need))
     if missing:
         raise InputError(
             f"{purpose} needs {_listed(missing)}, which {method.name} does not give; "
             f"it gives {_listed(sorted(method.provides)) or 'nothing by itself'}"
         )
+    check = getattr(method, "check", None)
+    if check is not None:
+        check(systems, needs & method.provides)
 
 
 def available(method: Method) -> frozenset[str]:
@@ -77,7 +84,7 @@ def available(method: Method) -> frozenset[str]:
 def calculate(method: Method, systems: Sequence[System], properties: Iterable[str]) -> list[Result]:
     """`method.calculate`, with missing but derivable properties added: numerical forces, by central differences."""
     wanted = frozenset(properties)
-    require(method, wanted, "this calculation")
+    require(method, wanted, "this calculation", systems)
     results = method.calculate(systems, wanted & method.provides | {"energy"})
     if "forces" in wanted - method.provides:
         for result in results:

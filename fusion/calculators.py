@@ -1,0 +1,133 @@
+"""ASE calculators from any method: eV and Angstrom outside, hartree and bohr inside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator, SCFError, all_changes
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from fusion import methods, units
+from fusion.errors import CalculationError, InputError
+from fusion.results import Result
+from fusion.system import System, lowest_spin
+
+# What ASE calls a property, its unit in ASE per atomic unit.
+_SCALES: dict[str, float] = {
+    "energy": units.EV_PER_HARTREE,
+    "free_energy": units.EV_PER_HARTREE,
+    "energy_std": units.EV_PER_HARTREE,
+    "energy_stderr": units.EV_PER_HARTREE,
+    "forces": units.EV_ANGSTROM_PER_HARTREE_BOHR,
+    "stress": units.EV_ANGSTROM3_PER_HARTREE_BOHR3,
+    "hessian": units.EV_ANGSTROM2_PER_HARTREE_BOHR2,
+    "dipole": units.ANGSTROM_PER_BOHR,
+    "charges": 1.0,
+}
+_ALWAYS = frozenset({"energy", "free_energy", "energy_std", "energy_stderr"})
+"""Filled whenever the method has them; asking for one of them asks for the energy."""
+
+_NOT_SETTINGS = frozenset({"_target_", "name", "summary", "cost", "requires"})
+_ABSENT = object()
+
+
+class NotConverged(CalculationError, SCFError):
+    """A calculation inside ASE failed or did not converge: both an error of fusion and one of ASE."""
+
+
+class FusionCalculator(Calculator):
+    """ASE calculator of one method; `results` in eV, Angstrom and e.
+
+    `charge` and `spin` (N_up - N_down) hold for all structures; without them the charge is the sum of the atoms'
+    initial charges, and the spin that of the initial magnetic moments, or the lowest possible where there are none.
+    Raises InputError for what the method cannot do and `NotConverged` for a calculation that failed.
+    """
+
+    def __init__(self, method: methods.Method, charge: int | None = None, spin: int | None = None, **ase: Any) -> None:
+        self.method, self.charge, self.spin = method, charge, spin
+        super().__init__(**ase)
+        given = methods.available(method)
+        self.implemented_properties = [name for name in _SCALES if name in given or name == "free_energy"]
+
+    @property
+    def name(self) -> str:
+        """The method's name; ASE writes it into its files."""
+        return self.method.name
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] | None = None,
+        system_changes: Iterable[str] = all_changes,
+    ) -> None:
+        """Fill `results` with at least `properties`, as ASE asks for them."""
+        super().calculate(atoms, properties, system_changes)
+        wanted = set(properties or ()) - _ALWAYS | {"energy"}
+        (result,) = methods.calculate(self.method, [self.system(self.atoms)], wanted)
+        if result.status != "ok" or result.energy is None:
+            raise NotConverged(f"{self.method.name}: {result.message or result.status}")
+        self.results = in_ase_units(result)
+
+    def system(self, atoms: Atoms) -> System:
+        """The system that `atoms` stand for, with this calculator's charge and spin."""
+        charge = _whole(atoms.get_initial_charges().sum(), "initial charges") if self.charge is None else self.charge
+        spin = self.spin
+        if spin is None:
+            moments = atoms.get_initial_magnetic_moments()
+            lowest = lowest_spin(atoms.get_chemical_symbols(), charge)
+            spin = abs(_whole(moments.sum(), "initial magnetic moments")) if np.any(moments) else lowest
+        return System.from_atoms(atoms, charge, spin)
+
+
+def calculator(name: str, charge: int | None = None, spin: int | None = None, **options: Any) -> FusionCalculator:
+    """An ASE calculator of the method `name`: `fusion.calculator("ferminet", charge=1)`.
+
+    Options are the method's settings (`basis`, `grid_level`, ... as in `method.KEY`; nested ones as
+    `**{"model.determinants": 8}`) and `dtype` or `seed`. Raises InputError for a method or setting that does not exist.
+    """
+    return FusionCalculator(methods.build(_method_config(name, options)), charge, spin)
+
+
+def in_ase_units(result: Result) -> dict[str, Any]:
+    """The contents of ASE's `results` for a result in atomic units; stress as six numbers, in ASE's order."""
+    values: dict[str, Any] = {"energy": result.energy, "free_energy": result.energy, **result.properties}
+    values |= {"energy_std": result.energy_std, "energy_stderr": result.energy_stderr}
+    if "stress" in values:
+        values["stress"] = full_3x3_to_voigt_6_stress(np.asarray(values["stress"]))
+    return {name: value * _SCALES[name] for name, value in values.items() if name in _SCALES and value is not None}
+
+
+def _method_config(name: str, options: dict[str, Any]) -> Any:
+    """The `method` node of the configuration that the command line would compose, with `options` in it."""
+    from omegaconf import DictConfig, OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    from fusion import config as trees
+    from fusion import messages
+
+    config, _ = trees.compose([f"+method={name}"])
+    if not isinstance(config.get("method"), DictConfig):
+        raise InputError(messages.no_option("method", name, trees.available("method")))
+    for key, value in options.items():
+        path = key if key in ("dtype", "seed", "weights") else f"method.{key}"
+        if OmegaConf.select(config, path, default=_ABSENT) is _ABSENT:
+            known = [
+                str(setting) for setting in config.method if setting not in ("_target_", "name", "summary", "cost")
+            ]
+            raise InputError(
+                f"{name} has no setting {key!r}.{trees.suggestion(key, known)}  It has: {', '.join(known)}"
+            )
+        try:
+            OmegaConf.update(config, path, value)
+        except OmegaConfBaseException as error:
+            raise InputError(f"{key}={value!r}: {messages.one_line(error)}") from error
+    return OmegaConf.create(OmegaConf.to_container(config, resolve=True)).method
+
+
+def _whole(value: float, what: str) -> int:
+    if abs(value - round(value)) > 0.01:
+        raise InputError(f"the {what} of the atoms sum to {value:.3f}, not to a whole number; give charge= and spin=")
+    return round(value)

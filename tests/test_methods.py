@@ -1,0 +1,99 @@
+"""Needs against provisions, derived forces, and the ASE border."""
+
+from collections.abc import Iterable, Sequence
+
+import ase
+import ase.units
+import numpy as np
+import pytest
+from ase.optimize import BFGS
+
+from fusion import methods
+from fusion.calculators import FusionCalculator, NotConverged
+from fusion.errors import InputError
+from fusion.results import Result
+from fusion.system import System
+
+
+class Well:
+    """Energy k/2 (r01 - 2)^2 - charge - spin / 10, and a stress of one over the volume; no forces of its own."""
+
+    name, kind = "well", "conventional"
+
+    def __init__(self, provides: frozenset[str] = frozenset({"energy"}), status: str = "ok") -> None:
+        self.provides, self.status = provides, status
+
+    def calculate(self, systems: Sequence[System], properties: Iterable[str]) -> list[Result]:
+        return [self._one(system, frozenset(properties)) for system in systems]
+
+    def _one(self, system: System, properties: frozenset[str]) -> Result:
+        assert properties <= self.provides
+        stretch = np.linalg.norm(system.positions[0] - system.positions[-1]) - 2.0
+        result = Result(system, self.status, float(0.15 * stretch**2 - system.charge - 0.1 * system.spin))
+        if "stress" in properties:
+            assert system.cell is not None
+            result.properties["stress"] = np.diag([1.0, 2.0, 3.0]) / np.linalg.det(system.cell)
+        return result
+
+
+HYDROGEN = System("h2", ("H", "H"), np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 3.0]]))
+
+
+def test_forces_are_derived_once_in_the_core_and_said_to_be() -> None:
+    (result,) = methods.calculate(Well(), [HYDROGEN], {"energy", "forces"})
+    np.testing.assert_allclose(result.properties["forces"], [[0, 0, 0.3], [0, 0, -0.3]], atol=1e-6)
+    assert result.details["derived"]["forces"]["from"] == "energy"
+
+
+def test_what_cannot_be_had_is_refused_by_name() -> None:
+    with pytest.raises(
+        InputError, match="task relax needs dipole and hessian, which well does not give; it gives energy"
+    ):
+        methods.require(Well(), {"energy", "forces", "dipole", "hessian"}, "task relax")
+    noisy = Well(frozenset({"energy", "energy_stderr"}))
+    with pytest.raises(InputError, match="forces"):  # differences of noisy energies are noise
+        methods.require(noisy, {"forces"}, "task relax")
+
+
+def test_failed_displacements_do_not_become_forces() -> None:
+    class Fragile(Well):
+        def _one(self, system: System, properties: frozenset[str]) -> Result:
+            result = super()._one(system, properties)
+            result.status = "ok" if system is HYDROGEN else "not_converged"
+            return result
+
+    (result,) = methods.calculate(Fragile(), [HYDROGEN], {"forces"})
+    assert result.status == "not_converged" and "forces" not in result.properties
+
+
+def test_ase_relaxes_with_any_method() -> None:
+    atoms = ase.Atoms("H2", [[0, 0, 0], [0, 0, 0.8]], calculator=FusionCalculator(Well()))
+    BFGS(atoms, logfile=None).run(fmax=1e-4)
+    assert atoms.get_distance(0, 1) == pytest.approx(2.0 * ase.units.Bohr, abs=1e-4)
+    assert atoms.get_potential_energy() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_ase_charges_and_moments_reach_the_system() -> None:
+    atoms = ase.Atoms("H2", [[0, 0, 0], [0, 0, 2 * ase.units.Bohr]], calculator=FusionCalculator(Well()))
+    assert atoms.get_potential_energy() == pytest.approx(0.0, abs=1e-12)
+    atoms.set_initial_charges([0.5, 0.5])
+    assert atoms.get_potential_energy() == pytest.approx(-1.1 * ase.units.Hartree)
+    atoms.set_initial_charges([0.0, 0.0])
+    atoms.set_initial_magnetic_moments([1.0, 1.0])
+    assert atoms.get_potential_energy() == pytest.approx(-0.2 * ase.units.Hartree)
+    atoms.calc = FusionCalculator(Well(), charge=0, spin=0)
+    assert atoms.get_potential_energy() == pytest.approx(0.0, abs=1e-12)
+
+
+def test_ase_stress_is_in_its_order_and_unit() -> None:
+    provides = frozenset({"energy", "stress"})
+    atoms = ase.Atoms(
+        "H2", [[0, 0, 0], [0, 0, 1]], cell=[4, 5, 6], pbc=True, calculator=FusionCalculator(Well(provides))
+    )
+    np.testing.assert_allclose(atoms.get_stress(), np.array([1, 2, 3, 0, 0, 0]) * ase.units.Hartree / 120.0)
+
+
+def test_ase_hears_of_failures() -> None:
+    atoms = ase.Atoms("H2", [[0, 0, 0], [0, 0, 1]], calculator=FusionCalculator(Well(status="not_converged")))
+    with pytest.raises(NotConverged, match="not_converged"):
+        atoms.get_potential_energy()

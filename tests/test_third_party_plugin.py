@@ -1,0 +1,130 @@
+"""A separate package with a method of each kind, built, installed and used as a user would."""
+
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SOURCE = Path(__file__).parent / "third_party_plugin"
+REPOSITORY = Path(__file__).parents[1]
+HARTREE, BOHR = 27.211386024367243, 0.5291772105638411
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Environment of a Python that has the plugin installed; it is built from a copy, away from the sources."""
+    place = tmp_path_factory.mktemp("plugin")
+    shutil.copytree(SOURCE, place / "source")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([*pip, "--target", place / "site", place / "source"], check=True, capture_output=True)
+    path = os.pathsep.join([str(place / "site"), str(REPOSITORY), str(REPOSITORY / "plugins")])
+    return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+
+
+def fusion(environment: dict[str, str], directory: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "fusion", *words]
+    return subprocess.run(command, env=environment, cwd=directory, capture_output=True, text=True, timeout=300)
+
+
+def result(environment: dict[str, str], directory: Path, *words: str) -> dict[str, Any]:
+    done = fusion(environment, directory, *words, "hydra.run.dir=run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    document: dict[str, Any] = json.loads((directory / "run" / "result.json").read_text())
+    return document
+
+
+def test_methods_are_listed_with_their_kind(environment: dict[str, str], tmp_path: Path) -> None:
+    listing = fusion(environment, tmp_path, "methods").stdout
+    for name, kind in [
+        ("dummy_potential", "potential"),
+        ("dummy_functional", "functional"),
+        ("dummy_ansatz", "ansatz"),
+    ]:
+        assert any(name in line and kind in line for line in listing.splitlines()), listing
+
+
+def test_potential(environment: dict[str, str], tmp_path: Path) -> None:
+    document = result(environment, tmp_path, "+method=dummy_potential", "method.model.depth=0.2", "system.distance=2.0")
+    decay = math.exp(-0.6)
+    assert document["kind"] == "potential" and document["status"] == "ok"
+    assert document["energy"]["value"] == pytest.approx(0.2 * ((1 - decay) ** 2 - 1), abs=1e-9)
+    assert document["energy_std_hartree"] == pytest.approx(0.01 * abs((1 - decay) ** 2 - 1), abs=1e-9)
+    assert document["reference"] is None  # not at 1.401 bohr
+    pull = 0.4 * (1 - decay) * decay
+    assert document["forces_hartree_per_bohr"][1] == pytest.approx([0.0, 0.0, -pull], abs=1e-9)
+
+
+def test_functional(environment: dict[str, str], tmp_path: Path) -> None:
+    from pyscf import dft, gto
+
+    document = result(environment, tmp_path, "+method=dummy_functional", "system=li", "method.grid_level=2")
+    mean_field = dft.UKS(gto.M(atom="Li", spin=1, basis="6-31g", verbose=0), xc="lda,")
+    mean_field.grids.level = 2
+    assert document["energy"]["value"] == pytest.approx(mean_field.kernel(), abs=1e-8)
+    assert document["kohn_sham"]["basis"] == "6-31g"
+    assert document["reference"]["value"] == -7.47806032391
+
+
+def test_bad_input_is_refused_before_anything_is_written(environment: dict[str, str], tmp_path: Path) -> None:
+    for words, message in [
+        (("+method=dummy_potentail",), "Did you mean 'dummy_potential'?"),
+        (("+method=dummy_functional", "method.grid_level=12"), "method.grid_level must be 0 ... 9, not 12"),
+        (("+method=dummy_potential", "system=h2", "system.spin=1"), "must be even: 0 or 2, not 1"),
+        (("+method=dummy_potential", "system=inline", "system.atoms=H 0 0 0; H 0 0 0"), "two nuclei on one spot"),
+        (("+method=dummy_potential", "system=nothere.xyz"), "no file"),
+    ]:
+        done = fusion(environment, tmp_path, *words)
+        assert done.returncode == 2, (words, done.stdout, done.stderr)
+        assert message in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_calculation_that_does_not_converge_exits_with_1(environment: dict[str, str], tmp_path: Path) -> None:
+    done = fusion(environment, tmp_path, "+method=dummy_functional", "method.max_cycle=1", "hydra.run.dir=run")
+    assert done.returncode == 1
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "not_converged"
+
+
+ASE_SCRIPT = """
+import json
+import ase
+import fusion
+from fusion.errors import CalculationError, InputError
+
+atoms = ase.Atoms("H2", [[0, 0, 0], [0, 0, 1.0]])
+atoms.calc = fusion.calculator("dummy_potential", **{"model.depth": 0.2})
+out = {"energy": atoms.get_potential_energy(), "force": atoms.get_forces()[1].tolist()}
+out["std"] = atoms.calc.results["energy_std"]
+helium = ase.Atoms("He", calculator=fusion.calculator("dummy_functional", charge=1, basis="sto-3g"))
+out["ion"] = helium.get_potential_energy()
+out["errors"] = []
+for options in ({"bassis": "6-31g"}, {"charge": 2}, {"max_cycle": 1}):
+    try:
+        ase.Atoms("He", calculator=fusion.calculator("dummy_functional", **options)).get_potential_energy()
+    except (InputError, CalculationError) as error:
+        out["errors"].append(str(error))
+print(json.dumps(out))
+"""
+
+
+def test_ase_calculator(environment: dict[str, str], tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ASE_SCRIPT], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    out = json.loads(done.stdout)
+    decay = math.exp(1.4 - 1.0 / BOHR)
+    assert out["energy"] == pytest.approx(0.2 * ((1 - decay) ** 2 - 1) * HARTREE, rel=1e-9)
+    assert out["std"] == pytest.approx(0.01 * abs((1 - decay) ** 2 - 1) * HARTREE, rel=1e-9)
+    assert out["force"] == pytest.approx([0, 0, -0.4 * (1 - decay) * decay * HARTREE / BOHR], rel=1e-9)
+    assert -2.0 * HARTREE < out["ion"] < -1.6 * HARTREE
+    assert "no setting 'bassis'. Did you mean 'basis'?" in out["errors"][0]
+    assert "no electrons" in out["errors"][1]
+    assert "not converged" in out["errors"][2]
+    assert list(tmp_path.iterdir()) == []
