@@ -42,7 +42,9 @@ def read(config: Mapping[str, Any], start_dir: Path) -> System:
     else:
         symbols, positions = _nuclei(config)
     header = _header(atoms)
-    name = str(config.get("name") or (Path(str(config["path"])).stem if atoms is not None else "system"))
+    name = str(config.get("name") or "inline")
+    if atoms is not None and name in ("file", "inline"):
+        name = Path(str(config["path"])).stem
     cell, pbc = _periodicity(atoms)
     symbols, positions = checked_nuclei(symbols, positions, name, cell, pbc)
     charge = _whole(config, "charge", header.get("charge", 0))
@@ -107,11 +109,10 @@ def _nuclei(config: Mapping[str, Any]) -> tuple[Sequence[str], Any]:
         symbols, positions = parse_atoms(str(config["atoms"]))
     elif config.get("symbols") is not None and config.get("positions") is not None:
         symbols, positions = [str(symbol) for symbol in config["symbols"]], config["positions"]
+    elif "path" in config:
+        raise InputError("system=file needs system.path=FILE, any file that ASE reads")
     else:
-        raise InputError(
-            "the system has no atoms; give system.path=FILE (with system=file), or "
-            "\"system.atoms='H 0 0 0; H 0 0 0.74'\" (with system=inline)"
-        )
+        raise InputError("system=inline needs its atoms: \"system.atoms='H 0 0 0; H 0 0 0.74'\" (Angstrom)")
     try:
         return symbols, np.array(positions, dtype=float) * scale
     except (TypeError, ValueError):

@@ -118,7 +118,8 @@ def test_files(tmp_path: Path) -> None:
         ({"path": "two.xyz"}, "holds 2 structures"),
         ({"path": "two.xyz", "frame": 2}, "system.frame=2"),
         ({"path": "bad.xyz"}, "cannot read 'bad.xyz'"),
-        ({}, "has no atoms"),
+        ({"path": None}, "needs system.path=FILE"),
+        ({"atoms": None}, "needs its atoms"),
     ]:
         with pytest.raises(InputError, match=words):
             System.from_config(config, tmp_path)
