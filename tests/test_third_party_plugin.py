@@ -76,8 +76,6 @@ def test_bad_input_is_refused_before_anything_is_written(environment: dict[str, 
         (("+method=dummy_potentail",), "Did you mean 'dummy_potential'?"),
         (("+method=dummy_functional", "method.grid_level=12"), "method.grid_level must be 0 ... 9, not 12"),
         (("+method=dummy_potential", "system=h2", "system.spin=1"), "must be even: 0 or 2, not 1"),
-        (("+method=dummy_potential", "system=inline", "system.atoms=H 0 0 0; H 0 0 0"), "two nuclei on one spot"),
-        (("+method=dummy_potential", "system=nothere.xyz"), "no file"),
     ]:
         done = fusion(environment, tmp_path, *words)
         assert done.returncode == 2, (words, done.stdout, done.stderr)

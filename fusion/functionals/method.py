@@ -92,7 +92,10 @@ class FunctionalMethod:
         }
         if not mean_field.converged:
             result.status = "not_converged"
-            result.message = f"not converged after {', '.join(attempts)} ({self.max_cycle} cycles each)"
+            tried = ", ".join(attempts)
+            result.message = (
+                f"not converged after {tried} ({self.max_cycle} cycles each); try a larger method.max_cycle"
+            )
             return result
         if "dipole" in wanted:
             result.properties["dipole"] = np.asarray(mean_field.dip_moment(unit="AU", verbose=0))

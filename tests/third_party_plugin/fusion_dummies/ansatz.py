@@ -1,4 +1,4 @@
-"""At most one electron of each spin, each in exp(-zeta r) around the nearest nuclei: exact for hydrogen-like atoms."""
+"""At most one electron of each spin, each in a sum of exp(-zeta r) over the nuclei: exact for hydrogen-like atoms."""
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +14,8 @@ class Hydrogenic(nn.Module):
         super().__init__()
         if system.n_up > 1 or system.n_down > 1:
             raise InputError(f"dummy_ansatz has one orbital per spin; {system.name} has {system.n_electrons} electrons")
-        self.zeta = nn.Parameter(torch.tensor(float(zeta)))
-        self.register_buffer("nuclei", torch.tensor(system.positions, dtype=torch.get_default_dtype()))
+        self.zeta = nn.Parameter(torch.tensor(zeta, dtype=torch.float64))
+        self.register_buffer("nuclei", torch.tensor(system.positions, dtype=torch.float64))
 
     def forward(self, electrons: Tensor) -> tuple[Tensor, Tensor]:
         distances = (electrons[:, :, None] - self.nuclei).norm(dim=-1)
