@@ -1,4 +1,7 @@
-"""fusion: learned quantum chemistry. Potentials, density functionals and wavefunctions behind one calculation interface."""
+"""fusion: learned quantum chemistry.
+
+Potentials, density functionals and wavefunctions behind one calculation interface.
+"""
 
 from __future__ import annotations
 

@@ -75,8 +75,8 @@ class Unconverged(CalculationError):
 def run(overrides: Sequence[str] = ()) -> Result:
     """Run a calculation in this process: `fusion.run(["+method=ferminet", "system=h2"])`, words as on the command line.
 
-    Returns the result, also one that did not converge (see `status`). Raises InputError for what cannot be done, with nothing written, and
-    CalculationError for a calculation that failed.
+    Returns the result, also one that did not converge (see `status`). Raises InputError for what cannot be done, with
+    nothing written, and CalculationError for a calculation that failed.
     """
     from fusion import overrides as words
 
@@ -87,7 +87,8 @@ def run(overrides: Sequence[str] = ()) -> Result:
 
 
 def resume(directory: Path, relaunch: bool = False) -> Result:
-    """Go on with the run in `directory`, from its last checkpoint if there is one; a finished run shows its result again."""
+    """Go on with the run in `directory`, from its last checkpoint if there is one; a finished run shows its result
+    again."""
     config = load_config(directory)
     if (directory / CHECKPOINT).is_file() or config.get("ckpt") is None:
         config.ckpt = "last"
@@ -108,7 +109,10 @@ def load_config(directory: Path) -> DictConfig:
 
 
 def execute(config: DictConfig, directory: Path, start_dir: Path, relaunch: bool = False) -> Result:
-    """One run with everything that belongs to it. `relaunch`: see `processes.job`. Raises InputError before anything is written."""
+    """One run with everything that belongs to it.
+
+    `relaunch`: see `processes.job`. Raises InputError before anything is written.
+    """
     began = time.perf_counter()
     plugins.refuse_conflicts(trees.sources())
     config = resolved(config, start_dir)
@@ -152,9 +156,12 @@ def execute(config: DictConfig, directory: Path, start_dir: Path, relaunch: bool
 
 
 def resolved(config: DictConfig, start_dir: Path) -> DictConfig:
-    """A plain copy without interpolations, the user's relative paths made absolute. Raises InputError where there is no method."""
+    """A plain copy without interpolations, the user's relative paths made absolute.
+
+    Raises InputError where there is no method.
+    """
     _check_nodes(config)
-    config = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
+    config = DictConfig(OmegaConf.to_container(config, resolve=True))
     path = config.system.get("path")
     if path is not None:
         config.system.path = str(start_dir / Path(str(path)).expanduser())
@@ -230,7 +237,8 @@ def _without_ckpt(config: DictConfig) -> dict[str, Any]:
 
 
 def _prepare_directory(run: Run) -> None:
-    """Make the run's directory and write its settings; a run that starts anew in the directory of another begins with a clean table."""
+    """Make the run's directory and write its settings; a run that starts anew in the directory of another begins with
+    a clean table."""
     run.directory.mkdir(parents=True, exist_ok=True)
     own = run.directory / CHECKPOINT
     (run.directory / FILENAME).unlink(missing_ok=True)
@@ -242,9 +250,22 @@ def _prepare_directory(run: Run) -> None:
 
 
 def _announce(run: Run, method: Any, system: System, task: Any) -> None:
-    """The first lines: the task's own title if it has one (`title(method, system, run) -> parts, notes`), and where the run is."""
+    """The first lines of a run.
+
+    A task may have a `title(method, system, run)` of its own: the parts of the line, and the notes below it.
+    """
+    parts = [
+        method.name,
+        report.system_title(system.formula, system.n_electrons, system.spin, system.charge),
+        task.name,
+    ]
+    notes: list[str] = []
+    if hasattr(task, "title"):
+        parts, notes = task.title(method, system, run)
+    here = run.directory.is_relative_to(run.start_dir)
+    report.header(*parts, notes=(*notes, str(run.directory.relative_to(run.start_dir) if here else run.directory)))
     if run.config.ckpt == "last" and run.checkpoint is None:
-        report.console().print(f"no checkpoint in {run.directory}: starting from the beginning", soft_wrap=True)
+        report.console().print(f"no {CHECKPOINT} yet: starting from the beginning", soft_wrap=True)
 
 
 def _seed(run: Run) -> None:

@@ -35,9 +35,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class SaveLast(Callback):
-    """Saves `checkpoints/last.ckpt` in the run's directory every `every_n_steps` training batches, at the end, and when the run is interrupted.
+    """Saves `checkpoints/last.ckpt` in the run's directory every `every_n_steps` training batches, at the end, and
+    when the run is interrupted.
 
-    Batches are counted here, over the whole run and across restarts: `global_step` stands still while nothing is optimised.
+    Batches are counted here, over the whole run and across restarts: `global_step` stands still while nothing is
+    optimised.
     """
 
     def __init__(self, every_n_steps: int = 100) -> None:

@@ -35,7 +35,10 @@ Directory = Annotated[Path, typer.Argument(metavar="RUN_DIR", show_default=False
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the program and leave with its exit status: 0 done, 1 failed or not converged, 2 bad input, 130 interrupted."""
+    """Run the program and leave with its exit status.
+
+    0 done, 1 failed or not converged, 2 bad input, 130 interrupted.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     verbose = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
     try:

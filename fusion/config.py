@@ -61,7 +61,8 @@ def suggestion(word: str, candidates: Iterable[str]) -> str:
 
 
 def register_search_path() -> None:
-    """Add the plugins' trees to Hydra's search path, in this process only (a hydra_plugins namespace would reach every Hydra program)."""
+    """Add the plugins' trees to Hydra's search path, in this process only (a hydra_plugins namespace would reach
+    every Hydra program)."""
     from hydra.core.config_search_path import ConfigSearchPath
     from hydra.core.plugins import Plugins
     from hydra.plugins.search_path_plugin import SearchPathPlugin
@@ -77,7 +78,10 @@ def register_search_path() -> None:
 
 
 def compose(words: Sequence[str]) -> tuple[DictConfig, Path]:
-    """The configuration that the prepared `words` ask for, and the run's directory, both outside of any Hydra job. Raises InputError."""
+    """The configuration that the prepared `words` ask for, and the run's directory, both outside of any Hydra job.
+
+    Raises InputError.
+    """
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra

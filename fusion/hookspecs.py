@@ -1,4 +1,7 @@
-"""The hooks of a plugin, all of them. A plugin module (entry-point group `fusion.plugins`) implements those it needs and states `fusion_api = 1`."""
+"""The hooks of a plugin, all of them.
+
+A plugin module (entry-point group `fusion.plugins`) implements those it needs and states `fusion_api = 1`.
+"""
 
 from __future__ import annotations
 

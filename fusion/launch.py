@@ -37,7 +37,8 @@ def launch(words: list[str]) -> int:
     process = os.getpid()
 
     def job(config: DictConfig) -> float | None:
-        # Hydra would announce a job that raises in its own words. In a worker of another launcher raising is all one can do.
+        # Hydra would announce a job that raises in its own words. In a worker of another launcher raising is all one
+        # can do.
         try:
             return app.job(config)
         except known_errors as error:
@@ -76,7 +77,10 @@ def resume(directory: Path) -> int:
 
 
 def join(directory: Path, checkpoint: Path | None) -> int:
-    """Take part in the run in `directory` as a further rank. Ends with 0 unless something was raised: the first rank reports."""
+    """Take part in the run in `directory` as a further rank.
+
+    Ends with 0 unless something was raised: the first rank reports.
+    """
     from fusion import app
 
     config = app.load_config(directory)
@@ -113,7 +117,8 @@ def _arguments() -> Iterator[None]:
 
 @contextmanager
 def _own_directory(words: list[str]) -> Iterator[list[str]]:
-    """Ranks that torchrun or SLURM started write nothing; a default directory, named by the clock, would differ from the first rank's."""
+    """Ranks that torchrun or SLURM started write nothing; a default directory, named by the clock, would differ from
+    the first rank's."""
     if processes.rank() == 0 or any(word.startswith(("hydra.run.dir=", "hydra.sweep.dir=")) for word in words):
         yield words
         return

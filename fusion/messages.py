@@ -42,7 +42,10 @@ def no_setting(key: str, known: Iterable[str]) -> str:
 
 
 def of_hydra(error: BaseException, known: Iterable[str], groups: Iterable[str]) -> str:
-    """What a failed composition means in the user's words. `known` are the settings that exist, `groups` the configuration groups."""
+    """What a failed composition means in the user's words.
+
+    `known` are the settings that exist, `groups` the configuration groups.
+    """
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = str(error.missing_cfg_file).lstrip("/").partition("/")
         if name and error.options is not None:

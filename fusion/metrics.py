@@ -24,7 +24,8 @@ FILENAME = "metrics.csv"
 class MetricsFile(Logger):
     """One row per call, written at once. A quantity that is None is absent; a new one gets a column behind the others.
 
-    A run that goes on from a checkpoint keeps the rows that the checkpoint knew (`keep`), so that its file ends equal to the uninterrupted run's.
+    A run that goes on from a checkpoint keeps the rows that the checkpoint knew (`keep`), so that its file ends equal
+    to the uninterrupted run's.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -84,7 +85,10 @@ class MetricsFile(Logger):
 
 
 def log(trainer: Trainer, row: Mapping[str, Any], step: int) -> None:
-    """One row for every logger of the trainer. Words (such as `phase`) reach metrics.csv only; elsewhere the phase becomes a prefix."""
+    """One row for every logger of the trainer.
+
+    Words (such as `phase`) reach metrics.csv only; elsewhere the phase becomes a prefix.
+    """
     prefix = f"{row['phase']}/" if "phase" in row else ""
     numbers = {f"{prefix}{key}": float(value) for key, value in row.items() if isinstance(value, (int, float))}
     for logger in trainer.loggers:
@@ -95,7 +99,7 @@ def log(trainer: Trainer, row: Mapping[str, Any], step: int) -> None:
 
 
 def wandb_logger(save_dir: str, **settings: Any) -> WandbLogger:
-    """Weights & Biases: online where the user is logged in, else offline, without an account, in the run's directory."""
+    """Weights & Biases: online where the user is logged in, else offline, in the run's directory."""
     import wandb
     from pytorch_lightning.loggers import WandbLogger
 

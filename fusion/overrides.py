@@ -23,7 +23,10 @@ def is_override(word: str) -> bool:
 
 
 def prepare(words: Sequence[str], multirun: bool) -> list[str]:
-    """Rewrite the natural forms: `method=x` -> `+method=x`, `system=file.xyz` -> `system=file system.path=...`, quoting of free text."""
+    """Rewrite the natural forms.
+
+    `method=x` -> `+method=x`, `system=file.xyz` -> `system=file system.path=...`, quoting of free text.
+    """
     prepared: list[str] = []
     for word in words:
         key, equals, value = word.partition("=")

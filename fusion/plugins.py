@@ -1,4 +1,7 @@
-"""Discovery of plugins. A plugin that cannot be imported is reported, never fatal; an option that two packages claim is refused by name."""
+"""Discovery of plugins.
+
+A plugin that cannot be imported is reported, never fatal; an option that two packages claim is refused by name.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,8 @@ API = 1
 
 @dataclass(frozen=True)
 class Plugin:
-    """One plugin package: where it comes from and, unless `error` says why not, its module and configuration directory."""
+    """One plugin package: where it comes from and, unless `error` says why not, its module and configuration
+    directory."""
 
     name: str
     distribution: str

@@ -1,8 +1,9 @@
 """The processes of a distributed run.
 
-Lightning starts one process per further device by repeating the command line. Under Hydra that would recompose everything, and in a sweep run the
-whole sweep once more in every rank. So the command line that it repeats is set to `_rank RUN_DIR [CHECKPOINT]`: the further ranks read the resolved
-config.yaml of the run and write nothing. Processes that torchrun or SLURM started are recognised by their environment.
+Lightning starts one process per further device by repeating the command line. Under Hydra that would recompose
+everything, and in a sweep run the whole sweep once more in every rank. So the command line that it repeats is set to
+`_rank RUN_DIR [CHECKPOINT]`: the further ranks read the resolved config.yaml of the run and write nothing. Processes
+that torchrun or SLURM started are recognised by their environment.
 """
 
 from __future__ import annotations
@@ -39,7 +40,10 @@ def rank() -> int:
 
 @contextmanager
 def job(directory: Path, checkpoint: Path | None, relaunch: bool) -> Iterator[None]:
-    """Around everything that may build a Trainer. `relaunch`: this process is the fusion program, so its command line may be repeated."""
+    """Around everything that may build a Trainer.
+
+    `relaunch`: this process is the fusion program, so its command line may be repeated.
+    """
     before = {variable: os.environ.get(variable) for variable in _VARIABLES}
     arguments, interrupt = list(sys.argv), signal.getsignal(signal.SIGINT)
     if relaunch:
@@ -74,7 +78,8 @@ def _leave_group() -> None:
 
 
 def _gather_ranks(finished: bool) -> None:
-    """Wait for the ranks that Lightning started from here; after a failure they are stopped, as nobody answers them any more."""
+    """Wait for the ranks that Lightning started from here; after a failure they are stopped, as nobody answers them
+    any more."""
     if "LOCAL_RANK" not in os.environ:
         return
     import psutil

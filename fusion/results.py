@@ -32,10 +32,10 @@ _PACKAGES = {
 class Result:
     """What one method says about one system.
 
-    `energy` in hartree; `energy_stderr` is the statistical error of a stochastic method, `energy_std` the spread of an ensemble (ddof=1): never
-    the one for the other. `properties` holds arrays or numbers in atomic units (`forces`: (A, 3), hartree/bohr). `details` is JSON-able, one
-    object per task with units in the key names, and is merged into the top level of `result.json`. `status`: `ok | not_converged | failed`;
-    `message` says why when it is not `ok`.
+    `energy` in hartree; `energy_stderr` is the statistical error of a stochastic method, `energy_std` the spread of
+    an ensemble (ddof=1): never the one for the other. `properties` holds arrays or numbers in atomic units (`forces`:
+    (A, 3), hartree/bohr). `details` is JSON-able, one object per task with units in the key names, and is merged into
+    the top level of `result.json`. `status`: `ok | not_converged | failed`; `message` says why when it is not `ok`.
     """
 
     system: System
@@ -72,7 +72,8 @@ def read_result(directory: Path) -> dict[str, Any] | None:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace `path` by a file holding `text` so that a reader, or a crash, sees the old content or the new, never a part."""
+    """Replace `path` by a file holding `text` so that a reader, or a crash, sees the old content or the new, never a
+    part."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w") as file:

@@ -19,8 +19,8 @@ CHECKPOINT = Path("checkpoints", "last.ckpt")
 
 @dataclass(frozen=True)
 class Run:
-    """Where a run lives and what it was asked. `config` is the whole resolved configuration; `checkpoint` the file to go on from, if any;
-    relative paths of the user are relative to `start_dir`."""
+    """Where a run lives and what it was asked. `config` is the whole resolved configuration; `checkpoint` the file to
+    go on from, if any; relative paths of the user are relative to `start_dir`."""
 
     directory: Path
     config: DictConfig
@@ -29,10 +29,11 @@ class Run:
     start_dir: Path
 
     def trainer(self, **overrides: Any) -> Trainer:
-        """The Lightning Trainer of this run: settings of `trainer`, `logger` and `callbacks`, then `overrides` (Trainer keywords).
+        """The Lightning Trainer of this run: settings of `trainer`, `logger` and `callbacks`, then `overrides`
+        (Trainer keywords).
 
-        `callbacks=[...]` in the overrides are added to the configured ones. metrics.csv and atomic checkpoints come always.
-        Raises InputError for settings that Lightning refuses (no such device, a keyword it does not know).
+        `callbacks=[...]` in the overrides are added to the configured ones. metrics.csv and atomic checkpoints come
+        always. Raises InputError for settings that Lightning refuses (no such device, a keyword it does not know).
         """
         from pytorch_lightning import Trainer
         from pytorch_lightning.callbacks import Checkpoint, ProgressBar

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fusion.errors import InputError
+from fusion import methods
 
 if TYPE_CHECKING:
     from fusion.methods import Method
@@ -22,11 +22,12 @@ class Energy:
         self.name = name
 
     def check(self, method: Method, system: System, run: Run) -> None:
-        missing = sorted(self.needs - method.provides)
-        if missing:
-            gives = ", ".join(sorted(method.provides)) or "nothing"
-            raise InputError(f"task {self.name} needs {', '.join(missing)}; {method.name} gives {gives}")
+        methods.require(method, self.needs, f"task {self.name}")
+        if hasattr(method, "check"):  # what the method knows of its own limits: elements, charges, memory
+            method.check([system], self._wanted(method))
 
     def run(self, method: Method, system: System, run: Run) -> Result:
-        wanted = self.needs | (method.provides & {"forces"})
-        return method.calculate([system], wanted)[0]
+        return methods.calculate(method, [system], self._wanted(method))[0]
+
+    def _wanted(self, method: Method) -> frozenset[str]:
+        return self.needs | (method.provides & {"forces"})

@@ -1,4 +1,7 @@
-"""A plugin for the tests of the run path: a method that costs nothing and a task that trains one number through Lightning."""
+"""A plugin for the tests of the run path.
+
+A method that costs nothing and a task that trains one number through Lightning.
+"""
 
 from fusion import hookimpl
 

@@ -32,6 +32,8 @@ class Fit:
                 super().__init__()
                 self.value = torch.nn.Parameter(torch.zeros((), dtype=torch.float64))
                 self.ranks = 1
+                # Its own generator: Lightning's data loading draws from the global one when a run goes on.
+                self.noise = torch.Generator().manual_seed(run.seed)
 
             def training_step(self, batch, batch_idx):
                 if task.kill_at == batch_idx:
@@ -41,7 +43,7 @@ class Fit:
                     dist.all_reduce(rank)
                 self.ranks = int(rank)
                 with torch.no_grad():
-                    self.value += 0.1 * (method.energy - self.value) + 0.01 * torch.randn(())
+                    self.value += 0.1 * (method.energy - self.value) + 0.01 * torch.randn((), generator=self.noise)
                 row = {"phase": "optimise" if batch_idx < 20 else "evaluate", "energy": float(self.value)}
                 metrics.log(self.trainer, row | ({"late": 1.0} if batch_idx >= 30 else {}), step=batch_idx)
 
@@ -49,10 +51,10 @@ class Fit:
                 return None
 
             def on_save_checkpoint(self, checkpoint):
-                checkpoint["random"] = torch.get_rng_state()
+                checkpoint["random"] = self.noise.get_state()
 
             def on_load_checkpoint(self, checkpoint):
-                torch.set_rng_state(checkpoint["random"])
+                self.noise.set_state(checkpoint["random"])
 
         module = Module()
         trainer = run.trainer(max_epochs=1, use_distributed_sampler=False)
