@@ -1,0 +1,62 @@
+"""What data-parallel training needs, for every kind of method; each function is the identity in a single process.
+
+Every rank calls each of these collectively, in the same order. Backends come from Lightning: gloo on CPUs, NCCL on GPUs.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def world_size() -> int:
+    """Number of processes that train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """This process's place among them, 0 the one that reports."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def gather_rows(rows: Tensor) -> Tensor:
+    """Concatenate (B, ...) of all ranks along the first axis, in rank order; every rank gives the same B."""
+    if world_size() == 1:
+        return rows
+    parts = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(world_size())]
+    dist.all_gather(parts, rows.contiguous())
+    return torch.cat(parts)
+
+
+def own_rows(rows: Tensor) -> Tensor:
+    """This rank's share of ``gather_rows``' result."""
+    return rows.chunk(world_size())[rank()] if world_size() > 1 else rows
+
+
+def sum_over_ranks(tensor: Tensor) -> Tensor:
+    """Sum over ranks, the same on every one."""
+    if world_size() > 1:
+        tensor = tensor.clone()
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def mean_over_ranks(tensor: Tensor) -> Tensor:
+    """Mean over ranks of equal weight."""
+    return sum_over_ranks(tensor) / world_size()
+
+
+def from_first_rank(tensor: Tensor) -> Tensor:
+    """Rank 0's tensor on every rank, so that what was solved twice cannot differ in the last bit."""
+    if world_size() > 1:
+        tensor = tensor.clone()
+        dist.broadcast(tensor, 0)
+    return tensor
+
+
+def random_stream(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """This rank's own random numbers: streams of different ranks are independent, one process reproduces itself."""
+    state = np.random.SeedSequence([seed, rank()]).generate_state(1, np.uint64)[0]
+    return torch.Generator(device).manual_seed(int(state >> np.uint64(1)))

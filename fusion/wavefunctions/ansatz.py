@@ -1,0 +1,49 @@
+"""The protocol of a trial wavefunction, and what the core derives from it."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from fusion.wavefunctions.laplacian import LogPsi, laplacian_by_autograd
+
+
+class Ansatz(Protocol):
+    """A trial wavefunction: an ``nn.Module`` of electrons (B, N, 3) in bohr, spin-up electrons first.
+
+    Walkers are independent: row b of the output depends on row b of the input alone. The module is built by the core as
+    ``model(system=System, ...)``.
+    """
+
+    def __call__(self, electrons: Tensor) -> tuple[Tensor, Tensor]:
+        """Sign of psi and log|psi|, each (B,)."""
+        ...
+
+
+@runtime_checkable
+class HasLaplacian(Protocol):
+    """An ansatz with a forward Laplacian of its own: the fast path."""
+
+    def laplacian(self, electrons: Tensor) -> LogPsi:
+        """log|psi| with its gradient (B, 3N) and Laplacian (B,), without autograd."""
+        ...
+
+
+@runtime_checkable
+class HasOrbitals(Protocol):
+    """An ansatz made of orbitals, which can be pretrained orbital by orbital."""
+
+    def orbitals(self, electrons: Tensor) -> list[Tensor]:
+        """Orbital matrices (B, K, n, n): one for full determinants, or one per spin; rows are electrons."""
+        ...
+
+
+def laplacian(ansatz: nn.Module, electrons: Tensor, chunk: int) -> LogPsi:
+    """log|psi|, gradient and Laplacian for electrons (B, N, 3), ``chunk`` walkers at a time to bound the memory."""
+    parts = [
+        ansatz.laplacian(part) if isinstance(ansatz, HasLaplacian) else laplacian_by_autograd(ansatz, part)
+        for part in electrons.split(chunk)
+    ]
+    return LogPsi(*(torch.cat(columns) for columns in zip(*parts, strict=True)))

@@ -1,0 +1,148 @@
+"""A method from any ansatz: its settings, the Monte Carlo that runs them, and the result."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from torch import nn
+
+from fusion.errors import InputError
+from fusion.results import Result
+from fusion.system import System
+from fusion.wavefunctions.ansatz import HasOrbitals
+from fusion.wavefunctions.hartree_fock import hartree_fock
+from fusion.wavefunctions.outcome import outcome
+from fusion.wavefunctions.resources import default_chunk
+from fusion.wavefunctions.vmc import Schedule, VariationalMonteCarlo
+
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+class AnsatzMethod:
+    """``Method`` of kind ansatz: optimises and evaluates a trial wavefunction by variational Monte Carlo.
+
+    The arguments are the settings of conf/kind/ansatz.yaml, which says what each is. ``model`` is a config with
+    ``_target_``, built with ``system=`` as a keyword.
+
+    Raises:
+        InputError: a setting out of its range.
+    """
+
+    kind = "ansatz"
+    provides = frozenset({"energy", "energy_stderr"})
+    weights: dict[str, Any] | None = None
+
+    def __init__(
+        self,
+        name: str,
+        model: Mapping[str, Any],
+        walkers: int,
+        chunk: int | None,
+        pretraining: Mapping[str, Any],
+        sampling: Mapping[str, Any],
+        optimisation: Mapping[str, Any],
+        optimiser: Mapping[str, Any],
+        evaluation: Mapping[str, Any],
+        dtype: str = "float32",
+        seed: int = 0,
+        title: str | None = None,
+        note: str | None = None,
+        summary: str = "",
+        cost: str = "",
+        requires: Sequence[str] = (),
+    ) -> None:
+        if dtype not in _DTYPES:
+            raise InputError(f"dtype must be float32 or float64, not {dtype!r}")
+        self.name, self.summary, self.cost, self.requires = name, summary, cost, tuple(requires)
+        self.title, self.note = title or name, note
+        self.dtype_name, self.dtype, self.seed = dtype, _DTYPES[dtype], seed
+        self._model, self._optimiser, self._chunk = model, optimiser, chunk
+        self._basis = pretraining["basis"]
+        self._schedule = Schedule(
+            walkers=walkers,
+            chunk=0,
+            pretraining_steps=pretraining["steps"],
+            pretraining_rate=pretraining["learning_rate"],
+            burn_in=sampling["burn_in"],
+            moves=sampling["moves"],
+            optimisation_steps=optimisation["steps"],
+            clip=optimisation["clip"],
+            evaluation_steps=evaluation["steps"],
+            evaluation_moves=evaluation["moves"],
+            spin_every=evaluation["spin_every"],
+        )
+        _check_ranges(self._schedule, chunk)
+
+    def ansatz(self, system: System) -> nn.Module:
+        """The untrained wavefunction of ``system``, in this method's dtype."""
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(self.dtype)  # initial parameters are then drawn in the dtype they will have
+        try:
+            ansatz = instantiate(self._model, _partial_=True, _convert_="all")(system=system)
+        finally:
+            torch.set_default_dtype(before)
+        return ansatz.to(self.dtype)
+
+    def schedule(self, system: System, ansatz: nn.Module) -> Schedule:
+        """This method's phases for one system; an ansatz without orbitals is not pretrained."""
+        steps = self._schedule.pretraining_steps if isinstance(ansatz, HasOrbitals) else 0
+        return replace(self._schedule, chunk=self._chunk or default_chunk(system), pretraining_steps=steps)
+
+    def module(self, system: System, **changes: Any) -> VariationalMonteCarlo:
+        """The LightningModule that does it all; ``changes`` replace fields of the schedule."""
+        torch.manual_seed(self.seed)
+        ansatz = self.ansatz(system)
+        return VariationalMonteCarlo(
+            system,
+            ansatz,
+            replace(self.schedule(system, ansatz), **changes),
+            partial(instantiate, self._optimiser),
+            partial(hartree_fock, system, self._basis),
+            self.seed,
+        )
+
+    def calculate(self, systems: Sequence[System], properties: Iterable[str]) -> list[Result]:
+        """Optimise and evaluate every system in this process, quietly, leaving no files."""
+        from pytorch_lightning import Trainer
+
+        results = []
+        for system in systems:
+            module = self.module(system)
+            with tempfile.TemporaryDirectory() as directory:
+                Trainer(
+                    accelerator="auto",
+                    devices=1,
+                    max_epochs=1,
+                    logger=False,
+                    enable_checkpointing=False,
+                    enable_progress_bar=False,
+                    enable_model_summary=False,
+                    default_root_dir=directory,
+                ).fit(module)
+            results.append(outcome(module))
+        return results
+
+
+def _check_ranges(schedule: Schedule, chunk: int | None) -> None:
+    at_least = {
+        "method.walkers": (schedule.walkers, 2),
+        "method.chunk": (1 if chunk is None else chunk, 1),
+        "method.pretraining.steps": (schedule.pretraining_steps, 0),
+        "method.sampling.burn_in": (schedule.burn_in, 0),
+        "method.sampling.moves": (schedule.moves, 1),
+        "method.optimisation.steps": (schedule.optimisation_steps, 0),
+        "method.evaluation.steps": (schedule.evaluation_steps, 2),
+        "method.evaluation.moves": (schedule.evaluation_moves, 1),
+        "method.evaluation.spin_every": (schedule.spin_every, 1),
+    }
+    for key, (value, least) in at_least.items():
+        if not isinstance(value, int) or value < least:
+            raise InputError(f"{key} must be a whole number of at least {least}, not {value!r}")
+    if not schedule.clip > 0:
+        raise InputError(f"method.optimisation.clip must be positive, not {schedule.clip!r}")

@@ -1,0 +1,144 @@
+"""Energy minimisation, one safeguarded step at a time."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from fusion.errors import CalculationError
+from fusion.wavefunctions.hamiltonian import Clipped, Hamiltonian, clip
+from fusion.wavefunctions.optimisers import Optimiser
+from fusion.wavefunctions.sampler import Metropolis
+
+
+class Measured(NamedTuple):
+    """One iteration: energy and variance over the walkers of all ranks (hartree), acceptance, and whether it was rejected."""
+
+    energy: float
+    variance: float
+    acceptance: float
+    rejected: bool
+
+
+class Optimisation:
+    """Sample, measure, check, step.
+
+    A step shows its quality in the next iteration's energy. The state (parameters, walkers) is remembered as an anchor
+    every ``ANCHOR`` iterations while all is well; when an energy is not finite, or lies more than ``TOLERANCE`` standard
+    errors (of the anchor's own spread) above the anchor's, everything since the anchor is undone: parameters and walkers go
+    back, momentum is forgotten and the optimiser's caution grows. Caution relaxes again over the following good steps.
+
+    Args:
+        ansatz: the wavefunction.
+        hamiltonian: gives local energies.
+        sampler: the walkers of this rank.
+        optimiser: proposes steps.
+        moves: Metropolis moves between steps.
+        clip_width: of the local energies, in mean absolute deviations.
+        chunk: walkers whose Laplacian is computed at a time.
+    """
+
+    ANCHOR = 10
+    TOLERANCE = 8.0
+    CAUTION = 4.0  # factor per rejection
+    RELAXATION = 0.95  # per good iteration, back towards 1
+    LIMIT = 25  # rejections without a single new anchor in between
+
+    def __init__(
+        self,
+        ansatz: nn.Module,
+        hamiltonian: Hamiltonian,
+        sampler: Metropolis,
+        optimiser: Optimiser,
+        moves: int,
+        clip_width: float,
+        chunk: int,
+    ) -> None:
+        self.ansatz, self.hamiltonian, self.sampler, self.optimiser = ansatz, hamiltonian, sampler, optimiser
+        self.moves, self.clip_width, self.chunk = moves, clip_width, chunk
+        self.parameters = {name: p for name, p in ansatz.named_parameters() if p.requires_grad}
+        self.rejected = 0
+        self.since_anchor = 0
+        self.failures = 0
+        self.anchor: dict[str, Any] = {}
+
+    def log_density(self, electrons: Tensor) -> Tensor:
+        """2 log|psi|, (B,)."""
+        return 2 * self.ansatz(electrons)[1]
+
+    def step(self, iteration: int) -> Measured:
+        """One iteration: moves, local energies, and either a step or the undoing of the last ones.
+
+        Raises:
+            CalculationError: when undoing and caution do not help any more.
+        """
+        acceptance = self.sampler.run(self.log_density, self.moves)
+        self.sampler.adapt(strength=0.1)
+        local = clip(self.hamiltonian.local_energy(self.ansatz, self.sampler.electrons, self.chunk), self.clip_width)
+        if self._worse(local):
+            self._undo()
+            return Measured(local.mean, local.variance, acceptance, True)
+        self._remember(local)
+        step = self.optimiser.step(self.sampler.electrons, local.deviation, iteration)
+        if not all(bool(torch.isfinite(change).all()) for change in step.values()):
+            self._undo()
+            return Measured(local.mean, local.variance, acceptance, True)
+        with torch.no_grad():
+            for name, change in step.items():
+                self.parameters[name].add_(change)
+        self.optimiser.caution = max(1.0, self.optimiser.caution * self.RELAXATION)
+        return Measured(local.mean, local.variance, acceptance, False)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Counters and anchor; parameters, walkers and optimiser are saved by their owners."""
+        counters = {key: getattr(self, key) for key in ("rejected", "since_anchor", "failures")}
+        return {**counters, "anchor": self.anchor}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for key, value in state.items():
+            setattr(self, key, value)
+
+    def _worse(self, local: Clipped) -> bool:
+        if int(local.finite.sum()) < 0.95 * len(local.finite):
+            return True
+        if not self.anchor:
+            return False
+        limit = self.anchor["energy"] + self.TOLERANCE * self.anchor["stderr"]
+        return local.clipped_mean > limit
+
+    def _remember(self, local: Clipped) -> None:
+        self.since_anchor += 1
+        if self.anchor and self.since_anchor < self.ANCHOR:
+            return
+        spread = float(local.deviation.std()) / len(local.deviation) ** 0.5
+        energy = local.clipped_mean
+        if self.anchor:
+            # A fluctuation downwards would make the next steps look bad: the anchor's energy follows slowly.
+            energy = max(energy, self.anchor["energy"] - 2 * self.anchor["stderr"])
+        self.anchor = {
+            "energy": energy,
+            "stderr": spread,
+            "parameters": {name: p.detach().clone() for name, p in self.parameters.items()},
+            "electrons": self.sampler.electrons.clone(),
+            "width": self.sampler.width,
+        }
+        self.since_anchor, self.failures = 0, 0
+
+    def _undo(self) -> None:
+        self.rejected += 1
+        self.failures += 1
+        if not self.anchor or self.failures > self.LIMIT:
+            raise CalculationError(
+                f"the optimisation does not get on: {self.failures} steps rejected in a row in spite of rising damping; "
+                "try a smaller method.optimiser.learning_rate.rate, more walkers or float64"
+            )
+        with torch.no_grad():
+            for name, value in self.anchor["parameters"].items():
+                self.parameters[name].copy_(value)
+        self.sampler.electrons = self.anchor["electrons"].clone()
+        self.sampler.width = self.anchor["width"]
+        self.optimiser.reset()
+        self.optimiser.caution *= self.CAUTION
+        self.since_anchor = 0

@@ -1,0 +1,68 @@
+"""Optimisers of a wavefunction's parameters behind one interface.
+
+An optimiser turns walkers and the deviations of their (clipped) local energies into a change of the parameters. The energy
+gradient is 2 <(E_L - E) O> with the scores O = d log|psi| / d theta; natural gradients multiply it by the inverse of
+the Fisher (quantum geometric) matrix of |psi|^2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from fusion.wavefunctions.scores import Step
+
+
+@dataclass(frozen=True)
+class InverseDecay:
+    """rate / (1 + t / delay): the schedule of the published runs."""
+
+    rate: float
+    delay: float
+
+    def __call__(self, iteration: int) -> float:
+        return self.rate / (1 + iteration / self.delay)
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The same rate at every iteration."""
+
+    rate: float
+
+    def __call__(self, iteration: int) -> float:
+        return self.rate
+
+
+class Schedule(Protocol):
+    """Learning rate as a function of the iteration."""
+
+    def __call__(self, iteration: int) -> float: ...
+
+
+class Optimiser(Protocol):
+    """What the safeguarded optimisation asks of an optimiser."""
+
+    learning_rate: Schedule
+    caution: float
+    """At least 1: multiplies the damping (divides the learning rate where there is none) after rejected steps."""
+
+    def step(self, electrons: Tensor, deviation: Tensor, iteration: int) -> Step:
+        """The change to add to the parameters, identical on all ranks.
+
+        Args:
+            electrons: this rank's walkers (B, N, 3).
+            deviation: clipped local energy minus its mean for the walkers of all ranks, hartree, float64.
+            iteration: number of the optimisation step, for schedules.
+        """
+        ...
+
+    def reset(self) -> None:
+        """Forget momentum, after a step was rejected."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...

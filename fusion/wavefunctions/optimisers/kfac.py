@@ -1,0 +1,121 @@
+"""K-FAC: natural gradient with a Kronecker-factored Fisher matrix, layer by layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fusion.distributed import mean_over_ranks, own_rows
+from fusion.wavefunctions.optimisers import Schedule
+from fusion.wavefunctions.scores import LinearScores, RowScores, ScoreRecorder, Step
+
+
+class Kfac:
+    """Kronecker-factored approximate curvature (Martens & Grosse 2015; for wavefunctions Pfau et al. 2020, appendix).
+
+    A linear layer applied R times per walker with inputs a (bias appended) and output derivatives g has
+    F ~ 2 R <a a^T> x <g g^T>, averages over walkers and repeats, exponentially averaged over iterations; F is damped by
+    factored Tikhonov damping. Other parameters have their full Fisher block, or its diagonal when it is large.
+    The step is bounded by eta^2 g^T F^-1 g <= max_norm. Factorisations are in float64.
+
+    Args:
+        ansatz: the wavefunction whose parameters are optimised.
+        chunk: walkers differentiated at a time.
+        learning_rate: eta as a function of the iteration.
+        damping: added to F.
+        decay: weight of the past in the exponential averages.
+        max_norm: bound of the squared norm of a step.
+        full_block: largest parameter that gets a full block.
+    """
+
+    def __init__(
+        self,
+        ansatz: nn.Module,
+        chunk: int,
+        learning_rate: Schedule,
+        damping: float,
+        decay: float,
+        max_norm: float,
+        full_block: int = 512,
+    ) -> None:
+        self.ansatz, self.chunk = ansatz, chunk
+        self.learning_rate, self.damping, self.decay, self.max_norm = learning_rate, damping, decay, max_norm
+        self.full_block = full_block
+        self.caution = 1.0
+        self.averages: dict[str, Tensor] = {}
+        self.weight = 0.0
+        self._recorder: ScoreRecorder | None = None
+
+    def step(self, electrons: Tensor, deviation: Tensor, iteration: int) -> Step:
+        """See ``Optimiser.step``."""
+        if self._recorder is None:
+            self._recorder = ScoreRecorder(self.ansatz, electrons, self.chunk)
+        scores = self._recorder(electrons)
+        gradient = scores.transpose_apply(own_rows(deviation / len(deviation)).to(electrons.dtype))
+        self.weight = self.decay * self.weight + 1
+        direction: Step = {}
+        for block in scores.blocks:
+            if isinstance(block, LinearScores):
+                direction |= self._linear(block, gradient)
+            else:
+                direction |= self._rows(block, gradient)
+        norm = sum(float((gradient[name] * value).sum()) for name, value in direction.items())
+        rate = self.learning_rate(iteration)
+        rate *= min(1.0, (self.max_norm / max(rate * rate * norm, 1e-300)) ** 0.5)
+        return {name: -rate * value for name, value in direction.items()}
+
+    def reset(self) -> None:
+        """There is no momentum; curvature that is not finite is forgotten."""
+        if not all(bool(torch.isfinite(average).all()) for average in self.averages.values()):
+            self.averages, self.weight = {}, 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"caution": self.caution, "averages": self.averages, "weight": self.weight}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.caution, self.averages, self.weight = state["caution"], state["averages"], state["weight"]
+
+    def _average(self, name: str, value: Tensor) -> Tensor:
+        """Update the running sum of a factor; returns the normalised average."""
+        value = mean_over_ranks(value.double())
+        self.averages[name] = value + self.decay * self.averages[name] if name in self.averages else value
+        return self.averages[name] / self.weight
+
+    def _linear(self, block: LinearScores, gradient: Step) -> Step:
+        """(A + pi sqrt(damping))^-1 grad (G + sqrt(damping) / pi)^-1 with pi balancing the factors' sizes."""
+        a, g = block.inputs, block.outputs
+        repeats = a.shape[1]
+        if block.bias is not None:
+            a = torch.cat((a, a.new_ones(*a.shape[:2], 1)), dim=-1)
+        a, g = a.flatten(0, 1), g.flatten(0, 1)
+        left = self._average(block.weight + ".inputs", a.T @ a / len(a))
+        right = self._average(block.weight + ".outputs", g.T @ g / len(g)) * 2 * repeats
+        balance = (left.diagonal().mean() / right.diagonal().mean().clamp(min=1e-30)).clamp(1e-12, 1e12).sqrt()
+        root = (self.caution * self.damping) ** 0.5
+        grad = gradient[block.weight].double()
+        if block.bias is not None:
+            grad = torch.cat((grad, gradient[block.bias].double().unsqueeze(1)), dim=1)
+        grad = _solve(right, root / balance, grad)
+        grad = _solve(left, root * balance, grad.T).T.to(block.inputs.dtype)
+        if block.bias is None:
+            return {block.weight: grad}
+        return {block.weight: grad[:, :-1], block.bias: grad[:, -1]}
+
+    def _rows(self, block: RowScores, gradient: Step) -> Step:
+        rows, damping = block.rows, self.caution * self.damping
+        grad = gradient[block.name].double().flatten()
+        if rows.shape[1] <= self.full_block:
+            fisher = self._average(block.name, 2 * rows.T @ rows / len(rows))
+            step = _solve(fisher, damping, grad.unsqueeze(1)).squeeze(1)
+        else:
+            step = grad / (self._average(block.name, 2 * rows.square().mean(0)) + damping)
+        return {block.name: step.view(block.shape).to(rows.dtype)}
+
+
+def _solve(matrix: Tensor, damping: Tensor | float, rhs: Tensor) -> Tensor:
+    shifted = matrix.clone()
+    shifted.diagonal().add_(damping)
+    factor, info = torch.linalg.cholesky_ex(shifted)
+    return torch.cholesky_solve(rhs, factor) if int(info) == 0 else torch.full_like(rhs, torch.nan)

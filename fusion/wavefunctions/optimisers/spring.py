@@ -1,0 +1,99 @@
+"""SPRING: stochastic reconfiguration solved in the space of walkers, with the previous step projected in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fusion.distributed import from_first_rank, own_rows
+from fusion.wavefunctions.optimisers import Schedule
+from fusion.wavefunctions.scores import ScoreRecorder, Step
+
+
+class Spring:
+    """Subsampled projected-increment natural gradient (Goldshlager, Abrahamsen, Lin 2024, arXiv 2401.10190, eq. 34).
+
+    With centred scores Obar / sqrt(B), T = Obar Obar^T, deviations e / sqrt(B) and previous direction p,
+
+        d = Obar^T (T + lambda 1)^-1 (e - mu Obar p) + mu p,    theta -= eta d.
+
+    The damping is relative, lambda = damping * tr(T) / B: the scale of T differs by orders of magnitude between systems
+    and during a run. The step is bounded in the Fisher norm, eta |Obar d| <= sqrt(max_norm): |Obar d| is the change of
+    log|psi| over the walkers, and bounding it, rather than |d|, keeps the bound's meaning whatever the network.
+    Gram matrix and solve are in float64.
+
+    Args:
+        ansatz: the wavefunction whose parameters are optimised.
+        chunk: walkers differentiated at a time.
+        learning_rate: eta as a function of the iteration.
+        damping: relative damping.
+        momentum: mu in [0, 1).
+        max_norm: bound of the squared Fisher norm of a step.
+    """
+
+    def __init__(
+        self,
+        ansatz: nn.Module,
+        chunk: int,
+        learning_rate: Schedule,
+        damping: float,
+        momentum: float,
+        max_norm: float,
+    ) -> None:
+        self.ansatz, self.chunk = ansatz, chunk
+        self.learning_rate, self.damping, self.momentum, self.max_norm = learning_rate, damping, momentum, max_norm
+        self.caution = 1.0
+        self.previous: Step = {}
+        self._recorder: ScoreRecorder | None = None
+
+    def step(self, electrons: Tensor, deviation: Tensor, iteration: int) -> Step:
+        """See ``Optimiser.step``."""
+        if self._recorder is None:
+            self._recorder = ScoreRecorder(self.ansatz, electrons, self.chunk)
+        scores = self._recorder(electrons)
+        root = len(deviation) ** 0.5
+        gram = _centred(_centred(scores.gram()).T) / len(deviation)
+        momentum = {name: self.momentum * value for name, value in self.previous.items()}
+        carried = _centred(scores.apply(momentum).double()) / root if momentum else torch.zeros_like(deviation)
+        damping = self.caution * self.damping * gram.trace() / len(deviation)
+        u = from_first_rank(solve_damped(gram, damping, deviation / root - carried))
+        direction = scores.transpose_apply(own_rows(_centred(u) / root).to(electrons.dtype))
+        direction = {name: value + momentum.get(name, 0.0) for name, value in direction.items()}
+        self.previous = direction
+        change = float((gram @ u + carried).square().sum())
+        rate = self.learning_rate(iteration)
+        rate *= min(1.0, (self.max_norm / max(rate * rate * change, 1e-300)) ** 0.5)
+        return {name: -rate * value for name, value in direction.items()}
+
+    def reset(self) -> None:
+        self.previous = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"caution": self.caution, "previous": self.previous}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.caution, self.previous = state["caution"], state["previous"]
+
+
+def solve_damped(matrix: Tensor, damping: Tensor, rhs: Tensor) -> Tensor:
+    """(matrix + damping 1)^-1 rhs for a symmetric positive semidefinite float64 matrix.
+
+    Rounding can leave slightly negative eigenvalues; when Cholesky's factorisation fails because of them the spectrum is
+    clamped at zero instead.
+    """
+    matrix = 0.5 * (matrix + matrix.T)
+    shifted = matrix.clone()
+    shifted.diagonal().add_(damping)
+    factor, info = torch.linalg.cholesky_ex(shifted)
+    if int(info) == 0:
+        return torch.cholesky_solve(rhs.unsqueeze(1), factor).squeeze(1)
+    if not bool(torch.isfinite(shifted).all()):
+        return torch.full_like(rhs, torch.nan)
+    values, vectors = torch.linalg.eigh(matrix)
+    return vectors @ ((vectors.T @ rhs) / (values.clamp(min=0.0) + damping))
+
+
+def _centred(rows: Tensor) -> Tensor:
+    return rows - rows.mean(0)

@@ -1,0 +1,100 @@
+"""From a finished Monte Carlo run to a result: error bars and the verdict."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fusion.errors import CalculationError
+from fusion.results import Result
+from fusion.wavefunctions.hartree_fock import HartreeFock, hartree_fock_limit
+from fusion.wavefunctions.statistics import Estimate, blocked, drift
+from fusion.wavefunctions.vmc import VariationalMonteCarlo
+
+AGREEMENT = 3.0
+"""Largest distance, in standard errors, between what should be equal."""
+
+
+def outcome(module: VariationalMonteCarlo) -> Result:
+    """Result of a module whose phases are done, for the processes of all ranks alike.
+
+    The energy is that of the evaluation, with a blocked error. ``ok`` only if the evaluation agrees with the last quarter
+    of the optimisation, and its own halves with one another, within 3 standard errors.
+    """
+    series = np.array(module.energies["evaluating"])
+    energy = blocked(series)
+    tail = _last_quarter(module)
+    change = drift(series)
+    reasons = []
+    if tail is not None and energy.sigmas_from(tail) > AGREEMENT:
+        reasons.append(
+            f"the evaluation differs from the last quarter of optimisation by {energy.sigmas_from(tail):.1f} σ "
+            f"({1e3 * (energy.value - tail.value):+.2f} mHa): more method.optimisation.steps"
+        )
+    if abs(change.value) > AGREEMENT * change.stderr:
+        reasons.append(
+            f"the energy drifts during the evaluation by {abs(change.value) / change.stderr:.1f} σ: "
+            "more method.sampling.burn_in or method.evaluation.steps"
+        )
+    if not np.isfinite(energy.value):
+        raise CalculationError("the evaluation met energies that are not finite; try dtype=float64")
+    details = _details(module, energy, tail, change)
+    agreement = (
+        "" if tail is None else f"agrees with the last quarter of optimisation ({energy.sigmas_from(tail):.1f} σ), "
+    )
+    verdict = "; ".join(reasons) or f"the evaluation {agreement}drift below the error bar"
+    details["verdict"] = verdict
+    return Result(
+        module.system,
+        "not_converged" if reasons else "ok",
+        energy=energy.value,
+        energy_stderr=energy.stderr,
+        details={"vmc": details},
+        message=verdict if reasons else None,
+    )
+
+
+def _last_quarter(module: VariationalMonteCarlo) -> Estimate | None:
+    series = np.array(module.energies["optimising"])
+    return blocked(series[-(len(series) // 4) :]) if len(series) >= 8 else None
+
+
+def _details(
+    module: VariationalMonteCarlo, energy: Estimate, tail: Estimate | None, change: Estimate
+) -> dict[str, Any]:
+    spin = blocked(np.array(module.spins))
+    field = hartree_fock_limit(module.system)
+    details: dict[str, Any] = {
+        "variance_hartree2": float(np.mean(module.variances)),
+        "acceptance": float(np.mean(module.acceptances)),
+        "parameters": sum(p.numel() for p in module.ansatz.parameters()),
+        "spin_squared": {"value": spin.value, "stderr": spin.stderr if np.isfinite(spin.stderr) else None},
+        "hartree_fock": {"energy_hartree": field.energy, "basis": field.basis, "method": field.method},
+        "optimisation": {
+            "iterations": module.done["optimising"],
+            "rejected_steps": module.optimisation.rejected,
+        },
+        "evaluation": {
+            "iterations": module.done["evaluating"],
+            "walkers": module.schedule.walkers,
+            "drift_hartree": change.value,
+            "drift_stderr_hartree": change.stderr,
+        },
+    }
+    if tail is not None:
+        details["optimisation"]["last_quarter"] = {"energy_hartree": tail.value, "stderr_hartree": tail.stderr}
+    correlation = _correlation(module, energy, field)
+    return details if correlation is None else {**details, "correlation_percent": correlation}
+
+
+def _correlation(module: VariationalMonteCarlo, energy: Estimate, field: HartreeFock) -> dict[str, float] | None:
+    """Share of the correlation energy (reference minus Hartree-Fock), where there is any."""
+    reference = module.system.reference
+    if reference is None or module.system.n_electrons < 2 or field.energy - reference.value < 1e-4:
+        return None
+    whole = reference.value - field.energy
+    return {
+        "value": 100 * (energy.value - field.energy) / whole,
+        "stderr": 100 * energy.stderr / abs(whole),
+    }

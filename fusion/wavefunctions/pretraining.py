@@ -1,0 +1,79 @@
+"""Pretraining: the ansatz' orbitals are fitted to Hartree-Fock orbitals before the energy is minimised."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fusion.distributed import mean_over_ranks
+from fusion.wavefunctions.ansatz import HasOrbitals
+from fusion.wavefunctions.gaussian_orbitals import GaussianOrbitals
+from fusion.wavefunctions.sampler import Metropolis
+
+
+class Pretraining:
+    """Mean-square fit of every determinant's orbitals to the Hartree-Fock ones (Pfau et al. 2020, section III C).
+
+    The target of a full determinant is the block-diagonal matrix of spin-up and spin-down orbitals. Walkers are drawn
+    from the Hartree-Fock density, moved once per step.
+
+    Args:
+        ansatz: must give its ``orbitals``.
+        orbitals: the Hartree-Fock orbitals.
+        learning_rate: of Adam.
+    """
+
+    def __init__(self, ansatz: nn.Module, orbitals: GaussianOrbitals, learning_rate: float) -> None:
+        assert isinstance(ansatz, HasOrbitals)
+        self.ansatz, self.orbitals = ansatz, orbitals
+        self.parameters = [p for p in ansatz.parameters() if p.requires_grad]
+        self.adam = torch.optim.Adam(self.parameters, lr=learning_rate)
+
+    def step(self, sampler: Metropolis) -> float:
+        """One Adam step on this rank's share of walkers and one move of the walkers; returns the loss."""
+        targets = self._targets(sampler.electrons)
+        with torch.enable_grad():
+            blocks = self.ansatz.orbitals(sampler.electrons)  # type: ignore[operator]
+            pairs = list(zip(blocks, targets, strict=True))
+            loss = sum(((block - target.unsqueeze(1)) ** 2).sum() for block, target in pairs)
+            loss = loss / sum(block.numel() for block in blocks)
+            grads = torch.autograd.grad(loss, self.parameters, allow_unused=True)
+        for p, grad in zip(self.parameters, grads, strict=True):
+            p.grad = None if grad is None else mean_over_ranks(grad)
+        self.adam.step()
+        self.adam.zero_grad(set_to_none=True)
+        sampler.run(self.log_density, 1)
+        return float(mean_over_ranks(loss.detach()))
+
+    def log_density(self, electrons: Tensor) -> Tensor:
+        """2 log|psi_HF|, (B,)."""
+        return 2 * self.orbitals.slater_log(electrons)[1]
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.adam.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.adam.load_state_dict(state)
+
+    def _targets(self, electrons: Tensor) -> list[Tensor]:
+        """Target matrices (B, n, n): one per block of the ansatz."""
+        with torch.no_grad():
+            up, down = self.orbitals(electrons)
+            blocks = [block for block in (up, down) if block.shape[-1] > 0]
+            sizes = [block.shape[-1] for block in self.ansatz.orbitals(electrons[:1])]  # type: ignore[operator]
+            if sizes == [electrons.shape[1]]:
+                return [_block_diagonal(blocks)]
+            return blocks
+
+
+def _block_diagonal(blocks: list[Tensor]) -> Tensor:
+    n = sum(block.shape[-1] for block in blocks)
+    out = blocks[0].new_zeros(len(blocks[0]), n, n)
+    start = 0
+    for block in blocks:
+        stop = start + block.shape[-1]
+        out[:, start:stop, start:stop] = block
+        start = stop
+    return out

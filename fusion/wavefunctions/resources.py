@@ -1,0 +1,102 @@
+"""What a run will cost: memory before anything is allocated, time from one small sample."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fusion.errors import InputError
+from fusion.system import System
+from fusion.wavefunctions.ansatz import laplacian
+from fusion.wavefunctions.sampler import initial_electrons
+from fusion.wavefunctions.scores import LinearScores, ScoreRecorder
+
+_BASE = 700 * 2**20  # Python with torch, Lightning and PySCF loaded
+_JET_COPIES = 6  # temporaries of the size of one layer's jet, see laplacian.py
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Peak memory of one process (bytes) and time per optimisation and per evaluation iteration (seconds)."""
+
+    memory: int
+    optimisation_s: float
+    evaluation_s: float
+
+
+def default_chunk(system: System) -> int:
+    """Walkers whose forward Laplacian is computed at a time: few enough for one layer to stay in the cache."""
+    n = system.n_electrons
+    return max(4, min(256, 4096 // (n * (3 * n + 2))))
+
+
+def estimate(
+    system: System, ansatz: nn.Module, walkers: int, chunk: int, moves: int, evaluation_moves: int, all_walkers: int
+) -> Cost:
+    """Cost of a run with ``walkers`` per process, ``all_walkers`` in all.
+
+    Raises:
+        InputError: the memory it needs is more than the machine has to give; says how much and what to change.
+    """
+    dtype = next(ansatz.parameters()).dtype
+    width = max((m.out_features for m in ansatz.modules() if isinstance(m, nn.Linear)), default=64)
+    n = system.n_electrons
+    jet = (3 * n + 2) * n * width * dtype.itemsize * _JET_COPIES
+    parameters = sum(p.numel() for p in ansatz.parameters())
+    fixed = _BASE + jet * min(chunk, walkers) + 6 * 8 * all_walkers**2 + 6 * dtype.itemsize * parameters
+    _check(fixed, system, walkers)
+    electrons = initial_electrons(system, min(chunk, walkers), torch.Generator().manual_seed(0)).to(dtype)
+    recorder = ScoreRecorder(ansatz, electrons, len(electrons))
+    per_walker = sum(_size(block) for block in recorder(electrons[:1]).blocks)
+    # The factors of this process' walkers, and those of all while the Gram matrix is formed.
+    memory = fixed + per_walker * walkers * 2 + (per_walker * all_walkers if all_walkers > walkers else 0)
+    _check(memory, system, walkers)
+    per_chunk = walkers / len(electrons)
+    with torch.no_grad():
+        forward = _seconds(lambda: ansatz(electrons)) * per_chunk
+        kinetic = _seconds(lambda: laplacian(ansatz, electrons, chunk)) * per_chunk
+    scores = _seconds(lambda: recorder(electrons)) * per_chunk
+    return Cost(int(memory), 1.2 * (moves * forward + kinetic + 1.5 * scores), evaluation_moves * forward + kinetic)
+
+
+def available_memory() -> int:
+    """Bytes this machine can still give to a process."""
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") + _page_cache()
+
+
+def _page_cache() -> int:
+    """Memory that holds copies of files and is given up on demand."""
+    try:
+        with open("/proc/meminfo") as file:
+            sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in file}
+    except OSError:
+        return 0
+    return sizes.get("Cached", 0) + sizes.get("SReclaimable", 0) - sizes.get("Shmem", 0)
+
+
+def _check(memory: float, system: System, walkers: int) -> None:
+    free = available_memory()
+    if memory > 0.95 * free:
+        raise InputError(
+            f"{system.formula} with {walkers} walkers needs about {memory / 2**30:.1f} GiB of memory, "
+            f"{free / 2**30:.1f} GiB are free; fewer method.walkers, a smaller method.chunk or a smaller network need less"
+        )
+
+
+def _size(block: Any) -> int:
+    tensors: tuple[Tensor, ...] = (block.inputs, block.outputs) if isinstance(block, LinearScores) else (block.rows,)
+    return sum(t.numel() * t.element_size() for t in tensors)
+
+
+def _seconds(work: Callable[[], Any]) -> float:
+    """Time of the second call: the first warms caches up."""
+    work()
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began

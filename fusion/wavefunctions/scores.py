@@ -1,0 +1,291 @@
+"""Per-walker derivatives of log|psi| with respect to the parameters, without building the matrix of all of them.
+
+The score matrix O_bp = d log|psi(x_b)| / d theta_p is kept layer by layer. For a linear layer, applied R times per
+walker, with inputs a and derivatives g of log|psi| with respect to its outputs, O_b = sum_r g_br a_br^T; the Gram matrix
+O O^T and the products O v and O^T u follow from the factors a and g. Small parameter groups keep their rows of O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol, cast, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from fusion.distributed import gather_rows, sum_over_ranks
+
+Step = dict[str, Tensor]  # a change of the parameters, by name
+
+
+@runtime_checkable
+class KnowsScores(Protocol):
+    """A module that gives the scores of its own parameters (its direct ones, by name)."""
+
+    def parameter_scores(self, grad_output: Tensor, *inputs: Tensor) -> dict[str, Tensor]: ...
+
+
+@dataclass
+class LinearScores:
+    """Factors of a linear layer on this rank: inputs (B, R, in), output derivatives (B, R, out)."""
+
+    weight: str
+    bias: str | None
+    inputs: Tensor
+    outputs: Tensor
+
+    def gram(self) -> Tensor:
+        """This layer's part of O O^T: rows of this rank, columns of all ranks."""
+        a, g = self._with_bias(), self.outputs
+        all_a, all_g = gather_rows(a), gather_rows(g)
+        b, r, width = a.shape
+        out = g.shape[-1]
+        if r * r * (width + out) > width * out:
+            return self._explicit_gram(a, g, all_a, all_g)
+        rows = []
+        chunk = max(1, 2**22 // (r * all_a.shape[0] * r))
+        for part_a, part_g in zip(a.split(chunk), g.split(chunk), strict=True):
+            products = (part_a.flatten(0, 1) @ all_a.flatten(0, 1).T) * (part_g.flatten(0, 1) @ all_g.flatten(0, 1).T)
+            rows.append(products.view(len(part_a), r, -1, r).sum((1, 3)) if r > 1 else products)
+        return torch.cat(rows)
+
+    def _explicit_gram(self, a: Tensor, g: Tensor, all_a: Tensor, all_g: Tensor) -> Tensor:
+        total = a.new_zeros(len(a), len(all_a))
+        chunk = max(1, 2**24 // (len(all_a) * g.shape[-1]))
+        for part, all_part in zip(a.split(chunk, dim=-1), all_a.split(chunk, dim=-1), strict=True):
+            own = torch.bmm(part.mT, g).flatten(1)
+            every = own if all_part is part else torch.bmm(all_part.mT, all_g).flatten(1)
+            total.addmm_(own, every.T)
+        return total
+
+    def transpose_apply(self, u: Tensor) -> Step:
+        """Sum over this rank's walkers of u_b O_b."""
+        weighted = (self.outputs * u[:, None, None]).flatten(0, 1)
+        step = {self.weight: weighted.T @ self.inputs.flatten(0, 1)}
+        if self.bias is not None:
+            step[self.bias] = weighted.sum(0)
+        return step
+
+    def apply(self, step: Step) -> Tensor:
+        """O v for this rank's walkers, (B,)."""
+        product = self.inputs @ step[self.weight].T
+        if self.bias is not None:
+            product = product + step[self.bias]
+        return (product * self.outputs).sum((1, 2))
+
+    def _with_bias(self) -> Tensor:
+        if self.bias is None:
+            return self.inputs
+        return torch.cat((self.inputs, self.inputs.new_ones(*self.inputs.shape[:2], 1)), dim=-1)
+
+
+@dataclass
+class RowScores:
+    """Rows of O for one parameter on this rank: (B, size)."""
+
+    name: str
+    shape: torch.Size
+    rows: Tensor
+
+    def gram(self) -> Tensor:
+        return self.rows @ gather_rows(self.rows).T
+
+    def transpose_apply(self, u: Tensor) -> Step:
+        return {self.name: (u @ self.rows).view(self.shape)}
+
+    def apply(self, step: Step) -> Tensor:
+        return self.rows @ step[self.name].flatten()
+
+
+Block = LinearScores | RowScores
+
+
+@dataclass
+class Scores:
+    """The score matrix of this rank's walkers, in blocks that cover every parameter once."""
+
+    blocks: list[Block]
+    walkers: int
+
+    def gram(self) -> Tensor:
+        """O O^T over the walkers of all ranks, (B, B), float64."""
+        rows = self.blocks[0].gram()
+        for block in self.blocks[1:]:
+            rows = rows + block.gram()
+        return gather_rows(rows).double()
+
+    def transpose_apply(self, u: Tensor) -> Step:
+        """O^T u with the walkers of all ranks; u (B_rank,) belongs to this rank's."""
+        step: Step = {}
+        for block in self.blocks:
+            step |= block.transpose_apply(u)
+        return {name: sum_over_ranks(value) for name, value in step.items()}
+
+    def apply(self, step: Step) -> Tensor:
+        """O v for the walkers of all ranks, (B,)."""
+        total = self.blocks[0].apply(step)
+        for block in self.blocks[1:]:
+            total = total + block.apply(step)
+        return gather_rows(total)
+
+
+@dataclass
+class _Call:
+    prefix: str
+    module: nn.Module
+    inputs: tuple[Tensor, ...]
+    output: Tensor
+
+
+@contextmanager
+def _record(ansatz: nn.Module) -> Iterator[list[_Call]]:
+    """Inputs and outputs of the known layers of every forward pass inside the block."""
+    calls: list[_Call] = []
+
+    def hook(prefix: str) -> Any:
+        return lambda module, inputs, output: calls.append(_Call(prefix, module, inputs, output))
+
+    handles = [
+        module.register_forward_hook(hook(f"{name}." if name else ""))
+        for name, module in ansatz.named_modules()
+        if isinstance(module, nn.Linear | KnowsScores)
+    ]
+    try:
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class ScoreRecorder:
+    """Computes ``Scores`` of any ansatz: layer by layer where the layers are known, else by ``vmap(grad)``.
+
+    Known are ``nn.Linear`` (a subclass states by ``score_input(*inputs)`` what its weight multiplies) and modules with
+    ``parameter_scores``. What a layer claims is checked once against autograd on a few walkers, so that a
+    tied weight or a layer applied across walkers cannot give a wrong score: it is differentiated per walker instead.
+
+    Raises:
+        TypeError: a parameter that neither way covers, by name.
+    """
+
+    def __init__(self, ansatz: nn.Module, electrons: Tensor, chunk: int) -> None:
+        self.ansatz = ansatz
+        self.chunk = chunk
+        self.parameters = {name: p for name, p in ansatz.named_parameters() if p.requires_grad}
+        self.rest = self._find_rest(electrons[: min(4, len(electrons))])
+        if self.rest:
+            try:
+                self._rest_rows(electrons[:2])
+            except RuntimeError as error:
+                raise TypeError(
+                    f"no per-walker derivative for {', '.join(self.rest)}: not in a layer whose scores are known, and "
+                    f"torch.func.vmap cannot differentiate the ansatz ({str(error).splitlines()[0]})"
+                ) from error
+
+    def __call__(self, electrons: Tensor) -> Scores:
+        """Scores of electrons (B, N, 3); a walker whose derivative is not finite gets a zero row."""
+        chunks = [self._blocks(part) for part in electrons.split(self.chunk)]
+        blocks: list[Block] = []
+        for parts in zip(*chunks, strict=True):
+            first = parts[0]
+            if isinstance(first, LinearScores):
+                inputs, outputs = (torch.cat([getattr(p, key) for p in parts]) for key in ("inputs", "outputs"))
+                outputs = _finite_rows(outputs)
+                blocks.append(LinearScores(first.weight, first.bias, inputs, outputs))
+            else:
+                rows = _finite_rows(torch.cat([cast(RowScores, p).rows for p in parts]))
+                blocks.append(RowScores(first.name, first.shape, rows))
+        return Scores(blocks, len(electrons))
+
+    def _blocks(self, electrons: Tensor) -> list[Block]:
+        blocks = [b for b in self._known_blocks(electrons) if self._names(b)[0] not in self.rest]
+        if self.rest:
+            rows = self._rest_rows(electrons)
+            blocks += [RowScores(n, self.parameters[n].shape, rows[n].flatten(1).detach()) for n in self.rest]
+        return blocks
+
+    @torch.enable_grad()
+    def _known_blocks(self, electrons: Tensor) -> list[Block]:
+        with _record(self.ansatz) as calls:
+            _, log = self.ansatz(electrons)
+        if not calls:
+            return []
+        outputs = [call.output for call in calls]
+        grads = torch.autograd.grad(log.sum(), outputs, allow_unused=True)
+        blocks: dict[str, list[Block]] = {}
+        for call, grad in zip(calls, grads, strict=True):
+            if len(call.output) != len(electrons):
+                continue
+            grad = torch.zeros_like(call.output) if grad is None else grad
+            for block in self._call_blocks(call, grad):
+                blocks.setdefault(self._names(block)[0], []).append(block)
+        return [_merge(parts) for parts in blocks.values()]
+
+    def _call_blocks(self, call: _Call, grad: Tensor) -> Iterator[Block]:
+        inputs = tuple(x.detach() for x in call.inputs)
+        with torch.no_grad():
+            if isinstance(call.module, KnowsScores):
+                for name, rows in call.module.parameter_scores(grad, *inputs).items():
+                    yield RowScores(call.prefix + name, rows.shape[1:], rows.flatten(1))
+            elif isinstance(call.module, nn.Linear):
+                features = getattr(call.module, "score_input", lambda x: x)(*inputs)
+                a, g = (x.reshape(len(x), -1, x.shape[-1]) for x in (features, grad))
+                bias = call.prefix + "bias" if call.module.bias is not None else None
+                yield LinearScores(call.prefix + "weight", bias, a, g)
+
+    def _rest_rows(self, electrons: Tensor) -> dict[str, Tensor]:
+        fixed = {n: p.detach() for n, p in self.ansatz.named_parameters() if n not in self.rest}
+        fixed |= dict(self.ansatz.named_buffers())
+        free = {n: self.parameters[n].detach() for n in self.rest}
+
+        def log_psi(parameters: dict[str, Tensor], walker: Tensor) -> Tensor:
+            return torch.func.functional_call(self.ansatz, {**fixed, **parameters}, (walker.unsqueeze(0),))[1][0]
+
+        return cast(dict[str, Tensor], torch.func.vmap(torch.func.grad(log_psi), in_dims=(None, 0))(free, electrons))
+
+    @torch.enable_grad()
+    def _find_rest(self, electrons: Tensor) -> tuple[str, ...]:
+        """Parameters without layer-wise scores, or whose layer-wise scores disagree with autograd."""
+        _, log = self.ansatz(electrons)
+        grads = torch.autograd.grad(log.sum(), list(self.parameters.values()), allow_unused=True)
+        exact = dict(zip(self.parameters, grads, strict=True))
+        known: Step = {}
+        for block in self._known_blocks(electrons):
+            known |= block.transpose_apply(log.new_ones(len(electrons)))
+        wrong = set()
+        for block in self._known_blocks(electrons):
+            for name in self._names(block):
+                if not _agree(known[name], exact.get(name)):
+                    wrong.update(self._names(block))
+        return tuple(n for n in self.parameters if n not in known or n in wrong)
+
+    @staticmethod
+    def _names(block: Block) -> Sequence[str]:
+        if isinstance(block, RowScores):
+            return (block.name,)
+        return (block.weight,) if block.bias is None else (block.weight, block.bias)
+
+
+def _agree(known: Tensor, exact: Tensor | None) -> bool:
+    if exact is None:
+        return not bool(known.any())
+    tolerance = 1e-3 if known.dtype == torch.float32 else 1e-8
+    return bool((known - exact).norm() <= tolerance * exact.norm() + 1e-30)
+
+
+def _finite_rows(rows: Tensor) -> Tensor:
+    bad = ~torch.isfinite(rows).flatten(1).all(1)
+    return torch.where(bad.view(-1, *[1] * (rows.dim() - 1)), 0.0, rows) if bool(bad.any()) else rows
+
+
+def _merge(parts: list[Block]) -> Block:
+    """One block of a layer that was called several times: its repeats follow one another."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    if isinstance(first, RowScores):
+        return RowScores(first.name, first.shape, torch.stack([cast(RowScores, p).rows for p in parts]).sum(0))
+    inputs, outputs = (torch.cat([getattr(p, key) for p in parts], dim=1) for key in ("inputs", "outputs"))
+    return LinearScores(first.weight, first.bias, inputs, outputs)

@@ -1,0 +1,50 @@
+"""Error bars of correlated series."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Estimate(NamedTuple):
+    """Mean and its standard error."""
+
+    value: float
+    stderr: float
+
+    def sigmas_from(self, other: Estimate) -> float:
+        """Distance of two independent estimates in their combined standard error."""
+        return abs(self.value - other.value) / max(float(np.hypot(self.stderr, other.stderr)), 1e-300)
+
+
+def blocked(series: np.ndarray) -> Estimate:
+    """Mean and standard error of a correlated stationary series by reblocking (Flyvbjerg & Petersen 1989).
+
+    Pairs of neighbours are averaged again and again; the naive error of the blocked series grows until blocks are
+    longer than the correlation time. The block length B is the shortest with B^3 > 2 n (s_B / s_1)^4 (Wolff 2004; Lee et
+    al. 2011), which balances the remaining correlation against the error of the error; if none is long enough the
+    largest error seen counts. A series shorter than two values has no error (nan).
+    """
+    series = np.asarray(series, dtype=np.float64)
+    n = len(series)
+    if n < 2:
+        return Estimate(float(series.mean()) if n else float("nan"), float("nan"))
+    errors, lengths, blocks = [], [], series
+    while len(blocks) >= 2:
+        errors.append(float(blocks.std(ddof=1)) / len(blocks) ** 0.5)
+        lengths.append(2 ** len(lengths))
+        blocks = 0.5 * (blocks[: len(blocks) // 2 * 2 : 2] + blocks[1::2])
+    if errors[0] == 0:
+        return Estimate(float(series.mean()), 0.0)
+    for length, error in zip(lengths, errors, strict=True):
+        if length**3 > 2 * n * (error / errors[0]) ** 4:
+            return Estimate(float(series.mean()), error)
+    return Estimate(float(series.mean()), max(errors))
+
+
+def drift(series: np.ndarray) -> Estimate:
+    """Mean of the second half of a series minus that of the first, with its error."""
+    half = len(series) // 2
+    first, second = blocked(series[:half]), blocked(series[half:])
+    return Estimate(second.value - first.value, float(np.hypot(first.stderr, second.stderr)))

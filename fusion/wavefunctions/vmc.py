@@ -1,0 +1,311 @@
+"""Variational Monte Carlo of any ansatz as a LightningModule: pretraining, optimisation, evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from fusion import metrics
+from fusion.distributed import gather_rows, mean_over_ranks, own_rows, random_stream, world_size
+from fusion.report import with_error
+from fusion.system import System
+from fusion.wavefunctions.hamiltonian import Hamiltonian, clip
+from fusion.wavefunctions.hartree_fock import HartreeFock
+from fusion.wavefunctions.observables import spin_squared
+from fusion.wavefunctions.optimisation import Optimisation
+from fusion.wavefunctions.optimisers import Optimiser
+from fusion.wavefunctions.pretraining import Pretraining
+from fusion.wavefunctions.sampler import Metropolis, initial_electrons
+from fusion.wavefunctions.statistics import blocked
+
+PHASES = ("pretraining", "optimising", "evaluating")
+_ROW_NAMES = dict(zip(PHASES, ("pretrain", "optimise", "evaluate"), strict=True))
+_WINDOW = 100  # iterations that the running energy on the progress line averages
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long each phase is and how it samples; the method's settings, see conf/kind/ansatz.yaml for each of them."""
+
+    walkers: int
+    chunk: int
+    pretraining_steps: int
+    pretraining_rate: float
+    burn_in: int
+    moves: int
+    optimisation_steps: int
+    clip: float
+    evaluation_steps: int
+    evaluation_moves: int
+    spin_every: int
+
+    def total(self, phase: str) -> int:
+        """Number of iterations of a phase."""
+        steps = (self.pretraining_steps, self.optimisation_steps, self.evaluation_steps)
+        return steps[PHASES.index(phase)]
+
+
+class VariationalMonteCarlo(pl.LightningModule):
+    """One batch is one iteration of one of three phases; everything needed to go on is in the checkpoint.
+
+    Optimisation is manual: gradients come from walkers, not from a loss, and are reduced over ranks by the optimisers.
+
+    Args:
+        system: nuclei and electrons.
+        ansatz: the wavefunction.
+        schedule: lengths of the phases.
+        optimiser: builds the optimiser from (ansatz, chunk).
+        hartree_fock: mean field for pretraining, computed when pretraining starts.
+        seed: of all random streams.
+    """
+
+    def __init__(
+        self,
+        system: System,
+        ansatz: nn.Module,
+        schedule: Schedule,
+        optimiser: Callable[..., Optimiser],
+        hartree_fock: Callable[[], HartreeFock],
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.system, self.schedule, self.seed = system, schedule, seed
+        self.ansatz = ansatz
+        self.hamiltonian = Hamiltonian(system)
+        self._make_optimiser, self._hartree_fock = optimiser, hartree_fock
+        self.done = dict.fromkeys(PHASES, 0)
+        self.energies: dict[str, list[float]] = {"optimising": [], "evaluating": []}
+        self.variances: list[float] = []
+        self.acceptances: list[float] = []
+        self.spins: list[float] = []
+        self.loss = self.variance = self.acceptance = float("nan")
+        self.restored: dict[str, Any] = {}
+        self.restart_evaluation = False  # a checkpoint of another run: its parameters count, its evaluation does not
+        self._phase = PHASES[0]
+
+    # -- what the progress bar shows -------------------------------------------------------------------------------
+    @property
+    def phase(self) -> str:
+        """The phase of the iteration just done, or of the first one."""
+        return self._phase
+
+    @property
+    def phase_step(self) -> int:
+        return self.done[self._phase]
+
+    @property
+    def phase_total(self) -> int:
+        return self.schedule.total(self._phase)
+
+    @property
+    def phase_text(self) -> str:
+        """Energy with its error over the last iterations of this phase, variance, acceptance."""
+        if self._phase == "pretraining":
+            return f"orbital error {self.loss:.1e}"
+        series = self.energies[self._phase]
+        energy = blocked(np.array(series if self._phase == "evaluating" else series[-_WINDOW:]))
+        text = (
+            f"E = {with_error(energy.value, energy.stderr)} Ha  var {self.variance:.2g}  accept {self.acceptance:.0%}"
+        )
+        rejected = self.optimisation.rejected if self._phase == "optimising" else 0
+        return text + (f"  {rejected} rejected" if rejected else "")
+
+    # -- Lightning's hooks -----------------------------------------------------------------------------------------
+    def configure_optimizers(self) -> None:
+        """None: see the class."""
+
+    def train_dataloader(self) -> _Iterations:
+        return _Iterations(self)
+
+    @property
+    def next_phase(self) -> str | None:
+        """The phase of the next iteration, None when all is done."""
+        return next((phase for phase in PHASES if self.done[phase] < self.schedule.total(phase)), None)
+
+    def on_train_start(self) -> None:
+        self._phase = self.next_phase or PHASES[-1]
+        generator = random_stream(self.seed, self.device)
+        walkers = self.schedule.walkers // world_size()
+        dtype = next(self.ansatz.parameters()).dtype
+        self.sampler = Metropolis(torch.empty(0), generator)
+        if not self.restored:
+            placing = random_stream(self.seed)
+            self.sampler.electrons = initial_electrons(self.system, walkers, placing).to(self.device, dtype)
+        self.optimiser = self._make_optimiser(self.ansatz, self.schedule.chunk * 4)
+        self.optimisation = Optimisation(
+            self.ansatz,
+            self.hamiltonian,
+            self.sampler,
+            self.optimiser,
+            self.schedule.moves,
+            self.schedule.clip,
+            self.schedule.chunk,
+        )
+        self._pretraining: Pretraining | None = None
+        if self.restored:
+            self._restore(self.restored, walkers)
+
+    @torch.no_grad()
+    def training_step(self, batch: int, batch_idx: int) -> None:
+        phase = cast(str, self.next_phase)
+        self._phase = phase
+        if self.done[phase] == 0:
+            self._begin(phase)
+        row = {"pretraining": self._pretrain, "optimising": self._optimise, "evaluating": self._evaluate}[phase]()
+        self.done[phase] += 1
+        step = sum(self.done.values()) - 1
+        metrics.log(self.trainer, {"phase": _ROW_NAMES[phase], **row}, step)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        generator = self.sampler.generator.get_state().to(self.device)
+        checkpoint["vmc"] = {
+            "identity": identity(self.system, self.ansatz),
+            "done": dict(self.done),
+            "energies": {key: list(values) for key, values in self.energies.items()},
+            "variances": list(self.variances),
+            "acceptances": list(self.acceptances),
+            "spins": list(self.spins),
+            "electrons": gather_rows(self.sampler.electrons).cpu(),
+            "generators": gather_rows(generator.unsqueeze(0)).cpu(),
+            "width": self.sampler.width,
+            "acceptance": self.sampler.acceptance,
+            "optimiser": self.optimiser.state_dict(),
+            "optimisation": self._gathered_anchor(self.optimisation.state_dict()),
+            "pretraining": None if self._pretraining is None else self._pretraining.state_dict(),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.restored = checkpoint["vmc"]
+        self._take_counts(self.restored)
+
+    # -- phases ----------------------------------------------------------------------------------------------------
+    def _begin(self, phase: str) -> None:
+        """Equilibrate the walkers for what the phase samples."""
+        if phase == "pretraining":
+            self.sampler.burn_in(self.pretraining.log_density, self.schedule.burn_in)
+        else:
+            self.sampler.burn_in(self.optimisation.log_density, self.schedule.burn_in)
+
+    @property
+    def pretraining(self) -> Pretraining:
+        if self._pretraining is None:
+            orbitals = self._hartree_fock().orbitals.to(self.sampler.electrons)
+            self._pretraining = Pretraining(self.ansatz, orbitals, self.schedule.pretraining_rate)
+        return self._pretraining
+
+    def _pretrain(self) -> dict[str, Any]:
+        loss = self.pretraining.step(self.sampler)
+        self.loss = loss
+        return {"loss": loss, "acceptance": self.sampler.acceptance, "width": self.sampler.width}
+
+    def _optimise(self) -> dict[str, Any]:
+        self._pretraining = None
+        iteration = self.done["optimising"]
+        measured = self.optimisation.step(iteration)
+        self.energies["optimising"].append(measured.energy)
+        self.variance, self.acceptance = measured.variance, measured.acceptance
+        return {
+            "energy": measured.energy,
+            "stderr": (measured.variance / self.schedule.walkers) ** 0.5,
+            "variance": measured.variance,
+            "acceptance": measured.acceptance,
+            "width": self.sampler.width,
+            "learning_rate": self.optimiser.learning_rate(iteration),
+            "caution": self.optimiser.caution,
+            "rejected": self.optimisation.rejected,
+        }
+
+    def _evaluate(self) -> dict[str, Any]:
+        acceptance = self.sampler.run(self.optimisation.log_density, self.schedule.evaluation_moves)
+        electrons = self.sampler.electrons
+        local = clip(self.hamiltonian.local_energy(self.ansatz, electrons, self.schedule.chunk), self.schedule.clip)
+        row = {
+            "energy": local.mean,
+            "stderr": (local.variance / self.schedule.walkers) ** 0.5,
+            "variance": local.variance,
+            "acceptance": acceptance,
+            "width": self.sampler.width,
+        }
+        if self.done["evaluating"] % self.schedule.spin_every == 0:
+            values = spin_squared(self.ansatz, electrons, self.system.n_up)
+            self.spins.append(float(mean_over_ranks(values.mean())))
+            row["spin_squared"] = self.spins[-1]
+        self.energies["evaluating"].append(local.mean)
+        self.variances.append(local.variance)
+        self.acceptances.append(acceptance)
+        self.variance, self.acceptance = local.variance, acceptance
+        return row
+
+    # -- checkpoints -----------------------------------------------------------------------------------------------
+    def _take_counts(self, state: dict[str, Any]) -> None:
+        self.done = dict(state["done"])
+        self.energies = {key: list(values) for key, values in state["energies"].items()}
+        self.variances, self.acceptances = list(state["variances"]), list(state["acceptances"])
+        self.spins = list(state["spins"])
+        if self.restart_evaluation:
+            self.done["evaluating"] = 0
+            self.energies["evaluating"], self.variances, self.acceptances, self.spins = [], [], [], []
+
+    def _restore(self, state: dict[str, Any], walkers: int) -> None:
+        everyone = state["electrons"]
+        if len(everyone) != walkers * world_size():  # another number of walkers was asked for: repeat or drop some
+            everyone = everyone[torch.arange(walkers * world_size()) % len(everyone)]
+        self.sampler.electrons = own_rows(everyone).clone().to(self.device)
+        self.sampler.width, self.sampler.acceptance = state["width"], state["acceptance"]
+        if len(state["generators"]) == world_size():
+            # set_state of a view crashes torch: it needs memory of its own.
+            self.sampler.generator.set_state(own_rows(state["generators"])[0].clone())
+        self.optimiser.load_state_dict(_to(state["optimiser"], self.device))
+        optimisation = _to(state["optimisation"], self.device)
+        if "electrons" in optimisation["anchor"]:
+            optimisation["anchor"]["electrons"] = own_rows(optimisation["anchor"]["electrons"]).clone()
+        self.optimisation.load_state_dict(optimisation)
+        if state["pretraining"] is not None:
+            self.pretraining.load_state_dict(_to(state["pretraining"], self.device))
+
+    @staticmethod
+    def _gathered_anchor(state: dict[str, Any]) -> dict[str, Any]:
+        if not state["anchor"]:
+            return state
+        anchor = {**state["anchor"], "electrons": gather_rows(state["anchor"]["electrons"]).cpu()}
+        return {**state, "anchor": anchor}
+
+
+class _Iterations:
+    """Counts iterations until the module has none left; without a length, so that a resumed run starts where it stopped."""
+
+    def __init__(self, module: VariationalMonteCarlo) -> None:
+        self.module = module
+
+    def __iter__(self) -> Iterator[int]:
+        left = sum(max(0, self.module.schedule.total(phase) - self.module.done[phase]) for phase in PHASES)
+        return iter(range(left))
+
+
+def identity(system: System, ansatz: nn.Module) -> dict[str, Any]:
+    """What a checkpoint must agree with: the system and the names and shapes of the parameters."""
+    return {
+        "formula": system.formula,
+        "charge": system.charge,
+        "spin": system.spin,
+        "positions": np.asarray(system.positions, dtype=float).round(6).tolist(),
+        "parameters": {name: list(p.shape) for name, p in ansatz.named_parameters()},
+    }
+
+
+def _to(state: Any, device: torch.device) -> Any:
+    """The same containers with tensors on ``device``."""
+    if isinstance(state, Tensor):
+        return state.to(device)
+    if isinstance(state, dict):
+        return {key: _to(value, device) for key, value in state.items()}
+    if isinstance(state, list):
+        return [_to(value, device) for value in state]
+    return state

@@ -1,0 +1,10 @@
+"""FermiNet: a neural wavefunction for variational Monte Carlo."""
+
+from fusion import hookimpl
+
+fusion_api = 1
+
+
+@hookimpl
+def fusion_config_path() -> str:
+    return "pkg://fusion_ferminet.conf"

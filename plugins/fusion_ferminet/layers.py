@@ -1,0 +1,71 @@
+"""The permutation-equivariant layer of FermiNet."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from fusion.wavefunctions.laplacian import Jet
+
+
+class EquivariantLinear(nn.Linear):
+    """Linear map of f_i = [h_i, mean_up h, mean_down h, mean_up g_.i, mean_down g_.i] (Pfau et al. 2020, eqs. 3-4).
+
+    The weight is that of one dense layer on the concatenated features, but it is applied in parts: spin means are
+    multiplied once per walker instead of once per electron, and the pair features' derivatives, which involve two electrons
+    only, never become dense before they are multiplied. A spin channel without electrons is dropped.
+    """
+
+    def __init__(self, one: int, two: int, spins: tuple[int, ...], out: int) -> None:
+        super().__init__((1 + len(spins)) * one + len(spins) * two, out)
+        self.one, self.two, self.spins = one, two, spins
+
+    def forward(self, h: Tensor, pair_means: Tensor) -> Tensor:
+        """h (B, N, one) and pair means (B, N, spins * two): pre-activations (B, N, out)."""
+        own, mean, pair = self._parts()
+        means = torch.cat([block.mean(1) for block in h.split(self.spins, dim=1)], dim=-1)
+        shared = torch.addmm(self.bias, means, mean.T).unsqueeze(1)
+        return h @ own.T + pair_means @ pair.T + shared
+
+    def score_input(self, h: Tensor, pair_means: Tensor) -> Tensor:
+        """The concatenated features (B, N, in): what a natural-gradient optimiser takes as this layer's input."""
+        means = [block.mean(1, keepdim=True).expand_as(h) for block in h.split(self.spins, dim=1)]
+        return torch.cat((h, *means, pair_means), dim=-1)
+
+    def jet(self, h: Jet, pairs: Tensor) -> Jet:
+        """Dense jet of the pre-activations from h's dense jet and the pairs' local one, (B, N, 5, N, two)."""
+        own, mean, pair = self._parts()
+        batch, rows, n, _ = h.data.shape
+        means = torch.cat([block.mean(2) for block in h.data.split(self.spins, dim=2)], dim=-1)
+        out = (means @ mean.T).unsqueeze(2).expand(-1, -1, n, -1).contiguous()
+        by_electron = out[:, :-2].view(batch, n, 3, n, self.out_features)
+        diagonal, start = [], 0
+        for spin, weight in zip(self.spins, pair.split(self.two, dim=1), strict=True):
+            block = pairs[:, start : start + spin]
+            diagonal.append(block.mean(1))
+            # r_k enters g_ki with opposite sign; the diagonal k = i has no derivative and is added below.
+            by_electron[:, start : start + spin] -= (block[:, :, :3] @ weight.T) / spin
+            start += spin
+        local = torch.cat(diagonal, dim=-1) @ pair.T  # (B, 5, N, out)
+        by_electron.diagonal(dim1=1, dim2=3).add_(local[:, :3].transpose(-1, -2))
+        out[:, -2].add_(local[:, 3], alpha=2)  # both electrons of a pair contribute the same Laplacian
+        out[:, -1].add_(local[:, 4]).add_(self.bias)
+        out.view(-1, self.out_features).addmm_(h.data.reshape(-1, self.one), own.T)
+        return Jet(out)
+
+    def _parts(self) -> tuple[Tensor, Tensor, Tensor]:
+        channels = len(self.spins)
+        own, mean, pair = self.weight.split((self.one, channels * self.one, channels * self.two), dim=1)
+        return own, mean, pair
+
+
+def pair_means(pairs: Tensor, spins: tuple[int, ...]) -> Tensor:
+    """Means over the first electron of pair features (B, N, N, F), spin by spin: (B, N, spins * F)."""
+    return torch.cat([block.mean(1) for block in pairs.split(spins, dim=1)], dim=-1)
+
+
+def published_init_(layer: nn.Linear) -> None:
+    """W ~ N(0, 1/fan_in), b ~ N(0, 1), as in the published network."""
+    nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
+    if layer.bias is not None:
+        nn.init.normal_(layer.bias)
