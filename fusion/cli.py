@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -31,6 +31,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+# Click's ClickException: newer versions of Typer bring a Click of their own and export only errors derived from it.
+_USAGE_ERRORS: Any = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
 Directory = Annotated[Path, typer.Argument(metavar="RUN_DIR", show_default=False)]
 
 
@@ -96,8 +98,6 @@ def _rank(words: list[str]) -> int:
 
 
 def _command(words: list[str]) -> int:
-    import click
-
     from fusion import plugins
     from fusion.config import suggestion
 
@@ -108,9 +108,9 @@ def _command(words: list[str]) -> int:
         raise InputError(f"no command '{words[0]}'.{suggestion(words[0], names)}  Commands: {', '.join(names)}")
     try:
         status = command.main(words, prog_name="fusion", standalone_mode=False)
-    except click.ClickException as error:
-        raise InputError(f"{error.format_message()} (fusion {words[0]} --help)") from error
-    except click.Abort:
+    except _USAGE_ERRORS as error:
+        raise InputError(f"{error.format_message().rstrip('.')} (fusion {words[0]} --help)") from error
+    except typer.Abort:
         raise KeyboardInterrupt from None
     return status if isinstance(status, int) else 0
 

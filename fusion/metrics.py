@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import netrc
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
@@ -103,10 +105,23 @@ def wandb_logger(save_dir: str, **settings: Any) -> WandbLogger:
     import wandb
     from pytorch_lightning.loggers import WandbLogger
 
-    if "WANDB_MODE" not in os.environ and "mode" not in settings and not wandb.api.api_key:
+    if "WANDB_MODE" not in os.environ and "mode" not in settings and not _has_wandb_account():
         settings["mode"] = "offline"
     quiet = wandb.Settings(silent=True, console="off")
+    if rank_zero_only.rank == 0:
+        wandb.setup(settings=quiet)  # those of the run alone come into force after some talk
     return WandbLogger(save_dir=save_dir, settings=quiet, **{"log_model": False, **settings})
+
+
+def _has_wandb_account() -> bool:
+    """Whether `wandb login` or WANDB_API_KEY has been used; wandb itself would stop and ask."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    try:
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
 
 
 def _cell(value: Any) -> str:

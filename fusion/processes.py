@@ -62,6 +62,7 @@ def job(directory: Path, checkpoint: Path | None, relaunch: bool) -> Iterator[No
         if interrupt is not signal.getsignal(signal.SIGINT):
             signal.signal(signal.SIGINT, interrupt)
         _leave_group()
+        _finish_wandb()
         if relaunch:
             _gather_ranks(finished)
         for variable, value in before.items():
@@ -75,6 +76,13 @@ def _leave_group() -> None:
     torch = sys.modules.get("torch")
     if torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+
+
+def _finish_wandb() -> None:
+    """The next job of a sweep is a run of its own."""
+    wandb = sys.modules.get("wandb")
+    if wandb is not None and wandb.run is not None:
+        wandb.finish()
 
 
 def _gather_ranks(finished: bool) -> None:
