@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +22,6 @@ if TYPE_CHECKING:
 
 CLOSEST_NUCLEI = 0.05
 """Two nuclei nearer than this (bohr) are taken as a mistake of the input."""
-
-_SAME_GEOMETRY = 1e-6
-"""Nuclear repulsion (hartree) within which a geometry counts as the one a tabulated energy was computed at."""
 
 _ELECTRONEGATIVE = ("B", "Si", "C", "P", "N", "H", "Se", "S", "O", "I", "Br", "Cl", "F")
 """The end of the IUPAC element sequence, for formulas without carbon: LiH, NH3, H2O, HF."""
@@ -165,12 +161,6 @@ def nuclear_repulsion(numbers: np.ndarray, positions: np.ndarray) -> float:
     return float(np.sum(numbers[first] * numbers[second] / distances))
 
 
-def describes(symbols: Sequence[str], positions: np.ndarray, formula_: str, repulsion: float) -> bool:
-    """Whether the nuclei are those of a tabulated geometry, known by its formula and nuclear repulsion (hartree)."""
-    numbers = np.array([atomic_numbers[symbol] for symbol in symbols])
-    return formula(symbols) == formula_ and abs(nuclear_repulsion(numbers, positions) - repulsion) < _SAME_GEOMETRY
-
-
 def checked_nuclei(
     symbols: Sequence[str],
     positions: Any,
@@ -271,10 +261,3 @@ def _choice(values: list[int]) -> str:
     if len(shown) > 4:
         return f"{shown[0]}, {shown[1]}, ... {shown[-1]}"
     return shown[0] if len(shown) == 1 else ", ".join(shown[:-1]) + " or " + shown[-1]
-
-
-def integer(value: Any, key: str) -> int:
-    """`value` as an integer; raises InputError naming `key` for anything that is not a whole number."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not float(value).is_integer():
-        raise InputError(f"{key} must be a whole number, not {value!r}")
-    return int(float(value))

@@ -14,19 +14,23 @@ Keys, all optional but one source of nuclei:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from ase.data import atomic_numbers
 from omegaconf import OmegaConf
 
 from fusion.errors import InputError
-from fusion.system import Reference, System, checked_nuclei, describes, integer, lowest_spin
+from fusion.system import Reference, System, checked_nuclei, formula, lowest_spin, nuclear_repulsion
 from fusion.units import BOHR_PER_ANGSTROM, bohr_per
 
 if TYPE_CHECKING:
     from ase import Atoms
+
+SAME_GEOMETRY = 1e-6
+"""Nuclear repulsion (hartree) within which a geometry counts as the one a tabulated energy was computed at."""
 
 
 def read(config: Mapping[str, Any], start_dir: Path) -> System:
@@ -76,7 +80,7 @@ def read_file(path: str, frame: Any, start_dir: Path) -> Atoms:
                 f"'{path}' holds {len(frames)} structures; choose one: system.frame=0 ... {len(frames) - 1}"
             )
         return frames[0]
-    index = integer(frame, "system.frame")
+    index = _integer(frame, "system.frame")
     if not -len(frames) <= index < len(frames):
         raise InputError(f"system.frame={index}, but '{path}' holds {len(frames)} structures: 0 ... {len(frames) - 1}")
     return frames[index]
@@ -126,6 +130,13 @@ def _periodicity(atoms: Atoms | None) -> tuple[np.ndarray | None, tuple[bool, bo
     return np.asarray(atoms.cell) * BOHR_PER_ANGSTROM, (x, y, z)
 
 
+def _integer(value: Any, key: str) -> int:
+    """`value` as an integer; raises InputError naming `key` for anything that is not a whole number."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not float(value).is_integer():
+        raise InputError(f"{key} must be a whole number, not {value!r}")
+    return int(float(value))
+
+
 def _header(atoms: Atoms | None) -> dict[str, int]:
     """Charge and multiplicity that a file states for itself; whatever else its comment line says is not ours."""
     info = {} if atoms is None else atoms.info
@@ -135,7 +146,7 @@ def _header(atoms: Atoms | None) -> dict[str, int]:
 
 def _whole(config: Mapping[str, Any], key: str, default: int) -> int:
     value = config.get(key)
-    return default if value is None else integer(value, f"system.{key}")
+    return default if value is None else _integer(value, f"system.{key}")
 
 
 def _states(
@@ -143,7 +154,10 @@ def _states(
 ) -> list[Mapping[str, Any]]:
     """The tabulated states of these very nuclei at this charge, the ground state first."""
     states = config.get("states") or []
-    if not states or not describes(symbols, positions, str(config["formula"]), float(config["nuclear_repulsion"])):
+    if not states or formula(symbols) != config["formula"]:
+        return []
+    numbers = np.array([atomic_numbers[symbol] for symbol in symbols])
+    if abs(nuclear_repulsion(numbers, positions) - float(config["nuclear_repulsion"])) > SAME_GEOMETRY:
         return []
     return [state for state in states if state["charge"] == charge]
 
@@ -160,15 +174,15 @@ def _spin(
     if spin is None and multiplicity is None and config.get("charge") is None:
         multiplicity = header.get("multiplicity")
     if multiplicity is not None:
-        implied = integer(multiplicity, "system.multiplicity") - 1
-        if spin is not None and integer(spin, "system.spin") != implied:
+        implied = _integer(multiplicity, "system.multiplicity") - 1
+        if spin is not None and _integer(spin, "system.spin") != implied:
             raise InputError(
                 f"system.spin={spin} and system.multiplicity={multiplicity} disagree "
                 "(multiplicity = spin + 1); give one of them"
             )
         return implied
     if spin is not None:
-        return integer(spin, "system.spin")
+        return _integer(spin, "system.spin")
     return int(states[0]["spin"]) if states else lowest_spin(symbols, charge)
 
 

@@ -71,6 +71,27 @@ def test_functional(environment: dict[str, str], tmp_path: Path) -> None:
     assert document["reference"]["value"] == -7.47806032391
 
 
+SHORT = ("method.walkers=64", "method.sampling.burn_in=50", "dtype=float64", "system=inline", "system.unit=bohr")
+
+
+def test_ansatz_with_the_exact_wavefunction_has_no_variance(environment: dict[str, str], tmp_path: Path) -> None:
+    steps = ("method.optimisation.steps=3", "method.evaluation.steps=4", "system.atoms=He 0 0 0", "system.charge=1")
+    document = result(environment, tmp_path, "+method=dummy_ansatz", "method.model.zeta=2.0", *SHORT, *steps)
+    assert document["kind"] == "ansatz" and document["task"] == "train"
+    assert document["energy"]["value"] == pytest.approx(-2.0, abs=1e-6)
+    assert document["energy"]["stderr"] < 1e-6
+    assert document["vmc"]["variance_hartree2"] < 1e-10
+
+
+def test_ansatz_is_optimised_and_evaluated_without_bias(environment: dict[str, str], tmp_path: Path) -> None:
+    """Helium with two electrons in exp(-zeta r): E = zeta^2 - 27/8 zeta, lowest at zeta = 27/16."""
+    steps = ("method.optimisation.steps=60", "method.evaluation.steps=200", "system.atoms=He 0 0 0")
+    document = result(environment, tmp_path, "+method=dummy_ansatz", "method.model.zeta=1.3", *SHORT, *steps)
+    energy, error = document["energy"]["value"], document["energy"]["stderr"]
+    assert error < 0.02
+    assert energy == pytest.approx(-((27 / 16) ** 2), abs=0.01 + 4 * error)
+
+
 def test_bad_input_is_refused_before_anything_is_written(environment: dict[str, str], tmp_path: Path) -> None:
     for words, message in [
         (("+method=dummy_potentail",), "Did you mean 'dummy_potential'?"),
@@ -101,6 +122,10 @@ out = {"energy": atoms.get_potential_energy(), "force": atoms.get_forces()[1].to
 out["std"] = atoms.calc.results["energy_std"]
 helium = ase.Atoms("He", calculator=fusion.calculator("dummy_functional", charge=1, basis="sto-3g"))
 out["ion"] = helium.get_potential_energy()
+tiny = {"walkers": 32, "sampling.burn_in": 10, "optimisation.steps": 1, "evaluation.steps": 2, "dtype": "float64"}
+hydrogen = ase.Atoms("H", calculator=fusion.calculator("dummy_ansatz", **tiny))
+out["hydrogen"] = hydrogen.get_potential_energy()
+out["stderr"] = hydrogen.calc.results["energy_stderr"]
 out["errors"] = []
 for options in ({"bassis": "6-31g"}, {"charge": 2}, {"max_cycle": 1}):
     try:
@@ -122,6 +147,7 @@ def test_ase_calculator(environment: dict[str, str], tmp_path: Path) -> None:
     assert out["std"] == pytest.approx(0.01 * abs((1 - decay) ** 2 - 1) * HARTREE, rel=1e-9)
     assert out["force"] == pytest.approx([0, 0, -0.4 * (1 - decay) * decay * HARTREE / BOHR], rel=1e-9)
     assert -2.0 * HARTREE < out["ion"] < -1.6 * HARTREE
+    assert out["hydrogen"] == pytest.approx(-0.5 * HARTREE, abs=1e-6) and 0.0 <= out["stderr"] < 1e-6
     assert "no setting 'bassis'. Did you mean 'basis'?" in out["errors"][0]
     assert "no electrons" in out["errors"][1]
     assert "not converged" in out["errors"][2]

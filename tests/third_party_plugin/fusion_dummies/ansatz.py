@@ -14,7 +14,7 @@ class Hydrogenic(nn.Module):
         super().__init__()
         if system.n_up > 1 or system.n_down > 1:
             raise InputError(f"dummy_ansatz has one orbital per spin; {system.name} has {system.n_electrons} electrons")
-        self.zeta = nn.Parameter(torch.tensor(zeta, dtype=torch.float64))
+        self.zeta = nn.Parameter(torch.tensor([zeta], dtype=torch.float64))
         self.register_buffer("nuclei", torch.tensor(system.positions, dtype=torch.float64))
 
     def forward(self, electrons: Tensor) -> tuple[Tensor, Tensor]:
