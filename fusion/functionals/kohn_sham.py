@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from pyscf import dft, gto
@@ -17,14 +18,16 @@ def molecule(system: System, basis: str) -> gto.Mole:
     if system.cell is not None:
         raise InputError(f"{system.name} is periodic; Kohn-Sham calculations here are for molecules")
     try:
-        return gto.M(
-            atom=list(zip(system.symbols, system.positions.tolist(), strict=True)),
-            unit="Bohr",
-            basis=basis,
-            charge=system.charge,
-            spin=system.spin,
-            verbose=0,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a missing basis PySCF also says which package might have it
+            return gto.M(
+                atom=list(zip(system.symbols, system.positions.tolist(), strict=True)),
+                unit="Bohr",
+                basis=basis,
+                charge=system.charge,
+                spin=system.spin,
+                verbose=0,
+            )
     except (KeyError, gto.basis.BasisNotFoundError) as error:
         raise InputError(f"method.basis: PySCF has no basis {basis!r} for {system.formula}") from error
 
