@@ -1,6 +1,7 @@
 """What data-parallel training needs, for every kind of method; each function is the identity in a single process.
 
-Every rank calls each of these collectively, in the same order. Backends come from Lightning: gloo on CPUs, NCCL on GPUs.
+Every rank calls each of these collectively, in the same order. Backends come from Lightning: gloo on CPUs, NCCL on
+GPUs.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ class Hamiltonian(nn.Module):
 
     def __init__(self, system: System) -> None:
         super().__init__()
-        nuclei = torch.as_tensor(system.positions, dtype=torch.float64)
-        charges = torch.as_tensor(system.numbers, dtype=torch.float64)
+        nuclei = torch.tensor(system.positions, dtype=torch.float64)
+        charges = torch.tensor(system.numbers, dtype=torch.float64)
         self.register_buffer("nuclei", nuclei, persistent=False)
         self.register_buffer("charges", charges, persistent=False)
         self.nuclear_repulsion = system.nuclear_repulsion
@@ -61,7 +61,7 @@ class Clipped(NamedTuple):
 
 
 def clip(local_energies: Tensor, width: float) -> Clipped:
-    """Limit local energies to median +- width * mean|E - median| and centre them (Pfau et al. 2020, Spencer et al. 2020).
+    """Limit local energies to median +- width * mean|E - median| and centre them (Pfau et al. 2020).
 
     The centre is the median, which outliers near nodes cannot move; the deviation from the clipped mean (B,) is what
     enters the gradient, zero for walkers whose local energy is not finite. Uses the walkers of all ranks.

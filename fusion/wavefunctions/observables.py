@@ -10,8 +10,8 @@ from torch import Tensor, nn
 def spin_squared(ansatz: nn.Module, electrons: Tensor, n_up: int) -> Tensor:
     """Local value of S^2, (B,), whose mean over |psi|^2 is <S^2>, in units of hbar^2.
 
-    For n_up >= n_down, S^2 psi / psi = s(s + 1) + n_down - sum_ab psi(r_a <-> r_b) / psi with s = (n_up - n_down) / 2 and
-    the sum over pairs of one spin-up and one spin-down electron (Pfau et al. 2024, arXiv 2308.16848, supplement).
+    For n_up >= n_down, S^2 psi / psi = s(s + 1) + n_down - sum_ab psi(r_a <-> r_b) / psi with s = (n_up - n_down) / 2
+    and the sum over pairs of one spin-up and one spin-down electron (Pfau et al. 2024, arXiv 2308.16848, supplement).
     """
     n = electrons.shape[1]
     n_down = n - n_up

@@ -14,7 +14,7 @@ from fusion.wavefunctions.sampler import Metropolis
 
 
 class Measured(NamedTuple):
-    """One iteration: energy and variance over the walkers of all ranks (hartree), acceptance, and whether it was rejected."""
+    """One iteration: energy and variance over all ranks' walkers (hartree), acceptance, and whether it was rejected."""
 
     energy: float
     variance: float
@@ -26,9 +26,10 @@ class Optimisation:
     """Sample, measure, check, step.
 
     A step shows its quality in the next iteration's energy. The state (parameters, walkers) is remembered as an anchor
-    every ``ANCHOR`` iterations while all is well; when an energy is not finite, or lies more than ``TOLERANCE`` standard
-    errors (of the anchor's own spread) above the anchor's, everything since the anchor is undone: parameters and walkers go
-    back, momentum is forgotten and the optimiser's caution grows. Caution relaxes again over the following good steps.
+    every ``ANCHOR`` iterations while all is well; when an energy is not finite, or lies more than ``TOLERANCE``
+    standard errors (of the anchor's own spread) above the anchor's, everything since the anchor is undone: parameters
+    and walkers go back, momentum is forgotten and the optimiser's caution grows. Caution relaxes again over the
+    following good steps.
 
     Args:
         ansatz: the wavefunction.
@@ -131,8 +132,8 @@ class Optimisation:
         self.failures += 1
         if not self.anchor or self.failures > self.LIMIT:
             raise CalculationError(
-                f"the optimisation does not get on: {self.failures} steps rejected in a row in spite of rising damping; "
-                "try a smaller method.optimiser.learning_rate.rate, more walkers or float64"
+                f"the optimisation does not get on: {self.failures} steps rejected in a row in spite of rising "
+                "damping; try a smaller method.optimiser.learning_rate.rate, more walkers or float64"
             )
         with torch.no_grad():
             for name, value in self.anchor["parameters"].items():

@@ -19,8 +19,8 @@ AGREEMENT = 3.0
 def outcome(module: VariationalMonteCarlo) -> Result:
     """Result of a module whose phases are done, for the processes of all ranks alike.
 
-    The energy is that of the evaluation, with a blocked error. ``ok`` only if the evaluation agrees with the last quarter
-    of the optimisation, and its own halves with one another, within 3 standard errors.
+    The energy is that of the evaluation, with a blocked error. ``ok`` only if the evaluation agrees with the last
+    quarter of the optimisation, and its own halves with one another, within 3 standard errors.
     """
     series = np.array(module.energies["evaluating"])
     energy = blocked(series)

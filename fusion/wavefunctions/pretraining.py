@@ -35,10 +35,9 @@ class Pretraining:
         """One Adam step on this rank's share of walkers and one move of the walkers; returns the loss."""
         targets = self._targets(sampler.electrons)
         with torch.enable_grad():
-            blocks = self.ansatz.orbitals(sampler.electrons)  # type: ignore[operator]
-            pairs = list(zip(blocks, targets, strict=True))
-            loss = sum(((block - target.unsqueeze(1)) ** 2).sum() for block, target in pairs)
-            loss = loss / sum(block.numel() for block in blocks)
+            blocks = self.ansatz.orbitals(sampler.electrons)
+            errors = [(b - target.unsqueeze(1)).square().sum() for b, target in zip(blocks, targets, strict=True)]
+            loss = torch.stack(errors).sum() / sum(block.numel() for block in blocks)
             grads = torch.autograd.grad(loss, self.parameters, allow_unused=True)
         for p, grad in zip(self.parameters, grads, strict=True):
             p.grad = None if grad is None else mean_over_ranks(grad)
@@ -62,7 +61,7 @@ class Pretraining:
         with torch.no_grad():
             up, down = self.orbitals(electrons)
             blocks = [block for block in (up, down) if block.shape[-1] > 0]
-            sizes = [block.shape[-1] for block in self.ansatz.orbitals(electrons[:1])]  # type: ignore[operator]
+            sizes = [block.shape[-1] for block in self.ansatz.orbitals(electrons[:1])]
             if sizes == [electrons.shape[1]]:
                 return [_block_diagonal(blocks)]
             return blocks

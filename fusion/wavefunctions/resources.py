@@ -85,7 +85,8 @@ def _check(memory: float, system: System, walkers: int) -> None:
     if memory > 0.95 * free:
         raise InputError(
             f"{system.formula} with {walkers} walkers needs about {memory / 2**30:.1f} GiB of memory, "
-            f"{free / 2**30:.1f} GiB are free; fewer method.walkers, a smaller method.chunk or a smaller network need less"
+            f"{free / 2**30:.1f} GiB are free; fewer method.walkers, a smaller method.chunk or a smaller network "
+            "need less"
         )
 
 

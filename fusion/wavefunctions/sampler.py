@@ -68,8 +68,8 @@ def initial_electrons(system: System, walkers: int, generator: torch.Generator) 
     Every nucleus gets as many electrons as its charge, half of them up, an odd one with random spin; for ions electrons
     are then taken from or added to random nuclei, and random ones flipped, until the system's totals are met.
     """
-    nuclei = torch.as_tensor(system.positions, dtype=torch.float64)
-    charges = torch.as_tensor(system.numbers, dtype=torch.long)
+    nuclei = torch.tensor(system.positions, dtype=torch.float64)
+    charges = torch.tensor(system.numbers, dtype=torch.long)
     centres = torch.stack([nuclei[_deal(charges, system, generator)] for _ in range(walkers)])
     return centres + torch.randn(centres.shape, generator=generator, dtype=torch.float64)
 

@@ -1,8 +1,9 @@
 """Per-walker derivatives of log|psi| with respect to the parameters, without building the matrix of all of them.
 
 The score matrix O_bp = d log|psi(x_b)| / d theta_p is kept layer by layer. For a linear layer, applied R times per
-walker, with inputs a and derivatives g of log|psi| with respect to its outputs, O_b = sum_r g_br a_br^T; the Gram matrix
-O O^T and the products O v and O^T u follow from the factors a and g. Small parameter groups keep their rows of O.
+walker, with inputs a and derivatives g of log|psi| with respect to its outputs, O_b = sum_r g_br a_br^T; the Gram
+matrix O O^T and the products O v and O^T u follow from the factors a and g. Small parameter groups keep their rows
+of O.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class LinearScores:
         """This layer's part of O O^T: rows of this rank, columns of all ranks."""
         a, g = self._with_bias(), self.outputs
         all_a, all_g = gather_rows(a), gather_rows(g)
-        b, r, width = a.shape
+        _, r, width = a.shape
         out = g.shape[-1]
         if r * r * (width + out) > width * out:
             return self._explicit_gram(a, g, all_a, all_g)
@@ -139,6 +140,10 @@ class _Call:
     output: Tensor
 
 
+def _is_known(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear | KnowsScores)
+
+
 @contextmanager
 def _record(ansatz: nn.Module) -> Iterator[list[_Call]]:
     """Inputs and outputs of the known layers of every forward pass inside the block."""
@@ -150,7 +155,7 @@ def _record(ansatz: nn.Module) -> Iterator[list[_Call]]:
     handles = [
         module.register_forward_hook(hook(f"{name}." if name else ""))
         for name, module in ansatz.named_modules()
-        if isinstance(module, nn.Linear | KnowsScores)
+        if _is_known(module)
     ]
     try:
         yield calls
@@ -254,7 +259,7 @@ class ScoreRecorder:
         known: Step = {}
         for block in self._known_blocks(electrons):
             known |= block.transpose_apply(log.new_ones(len(electrons)))
-        wrong = set()
+        wrong: set[str] = set()
         for block in self._known_blocks(electrons):
             for name in self._names(block):
                 if not _agree(known[name], exact.get(name)):

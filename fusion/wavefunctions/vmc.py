@@ -279,7 +279,7 @@ class VariationalMonteCarlo(pl.LightningModule):
 
 
 class _Iterations:
-    """Counts iterations until the module has none left; without a length, so that a resumed run starts where it stopped."""
+    """Counts iterations until the module has none left; no length, so that a resumed run starts where it stopped."""
 
     def __init__(self, module: VariationalMonteCarlo) -> None:
         self.module = module

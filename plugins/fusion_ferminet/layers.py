@@ -12,15 +12,15 @@ class EquivariantLinear(nn.Linear):
     """Linear map of f_i = [h_i, mean_up h, mean_down h, mean_up g_.i, mean_down g_.i] (Pfau et al. 2020, eqs. 3-4).
 
     The weight is that of one dense layer on the concatenated features, but it is applied in parts: spin means are
-    multiplied once per walker instead of once per electron, and the pair features' derivatives, which involve two electrons
-    only, never become dense before they are multiplied. A spin channel without electrons is dropped.
+    multiplied once per walker instead of once per electron, and the pair features' derivatives, which involve two
+    electrons only, never become dense before they are multiplied. A spin channel without electrons is dropped.
     """
 
     def __init__(self, one: int, two: int, spins: tuple[int, ...], out: int) -> None:
         super().__init__((1 + len(spins)) * one + len(spins) * two, out)
         self.one, self.two, self.spins = one, two, spins
 
-    def forward(self, h: Tensor, pair_means: Tensor) -> Tensor:
+    def forward(self, h: Tensor, pair_means: Tensor) -> Tensor:  # type: ignore[override]
         """h (B, N, one) and pair means (B, N, spins * two): pre-activations (B, N, out)."""
         own, mean, pair = self._parts()
         means = torch.cat([block.mean(1) for block in h.split(self.spins, dim=1)], dim=-1)
@@ -35,7 +35,7 @@ class EquivariantLinear(nn.Linear):
     def jet(self, h: Jet, pairs: Tensor) -> Jet:
         """Dense jet of the pre-activations from h's dense jet and the pairs' local one, (B, N, 5, N, two)."""
         own, mean, pair = self._parts()
-        batch, rows, n, _ = h.data.shape
+        batch, _, n, _ = h.data.shape
         means = torch.cat([block.mean(2) for block in h.data.split(self.spins, dim=2)], dim=-1)
         out = (means @ mean.T).unsqueeze(2).expand(-1, -1, n, -1).contiguous()
         by_electron = out[:, :-2].view(batch, n, 3, n, self.out_features)

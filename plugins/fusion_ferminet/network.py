@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +45,7 @@ class FermiNet(nn.Module):
         rescale_inputs: bool = False,
     ) -> None:
         super().__init__()
-        nuclei = torch.as_tensor(system.positions, dtype=torch.get_default_dtype())
+        nuclei = torch.tensor(system.positions, dtype=torch.get_default_dtype())
         self.determinants = determinants
         self.full_determinant = full_determinant
         self.spins = tuple(n for n in (system.n_up, system.n_down) if n > 0)
@@ -81,7 +82,8 @@ class FermiNet(nn.Module):
             if layer < len(self.pair):
                 g = _residual(g, torch.tanh(self.pair[layer](g)))
         blocks = []
-        for parts in zip(*(x.split(self.spins, dim=1) for x in (h, vector, distance)), self.orbital, self.envelope):
+        by_spin = (x.split(self.spins, dim=1) for x in (h, vector, distance))
+        for parts in zip(*by_spin, self.orbital, self.envelope, strict=True):
             h_spin, vector_spin, distance_spin, orbital, envelope = parts
             phi = orbital(h_spin) * envelope(vector_spin, distance_spin)
             blocks.append(phi.unflatten(-1, (self.determinants, -1)).transpose(1, 2))
@@ -101,13 +103,14 @@ class FermiNet(nn.Module):
         vector, distance = self.features.to_nuclei(electrons)
         h = self.features.one_electron_jet(vector, distance)
         g = self.features.two_electron_jet(electrons)
-        for layer, equivariant in enumerate(self.equivariant):
+        for layer, equivariant in enumerate(cast(Iterable[EquivariantLinear], self.equivariant)):
             pre = equivariant.jet(h, g)
             h = tanh_residual_(pre, h if pre.data.shape == h.data.shape else None)
             if layer < len(self.pair):
-                g = _pair_jet(g, self.pair[layer])
+                g = _pair_jet(g, cast(nn.Linear, self.pair[layer]))
         blocks, start = [], 0
-        for spin, orbital, envelope in zip(self.spins, self.orbital, self.envelope, strict=True):
+        orbitals, envelopes = cast(Iterable[nn.Linear], self.orbital), cast(Iterable[Envelope], self.envelope)
+        for spin, orbital, envelope in zip(self.spins, orbitals, envelopes, strict=True):
             own = slice(start, start + spin)
             phi = linear(Jet(h.data[:, :, own]), orbital.weight)
             _multiply_local_(phi, envelope.jet(vector[:, own], distance[:, own]), start)
@@ -120,7 +123,7 @@ def _residual(old: Tensor, new: Tensor) -> Tensor:
     return (old + new) * 2**-0.5 if old.shape == new.shape else new
 
 
-def _pair_jet(pairs: Tensor, layer: nn.Module) -> Tensor:
+def _pair_jet(pairs: Tensor, layer: nn.Linear) -> Tensor:
     """tanh layer with residual on the pairs' local jets, (B, N, 5, N, F)."""
     batch, n = pairs.shape[:2]
     old = Jet(pairs.reshape(batch * n, 5, n, -1))

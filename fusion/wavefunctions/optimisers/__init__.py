@@ -1,8 +1,8 @@
 """Optimisers of a wavefunction's parameters behind one interface.
 
-An optimiser turns walkers and the deviations of their (clipped) local energies into a change of the parameters. The energy
-gradient is 2 <(E_L - E) O> with the scores O = d log|psi| / d theta; natural gradients multiply it by the inverse of
-the Fisher (quantum geometric) matrix of |psi|^2.
+An optimiser turns walkers and the deviations of their (clipped) local energies into a change of the parameters. The
+energy gradient is 2 <(E_L - E) O> with the scores O = d log|psi| / d theta; natural gradients multiply it by the
+inverse of the Fisher (quantum geometric) matrix of |psi|^2.
 """
 
 from __future__ import annotations

@@ -80,8 +80,8 @@ class Spring:
 def solve_damped(matrix: Tensor, damping: Tensor, rhs: Tensor) -> Tensor:
     """(matrix + damping 1)^-1 rhs for a symmetric positive semidefinite float64 matrix.
 
-    Rounding can leave slightly negative eigenvalues; when Cholesky's factorisation fails because of them the spectrum is
-    clamped at zero instead.
+    Rounding can leave slightly negative eigenvalues; when Cholesky's factorisation fails because of them the spectrum
+    is clamped at zero instead.
     """
     matrix = 0.5 * (matrix + matrix.T)
     shifted = matrix.clone()
