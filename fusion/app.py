@@ -124,6 +124,8 @@ def execute(config: DictConfig, directory: Path, start_dir: Path, relaunch: bool
     task = _build(lambda: instantiate(config.task, _recursive_=False), "task")
     checkpoint = find_checkpoint(config.ckpt, directory, start_dir)
     run = Run(directory, config, checkpoint, int(config.seed), start_dir)
+    if config.trainer.get("threads") is not None:
+        _use_threads(int(config.trainer.threads))
     _build(lambda: task.check(method, system, run), "task")
     first = processes.rank() == 0
     if first:
@@ -151,6 +153,8 @@ def execute(config: DictConfig, directory: Path, start_dir: Path, relaunch: bool
             write_result(run, method, task.name, result, time.perf_counter() - began)
             report.redraw(directory)
     if first:
+        if (directory / "metrics.csv").is_file():  # progress has been shown
+            report.console().print()
         report.summary(read_result(directory) or {}, directory)
     return result
 
@@ -268,6 +272,14 @@ def _announce(run: Run, method: Any, system: System, task: Any) -> None:
         report.console().print(f"no {CHECKPOINT} yet: starting from the beginning", soft_wrap=True)
 
 
+def _use_threads(number: int) -> None:
+    import torch
+
+    if number < 1:
+        raise InputError(f"trainer.threads must be at least 1, not {number}")
+    torch.set_num_threads(number)
+
+
 def _seed(run: Run) -> None:
     import numpy as np
     import torch
@@ -276,9 +288,6 @@ def _seed(run: Run) -> None:
     random.seed(run.seed)
     np.random.seed(run.seed % 2**32)
     torch.manual_seed(run.seed)
-    threads = run.config.trainer.get("threads")
-    if threads is not None:
-        torch.set_num_threads(int(threads))
 
 
 def _existing(path: Path) -> Path:

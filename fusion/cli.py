@@ -101,7 +101,8 @@ def _command(words: list[str]) -> int:
     from fusion import plugins
     from fusion.config import suggestion
 
-    plugins.discover().hooks.hook.fusion_commands(app=app)
+    for name, reason in plugins.add_commands(app).items():
+        print(f"the commands of {name} are missing: {reason}", file=sys.stderr)
     command = typer.main.get_command(app)
     names = list(getattr(command, "commands", {}))
     if not words[0].startswith("-") and words[0] not in names:

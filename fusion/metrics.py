@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
+from fusion import processes
 from fusion.results import write_atomically
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def wandb_logger(save_dir: str, **settings: Any) -> WandbLogger:
     if "WANDB_MODE" not in os.environ and "mode" not in settings and not _has_wandb_account():
         settings["mode"] = "offline"
     quiet = wandb.Settings(silent=True, console="off")
-    if rank_zero_only.rank == 0:
+    if processes.rank() == 0:
         wandb.setup(settings=quiet)  # those of the run alone come into force after some talk
     return WandbLogger(save_dir=save_dir, settings=quiet, **{"log_model": False, **settings})
 

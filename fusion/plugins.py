@@ -12,11 +12,15 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 from fusion import hookspecs
 from fusion.errors import InputError
+
+if TYPE_CHECKING:
+    import typer
 
 GROUP = "fusion.plugins"
 API = 1
@@ -86,6 +90,18 @@ def refuse_conflicts(sources: list[tuple[str, Path]]) -> None:
         raise InputError(f"{'; '.join(found)}. Uninstall one of the packages or rename its option")
 
 
+def add_commands(app: typer.Typer) -> dict[str, str]:
+    """Let the plugins add their subcommands; returns what went wrong, by plugin."""
+    found, wrong = discover(), {}
+    for plugin in found.plugins:
+        if plugin.module is not None:
+            try:
+                _hook_of(found.hooks, plugin.module, "fusion_commands")(app=app)
+            except Exception as error:  # as at import
+                wrong[plugin.name] = f"{type(error).__name__}: {error}"
+    return wrong
+
+
 def _entry_points() -> Iterator[metadata.EntryPoint]:
     # The same module can be announced twice (an editable install beside a wheel).
     seen: set[str] = set()
@@ -113,14 +129,18 @@ def _load(entry: metadata.EntryPoint, manager: pluggy.PluginManager) -> Plugin:
 
 
 def _config_directory(manager: pluggy.PluginManager, module: ModuleType) -> Path | None:
-    others = [plugin for plugin in manager.get_plugins() if plugin is not module]
-    paths = manager.subset_hook_caller("fusion_config_path", remove_plugins=others)()
+    paths = _hook_of(manager, module, "fusion_config_path")()
     if not paths:
         return None
     directory = _resolve(paths[0])
     if not directory.is_dir():
         raise InputError(f"its fusion_config_path {paths[0]} is not a directory")
     return directory
+
+
+def _hook_of(manager: pluggy.PluginManager, module: ModuleType, name: str) -> Any:
+    others = [plugin for plugin in manager.get_plugins() if plugin is not module]
+    return manager.subset_hook_caller(name, remove_plugins=others)
 
 
 def _resolve(path: str) -> Path:

@@ -46,6 +46,8 @@ def job(directory: Path, checkpoint: Path | None, relaunch: bool) -> Iterator[No
     """
     before = {variable: os.environ.get(variable) for variable in _VARIABLES}
     arguments, interrupt = list(sys.argv), signal.getsignal(signal.SIGINT)
+    torch = sys.modules.get("torch")
+    threads = torch.get_num_threads() if torch is not None else None
     if relaunch:
         sys.argv[1:] = [RANK_COMMAND, str(directory), *([str(checkpoint)] if checkpoint else [])]
     finished = False
@@ -61,6 +63,8 @@ def job(directory: Path, checkpoint: Path | None, relaunch: bool) -> Iterator[No
         sys.argv[:] = arguments
         if interrupt is not signal.getsignal(signal.SIGINT):
             signal.signal(signal.SIGINT, interrupt)
+        if torch is not None and threads != torch.get_num_threads():  # Lightning divides them among its ranks
+            torch.set_num_threads(threads)
         _leave_group()
         _finish_wandb()
         if relaunch:

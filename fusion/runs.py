@@ -39,8 +39,10 @@ class Run:
         from pytorch_lightning.callbacks import Checkpoint, ProgressBar
         from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+        from fusion import logs
         from fusion.checkpoints import AtomicCheckpointIO
 
+        logs.hush_lightning()
         settings = OmegaConf.to_container(self.config.trainer, resolve=True)
         assert isinstance(settings, dict)
         settings.pop("threads", None)
