@@ -71,7 +71,7 @@ def tanh_residual_(pre: Jet, skip: Jet | None) -> Jet:
     scale = 1.0 if skip is None else 2.0**-0.5
     value = torch.tanh(pre.value)
     first = 1 - value * value
-    curvature = torch.linalg.vector_norm(pre.jacobian, dim=1).square_().mul_(value).mul_(-2 * scale)
+    curvature = pre.jacobian.square().sum(1).mul_(value).mul_(-2 * scale)
     first_scaled = first * scale
     pre.jacobian.mul_(first_scaled.unsqueeze(1))
     pre.laplacian.mul_(first_scaled).addcmul_(curvature, first)

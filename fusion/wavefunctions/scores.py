@@ -8,7 +8,7 @@ of O.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, cast, runtime_checkable
@@ -28,58 +28,101 @@ class KnowsScores(Protocol):
     def parameter_scores(self, grad_output: Tensor, *inputs: Tensor) -> dict[str, Tensor]: ...
 
 
+@runtime_checkable
+class SharesInputs(Protocol):
+    """A linear layer whose weight multiplies something else than the module's own argument."""
+
+    def score_inputs(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """What differs between repeats (B, R, in_1), and what does not (B, in_2): the weight's first and last columns."""
+        ...
+
+
 @dataclass
 class LinearScores:
-    """Factors of a linear layer on this rank: inputs (B, R, in), output derivatives (B, R, out)."""
+    """Factors of a linear layer on this rank, whose weight multiplies [inputs, shared].
+
+    ``inputs`` (B, R, in_1) differ between the R repeats in a walker, ``shared`` (B, in_2), the weight's last columns, do
+    not, and neither does the bias: their scores are outer products with the sum over repeats of ``outputs`` (B, R, out),
+    the derivatives of log|psi| with respect to the layer's output.
+    """
 
     weight: str
     bias: str | None
     inputs: Tensor
+    shared: Tensor
     outputs: Tensor
+
+    def full_inputs(self) -> Tensor:
+        """What the weight, and behind it the bias, multiply: (B, R, in [+ 1])."""
+        return torch.cat((self.inputs, self._constant().unsqueeze(1).expand(-1, self.inputs.shape[1], -1)), dim=-1)
 
     def gram(self) -> Tensor:
         """This layer's part of O O^T: rows of this rank, columns of all ranks."""
-        a, g = self._with_bias(), self.outputs
-        all_a, all_g = gather_rows(a), gather_rows(g)
-        _, r, width = a.shape
-        out = g.shape[-1]
-        if r * r * (width + out) > width * out:
-            return self._explicit_gram(a, g, all_a, all_g)
-        rows = []
-        chunk = max(1, 2**22 // (r * all_a.shape[0] * r))
-        for part_a, part_g in zip(a.split(chunk), g.split(chunk), strict=True):
-            products = (part_a.flatten(0, 1) @ all_a.flatten(0, 1).T) * (part_g.flatten(0, 1) @ all_g.flatten(0, 1).T)
-            rows.append(products.view(len(part_a), r, -1, r).sum((1, 3)) if r > 1 else products)
-        return torch.cat(rows)
-
-    def _explicit_gram(self, a: Tensor, g: Tensor, all_a: Tensor, all_g: Tensor) -> Tensor:
-        total = a.new_zeros(len(a), len(all_a))
-        chunk = max(1, 2**24 // (len(all_a) * g.shape[-1]))
-        for part, all_part in zip(a.split(chunk, dim=-1), all_a.split(chunk, dim=-1), strict=True):
-            own = torch.bmm(part.mT, g).flatten(1)
-            every = own if all_part is part else torch.bmm(all_part.mT, all_g).flatten(1)
-            total.addmm_(own, every.T)
+        summed, constant = self.outputs.sum(1), self._constant()
+        total = (constant @ gather_rows(constant).T) * (summed @ gather_rows(summed).T)
+        repeats, width, out = self.inputs.shape[1], self.inputs.shape[2], self.outputs.shape[2]
+        if repeats * repeats * (width + out) > width * out:
+            self._add_explicit(total)
+        else:
+            self._add_factored(total)
         return total
 
     def transpose_apply(self, u: Tensor) -> Step:
         """Sum over this rank's walkers of u_b O_b."""
-        weighted = (self.outputs * u[:, None, None]).flatten(0, 1)
-        step = {self.weight: weighted.T @ self.inputs.flatten(0, 1)}
+        weighted = self.outputs * u[:, None, None]
+        summed = weighted.sum(1)
+        own = weighted.flatten(0, 1).T @ self.inputs.flatten(0, 1)
+        step = {self.weight: torch.cat((own, summed.T @ self.shared), dim=1)}
         if self.bias is not None:
-            step[self.bias] = weighted.sum(0)
+            step[self.bias] = summed.sum(0)
         return step
 
     def apply(self, step: Step) -> Tensor:
         """O v for this rank's walkers, (B,)."""
-        product = self.inputs @ step[self.weight].T
+        own, shared = step[self.weight].split((self.inputs.shape[2], self.shared.shape[1]), dim=1)
+        constant = self.shared @ shared.T
         if self.bias is not None:
-            product = product + step[self.bias]
-        return (product * self.outputs).sum((1, 2))
+            constant = constant + step[self.bias]
+        return ((self.inputs @ own.T + constant.unsqueeze(1)) * self.outputs).sum((1, 2))
 
-    def _with_bias(self) -> Tensor:
+    def _constant(self) -> Tensor:
         if self.bias is None:
-            return self.inputs
-        return torch.cat((self.inputs, self.inputs.new_ones(*self.inputs.shape[:2], 1)), dim=-1)
+            return self.shared
+        return torch.cat((self.shared, self.shared.new_ones(len(self.shared), 1)), dim=-1)
+
+    def _add_factored(self, total: Tensor) -> None:
+        """sum_rr' (a_r . a'_r') (g_r . g'_r'), cheap for few repeats."""
+        a, g = self.inputs, self.outputs
+        all_a, all_g = gather_rows(a), gather_rows(g)
+
+        def product(rows: slice, columns: slice) -> Tensor:
+            inner = a[rows].flatten(0, 1) @ all_a[columns].flatten(0, 1).T
+            inner.mul_(g[rows].flatten(0, 1) @ all_g[columns].flatten(0, 1).T)
+            return inner.view(-1, a.shape[1], len(all_a[columns]), a.shape[1]).sum(-1).sum(1)
+
+        _add_products(total, product, symmetric=all_a is a)
+
+    def _add_explicit(self, total: Tensor) -> None:
+        """Rows of O, a few input columns at a time."""
+        all_inputs, all_outputs = gather_rows(self.inputs), gather_rows(self.outputs)
+        symmetric = all_inputs is self.inputs
+        chunk = max(1, 2**24 // (len(all_inputs) * self.outputs.shape[-1]))
+        for part, all_part in zip(self.inputs.split(chunk, -1), all_inputs.split(chunk, -1), strict=True):
+            own = torch.bmm(part.mT, self.outputs).flatten(1)
+            every = own if symmetric else torch.bmm(all_part.mT, all_outputs).flatten(1)
+            _add_products(total, lambda r, c, o=own, e=every: o[r] @ e[c].T, symmetric)  # type: ignore[misc]
+
+
+def _add_products(total: Tensor, product: Callable[[slice, slice], Tensor], symmetric: bool) -> None:
+    """total[r, c] += product(r, c), a block of rows at a time; only one triangle of a symmetric matrix is computed."""
+    rows, columns = total.shape
+    chunk = max(1, min(-(-rows // 8), 2**20 // columns))
+    for start in range(0, rows, chunk):
+        own = slice(start, min(start + chunk, rows))
+        block = product(own, slice(start if symmetric else 0, columns))
+        total[own, columns - block.shape[1] :] += block
+        if symmetric:
+            total[own.stop :, own] += block[:, own.stop - start :].T
 
 
 @dataclass
@@ -167,7 +210,7 @@ def _record(ansatz: nn.Module) -> Iterator[list[_Call]]:
 class ScoreRecorder:
     """Computes ``Scores`` of any ansatz: layer by layer where the layers are known, else by ``vmap(grad)``.
 
-    Known are ``nn.Linear`` (a subclass states by ``score_input(*inputs)`` what its weight multiplies) and modules with
+    Known are ``nn.Linear``, its subclasses that say by ``score_inputs`` what their weight multiplies, and modules with
     ``parameter_scores``. What a layer claims is checked once against autograd on a few walkers, so that a
     tied weight or a layer applied across walkers cannot give a wrong score: it is differentiated per walker instead.
 
@@ -196,9 +239,10 @@ class ScoreRecorder:
         for parts in zip(*chunks, strict=True):
             first = parts[0]
             if isinstance(first, LinearScores):
-                inputs, outputs = (torch.cat([getattr(p, key) for p in parts]) for key in ("inputs", "outputs"))
-                outputs = _finite_rows(outputs)
-                blocks.append(LinearScores(first.weight, first.bias, inputs, outputs))
+                inputs, shared, outputs = (
+                    torch.cat([getattr(part, key) for part in parts]) for key in ("inputs", "shared", "outputs")
+                )
+                blocks.append(LinearScores(first.weight, first.bias, inputs, shared, _finite_rows(outputs)))
             else:
                 rows = _finite_rows(torch.cat([cast(RowScores, p).rows for p in parts]))
                 blocks.append(RowScores(first.name, first.shape, rows))
@@ -208,7 +252,7 @@ class ScoreRecorder:
         blocks = [b for b in self._known_blocks(electrons) if self._names(b)[0] not in self.rest]
         if self.rest:
             rows = self._rest_rows(electrons)
-            blocks += [RowScores(n, self.parameters[n].shape, rows[n].flatten(1).detach()) for n in self.rest]
+            blocks += [RowScores(n, self.parameters[n].shape, rows[n].reshape(len(electrons), -1).detach()) for n in self.rest]
         return blocks
 
     @torch.enable_grad()
@@ -233,12 +277,15 @@ class ScoreRecorder:
         with torch.no_grad():
             if isinstance(call.module, KnowsScores):
                 for name, rows in call.module.parameter_scores(grad, *inputs).items():
-                    yield RowScores(call.prefix + name, rows.shape[1:], rows.flatten(1))
+                    yield RowScores(call.prefix + name, rows.shape[1:], rows.reshape(len(rows), -1))
             elif isinstance(call.module, nn.Linear):
-                features = getattr(call.module, "score_input", lambda x: x)(*inputs)
+                if isinstance(call.module, SharesInputs):
+                    features, shared = call.module.score_inputs(*inputs)
+                else:
+                    features, shared = inputs[0], inputs[0].new_empty(len(grad), 0)
                 a, g = (x.reshape(len(x), -1, x.shape[-1]) for x in (features, grad))
                 bias = call.prefix + "bias" if call.module.bias is not None else None
-                yield LinearScores(call.prefix + "weight", bias, a, g)
+                yield LinearScores(call.prefix + "weight", bias, a, shared, g)
 
     def _rest_rows(self, electrons: Tensor) -> dict[str, Tensor]:
         fixed = {n: p.detach() for n, p in self.ansatz.named_parameters() if n not in self.rest}
@@ -292,5 +339,7 @@ def _merge(parts: list[Block]) -> Block:
         return first
     if isinstance(first, RowScores):
         return RowScores(first.name, first.shape, torch.stack([cast(RowScores, p).rows for p in parts]).sum(0))
-    inputs, outputs = (torch.cat([getattr(p, key) for p in parts], dim=1) for key in ("inputs", "outputs"))
-    return LinearScores(first.weight, first.bias, inputs, outputs)
+    linear = [cast(LinearScores, part) for part in parts]
+    repeated = [torch.cat((p.inputs, p.shared.unsqueeze(1).expand(-1, p.inputs.shape[1], -1)), dim=-1) for p in linear]
+    inputs, outputs = torch.cat(repeated, dim=1), torch.cat([p.outputs for p in linear], dim=1)
+    return LinearScores(first.weight, first.bias, inputs, inputs.new_empty(len(inputs), 0), outputs)

@@ -23,28 +23,25 @@ class EquivariantLinear(nn.Linear):
     def forward(self, h: Tensor, pair_means: Tensor) -> Tensor:  # type: ignore[override]
         """h (B, N, one) and pair means (B, N, spins * two): pre-activations (B, N, out)."""
         own, mean, pair = self._parts()
-        means = torch.cat([block.mean(1) for block in h.split(self.spins, dim=1)], dim=-1)
-        shared = torch.addmm(self.bias, means, mean.T).unsqueeze(1)
+        shared = torch.addmm(self.bias, self._means(h, 1), mean.T).unsqueeze(1)
         return h @ own.T + pair_means @ pair.T + shared
 
-    def score_input(self, h: Tensor, pair_means: Tensor) -> Tensor:
-        """The concatenated features (B, N, in): what a natural-gradient optimiser takes as this layer's input."""
-        means = [block.mean(1, keepdim=True).expand_as(h) for block in h.split(self.spins, dim=1)]
-        return torch.cat((h, *means, pair_means), dim=-1)
+    def score_inputs(self, h: Tensor, pair_means: Tensor) -> tuple[Tensor, Tensor]:
+        """Each electron's own features (B, N, one + spins * two), and the spin means all electrons share (B, spins * one)."""
+        return torch.cat((h, pair_means), dim=-1), self._means(h, 1)
 
     def jet(self, h: Jet, pairs: Tensor) -> Jet:
         """Dense jet of the pre-activations from h's dense jet and the pairs' local one, (B, N, 5, N, two)."""
         own, mean, pair = self._parts()
         batch, _, n, _ = h.data.shape
-        means = torch.cat([block.mean(2) for block in h.data.split(self.spins, dim=2)], dim=-1)
-        out = (means @ mean.T).unsqueeze(2).expand(-1, -1, n, -1).contiguous()
+        out = (self._means(h.data, 2) @ mean.T).unsqueeze(2).expand(-1, -1, n, -1).contiguous()
         by_electron = out[:, :-2].view(batch, n, 3, n, self.out_features)
         diagonal, start = [], 0
         for spin, weight in zip(self.spins, pair.split(self.two, dim=1), strict=True):
             block = pairs[:, start : start + spin]
             diagonal.append(block.mean(1))
             # r_k enters g_ki with opposite sign; the diagonal k = i has no derivative and is added below.
-            by_electron[:, start : start + spin] -= (block[:, :, :3] @ weight.T) / spin
+            by_electron[:, start : start + spin].add_(block[:, :, :3] @ (weight.T / -spin))
             start += spin
         local = torch.cat(diagonal, dim=-1) @ pair.T  # (B, 5, N, out)
         by_electron.diagonal(dim1=1, dim2=3).add_(local[:, :3].transpose(-1, -2))
@@ -53,9 +50,14 @@ class EquivariantLinear(nn.Linear):
         out.view(-1, self.out_features).addmm_(h.data.reshape(-1, self.one), own.T)
         return Jet(out)
 
+    def _means(self, h: Tensor, electrons: int) -> Tensor:
+        """Means of h over the electrons of each spin, concatenated; ``electrons`` is their dimension."""
+        return torch.cat([block.mean(electrons) for block in h.split(self.spins, dim=electrons)], dim=-1)
+
     def _parts(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Columns of the weight for own features, spin means and pair means."""
         channels = len(self.spins)
-        own, mean, pair = self.weight.split((self.one, channels * self.one, channels * self.two), dim=1)
+        own, pair, mean = self.weight.split((self.one, channels * self.two, channels * self.one), dim=1)
         return own, mean, pair
 
 

@@ -85,11 +85,8 @@ class Kfac:
 
     def _linear(self, block: LinearScores, gradient: Step) -> Step:
         """(A + pi sqrt(damping))^-1 grad (G + sqrt(damping) / pi)^-1 with pi balancing the factors' sizes."""
-        a, g = block.inputs, block.outputs
-        repeats = a.shape[1]
-        if block.bias is not None:
-            a = torch.cat((a, a.new_ones(*a.shape[:2], 1)), dim=-1)
-        a, g = a.flatten(0, 1), g.flatten(0, 1)
+        repeats = block.inputs.shape[1]
+        a, g = block.full_inputs().flatten(0, 1), block.outputs.flatten(0, 1)
         left = self._average(block.weight + ".inputs", a.T @ a / len(a))
         right = self._average(block.weight + ".outputs", g.T @ g / len(g)) * 2 * repeats
         balance = (left.diagonal().mean() / right.diagonal().mean().clamp(min=1e-30)).clamp(1e-12, 1e12).sqrt()
