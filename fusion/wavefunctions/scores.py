@@ -213,16 +213,19 @@ class ScoreRecorder:
     Known are ``nn.Linear``, its subclasses that say by ``score_inputs`` what their weight multiplies, and modules with
     ``parameter_scores``. What a layer claims is checked once against autograd on a few walkers, so that a
     tied weight or a layer applied across walkers cannot give a wrong score: it is differentiated per walker instead.
+    ``rest``, the parameters treated so, is the same on all ranks, and given where a run goes on: rounding may decide it.
 
     Raises:
         TypeError: a parameter that neither way covers, by name.
     """
 
-    def __init__(self, ansatz: nn.Module, electrons: Tensor, chunk: int) -> None:
+    def __init__(
+        self, ansatz: nn.Module, electrons: Tensor, chunk: int, rest: Sequence[str] | None = None
+    ) -> None:
         self.ansatz = ansatz
         self.chunk = chunk
         self.parameters = {name: p for name, p in ansatz.named_parameters() if p.requires_grad}
-        self.rest = self._find_rest(electrons[: min(4, len(electrons))])
+        self.rest = self._find_rest(electrons[: min(4, len(electrons))]) if rest is None else tuple(rest)
         if self.rest:
             try:
                 self._rest_rows(electrons[:2])
@@ -249,7 +252,8 @@ class ScoreRecorder:
         return Scores(blocks, len(electrons))
 
     def _blocks(self, electrons: Tensor) -> list[Block]:
-        blocks = [b for b in self._known_blocks(electrons) if self._names(b)[0] not in self.rest]
+        layerwise = set(self.parameters).difference(self.rest)
+        blocks = [b for b in self._known_blocks(electrons) if layerwise.issuperset(self._names(b))]
         if self.rest:
             rows = self._rest_rows(electrons)
             blocks += [RowScores(n, self.parameters[n].shape, rows[n].reshape(len(electrons), -1).detach()) for n in self.rest]
@@ -259,6 +263,7 @@ class ScoreRecorder:
     def _known_blocks(self, electrons: Tensor) -> list[Block]:
         with _record(self.ansatz) as calls:
             _, log = self.ansatz(electrons)
+        calls = [call for call in calls if call.output.requires_grad]  # others lie before the first trained parameter
         if not calls:
             return []
         outputs = [call.output for call in calls]
@@ -299,19 +304,18 @@ class ScoreRecorder:
 
     @torch.enable_grad()
     def _find_rest(self, electrons: Tensor) -> tuple[str, ...]:
-        """Parameters without layer-wise scores, or whose layer-wise scores disagree with autograd."""
+        """Parameters without layer-wise scores, with wrong ones, or in a block with tied or frozen parameters."""
         _, log = self.ansatz(electrons)
-        grads = torch.autograd.grad(log.sum(), list(self.parameters.values()), allow_unused=True)
+        weights = torch.linspace(1, 2, len(log), dtype=log.dtype, device=log.device)  # unequal: rows must be walkers
+        grads = torch.autograd.grad((weights * log).sum(), list(self.parameters.values()), allow_unused=True)
         exact = dict(zip(self.parameters, grads, strict=True))
-        known: Step = {}
+        trusted: set[str] = set()
         for block in self._known_blocks(electrons):
-            known |= block.transpose_apply(log.new_ones(len(electrons)))
-        wrong: set[str] = set()
-        for block in self._known_blocks(electrons):
-            for name in self._names(block):
-                if not _agree(known[name], exact.get(name)):
-                    wrong.update(self._names(block))
-        return tuple(n for n in self.parameters if n not in known or n in wrong)
+            known = block.transpose_apply(weights)
+            if all(name in exact and _agree(value, exact[name]) for name, value in known.items()):
+                trusted.update(known)
+        found = torch.tensor([float(n not in trusted) for n in self.parameters], device=electrons.device)
+        return tuple(n for n, count in zip(self.parameters, sum_over_ranks(found).tolist(), strict=True) if count)
 
     @staticmethod
     def _names(block: Block) -> Sequence[str]:

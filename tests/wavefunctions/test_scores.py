@@ -1,0 +1,188 @@
+import pytest
+import torch
+from exact import PairNetwork, Slater1s, explicit_scores, matrix, radii
+from torch import nn
+
+from fusion.wavefunctions.determinants import sum_of_determinants
+from fusion.wavefunctions.envelopes import FullEnvelope
+from fusion.wavefunctions.scores import LinearScores, RowScores, ScoreRecorder, Scores
+
+pytestmark = pytest.mark.usefixtures("double_precision")
+
+
+def recorded(ansatz: nn.Module, electrons: torch.Tensor, chunk: int = 3) -> Scores:
+    return ScoreRecorder(ansatz, electrons, chunk)(electrons)
+
+
+def check_against_explicit(ansatz: nn.Module, electrons: torch.Tensor, tolerance: float = 1e-10) -> Scores:
+    """Gram matrix, O v and O^T u of the recorded scores are those of the explicit matrix O."""
+    scores, rows = recorded(ansatz, electrons), explicit_scores(ansatz, electrons)
+    dense = matrix(rows)
+    v = {name: torch.randn(p.shape) for name, p in ansatz.named_parameters() if p.requires_grad}
+    u = torch.randn(len(electrons))
+    exact = {"rtol": tolerance, "atol": tolerance}
+    torch.testing.assert_close(scores.gram(), dense @ dense.T, **exact)
+    torch.testing.assert_close(scores.apply(v), dense @ torch.cat([x.flatten() for x in v.values()]), **exact)
+    transposed = scores.transpose_apply(u)
+    assert set(transposed) == set(rows)
+    for name, part in rows.items():
+        torch.testing.assert_close(transposed[name], torch.einsum("b,b...->...", u, part), **exact)
+    return scores
+
+
+class Enveloped(nn.Module):
+    """Determinants of linear orbitals in an envelope, from one layer per kind of block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.orbital = nn.Linear(4, 6)
+        self.envelope = FullEnvelope(2, 6)
+
+    def forward(self, electrons):
+        vector = electrons.unsqueeze(2) - torch.tensor([[0.0, 0, 0], [0, 0, 2]])
+        features = torch.cat((electrons, radii(electrons).unsqueeze(-1)), dim=-1)
+        phi = self.orbital(features) * self.envelope(vector, vector.norm(dim=-1))
+        return sum_of_determinants([phi.unflatten(-1, (2, 3)).transpose(1, 2)])
+
+
+def test_linear_layers_a_layer_used_twice_and_a_bare_parameter():
+    scores = check_against_explicit(PairNetwork(), torch.randn(7, 3, 3))
+    kinds = {(b.weight if isinstance(b, LinearScores) else b.name): type(b) for b in scores.blocks}
+    assert kinds == {
+        "first.weight": LinearScores,
+        "twice.weight": LinearScores,
+        "last.weight": LinearScores,
+        "scale": RowScores,
+    }
+
+
+@pytest.mark.parametrize("width", [2, 40])
+def test_both_ways_to_a_gram_matrix(width):
+    """Narrow layers have their rows formed, wide ones only products of their factors."""
+    check_against_explicit(PairNetwork(width), torch.randn(5, 2, 3))
+
+
+def test_modules_that_know_their_scores():
+    scores = check_against_explicit(Enveloped(), torch.randn(6, 3, 3))
+    assert len(scores.blocks) == 3
+
+
+def test_chunks_make_no_difference():
+    ansatz, electrons = PairNetwork(), torch.randn(7, 3, 3)
+    torch.testing.assert_close(recorded(ansatz, electrons, 2).gram(), recorded(ansatz, electrons, 100).gram())
+
+
+class Tied(nn.Module):
+    """Two layers that share one weight."""
+
+    def __init__(self, share_bias: bool) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(3, 3), nn.Linear(3, 3)
+        self.b.weight = self.a.weight
+        if share_bias:
+            self.b.bias = self.a.bias
+
+    def forward(self, electrons):
+        log = torch.tanh(self.b(torch.tanh(self.a(electrons)))).sum((1, 2))
+        return torch.ones_like(log), log
+
+
+@pytest.mark.parametrize("share_bias", [False, True])
+def test_tied_weights(share_bias):
+    check_against_explicit(Tied(share_bias), torch.randn(5, 2, 3))
+
+
+@pytest.mark.parametrize("frozen", ["first.weight", "first.bias", "last.weight", "twice.weight", "scale"])
+def test_frozen_parameters_have_no_scores(frozen):
+    ansatz = PairNetwork()
+    ansatz.get_parameter(frozen).requires_grad_(False)
+    check_against_explicit(ansatz, torch.randn(5, 2, 3))
+
+
+def test_a_frozen_network_before_trained_layers():
+    ansatz = PairNetwork()
+    for module in (ansatz.first, ansatz.twice):
+        module.requires_grad_(False)
+    ansatz.scale.requires_grad_(False)
+    check_against_explicit(ansatz, torch.randn(5, 2, 3))
+
+
+class Spread(nn.Module):
+    """A linear layer that runs over something else than walkers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Linear(2, 2)
+
+    def forward(self, electrons):
+        log = torch.tanh(self.mix(electrons.permute(2, 0, 1))).sum((0, 2))
+        return torch.ones_like(log), log
+
+
+@pytest.mark.parametrize("walkers", [3, 6])
+def test_a_layer_whose_first_axis_is_not_the_walkers(walkers):
+    check_against_explicit(Spread(), torch.randn(walkers, 2, 3))
+
+
+class Unused(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.used, self.unused = nn.Linear(3, 1), nn.Linear(3, 1)
+
+    def forward(self, electrons):
+        log = self.used(electrons).sum((1, 2))
+        return torch.ones_like(log), log
+
+
+def test_unused_layers_score_zero():
+    check_against_explicit(Unused(), torch.randn(4, 2, 3))
+
+
+class Secretive(nn.Module):
+    """A bare parameter behind something that vmap cannot look through."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 1)
+        self.hidden_scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, electrons):
+        scale = self.hidden_scale if float(electrons.detach().sum()) > -1e9 else 0.0
+        log = scale * torch.tanh(self.layer(electrons)).sum((1, 2))
+        return torch.ones_like(log), log
+
+
+def test_a_parameter_that_cannot_be_differentiated_is_named():
+    with pytest.raises(TypeError, match="hidden_scale") as error:
+        recorded(Secretive(), torch.randn(4, 2, 3))
+    assert "layer.weight" not in str(error.value)
+
+
+def test_walkers_at_a_node_have_no_scores_and_spoil_no_others():
+    ansatz, electrons = Enveloped(), torch.randn(5, 3, 3)
+    recorder = ScoreRecorder(ansatz, electrons, 5)
+    expected = recorder(electrons).gram()
+    electrons[3, 0] = electrons[3, 1]  # two electrons of one spin in one place
+    gram = recorder(electrons).gram()
+    others = torch.tensor([0, 1, 2, 4])
+    torch.testing.assert_close(gram[others][:, others], expected[others][:, others])
+    assert torch.isfinite(gram).all()
+
+
+def test_scores_of_exponents():
+    """d log|psi| / da = -sum r and d log|psi| / db = -sum r^2."""
+    electrons = torch.randn(4, 2, 3)
+    scores = recorded(Slater1s(1.0), electrons)
+    r = radii(electrons)
+    torch.testing.assert_close(scores.apply({"a": torch.tensor(1.0), "b": torch.tensor(0.0)}), -r.sum(1))
+    torch.testing.assert_close(scores.apply({"a": torch.tensor(0.0), "b": torch.tensor(1.0)}), -(r * r).sum(1))
+
+
+def test_single_precision_falls_back_on_nothing():
+    """Rounding of float32 must not look like a wrong score."""
+    ansatz, electrons = PairNetwork().float(), torch.randn(64, 3, 3).float()
+    recorder = ScoreRecorder(ansatz, electrons, 64)
+    assert recorder.rest == ("scale",)
+    dense = matrix(explicit_scores(ansatz.double(), electrons.double()))
+    gram = ScoreRecorder(ansatz.float(), electrons, 64)(electrons).gram()
+    torch.testing.assert_close(gram, dense @ dense.T, rtol=1e-4, atol=1e-4)
