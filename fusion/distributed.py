@@ -57,7 +57,11 @@ def from_first_rank(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def random_stream(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """This rank's own random numbers: streams of different ranks are independent, one process reproduces itself."""
-    state = np.random.SeedSequence([seed, rank()]).generate_state(1, np.uint64)[0]
+def random_stream(seed: int, device: torch.device | str = "cpu", *purpose: str | int) -> torch.Generator:
+    """This rank's own random numbers for one purpose.
+
+    Streams of different ranks and purposes are independent; the same run repeats itself.
+    """
+    words = [int.from_bytes(word.encode()) if isinstance(word, str) else word for word in (seed, rank(), *purpose)]
+    state = np.random.SeedSequence(words).generate_state(1, np.uint64)[0]
     return torch.Generator(device).manual_seed(int(state >> np.uint64(1)))

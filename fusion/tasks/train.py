@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fusion.errors import InputError
+from fusion.runs import CHECKPOINT
 
 if TYPE_CHECKING:
     from fusion.methods import Method
     from fusion.results import Result
     from fusion.runs import Run
     from fusion.system import System
+    from fusion.wavefunctions.vmc import Schedule
 
 
 class Train:
@@ -37,23 +40,22 @@ class Train:
         if schedule.walkers % ranks:
             fit = max(1, round(schedule.walkers / ranks)) * ranks
             raise InputError(f"method.walkers={schedule.walkers} cannot be shared by {ranks} ranks; {fit} can")
-        _check_checkpoint(run, identity(system, ansatz))
+        self.done = _check_checkpoint(run, identity(system, ansatz))
         walkers = schedule.walkers // ranks
         cost = (walkers, schedule.chunk, schedule.moves, schedule.evaluation_moves, schedule.walkers)
         self.cost = estimate(system, ansatz, *cost)
         self.parameters = sum(p.numel() for p in ansatz.parameters())
 
     def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """What is about to be done, and what it will cost."""
-        import torch
-
+        """What is about to be done, where it starts, and what it will cost."""
         from fusion.report import count, duration, memory, system_title
 
-        schedule = method.schedule(system, method.ansatz(system))
-        seconds = schedule.optimisation_steps * self.cost.optimisation_s
-        seconds += schedule.evaluation_steps * self.cost.evaluation_s
+        schedule = self._schedule(method, system)
+        seconds = max(0, schedule.optimisation_steps - self.done["optimising"]) * self.cost.optimisation_s
+        evaluated = self.done["evaluating"] if _is_own(run) else 0
+        seconds += max(0, schedule.evaluation_steps - evaluated) * self.cost.evaluation_s
         ranks = _ranks(run)
-        place = f"CPU, {count(torch.get_num_threads(), 'thread')}" if not _on_gpu(run) else "GPU"
+        place = f"CPU, {count(_threads(ranks), 'thread')}" if not _on_gpu(run) else "GPU"
         place = f"{ranks} ranks, {place} each" if ranks > 1 else place
         parts = (
             method.title,
@@ -64,10 +66,27 @@ class Train:
         )
         where = "" if not _on_gpu(run) else " on the CPU"
         cost = f"about {duration(seconds)} and {memory(self.cost.memory)} of memory{where}"
-        return parts, tuple(note for note in (method.note, cost) if note)
+        return parts, tuple(note for note in (method.note, cost, self._start(run, schedule)) if note)
 
     def run(self, method: Any, system: System, run: Run) -> Result:
         return fit(method.module(system), run)
+
+    def _schedule(self, method: Any, system: System) -> Schedule:
+        schedule: Schedule = method.schedule(system, method.ansatz(system))
+        return schedule
+
+    def _start(self, run: Run, schedule: Schedule) -> str | None:
+        """Where a run that does not begin at the beginning begins."""
+        if run.checkpoint is None:
+            return None
+        if not _is_own(run):
+            return f"starting from {run.checkpoint}, {self.done['optimising']} steps optimised"
+        done, total, word = self.done["optimising"], schedule.optimisation_steps, "step"
+        if done == 0 and self.done["pretraining"] < schedule.pretraining_steps:
+            done, total, word = self.done["pretraining"], schedule.pretraining_steps, "pretraining step"
+        elif done >= total:
+            done, total, word = self.done["evaluating"], schedule.evaluation_steps, "evaluation step"
+        return f"going on from {word} {done} of {total} ({CHECKPOINT})"
 
 
 class Evaluate(Train):
@@ -82,24 +101,37 @@ class Evaluate(Train):
         super().check(method, system, run)
 
     def run(self, method: Any, system: System, run: Run) -> Result:
-        from fusion.wavefunctions.checkpoint import read
+        schedule = self._schedule(method, system)
+        steps = {"pretraining_steps": schedule.pretraining_steps, "optimisation_steps": schedule.optimisation_steps}
+        return fit(method.module(system, **steps), run)
 
-        assert run.checkpoint is not None
-        done = read(run.checkpoint)["vmc"]["done"]
-        changes = {"pretraining_steps": done["pretraining"], "optimisation_steps": done["optimising"]}
-        return fit(method.module(system, **changes), run)
+    def _schedule(self, method: Any, system: System) -> Schedule:
+        done = {"pretraining_steps": self.done["pretraining"], "optimisation_steps": self.done["optimising"]}
+        return replace(super()._schedule(method, system), **done)
 
 
 def fit(module: Any, run: Run) -> Result:
     """Run what is left of the module's phases under Lightning; every rank returns the result."""
-    from fusion.runs import CHECKPOINT
     from fusion.wavefunctions.outcome import outcome
 
-    own = run.directory / CHECKPOINT
-    module.restart_evaluation = run.checkpoint is not None and run.checkpoint.resolve() != own.resolve()
+    module.from_another_run = run.checkpoint is not None and not _is_own(run)
     trainer = run.trainer(max_epochs=1, num_sanity_val_steps=0, use_distributed_sampler=False)
     trainer.fit(module, ckpt_path=None if run.checkpoint is None else str(run.checkpoint), weights_only=True)
     return outcome(module)
+
+
+def _is_own(run: Run) -> bool:
+    """Whether the run goes on from its own checkpoint."""
+    return run.checkpoint is not None and run.checkpoint.resolve() == (run.directory / CHECKPOINT).resolve()
+
+
+def _threads(ranks: int) -> int:
+    """CPU threads of one process: Lightning shares the machine's among several, unless OMP_NUM_THREADS is set."""
+    import torch
+
+    if ranks == 1 or "OMP_NUM_THREADS" in os.environ:
+        return torch.get_num_threads()
+    return max(1, len(os.sched_getaffinity(0)) // ranks)
 
 
 def _ranks(run: Run) -> int:
@@ -119,13 +151,18 @@ def _on_gpu(run: Run) -> bool:
     return run.config.trainer.get("accelerator", "auto") != "cpu" and torch.cuda.is_available()
 
 
-def _check_checkpoint(run: Run, expected: dict[str, Any]) -> None:
-    """Refuse a checkpoint of another system or network, saying what differs."""
+def _check_checkpoint(run: Run, expected: dict[str, Any]) -> dict[str, int]:
+    """Iterations done of every phase, by the run's checkpoint.
+
+    Raises:
+        InputError: it is of another system or network; says what differs.
+    """
     if run.checkpoint is None:
-        return
+        return {"pretraining": 0, "optimising": 0, "evaluating": 0}
     from fusion.wavefunctions.checkpoint import read
 
-    found = read(run.checkpoint).get("vmc", {}).get("identity")
+    content = read(run.checkpoint).get("vmc", {})
+    found = content.get("identity")
     if found is None:
         raise InputError(f"{run.checkpoint} is not a checkpoint of a wavefunction")
     for key in ("formula", "charge", "spin", "positions"):
@@ -135,6 +172,7 @@ def _check_checkpoint(run: Run, expected: dict[str, Any]) -> None:
         raise InputError(
             f"{run.checkpoint} is of another network: {_difference(found['parameters'], expected['parameters'])}"
         )
+    return dict(content["done"])
 
 
 def _difference(found: dict[str, list[int]], expected: dict[str, list[int]]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,14 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         InputError: not a checkpoint, cut short, or holding anything else.
     """
+    if not zipfile.is_zipfile(path):
+        raise InputError(f"{path} is not a checkpoint, or only a part of one")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"{path} is not a checkpoint of fusion: it holds Python objects, which could run code, and is not loaded"
+        ) from error
     except Exception as error:  # torch raises a dozen kinds for a file that is not one of its own
         raise InputError(f"{path} is not a readable checkpoint: {str(error).splitlines()[0]}") from error
     if not isinstance(content, dict):

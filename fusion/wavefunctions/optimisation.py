@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from fusion.distributed import from_first_rank
 from fusion.errors import CalculationError
 from fusion.wavefunctions.hamiltonian import Clipped, Hamiltonian, clip
 from fusion.wavefunctions.optimisers import Optimiser
@@ -83,6 +84,7 @@ class Optimisation:
             return Measured(local.mean, local.variance, acceptance, True)
         self._remember(local)
         step = self.optimiser.step(self.sampler.electrons, local.deviation, iteration)
+        step = {name: from_first_rank(change) for name, change in step.items()}
         if not all(bool(torch.isfinite(change).all()) for change in step.values()):
             self._undo()
             return Measured(local.mean, local.variance, acceptance, True)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fusion.distributed import mean_over_ranks
+from fusion.distributed import from_first_rank, mean_over_ranks
 from fusion.wavefunctions.ansatz import HasOrbitals
 from fusion.wavefunctions.gaussian_orbitals import GaussianOrbitals
 from fusion.wavefunctions.sampler import Metropolis
@@ -28,6 +28,8 @@ class Pretraining:
     def __init__(self, ansatz: nn.Module, orbitals: GaussianOrbitals, learning_rate: float) -> None:
         assert isinstance(ansatz, HasOrbitals)
         self.ansatz, self.orbitals = ansatz, orbitals
+        # Every rank has its own mean field, and where orbitals are degenerate its own choice of them.
+        orbitals.up, orbitals.down = from_first_rank(orbitals.up), from_first_rank(orbitals.down)
         self.parameters = [p for p in ansatz.parameters() if p.requires_grad]
         self.adam = torch.optim.Adam(self.parameters, lr=learning_rate)
 
@@ -51,10 +53,11 @@ class Pretraining:
         return 2 * self.orbitals.slater_log(electrons)[1]
 
     def state_dict(self) -> dict[str, Any]:
-        return self.adam.state_dict()
+        return {"adam": self.adam.state_dict(), "up": self.orbitals.up, "down": self.orbitals.down}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.adam.load_state_dict(state)
+        self.adam.load_state_dict(state["adam"])
+        self.orbitals.up, self.orbitals.down = state["up"], state["down"]
 
     def _targets(self, electrons: Tensor) -> list[Tensor]:
         """Target matrices (B, n, n): one per block of the ansatz."""

@@ -213,15 +213,13 @@ class ScoreRecorder:
     Known are ``nn.Linear``, its subclasses that say by ``score_inputs`` what their weight multiplies, and modules with
     ``parameter_scores``. What a layer claims is checked once against autograd on a few walkers, so that a
     tied weight or a layer applied across walkers cannot give a wrong score: it is differentiated per walker instead.
-    ``rest``, the parameters treated so, is the same on all ranks, and given where a run goes on: rounding may decide it.
+    ``rest``, the parameters treated so, is the same on all ranks; a run that goes on gives it, as rounding may decide.
 
     Raises:
         TypeError: a parameter that neither way covers, by name.
     """
 
-    def __init__(
-        self, ansatz: nn.Module, electrons: Tensor, chunk: int, rest: Sequence[str] | None = None
-    ) -> None:
+    def __init__(self, ansatz: nn.Module, electrons: Tensor, chunk: int, rest: Sequence[str] | None = None) -> None:
         self.ansatz = ansatz
         self.chunk = chunk
         self.parameters = {name: p for name, p in ansatz.named_parameters() if p.requires_grad}
@@ -256,7 +254,9 @@ class ScoreRecorder:
         blocks = [b for b in self._known_blocks(electrons) if layerwise.issuperset(self._names(b))]
         if self.rest:
             rows = self._rest_rows(electrons)
-            blocks += [RowScores(n, self.parameters[n].shape, rows[n].reshape(len(electrons), -1).detach()) for n in self.rest]
+            blocks += [
+                RowScores(n, self.parameters[n].shape, rows[n].reshape(len(electrons), -1).detach()) for n in self.rest
+            ]
         return blocks
 
     @torch.enable_grad()

@@ -87,7 +87,7 @@ class VariationalMonteCarlo(pl.LightningModule):
         self.spins: list[float] = []
         self.loss = self.variance = self.acceptance = float("nan")
         self.restored: dict[str, Any] = {}
-        self.restart_evaluation = False  # a checkpoint of another run: its parameters count, its evaluation does not
+        self.from_another_run = False  # the checkpoint: its wavefunction counts, not its evaluation and random streams
         self._phase = PHASES[0]
 
     # -- what the progress bar shows -------------------------------------------------------------------------------
@@ -127,16 +127,22 @@ class VariationalMonteCarlo(pl.LightningModule):
     @property
     def next_phase(self) -> str | None:
         """The phase of the next iteration, None when all is done."""
-        return next((phase for phase in PHASES if self.done[phase] < self.schedule.total(phase)), None)
+        return next((phase for phase in PHASES if self.left(phase)), None)
+
+    def left(self, phase: str) -> int:
+        """Iterations of a phase still to be done; pretraining is over once optimisation has begun."""
+        if phase == "pretraining" and self.done["optimising"]:
+            return 0
+        return max(0, self.schedule.total(phase) - self.done[phase])
 
     def on_train_start(self) -> None:
         self._phase = self.next_phase or PHASES[-1]
-        generator = random_stream(self.seed, self.device)
+        generator = random_stream(self.seed, self.device, "moves", sum(self.done.values()))
         walkers = self.schedule.walkers // world_size()
         dtype = next(self.ansatz.parameters()).dtype
         self.sampler = Metropolis(torch.empty(0), generator)
         if not self.restored:
-            placing = random_stream(self.seed)
+            placing = random_stream(self.seed, "cpu", "places")
             self.sampler.electrons = initial_electrons(self.system, walkers, placing).to(self.device, dtype)
         self.optimiser = self._make_optimiser(self.ansatz, self.schedule.chunk * 4)
         self.optimisation = Optimisation(
@@ -182,6 +188,8 @@ class VariationalMonteCarlo(pl.LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        # Iterations are counted here. Lightning's own count would end a run that has been finished once.
+        checkpoint.pop("loops", None)
         self.restored = checkpoint["vmc"]
         self._take_counts(self.restored)
 
@@ -249,26 +257,28 @@ class VariationalMonteCarlo(pl.LightningModule):
         self.energies = {key: list(values) for key, values in state["energies"].items()}
         self.variances, self.acceptances = list(state["variances"]), list(state["acceptances"])
         self.spins = list(state["spins"])
-        if self.restart_evaluation:
+        if self.from_another_run or self.left("optimising"):
             self.done["evaluating"] = 0
             self.energies["evaluating"], self.variances, self.acceptances, self.spins = [], [], [], []
 
     def _restore(self, state: dict[str, Any], walkers: int) -> None:
-        everyone = state["electrons"]
+        here = next(self.ansatz.parameters())
+        state = _convert(state, state["electrons"].dtype, here)
+        everyone, anchor = state["electrons"], state["optimisation"]["anchor"]
         if len(everyone) != walkers * world_size():  # another number of walkers was asked for: repeat or drop some
             everyone = everyone[torch.arange(walkers * world_size()) % len(everyone)]
-        self.sampler.electrons = own_rows(everyone).clone().to(self.device)
+            anchor = {}  # its energy has another spread
+        self.sampler.electrons = own_rows(everyone).clone()
         self.sampler.width, self.sampler.acceptance = state["width"], state["acceptance"]
-        if len(state["generators"]) == world_size():
-            # set_state of a view crashes torch: it needs memory of its own.
-            self.sampler.generator.set_state(own_rows(state["generators"])[0].clone())
-        self.optimiser.load_state_dict(_to(state["optimiser"], self.device))
-        optimisation = _to(state["optimisation"], self.device)
-        if "electrons" in optimisation["anchor"]:
-            optimisation["anchor"]["electrons"] = own_rows(optimisation["anchor"]["electrons"]).clone()
-        self.optimisation.load_state_dict(optimisation)
-        if state["pretraining"] is not None:
-            self.pretraining.load_state_dict(_to(state["pretraining"], self.device))
+        if len(state["generators"]) == world_size() and not self.from_another_run:
+            # set_state of a view crashes torch: it needs memory of its own, on the CPU.
+            self.sampler.generator.set_state(own_rows(state["generators"])[0].cpu().clone())
+        self.optimiser.load_state_dict(state["optimiser"])
+        if anchor:
+            anchor = {**anchor, "electrons": own_rows(anchor["electrons"]).clone()}
+        self.optimisation.load_state_dict({**state["optimisation"], "anchor": anchor})
+        if state["pretraining"] is not None and self.left("pretraining"):
+            self.pretraining.load_state_dict(state["pretraining"])
 
     @staticmethod
     def _gathered_anchor(state: dict[str, Any]) -> dict[str, Any]:
@@ -285,8 +295,7 @@ class _Iterations:
         self.module = module
 
     def __iter__(self) -> Iterator[int]:
-        left = sum(max(0, self.module.schedule.total(phase) - self.module.done[phase]) for phase in PHASES)
-        return iter(range(left))
+        return iter(range(sum(self.module.left(phase) for phase in PHASES)))
 
 
 def identity(system: System, ansatz: nn.Module) -> dict[str, Any]:
@@ -300,12 +309,12 @@ def identity(system: System, ansatz: nn.Module) -> dict[str, Any]:
     }
 
 
-def _to(state: Any, device: torch.device) -> Any:
-    """The same containers with tensors on ``device``."""
+def _convert(state: Any, old: torch.dtype, like: Tensor) -> Any:
+    """The same containers with tensors on the device of ``like``, those of dtype ``old`` in its dtype."""
     if isinstance(state, Tensor):
-        return state.to(device)
+        return state.to(like.device, like.dtype if state.dtype == old else state.dtype)
     if isinstance(state, dict):
-        return {key: _to(value, device) for key, value in state.items()}
+        return {key: _convert(value, old, like) for key, value in state.items()}
     if isinstance(state, list):
-        return [_to(value, device) for value in state]
+        return [_convert(value, old, like) for value in state]
     return state

@@ -47,11 +47,13 @@ class Kfac:
         self.averages: dict[str, Tensor] = {}
         self.weight = 0.0
         self._recorder: ScoreRecorder | None = None
+        self._rest: list[str] | None = None
 
     def step(self, electrons: Tensor, deviation: Tensor, iteration: int) -> Step:
         """See ``Optimiser.step``."""
         if self._recorder is None:
-            self._recorder = ScoreRecorder(self.ansatz, electrons, self.chunk)
+            self._recorder = ScoreRecorder(self.ansatz, electrons, self.chunk, self._rest)
+            self._rest = list(self._recorder.rest)
         scores = self._recorder(electrons)
         gradient = scores.transpose_apply(own_rows(deviation / len(deviation)).to(electrons.dtype))
         self.weight = self.decay * self.weight + 1
@@ -72,10 +74,11 @@ class Kfac:
             self.averages, self.weight = {}, 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        return {"caution": self.caution, "averages": self.averages, "weight": self.weight}
+        return {"caution": self.caution, "averages": self.averages, "weight": self.weight, "rest": self._rest}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.caution, self.averages, self.weight = state["caution"], state["averages"], state["weight"]
+        self._rest = state["rest"]
 
     def _average(self, name: str, value: Tensor) -> Tensor:
         """Update the running sum of a factor; returns the normalised average."""

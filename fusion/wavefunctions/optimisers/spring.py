@@ -47,11 +47,13 @@ class Spring:
         self.caution = 1.0
         self.previous: Step = {}
         self._recorder: ScoreRecorder | None = None
+        self._rest: list[str] | None = None
 
     def step(self, electrons: Tensor, deviation: Tensor, iteration: int) -> Step:
         """See ``Optimiser.step``."""
         if self._recorder is None:
-            self._recorder = ScoreRecorder(self.ansatz, electrons, self.chunk)
+            self._recorder = ScoreRecorder(self.ansatz, electrons, self.chunk, self._rest)
+            self._rest = list(self._recorder.rest)
         scores = self._recorder(electrons)
         root = len(deviation) ** 0.5
         gram = _centred(_centred(scores.gram()).T) / len(deviation)
@@ -71,10 +73,10 @@ class Spring:
         self.previous = {}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"caution": self.caution, "previous": self.previous}
+        return {"caution": self.caution, "previous": self.previous, "rest": self._rest}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.caution, self.previous = state["caution"], state["previous"]
+        self.caution, self.previous, self._rest = state["caution"], state["previous"], state["rest"]
 
 
 def solve_damped(matrix: Tensor, damping: Tensor, rhs: Tensor) -> Tensor:
