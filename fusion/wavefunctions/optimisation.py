@@ -125,7 +125,7 @@ class Optimisation:
             "stderr": spread,
             "parameters": {name: p.detach().clone() for name, p in self.parameters.items()},
             "electrons": self.sampler.electrons.clone(),
-            "width": self.sampler.width,
+            "sampler": self.sampler.state_dict(),
         }
         self.since_anchor, self.failures = 0, 0
 
@@ -141,7 +141,7 @@ class Optimisation:
             for name, value in self.anchor["parameters"].items():
                 self.parameters[name].copy_(value)
         self.sampler.electrons = self.anchor["electrons"].clone()
-        self.sampler.width = self.anchor["width"]
+        self.sampler.load_state_dict(self.anchor["sampler"])
         self.optimiser.reset()
         self.optimiser.caution *= self.CAUTION
         self.since_anchor = 0

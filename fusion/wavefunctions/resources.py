@@ -91,7 +91,9 @@ def _check(memory: float, system: System, walkers: int) -> None:
 
 
 def _size(block: Any) -> int:
-    tensors: tuple[Tensor, ...] = (block.inputs, block.shared, block.outputs) if isinstance(block, LinearScores) else (block.rows,)
+    tensors: tuple[Tensor, ...] = (
+        (block.inputs, block.shared, block.outputs) if isinstance(block, LinearScores) else (block.rows,)
+    )
     return sum(t.numel() * t.element_size() for t in tensors)
 
 

@@ -180,8 +180,7 @@ class VariationalMonteCarlo(pl.LightningModule):
             "spins": list(self.spins),
             "electrons": gather_rows(self.sampler.electrons).cpu(),
             "generators": gather_rows(generator.unsqueeze(0)).cpu(),
-            "width": self.sampler.width,
-            "acceptance": self.sampler.acceptance,
+            "sampler": self.sampler.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "optimisation": self._gathered_anchor(self.optimisation.state_dict()),
             "pretraining": None if self._pretraining is None else self._pretraining.state_dict(),
@@ -211,7 +210,7 @@ class VariationalMonteCarlo(pl.LightningModule):
     def _pretrain(self) -> dict[str, Any]:
         loss = self.pretraining.step(self.sampler)
         self.loss = loss
-        return {"loss": loss, "acceptance": self.sampler.acceptance, "width": self.sampler.width}
+        return {"loss": loss, "acceptance": self.sampler.acceptance, "width": self.sampler.widths[0]}
 
     def _optimise(self) -> dict[str, Any]:
         self._pretraining = None
@@ -224,7 +223,7 @@ class VariationalMonteCarlo(pl.LightningModule):
             "stderr": (measured.variance / self.schedule.walkers) ** 0.5,
             "variance": measured.variance,
             "acceptance": measured.acceptance,
-            "width": self.sampler.width,
+            "width": self.sampler.widths[0],
             "learning_rate": self.optimiser.learning_rate(iteration),
             "caution": self.optimiser.caution,
             "rejected": self.optimisation.rejected,
@@ -239,7 +238,7 @@ class VariationalMonteCarlo(pl.LightningModule):
             "stderr": (local.variance / self.schedule.walkers) ** 0.5,
             "variance": local.variance,
             "acceptance": acceptance,
-            "width": self.sampler.width,
+            "width": self.sampler.widths[0],
         }
         if self.done["evaluating"] % self.schedule.spin_every == 0:
             values = spin_squared(self.ansatz, electrons, self.system.n_up)
@@ -269,7 +268,7 @@ class VariationalMonteCarlo(pl.LightningModule):
             everyone = everyone[torch.arange(walkers * world_size()) % len(everyone)]
             anchor = {}  # its energy has another spread
         self.sampler.electrons = own_rows(everyone).clone()
-        self.sampler.width, self.sampler.acceptance = state["width"], state["acceptance"]
+        self.sampler.load_state_dict(state["sampler"])
         if len(state["generators"]) == world_size() and not self.from_another_run:
             # set_state of a view crashes torch: it needs memory of its own, on the CPU.
             self.sampler.generator.set_state(own_rows(state["generators"])[0].cpu().clone())
