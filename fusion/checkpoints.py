@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
+from fusion.distributed import largest_of_ranks
+from fusion.errors import Stopped
 from fusion.metrics import MetricsFile
 from fusion.runs import CHECKPOINT
 
 _ROWS = "fusion_metrics_rows"
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -38,6 +44,7 @@ class SaveLast(Callback):
     """Saves `checkpoints/last.ckpt` in the run's directory every `every_n_steps` training batches, at the end, and
     when the run is interrupted.
 
+    Ctrl-C and SIGTERM let the batch in progress end, on all ranks; a second Ctrl-C stops at once.
     Batches are counted here, over the whole run and across restarts: `global_step` stands still while nothing is
     optimised.
     """
@@ -50,6 +57,14 @@ class SaveLast(Callback):
         self.every_n_steps = every_n_steps
         self.batches = 0
         self._inside_batch = False
+        self._asked = 0  # the signal that wants the run to stop
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._asked = 0
+        if threading.current_thread() is threading.main_thread():
+            # Lightning puts back the handlers that were there before.
+            for number in _SIGNALS:
+                signal.signal(number, self._stop)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         self._inside_batch = True
@@ -59,15 +74,21 @@ class SaveLast(Callback):
     ) -> None:
         self._inside_batch = False
         self.batches += 1
-        if self.batches % self.every_n_steps == 0:
+        asked = largest_of_ranks(self._asked or signal.SIGTERM * trainer.received_sigterm, pl_module.device)
+        if asked or self.batches % self.every_n_steps == 0:
             self._save(trainer)
+        if asked:
+            raise Stopped(asked)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._save(trainer)
+        if self._asked:
+            raise Stopped(self._asked)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         # Half a step is no state to go on from, and other ranks may not be there to save with.
-        if isinstance(exception, KeyboardInterrupt) and not self._inside_batch and trainer.world_size == 1:
+        between = not self._inside_batch and not self._asked
+        if isinstance(exception, KeyboardInterrupt) and between and trainer.world_size == 1:
             self._save(trainer)
 
     def state_dict(self) -> dict[str, Any]:
@@ -82,6 +103,11 @@ class SaveLast(Callback):
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         for logger in _metrics(trainer):
             logger.keep(checkpoint.get(_ROWS, {}).get("rows", 0))
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        if self._asked == number:
+            raise Stopped(number)
+        self._asked = number
 
     def _save(self, trainer: Trainer) -> None:
         trainer.save_checkpoint(Path(trainer.default_root_dir) / CHECKPOINT)

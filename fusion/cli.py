@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -39,7 +40,7 @@ Directory = Annotated[Path, typer.Argument(metavar="RUN_DIR", show_default=False
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the program and leave with its exit status.
 
-    0 done, 1 failed or not converged, 2 bad input, 130 interrupted.
+    0 done, 1 failed or not converged, 2 bad input, 130 interrupted, 143 terminated.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     verbose = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
@@ -49,8 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         status = _complain(error, 2, verbose)
     except CalculationError as error:
         status = _complain(error, 1, verbose)
-    except KeyboardInterrupt:
-        status = 130
+    except KeyboardInterrupt as stop:
+        status = 128 + getattr(stop, "number", signal.SIGINT)
     except BrokenPipeError:  # `fusion methods | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0

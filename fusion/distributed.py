@@ -49,6 +49,15 @@ def mean_over_ranks(tensor: Tensor) -> Tensor:
     return sum_over_ranks(tensor) / world_size()
 
 
+def largest_of_ranks(number: int, device: torch.device | str = "cpu") -> int:
+    """The largest of the numbers that the ranks give."""
+    if world_size() == 1:
+        return number
+    largest = torch.tensor(number, device=device)
+    dist.all_reduce(largest, dist.ReduceOp.MAX)
+    return int(largest)
+
+
 def from_first_rank(tensor: Tensor) -> Tensor:
     """Rank 0's tensor on every rank, so that what was solved twice cannot differ in the last bit."""
     if world_size() > 1:

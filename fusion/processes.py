@@ -57,7 +57,7 @@ def job(directory: Path, checkpoint: Path | None, relaunch: bool) -> Iterator[No
     except SystemExit as error:
         # Lightning turns Ctrl-C into exit(1).
         if isinstance(error.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from None
+            raise error.__context__ from None
         raise
     finally:
         sys.argv[:] = arguments
