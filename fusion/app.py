@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from fusion import config as trees
 from fusion import logs, messages, methods, plugins, processes, report
@@ -62,7 +66,9 @@ def job(config: DictConfig) -> float | None:
     hydra = HydraConfig.get()
     if hydra.mode == RunMode.MULTIRUN and processes.rank() == 0:
         report.console().print(f"\njob {hydra.job.num}: {' '.join(hydra.overrides.task)}", soft_wrap=True)
-    result = execute(config, Path(hydra.runtime.output_dir), Path(hydra.runtime.cwd), relaunch=True)
+    named = hydra.mode == RunMode.MULTIRUN or any(word.startswith("hydra.run.dir=") for word in hydra.overrides.hydra)
+    directory, start_dir = Path(hydra.runtime.output_dir), Path(hydra.runtime.cwd)
+    result = execute(config, directory, start_dir, relaunch=True, unique=not named)
     if result.status != "ok":
         raise Unconverged
     return result.energy
@@ -83,7 +89,8 @@ def run(overrides: Sequence[str] = ()) -> Result:
     if isinstance(overrides, str):
         raise InputError(f"overrides are a list of words, [{overrides!r}]")
     config, directory = trees.compose(words.prepare(overrides, multirun=False))
-    return execute(config, directory, Path.cwd())
+    named = any(word.startswith("hydra.run.dir=") for word in overrides)
+    return execute(config, directory, Path.cwd(), unique=not named)
 
 
 def resume(directory: Path, relaunch: bool = False) -> Result:
@@ -108,10 +115,13 @@ def load_config(directory: Path) -> DictConfig:
     return config
 
 
-def execute(config: DictConfig, directory: Path, start_dir: Path, relaunch: bool = False) -> Result:
+def execute(
+    config: DictConfig, directory: Path, start_dir: Path, relaunch: bool = False, unique: bool = False
+) -> Result:
     """One run with everything that belongs to it.
 
-    `relaunch`: see `processes.job`. Raises InputError before anything is written.
+    `relaunch`: see `processes.job`; `unique`: the directory is named by the clock, and another run may have the name.
+    Raises InputError before anything is written.
     """
     began = time.perf_counter()
     plugins.refuse_conflicts(trees.sources())
@@ -123,31 +133,31 @@ def execute(config: DictConfig, directory: Path, start_dir: Path, relaunch: bool
     system = System.from_config(config.system, start_dir)
     task = _build(lambda: instantiate(config.task, _recursive_=False), "task")
     checkpoint = find_checkpoint(config.ckpt, directory, start_dir)
-    run = Run(directory, config, checkpoint, int(config.seed), start_dir)
+    run = Run(directory, config, checkpoint, config.seed, start_dir)
     if config.trainer.get("threads") is not None:
         _use_threads(int(config.trainer.threads))
     _build(lambda: task.check(method, system, run), "task")
     first = processes.rank() == 0
     if first:
+        if unique:
+            run = replace(run, directory=_unused(directory))
+            directory = run.directory
         _prepare_directory(run)
         _announce(run, method, system, task)
     with (
+        _resumable(directory, first),
         logs.into(directory if first else None),
         processes.job(directory, checkpoint, relaunch),
         processes.silent(not first),
     ):
         _seed(run)
         try:
-            result = task.run(method, system, run)
+            result = _build(lambda: task.run(method, system, run), "task")
         except CalculationError as error:
             if first:
                 write_result(
                     run, method, task.name, Result(system, "failed", message=str(error)), time.perf_counter() - began
                 )
-            raise
-        except KeyboardInterrupt:
-            if first:
-                print(f"\ninterrupted; fusion resume {directory} goes on with it", file=sys.stderr, flush=True)
             raise
         if first:
             write_result(run, method, task.name, result, time.perf_counter() - began)
@@ -159,13 +169,31 @@ def execute(config: DictConfig, directory: Path, start_dir: Path, relaunch: bool
     return result
 
 
+@contextmanager
+def _resumable(directory: Path, first: bool) -> Iterator[None]:
+    """Tell who stops the run how to go on with it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if first:
+            print(f"\nstopped; fusion resume {directory} goes on with it", file=sys.stderr, flush=True)
+        raise
+
+
 def resolved(config: DictConfig, start_dir: Path) -> DictConfig:
     """A plain copy without interpolations, the user's relative paths made absolute.
 
     Raises InputError where there is no method.
     """
     _check_nodes(config)
-    config = DictConfig(OmegaConf.to_container(config, resolve=True))
+    try:
+        config = DictConfig(OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
+    except OmegaConfBaseException as error:
+        raise InputError(messages.one_line(error)) from error
+    if not isinstance(config.seed, int) or isinstance(config.seed, bool):
+        raise InputError(f"seed must be a whole number, not {config.seed}")
+    if config.dtype not in ("float32", "float64"):
+        raise InputError(f"dtype must be float32 or float64, not {config.dtype}")
     path = config.system.get("path")
     if path is not None:
         config.system.path = str(start_dir / Path(str(path)).expanduser())
@@ -238,6 +266,19 @@ def _without_ckpt(config: DictConfig) -> dict[str, Any]:
     content = OmegaConf.to_container(config, resolve=True)
     assert isinstance(content, dict)
     return {str(key): value for key, value in content.items() if key != "ckpt"}
+
+
+def _unused(directory: Path) -> Path:
+    """Make and return `directory`, or one with a number behind its name when another run of the same second has it."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(1):
+        candidate = directory if number == 1 else directory.with_name(f"{directory.name}-{number}")
+        try:
+            candidate.mkdir()
+        except FileExistsError:
+            continue
+        return candidate
+    raise AssertionError
 
 
 def _prepare_directory(run: Run) -> None:

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Sequence
 
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
-from fusion.config import suggestion
+from fusion.config import available, suggestion
 
-HYDRA_ERRORS = (HydraException, OmegaConfBaseException)
+HYDRA_ERRORS = (HydraException, OmegaConfBaseException, YAMLError)
 
 
 def one_line(error: BaseException) -> str:
@@ -20,14 +21,14 @@ def one_line(error: BaseException) -> str:
     return " ".join(kept) or type(error).__name__
 
 
-def no_option(group: str, name: str | None, available: Sequence[str]) -> str:
+def no_option(group: str, name: str | None, options: Sequence[str]) -> str:
     """`no method 'x'. Did you mean 'y'?  Available: ...`"""
     if name is None:
         start = f"no {group} given: {'+' if group == 'method' else ''}{group}=NAME."
     else:
-        start = f"no {group} '{name}'.{suggestion(name, available)}"
+        start = f"no {group} '{name}'.{suggestion(name, options)}"
     tail = "   (fusion methods tells more)" if group == "method" else ""
-    return f"{start}  Available: {', '.join(available) or 'none; fusion plugins shows why'}{tail}"
+    return f"{start}  Available: {', '.join(options) or 'none; fusion plugins shows why'}{tail}"
 
 
 def no_setting(key: str, known: Iterable[str]) -> str:
@@ -49,13 +50,10 @@ def of_hydra(error: BaseException, known: Iterable[str], groups: Iterable[str]) 
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = str(error.missing_cfg_file).lstrip("/").partition("/")
         if name and error.options is not None:
-            return no_option(group, name, _presets_last(error.options))
+            presets = available(group) if "/" in name else []
+            return no_option(group, name, sorted({*error.options, *presets}))
     text = str(error)
     key = re.search(r"Could not (?:override|delete[^']*) '([^']+)'", text)
     if key:
         return no_setting(key[1], [*known, *groups])
     return one_line(error)
-
-
-def _presets_last(options: Iterable[str]) -> list[str]:
-    return sorted(options, key=lambda option: (option.count("/"), option))

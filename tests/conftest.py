@@ -1,0 +1,86 @@
+"""The program with the toy plugin installed: in this process where that is enough, else as a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+TOY = TESTS / "toy_plugin"
+
+
+@dataclass
+class Done:
+    """How the program ended and what it printed."""
+
+    status: int
+    out: str
+    err: str
+
+
+Program = Callable[..., Done]
+
+
+@pytest.fixture
+def with_toy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This process with the toy plugin."""
+    from fusion import plugins, report
+
+    monkeypatch.syspath_prepend(str(TOY))
+    monkeypatch.setattr(plugins, "_found", None)
+    report.console.cache_clear()  # it holds the standard output of its first use
+    yield
+    report.console.cache_clear()
+
+
+@pytest.fixture
+def program(
+    with_toy: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Program:
+    """`program("+method=toy", ...)` in this process, started in an empty directory."""
+    from fusion import cli, report
+
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words: str) -> Done:
+        report.console.cache_clear()
+        capsys.readouterr()
+        status = None
+        with contextlib.suppress(SystemExit):
+            try:
+                cli.main(words)
+            except SystemExit as end:
+                status = end.code
+                raise
+        assert isinstance(status, int)
+        return Done(status, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def environment() -> dict[str, str]:
+    """Environment of a process that has the toy plugin."""
+    path = os.pathsep.join([str(TOY), str(TESTS.parent), str(TESTS.parent / "plugins")])
+    return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture
+def process(tmp_path: Path, environment: dict[str, str]) -> Program:
+    """`process("+method=toy", ...)` as `python -m fusion` would be started in an empty directory."""
+
+    def call(*words: str, launcher: tuple[str, ...] = (sys.executable,), timeout: float = 120.0) -> Done:
+        command = [*launcher, "-m", "fusion", *words]
+        done = subprocess.run(
+            command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=timeout, check=False
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    return call

@@ -1,0 +1,111 @@
+"""The command line: what is refused and how, what bad input leaves behind (nothing), and how fast the listings are."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import Program
+
+BAD_INPUT = {
+    "unknown method": (["+method=toi"], "no method 'toi'. Did you mean 'toy'?"),
+    "unknown preset": (["+method=toy/fra"], "Did you mean 'toy/far'?"),
+    "no method": (["system=h2"], "no method given: +method=NAME."),
+    "nothing at all": ([], "no method given: +method=NAME."),
+    "unknown task": (["+method=toy", "task=enrgy"], "no task 'enrgy'. Did you mean 'energy'?"),
+    "unknown system": (["+method=toy", "system=lihh"], "no system 'lihh'. Did you mean 'lih'?"),
+    "unknown key": (["+method=toy", "method.energi=3"], "no setting 'method.energi'. Did you mean 'method.energy'?"),
+    "unknown root key": (["+method=toy", "seeds=3"], "no setting 'seeds'. Did you mean 'seed'?"),
+    "unknown key with plus": (["+methd=toy"], "no setting 'methd'. Did you mean 'method'?"),
+    "key the method refuses": (["+method=toy", "method.basis=none"], "no basis none"),
+    "bad grammar": (["+method=toy", "seed=["], "'['"),
+    "seed that is no number": (["+method=toy", "seed=one"], "seed must be a whole number, not one"),
+    "dtype": (["+method=toy", "dtype=float16"], "dtype must be float32 or float64"),
+    "interpolation": (["+method=toy", "seed=${nothing}"], "nothing"),
+    "missing file": (["+method=toy", "system=nowhere.xyz"], "nowhere.xyz"),
+    "missing checkpoint": (["+method=toy", "ckpt=nowhere.ckpt"], "no checkpoint"),
+    "spin": (["+method=toy", "system=h2", "system.spin=1"], "0 or 2, not 1"),
+    "threads": (["+method=toy", "trainer.threads=0"], "trainer.threads must be at least 1"),
+    "unknown option": (["+method=toy", "--multirunn"], "no option --multirunn. Did you mean '--multirun'?"),
+    "unknown command": (["plugin"], "no command 'plugin'. Did you mean 'plugins'?"),
+    "missing argument": (["resume"], "RUN_DIR"),
+    "no run": (["resume", "nowhere"], "nowhere is not the directory of a run"),
+    "sweep with an unknown option": (["-m", "+method=toy", "system=h2,lihh"], "no system 'lihh'"),
+    "sweep of refused jobs": (["-m", "+method=toy", "seed=1,2", "method.basis=none"], "no basis none"),
+    "help of an unknown method": (["+method=toi", "--help"], "no method 'toi'"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_is_one_line_and_leaves_nothing(program: Program, tmp_path: Path, case: str) -> None:
+    words, message = BAD_INPUT[case]
+    done = program(*words)
+    assert done.status == 2
+    assert message in done.err
+    lines = done.err.strip().splitlines()
+    assert len(lines) == (2 if case == "sweep of refused jobs" else 1) and lines[0].startswith("error: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_chosen_directory_is_not_made_for_bad_input(program: Program, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    for name in ("new/deep", "there"):
+        assert program("+method=toy", "method.basis=none", f"hydra.run.dir={name}").status == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
+def test_a_file_that_is_not_yaml(program: Program, tmp_path: Path) -> None:
+    group = tmp_path / "mine" / "system"
+    group.mkdir(parents=True)
+    (group / "broken.yaml").write_text("name: [h2\ncharge: 0")
+    done = program("--config-dir", "mine", "+method=toy", "system=broken")
+    assert done.status == 2 and len(done.err.strip().splitlines()) == 1 and "broken.yaml" in done.err
+
+
+def test_full_error_shows_the_traceback(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    done = program("+method=toi")
+    assert done.status == 2 and "Traceback" in done.err and "MissingConfigException" in done.err
+
+
+def test_method_without_plus_and_presets(program: Program) -> None:
+    assert "-2.000000 Ha" in program("method=toy").out
+    assert "-3.000000 Ha" in program("run", "+method=toy/far").out
+
+
+def test_help_of_a_method_shows_its_settings(program: Program) -> None:
+    done = program("+method=toy", "--help")
+    assert done.status == 0 and "energy: -2.0" in done.out and "task: energy" in done.out
+
+
+def test_help_lists_the_commands(program: Program) -> None:
+    done = program("--help")
+    assert done.status == 0
+    for command in ("methods", "plugins", "resume", "report", "new-plugin", "toy-hello"):
+        assert command in done.out
+
+
+def test_a_plugin_adds_a_command(program: Program) -> None:
+    assert program("toy-hello").out == "hello from toy\n"
+
+
+def test_methods_lists_kind_and_cost(program: Program) -> None:
+    lines = program("methods").out.splitlines()
+    assert any(line.split()[:2] == ["toy", "conventional"] and "nothing" in line for line in lines)
+
+
+@pytest.mark.parametrize("words", [("--help",), ("methods",), ("plugins",)])
+def test_listings_answer_at_once(environment: dict[str, str], tmp_path: Path, words: tuple[str, ...]) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "fusion", *words]
+    listed = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True).stderr
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in listed.splitlines()}
+    assert not imported & {"torch", "hydra", "omegaconf", "pytorch_lightning", "pyscf", "numpy", "matplotlib"}
+    durations = []
+    for _ in range(3):
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "fusion", *words], env=environment, cwd=tmp_path, check=True, stdout=-3)
+        durations.append(time.perf_counter() - began)
+    assert min(durations) < 0.5
