@@ -113,5 +113,11 @@ class SaveLast(Callback):
         trainer.save_checkpoint(Path(trainer.default_root_dir) / CHECKPOINT)
 
 
+def drop_rows(checkpoint: dict[str, Any], rows: int) -> None:
+    """Let a run that goes on from `checkpoint` drop the last `rows` rows of metrics.csv, because it does them again."""
+    if _ROWS in checkpoint:
+        checkpoint[_ROWS] = {"rows": max(0, checkpoint[_ROWS]["rows"] - rows)}
+
+
 def _metrics(trainer: Trainer) -> list[MetricsFile]:
     return [logger for logger in trainer.loggers if isinstance(logger, MetricsFile)]

@@ -40,7 +40,7 @@ class Train:
         if schedule.walkers % ranks:
             fit = max(1, round(schedule.walkers / ranks)) * ranks
             raise InputError(f"method.walkers={schedule.walkers} cannot be shared by {ranks} ranks; {fit} can")
-        self.done = _check_checkpoint(run, identity(system, ansatz))
+        self.done = _check_checkpoint(run, identity(system, ansatz, method.settings))  # type: ignore[attr-defined]
         walkers = schedule.walkers // ranks
         cost = (walkers, schedule.chunk, schedule.moves, schedule.evaluation_moves, schedule.walkers)
         self.cost = estimate(system, ansatz, *cost)
@@ -165,19 +165,23 @@ def _check_checkpoint(run: Run, expected: dict[str, Any]) -> dict[str, int]:
     found = content.get("identity")
     if found is None:
         raise InputError(f"{run.checkpoint} is not a checkpoint of a wavefunction")
-    for key in ("formula", "charge", "spin", "positions"):
+    for key in ("formula", "charge", "spin"):
         if found[key] != expected[key]:
             raise InputError(f"{run.checkpoint} is of another system: {key} {found[key]} there, {expected[key]} here")
-    if found["parameters"] != expected["parameters"]:
-        raise InputError(
-            f"{run.checkpoint} is of another network: {_difference(found['parameters'], expected['parameters'])}"
-        )
+    if found["positions"] != expected["positions"]:
+        raise InputError(f"{run.checkpoint} is of another system: {expected['formula']} with another geometry")
+    for part in ("settings", "parameters"):
+        if found[part] != expected[part]:
+            raise InputError(f"{run.checkpoint} is of another network: {_difference(found[part], expected[part])}")
     return dict(content["done"])
 
 
-def _difference(found: dict[str, list[int]], expected: dict[str, list[int]]) -> str:
+def _difference(found: dict[str, Any], expected: dict[str, Any]) -> str:
+    """The first setting or shape that differs, in words."""
     for name in (*expected, *found):
-        there, here = found.get(name), expected.get(name)
+        there, here = found.get(name, "absent"), expected.get(name, "absent")
+        if isinstance(there, dict) and isinstance(here, dict) and there != here:
+            return _difference(there, here)
         if there != here:
-            return f"{name} is {there or 'absent'} there, {here or 'absent'} here"
+            return f"{name} is {there} there, {here} here"
     return "its parameters have another order"

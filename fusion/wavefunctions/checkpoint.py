@@ -21,7 +21,12 @@ def read(path: Path) -> dict[str, Any]:
     if not zipfile.is_zipfile(path):
         raise InputError(f"{path} is not a checkpoint, or only a part of one")
     try:
+        with zipfile.ZipFile(path) as archive:
+            if (damaged := archive.testzip()) is not None:  # torch does not look at the check sums
+                raise InputError(f"{path} is damaged ({damaged})")
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except InputError:
+        raise
     except pickle.UnpicklingError as error:
         raise InputError(
             f"{path} is not a checkpoint of fusion: it holds Python objects, which could run code, and is not loaded"

@@ -6,10 +6,11 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from torch import nn
 
 from fusion.errors import InputError
@@ -105,7 +106,14 @@ class AnsatzMethod:
             partial(instantiate, self._optimiser),
             partial(hartree_fock, system, self._basis),
             self.seed,
+            self.settings,
         )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Settings of the model as plain containers."""
+        model = OmegaConf.to_container(OmegaConf.create(dict(self._model)), resolve=True)
+        return cast(dict[str, Any], model)
 
     def calculate(self, systems: Sequence[System], properties: Iterable[str]) -> list[Result]:
         """Optimise and evaluate every system in this process, quietly, leaving no files."""

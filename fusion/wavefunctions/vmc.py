@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fusion import metrics
+from fusion.checkpoints import drop_rows
 from fusion.distributed import gather_rows, mean_over_ranks, own_rows, random_stream, world_size
 from fusion.report import with_error
 from fusion.system import System
@@ -63,6 +64,7 @@ class VariationalMonteCarlo(pl.LightningModule):
         optimiser: builds the optimiser from (ansatz, chunk).
         hartree_fock: mean field for pretraining, computed when pretraining starts.
         seed: of all random streams.
+        settings: of the ansatz, which a checkpoint has to agree with.
     """
 
     def __init__(
@@ -73,10 +75,11 @@ class VariationalMonteCarlo(pl.LightningModule):
         optimiser: Callable[..., Optimiser],
         hartree_fock: Callable[[], HartreeFock],
         seed: int,
+        settings: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.system, self.schedule, self.seed = system, schedule, seed
+        self.system, self.schedule, self.seed, self.settings = system, schedule, seed, settings or {}
         self.ansatz = ansatz
         self.hamiltonian = Hamiltonian(system)
         self._make_optimiser, self._hartree_fock = optimiser, hartree_fock
@@ -108,7 +111,9 @@ class VariationalMonteCarlo(pl.LightningModule):
     def phase_text(self) -> str:
         """Energy with its error over the last iterations of this phase, variance, acceptance."""
         if self._phase == "pretraining":
-            return f"orbital error {self.loss:.1e}"
+            return f"orbital error {self.loss:.1e}" if self.loss == self.loss else ""
+        if self.variance != self.variance:  # nothing has been measured yet in this process
+            return ""
         series = self.energies[self._phase]
         energy = blocked(np.array(series if self._phase == "evaluating" else series[-_WINDOW:]))
         text = (
@@ -172,7 +177,7 @@ class VariationalMonteCarlo(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         generator = self.sampler.generator.get_state().to(self.device)
         checkpoint["vmc"] = {
-            "identity": identity(self.system, self.ansatz),
+            "identity": identity(self.system, self.ansatz, self.settings),
             "done": dict(self.done),
             "energies": {key: list(values) for key, values in self.energies.items()},
             "variances": list(self.variances),
@@ -191,6 +196,7 @@ class VariationalMonteCarlo(pl.LightningModule):
         checkpoint.pop("loops", None)
         self.restored = checkpoint["vmc"]
         self._take_counts(self.restored)
+        drop_rows(checkpoint, self.restored["done"]["evaluating"] - self.done["evaluating"])
 
     # -- phases ----------------------------------------------------------------------------------------------------
     def _begin(self, phase: str) -> None:
@@ -259,6 +265,7 @@ class VariationalMonteCarlo(pl.LightningModule):
         if self.from_another_run or self.left("optimising"):
             self.done["evaluating"] = 0
             self.energies["evaluating"], self.variances, self.acceptances, self.spins = [], [], [], []
+        self._phase = self.next_phase or PHASES[-1]
 
     def _restore(self, state: dict[str, Any], walkers: int) -> None:
         here = next(self.ansatz.parameters())
@@ -297,14 +304,15 @@ class _Iterations:
         return iter(range(sum(self.module.left(phase) for phase in PHASES)))
 
 
-def identity(system: System, ansatz: nn.Module) -> dict[str, Any]:
-    """What a checkpoint must agree with: the system and the names and shapes of the parameters."""
+def identity(system: System, ansatz: nn.Module, settings: dict[str, Any]) -> dict[str, Any]:
+    """What a checkpoint must agree with: the system, the names and shapes of the parameters, the ansatz' settings."""
     return {
         "formula": system.formula,
         "charge": system.charge,
         "spin": system.spin,
         "positions": np.asarray(system.positions, dtype=float).round(6).tolist(),
         "parameters": {name: list(p.shape) for name, p in ansatz.named_parameters()},
+        "settings": settings,
     }
 
 

@@ -146,6 +146,7 @@ def _main(
     for stream, path in zip((1, 2), output, strict=True):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
     os.chdir(directory)
+    import faulthandler; faulthandler.dump_traceback_later(15)
     os.environ.update(environment)
     sys.argv[:] = ["fusion", *words]
     if stop is not None:
