@@ -1,3 +1,4 @@
+import math
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
@@ -94,7 +95,7 @@ def test_a_harmful_step_is_undone_when_its_energy_is_seen(change, monkeypatch):
     """a = 3.6: energy +2.9 instead of -0.5. a = 0.2: -0.18."""
     optimiser = Scripted({4: change})
     run = optimisation(optimiser)
-    run.moves = 20  # let the walkers follow
+    run.moves = 60  # let the walkers follow: those of the old psi would make the new one's energy look low
     starts = record_restored_walkers(run, monkeypatch)
     measured = [run.step(i) for i in range(5)]
     assert not any(m.rejected for m in measured)
@@ -112,7 +113,8 @@ def test_a_harmful_step_is_undone_when_its_energy_is_seen(change, monkeypatch):
 def test_caution_rises_with_every_rejection_and_relaxes_afterwards():
     optimiser = Scripted({2: torch.nan, 3: torch.nan})
     run = optimisation(optimiser)
-    for i in range(80):
+    relaxed = 5 + math.ceil(2 * math.log(Optimisation.CAUTION) / -math.log(Optimisation.RELAXATION))
+    for i in range(relaxed):
         run.step(i)
     assert run.rejected == 2 and optimiser.resets == 2
     assert optimiser.cautions[:3] == [1.0, 1.0, 1.0]

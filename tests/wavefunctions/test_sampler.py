@@ -59,13 +59,26 @@ def test_acceptance_is_that_of_the_moves():
 
 
 @pytest.mark.parametrize("width", [0.001, 0.3, 30.0])
-def test_burn_in_finds_the_width(width):
+def test_burn_in_finds_the_widths(width):
+    """Of the moves of all electrons and of those of one, which are larger."""
     metropolis = sampler(500, width=width)
-    metropolis.burn_in(log_density, 300)
-    found = metropolis.width
-    acceptance = metropolis.run(log_density, 50)
-    assert acceptance == pytest.approx(Metropolis.TARGET, abs=0.05)
-    assert metropolis.width == found
+    metropolis.burn_in(log_density, 400)
+    found = list(metropolis.widths)
+    metropolis.run(log_density, 50)
+    assert metropolis.acceptances == pytest.approx(Metropolis.TARGETS, abs=0.05)
+    assert metropolis.widths == found
+    assert found[0] < found[1]
+
+
+def test_moves_of_one_electron_leave_the_others_in_place():
+    trap, generator = Oscillator(1.0), torch.Generator().manual_seed(0)
+    metropolis = Metropolis(torch.randn(200, 4, 3, generator=generator), generator, 0.0)
+    metropolis.widths = [0.0, 0.5]
+    before = metropolis.electrons.clone()
+    metropolis.run(lambda x: 2 * trap(x)[1], 2)
+    moved = (metropolis.electrons != before).any(-1)
+    assert int(moved.sum(1).max()) == 1
+    assert torch.all(moved.double().mean(0) > 0.05)  # each of them in some walkers
 
 
 def test_the_same_random_stream_gives_the_same_walkers():
