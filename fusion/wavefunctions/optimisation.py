@@ -26,11 +26,11 @@ class Measured(NamedTuple):
 class Optimisation:
     """Sample, measure, check, step.
 
-    A step shows its quality in the next iteration's energy. The state (parameters, walkers) is remembered as an anchor
-    every ``ANCHOR`` iterations while all is well; when an energy is not finite, or lies more than ``TOLERANCE``
-    standard errors (of the anchor's own spread) above the anchor's, everything since the anchor is undone: parameters
-    and walkers go back, momentum is forgotten and the optimiser's caution grows. Caution relaxes again over the
-    following good steps.
+    A step shows its quality in the following energies, through the noise. The state (parameters, walkers) is remembered as an
+    anchor every ``ANCHOR`` iterations while the running mean of the clipped energy is as low as it was at the last anchor.
+    When that mean rises by ``DRIFT`` standard errors of one iteration above the anchor's, when a single energy lies ``JUMP``
+    above, or when local energies or a step are not finite, everything since the anchor is undone: parameters and
+    walkers go back, momentum is forgotten, and the optimiser's caution grows. It relaxes again over the following steps.
 
     Args:
         ansatz: the wavefunction.
@@ -43,9 +43,10 @@ class Optimisation:
     """
 
     ANCHOR = 10
-    TOLERANCE = 8.0
+    MEMORY = 0.9  # of the running mean: about the last ten iterations
+    DRIFT, JUMP = 5.0, 12.0
     CAUTION = 4.0  # factor per rejection
-    RELAXATION = 0.95  # per good iteration, back towards 1
+    RELAXATION = 0.99  # per good iteration, back towards 1
     LIMIT = 25  # rejections without a single new anchor in between
 
     def __init__(
@@ -64,6 +65,7 @@ class Optimisation:
         self.rejected = 0
         self.since_anchor = 0
         self.failures = 0
+        self.running = 0.0
         self.anchor: dict[str, Any] = {}
 
     def log_density(self, electrons: Tensor) -> Tensor:
@@ -96,7 +98,7 @@ class Optimisation:
 
     def state_dict(self) -> dict[str, Any]:
         """Counters and anchor; parameters, walkers and optimiser are saved by their owners."""
-        counters = {key: getattr(self, key) for key in ("rejected", "since_anchor", "failures")}
+        counters = {key: getattr(self, key) for key in ("rejected", "since_anchor", "failures", "running")}
         return {**counters, "anchor": self.anchor}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -107,22 +109,21 @@ class Optimisation:
         if int(local.finite.sum()) < 0.95 * len(local.finite):
             return True
         if not self.anchor:
+            self.running = local.clipped_mean
             return False
-        limit = self.anchor["energy"] + self.TOLERANCE * self.anchor["stderr"]
-        return local.clipped_mean > limit
+        self.running = self.MEMORY * self.running + (1 - self.MEMORY) * local.clipped_mean
+        energy, stderr = self.anchor["energy"], self.anchor["stderr"]
+        return local.clipped_mean > energy + self.JUMP * stderr or self.running > energy + self.DRIFT * stderr
 
     def _remember(self, local: Clipped) -> None:
         self.since_anchor += 1
-        if self.anchor and self.since_anchor < self.ANCHOR:
-            return
-        spread = float(local.deviation.std()) / len(local.deviation) ** 0.5
-        energy = local.clipped_mean
         if self.anchor:
-            # A fluctuation downwards would make the next steps look bad: the anchor's energy follows slowly.
-            energy = max(energy, self.anchor["energy"] - 2 * self.anchor["stderr"])
+            too_high = self.running > self.anchor["energy"] + self.anchor["stderr"]
+            if too_high or self.since_anchor < self.ANCHOR:
+                return
         self.anchor = {
-            "energy": energy,
-            "stderr": spread,
+            "energy": self.running,
+            "stderr": float(local.deviation.std()) / len(local.deviation) ** 0.5,
             "parameters": {name: p.detach().clone() for name, p in self.parameters.items()},
             "electrons": self.sampler.electrons.clone(),
             "sampler": self.sampler.state_dict(),
@@ -144,4 +145,5 @@ class Optimisation:
         self.sampler.load_state_dict(self.anchor["sampler"])
         self.optimiser.reset()
         self.optimiser.caution *= self.CAUTION
+        self.running = self.anchor["energy"]
         self.since_anchor = 0
