@@ -15,6 +15,9 @@ from fusion.wavefunctions.vmc import VariationalMonteCarlo
 AGREEMENT = 3.0
 """Largest distance, in standard errors, between what should be equal."""
 
+ROUNDING = 1e-6
+"""Differences (hartree) below the last digit shown are none: an exact wavefunction has no error bar to compare with."""
+
 
 def outcome(module: VariationalMonteCarlo) -> Result:
     """Result of a module whose phases are done, for the processes of all ranks alike.
@@ -27,12 +30,12 @@ def outcome(module: VariationalMonteCarlo) -> Result:
     tail = _last_quarter(module)
     change = drift(series)
     reasons = []
-    if tail is not None and energy.sigmas_from(tail) > AGREEMENT:
+    if tail is not None and energy.sigmas_from(tail) > AGREEMENT and abs(energy.value - tail.value) > ROUNDING:
         reasons.append(
             f"the evaluation differs from the last quarter of optimisation by {energy.sigmas_from(tail):.1f} σ "
             f"({1e3 * (energy.value - tail.value):+.2f} mHa): more method.optimisation.steps"
         )
-    if abs(change.value) > AGREEMENT * change.stderr:
+    if abs(change.value) > max(AGREEMENT * change.stderr, ROUNDING):
         reasons.append(
             f"the energy drifts during the evaluation by {abs(change.value) / change.stderr:.1f} σ: "
             "more method.sampling.burn_in or method.evaluation.steps"
@@ -69,7 +72,7 @@ def _details(
         "variance_hartree2": float(np.mean(module.variances)),
         "acceptance": float(np.mean(module.acceptances)),
         "parameters": sum(p.numel() for p in module.ansatz.parameters()),
-        "spin_squared": {"value": spin.value, "stderr": spin.stderr if np.isfinite(spin.stderr) else None},
+        "spin_squared": {"value": spin.value, "stderr": _known(spin.stderr)},
         "hartree_fock": {"energy_hartree": field.energy, "basis": field.basis, "method": field.method},
         "optimisation": {
             "iterations": module.done["optimising"],
@@ -79,13 +82,18 @@ def _details(
             "iterations": module.done["evaluating"],
             "walkers": module.schedule.walkers,
             "drift_hartree": change.value,
-            "drift_stderr_hartree": change.stderr,
+            "drift_stderr_hartree": _known(change.stderr),
         },
     }
     if tail is not None:
         details["optimisation"]["last_quarter"] = {"energy_hartree": tail.value, "stderr_hartree": tail.stderr}
     correlation = _correlation(module, energy, field)
     return details if correlation is None else {**details, "correlation_percent": correlation}
+
+
+def _known(error: float) -> float | None:
+    """An error bar, None where the series was too short for one: JSON has no nan."""
+    return error if np.isfinite(error) else None
 
 
 def _correlation(module: VariationalMonteCarlo, energy: Estimate, field: HartreeFock) -> dict[str, float] | None:

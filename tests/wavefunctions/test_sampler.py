@@ -137,6 +137,11 @@ def test_ions(symbols, charge, spin):
             assert abs(up[nucleus] + down[nucleus] - z) <= abs(charge)
 
 
+def test_an_extra_electron_goes_to_any_nucleus():
+    counts = Counter(up[0] + down[0] for up, down in electrons_at(molecule("H H", 100.0, -1)))
+    assert set(counts) == {1, 2} and min(counts.values()) > 100
+
+
 def test_electrons_are_around_their_nucleus():
     electrons = initial_electrons(molecule("Be"), 5000, torch.Generator().manual_seed(0))
     np.testing.assert_allclose(electrons.mean((0, 1)), 0, atol=0.04)

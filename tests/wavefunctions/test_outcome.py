@@ -1,0 +1,103 @@
+import json
+from functools import cache
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from exact import Slater1s, molecule
+
+from fusion.errors import CalculationError
+from fusion.results import Result
+from fusion.system import Reference, System
+from fusion.wavefunctions import outcome as module
+from fusion.wavefunctions.outcome import outcome
+
+ENERGY, SIGMA = -2.9, 0.01
+HELIUM = System("he", ("He",), np.zeros((1, 3)), reference=Reference(-2.903724, "exact"))
+FIELDS = cache(module.hartree_fock_limit)
+
+
+@pytest.fixture(autouse=True)
+def one_mean_field(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "hartree_fock_limit", FIELDS)
+
+
+def noise(n: int, seed: int, value: float = ENERGY) -> list[float]:
+    return list(value + SIGMA * np.random.default_rng(seed).normal(size=n))
+
+
+def judged(optimising: list[float], evaluating: list[float], system: System = HELIUM, spins: int = 20) -> Result:
+    """The result of a module with these energies."""
+    finished: Any = SimpleNamespace(
+        system=system,
+        ansatz=Slater1s(1.7),
+        energies={"optimising": optimising, "evaluating": evaluating},
+        variances=[0.02] * len(evaluating),
+        acceptances=[0.5] * len(evaluating),
+        spins=[0.0] * spins,
+        done={"pretraining": 0, "optimising": len(optimising), "evaluating": len(evaluating)},
+        schedule=SimpleNamespace(walkers=64),
+        optimisation=SimpleNamespace(rejected=3),
+    )
+    result = outcome(finished)
+    json.dumps(result.details, allow_nan=False)
+    return result
+
+
+def test_agreement_is_ok():
+    evaluating = noise(400, 1)
+    result = judged(noise(400, 0), evaluating)
+    assert result.status == "ok" and result.message is None
+    assert result.energy == pytest.approx(np.mean(evaluating))
+    assert result.energy_stderr == pytest.approx(SIGMA / 20, rel=0.3)
+    details = result.details["vmc"]
+    assert details["optimisation"]["iterations"] == 400 and details["optimisation"]["rejected_steps"] == 3
+    assert details["optimisation"]["last_quarter"]["energy_hartree"] == pytest.approx(ENERGY, abs=4e-3)
+    assert details["evaluation"]["walkers"] == 64
+    assert details["spin_squared"] == {"value": 0.0, "stderr": 0.0}
+
+
+def test_only_the_last_quarter_of_optimisation_counts():
+    assert judged(noise(300, 0, value=5.0) + noise(100, 2), noise(400, 1)).status == "ok"
+    late = judged(noise(300, 0) + noise(100, 2, ENERGY + 0.02), noise(400, 1))
+    assert late.status == "not_converged"
+    assert "last quarter" in late.message and "more method.optimisation.steps" in late.message
+
+
+def test_drift_of_the_evaluation_is_not_ok():
+    drifting = list(np.array(noise(400, 1)) + np.linspace(-0.01, 0.01, 400))
+    result = judged(noise(400, 0), drifting)
+    assert result.status == "not_converged" and "drifts" in result.message
+    assert result.details["vmc"]["evaluation"]["drift_hartree"] == pytest.approx(0.01, abs=4e-3)
+
+
+def test_correlation_energy():
+    """(E - HF) / (exact - HF) with the Hartree-Fock limit -2.86168."""
+    result = judged([], noise(400, 1))
+    share = result.details["vmc"]["correlation_percent"]
+    assert share["value"] == pytest.approx(100 * (result.energy + 2.86168) / (-2.903724 + 2.86168), abs=0.5)
+    assert share["stderr"] == pytest.approx(100 * result.energy_stderr / 0.042, rel=0.01)
+    assert "correlation_percent" not in judged([], noise(400, 1), molecule("He")).details["vmc"]
+    hydrogen = System("h", ("H",), np.zeros((1, 3)), spin=1, reference=Reference(-0.5, "exact"))
+    assert "correlation_percent" not in judged([], noise(400, 1, -0.5), hydrogen).details["vmc"]
+
+
+def test_energies_that_are_not_finite_are_a_failure():
+    with pytest.raises(CalculationError, match="not finite"):
+        judged(noise(400, 0), [*noise(399, 1), np.nan])
+
+
+@pytest.mark.parametrize(("optimising", "evaluating"), [(0, 400), (7, 400), (8, 4), (100, 2), (100, 3)])
+def test_short_runs_have_a_result(optimising, evaluating):
+    result = judged(noise(optimising, 0), noise(evaluating, 1), spins=1)
+    assert np.isfinite(result.energy)
+    assert ("last_quarter" in result.details["vmc"]["optimisation"]) == (optimising >= 8)
+    assert result.details["vmc"]["spin_squared"]["stderr"] is None
+
+
+def test_an_exact_wavefunction_is_converged():
+    """Without any spread, rounding must not look like a disagreement."""
+    rounding = 1e-15 * np.random.default_rng(0).normal(size=200)
+    result = judged(list(-2.9 + rounding), list(-2.9 + 1e-14 + rounding[::-1]))
+    assert result.status == "ok"
