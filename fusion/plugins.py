@@ -121,7 +121,7 @@ def _load(entry: metadata.EntryPoint, manager: pluggy.PluginManager) -> Plugin:
             raise InputError(f"states fusion_api = {api}; this fusion speaks {API}")
         manager.register(module, name)
         conf = _config_directory(manager, module)
-    except Exception as error:  # a plugin may fail in any way, and must not take the program with it
+    except (Exception, SystemExit) as error:  # a plugin may fail in any way, and must not take the program with it
         if manager.has_plugin(name):
             manager.unregister(name=name)
         return Plugin(name, distribution, version, error=f"{type(error).__name__}: {error}".splitlines()[0])

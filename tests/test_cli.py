@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -103,9 +103,15 @@ def test_listings_answer_at_once(environment: dict[str, str], tmp_path: Path, wo
     listed = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True).stderr
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in listed.splitlines()}
     assert not imported & {"torch", "hydra", "omegaconf", "pytorch_lightning", "pyscf", "numpy", "matplotlib"}
-    durations = []
+    seconds = []
     for _ in range(3):
-        began = time.perf_counter()
+        began = _children_cpu()
         subprocess.run([sys.executable, "-m", "fusion", *words], env=environment, cwd=tmp_path, check=True, stdout=-3)
-        durations.append(time.perf_counter() - began)
-    assert min(durations) < 0.5
+        seconds.append(_children_cpu() - began)
+    assert min(seconds) < 0.5
+
+
+def _children_cpu() -> float:
+    """CPU seconds of ended child processes: unlike the clock, the same on a busy machine."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime

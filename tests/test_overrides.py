@@ -1,0 +1,81 @@
+"""Words of the command line reach the configuration as the user meant them, also in sweeps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import Program
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+from fusion.overrides import is_override, prepare, split
+
+PLAIN = [
+    "H 0 0 0; H 0 0 1.4",
+    "H 0,0,0; H 0,0,1.4",
+    "it's (a) test+~=;",
+    "back\\slash\\",
+    r"quote\'d",
+    "6-31G+(d,p)",
+    "a b",
+    "1e3",
+    "true",
+]
+
+
+def parsed(words: list[str]) -> list[object]:
+    return [override.value() for override in OverridesParser.create().parse_overrides(words)]
+
+
+@pytest.mark.parametrize("value", PLAIN)
+@pytest.mark.parametrize(
+    "key", ["system.atoms", "system.path", "method.basis", "ckpt", "hydra.run.dir", "+system.path"]
+)
+def test_free_text_arrives_unchanged(key: str, value: str) -> None:
+    assert parsed(prepare([f"{key}={value}"], multirun=False)) == [value]
+
+
+@pytest.mark.parametrize("value", ["'H 0 0 0; H 0 0 1.4'", '"6-31G(d,p)"', "null", "{H: sto-3g, C: 6-31g}"])
+def test_what_is_quoted_or_structured_already_is_left_alone(value: str) -> None:
+    for multirun in (False, True):
+        assert prepare([f"method.basis={value}"], multirun) == [f"method.basis={value}"]
+
+
+def test_sweeps_over_text_are_split_outside_brackets() -> None:
+    assert prepare(["method.basis=6-31G(d,p),sto-3g"], multirun=True) == ["method.basis='6-31G(d,p)','sto-3g'"]
+    assert prepare(["system.atoms=H 0,0,0; H 0,0,1"], multirun=True) == ["system.atoms='H 0,0,0; H 0,0,1'"]
+    assert prepare(["system.atoms='H 0,0,0','He 0,0,0'"], multirun=True) == ["system.atoms='H 0,0,0','He 0,0,0'"]
+    assert prepare(["method.basis=choice('a','b')"], multirun=True) == ["method.basis=choice('a','b')"]
+    assert split("a,'b,c',[d,e]") == ["a", "'b,c'", "[d,e]"]
+
+
+def test_short_forms() -> None:
+    assert prepare(["method=toy"], multirun=False) == ["+method=toy"]
+    assert prepare(["system=dir x/a=b.xyz"], multirun=False) == ["system=file", "system.path='dir x/a=b.xyz'"]
+    assert prepare(["system=a.xyz,b.xyz"], multirun=True) == ["system=file", "system.path='a.xyz','b.xyz'"]
+    assert prepare(["system=lih"], multirun=False) == ["system=lih"]
+
+
+def test_what_starts_a_run() -> None:
+    for word in ("+method=x", "method=x", "++seed=1", "~ckpt", "hydra/launcher=joblib", "-m", "system.atoms=H 0 0 0"):
+        assert is_override(word)
+    for word in ("methods", "plugin", "new-plugin", "--help"):
+        assert not is_override(word)
+
+
+def test_relative_paths_are_those_of_the_start(program: Program, tmp_path: Path) -> None:
+    (tmp_path / "dir (1)").mkdir()
+    (tmp_path / "dir (1)" / "x=y.xyz").write_text("2\n\nH 0 0 0\nH 0 0 0.75\n")
+    assert program("+method=toy", "system=dir (1)/x=y.xyz", "hydra.run.dir=out (2)").status == 0
+    config = OmegaConf.load(tmp_path / "out (2)" / "config.yaml")
+    assert config.system.path == str(tmp_path / "dir (1)" / "x=y.xyz")
+
+
+def test_text_through_a_sweep(program: Program, tmp_path: Path) -> None:
+    atoms = "H 0 0 0; H 0 0 0.74"
+    words = ("+method=toy", "system=inline", f"system.atoms={atoms}", "method.basis=6-31G+(d,p),sto-3g")
+    assert program("-m", *words, "hydra.sweep.dir=s").status == 0
+    configs = [OmegaConf.load(tmp_path / "s" / job / "config.yaml") for job in "01"]
+    assert [config.method.basis for config in configs] == ["6-31G+(d,p)", "sto-3g"]
+    assert {config.system.atoms for config in configs} == {atoms}
