@@ -16,9 +16,9 @@ LogDensity = Callable[[Tensor], Tensor]
 class Metropolis:
     """Walkers and the rule that moves them: x' = x + width * N(0, 1), accepted with probability min(1, p(x')/p(x)).
 
-    Moves of all electrons at once alternate with moves of one random electron per walker. The first kind's width is set by the
-    innermost electrons; the second's, several times larger, carries the outer ones through the tails, which would
-    otherwise be left so rarely that single walkers spoil the energy for many iterations.
+    Moves of all electrons at once alternate with moves of one random electron per walker. The first kind's width is set
+    by the innermost electrons; the second's, several times larger, carries the outer ones through the tails, which
+    would otherwise be left so rarely that single walkers spoil the energy for many iterations.
 
     Attributes:
         electrons: walkers of this rank (B, N, 3), bohr.
@@ -82,7 +82,7 @@ class Metropolis:
         return x + self.widths[kind] * noise
 
     def state_dict(self) -> dict[str, list[float]]:
-        """The adapted widths and last acceptances; walkers and generator are saved by the owner, who knows all ranks."""
+        """The adapted widths and last acceptances; walkers and generator are saved by the owner."""
         return {"widths": list(self.widths), "acceptances": list(self.acceptances)}
 
     def load_state_dict(self, state: dict[str, list[float]]) -> None:

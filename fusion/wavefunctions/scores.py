@@ -33,7 +33,7 @@ class SharesInputs(Protocol):
     """A linear layer whose weight multiplies something else than the module's own argument."""
 
     def score_inputs(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """What differs between repeats (B, R, in_1), and what does not (B, in_2): the weight's first and last columns."""
+        """What differs between repeats (B, R, in_1), and what does not (B, in_2): the weight's first, last columns."""
         ...
 
 
@@ -41,9 +41,9 @@ class SharesInputs(Protocol):
 class LinearScores:
     """Factors of a linear layer on this rank, whose weight multiplies [inputs, shared].
 
-    ``inputs`` (B, R, in_1) differ between the R repeats in a walker, ``shared`` (B, in_2), the weight's last columns, do
-    not, and neither does the bias: their scores are outer products with the sum over repeats of ``outputs`` (B, R, out),
-    the derivatives of log|psi| with respect to the layer's output.
+    ``inputs`` (B, R, in_1) differ between the R repeats in a walker, ``shared`` (B, in_2), the weight's last columns,
+    do not, and neither does the bias: their scores are outer products with the sum over repeats of ``outputs``
+    (B, R, out), the derivatives of log|psi| with respect to the layer's output.
     """
 
     weight: str

@@ -27,7 +27,7 @@ class EquivariantLinear(nn.Linear):
         return h @ own.T + pair_means @ pair.T + shared
 
     def score_inputs(self, h: Tensor, pair_means: Tensor) -> tuple[Tensor, Tensor]:
-        """Each electron's own features (B, N, one + spins * two), and the spin means all electrons share (B, spins * one)."""
+        """Each electron's own features (B, N, one + spins * two), and the spin means they share (B, spins * one)."""
         return torch.cat((h, pair_means), dim=-1), self._means(h, 1)
 
     def jet(self, h: Jet, pairs: Tensor) -> Jet:

@@ -1,0 +1,78 @@
+"""Running fusion as a user does, and writing tables: shared by the benchmarks."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One run: arguments, result.json ({} if there is none), exit status, wall and CPU seconds of the command."""
+
+    arguments: tuple[str, ...]
+    result: dict[str, Any]
+    status: int
+    wall_s: float
+    cpu_s: float
+
+
+def run(arguments: Sequence[str], directory: Path, threads: int) -> Outcome:
+    """`python -m fusion ARGUMENTS` in a process of its own, with `threads` CPU threads."""
+    command = [sys.executable, "-m", "fusion", *arguments, f"hydra.run.dir={directory}"]
+    began = time.perf_counter()
+    with (directory.parent / f"{directory.name}.log").open("w") as log:
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    file = directory / "result.json"
+    result = json.loads(file.read_text()) if file.is_file() else {}
+    cpu = usage.ru_utime + usage.ru_stime
+    return Outcome(tuple(arguments), result, process.returncode, time.perf_counter() - began, cpu)
+
+
+def run_all(jobs: Iterable[Sequence[str]], directory: Path, parallel: int, threads: int) -> list[Outcome]:
+    """All jobs, `parallel` at a time, in subdirectories of `directory`."""
+    directory.mkdir(parents=True, exist_ok=True)
+
+    def one(item: tuple[int, Sequence[str]]) -> Outcome:
+        outcome = run(item[1], directory / f"{item[0]:03d}", threads)
+        energy = outcome.result.get("energy", {})
+        print(
+            f"{' '.join(item[1])}: {energy.get('value')} ± {energy.get('stderr')}  {outcome.wall_s:.0f} s", flush=True
+        )
+        return outcome
+
+    with ThreadPoolExecutor(parallel) as pool:
+        return list(pool.map(one, enumerate(jobs)))
+
+
+def machine() -> str:
+    """What the timings were taken on."""
+    model = next(
+        (line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.machine()
+    )
+    return f"{os.cpu_count()} cores, {model}, Python {platform.python_version()}"
+
+
+def write_table(path: Path, title: str, notes: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """A Markdown file with one table."""
+    lines = [f"# {title}", "", notes, "", "| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    lines += ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]
+    path.write_text("\n".join(lines) + "\n")
+    print(path.read_text())
+
+
+def _cpuinfo() -> list[str]:
+    file = Path("/proc/cpuinfo")
+    return file.read_text().splitlines() if file.is_file() else []
