@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import tempfile
@@ -61,7 +62,8 @@ _PROPERTY_KEYS = {
 def write_result(run: Run, method: Any, task: str, result: Result, wall_s: float) -> Path:
     """Write `result.json` into the run's directory, atomically; returns its path."""
     path = run.directory / FILENAME
-    write_atomically(path, json.dumps(_document(run, method, task, result, wall_s), indent=2, default=_plain) + "\n")
+    document = _strict(_document(run, method, task, result, wall_s))
+    write_atomically(path, json.dumps(document, indent=2, allow_nan=False) + "\n")
     return path
 
 
@@ -157,10 +159,14 @@ def _threads() -> int | None:
     return torch.get_num_threads() if torch is not None else None
 
 
-def _plain(value: Any) -> Any:
-    """JSON form of what numpy and torch hand out."""
+def _strict(value: Any) -> Any:
+    """What JSON can say: numpy and torch values as lists and numbers, what is not finite as null."""
+    if isinstance(value, dict):
+        return {str(key): _strict(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_strict(item) for item in value]
     if hasattr(value, "tolist"):
-        return value.tolist()
-    if isinstance(value, Path):
-        return str(value)
-    raise TypeError(f"{type(value).__name__} cannot be written to {FILENAME}")
+        return _strict(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value) if isinstance(value, Path) else value

@@ -71,7 +71,7 @@ def test_run_in_process(with_toy: None, tmp_path: Path, monkeypatch: pytest.Monk
     for energy in (-1.0, -2.0):
         result = fusion.run(["+method=toy", f"method.energy={energy}", f"hydra.run.dir={tmp_path}/r{energy}"])
         assert result.energy == energy and result.system.formula == "He"
-    with pytest.raises(InputError, match="Did you mean .toy."):
+    with pytest.raises(InputError, match=r"Did you mean .toy."):
         fusion.run(["+method=toi"])
     with pytest.raises(InputError, match=r"no setting .method\.x."):
         fusion.run(["+method=toy", "method.x=1"])

@@ -1,4 +1,4 @@
-"""Several processes, started by Lightning (also inside a sweep) or by torchrun: only the first one writes and prints."""
+"""Several processes, started by Lightning (in a sweep, too) or by torchrun: only the first one writes and prints."""
 
 from __future__ import annotations
 

@@ -38,9 +38,12 @@ def test_units_are_in_the_key_names_and_nothing_is_invented(tmp_path: Path) -> N
 
 def test_a_failure_has_no_energy(tmp_path: Path) -> None:
     system = System("h", ("H",), np.zeros((1, 3)), spin=1)
-    write_result(run_in(tmp_path), METHOD, "energy", Result(system, "failed", message="why"), 0.1)
+    write_result(
+        run_in(tmp_path), METHOD, "energy", Result(system, "failed", message="why", details={"a": float("nan")}), 0.1
+    )
     document = read_result(tmp_path)
     assert document is not None and document["energy"] is None and document["message"] == "why"
+    assert document["a"] is None
 
 
 def test_no_part_of_a_file_is_ever_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
