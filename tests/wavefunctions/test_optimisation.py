@@ -110,6 +110,17 @@ def test_a_harmful_step_is_undone_when_its_energy_is_seen(change, monkeypatch):
     assert run.rejected == 1
 
 
+def test_a_slow_rise_is_undone_too():
+    """No single step shows: each changes the energy by less than its noise."""
+    optimiser = Scripted(dict.fromkeys(range(300), 0.004))
+    run = optimisation(optimiser)
+    for i in range(300):
+        if run.step(i).rejected:
+            break
+    assert 20 < i < 200
+    assert exponent(run) == float(run.anchor["parameters"]["a"]) < 1.4
+
+
 def test_caution_rises_with_every_rejection_and_relaxes_afterwards():
     optimiser = Scripted({2: torch.nan, 3: torch.nan})
     run = optimisation(optimiser)
