@@ -1,7 +1,7 @@
 """Are the quoted errors the real ones? Twenty independent evaluations of one fixed wavefunction.
 
-`python benchmarks/vmc_error_bars.py [DIRECTORY]`; writes vmc_error_bars.md. The scatter of the twenty energies should be
-the error that each of them quotes, within what twenty samples can tell (0.67 to 1.5 times).
+`python benchmarks/vmc_error_bars.py [DIRECTORY]`; writes vmc_error_bars.md. The scatter of the twenty energies should
+be the error that each of them quotes, within what twenty samples can tell (0.67 to 1.5 times).
 """
 
 from __future__ import annotations

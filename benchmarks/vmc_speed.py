@@ -1,7 +1,7 @@
 """Seconds per optimisation iteration of the published FermiNet, split into its parts.
 
-`python benchmarks/vmc_speed.py [--device cuda]`; writes vmc_speed.md (vmc_speed_cuda.md on a GPU). Network 4 x (256, 32),
-16 determinants, 10 Metropolis moves, SPRING, float32; medians over repeats, the systems taken in turn so that a busy
+`python benchmarks/vmc_speed.py [--device cuda]`; writes vmc_speed.md (vmc_speed_cuda.md on a GPU). Network
+4 x (256, 32), 16 determinants, 10 Metropolis moves, SPRING, float32; medians over repeats, the systems taken in turn so that a busy
 machine disturbs all alike.
 """
 
@@ -95,9 +95,9 @@ def main(device: torch.device) -> None:
         rows.append((name, CASES[name][1], *numbers, f"{peer[0]} / {peer[1]}" if peer else "", ratio))
     notes = (
         f"4 x (256, 32) network, 16 determinants, 10 Metropolis moves, SPRING, float32, "
-        f"{torch.get_num_threads()} threads; {machine()}, torch {torch.__version__}, {device}. Seconds, medians of {REPEATS}. The peer is "
-        "the JAX original with KFAC and its fastest Laplacian, measured earlier on an idle machine of this kind (not in "
-        "this run), after 20-30 s of compilation that fusion does not have."
+        f"{torch.get_num_threads()} threads; {machine()}, torch {torch.__version__}, {device}. Seconds, medians of "
+        f"{REPEATS}. The peer is the JAX original with KFAC and its fastest Laplacian, measured earlier on an idle "
+        "machine of this kind (not in this run), after 20-30 s of compilation that fusion does not have."
     )
     columns = (
         "system",

@@ -27,10 +27,10 @@ class Optimisation:
     """Sample, measure, check, step.
 
     A step shows its quality in the following energies, through the noise. The state (parameters, walkers) is remembered
-    as an anchor every ``ANCHOR`` iterations while the running mean of the clipped energy is as low as it was at the last
-    anchor. When that mean rises by ``DRIFT`` standard errors of one iteration above the anchor's, when a single energy
-    lies ``JUMP`` above, or when local energies or a step are not finite, everything since the anchor is undone: parameters
-    and walkers go back, momentum is forgotten, and the optimiser's caution grows, to relax over the following steps.
+    as an anchor every ``ANCHOR`` iterations while the running mean of the clipped energy is as low as it was at the
+    last anchor. When that mean rises by ``DRIFT`` standard errors of one iteration above the anchor's, when a single
+    energy lies ``JUMP`` above, or when local energies or a step are not finite, everything since the anchor is undone:
+    parameters and walkers go back, momentum is forgotten, the optimiser's caution grows and then relaxes slowly.
 
     Args:
         ansatz: the wavefunction.

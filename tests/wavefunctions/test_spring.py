@@ -11,7 +11,7 @@ from fusion.wavefunctions.scores import Step
 
 pytestmark = pytest.mark.usefixtures("double_precision")
 
-WALKERS, RATE, DAMPING = 12, 0.05, 0.02
+WALKERS, RATE, DAMPING = 12, 0.05, 0.4
 
 
 def spring(ansatz: PairNetwork, momentum: float = 0.0, max_norm: float = 1e9) -> Spring:
@@ -35,9 +35,9 @@ def centred_scores(ansatz: PairNetwork, electrons: Tensor) -> Tensor:
 def dense_direction(
     scores: Tensor, deviation: Tensor, previous: Tensor | None, momentum: float, caution: float = 1.0
 ) -> Tensor:
-    """Obar^T (Obar Obar^T + lambda)^-1 (e - mu Obar p) + mu p, with lambda relative to the mean eigenvalue."""
+    """Obar^T (Obar Obar^T + lambda)^-1 (e - mu Obar p) + mu p, with lambda relative to mean eigenvalue and learning rate."""
     gram = scores @ scores.T
-    shift = caution * DAMPING * gram.diagonal().mean() * torch.eye(len(gram))
+    shift = caution * DAMPING * RATE * gram.diagonal().mean() * torch.eye(len(gram))
     carried = torch.zeros(scores.shape[1]) if previous is None else momentum * previous
     e = deviation / len(deviation) ** 0.5
     return scores.T @ torch.linalg.solve(gram + shift, e - scores @ carried) + carried
@@ -49,7 +49,7 @@ def test_step_without_momentum_is_damped_stochastic_reconfiguration():
     step = vector(spring(ansatz).step(electrons, deviation, 0), ansatz)
     scores = centred_scores(ansatz, electrons)
     torch.testing.assert_close(step, -RATE * dense_direction(scores, deviation, None, 0.0), rtol=1e-9, atol=1e-11)
-    shift = DAMPING * (scores @ scores.T).diagonal().mean() * torch.eye(scores.shape[1])
+    shift = DAMPING * RATE * (scores @ scores.T).diagonal().mean() * torch.eye(scores.shape[1])
     gradient = scores.T @ deviation / WALKERS**0.5
     natural = torch.linalg.solve(scores.T @ scores + shift, gradient)
     torch.testing.assert_close(step, -RATE * natural, rtol=1e-6, atol=1e-9)

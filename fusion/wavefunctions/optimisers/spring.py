@@ -19,8 +19,8 @@ class Spring:
 
         d = Obar^T (T + lambda 1)^-1 (e - mu Obar p) + mu p,    theta -= eta d.
 
-    The damping is relative, lambda = damping * tr(T) / B: the scale of T differs by orders of magnitude between systems
-    and during a run. The step is bounded in the Fisher norm, eta |Obar d| <= sqrt(max_norm): |Obar d| is the change of
+    The damping is relative, lambda = damping * eta * tr(T) / B: the scale of T differs by orders of magnitude between
+    systems and during a run, and smaller steps average over more walkers, so that they need less regularisation. The step is bounded in the Fisher norm, eta |Obar d| <= sqrt(max_norm): |Obar d| is the change of
     log|psi| over the walkers, and bounding it, rather than |d|, keeps the bound's meaning whatever the network.
     Gram matrix and solve are in float64.
 
@@ -28,7 +28,7 @@ class Spring:
         ansatz: the wavefunction whose parameters are optimised.
         chunk: walkers differentiated at a time.
         learning_rate: eta as a function of the iteration.
-        damping: relative damping.
+        damping: relative to the mean eigenvalue of T and to the learning rate.
         momentum: mu in [0, 1).
         max_norm: bound of the squared Fisher norm of a step.
     """
@@ -59,13 +59,13 @@ class Spring:
         gram = _centred(_centred(scores.gram()).T) / len(deviation)
         momentum = {name: self.momentum * value for name, value in self.previous.items()}
         carried = _centred(scores.apply(momentum).double()) / root if momentum else torch.zeros_like(deviation)
-        damping = self.caution * self.damping * gram.trace() / len(deviation)
+        rate = self.learning_rate(iteration)
+        damping = self.caution * self.damping * rate * gram.trace() / len(deviation)
         u = from_first_rank(solve_damped(gram, damping, deviation / root - carried))
         direction = scores.transpose_apply(own_rows(_centred(u) / root).to(electrons.dtype))
         direction = {name: value + momentum.get(name, 0.0) for name, value in direction.items()}
         self.previous = direction
         change = float((gram @ u + carried).square().sum())
-        rate = self.learning_rate(iteration)
         rate *= min(1.0, (self.max_norm / max(rate * rate * change, 1e-300)) ** 0.5)
         return {name: -rate * value for name, value in direction.items()}
 
