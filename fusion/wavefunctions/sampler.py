@@ -59,8 +59,8 @@ class Metropolis:
         self.electrons = x
         rates = mean_over_ranks(accepted).tolist()
         for kind, count in enumerate(((moves + 1) // 2, moves // 2)):
-            if count:
-                self.acceptances[kind] = rates[kind] / count
+            # A kind that was not tried is no reason to change its width.
+            self.acceptances[kind] = rates[kind] / count if count else self.TARGETS[kind]
         return self.acceptance
 
     def adapt(self, strength: float = 1.0) -> None:

@@ -70,6 +70,17 @@ def test_burn_in_finds_the_widths(width):
     assert found[0] < found[1]
 
 
+def test_a_kind_of_moves_that_is_not_tried_keeps_its_width():
+    metropolis = sampler(100, width=0.01)
+    metropolis.run(log_density, 20)
+    metropolis.adapt()
+    small, large = metropolis.widths
+    for _ in range(5):
+        metropolis.run(log_density, 1)
+        metropolis.adapt(strength=0.1)
+    assert metropolis.widths[0] > small and metropolis.widths[1] == large
+
+
 def test_moves_of_one_electron_leave_the_others_in_place():
     trap, generator = Oscillator(1.0), torch.Generator().manual_seed(0)
     metropolis = Metropolis(torch.randn(200, 4, 3, generator=generator), generator, 0.0)
