@@ -53,8 +53,8 @@ def main(directory: Path) -> None:
     errors = [abs(float(cells[4])) for cells in rows if cells[0] == "LiH"]
     notes = (
         f"`python -m fusion +method=ferminet system=... seed=...`, defaults otherwise; {machine()}. Energies in "
-        f"hartree, errors in mHa, seconds of the whole command. LiH: median of |error| {statistics.median(errors):.2f} mHa, "
-        f"worst {max(errors):.2f} mHa."
+        f"hartree, errors in mHa, seconds of the whole command. LiH: median of |error| "
+        f"{statistics.median(errors):.2f} mHa, worst {max(errors):.2f} mHa."
     )
     columns = (
         "system",

@@ -67,7 +67,8 @@ def main(directory: Path) -> None:
     diverged = {name: sum(cells[6] == "DIVERGED" for cells in rows if cells[1] == name) for name in OPTIMISERS}
     notes = (
         f"Laptop preset of FermiNet, {STEPS['lih']} optimisation steps ({STEPS['h2o']} for H2O), 256 walkers; "
-        f"{machine()}. Energy (mHa, above the reference) and variance are those of the last quarter of the optimisation. Diverged: "
+        f"{machine()}. Energy (mHa, above the reference) and variance are those of the last quarter of the "
+        f"optimisation. Diverged: "
         + ", ".join(f"{name} {number} of {len(rows) // len(OPTIMISERS)}" for name, number in diverged.items())
         + "."
     )

@@ -1,8 +1,8 @@
 """Seconds per optimisation iteration of the published FermiNet, split into its parts.
 
 `python benchmarks/vmc_speed.py [--device cuda]`; writes vmc_speed.md (vmc_speed_cuda.md on a GPU). Network
-4 x (256, 32), 16 determinants, 10 Metropolis moves, SPRING, float32; medians over repeats, the systems taken in turn so that a busy
-machine disturbs all alike.
+4 x (256, 32), 16 determinants, 10 Metropolis moves, SPRING, float32; medians over repeats, the systems taken
+in turn so that a busy machine disturbs all alike.
 """
 
 from __future__ import annotations

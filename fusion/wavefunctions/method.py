@@ -64,11 +64,11 @@ class AnsatzMethod:
         self.title, self.note = title or name, note
         self.dtype_name, self.dtype, self.seed = dtype, _DTYPES[dtype], seed
         self._model, self._optimiser, self._chunk = model, optimiser, chunk
-        self._basis = pretraining["basis"]
+        self._basis, self._pretraining_per_electron = pretraining["basis"], 100 if pretraining["steps"] is None else 0
         self._schedule = Schedule(
             walkers=walkers,
             chunk=0,
-            pretraining_steps=pretraining["steps"],
+            pretraining_steps=0 if pretraining["steps"] is None else pretraining["steps"],
             pretraining_rate=pretraining["learning_rate"],
             burn_in=sampling["burn_in"],
             moves=sampling["moves"],
@@ -92,7 +92,8 @@ class AnsatzMethod:
 
     def schedule(self, system: System, ansatz: nn.Module) -> Schedule:
         """This method's phases for one system; an ansatz without orbitals is not pretrained."""
-        steps = self._schedule.pretraining_steps if isinstance(ansatz, HasOrbitals) else 0
+        steps = self._schedule.pretraining_steps + self._pretraining_per_electron * system.n_electrons
+        steps = steps if isinstance(ansatz, HasOrbitals) else 0
         return replace(self._schedule, chunk=self._chunk or default_chunk(system), pretraining_steps=steps)
 
     def module(self, system: System, **changes: Any) -> VariationalMonteCarlo:

@@ -17,24 +17,28 @@ class Pretraining:
     """Mean-square fit of every determinant's orbitals to the Hartree-Fock ones (Pfau et al. 2020, section III C).
 
     The target of a full determinant is the block-diagonal matrix of spin-up and spin-down orbitals. Walkers are drawn
-    from the Hartree-Fock density, moved once per step.
+    from the Hartree-Fock density.
 
     Args:
         ansatz: must give its ``orbitals``.
         orbitals: the Hartree-Fock orbitals.
-        learning_rate: of Adam.
+        learning_rate: of Adam, at the start.
     """
 
     def __init__(self, ansatz: nn.Module, orbitals: GaussianOrbitals, learning_rate: float) -> None:
         assert isinstance(ansatz, HasOrbitals)
-        self.ansatz, self.orbitals = ansatz, orbitals
+        self.ansatz, self.orbitals, self.learning_rate = ansatz, orbitals, learning_rate
         # Every rank has its own mean field, and where orbitals are degenerate its own choice of them.
         orbitals.up, orbitals.down = from_first_rank(orbitals.up), from_first_rank(orbitals.down)
         self.parameters = [p for p in ansatz.parameters() if p.requires_grad]
         self.adam = torch.optim.Adam(self.parameters, lr=learning_rate)
 
-    def step(self, sampler: Metropolis) -> float:
-        """One Adam step on this rank's share of walkers and one move of the walkers; returns the loss."""
+    def step(self, sampler: Metropolis, remaining: float = 1.0) -> float:
+        """One Adam step on this rank's share of walkers, and one move of each kind; returns the loss.
+
+        ``remaining``, the share of pretraining still ahead, scales the learning rate: the fit ends without Adam's noise.
+        """
+        self.adam.param_groups[0]["lr"] = self.learning_rate * remaining
         targets = self._targets(sampler.electrons)
         with torch.enable_grad():
             blocks = self.ansatz.orbitals(sampler.electrons)
@@ -45,7 +49,7 @@ class Pretraining:
             p.grad = None if grad is None else mean_over_ranks(grad)
         self.adam.step()
         self.adam.zero_grad(set_to_none=True)
-        sampler.run(self.log_density, 1)
+        sampler.run(self.log_density, 2)
         return float(mean_over_ranks(loss.detach()))
 
     def log_density(self, electrons: Tensor) -> Tensor:

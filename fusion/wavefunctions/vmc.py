@@ -214,7 +214,7 @@ class VariationalMonteCarlo(pl.LightningModule):
         return self._pretraining
 
     def _pretrain(self) -> dict[str, Any]:
-        loss = self.pretraining.step(self.sampler)
+        loss = self.pretraining.step(self.sampler, 1 - self.done["pretraining"] / self.schedule.pretraining_steps)
         self.loss = loss
         return {"loss": loss, "acceptance": self.sampler.acceptance, "width": self.sampler.widths[0]}
 

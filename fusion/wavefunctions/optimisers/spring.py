@@ -20,8 +20,9 @@ class Spring:
         d = Obar^T (T + lambda 1)^-1 (e - mu Obar p) + mu p,    theta -= eta d.
 
     The damping is relative, lambda = damping * eta * tr(T) / B: the scale of T differs by orders of magnitude between
-    systems and during a run, and smaller steps average over more walkers, so that they need less regularisation. The step is bounded in the Fisher norm, eta |Obar d| <= sqrt(max_norm): |Obar d| is the change of
-    log|psi| over the walkers, and bounding it, rather than |d|, keeps the bound's meaning whatever the network.
+    systems and during a run, and smaller steps average over more walkers, so that they need less regularisation.
+    The step is bounded in the Fisher norm, eta |Obar d| <= sqrt(max_norm): |Obar d| is the change of log|psi| over the
+    walkers, and bounding it, rather than |d|, keeps the bound's meaning whatever the network.
     Gram matrix and solve are in float64.
 
     Args:
