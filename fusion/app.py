@@ -138,6 +138,7 @@ def execute(
         _use_threads(int(config.trainer.threads))
     _build(lambda: task.check(method, system, run), "task")
     first = processes.rank() == 0
+    existing = _existing(directory)
     if first:
         if unique:
             run = replace(run, directory=_unused(directory))
@@ -153,6 +154,10 @@ def execute(
         _seed(run)
         try:
             result = _build(lambda: task.run(method, system, run), "task")
+        except InputError:
+            if first:
+                _withdraw(directory, existing)
+            raise
         except CalculationError as error:
             if first:
                 write_result(
@@ -279,6 +284,14 @@ def _unused(directory: Path) -> Path:
             continue
         return candidate
     raise AssertionError
+
+
+def _withdraw(directory: Path, existing: Path) -> None:
+    """Leave nothing of a run that was refused only when it began, such as for a device that is not there."""
+    if existing != directory and {path.name for path in directory.iterdir()} <= {CONFIG, logs.FILENAME}:
+        for path in directory.iterdir():
+            path.unlink()
+        remove_empty(directory, existing)
 
 
 def _prepare_directory(run: Run) -> None:

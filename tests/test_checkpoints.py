@@ -61,8 +61,9 @@ def test_wandb_without_an_account(process: Program, environment: dict[str, str],
     assert len(list((tmp_path / "s").glob("*/wandb/offline-run-*"))) == 2
 
 
-def test_a_trainer_setting_that_lightning_refuses(program: Program) -> None:
+def test_a_trainer_setting_that_lightning_refuses(program: Program, tmp_path: Path) -> None:
     done = program(*FIT, "trainer.devices=0", "trainer.accelerator=cpu")
     assert done.status == 2 and done.err.startswith("error: trainer: ") and len(done.err.splitlines()) == 1
     done = program(*FIT, "+trainer.speed=9")
     assert done.status == 2 and "speed" in done.err and len(done.err.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
