@@ -32,6 +32,10 @@ class Optimisation:
     energy lies ``JUMP`` above, or when local energies or a step are not finite, everything since the anchor is undone:
     parameters and walkers go back, momentum is forgotten, the optimiser's caution grows and then relaxes slowly.
 
+    After too large a step, walkers of the old psi give the new one local energies far below any true one: such a plunge,
+    by more than the spread of the anchor's local energies, is undone like a rise. What is measured right after undoing,
+    before any step, belongs to the anchor, and corrects an anchor's energy that was too low.
+
     Args:
         ansatz: the wavefunction.
         hamiltonian: gives local energies.
@@ -65,7 +69,8 @@ class Optimisation:
         self.rejected = 0
         self.since_anchor = 0
         self.failures = 0
-        self.running = 0.0
+        self.running = self.last = 0.0
+        self.restored = False
         self.anchor: dict[str, Any] = {}
 
     def log_density(self, electrons: Tensor) -> Tensor:
@@ -98,7 +103,9 @@ class Optimisation:
 
     def state_dict(self) -> dict[str, Any]:
         """Counters and anchor; parameters, walkers and optimiser are saved by their owners."""
-        counters = {key: getattr(self, key) for key in ("rejected", "since_anchor", "failures", "running")}
+        counters = {
+            key: getattr(self, key) for key in ("rejected", "since_anchor", "failures", "running", "last", "restored")
+        }
         return {**counters, "anchor": self.anchor}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -108,12 +115,19 @@ class Optimisation:
     def _worse(self, local: Clipped) -> bool:
         if int(local.finite.sum()) < 0.95 * len(local.finite):
             return True
+        before, self.last = self.last, local.clipped_mean
         if not self.anchor:
             self.running = local.clipped_mean
             return False
+        if self.restored:
+            self.anchor["energy"] = self.running = max(self.anchor["energy"], local.clipped_mean)
+            self.restored = False
+            return False
         self.running = self.MEMORY * self.running + (1 - self.MEMORY) * local.clipped_mean
         energy, stderr = self.anchor["energy"], self.anchor["stderr"]
-        return local.clipped_mean > energy + self.JUMP * stderr or self.running > energy + self.DRIFT * stderr
+        spread = stderr * len(local.energies) ** 0.5
+        plunge = local.clipped_mean < before - spread - self.JUMP * stderr
+        return plunge or local.clipped_mean > energy + self.JUMP * stderr or self.running > energy + self.DRIFT * stderr
 
     def _remember(self, local: Clipped) -> None:
         self.since_anchor += 1
@@ -145,5 +159,6 @@ class Optimisation:
         self.sampler.load_state_dict(self.anchor["sampler"])
         self.optimiser.reset()
         self.optimiser.caution *= self.CAUTION
-        self.running = self.anchor["energy"]
+        self.running = self.last = self.anchor["energy"]
+        self.restored = True
         self.since_anchor = 0

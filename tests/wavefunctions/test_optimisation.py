@@ -110,6 +110,19 @@ def test_a_harmful_step_is_undone_when_its_energy_is_seen(change, monkeypatch):
     assert run.rejected == 1
 
 
+@pytest.mark.parametrize("change", [0.5, 1.0, 2.5, 5.0])
+@pytest.mark.parametrize("moves", [2, 5, 10])
+def test_walkers_that_lag_behind_do_not_fool_it(change, moves):
+    """Right after the step the energy seems to fall, to -12 hartree at worst, below the exact -0.5."""
+    run = optimisation(Scripted({4: change}))
+    run.moves = moves
+    late = [run.step(i) for i in range(150)][100:]
+    assert not any(measured.rejected for measured in late)
+    a = exponent(run)
+    assert run.anchor["energy"] == pytest.approx(a * a / 2 - a, abs=0.15)
+    assert change < 1.0 or a == pytest.approx(1.1)
+
+
 def test_a_slow_rise_is_undone_too():
     """No single step shows: each changes the energy by less than its noise."""
     optimiser = Scripted(dict.fromkeys(range(300), 0.004))
