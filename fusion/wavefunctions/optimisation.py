@@ -32,9 +32,9 @@ class Optimisation:
     energy lies ``JUMP`` above, or when local energies or a step are not finite, everything since the anchor is undone:
     parameters and walkers go back, momentum is forgotten, the optimiser's caution grows and then relaxes slowly.
 
-    After too large a step, walkers of the old psi give the new one local energies far below any true one: such a plunge,
-    by more than the spread of the anchor's local energies, is undone like a rise. What is measured right after undoing,
-    before any step, belongs to the anchor, and corrects an anchor's energy that was too low.
+    After too large a step, walkers of the old psi give the new one local energies far below any true one: such a
+    plunge, by more than the spread of the anchor's local energies, is undone like a rise. What is measured right after
+    undoing, before any step, belongs to the anchor, and corrects an anchor's energy that was too low.
 
     Args:
         ansatz: the wavefunction.
