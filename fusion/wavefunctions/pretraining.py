@@ -36,7 +36,7 @@ class Pretraining:
     def step(self, sampler: Metropolis, remaining: float = 1.0) -> float:
         """One Adam step on this rank's share of walkers, and one move of each kind; returns the loss.
 
-        ``remaining``, the share of pretraining still ahead, scales the learning rate: the fit ends without Adam's noise.
+        ``remaining``, the share of pretraining still ahead, scales the rate: the fit ends without Adam's noise.
         """
         self.adam.param_groups[0]["lr"] = self.learning_rate * remaining
         targets = self._targets(sampler.electrons)

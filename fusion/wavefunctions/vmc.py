@@ -222,7 +222,8 @@ class VariationalMonteCarlo(pl.LightningModule):
         self._pretraining = None
         iteration = self.done["optimising"]
         measured = self.optimisation.step(iteration)
-        self.energies["optimising"].append(measured.energy)
+        if not measured.rejected:  # what was undone is in metrics.csv, but no energy of this run's wavefunction
+            self.energies["optimising"].append(measured.energy)
         self.variance, self.acceptance = measured.variance, measured.acceptance
         return {
             "energy": measured.energy,

@@ -35,7 +35,7 @@ def centred_scores(ansatz: PairNetwork, electrons: Tensor) -> Tensor:
 def dense_direction(
     scores: Tensor, deviation: Tensor, previous: Tensor | None, momentum: float, caution: float = 1.0
 ) -> Tensor:
-    """Obar^T (Obar Obar^T + lambda)^-1 (e - mu Obar p) + mu p, with lambda relative to mean eigenvalue and learning rate."""
+    """Obar^T (Obar Obar^T + lambda)^-1 (e - mu Obar p) + mu p, lambda relative to mean eigenvalue and rate."""
     gram = scores @ scores.T
     shift = caution * DAMPING * RATE * gram.diagonal().mean() * torch.eye(len(gram))
     carried = torch.zeros(scores.shape[1]) if previous is None else momentum * previous
