@@ -37,25 +37,26 @@ class Directories(Callback):
     current: Directories | None = None  # Hydra makes the instance, and tells nobody of a sweep that it refuses to start
 
     def __init__(self) -> None:
-        self.existing = self.sweep = Path("/")
+        self.existing = self.target = Path("/")
         Directories.current = self
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        self.existing = _existing(Path(config.hydra.run.dir).absolute())
+        self.target = Path(config.hydra.run.dir).absolute()
+        self.existing = _existing(self.target)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        self.sweep = Path(config.hydra.sweep.dir).absolute()
-        self.existing = _existing(self.sweep)
+        self.target = Path(config.hydra.sweep.dir).absolute()
+        self.existing = _existing(self.target)
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         remove_empty(Path(config.hydra.runtime.output_dir), self.existing)
 
     def clean_sweep(self) -> None:
         """Remove a sweep's directory of which nothing came but Hydra's record of the sweep."""
-        record = self.sweep / "multirun.yaml"
-        if record.is_file() and list(self.sweep.iterdir()) == [record]:
+        record = self.target / "multirun.yaml"
+        if record.is_file() and list(self.target.iterdir()) == [record]:
             record.unlink()
-            remove_empty(self.sweep, self.existing)
+            remove_empty(self.target, self.existing)
 
 
 def job(config: DictConfig) -> float | None:
@@ -135,7 +136,7 @@ def execute(
     checkpoint = find_checkpoint(config.ckpt, directory, start_dir)
     run = Run(directory, config, checkpoint, config.seed, start_dir)
     if config.trainer.get("threads") is not None:
-        _use_threads(int(config.trainer.threads))
+        _use_threads(config.trainer.threads)
     _build(lambda: task.check(method, system, run), "task")
     first = processes.rank() == 0
     existing = _existing(directory)
@@ -315,7 +316,7 @@ def _announce(run: Run, method: Any, system: System, task: Any) -> None:
     parts = [
         method.name,
         report.system_title(system.formula, system.n_electrons, system.spin, system.charge),
-        task.name,
+        str(task.name),
     ]
     notes: list[str] = []
     if hasattr(task, "title"):
@@ -326,11 +327,11 @@ def _announce(run: Run, method: Any, system: System, task: Any) -> None:
         report.console().print(f"no {CHECKPOINT} yet: starting from the beginning", soft_wrap=True)
 
 
-def _use_threads(number: int) -> None:
+def _use_threads(number: Any) -> None:
     import torch
 
-    if number < 1:
-        raise InputError(f"trainer.threads must be at least 1, not {number}")
+    if not isinstance(number, int) or number < 1:
+        raise InputError(f"trainer.threads must be a whole number of at least 1, not {number}")
     torch.set_num_threads(number)
 
 

@@ -89,6 +89,8 @@ def compose(words: Sequence[str]) -> tuple[DictConfig, Path]:
 
     from fusion.messages import HYDRA_ERRORS, of_hydra
 
+    refuse_empty_choices(words)
+    refuse_unknown_additions(words)
     register_search_path()
     outer = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
@@ -109,6 +111,16 @@ def compose(words: Sequence[str]) -> tuple[DictConfig, Path]:
 def groups() -> list[str]:
     """The configuration groups of all trees: `method`, `system`, ..."""
     return sorted({option.rpartition("/")[0] for option in plugins.options(sources()) if "/" in option})
+
+
+def refuse_empty_choices(words: Sequence[str]) -> None:
+    """Raise InputError for `system=null`: every group has to have an option, and Hydra ends with a traceback."""
+    from fusion.messages import no_option
+
+    for word in words:
+        group, _, value = word.lstrip("+").partition("=")
+        if value in ("", "null") and "=" in word and group in groups():
+            raise InputError(no_option(group, value, available(group)))
 
 
 def refuse_unknown_additions(words: Sequence[str]) -> None:

@@ -18,6 +18,10 @@ from fusion.errors import CalculationError, InputError
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from fusion.app import Directories
+
+_SWEEP = {"-m", "--multirun"}
+
 
 def launch(words: list[str]) -> int:
     """`fusion +method=NAME ...`: one job or a sweep, composed and started by Hydra. Returns the exit status."""
@@ -27,9 +31,11 @@ def launch(words: list[str]) -> int:
     from fusion.messages import HYDRA_ERRORS, of_hydra, one_line
 
     plugins.refuse_conflicts(trees.sources())
-    multirun = bool({"-m", "--multirun"} & set(words))
-    prepared = overrides.prepare(words, multirun)
+    multirun = bool(_SWEEP & set(words))
+    prepared = overrides.prepare([word for word in words if word not in _SWEEP], multirun)
+    prepared[:0] = ["-m"] if multirun else []  # Hydra understands it in front and at the end, not in between
     _refuse_unknown_flags(prepared)
+    trees.refuse_empty_choices(prepared)
     trees.refuse_unknown_additions(prepared)
     trees.register_search_path()
     known_errors = (InputError, CalculationError, *HYDRA_ERRORS)
@@ -60,6 +66,11 @@ def launch(words: list[str]) -> int:
             raise failures[0]
     except HYDRA_ERRORS as error:
         raise InputError(of_hydra(error, trees.known_settings(prepared), trees.groups())) from error
+    except OSError as error:
+        refusal = _unusable_directory(error, app.Directories.current)
+        if refusal is None:
+            raise
+        raise refusal from error
     finally:
         if multirun and app.Directories.current is not None:
             app.Directories.current.clean_sweep()
@@ -87,6 +98,16 @@ def join(directory: Path, checkpoint: Path | None) -> int:
     config.ckpt = str(checkpoint) if checkpoint else None
     app.execute(config, directory, Path.cwd())
     return 0
+
+
+def _unusable_directory(error: OSError, directories: Directories | None) -> InputError | None:
+    """What an error means that Hydra met when it made the directory of a run; None if it was met elsewhere."""
+    if directories is None or error.filename is None:
+        return None
+    target, place = directories.target, Path(error.filename).absolute()
+    if place != target and place not in target.parents:
+        return None
+    return InputError(f"the directory {target} cannot be made: {error.strerror}")
 
 
 def _refuse_unknown_flags(words: list[str]) -> None:

@@ -28,7 +28,11 @@ BAD_INPUT = {
     "missing file": (["+method=toy", "system=nowhere.xyz"], "nowhere.xyz"),
     "missing checkpoint": (["+method=toy", "ckpt=nowhere.ckpt"], "no checkpoint"),
     "spin": (["+method=toy", "system=h2", "system.spin=1"], "0 or 2, not 1"),
-    "threads": (["+method=toy", "trainer.threads=0"], "trainer.threads must be at least 1"),
+    "threads": (["+method=toy", "trainer.threads=0"], "trainer.threads must be a whole number of at least 1, not 0"),
+    "group without an option": (["+method=toy", "system=null"], "no system 'null'"),
+    "method without a name": (["+method="], "no method ''"),
+    "directory that cannot be made": (["+method=toy", "hydra.run.dir=/dev/null/x"], "/dev/null/x cannot be made"),
+    "module that is not there": (["+method=toy", "method._target_=nothere.X"], "Error locating target 'nothere.X'"),
     "unknown option": (["+method=toy", "--multirunn"], "no option --multirunn. Did you mean '--multirun'?"),
     "unknown command": (["plugin"], "no command 'plugin'. Did you mean 'plugins'?"),
     "missing argument": (["resume"], "RUN_DIR"),
@@ -74,6 +78,14 @@ def test_full_error_shows_the_traceback(program: Program, monkeypatch: pytest.Mo
 def test_method_without_plus_and_presets(program: Program) -> None:
     assert "-2.000000 Ha" in program("method=toy").out
     assert "-3.000000 Ha" in program("run", "+method=toy/far").out
+
+
+@pytest.mark.parametrize("position", [0, 1, 2])
+def test_the_sweep_flag_may_stand_anywhere(program: Program, position: int) -> None:
+    words = ["+method=toy", "seed=1,2"]
+    words.insert(position, "-m")
+    done = program(*words)
+    assert done.status == 0 and done.out.count("-2.000000 Ha") == 2
 
 
 def test_help_of_a_method_shows_its_settings(program: Program) -> None:
