@@ -70,7 +70,7 @@ def job(config: DictConfig) -> float | None:
     named = hydra.mode == RunMode.MULTIRUN or any(word.startswith("hydra.run.dir=") for word in hydra.overrides.hydra)
     directory, start_dir = Path(hydra.runtime.output_dir), Path(hydra.runtime.cwd)
     result = execute(config, directory, start_dir, relaunch=True, unique=not named)
-    if result.status != "ok":
+    if result.status != "ok" and processes.rank() == 0:  # when another ends with 1, torchrun stops the first
         raise Unconverged
     return result.energy
 

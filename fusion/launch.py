@@ -84,7 +84,8 @@ def resume(directory: Path) -> int:
     from fusion import app
 
     plugins.refuse_conflicts(trees.sources())
-    return 0 if app.resume(directory, relaunch=True).status == "ok" else 1
+    converged = app.resume(directory, relaunch=True).status == "ok"
+    return 0 if converged or processes.rank() > 0 else 1  # the first rank reports
 
 
 def join(directory: Path, checkpoint: Path | None) -> int:

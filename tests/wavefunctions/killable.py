@@ -6,6 +6,8 @@ told to kill itself, with a signal that nobody can catch, at a chosen place.
 
 from __future__ import annotations
 
+import faulthandler
+import itertools
 import json
 import multiprocessing
 import os
@@ -38,12 +40,16 @@ TINY = (
     "callbacks.checkpoint.every_n_steps=5",
     "hydra.run.dir=run",
 )
-TIMEOUT = 120.0
+TIMEOUT = 60.0
 
 
 @dataclass(frozen=True)
 class Stop:
-    """Where a process ends itself: at call number `call` (from 0) of `place`, one of the names below, by `signal`."""
+    """Where a process ends itself: before call number `call` (from 0) of what is done at `place`, by the signal `by`.
+
+    Places: `step` (amid the moves of an iteration), `saving` (a checkpoint half written), `renaming` (written, not yet
+    under its name), `logging` (a row half written), `result` (all done but the result).
+    """
 
     place: str
     call: int
@@ -57,6 +63,11 @@ class Ended:
     status: int
     out: str
     err: str
+
+    @property
+    def complete(self) -> bool:
+        """Whether there is a result; that of so short a run need not have converged."""
+        return self.status in (0, 1) and "result.json" in self.out and self.err == ""
 
 
 def fusion(directory: Path, *words: str, stop: Stop | None = None, environment: dict[str, str] | None = None) -> Ended:
@@ -87,9 +98,9 @@ def ranks(directory: Path, *words: str, number: int = 2, stop: Stop | None = Non
 
 
 def document(run: Path) -> dict[str, Any]:
-    """result.json without what may differ between a run and its repetition: the time it took and where it began."""
+    """result.json without the time it took and the settings."""
     content: dict[str, Any] = json.loads((run / "result.json").read_text())
-    del content["timing"], content["settings"]["ckpt"]
+    del content["timing"], content["settings"]
     return content
 
 
@@ -146,7 +157,7 @@ def _main(
     for stream, path in zip((1, 2), output, strict=True):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
     os.chdir(directory)
-    import faulthandler; faulthandler.dump_traceback_later(15)
+    faulthandler.dump_traceback_later(TIMEOUT - 5)
     os.environ.update(environment)
     sys.argv[:] = ["fusion", *words]
     if stop is not None:
@@ -157,41 +168,43 @@ def _main(
 
 
 def _arm(stop: Stop) -> None:
-    """Replace the function at the chosen place by one that ends the process at the chosen call."""
+    """Replace the function at the chosen place by one that sends the signal at the chosen call."""
     from fusion import app, checkpoints, metrics
-    from fusion.wavefunctions.sampler import Metropolis
+    from fusion.wavefunctions.vmc import VariationalMonteCarlo
 
-    owner, name, spoil = {
-        "moves": (Metropolis, "run", _nothing),
-        "saving": (checkpoints.torch, "save", _half_a_checkpoint),
-        "renaming": (checkpoints.os, "replace", _nothing),
-        "logging": (metrics.MetricsFile, "log_metrics", _half_a_row),
-        "result": (app, "write_result", _nothing),
+    def now(*args: Any) -> None:
+        os.kill(os.getpid(), stop.by)
+
+    def amid_a_move(*args: Any) -> None:
+        _before(torch, "rand", 0, now)
+
+    def half_a_checkpoint(save: Any, content: Any, file: Any) -> None:
+        save(content, file)
+        file.truncate(file.tell() // 2)
+        now()
+
+    def half_a_row(log: Any, table: Any, *args: Any) -> None:
+        with table.path.open("a") as file:
+            file.write("7,optimi")
+        now()
+
+    owner, name, act = {
+        "step": (VariationalMonteCarlo, "training_step", amid_a_move),
+        "saving": (checkpoints.torch, "save", half_a_checkpoint),
+        "renaming": (checkpoints.os, "replace", now),
+        "logging": (metrics.MetricsFile, "log_metrics", half_a_row),
+        "result": (app, "write_result", now),
     }[stop.place]
-    original = getattr(owner, name)
-    calls = 0
+    _before(owner, name, stop.call, act)
 
-    def counted(*args: Any, **kwargs: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == stop.call + 1:
-            spoil(original, *args)
-            os.kill(os.getpid(), stop.by)
+
+def _before(owner: Any, name: str, call: int, act: Any) -> None:
+    """Let `act` run before call number `call` of a function; it gets the function and its arguments."""
+    original, calls = getattr(owner, name), itertools.count()
+
+    def replaced(*args: Any, **kwargs: Any) -> Any:
+        if next(calls) == call:
+            act(original, *args)
         return original(*args, **kwargs)
 
-    setattr(owner, name, counted)
-
-
-def _nothing(original: Any, *args: Any) -> None:
-    pass
-
-
-def _half_a_checkpoint(original: Any, content: Any, file: Any) -> None:
-    original(content, file)
-    file.truncate(file.tell() // 2)
-    file.flush()
-
-
-def _half_a_row(original: Any, logger: Any, *args: Any) -> None:
-    with logger.path.open("a") as file:
-        file.write("7,optimi")
+    setattr(owner, name, replaced)

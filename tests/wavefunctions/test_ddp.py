@@ -1,0 +1,184 @@
+"""Two processes with half of the walkers each do what one process does with all of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import killable
+import psutil
+import pytest
+import torch
+import torch.distributed as dist
+from killable import TINY, Stop, assert_same, checkpoint, fusion, ranks
+from torch import Tensor
+
+DDP = (*TINY, "trainer=ddp", "trainer.accelerator=cpu")
+OPTIMISERS = ("spring", "kfac", "adam")
+
+
+def _quantities(dtype: torch.dtype) -> dict[str, Any]:
+    """What is formed across ranks, for lithium (two up, one down), from walkers that are always the same."""
+    from fusion_ferminet.network import FermiNet
+
+    from fusion.distributed import own_rows, random_stream
+    from fusion.system import System
+    from fusion.wavefunctions.gaussian_orbitals import GaussianOrbitals
+    from fusion.wavefunctions.hamiltonian import Hamiltonian, clip
+    from fusion.wavefunctions.hartree_fock import hartree_fock
+    from fusion.wavefunctions.optimisers import Constant
+    from fusion.wavefunctions.optimisers.adam import Adam
+    from fusion.wavefunctions.optimisers.kfac import Kfac
+    from fusion.wavefunctions.optimisers.spring import Spring
+    from fusion.wavefunctions.pretraining import Pretraining
+    from fusion.wavefunctions.sampler import Metropolis
+    from fusion.wavefunctions.scores import ScoreRecorder
+
+    torch.set_default_dtype(dtype)
+    system = System("li", ("Li",), torch.zeros(1, 3).numpy(), 0, 1)
+    torch.manual_seed(0)
+    ansatz = FermiNet(system, one_electron=8, two_electron=4, layers=2, determinants=2)
+    electrons = own_rows(torch.randn(16, 3, 3, dtype=torch.float64).to(dtype))
+    found: dict[str, Any] = {"stream": torch.rand(3, generator=random_stream(0))}
+
+    local = clip(Hamiltonian(system).local_energy(ansatz, electrons, 4), 1.0)
+    found |= {"energies": local.energies, "deviation": local.deviation, "mean": local.mean, "variance": local.variance}
+    scores = ScoreRecorder(ansatz, electrons, 4)(electrons)
+    found["gram"] = scores.gram()
+    rate = Constant(0.05)
+    # Little damping would magnify the rounding of K-FAC's factors, on any number of ranks.
+    optimisers = {
+        "spring": Spring(ansatz, 4, rate, damping=0.1, momentum=0.9, max_norm=1e-3),
+        "kfac": Kfac(ansatz, 4, rate, damping=1.0, decay=0.95, max_norm=1e-3),
+        "adam": Adam(ansatz, 4, rate, betas=(0.9, 0.999)),
+    }
+    for name, optimiser in optimisers.items():
+        steps = [optimiser.step(electrons, local.deviation, iteration) for iteration in range(2)]
+        found[name] = [_flat(step.values()) for step in steps]
+    found["gradient"] = _flat(optimisers["adam"]._gradient(electrons, local.deviation))
+
+    orbitals: GaussianOrbitals = hartree_fock(system).orbitals.to(electrons)
+    sampler = Metropolis(electrons, random_stream(0))
+    pretraining = Pretraining(ansatz, orbitals, 1e-3)
+    found["loss"] = pretraining.step(sampler)
+    found["pretrained"] = _flat(p.detach() for p in ansatz.parameters())
+    return found
+
+
+def _flat(tensors: Any) -> Tensor:
+    return torch.cat([t.flatten().double() for t in tensors])
+
+
+def _rank(rank: int, directory: Path) -> None:
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{directory}/store", rank=rank, world_size=2)
+    torch.save({str(d): _quantities(d) for d in (torch.float32, torch.float64)}, directory / f"rank{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """The quantities on each of two ranks."""
+    directory = tmp_path_factory.mktemp("ranks")
+    processes = [killable.CONTEXT.Process(target=_rank, args=(rank, directory), daemon=True) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(killable.TIMEOUT)
+    assert [process.exitcode for process in processes] == [0, 0]
+    return [torch.load(directory / f"rank{rank}.pt") for rank in range(2)]
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
+def test_two_ranks_take_the_step_of_one(both: list[dict[str, Any]], dtype: torch.dtype, tolerance: float) -> None:
+    alone = _quantities(dtype)
+    first, second = (found[str(dtype)] for found in both)
+    assert not torch.equal(first.pop("stream"), second["stream"])
+    for name in first:
+        assert killable.differences(first[name], second[name]) == [], name  # the same on both, to the last bit
+        for together, single in zip(_tensors(first[name]), _tensors(alone[name]), strict=True):
+            assert (together - single).norm() <= tolerance * single.norm(), name
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    return [torch.as_tensor(part) for part in (value if isinstance(value, list) else [value])]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a run of two ranks."""
+    place = tmp_path_factory.mktemp("uninterrupted")
+    ended = ranks(place / "ddp", *DDP, "+callbacks.witness={_target_:witness.Witness}")
+    assert ended[0].complete and ended[1].status == 0, ended
+    assert "2 ranks" in ended[0].out
+    assert ended[1].out == ended[1].err == ""  # the first talks for all
+    return place / "ddp" / "run"
+
+
+def test_ranks_share_parameters_but_neither_walkers_nor_random_numbers(uninterrupted: Path) -> None:
+    first, second = (torch.load(uninterrupted.parent / f"witness{rank}.pt") for rank in range(2))
+    assert killable.differences(first["parameters"], second["parameters"]) == []
+    assert not (first["electrons"][:, None] == second["electrons"][None]).flatten(2).all(2).any()
+    assert not torch.equal(first["generator"], second["generator"])
+    saved = checkpoint(uninterrupted)
+    assert torch.equal(saved["electrons"], torch.cat((first["electrons"], second["electrons"])))
+    assert killable.document(uninterrupted)["vmc"]["evaluation"]["walkers"] == 16
+
+
+@pytest.mark.parametrize(
+    "optimiser", [*OPTIMISERS[:1], *(pytest.param(o, marks=pytest.mark.slow) for o in OPTIMISERS[1:])]
+)
+def test_a_rank_dies_and_all_go_on_from_the_checkpoint(uninterrupted: Path, tmp_path: Path, optimiser: str) -> None:
+    words = (*DDP, f"optimiser={optimiser}")
+    if optimiser != "spring":
+        assert ranks(tmp_path / "whole", *words)[0].complete
+        uninterrupted = tmp_path / "whole" / "run"
+    dead = ranks(tmp_path / "ddp", *words, stop=Stop("step", 18))
+    assert dead[1].status == -9 and dead[0].status not in (0, None)  # the other one notices
+    resumed = ranks(tmp_path / "ddp", *words, "ckpt=last")
+    assert resumed[0].complete, resumed
+    assert "going on from step 3 of 13" in resumed[0].out
+    assert_same(uninterrupted, tmp_path / "ddp" / "run")
+
+
+def test_walkers_that_cannot_be_shared_are_refused(tmp_path: Path) -> None:
+    refused = fusion(tmp_path, *DDP, "trainer.devices=3")
+    assert refused.status == 2
+    assert refused.err == "error: method.walkers=16 cannot be shared by 3 ranks; 15 can\n"
+    assert not any(tmp_path.iterdir())
+
+
+def test_ddp_from_the_command_line(tmp_path: Path) -> None:
+    """Lightning starts the second process; a sweep is the same twice over."""
+    _command(tmp_path, "-m", "fusion", *DDP[:-3], *DDP[-2:], "-m", "hydra.sweep.dir=sweep", "seed=0,1", "dtype=float64")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["sweep"]
+    assert sorted(path.name for path in (tmp_path / "sweep").iterdir()) == ["0", "1", "multirun.yaml"]
+    energies = [json.loads((tmp_path / "sweep" / job / "result.json").read_text())["energy"]["value"] for job in "01"]
+    assert energies[0] != energies[1]
+
+
+@pytest.mark.slow
+def test_torchrun(uninterrupted: Path, tmp_path: Path) -> None:
+    _command(tmp_path, "-m", "torch.distributed.run", "--nproc_per_node=2", "-m", "fusion", *DDP)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
+    assert_same(uninterrupted, tmp_path / "run")
+
+
+def _command(directory: Path, *words: str) -> None:
+    """Run Python in `directory`, to a good end that leaves no process behind."""
+    done = subprocess.run(
+        [sys.executable, *words],
+        cwd=directory,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode in (0, 1) and "Traceback" not in done.stderr, done.stdout + done.stderr
+    left = [p.pid for p in psutil.process_iter(["cwd"]) if p.info["cwd"] == str(directory)]
+    assert left == []

@@ -1,0 +1,108 @@
+"""A run that is killed at any moment and resumed ends with the same bits as one that was left alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from killable import TIMEOUT, TINY, Stop, assert_same, fusion
+
+slow = pytest.mark.slow
+
+# 12 iterations of pretraining, 13 of optimisation, 12 of evaluation; a checkpoint after every 5, and at the end.
+MOMENTS = [
+    pytest.param(Stop("step", 2), "starting from the beginning", id="before the first checkpoint"),
+    pytest.param(Stop("step", 9), "pretraining step 5 of 12", id="pretraining", marks=slow),
+    pytest.param(Stop("step", 12), "pretraining step 10 of 12", id="burn-in", marks=slow),
+    pytest.param(Stop("step", 18), "step 3 of 13", id="optimisation"),
+    pytest.param(Stop("step", 33), "evaluation step 5 of 12", id="evaluation", marks=slow),
+    pytest.param(Stop("saving", 4), "step 8 of 13", id="half a checkpoint"),
+    pytest.param(Stop("logging", 23), "step 8 of 13", id="half a row", marks=slow),
+    pytest.param(Stop("result", 0), "evaluation step 12 of 12", id="before the result"),
+]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("uninterrupted")
+    ended = fusion(place, *TINY)
+    assert ended.complete, ended
+    return place / "run"
+
+
+@pytest.mark.parametrize(("stop", "message"), MOMENTS)
+def test_killed_and_resumed(uninterrupted: Path, tmp_path: Path, stop: Stop, message: str) -> None:
+    assert fusion(tmp_path, *TINY, stop=stop).status == -signal.SIGKILL
+    resumed = fusion(tmp_path, "resume", "run")
+    assert resumed.complete, resumed
+    start = "no checkpoints/last.ckpt yet: " if stop.call == 2 else "going on from "
+    assert f"{start}{message}" in resumed.out
+    assert_same(uninterrupted, tmp_path / "run")
+    left = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
+    assert left == {"last.ckpt"}
+
+
+@pytest.mark.parametrize(
+    ("optimiser", "dtype"),
+    [
+        ("kfac", "float32"),
+        ("adam", "float32"),
+        pytest.param("spring", "float64", marks=slow),
+        pytest.param("kfac", "float64", marks=slow),
+        pytest.param("adam", "float64", marks=slow),
+    ],
+)
+def test_every_optimiser_is_saved_whole(tmp_path: Path, optimiser: str, dtype: str) -> None:
+    """Killed twice in the middle of the optimisation."""
+    words = (*TINY, f"optimiser={optimiser}", f"dtype={dtype}")
+    assert fusion(tmp_path / "whole", *words).complete
+    place = tmp_path / "killed"
+    for moment in (18, 8):
+        assert fusion(place, *words, "ckpt=last", stop=Stop("step", moment)).status == -signal.SIGKILL
+    resumed = fusion(place, *words, "ckpt=last")
+    assert resumed.complete and "going on from step 8 of 13 (checkpoints/last.ckpt)" in resumed.out
+    assert_same(tmp_path / "whole" / "run", place / "run")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_asked_to_stop(uninterrupted: Path, tmp_path: Path, number: signal.Signals) -> None:
+    """The iteration in progress is finished and saved."""
+    stopped = fusion(tmp_path, *TINY, stop=Stop("step", 18, number))
+    assert stopped.status == 128 + number
+    assert stopped.err == f"\nstopped; fusion resume {tmp_path / 'run'} goes on with it\n"
+    resumed = fusion(tmp_path, "resume", "run")
+    assert "going on from step 7 of 13" in resumed.out
+    assert_same(uninterrupted, tmp_path / "run")
+
+
+def test_finished_run_shows_its_result_again(uninterrupted: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in uninterrupted.rglob("*") if path.suffix != ".png"}
+    for words in (("resume", "run"), (*TINY, "ckpt=last")):
+        again = fusion(uninterrupted.parent, *words)
+        assert again.complete and "optimising" not in again.out
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_real_process_killed_from_outside(tmp_path: Path) -> None:
+    """At whatever moment it happens to be."""
+    words = (*TINY, "method.optimisation.steps=150")
+    assert fusion(tmp_path / "whole", *words).complete
+    place = tmp_path / "killed"
+    place.mkdir()
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "fusion", *words]
+    process = subprocess.Popen(command, cwd=place, env=environment, stdout=subprocess.DEVNULL)
+    table, end = place / "run" / "metrics.csv", time.monotonic() + TIMEOUT
+    while not table.is_file() or len(table.read_bytes().splitlines()) < 40:
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.002)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert not (place / "run" / "result.json").exists()
+    assert fusion(place, "resume", "run").complete
+    assert_same(tmp_path / "whole" / "run", place / "run")
