@@ -22,6 +22,10 @@ from fusion.wavefunctions.outcome import outcome
 from fusion.wavefunctions.resources import default_chunk
 from fusion.wavefunctions.vmc import Schedule, VariationalMonteCarlo
 
+PRETRAINING_PER_ELECTRON = 100
+OPTIMISATION_PER_ELECTRON = 500
+"""Steps per electron where a method's settings leave them open (null)."""
+
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -64,15 +68,24 @@ class AnsatzMethod:
         self.title, self.note = title or name, note
         self.dtype_name, self.dtype, self.seed = dtype, _DTYPES[dtype], seed
         self._model, self._optimiser, self._chunk = model, optimiser, chunk
-        self._basis, self._pretraining_per_electron = pretraining["basis"], 100 if pretraining["steps"] is None else 0
+        self._basis = pretraining["basis"]
+        # Settings that are null depend on the system; the other ones are checked here.
+        self._by_electron = {
+            key: per_electron
+            for key, per_electron, steps in (
+                ("pretraining_steps", PRETRAINING_PER_ELECTRON, pretraining["steps"]),
+                ("optimisation_steps", OPTIMISATION_PER_ELECTRON, optimisation["steps"]),
+            )
+            if steps is None
+        }
         self._schedule = Schedule(
             walkers=walkers,
             chunk=0,
-            pretraining_steps=0 if pretraining["steps"] is None else pretraining["steps"],
+            pretraining_steps=pretraining["steps"] if pretraining["steps"] is not None else 0,
             pretraining_rate=pretraining["learning_rate"],
             burn_in=sampling["burn_in"],
             moves=sampling["moves"],
-            optimisation_steps=optimisation["steps"],
+            optimisation_steps=optimisation["steps"] if optimisation["steps"] is not None else 0,
             clip=optimisation["clip"],
             evaluation_steps=evaluation["steps"],
             evaluation_moves=evaluation["moves"],
@@ -92,9 +105,10 @@ class AnsatzMethod:
 
     def schedule(self, system: System, ansatz: nn.Module) -> Schedule:
         """This method's phases for one system; an ansatz without orbitals is not pretrained."""
-        steps = self._schedule.pretraining_steps + self._pretraining_per_electron * system.n_electrons
-        steps = steps if isinstance(ansatz, HasOrbitals) else 0
-        return replace(self._schedule, chunk=self._chunk or default_chunk(system), pretraining_steps=steps)
+        changes = {key: steps * system.n_electrons for key, steps in self._by_electron.items()}
+        if not isinstance(ansatz, HasOrbitals):
+            changes["pretraining_steps"] = 0
+        return replace(self._schedule, chunk=self._chunk or default_chunk(system), **changes)
 
     def module(self, system: System, **changes: Any) -> VariationalMonteCarlo:
         """The LightningModule that does it all; ``changes`` replace fields of the schedule."""
