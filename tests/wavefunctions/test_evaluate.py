@@ -1,0 +1,141 @@
+"""A wavefunction from a checkpoint: evaluated alone, optimised further, or refused."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from killable import TINY, Stop, assert_same, checkpoint, differences, document, fusion
+
+slow = pytest.mark.slow
+HERE = TINY[:-1]  # without a directory
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a run."""
+    place = tmp_path_factory.mktemp("trained")
+    assert fusion(place, *TINY).complete
+    return place / "run"
+
+
+def phases(run: Path) -> list[tuple[str, int]]:
+    """What metrics.csv tells of a run: phase and step of its rows."""
+    with (run / "metrics.csv").open() as file:
+        return [(row["phase"], int(row["step"])) for row in csv.DictReader(file)]
+
+
+def test_evaluation_alone(trained: Path, tmp_path: Path) -> None:
+    """Another number of walkers, other random numbers, the same wavefunction."""
+    before = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
+    words = (*HERE, "task=evaluate", f"ckpt={trained}", "method.walkers=24", "hydra.run.dir=alone")
+    ended = fusion(tmp_path, *words)
+    assert ended.complete, ended
+    assert f"starting from {trained}/checkpoints/last.ckpt, 13 steps optimised" in ended.out
+    assert {path: path.read_bytes() for path in before} == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["alone"]
+    run = tmp_path / "alone"
+    assert phases(run) == [("evaluate", step) for step in range(25, 37)]
+    old, new = checkpoint(trained), checkpoint(run)
+    assert differences(old["parameters"], new["parameters"]) == []
+    assert len(new["electrons"]) == 24
+    result = document(run)
+    assert result["task"] == "evaluate" and result["vmc"]["evaluation"]["walkers"] == 24
+    assert result["energy"]["value"] != document(trained)["energy"]["value"]
+
+
+def test_evaluations_with_different_seeds_are_independent(trained: Path, tmp_path: Path) -> None:
+    energies = []
+    for seed in (1, 2):
+        words = (*HERE, "task=evaluate", f"ckpt={trained}", f"seed={seed}", f"hydra.run.dir={seed}")
+        assert fusion(tmp_path, *words).complete
+        energies.append(document(tmp_path / str(seed))["energy"]["value"])
+    assert energies[0] != energies[1]
+
+
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=slow)])
+def test_optimisation_goes_on(trained: Path, tmp_path: Path, dtype: str) -> None:
+    """From another run's checkpoint, then from its own, killed in between."""
+    words = (*HERE, f"dtype={dtype}", "hydra.run.dir=more")
+    for place in (tmp_path / "whole", tmp_path / "killed"):
+        shutil.copytree(trained, place / "first")
+        stop = Stop("step", 8) if place.name == "killed" else None
+        ended = fusion(place, *words, "ckpt=first", "method.optimisation.steps=20", stop=stop)
+        if stop is not None:
+            assert ended.status == -signal.SIGKILL
+            ended = fusion(place, "resume", "more")
+        assert ended.complete, ended
+    assert_same(tmp_path / "whole" / "more", tmp_path / "killed" / "more")
+    more = tmp_path / "whole" / "more"
+    assert phases(more) == [("optimise", step) for step in range(25, 32)] + [("evaluate", s) for s in range(32, 44)]
+    assert document(more)["vmc"]["optimisation"]["iterations"] == 20
+
+    ended = fusion(tmp_path / "whole", *words, "ckpt=last", "method.optimisation.steps=22")
+    assert ended.complete and "going on from step 20 of 22" in ended.out
+    assert phases(more) == [("optimise", step) for step in range(25, 34)] + [("evaluate", s) for s in range(34, 46)]
+
+
+class _Code:
+    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
+        return os.system, ("touch executed",)
+
+
+def _damage(good: Path, directory: Path, how: str) -> Path:
+    file, content = directory / "bad.ckpt", bytearray((good / "checkpoints" / "last.ckpt").read_bytes())
+    if how == "cut":
+        file.write_bytes(content[: len(content) // 2])
+    elif how == "flipped":
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+    elif how == "code":
+        torch.save({"vmc": _Code()}, file)
+    elif how == "other":
+        torch.save({"state_dict": {}}, file)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("missing", "no checkpoint "),
+        ("cut", "is not a checkpoint, or only a part of one"),
+        pytest.param("flipped", "is damaged", marks=slow),
+        ("code", "could run code, and is not loaded"),
+        pytest.param("other", "is not a checkpoint of a wavefunction", marks=slow),
+    ],
+)
+def test_bad_file_is_refused(trained: Path, tmp_path: Path, how: str, message: str) -> None:
+    place = tmp_path / "place"
+    file = _damage(trained, tmp_path, how)
+    _assert_refused(place, message, f"ckpt={file}")
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("system=he", "is of another system: formula H2 there, He here"),
+        pytest.param("system.distance=1.5", "is of another system: H2 with another geometry", marks=slow),
+        ("method.model.layers=3", "is of another network: layers is 2 there, 3 here"),
+        pytest.param("method.model.rescale_inputs=true", "is of another network: rescale_inputs", marks=slow),
+    ],
+)
+def test_checkpoint_of_something_else_is_refused(trained: Path, tmp_path: Path, setting: str, message: str) -> None:
+    _assert_refused(tmp_path / "place", message, f"ckpt={trained}", setting)
+
+
+def test_evaluation_needs_a_checkpoint(tmp_path: Path) -> None:
+    _assert_refused(tmp_path / "place", "task evaluate needs a wavefunction: ckpt=RUN_DIR", "task=evaluate")
+
+
+def _assert_refused(place: Path, message: str, *words: str) -> None:
+    """Exit status 2, one line, nothing written."""
+    refused = fusion(place, *TINY, *words)
+    assert refused.status == 2 and refused.out == ""
+    assert message in refused.err and len(refused.err.splitlines()) == 1, refused.err
+    assert not any(place.iterdir())
