@@ -29,6 +29,8 @@ class Train:
         """Raises InputError: not an ansatz, walkers not divisible by ranks, too little memory, a foreign checkpoint."""
         if method.kind != "ansatz":
             raise InputError(f"task {self.name} optimises wavefunctions; {method.name} is a {method.kind}: task=energy")
+        if any(system.pbc):
+            raise InputError(f"{system.formula} is periodic; {method.name} computes molecules: remove the cell")
         if run.config.get("weights") is not None:
             raise InputError(f"{method.name} has no published weights to start from: weights=null")
         from fusion.wavefunctions.resources import estimate

@@ -8,12 +8,16 @@ import numpy as np
 
 from fusion.errors import CalculationError
 from fusion.results import Result
+from fusion.system import System
 from fusion.wavefunctions.hartree_fock import HartreeFock, hartree_fock_limit
 from fusion.wavefunctions.statistics import Estimate, blocked, drift
 from fusion.wavefunctions.vmc import VariationalMonteCarlo
 
 AGREEMENT = 3.0
 """Largest distance, in standard errors, between what should be equal."""
+
+LOST = 1e-3
+"""Largest share of local energies of the evaluation that may be not finite."""
 
 ROUNDING = 1e-6
 """Differences (hartree) below the last digit shown are none: an exact wavefunction has no error bar to compare with."""
@@ -40,6 +44,9 @@ def outcome(module: VariationalMonteCarlo) -> Result:
             f"the energy drifts during the evaluation by {abs(change.value) / change.stderr:.1f} σ: "
             "more method.sampling.burn_in or method.evaluation.steps"
         )
+    measured = module.done["evaluating"] * module.schedule.walkers
+    if module.lost > LOST * measured:
+        reasons.append(f"{module.lost} of {measured} local energies were not finite: try dtype=float64")
     if not np.isfinite(energy.value):
         raise CalculationError("the evaluation met energies that are not finite; try dtype=float64")
     details = _details(module, energy, tail, change)
@@ -67,13 +74,12 @@ def _details(
     module: VariationalMonteCarlo, energy: Estimate, tail: Estimate | None, change: Estimate
 ) -> dict[str, Any]:
     spin = blocked(np.array(module.spins))
-    field = hartree_fock_limit(module.system)
+    field = _hartree_fock(module.system)
     details: dict[str, Any] = {
         "variance_hartree2": float(np.mean(module.variances)),
         "acceptance": float(np.mean(module.acceptances)),
         "parameters": sum(p.numel() for p in module.ansatz.parameters()),
         "spin_squared": {"value": spin.value, "stderr": _known(spin.stderr)},
-        "hartree_fock": {"energy_hartree": field.energy, "basis": field.basis, "method": field.method},
         "optimisation": {
             "iterations": module.done["optimising"],
             "rejected_steps": module.optimisation.rejected,
@@ -83,12 +89,24 @@ def _details(
             "walkers": module.schedule.walkers,
             "drift_hartree": change.value,
             "drift_stderr_hartree": _known(change.stderr),
+            "non_finite_local_energies": module.lost,
         },
     }
     if tail is not None:
         details["optimisation"]["last_quarter"] = {"energy_hartree": tail.value, "stderr_hartree": tail.stderr}
+    if isinstance(field, str):
+        return {**details, "hartree_fock_error": field}
+    details["hartree_fock"] = {"energy_hartree": field.energy, "basis": field.basis, "method": field.method}
     correlation = _correlation(module, energy, field)
     return details if correlation is None else {**details, "correlation_percent": correlation}
+
+
+def _hartree_fock(system: System) -> HartreeFock | str:
+    """The mean field to compare with, or why there is none: that must not cost a finished Monte Carlo run."""
+    try:
+        return hartree_fock_limit(system)
+    except CalculationError as error:
+        return str(error)
 
 
 def _known(error: float) -> float | None:

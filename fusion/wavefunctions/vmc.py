@@ -88,6 +88,7 @@ class VariationalMonteCarlo(pl.LightningModule):
         self.variances: list[float] = []
         self.acceptances: list[float] = []
         self.spins: list[float] = []
+        self.lost = 0  # local energies of the evaluation that were not finite
         self.loss = self.variance = self.acceptance = float("nan")
         self.restored: dict[str, Any] = {}
         self.from_another_run = False  # the checkpoint: its wavefunction counts, not its evaluation and random streams
@@ -183,6 +184,7 @@ class VariationalMonteCarlo(pl.LightningModule):
             "variances": list(self.variances),
             "acceptances": list(self.acceptances),
             "spins": list(self.spins),
+            "lost": self.lost,
             "electrons": gather_rows(self.sampler.electrons).cpu(),
             "generators": gather_rows(generator.unsqueeze(0)).cpu(),
             "sampler": self.sampler.state_dict(),
@@ -254,6 +256,7 @@ class VariationalMonteCarlo(pl.LightningModule):
         self.energies["evaluating"].append(local.mean)
         self.variances.append(local.variance)
         self.acceptances.append(acceptance)
+        self.lost += int((~local.finite).sum())
         self.variance, self.acceptance = local.variance, acceptance
         return row
 
@@ -262,10 +265,11 @@ class VariationalMonteCarlo(pl.LightningModule):
         self.done = dict(state["done"])
         self.energies = {key: list(values) for key, values in state["energies"].items()}
         self.variances, self.acceptances = list(state["variances"]), list(state["acceptances"])
-        self.spins = list(state["spins"])
+        self.spins, self.lost = list(state["spins"]), state["lost"]
         if self.from_another_run or self.left("optimising"):
             self.done["evaluating"] = 0
             self.energies["evaluating"], self.variances, self.acceptances, self.spins = [], [], [], []
+            self.lost = 0
         self._phase = self.next_phase or PHASES[-1]
 
     def _restore(self, state: dict[str, Any], walkers: int) -> None:

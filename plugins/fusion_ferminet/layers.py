@@ -9,11 +9,11 @@ from fusion.wavefunctions.laplacian import Jet
 
 
 class EquivariantLinear(nn.Linear):
-    """Linear map of f_i = [h_i, mean_up h, mean_down h, mean_up g_.i, mean_down g_.i] (Pfau et al. 2020, eqs. 3-4).
+    """Linear map of f_i = [h_i, mean_up g_.i, mean_down g_.i, mean_up h, mean_down h] (Pfau et al. 2020, eqs. 3-4).
 
-    The weight is that of one dense layer on the concatenated features, but it is applied in parts: spin means are
-    multiplied once per walker instead of once per electron, and the pair features' derivatives, which involve two
-    electrons only, never become dense before they are multiplied. A spin channel without electrons is dropped.
+    The weight is that of one dense layer on the concatenated features, in the order given here, but it is applied in
+    parts: spin means are multiplied once per walker instead of once per electron, and the pair features' derivatives,
+    which involve two electrons only, never become dense before they are multiplied. An empty spin channel is dropped.
     """
 
     def __init__(self, one: int, two: int, spins: tuple[int, ...], out: int) -> None:

@@ -27,7 +27,9 @@ def noise(n: int, seed: int, value: float = ENERGY) -> list[float]:
     return list(value + SIGMA * np.random.default_rng(seed).normal(size=n))
 
 
-def judged(optimising: list[float], evaluating: list[float], system: System = HELIUM, spins: int = 20) -> Result:
+def judged(
+    optimising: list[float], evaluating: list[float], system: System = HELIUM, spins: int = 20, lost: int = 0
+) -> Result:
     """The result of a module with these energies."""
     finished: Any = SimpleNamespace(
         system=system,
@@ -36,6 +38,7 @@ def judged(optimising: list[float], evaluating: list[float], system: System = HE
         variances=[0.02] * len(evaluating),
         acceptances=[0.5] * len(evaluating),
         spins=[0.0] * spins,
+        lost=lost,
         done={"pretraining": 0, "optimising": len(optimising), "evaluating": len(evaluating)},
         schedule=SimpleNamespace(walkers=64),
         optimisation=SimpleNamespace(rejected=3),
@@ -101,3 +104,21 @@ def test_an_exact_wavefunction_is_converged():
     rounding = 1e-15 * np.random.default_rng(0).normal(size=200)
     result = judged(list(-2.9 + rounding), list(-2.9 + 1e-14 + rounding[::-1]))
     assert result.status == "ok"
+
+
+@pytest.mark.parametrize(("lost", "status"), [(20, "ok"), (40, "not_converged")])
+def test_lost_local_energies_are_counted_and_few_may_be(lost, status):
+    result = judged(noise(400, 0), noise(400, 1), lost=lost)  # of 400 x 64
+    assert result.status == status
+    assert result.details["vmc"]["evaluation"]["non_finite_local_energies"] == lost
+
+
+def test_a_mean_field_that_does_not_converge_costs_no_result(monkeypatch):
+    def fails(system: System) -> None:
+        raise CalculationError("Hartree-Fock does not converge")
+
+    monkeypatch.setattr(module, "hartree_fock_limit", fails)
+    result = judged(noise(400, 0), noise(400, 1))
+    assert result.status == "ok"
+    assert result.details["vmc"]["hartree_fock_error"] == "Hartree-Fock does not converge"
+    assert "correlation_percent" not in result.details["vmc"]
