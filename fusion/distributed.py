@@ -6,10 +6,15 @@ GPUs.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from fusion.errors import CalculationError
 
 
 def world_size() -> int:
@@ -64,6 +69,19 @@ def from_first_rank(tensor: Tensor) -> Tensor:
         tensor = tensor.clone()
         dist.broadcast(tensor, 0)
     return tensor
+
+
+@contextmanager
+def partners() -> Iterator[None]:
+    """Around work that is shared with other ranks: raises CalculationError when one of them has gone."""
+    try:
+        yield
+    except RuntimeError as error:
+        if world_size() > 1 and (isinstance(error, dist.DistError) or "gloo" in str(error)):
+            raise CalculationError(
+                "another process of this run has ended; fusion resume goes on from the last checkpoint"
+            ) from error
+        raise
 
 
 def random_stream(seed: int, device: torch.device | str = "cpu", *purpose: str | int) -> torch.Generator:

@@ -116,12 +116,14 @@ def fit(module: Any, run: Run) -> Result:
     """Run what is left of the module's phases under Lightning; every rank returns the result."""
     from omegaconf import OmegaConf
 
+    from fusion.distributed import partners
     from fusion.wavefunctions.outcome import outcome
 
     module.from_another_run = run.checkpoint is not None and not _is_own(run)
     module.save_hyperparameters(OmegaConf.to_container(run.config, resolve=True))  # for the loggers
     trainer = run.trainer(max_epochs=1, num_sanity_val_steps=0, use_distributed_sampler=False)
-    trainer.fit(module, ckpt_path=None if run.checkpoint is None else str(run.checkpoint), weights_only=True)
+    with partners():
+        trainer.fit(module, ckpt_path=None if run.checkpoint is None else str(run.checkpoint), weights_only=True)
     return outcome(module)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fusion.distributed import rank
 from fusion.errors import CalculationError
 from fusion.results import Result
 from fusion.system import System
@@ -49,7 +50,8 @@ def outcome(module: VariationalMonteCarlo) -> Result:
         reasons.append(f"{module.lost} of {measured} local energies were not finite: try dtype=float64")
     if not np.isfinite(energy.value):
         raise CalculationError("the evaluation met energies that are not finite; try dtype=float64")
-    details = _details(module, energy, tail, change)
+    # The first rank reports; the others would repeat its Hartree-Fock calculation.
+    details = _details(module, energy, tail, change) if rank() == 0 else {}
     agreement = (
         "" if tail is None else f"agrees with the last quarter of optimisation ({energy.sigmas_from(tail):.1f} σ), "
     )

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from killable import TIMEOUT, TINY, Stop, assert_same, fusion
+from killable import TIMEOUT, TINY, Stop, assert_same, document, fusion
 
 slow = pytest.mark.slow
 
@@ -67,6 +67,20 @@ def test_every_optimiser_is_saved_whole(tmp_path: Path, optimiser: str, dtype: s
     resumed = fusion(place, *words, "ckpt=last")
     assert resumed.complete and "going on from step 8 of 13 (checkpoints/last.ckpt)" in resumed.out
     assert_same(tmp_path / "whole" / "run", place / "run")
+
+
+@slow
+@pytest.mark.parametrize("optimiser", ["kfac", "adam"])
+def test_rejected_steps_are_remembered(tmp_path: Path, optimiser: str) -> None:
+    """With learning rates at which steps are undone, killed before, between and after that happens."""
+    words = (*TINY, f"optimiser={optimiser}", "method.optimiser.learning_rate.rate=2", "method.optimisation.steps=60")
+    words += ("method.optimiser.max_norm=100",) if optimiser == "kfac" else ()
+    assert fusion(tmp_path / "whole", *words).complete
+    for moment in (17, 11, 13, 12):
+        assert fusion(tmp_path, *words, "ckpt=last", stop=Stop("step", moment)).status == -signal.SIGKILL
+    assert fusion(tmp_path, *words, "ckpt=last").complete
+    assert_same(tmp_path / "whole" / "run", tmp_path / "run")
+    assert document(tmp_path / "run")["vmc"]["optimisation"]["rejected_steps"] > 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
