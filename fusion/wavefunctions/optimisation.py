@@ -74,8 +74,8 @@ class Optimisation:
         self.anchor: dict[str, Any] = {}
 
     def log_density(self, electrons: Tensor) -> Tensor:
-        """2 log|psi|, (B,)."""
-        return 2 * self.ansatz(electrons)[1]
+        """2 log|psi|, (B,), a few chunks at a time: this bounds the memory, and small batches stay in the cache."""
+        return torch.cat([2 * self.ansatz(part)[1] for part in electrons.split(4 * self.chunk)])
 
     def step(self, iteration: int) -> Measured:
         """One iteration: moves, local energies, and either a step or the undoing of the last ones.

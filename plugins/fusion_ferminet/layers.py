@@ -24,7 +24,7 @@ class EquivariantLinear(nn.Linear):
         """h (B, N, one) and pair means (B, N, spins * two): pre-activations (B, N, out)."""
         own, mean, pair = self._parts()
         shared = torch.addmm(self.bias, self._means(h, 1), mean.T).unsqueeze(1)
-        return h @ own.T + pair_means @ pair.T + shared
+        return (h @ own.T).add_(pair_means @ pair.T).add_(shared)  # in place: fresh memory costs more than the sum
 
     def score_inputs(self, h: Tensor, pair_means: Tensor) -> tuple[Tensor, Tensor]:
         """Each electron's own features (B, N, one + spins * two), and the spin means they share (B, spins * one)."""

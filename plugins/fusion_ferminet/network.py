@@ -120,7 +120,7 @@ class FermiNet(nn.Module):
 
 
 def _residual(old: Tensor, new: Tensor) -> Tensor:
-    return (old + new) * 2**-0.5 if old.shape == new.shape else new
+    return (old + new).mul_(2**-0.5) if old.shape == new.shape else new
 
 
 def _pair_jet(pairs: Tensor, layer: nn.Linear) -> Tensor:
