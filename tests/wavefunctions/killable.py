@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
@@ -133,8 +134,8 @@ def _start(directory: Path, words: Sequence[str], stop: Stop | None, environment
     directory.mkdir(parents=True, exist_ok=True)
     output = [directory.parent / f".{directory.name}.{name}{rank}" for name in ("out", "err")]
     process = CONTEXT.Process(target=_main, args=(directory, list(words), stop, environment, output), daemon=True)
-    os.environ["OMP_NUM_THREADS"] = "1"  # the server inherits it
-    process.start()
+    with patch.dict(os.environ, OMP_NUM_THREADS="1"):  # the server inherits it
+        process.start()
     return process, output
 
 
