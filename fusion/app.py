@@ -130,8 +130,8 @@ def execute(
     done = _finished(directory, config)
     if done is not None:
         return done
+    system = System.from_config(config.system, start_dir)  # first: the method imports torch
     method = _build(lambda: methods.build(config.method), "method")
-    system = System.from_config(config.system, start_dir)
     task = _build(lambda: instantiate(config.task, _recursive_=False), "task")
     checkpoint = find_checkpoint(config.ckpt, directory, start_dir)
     run = Run(directory, config, checkpoint, config.seed, start_dir)
@@ -339,6 +339,8 @@ def _seed(run: Run) -> None:
     import numpy as np
     import torch
 
+    if run.config.trainer.get("threads") is not None:  # else Lightning shares the machine's among its ranks
+        os.environ["OMP_NUM_THREADS"] = str(run.config.trainer.threads)
     os.environ["PL_GLOBAL_SEED"] = str(run.seed)  # further ranks and data loading workers take theirs from here
     random.seed(run.seed)
     np.random.seed(run.seed % 2**32)

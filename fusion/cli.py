@@ -15,7 +15,7 @@ import typer
 import fusion
 from fusion import listing
 from fusion.errors import CalculationError, InputError
-from fusion.processes import RANK_COMMAND
+from fusion.processes import RANK_COMMAND, rank
 
 _EXAMPLES = """
     python -m fusion +method=NAME [task=T] [system=S] [key=value ...]   runs a calculation; the word run may be left out
@@ -59,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _complain(error: Exception, status: int, verbose: bool) -> int:
+    if rank() > 0:  # the first process of a run speaks for all
+        return status
     if verbose:
         traceback.print_exception(error)
     if str(error):
