@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fusion.results import Result
     from fusion.runs import Run
     from fusion.system import System
-    from fusion.wavefunctions.vmc import Schedule
+    from fusion.wavefunctions.schedule import Schedule
 
 
 class Train:
@@ -33,8 +33,8 @@ class Train:
             raise InputError(f"{system.formula} is periodic; {method.name} computes molecules: remove the cell")
         if run.config.get("weights") is not None:
             raise InputError(f"{method.name} has no published weights to start from: weights=null")
+        from fusion.wavefunctions.checkpoint import identity
         from fusion.wavefunctions.resources import estimate
-        from fusion.wavefunctions.vmc import identity
 
         ranks = _ranks(run)
         ansatz = method.ansatz(system)  # type: ignore[attr-defined]
@@ -57,7 +57,7 @@ class Train:
         evaluated = self.done["evaluating"] if _is_own(run) else 0
         seconds += max(0, schedule.evaluation_steps - evaluated) * self.cost.evaluation_s
         ranks = _ranks(run)
-        place = f"CPU, {count(_threads(ranks), 'thread')}" if not _on_gpu(run) else "GPU"
+        place = f"CPU, {count(_threads(run, ranks), 'thread')}" if not _on_gpu(run) else "GPU"
         place = f"{ranks} ranks, {place} each" if ranks > 1 else place
         parts = (
             method.title,
@@ -132,11 +132,11 @@ def _is_own(run: Run) -> bool:
     return run.checkpoint is not None and run.checkpoint.resolve() == (run.directory / CHECKPOINT).resolve()
 
 
-def _threads(ranks: int) -> int:
-    """CPU threads of one process: Lightning shares the machine's among several, unless OMP_NUM_THREADS is set."""
+def _threads(run: Run, ranks: int) -> int:
+    """CPU threads of one process: Lightning shares the machine's among several unless told otherwise."""
     import torch
 
-    if ranks == 1 or "OMP_NUM_THREADS" in os.environ:
+    if ranks == 1 or "OMP_NUM_THREADS" in os.environ or run.config.trainer.get("threads") is not None:
         return torch.get_num_threads()
     return max(1, len(os.sched_getaffinity(0)) // ranks)
 

@@ -1,4 +1,4 @@
-"""Reading a checkpoint file without trusting it."""
+"""Reading a checkpoint file without trusting it, and what it must agree with."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import nn
 
 from fusion.errors import InputError
+from fusion.system import System
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -36,3 +39,15 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"{path} is not a checkpoint")
     return content
+
+
+def identity(system: System, ansatz: nn.Module, settings: dict[str, Any]) -> dict[str, Any]:
+    """What a checkpoint must agree with: the system, the names and shapes of the parameters, the ansatz' settings."""
+    return {
+        "formula": system.formula,
+        "charge": system.charge,
+        "spin": system.spin,
+        "positions": np.asarray(system.positions, dtype=float).round(6).tolist(),
+        "parameters": {name: list(p.shape) for name, p in ansatz.named_parameters()},
+        "settings": settings,
+    }

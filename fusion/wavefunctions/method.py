@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from hydra.utils import instantiate
@@ -18,9 +18,11 @@ from fusion.results import Result
 from fusion.system import System
 from fusion.wavefunctions.ansatz import HasOrbitals
 from fusion.wavefunctions.hartree_fock import hartree_fock
-from fusion.wavefunctions.outcome import outcome
 from fusion.wavefunctions.resources import default_chunk
-from fusion.wavefunctions.vmc import Schedule, VariationalMonteCarlo
+from fusion.wavefunctions.schedule import Schedule
+
+if TYPE_CHECKING:
+    from fusion.wavefunctions.vmc import VariationalMonteCarlo
 
 PRETRAINING_PER_ELECTRON = 100
 OPTIMISATION_PER_ELECTRON = 500
@@ -112,6 +114,8 @@ class AnsatzMethod:
 
     def module(self, system: System, **changes: Any) -> VariationalMonteCarlo:
         """The LightningModule that does it all; ``changes`` replace fields of the schedule."""
+        from fusion.wavefunctions.vmc import VariationalMonteCarlo
+
         torch.manual_seed(self.seed)
         ansatz = self.ansatz(system)
         return VariationalMonteCarlo(
@@ -133,6 +137,8 @@ class AnsatzMethod:
     def calculate(self, systems: Sequence[System], properties: Iterable[str]) -> list[Result]:
         """Optimise and evaluate every system in this process, quietly, leaving no files."""
         from pytorch_lightning import Trainer
+
+        from fusion.wavefunctions.outcome import outcome
 
         results = []
         for system in systems:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -16,6 +15,7 @@ from fusion.checkpoints import drop_rows
 from fusion.distributed import gather_rows, mean_over_ranks, own_rows, random_stream, world_size
 from fusion.report import with_error
 from fusion.system import System
+from fusion.wavefunctions.checkpoint import identity
 from fusion.wavefunctions.hamiltonian import Hamiltonian, clip
 from fusion.wavefunctions.hartree_fock import HartreeFock
 from fusion.wavefunctions.observables import spin_squared
@@ -23,33 +23,11 @@ from fusion.wavefunctions.optimisation import Optimisation
 from fusion.wavefunctions.optimisers import Optimiser
 from fusion.wavefunctions.pretraining import Pretraining
 from fusion.wavefunctions.sampler import Metropolis, initial_electrons
+from fusion.wavefunctions.schedule import PHASES, Schedule
 from fusion.wavefunctions.statistics import blocked
 
-PHASES = ("pretraining", "optimising", "evaluating")
 _ROW_NAMES = dict(zip(PHASES, ("pretrain", "optimise", "evaluate"), strict=True))
 _WINDOW = 100  # iterations that the running energy on the progress line averages
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How long each phase is and how it samples; the method's settings, see conf/kind/ansatz.yaml for each of them."""
-
-    walkers: int
-    chunk: int
-    pretraining_steps: int
-    pretraining_rate: float
-    burn_in: int
-    moves: int
-    optimisation_steps: int
-    clip: float
-    evaluation_steps: int
-    evaluation_moves: int
-    spin_every: int
-
-    def total(self, phase: str) -> int:
-        """Number of iterations of a phase."""
-        steps = (self.pretraining_steps, self.optimisation_steps, self.evaluation_steps)
-        return steps[PHASES.index(phase)]
 
 
 class VariationalMonteCarlo(pl.LightningModule):
@@ -307,18 +285,6 @@ class _Iterations:
 
     def __iter__(self) -> Iterator[int]:
         return iter(range(sum(self.module.left(phase) for phase in PHASES)))
-
-
-def identity(system: System, ansatz: nn.Module, settings: dict[str, Any]) -> dict[str, Any]:
-    """What a checkpoint must agree with: the system, the names and shapes of the parameters, the ansatz' settings."""
-    return {
-        "formula": system.formula,
-        "charge": system.charge,
-        "spin": system.spin,
-        "positions": np.asarray(system.positions, dtype=float).round(6).tolist(),
-        "parameters": {name: list(p.shape) for name, p in ansatz.named_parameters()},
-        "settings": settings,
-    }
 
 
 def _convert(state: Any, old: torch.dtype, like: Tensor) -> Any:

@@ -14,7 +14,7 @@ from fusion.runs import Run
 from fusion.system import System
 from fusion.tasks.train import Evaluate, Train
 from fusion.wavefunctions import AnsatzMethod
-from fusion.wavefunctions.vmc import identity
+from fusion.wavefunctions.checkpoint import identity
 
 LITHIUM_HYDRIDE = System("lih", ("Li", "H"), np.array([[0, 0, 0], [0, 0, 3.015]]))
 HELIUM = System("he", ("He",), np.zeros((1, 3)))
