@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +38,17 @@ def run(arguments: Sequence[str], directory: Path, threads: int) -> Outcome:
     file = directory / "result.json"
     result = json.loads(file.read_text()) if file.is_file() else {}
     cpu = usage.ru_utime + usage.ru_stime
-    return Outcome(tuple(arguments), result, process.returncode, time.perf_counter() - began, cpu)
+    outcome = Outcome(tuple(arguments), result, process.returncode, time.perf_counter() - began, cpu)
+    directory.with_suffix(".json").write_text(json.dumps(asdict(outcome)))
+    return outcome
 
 
 def run_all(jobs: Iterable[Sequence[str]], directory: Path, parallel: int, threads: int) -> list[Outcome]:
-    """All jobs, `parallel` at a time, in subdirectories of `directory`."""
+    """All jobs, `parallel` at a time, in subdirectories of `directory`; those done there already are not repeated."""
     directory.mkdir(parents=True, exist_ok=True)
 
     def one(item: tuple[int, Sequence[str]]) -> Outcome:
-        outcome = run(item[1], directory / f"{item[0]:03d}", threads)
+        outcome = _kept(item[1], directory / f"{item[0]:03d}") or run(item[1], directory / f"{item[0]:03d}", threads)
         energy = outcome.result.get("energy", {})
         print(
             f"{' '.join(item[1])}: {energy.get('value')} ± {energy.get('stderr')}  {outcome.wall_s:.0f} s", flush=True
@@ -55,6 +57,14 @@ def run_all(jobs: Iterable[Sequence[str]], directory: Path, parallel: int, threa
 
     with ThreadPoolExecutor(parallel) as pool:
         return list(pool.map(one, enumerate(jobs)))
+
+
+def _kept(arguments: Sequence[str], directory: Path) -> Outcome | None:
+    file = directory.with_suffix(".json")
+    if not file.is_file():
+        return None
+    kept = json.loads(file.read_text())
+    return Outcome(**{**kept, "arguments": tuple(arguments)}) if kept["arguments"] == list(arguments) else None
 
 
 def machine() -> str:
