@@ -1,7 +1,7 @@
 """Does the optimiser ever diverge? SPRING and KFAC on seven systems and three seeds each, short runs.
 
-`python benchmarks/vmc_robustness.py [DIRECTORY]`; writes vmc_robustness.md. A run has diverged when it failed, or
-when in its last quarter the median energy lies more than three standard errors of one iteration above that of the second
+`python benchmarks/vmc_robustness.py [DIRECTORY]`; writes vmc_robustness.md. A run has diverged when it failed, or when
+in its last quarter the median energy lies more than three standard errors of one iteration above that of the second
 quarter, or the median variance above three times the second quarter's.
 """
 
