@@ -52,8 +52,8 @@ def main(directory: Path) -> None:
     rows = [row(name, outcome) for (name, _), outcome in zip(jobs, outcomes, strict=True)]
     errors = [abs(float(cells[4])) for cells in rows if cells[0] == "LiH"]
     notes = (
-        f"`python -m fusion +method=ferminet system=... seed=...`, defaults otherwise, one thread each, two at a time; {machine()}. Energies in "
-        f"hartree, errors in mHa, seconds of the whole command. LiH: median of |error| "
+        f"`python -m fusion +method=ferminet system=... seed=...`, defaults otherwise, one thread each, two at a time; "
+        f"{machine()}. Energies in hartree, errors in mHa, seconds of the whole command. LiH: median of |error| "
         f"{statistics.median(errors):.2f} mHa, worst {max(errors):.2f} mHa."
     )
     columns = (

@@ -21,7 +21,7 @@ STEPS = 300
 def main(directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     rows = []
-    for system, steps in (("h2", 300), ("lih", 600), ("be", 400)):
+    for system, steps in (("h2", 300), ("lih", 600)):
         trained = directory / f"{system}-trained"
         words = ("+method=ferminet", f"system={system}")
         run((*words, f"method.optimisation.steps={steps}", "method.evaluation.steps=20"), trained, threads=2)
