@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 PRETRAINING_PER_ELECTRON = 100
 OPTIMISATION_PER_ELECTRON = 500
+EVALUATION_PER_ELECTRON = 500
 """Steps per electron where a method's settings leave them open (null)."""
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -77,6 +78,7 @@ class AnsatzMethod:
             for key, per_electron, steps in (
                 ("pretraining_steps", PRETRAINING_PER_ELECTRON, pretraining["steps"]),
                 ("optimisation_steps", OPTIMISATION_PER_ELECTRON, optimisation["steps"]),
+                ("evaluation_steps", EVALUATION_PER_ELECTRON, evaluation["steps"]),
             )
             if steps is None
         }
@@ -89,7 +91,7 @@ class AnsatzMethod:
             moves=sampling["moves"],
             optimisation_steps=optimisation["steps"] if optimisation["steps"] is not None else 0,
             clip=optimisation["clip"],
-            evaluation_steps=evaluation["steps"],
+            evaluation_steps=evaluation["steps"] if evaluation["steps"] is not None else EVALUATION_PER_ELECTRON,
             evaluation_moves=evaluation["moves"],
             spin_every=evaluation["spin_every"],
         )
