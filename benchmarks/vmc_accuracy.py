@@ -1,6 +1,6 @@
 """Energies of the laptop preset of FermiNet against exact ones: `python benchmarks/vmc_accuracy.py [DIRECTORY]`.
 
-Whole commands, start-up included, two at a time with one thread each. Writes vmc_accuracy.md.
+Whole commands, start-up included, one after the other with one thread each. Writes vmc_accuracy.md.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ def main(directory: Path) -> None:
         for name, (words, seeds) in CASES.items()
         for seed in range(seeds)
     ]
-    outcomes = run_all([words for _, words in jobs], directory, parallel=2, threads=1)
+    outcomes = run_all([words for _, words in jobs], directory, parallel=1, threads=1)
     rows = [row(name, outcome) for (name, _), outcome in zip(jobs, outcomes, strict=True)]
     errors = [abs(float(cells[4])) for cells in rows if cells[0] == "LiH"]
     notes = (
-        f"`python -m fusion +method=ferminet system=... seed=...`, defaults otherwise, one thread each, two at a time; "
+        f"`python -m fusion +method=ferminet system=... seed=...`, defaults otherwise, one thread; "
         f"{machine()}. Energies in hartree, errors in mHa, seconds of the whole command. LiH: median of |error| "
         f"{statistics.median(errors):.2f} mHa, worst {max(errors):.2f} mHa."
     )

@@ -29,7 +29,7 @@ def main(directory: Path) -> None:
             (*words, "task=evaluate", f"ckpt={trained}", f"seed={seed}", f"method.evaluation.steps={STEPS}")
             for seed in range(1, REPEATS + 1)
         ]
-        outcomes = run_all(jobs, directory / system, parallel=2, threads=1)
+        outcomes = run_all(jobs, directory / system, parallel=1, threads=1)
         energies = np.array([outcome.result["energy"]["value"] for outcome in outcomes])
         quoted = np.array([outcome.result["energy"]["stderr"] for outcome in outcomes])
         typical = float(np.sqrt(np.mean(quoted**2)))

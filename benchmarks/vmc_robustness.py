@@ -64,7 +64,7 @@ def main(directory: Path) -> None:
         for optimiser in OPTIMISERS
         for seed in range(SEEDS)
     ]
-    outcomes = run_all(jobs, directory, parallel=2, threads=1)
+    outcomes = run_all(jobs, directory, parallel=1, threads=1)
     rows = [row(outcome, directory / f"{i:03d}") for i, outcome in enumerate(outcomes)]
     diverged = {name: sum(cells[6] == "DIVERGED" for cells in rows if cells[1] == name) for name in OPTIMISERS}
     notes = (

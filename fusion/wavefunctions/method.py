@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PRETRAINING_PER_ELECTRON = 100
 OPTIMISATION_PER_ELECTRON = 500
-EVALUATION_PER_ELECTRON = 500
+EVALUATION_PER_ELECTRON = 300
 """Steps per electron where a method's settings leave them open (null)."""
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
