@@ -14,7 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from fusion_ferminet.network import FermiNet
 
 from fusion.system import System
 from fusion.wavefunctions.hamiltonian import Hamiltonian, clip
@@ -22,6 +21,7 @@ from fusion.wavefunctions.optimisers import Constant
 from fusion.wavefunctions.optimisers.spring import Spring
 from fusion.wavefunctions.resources import default_chunk
 from fusion.wavefunctions.sampler import Metropolis, initial_electrons
+from fusion_ferminet.network import FermiNet
 from runs import machine, write_table
 
 CASES = {"LiH": ("lih", 512), "CH4": ("ch4", 128), "N2": ("n2", 128)}

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Program
 from omegaconf import OmegaConf
 
 import fusion
+from conftest import Program
 from fusion.errors import CalculationError, InputError
 
 FIT = ("+method=toy", "task=fit", "callbacks.checkpoint.every_n_steps=7")

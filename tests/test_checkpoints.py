@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Program
 
+from conftest import Program
 from fusion.checkpoints import AtomicCheckpointIO, SaveLast
 from fusion.errors import InputError
 

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Done, Program
 
+from conftest import Done, Program
 from fusion.errors import InputError
 from fusion.new_plugin import KINDS, write
 

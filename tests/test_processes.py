@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 from conftest import Program
-
 from fusion import processes
 
 DDP = ("+method=toy", "task=fit", "task.steps=5", "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu")

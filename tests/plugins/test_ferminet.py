@@ -4,13 +4,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fusion_ferminet.network import FermiNet
 from torch import Tensor, nn
 
 from fusion.system import System
 from fusion.wavefunctions.envelopes import DiagonalEnvelope, FullEnvelope
 from fusion.wavefunctions.laplacian import laplacian_by_autograd
 from fusion.wavefunctions.scores import LinearScores, ScoreRecorder
+from fusion_ferminet.network import FermiNet
 
 OPTIONS: list[dict[str, Any]] = [
     {},

@@ -2,8 +2,8 @@ from copy import deepcopy
 
 import pytest
 import torch
-from exact import PairNetwork, explicit_scores
 
+from exact import PairNetwork, explicit_scores
 from fusion.wavefunctions.optimisers import Constant, InverseDecay
 from fusion.wavefunctions.optimisers.adam import Adam
 

@@ -9,13 +9,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import killable
 import psutil
 import pytest
 import torch
 import torch.distributed as dist
-from killable import TINY, Stop, assert_same, checkpoint, fusion, ranks
 from torch import Tensor
+
+import killable
+from killable import TINY, Stop, assert_same, checkpoint, fusion, ranks
 
 DDP = (*TINY, "trainer=ddp", "trainer.accelerator=cpu")
 OPTIMISERS = ("spring", "kfac", "adam")
@@ -23,8 +24,6 @@ OPTIMISERS = ("spring", "kfac", "adam")
 
 def _quantities(dtype: torch.dtype) -> dict[str, Any]:
     """What is formed across ranks, for lithium (two up, one down), from walkers that are always the same."""
-    from fusion_ferminet.network import FermiNet
-
     from fusion.distributed import own_rows, random_stream
     from fusion.system import System
     from fusion.wavefunctions.gaussian_orbitals import GaussianOrbitals
@@ -37,6 +36,7 @@ def _quantities(dtype: torch.dtype) -> dict[str, Any]:
     from fusion.wavefunctions.pretraining import Pretraining
     from fusion.wavefunctions.sampler import Metropolis
     from fusion.wavefunctions.scores import ScoreRecorder
+    from fusion_ferminet.network import FermiNet
 
     torch.set_default_dtype(dtype)
     system = System("li", ("Li",), torch.zeros(1, 3).numpy(), 0, 1)

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from exact import Slater1s, molecule
 from scipy.stats import gamma
 from torch import Tensor
 
+from exact import Slater1s, molecule
 from fusion.system import System
 from fusion.wavefunctions.hamiltonian import Hamiltonian, clip
 from fusion.wavefunctions.scores import ScoreRecorder

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from exact import Slater1s, molecule
 
+from exact import Slater1s, molecule
 from fusion.wavefunctions.hamiltonian import Hamiltonian
 from fusion.wavefunctions.sampler import Metropolis
 from fusion.wavefunctions.statistics import Estimate, blocked

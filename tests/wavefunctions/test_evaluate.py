@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from killable import TINY, Stop, assert_same, checkpoint, differences, document, fusion
 
 slow = pytest.mark.slow

@@ -1,7 +1,7 @@
 import pytest
 import torch
-from exact import explicit_scores
 
+from exact import explicit_scores
 from fusion.wavefunctions.jastrow import CuspJastrow
 from fusion.wavefunctions.laplacian import laplacian_by_autograd
 

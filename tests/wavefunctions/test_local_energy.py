@@ -1,7 +1,7 @@
 import pytest
 import torch
-from exact import GaussianJastrow, Hooke, Oscillator, Slater1s, Trap, distance, molecule, radii
 
+from exact import GaussianJastrow, Hooke, Oscillator, Slater1s, Trap, distance, molecule, radii
 from fusion.wavefunctions.hamiltonian import Hamiltonian
 from fusion.wavefunctions.laplacian import laplacian_by_autograd
 

@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 import torch
-from exact import molecule
 
+from exact import molecule
 from fusion.errors import InputError
 from fusion.wavefunctions import AnsatzMethod
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
-from exact import GaussianJastrow, Oscillator, Slater1s, molecule
 from torch import nn
 
+from exact import GaussianJastrow, Oscillator, Slater1s, molecule
 from fusion.wavefunctions.gaussian_orbitals import GaussianOrbitals
 from fusion.wavefunctions.hartree_fock import hartree_fock
 from fusion.wavefunctions.observables import spin_squared

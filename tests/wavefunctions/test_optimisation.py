@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from exact import Slater1s, molecule
 from torch import Tensor
 
+from exact import Slater1s, molecule
 from fusion.errors import CalculationError
 from fusion.wavefunctions.hamiltonian import Hamiltonian
 from fusion.wavefunctions.optimisation import Optimisation

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from exact import Slater1s, molecule
 
+from exact import Slater1s, molecule
 from fusion.errors import CalculationError
 from fusion.results import Result
 from fusion.system import Reference, System

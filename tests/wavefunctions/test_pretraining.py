@@ -2,14 +2,14 @@ from copy import deepcopy
 
 import pytest
 import torch
-from exact import molecule
-from fusion_ferminet.network import FermiNet
 from torch import Tensor, nn
 
+from exact import molecule
 from fusion.system import System
 from fusion.wavefunctions.hartree_fock import HartreeFock, hartree_fock
 from fusion.wavefunctions.pretraining import Pretraining
 from fusion.wavefunctions.sampler import Metropolis, initial_electrons
+from fusion_ferminet.network import FermiNet
 
 pytestmark = pytest.mark.usefixtures("double_precision")
 

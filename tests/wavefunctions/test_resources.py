@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 import torch
-from exact import Slater1s, molecule
-from fusion_ferminet.network import FermiNet
 
+from exact import Slater1s, molecule
 from fusion.errors import InputError
 from fusion.system import System
 from fusion.wavefunctions import resources
 from fusion.wavefunctions.resources import available_memory, default_chunk, estimate
+from fusion_ferminet.network import FermiNet
 
 GIB = 2**30
 

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from killable import TIMEOUT, TINY, Stop, assert_same, document, fusion
 
 slow = pytest.mark.slow

@@ -3,8 +3,8 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from exact import Oscillator, Slater1s, molecule, radii
 
+from exact import Oscillator, Slater1s, molecule, radii
 from fusion.system import System
 from fusion.wavefunctions.sampler import Metropolis, initial_electrons
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
-from exact import PairNetwork, Slater1s, explicit_scores, matrix, radii
 from torch import nn
 
+from exact import PairNetwork, Slater1s, explicit_scores, matrix, radii
 from fusion.wavefunctions.determinants import sum_of_determinants
 from fusion.wavefunctions.envelopes import FullEnvelope
 from fusion.wavefunctions.scores import LinearScores, RowScores, ScoreRecorder, Scores

@@ -2,9 +2,9 @@ from copy import deepcopy
 
 import pytest
 import torch
-from exact import PairNetwork, explicit_scores, matrix
 from torch import Tensor
 
+from exact import PairNetwork, explicit_scores, matrix
 from fusion.wavefunctions.optimisers import Constant
 from fusion.wavefunctions.optimisers.spring import Spring, solve_damped
 from fusion.wavefunctions.scores import Step
