@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor, nn
 
@@ -66,18 +66,8 @@ def estimate(
 
 
 def available_memory() -> int:
-    """Bytes this machine can still give to a process."""
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") + _page_cache()
-
-
-def _page_cache() -> int:
-    """Memory that holds copies of files and is given up on demand."""
-    try:
-        with open("/proc/meminfo") as file:
-            sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in file}
-    except OSError:
-        return 0
-    return sizes.get("Cached", 0) + sizes.get("SReclaimable", 0) - sizes.get("Shmem", 0)
+    """Bytes this machine can still give to a process without swapping."""
+    return int(psutil.virtual_memory().available)
 
 
 def _check(memory: float, system: System, walkers: int) -> None:
