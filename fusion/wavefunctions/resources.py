@@ -52,7 +52,7 @@ def estimate(
     fixed = _BASE + jet * min(chunk, walkers) + 6 * 8 * all_walkers**2 + 6 * dtype.itemsize * parameters
     _check(fixed, system, walkers)
     electrons = initial_electrons(system, min(chunk, walkers), torch.Generator().manual_seed(0)).to(dtype)
-    recorder = ScoreRecorder(ansatz, electrons, len(electrons))
+    recorder = ScoreRecorder(ansatz, len(electrons))
     per_walker = sum(_size(block) for block in recorder(electrons[:1]).blocks)
     # The factors of this process' walkers, and those of all while the Gram matrix is formed.
     memory = fixed + per_walker * walkers * 2 + (per_walker * all_walkers if all_walkers > walkers else 0)

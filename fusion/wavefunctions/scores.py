@@ -213,29 +213,25 @@ class ScoreRecorder:
     Known are ``nn.Linear``, its subclasses that say by ``score_inputs`` what their weight multiplies, and modules with
     ``parameter_scores``. What a layer claims is checked once against autograd on a few walkers, so that a
     tied weight or a layer applied across walkers cannot give a wrong score: it is differentiated per walker instead.
-    ``rest``, the parameters treated so, is the same on all ranks; a run that goes on gives it, as rounding may decide.
+    ``rest``, the parameters treated so, is found at the first call; a run that goes on sets it, as rounding may decide.
 
     Raises:
-        TypeError: a parameter that neither way covers, by name.
+        TypeError: at the first call, a parameter that neither way covers, by name.
     """
 
-    def __init__(self, ansatz: nn.Module, electrons: Tensor, chunk: int, rest: Sequence[str] | None = None) -> None:
+    def __init__(self, ansatz: nn.Module, chunk: int) -> None:
         self.ansatz = ansatz
         self.chunk = chunk
         self.parameters = {name: p for name, p in ansatz.named_parameters() if p.requires_grad}
-        self.rest = self._find_rest(electrons[: min(4, len(electrons))]) if rest is None else tuple(rest)
-        if self.rest:
-            try:
-                self._rest_rows(electrons[:2])
-            except RuntimeError as error:
-                raise TypeError(
-                    f"no per-walker derivative for {', '.join(self.rest)}: not in a layer whose scores are known, and "
-                    f"torch.func.vmap cannot differentiate the ansatz ({str(error).splitlines()[0]})"
-                ) from error
+        self.rest: list[str] | None = None
 
     def __call__(self, electrons: Tensor) -> Scores:
         """Scores of electrons (B, N, 3); a walker whose derivative is not finite gets a zero row."""
-        chunks = [self._blocks(part) for part in electrons.split(self.chunk)]
+        if self.rest is None:
+            self.rest = self._find_rest(electrons[: min(4, len(electrons))])
+            self._check_rest(self.rest, electrons[:2])
+        rest = self.rest
+        chunks = [self._blocks(part, rest) for part in electrons.split(self.chunk)]
         blocks: list[Block] = []
         for parts in zip(*chunks, strict=True):
             first = parts[0]
@@ -249,14 +245,23 @@ class ScoreRecorder:
                 blocks.append(RowScores(first.name, first.shape, rows))
         return Scores(blocks, len(electrons))
 
-    def _blocks(self, electrons: Tensor) -> list[Block]:
-        layerwise = set(self.parameters).difference(self.rest)
+    def _check_rest(self, rest: list[str], electrons: Tensor) -> None:
+        if not rest:
+            return
+        try:
+            self._rest_rows(electrons, rest)
+        except RuntimeError as error:
+            raise TypeError(
+                f"no per-walker derivative for {', '.join(rest)}: not in a layer whose scores are known, and "
+                f"torch.func.vmap cannot differentiate the ansatz ({str(error).splitlines()[0]})"
+            ) from error
+
+    def _blocks(self, electrons: Tensor, rest: list[str]) -> list[Block]:
+        layerwise = set(self.parameters).difference(rest)
         blocks = [b for b in self._known_blocks(electrons) if layerwise.issuperset(self._names(b))]
-        if self.rest:
-            rows = self._rest_rows(electrons)
-            blocks += [
-                RowScores(n, self.parameters[n].shape, rows[n].reshape(len(electrons), -1).detach()) for n in self.rest
-            ]
+        if rest:
+            rows = self._rest_rows(electrons, rest)
+            blocks += [RowScores(n, self.parameters[n].shape, rows[n].reshape(len(electrons), -1)) for n in rest]
         return blocks
 
     @torch.enable_grad()
@@ -292,10 +297,10 @@ class ScoreRecorder:
                 bias = call.prefix + "bias" if call.module.bias is not None else None
                 yield LinearScores(call.prefix + "weight", bias, a, shared, g)
 
-    def _rest_rows(self, electrons: Tensor) -> dict[str, Tensor]:
-        fixed = {n: p.detach() for n, p in self.ansatz.named_parameters() if n not in self.rest}
+    def _rest_rows(self, electrons: Tensor, rest: list[str]) -> dict[str, Tensor]:
+        fixed = {n: p.detach() for n, p in self.ansatz.named_parameters() if n not in rest}
         fixed |= dict(self.ansatz.named_buffers())
-        free = {n: self.parameters[n].detach() for n in self.rest}
+        free = {n: self.parameters[n].detach() for n in rest}
 
         def log_psi(parameters: dict[str, Tensor], walker: Tensor) -> Tensor:
             return torch.func.functional_call(self.ansatz, {**fixed, **parameters}, (walker.unsqueeze(0),))[1][0]
@@ -303,7 +308,7 @@ class ScoreRecorder:
         return cast(dict[str, Tensor], torch.func.vmap(torch.func.grad(log_psi), in_dims=(None, 0))(free, electrons))
 
     @torch.enable_grad()
-    def _find_rest(self, electrons: Tensor) -> tuple[str, ...]:
+    def _find_rest(self, electrons: Tensor) -> list[str]:
         """Parameters without layer-wise scores, with wrong ones, or in a block with tied or frozen parameters."""
         _, log = self.ansatz(electrons)
         weights = torch.linspace(1, 2, len(log), dtype=log.dtype, device=log.device)  # unequal: rows must be walkers
@@ -315,7 +320,7 @@ class ScoreRecorder:
             if all(name in exact and _agree(value, exact[name]) for name, value in known.items()):
                 trusted.update(known)
         found = torch.tensor([float(n not in trusted) for n in self.parameters], device=electrons.device)
-        return tuple(n for n, count in zip(self.parameters, sum_over_ranks(found).tolist(), strict=True) if count)
+        return [n for n, count in zip(self.parameters, sum_over_ranks(found).tolist(), strict=True) if count]
 
     @staticmethod
     def _names(block: Block) -> Sequence[str]:

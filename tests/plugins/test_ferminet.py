@@ -212,9 +212,9 @@ def explicit_scores(ansatz: nn.Module, electrons: Tensor) -> Tensor:
 )
 def test_scores_are_the_derivatives_of_every_walker(name, options):
     ansatz, electrons = network(name, **options), walkers(name)
-    recorder = ScoreRecorder(ansatz, electrons, 3)
-    assert recorder.rest == ()
+    recorder = ScoreRecorder(ansatz, 3)
     scores, dense = recorder(electrons), explicit_scores(ansatz, electrons)
+    assert recorder.rest == []
     u, v = torch.randn(5), {n: torch.randn(p.shape) for n, p in ansatz.named_parameters()}
     exact = {"rtol": 1e-10, "atol": 1e-10}
     torch.testing.assert_close(scores.gram(), dense @ dense.T, **exact)
@@ -226,7 +226,7 @@ def test_scores_are_the_derivatives_of_every_walker(name, options):
 
 def test_scores_stay_layer_by_layer_in_single_precision():
     ansatz, electrons = network("LiH", one_electron=32).float(), walkers("LiH", 64).float()
-    recorder = ScoreRecorder(ansatz, electrons, 64)
-    assert recorder.rest == ()
+    recorder = ScoreRecorder(ansatz, 64)
     linear = [block.weight for block in recorder(electrons).blocks if isinstance(block, LinearScores)]
+    assert recorder.rest == []
     assert len(linear) == sum(isinstance(m, nn.Linear) for m in ansatz.modules())

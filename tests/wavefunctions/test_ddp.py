@@ -47,7 +47,7 @@ def _quantities(dtype: torch.dtype) -> dict[str, Any]:
 
     local = clip(Hamiltonian(system).local_energy(ansatz, electrons, 4), 1.0)
     found |= {"energies": local.energies, "deviation": local.deviation, "mean": local.mean, "variance": local.variance}
-    scores = ScoreRecorder(ansatz, electrons, 4)(electrons)
+    scores = ScoreRecorder(ansatz, 4)(electrons)
     found["gram"] = scores.gram()
     rate = Constant(0.05)
     # Little damping would magnify the rounding of K-FAC's factors, on any number of ranks.

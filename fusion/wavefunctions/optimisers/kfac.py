@@ -40,21 +40,16 @@ class Kfac:
         max_norm: float,
         full_block: int = 512,
     ) -> None:
-        self.ansatz, self.chunk = ansatz, chunk
         self.learning_rate, self.damping, self.decay, self.max_norm = learning_rate, damping, decay, max_norm
         self.full_block = full_block
         self.caution = 1.0
         self.averages: dict[str, Tensor] = {}
         self.weight = 0.0
-        self._recorder: ScoreRecorder | None = None
-        self._rest: list[str] | None = None
+        self.scores = ScoreRecorder(ansatz, chunk)
 
     def step(self, electrons: Tensor, deviation: Tensor, iteration: int) -> Step:
         """See ``Optimiser.step``."""
-        if self._recorder is None:
-            self._recorder = ScoreRecorder(self.ansatz, electrons, self.chunk, self._rest)
-            self._rest = list(self._recorder.rest)
-        scores = self._recorder(electrons)
+        scores = self.scores(electrons)
         gradient = scores.transpose_apply(own_rows(deviation / len(deviation)).to(electrons.dtype))
         self.weight = self.decay * self.weight + 1
         direction: Step = {}
@@ -74,11 +69,11 @@ class Kfac:
             self.averages, self.weight = {}, 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        return {"caution": self.caution, "averages": self.averages, "weight": self.weight, "rest": self._rest}
+        return {"caution": self.caution, "averages": self.averages, "weight": self.weight, "rest": self.scores.rest}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.caution, self.averages, self.weight = state["caution"], state["averages"], state["weight"]
-        self._rest = state["rest"]
+        self.scores.rest = state["rest"]
 
     def _average(self, name: str, value: Tensor) -> Tensor:
         """Update the running sum of a factor; returns the normalised average."""

@@ -43,19 +43,14 @@ class Spring:
         momentum: float,
         max_norm: float,
     ) -> None:
-        self.ansatz, self.chunk = ansatz, chunk
         self.learning_rate, self.damping, self.momentum, self.max_norm = learning_rate, damping, momentum, max_norm
         self.caution = 1.0
         self.previous: Step = {}
-        self._recorder: ScoreRecorder | None = None
-        self._rest: list[str] | None = None
+        self.scores = ScoreRecorder(ansatz, chunk)
 
     def step(self, electrons: Tensor, deviation: Tensor, iteration: int) -> Step:
         """See ``Optimiser.step``."""
-        if self._recorder is None:
-            self._recorder = ScoreRecorder(self.ansatz, electrons, self.chunk, self._rest)
-            self._rest = list(self._recorder.rest)
-        scores = self._recorder(electrons)
+        scores = self.scores(electrons)
         root = len(deviation) ** 0.5
         gram = _centred(_centred(scores.gram()).T) / len(deviation)
         momentum = {name: self.momentum * value for name, value in self.previous.items()}
@@ -74,10 +69,10 @@ class Spring:
         self.previous = {}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"caution": self.caution, "previous": self.previous, "rest": self._rest}
+        return {"caution": self.caution, "previous": self.previous, "rest": self.scores.rest}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.caution, self.previous, self._rest = state["caution"], state["previous"], state["rest"]
+        self.caution, self.previous, self.scores.rest = state["caution"], state["previous"], state["rest"]
 
 
 def solve_damped(matrix: Tensor, damping: Tensor, rhs: Tensor) -> Tensor:
