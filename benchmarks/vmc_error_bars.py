@@ -15,13 +15,13 @@ import numpy as np
 from runs import machine, run, run_all, write_table
 
 REPEATS = 20
-STEPS = 300
+STEPS = 200
 
 
 def main(directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     rows = []
-    for system, steps in (("h2", 300), ("lih", 600)):
+    for system, steps in (("h2", 300), ("lih", 400)):
         trained = directory / f"{system}-trained"
         words = ("+method=ferminet", f"system={system}")
         run((*words, f"method.optimisation.steps={steps}", "method.evaluation.steps=20"), trained, threads=2)
