@@ -27,7 +27,10 @@ class Outcome:
 
 
 def run(arguments: Sequence[str], directory: Path, threads: int) -> Outcome:
-    """`python -m fusion ARGUMENTS` in a process of its own, with `threads` CPU threads."""
+    """`python -m fusion ARGUMENTS` in a process of its own, with `threads` CPU threads; what is done is not repeated."""
+    kept = _kept(arguments, directory)
+    if kept is not None:
+        return kept
     command = [sys.executable, "-m", "fusion", *arguments, f"hydra.run.dir={directory}"]
     began = time.perf_counter()
     with (directory.parent / f"{directory.name}.log").open("w") as log:
@@ -44,11 +47,11 @@ def run(arguments: Sequence[str], directory: Path, threads: int) -> Outcome:
 
 
 def run_all(jobs: Iterable[Sequence[str]], directory: Path, parallel: int, threads: int) -> list[Outcome]:
-    """All jobs, `parallel` at a time, in subdirectories of `directory`; those done there already are not repeated."""
+    """All jobs, `parallel` at a time, in subdirectories of `directory`."""
     directory.mkdir(parents=True, exist_ok=True)
 
     def one(item: tuple[int, Sequence[str]]) -> Outcome:
-        outcome = _kept(item[1], directory / f"{item[0]:03d}") or run(item[1], directory / f"{item[0]:03d}", threads)
+        outcome = run(item[1], directory / f"{item[0]:03d}", threads)
         energy = outcome.result.get("energy", {})
         print(
             f"{' '.join(item[1])}: {energy.get('value')} ± {energy.get('stderr')}  {outcome.wall_s:.0f} s", flush=True
