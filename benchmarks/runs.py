@@ -27,7 +27,7 @@ class Outcome:
 
 
 def run(arguments: Sequence[str], directory: Path, threads: int) -> Outcome:
-    """`python -m fusion ARGUMENTS` in a process of its own, with `threads` CPU threads; what is done is not repeated."""
+    """`python -m fusion ARGUMENTS` in a process of its own, with `threads` threads; what is done is not repeated."""
     kept = _kept(arguments, directory)
     if kept is not None:
         return kept
