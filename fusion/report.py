@@ -252,7 +252,8 @@ def _reference_rows(result: dict[str, Any]) -> Iterator[list[str]]:
         yield ["correlation", f"{share} %", f"of {whole:.4f} Ha beyond Hartree–Fock"]
     elif hartree_fock and energy.get("value") is not None:
         gained = with_error(energy["value"] - hartree_fock["energy_hartree"], energy.get("stderr"), decimals=4)
-        yield ["correlation", f"{gained} Ha", "beyond Hartree–Fock"]
+        side = "below" if energy["value"] < hartree_fock["energy_hartree"] else "ABOVE"
+        yield ["E - E(HF)", f"{gained} Ha", f"{side} Hartree–Fock"]
 
 
 def _property_rows(result: dict[str, Any]) -> Iterator[list[str]]:

@@ -164,3 +164,12 @@ def test_nothing_heavy_is_imported() -> None:
     subprocess.run(
         [sys.executable, "-c", f"import sys, fusion.report; assert not {heavy} & set(sys.modules)"], check=True
     )
+
+
+@pytest.mark.parametrize(("energy", "text"), [(-8.07, "below Hartree–Fock"), (-7.9, "ABOVE Hartree–Fock")])
+def test_without_a_reference_the_side_of_hartree_fock_is_said(energy, text, tmp_path, capsys):
+    result = a_result(energy={"value": energy, "stderr": 0.001}, reference=None)
+    del result["vmc"]["correlation_percent"]
+    report.summary(result, tmp_path)
+    shown = capsys.readouterr().out
+    assert text in shown and "correlation" not in shown
