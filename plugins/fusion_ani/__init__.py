@@ -1,0 +1,10 @@
+"""ANI: ensembles of neural networks on atomic environment vectors, energies of organic molecules in milliseconds."""
+
+from fusion import hookimpl
+
+fusion_api = 1
+
+
+@hookimpl
+def fusion_config_path() -> str:
+    return "pkg://fusion_ani.conf"
