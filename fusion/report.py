@@ -141,7 +141,9 @@ def summary(result: dict[str, Any], directory: Path) -> None:
     if alarm:
         _show(alarm, str(message or verdict or "no reason was recorded"), style=style)
     _show("last energy" if alarm else "energy", *_energy_columns(result, alarm), style=style or "bold")
-    for row in (*_reference_rows(result), *_property_rows(result)):
+    task = _task(directory)
+    rows = getattr(task, "rows", None)
+    for row in (*_reference_rows(result), *_property_rows(result), *(rows(result) if rows else ())):
         _show(*row)
     if alarm:
         _show("converged", f"NO: {verdict or message or alarm.lower()}", style=style)
@@ -149,7 +151,8 @@ def summary(result: dict[str, Any], directory: Path) -> None:
         _show("converged", f"yes: {verdict}")
     elif message:
         _show("note", message)
-    _show("files", "  ".join(_files(directory)))
+    more = getattr(task, "files", None)
+    _show("files", "  ".join([*_files(directory), *(more(directory) if more else ())]))
 
 
 def report(run_dir: Path) -> None:
@@ -179,11 +182,24 @@ def report(run_dir: Path) -> None:
 
 
 def redraw(run_dir: Path) -> None:
-    """Draw the pictures that the files of a run's directory allow; none where there is no energy to draw."""
-    from fusion import plots
+    """Draw the pictures of the run's task, from the files in its directory; none before it has anything to draw."""
+    draw = getattr(_task(run_dir), "draw", None)
+    if draw is not None:
+        draw(run_dir)
 
-    if plots.has_energies(run_dir):
-        plots.energy_curve(run_dir)
+
+def _task(run_dir: Path) -> Any:
+    """The class of the task that the run's settings name, None where it cannot be had (a plugin that is gone)."""
+    from hydra.utils import get_class
+
+    from fusion.config import read_yaml
+
+    file = run_dir / "config.yaml"
+    target = (read_yaml(file).get("task") or {}).get("_target_") if file.is_file() else None
+    try:
+        return get_class(target) if target else None
+    except Exception:  # importing somebody's module may fail in any way
+        return None
 
 
 def _decimals(error: float, digits: int) -> int:
@@ -289,9 +305,9 @@ def _title_parts(result: dict[str, Any]) -> list[str]:
 
 def _unfinished(run_dir: Path) -> None:
     """Say at which step an unfinished run stopped (or is: a run in progress looks the same) and how it is continued."""
-    from fusion import plots
+    from fusion.plots.energy import last_row
 
-    last = plots.last_row(run_dir)
+    last = last_row(run_dir)
     checkpoint = run_dir / "checkpoints" / "last.ckpt"
     where = f"{last['phase']} step {float(last['step']):.0f}" if last else "before the first recorded step"
     energy = f", E = {with_error(last['energy'], last['stderr'])} Ha" if last and math.isfinite(last["energy"]) else ""

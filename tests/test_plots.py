@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fusion import plots
 from fusion.errors import InputError
+from fusion.plots import energy as plots
 
 COLUMNS = ["step", "phase", "energy", "stderr", "variance", "loss"]
 

@@ -10,7 +10,8 @@ import pytorch_lightning as pl
 import torch
 from rich.console import Console
 
-from fusion import progress
+from fusion import phases
+from fusion.phases import State
 from fusion.progress import PhaseProgress
 
 
@@ -115,10 +116,10 @@ def test_other_ranks_are_silent(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("width", [60, 80, 100, 140])
 def test_the_line_fits_a_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     screen = Console(width=width, force_terminal=True, color_system=None, file=io.StringIO())
-    monkeypatch.setattr(progress, "console", lambda: screen)
+    monkeypatch.setattr(phases, "console", lambda: screen)
     bar = PhaseProgress()
     bar.show(Phases(done=6))
-    bar._last = progress._State("optimising", 1500, 1500, "E = -8.0700(4) Ha  var 0.007  accept 53 %")
+    bar._last = State("optimising", 1500, 1500, "E = -8.0700(4) Ha  var 0.007  accept 53 %")
     bar.close()
     last = screen.file.getvalue().split("\x1b[2K")[-1].splitlines()[0]  # type: ignore[attr-defined]
     assert len(last.rstrip()) <= width and last.startswith("optimising  ━") and "1500/1500  E = -8.0700(4) Ha" in last

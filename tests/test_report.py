@@ -134,6 +134,7 @@ def test_summary_of_a_potential(tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "result.json").write_text(json.dumps(a_result()))
     (tmp_path / "metrics.csv").write_text("step,phase,energy,stderr,variance\n0,optimise,-8.0,0.01,0.1\n")
+    (tmp_path / "config.yaml").write_text("task:\n  _target_: fusion.tasks.train.Train\n")
     report.report(tmp_path)
     out = capsys.readouterr().out
     assert out.startswith("ferminet · LiH (4 electrons, singlet) · train · 1 min 53 s\n")

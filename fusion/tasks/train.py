@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fusion.errors import InputError
@@ -72,6 +73,14 @@ class Train:
 
     def run(self, method: Any, system: System, run: Run) -> Result:
         return fit(method.module(system), run)
+
+    @staticmethod
+    def draw(directory: Path) -> None:
+        """`energy.png`, as soon as an energy is recorded."""
+        from fusion.plots import energy
+
+        if energy.has_energies(directory):
+            energy.energy_curve(directory)
 
     def _schedule(self, method: Any, system: System) -> Schedule:
         schedule: Schedule = method.schedule(system, method.ansatz(system))

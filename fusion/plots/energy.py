@@ -1,7 +1,4 @@
-"""Pictures of a run, drawn from the files in its directory: `energy.png`, energy and variance against iteration.
-
-matplotlib is imported where something is drawn, and always through Agg: no display, no global state.
-"""
+"""`energy.png` of a training run, drawn from the files in its directory: energy and variance against iteration."""
 
 from __future__ import annotations
 
@@ -16,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fusion.errors import InputError
+from fusion.plots.style import picture, title
 from fusion.report import plus_minus
 from fusion.results import read_result
 
@@ -24,20 +22,6 @@ _NUMBERS = ("energy", "stderr", "variance")
 _NAMES = {"pretrain": "pretraining", "optimise": "optimisation", "evaluate": "evaluation"}
 _COLOURS = {"pretrain": "#8c8c8c", "optimise": "#1f5fa8", "evaluate": "#b3541e"}
 _REFERENCE, _HARTREE_FOCK = "#1b7a43", "#7a4fa0"
-_STYLE = {
-    "font.size": 9,
-    "axes.labelsize": 9,
-    "axes.titlesize": 11,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.25,
-    "grid.linewidth": 0.6,
-    "legend.frameon": True,
-    "legend.framealpha": 0.85,
-    "legend.edgecolor": "none",
-    "legend.fontsize": 8,
-}
 
 
 @dataclass(frozen=True)
@@ -97,29 +81,21 @@ def energy_curve(directory: Path) -> Path:
     where none is known, from the final energy. Lower: variance of the local energy. Raises InputError where no energy
     is recorded.
     """
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     curves = _curves(read_metrics(directory))
     if not curves:
         raise InputError(f"{directory / 'metrics.csv'} records no energies to draw")
     result = read_result(directory) or {}
     reference, hartree_fock = _levels(result)
     smooth = [_smooth(curve) for curve in curves]
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(7.5, 7.5), layout="constrained")
-        FigureCanvasAgg(figure)
+    with picture(directory / "energy.png", (7.5, 7.5)) as figure:
         whole, close, variance = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 2))
-        figure.suptitle(_title(result, directory), x=0.02, ha="left", fontsize=11)
+        figure.suptitle(title(result, directory), x=0.02, ha="left", fontsize=11)
         _draw_whole(whole, curves, smooth, [level for level in (reference, hartree_fock) if level])
         _draw_close(close, curves, smooth, reference, _final(result))
         _draw_variance(variance, curves)
         for axes in (whole, close, variance):
             _shade_evaluation(axes, curves)
-        path = directory / "energy.png"
-        figure.savefig(path, dpi=150)
-    return path
+    return directory / "energy.png"
 
 
 def _number(text: Any) -> float:
@@ -155,13 +131,6 @@ def _levels(result: dict[str, Any]) -> tuple[Level | None, Level | None]:
         basis = f", {hartree_fock['basis']}" if hartree_fock.get("basis") else ""
         mean_field = Level(hartree_fock["energy_hartree"], f"Hartree–Fock{basis}", _HARTREE_FOCK)
     return exact, mean_field
-
-
-def _title(result: dict[str, Any], directory: Path) -> str:
-    parts = [(result.get("system") or {}).get("formula"), result.get("method")]
-    title = " · ".join(str(part) for part in parts if part) or directory.resolve().name
-    status = result.get("status", "unfinished")
-    return title if status == "ok" else f"{title} · {status.replace('_', ' ').upper()}"
 
 
 def _final(result: dict[str, Any]) -> tuple[float, float] | None:

@@ -1,0 +1,54 @@
+"""How all pictures look, and how one is made: always through Agg, with no display and no global state.
+
+matplotlib is imported where something is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREEN, PURPLE, GREY = "#1f5fa8", "#b3541e", "#1b7a43", "#7a4fa0", "#8c8c8c"
+
+_STYLE = {
+    "font.size": 9,
+    "axes.labelsize": 9,
+    "axes.titlesize": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "grid.linewidth": 0.6,
+    "legend.frameon": True,
+    "legend.framealpha": 0.85,
+    "legend.edgecolor": "none",
+    "legend.fontsize": 8,
+}
+
+
+@contextmanager
+def picture(path: Path, size: tuple[float, float] = (7.0, 4.5)) -> Iterator[Figure]:
+    """A figure of `size` inches to draw on, written to `path` (PNG, 150 dpi) when the block ends well."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=size, layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure
+        figure.savefig(path, dpi=150)
+
+
+def title(result: dict[str, Any], directory: Path) -> str:
+    """`C2H6O · ani-2x`, with a status other than ok behind it; the directory's name where there is no result."""
+    method = (result.get("weights") or {}).get("name") or result.get("method")
+    parts = [(result.get("system") or {}).get("formula"), method]
+    text = " · ".join(str(part) for part in parts if part) or directory.resolve().name
+    status = result.get("status", "unfinished")
+    return text if status == "ok" else f"{text} · {status.replace('_', ' ').upper()}"
