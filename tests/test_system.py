@@ -67,6 +67,16 @@ def test_moved_nuclei_lose_the_reference() -> None:
     system = built_in("lih")
     assert system.reference is not None
     assert system.with_positions(system.positions * 1.1).reference is None
+    assert system.moved(system.positions * 1.1).reference is None
+
+
+def test_moving_nuclei_and_cell_leaves_the_original_alone() -> None:
+    system = System("he", ("He",), np.ones((1, 3)), cell=np.eye(3), pbc=(True, True, True))
+    other = system.moved(2 * system.positions, 3 * np.eye(3))
+    assert system.cell is not None and other.cell is not None
+    assert (other.positions[0, 0], other.cell[0, 0], system.positions[0, 0], system.cell[0, 0]) == (2, 3, 1, 1)
+    with pytest.raises(InputError, match="not a finite number"):
+        system.moved(system.positions * np.nan)
 
 
 def test_inline_string_and_units() -> None:
