@@ -1,0 +1,147 @@
+"""Systems whose atoms move: ASE's view of them, trajectories, structures that other runs can start from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from fusion import units
+from fusion.calculators import FusionCalculator
+from fusion.errors import InputError
+from fusion.methods import Method
+from fusion.results import Result
+from fusion.system import System
+
+HARTREE_BOHR_PER_EV_ANGSTROM = 1.0 / units.EV_ANGSTROM_PER_HARTREE_BOHR
+
+
+class SystemCalculator(FusionCalculator):
+    """The ASE calculator of one system wherever its atoms are moved to.
+
+    `properties` (forces, stress) are calculated together whenever one of them is asked for, so that a step costs one
+    calculation.
+    """
+
+    def __init__(self, method: Method, system: System, properties: Iterable[str] = ("forces",)) -> None:
+        super().__init__(method, system.charge, system.spin)
+        self._origin, self._always = system, tuple(properties)
+
+    def calculate(self, atoms: Atoms | None = None, properties: Any = None, *changes: Any, **more: Any) -> None:
+        super().calculate(atoms, [*(properties or ()), *self._always], *changes, **more)
+
+    def system(self, atoms: Atoms) -> System:
+        return moved(self._origin, atoms)
+
+
+def atoms_of(system: System, method: Method, properties: Iterable[str] = ("forces",)) -> Atoms:
+    """The system as ASE Atoms that calculate themselves with `method`."""
+    atoms = system.to_atoms()
+    atoms.calc = SystemCalculator(method, system, properties)
+    return atoms
+
+
+def moved(system: System, atoms: Atoms) -> System:
+    """The system with its nuclei, and cell if it has one, where `atoms` (Angstrom) has them."""
+    cell = None if system.cell is None else np.asarray(atoms.cell) * units.BOHR_PER_ANGSTROM
+    return placed(system, atoms.get_positions() * units.BOHR_PER_ANGSTROM, cell)
+
+
+def placed(system: System, positions: np.ndarray, cell: np.ndarray | None = None) -> System:
+    """The system at other positions (A, 3) and, if given, in another cell (3, 3), bohr; its reference is dropped."""
+    return replace(system, positions=positions, cell=system.cell if cell is None else cell, reference=None)
+
+
+def largest_force(forces: np.ndarray) -> float:
+    """The norm of the largest of the forces (A, 3), in their unit; zero without atoms."""
+    return float(np.linalg.norm(np.asarray(forces).reshape(-1, 3), axis=1).max(initial=0.0))
+
+
+def atom_indices(given: Sequence[int] | None, system: System, setting: str) -> tuple[int, ...]:
+    """Indices from 0 of the atoms that a setting lists counted from 1, as messages count them. Raises InputError."""
+    indices = []
+    for number in given or ():
+        if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= len(system.symbols):
+            raise InputError(
+                f"{setting}: no atom {number!r} in {system.formula}, whose atoms are 1 ... {len(system.symbols)}"
+            )
+        indices.append(number - 1)
+    if len(set(indices)) < len(indices):
+        raise InputError(f"{setting} names an atom twice: {list(given or ())}")
+    return tuple(indices)
+
+
+def frame(result: Result, **info: Any) -> Atoms:
+    """A result as ASE Atoms with energy, forces and stress in eV and Angstrom, and `info` for the comment line."""
+    atoms = result.system.to_atoms()
+    found: dict[str, Any] = {}
+    if result.energy is not None:
+        found["energy"] = result.energy * units.EV_PER_HARTREE
+    if "forces" in result.properties:
+        found["forces"] = np.asarray(result.properties["forces"]) * units.EV_ANGSTROM_PER_HARTREE_BOHR
+    if "stress" in result.properties:
+        stress = np.asarray(result.properties["stress"]) * units.EV_ANGSTROM3_PER_HARTREE_BOHR3
+        found["stress"] = full_3x3_to_voigt_6_stress(stress)
+    atoms.calc = SinglePointCalculator(atoms, **found)
+    atoms.info = _header(result.system) | info
+    return atoms
+
+
+class Trajectory:
+    """An extxyz file (Angstrom, eV) written frame by frame from the start: whole frames, as soon as they are there."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: TextIO | None = None
+
+    def __enter__(self) -> Trajectory:
+        self._file = self.path.open("w")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def add(self, atoms: Atoms) -> None:
+        """Append one frame."""
+        assert self._file is not None
+        write(self._file, atoms, format="extxyz")
+        self._file.flush()
+
+
+def write_frames(path: Path, frames: Sequence[Atoms]) -> None:
+    """An extxyz file of `frames`, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("w") as file:
+            write(file, list(frames), format="extxyz")
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def write_structure(path: Path, result: Result) -> None:
+    """An extxyz file with the energy (eV) for `system=FILE` to read; it states the charge, and the spin if given."""
+    atoms = frame(result)
+    if atoms.calc is not None:
+        atoms.calc.results = {key: value for key, value in atoms.calc.results.items() if key == "energy"}
+    write_frames(path, [atoms])
+
+
+def _header(system: System) -> dict[str, Any]:
+    assumed = getattr(system, "spin_assumed", False)
+    charge = {"charge": system.charge} if system.charge else {}
+    return charge if assumed else charge | {"multiplicity": system.multiplicity}

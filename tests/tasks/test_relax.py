@@ -1,0 +1,113 @@
+"""Relaxations end where the potential's minimum is, say so when they do not, and survive being killed."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ase.io import read
+
+from conftest import Program
+
+# Morse bonds between all atoms of the toy potential: the three distances of water at rest, bohr and Angstrom.
+OH, HH = 1.8, 1.4
+MORSE = ("+method=morse", "task=relax", "hydra.run.dir=run")
+BOHR = 0.529177210903
+
+
+def result(directory: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((directory / "result.json").read_text())
+    return document
+
+
+def distances(path: Path) -> list[float]:
+    atoms = read(path)
+    return sorted(atoms.get_all_distances()[np.triu_indices(len(atoms), 1)] / BOHR)
+
+
+def test_every_bond_finds_its_length(program: Program, tmp_path: Path) -> None:
+    done = program(*MORSE, "task.fmax=1e-6")
+    assert done.status == 0, done
+    document = result(tmp_path / "run")
+    relaxation = document["relaxation"]
+    assert document["energy"]["value"] == pytest.approx(-3 * 0.17, abs=1e-9)
+    assert distances(tmp_path / "run" / "relaxed.xyz") == pytest.approx([HH, OH, OH], abs=1e-4)
+    assert np.linalg.norm(document["forces_hartree_per_bohr"], axis=1).max() < 1e-6
+    assert len(read(tmp_path / "run" / "relax.extxyz", ":")) == relaxation["steps"] + 1
+    assert relaxation["energies_hartree"][0] - relaxation["energies_hartree"][-1] > 0.1
+    assert "converged        yes" in done.out and "relaxation.png" in done.out
+    again = program("+method=morse", "task=relax", "system=run/relaxed.xyz", "task.fmax=1e-5", "hydra.run.dir=again")
+    assert again.status == 0 and result(tmp_path / "again")["relaxation"]["steps"] == 0
+
+
+def test_too_few_steps_are_no_success(program: Program, tmp_path: Path) -> None:
+    done = program(*MORSE, "task.steps=3")
+    document = result(tmp_path / "run")
+    assert done.status == 1 and document["status"] == "not_converged"
+    assert "task.steps=6" in document["message"] and "NOT CONVERGED" in done.out
+    positions = read(tmp_path / "run" / "relaxed.xyz").positions
+    np.testing.assert_allclose(positions, document["system"]["positions"], atol=1e-7)
+    # With more of them it goes on, not from the beginning: the trajectory is that of one run.
+    more = program(*MORSE, "task.steps=100", "ckpt=last")
+    assert more.status == 0 and "going on after 4 calculations" in more.out
+    whole = program(*MORSE[:2], "hydra.run.dir=whole")
+    assert whole.status == 0
+    assert result(tmp_path / "run")["relaxation"] == result(tmp_path / "whole")["relaxation"]
+
+
+def test_noise_of_single_precision_is_named(program: Program, tmp_path: Path) -> None:
+    done = program(*MORSE, "system=ch4", "dtype=float32", "task.fmax=1e-9", "task.steps=60")
+    assert done.status == 1 and "the noise of float32; dtype=float64 goes further" in done.out
+
+
+def test_fixed_atoms_stay_and_their_force_does_not_count(program: Program, tmp_path: Path) -> None:
+    assert program(*MORSE, "task.fixed=[2,3]").status == 0
+    document = result(tmp_path / "run")
+    frames = read(tmp_path / "run" / "relax.extxyz", ":")
+    np.testing.assert_array_equal(frames[0].positions[1:], frames[-1].positions[1:])
+    assert np.linalg.norm(frames[0].positions[0] - frames[-1].positions[0]) > 0.005
+    forces = np.linalg.norm(document["forces_hartree_per_bohr"], axis=1)
+    assert forces[0] < 1e-4 < forces[1] and document["relaxation"]["largest_force_hartree_per_bohr"] < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("task.fmax=0",), "task.fmax must be a positive force"),
+        (("task.steps=0",), "task.steps must be a whole number"),
+        (("task.cell=true",), "none such"),
+        (("task.pressure_gpa=1",), "add task.cell=true"),
+        (("task.fixed=[4]",), "no atom 4 in H2O"),
+        (("task.fixed=[1,2,3]",), "nothing is left"),
+        (("task.optimiser._target_=ase.optimize.Best",), "no optimiser 'ase.optimize.Best'"),
+        (("task.optimiser._target_=ase.Atoms",), "not one of ASE's optimisers"),
+        (("+method=ferminet",), "task relax needs forces"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(
+    program: Program, tmp_path: Path, words: tuple[str, ...], complaint: str
+) -> None:
+    method = () if words[0].startswith("+method") else MORSE[:1]
+    done = program(*method, *words, *MORSE[1:])
+    assert done.status == 2 and complaint in done.err and not (tmp_path / "run").exists()
+
+
+def test_killed_at_any_step_it_ends_where_it_would_have(program: Program, process: Program, tmp_path: Path) -> None:
+    words = (*MORSE, "method.model.seconds=0.1", "method.model.kill_at=6")
+    assert process(*words).status == -signal.SIGKILL
+    for _ in range(4):
+        done = process("resume", "run")
+        assert "going on after" in done.out
+        if done.status != -signal.SIGKILL:
+            break
+    assert done.status == 0, done
+    assert program(*MORSE[:2], "hydra.run.dir=whole").status == 0
+    killed, whole = result(tmp_path / "run"), result(tmp_path / "whole")
+    for key in ("energy", "relaxation", "forces_hartree_per_bohr", "system"):
+        assert killed[key] == whole[key], key
+    names = ("relax.extxyz", "relaxed.xyz")
+    assert all((tmp_path / "run" / n).read_bytes() == (tmp_path / "whole" / n).read_bytes() for n in names)

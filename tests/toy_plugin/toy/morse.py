@@ -1,0 +1,42 @@
+"""Morse bonds between all pairs of atoms: frequencies and minima that can be written down.
+
+V = sum D ((1 - exp(-a (r - r0)))^2 - 1) with r0 the sum of two radii, lengths in bohr, D in hartree.
+"""
+
+import os
+import signal
+import time
+
+import torch
+from torch import nn
+
+from fusion.potentials import Prediction
+
+RADII = {1: 0.7, 6: 1.4, 7: 1.4, 8: 1.1, 18: 3.5}
+
+
+class Morse(nn.Module):
+    """`kill_at`: the call (from 0) at which the process dies; `seconds` that a call takes."""
+
+    def __init__(self, depth=0.17, width=1.1, kill_at=None, seconds=0.0):
+        super().__init__()
+        self.depth, self.width, self.kill_at, self.seconds = depth, width, kill_at, seconds
+        self.calls = 0
+        radii = torch.zeros(119)
+        for number, radius in RADII.items():
+            radii[number] = radius
+        self.register_buffer("radii", radii)
+
+    def forward(self, batch):
+        if self.kill_at is not None and self.calls >= self.kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.calls += 1
+        time.sleep(self.seconds)
+        atoms = batch.positions.shape[1]
+        i, j = torch.triu_indices(atoms, atoms, 1)
+        both = batch.mask[:, i] & batch.mask[:, j]
+        difference = batch.positions[:, i] - batch.positions[:, j]
+        distance = torch.where(both, difference.square().sum(-1), 1.0).sqrt()
+        rest = self.radii[batch.numbers[:, i]] + self.radii[batch.numbers[:, j]]
+        pairs = self.depth * ((1.0 - torch.exp(-self.width * (distance - rest))) ** 2 - 1.0)
+        return Prediction(energy=torch.where(both, pairs, 0.0).sum(dim=1))
