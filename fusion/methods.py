@@ -6,7 +6,7 @@ derived, before any work; `calculate` runs a method and adds what can be derived
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol, runtime_checkable
 
 import numpy as np
@@ -15,8 +15,8 @@ from fusion.errors import CalculationError, InputError
 from fusion.results import Result
 from fusion.system import System
 
-DERIVED: Final[dict[str, str]] = {"forces": "energy"}
-"""Properties the core can derive, and the one each is derived from."""
+DERIVED: Final[dict[str, str]] = {"forces": "energy", "hessian": "forces"}
+"""Properties the core can derive, and the one each is derived from, which the method itself must provide."""
 
 STEP_BOHR: Final[float] = 0.005
 """Displacement of central differences: the error of a force is of order step^2, its noise of order dE / step."""
@@ -82,14 +82,15 @@ def available(method: Method) -> frozenset[str]:
 
 
 def calculate(method: Method, systems: Sequence[System], properties: Iterable[str]) -> list[Result]:
-    """`method.calculate`, with missing but derivable properties added: numerical forces, by central differences."""
+    """`method.calculate`, with missing but derivable properties added by central differences: forces, a Hessian."""
     wanted = frozenset(properties)
     require(method, wanted, "this calculation", systems)
     results = method.calculate(systems, wanted & method.provides | {"energy"})
-    if "forces" in wanted - method.provides:
-        for result in results:
-            if result.status == "ok":
-                _add_numerical_forces(method, result)
+    for name, add in (("forces", _add_numerical_forces), ("hessian", _add_numerical_hessian)):
+        if name in wanted - method.provides:
+            for result in results:
+                if result.status == "ok":
+                    _add(add, method, result)
     return results
 
 
@@ -99,41 +100,64 @@ def _available(method: Method, name: str) -> bool:
     return name in method.provides or (source in method.provides and "energy_stderr" not in method.provides)
 
 
-def _add_numerical_forces(method: Method, result: Result) -> None:
-    """Put central-difference forces (A, 3), hartree/bohr, into `result`; on a failed displacement mark it so."""
+def _add(add: Callable[[Method, Result], dict[str, Any]], method: Method, result: Result) -> None:
+    """Let `add` put a derived property into `result`, and say how it came; on a failed displacement mark it so."""
     try:
-        result.properties["forces"] = numerical_forces(method, result.system)
+        described = add(method, result)
     except CalculationError as error:
         result.status, result.message = "not_converged", str(error)
         return
-    result.details["derived"] = {
-        "forces": {
-            "from": "energy",
-            "by": "central differences",
-            "step_bohr": STEP_BOHR,
-            "energies": 6 * len(result.system.symbols),
-        }
-    }
+    result.details["derived"] = result.details.get("derived", {}) | described
+
+
+def _add_numerical_forces(method: Method, result: Result) -> dict[str, Any]:
+    result.properties["forces"] = numerical_forces(method, result.system)
+    how = {"from": "energy", "by": "central differences", "step_bohr": STEP_BOHR}
+    return {"forces": how | {"energies": 6 * len(result.system.symbols)}}
+
+
+def _add_numerical_hessian(method: Method, result: Result) -> dict[str, Any]:
+    result.properties["hessian"], asymmetry = numerical_hessian(method, result.system)
+    how = {"from": "forces", "by": "central differences", "step_bohr": STEP_BOHR}
+    count = 6 * len(result.system.symbols)
+    return {"hessian": how | {"forces": count, "asymmetry_hartree_per_bohr2": asymmetry}}
 
 
 def numerical_forces(method: Method, system: System, step: float = STEP_BOHR) -> np.ndarray:
     """Minus the central difference of the energy, (A, 3) in hartree/bohr, from 6 A energies asked for in one call."""
+    results = _displaced(method, system, step, "energy", "numerical forces")
+    energies = np.array([result.energy for result in results], dtype=float)
+    plus, minus = energies.reshape(-1, 2).T
+    return (minus - plus).reshape(-1, 3) / (2.0 * step)
+
+
+def numerical_hessian(method: Method, system: System, step: float = STEP_BOHR) -> tuple[np.ndarray, float]:
+    """Minus the central difference of the forces, (3A, 3A) in hartree/bohr^2, from 6 A forces asked for in one call.
+
+    The matrix is symmetrised; the second value is the largest difference to its transpose before, hartree/bohr^2: a
+    measure of its numerical error.
+    """
+    results = _displaced(method, system, step, "forces", "numerical Hessian")
+    forces = np.stack([np.asarray(result.properties["forces"]).ravel() for result in results])
+    hessian = (forces[1::2] - forces[::2]) / (2.0 * step)
+    return 0.5 * (hessian + hessian.T), float(np.abs(hessian - hessian.T).max())
+
+
+def _displaced(method: Method, system: System, step: float, name: str, purpose: str) -> list[Result]:
+    """Results with `name` at every coordinate displaced by +step, then by -step. Raises CalculationError."""
     displaced = []
     for index in range(system.positions.size):
         for sign in (1.0, -1.0):
             positions = system.positions.copy()
             positions.flat[index] += sign * step
-            displaced.append(system.with_positions(positions))
-    results = method.calculate(displaced, frozenset({"energy"}))
-    energies = np.empty(len(results))
-    for number, result in enumerate(results):
+            displaced.append(system.moved(positions))
+    results = method.calculate(displaced, frozenset({"energy", name}))
+    for result in results:
         if result.status != "ok" or result.energy is None:
             raise CalculationError(
-                f"numerical forces: a displaced geometry did not converge ({result.message or result.status})"
+                f"{purpose}: a displaced geometry did not converge ({result.message or result.status})"
             )
-        energies[number] = result.energy
-    plus, minus = energies.reshape(-1, 2).T
-    return (minus - plus).reshape(-1, 3) / (2.0 * step)
+    return results
 
 
 def _listed(names: Sequence[str]) -> str:

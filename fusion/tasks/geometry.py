@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -53,12 +52,7 @@ def atoms_of(system: System, method: Method, properties: Iterable[str] = ("force
 def moved(system: System, atoms: Atoms) -> System:
     """The system with its nuclei, and cell if it has one, where `atoms` (Angstrom) has them."""
     cell = None if system.cell is None else np.asarray(atoms.cell) * units.BOHR_PER_ANGSTROM
-    return placed(system, atoms.get_positions() * units.BOHR_PER_ANGSTROM, cell)
-
-
-def placed(system: System, positions: np.ndarray, cell: np.ndarray | None = None) -> System:
-    """The system at other positions (A, 3) and, if given, in another cell (3, 3), bohr; its reference is dropped."""
-    return replace(system, positions=positions, cell=system.cell if cell is None else cell, reference=None)
+    return system.moved(atoms.get_positions() * units.BOHR_PER_ANGSTROM, cell)
 
 
 def largest_force(forces: np.ndarray) -> float:

@@ -208,12 +208,10 @@ def _packed(results: Sequence[Result]) -> dict[str, Any]:
 
 
 def _unpacked(calls: dict[str, Any], system: System) -> list[Result]:
-    from fusion.tasks.geometry import placed
-
     results = []
     for number, (status, energy, stderr, std, details, message) in enumerate(calls["fields"]):
         cell = None if calls["cells"] is None else calls["cells"][number]
-        there = placed(system, calls["positions"][number], cell)
+        there = system.moved(calls["positions"][number], cell)
         results.append(Result(there, status, energy, stderr, std, details=details, message=message))
     for name, part in calls["properties"].items():
         for number, value in zip(part["of"], part["values"], strict=True):

@@ -10,7 +10,7 @@ import time
 import torch
 from torch import nn
 
-from fusion.potentials import Prediction
+from fusion.potentials import PotentialMethod, Prediction
 
 RADII = {1: 0.7, 6: 1.4, 7: 1.4, 8: 1.1, 18: 3.5}
 
@@ -40,3 +40,11 @@ class Morse(nn.Module):
         rest = self.radii[batch.numbers[:, i]] + self.radii[batch.numbers[:, j]]
         pairs = self.depth * ((1.0 - torch.exp(-self.width * (distance - rest))) ** 2 - 1.0)
         return Prediction(energy=torch.where(both, pairs, 0.0).sum(dim=1))
+
+
+class WithoutHessian(PotentialMethod):
+    """A method from whose forces the core has to derive the Hessian."""
+
+    @property
+    def provides(self):
+        return super().provides - {"hessian"}

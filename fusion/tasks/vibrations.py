@@ -1,0 +1,303 @@
+"""Harmonic vibrations at a minimum: normal modes, zero-point energy, thermochemistry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fusion import methods, units
+from fusion.errors import CalculationError, InputError
+from fusion.results import Result
+from fusion.tasks import relax as relaxing
+
+if TYPE_CHECKING:
+    from fusion.methods import Method
+    from fusion.normal_modes import NormalModes
+    from fusion.runs import Run
+    from fusion.system import System
+    from fusion.tasks.journal import Journal
+
+HESSIAN = "hessian.npy"
+MODES = Path("modes")
+PICTURE = "modes.png"
+_FRAMES = 20  # of one period of a mode
+_AMPLITUDE_ANGSTROM = 0.3  # of the atom that moves most
+_SHOWN = 60  # modes in the terminal's table
+_MDYNE_ANGSTROM = 15.569141  # one hartree/bohr^2
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Temperature in K, pressure in bar, symmetry number (None: that of the structure), below which wavenumber
+    (cm^-1) an imaginary mode is noise."""
+
+    temperature_k: float
+    pressure_bar: float
+    symmetry_number: int | None
+    noise_cm1: float
+
+
+class Vibrations:
+    """Relax, then diagonalise the mass-weighted Hessian without translations and rotations.
+
+    `relax`: relax first; `fmax`: the largest force of a stationary point, hartree/bohr. `masses`: by atom, counted from
+    1, in dalton, for isotopes. `spread`: with an ensemble that gives its members' Hessians, the standard deviation of
+    every frequency.
+    """
+
+    def __init__(
+        self,
+        relax: bool,
+        optimiser: Mapping[str, Any],
+        fmax: float,
+        steps: int,
+        temperature_k: float = 298.15,
+        pressure_bar: float = 1.0,
+        symmetry_number: int | None = None,
+        masses: Mapping[int, float] | None = None,
+        noise_cm1: float = 20.0,
+        spread: bool = True,
+        name: str = "vibrations",
+    ) -> None:
+        self.name, self._relax, self._masses, self._spread = name, relax, masses, spread
+        self._settings = relaxing.Settings(optimiser, fmax, steps)
+        self._conditions = Conditions(temperature_k, pressure_bar, symmetry_number, noise_cm1)
+
+    needs = frozenset({"energy", "forces", "hessian"})
+
+    def check(self, method: Method, system: System, run: Run) -> None:
+        """Raises InputError: settings that make no sense, a method without forces, a foreign checkpoint."""
+        from fusion.tasks.journal import going_on
+
+        relaxing.check_settings(self._settings, system)
+        masses_of(system, self._masses)
+        conditions = self._conditions
+        for setting, value in (("temperature_k", conditions.temperature_k), ("pressure_bar", conditions.pressure_bar)):
+            if not value > 0:
+                raise InputError(f"task.{setting} must be positive, not {value}")
+        number = conditions.symmetry_number
+        if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
+            raise InputError(f"task.symmetry_number must be a whole number of at least 1, not {number}")
+        if not conditions.noise_cm1 >= 0:
+            raise InputError(f"task.noise_cm1 must be a wavenumber of at least 0, not {conditions.noise_cm1}")
+        methods.require(method, self.needs, f"task {self.name}", [system])
+        going_on(method, system, run, self.name)
+
+    def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What is done, and where it starts."""
+        from fusion.report import system_title
+        from fusion.tasks.journal import going_on
+
+        described = system_title(system.formula, system.n_electrons, system.spin, system.charge)
+        how = relaxing.describe(self._settings) + ", then vibrations" if self._relax else "vibrations as it is"
+        note = going_on(method, system, run, self.name)
+        return (getattr(method, "title", method.name), described, how), (note,) if note else ()
+
+    def run(self, method: Method, system: System, run: Run) -> Result:
+        """The result at the stationary point, with frequencies, modes and thermochemistry in its details."""
+        from fusion.normal_modes import normal_modes
+        from fusion.tasks.geometry import write_structure
+        from fusion.tasks.journal import Journal
+
+        relaxed = None
+        with Journal(method, system, run, self.name) as journal:
+            if self._relax:
+                relaxed = relaxing.relax(journal, system, self._settings, run.directory / relaxing.TRAJECTORY)
+                if relaxed.failure is not None:
+                    return relaxing.outcome(relaxed, run)
+                system = relaxed.result.system
+                write_structure(run.directory / relaxing.STRUCTURE, relaxed.result)
+            result = self._hessian(journal, system)
+        masses = masses_of(system, self._masses)
+        hessian = np.asarray(result.properties.pop("hessian"))
+        np.save(run.directory / HESSIAN, hessian)
+        modes = normal_modes(hessian, system.positions, masses, any(system.pbc))
+        details = describe(result, modes, masses, self._conditions)
+        members = result.properties.pop("hessian_members", None)
+        if members is not None:
+            from fusion.normal_modes import spread
+
+            deviations = spread(np.asarray(members), modes, system.positions, masses, any(system.pbc))
+            details["frequencies_std_cm1"] = deviations.tolist()
+        write_modes(run.directory / MODES, system, modes)
+        if relaxed is not None:
+            details["relaxation"] = relaxing.details_of(relaxed)
+            details["relaxation"].pop("verdict", None)  # the modes have the last word
+        result.details |= details
+        self._judge(result, relaxed, run)
+        return result
+
+    def _hessian(self, journal: Journal, system: System) -> Result:
+        """Energy, forces and Hessian (3A, 3A), of the members too where they are asked for and to be had."""
+        from fusion.phases import phase
+
+        wanted = set(self.needs)
+        if self._spread and "hessian_members" in journal.provides:
+            wanted.add("hessian_members")
+        numerical = "hessian" not in journal.provides
+        with phase("Hessian", 6 * len(system.symbols) if numerical else None) as bar:
+            text = "by differences of forces" if numerical else "analytic"
+            bar(0, text)
+            if numerical:
+                journal.watch = lambda done: bar(done, text)
+            (result,) = methods.calculate(journal, [system], wanted)
+            journal.watch = None
+        if result.status != "ok":
+            raise CalculationError(f"no Hessian: {result.message or result.status}")
+        return result
+
+    def _judge(self, result: Result, relaxed: relaxing.Relaxed | None, run: Run) -> None:
+        """Set status and message: frequencies away from a stationary point are no frequencies of the molecule."""
+        from fusion.tasks.geometry import largest_force
+
+        force, fmax = largest_force(np.asarray(result.properties["forces"])), self._settings.fmax
+        found = result.details["vibrations"]
+        found["largest_force_hartree_per_bohr"] = force
+        if relaxed is not None and not relaxed.converged:
+            result.status, result.message = "not_converged", relaxing.why_not(relaxed, run)
+        elif force > fmax:
+            result.status = "not_converged"
+            advice = (
+                "" if relaxed is not None else f"; task.relax=true relaxes first, task.fmax={2 * force:.0e} accepts"
+            )
+            result.message = f"not a stationary point: largest force {force:.1e} Ha/bohr, above {fmax:g}{advice}"
+        else:
+            found["verdict"] = f"{found['nature']}; largest force {force:.1e} Ha/bohr"
+
+    @staticmethod
+    def rows(document: dict[str, Any]) -> Iterator[list[str]]:
+        """The table of frequencies, what is special about them, zero-point and Gibbs energy."""
+        from fusion.tasks.vibrations_report import rows
+
+        yield from relaxing.rows(document.get("relaxation") or {})
+        yield from rows(document)
+
+    @staticmethod
+    def draw(directory: Path) -> None:
+        """`modes.png` of a finished run, `relaxation.png` of its relaxation."""
+        from fusion.plots import modes, relaxation
+
+        relaxation.draw(directory / relaxing.TRAJECTORY, directory / relaxing.PICTURE)
+        modes.draw(directory, directory / PICTURE)
+
+    @staticmethod
+    def files(directory: Path) -> list[str]:
+        names = [name for name in (relaxing.STRUCTURE, relaxing.TRAJECTORY, HESSIAN) if (directory / name).is_file()]
+        modes = sorted(path.name for path in (directory / MODES).glob("*.xyz"))
+        if not modes:
+            return names
+        return [*names, f"{MODES}/{modes[0]} …" if len(modes) > 1 else f"{MODES}/{modes[0]}"]
+
+
+def masses_of(system: System, given: Mapping[int, float] | None) -> np.ndarray:
+    """Standard atomic weights (A,) in dalton, with those of single atoms (counted from 1) replaced."""
+    from ase.data import atomic_masses
+
+    from fusion.tasks.geometry import atom_indices
+
+    masses = np.array([atomic_masses[number] for number in system.numbers])
+    for number, mass in (given or {}).items():
+        (index,) = atom_indices([number], system, "task.masses")
+        if isinstance(mass, bool) or not isinstance(mass, (int, float)) or not 0 < mass < 1000:
+            raise InputError(
+                f"task.masses: atom {number} cannot have the mass {mass}; give dalton: 2.014 for deuterium"
+            )
+        masses[index] = mass
+    return masses
+
+
+def describe(result: Result, modes: NormalModes, masses: np.ndarray, conditions: Conditions) -> dict[str, Any]:
+    """What `result.json` says of the vibrations of `result`'s system. Imaginary frequencies are negative numbers."""
+    from fusion.normal_modes import largest_movers
+
+    system = result.system
+    imaginary = int((modes.frequencies < -conditions.noise_cm1).sum())
+    doubtful = int((modes.frequencies < 0).sum()) - imaginary
+    details: dict[str, Any] = {
+        "frequencies_cm1": modes.frequencies.tolist(),
+        "zero_point_energy_hartree": modes.zero_point_energy,
+        "vibrations": {
+            "imaginary": "imaginary frequencies are given as negative numbers",
+            "n_imaginary": imaginary,
+            "n_below_noise": doubtful,
+            "noise_cm1": conditions.noise_cm1,
+            "nature": nature(imaginary),
+            "removed_translations_and_rotations": modes.removed,
+            "residual_of_removed_cm1": modes.residual.tolist(),
+            "masses_dalton": masses.tolist(),
+            "reduced_masses_dalton": modes.reduced_masses.tolist(),
+            "force_constants_mdyne_per_angstrom": (modes.force_constants * _MDYNE_ANGSTROM).tolist(),
+            "movers": [largest_movers(mode, system.symbols) for mode in modes.displacements],
+        },
+        "modes": modes.displacements.tolist(),
+    }
+    if not any(system.pbc):
+        details["thermochemistry"] = _thermochemistry(result, modes, masses, conditions)
+    return details
+
+
+def nature(imaginary: int) -> str:
+    """What a stationary point with so many imaginary modes is."""
+    if imaginary == 0:
+        return "no imaginary modes: a minimum"
+    if imaginary == 1:
+        return "1 imaginary mode: a transition state, not a minimum"
+    return f"{imaginary} imaginary modes: a saddle point of higher order, neither minimum nor transition state"
+
+
+def _thermochemistry(
+    result: Result, modes: NormalModes, masses: np.ndarray, conditions: Conditions
+) -> dict[str, Any] | None:
+    from fusion.symmetry import TOLERANCE_BOHR, point_group
+    from fusion.thermochemistry import Shape, thermochemistry
+
+    if result.energy is None:
+        return None
+    system = result.system
+    group = point_group(system.positions, list(zip(system.symbols, masses.tolist(), strict=True)))
+    shapes: dict[int, Shape] = {3: "monatomic", 5: "linear", 6: "nonlinear"}
+    atoms = system.to_atoms()
+    atoms.set_masses(masses)
+    number = conditions.symmetry_number
+    found = thermochemistry(
+        atoms,
+        result.energy,
+        modes.frequencies[modes.frequencies > 0],
+        shapes[modes.removed],
+        group.symmetry_number if number is None else number,
+        system.spin,
+        conditions.temperature_k,
+        conditions.pressure_bar,
+    )
+    found["point_group"] = group.name
+    found["point_group_tolerance_angstrom"] = TOLERANCE_BOHR * units.ANGSTROM_PER_BOHR
+    found["symmetry_number_from"] = "the point group" if number is None else "task.symmetry_number"
+    return found
+
+
+def write_modes(directory: Path, system: System, modes: NormalModes) -> None:
+    """One extxyz file per mode, a period of it, named by its number: 07.xyz follows six translations and rotations."""
+    from fusion.tasks.geometry import write_frames
+
+    for old in directory.glob("*.xyz"):
+        old.unlink()
+    atoms = system.to_atoms()
+    width = len(str(modes.removed + len(modes.frequencies)))
+    for number, (frequency, mode) in enumerate(zip(modes.frequencies, modes.displacements, strict=True)):
+        scale = _AMPLITUDE_ANGSTROM / np.linalg.norm(mode, axis=1).max()
+        frames = []
+        for phase in np.linspace(0.0, 2.0 * np.pi, _FRAMES, endpoint=False):
+            moved = atoms.copy()
+            moved.positions += scale * np.sin(phase) * mode
+            moved.info = {"mode": modes.removed + number + 1, "frequency_cm1": round(float(frequency), 3)}
+            frames.append(moved)
+        write_frames(directory / f"{modes.removed + number + 1:0{max(width, 2)}d}.xyz", frames)
+
+
+def movers(shares: Sequence[Sequence[Any]]) -> str:
+    """`H4 (62 %), C1 (20 %)`."""
+    return ", ".join(f"{symbol}{number} ({100 * share:.0f} %)" for symbol, number, share in shares)

@@ -1,0 +1,94 @@
+"""What the terminal shows of a vibrational analysis: the table of frequencies and the lines below it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from fusion import units
+
+_COLUMNS = 3  # modes side by side
+_MOST = 60  # modes shown; a screen's worth
+_LOW_CM1 = 100.0
+
+
+def rows(document: dict[str, Any]) -> Iterator[list[str]]:
+    """Lines of the summary from the content of `result.json`; none for a run that failed before its Hessian."""
+    found = document.get("vibrations")
+    if not found:
+        return
+    yield from _table(document)
+    yield from _remarks(document, found)
+    energy = document["zero_point_energy_hartree"]
+    kcal, kilojoule = energy * units.KCAL_MOL_PER_HARTREE, energy * units.KJ_MOL_PER_HARTREE
+    yield ["zero-point", f"{energy:.6f} Ha", f"{kcal:.2f} kcal/mol", f"{kilojoule:.2f} kJ/mol"]
+    if document.get("thermochemistry"):
+        yield from _thermochemistry(document["thermochemistry"])
+
+
+def _table(document: dict[str, Any]) -> Iterator[list[str]]:
+    """Number, wavenumber and spread of the modes, in columns to be read downwards."""
+    frequencies = document["frequencies_cm1"]
+    first = document["vibrations"]["removed_translations_and_rotations"] + 1
+    spreads = document.get("frequencies_std_cm1") or [None] * len(frequencies)
+    if not frequencies:
+        yield ["modes", "none: an atom does not vibrate"]
+        return
+    entries = [
+        f"{number:>5} {wavenumber(value):>10}" + ("" if std is None else f" {std:>8.1f}")
+        for number, (value, std) in enumerate(zip(frequencies, spreads, strict=True), start=first)
+    ]
+    left_out = len(entries) - _MOST
+    if left_out > 0:
+        entries = entries[: _MOST - 3] + entries[-3:]
+    header = f"{'mode':>5} {'cm⁻¹':>10}" + ("" if spreads[0] is None else f" {'± model':>8}")
+    columns = min(_COLUMNS, len(entries))
+    height = -(-len(entries) // columns)
+    columns = -(-len(entries) // height)
+    yield ["    ".join([header] * columns), ""]
+    for row in range(height):
+        yield ["    ".join(entries[row::height]), ""]
+    if left_out > 0:
+        yield ["", f"{left_out} modes between the last four are left out here: result.json has all"]
+
+
+def _remarks(document: dict[str, Any], found: dict[str, Any]) -> Iterator[list[str]]:
+    """Imaginary modes, who moves in them and what to do about them; noise."""
+    from fusion.tasks.vibrations import movers
+
+    frequencies = document["frequencies_cm1"]
+    noise = found["noise_cm1"]
+    imaginary = [index for index, value in enumerate(frequencies) if value < -noise]
+    for index in imaginary[:3]:
+        yield ["imaginary", f"{wavenumber(frequencies[index])} cm⁻¹", f"moves {movers(found['movers'][index])}"]
+    if imaginary:
+        number = found["removed_translations_and_rotations"] + 1 + imaginary[0]
+        yield [
+            "downhill",
+            f"system=RUN/modes/{number:02d}.xyz system.frame=5 task=relax relaxes from its largest displacement",
+        ]
+    doubtful = [value for value in frequencies if -noise <= value < 0]
+    if doubtful:
+        values = ", ".join(wavenumber(value) for value in doubtful[:4])
+        yield ["near zero", f"{values} cm⁻¹", f"imaginary by less than {noise:g}: noise, or a very flat direction"]
+
+
+def _thermochemistry(thermo: dict[str, Any]) -> Iterator[list[str]]:
+    at = f"{thermo['temperature_k']:g} K, {thermo['pressure_bar']:g} bar"
+    symmetry = f"{thermo['point_group']}, symmetry number {thermo['symmetry_number']}"
+    if thermo["symmetry_number_from"] != "the point group":
+        symmetry += " (as given)"
+    yield ["H", f"{thermo['enthalpy_hartree']:.6f} Ha", at]
+    yield ["S", f"{thermo['entropy_j_per_mol_k']:.2f} J/mol/K", symmetry]
+    yield ["G", f"{thermo['gibbs_hartree']:.6f} Ha", "ideal gas, rigid rotor, harmonic"]
+    low = thermo.get("quasi_rrho")
+    if low:
+        count = low["low_modes"]
+        below = f"{count} mode{'' if count == 1 else 's'} below {_LOW_CM1:g} cm⁻¹"
+        remark = f"{below}: their harmonic entropy is doubtful (Grimme 2012)"
+        yield ["G, quasi-RRHO", f"{low['gibbs_hartree']:.6f} Ha", remark]
+
+
+def wavenumber(value: float) -> str:
+    """`1523.4`, or `432.1i` for an imaginary one, which files give as a negative number."""
+    return f"{-value:.1f}i" if value < 0 else f"{value:.1f}"

@@ -1,0 +1,80 @@
+"""Ideal-gas thermochemistry of a molecule from its harmonic frequencies: rigid rotor, harmonic oscillator.
+
+The partition functions are ASE's (`ase.thermochemistry.IdealGasThermo`; Cramer, Essentials of Computational Chemistry,
+2nd ed., chapter 10).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+import numpy as np
+from ase import Atoms
+from ase import units as ase_units
+from ase.thermochemistry import HarmonicMode, IdealGasThermo, RRHOMode
+
+from fusion import units
+
+LOW_CM1: Final[float] = 100.0
+"""Below this a harmonic entropy is doubtful, and the quasi-harmonic one is given beside: Grimme's omega_0."""
+
+_JOULE_PER_MOL_K: Final[float] = float(ase_units.mol / ase_units.J)  # of one eV/K per molecule
+
+Shape = Literal["monatomic", "linear", "nonlinear"]
+
+
+def thermochemistry(
+    atoms: Atoms,
+    energy: float,
+    frequencies: np.ndarray,
+    shape: Shape,
+    symmetry_number: int,
+    spin: int,
+    temperature_k: float,
+    pressure_bar: float,
+) -> dict[str, Any]:
+    """Enthalpy, entropy and Gibbs energy of an ideal gas; `energy` in hartree, real `frequencies` in cm^-1.
+
+    `atoms` carry geometry and masses, `spin` is N_up - N_down (the ground state's degeneracy is spin + 1). Of modes
+    below 100 cm^-1, `quasi_rrho` interpolates the entropy towards that of a free rotor: S. Grimme, Chem. Eur. J. 18,
+    9955 (2012), omega_0 = 100 cm^-1.
+    """
+    energies = frequencies * ase_units.invcm
+    gas = IdealGasThermo(
+        energies, shape, atoms=atoms, symmetrynumber=symmetry_number, spin=0.5 * spin, vib_selection="all"
+    )
+    pascal = pressure_bar * 1e5
+    thermal = gas.get_enthalpy(temperature_k, verbose=False)
+    entropy = gas.get_entropy(temperature_k, pascal, verbose=False)
+    width = 1e-3 * temperature_k
+    above, below = (gas.get_enthalpy(temperature_k + sign * width, verbose=False) for sign in (1, -1))
+    found = {
+        "model": "ideal gas, rigid rotor, harmonic oscillator",
+        "temperature_k": temperature_k,
+        "pressure_bar": pressure_bar,
+        "symmetry_number": symmetry_number,
+        "multiplicity": spin + 1,
+        "enthalpy_correction_hartree": thermal * units.HARTREE_PER_EV,
+        "enthalpy_hartree": energy + thermal * units.HARTREE_PER_EV,
+        "entropy_j_per_mol_k": entropy * _JOULE_PER_MOL_K,
+        "heat_capacity_cp_j_per_mol_k": (above - below) / (2.0 * width) * _JOULE_PER_MOL_K,
+        "gibbs_correction_hartree": (thermal - temperature_k * entropy) * units.HARTREE_PER_EV,
+        "gibbs_hartree": energy + (thermal - temperature_k * entropy) * units.HARTREE_PER_EV,
+    }
+    low = int((frequencies < LOW_CM1).sum())
+    if low:
+        inertia = float(np.mean(atoms.get_moments_of_inertia()))
+        change = sum(_towards_rotor(float(value), inertia, temperature_k) for value in energies)
+        found["quasi_rrho"] = {
+            "model": "entropy of low modes towards a free rotor, Grimme 2012, omega_0 = 100 cm^-1",
+            "low_modes": low,
+            "entropy_j_per_mol_k": (entropy + change) * _JOULE_PER_MOL_K,
+            "gibbs_hartree": found["gibbs_hartree"] - temperature_k * change * units.HARTREE_PER_EV,
+        }
+    return found
+
+
+def _towards_rotor(energy: float, inertia: float, temperature_k: float) -> float:
+    """What the interpolation adds to the entropy of a mode, eV/K; energy in eV, mean inertia in dalton Angstrom^2."""
+    interpolated = RRHOMode(energy, inertia, tau=LOW_CM1).get_entropy(temperature_k, contributions=False)
+    return float(interpolated - HarmonicMode(energy).get_vib_entropy_contribution(temperature_k))

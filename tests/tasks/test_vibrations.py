@@ -1,0 +1,232 @@
+"""Frequencies that are known in closed form, thermochemistry that is published, and runs that are killed."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import molecule
+
+from conftest import Program
+from fusion import methods, units
+from fusion.normal_modes import normal_modes, spread
+from fusion.potentials import PotentialMethod
+from fusion.symmetry import point_group
+from fusion.system import System
+from fusion.thermochemistry import thermochemistry
+
+DEPTH, WIDTH = 0.17, 1.1  # of the toy potential's Morse bonds
+CONSTANT = 2.0 * DEPTH * WIDTH**2  # hartree/bohr^2
+ARGON = 39.948  # dalton
+MORSE = ("+method=morse", "task=vibrations", "hydra.run.dir=run")
+N2 = "system=inline", "system.atoms=N 0 0 0; N 0.4 0.9 1.0"
+TRIANGLE = "system=inline", "system.atoms=Ar 0 0 0; Ar 3.7 0 0; Ar 1.85 3.2 0.1"
+
+
+def wavenumber(constant: float, mass: float) -> float:
+    """cm^-1 of sqrt(k / m), k in hartree/bohr^2, m in dalton."""
+    return float(np.sqrt(constant / (mass * units.ELECTRON_MASSES_PER_DALTON)) * units.CM1_PER_HARTREE)
+
+
+def result(directory: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((directory / "result.json").read_text())
+    return document
+
+
+def water(positions: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Hessian, positions and masses of a water-like molecule away from its minimum."""
+    from toy.morse import Morse
+
+    given = np.array([[0.0, 0.1, 0.0], [1.5, 0.0, 1.1], [-1.4, 0.2, 1.0]]) if positions is None else positions
+    system = System("h2o", ("O", "H", "H"), given)
+    (found,) = PotentialMethod("morse", Morse(DEPTH, WIDTH)).calculate([system], {"hessian"})
+    return np.asarray(found.properties["hessian"]), given, np.array([15.999, 1.008, 1.008])
+
+
+def test_a_diatomic_has_the_frequency_of_its_force_constant(program: Program, tmp_path: Path) -> None:
+    done = program(*MORSE, *N2, "task.fmax=1e-8")
+    assert done.status == 0, done
+    document = result(tmp_path / "run")
+    found, thermo = document["vibrations"], document["thermochemistry"]
+    assert document["frequencies_cm1"] == pytest.approx([wavenumber(CONSTANT, 14.007 / 2)], rel=1e-6)
+    assert found["removed_translations_and_rotations"] == 5 and found["n_imaginary"] == 0
+    assert np.abs(found["residual_of_removed_cm1"]).max() < 0.5
+    assert (thermo["point_group"], thermo["symmetry_number"]) == ("D∞h", 2)
+    assert document["zero_point_energy_hartree"] * units.CM1_PER_HARTREE == pytest.approx(
+        document["frequencies_cm1"][0] / 2
+    )
+    assert "no imaginary modes: a minimum" in done.out
+    assert [path.name for path in (tmp_path / "run" / "modes").iterdir()] == ["06.xyz"]
+    # One heavy isotope: the frequency falls by the root of the reduced masses, and the ends differ.
+    assert program(*MORSE[:2], *N2, "task.fmax=1e-8", "task.masses={2:15.0001}", "hydra.run.dir=heavy").status == 0
+    heavy = result(tmp_path / "heavy")
+    reduced = 14.007 * 15.0001 / (14.007 + 15.0001)
+    ratio = heavy["frequencies_cm1"][0] / document["frequencies_cm1"][0]
+    assert ratio == pytest.approx(np.sqrt(14.007 / 2 / reduced), rel=1e-9)
+    assert heavy["thermochemistry"]["symmetry_number"] == 1
+
+
+def test_a_triangle_breathes_and_bends_as_group_theory_says(program: Program, tmp_path: Path) -> None:
+    assert program(*MORSE, *TRIANGLE, "task.fmax=1e-8").status == 0
+    document = result(tmp_path / "run")
+    bend, breathe = wavenumber(1.5 * CONSTANT, ARGON), wavenumber(3.0 * CONSTANT, ARGON)
+    assert document["frequencies_cm1"] == pytest.approx([bend, bend, breathe], rel=1e-6)
+    assert document["thermochemistry"]["point_group"] == "D3h"
+    assert (tmp_path / "run" / "modes.png").stat().st_size > 10_000
+
+
+def test_an_atom_does_not_vibrate(program: Program, tmp_path: Path) -> None:
+    assert program(*MORSE, "system=ar").status == 0
+    thermo = result(tmp_path / "run")["thermochemistry"]
+    assert result(tmp_path / "run")["frequencies_cm1"] == []
+    assert thermo["entropy_j_per_mol_k"] == pytest.approx(154.846, abs=0.01)  # CODATA, Sackur-Tetrode
+    assert thermo["heat_capacity_cp_j_per_mol_k"] == pytest.approx(20.786, abs=0.001)
+
+
+def test_entropy_of_nitrogen_is_the_published_one() -> None:
+    atoms = Atoms("N2", [[0, 0, 0], [0, 0, 1.0977]])
+    thermo = thermochemistry(atoms, 0.0, np.array([2329.9]), "linear", 2, 0, 298.15, 1.0)
+    assert thermo["entropy_j_per_mol_k"] == pytest.approx(191.609, abs=0.1)  # CODATA
+    assert thermo["heat_capacity_cp_j_per_mol_k"] == pytest.approx(29.124, abs=0.02)
+    high = thermochemistry(atoms, 0.0, np.array([2329.9]), "linear", 2, 0, 298.15, 10.0)
+    assert thermo["entropy_j_per_mol_k"] - high["entropy_j_per_mol_k"] == pytest.approx(8.31446 * np.log(10.0))
+    assert "quasi_rrho" not in thermo
+
+
+def test_frequencies_do_not_turn_with_the_molecule(with_toy: None) -> None:
+    hessian, positions, masses = water()
+    turn = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))[0]
+    turned, _, _ = water(positions @ turn.T + 5.0)
+    one = normal_modes(hessian, positions, masses)
+    other = normal_modes(turned, positions @ turn.T + 5.0, masses)
+    np.testing.assert_allclose(one.frequencies, other.frequencies, atol=1e-6)
+    np.testing.assert_allclose(one.reduced_masses, other.reduced_masses, atol=1e-8)
+    np.testing.assert_allclose(np.linalg.norm(one.displacements, axis=(1, 2)), 1.0)
+    # No mode moves the centre of mass or turns the molecule.
+    momentum = np.einsum("a,nai->ni", masses, one.displacements)
+    np.testing.assert_allclose(momentum, 0.0, atol=1e-12)
+    centred = positions - masses @ positions / masses.sum()
+    angular = np.einsum("a,nai->ni", masses, np.cross(centred, one.displacements))
+    np.testing.assert_allclose(angular, 0.0, atol=1e-12)
+
+
+def test_numerical_and_analytic_hessians_agree(with_toy: None) -> None:
+    from toy.morse import Morse, WithoutHessian
+
+    system = System("h2o", ("O", "H", "H"), water()[1])
+    (found,) = methods.calculate(WithoutHessian("morse", Morse(DEPTH, WIDTH)), [system], {"hessian"})
+    np.testing.assert_allclose(np.asarray(found.properties["hessian"]), water()[0], atol=3e-5)
+    said = found.details["derived"]["hessian"]
+    assert said["forces"] == 18 and said["asymmetry_hartree_per_bohr2"] < 1e-5
+
+
+def test_spread_follows_the_motion_not_the_order(with_toy: None) -> None:
+    """Two members exchange the constants of two motions: sorted frequencies would not differ at all."""
+    masses, positions = np.ones(2), np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 2.0]])
+    across, along = np.diag([0.1, 0.0, 0.0]), np.diag([0.0, 0.0, 0.4])
+    pair = np.array([[1.0, -1.0], [-1.0, 1.0]])
+    members = np.stack([np.kron(pair, across + along), np.kron(pair, 4.0 * across + 0.25 * along)])
+    mean = normal_modes(members[0] + 1e-3 * members[1], positions, masses, periodic=True)
+    found = spread(members, mean, positions, masses, periodic=True)
+    step = wavenumber(0.8, 1.0) - wavenumber(0.2, 1.0)
+    assert found[1:] == pytest.approx([step / np.sqrt(2)] * 2, rel=1e-6) and found[0] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_imaginary_modes_are_named(program: Program, tmp_path: Path) -> None:
+    """Methane without angles is a saddle: its hydrogens would rather touch."""
+    done = program(*MORSE, "system=ch4", "task.fmax=1e-7")
+    document = result(tmp_path / "run")
+    assert done.status == 0 and document["vibrations"]["n_imaginary"] == 5
+    assert document["frequencies_cm1"][:5] == sorted(document["frequencies_cm1"])[:5]
+    assert "i cm⁻¹" in done.out and "moves H" in done.out and "neither minimum nor transition state" in done.out
+    real = [value for value in document["frequencies_cm1"] if value > 0]
+    assert document["zero_point_energy_hartree"] == pytest.approx(sum(real) / 2 / units.CM1_PER_HARTREE)
+    # Noise is not called a transition state.
+    quiet = program(*MORSE[:2], "system=ch4", "task.noise_cm1=5000", "hydra.run.dir=quiet")
+    assert quiet.status == 0 and result(tmp_path / "quiet")["vibrations"]["n_imaginary"] == 0
+    assert "near zero" in quiet.out
+
+
+def test_away_from_a_stationary_point_it_says_so(program: Program, tmp_path: Path) -> None:
+    done = program(*MORSE, "task.relax=false")
+    document = result(tmp_path / "run")
+    assert done.status == 1 and document["status"] == "not_converged" and len(document["frequencies_cm1"]) == 3
+    assert "not a stationary point: largest force" in document["message"] and "NOT CONVERGED" in done.out
+    short = program(*MORSE[:2], "task.steps=2", "hydra.run.dir=short")
+    assert short.status == 1 and "after 2 steps" in result(tmp_path / "short")["message"]
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("task.temperature_k=0",), "task.temperature_k must be positive"),
+        (("task.pressure_bar=-1",), "task.pressure_bar must be positive"),
+        (("task.symmetry_number=0",), "task.symmetry_number must be a whole number"),
+        (("task.masses={4:2.0}",), "no atom 4 in H2O"),
+        (("task.masses={2:-2.0}",), "2.014 for deuterium"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(program: Program, tmp_path: Path, words: Any, complaint: str) -> None:
+    done = program(*MORSE, *words)
+    assert done.status == 2 and complaint in done.err and not (tmp_path / "run").exists()
+
+
+def test_a_method_without_forces_is_refused(program: Program) -> None:
+    done = program("+method=toy", "task=vibrations")
+    assert done.status == 2 and "task vibrations needs hessian, which toy does not give" in done.err
+
+
+def test_killed_amid_the_differences_it_ends_where_it_would_have(
+    program: Program, process: Program, tmp_path: Path
+) -> None:
+    words = (*MORSE, "method._target_=toy.morse.WithoutHessian")
+    killed = process(*words, "method.model.seconds=0.1", "method.model.kill_at=17")
+    assert killed.status == -signal.SIGKILL and (tmp_path / "run" / "relaxed.xyz").is_file()
+    resumed = process("resume", "run")
+    assert resumed.status == 0 and "going on after" in resumed.out, resumed
+    assert program(*words[:2], words[3], "hydra.run.dir=whole").status == 0
+    one, other = result(tmp_path / "run"), result(tmp_path / "whole")
+    assert one["relaxation"] == other["relaxation"]
+    np.testing.assert_allclose(one["frequencies_cm1"], other["frequencies_cm1"], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "group", "number"),
+    [
+        ("H", "Kh", 1),
+        ("HCN", "C∞v", 1),
+        ("CO2", "D∞h", 2),
+        ("CH3CH2OH", "Cs", 1),
+        ("H2O2", "C2", 2),
+        ("H2O", "C2v", 2),
+        ("NH3", "C3v", 3),
+        ("butadiene", "C2h", 2),
+        ("C2H4", "D2h", 4),
+        ("BF3", "D3h", 6),
+        ("C6H6", "D6h", 12),
+        ("C3H4_D2d", "D2d", 4),
+        ("C2H6", "D3d", 6),
+        ("CH4", "Td", 12),
+        ("C60", "Ih", 60),
+    ],
+)
+def test_point_groups(name: str, group: str, number: int) -> None:
+    """Also of structures as far from their ideal as a relaxation leaves them."""
+    atoms = molecule(name)
+    rng = np.random.default_rng(3)
+    exact = atoms.positions * units.BOHR_PER_ANGSTROM
+    rough = exact @ np.linalg.qr(rng.normal(size=(3, 3)))[0] + 2e-3 * rng.normal(size=exact.shape)
+    for positions in (exact, rough):
+        found = point_group(positions, atoms.numbers.tolist())
+        assert (found.name, found.symmetry_number) == (group, number)
+
+
+def test_an_isotope_lowers_the_symmetry() -> None:
+    atoms = molecule("CH4")
+    kinds = ["C", "D", "H", "H", "H"]
+    assert point_group(atoms.positions * units.BOHR_PER_ANGSTROM, kinds).symmetry_number == 3
