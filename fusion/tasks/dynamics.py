@@ -1,0 +1,356 @@
+"""The steps of molecular dynamics: forces from any method, files that a killed run goes on with, and its state.
+
+ASE's units here: eV, Angstrom, amu and the time that belongs to them; files say theirs in the names of their columns.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms, units
+from ase.calculators.calculator import all_changes
+
+from fusion import methods
+from fusion.calculators import FusionCalculator, NotConverged, in_ase_units
+from fusion.errors import CalculationError, InputError
+from fusion.results import Result
+from fusion.system import System
+from fusion.tasks.ensembles import BAR, Ensemble, set_velocities, stand_still
+from fusion.units import BOHR_PER_ANGSTROM, EV_ANGSTROM_PER_HARTREE_BOHR, HARTREE_PER_EV
+
+CLOSEST_ANGSTROM = 0.1
+HOTTEST = 10.0
+"""Times the temperature asked for: more is an explosion. Small systems fluctuate more, cold ones may start strained."""
+COLDEST_LIMIT_K = 1000.0
+
+_FORMATS = {"hartree": "{:.10f}", "k": "{:.4f}", "fs": "{:.6g}", "bar": "{:.4f}", "angstrom3": "{:.6f}"}
+
+
+class Surface(FusionCalculator):
+    """The method as the steps of dynamics ask for it: all that is `wanted` in one call, and the time that takes.
+
+    `last` is the latest result of the method. Whatever goes wrong is NotConverged: it is not the user's input any more.
+    """
+
+    def __init__(self, method: methods.Method, system: System) -> None:
+        super().__init__(method, system.charge, system.spin)
+        self.wanted: frozenset[str] = frozenset({"forces"})
+        self.last = Result(system)
+        self.seconds = 0.0
+        self._start = system
+        self._positions, self._cell = np.empty(0), np.empty(0)
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] | None = None,
+        system_changes: Iterable[str] = all_changes,
+    ) -> None:
+        assert atoms is not None
+        self.atoms, self._positions, self._cell = atoms, atoms.positions.copy(), np.array(atoms.cell)
+        began = time.perf_counter()
+        try:
+            (self.last,) = methods.calculate(self.method, [self.system(atoms)], self.wanted)
+        except InputError as error:
+            raise NotConverged(str(error)) from error
+        finally:
+            self.seconds += time.perf_counter() - began
+        if self.last.status != "ok" or self.last.energy is None:
+            raise NotConverged(f"{self.method.name}: {self.last.message or self.last.status}")
+        self.results = in_ase_units(self.last)
+
+    def check_state(self, atoms: Atoms, tol: float = 0.0) -> list[str]:
+        """What has changed since the last calculation: only nuclei and cell ever do, which is looked up fast."""
+        same = np.array_equal(atoms.positions, self._positions) and np.array_equal(np.asarray(atoms.cell), self._cell)
+        return [] if same else ["positions", "cell"]
+
+    def take_up(self, atoms: Atoms, results: dict[str, Any]) -> None:
+        """Know the `results` of an earlier calculation of `atoms`."""
+        self.atoms, self._positions, self._cell = atoms, atoms.positions.copy(), np.array(atoms.cell)
+        self.results = dict(results)
+
+    def system(self, atoms: Atoms) -> System:
+        cell = np.asarray(atoms.cell) * BOHR_PER_ANGSTROM if self._start.cell is not None else None
+        try:
+            return self._start.moved(atoms.positions * BOHR_PER_ANGSTROM, cell)
+        except InputError as error:
+            raise NotConverged(str(error)) from error
+
+
+class Growing:
+    """A text file that only grows. A run that goes on keeps its first `length` bytes: those its checkpoint knows.
+
+    Raises InputError where there are fewer.
+    """
+
+    def __init__(self, path: Path, length: int = 0) -> None:
+        size = path.stat().st_size if path.is_file() else 0
+        if size < length:
+            raise InputError(
+                f"{path} has {size} bytes, its checkpoint knows of {length}: what is gone cannot be gone on with; "
+                "without ckpt=last the run starts anew"
+            )
+        self._file = path.open("r+b" if length else "wb")
+        self._file.truncate(length)
+        self._file.seek(length)
+        self.length = length
+
+    def write(self, text: str) -> None:
+        data = text.encode()
+        self._file.write(data)
+        self._file.flush()
+        self.length += len(data)
+
+    def sync(self) -> None:
+        """See that what is written outlives a crash of the machine."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@dataclass
+class Seen:
+    """What the steps met that the files need not show: how far outside of its model's domain the system went."""
+
+    largest_spread: float | None = None
+    """Of an ensemble's energies, eV."""
+    largest_step: int = 0
+    outside: int = 0
+    """Steps."""
+    first_outside: int | None = None
+
+    def look(self, step: int, result: Result, spread: float | None) -> None:
+        if spread is not None and spread > (self.largest_spread or 0.0):
+            self.largest_spread, self.largest_step = spread, step
+        if (result.details.get("domain") or {}).get("outside"):
+            self.outside += 1
+            self.first_outside = step if self.first_outside is None else self.first_outside
+
+
+class Simulation:
+    """A system in motion. `advance` makes one step; `state` is what a later process needs to go on in every bit.
+
+    Files are `md.csv`, a row each `log_every` steps, and `md.extxyz`, a frame each `save_every`.
+    """
+
+    def __init__(
+        self,
+        ensemble: Ensemble,
+        surface: Surface,
+        system: System,
+        seed: int,
+        *,
+        timestep_fs: float,
+        temperature_k: float,
+        log_every: int,
+        save_every: int,
+    ) -> None:
+        self.ensemble, self.surface, self.start = ensemble, surface, system
+        self.timestep_fs, self.temperature_k = timestep_fs, temperature_k
+        self.log_every, self.save_every = log_every, save_every
+        self.random = np.random.default_rng(seed)
+        self.atoms = system.to_atoms()
+        self.atoms.calc = surface
+        self.freedom = ensemble.degrees_of_freedom(self.atoms)
+        self.step, self.seen = 0, Seen()
+        self._logs_stress = all(system.pbc) and "stress" in methods.available(surface.method)
+
+    def begin(self, directory: Path, other: dict[str, Any] | None = None) -> None:
+        """Start with thermal velocities, or where another run (`other`, its state) ended; the files begin anew."""
+        if other is None:
+            set_velocities(self.atoms, self.temperature_k, self.freedom, self.random)
+        else:
+            self._place(other)
+            stand_still(self.atoms)
+        self._open(directory, {})
+        self.surface.wanted = self._wanted(0)
+        self.integrator = self._integrator()
+        self.atoms.get_potential_energy()
+        self._record()
+
+    def go_on(self, directory: Path, state: dict[str, Any]) -> None:
+        """Take up the state that a process left behind; the files lose what it did not know of yet."""
+        self._place(state)
+        self.step, self.seen = state["step"], Seen(**state["seen"])
+        self.surface.take_up(self.atoms, state["results"])
+        self.integrator = self._integrator()
+        self.ensemble.restore(self.integrator, state["ensemble"])
+        self.random.bit_generator.state = state["random"]
+        self._open(directory, state["lengths"])
+        self.state = state
+
+    def advance(self) -> None:
+        """One step. Raises CalculationError when the method fails or the system flies apart."""
+        self.surface.wanted = self._wanted(self.step + 1)
+        self.integrator.step()
+        self.step += 1
+        self._check()
+        self._record()
+
+    @property
+    def time_fs(self) -> float:
+        return self.step * self.timestep_fs
+
+    @property
+    def temperature(self) -> float:
+        """2 Ekin / (degrees of freedom * k), K."""
+        return float(2.0 * self.atoms.get_kinetic_energy() / (self.freedom * units.kB))
+
+    @property
+    def potential(self) -> float:
+        """eV."""
+        return float(self.surface.results["energy"])
+
+    def text(self, seconds: float, steps: int) -> str:
+        """For the progress line, `steps` having taken so many `seconds`."""
+        speed = 0.0864 * self.timestep_fs * steps / seconds / 1000.0
+        energy = self.potential * HARTREE_PER_EV
+        return f"{self.time_fs / 1000:.3f} ps  T = {self.temperature:.0f} K  E = {energy:.5f} Ha  {speed:.3g} ns/day"
+
+    def result(self) -> Result:
+        """The structure of `state` with what the method says of it, in atomic units."""
+        results, cell = self.state["results"], self.state["cell"] * BOHR_PER_ANGSTROM
+        there = self.start.moved(
+            self.state["positions"] * BOHR_PER_ANGSTROM, cell if self.start.cell is not None else None
+        )
+        result = Result(there, energy=results["energy"] * HARTREE_PER_EV)
+        if "energy_std" in results:
+            result.energy_std = results["energy_std"] * HARTREE_PER_EV
+        result.properties["forces"] = results["forces"] / EV_ANGSTROM_PER_HARTREE_BOHR
+        if self.state["domain"] is not None:
+            result.details["domain"] = self.state["domain"]
+        result.message = self.state["message"]
+        return result
+
+    def sync(self) -> None:
+        """Let the files be on disk before the checkpoint that counts on them."""
+        self._frames.sync()
+        self._table.sync()
+
+    def close(self) -> None:
+        self._frames.close()
+        self._table.close()
+
+    def _integrator(self) -> Any:
+        return self.ensemble.integrator(self.atoms, self.timestep_fs, self.temperature_k, self.random)
+
+    def _wanted(self, step: int) -> frozenset[str]:
+        logged = self._logs_stress and (step % self.log_every == 0 or step % self.save_every == 0)
+        return self.ensemble.needs | ({"stress"} if logged else set())
+
+    def _open(self, directory: Path, lengths: dict[str, int]) -> None:
+        self._frames = Growing(directory / "md.extxyz", lengths.get("frames", 0))
+        self._table = Growing(directory / "md.csv", lengths.get("table", 0))
+
+    def _place(self, state: dict[str, Any]) -> None:
+        self.atoms.set_cell(state["cell"])
+        self.atoms.set_positions(state["positions"])
+        self.atoms.set_momenta(state["momenta"])
+
+    def _record(self) -> None:
+        """Look, write what is due, and only then let the new state count."""
+        self.seen.look(self.step, self.surface.last, self.surface.results.get("energy_std"))
+        if self.step % self.log_every == 0:
+            self._check_distances()
+            row = self._row()
+            if self.step == 0:
+                self._table.write(",".join(row) + "\n")
+            self._table.write(",".join(row.values()) + "\n")
+        if self.step % self.save_every == 0:
+            self._frames.write(self._frame())
+        self.state = {
+            "step": self.step,
+            "symbols": list(self.start.symbols),
+            "positions": self.atoms.positions.copy(),
+            "momenta": self.atoms.get_momenta(),
+            "cell": np.array(self.atoms.cell),
+            "results": dict(self.surface.results),
+            "ensemble": self.ensemble.state(self.integrator),
+            "random": self.random.bit_generator.state,
+            "seen": dict(vars(self.seen)),
+            "domain": self.surface.last.details.get("domain"),
+            "message": self.surface.last.message,
+            "lengths": {"frames": self._frames.length, "table": self._table.length},
+        }
+
+    def _check(self) -> None:
+        limit = HOTTEST * max(self.temperature_k, COLDEST_LIMIT_K) * (1.0 + 10.0 / self.freedom)
+        hot = self.temperature
+        if not hot <= limit or not np.isfinite(self.surface.results["forces"]).all():
+            raise CalculationError(f"the temperature is {hot:.3g} K: the system flies apart")
+
+    def _check_distances(self) -> None:
+        close = closest(self.atoms)
+        if close is not None and close[2] < CLOSEST_ANGSTROM:
+            i, j, distance = close
+            first, second = self.start.symbols[i], self.start.symbols[j]
+            raise CalculationError(
+                f"atoms {i + 1} ({first}) and {j + 1} ({second}) are {distance:.3f} Angstrom apart: it collapses"
+            )
+
+    def _row(self) -> dict[str, str]:
+        """The columns of md.csv; what does not apply has none."""
+        kinetic, results = float(self.atoms.get_kinetic_energy()), self.surface.results
+        conserved = self.ensemble.conserved(self.integrator)
+        values: dict[str, float | None] = {
+            "time_fs": self.time_fs,
+            "temperature_k": self.temperature,
+            "kinetic_hartree": kinetic * HARTREE_PER_EV,
+            "potential_hartree": self.potential * HARTREE_PER_EV,
+            "total_hartree": (self.potential + kinetic) * HARTREE_PER_EV,
+            "conserved_hartree": None if conserved is None else conserved * HARTREE_PER_EV,
+        }
+        if "energy_std" in results:
+            values["energy_std_hartree"] = results["energy_std"] * HARTREE_PER_EV
+        if self._logs_stress:
+            volume = float(self.atoms.get_volume())
+            virial = -float(np.sum(results["stress"][:3])) / 3.0
+            values["volume_angstrom3"] = volume
+            values["pressure_bar"] = (virial + 2.0 * kinetic / (3.0 * volume)) / BAR
+        row = {key: _FORMATS[key.split("_")[-1]].format(value) for key, value in values.items() if value is not None}
+        return {"step": str(self.step), **row}
+
+    def _frame(self) -> str:
+        """One structure in the extended XYZ that ASE reads, with momenta in its unit, sqrt(amu eV)."""
+        results = self.surface.results
+        words = ["Properties=species:S:1:pos:R:3:momenta:R:3:forces:R:3"]
+        words += [f"step={self.step}", f"time_fs={self.time_fs:.6g}", f"energy={results['energy']:.9f}"]
+        if "energy_std" in results:
+            words.append(f"energy_std={results['energy_std']:.9f}")
+        if any(self.start.pbc):
+            words.append(f'Lattice="{_numbers(np.asarray(self.atoms.cell).ravel())}"')
+        words.append('pbc="' + " ".join("FT"[flag] for flag in self.start.pbc) + '"')
+        if "stress" in results:
+            xx, yy, zz, yz, xz, xy = results["stress"]
+            words.append(f'stress="{_numbers([xx, xy, xz, xy, yy, yz, xz, yz, zz])}"')
+        if self.start.charge:
+            words.append(f"charge={self.start.charge}")
+        table = np.hstack([self.atoms.positions, self.atoms.get_momenta(), results["forces"]])
+        line = " ".join(["%s", *["%.8f"] * 9])
+        rows = [line % (name, *row) for name, row in zip(self.start.symbols, table.tolist(), strict=True)]
+        return "\n".join([str(len(rows)), " ".join(words), *rows, ""])
+
+
+def closest(atoms: Atoms) -> tuple[int, int, float] | None:
+    """The two atoms nearest to each other, images in the cell included, and their distance in Angstrom; None where
+    there are none within 2 Angstrom."""
+    import vesin
+
+    search = vesin.NeighborList(cutoff=2.0, full_list=False)  # a shorter cutoff takes longer: its cells are more
+    cell, periodic = np.asarray(atoms.cell), atoms.pbc.tolist()
+    first, second, distances = search.compute(atoms.positions, cell, periodic, quantities="ijd")
+    if len(distances) == 0:
+        return None
+    worst = int(np.argmin(distances))
+    return int(first[worst]), int(second[worst]), float(distances[worst])
+
+
+def _numbers(values: Iterable[float]) -> str:
+    return " ".join(f"{value:.10g}" for value in values)

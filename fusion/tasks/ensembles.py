@@ -1,0 +1,205 @@
+"""What molecular dynamics keeps constant: energy, temperature, or temperature and pressure. Integrators are ASE's.
+
+ASE's units here: eV, Angstrom, amu and the time that belongs to them. An ensemble makes an integrator of atoms that
+have velocities and a calculator; `state` and `restore` are what a checkpoint needs besides positions, momenta, cell
+and random state.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from ase import units
+from ase.constraints import FixCom
+from ase.md.langevinbaoab import LangevinBAOAB
+from ase.md.velocitydistribution import Stationary, ZeroRotation, thermalize_momenta
+from ase.md.verlet import VelocityVerlet
+
+from fusion.errors import InputError
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from fusion.system import System
+
+BAR = 1e5 * units.Pascal
+
+
+class Ensemble(Protocol):
+    """Equations of motion."""
+
+    title: str
+    needs: frozenset[str]
+    """Properties wanted at every step."""
+    thermostat: bool
+    """Whether something outside keeps the temperature."""
+
+    def check(self, system: System, temperature_k: float) -> None:
+        """Raise InputError for settings or systems that make no sense."""
+
+    def degrees_of_freedom(self, atoms: Atoms) -> int:
+        """Velocity components that are free: 2 Ekin / (k T) on average. Called once, at the start."""
+
+    def integrator(self, atoms: Atoms, timestep_fs: float, temperature_k: float, random: np.random.Generator) -> Any:
+        """ASE's dynamics, whose `step()` makes one step."""
+
+    def conserved(self, integrator: Any) -> float | None:
+        """The energy (eV) that exact integration would keep constant, None where there is none."""
+
+    def state(self, integrator: Any) -> dict[str, Any]:
+        """What a checkpoint must hold of the integrator."""
+
+    def restore(self, integrator: Any, state: dict[str, Any]) -> None:
+        """Put `state` back."""
+
+
+class ConstantEnergy:
+    """NVE: velocity Verlet. Momentum is conserved and, of a molecule, angular momentum: both are zero."""
+
+    title, thermostat = "NVE, velocity Verlet", False
+    needs = frozenset({"forces"})
+
+    def check(self, system: System, temperature_k: float) -> None:
+        return None
+
+    def degrees_of_freedom(self, atoms: Atoms) -> int:
+        if len(atoms) == 1:
+            return 3
+        if any(atoms.pbc):
+            return 3 * len(atoms) - 3
+        moments = atoms.get_moments_of_inertia()
+        return 3 * len(atoms) - 3 - int(np.sum(moments > 1e-6 * max(moments.max(), 1e-300)))
+
+    def integrator(self, atoms: Atoms, timestep_fs: float, temperature_k: float, random: np.random.Generator) -> Any:
+        return VelocityVerlet(atoms, timestep_fs * units.fs)
+
+    def conserved(self, integrator: Any) -> float | None:
+        atoms = integrator.atoms
+        return float(atoms.get_potential_energy() + atoms.get_kinetic_energy())
+
+    def state(self, integrator: Any) -> dict[str, Any]:
+        return {}
+
+    def restore(self, integrator: Any, state: dict[str, Any]) -> None:
+        return None
+
+
+class Langevin:
+    """NVT: Langevin dynamics in the BAOAB splitting (Leimkuhler & Matthews 2013), the centre of mass at rest.
+
+    Positions are sampled at the right temperature to a high order of the time step; the kinetic temperature of a mode
+    of frequency w is low by the factor 1 - (w dt)^2 / 4.
+    """
+
+    title, thermostat = "Langevin", True
+    needs = frozenset({"forces"})
+
+    def __init__(self, friction_per_ps: float) -> None:
+        self.friction_per_ps = friction_per_ps
+
+    def check(self, system: System, temperature_k: float) -> None:
+        if not self.friction_per_ps > 0:
+            raise InputError(
+                f"ensemble.friction_per_ps must be positive, not {self.friction_per_ps}; without friction: ensemble=nve"
+            )
+
+    def degrees_of_freedom(self, atoms: Atoms) -> int:
+        return 3 * len(atoms) - (3 if len(atoms) > 1 else 0)
+
+    def integrator(self, atoms: Atoms, timestep_fs: float, temperature_k: float, random: np.random.Generator) -> Any:
+        return self._integrator(atoms, timestep_fs, temperature_k, random, hydrostatic=True)
+
+    def conserved(self, integrator: Any) -> float | None:
+        atoms = integrator.atoms
+        return float(atoms.get_potential_energy() + atoms.get_kinetic_energy() - integrator.heat)
+
+    def state(self, integrator: Any) -> dict[str, Any]:
+        return {"heat": integrator.heat}
+
+    def restore(self, integrator: Any, state: dict[str, Any]) -> None:
+        integrator.heat = state["heat"]
+
+    def _integrator(
+        self, atoms: Atoms, timestep_fs: float, temperature_k: float, random: np.random.Generator, **settings: Any
+    ) -> Any:
+        if len(atoms) > 1:
+            atoms.set_constraint(FixCom())
+        tau = 1000.0 * units.fs / self.friction_per_ps
+        with warnings.catch_warnings():  # it has not been tested with FixCom, it says; here it is
+            warnings.simplefilter("ignore")
+            return _Thermostat(
+                atoms, timestep_fs * units.fs, temperature_K=temperature_k, T_tau=tau, rng=random, **settings
+            )
+
+
+class ConstantPressure(Langevin):
+    """NPT: Langevin dynamics of atoms and cell (Quigley & Probert 2004). The pressure includes the kinetic part."""
+
+    title = "NPT, Langevin"
+    needs = frozenset({"forces", "stress"})
+
+    def __init__(self, friction_per_ps: float, pressure_bar: float, barostat_ps: float, isotropic: bool) -> None:
+        super().__init__(friction_per_ps)
+        self.pressure_bar, self.barostat_ps, self.isotropic = pressure_bar, barostat_ps, isotropic
+
+    def check(self, system: System, temperature_k: float) -> None:
+        super().check(system, temperature_k)
+        if not all(system.pbc):
+            raise InputError(f"ensemble=npt needs a cell periodic in three directions; {system.name} is not")
+        if not self.barostat_ps > 0:
+            raise InputError(f"ensemble.barostat_ps must be positive, not {self.barostat_ps}")
+
+    def integrator(self, atoms: Atoms, timestep_fs: float, temperature_k: float, random: np.random.Generator) -> Any:
+        return self._integrator(
+            atoms,
+            timestep_fs,
+            temperature_k,
+            random,
+            externalstress=-self.pressure_bar * BAR,
+            hydrostatic=self.isotropic,
+            P_tau=1000.0 * units.fs * self.barostat_ps,
+        )
+
+    def conserved(self, integrator: Any) -> float | None:
+        return None
+
+    def state(self, integrator: Any) -> dict[str, Any]:
+        return {"p_eps": integrator.p_eps, "force_eps": integrator.force_eps}
+
+    def restore(self, integrator: Any, state: dict[str, Any]) -> None:
+        integrator.p_eps, integrator.force_eps = state["p_eps"], state["force_eps"]
+
+
+class _Thermostat(LangevinBAOAB):
+    """ASE's integrator, which also adds up the heat that flows in through the thermostat (Bussi & Parrinello 2007)."""
+
+    heat = 0.0
+
+    def _BAOAB_OU(self, drag_gamma_mod: Any = 0.0) -> None:
+        before = self.atoms.get_kinetic_energy()
+        super()._BAOAB_OU(drag_gamma_mod)
+        self.heat += float(self.atoms.get_kinetic_energy() - before)
+
+
+def set_velocities(atoms: Atoms, temperature_k: float, freedom: int, random: np.random.Generator) -> None:
+    """Maxwell-Boltzmann velocities without net momentum and, of a molecule, rotation.
+
+    They are scaled so that 2 Ekin = `freedom` k T exactly. A single atom keeps its momentum.
+    """
+    thermalize_momenta(atoms, temperature_k, rng=random)
+    stand_still(atoms)
+    kinetic = atoms.get_kinetic_energy()
+    wanted = 0.5 * freedom * units.kB * temperature_k
+    atoms.set_momenta(atoms.get_momenta() * (np.sqrt(wanted / kinetic) if kinetic > 0 else 0.0))
+
+
+def stand_still(atoms: Atoms) -> None:
+    """Take away the net momentum and, of a molecule, the rotation; a single atom keeps its momentum."""
+    if len(atoms) == 1:
+        return
+    Stationary(atoms, preserve_temperature=False)
+    if not any(atoms.pbc):
+        with np.errstate(divide="ignore", invalid="ignore"):  # a linear molecule has no moment about its axis
+            ZeroRotation(atoms, preserve_temperature=False)

@@ -1,0 +1,242 @@
+"""Molecular dynamics with the forces of any method: at constant energy, temperature, or temperature and pressure."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fusion import methods
+from fusion.errors import CalculationError, InputError
+from fusion.results import Result
+from fusion.runs import CHECKPOINT
+from fusion.task_state import is_own, read_state, write_state
+
+if TYPE_CHECKING:
+    from fusion.methods import Method
+    from fusion.runs import Run
+    from fusion.system import System
+    from fusion.tasks.dynamics import Simulation
+    from fusion.tasks.ensembles import Ensemble
+
+
+class MolecularDynamics:
+    """Steps of `ensemble` (a config with `_target_`, see `fusion.tasks.ensembles`) from the system's geometry.
+
+    Velocities are thermal at `temperature_k`, from the run's seed, or those of the run whose checkpoint is given.
+    """
+
+    needs = frozenset({"forces"})
+
+    def __init__(
+        self,
+        name: str,
+        ensemble: Mapping[str, Any],
+        temperature_k: float,
+        timestep_fs: float,
+        time_ps: float,
+        steps: int | None,
+        log_every: int,
+        save_every: int,
+        checkpoint_every: int,
+        discard: float,
+        drift_limit_mev: float,
+    ) -> None:
+        self.name, self._settings = name, ensemble
+        self.temperature_k, self.timestep_fs = temperature_k, timestep_fs
+        self.log_every, self.save_every, self.checkpoint_every = log_every, save_every, checkpoint_every
+        self.discard, self.drift_limit_mev = discard, drift_limit_mev
+        self._time_ps, self._steps = time_ps, steps
+
+    def check(self, method: Method, system: System, run: Run) -> None:
+        """Raises InputError: settings that make no sense, no forces, a checkpoint of another simulation."""
+        self._check_settings()
+        self.ensemble.check(system, self.temperature_k)
+        methods.require(method, self.ensemble.needs, f"task {self.name}", [system])
+        state = read_state(run, self.name)
+        if state is None:
+            return
+        if state["symbols"] != list(system.symbols):
+            raise InputError(f"{run.checkpoint} is of other atoms than {system.formula} ({system.name})")
+        if is_own(run):
+            for key, value in self._identity(run).items():
+                if state["identity"].get(key) != value:
+                    raise InputError(
+                        f"{run.checkpoint} is of a run with another {key}: {state['identity'].get(key)}, not {value}; "
+                        "start in another directory, with ckpt=RUN_DIR from where this one ended"
+                    )
+
+    def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What is about to be simulated, for how long, and from where."""
+        from fusion.report import count, system_title
+
+        length = f"{self.steps * self.timestep_fs / 1000:g} ps in {count(self.steps, 'step')}"
+        parts = (
+            str(getattr(method, "title", method.name)),
+            system_title(system.formula, system.n_electrons, system.spin, system.charge),
+            self.ensemble.title + (f" at {self.temperature_k:g} K" if self.ensemble.thermostat else ""),
+            f"{length} of {self.timestep_fs:g} fs",
+        )
+        notes = []
+        if "forces" not in method.provides:
+            notes.append(f"forces by central differences: {6 * len(system.symbols)} energies for each step")
+        state = read_state(run, self.name)
+        if state is not None and is_own(run):
+            notes.append(f"going on from step {state['step']} of {self.steps} ({CHECKPOINT})")
+        elif state is not None:
+            notes.append(f"from the last structure and velocities of {run.checkpoint}")
+        return parts, tuple(notes)
+
+    def run(self, method: Method, system: System, run: Run) -> Result:
+        """All steps, or those left. Where the system flies apart it ends, failed, with the last good structure."""
+        from fusion.tasks.dynamics import Simulation, Surface
+
+        simulation = Simulation(
+            self.ensemble,
+            Surface(method, system),
+            system,
+            run.seed,
+            timestep_fs=self.timestep_fs,
+            temperature_k=self.temperature_k,
+            log_every=self.log_every,
+            save_every=self.save_every,
+        )
+        state = read_state(run, self.name)
+        if state is not None and is_own(run):
+            simulation.go_on(run.directory, state)
+        else:
+            simulation.begin(run.directory, state)
+        failure = None
+        try:
+            timing = self._advance(simulation, run)
+        except CalculationError as error:
+            at = f"step {simulation.step}, {simulation.time_fs:g} fs"
+            advice = f"try task.timestep_fs={self.timestep_fs / 2:g}, or relax the structure first"
+            failure, timing = f"{error} ({at}); {advice}", {}
+        finally:  # also when stopped: no step is lost
+            self._save(simulation, run)
+            simulation.close()
+        return self._result(simulation, run.directory, failure, timing)
+
+    @staticmethod
+    def rows(document: dict[str, Any]) -> Iterator[list[str]]:
+        """Temperature, conservation, pressure, spread of the model, and speed."""
+        from fusion.tasks.trajectory import rows
+
+        yield from rows(document["md"]) if "md" in document else ()
+
+    @staticmethod
+    def draw(directory: Path) -> None:
+        """`md.png`, as soon as md.csv has two rows."""
+        from fusion.plots import trajectory
+
+        trajectory.draw(directory)
+
+    @staticmethod
+    def files(directory: Path) -> list[str]:
+        return [name for name in ("md.extxyz", "md.csv") if (directory / name).is_file()]
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole run."""
+        return self._steps if self._steps is not None else max(1, round(1000.0 * self._time_ps / self.timestep_fs))
+
+    @property
+    def ensemble(self) -> Ensemble:
+        from hydra.utils import instantiate
+
+        ensemble: Ensemble = instantiate(self._settings)
+        return ensemble
+
+    def _advance(self, simulation: Simulation, run: Run) -> dict[str, float]:
+        """Make the steps that are left; says how long one takes and which part of that the method takes."""
+        from fusion.phases import phase
+        from fusion.tasks.stopping import between_steps
+
+        first, began, surface = simulation.step, time.perf_counter(), simulation.surface
+        surface.seconds = 0.0
+        with phase("simulating", self.steps, first) as bar, between_steps() as stop_if_asked:
+            while simulation.step < self.steps:
+                simulation.advance()
+                stop_if_asked()
+                if simulation.step % self.checkpoint_every == 0:
+                    self._save(simulation, run)
+                bar(simulation.step, simulation.text(time.perf_counter() - began, simulation.step - first))
+        taken, steps = time.perf_counter() - began, simulation.step - first
+        if steps <= 0:
+            return {}
+        return {"timed_steps": steps, "step_ms": 1000.0 * taken / steps, "model_fraction": surface.seconds / taken}
+
+    def _save(self, simulation: Simulation, run: Run) -> None:
+        simulation.sync()
+        write_state(run, {"task": self.name, "identity": self._identity(run), **simulation.state})
+
+    def _identity(self, run: Run) -> dict[str, Any]:
+        """What must be the same for a trajectory to be the same, its length and its seed apart."""
+        config = run.config
+        return {
+            "method": _plain(config.get("method")),
+            "weights": config.get("weights"),
+            "dtype": config.get("dtype"),
+            "ensemble": _plain(self._settings),
+            **{key: getattr(self, key) for key in ("temperature_k", "timestep_fs", "log_every", "save_every")},
+        }
+
+    def _result(self, simulation: Simulation, directory: Path, failure: str | None, timing: dict[str, float]) -> Result:
+        """The last structure, and what the table says of the whole run."""
+        from fusion.tasks import trajectory
+
+        result, atoms = simulation.result(), len(simulation.start.symbols)
+        table = trajectory.read_table(directory)
+        drift = trajectory.drift(table, atoms, self.discard)
+        problem = drift.problem(self.drift_limit_mev) if drift is not None else None
+        advice = f"try task.timestep_fs={self.timestep_fs / 2:g}"
+        averages = trajectory.averages(table, self.discard)
+        found: dict[str, Any] = {
+            "ensemble": self.ensemble.title,
+            "steps": simulation.state["step"],
+            "timestep_fs": self.timestep_fs,
+            "degrees_of_freedom": simulation.freedom,
+            "target_temperature_k": self.temperature_k if self.ensemble.thermostat else None,
+            "discarded_fraction": self.discard,
+            **averages,
+            "drift": drift.plain() if drift is not None else None,
+            **trajectory.departures(simulation.state, atoms, self.timestep_fs),
+            **timing,
+            "ns_per_day": 0.0864 * self.timestep_fs / timing["step_ms"] if timing else None,
+        }
+        if failure is not None:
+            result.status, result.message = "failed", failure
+        elif problem is not None and not self.ensemble.thermostat:
+            result.status, result.message = "not_converged", f"{problem}; {advice}"
+        elif drift is not None and not self.ensemble.thermostat:
+            found["verdict"] = f"the total energy stays within {drift.scatter_mev_per_atom:.2g} meV per atom"
+        elif problem is not None:
+            result.message = "; ".join(part for part in (f"{problem}: {advice}", result.message) if part)
+        result.details["md"] = {key: value for key, value in found.items() if value is not None}
+        return result
+
+    def _check_settings(self) -> None:
+        if not (self.temperature_k >= 0 and math.isfinite(self.temperature_k)):
+            raise InputError(f"task.temperature_k must be zero or more, not {self.temperature_k}")
+        for key, value in (
+            ("timestep_fs", self.timestep_fs),
+            ("time_ps", self._time_ps),
+            ("drift_limit_mev", self.drift_limit_mev),
+        ):
+            if not (value > 0 and math.isfinite(value)):
+                raise InputError(f"task.{key} must be positive, not {value}")
+        counts = {"log_every": self.log_every, "save_every": self.save_every, "checkpoint_every": self.checkpoint_every}
+        for key, number in (counts | ({} if self._steps is None else {"steps": self._steps})).items():
+            if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+                raise InputError(f"task.{key} must be a whole number of at least 1, not {number}")
+        if not 0 <= self.discard < 1:
+            raise InputError(f"task.discard must be a part of the run, 0 up to but not 1, not {self.discard}")
+
+
+def _plain(config: Any) -> Any:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config

@@ -1,0 +1,156 @@
+"""What the table of a molecular dynamics run says: averages with their errors, and how well energy was conserved."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fusion.report import plus_minus
+from fusion.units import EV_PER_HARTREE, HARTREE_PER_EV
+from fusion.wavefunctions.statistics import blocked
+
+TABLE = "md.csv"
+_LONGEST_STEP = 0.2
+"""Scatter of the conserved energy per scatter of the kinetic one above which the time step is too long."""
+
+
+@dataclass(frozen=True)
+class Drift:
+    """A line fitted to the conserved energy: its slope, and the scatter about it."""
+
+    mev_per_atom_ps: float
+    scatter_mev_per_atom: float
+    kinetic_scatter_mev_per_atom: float
+    from_ps: float
+    to_ps: float
+    intercept_hartree: float
+
+    def plain(self) -> dict[str, float]:
+        """For result.json."""
+        return {
+            "slope_mev_per_atom_ps": self.mev_per_atom_ps,
+            "scatter_mev_per_atom": self.scatter_mev_per_atom,
+            "from_ps": self.from_ps,
+            "to_ps": self.to_ps,
+        }
+
+    def problem(self, limit: float) -> str | None:
+        """What is wrong with it in words: a slope above `limit` that is more than scatter, or too much scatter."""
+        change = abs(self.mev_per_atom_ps) * (self.to_ps - self.from_ps)
+        if abs(self.mev_per_atom_ps) > limit and change > 3.0 * self.scatter_mev_per_atom:
+            return f"the conserved energy drifts by {self.mev_per_atom_ps:+.3g} meV per atom and ps"
+        if self.scatter_mev_per_atom > _LONGEST_STEP * self.kinetic_scatter_mev_per_atom > 0:
+            return f"the conserved energy jumps by {self.scatter_mev_per_atom:.3g} meV per atom"
+        return None
+
+
+def read_table(directory: Path) -> dict[str, np.ndarray]:
+    """The columns of md.csv, each (rows,); a last row that a kill cut short is left out. Empty without the file."""
+    path = directory / TABLE
+    if not path.is_file():
+        return {}
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        rows = list(csv.reader(file))
+    if not rows:
+        return {}
+    header, body = rows[0], [row for row in rows[1:] if len(row) == len(rows[0])]
+    if body and not path.read_bytes().endswith(b"\n"):
+        body.pop()
+    values = np.array([[_number(word) for word in row] for row in body]).reshape(len(body), len(header))
+    return {name: values[:, column] for column, name in enumerate(header)}
+
+
+def averages(table: dict[str, np.ndarray], discard: float) -> dict[str, dict[str, float | None]]:
+    """Mean and standard error (reblocking) of each varying quantity after the first `discard` of the rows."""
+    names = ("temperature_k", "potential_hartree", "total_hartree", "volume_angstrom3", "pressure_bar")
+    found = {}
+    for name in names:
+        if name in table and len(table[name]):
+            series = table[name][int(discard * len(table[name])) :]
+            value, error = blocked(series)
+            found[name] = {"value": value, "stderr": error if math.isfinite(error) else None}
+    return found
+
+
+def drift(table: dict[str, np.ndarray], atoms: int, discard: float) -> Drift | None:
+    """The drift of the conserved energy after the first `discard` of the rows.
+
+    None where nothing is conserved or there are too few rows to see.
+    """
+    first = int(discard * len(table.get("time_fs", ())))
+    if "conserved_hartree" not in table or len(table["time_fs"]) - first < 4:
+        return None
+    time, energy = table["time_fs"][first:] / 1000.0, table["conserved_hartree"][first:]
+    if not np.isfinite(energy).all():
+        return None
+    per_atom = 1000.0 * EV_PER_HARTREE / atoms
+    slope, start = np.polyfit(time, energy - energy[0], 1)
+    scatter = np.std(energy - energy[0] - start - slope * time)
+    return Drift(
+        float(slope * per_atom),
+        float(scatter * per_atom),
+        float(np.std(table["kinetic_hartree"][first:]) * per_atom),
+        float(time[0]),
+        float(time[-1]),
+        float(start + energy[0]),
+    )
+
+
+def departures(state: dict[str, Any], atoms: int, timestep_fs: float) -> dict[str, Any]:
+    """Where the model was least sure, and how much of the run was outside of what it was trained on."""
+    seen, found = state["seen"], {}
+    if seen["largest_spread"] is not None:
+        spread = seen["largest_spread"] * HARTREE_PER_EV
+        found["largest_spread"] = {
+            "hartree": spread,
+            "hartree_per_sqrt_atom": spread / math.sqrt(atoms),
+            "time_fs": seen["largest_step"] * timestep_fs,
+        }
+    if seen["first_outside"] is not None:
+        found["outside"] = {
+            "fraction_of_steps": seen["outside"] / (state["step"] + 1),
+            "first_fs": seen["first_outside"] * timestep_fs,
+        }
+    return found
+
+
+def rows(md: dict[str, Any]) -> Iterator[list[str]]:
+    """Lines for the terminal from the `md` part of result.json."""
+    target, drift, outside = md.get("target_temperature_k"), md.get("drift"), md.get("outside")
+    if "temperature_k" in md:
+        remark = f"asked for {target:g} K" if target is not None else f"{md['degrees_of_freedom']} degrees of freedom"
+        yield ["temperature", f"{_estimate(md['temperature_k'], 1)} K", remark]
+    if "pressure_bar" in md:
+        volume = f"volume {_estimate(md['volume_angstrom3'], 1)} Å³" if "volume_angstrom3" in md else ""
+        yield ["pressure", f"{_estimate(md['pressure_bar'], 0)} bar", volume]
+    if drift:
+        name = "drift" if target is None else "drift, less heat"
+        scatter = f"scatter {drift['scatter_mev_per_atom']:.2g} meV/atom"
+        yield [name, f"{drift['slope_mev_per_atom_ps']:+.2g} meV/(atom ps)", scatter]
+    if "largest_spread" in md:
+        spread = md["largest_spread"]
+        remark = f"{1000 * spread['hartree_per_sqrt_atom']:.2g} mHa per sqrt(atom), at {spread['time_fs']:g} fs"
+        yield ["model, at most", f"± {spread['hartree']:.2g} Ha", remark]
+    if outside:
+        share = f"{100 * outside['fraction_of_steps']:.2g} % of the steps"
+        yield ["OUTSIDE", share, f"of what the model was trained on, first at {outside['first_fs']:g} fs"]
+    if "step_ms" in md:
+        speed = f"{md['ns_per_day']:.3g} ns/day, {100 * md['model_fraction']:.1f} % of the time in the model"
+        yield ["speed", f"{md['step_ms']:.3g} ms/step", speed]
+
+
+def _estimate(value: dict[str, Any], decimals: int) -> str:
+    return plus_minus(value["value"], value["stderr"], decimals=decimals)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

@@ -1,0 +1,348 @@
+"""Molecular dynamics: what must be conserved is, what must fluctuate does, and no kill changes a bit of it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ase import units
+from ase.io import read
+from omegaconf import OmegaConf
+
+from conftest import Program
+from fusion.errors import InputError
+from fusion.results import Result
+from fusion.runs import CHECKPOINT, Run
+from fusion.system import System
+from fusion.tasks import dynamics
+from fusion.tasks.md import MolecularDynamics
+from fusion.tasks.trajectory import read_table
+from fusion.units import HARTREE_PER_EV
+
+BOLTZMANN = units.kB * HARTREE_PER_EV
+ENSEMBLES = Path(__file__).parents[2] / "conf" / "ensemble"
+CONF = ENSEMBLES.parent / "task" / "md.yaml"
+
+
+class Analytic:
+    """A method whose energy and forces are formulas; `force` scales the forces alone."""
+
+    name, kind = "analytic", "potential"
+    provides = frozenset({"energy", "forces", "stress", "energy_std"})
+
+    def __init__(self, force: float = 1.0) -> None:
+        self.force = force
+
+    def calculate(self, systems: Sequence[System], properties: Iterable[str]) -> list[Result]:
+        return [self._result(system) for system in systems]
+
+    def _result(self, system: System) -> Result:
+        energy, forces = self.surface(system.positions)
+        properties = {"forces": self.force * forces, "stress": np.zeros((3, 3))}
+        return Result(system, energy=energy, properties=properties)  # type: ignore[arg-type]
+
+    def surface(self, positions: np.ndarray) -> tuple[float, np.ndarray]:
+        return 0.0, np.zeros_like(positions)
+
+
+class Morse(Analytic):
+    """Bonds of 0.1 hartree and 2 bohr between all atoms."""
+
+    def surface(self, positions: np.ndarray) -> tuple[float, np.ndarray]:
+        vectors = positions[:, None] - positions
+        distances = np.linalg.norm(vectors, axis=-1) + 1e9 * np.eye(len(positions))
+        decay = np.exp(-(distances - 2.0))
+        slope = 0.2 * (1.0 - decay) * decay
+        return float(0.05 * np.sum((1.0 - decay) ** 2 - 1.0)), -np.sum((slope / distances)[..., None] * vectors, axis=1)
+
+
+class Crystal(Analytic):
+    """Every atom on a spring of its own, k = 0.02 hartree/bohr^2, at its site."""
+
+    k = 0.02
+
+    def __init__(self, sites: np.ndarray) -> None:
+        super().__init__()
+        self.sites = sites
+
+    def surface(self, positions: np.ndarray) -> tuple[float, np.ndarray]:
+        displaced = positions - self.sites
+        return float(0.5 * self.k * np.sum(displaced**2)), -self.k * displaced
+
+
+class Unsure(Morse):
+    """An ensemble that knows where its data end: bonds longer than 2.1 bohr are outside."""
+
+    def _result(self, system: System) -> Result:
+        result = super()._result(system)
+        stretch = np.linalg.norm(system.positions[0] - system.positions[1]) - 2.0
+        result.energy_std = float(0.01 * abs(stretch))
+        result.details["domain"] = {"outside": bool(stretch > 0.1)}
+        return result
+
+
+def cluster(length: float = 2.0) -> System:
+    """Four argon atoms about where the Morse bonds have their minimum."""
+    corners = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) * length / 8**0.5
+    return System("ar4", ("Ar",) * 4, corners)
+
+
+def task(ensemble: str = "langevin", **settings: Any) -> MolecularDynamics:
+    values: Any = OmegaConf.to_container(OmegaConf.load(CONF), resolve=False)
+    del values["defaults"], values["_target_"]
+    values["ensemble"] = OmegaConf.load(ENSEMBLES / f"{ensemble}.yaml")
+    for key in [key for key in settings if key in values["ensemble"]]:
+        values["ensemble"][key] = settings.pop(key)
+    return MolecularDynamics(**{**values, **settings})
+
+
+def run(directory: Path, checkpoint: Path | None = None, seed: int = 0) -> Run:
+    directory.mkdir(exist_ok=True)
+    return Run(directory, OmegaConf.create({"method": {"name": "analytic"}}), checkpoint, seed, directory)
+
+
+def simulate(
+    md: MolecularDynamics, method: Any, system: System, directory: Path, ckpt: Path | None = None, seed: int = 0
+) -> Result:
+    place = run(directory, ckpt, seed)
+    md.check(method, system, place)
+    return md.run(method, system, place)
+
+
+def test_energy_error_is_of_second_order(tmp_path: Path) -> None:
+    pair = System("ar2", ("Ar", "Ar"), np.array([[0, 0, 0], [0, 0, 2.0]]))
+    scatter = {}
+    for timestep in (4.0, 2.0):
+        md = task("nve", timestep_fs=timestep, time_ps=4.0, log_every=1, temperature_k=300.0)
+        result = simulate(md, Morse(), pair, tmp_path)
+        assert result.status == "ok" and result.details["md"]["degrees_of_freedom"] == 1, result.message
+        drift = result.details["md"]["drift"]
+        scatter[timestep] = drift["scatter_mev_per_atom"]
+        assert abs(drift["slope_mev_per_atom_ps"]) * 4.0 < scatter[timestep]
+    assert scatter[4.0] / scatter[2.0] == pytest.approx(4.0, rel=0.1)
+
+
+def test_momenta_are_conserved(tmp_path: Path) -> None:
+    md = task("nve", timestep_fs=2.0, steps=500, save_every=10, temperature_k=1000.0)
+    result = simulate(md, Morse(), cluster(), tmp_path)
+    frames: Any = read(tmp_path / "md.extxyz", ":")
+    assert len(frames) == 51 and result.details["md"]["degrees_of_freedom"] == 6
+    for frame in frames:  # eight decimals are written
+        assert np.abs(frame.get_momenta().sum(axis=0)).max() < 1e-6
+        assert np.abs(frame.get_angular_momentum()).max() < 1e-6
+
+
+def test_langevin_samples_the_canonical_ensemble(tmp_path: Path) -> None:
+    sites = 20.0 * np.stack(np.meshgrid(*[np.arange(5)] * 3), axis=-1).reshape(-1, 3)
+    system, method = System("crystal", ("Ne",) * 125, sites), Crystal(sites)
+    md = task(timestep_fs=3.0, steps=3000, log_every=3, save_every=10, friction_per_ps=20.0, temperature_k=300.0)
+    found = simulate(md, method, system, tmp_path).details["md"]
+    mean, error = found["temperature_k"]["value"], found["temperature_k"]["stderr"]
+    assert found["degrees_of_freedom"] == 372
+    assert 0.3 < error < 3 and abs(mean - 300.0) < 4 * error
+    table = read_table(tmp_path)
+    kept = table["temperature_k"][len(table["step"]) // 5 :]
+    assert kept.std() == pytest.approx(300.0 * (2 / 372) ** 0.5, rel=0.15)
+    frames: Any = read(tmp_path / "md.extxyz", "60:")
+    moved = np.array([frame.positions for frame in frames]) / units.Bohr - sites
+    assert np.mean(moved**2) == pytest.approx(BOLTZMANN * 300.0 / method.k * 124 / 125, rel=0.03)
+    # The heat that went through the thermostat accounts for the energy.
+    assert np.ptp(table["total_hartree"]) > 50 * np.ptp(table["conserved_hartree"])
+
+
+def test_an_ideal_gas_has_its_volume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """p V = N k T, up to one particle more or less for the centre of mass and the volume's own freedom."""
+    monkeypatch.setattr(dynamics, "CLOSEST_ANGSTROM", 0.0)  # its atoms pass through each other
+    number, kelvin, bar = 100, 300.0, 2000.0
+    sites = 8.0 * np.stack(np.meshgrid(*[np.arange(5)] * 3), axis=-1).reshape(-1, 3)[:number]
+    system = System("gas", ("Ar",) * number, sites, cell=np.eye(3) * 40, pbc=(True, True, True))
+    settings = {"pressure_bar": bar, "barostat_ps": 0.2, "friction_per_ps": 20.0, "discard": 0.3}
+    md = task("npt", timestep_fs=4.0, steps=6000, log_every=20, save_every=9000, temperature_k=kelvin, **settings)
+    found = simulate(md, Analytic(), system, tmp_path).details["md"]
+    wanted, one = number * units.kB * kelvin / (bar * 1e5 * units.Pascal), 1 / number
+    assert found["volume_angstrom3"]["stderr"] < 0.03 * wanted
+    assert abs(found["volume_angstrom3"]["value"] - wanted) < 4 * found["volume_angstrom3"]["stderr"] + one * wanted
+    assert abs(found["pressure_bar"]["value"] - bar) < 4 * found["pressure_bar"]["stderr"] + 2 * one * bar
+    assert read_table(tmp_path)["volume_angstrom3"][0] == pytest.approx(40**3 * units.Bohr**3)
+
+
+def test_a_seed_is_a_trajectory(tmp_path: Path) -> None:
+    md = task(steps=40, save_every=5)
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        simulate(md, Morse(), cluster(), tmp_path / name, seed=seed)
+    a, b, c = ((tmp_path / name / "md.extxyz").read_bytes() for name in "abc")
+    assert a == b != c
+
+
+def test_the_files_say_what_was_simulated(tmp_path: Path) -> None:
+    result = simulate(task("nve", steps=60, log_every=20, save_every=20), Morse(), cluster(2.1), tmp_path)
+    frames: Any = read(tmp_path / "md.extxyz", ":")
+    table = read_table(tmp_path)
+    assert list(table["step"]) == [0, 20, 40, 60] and list(table["time_fs"]) == [0, 10, 20, 30]
+    for row, frame in enumerate(frames):
+        energy, forces = Morse().surface(frame.positions / units.Bohr)
+        assert frame.get_potential_energy() == pytest.approx(energy / HARTREE_PER_EV, abs=1e-6)
+        np.testing.assert_allclose(frame.get_forces(), forces / HARTREE_PER_EV / units.Bohr, atol=1e-6)
+        assert table["potential_hartree"][row] == pytest.approx(energy, abs=1e-7)
+        assert table["kinetic_hartree"][row] == pytest.approx(frame.get_kinetic_energy() * HARTREE_PER_EV, abs=1e-7)
+        assert frame.info["time_fs"] == table["time_fs"][row] and not frame.pbc.any()
+    assert table["temperature_k"][0] == pytest.approx(298.15, abs=1e-3)
+    np.testing.assert_allclose(result.system.positions, frames[-1].positions / units.Bohr, atol=1e-7)
+    assert result.energy == pytest.approx(table["potential_hartree"][-1], abs=1e-9)
+
+
+def test_nothing_moves_at_zero_temperature_in_a_minimum_and_a_lone_atom_flies_straight(tmp_path: Path) -> None:
+    pair = System("ar2", ("Ar", "Ar"), np.array([[0, 0, 0], [0, 0, 2.0]]))
+    for ensemble in ("nve", "langevin"):
+        result = simulate(task(ensemble, temperature_k=0.0, steps=20), Morse(), pair, tmp_path)
+        np.testing.assert_allclose(result.system.positions, pair.positions, atol=1e-12)
+    atom = System("ar", ("Ar",), np.zeros((1, 3)))
+    result = simulate(task("nve", steps=20, save_every=10), Morse(), atom, tmp_path)
+    _, middle, end = (frame.positions[0] for frame in read(tmp_path / "md.extxyz", ":"))
+    np.testing.assert_allclose(end, 2 * middle, atol=1e-7)
+    assert np.linalg.norm(end) > 1e-3 and read_table(tmp_path)["temperature_k"][0] == pytest.approx(298.15)
+    assert simulate(task(steps=20), Morse(), atom, tmp_path).status == "ok"
+
+
+def test_forces_that_are_not_those_of_the_energy_are_noticed(tmp_path: Path) -> None:
+    result = simulate(task("nve", temperature_k=2000.0, timestep_fs=2.0), Morse(force=0.7), cluster(2.2), tmp_path)
+    assert result.status == "not_converged" and "task.timestep_fs=1" in str(result.message)
+    assert result.energy is not None
+
+
+def test_an_explosion_ends_the_run_and_keeps_what_was_good(tmp_path: Path) -> None:
+    light = System("h2", ("H", "H"), np.array([[0, 0, 0], [0, 0, 1.0]]))
+    result = simulate(task("nve", timestep_fs=5.0, log_every=1, save_every=1), Morse(), light, tmp_path)
+    assert (
+        result.status == "failed"
+        and "flies apart" in str(result.message)
+        and "task.timestep_fs=2.5" in str(result.message)
+    )
+    frames: Any = read(tmp_path / "md.extxyz", ":")
+    assert len(frames) == result.details["md"]["steps"] + 1 and np.isfinite(result.system.positions).all()
+
+
+def test_the_way_out_of_the_models_domain_is_recorded(tmp_path: Path) -> None:
+    pair = System("ar2", ("Ar", "Ar"), np.array([[0, 0, 0], [0, 0, 2.0]]))
+    md = task("nve", temperature_k=2000.0, steps=400, log_every=1, timestep_fs=2.0)
+    found = simulate(md, Unsure(), pair, tmp_path).details["md"]
+    table = read_table(tmp_path)
+    inward = table["energy_std_hartree"]  # |r - 2| / 100 on both sides
+    assert found["largest_spread"]["hartree"] == pytest.approx(inward.max(), abs=1e-9)
+    assert found["largest_spread"]["time_fs"] == 2.0 * int(inward.argmax())
+    frames: Any = read(tmp_path / "md.extxyz", ":")
+    share = np.mean([frame.get_distance(0, 1) / units.Bohr > 2.1 for frame in frames])
+    assert found["outside"]["fraction_of_steps"] == pytest.approx(share, abs=0.2) and share > 0.1
+    assert table["energy_std_hartree"][int(found["outside"]["first_fs"] / 2)] > 1e-3
+
+
+@pytest.mark.parametrize("ensemble", ["nve", "langevin", "npt"])
+def test_a_longer_run_begins_with_the_shorter_one(tmp_path: Path, ensemble: str) -> None:
+    """Going on from a checkpoint is the same as never having stopped, whatever was written after it."""
+    box = {"cell": np.eye(3) * 12.0, "pbc": (True, True, True)} if ensemble == "npt" else {}
+    system = System("ar4", ("Ar",) * 4, cluster().positions + 5.0, **box)  # type: ignore[arg-type]
+    settings: dict[str, Any] = {"log_every": 3, "save_every": 4, "checkpoint_every": 10, "temperature_k": 500.0}
+    simulate(task(ensemble, steps=50, **settings), Morse(), system, tmp_path / "whole")
+    part = tmp_path / "part"
+    simulate(task(ensemble, steps=23, **settings), Morse(), system, part)
+    for name in ("md.csv", "md.extxyz"):
+        with (part / name).open("a") as file:
+            file.write("half a li")
+    result = simulate(task(ensemble, steps=50, **settings), Morse(), system, part, part / CHECKPOINT)
+    assert result.details["md"]["timed_steps"] == 27
+    for name in ("md.csv", "md.extxyz"):
+        assert (part / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_another_runs_end_is_a_beginning(tmp_path: Path) -> None:
+    simulate(task(steps=50), Morse(), cluster(), tmp_path / "hot")
+    last = tmp_path / "hot" / CHECKPOINT
+    simulate(task("nve", steps=10, save_every=5), Morse(), cluster(3.0), tmp_path / "free", last)
+    first: Any = read(tmp_path / "free" / "md.extxyz", 0)
+    with np.load(last) as state:
+        assert any(
+            np.allclose(first.positions, state[name], atol=1e-8) for name in state if state[name].shape == (4, 3)
+        )
+    np.testing.assert_allclose(first.get_angular_momentum(), 0, atol=1e-6)
+    with pytest.raises(InputError, match="other atoms"):
+        simulate(task(), Morse(), System("h2", ("H", "H"), np.eye(3)[:2]), tmp_path / "h2", last)
+    with pytest.raises(InputError, match="another ensemble"):
+        simulate(task("nve"), Morse(), cluster(), tmp_path / "hot", last)
+    (tmp_path / "hot" / "md.csv").write_text("")
+    with pytest.raises(InputError, match=r"md\.csv has 0 bytes"):
+        simulate(task(steps=60), Morse(), cluster(), tmp_path / "hot", last)
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("task.timestep_fs=0",), "task.timestep_fs must be positive, not 0"),
+        (("task.temperature_k=-1",), "task.temperature_k must be zero or more, not -1"),
+        (("task.steps=0",), "task.steps must be a whole number of at least 1, not 0"),
+        (("task.save_every=1.5",), "task.save_every must be a whole number"),
+        (("ensemble.friction_per_ps=0",), "ensemble=nve"),
+        (("ensemble=npt",), "periodic"),
+        (("+method=ferminet",), "needs forces, which ferminet does not give"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    program: Program, tmp_path: Path, words: tuple[str, ...], complaint: str
+) -> None:
+    method = () if any(word.startswith("+method") for word in words) else ("+method=morse",)
+    done = program(*method, "task=md", "hydra.run.dir=run", *words)
+    assert done.status == 2 and complaint in done.err and done.err.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+MD = ("+method=morse", "task=md", "system=h2", "task.log_every=3", "task.save_every=4", "task.checkpoint_every=9")
+
+
+def assert_same(left: Path, right: Path) -> None:
+    for name in ("md.csv", "md.extxyz"):
+        assert (left / name).read_bytes() == (right / name).read_bytes(), name
+    one, other = (json.loads((path / "result.json").read_text()) for path in (left, right))
+    for key in ("step_ms", "ns_per_day", "model_fraction", "timed_steps"):
+        del one["md"][key], other["md"][key]
+    for key in ("md", "energy", "system", "status", "forces_hartree_per_bohr"):
+        assert one[key] == other[key], key
+
+
+def test_killed_and_resumed_it_is_the_same_trajectory(program: Program, process: Program, tmp_path: Path) -> None:
+    words = (*MD, "task.steps=80", "method.model.kill_at=42")
+    assert process(*words, "hydra.run.dir=run").status == -signal.SIGKILL
+    done = process("resume", "run")
+    assert done.status == -signal.SIGKILL and "going on from step 36 of 80" in done.out
+    done = process("resume", "run")
+    assert done.status == 0, done
+    assert program(*MD, "task.steps=80", "hydra.run.dir=whole").status == 0
+    assert_same(tmp_path / "run", tmp_path / "whole")
+
+
+def test_a_signal_loses_no_step(
+    program: Program, process: Program, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    words = [*MD, "task.steps=150", "task.checkpoint_every=100000", "method.model.seconds=0.01", "hydra.run.dir=run"]
+    command = [sys.executable, "-m", "fusion", *words]
+    running = subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while not (len(read_table(tmp_path / "run").get("step", ())) > 10 or time.monotonic() > deadline):
+        time.sleep(0.02)
+    running.terminate()
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 128 + signal.SIGTERM and b"fusion resume" in err
+    rows = len(read_table(tmp_path / "run")["step"])
+    done = process("resume", "run")
+    assert done.status == 0, done
+    step = int(done.out.split("going on from step ")[1].split()[0])
+    assert step // 3 + 1 in (rows, rows - 1) and step > 25
+    assert program(*MD, "task.steps=150", "hydra.run.dir=whole").status == 0
+    assert_same(tmp_path / "run", tmp_path / "whole")
+    assert (tmp_path / "run" / "md.png").is_file() and "md.extxyz" in done.out
