@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ase.io import read
+from ase import Atoms
+from ase.io import read, write
 
 from conftest import Program
 
@@ -111,3 +112,25 @@ def test_killed_at_any_step_it_ends_where_it_would_have(program: Program, proces
         assert killed[key] == whole[key], key
     names = ("relax.extxyz", "relaxed.xyz")
     assert all((tmp_path / "run" / n).read_bytes() == (tmp_path / "whole" / n).read_bytes() for n in names)
+
+
+def test_a_crystal_finds_its_cell_and_yields_to_pressure(program: Program, tmp_path: Path) -> None:
+    """Face-centred argon from a sheared cell: twelve equal neighbours, and the pressure that was asked for."""
+    half = 2.55
+    cell = np.array([[0.0, half, half], [half, 0.1, half], [half, half + 0.2, -0.1]])
+    write(tmp_path / "argon.xyz", Atoms("Ar", [[0, 0, 0]], cell=cell, pbc=True), format="extxyz")
+    crystal = ("+method=morse", "method.model._target_=toy.morse.Crystal", "method.model.depth=0.0005", "task=relax")
+    words = (*crystal, "system=argon.xyz", "task.cell=true", "task.fmax=1e-7")
+    assert program(*words, "hydra.run.dir=free").status == 0
+    assert program(*words, "task.pressure_gpa=0.5", "hydra.run.dir=pressed").status == 0
+    free, pressed = (result(tmp_path / name)["relaxation"] for name in ("free", "pressed"))
+    assert (free["pressure_gpa"], pressed["pressure_gpa"]) == pytest.approx((0.0, 0.5), abs=1e-3)
+    relaxed = read(tmp_path / "free" / "relaxed.xyz").repeat(3)
+    nearest = np.sort(relaxed.get_all_distances(mic=True)[13])[1:13] / BOHR
+    assert np.ptp(nearest) < 0.04 and 6.5 < nearest.mean() < 7.0  # a bond of its own would be of 7 bohr
+    stress = np.array(result(tmp_path / "pressed")["stress_hartree_per_bohr3"])
+    np.testing.assert_allclose(stress, np.eye(3) * np.trace(stress) / 3.0, atol=1e-3 * abs(np.trace(stress)))
+    assert pressed["volume_angstrom3"] < free["volume_angstrom3"]
+    work = 0.5 / 4.3597447e3 * free["volume_angstrom3"]  # GPa Angstrom^3 in hartree: 1 Ha = 4359.7 GPa Angstrom^3
+    assert pressed["enthalpy_hartree"] < free["final_energy_hartree"] + work
+    assert "pressure left" in program("report", "free").out
