@@ -149,7 +149,7 @@ def summary(result: dict[str, Any], directory: Path) -> None:
         _show("converged", f"NO: {verdict or message or alarm.lower()}", style=style)
     elif verdict:
         _show("converged", f"yes: {verdict}")
-    elif message:
+    if message and not alarm:
         _show("note", message)
     more = getattr(task, "files", None)
     _show("files", "  ".join([*_files(directory), *(more(directory) if more else ())]))
