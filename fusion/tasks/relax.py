@@ -159,7 +159,7 @@ def check_settings(settings: Settings, system: System) -> None:
         raise InputError("task.pressure_gpa acts on a cell that relaxes: add task.cell=true")
     if len(settings.fixed) == len(system.symbols):
         raise InputError("task.fixed holds all atoms: nothing is left to relax")
-    _optimiser(settings.optimiser)
+    _made(settings.optimiser, _moving(system.to_atoms(), settings))
 
 
 def describe(settings: Settings) -> str:
@@ -182,16 +182,11 @@ def relax(
     at which the method fails ends the relaxation at the last good one. Raises CalculationError where the first
     geometry already fails.
     """
-    from ase.constraints import FixAtoms
-    from ase.filters import FrechetCellFilter
-
     from fusion.phases import phase
     from fusion.tasks.geometry import Trajectory, atoms_of, frame
 
     atoms = atoms_of(system, journal, settings.needs - {"energy"})
-    atoms.set_constraint(FixAtoms(list(settings.fixed)) if settings.fixed else None)
-    pressure = settings.pressure_gpa * _EV_ANGSTROM3_PER_GPA
-    moving = FrechetCellFilter(atoms, scalar_pressure=pressure) if settings.cell else atoms
+    moving = _moving(atoms, settings)
     energies: list[float] = []
     forces: list[float] = []
     result, converged, failure, stuck = None, False, None, False
@@ -199,7 +194,7 @@ def relax(
         frames = stack.enter_context(Trajectory(trajectory)) if trajectory else None
         show = after or _shown(stack.enter_context(phase("relaxing")))
         try:
-            optimiser = _optimiser(settings.optimiser)(moving, logfile=None, **_keywords(settings.optimiser))
+            optimiser = _made(settings.optimiser, moving)
             fmax = settings.fmax * units.EV_ANGSTROM_PER_HARTREE_BOHR
             for now in optimiser.irun(fmax=fmax, steps=settings.steps):
                 converged = bool(now)
@@ -319,6 +314,17 @@ def rmsd(start: System, end: System) -> float:
     return float(np.sqrt((difference**2).sum(axis=1).mean()))
 
 
+def _moving(atoms: Atoms, settings: Settings) -> Any:
+    """What an optimiser moves: the atoms that are not fixed, or atoms and cell."""
+    from ase.constraints import FixAtoms
+    from ase.filters import FrechetCellFilter
+
+    atoms.set_constraint(FixAtoms(list(settings.fixed)) if settings.fixed else None)
+    if not settings.cell:
+        return atoms
+    return FrechetCellFilter(atoms, scalar_pressure=settings.pressure_gpa * _EV_ANGSTROM3_PER_GPA)
+
+
 def _optimiser(config: Mapping[str, Any]) -> Any:
     """The class that the config names. Raises InputError unless it is an ASE optimiser."""
     from ase.optimize.optimize import Optimizer
@@ -329,13 +335,23 @@ def _optimiser(config: Mapping[str, Any]) -> Any:
         found: Any = get_class(str(target))
     except Exception as error:
         raise InputError(f"task.optimiser._target_: no optimiser {target!r}; ase.optimize.LBFGS is one") from error
-    if not issubclass(found, Optimizer):
-        raise InputError(f"task.optimiser._target_: {target} is not one of ASE's optimisers; ase.optimize.LBFGS is one")
+    # SciPy's and ODE solvers have no steps of their own that could be watched.
+    own = getattr(found, "step", Optimizer.step) is not Optimizer.step
+    if not (isinstance(found, type) and issubclass(found, Optimizer) and own):
+        raise InputError(
+            f"task.optimiser._target_: {target} is not one of ASE's own optimisers; ase.optimize.LBFGS is one"
+        )
     return found
 
 
-def _keywords(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {str(key): value for key, value in config.items() if key != "_target_"}
+def _made(config: Mapping[str, Any], moving: Atoms) -> Any:
+    """The optimiser of what is moving. Raises InputError for settings that it does not take."""
+    keywords = {str(key): value for key, value in config.items() if key != "_target_"}
+    optimiser = _optimiser(config)
+    try:
+        return optimiser(moving, logfile=None, **keywords)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"task.optimiser: {config['_target_']} cannot be made so ({error})") from error
 
 
 def _energy(result: Result) -> float:

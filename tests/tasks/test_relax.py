@@ -85,7 +85,9 @@ def test_fixed_atoms_stay_and_their_force_does_not_count(program: Program, tmp_p
         (("task.fixed=[4]",), "no atom 4 in H2O"),
         (("task.fixed=[1,2,3]",), "nothing is left"),
         (("task.optimiser._target_=ase.optimize.Best",), "no optimiser 'ase.optimize.Best'"),
-        (("task.optimiser._target_=ase.Atoms",), "not one of ASE's optimisers"),
+        (("task.optimiser._target_=ase.Atoms",), "not one of ASE's own optimisers"),
+        (("+task.optimiser.stride=3",), "cannot be made so"),
+        (("task.optimiser._target_=ase.optimize.ODE12r",), "not one of ASE's own optimisers"),
         (("+method=ferminet",), "task relax needs forces"),
     ],
 )
