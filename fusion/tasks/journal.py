@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
 
@@ -17,6 +18,7 @@ from fusion.results import Result
 from fusion.runs import CHECKPOINT, Run
 from fusion.system import System
 from fusion.task_state import read_state, write_state
+from fusion.tasks.stopping import between_steps
 
 SAVE_SHARE = 0.05
 """Of the time, spent on saving at most: a kill loses the work of as long as twenty times a saving."""
@@ -36,7 +38,8 @@ class Journal:
     order of the questions; at the first question that differs the rest is forgotten.
 
     Derived forces are recorded as forces; a list of systems is calculated in parts, each saved when it is done. Use it
-    as a context manager: whatever ends the block, what was calculated is saved. Raises InputError for a checkpoint of
+    as a context manager: whatever ends the block, what was calculated is saved, and Ctrl-C or SIGTERM let the
+    calculation in progress end. Raises InputError for a checkpoint of
     another task, system or method.
     """
 
@@ -52,6 +55,7 @@ class Journal:
             self._results = _unpacked(state["calls"], system)
         self.recorded = len(self._results)
         self._asked = 0
+        self._stack, self._stop = ExitStack(), _go_on
         self._saved, self._saved_at, self._cost = self.recorded, time.monotonic(), 0.0
 
     @property
@@ -82,6 +86,7 @@ class Journal:
             self._asked += len(new)
             results += new
             self._save_if_due()
+            self._stop()
             if self.watch is not None:
                 self.watch(len(results))
             if time.monotonic() - began < _CHUNK_S:  # the larger, the cheaper, and the more is lost by a kill
@@ -109,12 +114,15 @@ class Journal:
         self._cost = self._saved_at - began
 
     def __enter__(self) -> Journal:
+        self._stop = self._stack.enter_context(between_steps())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.save()
+        self._stop = _go_on
+        with self._stack:
+            self.save()
 
     def _next(self, system: System, wanted: frozenset[str]) -> Result | None:
         """The next recorded result if it answers this question; if it answers another, the rest is forgotten."""
@@ -141,6 +149,10 @@ def going_on(method: Method, system: System, run: Run, task: str) -> str | None:
         return None
     number = Journal(method, system, run, task).recorded
     return f"going on after {number} calculation{'' if number == 1 else 's'} ({CHECKPOINT})"
+
+
+def _go_on() -> None:
+    """Outside of the block nobody asks to stop."""
 
 
 def _identity(system: System, run: Run) -> dict[str, Any]:

@@ -2,71 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from fusion import methods, units
-from fusion.errors import CalculationError, InputError
-from fusion.results import Result
+from fusion import methods
+from fusion.tasks import relaxation
+from fusion.tasks.relaxation import PICTURE, STRUCTURE, TRAJECTORY, Settings
 
 if TYPE_CHECKING:
-    from ase import Atoms
-
     from fusion.methods import Method
+    from fusion.results import Result
     from fusion.runs import Run
     from fusion.system import System
-    from fusion.tasks.journal import Journal
-
-TRAJECTORY = "relax.extxyz"
-STRUCTURE = "relaxed.xyz"
-PICTURE = "relaxation.png"
-_EV_ANGSTROM3_PER_GPA = 1.0 / 160.21766208
-_GPA_PER_HARTREE_BOHR3 = units.EV_ANGSTROM3_PER_HARTREE_BOHR3 / _EV_ANGSTROM3_PER_GPA
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How far and in which way to relax: forces in hartree/bohr, pressure in GPa, atoms counted from 0.
-
-    `optimiser` is a config: `_target_`, an ASE optimiser, and its keywords.
-    """
-
-    optimiser: Mapping[str, Any]
-    fmax: float
-    steps: int
-    cell: bool = False
-    pressure_gpa: float = 0.0
-    fixed: tuple[int, ...] = ()
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """What a method has to give."""
-        return frozenset({"energy", "forces"} | ({"stress"} if self.cell else set()))
-
-
-@dataclass(frozen=True)
-class Relaxed:
-    """Where a relaxation ended: the result there, energies (hartree) and largest forces (hartree/bohr) of all steps."""
-
-    start: System
-    result: Result
-    converged: bool
-    energies: list[float]
-    largest_forces: list[float]
-    settings: Settings
-    failure: str | None = None
-    """Why the method could not calculate the next step."""
-    stuck: bool = False
-    """Whether the optimiser knew no further step: at the noise of the forces its steps can become 0 / 0."""
-
-    @property
-    def steps(self) -> int:
-        return len(self.energies) - 1
 
 
 class Relax:
@@ -97,7 +46,7 @@ class Relax:
         """Raises InputError: settings that make no sense, a method without forces, a foreign checkpoint."""
         from fusion.tasks.journal import going_on
 
-        check_settings(self._for(system), system)
+        relaxation.check_settings(self._for(system), system)
         methods.require(method, self.needs, f"task {self.name}", [system])
         going_on(method, system, run, self.name)
 
@@ -107,7 +56,7 @@ class Relax:
         from fusion.tasks.journal import going_on
 
         described = system_title(system.formula, system.n_electrons, system.spin, system.charge)
-        parts = (getattr(method, "title", method.name), described, describe(self._settings))
+        parts = (getattr(method, "title", method.name), described, relaxation.describe(self._settings))
         note = going_on(method, system, run, self.name)
         return parts, (note,) if note else ()
 
@@ -117,254 +66,27 @@ class Relax:
         from fusion.tasks.journal import Journal
 
         with Journal(method, system, run, self.name) as journal:
-            relaxed = relax(journal, system, self._for(system), run.directory / TRAJECTORY)
+            relaxed = relaxation.relax(journal, system, self._for(system), run.directory / TRAJECTORY)
         write_structure(run.directory / STRUCTURE, relaxed.result)
-        return outcome(relaxed, run)
+        return relaxation.outcome(relaxed, run)
 
     @staticmethod
     def rows(document: dict[str, Any]) -> Iterator[list[str]]:
         """How far the atoms and the energy went."""
-        yield from rows(document.get("relaxation") or {})
+        yield from relaxation.rows(document.get("relaxation") or {})
 
     @staticmethod
     def draw(directory: Path) -> None:
         """`relaxation.png`, as soon as there are two steps."""
-        from fusion.plots import relaxation
+        from fusion.plots.relaxation import draw
 
-        relaxation.draw(directory / TRAJECTORY, directory / PICTURE)
+        draw(directory / TRAJECTORY, directory / PICTURE)
 
     @staticmethod
     def files(directory: Path) -> list[str]:
         return [name for name in (STRUCTURE, TRAJECTORY) if (directory / name).is_file()]
 
     def _for(self, system: System) -> Settings:
-        from dataclasses import replace
-
         from fusion.tasks.geometry import atom_indices
 
         return replace(self._settings, fixed=atom_indices(self._fixed, system, "task.fixed"))
-
-
-def check_settings(settings: Settings, system: System) -> None:
-    """Raise InputError for settings that cannot be meant."""
-    if not settings.fmax > 0:
-        raise InputError(f"task.fmax must be a positive force in hartree/bohr, such as 1e-4, not {settings.fmax}")
-    if isinstance(settings.steps, bool) or not isinstance(settings.steps, int) or settings.steps < 1:
-        raise InputError(f"task.steps must be a whole number of at least 1, not {settings.steps}")
-    if settings.cell and not all(system.pbc):
-        raise InputError(f"task.cell=true relaxes a cell with three periodic directions; {system.name} has none such")
-    if settings.cell and settings.fixed:
-        raise InputError("task.fixed has no meaning in a cell that relaxes (task.cell=true): choose one of the two")
-    if settings.pressure_gpa and not settings.cell:
-        raise InputError("task.pressure_gpa acts on a cell that relaxes: add task.cell=true")
-    if len(settings.fixed) == len(system.symbols):
-        raise InputError("task.fixed holds all atoms: nothing is left to relax")
-    _made(settings.optimiser, _moving(system.to_atoms(), settings))
-
-
-def describe(settings: Settings) -> str:
-    """`relax to 1e-04 Ha/bohr, atoms and cell, at 2 GPa`."""
-    what = ", atoms and cell" if settings.cell else ""
-    pressure = f", at {settings.pressure_gpa:g} GPa" if settings.pressure_gpa else ""
-    return f"relax to {settings.fmax:g} Ha/bohr{what}{pressure}"
-
-
-def relax(
-    journal: Journal,
-    system: System,
-    settings: Settings,
-    trajectory: Path | None = None,
-    after: Callable[[int, float, float], None] | None = None,
-) -> Relaxed:
-    """Relax `system` with the journal's method; frames go to the file `trajectory`.
-
-    `after(step, energy, force)` is called after every step; without it the relaxation shows a line of its own. A step
-    at which the method fails ends the relaxation at the last good one. Raises CalculationError where the first
-    geometry already fails.
-    """
-    from fusion.phases import phase
-    from fusion.tasks.geometry import Trajectory, atoms_of, frame
-
-    atoms = atoms_of(system, journal, settings.needs - {"energy"})
-    moving = _moving(atoms, settings)
-    energies: list[float] = []
-    forces: list[float] = []
-    result, converged, failure, stuck = None, False, None, False
-    with ExitStack() as stack:
-        frames = stack.enter_context(Trajectory(trajectory)) if trajectory else None
-        show = after or _shown(stack.enter_context(phase("relaxing")))
-        try:
-            optimiser = _made(settings.optimiser, moving)
-            fmax = settings.fmax * units.EV_ANGSTROM_PER_HARTREE_BOHR
-            for now in optimiser.irun(fmax=fmax, steps=settings.steps):
-                converged = bool(now)
-                result = journal.at(atoms.calc.system(atoms), settings.needs)
-                energies.append(_energy(result))
-                forces.append(_force(moving))
-                if frames is not None:
-                    frames.add(frame(result, step=len(energies) - 1, largest_force_hartree_per_bohr=forces[-1]))
-                show(len(energies) - 1, energies[-1], forces[-1])
-        except (CalculationError, InputError) as error:  # an InputError of a later step: atoms ran into each other
-            if result is None:
-                raise
-            stuck = not np.isfinite(atoms.positions).all()
-            failure = None if stuck else str(error)
-    assert result is not None
-    return Relaxed(system, result, converged, energies, forces, settings, failure, stuck)
-
-
-def outcome(relaxed: Relaxed, run: Run) -> Result:
-    """The relaxation as a run's result: status, message and `relaxation` in the details."""
-    result, details = relaxed.result, details_of(relaxed)
-    status, message = "ok", result.message
-    if relaxed.failure is not None:
-        status, message = "failed", f"step {relaxed.steps + 1}: {relaxed.failure}; the last good geometry is kept"
-    elif not relaxed.converged:
-        status, message = "not_converged", why_not(relaxed, run)
-    return Result(
-        result.system,
-        status,
-        result.energy,
-        result.energy_stderr,
-        result.energy_std,
-        dict(result.properties),
-        {**result.details, "relaxation": details},
-        message,
-    )
-
-
-def details_of(relaxed: Relaxed) -> dict[str, Any]:
-    """What `result.json` says of a relaxation."""
-    settings, end, start = relaxed.settings, relaxed.result.system, relaxed.start
-    details: dict[str, Any] = {
-        "steps": relaxed.steps,
-        "converged": relaxed.converged,
-        "fmax_hartree_per_bohr": settings.fmax,
-        "largest_force_hartree_per_bohr": relaxed.largest_forces[-1],
-        "initial_energy_hartree": relaxed.energies[0],
-        "final_energy_hartree": relaxed.energies[-1],
-        "displacement_rmsd_angstrom": rmsd(start, end),
-        "energies_hartree": relaxed.energies,
-        "largest_forces_hartree_per_bohr": relaxed.largest_forces,
-    }
-    if relaxed.converged:
-        details["verdict"] = f"largest force {relaxed.largest_forces[-1]:.1e} Ha/bohr, asked for {settings.fmax:g}"
-    if settings.fixed:
-        details["fixed_atoms"] = [index + 1 for index in settings.fixed]
-    if end.cell is not None and start.cell is not None and all(end.pbc):
-        volumes = [abs(float(np.linalg.det(cell))) for cell in (start.cell, end.cell)]
-        details["cell_angstrom"] = (end.cell * units.ANGSTROM_PER_BOHR).tolist()
-        details["initial_volume_angstrom3"], details["volume_angstrom3"] = (
-            volume * units.ANGSTROM_PER_BOHR**3 for volume in volumes
-        )
-        if settings.cell:
-            stress = np.asarray(relaxed.result.properties["stress"])
-            details["pressure_gpa"] = -float(np.trace(stress)) / 3.0 * _GPA_PER_HARTREE_BOHR3
-            details["asked_pressure_gpa"] = settings.pressure_gpa
-            work = settings.pressure_gpa / _GPA_PER_HARTREE_BOHR3 * volumes[1]
-            details["enthalpy_hartree"] = relaxed.energies[-1] + work
-    return details
-
-
-def why_not(relaxed: Relaxed, run: Run) -> str:
-    """The reason why a relaxation did not converge, and what would help."""
-    forces = np.array(relaxed.largest_forces)
-    text = f"largest force {forces[-1]:.1e} Ha/bohr after {relaxed.steps} steps, above {relaxed.settings.fmax:g}"
-    half = len(forces) // 2
-    stalled = relaxed.stuck or (half >= 10 and forces[half:].min() >= 0.5 * forces[:half].min())
-    if stalled and forces.min() < 1e-4 and run.config.get("dtype") == "float32":
-        return f"{text}: it stopped falling near {forces.min():.0e}, the noise of float32; dtype=float64 goes further"
-    if stalled:
-        return f"{text}, and no longer falling: another task.optimiser._target_ may help (ase.optimize.FIRE)"
-    return f"{text}; go on with task.steps={2 * relaxed.settings.steps}, or from {STRUCTURE}"
-
-
-def rows(relaxation: Mapping[str, Any]) -> Iterator[list[str]]:
-    """Lines about a relaxation from what `result.json` says of it."""
-    if not relaxation:
-        return
-    from fusion.report import count
-
-    gain = relaxation["final_energy_hartree"] - relaxation["initial_energy_hartree"]
-    yield [
-        "relaxed" if relaxation["converged"] else "moved",
-        f"in {count(relaxation['steps'], 'step')}",
-        f"energy {gain * units.KCAL_MOL_PER_HARTREE:+.2f} kcal/mol ({gain * units.KJ_MOL_PER_HARTREE:+.2f} kJ/mol)",
-        f"atoms {relaxation['displacement_rmsd_angstrom']:.3f} Å rms",
-    ]
-    if "pressure_gpa" in relaxation:
-        change = relaxation["volume_angstrom3"] / relaxation["initial_volume_angstrom3"] - 1.0
-        columns = [f"{100 * change:+.2f} %", f"pressure left {relaxation['pressure_gpa']:.3f} GPa"]
-        yield ["cell", f"{relaxation['volume_angstrom3']:.2f} Å³", *columns]
-
-
-def rmsd(start: System, end: System) -> float:
-    """Root mean square displacement of the atoms in Angstrom, the rotation and shift of a molecule as a whole left out;
-    in a cell that changed, that of the fractional coordinates in the final cell."""
-    from ase.build import minimize_rotation_and_translation
-
-    before, after = start.to_atoms(), end.to_atoms()
-    if any(start.pbc):
-        before.set_cell(after.cell, scale_atoms=True)
-        difference = after.positions - before.positions
-        difference -= difference.mean(axis=0)
-    else:
-        minimize_rotation_and_translation(after, before)
-        difference = after.positions - before.positions
-    return float(np.sqrt((difference**2).sum(axis=1).mean()))
-
-
-def _moving(atoms: Atoms, settings: Settings) -> Any:
-    """What an optimiser moves: the atoms that are not fixed, or atoms and cell."""
-    from ase.constraints import FixAtoms
-    from ase.filters import FrechetCellFilter
-
-    atoms.set_constraint(FixAtoms(list(settings.fixed)) if settings.fixed else None)
-    if not settings.cell:
-        return atoms
-    return FrechetCellFilter(atoms, scalar_pressure=settings.pressure_gpa * _EV_ANGSTROM3_PER_GPA)
-
-
-def _optimiser(config: Mapping[str, Any]) -> Any:
-    """The class that the config names. Raises InputError unless it is an ASE optimiser."""
-    from ase.optimize.optimize import Optimizer
-    from hydra.utils import get_class
-
-    target = config.get("_target_")
-    try:
-        found: Any = get_class(str(target))
-    except Exception as error:
-        raise InputError(f"task.optimiser._target_: no optimiser {target!r}; ase.optimize.LBFGS is one") from error
-    # SciPy's and ODE solvers have no steps of their own that could be watched.
-    own = getattr(found, "step", Optimizer.step) is not Optimizer.step
-    if not (isinstance(found, type) and issubclass(found, Optimizer) and own):
-        raise InputError(
-            f"task.optimiser._target_: {target} is not one of ASE's own optimisers; ase.optimize.LBFGS is one"
-        )
-    return found
-
-
-def _made(config: Mapping[str, Any], moving: Atoms) -> Any:
-    """The optimiser of what is moving. Raises InputError for settings that it does not take."""
-    keywords = {str(key): value for key, value in config.items() if key != "_target_"}
-    optimiser = _optimiser(config)
-    try:
-        return optimiser(moving, logfile=None, **keywords)
-    except (TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"task.optimiser: {config['_target_']} cannot be made so ({error})") from error
-
-
-def _energy(result: Result) -> float:
-    assert result.energy is not None
-    return result.energy
-
-
-def _force(moving: Atoms) -> float:
-    """The largest force of what moves, a cell included, hartree/bohr."""
-    from fusion.tasks.geometry import HARTREE_BOHR_PER_EV_ANGSTROM, largest_force
-
-    return largest_force(moving.get_forces()) * HARTREE_BOHR_PER_EV_ANGSTROM
-
-
-def _shown(bar: Callable[[int, str], None]) -> Callable[[int, float, float], None]:
-    return lambda step, energy, force: bar(step, f"E = {energy:.6f} Ha  largest force {force:.1e} Ha/bohr")

@@ -12,7 +12,7 @@ import numpy as np
 from fusion import methods, units
 from fusion.errors import CalculationError, InputError
 from fusion.results import Result
-from fusion.tasks import relax as relaxing
+from fusion.tasks import relaxation as relaxing
 
 if TYPE_CHECKING:
     from fusion.methods import Method

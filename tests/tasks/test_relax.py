@@ -136,3 +136,14 @@ def test_a_crystal_finds_its_cell_and_yields_to_pressure(program: Program, tmp_p
     work = 0.5 / 4.3597447e3 * free["volume_angstrom3"]  # GPa Angstrom^3 in hartree: 1 Ha = 4359.7 GPa Angstrom^3
     assert pressed["enthalpy_hartree"] < free["final_energy_hartree"] + work
     assert "pressure left" in program("report", "free").out
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_asked_to_stop_it_saves_all_it_did(program: Program, tmp_path: Path, number: signal.Signals) -> None:
+    stopped = program(*MORSE, "method.model.kill_at=6", f"method.model.kill_by={number.name}")
+    assert stopped.status == 128 + number and "run goes on with it" in stopped.err
+    resumed = program("resume", "run")  # the signal comes at the seventh call of this process again, and is obeyed
+    assert resumed.status == 128 + number and "going on after 7 calculations" in resumed.out
+    assert program("resume", "run").status == 0
+    assert program(*MORSE[:2], "hydra.run.dir=whole").status == 0
+    assert result(tmp_path / "run")["relaxation"] == result(tmp_path / "whole")["relaxation"]

@@ -16,10 +16,11 @@ RADII = {1: 0.7, 6: 1.4, 7: 1.4, 8: 1.1, 18: 3.5}
 
 
 class Morse(nn.Module):
-    """`kill_at`: the call (from 0) at which the process dies; `seconds` that a call takes."""
+    """`kill_at`: the call (from 0) at which the process signals itself with `kill_by`; `seconds`: that a call takes."""
 
-    def __init__(self, depth=0.17, width=1.1, kill_at=None, seconds=0.0):
+    def __init__(self, depth=0.17, width=1.1, kill_at=None, seconds=0.0, kill_by="SIGKILL"):
         super().__init__()
+        self.kill_by = signal.Signals[kill_by]
         self.depth, self.width, self.kill_at, self.seconds = depth, width, kill_at, seconds
         self.calls = 0
         radii = torch.zeros(119)
@@ -28,8 +29,8 @@ class Morse(nn.Module):
         self.register_buffer("radii", radii)
 
     def forward(self, batch):
-        if self.kill_at is not None and self.calls >= self.kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if self.kill_at is not None and self.calls == self.kill_at:
+            os.kill(os.getpid(), self.kill_by)
         self.calls += 1
         time.sleep(self.seconds)
         atoms = batch.positions.shape[1]
