@@ -200,9 +200,9 @@ def resolved(config: DictConfig, start_dir: Path) -> DictConfig:
         raise InputError(f"seed must be a whole number, not {config.seed}")
     if config.dtype not in ("float32", "float64"):
         raise InputError(f"dtype must be float32 or float64, not {config.dtype}")
-    path = config.system.get("path")
-    if path is not None:
-        config.system.path = str(start_dir / Path(str(path)).expanduser())
+    for node, key in ((config.system, "path"), (config.task, "data")):
+        if node.get(key) is not None:
+            node[key] = str(start_dir / Path(str(node[key])).expanduser())
     if config.ckpt is not None and config.ckpt != "last":
         config.ckpt = str(start_dir / Path(str(config.ckpt)).expanduser())
     OmegaConf.set_struct(config, True)

@@ -140,7 +140,8 @@ def summary(result: dict[str, Any], directory: Path) -> None:
     verdict, message = _verdict(result), result.get("message")
     if alarm:
         _show(alarm, str(message or verdict or "no reason was recorded"), style=style)
-    _show("last energy" if alarm else "energy", *_energy_columns(result, alarm), style=style or "bold")
+    if alarm or result.get("energy"):
+        _show("last energy" if alarm else "energy", *_energy_columns(result, alarm), style=style or "bold")
     task = _task(directory)
     rows = getattr(task, "rows", None)
     for row in (*_reference_rows(result), *_property_rows(result), *(rows(result) if rows else ())):

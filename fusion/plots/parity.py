@@ -1,0 +1,111 @@
+"""`parity.png`: predictions against labels, energies above and forces below, with their differences beside them."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase.data import chemical_symbols
+
+from fusion.plots.style import BLUE, GREEN, GREY, ORANGE, PURPLE, picture, title
+from fusion.results import read_result
+from fusion.tasks.comparison import ARRAYS, KCAL, KCAL_ANGSTROM, TABLE
+
+_COLOURS = {"H": GREY, "C": "#333333", "N": BLUE, "O": ORANGE, "S": "#b8960c", "F": GREEN, "Cl": PURPLE}
+_MOST_POINTS = 20000
+
+
+def draw(directory: Path) -> Path | None:
+    """Draw `parity.png` from structures.csv and forces.npz; None where they are not there or hold nothing to compare.
+
+    Energies are shown less the mean label of each formula, so that structures of different size share an axis; their
+    errors are whole.
+    """
+    if not (directory / TABLE).is_file():
+        return None
+    energies, forces = _energies(directory / TABLE), _forces(directory / ARRAYS)
+    panels = [part for part in (energies, forces) if part is not None]
+    if not panels:
+        return None
+    result = read_result(directory) or {}
+    found = result.get("accuracy") or {}
+    with picture(directory / "parity.png", (8.0, 1.0 + 3.4 * len(panels))) as figure:
+        data = Path(found.get("data") or directory.resolve().name).name
+        figure.suptitle(f"{title(result, directory).split(' · ')[-1]} · {data}", x=0.02, ha="left", fontsize=11)
+        axes = iter(figure.subplots(len(panels), 2, squeeze=False))
+        if energies is not None:
+            left, right = next(axes)
+            _draw_energies(left, right, *energies)
+        if forces is not None:
+            left, right = next(axes)
+            _draw_forces(left, right, *forces)
+    return directory / "parity.png"
+
+
+def _energies(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Labels and predictions in kcal/mol from the mean label of their formula, and which are outside of the domain."""
+    with path.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["label_hartree"] and row["energy_hartree"]]
+    if not rows:
+        return None
+    label, energy = (np.array([float(row[key]) for row in rows]) for key in ("label_hartree", "energy_hartree"))
+    outside, formulas = (np.array([row[key] for row in rows]) for key in ("outside", "formula"))
+    zero = np.zeros(len(rows))
+    for formula in set(formulas):
+        zero[formulas == formula] = label[formulas == formula].mean()
+    return (label - zero) * KCAL, (energy - zero) * KCAL, outside == "1"
+
+
+def _forces(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Labels and predictions (atoms, 3) in kcal/mol/Angstrom and atomic numbers; a sample where there are very many."""
+    if not path.is_file():
+        return None
+    with np.load(path) as content:
+        label, predicted, numbers = (content[name] for name in ("label", "predicted", "numbers"))
+    known = np.flatnonzero(np.isfinite(label + predicted).all(axis=1))
+    known = known[:: max(1, 3 * len(known) // _MOST_POINTS)]
+    return label[known] * KCAL_ANGSTROM, predicted[known] * KCAL_ANGSTROM, numbers[known]
+
+
+def _draw_energies(parity: Any, errors: Any, label: np.ndarray, energy: np.ndarray, outside: np.ndarray) -> None:
+    parity.scatter(label, energy, s=9, color=BLUE, lw=0, alpha=0.6, rasterized=True)
+    if outside.any():
+        marked = "outside of the model's domain"
+        parity.scatter(label[outside], energy[outside], s=22, facecolors="none", edgecolors=ORANGE, label=marked)
+        parity.legend(loc="upper left")
+    _diagonal(parity, label)
+    parity.set_xlabel("label − mean of its formula / kcal mol$^{-1}$")
+    parity.set_ylabel("energy / kcal mol$^{-1}$")
+    _histogram(errors, energy - label, "error of the energy / kcal mol$^{-1}$", BLUE)
+
+
+def _draw_forces(parity: Any, errors: Any, label: np.ndarray, predicted: np.ndarray, numbers: np.ndarray) -> None:
+    for number in np.unique(numbers).tolist():
+        symbol, chosen = chemical_symbols[number], numbers == number
+        colour = _COLOURS.get(symbol)
+        parity.scatter(
+            label[chosen], predicted[chosen], s=5, lw=0, alpha=0.5, color=colour, label=symbol, rasterized=True
+        )
+    _diagonal(parity, label)
+    parity.legend(loc="upper left", markerscale=2.5, ncols=2)
+    parity.set_xlabel("force component, label / kcal mol$^{-1}$ Å$^{-1}$")
+    parity.set_ylabel("force / kcal mol$^{-1}$ Å$^{-1}$")
+    _histogram(errors, (predicted - label).ravel(), "error of a force component / kcal mol$^{-1}$ Å$^{-1}$", GREEN)
+
+
+def _diagonal(axes: Any, label: np.ndarray) -> None:
+    ends = [float(label.min()), float(label.max())]
+    axes.plot(ends, ends, color="black", lw=0.8, ls="--", zorder=0)
+
+
+def _histogram(axes: Any, errors: np.ndarray, name: str, colour: str) -> None:
+    mae, rmse = np.mean(np.abs(errors)), np.sqrt(np.mean(errors**2))
+    low, high = np.percentile(errors, [0.5, 99.5]) if len(errors) > 200 else (errors.min(), errors.max())
+    edges = np.linspace(low, high, 41) if high > low else 10
+    axes.hist(errors, bins=edges, color=colour, alpha=0.7)
+    axes.axvline(0.0, color="black", lw=0.8, ls="--")
+    axes.set_title(f"MAE {mae:.3g}, RMSE {rmse:.3g}", fontsize=9)
+    axes.set_xlabel(name)
+    axes.set_ylabel("number")

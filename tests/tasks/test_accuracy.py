@@ -1,0 +1,186 @@
+"""A method against labels: the measures are the textbook's, and nothing of the file goes missing unsaid."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from ase import Atoms, units
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write
+
+from conftest import Program
+from fusion.report import redraw
+from fusion.units import KCAL_MOL_PER_HARTREE as KCAL
+
+WORDS = ("+method=morse", "task=accuracy", "hydra.run.dir=run")
+D, A = 0.17, 1.1  # the toy potential
+RADII = {"H": 0.7, "C": 1.4, "N": 1.4, "O": 1.1, "Ar": 3.5}
+
+
+def morse(atoms: Atoms) -> tuple[float, np.ndarray]:
+    """Energy and forces of the toy potential, hartree and bohr."""
+    positions, energy = atoms.positions / units.Bohr, 0.0
+    forces = np.zeros_like(positions)
+    for i in range(len(atoms)):
+        for j in range(i):
+            vector = positions[i] - positions[j]
+            distance = float(np.linalg.norm(vector))
+            decay = np.exp(-A * (distance - RADII[atoms.symbols[i]] - RADII[atoms.symbols[j]]))
+            energy += D * ((1 - decay) ** 2 - 1)
+            pull = -2 * D * A * (1 - decay) * decay * vector / distance
+            forces[i] += pull
+            forces[j] -= pull
+    return energy, forces
+
+
+def structures(number: int = 12, seed: int = 0) -> list[Atoms]:
+    random = np.random.default_rng(seed)
+    found = []
+    for index in range(number):
+        symbols = ("OHH", "CO", "NHHH")[index % 3]
+        atoms = Atoms(symbols.replace("OHH", "OH2").replace("NHHH", "NH3"), np.zeros((len(symbols), 3)))
+        atoms.positions = random.normal(size=(len(symbols), 3)) + 1.1 * np.arange(len(symbols))[:, None]
+        found.append(atoms)
+    return found
+
+
+def labelled(
+    frames: list[Atoms], energy: float = units.Hartree, sign: float = 1.0, offset: float = 0.0, noise: float = 0.0
+) -> list[Atoms]:
+    """The frames with the toy's own energies and forces, the former in a unit of `energy` per hartree and off by
+    `offset` hartree per atom, the latter with `noise` in hartree/bohr."""
+    random = np.random.default_rng(5)
+    for atoms in frames:
+        value, forces = morse(atoms)
+        forces = forces + noise * random.choice([-1.0, 1.0], forces.shape)
+        labels = {"energy": (value + offset * len(atoms)) * energy, "forces": sign * forces * energy / units.Bohr}
+        atoms.calc = SinglePointCalculator(atoms, **labels)
+    return frames
+
+
+def accuracy(directory: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((directory / "result.json").read_text())["accuracy"]
+    return found
+
+
+def test_its_own_labels_are_met_and_units_are_converted(program: Program, tmp_path: Path) -> None:
+    for unit, value in (("eV", units.Hartree), ("kcal/mol", KCAL), ("hartree", 1.0)):
+        write(tmp_path / "data.xyz", labelled(structures(), value), format="extxyz")
+        done = program(*WORDS, "task.data=data.xyz", f"task.energy_unit={unit}")
+        assert done.status == 0, done.err
+        found = accuracy(tmp_path / "run")
+        assert found["compared"] == 12 and "left_out" not in found
+        assert found["energy"]["total"]["largest"] < 1e-4 and found["forces"]["total"]["largest"] < 1e-3
+        assert found["forces"]["correlation"] == pytest.approx(1.0)
+    assert (tmp_path / "run" / "parity.png").stat().st_size > 20_000 and "structures.csv" in done.out
+
+
+def test_a_different_zero_and_noise_are_told_apart(program: Program, tmp_path: Path) -> None:
+    write(tmp_path / "data.xyz", labelled(structures(), offset=-0.5, noise=0.001), format="extxyz")
+    assert program(*WORDS, "task.data=data.xyz").status == 0
+    energy, forces = (accuracy(tmp_path / "run")[key] for key in ("energy", "forces"))
+    assert energy["total"]["mae"] == pytest.approx(0.5 * 3 * KCAL, rel=1e-6)  # three atoms on average
+    assert energy["total"]["mean"] == pytest.approx(0.5 * 3 * KCAL, rel=1e-6)
+    assert energy["shifted"]["rmse"] == pytest.approx(0.5 * (2 / 3) ** 0.5 * KCAL, rel=1e-6)
+    assert energy["zero_fitted"]["largest"] < 1e-4 and energy["within_formula"]["largest"] < 1e-4
+    for part in (forces["total"], *forces["by_element"].values()):
+        assert part["mae"] == pytest.approx(0.001 * KCAL / units.Bohr, rel=1e-4)
+        assert part["rmse"] == pytest.approx(part["mae"], rel=1e-4)
+    assert {symbol: part["atoms"] for symbol, part in forces["by_element"].items()} == {"H": 20, "C": 4, "N": 4, "O": 8}
+
+
+def test_gradients_are_recognised(program: Program, tmp_path: Path) -> None:
+    write(tmp_path / "data.xyz", labelled(structures(), sign=-1.0), format="extxyz")
+    done = program(*WORDS, "task.data=data.xyz")
+    assert done.status == 2 and "gradients" in done.err and "task.gradients=true" in done.err
+    assert not (tmp_path / "run").exists()
+    assert program(*WORDS, "task.data=data.xyz", "task.gradients=true").status == 0
+    assert accuracy(tmp_path / "run")["forces"]["total"]["largest"] < 1e-3
+
+
+def test_what_cannot_be_compared_is_counted_and_named(program: Program, tmp_path: Path) -> None:
+    frames = labelled(structures(9))
+    frames[3].calc = None
+    frames[4].calc.results["forces"][0] = np.nan
+    frames[5].positions[1] = frames[5].positions[0]
+    del frames[6].calc.results["forces"]
+    del frames[7].calc.results["energy"]
+    write(tmp_path / "data.xyz", frames, format="extxyz")
+    done = program(*WORDS, "task.data=data.xyz")
+    assert done.status == 0, done.err
+    found = accuracy(tmp_path / "run")
+    assert found["structures"] == 9 and found["compared"] == 6
+    reasons = {group["first"]: group["reason"] for group in found["left_out"]}
+    assert reasons["structure 4"] == "no energy and no forces" and "finite" in reasons["structure 5"]
+    assert "two nuclei on one spot" in reasons["structure 6"]
+    assert done.out.count("LEFT OUT") == 3
+    with (tmp_path / "run" / "structures.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 9 and rows[3]["problem"] and not rows[3]["energy_hartree"]
+    assert rows[6]["energy_hartree"] and not rows[6]["forces_mae_hartree_per_bohr"]
+    assert rows[7]["forces_mae_hartree_per_bohr"] and not rows[7]["label_hartree"]
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ((), "needs task.data=FILE"),
+        (("task.data=nowhere.xyz",), "no file"),
+        (("task.data=bare.xyz",), r"has no energies and no forces; its comment lines have dft (task.energy_key=...)"),
+        (("task.data=good.xyz", "task.energy_unit=erg"), "eV, hartree, kcal/mol or kJ/mol, not 'erg'"),
+        (("task.data=broken.xyz",), "cannot read"),
+        (("task.data=broken.h5",), "no HDF5 file"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    program: Program, tmp_path: Path, words: tuple[str, ...], complaint: str
+) -> None:
+    bare = Atoms("H2", [[0, 0, 0], [0, 0, 1]])
+    bare.info["dft"] = -1.0
+    write(tmp_path / "bare.xyz", bare, format="extxyz")
+    write(tmp_path / "good.xyz", labelled(structures(2)), format="extxyz")
+    for name in ("broken.xyz", "broken.h5"):
+        (tmp_path / name).write_text("3\nProperties=species:S:1:pos:R:3\nO 0 0")
+    done = program(*WORDS, *words)
+    assert done.status == 2 and complaint in done.err and done.err.count("\n") == 1, done.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_other_keys_and_hdf5(program: Program, tmp_path: Path) -> None:
+    frames = structures(9)[::3]
+    with h5py.File(tmp_path / "data.h5", "w") as file:
+        group = file.create_group("set/water")
+        group["species"] = np.array([b"O", b"H", b"H"])
+        group["coordinates"] = np.array([atoms.positions for atoms in frames])
+        group["energies"] = [morse(atoms)[0] for atoms in frames]
+        group["forces"] = [-morse(atoms)[1] / units.Bohr for atoms in frames]
+    assert program(*WORDS, "task.data=data.h5", "task.energy_unit=hartree", "task.gradients=true").status == 0
+    found = accuracy(tmp_path / "run")
+    assert found["compared"] == 3 and found["forces"]["total"]["largest"] < 1e-3
+    for atoms in frames:
+        atoms.info["dft"], forces = morse(atoms)
+        atoms.arrays["pull"] = forces
+    write(tmp_path / "data.xyz", frames, format="extxyz")
+    keys = ("task.energy_key=dft", "task.forces_key=pull", "task.energy_unit=hartree", "task.forces_per=bohr")
+    assert program(*WORDS, "task.data=data.xyz", *keys).status == 0
+    assert accuracy(tmp_path / "run")["energy"]["total"]["largest"] < 1e-4
+
+
+def test_killed_and_resumed_it_says_the_same(program: Program, process: Program, tmp_path: Path) -> None:
+    write(tmp_path / "data.xyz", labelled(structures(12), noise=0.01), format="extxyz")
+    slow = ("task.data=data.xyz", "method.model.seconds=1.05", "method.model.kill_at=3")
+    assert process(*WORDS, *slow).status == -signal.SIGKILL
+    done = process("resume", "run")
+    assert done.status == 0 and "going on after 7 of 12" in done.out
+    assert program(*WORDS[:2], "task.data=data.xyz", "hydra.run.dir=whole").status == 0
+    assert accuracy(tmp_path / "run") == accuracy(tmp_path / "whole")
+    (tmp_path / "run" / "parity.png").unlink()
+    redraw(tmp_path / "run")
+    assert (tmp_path / "run" / "parity.png").is_file()
