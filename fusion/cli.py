@@ -114,8 +114,8 @@ def _command(words: list[str]) -> int:
         status = command.main(words, prog_name="fusion", standalone_mode=False)
     except _USAGE_ERRORS as error:
         raise InputError(f"{error.format_message().rstrip('.')} (fusion {words[0]} --help)") from error
-    except typer.Abort as end:
-        raise (end.__cause__ if isinstance(end.__cause__, KeyboardInterrupt) else KeyboardInterrupt) from None
+    except typer.Abort:
+        raise KeyboardInterrupt from None
     return status if isinstance(status, int) else 0
 
 

@@ -142,7 +142,8 @@ def test_a_crystal_finds_its_cell_and_yields_to_pressure(program: Program, tmp_p
 def test_asked_to_stop_it_saves_all_it_did(program: Program, tmp_path: Path, number: signal.Signals) -> None:
     stopped = program(*MORSE, "method.model.kill_at=6", f"method.model.kill_by={number.name}")
     assert stopped.status == 128 + number and "run goes on with it" in stopped.err
-    resumed = program("resume", "run")  # the signal comes at the seventh call of this process again, and is obeyed
+    again = (*MORSE, "ckpt=last", "method.model.kill_at=6", f"method.model.kill_by={number.name}")
+    resumed = program(*again)  # the signal comes at the seventh call of this process again, and is obeyed
     assert resumed.status == 128 + number and "going on after 7 calculations" in resumed.out
     assert program("resume", "run").status == 0
     assert program(*MORSE[:2], "hydra.run.dir=whole").status == 0
