@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 # Settings that hold free text. Hydra refuses ; = ( + ~ in a bare value, so these are quoted for the user.
-_TEXT = frozenset({"system.atoms", "system.path", "method.basis", "ckpt"})
+_TEXT = frozenset({"system.atoms", "system.path", "method.basis", "task.data", "ckpt"})
 _DIRECTORIES = frozenset({"hydra.run.dir", "hydra.sweep.dir"})
 # A comma in these is part of the value (a sweep over them quotes its values).
 _ONE_VALUE = frozenset({"system.atoms"}) | _DIRECTORIES
