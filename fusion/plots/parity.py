@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -20,8 +20,8 @@ _MOST_POINTS = 20000
 def draw(directory: Path) -> Path | None:
     """Draw `parity.png` from structures.csv and forces.npz; None where they are not there or hold nothing to compare.
 
-    Energies are shown less the mean label of each formula, so that structures of different size share an axis; their
-    errors are whole.
+    Energies are shown less the mean label of each formula, so that structures of different size share an axis; where
+    the method's zero is plainly another one, its energies less their own means.
     """
     if not (directory / TABLE).is_file():
         return None
@@ -37,25 +37,36 @@ def draw(directory: Path) -> Path | None:
         axes = iter(figure.subplots(len(panels), 2, squeeze=False))
         if energies is not None:
             left, right = next(axes)
-            _draw_energies(left, right, *energies)
+            _draw_energies(left, right, energies)
         if forces is not None:
             left, right = next(axes)
             _draw_forces(left, right, *forces)
     return directory / "parity.png"
 
 
-def _energies(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Labels and predictions in kcal/mol from the mean label of their formula, and which are outside of the domain."""
+class Energies(NamedTuple):
+    """kcal/mol from the mean label of each formula; `shifted`: predictions from their own mean."""
+
+    label: np.ndarray
+    predicted: np.ndarray
+    outside: np.ndarray
+    shifted: bool
+
+
+def _energies(path: Path) -> Energies | None:
     with path.open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["label_hartree"] and row["energy_hartree"]]
     if not rows:
         return None
     label, energy = (np.array([float(row[key]) for row in rows]) for key in ("label_hartree", "energy_hartree"))
     outside, formulas = (np.array([row[key] for row in rows]) for key in ("outside", "formula"))
-    zero = np.zeros(len(rows))
+    zero, shift = np.zeros(len(rows)), np.zeros(len(rows))
     for formula in set(formulas):
-        zero[formulas == formula] = label[formulas == formula].mean()
-    return (label - zero) * KCAL, (energy - zero) * KCAL, outside == "1"
+        same = formulas == formula
+        zero[same], shift[same] = label[same].mean(), (energy - label)[same].mean()
+    if len(set(formulas)) == len(rows) or abs(shift.mean()) < 10.0 * np.std(energy - label - shift):
+        shift[:] = 0.0  # one zero of energy for both, or nothing that says otherwise
+    return Energies((label - zero) * KCAL, (energy - zero - shift) * KCAL, outside == "1", bool(shift.any()))
 
 
 def _forces(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
@@ -69,16 +80,18 @@ def _forces(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     return label[known] * KCAL_ANGSTROM, predicted[known] * KCAL_ANGSTROM, numbers[known]
 
 
-def _draw_energies(parity: Any, errors: Any, label: np.ndarray, energy: np.ndarray, outside: np.ndarray) -> None:
-    parity.scatter(label, energy, s=9, color=BLUE, lw=0, alpha=0.6, rasterized=True)
+def _draw_energies(parity: Any, errors: Any, energies: Energies) -> None:
+    label, predicted, outside, shifted = energies
+    parity.scatter(label, predicted, s=9, color=BLUE, lw=0, alpha=0.6, rasterized=True)
     if outside.any():
         marked = "outside of the model's domain"
-        parity.scatter(label[outside], energy[outside], s=22, facecolors="none", edgecolors=ORANGE, label=marked)
+        parity.scatter(label[outside], predicted[outside], s=22, facecolors="none", edgecolors=ORANGE, label=marked)
         parity.legend(loc="upper left")
     _diagonal(parity, label)
     parity.set_xlabel("label − mean of its formula / kcal mol$^{-1}$")
-    parity.set_ylabel("energy / kcal mol$^{-1}$")
-    _histogram(errors, energy - label, "error of the energy / kcal mol$^{-1}$", BLUE)
+    parity.set_ylabel("energy" + (" − mean of its formula" if shifted else "") + " / kcal mol$^{-1}$")
+    name = "error of the energy" + (" less the mean of its formula" if shifted else "")
+    _histogram(errors, predicted - label, f"{name} / kcal mol$^{{-1}}$", BLUE)
 
 
 def _draw_forces(parity: Any, errors: Any, label: np.ndarray, predicted: np.ndarray, numbers: np.ndarray) -> None:
