@@ -9,6 +9,7 @@ import numpy as np
 from fusion import units
 from fusion.plots.style import BLUE, GREY, ORANGE, picture, title
 from fusion.results import read_result
+from fusion.tasks.relaxation import short
 
 
 def draw(trajectory: Path, path: Path) -> None:
@@ -29,7 +30,7 @@ def draw(trajectory: Path, path: Path) -> None:
         upper.text(0.99, 0.95, f"last: {energies[-1]:.6f} Ha", transform=upper.transAxes, ha="right", va="top")
         lower.semilogy(steps, np.maximum(forces, 1e-12), color=ORANGE, marker=marker)
         if fmax is not None:
-            lower.axhline(fmax, color=GREY, ls="--", lw=1.0, label=f"asked for: {fmax:g} Ha/bohr")
+            lower.axhline(fmax, color=GREY, ls="--", lw=1.0, label=f"asked for: {short(fmax)} Ha/bohr")
             lower.legend(loc="upper right")
         lower.set_ylabel("largest force / Ha bohr⁻¹")
         lower.set_xlabel("step")

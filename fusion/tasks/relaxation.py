@@ -89,7 +89,14 @@ def describe(settings: Settings) -> str:
     """`relax to 1e-04 Ha/bohr, atoms and cell, at 2 GPa`."""
     what = ", atoms and cell" if settings.cell else ""
     pressure = f", at {settings.pressure_gpa:g} GPa" if settings.pressure_gpa else ""
-    return f"relax to {settings.fmax:g} Ha/bohr{what}{pressure}"
+    return f"relax to {short(settings.fmax)} Ha/bohr{what}{pressure}"
+
+
+def short(force: float) -> str:
+    """`1e-4`, `2.3e-5`, `0.12`: a force in two figures."""
+    if force >= 0.01 or force == 0:
+        return f"{force:.2g}"
+    return f"{force:.1e}".replace("e-0", "e-").replace(".0e", "e")
 
 
 def relax(
@@ -171,7 +178,9 @@ def details_of(relaxed: Relaxed) -> dict[str, Any]:
         "largest_forces_hartree_per_bohr": relaxed.largest_forces,
     }
     if relaxed.converged:
-        details["verdict"] = f"largest force {relaxed.largest_forces[-1]:.1e} Ha/bohr, asked for {settings.fmax:g}"
+        details["verdict"] = (
+            f"largest force {short(relaxed.largest_forces[-1])} Ha/bohr, asked for {short(settings.fmax)}"
+        )
     if settings.fixed:
         details["fixed_atoms"] = [index + 1 for index in settings.fixed]
     if end.cell is not None and start.cell is not None and all(end.pbc):
@@ -192,11 +201,15 @@ def details_of(relaxed: Relaxed) -> dict[str, Any]:
 def why_not(relaxed: Relaxed, run: Run) -> str:
     """The reason why a relaxation did not converge, and what would help."""
     forces = np.array(relaxed.largest_forces)
-    text = f"largest force {forces[-1]:.1e} Ha/bohr after {relaxed.steps} steps, above {relaxed.settings.fmax:g}"
+    text = (
+        f"largest force {short(forces[-1])} Ha/bohr after {relaxed.steps} steps, above {short(relaxed.settings.fmax)}"
+    )
     half = len(forces) // 2
     stalled = relaxed.stuck or (half >= 10 and forces[half:].min() >= 0.5 * forces[:half].min())
     if stalled and forces.min() < 1e-4 and run.config.get("dtype") == "float32":
-        return f"{text}: it stopped falling near {forces.min():.0e}, the noise of float32; dtype=float64 goes further"
+        return (
+            f"{text}: it stopped falling near {short(forces.min())}, the noise of float32; dtype=float64 goes further"
+        )
     if stalled:
         return f"{text}, and no longer falling: another task.optimiser._target_ may help (ase.optimize.FIRE)"
     return f"{text}; go on with task.steps={2 * relaxed.settings.steps}, or from {STRUCTURE}"
@@ -290,4 +303,4 @@ def _force(moving: Atoms) -> float:
 
 
 def _shown(bar: Callable[[int, str], None]) -> Callable[[int, float, float], None]:
-    return lambda step, energy, force: bar(step, f"E = {energy:.6f} Ha  largest force {force:.1e} Ha/bohr")
+    return lambda step, energy, force: bar(step, f"E = {energy:.6f} Ha  largest force {short(force)} Ha/bohr")

@@ -13,6 +13,7 @@ from fusion import methods, units
 from fusion.errors import CalculationError, InputError
 from fusion.results import Result
 from fusion.tasks import relaxation as relaxing
+from fusion.tasks.relaxation import short
 
 if TYPE_CHECKING:
     from fusion.methods import Method
@@ -139,13 +140,13 @@ class Vibrations:
         if self._spread and "hessian_members" in journal.provides:
             wanted.add("hessian_members")
         numerical = "hessian" not in journal.provides
-        with phase("Hessian", 6 * len(system.symbols) if numerical else None) as bar:
-            text = "by differences of forces" if numerical else "analytic"
-            bar(0, text)
+        total = 6 * len(system.symbols) if numerical else 1
+        with phase("Hessian", total) as bar:
             if numerical:
-                journal.watch = lambda done: bar(done, text)
+                journal.watch = lambda done: bar(done, "by differences of forces")
             (result,) = methods.calculate(journal, [system], wanted)
             journal.watch = None
+            bar(total, "by differences of forces" if numerical else "analytic")
         if result.status != "ok":
             raise CalculationError(f"no Hessian: {result.message or result.status}")
         return result
@@ -162,11 +163,13 @@ class Vibrations:
         elif force > fmax:
             result.status = "not_converged"
             advice = (
-                "" if relaxed is not None else f"; task.relax=true relaxes first, task.fmax={2 * force:.0e} accepts"
+                "" if relaxed is not None else f"; task.relax=true relaxes first, task.fmax={short(2 * force)} accepts"
             )
-            result.message = f"not a stationary point: largest force {force:.1e} Ha/bohr, above {fmax:g}{advice}"
+            result.message = (
+                f"not a stationary point: largest force {short(force)} Ha/bohr, above {short(fmax)}{advice}"
+            )
         else:
-            found["verdict"] = f"{found['nature']}; largest force {force:.1e} Ha/bohr"
+            found["verdict"] = f"{found['nature']}; largest force {short(force)} Ha/bohr"
 
     @staticmethod
     def rows(document: dict[str, Any]) -> Iterator[list[str]]:

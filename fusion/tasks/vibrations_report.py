@@ -70,7 +70,11 @@ def _remarks(document: dict[str, Any], found: dict[str, Any]) -> Iterator[list[s
     doubtful = [value for value in frequencies if -noise <= value < 0]
     if doubtful:
         values = ", ".join(wavenumber(value) for value in doubtful[:4])
-        yield ["near zero", f"{values} cm⁻¹", f"imaginary by less than {noise:g}: noise, or a very flat direction"]
+        yield [
+            "near zero",
+            f"{values} cm⁻¹",
+            f"imaginary below {noise:g}: noise or a flat direction; in no thermochemistry",
+        ]
 
 
 def _thermochemistry(thermo: dict[str, Any]) -> Iterator[list[str]]:
