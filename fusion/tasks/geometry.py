@@ -86,7 +86,7 @@ def frame(result: Result, **info: Any) -> Atoms:
         stress = np.asarray(result.properties["stress"]) * units.EV_ANGSTROM3_PER_HARTREE_BOHR3
         found["stress"] = full_3x3_to_voigt_6_stress(stress)
     atoms.calc = SinglePointCalculator(atoms, **found)
-    atoms.info = _header(result.system) | info
+    atoms.info = header(result.system) | info
     return atoms
 
 
@@ -135,7 +135,8 @@ def write_structure(path: Path, result: Result) -> None:
     write_frames(path, [atoms])
 
 
-def _header(system: System) -> dict[str, Any]:
+def header(system: System) -> dict[str, Any]:
+    """Charge and multiplicity for the comment line of a file, as far as they were given."""
     assumed = getattr(system, "spin_assumed", False)
     charge = {"charge": system.charge} if system.charge else {}
     return charge if assumed else charge | {"multiplicity": system.multiplicity}

@@ -27,8 +27,8 @@ MODES = Path("modes")
 PICTURE = "modes.png"
 _FRAMES = 20  # of one period of a mode
 _AMPLITUDE_ANGSTROM = 0.3  # of the atom that moves most
-_SHOWN = 60  # modes in the terminal's table
-_MDYNE_ANGSTROM = 15.569141  # one hartree/bohr^2
+_NEARLY = 1e-3  # hartree/bohr; with such a force a structure may pass for stationary
+_MDYNE_ANGSTROM = units.EV_ANGSTROM2_PER_HARTREE_BOHR2 * 0.160217662  # one hartree/bohr^2; 1 eV is 0.16 mdyn Angstrom
 
 
 @dataclass(frozen=True)
@@ -284,7 +284,7 @@ def _thermochemistry(
 
 def write_modes(directory: Path, system: System, modes: NormalModes) -> None:
     """One extxyz file per mode, a period of it, named by its number: 07.xyz follows six translations and rotations."""
-    from fusion.tasks.geometry import write_frames
+    from fusion.tasks.geometry import header, write_frames
 
     for old in directory.glob("*.xyz"):
         old.unlink()
@@ -296,7 +296,10 @@ def write_modes(directory: Path, system: System, modes: NormalModes) -> None:
         for phase in np.linspace(0.0, 2.0 * np.pi, _FRAMES, endpoint=False):
             moved = atoms.copy()
             moved.positions += scale * np.sin(phase) * mode
-            moved.info = {"mode": modes.removed + number + 1, "frequency_cm1": round(float(frequency), 3)}
+            moved.info = header(system) | {
+                "mode": modes.removed + number + 1,
+                "frequency_cm1": round(float(frequency), 3),
+            }
             frames.append(moved)
         write_frames(directory / f"{modes.removed + number + 1:0{max(width, 2)}d}.xyz", frames)
 
