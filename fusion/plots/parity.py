@@ -90,7 +90,7 @@ def _draw_energies(parity: Any, errors: Any, energies: Energies) -> None:
     _diagonal(parity, label)
     parity.set_xlabel("label − mean of its formula / kcal mol$^{-1}$")
     parity.set_ylabel("energy" + (" − mean of its formula" if shifted else "") + " / kcal mol$^{-1}$")
-    name = "error of the energy" + (" less the mean of its formula" if shifted else "")
+    name = "error less its formula's mean" if shifted else "error of the energy"
     _histogram(errors, predicted - label, f"{name} / kcal mol$^{{-1}}$", BLUE)
 
 

@@ -212,7 +212,7 @@ class Simulation:
         """For the progress line, `steps` having taken so many `seconds`."""
         speed = 0.0864 * self.timestep_fs * steps / seconds / 1000.0
         energy = self.potential * HARTREE_PER_EV
-        return f"{self.time_fs / 1000:.3f} ps  T = {self.temperature:.0f} K  E = {energy:.5f} Ha  {speed:.3g} ns/day"
+        return f"{self.time_fs / 1000:.3f} ps  {self.temperature:.0f} K  {energy:.4f} Ha  {speed:.2g} ns/day"
 
     def result(self) -> Result:
         """The structure of `state` with what the method says of it, in atomic units."""

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from fusion.tasks.dynamics import Simulation
     from fusion.tasks.ensembles import Ensemble
 
+_SAVE_S = 60.0
+"""At most so much work is lost by a kill, or one step."""
+
 
 class MolecularDynamics:
     """Steps of `ensemble` (a config with `_target_`, see `fusion.tasks.ensembles`) from the system's geometry.
@@ -156,13 +159,14 @@ class MolecularDynamics:
         from fusion.tasks.stopping import between_steps
 
         first, began, surface = simulation.step, time.perf_counter(), simulation.surface
-        surface.seconds = 0.0
+        surface.seconds, due = 0.0, time.monotonic() + _SAVE_S
         with phase("simulating", self.steps, first) as bar, between_steps() as stop_if_asked:
             while simulation.step < self.steps:
                 simulation.advance()
                 stop_if_asked()
-                if simulation.step % self.checkpoint_every == 0:
+                if simulation.step % self.checkpoint_every == 0 or time.monotonic() > due:
                     self._save(simulation, run)
+                    due = time.monotonic() + _SAVE_S
                 bar(simulation.step, simulation.text(time.perf_counter() - began, simulation.step - first))
         taken, steps = time.perf_counter() - began, simulation.step - first
         if steps <= 0:
@@ -199,6 +203,7 @@ class MolecularDynamics:
             "steps": simulation.state["step"],
             "timestep_fs": self.timestep_fs,
             "degrees_of_freedom": simulation.freedom,
+            "initial_temperature_k": float(table["temperature_k"][0]) if table else None,
             "target_temperature_k": self.temperature_k if self.ensemble.thermostat else None,
             "discarded_fraction": self.discard,
             **averages,

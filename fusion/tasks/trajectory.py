@@ -124,7 +124,8 @@ def rows(md: dict[str, Any]) -> Iterator[list[str]]:
     """Lines for the terminal from the `md` part of result.json."""
     target, drift, outside = md.get("target_temperature_k"), md.get("drift"), md.get("outside")
     if "temperature_k" in md:
-        remark = f"asked for {target:g} K" if target is not None else f"{md['degrees_of_freedom']} degrees of freedom"
+        start = f"{md.get('initial_temperature_k', math.nan):.0f} K at the start"
+        remark = f"asked for {target:g} K" if target is not None else start
         yield ["temperature", f"{_estimate(md['temperature_k'], 1)} K", remark]
     if "pressure_bar" in md:
         volume = f"volume {_estimate(md['volume_angstrom3'], 1)} Å³" if "volume_angstrom3" in md else ""
