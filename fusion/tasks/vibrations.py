@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,7 +112,10 @@ class Vibrations:
                     return relaxing.outcome(relaxed, run)
                 system = relaxed.result.system
                 write_structure(run.directory / relaxing.STRUCTURE, relaxed.result)
-            result = self._hessian(journal, system)
+            found = self._hessian(journal, system)
+        result = replace(
+            found, properties=dict(found.properties), details=dict(found.details)
+        )  # the journal keeps its own
         masses = masses_of(system, self._masses)
         hessian = np.asarray(result.properties.pop("hessian"))
         np.save(run.directory / HESSIAN, hessian)
@@ -162,9 +165,8 @@ class Vibrations:
             result.status, result.message = "not_converged", relaxing.why_not(relaxed, run)
         elif force > fmax:
             result.status = "not_converged"
-            advice = (
-                "" if relaxed is not None else f"; task.relax=true relaxes first, task.fmax={short(2 * force)} accepts"
-            )
+            advice = "" if relaxed is not None else "; task.relax=true relaxes first"
+            advice += f", task.fmax={short(1.5 * force)} accepts it" if force < _NEARLY else ""
             result.message = (
                 f"not a stationary point: largest force {short(force)} Ha/bohr, above {short(fmax)}{advice}"
             )
