@@ -312,7 +312,9 @@ def _unfinished(run_dir: Path) -> None:
     checkpoint = run_dir / "checkpoints" / "last.ckpt"
     where = f"{last['phase']} step {float(last['step']):.0f}" if last else "before the first recorded step"
     energy = f", E = {with_error(last['energy'], last['stderr'])} Ha" if last and math.isfinite(last["energy"]) else ""
-    line("UNFINISHED", f"no result yet; last record: {where}{energy}", style="bold yellow")
+    stands = getattr(_task(run_dir), "stands", None)
+    record = (stands(run_dir) if stands else None) or f"{where}{energy}"
+    line("UNFINISHED", f"no result yet; last record: {record}", style="bold yellow")
     start = "goes on from checkpoints/last.ckpt" if checkpoint.is_file() else "no checkpoint: starts from the beginning"
     line("to continue", f"fusion resume {run_dir}   ({start})")
     line("files", "  ".join(_files(run_dir)) or "none")

@@ -13,6 +13,8 @@ from fusion.results import read_result
 from fusion.tasks.trajectory import Drift, drift, read_table
 from fusion.units import EV_PER_HARTREE, KCAL_MOL_PER_HARTREE
 
+_MOST_POINTS = 20000
+
 
 def draw(directory: Path) -> Path | None:
     """Draw `md.png` from md.csv and, where there is one, result.json; None while there are fewer than two rows."""
@@ -22,6 +24,8 @@ def draw(directory: Path) -> Path | None:
     result = read_result(directory) or {}
     md = result.get("md") or {}
     atoms = len((result.get("system") or {}).get("symbols", ())) or _atoms(directory)
+    line = drift(table, atoms, md.get("discarded_fraction", 0.0)) if "conserved_hartree" in table else None
+    table = {name: values[:: 1 + len(values) // _MOST_POINTS] for name, values in table.items()}
     time = table["time_fs"] / 1000.0
     panels = ["temperature", "energy"]
     panels += ["conserved"] if "conserved_hartree" in table else []
@@ -33,7 +37,7 @@ def draw(directory: Path) -> Path | None:
         _temperature(axes["temperature"], time, table["temperature_k"], md)
         _energy(axes["energy"], time, table)
         if "conserved" in axes:
-            _conserved(axes["conserved"], time, table, drift(table, atoms, md.get("discarded_fraction", 0.0)), atoms)
+            _conserved(axes["conserved"], time, table, line, atoms)
         if "volume" in axes:
             _volume(axes["volume"], time, table)
         if "spread" in axes:

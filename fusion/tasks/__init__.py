@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 class Task(Protocol):
     """One thing to do. `needs` are the properties a method has to provide, or the core to derive.
 
-    A task may also have `title(method, system, run)`, the first lines of its run, and three static methods for the
-    report, which work from a run's files alone: `rows(document)`, lines (label, text, further columns) below the
-    energy made from the content of result.json; `draw(directory)`, its pictures; `files(directory)`, names of what
-    it left besides pictures and tables.
+    A task may also have `title(method, system, run)`, the first lines of its run, and static methods for the report,
+    which work from a run's files alone: `rows(document)`, lines (label, text, further columns) below the energy made
+    from the content of result.json; `draw(directory)`, its pictures; `files(directory)`, names of what it left besides
+    pictures and tables; `stands(directory)`, where an unfinished run stands, None for a run that left nothing yet.
     """
 
     name: str

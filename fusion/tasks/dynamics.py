@@ -29,7 +29,7 @@ HOTTEST = 10.0
 """Times the temperature asked for: more is an explosion. Small systems fluctuate more, cold ones may start strained."""
 COLDEST_LIMIT_K = 1000.0
 
-_FORMATS = {"hartree": "{:.10f}", "k": "{:.4f}", "fs": "{:.6g}", "bar": "{:.4f}", "angstrom3": "{:.6f}"}
+_FORMATS = {"hartree": "{:.10f}", "k": "{:.4f}", "fs": "{:.10g}", "bar": "{:.4f}", "angstrom3": "{:.6f}"}
 
 
 class Surface(FusionCalculator):
@@ -321,7 +321,7 @@ class Simulation:
         """One structure in the extended XYZ that ASE reads, with momenta in its unit, sqrt(amu eV)."""
         results = self.surface.results
         words = ["Properties=species:S:1:pos:R:3:momenta:R:3:forces:R:3"]
-        words += [f"step={self.step}", f"time_fs={self.time_fs:.6g}", f"energy={results['energy']:.9f}"]
+        words += [f"step={self.step}", f"time_fs={self.time_fs:.10g}", f"energy={results['energy']:.9f}"]
         if "energy_std" in results:
             words.append(f"energy_std={results['energy_std']:.9f}")
         if any(self.start.pbc):

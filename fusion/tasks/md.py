@@ -141,6 +141,19 @@ class MolecularDynamics:
     def files(directory: Path) -> list[str]:
         return [name for name in ("md.extxyz", "md.csv") if (directory / name).is_file()]
 
+    @staticmethod
+    def stands(directory: Path) -> str | None:
+        """The last row of md.csv."""
+        from fusion.tasks.trajectory import read_table
+
+        table = read_table(directory)
+        if not table or not len(table["step"]):
+            return None
+        step, time_fs, kelvin, energy = (
+            table[key][-1] for key in ("step", "time_fs", "temperature_k", "potential_hartree")
+        )
+        return f"step {step:.0f}, {time_fs:g} fs, {kelvin:.0f} K, E = {energy:.5f} Ha"
+
     @property
     def steps(self) -> int:
         """Steps of the whole run."""

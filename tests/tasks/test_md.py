@@ -339,6 +339,7 @@ def test_a_signal_loses_no_step(
     _, err = running.communicate(timeout=60)
     assert running.returncode == 128 + signal.SIGTERM and b"fusion resume" in err
     rows = len(read_table(tmp_path / "run")["step"])
+    assert f"last record: step {3 * rows - 3}, " in program("report", "run").out
     done = process("resume", "run")
     assert done.status == 0, done
     step = int(done.out.split("going on from step ")[1].split()[0])
