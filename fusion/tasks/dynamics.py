@@ -1,11 +1,10 @@
-"""The steps of molecular dynamics: forces from any method, files that a killed run goes on with, and its state.
+"""The steps of molecular dynamics: forces from any method, what is recorded of them, and the state to go on from.
 
 ASE's units here: eV, Angstrom, amu and the time that belongs to them; files say theirs in the names of their columns.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from fusion.calculators import FusionCalculator, NotConverged, in_ase_units
 from fusion.errors import CalculationError, InputError
 from fusion.results import Result
 from fusion.system import System
+from fusion.tasks.appending import Growing, frame
 from fusion.tasks.ensembles import BAR, Ensemble, set_velocities, stand_still
 from fusion.units import BOHR_PER_ANGSTROM, EV_ANGSTROM_PER_HARTREE_BOHR, HARTREE_PER_EV
 
@@ -81,38 +81,6 @@ class Surface(FusionCalculator):
             return self._start.moved(atoms.positions * BOHR_PER_ANGSTROM, cell)
         except InputError as error:
             raise NotConverged(str(error)) from error
-
-
-class Growing:
-    """A text file that only grows. A run that goes on keeps its first `length` bytes: those its checkpoint knows.
-
-    Raises InputError where there are fewer.
-    """
-
-    def __init__(self, path: Path, length: int = 0) -> None:
-        size = path.stat().st_size if path.is_file() else 0
-        if size < length:
-            raise InputError(
-                f"{path} has {size} bytes, its checkpoint knows of {length}: what is gone cannot be gone on with; "
-                "without ckpt=last the run starts anew"
-            )
-        self._file = path.open("r+b" if length else "wb")
-        self._file.truncate(length)
-        self._file.seek(length)
-        self.length = length
-
-    def write(self, text: str) -> None:
-        data = text.encode()
-        self._file.write(data)
-        self._file.flush()
-        self.length += len(data)
-
-    def sync(self) -> None:
-        """See that what is written outlives a crash of the machine."""
-        os.fsync(self._file.fileno())
-
-    def close(self) -> None:
-        self._file.close()
 
 
 @dataclass
@@ -264,7 +232,7 @@ class Simulation:
                 self._table.write(",".join(row) + "\n")
             self._table.write(",".join(row.values()) + "\n")
         if self.step % self.save_every == 0:
-            self._frames.write(self._frame())
+            self._frames.write(frame(self.start, self.atoms, self.surface.results, self.step, self.time_fs))
         self.state = {
             "step": self.step,
             "symbols": list(self.start.symbols),
@@ -317,26 +285,6 @@ class Simulation:
         row = {key: _FORMATS[key.split("_")[-1]].format(value) for key, value in values.items() if value is not None}
         return {"step": str(self.step), **row}
 
-    def _frame(self) -> str:
-        """One structure in the extended XYZ that ASE reads, with momenta in its unit, sqrt(amu eV)."""
-        results = self.surface.results
-        words = ["Properties=species:S:1:pos:R:3:momenta:R:3:forces:R:3"]
-        words += [f"step={self.step}", f"time_fs={self.time_fs:.10g}", f"energy={results['energy']:.9f}"]
-        if "energy_std" in results:
-            words.append(f"energy_std={results['energy_std']:.9f}")
-        if any(self.start.pbc):
-            words.append(f'Lattice="{_numbers(np.asarray(self.atoms.cell).ravel())}"')
-        words.append('pbc="' + " ".join("FT"[flag] for flag in self.start.pbc) + '"')
-        if "stress" in results:
-            xx, yy, zz, yz, xz, xy = results["stress"]
-            words.append(f'stress="{_numbers([xx, xy, xz, xy, yy, yz, xz, yz, zz])}"')
-        if self.start.charge:
-            words.append(f"charge={self.start.charge}")
-        table = np.hstack([self.atoms.positions, self.atoms.get_momenta(), results["forces"]])
-        line = " ".join(["%s", *["%.8f"] * 9])
-        rows = [line % (name, *row) for name, row in zip(self.start.symbols, table.tolist(), strict=True)]
-        return "\n".join([str(len(rows)), " ".join(words), *rows, ""])
-
 
 def closest(atoms: Atoms) -> tuple[int, int, float] | None:
     """The two atoms nearest to each other, images in the cell included, and their distance in Angstrom; None where
@@ -350,7 +298,3 @@ def closest(atoms: Atoms) -> tuple[int, int, float] | None:
         return None
     worst = int(np.argmin(distances))
     return int(first[worst]), int(second[worst]), float(distances[worst])
-
-
-def _numbers(values: Iterable[float]) -> str:
-    return " ".join(f"{value:.10g}" for value in values)

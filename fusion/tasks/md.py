@@ -126,7 +126,7 @@ class MolecularDynamics:
     @staticmethod
     def rows(document: dict[str, Any]) -> Iterator[list[str]]:
         """Temperature, conservation, pressure, spread of the model, and speed."""
-        from fusion.tasks.trajectory import rows
+        from fusion.tasks.md_table import rows
 
         yield from rows(document["md"]) if "md" in document else ()
 
@@ -144,7 +144,7 @@ class MolecularDynamics:
     @staticmethod
     def stands(directory: Path) -> str | None:
         """The last row of md.csv."""
-        from fusion.tasks.trajectory import read_table
+        from fusion.tasks.md_table import read_table
 
         table = read_table(directory)
         if not table or not len(table["step"]):
@@ -203,14 +203,14 @@ class MolecularDynamics:
 
     def _result(self, simulation: Simulation, directory: Path, failure: str | None, timing: dict[str, float]) -> Result:
         """The last structure, and what the table says of the whole run."""
-        from fusion.tasks import trajectory
+        from fusion.tasks import md_table
 
         result, atoms = simulation.result(), len(simulation.start.symbols)
-        table = trajectory.read_table(directory)
-        drift = trajectory.drift(table, atoms, self.discard)
+        table = md_table.read_table(directory)
+        drift = md_table.drift(table, atoms, self.discard)
         problem = drift.problem(self.drift_limit_mev) if drift is not None else None
         advice = f"try task.timestep_fs={self.timestep_fs / 2:g}"
-        averages = trajectory.averages(table, self.discard)
+        averages = md_table.averages(table, self.discard)
         found: dict[str, Any] = {
             "ensemble": self.ensemble.title,
             "steps": simulation.state["step"],
@@ -221,7 +221,7 @@ class MolecularDynamics:
             "discarded_fraction": self.discard,
             **averages,
             "drift": drift.plain() if drift is not None else None,
-            **trajectory.departures(simulation.state, atoms, self.timestep_fs),
+            **md_table.departures(simulation.state, atoms, self.timestep_fs),
             **timing,
             "ns_per_day": 0.0864 * self.timestep_fs / timing["step_ms"] if timing else None,
         }

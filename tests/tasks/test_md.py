@@ -24,7 +24,7 @@ from fusion.runs import CHECKPOINT, Run
 from fusion.system import System
 from fusion.tasks import dynamics
 from fusion.tasks.md import MolecularDynamics
-from fusion.tasks.trajectory import read_table
+from fusion.tasks.md_table import read_table
 from fusion.units import HARTREE_PER_EV
 
 BOLTZMANN = units.kB * HARTREE_PER_EV

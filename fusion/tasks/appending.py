@@ -1,0 +1,74 @@
+"""Files that a long run appends to, and that a killed one goes on with: text, and frames of extended XYZ."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fusion.errors import InputError
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from fusion.system import System
+
+
+class Growing:
+    """A text file that only grows. A run that goes on keeps its first `length` bytes: those its checkpoint knows.
+
+    Raises InputError where there are fewer.
+    """
+
+    def __init__(self, path: Path, length: int = 0) -> None:
+        size = path.stat().st_size if path.is_file() else 0
+        if size < length:
+            raise InputError(
+                f"{path} has {size} bytes, its checkpoint knows of {length}: what is gone cannot be gone on with; "
+                "without ckpt=last the run starts anew"
+            )
+        self._file = path.open("r+b" if length else "wb")
+        self._file.truncate(length)
+        self._file.seek(length)
+        self.length = length
+
+    def write(self, text: str) -> None:
+        data = text.encode()
+        self._file.write(data)
+        self._file.flush()
+        self.length += len(data)
+
+    def sync(self) -> None:
+        """See that what is written outlives a crash of the machine."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def frame(system: System, atoms: Atoms, results: Mapping[str, Any], step: int, time_fs: float) -> str:
+    """`atoms` in the extended XYZ that ASE reads: Angstrom, eV, and momenta in ASE's unit, sqrt(amu eV).
+
+    `results` are ASE's; ASE itself would take longer to write than a small molecule to move.
+    """
+    words = ["Properties=species:S:1:pos:R:3:momenta:R:3:forces:R:3", f"step={step}", f"time_fs={time_fs:.10g}"]
+    words += [f"{key}={results[key]:.9f}" for key in ("energy", "energy_std") if key in results]
+    if any(system.pbc):
+        words.append(f'Lattice="{_numbers(np.asarray(atoms.cell).ravel())}"')
+    words.append('pbc="' + " ".join("FT"[flag] for flag in system.pbc) + '"')
+    if "stress" in results:
+        xx, yy, zz, yz, xz, xy = results["stress"]
+        words.append(f'stress="{_numbers([xx, xy, xz, xy, yy, yz, xz, yz, zz])}"')
+    if system.charge:
+        words.append(f"charge={system.charge}")
+    table = np.hstack([atoms.positions, atoms.get_momenta(), results["forces"]])
+    line = " ".join(["%s", *["%.8f"] * 9])
+    rows = [line % (symbol, *row) for symbol, row in zip(system.symbols, table.tolist(), strict=True)]
+    return "\n".join([str(len(rows)), " ".join(words), *rows, ""])
+
+
+def _numbers(values: Iterable[float]) -> str:
+    return " ".join(f"{value:.10g}" for value in values)
