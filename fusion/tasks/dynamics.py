@@ -123,12 +123,12 @@ class Simulation:
         self.ensemble, self.surface, self.start = ensemble, surface, system
         self.timestep_fs, self.temperature_k = timestep_fs, temperature_k
         self.log_every, self.save_every = log_every, save_every
-        self.random = np.random.default_rng(seed)
+        self.random = np.random.default_rng(abs(seed))
         self.atoms = system.to_atoms()
         self.atoms.calc = surface
         self.freedom = ensemble.degrees_of_freedom(self.atoms)
         self.step, self.seen = 0, Seen()
-        self._logs_stress = all(system.pbc) and "stress" in methods.available(surface.method)
+        self._logs_stress = all(system.pbc) and "stress" in surface.method.provides
 
     def begin(self, directory: Path, other: dict[str, Any] | None = None) -> None:
         """Start with thermal velocities, or where another run (`other`, its state) ended; the files begin anew."""

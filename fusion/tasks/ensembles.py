@@ -8,6 +8,7 @@ and random state.
 from __future__ import annotations
 
 import warnings
+from copy import copy
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -166,7 +167,8 @@ class ConstantPressure(Langevin):
         return None
 
     def state(self, integrator: Any) -> dict[str, Any]:
-        return {"p_eps": integrator.p_eps, "force_eps": integrator.force_eps}
+        # Copies: ASE changes the cell's momentum in place.
+        return {"p_eps": copy(integrator.p_eps), "force_eps": copy(integrator.force_eps)}
 
     def restore(self, integrator: Any, state: dict[str, Any]) -> None:
         integrator.p_eps, integrator.force_eps = state["p_eps"], state["force_eps"]

@@ -244,12 +244,14 @@ def test_the_way_out_of_the_models_domain_is_recorded(tmp_path: Path) -> None:
     assert table["energy_std_hartree"][int(found["outside"]["first_fs"] / 2)] > 1e-3
 
 
-@pytest.mark.parametrize("ensemble", ["nve", "langevin", "npt"])
-def test_a_longer_run_begins_with_the_shorter_one(tmp_path: Path, ensemble: str) -> None:
+@pytest.mark.parametrize(
+    ("ensemble", "more"), [("nve", {}), ("langevin", {}), ("npt", {}), ("npt", {"isotropic": False})]
+)
+def test_a_longer_run_begins_with_the_shorter_one(tmp_path: Path, ensemble: str, more: dict[str, Any]) -> None:
     """Going on from a checkpoint is the same as never having stopped, whatever was written after it."""
     box = {"cell": np.eye(3) * 12.0, "pbc": (True, True, True)} if ensemble == "npt" else {}
     system = System("ar4", ("Ar",) * 4, cluster().positions + 5.0, **box)  # type: ignore[arg-type]
-    settings: dict[str, Any] = {"log_every": 3, "save_every": 4, "checkpoint_every": 10, "temperature_k": 500.0}
+    settings = {"log_every": 3, "save_every": 4, "checkpoint_every": 10, "temperature_k": 500.0, **more}
     simulate(task(ensemble, steps=50, **settings), Morse(), system, tmp_path / "whole")
     part = tmp_path / "part"
     simulate(task(ensemble, steps=23, **settings), Morse(), system, part)
