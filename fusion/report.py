@@ -279,7 +279,8 @@ def _property_rows(result: dict[str, Any]) -> Iterator[list[str]]:
         norms = [math.hypot(*force) for force in forces]
         worst = max(range(len(norms)), key=norms.__getitem__)
         symbols = (result.get("system") or {}).get("symbols") or [""] * len(norms)
-        yield ["forces", f"{norms[worst]:.5f} Ha/bohr", f"largest, on {symbols[worst]} (atom {worst + 1})"]
+        size = f"{norms[worst]:.5f}" if norms[worst] >= 1e-4 else f"{norms[worst]:.1e}"
+        yield ["forces", f"{size} Ha/bohr", f"largest, on {symbols[worst]} (atom {worst + 1})"]
     steps = (result.get("vmc") or {}).get("optimisation") or {}
     rejected = steps.get("rejected_steps")
     if rejected:
