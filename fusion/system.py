@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 CLOSEST_NUCLEI = 0.05
 """Two nuclei nearer than this (bohr) are taken as a mistake of the input."""
 
+_FEW = 100
+"""Atoms up to which all distances are fastest."""
+
 _ELECTRONEGATIVE = ("B", "Si", "C", "P", "N", "H", "Se", "S", "O", "I", "Br", "Cl", "F")
 """The end of the IUPAC element sequence, for formulas without carbon: LiH, NH3, H2O, HF."""
 
@@ -222,19 +225,34 @@ def _checked_positions(positions: Any, symbols: Sequence[str], name: str) -> np.
 def _check_distances(
     symbols: Sequence[str], positions: np.ndarray, name: str, cell: np.ndarray | None, pbc: tuple[bool, bool, bool]
 ) -> None:
-    if cell is not None and any(pbc):
-        from ase.geometry import get_distances
-
-        distances = get_distances(positions, cell=cell, pbc=pbc)[1]
-    else:
+    if cell is None and len(symbols) <= _FEW:
         distances = np.linalg.norm(positions[:, None] - positions[None, :], axis=-1)
-    first, second = np.nonzero(np.triu(distances < CLOSEST_NUCLEI, k=1))
-    if len(first):
-        i, j = int(first[0]), int(second[0])
+        first, second = np.nonzero(np.triu(distances < CLOSEST_NUCLEI, k=1))
+        near = distances[first, second]
+    else:
+        first, second, near = near_pairs(positions, cell, pbc)
+    if len(near) and near.min() < CLOSEST_NUCLEI:
+        worst = int(near.argmin())
+        i, j = sorted((int(first[worst]), int(second[worst])))
         raise InputError(
             f"two nuclei on one spot: atoms {i + 1} ({symbols[i]}) and {j + 1} ({symbols[j]}) of {name} are "
-            f"{distances[i, j] * ANGSTROM_PER_BOHR:.3g} Angstrom apart"
+            f"{near[worst] * ANGSTROM_PER_BOHR:.3g} Angstrom apart"
         )
+
+
+def near_pairs(
+    positions: np.ndarray, cell: np.ndarray | None, pbc: tuple[bool, bool, bool]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs of atoms within 4 bohr of each other, images in a periodic cell included: two indices and the distance.
+
+    Positions (A, 3) and cell (3, 3) in bohr. In time and memory linear in the number of atoms.
+    """
+    import vesin
+
+    search = vesin.NeighborList(cutoff=4.0, full_list=False)  # a much shorter cutoff takes longer: its cells are more
+    box = np.zeros((3, 3)) if cell is None else np.asarray(cell)
+    first, second, distances = search.compute(np.asarray(positions), box, list(pbc), quantities="ijd")
+    return first, second, distances
 
 
 def _check_electrons(symbols: Sequence[str], charge: int) -> None:

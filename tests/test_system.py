@@ -114,6 +114,16 @@ def test_bad_input_is_one_clear_line(atoms: str, keys: dict[str, object], words:
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(("periodic", "number"), [(False, 5), (False, 300), (True, 5), (True, 300)])
+def test_two_nuclei_on_one_spot_are_found(periodic: bool, number: int) -> None:
+    sites = 3.0 * np.array(list(np.ndindex(10, 10, 10)), dtype=float)[:number]
+    box: dict = {"cell": 30.0 * np.eye(3), "pbc": (True, True, True)} if periodic else {}
+    System("lattice", ("He",) * number, sites, **box)
+    sites[2] = sites[4] + (30.0 * periodic, 0.01, 0.0)  # of an image, where there are images
+    with pytest.raises(InputError, match=r"atoms 3 \(He\) and 5 \(He\) of lattice are 0.00529 Angstrom apart"):
+        System("lattice", ("He",) * number, sites, **box)
+
+
 def test_files(tmp_path: Path) -> None:
     (tmp_path / "one.xyz").write_text("2\ncharge=1\nHe 0 0 0\nH 0 0 0.774\n")
     (tmp_path / "two.xyz").write_text("1\n\nH 0 0 0\n" * 2)

@@ -19,7 +19,7 @@ from fusion import methods
 from fusion.calculators import FusionCalculator, NotConverged, in_ase_units
 from fusion.errors import CalculationError, InputError
 from fusion.results import Result
-from fusion.system import System
+from fusion.system import System, near_pairs
 from fusion.tasks.appending import Growing, frame
 from fusion.tasks.ensembles import BAR, Ensemble, set_velocities, stand_still
 from fusion.units import BOHR_PER_ANGSTROM, EV_ANGSTROM_PER_HARTREE_BOHR, HARTREE_PER_EV
@@ -255,12 +255,13 @@ class Simulation:
             raise CalculationError(f"the temperature is {hot:.3g} K: the system flies apart")
 
     def _check_distances(self) -> None:
-        close = closest(self.atoms)
-        if close is not None and close[2] < CLOSEST_ANGSTROM:
-            i, j, distance = close
-            first, second = self.start.symbols[i], self.start.symbols[j]
+        cell = None if self.start.cell is None else np.asarray(self.atoms.cell) * BOHR_PER_ANGSTROM
+        first, second, near = near_pairs(self.atoms.positions * BOHR_PER_ANGSTROM, cell, self.start.pbc)
+        if len(near) and near.min() < CLOSEST_ANGSTROM * BOHR_PER_ANGSTROM:
+            i, j = int(first[near.argmin()]), int(second[near.argmin()])
             raise CalculationError(
-                f"atoms {i + 1} ({first}) and {j + 1} ({second}) are {distance:.3f} Angstrom apart: it collapses"
+                f"atoms {i + 1} ({self.start.symbols[i]}) and {j + 1} ({self.start.symbols[j]}) are "
+                f"{near.min() / BOHR_PER_ANGSTROM:.3f} Angstrom apart: they collapse"
             )
 
     def _row(self) -> dict[str, str]:
@@ -284,17 +285,3 @@ class Simulation:
             values["pressure_bar"] = (virial + 2.0 * kinetic / (3.0 * volume)) / BAR
         row = {key: _FORMATS[key.split("_")[-1]].format(value) for key, value in values.items() if value is not None}
         return {"step": str(self.step), **row}
-
-
-def closest(atoms: Atoms) -> tuple[int, int, float] | None:
-    """The two atoms nearest to each other, images in the cell included, and their distance in Angstrom; None where
-    there are none within 2 Angstrom."""
-    import vesin
-
-    search = vesin.NeighborList(cutoff=2.0, full_list=False)  # a shorter cutoff takes longer: its cells are more
-    cell, periodic = np.asarray(atoms.cell), atoms.pbc.tolist()
-    first, second, distances = search.compute(atoms.positions, cell, periodic, quantities="ijd")
-    if len(distances) == 0:
-        return None
-    worst = int(np.argmin(distances))
-    return int(first[worst]), int(second[worst]), float(distances[worst])
