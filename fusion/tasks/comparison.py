@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,6 +25,8 @@ KCAL_ANGSTROM = units.KCAL_MOL_PER_HARTREE / units.ANGSTROM_PER_BOHR
 _MEV = 1000.0 * units.EV_PER_HARTREE
 _ENOUGH = 12
 """Force components that it takes to tell forces from gradients."""
+_KINDS = 5
+"""Reasons for leaving structures out that the terminal shows."""
 
 
 class Predictions:
@@ -177,8 +180,12 @@ def rows(found: dict[str, Any]) -> Iterator[list[str]]:
         yield ["model spread", f"{found['spread']['rms_kcal_mol']:.3g} kcal/mol", "root mean square"]
     if found.get("outside"):
         yield ["OUTSIDE", f"{found['outside']} structures", "of what the model was trained on"]
-    for group in found.get("left_out", ()):
+    left_out = found.get("left_out", [])
+    for group in left_out[:_KINDS]:
         yield ["LEFT OUT", f"{group['structures']} structures", f"{group['reason']} ({group['first']})"]
+    if len(left_out) > _KINDS:
+        rest = sum(group["structures"] for group in left_out[_KINDS:])
+        yield ["LEFT OUT", f"{rest} structures", f"for {len(left_out) - _KINDS} more reasons, see {TABLE}"]
 
 
 def write_files(directory: Path, predictions: Predictions) -> None:
@@ -264,10 +271,11 @@ def _told(measures: dict[str, float], unit: str) -> list[str]:
 
 
 def _grouped(problems: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
-    """Problems that differ only in the structure they name, together."""
+    """Problems that differ only in numbers and in the structure they name together, as the first of them says it."""
     groups: dict[str, dict[str, Any]] = {}
     for name, problem in problems:
         reason = problem.replace(name, "it")
-        group = groups.setdefault(reason, {"reason": reason, "structures": 0, "first": name})
+        kind = re.sub(r"\d[\d.]*", "#", reason)
+        group = groups.setdefault(kind, {"reason": reason, "structures": 0, "first": name})
         group["structures"] += 1
     return sorted(groups.values(), key=lambda group: -group["structures"])
