@@ -1,0 +1,61 @@
+"""`scan.png`: energy against a bond, an angle or a dihedral, from scan.csv."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from fusion import units
+from fusion.plots.style import BLUE, GREEN, GREY, ORANGE, picture, title
+from fusion.results import read_result
+
+_KJ_PER_KCAL = units.KJ_MOL_PER_HARTREE / units.KCAL_MOL_PER_HARTREE
+_UNITS = {"degree": "degrees", "angstrom": "Å"}
+
+
+def draw(table: Path, path: Path) -> None:
+    """Draw from the table of a scan, finished or not; nothing of less than two points with an energy."""
+    if not table.is_file():
+        return
+    with table.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["energy_hartree"]]
+    good = np.array([row["converged"] == "1" for row in rows])
+    if len(rows) < 2:
+        return
+    trusted = good if good.any() else np.ones_like(good)
+    column = next(iter(rows[0]))
+    name, unit = column.rsplit("_", 1)
+    values = np.array([float(row[column]) for row in rows])
+    energies = np.array([float(row["energy_hartree"]) for row in rows])
+    relative = (energies - energies[trusted].min()) * units.KCAL_MOL_PER_HARTREE
+    spreads = np.array([float(row["energy_std_hartree"] or "nan") for row in rows]) * units.KCAL_MOL_PER_HARTREE
+    result = read_result(table.parent) or {}
+    scan = result.get("scan") or {}
+    with picture(path) as figure:
+        axes = figure.subplots()
+        figure.suptitle(title(result, table.parent), x=0.02, ha="left", fontsize=11)
+        if np.isfinite(spreads).any():
+            label = "± model spread"
+            axes.fill_between(values, relative - spreads, relative + spreads, color=BLUE, alpha=0.15, lw=0, label=label)
+        for key, colour, label in (("forward_hartree", ORANGE, "there"), ("backward_hartree", GREEN, "back")):
+            if len(scan.get(key) or []) == len(values):
+                way = (np.array(scan[key], dtype=float) - energies[trusted].min()) * units.KCAL_MOL_PER_HARTREE
+                axes.plot(values, way, color=colour, lw=1.0, ls="--", label=label)
+        axes.plot(values, relative, color=BLUE, lw=1.2, alpha=0.6)
+        axes.plot(values[good], relative[good], "o", color=BLUE, ms=4)
+        if not good.all():
+            axes.plot(values[~good], relative[~good], "o", mfc="white", mec=BLUE, ms=5, label="not converged")
+        top = int(np.argmax(np.where(trusted, relative, -np.inf)))
+        height = f"{relative[top]:.2f} kcal/mol\n{relative[top] * _KJ_PER_KCAL:.2f} kJ/mol"
+        axes.annotate(height, (values[top], relative[top]), (0, 6), textcoords="offset points", ha="center", fontsize=8)
+        axes.margins(y=0.15)
+        axes.axhline(0.0, color=GREY, lw=0.8)
+        axes.set_xlabel(f"{scan.get('label', name)} / {_UNITS[unit]}")
+        axes.set_ylabel("energy − lowest / kcal mol⁻¹")
+        scales = (lambda kcal: kcal * _KJ_PER_KCAL, lambda kilojoule: kilojoule / _KJ_PER_KCAL)
+        right = axes.secondary_yaxis("right", functions=scales)
+        right.set_ylabel("kJ mol⁻¹")
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(loc="best")

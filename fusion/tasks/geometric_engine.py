@@ -1,0 +1,221 @@
+"""geomeTRIC, driven by a fusion method: constrained minima, transition states and reaction paths.
+
+geomeTRIC (Wang and Song, J. Chem. Phys. 144, 214108 (2016)) optimises in translation-rotation internal coordinates. It
+speaks of what it does at length: into a file.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from geometric import internal, nifty
+from geometric.engine import Engine
+from geometric.errors import Error, GeomOptNotConvergedError
+from geometric.molecule import Molecule
+from geometric.optimize import Optimizer
+from geometric.params import OptParams
+
+from fusion import methods, units
+from fusion.errors import CalculationError, InputError
+from fusion.tasks.internal_coordinate import Angle, Bond, InternalCoordinate
+
+if TYPE_CHECKING:
+    from fusion.methods import Method
+    from fusion.system import System
+
+LOG = "geometric.log"
+Watch = Callable[[int, float, float], None]
+"""Called after each calculation with their number, the energy (hartree) and the largest force (hartree/bohr)."""
+
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_ANYTHING = 1e3  # a criterion that is always met: the largest force decides, as in every task
+
+
+@dataclass(frozen=True)
+class Ended:
+    """Where an optimisation ended: the last geometry, the steps it took, and why it did not converge (None if it did).
+
+    `trust` is the length of step (Angstrom, root mean square) that geomeTRIC trusted last.
+    """
+
+    system: System
+    steps: int
+    failure: str | None = None
+    trust: float | None = None
+
+    @property
+    def converged(self) -> bool:
+        return self.failure is None
+
+
+class MethodEngine(Engine):
+    """Energies and gradients of one system's geometries from a method, as geomeTRIC asks for them."""
+
+    def __init__(self, method: Method, system: System, molecule: Molecule, watch: Watch | None = None) -> None:
+        super().__init__(molecule)
+        self._method, self._system, self._watch, self.calls = method, system, watch, 0
+
+    def calc_new(self, coords: np.ndarray, dirname: str) -> dict[str, Any]:
+        """Energy in hartree and gradient (3A,) in hartree/bohr. Raises CalculationError."""
+        from fusion.tasks.geometry import largest_force
+
+        system = self._system.moved(np.asarray(coords).reshape(-1, 3))
+        (result,) = methods.calculate(self._method, [system], {"energy", "forces"})
+        if result.status != "ok" or result.energy is None:
+            raise CalculationError(f"{self._method.name}: {result.message or result.status}")
+        forces = np.asarray(result.properties["forces"])
+        if self._watch is not None:
+            self._watch(self.calls, result.energy, largest_force(forces))
+        self.calls += 1
+        return {"energy": result.energy, "gradient": -forces.ravel()}
+
+
+@contextmanager
+def talking_into(path: Path) -> Iterator[None]:
+    """What geomeTRIC says goes to the end of the file `path` while the block runs, and nowhere else."""
+    logger = nifty.logger
+    handler = nifty.RawFileHandler(path, mode="a", encoding="utf-8")
+    handler.setFormatter(_Plain())
+    before = logger.propagate, list(logger.handlers)
+    logger.propagate, logger.handlers[:] = False, [handler]
+    try:
+        yield
+    finally:
+        logger.propagate, logger.handlers[:] = before
+        handler.close()
+
+
+def constrained_minimum(
+    method: Method,
+    system: System,
+    coordinate: InternalCoordinate,
+    value: float,
+    fmax: float,
+    steps: int,
+    watch: Watch | None = None,
+) -> Ended:
+    """Relax all but one coordinate, held at `value` (Angstrom or degrees), until the largest force of the others is
+    below `fmax` (hartree/bohr)."""
+    molecule = _molecule(system)
+    held, target = _constraint(coordinate, value)
+    coordinates = internal.DelocalizedInternalCoordinates(molecule, build=True, constraints=[held], cvals=[target])
+    settings = _force_alone(fmax, steps) | {"enforce": 0.1, "convergence_cmax": 1e-3}
+    return _optimised(method, system, molecule, coordinates, settings, watch=watch)
+
+
+def saddle(
+    method: Method,
+    system: System,
+    hessian: np.ndarray,
+    fmax: float,
+    steps: int,
+    trust: float | None = None,
+    watch: Watch | None = None,
+) -> Ended:
+    """Follow the lowest eigenvector of `hessian` (3A, 3A; hartree/bohr^2, exact at `system`) uphill and all others
+    downhill (restricted-step partitioned rational function optimisation) to a largest force below `fmax`."""
+    molecule = _molecule(system)
+    settings = _force_alone(fmax, steps) | {"transition": True, "hessian": "never"}
+    if trust is not None:
+        settings["trust"] = trust
+    return _optimised(method, system, molecule, _coordinates(molecule, system), settings, hessian, watch)
+
+
+def reaction_path(
+    method: Method,
+    system: System,
+    hessian: np.ndarray,
+    direction: str,
+    steps: int,
+    watch: Watch | None = None,
+) -> tuple[Ended, list[tuple[np.ndarray, float]]]:
+    """Steepest descent in mass-weighted coordinates from a transition state (Gonzalez and Schlegel, J. Phys. Chem. 94,
+    5523 (1990)), `direction` forward or backward; with the points (A, 3) in bohr and their energies in hartree."""
+    molecule = _molecule(system)
+    settings = {"irc": True, "irc_direction": direction, "maxiter": steps, "hessian": "never"}
+    points: list[tuple[np.ndarray, float]] = []
+    connected = internal.DelocalizedInternalCoordinates(molecule, build=True, connect=len(molecule.molecules) > 1)
+    ended = _optimised(method, system, molecule, connected, settings, hessian, watch, points)
+    return ended, points
+
+
+def _optimised(
+    method: Method,
+    system: System,
+    molecule: Molecule,
+    coordinates: internal.InternalCoordinates,
+    settings: dict[str, Any],
+    hessian: np.ndarray | None = None,
+    watch: Watch | None = None,
+    points: list[tuple[np.ndarray, float]] | None = None,
+) -> Ended:
+    """Run geomeTRIC's optimiser in a directory of its own; `points` gets its path."""
+    with tempfile.TemporaryDirectory(prefix="fusion-geometric-") as scratch:
+        parameters = OptParams(xyzout=str(Path(scratch) / "path.xyz"), **settings)
+        if hessian is not None:
+            parameters.hess_data = np.array(hessian)
+        engine = MethodEngine(method, system, molecule, watch)
+        optimizer = Optimizer(system.positions.flatten(), molecule, coordinates, engine, scratch, parameters)
+        failure = None
+        try:
+            optimizer.optimizeGeometry()
+        except GeomOptNotConvergedError:
+            failure = f"not converged in {optimizer.Iteration} steps"
+        except (CalculationError, InputError) as error:
+            failure = str(error)
+        except (Error, RuntimeError, ValueError, np.linalg.LinAlgError) as error:  # coordinates that broke down
+            failure = f"geomeTRIC cannot go on ({' '.join(str(error).split()) or type(error).__name__})"
+        if points is not None:
+            found = zip(optimizer.progress.xyzs, optimizer.progress.qm_energies, strict=True)
+            points += [(np.asarray(xyz) / nifty.bohr2ang, float(energy)) for xyz, energy in found]
+        last = np.asarray(optimizer.X).reshape(-1, 3)
+        there = system.moved(last) if np.isfinite(last).all() else system
+        return Ended(there, optimizer.Iteration, failure, float(optimizer.trust))
+
+
+def _force_alone(fmax: float, steps: int) -> dict[str, Any]:
+    """Settings with which the largest force is the only criterion."""
+    met = dict.fromkeys(("convergence_energy", "convergence_drms", "convergence_dmax"), _ANYTHING)
+    return met | {"convergence_gmax": fmax, "convergence_grms": fmax, "maxiter": steps}
+
+
+def _molecule(system: System) -> Molecule:
+    molecule = Molecule()
+    molecule.elem = list(system.symbols)
+    molecule.xyzs = [system.positions * nifty.bohr2ang]
+    molecule.build_topology()
+    return molecule
+
+
+def _coordinates(molecule: Molecule, system: System) -> internal.InternalCoordinates:
+    """Internal coordinates; in a cell, where bonds cross the border, Cartesian ones."""
+    if any(system.pbc):
+        return internal.CartesianCoordinates(molecule)
+    return internal.DelocalizedInternalCoordinates(molecule, build=True)
+
+
+def _constraint(coordinate: InternalCoordinate, value: float) -> tuple[Any, float]:
+    """geomeTRIC's coordinate, and the value in bohr or radians."""
+    if isinstance(coordinate, Bond):
+        first, second = sorted(coordinate.atoms)
+        return internal.Distance(first, second), value * units.BOHR_PER_ANGSTROM
+    if isinstance(coordinate, Angle):
+        first, apex, last = coordinate.atoms
+        return internal.Angle(min(first, last), apex, max(first, last)), float(np.radians(value))
+    atoms = coordinate.atoms if coordinate.atoms[1] < coordinate.atoms[2] else coordinate.atoms[::-1]
+    return internal.Dihedral(*atoms), float(np.radians((value + 180.0) % 360.0 - 180.0))
+
+
+class _Plain(logging.Formatter):
+    """Text without the colours of a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return _COLOURS.sub("", super().format(record))

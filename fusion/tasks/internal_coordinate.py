@@ -1,0 +1,253 @@
+"""Bonds, angles and dihedrals: their values, and how the smaller part of a molecule is moved to change one.
+
+Positions in bohr; values as chemists give them: Angstrom and degrees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from fusion import units
+from fusion.errors import InputError
+
+if TYPE_CHECKING:
+    from fusion.system import System
+
+STRAIGHT_DEGREE = 175.0
+"""A dihedral whose neighbouring angle is wider than this turns about an axis that is not defined."""
+
+_BONDED = 1.2  # times the sum of two covalent radii
+
+
+@dataclass(frozen=True)
+class Bond:
+    """Distance of two atoms, Angstrom."""
+
+    atoms: tuple[int, ...]
+
+    name: ClassVar[str] = "bond"
+    count: ClassVar[int] = 2
+    unit: ClassVar[str] = "Å"
+    key: ClassVar[str] = "angstrom"
+    period: ClassVar[float | None] = None
+
+    def value(self, positions: np.ndarray) -> float:
+        first, second = positions[list(self.atoms)]
+        return float(np.linalg.norm(second - first)) * units.ANGSTROM_PER_BOHR
+
+    def refusal(self, value: float) -> str | None:
+        """Why the distance cannot be `value`."""
+        return None if value > 0.1 else f"a bond of {value:g} Å; give Angstrom, above 0.1"
+
+    @property
+    def cuts(self) -> tuple[tuple[int, int], ...]:
+        """Pairs (stays, moves): the bond to cut and the end that moves away from the cut."""
+        first, second = self.atoms
+        return (first, second), (second, first)
+
+    def shifted(self, positions: np.ndarray, moving: np.ndarray, stays: int, change: float) -> np.ndarray:
+        first, second = self.atoms
+        axis = _unit(positions[second] - positions[first]) * (1.0 if stays == first else -1.0)
+        moved = positions.copy()
+        moved[moving] += change * units.BOHR_PER_ANGSTROM * axis
+        return moved
+
+
+@dataclass(frozen=True)
+class Angle:
+    """Angle at the second of three atoms, 0 ... 180 degrees."""
+
+    atoms: tuple[int, ...]
+
+    name: ClassVar[str] = "angle"
+    count: ClassVar[int] = 3
+    unit: ClassVar[str] = "°"
+    key: ClassVar[str] = "degree"
+    period: ClassVar[float | None] = None
+
+    def value(self, positions: np.ndarray) -> float:
+        first, apex, last = positions[list(self.atoms)]
+        return _angle(first - apex, last - apex)
+
+    def refusal(self, value: float) -> str | None:
+        """Why the angle cannot be `value`: at its ends the plane in which it opens is not defined."""
+        return None if 1.0 <= value <= 179.0 else f"an angle of {value:g}°; it can go from 1 to 179 degrees"
+
+    @property
+    def cuts(self) -> tuple[tuple[int, int], ...]:
+        first, apex, last = self.atoms
+        return (apex, last), (apex, first)
+
+    def shifted(self, positions: np.ndarray, moving: np.ndarray, stays: int, change: float) -> np.ndarray:
+        first, apex, last = self.atoms
+        normal = np.cross(positions[first] - positions[apex], positions[last] - positions[apex])
+        sense = 1.0 if moving[last] else -1.0
+        return _turned(positions, moving, positions[apex], _unit(normal), sense * change)
+
+
+@dataclass(frozen=True)
+class Dihedral:
+    """Torsion of four atoms about the middle two, -180 ... 180 degrees, IUPAC's sign."""
+
+    atoms: tuple[int, ...]
+
+    name: ClassVar[str] = "dihedral"
+    count: ClassVar[int] = 4
+    unit: ClassVar[str] = "°"
+    key: ClassVar[str] = "degree"
+    period: ClassVar[float | None] = 360.0
+
+    def value(self, positions: np.ndarray) -> float:
+        first, second, third, fourth = positions[list(self.atoms)]
+        axis = _unit(third - second)
+        one, other = np.cross(first - second, axis), np.cross(fourth - third, axis)
+        return float(np.degrees(np.arctan2(np.dot(np.cross(one, other), axis), np.dot(one, other))))
+
+    def refusal(self, value: float) -> str | None:
+        """None: it can be anything."""
+        return None
+
+    @property
+    def cuts(self) -> tuple[tuple[int, int], ...]:
+        _, second, third, _ = self.atoms
+        return (second, third), (third, second)
+
+    def shifted(self, positions: np.ndarray, moving: np.ndarray, stays: int, change: float) -> np.ndarray:
+        _, second, third, _ = self.atoms
+        axis = _unit(positions[third] - positions[second])
+        sense = 1.0 if moving[third] else -1.0
+        return _turned(positions, moving, positions[second], axis, sense * change)
+
+
+InternalCoordinate = Bond | Angle | Dihedral
+KINDS: dict[str, type[InternalCoordinate]] = {kind.name: kind for kind in (Bond, Angle, Dihedral)}
+
+
+def chosen(kind: str | None, numbers: Sequence[int] | None, system: System) -> InternalCoordinate:
+    """The coordinate that the settings name: atoms counted from 1, the kind also by their number. Raises InputError."""
+    from fusion.tasks.geometry import atom_indices
+
+    if numbers is not None and (isinstance(numbers, str) or not isinstance(numbers, Sequence)):
+        raise InputError(f"task.atoms is a list of atoms counted from 1, such as [1,2,3,4], not {numbers!r}")
+    atoms = atom_indices(numbers, system, "task.atoms")
+    if kind is not None and kind not in KINDS:
+        raise InputError(f"task.coordinate must be bond, angle or dihedral, not {kind!r}")
+    found = KINDS[kind] if kind is not None else next((k for k in KINDS.values() if k.count == len(atoms)), None)
+    if found is None or len(atoms) != found.count:
+        wanted = f"a {found.name} is of {found.count} atoms" if found else "2 for a bond, 3 an angle, 4 a dihedral"
+        given = f"not {list(numbers)}" if numbers else "and none are given: task.atoms=[1,2,3,4], counted from 1"
+        raise InputError(f"task.atoms: {wanted}, {given}")
+    coordinate = found(atoms)
+    if not isinstance(coordinate, Bond):
+        _check_straight(coordinate, system)
+    return coordinate
+
+
+def label(coordinate: InternalCoordinate, symbols: Sequence[str]) -> str:
+    """`dihedral C1-C2-C3-H4`, atoms counted from 1."""
+    return f"{coordinate.name} " + "-".join(f"{symbols[index]}{index + 1}" for index in coordinate.atoms)
+
+
+def difference(coordinate: InternalCoordinate, to: float, of: float) -> float:
+    """`to - of`, for a dihedral the short way round."""
+    change = to - of
+    return change if coordinate.period is None else (change + 180.0) % 360.0 - 180.0
+
+
+class RigidMotion:
+    """How a coordinate changes when one of the parts of the molecule that it connects moves as a rigid body.
+
+    The parts are those that fall apart when the bond of the coordinate is cut; the one with fewer atoms moves. Bonds
+    are those of `system`'s distances. Raises InputError where nothing falls apart: a bond in a ring.
+    """
+
+    def __init__(self, coordinate: InternalCoordinate, system: System) -> None:
+        self.coordinate = coordinate
+        bonded = bonds(system)
+        parts = []
+        for stays, moves in coordinate.cuts:
+            moving = _part(bonded, stays, moves)
+            inside = [index for index in coordinate.atoms if moving[index]]
+            if not moving[stays] and inside in (_end(coordinate, moves), _end(coordinate, moves)[::-1]):
+                parts.append((int(moving.sum()), stays, moving))
+        if not parts:
+            names = label(coordinate, system.symbols)
+            raise InputError(
+                f"task.relaxed=false: {names} does not join two parts of the molecule that could move apart (a ring?); "
+                "task.relaxed=true lets the other atoms follow"
+            )
+        _, self._stays, self.moving = min(parts, key=lambda part: part[0])
+
+    def to(self, value: float, positions: np.ndarray) -> np.ndarray:
+        """Positions with the coordinate at `value`."""
+        change = difference(self.coordinate, value, self.coordinate.value(positions))
+        return self.coordinate.shifted(np.array(positions), self.moving, self._stays, change)
+
+
+def bonds(system: System) -> np.ndarray:
+    """(A, A) bool, which atoms are nearer than 1.2 times the sum of their covalent radii."""
+    from ase.data import covalent_radii
+
+    radii = covalent_radii[system.numbers] * units.BOHR_PER_ANGSTROM
+    distances = np.linalg.norm(system.positions[:, None] - system.positions[None, :], axis=-1)
+    near = distances < _BONDED * (radii[:, None] + radii[None, :])
+    np.fill_diagonal(near, False)
+    return np.asarray(near)
+
+
+def _part(bonded: np.ndarray, stays: int, moves: int) -> np.ndarray:
+    """(A,) bool, the atoms connected with `moves` when its bond to `stays` is cut."""
+    bonded = bonded.copy()
+    bonded[stays, moves] = bonded[moves, stays] = False
+    reached = np.zeros(len(bonded), dtype=bool)
+    frontier = [moves]
+    while frontier:
+        atom = frontier.pop()
+        if not reached[atom]:
+            reached[atom] = True
+            frontier += np.flatnonzero(bonded[atom] & ~reached).tolist()
+    return reached
+
+
+def _end(coordinate: InternalCoordinate, moves: int) -> list[int]:
+    """The atoms of the coordinate that must move together with `moves`."""
+    place = coordinate.atoms.index(moves)
+    if coordinate.count < 4:
+        return [moves]
+    return list(coordinate.atoms[place:]) if place == 2 else list(coordinate.atoms[: place + 1])
+
+
+def _check_straight(coordinate: InternalCoordinate, system: System) -> None:
+    atoms, limit = coordinate.atoms, 179.0 if isinstance(coordinate, Angle) else STRAIGHT_DEGREE
+    for first in range(len(atoms) - 2):
+        triple = atoms[first : first + 3]
+        value = Angle(triple).value(system.positions)
+        if not 180.0 - limit < value < limit:
+            raise InputError(
+                f"task.atoms: {label(Angle(triple), system.symbols)} is {value:.1f}°, so the {coordinate.name} has no "
+                "defined direction to turn in; choose other atoms"
+            )
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
+    return np.asarray(vector / np.linalg.norm(vector))
+
+
+def _angle(one: np.ndarray, other: np.ndarray) -> float:
+    return float(np.degrees(np.arctan2(np.linalg.norm(np.cross(one, other)), np.dot(one, other))))
+
+
+def _turned(
+    positions: np.ndarray, moving: np.ndarray, centre: np.ndarray, axis: np.ndarray, degrees: float
+) -> np.ndarray:
+    """Positions with the atoms `moving` rotated about an axis through `centre` (Rodrigues)."""
+    angle = np.radians(degrees)
+    arms = positions[moving] - centre
+    along = np.outer(arms @ axis, axis)
+    turned = positions.copy()
+    turned[moving] = centre + along + np.cos(angle) * (arms - along) + np.sin(angle) * np.cross(axis, arms)
+    return turned

@@ -1,0 +1,43 @@
+"""What the terminal shows of energies along a coordinate or a path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from fusion import units
+
+_SHOWN = 40  # rows of a table; a screen's worth
+
+
+def both_units(energy: float) -> str:
+    """`3.62 kcal/mol (15.15 kJ/mol)` of an energy in hartree."""
+    return f"{energy * units.KCAL_MOL_PER_HARTREE:.2f} kcal/mol ({energy * units.KJ_MOL_PER_HARTREE:.2f} kJ/mol)"
+
+
+def scan_rows(scan: dict[str, Any]) -> Iterator[list[str]]:
+    """Lines about a scan from what `result.json` says of it."""
+    energies, unit = scan["energies_hartree"], scan["unit"]
+    values = next(scan[key] for key in ("values_degree", "values_angstrom") if key in scan)
+    key = "degree" if "values_degree" in scan else "angstrom"
+    zero = scan["minimum"]["energy_hartree"]
+    spreads = scan.get("energies_std_hartree") or [None] * len(values)
+    yield ["scanned", scan["label"], f"{len(values)} points, {'relaxed' if scan['relaxed'] else 'rigid'}"]
+    stride = -(-len(values) // _SHOWN)
+    yield [f"  {unit:>8}", f"{'kcal/mol':>10}  {'kJ/mol':>10}"]
+    for index in range(0, len(values), stride):
+        if energies[index] is None:
+            yield [f"  {values[index]:8.2f}", "no energy"]
+            continue
+        relative = energies[index] - zero
+        text = f"{relative * units.KCAL_MOL_PER_HARTREE:10.3f}  {relative * units.KJ_MOL_PER_HARTREE:10.3f}"
+        if spreads[index] is not None:
+            text += f"   ± {spreads[index] * units.KCAL_MOL_PER_HARTREE:.2f} kcal/mol model"
+        yield [f"  {values[index]:8.2f}", text + ("" if scan["converged"][index] else "   NOT CONVERGED")]
+    for name in ("minimum", "maximum"):
+        place = scan[name]
+        height = both_units(place["energy_hartree"] - zero) if name == "maximum" else f"{zero:.6f} Ha"
+        yield ["lowest" if name == "minimum" else "highest", f"at {place[key]:.2f} {unit}", height]
+    if scan.get("hysteresis_hartree") is not None:
+        text = both_units(scan["hysteresis_hartree"])
+        yield ["hysteresis", f"at {scan[f'hysteresis_at_{key}']:.2f} {unit}", f"{text} between there and back"]

@@ -1,0 +1,191 @@
+"""Scans give the torsional energy that was put in, whichever way they go, and end where they would after a kill."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import molecule
+from ase.io import read
+
+from conftest import Program
+from fusion import units
+from fusion.errors import InputError
+from fusion.system import System
+from fusion.tasks.internal_coordinate import Angle, Bond, Dihedral, InternalCoordinate, RigidMotion
+
+B, C = 0.008, 0.006  # of the toy potential's torsion, hartree
+SCAN = ("+method=torsion", "task=scan", "hydra.run.dir=run")
+TURN = (*SCAN, "task.atoms=[1,2,3,4]")
+
+
+def result(directory: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((directory / "result.json").read_text())
+    return document
+
+
+def torsion(degrees: np.ndarray) -> np.ndarray:
+    """The toy potential when everything but the dihedral is relaxed."""
+    angle = np.radians(degrees)
+    return np.asarray(B * np.cos(angle) + C * np.cos(2.0 * angle))
+
+
+@pytest.mark.parametrize(("start", "stop"), [(None, None), (150, 240), (-150, -240), (30, -30)])
+def test_a_relaxed_scan_is_the_torsional_energy(
+    program: Program, tmp_path: Path, start: float | None, stop: float | None
+) -> None:
+    span = () if start is None else (f"task.start={start}", f"task.stop={stop}")
+    done = program(*TURN, *span, "task.points=13", "task.fmax=1e-5")
+    assert done.status == 0, done
+    scan = result(tmp_path / "run")["scan"]
+    values = np.array(scan["values_degree"])
+    assert values == pytest.approx(np.linspace(-45 if start is None else start, 315 if stop is None else stop, 13))
+    np.testing.assert_allclose(scan["energies_hartree"], torsion(values), atol=1e-7)
+    assert scan["barrier_hartree"] == pytest.approx(np.ptp(torsion(values)), abs=1e-7)
+    frames = read(tmp_path / "run" / "scan.extxyz", ":")
+    dihedrals = [frame.get_dihedral(0, 1, 2, 3) for frame in frames]
+    assert np.cos(np.radians(dihedrals)) == pytest.approx(np.cos(np.radians(values)), abs=1e-6)
+    with (tmp_path / "run" / "scan.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    relative = units.KJ_MOL_PER_HARTREE * (torsion(values) - torsion(values).min())
+    assert [float(row["relative_kj_mol"]) for row in table] == pytest.approx(relative, abs=1e-3)
+    assert "kcal/mol" in done.out and (tmp_path / "run" / "scan.png").stat().st_size > 10_000
+
+
+def test_stationary_points_of_a_full_turn_are_found_across_its_ends(program: Program, tmp_path: Path) -> None:
+    assert program(*TURN, "task.start=0", "task.points=25").status == 0
+    found = [(place["kind"], place["degree"]) for place in result(tmp_path / "run")["scan"]["stationary"]]
+    assert found == [("maximum", 0.0), ("minimum", 105.0), ("maximum", 180.0), ("minimum", 255.0)]
+
+
+def test_a_rigid_scan_moves_nothing_else_and_costs_one_batch(program: Program, tmp_path: Path) -> None:
+    assert program(*TURN, "task.relaxed=false", "task.points=7").status == 0
+    document = result(tmp_path / "run")
+    values = np.array(document["scan"]["values_degree"])
+    energies = np.array(document["scan"]["energies_hartree"])
+    assert energies - energies[0] == pytest.approx(torsion(values) - torsion(values)[0], abs=1e-9)
+    frames = read(tmp_path / "run" / "scan.extxyz", ":")
+    lengths = [[frame.get_distance(i, j) for i, j in ((0, 1), (1, 2), (2, 3), (0, 2), (1, 3))] for frame in frames]
+    assert np.ptp(lengths, axis=0) == pytest.approx(0.0, abs=1e-7)
+
+
+@pytest.mark.parametrize(("atoms", "start", "stop"), [("[2,3]", 1.4, 1.7), ("[3,2,1]", 110, 70)])
+def test_bonds_and_angles_are_held_where_they_should_be(
+    program: Program, tmp_path: Path, atoms: str, start: float, stop: float
+) -> None:
+    assert (
+        program(*SCAN, f"task.atoms={atoms}", f"task.start={start}", f"task.stop={stop}", "task.points=4").status == 0
+    )
+    frames = read(tmp_path / "run" / "scan.extxyz", ":")
+    bond = atoms == "[2,3]"
+    found = [frame.get_distance(1, 2) if bond else frame.get_angle(2, 1, 0) for frame in frames]
+    assert found == pytest.approx(np.linspace(start, stop, 4), abs=1e-4)
+    stiffness = units.BOHR_PER_ANGSTROM**2 if bond else np.radians(1.0) ** 2
+    rest = 2.75 * units.ANGSTROM_PER_BOHR if bond else 180.0 - np.degrees(1.4)
+    energies = 0.3 * stiffness * (np.array(found) - rest) ** 2 - C - B**2 / (8.0 * C)
+    np.testing.assert_allclose(result(tmp_path / "run")["scan"]["energies_hartree"], energies, atol=1e-7)
+
+
+def test_what_does_not_converge_is_kept_and_marked(program: Program, tmp_path: Path) -> None:
+    few = program(*TURN, "task.points=5", "task.steps=1")
+    document = result(tmp_path / "run")
+    assert few.status == 1 and document["status"] == "not_converged" and "NOT CONVERGED" in few.out
+    assert not all(document["scan"]["converged"]) and None not in document["scan"]["energies_hartree"]
+    hole = program(*TURN[:2], TURN[3], "task.points=13", "method.model.fails_beyond=100", "hydra.run.dir=hole")
+    scan = result(tmp_path / "hole")["scan"]
+    assert hole.status == 1 and "no energy" in hole.out
+    inside = np.array(scan["energies_hartree"], dtype=float)
+    np.testing.assert_array_equal(np.isfinite(inside), scan["converged"])
+    assert np.isnan(inside).sum() == 3  # 105, 135 and 165 degrees
+    assert program("report", "hole").status == 0
+
+
+def test_both_ways_keep_the_lower(program: Program, tmp_path: Path) -> None:
+    done = program(*TURN, "task.both_ways=true", "task.points=9", "method.model.spread=0.0005")
+    scan = result(tmp_path / "run")["scan"]
+    assert done.status == 0 and "hysteresis" in done.out and "model" in done.out
+    assert scan["energies_hartree"] == np.minimum(scan["forward_hartree"], scan["backward_hartree"]).tolist()
+    assert scan["hysteresis_hartree"] < 1e-6
+    assert scan["energies_std_hartree"] == pytest.approx([0.0005 * np.sqrt(2.0)] * 9)
+
+
+def test_killed_at_any_step_it_ends_where_it_would_have(program: Program, process: Program, tmp_path: Path) -> None:
+    words = (*TURN, "task.points=7", "method.model.seconds=0.02", "method.model.kill_at=12")
+    assert process(*words).status == -signal.SIGKILL
+    for _ in range(9):
+        done = process("resume", "run")
+        assert "going on after" in done.out
+        if done.status != -signal.SIGKILL:
+            break
+    assert done.status == 0, done
+    assert program(*TURN[:2], TURN[3], "task.points=7", "hydra.run.dir=whole").status == 0
+    assert result(tmp_path / "run")["scan"] == result(tmp_path / "whole")["scan"]
+    for name in ("scan.csv", "scan.extxyz"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("task.atoms=[1,2,3,5]",), "no atom 5"),
+        (("task.atoms=[1,2,2,3]",), "twice"),
+        (("task.atoms=[1,2,3]", "task.coordinate=dihedral"), "a dihedral is of 4 atoms"),
+        (("task.atoms=[1,2,3]", "task.coordinate=twist"), "bond, angle or dihedral"),
+        ((), "none are given"),
+        (("task.atoms=7",), "a list of atoms"),
+        (("task.atoms=[1,2]",), "where should the bond go"),
+        (("task.atoms=[1,2]", "task.stop=-1"), "a bond of -1"),
+        (("task.atoms=[1,2,3]", "task.stop=180"), "from 1 to 179"),
+        (("task.atoms=[1,2,3]", "task.stop=far"), "must be a number"),
+        (("task.atoms=[1,2,3,4]", "task.start=0", "task.stop=0"), "nothing would move"),
+        (("task.atoms=[1,2,3,4]", "task.points=1"), "task.points"),
+        (("task.atoms=[1,2,3,4]", "task.fmax=-1"), "task.fmax"),
+        (("task.atoms=[1,2,3,4]", "task.relaxed=false", "task.both_ways=true"), "no history"),
+        (("task.atoms=[1,2,3,4]", "system.atoms=H 0 0 0; O 1 0 0; O 2.5 0 0; H 3 1 0"), "no defined direction"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(
+    program: Program, tmp_path: Path, words: tuple[str, ...], complaint: str
+) -> None:
+    done = program(*SCAN, *words)
+    assert done.status == 2 and complaint in done.err and done.err.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("coordinate", "value", "moving"),
+    [
+        (Dihedral((2, 0, 1, 5)), 170.0, 4),  # methyl groups of ethane: C 0 1, H 2 3 4 and 5 6 7
+        (Dihedral((5, 1, 0, 2)), 190.0, 4),
+        (Bond((1, 5)), 1.5, 1),
+        (Bond((5, 1)), 1.5, 1),
+        (Bond((0, 1)), 2.0, 4),
+        (Angle((2, 0, 1)), 100.0, 1),
+        (Angle((1, 0, 2)), 120.0, 1),
+    ],
+)
+def test_the_smaller_part_moves_as_a_rigid_body(coordinate: InternalCoordinate, value: float, moving: int) -> None:
+    ethane = System.from_atoms(molecule("C2H6"))
+    motion = RigidMotion(coordinate, ethane)
+    assert motion.moving.sum() == moving
+    moved = motion.to(value, ethane.positions)
+    assert np.sin(np.radians(coordinate.value(moved) - value) / 2.0) == pytest.approx(0.0, abs=1e-9)
+    both = [ethane.positions[motion.moving], moved[motion.moving]]
+    before, after = (np.linalg.norm(part[:, None] - part[None], axis=-1) for part in both)
+    np.testing.assert_allclose(before, after, atol=1e-12)
+
+
+def test_values_are_those_of_ase_and_rings_are_refused() -> None:
+    atoms = Atoms("HOOH", np.random.default_rng(3).normal(size=(4, 3)))
+    positions = System.from_atoms(atoms).positions
+    assert Dihedral((0, 1, 2, 3)).value(positions) % 360.0 == pytest.approx(atoms.get_dihedral(0, 1, 2, 3))
+    assert Angle((0, 1, 2)).value(positions) == pytest.approx(atoms.get_angle(0, 1, 2))
+    assert Bond((0, 1)).value(positions) == pytest.approx(atoms.get_distance(0, 1))
+    with pytest.raises(InputError, match="ring"):
+        RigidMotion(Bond((0, 1)), System.from_atoms(molecule("C6H6")))

@@ -1,0 +1,45 @@
+"""A chain of four atoms that turns about its middle bond: barriers and transition states that can be written down.
+
+V = harmonic bonds and angles + b cos(phi) + c cos(2 phi) (hartree), phi the dihedral: a relaxed scan gives exactly its
+last two terms, with maxima b + c at phi = 0 and c - b at 180 degrees, and minima -c - b^2 / 8c at cos(phi) = -b / 4c.
+"""
+
+import os
+import signal
+import time
+
+import torch
+from torch import nn
+
+from fusion.potentials import Prediction
+
+
+class Torsion(nn.Module):
+    """`kill_at`: the call (from 0) at which the process kills itself; `seconds`: that a call takes; `fails_beyond`: a
+    dihedral (degrees) from which on there is no energy."""
+
+    def __init__(self, b=0.008, c=0.006, stiffness=0.3, kill_at=None, seconds=0.0, fails_beyond=None, spread=0.0):
+        super().__init__()
+        self.b, self.c, self.stiffness, self.kill_at, self.seconds = b, c, stiffness, kill_at, seconds
+        self.fails_beyond, self.spread, self.calls = fails_beyond, spread, 0
+        self.provides = frozenset({"energy_std"}) if spread else frozenset()
+
+    def forward(self, batch):
+        if self.calls == self.kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.calls += 1
+        time.sleep(self.seconds)
+        one, axis, other = batch.positions.diff(dim=1).unbind(dim=1)
+        lengths = torch.stack([vector.norm(dim=-1) for vector in (one, axis, other)], dim=-1)
+        stretched = (lengths - lengths.new_tensor([1.83, 2.75, 1.83])).square().sum(dim=-1)
+        cosines = torch.stack([(one * axis).sum(-1), (axis * other).sum(-1)], dim=-1) / (
+            lengths[:, :2] * lengths[:, 1:]
+        )
+        bent = (torch.acos(cosines) - 1.4).square().sum(dim=-1)
+        first, second = torch.linalg.cross(one, axis), torch.linalg.cross(axis, other)
+        phi = torch.atan2((torch.linalg.cross(first, second) * axis).sum(-1) / lengths[:, 1], (first * second).sum(-1))
+        energy = self.stiffness * (stretched + bent) + self.b * torch.cos(phi) + self.c * torch.cos(2.0 * phi)
+        if self.fails_beyond is not None:
+            energy = torch.where(phi > self.fails_beyond * torch.pi / 180.0, torch.nan, energy)
+        members = torch.stack([energy - self.spread, energy + self.spread]) if self.spread else None
+        return Prediction(energy=energy, members=members)
