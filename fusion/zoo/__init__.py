@@ -1,0 +1,1 @@
+"""The zoo: published models by name, downloaded once, verified and kept in a cache."""

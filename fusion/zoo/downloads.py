@@ -1,0 +1,210 @@
+"""Several files downloaded at a time, each from the first mirror that gives it, with one line that shows how far."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import queue
+import shutil
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+
+from fusion.errors import CalculationError, InputError
+from fusion.phases import REFRESH_S, Line, State, line
+from fusion.processes import rank
+from fusion.report import console, memory
+from fusion.zoo import cache
+from fusion.zoo.fetch import PARTIAL, File, part_name
+from fusion.zoo.sources import NotInstalled, Sources, Unavailable
+from fusion.zoo.transfer import Cancelled, StorageFailed, Wanted, WrongContents, download, shown
+
+THREADS = 8
+_LEAVING_S = 2.0  # for the threads to put down what they do; one that waits for a server is left behind
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DONE = object()
+
+
+class Mirrors:
+    """What is known of the mirrors within one download; a mirror is what stands before a file's path in its URL."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._failures: dict[str, int] = {}
+        self._dead: dict[str, Unavailable] = {}
+
+    def order(self, file: File) -> list[str]:
+        """The URLs of `file`: those of mirrors that failed before come last."""
+        with self._lock:
+            return sorted(file.urls, key=lambda url: self._failures.get(_mirror(file, url), 0))
+
+    def dead(self, file: File, url: str) -> Unavailable | None:
+        """Why nothing more is asked of the mirror of `url`; None of one that may answer."""
+        with self._lock:
+            return self._dead.get(_mirror(file, url))
+
+    def failed(self, file: File, url: str, failure: Unavailable) -> bool:
+        """Remember a failure; whether it is the first of this mirror."""
+        mirror = _mirror(file, url)
+        with self._lock:
+            count = self._failures[mirror] = self._failures.get(mirror, 0) + 1
+            if failure.everything:
+                self._dead[mirror] = failure
+        return count == 1
+
+
+class Bytes(State):
+    """A phase whose steps are bytes."""
+
+    @property
+    def counter(self) -> str:
+        total = self.total or 0
+        unit, size = ("GB", 1e9) if total >= 1e9 else ("MB", 1e6) if total >= 1e6 else ("kB", 1e3)
+        return f"{self.step / size:.1f}/{total / size:.1f} {unit}"
+
+
+class Downloads:
+    """The download of `files` into `into`, where `there` bytes of the model are already."""
+
+    def __init__(self, model: str, files: Sequence[File], into: Path, timeout: float, there: int) -> None:
+        self._model, self._into = model, into
+        self._todo = deque(files)
+        self._total = there + sum(file.size for file in files)
+        self._resumed = self._bytes = there + sum(min(self._wanted(file).here, file.size) for file in files)
+        self._counting = threading.Lock()
+        self._sources, self._mirrors = Sources(timeout), Mirrors()
+        self._stop = threading.Event()
+        self._events: queue.SimpleQueue[object] = queue.SimpleQueue()
+
+    def run(self) -> None:
+        """Download; return when every file is in its place. Raises what `fetch` promises."""
+        threads = [threading.Thread(target=self._work, daemon=True) for _ in range(min(THREADS, len(self._todo)))]
+        started = time.monotonic()
+        shown_line = line(self._state(0.0)) if rank() == 0 else None
+        try:
+            for thread in threads:
+                thread.start()
+            self._attend(len(threads), started, shown_line)
+        except StorageFailed as failure:
+            self._leave(threads)
+            raise self._storage_error(failure.error) from None
+        finally:
+            self._leave(threads)
+            if shown_line is not None:
+                shown_line.finish(self._state(time.monotonic() - started))
+            # Partial files stay for the next time.
+            for directory in (self._into / PARTIAL, self._into):
+                with contextlib.suppress(OSError):
+                    directory.rmdir()
+
+    def _attend(self, working: int, started: float, shown_line: Line | None) -> None:
+        """Show how far the threads are and what they have to say, until they are done; raise what one raised."""
+        drawn = started
+        while working:
+            with contextlib.suppress(queue.Empty):
+                event = self._events.get(timeout=REFRESH_S)
+                if isinstance(event, BaseException):
+                    raise event
+                if isinstance(event, str) and shown_line is not None:
+                    console().print(event, soft_wrap=True)
+                working -= event is _DONE
+            if shown_line is not None and (now := time.monotonic()) - drawn >= REFRESH_S:
+                shown_line.draw(self._state(now - started))
+                drawn = now
+
+    def _leave(self, threads: Sequence[threading.Thread]) -> None:
+        self._stop.set()
+        end = time.monotonic() + _LEAVING_S
+        for thread in threads:
+            thread.join(max(0.0, end - time.monotonic()))
+
+    def _state(self, seconds: float) -> Bytes:
+        with self._counting:
+            done = self._bytes
+        rate = f"{max(0, done - self._resumed) / seconds / 1e6:.1f} MB/s" if seconds > 0 else ""
+        resumed = f"resumed at {self._resumed / 1e6:.1f} MB" if self._resumed else ""
+        return Bytes("downloading", done, self._total, "   ".join(part for part in (rate, resumed) if part))
+
+    def _moved(self, count: int) -> None:
+        with self._counting:
+            self._bytes += count
+
+    def _work(self) -> None:
+        """What a thread does: one file after the other, until there is none or somebody failed."""
+        try:
+            while not self._stop.is_set():
+                try:
+                    file = self._todo.popleft()
+                except IndexError:
+                    break
+                self._obtain(file)
+        except Cancelled:
+            pass
+        except BaseException as error:  # raised again by the thread that waits
+            self._events.put(error)
+        self._events.put(_DONE)
+
+    def _obtain(self, file: File) -> None:
+        """Bring one file to its place."""
+        wanted, failures = self._wanted(file), list[tuple[str, Unavailable]]()
+        urls = self._mirrors.order(file)
+        for number, url in enumerate(urls, 1):
+            try:
+                if dead := self._mirrors.dead(file, url):
+                    raise dead
+                download(self._sources, url, wanted, self._moved, self._stop)
+            except Unavailable as failure:
+                first = self._mirrors.failed(file, url, failure)
+                if first and number < len(urls):
+                    self._events.put(self._remark(url, failure))
+                failures.append((url, failure))
+            else:
+                self._place(wanted.part, self._into / file.path)
+                return
+        raise self._given_up(file, failures)
+
+    def _wanted(self, file: File) -> Wanted:
+        return Wanted(self._into / PARTIAL / part_name(file), file.size, file.sha256)
+
+    def _place(self, part: Path, target: Path) -> None:
+        """Give a complete and verified file its name, once its bytes are on the disk."""
+        try:
+            with open(part, "rb+") as file:
+                os.fsync(file.fileno())
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(part, target)
+        except OSError as error:
+            raise StorageFailed(error) from None
+
+    def _remark(self, url: str, failure: Unavailable) -> str:
+        if isinstance(failure, WrongContents):
+            what = f"the file from {shown(url)} has the {failure}; nothing was kept"
+        else:
+            what = f"{shown(url)}: {failure}"
+        return f"{self._model}: {what}; trying the next mirror"
+
+    def _given_up(self, file: File, failures: Sequence[tuple[str, Unavailable]]) -> Exception:
+        if not failures:
+            return InputError(
+                f"{self._model}: nothing says where {file.path} is to be had; FUSION_MIRROR=URL names a place"
+            )
+        reasons = "; ".join(f"{shown(url)}: {failure}" for url, failure in failures)
+        kind = InputError if all(isinstance(failure, NotInstalled) for _, failure in failures) else CalculationError
+        return kind(f"{self._model}: {file.path} could not be downloaded: {reasons}")
+
+    def _storage_error(self, error: OSError) -> Exception:
+        """The error for a cache that took no more; of a full disk the partial files are taken off."""
+        if error.errno not in _FULL:
+            return cache.unwritable(self._into, error)
+        shutil.rmtree(self._into / PARTIAL, ignore_errors=True)
+        return CalculationError(
+            f"{self._model}: the disk is full ({error.strerror}): {memory(self._total)} are needed in {self._into}; "
+            "what was unfinished is removed; FUSION_CACHE=DIR names another place"
+        )
+
+
+def _mirror(file: File, url: str) -> str:
+    return url.removesuffix(file.path)

@@ -1,0 +1,192 @@
+"""URLs opened through fsspec for reading from some byte on, and what goes wrong there in a few words."""
+
+from __future__ import annotations
+
+import errno
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+_AGAIN = (408, 425, 429, 500, 502, 503, 504)  # HTTP statuses of a server that may answer better in a moment
+_LONGEST_WAIT_S = 20.0  # that a server may ask for
+
+
+class Unavailable(Exception):
+    """A URL does not give the file, and the text says why; `everything`: nor would its server give any other."""
+
+    def __init__(self, reason: str, everything: bool = False) -> None:
+        super().__init__(reason)
+        self.everything = everything
+
+
+class NotInstalled(Unavailable):
+    """The protocol of the URL needs a package that is missing, or is unknown."""
+
+
+class Dropped(Exception):
+    """The connection broke or the server is busy: worth another try, after `wait_s` seconds if it asked for that."""
+
+    def __init__(self, reason: str, wait_s: float = 0.0) -> None:
+        super().__init__(reason)
+        self.wait_s = min(wait_s, _LONGEST_WAIT_S)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """An open URL: `file` is read from byte `start` on; `size` in bytes of the whole, None where it is not told."""
+
+    file: Any
+    start: int
+    size: int | None
+    timeout: float
+
+    def read(self, count: int) -> bytes:
+        """At most `count` bytes; none at the end. Raises Unavailable or Dropped."""
+        with _explained(self.timeout):
+            return self.file.read(count)
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+
+class Sources:
+    """Opens the URLs of one download; connections to a web server are kept from one file to the next.
+
+    `timeout`, in seconds, holds for connecting and for each piece that is read. Web servers are reached through the
+    proxies of the environment; other protocols are configured as fsspec documents for each.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        self.timeout = timeout
+        self._lock = threading.Lock()
+        self._web: Any = None
+
+    def open(self, url: str, offset: int) -> Stream:
+        """`url` from byte `offset` on, or from its beginning where a web server knows no ranges.
+
+        Raises Unavailable (NotInstalled where fsspec lacks the protocol) or Dropped.
+        """
+        import fsspec
+
+        protocol = fsspec.utils.get_protocol(url)
+        with _explained(self.timeout):
+            if protocol in ("http", "https"):
+                return self._open_web(url, offset)
+            _require(protocol)
+            filesystem, path = fsspec.core.url_to_fs(url)
+            file = filesystem.open(path, "rb")
+            if offset:
+                file.seek(offset)
+            size = getattr(file, "size", None)
+            return Stream(file, offset, size if isinstance(size, int) else None, self.timeout)
+
+    def _web_session(self) -> Any:
+        """fsspec's file system of web servers, made for this download: its own timeouts, its own connections."""
+        import aiohttp
+        import fsspec
+
+        with self._lock:
+            if self._web is None:
+                patience = aiohttp.ClientTimeout(
+                    total=None, connect=self.timeout, sock_connect=self.timeout, sock_read=self.timeout
+                )
+                session = {"timeout": patience, "trust_env": True, "read_bufsize": 1 << 20}
+                self._web = fsspec.filesystem("http", client_kwargs=session, skip_instance_cache=True)
+            return self._web
+
+    def _open_web(self, url: str, offset: int) -> Stream:
+        web = self._web_session()
+        # An answer compressed on its way has other offsets than the file.
+        headers = {**web.kwargs.get("headers", {}), "Accept-Encoding": "identity"}
+        if offset:
+            headers["Range"] = f"bytes={offset}-"
+        # A size of its own accord keeps fsspec from asking for it first; the blocks of size 0 make it a stream.
+        try:
+            file = web.open(url, "rb", block_size=0, size=1, headers=headers)
+        except FileNotFoundError:
+            raise Unavailable("404 not found") from None
+        answer = file.r
+        if answer.status == 206:
+            span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
+            if span is None or int(span[1]) != offset:
+                file.close()
+                raise Unavailable("it answers with other bytes than those asked for")
+            return Stream(file, offset, None if span[2] == "*" else int(span[2]), self.timeout)
+        encoded = answer.headers.get("Content-Encoding", "identity") != "identity"
+        return Stream(file, 0, None if encoded else answer.content_length, self.timeout)
+
+
+def _require(protocol: str) -> None:
+    """Raise NotInstalled where fsspec cannot serve `protocol`."""
+    from fsspec.registry import get_filesystem_class, known_implementations
+
+    try:
+        get_filesystem_class(protocol)
+    except ValueError:
+        raise NotInstalled(f"no protocol {protocol}:// is known to fsspec", everything=True) from None
+    except ImportError as error:
+        package = known_implementations[protocol]["class"].partition(".")[0].replace("_", "-")
+        cause = error.__cause__
+        if package == "fsspec":
+            package = getattr(cause, "name", None) or str(error)
+        raise NotInstalled(f"{protocol}:// needs a package: pip install {package}", everything=True) from None
+
+
+@contextmanager
+def _explained(timeout: float) -> Iterator[None]:
+    """Turn what fsspec, and the libraries under it, raise in the block into Unavailable or Dropped."""
+    try:
+        yield
+    except (Unavailable, Dropped):
+        raise
+    except Exception as error:  # each protocol has exceptions of its own
+        raise _explanation(error, timeout) from error
+
+
+def _explanation(error: Exception, timeout: float) -> Unavailable | Dropped:
+    import aiohttp
+
+    match error:
+        case FileNotFoundError():
+            return Unavailable("not found")
+        case aiohttp.ClientResponseError():
+            text = f"{error.status} {error.message}".strip()
+            if error.status not in _AGAIN:
+                return Unavailable(text)
+            asked = error.headers.get("Retry-After", "") if error.headers else ""
+            return Dropped(text, float(asked) if asked.isdecimal() else 0.0)
+        case TimeoutError():
+            return Unavailable(f"no answer for {timeout:g} s", everything=True)
+        case aiohttp.ClientSSLError():
+            return Unavailable(f"no secure connection: {_words(error)}", everything=True)
+        case aiohttp.ClientConnectorError():
+            return Unavailable(_connection(error.os_error), everything=True)
+        case aiohttp.InvalidURL():
+            return Unavailable("not a valid URL", everything=True)
+        case aiohttp.ClientPayloadError() | aiohttp.ServerDisconnectedError() | ConnectionError():
+            return Dropped("the connection was dropped")
+        case aiohttp.ClientOSError():
+            return Dropped(f"the connection failed: {_words(error)}")
+        case OSError():
+            return Unavailable(_words(error))
+    return Unavailable(f"{type(error).__name__}: {_words(error)}")
+
+
+def _connection(error: OSError) -> str:
+    """Why no connection came about."""
+    if isinstance(error, socket.gaierror):
+        return "no such host"
+    return "connection refused" if error.errno == errno.ECONNREFUSED else _words(error)
+
+
+def _words(error: Exception) -> str:
+    """What an exception says, in one line."""
+    system = error.strerror if isinstance(error, OSError) else None
+    return system or next(iter(str(error).splitlines()), "")

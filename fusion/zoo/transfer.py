@@ -1,0 +1,149 @@
+"""One file from one URL, through fsspec: its bytes go to a partial file, from which a later try goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+from threading import Event
+from urllib.parse import urlsplit, urlunsplit
+
+from fusion.zoo.sources import Dropped, Sources, Unavailable
+
+CHUNK = 1 << 18  # bytes asked for at a time; what a try must gain for the next failure to count as the first again
+RETRIES = 4  # after a dropped connection, on the same URL
+_BACKOFF_S = 0.25  # before the first retry; doubled for each further one
+_TRICKLE = 1024  # a server that gives fewer bytes than this within the timeout stalls
+
+
+class WrongContents(Unavailable):
+    """The URL gives other bytes than those published."""
+
+
+class StorageFailed(Exception):
+    """The partial file could not be written; `error` is the system's."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class Cancelled(Exception):
+    """Another file failed, so this one is not wanted any more."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A partial file and what it must become: its size in bytes and its sha256, in hexadecimal digits."""
+
+    part: Path
+    size: int
+    sha256: str
+
+    @property
+    def here(self) -> int:
+        """Bytes of the partial file."""
+        try:
+            return self.part.lstat().st_size
+        except FileNotFoundError:
+            return 0
+
+
+def shown(url: str) -> str:
+    """`url` as it may be printed: without user name, password and signature."""
+    parts = urlsplit(url)
+    if not parts.netloc:
+        return url
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def download(sources: Sources, url: str, wanted: Wanted, moved: Callable[[int], None], stop: Event) -> None:
+    """Complete `wanted.part` from `url`; return when its size and sha256 are right.
+
+    `moved` is told of bytes gained (negative: given up). A dropped connection is taken up again where it broke,
+    `RETRIES` times without a gain. Raises Unavailable where the URL does not give the file (what came of it so far
+    stays), WrongContents (nothing stays), StorageFailed, Cancelled once `stop` is set.
+    """
+    failures = 0
+    while True:
+        before = wanted.here
+        try:
+            digest, resumed = _receive(sources, url, wanted, moved, stop)
+        except Dropped as drop:
+            failures = failures + 1 if wanted.here - before < CHUNK else 1
+            if failures > RETRIES:
+                raise Unavailable(f"{drop}, {failures} times") from None
+            if stop.wait(max(drop.wait_s, _BACKOFF_S * 2 ** (failures - 1))):
+                raise Cancelled from None
+            continue
+        if digest == wanted.sha256:
+            return
+        moved(-wanted.here)
+        wanted.part.unlink()
+        if not resumed:
+            raise WrongContents(f"wrong contents (sha256 {_short(digest)}, expected {_short(wanted.sha256)})")
+        # The beginning may have been another mirror's, or an earlier day's: this one is judged by its own bytes alone.
+
+
+def _receive(sources: Sources, url: str, wanted: Wanted, moved: Callable[[int], None], stop: Event) -> tuple[str, bool]:
+    """Write what is missing of the partial file: the sha256 of the whole, and whether a part of it was there before."""
+    with _opened(wanted.part) as part:
+        offset = wanted.here
+        if offset > wanted.size:
+            moved(-offset)
+            part.truncate(offset := 0)
+        if offset == wanted.size:
+            return hashlib.file_digest(part, "sha256").hexdigest(), True
+        with sources.open(url, offset) as stream:
+            if stream.size not in (None, wanted.size):
+                raise Unavailable(f"wrong size ({stream.size:,} bytes, expected {wanted.size:,})")
+            if stream.start != offset:
+                moved(-offset)
+                part.truncate(offset := 0)
+            digest = hashlib.file_digest(part, "sha256")  # leaves the file at its end
+            resumed, mark, marked_at = offset > 0, offset, time.monotonic()
+            while offset < wanted.size:
+                block = stream.read(min(CHUNK, wanted.size - offset))
+                if stop.is_set():
+                    raise Cancelled
+                if not block:
+                    raise Dropped(f"the connection ended after {offset:,} of {wanted.size:,} bytes")
+                _write(part, block)
+                digest.update(block)
+                offset += len(block)
+                moved(len(block))
+                if (now := time.monotonic()) - marked_at > sources.timeout:
+                    if offset - mark < _TRICKLE:
+                        raise Unavailable(f"only {offset - mark} bytes in {sources.timeout:g} s", everything=True)
+                    mark, marked_at = offset, now
+            if stream.size is None and stream.read(1):
+                moved(-offset)
+                part.truncate(0)
+                raise Unavailable(f"wrong size (more than the expected {wanted.size:,} bytes)")
+        return digest.hexdigest(), resumed
+
+
+def _opened(part: Path) -> FileIO:
+    """The partial file for reading and writing, unbuffered: a killed process loses nothing that it received."""
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        return FileIO(os.open(part, flags, 0o644), "r+")
+    except OSError as error:
+        raise StorageFailed(error) from None
+
+
+def _write(part: FileIO, block: bytes) -> None:
+    view = memoryview(block)
+    try:
+        while view:
+            view = view[part.write(view) or 0 :]
+    except OSError as error:
+        raise StorageFailed(error) from None
+
+
+def _short(digest: str) -> str:
+    return f"{digest[:12]}…"
