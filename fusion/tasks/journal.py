@@ -54,7 +54,7 @@ class Journal:
             _check_same(state["identity"], self._identity, run)
             self._results = _unpacked(state["calls"], system)
         self.recorded = len(self._results)
-        self._asked = 0
+        self._asked, self._size = 0, 1
         self._stack, self._stop = ExitStack(), _go_on
         self._saved, self._saved_at, self._cost = self.recorded, time.monotonic(), 0.0
 
@@ -78,10 +78,9 @@ class Journal:
             if known is None:
                 break
             results.append(known)
-        size = 1
         while len(results) < len(systems):
             began = time.monotonic()
-            new = methods.calculate(self.method, systems[len(results) : len(results) + size], wanted)
+            new = methods.calculate(self.method, systems[len(results) : len(results) + self._size], wanted)
             self._results += new
             self._asked += len(new)
             results += new
@@ -89,8 +88,9 @@ class Journal:
             self._stop()
             if self.watch is not None:
                 self.watch(len(results))
-            if time.monotonic() - began < _CHUNK_S:  # the larger, the cheaper, and the more is lost by a kill
-                size *= 2
+            # The larger a part, the cheaper it is, and the more is lost by a kill.
+            if len(new) == self._size and time.monotonic() - began < _CHUNK_S:
+                self._size *= 2
         return results
 
     def at(self, system: System, properties: Iterable[str]) -> Result:
