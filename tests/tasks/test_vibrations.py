@@ -137,6 +137,17 @@ def test_spread_follows_the_motion_not_the_order(with_toy: None) -> None:
     assert found[1:] == pytest.approx([step / np.sqrt(2)] * 2, rel=1e-6) and found[0] == pytest.approx(0.0, abs=1e-6)
 
 
+def test_an_ensemble_says_how_sure_it_is_of_every_mode(program: Program, tmp_path: Path) -> None:
+    words = ("method._target_=toy.morse.Ensemble", "task.fmax=1e-8")
+    assert "± model" in program(*MORSE, *TRIANGLE, *words).out
+    document = result(tmp_path / "run")
+    share = np.std(np.sqrt([0.9, 1.0, 1.1]), ddof=1)
+    assert document["frequencies_std_cm1"] == pytest.approx(share * np.array(document["frequencies_cm1"]), rel=1e-9)
+    assert "± model" in program("report", "run").out
+    without = program(*MORSE[:2], *TRIANGLE, *words, "task.spread=false", "hydra.run.dir=without")
+    assert "± model" not in without.out and "frequencies_std_cm1" not in result(tmp_path / "without")
+
+
 def test_imaginary_modes_are_named(program: Program, tmp_path: Path) -> None:
     """Methane without angles is a saddle: its hydrogens would rather touch."""
     done = program(*MORSE, "system=ch4", "task.fmax=1e-7")

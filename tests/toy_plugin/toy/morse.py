@@ -7,6 +7,7 @@ import os
 import signal
 import time
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -67,3 +68,19 @@ class Crystal(Morse):
             bonds = self.depth * ((1.0 - torch.exp(-self.width * (distance - rest))) ** 2 - 1.0)
             energies.append(0.5 * torch.where(itself, 0.0, bonds).sum())
         return Prediction(energy=torch.stack(energies))
+
+
+class Ensemble(PotentialMethod):
+    """Members whose Hessians are the mean's times 0.9, 1 and 1.1."""
+
+    @property
+    def provides(self):
+        return super().provides | {"hessian_members"}
+
+    def calculate(self, systems, properties):
+        results = super().calculate(systems, set(properties) - {"hessian_members"})
+        for result in results:
+            if "hessian_members" in properties:
+                hessian = result.properties["hessian"]
+                result.properties["hessian_members"] = np.stack([scale * hessian for scale in (0.9, 1.0, 1.1)])
+        return results
