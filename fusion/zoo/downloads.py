@@ -61,9 +61,8 @@ class Bytes(State):
 
     @property
     def counter(self) -> str:
-        total = self.total or 0
-        unit, size = ("GB", 1e9) if total >= 1e9 else ("MB", 1e6) if total >= 1e6 else ("kB", 1e3)
-        return f"{self.step / size:.1f}/{total / size:.1f} {unit}"
+        unit, size = _unit(self.total or 0)
+        return f"{self.step / size:.1f}/{(self.total or 0) / size:.1f} {unit}"
 
 
 class Downloads:
@@ -95,10 +94,7 @@ class Downloads:
             self._leave(threads)
             if shown_line is not None:
                 shown_line.finish(self._state(time.monotonic() - started))
-            # Partial files stay for the next time.
-            for directory in (self._into / PARTIAL, self._into):
-                with contextlib.suppress(OSError):
-                    directory.rmdir()
+            self._tidy()
 
     def _attend(self, working: int, started: float, shown_line: Line | None) -> None:
         """Show how far the threads are and what they have to say, until they are done; raise what one raised."""
@@ -121,11 +117,22 @@ class Downloads:
         for thread in threads:
             thread.join(max(0.0, end - time.monotonic()))
 
+    def _tidy(self) -> None:
+        """Remove what is of no use to the next call: empty partial files and empty directories."""
+        parts = self._into / PARTIAL
+        with contextlib.suppress(OSError):  # a directory that is not empty stays, that is the use of rmdir
+            for part in parts.iterdir():
+                if not part.stat().st_size:
+                    part.unlink()
+            parts.rmdir()
+            self._into.rmdir()
+
     def _state(self, seconds: float) -> Bytes:
         with self._counting:
             done = self._bytes
+        unit, size = _unit(self._total)
         rate = f"{max(0, done - self._resumed) / seconds / 1e6:.1f} MB/s" if seconds > 0 else ""
-        resumed = f"resumed at {self._resumed / 1e6:.1f} MB" if self._resumed else ""
+        resumed = f"resumed at {self._resumed / size:.1f} {unit}" if self._resumed else ""
         return Bytes("downloading", done, self._total, "   ".join(part for part in (rate, resumed) if part))
 
     def _moved(self, count: int) -> None:
@@ -204,6 +211,11 @@ class Downloads:
             f"{self._model}: the disk is full ({error.strerror}): {memory(self._total)} are needed in {self._into}; "
             "what was unfinished is removed; FUSION_CACHE=DIR names another place"
         )
+
+
+def _unit(total: int) -> tuple[str, float]:
+    """The unit in which to show parts of `total` bytes, and its size."""
+    return ("GB", 1e9) if total >= 1e9 else ("MB", 1e6) if total >= 1e6 else ("kB", 1e3)
 
 
 def _mirror(file: File, url: str) -> str:

@@ -97,7 +97,7 @@ class Sources:
                 patience = aiohttp.ClientTimeout(
                     total=None, connect=self.timeout, sock_connect=self.timeout, sock_read=self.timeout
                 )
-                session = {"timeout": patience, "trust_env": True, "read_bufsize": 1 << 20}
+                session = {"timeout": patience, "trust_env": True}
                 self._web = fsspec.filesystem("http", client_kwargs=session, skip_instance_cache=True)
             return self._web
 

@@ -16,7 +16,7 @@ from fusion.zoo.sources import Dropped, Sources, Unavailable
 
 CHUNK = 1 << 18  # bytes asked for at a time; what a try must gain for the next failure to count as the first again
 RETRIES = 4  # after a dropped connection, on the same URL
-_BACKOFF_S = 0.25  # before the first retry; doubled for each further one
+BACKOFF_S = 0.25  # before the first retry; doubled for each further one
 _TRICKLE = 1024  # a server that gives fewer bytes than this within the timeout stalls
 
 
@@ -77,7 +77,7 @@ def download(sources: Sources, url: str, wanted: Wanted, moved: Callable[[int], 
             failures = failures + 1 if wanted.here - before < CHUNK else 1
             if failures > RETRIES:
                 raise Unavailable(f"{drop}, {failures} times") from None
-            if stop.wait(max(drop.wait_s, _BACKOFF_S * 2 ** (failures - 1))):
+            if stop.wait(max(drop.wait_s, BACKOFF_S * 2 ** (failures - 1))):
                 raise Cancelled from None
             continue
         if digest == wanted.sha256:
