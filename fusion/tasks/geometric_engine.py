@@ -36,24 +36,20 @@ Watch = Callable[[int, float, float], None]
 """Called after each calculation with their number, the energy (hartree) and the largest force (hartree/bohr)."""
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_PATH_STEP = 0.05  # Angstrom, root mean square, of a step along a reaction path
 _ANYTHING = 1e3  # a criterion that is always met: the largest force decides, as in every task
 
 
 @dataclass(frozen=True)
 class Ended:
-    """Where an optimisation ended: the last geometry, the steps it took, and why it did not converge (None if it did).
-
-    `trust` is the length of step (Angstrom, root mean square) that geomeTRIC trusted last.
-    """
+    """Where an optimisation ended: the last geometry, whether that is what was asked for, the steps it took, why it
+    could not go on if that was not for want of steps, and the step (Angstrom, rms) that geomeTRIC trusted last."""
 
     system: System
+    converged: bool
     steps: int
-    failure: str | None = None
-    trust: float | None = None
-
-    @property
-    def converged(self) -> bool:
-        return self.failure is None
+    failure: str | None
+    trust: float
 
 
 class MethodEngine(Engine):
@@ -140,9 +136,10 @@ def reaction_path(
     """Steepest descent in mass-weighted coordinates from a transition state (Gonzalez and Schlegel, J. Phys. Chem. 94,
     5523 (1990)), `direction` forward or backward; with the points (A, 3) in bohr and their energies in hartree."""
     molecule = _molecule(system)
-    settings = {"irc": True, "irc_direction": direction, "maxiter": steps, "hessian": "never"}
+    settings = {"irc": True, "irc_direction": direction, "maxiter": steps, "hessian": "never", "trust": _PATH_STEP}
     points: list[tuple[np.ndarray, float]] = []
-    connected = internal.DelocalizedInternalCoordinates(molecule, build=True, connect=len(molecule.molecules) > 1)
+    # Fragments that are not connected would add free rotations, along which a step of the path is not defined.
+    connected = internal.DelocalizedInternalCoordinates(molecule, build=True, connect=True)
     ended = _optimised(method, system, molecule, connected, settings, hessian, watch, points)
     return ended, points
 
@@ -164,11 +161,12 @@ def _optimised(
             parameters.hess_data = np.array(hessian)
         engine = MethodEngine(method, system, molecule, watch)
         optimizer = Optimizer(system.positions.flatten(), molecule, coordinates, engine, scratch, parameters)
-        failure = None
+        converged, failure = False, None
         try:
             optimizer.optimizeGeometry()
+            converged = True
         except GeomOptNotConvergedError:
-            failure = f"not converged in {optimizer.Iteration} steps"
+            pass
         except (CalculationError, InputError) as error:
             failure = str(error)
         except (Error, RuntimeError, ValueError, np.linalg.LinAlgError) as error:  # coordinates that broke down
@@ -178,7 +176,7 @@ def _optimised(
             points += [(np.asarray(xyz) / nifty.bohr2ang, float(energy)) for xyz, energy in found]
         last = np.asarray(optimizer.X).reshape(-1, 3)
         there = system.moved(last) if np.isfinite(last).all() else system
-        return Ended(there, optimizer.Iteration, failure, float(optimizer.trust))
+        return Ended(there, converged, optimizer.Iteration, failure, float(optimizer.trust))
 
 
 def _force_alone(fmax: float, steps: int) -> dict[str, Any]:

@@ -41,3 +41,29 @@ def scan_rows(scan: dict[str, Any]) -> Iterator[list[str]]:
     if scan.get("hysteresis_hartree") is not None:
         text = both_units(scan["hysteresis_hartree"])
         yield ["hysteresis", f"at {scan[f'hysteresis_at_{key}']:.2f} {unit}", f"{text} between there and back"]
+
+
+def reaction_rows(document: dict[str, Any]) -> Iterator[list[str]]:
+    """Lines about a transition state, its barriers and its path."""
+    from fusion.tasks.vibrations import movers
+    from fusion.tasks.vibrations_report import wavenumber
+
+    found, path, barriers, irc = (document.get(key) for key in ("transition_state", "path", "barriers", "irc"))
+    if path:
+        how = "converged" if path["converged"] else "not converged"
+        top = max(path["energies_hartree"]) - path["energies_hartree"][0]
+        yield ["path", f"{path['images']} images, {path['steps']} steps", how, f"top at {both_units(top)}"]
+    if found and "imaginary_cm1" in found:
+        yield ["imaginary", f"{wavenumber(found['imaginary_cm1'])} cm⁻¹", f"moves {movers(found['movers'])}"]
+    if found:
+        others = [wavenumber(value) for value in found["frequencies_cm1"][1:4]]
+        yield ["next modes", f"{', '.join(others)} cm⁻¹", f"{found['steps']} steps, {found['hessians']} Hessians"]
+    if barriers:
+        energies = {name: barriers[f"{name}_hartree"] for name in ("forward", "reverse", "reaction")}
+        for name, energy in energies.items():
+            label = "reaction energy" if name == "reaction" else f"barrier {name}"
+            kcal, kilojoule = energy * units.KCAL_MOL_PER_HARTREE, energy * units.KJ_MOL_PER_HARTREE
+            yield [label, f"{kcal:z.2f} kcal/mol", f"{kilojoule:z.2f} kJ/mol"]
+    if irc:
+        points = f"{irc['backward']['points']} + {irc['forward']['points']} points"
+        yield ["downhill", points, irc["connects"]]

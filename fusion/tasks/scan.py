@@ -204,7 +204,7 @@ class Scan:
             ended = geometric_engine.constrained_minimum(
                 journal, start, coordinate, value, self._fmax, self._steps, watch
             )
-        failure = ended.failure
+        failure = None if ended.converged else ended.failure or f"not converged in {ended.steps} steps"
         try:
             result = journal.at(ended.system, self.needs)
             if result.status != "ok" or result.energy is None:

@@ -1,0 +1,88 @@
+"""From a transition state to the two minima it connects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fusion import methods
+from fusion.errors import InputError
+from fusion.results import Result
+from fusion.tasks import relaxation as relaxing
+from fusion.tasks.ts import TransitionState, descend, outcome
+
+if TYPE_CHECKING:
+    from fusion.methods import Method
+    from fusion.runs import Run
+    from fusion.system import System
+
+_FILES = ("irc.extxyz", "irc_backward.xyz", "irc_forward.xyz", "ts_mode.xyz")
+
+
+class ReactionCoordinate:
+    """The intrinsic reaction coordinate both ways from the system, which must be a transition state with forces below
+    `fmax` (hartree/bohr); at most `points` on each side, and the minima at the ends relaxed."""
+
+    needs = frozenset({"energy", "forces", "hessian"})
+
+    def __init__(
+        self,
+        points: int,
+        optimiser: Mapping[str, Any],
+        fmax: float,
+        steps: int,
+        noise_cm1: float = 20.0,
+        name: str = "irc",
+    ) -> None:
+        self.name, self._points, self._noise = name, points, noise_cm1
+        self._settings = relaxing.Settings(optimiser, fmax, steps)
+
+    def check(self, method: Method, system: System, run: Run) -> None:
+        """Raises InputError: settings that make no sense, a periodic system, a method without forces."""
+        from fusion.tasks.journal import going_on
+
+        if any(system.pbc):
+            raise InputError(f"task={self.name} is for molecules; {system.name} is periodic")
+        if len(system.symbols) < 3:
+            raise InputError(f"task={self.name} needs at least 3 atoms; {system.name} has {len(system.symbols)}")
+        if isinstance(self._points, bool) or not isinstance(self._points, int) or self._points < 1:
+            raise InputError(f"task.points must be a whole number of at least 1, not {self._points}")
+        relaxing.check_settings(self._settings, system)
+        methods.require(method, self.needs, f"task {self.name}", [system])
+        going_on(method, system, run, self.name)
+
+    def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Where the path begins."""
+        from fusion.report import system_title
+        from fusion.tasks.journal import going_on
+
+        described = system_title(system.formula, system.n_electrons, system.spin, system.charge)
+        note = going_on(method, system, run, self.name)
+        parts = (getattr(method, "title", method.name), described, "downhill from the transition state, both ways")
+        return parts, (note,) if note else ()
+
+    def run(self, method: Method, system: System, run: Run) -> Result:
+        """The result at the transition state, with the path in its details; writes irc.extxyz and the minima."""
+        from fusion.tasks import geometric_engine, saddle
+        from fusion.tasks.journal import Journal
+
+        log = run.directory / geometric_engine.LOG
+        log.unlink(missing_ok=True)
+        with Journal(method, system, run, self.name) as journal:
+            found = saddle.verify(saddle.hessian_at(journal, system), self._settings.fmax, self._noise)
+            details: dict[str, Any] = {"transition_state": saddle.describe(found)}
+            saddle.write_mode(run.directory / "ts_mode.xyz", found)
+            if found.failure is None:
+                details |= descend(journal, found, self._points, self._settings, log, {}, run)
+        result = outcome(found, details)
+        if found.failure is not None:
+            result.message = f"{found.failure}; task=ts finds the transition state first"
+        return result
+
+    rows = staticmethod(TransitionState.rows)
+    draw = staticmethod(TransitionState.draw)
+
+    @staticmethod
+    def files(directory: Path) -> list[str]:
+        return [name for name in _FILES if (directory / name).is_file()]

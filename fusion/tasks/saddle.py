@@ -1,0 +1,134 @@
+"""Transition states: found by following an eigenvector, proved by exactly one imaginary mode of the full Hessian."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fusion import methods
+from fusion.errors import CalculationError
+from fusion.normal_modes import NormalModes, largest_movers, normal_modes
+from fusion.results import Result
+from fusion.tasks import geometric_engine
+from fusion.tasks.geometry import largest_force, write_frames
+from fusion.tasks.vibrations import masses_of
+
+if TYPE_CHECKING:
+    from fusion.system import System
+    from fusion.tasks.journal import Journal
+
+NEEDS = frozenset({"energy", "forces", "hessian"})
+_FRAMES = 20  # of one period of a mode
+_AMPLITUDE_ANGSTROM = 0.3  # of the atom that moves most
+
+
+@dataclass(frozen=True)
+class Saddle:
+    """Where a search ended: the result with its exact Hessian, the modes there, and how it got there.
+
+    `failure` says why this is no transition state, None where it is one.
+    """
+
+    result: Result
+    modes: NormalModes
+    steps: int
+    hessians: int
+    largest_force: float
+    imaginary: int
+    failure: str | None
+
+    @property
+    def hessian(self) -> np.ndarray:
+        return np.asarray(self.result.properties["hessian"])
+
+
+def search(
+    journal: Journal, system: System, fmax: float, steps: int, every: int, noise_cm1: float, log: Path
+) -> Saddle:
+    """Search a transition state from `system` until the largest force is below `fmax` (hartree/bohr).
+
+    The Hessian is exact at the start and after every `every` steps, and updated in between. Raises CalculationError
+    where none can be calculated.
+    """
+    from fusion.phases import phase
+
+    done, hessians, trust = 0, 0, None
+    with phase("saddle") as bar:
+
+        def watch(number: int, energy: float, force: float) -> None:
+            bar(done + number, f"E = {energy:.6f} Ha  largest force {force:.1e} Ha/bohr")
+
+        while True:
+            hessian = np.asarray(hessian_at(journal, system).properties["hessian"])
+            hessians += 1
+            with geometric_engine.talking_into(log):
+                ended = geometric_engine.saddle(journal, system, hessian, fmax, min(every, steps - done), trust, watch)
+            done, system, trust = done + ended.steps, ended.system, ended.trust
+            if ended.converged or done >= steps or (ended.failure is not None and ended.steps == 0):
+                break
+        bar(done, f"in {done} steps, {hessians} Hessians")
+    why = None if ended.converged else ended.failure or f"no stationary point in {done} steps"
+    return verify(hessian_at(journal, system), fmax, noise_cm1, done, hessians + 1, why)
+
+
+def verify(
+    result: Result, fmax: float, noise_cm1: float, steps: int = 0, hessians: int = 1, failure: str | None = None
+) -> Saddle:
+    """Judge a result with forces and Hessian: is it a transition state?"""
+    system = result.system
+    hessian = np.asarray(result.properties["hessian"])
+    modes = normal_modes(hessian, system.positions, masses_of(system, None), any(system.pbc))
+    imaginary = int((modes.frequencies < -noise_cm1).sum())
+    force = largest_force(np.asarray(result.properties["forces"]))
+    if failure is None and force > fmax * 1.001:
+        failure = f"not a stationary point: largest force {force:.1e} Ha/bohr, above {fmax:g}"
+    if imaginary != 1:
+        what = "no imaginary mode, so a minimum" if imaginary == 0 else f"{imaginary} imaginary modes"
+        lowest = ", ".join(f"{frequency:.0f}" for frequency in modes.frequencies[: max(imaginary, 1)])
+        found = f"it has {what} (lowest: {lowest} cm⁻¹, imaginary ones negative), where a transition state has one"
+        failure = f"{failure}; {found}" if failure else found
+    return Saddle(result, modes, steps, hessians, force, imaginary, failure)
+
+
+def hessian_at(journal: Journal, system: System) -> Result:
+    """Energy, forces and Hessian (3A, 3A), analytic or by differences of forces. Raises CalculationError."""
+    (result,) = methods.calculate(journal, [system], NEEDS)
+    if result.status != "ok" or result.energy is None:
+        raise CalculationError(f"no Hessian: {result.message or result.status}")
+    return result
+
+
+def describe(saddle: Saddle) -> dict[str, Any]:
+    """What `result.json` says of a transition state. Imaginary frequencies are negative numbers."""
+    frequencies = saddle.modes.frequencies
+    details: dict[str, Any] = {
+        "n_imaginary": saddle.imaginary,
+        "frequencies_cm1": frequencies.tolist(),
+        "zero_point_energy_hartree": saddle.modes.zero_point_energy,
+        "largest_force_hartree_per_bohr": saddle.largest_force,
+        "steps": saddle.steps,
+        "hessians": saddle.hessians,
+    }
+    if len(frequencies) and frequencies[0] < 0:
+        displacement = saddle.modes.displacements[0]
+        details["imaginary_cm1"] = float(frequencies[0])
+        details["movers"] = largest_movers(displacement, saddle.result.system.symbols, most=4)
+        details["mode"] = displacement.tolist()
+    return details
+
+
+def write_mode(path: Path, saddle: Saddle) -> None:
+    """One period of the lowest mode as extxyz frames."""
+    frequency, mode = float(saddle.modes.frequencies[0]), saddle.modes.displacements[0]
+    atoms = saddle.result.system.to_atoms()
+    scale = _AMPLITUDE_ANGSTROM / np.linalg.norm(mode, axis=1).max()
+    frames = []
+    for angle in np.linspace(0.0, 2.0 * np.pi, _FRAMES, endpoint=False):
+        displaced = atoms.copy()
+        displaced.positions += scale * np.sin(angle) * mode
+        displaced.info = {"frequency_cm1": round(frequency, 3)}
+        frames.append(displaced)
+    write_frames(path, frames)

@@ -1,0 +1,350 @@
+"""Transition states: from two minima by a band of images, or from a guess; barriers; the path down both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fusion import methods
+from fusion.errors import CalculationError, InputError
+from fusion.results import Result
+from fusion.tasks import relaxation as relaxing
+
+if TYPE_CHECKING:
+    from fusion.methods import Method
+    from fusion.runs import Run
+    from fusion.system import System
+    from fusion.tasks.band import Path as BandPath
+    from fusion.tasks.journal import Journal
+    from fusion.tasks.saddle import Saddle
+
+ENDS = {"reactant": "reactant.xyz", "product": "product.xyz"}
+BAND = "path.extxyz"
+STRUCTURE = "ts.xyz"
+MODE = "ts_mode.xyz"
+_FILES = (STRUCTURE, MODE, BAND, *ENDS.values(), "irc.extxyz", "irc_backward.xyz", "irc_forward.xyz")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When searches end: forces in hartree/bohr, `noise_cm1` as in vibrations."""
+
+    fmax: float
+    steps: int
+    path_fmax: float
+    path_steps: int
+    images: int
+    hessian_every: int
+    noise_cm1: float
+    irc_steps: int
+
+    def check(self) -> None:
+        """Raises InputError for what cannot be meant."""
+        for setting in ("fmax", "path_fmax"):
+            if not getattr(self, setting) > 0:
+                raise InputError(
+                    f"task.{setting} must be a positive force in hartree/bohr, not {getattr(self, setting)}"
+                )
+        for setting, least in (("steps", 1), ("path_steps", 1), ("images", 3), ("hessian_every", 1), ("irc_steps", 1)):
+            value = getattr(self, setting)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise InputError(f"task.{setting} must be a whole number of at least {least}, not {value}")
+        if not self.noise_cm1 >= 0:
+            raise InputError(f"task.noise_cm1 must be a wavenumber of at least 0, not {self.noise_cm1}")
+
+
+class TransitionState:
+    """Find a transition state and prove it by exactly one imaginary mode.
+
+    `product`: a structure file with the system's atoms in their order; then the system is the reactant, both are
+    relaxed (`relax_ends`), and the top of a nudged elastic band of `images` structures between them is where the search
+    begins. Without it the search begins at the structure file `guess`, or at the system itself. `irc`: go down from the
+    transition state as well and say which minima it connects.
+    """
+
+    needs = frozenset({"energy", "forces", "hessian"})
+
+    def __init__(
+        self,
+        product: str | None,
+        guess: str | None,
+        relax_ends: bool,
+        optimiser: Mapping[str, Any],
+        fmax: float,
+        steps: int,
+        images: int = 11,
+        path_fmax: float = 2e-3,
+        path_steps: int = 300,
+        hessian_every: int = 25,
+        noise_cm1: float = 20.0,
+        irc: bool = False,
+        irc_steps: int = 100,
+        name: str = "ts",
+    ) -> None:
+        self.name, self._product, self._guess, self._irc = name, product, guess, irc
+        self._relax_ends, self._settings = relax_ends, relaxing.Settings(optimiser, fmax, steps)
+        self._limits = Limits(fmax, steps, path_fmax, path_steps, images, hessian_every, noise_cm1, irc_steps)
+
+    def check(self, method: Method, system: System, run: Run) -> None:
+        """Raises InputError: settings or structures that do not belong together, a method without forces, a foreign
+        checkpoint."""
+        from fusion.tasks.journal import going_on
+
+        self._limits.check()
+        relaxing.check_settings(self._settings, system)
+        if len(system.symbols) < 3:
+            raise InputError(f"task={self.name} needs at least 3 atoms; {system.name} has {len(system.symbols)}")
+        systems = [system, *(found for found in self._others(system, run) if found is not None)]
+        methods.require(method, self.needs, f"task {self.name}", systems)
+        going_on(method, system, run, self.name)
+
+    def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What is searched, and where the search begins."""
+        from fusion.report import system_title
+        from fusion.tasks.journal import going_on
+
+        described = system_title(system.formula, system.n_electrons, system.spin, system.charge)
+        if self._product is not None:
+            how = f"band of {self._limits.images} images to {Path(self._product).name}, then saddle search"
+        else:
+            how = f"saddle search from {Path(self._guess).name if self._guess else system.name}"
+        note = going_on(method, system, run, self.name)
+        parts = (getattr(method, "title", method.name), f"transition state of {described}")
+        return parts, (how, *((note,) if note else ()))
+
+    def run(self, method: Method, system: System, run: Run) -> Result:
+        """The result at the transition state, with `transition_state`, `path` and `irc` in its details; writes ts.xyz,
+        ts_mode.xyz, path.extxyz, and the minima."""
+        from fusion.tasks import geometric_engine, saddle
+        from fusion.tasks.geometry import write_structure
+        from fusion.tasks.journal import Journal
+
+        product, guess = self._others(system, run)
+        limits, log = self._limits, run.directory / geometric_engine.LOG
+        log.unlink(missing_ok=True)
+        details: dict[str, Any] = {}
+        known: dict[str, System] = {}
+        with Journal(method, system, run, self.name) as journal:
+            path = None
+            if product is not None:
+                path = self._path(journal, run, system, product)
+                known = {"reactant": path.results[0].system, "product": path.results[-1].system}
+                details["path"] = describe_path(path)
+                if path.top in (0, len(path.results) - 1):
+                    return _no_barrier(path, details)
+                start = guess or path.results[path.top].system
+            else:
+                start = guess or system
+            found = saddle.search(
+                journal, start, limits.fmax, limits.steps, limits.hessian_every, limits.noise_cm1, log
+            )
+            write_structure(run.directory / STRUCTURE, found.result)
+            saddle.write_mode(run.directory / MODE, found)
+            details["transition_state"] = saddle.describe(found)
+            if path is not None:
+                details["barriers"] = barriers(path.results[0], found.result, path.results[-1])
+                shift = relaxing.rmsd(path.results[path.top].system, found.result.system)
+                details["transition_state"]["shift_from_path_angstrom"] = shift
+            if self._irc and found.failure is None:
+                details |= descend(journal, found, limits.irc_steps, self._settings, log, known, run)
+        return outcome(found, details)
+
+    def _path(self, journal: Journal, run: Run, system: System, product: System) -> BandPath:
+        """The band between the relaxed ends."""
+        from fusion.phases import phase
+        from fusion.tasks.band import Band
+        from fusion.tasks.descent import same
+        from fusion.tasks.geometry import frame, write_frames, write_structure
+        from fusion.tasks.profile_report import both_units
+
+        ends = []
+        for (name, file), there in zip(ENDS.items(), (system, product), strict=True):
+            ends.append(self._end(journal, run, there, name))
+            write_structure(run.directory / file, ends[-1])
+        if same(ends[0].system, ends[1].system):
+            raise CalculationError("reactant and product relax to the same structure: there is no barrier between them")
+        with phase("path") as bar:
+            zero = ends[0].energy or 0.0
+
+            def watch(step: int, top: float, force: float) -> None:
+                bar(step, f"top at {both_units(top - zero)}  largest force {force:.1e} Ha/bohr")
+
+            band = Band(journal, ends[0], ends[1], self._limits.images)
+            path = band.relax(self._limits.path_fmax, self._limits.path_steps, watch)
+        frames = [
+            frame(result, path_angstrom=float(length))
+            for result, length in zip(path.results, path.lengths, strict=True)
+        ]
+        write_frames(run.directory / BAND, frames)
+        return path
+
+    def _end(self, journal: Journal, run: Run, system: System, name: str) -> Result:
+        if not self._relax_ends:
+            return journal.at(system, {"energy", "forces"})
+        relaxed = relaxing.relax(journal, system, self._settings)
+        if relaxed.failure is not None or not relaxed.converged:
+            raise CalculationError(f"{name}: {relaxed.failure or relaxing.why_not(relaxed, run)}")
+        return relaxed.result
+
+    def _others(self, system: System, run: Run) -> tuple[System | None, System | None]:
+        """Product and guess where they are given. Raises InputError."""
+        return tuple(
+            None if path is None else matching(path, system, run, f"task.{setting}")
+            for setting, path in (("product", self._product), ("guess", self._guess))
+        )  # type: ignore[return-value]
+
+    @staticmethod
+    def rows(document: dict[str, Any]) -> Iterator[list[str]]:
+        """The imaginary mode, barriers, and what the path connects."""
+        from fusion.tasks.profile_report import reaction_rows
+
+        yield from reaction_rows(document)
+
+    @staticmethod
+    def draw(directory: Path) -> None:
+        """`path.png` of the band, `irc.png` of the path downhill."""
+        from fusion.plots.path import draw_band, draw_irc
+
+        draw_band(directory, directory / "path.png")
+        draw_irc(directory, directory / "irc.png")
+
+    @staticmethod
+    def files(directory: Path) -> list[str]:
+        return [name for name in _FILES if (directory / name).is_file()]
+
+
+def matching(path: str, system: System, run: Run, setting: str) -> System:
+    """The structure in a file, which must have the system's atoms in their order. Raises InputError."""
+    from fusion.system import System, formula
+    from fusion.system_config import read_file
+
+    try:
+        atoms = read_file(path, None, run.start_dir)
+    except InputError as error:
+        raise InputError(f"{setting}: {str(error).removeprefix('system.path: ')}") from None
+    name, symbols = Path(path).name, atoms.get_chemical_symbols()
+    if formula(symbols) != system.formula:
+        raise InputError(f"{setting}: {name} is {formula(symbols)}, the system {system.formula}; give the same atoms")
+    for number, (mine, its) in enumerate(zip(system.symbols, symbols, strict=True), start=1):
+        if mine != its:
+            raise InputError(
+                f"{setting}: atom {number} is {mine} in the system and {its} in {name}; "
+                "both need the same order of atoms"
+            )
+    other = System.from_atoms(atoms, system.charge, system.spin, Path(path).stem)
+    if other.pbc != system.pbc:
+        raise InputError(f"{setting}: {name} and the system must be periodic in the same directions")
+    return other
+
+
+def descend(
+    journal: Journal,
+    found: Saddle,
+    steps: int,
+    settings: relaxing.Settings,
+    log: Path,
+    known: dict[str, System],
+    run: Run,
+) -> dict[str, Any]:
+    """Follow the path down both sides; barriers from its ends where they are not known. Writes irc.extxyz."""
+    from fusion.tasks import descent
+
+    backward, forward = descent.follow(journal, found, steps, settings, log)
+    if known and descent.same(forward.end.result.system, known["reactant"]):
+        backward, forward = forward, backward
+    descent.write(run.directory, backward, forward)
+    details: dict[str, Any] = {"irc": descent.describe(backward, forward, known)}
+    if not known:
+        details["barriers"] = barriers(backward.end.result, found.result, forward.end.result)
+    return details
+
+
+def barriers(reactant: Result, top: Result, product: Result) -> dict[str, Any]:
+    """Energies of the transition state above both minima, hartree; nothing of zero-point motion in them."""
+    assert reactant.energy is not None and top.energy is not None and product.energy is not None
+    found = {
+        "reactant_energy_hartree": reactant.energy,
+        "product_energy_hartree": product.energy,
+        "forward_hartree": top.energy - reactant.energy,
+        "reverse_hartree": top.energy - product.energy,
+        "reaction_hartree": product.energy - reactant.energy,
+    }
+    spreads = {"reactant": reactant.energy_std, "transition_state": top.energy_std, "product": product.energy_std}
+    return found | {f"{name}_std_hartree": spread for name, spread in spreads.items() if spread is not None}
+
+
+def describe_path(path: BandPath) -> dict[str, Any]:
+    """What `result.json` says of the band."""
+    spreads = [result.energy_std for result in path.results]
+    details = {
+        "images": len(path.results),
+        "converged": path.converged,
+        "steps": path.steps,
+        "largest_force_hartree_per_bohr": path.largest_force,
+        "energies_hartree": path.energies.tolist(),
+        "lengths_angstrom": path.lengths.tolist(),
+        "top_image": path.top + 1,
+        "minima_between": [index + 1 for index in _minima_between(path)],
+    }
+    return details | ({"energies_std_hartree": spreads} if all(spread is not None for spread in spreads) else {})
+
+
+def outcome(found: Saddle, details: dict[str, Any]) -> Result:
+    """The run's result: ok for a proven transition state, else what was found."""
+    result = found.result
+    properties = {name: value for name, value in result.properties.items() if name != "hessian"}
+    status, message = "ok", result.message
+    if found.failure is not None:
+        status, message = "not_converged", found.failure
+    else:
+        frequency = -details["transition_state"]["imaginary_cm1"]
+        verdict = f"one imaginary mode, {frequency:.0f}i cm⁻¹; largest force {found.largest_force:.1e} Ha/bohr"
+        details["transition_state"]["verdict"] = verdict
+        message = "; ".join(part for part in (message, *_remarks(details)) if part) or None
+    more = result.details | details
+    return Result(
+        result.system, status, result.energy, result.energy_stderr, result.energy_std, properties, more, message
+    )
+
+
+def _remarks(details: dict[str, Any]) -> Iterator[str]:
+    """What a reader must know of a proven transition state before using its barrier."""
+    path, irc = details.get("path"), details.get("irc")
+    if path and not path["converged"]:
+        force = path["largest_force_hartree_per_bohr"]
+        yield f"the band itself did not converge ({force:.1e} Ha/bohr after {path['steps']} steps)"
+    if path and path["minima_between"]:
+        numbers = ", ".join(str(number) for number in path["minima_between"])
+        yield f"the path has a minimum on the way (image {numbers}): more than one step, of which this is the highest"
+    if irc:
+        ends = {irc[way].get("is") for way in ("backward", "forward")}
+        if path and ends != {"reactant", "product"}:
+            yield "the path downhill does not connect reactant and product: the barriers are not those of one step"
+        for way in ("backward", "forward"):
+            if not irc[way]["relaxed"]:
+                yield f"the {way} end did not relax"
+    elif path and details["transition_state"]["shift_from_path_angstrom"] > 0.5:
+        yield "the transition state is far from the path's top; task.irc=true tells what it connects"
+
+
+def _no_barrier(path: BandPath, details: dict[str, Any]) -> Result:
+    result = path.results[path.top]
+    what = "product" if path.top else "reactant"
+    message = f"no barrier: along the path the energy is highest at the {what} itself (is it a minimum?)"
+    return Result(
+        result.system, "not_converged", result.energy, energy_std=result.energy_std, details=details, message=message
+    )
+
+
+def _minima_between(path: BandPath) -> list[int]:
+    """Images lower than both neighbours by more than 0.5 mHa (0.3 kcal/mol)."""
+    energies = path.energies
+    inner = range(1, len(energies) - 1)
+    return [
+        i
+        for i in inner
+        if energies[i] < min(energies[:i].max(), energies[i + 1 :].max()) - 5e-4
+        and energies[i] <= min(energies[i - 1], energies[i + 1])
+    ]

@@ -1,0 +1,143 @@
+"""Transition states whose barriers can be written down, proofs that fail when they should, and runs that are killed."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.io import read, write
+
+from conftest import Program
+
+B, C = 0.008, 0.006  # of the toy potential's torsion, hartree
+MINIMUM = -C - B**2 / (8.0 * C)  # at 109.5 degrees
+TRANS, CIS = C - B, C + B  # the barriers' tops, at 180 and 0 degrees
+TS = ("+method=torsion", "task=ts", "hydra.run.dir=run")
+BAND = (*TS, "system=left.xyz", "task.product=right.xyz")
+
+
+def result(directory: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((directory / "result.json").read_text())
+    return document
+
+
+@pytest.fixture(autouse=True)
+def structures(tmp_path: Path) -> None:
+    """Files with the chain of four atoms turned to some dihedrals."""
+    for name, degrees in (("left", 100), ("right", -120), ("trans", 170), ("cis", 15)):
+        atoms = Atoms("HOOH", [[0.9, 0.6, 0.3], [0, 0.7, 0], [0, -0.75, 0], [0.8, -0.9, -0.4]])
+        atoms.set_dihedral(0, 1, 2, 3, degrees, indices=[3])
+        write(tmp_path / f"{name}.xyz", atoms)
+    write(tmp_path / "shuffled.xyz", atoms[[0, 1, 3, 2]])
+    write(tmp_path / "short.xyz", atoms[:3])
+
+
+def test_a_band_and_a_saddle_search_find_the_barrier(program: Program, tmp_path: Path) -> None:
+    done = program(*BAND)
+    assert done.status == 0, done
+    document = result(tmp_path / "run")
+    barriers, path, found = document["barriers"], document["path"], document["transition_state"]
+    assert document["energy"]["value"] == pytest.approx(TRANS, abs=1e-7)
+    assert barriers["forward_hartree"] == pytest.approx(TRANS - MINIMUM, abs=1e-6)
+    assert barriers["reverse_hartree"] == pytest.approx(TRANS - MINIMUM, abs=1e-6)
+    assert barriers["reaction_hartree"] == pytest.approx(0.0, abs=1e-6)
+    assert found["n_imaginary"] == 1 and sum(frequency < 0 for frequency in found["frequencies_cm1"]) == 1
+    assert {symbol for symbol, _, _ in found["movers"]} == {"H"}
+    assert path["converged"] and len(path["energies_hartree"]) == path["images"] == 11
+    assert path["energies_hartree"][path["top_image"] - 1] == pytest.approx(TRANS, abs=1e-4)
+    assert read(tmp_path / "run" / "ts.xyz").get_dihedral(0, 1, 2, 3) == pytest.approx(180.0, abs=0.1)
+    frames = read(tmp_path / "run" / "path.extxyz", ":")
+    turned = [frame.get_dihedral(0, 1, 2, 3) for frame in frames]
+    assert np.all(np.diff(turned) > 0) and (turned[0], turned[-1]) == pytest.approx((109.47, 250.53), abs=0.2)
+    assert "barrier forward  3.35 kcal/mol" in done.out and "14.00 kJ/mol" in done.out
+    assert (tmp_path / "run" / "path.png").stat().st_size > 10_000
+    modes = read(tmp_path / "run" / "ts_mode.xyz", ":")
+    swing = [mode.get_dihedral(0, 1, 2, 3) for mode in modes]
+    assert len(modes) == 20 and np.ptp(swing) > 20.0
+
+
+@pytest.mark.parametrize(("name", "height"), [("trans", TRANS), ("cis", CIS)])
+def test_a_guess_leads_to_the_saddle_beside_it(program: Program, tmp_path: Path, name: str, height: float) -> None:
+    assert program(*TS, f"system={name}.xyz").status == 0
+    document = result(tmp_path / "run")
+    assert document["energy"]["value"] == pytest.approx(height, abs=1e-6)
+    assert document["transition_state"]["n_imaginary"] == 1 and "barriers" not in document
+    assert program(*TS[:2], "system=left.xyz", f"task.guess={name}.xyz", "hydra.run.dir=other").status == 0
+    assert result(tmp_path / "other")["energy"] == document["energy"]
+
+
+def test_the_band_is_calculated_in_one_call_per_step(program: Program, tmp_path: Path) -> None:
+    """Were the images calculated one by one, the process would end by signal: nine calls for each of some 20 steps."""
+    done = program(*BAND, "method.model.kill_at=120")
+    assert done.status == 0, done
+    assert result(tmp_path / "run")["path"]["steps"] > 10
+
+
+def test_the_path_downhill_connects_the_minima(program: Program, tmp_path: Path) -> None:
+    done = program(*BAND, "task.irc=true")
+    assert done.status == 0 and "it connects reactant and product" in done.out, done
+    irc = result(tmp_path / "run")["irc"]
+    assert (irc["backward"]["is"], irc["forward"]["is"]) == ("reactant", "product")
+    top, energies = irc["transition_state"], np.array(irc["energies_hartree"])
+    assert np.all(np.diff(energies[: top + 1]) > -1e-7) and np.all(np.diff(energies[top:]) < 1e-7)
+    frames = read(tmp_path / "run" / "irc.extxyz", ":")
+    angles = np.radians([frame.get_dihedral(0, 1, 2, 3) for frame in frames])
+    # Centrifugal stretching apart, the bottom of the valley is the torsional energy.
+    np.testing.assert_allclose(energies, B * np.cos(angles) + C * np.cos(2.0 * angles), atol=2e-5)
+    assert irc["s_bohr_sqrt_dalton"][top] == 0.0 and np.all(np.diff(irc["s_bohr_sqrt_dalton"]) > 0)
+    assert (tmp_path / "run" / "irc.png").stat().st_size > 10_000
+
+
+def test_ends_that_are_one_minimum_have_no_barrier(program: Program, tmp_path: Path) -> None:
+    done = program(*TS, "system=left.xyz", "task.product=left.xyz")
+    assert done.status == 1 and "relax to the same structure" in done.err
+    assert result(tmp_path / "run")["status"] == "failed"
+
+
+def test_a_search_that_ends_too_early_says_so(program: Program, tmp_path: Path) -> None:
+    done = program(*TS, "system=left.xyz", "task.steps=3")
+    document = result(tmp_path / "run")
+    assert done.status == 1 and document["status"] == "not_converged" and "NOT CONVERGED" in done.out
+    assert "no stationary point in 3 steps" in document["message"]
+    assert "verdict" not in document["transition_state"]
+
+
+def test_killed_at_any_step_it_ends_where_it_would_have(program: Program, process: Program, tmp_path: Path) -> None:
+    words = (*BAND, "task.irc=true", "method.model.seconds=0.02", "method.model.kill_at=35")
+    assert process(*words).status == -signal.SIGKILL
+    for _ in range(6):
+        done = process("resume", "run")
+        assert "going on after" in done.out
+        if done.status != -signal.SIGKILL:
+            break
+    assert done.status == 0, done
+    assert program(*BAND[:2], *BAND[3:], "task.irc=true", "hydra.run.dir=whole").status == 0
+    killed, whole = result(tmp_path / "run"), result(tmp_path / "whole")
+    for key in ("energy", "path", "transition_state", "barriers", "irc"):
+        assert killed[key] == whole[key], key
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("task.product=shuffled.xyz",), "atom 3 is O in the system and H in shuffled.xyz"),
+        (("task.product=short.xyz",), "short.xyz is HO2, the system H2O2"),
+        (("task.product=nowhere.xyz",), "task.product: no file 'nowhere.xyz'"),
+        (("task.guess=short.xyz",), "task.guess"),
+        (("task.product=right.xyz", "task.images=2"), "task.images"),
+        (("task.fmax=0",), "task.fmax"),
+        (("task.hessian_every=0",), "task.hessian_every"),
+        (("system=inline", "system.atoms=H 0 0 0; H 0 0 0.74"), "at least 3 atoms"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(
+    program: Program, tmp_path: Path, words: tuple[str, ...], complaint: str
+) -> None:
+    done = program(*TS, *(() if words[0].startswith("system") else ("system=left.xyz",)), *words)
+    assert done.status == 2 and complaint in done.err and done.err.count("\n") == 1
+    assert not (tmp_path / "run").exists()
