@@ -1,0 +1,136 @@
+"""The files in which the ANI models were published: NeuroChem's directories of parameters and networks.
+
+A model is an .info file that names a .params file (environment vectors), a file of self energies and the members'
+directories, each with one .nnf per element (a header and bz2-compressed text) and headerless little-endian float32
+matrices. Everything is read as data: of the text only the keys needed, some others hold uninitialised memory.
+"""
+
+from __future__ import annotations
+
+import bz2
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fusion.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_LINEAR, _CELU = 6, 9
+CELU_ALPHA = 0.1
+
+
+def convert(directory: Path, card: object = None) -> dict[str, Tensor]:
+    """State of `fusion_ani.network.ANI` from the one model in `directory`. Raises InputError for what is not one."""
+    import torch
+
+    _, self_energies, networks = _model(directory)
+    state = {"self_energies.values": torch.tensor(list(self_energies.values()), dtype=torch.float64)}
+    for element in self_energies:
+        members = [read_network(network / f"ANN-{element}.nnf") for network in networks]
+        for layer, _ in enumerate(members[0]):
+            weights, biases = zip(*(member[layer] for member in members), strict=True)
+            state[f"networks.{element}.weights.{layer}"] = torch.from_numpy(np.stack(weights))
+            state[f"networks.{element}.biases.{layer}"] = torch.from_numpy(np.stack(biases))
+    return state
+
+
+def arguments(directory: Path) -> dict[str, Any]:
+    """Arguments of `fusion_ani.network.ANI` for the one model in `directory`."""
+    parameters, self_energies, networks = _model(directory)
+    hidden = {
+        element: [len(bias) for _, bias in read_network(networks[0] / f"ANN-{element}.nnf")[:-1]]
+        for element in self_energies
+    }
+    return {"elements": list(self_energies), "members": len(networks), "hidden": hidden} | read_parameters(parameters)
+
+
+def _model(directory: Path) -> tuple[Path, dict[str, float], list[Path]]:
+    """The .params file, the self energies by element and the directories of the members' networks."""
+    found = sorted(directory.glob("*.info"))
+    if len(found) != 1:
+        raise InputError(f"a NeuroChem model has one .info file; {directory} has {len(found)}")
+    lines = found[0].read_text().split()
+    if len(lines) != 4 or not lines[3].isdecimal():
+        raise InputError(f"{found[0]} should name parameters, self energies, the members' prefix and their number")
+    parameters, self_energies, prefix = (_inside(directory, line) for line in lines[:3])
+    networks = [prefix.parent / f"{prefix.name}{member}" / "networks" for member in range(int(lines[3]))]
+    energies = read_self_energies(self_energies)
+    if list(energies) != read_lists(parameters)["Atyp"]:
+        raise InputError(f"{parameters} and {self_energies} list different elements")
+    return parameters, energies, networks
+
+
+def _inside(directory: Path, name: str) -> Path:
+    path = (directory / name).resolve()
+    if not path.is_relative_to(directory.resolve()):
+        raise InputError(f"{name!r} leads out of the model's directory")
+    return path
+
+
+def read_lists(path: Path) -> dict[str, list[str]]:
+    """The lines `key = value` or `key = [value, ...]` of a .params file, values as text."""
+    pairs = (line.split("=", 1) for line in path.read_text().splitlines() if "=" in line)
+    return {key.strip(): [item.strip() for item in value.strip().strip("[]").split(",")] for key, value in pairs}
+
+
+def read_parameters(path: Path) -> dict[str, Any]:
+    """The parameters of the environment vectors by the names of `fusion_ani.aev.Environment`."""
+    lists = read_lists(path)
+    single = {"radial_cutoff": "Rcr", "radial_eta": "EtaR", "angular_cutoff": "Rca", "angular_eta": "EtaA"}
+    several = {"radial_shifts": "ShfR", "angular_shifts": "ShfA", "angle_shifts": "ShfZ"}
+    try:
+        found: dict[str, Any] = {name: _single(lists[key]) for name, key in (single | {"zeta": "Zeta"}).items()}
+        return found | {name: [float(value) for value in lists[key]] for name, key in several.items()}
+    except (KeyError, ValueError) as error:
+        raise InputError(f"{path} is not a NeuroChem parameter file: {error}") from error
+
+
+def _single(values: list[str]) -> float:
+    (value,) = values
+    return float(value)
+
+
+def read_self_energies(path: Path) -> dict[str, float]:
+    """Hartree by element, in the order of the indices, from lines such as `H,0=-0.6`."""
+    matches = re.findall(r"^\s*([A-Z][a-z]?)\s*,\s*(\d+)\s*=\s*(\S+)\s*$", path.read_text(), flags=re.MULTILINE)
+    ordered = sorted(matches, key=lambda match: int(match[1]))
+    if not ordered or [int(match[1]) for match in ordered] != list(range(len(ordered))):
+        raise InputError(f"{path} is not a list of self energies")
+    return {symbol: float(value) for symbol, _, value in ordered}
+
+
+def read_network(path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Weights (out, in) and biases (out,), float32, of the layers of one .nnf file."""
+    length, separator, packed = path.read_bytes().partition(b"=\n")
+    if not separator or not length.strip().isdigit():
+        raise InputError(f"{path} is not a NeuroChem network")
+    text = bz2.decompress(packed)
+    if len(text) != int(length):
+        raise InputError(f"{path} holds {len(text)} characters of text, not {int(length)} as it says")
+    blocks = re.findall(r"layer\s*\[(.*?)\n\s*\]", text.decode("ascii", errors="replace"), flags=re.DOTALL)
+    layers = [_layer(path, block, last=block is blocks[-1]) for block in blocks]
+    if not layers:
+        raise InputError(f"{path} has no layers")
+    return layers
+
+
+def _layer(path: Path, block: str, last: bool) -> tuple[np.ndarray, np.ndarray]:
+    numbers = dict(re.findall(r"^\s*(nodes|blocksize|activation)\s*=\s*(\d+)\s*;", block, flags=re.MULTILINE))
+    files = dict(re.findall(r"^\s*(weights|biases)\s*=\s*FILE:([\w.-]+)\[\d+\]\s*;", block, flags=re.MULTILINE))
+    if len(numbers) != 3 or len(files) != 2:
+        raise InputError(f"{path}: a layer lacks its size, its activation or its files")
+    if int(numbers["activation"]) != (_LINEAR if last else _CELU):
+        raise InputError(f"{path}: activation {numbers['activation']} is neither hidden CELU nor a linear last layer")
+    shape = int(numbers["nodes"]), int(numbers["blocksize"])
+    return _matrix(path.parent / files["weights"], shape), _matrix(path.parent / files["biases"], shape[:1])
+
+
+def _matrix(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    content = path.read_bytes()
+    if len(content) != 4 * int(np.prod(shape)):
+        raise InputError(f"{path} has {len(content)} bytes, not those of {shape} numbers")
+    return np.frombuffer(content, dtype="<f4").reshape(shape).astype(np.float32)
