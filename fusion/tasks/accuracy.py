@@ -126,7 +126,7 @@ class Accuracy:
                     began = time.monotonic()
                     self._calculate_some(method, predictions, left[:size])
                     left = left[size:]
-                    _refuse_gradients(predictions, self.path)
+                    self._refuse_misread(predictions)
                     bar(total - len(left), predictions.text())
                     size = min(2 * size, _MOST) if time.monotonic() - began < _CALL_S else size
                     if time.monotonic() > due:
@@ -136,6 +136,22 @@ class Accuracy:
                 self._save(run, predictions)
                 raise
         self._save(run, predictions)
+
+    def _refuse_misread(self, predictions: Predictions) -> None:
+        """Raise InputError where labels and predictions agree but for a unit, or but for the sign of all forces."""
+        correlation = predictions.force_correlation()
+        if correlation is not None and correlation < -0.5:
+            raise InputError(
+                f"the forces of '{self.path}' point against those of the method (correlation {correlation:.2f}): they "
+                "are gradients +dE/dR, it seems; task.gradients=true turns them round"
+            )
+        ratio = predictions.energy_ratio()
+        unit = None if ratio is None or abs(ratio - 1.0) < 0.1 else self._format.unit_for(ratio)
+        if unit is not None:
+            raise InputError(
+                f"the energies of '{self.path}' are {ratio:.4g} times those of the method: they are in {unit}, it "
+                f"seems, not in {self._format.energy_unit}; task.energy_unit={unit}"
+            )
 
     def _save(self, run: Run, predictions: Predictions) -> float:
         """Write the checkpoint; the seconds that took."""
@@ -167,12 +183,3 @@ def _checked(one: Labelled, method: Method, properties: Iterable[str]) -> Labell
     except InputError as error:
         return replace(one, problem=str(error))
     return one
-
-
-def _refuse_gradients(predictions: Predictions, path: Path) -> None:
-    correlation = predictions.force_correlation()
-    if correlation is not None and correlation < -0.5:
-        raise InputError(
-            f"the forces of '{path}' point against those of the method (correlation {correlation:.2f}): they are "
-            "gradients +dE/dR, it seems; task.gradients=true turns them round"
-        )

@@ -80,6 +80,14 @@ class Predictions:
             return None
         return float(np.corrcoef(self.forces[both], self.labels[both])[0, 1])
 
+    def energy_ratio(self) -> float | None:
+        """Median ratio of label and prediction of the energies so far; None where they do not have one in common."""
+        both = np.isfinite(self.energy) & np.isfinite(self.energy_labels) & (self.energy != 0)
+        ratios = self.energy_labels[both] / self.energy[both]
+        if not len(ratios) or np.ptp(ratios) > 0.02 * abs(ratios[0]):
+            return None
+        return float(np.median(ratios))
+
     def text(self) -> str:
         """For the progress line."""
         errors = np.abs(self.forces - self.labels)

@@ -178,7 +178,7 @@ class Simulation:
 
     def text(self, seconds: float, steps: int) -> str:
         """For the progress line, `steps` having taken so many `seconds`."""
-        speed = 0.0864 * self.timestep_fs * steps / seconds / 1000.0
+        speed = ns_per_day(self.timestep_fs, seconds / steps)
         energy = self.potential * HARTREE_PER_EV
         return f"{self.time_fs / 1000:.3f} ps  {self.temperature:.0f} K  {energy:.4f} Ha  {speed:.2g} ns/day"
 
@@ -285,3 +285,8 @@ class Simulation:
             values["pressure_bar"] = (virial + 2.0 * kinetic / (3.0 * volume)) / BAR
         row = {key: _FORMATS[key.split("_")[-1]].format(value) for key, value in values.items() if value is not None}
         return {"step": str(self.step), **row}
+
+
+def ns_per_day(timestep_fs: float, step_s: float) -> float:
+    """Simulated time in a day of steps that take `step_s` each."""
+    return timestep_fs * 1e-6 * 86400.0 / step_s

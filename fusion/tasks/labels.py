@@ -44,6 +44,13 @@ class Format:
                 f"task.energy_unit must be eV, hartree, kcal/mol or kJ/mol, not {self.energy_unit!r}"
             ) from None
 
+    def unit_for(self, ratio: float) -> str | None:
+        """The unit that energies are in which, read as being in `energy_unit`, are too large by `ratio`, within 2 %."""
+        for name, hartree in _ENERGIES.items():
+            if abs(ratio * hartree / self.energy - 1.0) < 0.02:
+                return {"ev": "eV", "kj/mol": "kJ/mol"}.get(name, name)
+        return None
+
     @property
     def force(self) -> float:
         """Hartree/bohr of force in one of what the file calls forces. Raises InputError for an unknown unit."""

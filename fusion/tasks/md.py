@@ -169,6 +169,7 @@ class MolecularDynamics:
     def _advance(self, simulation: Simulation, run: Run) -> dict[str, float]:
         """Make the steps that are left; says how long one takes and which part of that the method takes."""
         from fusion.phases import phase
+        from fusion.tasks.dynamics import ns_per_day
         from fusion.tasks.stopping import between_steps
 
         first, began, surface = simulation.step, time.perf_counter(), simulation.surface
@@ -184,7 +185,12 @@ class MolecularDynamics:
         taken, steps = time.perf_counter() - began, simulation.step - first
         if steps <= 0:
             return {}
-        return {"timed_steps": steps, "step_ms": 1000.0 * taken / steps, "model_fraction": surface.seconds / taken}
+        return {
+            "timed_steps": steps,
+            "step_ms": 1000.0 * taken / steps,
+            "model_fraction": surface.seconds / taken,
+            "ns_per_day": ns_per_day(self.timestep_fs, taken / steps),
+        }
 
     def _save(self, simulation: Simulation, run: Run) -> None:
         simulation.sync()
@@ -223,7 +229,6 @@ class MolecularDynamics:
             "drift": drift.plain() if drift is not None else None,
             **md_table.departures(simulation.state, atoms, self.timestep_fs),
             **timing,
-            "ns_per_day": 0.0864 * self.timestep_fs / timing["step_ms"] if timing else None,
         }
         if failure is not None:
             result.status, result.message = "failed", failure

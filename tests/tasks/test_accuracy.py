@@ -105,6 +105,14 @@ def test_gradients_are_recognised(program: Program, tmp_path: Path) -> None:
     assert accuracy(tmp_path / "run")["forces"]["total"]["largest"] < 1e-3
 
 
+@pytest.mark.parametrize(("unit", "value"), [("hartree", 1.0), ("kcal/mol", KCAL), ("kJ/mol", KCAL * 4.184)])
+def test_another_unit_is_recognised(program: Program, tmp_path: Path, unit: str, value: float) -> None:
+    write(tmp_path / "data.xyz", labelled(structures(), value), format="extxyz")
+    done = program(*WORDS, "task.data=data.xyz")
+    assert done.status == 2 and f"task.energy_unit={unit}" in done.err
+    assert program(*WORDS, "task.data=data.xyz", f"task.energy_unit={unit}").status == 0
+
+
 def test_what_cannot_be_compared_is_counted_and_named(program: Program, tmp_path: Path) -> None:
     frames = labelled(structures(9))
     frames[3].calc = None

@@ -24,7 +24,7 @@ from fusion.runs import CHECKPOINT, Run
 from fusion.system import System
 from fusion.tasks import dynamics
 from fusion.tasks.md import MolecularDynamics
-from fusion.tasks.md_table import read_table
+from fusion.tasks.md_table import mean_error, read_table
 from fusion.units import HARTREE_PER_EV
 
 BOLTZMANN = units.kB * HARTREE_PER_EV
@@ -197,6 +197,20 @@ def test_the_files_say_what_was_simulated(tmp_path: Path) -> None:
     assert table["temperature_k"][0] == pytest.approx(298.15, abs=1e-3)
     np.testing.assert_allclose(result.system.positions, frames[-1].positions / units.Bohr, atol=1e-7)
     assert result.energy == pytest.approx(table["potential_hartree"][-1], abs=1e-9)
+    found = result.details["md"]
+    assert 0 < found["model_fraction"] < 1 and found["timed_steps"] == 60
+    assert found["ns_per_day"] * found["step_ms"] == pytest.approx(86.4 * 0.5)  # 0.5 fs
+
+
+def test_error_bars_of_correlated_series() -> None:
+    random = np.random.default_rng(0)
+    assert mean_error(random.normal(size=4096)) == pytest.approx(1 / 64, rel=0.5)
+    noise, series = random.normal(size=4096), np.empty(4096)
+    series[0] = noise[0]
+    for i in range(1, 4096):  # correlated over 50 values
+        series[i] = 0.98 * series[i - 1] + (1 - 0.98**2) ** 0.5 * noise[i]
+    assert mean_error(series) == pytest.approx((99 / 4096) ** 0.5, rel=0.5)
+    assert mean_error(np.ones(1)) is None
 
 
 def test_nothing_moves_at_zero_temperature_in_a_minimum_and_a_lone_atom_flies_straight(tmp_path: Path) -> None:
