@@ -19,7 +19,7 @@ from fusion.processes import rank
 from fusion.report import console, memory
 from fusion.zoo import cache
 from fusion.zoo.fetch import PARTIAL, File, part_name
-from fusion.zoo.sources import NotInstalled, Sources, Unavailable
+from fusion.zoo.sources import NotFound, NotInstalled, Sources, Unavailable
 from fusion.zoo.transfer import Cancelled, StorageFailed, Wanted, WrongContents, download, shown
 
 THREADS = 8
@@ -33,11 +33,12 @@ class Mirrors:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._mentioned: set[str] = set()
         self._failures: dict[str, int] = {}
         self._dead: dict[str, Unavailable] = {}
 
     def order(self, file: File) -> list[str]:
-        """The URLs of `file`: those of mirrors that failed before come last."""
+        """The URLs of `file`: those of mirrors that failed before, other than by not having a file, come last."""
         with self._lock:
             return sorted(file.urls, key=lambda url: self._failures.get(_mirror(file, url), 0))
 
@@ -50,10 +51,13 @@ class Mirrors:
         """Remember a failure; whether it is the first of this mirror."""
         mirror = _mirror(file, url)
         with self._lock:
-            count = self._failures[mirror] = self._failures.get(mirror, 0) + 1
+            first = mirror not in self._mentioned
+            self._mentioned.add(mirror)
+            if not isinstance(failure, NotFound):
+                self._failures[mirror] = self._failures.get(mirror, 0) + 1
             if failure.everything:
                 self._dead[mirror] = failure
-        return count == 1
+        return first
 
 
 class Bytes(State):
@@ -75,7 +79,7 @@ class Downloads:
         self._resumed = self._bytes = there + sum(min(self._wanted(file).here, file.size) for file in files)
         self._counting = threading.Lock()
         self._sources, self._mirrors = Sources(timeout), Mirrors()
-        self._stop = threading.Event()
+        self._stop, self._full = threading.Event(), False
         self._events: queue.SimpleQueue[object] = queue.SimpleQueue()
 
     def run(self) -> None:
@@ -87,14 +91,10 @@ class Downloads:
             for thread in threads:
                 thread.start()
             self._attend(len(threads), started, shown_line)
-        except StorageFailed as failure:
-            self._leave(threads)
-            raise self._storage_error(failure.error) from None
         finally:
-            self._leave(threads)
             if shown_line is not None:
                 shown_line.finish(self._state(time.monotonic() - started))
-            self._tidy()
+            self._leave(threads)
 
     def _attend(self, working: int, started: float, shown_line: Line | None) -> None:
         """Show how far the threads are and what they have to say, until they are done; raise what one raised."""
@@ -112,15 +112,15 @@ class Downloads:
                 drawn = now
 
     def _leave(self, threads: Sequence[threading.Thread]) -> None:
+        """Stop the threads, and remove what is of no use to the next call: empty partial files and directories."""
         self._stop.set()
         end = time.monotonic() + _LEAVING_S
         for thread in threads:
             thread.join(max(0.0, end - time.monotonic()))
-
-    def _tidy(self) -> None:
-        """Remove what is of no use to the next call: empty partial files and empty directories."""
         parts = self._into / PARTIAL
-        with contextlib.suppress(OSError):  # a directory that is not empty stays, that is the use of rmdir
+        if self._full:
+            shutil.rmtree(parts, ignore_errors=True)
+        with contextlib.suppress(OSError):  # a directory that is not empty stays: that is the use of rmdir
             for part in parts.iterdir():
                 if not part.stat().st_size:
                     part.unlink()
@@ -150,6 +150,8 @@ class Downloads:
                 self._obtain(file)
         except Cancelled:
             pass
+        except StorageFailed as failure:
+            self._events.put(self._storage_error(failure.error))
         except BaseException as error:  # raised again by the thread that waits
             self._events.put(error)
         self._events.put(_DONE)
@@ -203,10 +205,10 @@ class Downloads:
         return kind(f"{self._model}: {file.path} could not be downloaded: {reasons}")
 
     def _storage_error(self, error: OSError) -> Exception:
-        """The error for a cache that took no more; of a full disk the partial files are taken off."""
+        """The error for a cache that took no more; on a full disk no partial files are left."""
         if error.errno not in _FULL:
             return cache.unwritable(self._into, error)
-        shutil.rmtree(self._into / PARTIAL, ignore_errors=True)
+        self._full = True
         return CalculationError(
             f"{self._model}: the disk is full ({error.strerror}): {memory(self._total)} are needed in {self._into}; "
             "what was unfinished is removed; FUSION_CACHE=DIR names another place"

@@ -23,6 +23,10 @@ class Unavailable(Exception):
         self.everything = everything
 
 
+class NotFound(Unavailable):
+    """The server answers, and has no such file."""
+
+
 class NotInstalled(Unavailable):
     """The protocol of the URL needs a package that is missing, or is unknown."""
 
@@ -102,6 +106,8 @@ class Sources:
             return self._web
 
     def _open_web(self, url: str, offset: int) -> Stream:
+        import aiohttp
+
         web = self._web_session()
         # An answer compressed on its way has other offsets than the file.
         headers = {**web.kwargs.get("headers", {}), "Accept-Encoding": "identity"}
@@ -111,7 +117,11 @@ class Sources:
         try:
             file = web.open(url, "rb", block_size=0, size=1, headers=headers)
         except FileNotFoundError:
-            raise Unavailable("404 not found") from None
+            raise NotFound("404 not found") from None
+        except aiohttp.ClientResponseError as error:
+            if error.status != 416 or not offset:
+                raise
+            return self._open_web(url, 0)
         answer = file.r
         if answer.status == 206:
             span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
@@ -155,7 +165,7 @@ def _explanation(error: Exception, timeout: float) -> Unavailable | Dropped:
 
     match error:
         case FileNotFoundError():
-            return Unavailable("not found")
+            return NotFound("not found")
         case aiohttp.ClientResponseError():
             text = f"{error.status} {error.message}".strip()
             if error.status not in _AGAIN:
@@ -166,6 +176,9 @@ def _explanation(error: Exception, timeout: float) -> Unavailable | Dropped:
             return Unavailable(f"no answer for {timeout:g} s", everything=True)
         case aiohttp.ClientSSLError():
             return Unavailable(f"no secure connection: {_words(error)}", everything=True)
+        case aiohttp.ClientProxyConnectionError():
+            why = f"the proxy {error.host}:{error.port}: {_connection(error.os_error)}"
+            return Unavailable(why, everything=True)
         case aiohttp.ClientConnectorError():
             return Unavailable(_connection(error.os_error), everything=True)
         case aiohttp.InvalidURL():

@@ -131,7 +131,7 @@ def _opened(part: Path) -> FileIO:
     """The partial file for reading and writing, unbuffered: a killed process loses nothing that it received."""
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     try:
-        return FileIO(os.open(part, flags, 0o644), "r+")
+        return FileIO(os.open(part, flags, 0o666), "r+")
     except OSError as error:
         raise StorageFailed(error) from None
 

@@ -170,6 +170,18 @@ def raise_more_plainly(call: Callable[[], None]) -> None:
         raise CalculationError(str(error).replace("more than the expected", "more than the, expected")) from None
 
 
+def test_a_mirror_shorter_than_what_is_there(server: Server, mirror: Server, into: Path) -> None:
+    mirror.faults[NAME] = Fault(drop_after=50_000)
+    server.faults[NAME] = Fault(instead=BYTES[:1000])
+    with pytest.raises(CalculationError, match=r"dropped, 5 times; .* wrong size \(1,000 bytes, expected 400,000\)$"):
+        fetch("model", [published(mirror, server)], into)
+    assert server.asked(NAME)[-1] == ""  # it had answered that it has no such range
+    mirror.faults.clear()
+    fetch("model", [published(server, mirror)], into)
+    assert_sound(into)
+    assert mirror.asked(NAME)[-1]  # the beginning was of use
+
+
 def test_a_file_that_is_too_short_is_refused(server: Server, mirror: Server, into: Path) -> None:
     server.faults[NAME] = Fault(instead=BYTES[:1000])
     with pytest.raises(CalculationError, match=r"wrong size \(1,000 bytes, expected 400,000\)"):
@@ -231,6 +243,23 @@ def test_a_dead_mirror_costs_its_timeout_once(
     assert all((into / name).read_text() == name for name in names)
     assert len(server.requests) <= 8  # one of each thread
     assert capsys.readouterr().out.count("no answer for 0.5 s; trying the next mirror") == 1
+
+
+def test_a_mirror_that_lacks_a_file_is_asked_for_the_others(server: Server, mirror: Server, into: Path) -> None:
+    names = [f"{number}.bin" for number in range(30)]
+    mirror.files = {name: name.encode() for name in names}
+    server.files = {name: name.encode() for name in names[1:]}
+    fetch("model", [published(server, mirror, path=name, contents=name.encode()) for name in names], into)
+    assert [path for path, _ in mirror.requests] == names[:1]
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "nan", "inf", "soon"])
+def test_a_timeout_is_a_number_of_seconds(
+    given: str, server: Server, into: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FUSION_TIMEOUT", given)
+    with pytest.raises(InputError, match=f"^FUSION_TIMEOUT={given} must be a number of seconds above zero$"):
+        fetch("model", [published(server)], into)
 
 
 def test_many_files_stop_at_the_first_that_nobody_has(server: Server, into: Path) -> None:
