@@ -31,7 +31,7 @@ def draw(directory: Path) -> Path | None:
     panels += ["conserved"] if "conserved_hartree" in table else []
     panels += ["volume"] if np.ptp(table.get("volume_angstrom3", np.zeros(1))) > 0 else []
     panels += ["spread"] if "energy_std_hartree" in table else []
-    with picture(directory / "md.png", (7.5, 1.2 + 1.75 * len(panels))) as figure:
+    with picture(directory / "md.png", (7.5, 1.2 + 1.9 * len(panels))) as figure:
         figure.suptitle(title(result, directory), x=0.02, ha="left", fontsize=11)
         axes = dict(zip(panels, np.atleast_1d(figure.subplots(len(panels), 1, sharex=True)), strict=True))
         _temperature(axes["temperature"], time, table["temperature_k"], md)
@@ -60,7 +60,7 @@ def _temperature(axes: Any, time: np.ndarray, values: np.ndarray, md: dict[str, 
             [start, time[-1]], [mean["value"]] * 2, color="black", lw=1.0, label=f"mean: {mean['value']:.1f}{error} K"
         )
     if target is not None or mean:
-        axes.legend(loc="upper right", ncols=2)
+        _legend(axes)
     axes.set_ylabel("temperature / K")
     axes.set_ylim(bottom=0.0)
 
@@ -68,11 +68,12 @@ def _temperature(axes: Any, time: np.ndarray, values: np.ndarray, md: dict[str, 
 def _energy(axes: Any, time: np.ndarray, table: dict[str, np.ndarray]) -> None:
     """Potential and total energy in kcal/mol from where the potential energy was lowest."""
     zero = table["potential_hartree"].min()
-    for name, label, colour in (("potential", "potential", BLUE), ("total", "potential + kinetic", GREEN)):
+    above = f"potential, above {zero:.5f} Ha"
+    for name, label, colour in (("potential", above, BLUE), ("total", "potential + kinetic", GREEN)):
         values = (table[f"{name}_hartree"] - zero) * KCAL_MOL_PER_HARTREE
         axes.plot(time, values, color=colour, lw=0.8, label=label)
     axes.set_ylabel("energy / kcal mol$^{-1}$")
-    axes.legend(loc="upper right", ncols=2, title=f"from {zero:.5f} Ha", title_fontsize=8)
+    _legend(axes)
 
 
 def _conserved(axes: Any, time: np.ndarray, table: dict[str, np.ndarray], line: Drift | None, atoms: int) -> None:
@@ -83,10 +84,9 @@ def _conserved(axes: Any, time: np.ndarray, table: dict[str, np.ndarray], line: 
         values = (line.intercept_hartree - zero) * scale + line.mev_per_atom_ps * ends
         label = f"drift {line.mev_per_atom_ps:+.2g} meV/(atom ps), scatter {line.scatter_mev_per_atom:.2g} meV/atom"
         axes.plot(ends, values, color="black", lw=1.0, ls="--", label=label)
-        axes.legend(loc="upper right")
+        _legend(axes)
     heat = not np.allclose(table["conserved_hartree"], table["total_hartree"], rtol=0, atol=1e-9)
     axes.set_ylabel(("total − heat" if heat else "total energy") + "\n/ meV per atom")
-    axes.margins(y=0.35)
 
 
 def _volume(axes: Any, time: np.ndarray, table: dict[str, np.ndarray]) -> None:
@@ -100,9 +100,14 @@ def _spread(axes: Any, time: np.ndarray, spread: np.ndarray, atoms: int, md: dic
     outside = (md.get("outside") or {}).get("first_fs")
     if outside is not None:
         axes.axvline(outside / 1000.0, color=ORANGE, lw=1.0, ls="--", label="first outside of the model's domain")
-        axes.legend(loc="upper right")
+        _legend(axes)
     axes.set_ylabel("model spread\n/ mHa per √atom")
     axes.set_ylim(bottom=0.0)
+
+
+def _legend(axes: Any) -> None:
+    """Above the panel, where no line is."""
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.1, ncols=2)
 
 
 def _running(axes: Any, time: np.ndarray, values: np.ndarray, colour: str) -> None:

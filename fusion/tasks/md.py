@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fusion.system import System
     from fusion.tasks.dynamics import Simulation
     from fusion.tasks.ensembles import Ensemble
+    from fusion.tasks.md_table import Drift
 
 _SAVE_S = 60.0
 """At most so much work is lost by a kill, or one step."""
@@ -214,8 +215,6 @@ class MolecularDynamics:
         result, atoms = simulation.result(), len(simulation.start.symbols)
         table = md_table.read_table(directory)
         drift = md_table.drift(table, atoms, self.discard)
-        problem = drift.problem(self.drift_limit_mev) if drift is not None else None
-        advice = f"try task.timestep_fs={self.timestep_fs / 2:g}"
         averages = md_table.averages(table, self.discard)
         found: dict[str, Any] = {
             "ensemble": self.ensemble.title,
@@ -230,16 +229,30 @@ class MolecularDynamics:
             **md_table.departures(simulation.state, atoms, self.timestep_fs),
             **timing,
         }
+        result.details["md"] = {key: value for key, value in found.items() if value is not None}
         if failure is not None:
             result.status, result.message = "failed", failure
-        elif problem is not None and not self.ensemble.thermostat:
-            result.status, result.message = "not_converged", f"{problem}; {advice}"
-        elif drift is not None and not self.ensemble.thermostat:
-            found["verdict"] = f"the total energy stays within {drift.scatter_mev_per_atom:.2g} meV per atom"
-        elif problem is not None:
-            result.message = "; ".join(part for part in (f"{problem}: {advice}", result.message) if part)
-        result.details["md"] = {key: value for key, value in found.items() if value is not None}
+        else:
+            self._judge(result, drift)
         return result
+
+    def _judge(self, result: Result, drift: Drift | None) -> None:
+        """Is energy conserved, or the temperature the one asked for? What is not is said, together with the model's own
+        message on the last structure; without a thermostat it makes the run unconverged."""
+        md, said = result.details["md"], []
+        problem = drift.problem(self.drift_limit_mev) if drift is not None else None
+        if problem is not None:
+            said.append(f"{problem}; try task.timestep_fs={self.timestep_fs / 2:g}")
+            result.status = "ok" if self.ensemble.thermostat else "not_converged"
+        elif drift is not None and not self.ensemble.thermostat:
+            md["verdict"] = f"the total energy stays within {drift.scatter_mev_per_atom:.2g} meV per atom"
+        mean = md.get("temperature_k")
+        if self.ensemble.thermostat and mean and mean["stderr"] is not None:
+            off = abs(mean["value"] - self.temperature_k)
+            if off > 4.0 * mean["stderr"] and off > 0.05 * self.temperature_k + 1.0:
+                kelvin = f"{mean['value']:.0f} K, not {self.temperature_k:g} K"
+                said.append(f"the mean temperature is {kelvin}: not yet in equilibrium (task.time_ps, task.discard)")
+        result.message = "; ".join(part for part in (*said, result.message) if part) or None
 
     def _check_settings(self) -> None:
         if not (self.temperature_k >= 0 and math.isfinite(self.temperature_k)):

@@ -232,6 +232,14 @@ def test_forces_that_are_not_those_of_the_energy_are_noticed(tmp_path: Path) -> 
     assert result.energy is not None
 
 
+def test_a_start_far_from_equilibrium_is_noticed(tmp_path: Path) -> None:
+    slow = task(friction_per_ps=0.5, steps=400, timestep_fs=2.0)
+    result = simulate(slow, Morse(), cluster(2.6), tmp_path)
+    assert result.status == "ok" and "not yet in equilibrium" in str(result.message)
+    result = simulate(task(steps=2000, timestep_fs=2.0), Morse(), cluster(2.0), tmp_path)
+    assert result.status == "ok" and result.message is None
+
+
 def test_an_explosion_ends_the_run_and_keeps_what_was_good(tmp_path: Path) -> None:
     light = System("h2", ("H", "H"), np.array([[0, 0, 0], [0, 0, 1.0]]))
     result = simulate(task("nve", timestep_fs=5.0, log_every=1, save_every=1), Morse(), light, tmp_path)
