@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import errno
+import queue
 import re
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 _AGAIN = (408, 425, 429, 500, 502, 503, 504)  # HTTP statuses of a server that may answer better in a moment
+_BLOCK = 1 << 21  # bytes that a store of objects is asked for at a time
 _LONGEST_WAIT_S = 20.0  # that a server may ask for
 
 
@@ -41,9 +43,10 @@ class Dropped(Exception):
 
 @dataclass(frozen=True)
 class Stream:
-    """An open URL: `file` is read from byte `start` on; `size` in bytes of the whole, None where it is not told."""
+    """An open URL: `give(count)` reads from byte `start` on; `size` in bytes of the whole, None where not told."""
 
     file: Any
+    give: Callable[[int], bytes]
     start: int
     size: int | None
     timeout: float
@@ -51,7 +54,7 @@ class Stream:
     def read(self, count: int) -> bytes:
         """At most `count` bytes; none at the end. Raises Unavailable or Dropped."""
         with _explained(self.timeout):
-            return self.file.read(count)
+            return self.give(count)
 
     def __enter__(self) -> Stream:
         return self
@@ -84,12 +87,10 @@ class Sources:
             if protocol in ("http", "https"):
                 return self._open_web(url, offset)
             _require(protocol)
-            filesystem, path = fsspec.core.url_to_fs(url)
-            file = filesystem.open(path, "rb")
-            if offset:
-                file.seek(offset)
-            size = getattr(file, "size", None)
-            return Stream(file, offset, size if isinstance(size, int) else None, self.timeout)
+            file = _within(self.timeout, lambda: _open(url, offset))
+        size = getattr(file, "size", None)
+        size = size if isinstance(size, int) else None
+        return Stream(file, lambda count: _within(self.timeout, lambda: file.read(count)), offset, size, self.timeout)
 
     def _web_session(self) -> Any:
         """fsspec's file system of web servers, made for this download: its own timeouts, its own connections."""
@@ -128,9 +129,43 @@ class Sources:
             if span is None or int(span[1]) != offset:
                 file.close()
                 raise Unavailable("it answers with other bytes than those asked for")
-            return Stream(file, offset, None if span[2] == "*" else int(span[2]), self.timeout)
+            return Stream(file, file.read, offset, None if span[2] == "*" else int(span[2]), self.timeout)
         encoded = answer.headers.get("Content-Encoding", "identity") != "identity"
-        return Stream(file, 0, None if encoded else answer.content_length, self.timeout)
+        return Stream(file, file.read, 0, None if encoded else answer.content_length, self.timeout)
+
+
+def _open(url: str, offset: int) -> Any:
+    """`url` as any of fsspec's protocols opens it, at byte `offset`."""
+    import fsspec
+
+    filesystem, path = fsspec.core.url_to_fs(url)
+    file = filesystem.open(path, "rb", block_size=_BLOCK)
+    if offset:
+        file.seek(offset)
+    return file
+
+
+def _within(seconds: float, call: Callable[[], Any]) -> Any:
+    """What `call` gives; TimeoutError when that takes longer.
+
+    Not every protocol has a limit of its own, and none can be interrupted: what hangs is left behind, in its thread.
+    """
+    outcome: queue.SimpleQueue[tuple[Any, Exception | None]] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            outcome.put((call(), None))
+        except Exception as error:  # raised again below
+            outcome.put((None, error))
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        value, error = outcome.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError from None
+    if error is not None:
+        raise error
+    return value
 
 
 def _require(protocol: str) -> None:

@@ -11,7 +11,7 @@ import fsspec
 import pytest
 
 from fusion import report
-from fusion.errors import InputError
+from fusion.errors import CalculationError, InputError
 from fusion.zoo import cache
 from fusion.zoo.fetch import PARTIAL, File, fetch, part_name
 from server import proxying, serving
@@ -55,6 +55,14 @@ def test_protocols_of_fsspec(protocol: str, begun: int, into: Path, tmp_path: Pa
     fetch("model", [file], into)
     assert (into / "a/weights.bin").read_bytes() == BYTES
     assert not (into / PARTIAL).exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a file that blocks who reads it")
+def test_a_disk_that_hangs_is_given_up_on(into: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FUSION_TIMEOUT", "0.3")
+    os.mkfifo(tmp_path / "weights.bin")
+    with pytest.raises(CalculationError, match=r"no answer for 0\.3 s$"):
+        fetch("model", [published(f"file://{tmp_path}/weights.bin")], into)
 
 
 def test_a_missing_file_of_a_directory_mirror(into: Path, tmp_path: Path) -> None:
