@@ -12,6 +12,7 @@ from fusion.plots.style import BLUE, GREEN, GREY, ORANGE, picture, title
 from fusion.results import read_result
 
 _KJ_PER_KCAL = units.KJ_MOL_PER_HARTREE / units.KCAL_MOL_PER_HARTREE
+_VISIBLE = 1e-4  # hartree; ways there and back that differ by less are one line
 _UNITS = {"degree": "degrees", "angstrom": "Å"}
 
 
@@ -33,6 +34,8 @@ def draw(table: Path, path: Path) -> None:
     spreads = np.array([float(row["energy_std_hartree"] or "nan") for row in rows]) * units.KCAL_MOL_PER_HARTREE
     result = read_result(table.parent) or {}
     scan = result.get("scan") or {}
+    from matplotlib.ticker import MultipleLocator
+
     with picture(path) as figure:
         axes = figure.subplots()
         figure.suptitle(title(result, table.parent), x=0.02, ha="left", fontsize=11)
@@ -40,7 +43,7 @@ def draw(table: Path, path: Path) -> None:
             label = "± model spread"
             axes.fill_between(values, relative - spreads, relative + spreads, color=BLUE, alpha=0.15, lw=0, label=label)
         for key, colour, label in (("forward_hartree", ORANGE, "there"), ("backward_hartree", GREEN, "back")):
-            if len(scan.get(key) or []) == len(values):
+            if scan.get("hysteresis_hartree", 0.0) > _VISIBLE and len(scan[key]) == len(values):
                 way = (np.array(scan[key], dtype=float) - energies[trusted].min()) * units.KCAL_MOL_PER_HARTREE
                 axes.plot(values, way, color=colour, lw=1.0, ls="--", label=label)
         axes.plot(values, relative, color=BLUE, lw=1.2, alpha=0.6)
@@ -52,6 +55,8 @@ def draw(table: Path, path: Path) -> None:
         axes.annotate(height, (values[top], relative[top]), (0, 6), textcoords="offset points", ha="center", fontsize=8)
         axes.margins(y=0.15)
         axes.axhline(0.0, color=GREY, lw=0.8)
+        if name == "dihedral" and np.ptp(values) > 180.0:
+            axes.xaxis.set_major_locator(MultipleLocator(60.0))
         axes.set_xlabel(f"{scan.get('label', name)} / {_UNITS[unit]}")
         axes.set_ylabel("energy − lowest / kcal mol⁻¹")
         scales = (lambda kcal: kcal * _KJ_PER_KCAL, lambda kilojoule: kilojoule / _KJ_PER_KCAL)

@@ -15,7 +15,7 @@ import numpy as np
 from ase import Atoms
 from ase.build import minimize_rotation_and_translation
 from ase.calculators.calculator import Calculator, all_changes
-from ase.mep.neb import NEB
+from ase.mep.neb import NEB, idpp_interpolate
 from ase.optimize import FIRE
 
 from fusion import methods, units
@@ -28,6 +28,8 @@ from fusion.tasks.geometry import HARTREE_BOHR_PER_EV_ANGSTROM, largest_force, m
 
 _SPRING = 0.1  # eV/Angstrom^2, between images
 _BEFORE_CLIMBING = 3.0  # times the wanted force: from where on the highest image climbs
+_COLLISION = 0.7  # times the shortest distance at the ends
+_ASIDE_ANGSTROM = 0.3
 _NEEDS = frozenset({"energy", "forces"})
 
 
@@ -73,7 +75,9 @@ class Band:
             minimize_rotation_and_translation(first, last)
         self._neb = NEB(self._atoms, k=_SPRING, method="improvedtangent", remove_rotation_and_translation=not periodic)
         with np.errstate(all="ignore"):
-            self._neb.interpolate("idpp", mic=periodic)
+            self._neb.interpolate("linear", mic=periodic)
+            _bend_round_collisions(self._atoms)
+            idpp_interpolate(self._neb, traj=None, log=None, mic=periodic)
         if not all(np.isfinite(atoms.positions).all() for atoms in self._atoms):
             raise CalculationError("reactant and product cannot be joined: atoms would pass through each other")
         for index, atoms in enumerate(self._atoms):
@@ -123,6 +127,19 @@ class _Image(Calculator):
     def calculate(self, atoms: Atoms | None = None, properties: Any = None, system_changes: Any = all_changes) -> None:
         super().calculate(atoms, properties, system_changes)
         self.results = in_ase_units(self._band.results_of(self._index))
+
+
+def _bend_round_collisions(images: Sequence[Atoms]) -> None:
+    """Push atoms that would meet on the straight way aside: by symmetry (atoms in a row) nothing else would.
+
+    The push is arbitrary but always the same, and the larger the nearer to the middle.
+    """
+    closest = [np.sort(atoms.get_all_distances(mic=any(atoms.pbc)), axis=None)[len(atoms)] for atoms in images]
+    if min(closest[1:-1]) > _COLLISION * min(closest[0], closest[-1]):
+        return
+    aside = _ASIDE_ANGSTROM * np.random.default_rng(0).uniform(-1.0, 1.0, images[0].positions.shape)
+    for number, atoms in enumerate(images[1:-1], start=1):
+        atoms.positions += np.sin(np.pi * number / (len(images) - 1)) * aside
 
 
 def path_lengths(positions: Sequence[np.ndarray], weights: np.ndarray | None = None) -> np.ndarray:

@@ -36,7 +36,7 @@ Watch = Callable[[int, float, float], None]
 """Called after each calculation with their number, the energy (hartree) and the largest force (hartree/bohr)."""
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-_PATH_STEP = 0.05  # Angstrom, root mean square, of a step along a reaction path
+_PATH_STEP = 0.07  # Angstrom, root mean square, of a step along a reaction path
 _ANYTHING = 1e3  # a criterion that is always met: the largest force decides, as in every task
 
 

@@ -38,6 +38,13 @@ def scan_rows(scan: dict[str, Any]) -> Iterator[list[str]]:
         place = scan[name]
         height = both_units(place["energy_hartree"] - zero) if name == "maximum" else f"{zero:.6f} Ha"
         yield ["lowest" if name == "minimum" else "highest", f"at {place[key]:.2f} {unit}", height]
+    places = scan.get("stationary") or []
+    for kind in ("minimum", "maximum"):
+        found = [place for place in places if place["kind"] == kind]
+        if len(found) > 1:
+            heights = [(place["energy_hartree"] - zero) * units.KCAL_MOL_PER_HARTREE for place in found]
+            text = ", ".join(f"{place[key]:g} ({z:z.2f})" for place, z in zip(found[:8], heights[:8], strict=True))
+            yield ["minima" if kind == "minimum" else "maxima", f"at {text} {unit} (kcal/mol)"]
     if scan.get("hysteresis_hartree") is not None:
         text = both_units(scan["hysteresis_hartree"])
         yield ["hysteresis", f"at {scan[f'hysteresis_at_{key}']:.2f} {unit}", f"{text} between there and back"]

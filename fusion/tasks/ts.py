@@ -80,7 +80,7 @@ class TransitionState:
         hessian_every: int = 25,
         noise_cm1: float = 20.0,
         irc: bool = False,
-        irc_steps: int = 100,
+        irc_steps: int = 200,
         name: str = "ts",
     ) -> None:
         self.name, self._product, self._guess, self._irc = name, product, guess, irc
@@ -143,7 +143,7 @@ class TransitionState:
             write_structure(run.directory / STRUCTURE, found.result)
             saddle.write_mode(run.directory / MODE, found)
             details["transition_state"] = saddle.describe(found)
-            if path is not None:
+            if path is not None and found.failure is None:
                 details["barriers"] = barriers(path.results[0], found.result, path.results[-1])
                 shift = relaxing.rmsd(path.results[path.top].system, found.result.system)
                 details["transition_state"]["shift_from_path_angstrom"] = shift
@@ -325,6 +325,9 @@ def _remarks(details: dict[str, Any]) -> Iterator[str]:
         for way in ("backward", "forward"):
             if not irc[way]["relaxed"]:
                 yield f"the {way} end did not relax"
+            elif not irc[way]["arrived"]:
+                points = irc[way]["points"]
+                yield f"after {points} points the {way} path was still going down; its end was relaxed from there"
     elif path and details["transition_state"]["shift_from_path_angstrom"] > 0.5:
         yield "the transition state is far from the path's top; task.irc=true tells what it connects"
 
