@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _AGAIN = (408, 425, 429, 500, 502, 503, 504)  # HTTP statuses of a server that may answer better in a moment
-_BLOCK = 1 << 21  # bytes that a store of objects is asked for at a time
+_BLOCK = 1 << 20  # bytes that a store of objects is asked for at a time
 _LONGEST_WAIT_S = 20.0  # that a server may ask for
 
 

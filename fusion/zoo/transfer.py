@@ -14,7 +14,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 from fusion.zoo.sources import Dropped, Sources, Unavailable
 
-CHUNK = 1 << 18  # bytes asked for at a time; what a try must gain for the next failure to count as the first again
+_READ = 1 << 20  # bytes asked for at a time
+_GAIN = 1 << 18  # bytes that a try must gain for the next failure to count as the first again
 RETRIES = 4  # after a dropped connection, on the same URL
 BACKOFF_S = 0.25  # before the first retry; doubled for each further one
 _TRICKLE = 1024  # a server that gives fewer bytes than this within the timeout stalls
@@ -74,7 +75,7 @@ def download(sources: Sources, url: str, wanted: Wanted, moved: Callable[[int], 
         try:
             digest, resumed = _receive(sources, url, wanted, moved, stop)
         except Dropped as drop:
-            failures = failures + 1 if wanted.here - before < CHUNK else 1
+            failures = failures + 1 if wanted.here - before < _GAIN else 1
             if failures > RETRIES:
                 raise Unavailable(f"{drop}, {failures} times") from None
             if stop.wait(max(drop.wait_s, BACKOFF_S * 2 ** (failures - 1))):
@@ -107,7 +108,7 @@ def _receive(sources: Sources, url: str, wanted: Wanted, moved: Callable[[int], 
             digest = hashlib.file_digest(part, "sha256")  # leaves the file at its end
             resumed, mark, marked_at = offset > 0, offset, time.monotonic()
             while offset < wanted.size:
-                block = stream.read(min(CHUNK, wanted.size - offset))
+                block = stream.read(min(_READ, wanted.size - offset))
                 if stop.is_set():
                     raise Cancelled
                 if not block:
