@@ -127,6 +127,7 @@ class Simulation:
         self.atoms = system.to_atoms()
         self.atoms.calc = surface
         self.freedom = ensemble.degrees_of_freedom(self.atoms)
+        self._half_inverse_masses = 0.5 / self.atoms.get_masses()[:, None]
         self.step, self.seen = 0, Seen()
         self._logs_stress = all(system.pbc) and "stress" in surface.method.provides
 
@@ -169,7 +170,13 @@ class Simulation:
     @property
     def temperature(self) -> float:
         """2 Ekin / (degrees of freedom * k), K."""
-        return float(2.0 * self.atoms.get_kinetic_energy() / (self.freedom * units.kB))
+        return 2.0 * self.kinetic / (self.freedom * units.kB)
+
+    @property
+    def kinetic(self) -> float:
+        """Kinetic energy in eV; ASE's own takes several times as long, at every step."""
+        momenta = self.atoms.arrays["momenta"]
+        return float(np.vdot(momenta * self._half_inverse_masses, momenta))
 
     @property
     def potential(self) -> float:
@@ -266,7 +273,7 @@ class Simulation:
 
     def _row(self) -> dict[str, str]:
         """The columns of md.csv; what does not apply has none."""
-        kinetic, results = float(self.atoms.get_kinetic_energy()), self.surface.results
+        kinetic, results = self.kinetic, self.surface.results
         conserved = self.ensemble.conserved(self.integrator)
         values: dict[str, float | None] = {
             "time_fs": self.time_fs,

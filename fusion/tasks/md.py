@@ -169,12 +169,12 @@ class MolecularDynamics:
 
     def _advance(self, simulation: Simulation, run: Run) -> dict[str, float]:
         """Make the steps that are left; says how long one takes and which part of that the method takes."""
-        from fusion.phases import phase
+        from fusion.phases import REFRESH_S, phase
         from fusion.tasks.dynamics import ns_per_day
         from fusion.tasks.stopping import between_steps
 
         first, began, surface = simulation.step, time.perf_counter(), simulation.surface
-        surface.seconds, due = 0.0, time.monotonic() + _SAVE_S
+        surface.seconds, shown, due = 0.0, 0.0, time.monotonic() + _SAVE_S
         with phase("simulating", self.steps, first) as bar, between_steps() as stop_if_asked:
             while simulation.step < self.steps:
                 simulation.advance()
@@ -182,7 +182,10 @@ class MolecularDynamics:
                 if simulation.step % self.checkpoint_every == 0 or time.monotonic() > due:
                     self._save(simulation, run)
                     due = time.monotonic() + _SAVE_S
-                bar(simulation.step, simulation.text(time.perf_counter() - began, simulation.step - first))
+                taken = time.perf_counter() - began
+                if taken > shown + REFRESH_S or simulation.step == self.steps:  # the line costs more than looking
+                    bar(simulation.step, simulation.text(taken, simulation.step - first))
+                    shown = taken
         taken, steps = time.perf_counter() - began, simulation.step - first
         if steps <= 0:
             return {}
