@@ -33,9 +33,9 @@ def draw_band(directory: Path, path: Path) -> None:
         fit = fit_images(read(frames, ":"))
         smooth = np.array(fit.fit_energies) * units.HARTREE_PER_EV * _KCAL
         axes.plot(fit.fit_path, smooth, color=BLUE, lw=1.2, alpha=0.6)
-        spreads = np.array(band.get("energies_std_hartree") or np.zeros(len(energies))) * _KCAL
+        spreads = np.array(band.get("relative_std_hartree") or np.zeros(len(energies))) * _KCAL
         if spreads.any():
-            low, high, label = relative - spreads, relative + spreads, "± model spread of each energy"
+            low, high, label = relative - spreads, relative + spreads, "± model spread"
             axes.fill_between(lengths, low, high, color=BLUE, alpha=0.15, lw=0, label=label)
         filled = BLUE if band["converged"] else "white"
         label = "images" if band["converged"] else "images (band not converged)"

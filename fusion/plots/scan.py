@@ -31,7 +31,8 @@ def draw(table: Path, path: Path) -> None:
     values = np.array([float(row[column]) for row in rows])
     energies = np.array([float(row["energy_hartree"]) for row in rows])
     relative = (energies - energies[trusted].min()) * units.KCAL_MOL_PER_HARTREE
-    spreads = np.array([float(row["energy_std_hartree"] or "nan") for row in rows]) * units.KCAL_MOL_PER_HARTREE
+    known = "relative_std_hartree" if any(row["relative_std_hartree"] for row in rows) else "energy_std_hartree"
+    spreads = np.array([float(row[known] or "nan") for row in rows]) * units.KCAL_MOL_PER_HARTREE
     result = read_result(table.parent) or {}
     scan = result.get("scan") or {}
     from matplotlib.ticker import MultipleLocator
@@ -40,7 +41,7 @@ def draw(table: Path, path: Path) -> None:
         axes = figure.subplots()
         figure.suptitle(title(result, table.parent), x=0.02, ha="left", fontsize=11)
         if np.isfinite(spreads).any():
-            label = "± model spread"
+            label = "± model spread" if known.startswith("rel") else "± model spread of each energy"
             axes.fill_between(values, relative - spreads, relative + spreads, color=BLUE, alpha=0.15, lw=0, label=label)
         for key, colour, label in (("forward_hartree", ORANGE, "there"), ("backward_hartree", GREEN, "back")):
             if scan.get("hysteresis_hartree", 0.0) > _VISIBLE and len(scan[key]) == len(values):

@@ -60,7 +60,9 @@ class PotentialMethod:
     @property
     def provides(self) -> frozenset[str]:
         """What differentiation gives, and what the model says it adds."""
-        return frozenset({"energy", "forces", "stress", "hessian"}) | getattr(self.model, "provides", frozenset())
+        named: frozenset[str] = getattr(self.model, "provides", frozenset())
+        members = frozenset({"energy_members"} if "energy_std" in named else ())
+        return frozenset({"energy", "forces", "stress", "hessian"}) | named | members
 
     def check(self, systems: Sequence[System], properties: Iterable[str] = ()) -> None:
         """Raise InputError for what the model cannot do, before any work."""
@@ -70,7 +72,7 @@ class PotentialMethod:
                     raise InputError(f"stress needs a system periodic in three directions; {system.name} is not")
 
     def calculate(self, systems: Sequence[System], properties: Iterable[str]) -> list[Result]:
-        """Results in the order of `systems`; forces (A, 3), stress (3, 3), hessian (3A, 3A)."""
+        """Results in the order of `systems`; forces (A, 3), stress (3, 3), hessian (3A, 3A); energy_members (M,)."""
         wanted = frozenset(properties)
         self.check(systems, wanted)
         results: list[Result] = []
@@ -90,7 +92,10 @@ class PotentialMethod:
         atoms = len(system.symbols)
         result = Result(system, energy=float(prediction.energy[row].detach()))
         if prediction.members is not None and len(prediction.members) > 1:
-            result.energy_std = float(prediction.members[:, row].detach().double().std(correction=1))
+            members = prediction.members[:, row].detach().double()
+            result.energy_std = float(members.std(correction=1))
+            if "energy_members" in wanted:
+                result.properties["energy_members"] = members.cpu().numpy()
         found = dict(derivatives)
         found |= {key: getattr(prediction, key) for key in ("charges", "dipole") if key in wanted}
         for key, value in found.items():

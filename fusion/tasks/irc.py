@@ -33,9 +33,10 @@ class ReactionCoordinate:
         fmax: float,
         steps: int,
         noise_cm1: float = 20.0,
+        zero_point: bool = True,
         name: str = "irc",
     ) -> None:
-        self.name, self._points, self._noise = name, points, noise_cm1
+        self.name, self._points, self._noise, self._zero_point = name, points, noise_cm1, zero_point
         self._settings = relaxing.Settings(optimiser, fmax, steps)
 
     def check(self, method: Method, system: System, run: Run) -> None:
@@ -65,6 +66,7 @@ class ReactionCoordinate:
     def run(self, method: Method, system: System, run: Run) -> Result:
         """The result at the transition state, with the path in its details; writes irc.extxyz and the minima."""
         from fusion.tasks import geometric_engine, saddle
+        from fusion.tasks.barriers import barriers
         from fusion.tasks.journal import Journal
 
         log = run.directory / geometric_engine.LOG
@@ -74,7 +76,8 @@ class ReactionCoordinate:
             details: dict[str, Any] = {"transition_state": saddle.describe(found)}
             saddle.write_mode(run.directory / "ts_mode.xyz", found)
             if found.failure is None:
-                details |= descend(journal, found, self._points, self._settings, log, {}, run)
+                details["irc"], *ends = descend(journal, found, self._points, self._settings, log, {}, run)
+                details["barriers"] = barriers(journal, ends[0], found, ends[1], self._noise, self._zero_point)
         result = outcome(found, details)
         if found.failure is not None:
             result.message = f"{found.failure}; task=ts finds the transition state first"

@@ -21,7 +21,7 @@ def scan_rows(scan: dict[str, Any]) -> Iterator[list[str]]:
     values = next(scan[key] for key in ("values_degree", "values_angstrom") if key in scan)
     key = "degree" if "values_degree" in scan else "angstrom"
     zero = scan["minimum"]["energy_hartree"]
-    spreads = scan.get("energies_std_hartree") or [None] * len(values)
+    spreads = scan.get("relative_std_hartree") or scan.get("energies_std_hartree") or [None] * len(values)
     yield ["scanned", scan["label"], f"{len(values)} points, {'relaxed' if scan['relaxed'] else 'rigid'}"]
     stride = -(-len(values) // _SHOWN)
     yield [f"  {unit:>8}", f"{'kcal/mol':>10}  {'kJ/mol':>10}"]
@@ -70,7 +70,13 @@ def reaction_rows(document: dict[str, Any]) -> Iterator[list[str]]:
         for name, energy in energies.items():
             label = "reaction energy" if name == "reaction" else f"barrier {name}"
             kcal, kilojoule = energy * units.KCAL_MOL_PER_HARTREE, energy * units.KJ_MOL_PER_HARTREE
-            yield [label, f"{kcal:z.2f} kcal/mol", f"{kilojoule:z.2f} kJ/mol"]
+            columns = [f"{kilojoule:z.2f} kJ/mol"]
+            if f"{name}_std_hartree" in barriers:
+                columns.append(f"± {barriers[f'{name}_std_hartree'] * units.KCAL_MOL_PER_HARTREE:.2f} kcal/mol model")
+            if "with_zero_point" in barriers:
+                whole = barriers["with_zero_point"][f"{name}_hartree"] * units.KCAL_MOL_PER_HARTREE
+                columns.append(f"with zero-point energy {whole:z.2f} kcal/mol")
+            yield [label, f"{kcal:z.2f} kcal/mol", *columns]
     if irc:
         points = f"{irc['backward']['points']} + {irc['forward']['points']} points"
         yield ["downhill", points, irc["connects"]]

@@ -78,9 +78,7 @@ def verify(
     result: Result, fmax: float, noise_cm1: float, steps: int = 0, hessians: int = 1, failure: str | None = None
 ) -> Saddle:
     """Judge a result with forces and Hessian: is it a transition state?"""
-    system = result.system
-    hessian = np.asarray(result.properties["hessian"])
-    modes = normal_modes(hessian, system.positions, masses_of(system, None), any(system.pbc))
+    modes = modes_of(result)
     imaginary = int((modes.frequencies < -noise_cm1).sum())
     force = largest_force(np.asarray(result.properties["forces"]))
     if failure is None and force > fmax * 1.001:
@@ -91,6 +89,13 @@ def verify(
         found = f"it has {what} (lowest: {lowest} cm⁻¹, imaginary ones negative), where a transition state has one"
         failure = f"{failure}; {found}" if failure else found
     return Saddle(result, modes, steps, hessians, force, imaginary, failure)
+
+
+def modes_of(result: Result) -> NormalModes:
+    """The normal modes of a result with a Hessian, standard atomic weights."""
+    system = result.system
+    hessian = np.asarray(result.properties["hessian"])
+    return normal_modes(hessian, system.positions, masses_of(system, None), any(system.pbc))
 
 
 def hessian_at(journal: Journal, system: System) -> Result:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,8 @@ class Point:
     result: Result | None
     steps: int = 0
     failure: str | None = None
+    spread: float | None = None
+    """Of an ensemble's members, of the energy relative to the lowest point, hartree."""
 
     @property
     def energy(self) -> float | None:
@@ -125,7 +127,8 @@ class Scan:
                 last = next((p.result.system for p in reversed(there) if p.result is not None), system)
                 if self._both_ways:
                     back = self._walk(journal, run, "and back", last, coordinate, values[::-1])[::-1]
-        points = [_lower(*pair) for pair in zip(there, back, strict=True)] if back else there
+            points = [_lower(*pair) for pair in zip(there, back, strict=True)] if back else there
+            points = _with_spreads(journal, points)
         self._write(run, coordinate, points)
         return self._outcome(coordinate, system, points, there, back)
 
@@ -302,6 +305,9 @@ def describe(coordinate: InternalCoordinate, system: System, points: list[Point]
     spreads = [None if point.result is None else point.result.energy_std for point in points]
     if any(spread is not None for spread in spreads):
         scan["energies_std_hartree"] = spreads
+    if lowest.spread is not None:
+        scan["relative_std_hartree"] = [point.spread for point in points]
+        scan["barrier_std_hartree"] = highest.spread
     return {"scan": scan}
 
 
@@ -320,6 +326,19 @@ def _stationary(coordinate: InternalCoordinate, points: list[Point]) -> list[dic
         elif here > before and here >= after:
             found.append({"kind": "maximum", **_place(coordinate, points[index])})
     return found
+
+
+def _with_spreads(journal: Journal, points: list[Point]) -> list[Point]:
+    """The points with the spread of an ensemble's members, if it is one."""
+    from fusion.tasks.spread import member_energies, spreads_of_differences
+
+    known = [point for point in points if point.result is not None and point.energy is not None]
+    members = member_energies(journal, [point.result.system for point in known if point.result is not None])
+    if members is None:
+        return points
+    zero = known.index(min(_trusted(known), key=_energy))
+    spreads = dict(zip(map(id, known), spreads_of_differences(members, zero).tolist(), strict=True))
+    return [replace(point, spread=spreads.get(id(point))) for point in points]
 
 
 def _hysteresis(coordinate: InternalCoordinate, there: list[Point], back: list[Point]) -> dict[str, Any]:
@@ -341,12 +360,13 @@ def _table(coordinate: InternalCoordinate, points: list[Point]) -> str:
     zero = min((_energy(point) for point in _trusted(points)), default=float("nan"))
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    names = ["energy_hartree", "relative_kcal_mol", "relative_kj_mol", "energy_std_hartree", "steps", "converged"]
-    writer.writerow([f"{coordinate.name}_{coordinate.key}", *names])
+    names = ["energy_hartree", "relative_kcal_mol", "relative_kj_mol", "energy_std_hartree", "relative_std_hartree"]
+    writer.writerow([f"{coordinate.name}_{coordinate.key}", *names, "steps", "converged"])
     for point in points:
         energy, spread = point.energy, None if point.result is None else point.result.energy_std
         relative = [None, None] if energy is None else [f"{(energy - zero) * scale:.6f}" for scale in _SCALES]
-        cells = [None if energy is None else f"{energy:.10f}", *relative, spread, point.steps, int(not point.failure)]
+        cells = [None if energy is None else f"{energy:.10f}", *relative, spread, point.spread, point.steps]
+        cells.append(int(not point.failure))
         writer.writerow([f"{point.value:.6f}", *("" if cell is None else cell for cell in cells)])
     return file.getvalue()
 

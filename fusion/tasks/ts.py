@@ -61,7 +61,8 @@ class TransitionState:
     `product`: a structure file with the system's atoms in their order; then the system is the reactant, both are
     relaxed (`relax_ends`), and the top of a nudged elastic band of `images` structures between them is where the search
     begins. Without it the search begins at the structure file `guess`, or at the system itself. `irc`: go down from the
-    transition state as well and say which minima it connects.
+    transition state as well and say which minima it connects. `zero_point`: barriers with zero-point energies too, for
+    which the minima's Hessians are calculated.
     """
 
     needs = frozenset({"energy", "forces", "hessian"})
@@ -81,9 +82,10 @@ class TransitionState:
         noise_cm1: float = 20.0,
         irc: bool = False,
         irc_steps: int = 200,
+        zero_point: bool = True,
         name: str = "ts",
     ) -> None:
-        self.name, self._product, self._guess, self._irc = name, product, guess, irc
+        self.name, self._product, self._guess, self._irc, self._zero_point = name, product, guess, irc, zero_point
         self._relax_ends, self._settings = relax_ends, relaxing.Settings(optimiser, fmax, steps)
         self._limits = Limits(fmax, steps, path_fmax, path_steps, images, hessian_every, noise_cm1, irc_steps)
 
@@ -118,6 +120,7 @@ class TransitionState:
         """The result at the transition state, with `transition_state`, `path` and `irc` in its details; writes ts.xyz,
         ts_mode.xyz, path.extxyz, and the minima."""
         from fusion.tasks import geometric_engine, saddle
+        from fusion.tasks.barriers import barriers
         from fusion.tasks.geometry import write_structure
         from fusion.tasks.journal import Journal
 
@@ -131,7 +134,7 @@ class TransitionState:
             if product is not None:
                 path = self._path(journal, run, system, product)
                 known = {"reactant": path.results[0].system, "product": path.results[-1].system}
-                details["path"] = describe_path(path)
+                details["path"] = describe_path(path, journal)
                 if path.top in (0, len(path.results) - 1):
                     return _no_barrier(path, details)
                 start = guess or path.results[path.top].system
@@ -143,12 +146,16 @@ class TransitionState:
             write_structure(run.directory / STRUCTURE, found.result)
             saddle.write_mode(run.directory / MODE, found)
             details["transition_state"] = saddle.describe(found)
-            if path is not None and found.failure is None:
-                details["barriers"] = barriers(path.results[0], found.result, path.results[-1])
+            ends: tuple[Result, Result] | None = None
+            if path is not None:
+                ends = path.results[0], path.results[-1]
                 shift = relaxing.rmsd(path.results[path.top].system, found.result.system)
                 details["transition_state"]["shift_from_path_angstrom"] = shift
             if self._irc and found.failure is None:
-                details |= descend(journal, found, limits.irc_steps, self._settings, log, known, run)
+                details["irc"], *feet = descend(journal, found, limits.irc_steps, self._settings, log, known, run)
+                ends = ends or (feet[0], feet[1])
+            if ends is not None and found.failure is None:
+                details["barriers"] = barriers(journal, ends[0], found, ends[1], limits.noise_cm1, self._zero_point)
         return outcome(found, details)
 
     def _path(self, journal: Journal, run: Run, system: System, product: System) -> BandPath:
@@ -247,37 +254,23 @@ def descend(
     log: Path,
     known: dict[str, System],
     run: Run,
-) -> dict[str, Any]:
-    """Follow the path down both sides; barriers from its ends where they are not known. Writes irc.extxyz."""
+) -> tuple[dict[str, Any], Result, Result]:
+    """Follow the path down both sides: what `result.json` says of it, and the minima at its ends, the reactant first
+    where it is known. Writes irc.extxyz."""
     from fusion.tasks import descent
 
     backward, forward = descent.follow(journal, found, steps, settings, log)
     if known and descent.same(forward.end.result.system, known["reactant"]):
         backward, forward = forward, backward
     descent.write(run.directory, backward, forward)
-    details: dict[str, Any] = {"irc": descent.describe(backward, forward, known)}
-    if not known:
-        details["barriers"] = barriers(backward.end.result, found.result, forward.end.result)
-    return details
+    return descent.describe(backward, forward, known), backward.end.result, forward.end.result
 
 
-def barriers(reactant: Result, top: Result, product: Result) -> dict[str, Any]:
-    """Energies of the transition state above both minima, hartree; nothing of zero-point motion in them."""
-    assert reactant.energy is not None and top.energy is not None and product.energy is not None
-    found = {
-        "reactant_energy_hartree": reactant.energy,
-        "product_energy_hartree": product.energy,
-        "forward_hartree": top.energy - reactant.energy,
-        "reverse_hartree": top.energy - product.energy,
-        "reaction_hartree": product.energy - reactant.energy,
-    }
-    spreads = {"reactant": reactant.energy_std, "transition_state": top.energy_std, "product": product.energy_std}
-    return found | {f"{name}_std_hartree": spread for name, spread in spreads.items() if spread is not None}
+def describe_path(path: BandPath, journal: Journal) -> dict[str, Any]:
+    """What `result.json` says of the band; spreads are those of energies relative to the reactant."""
+    from fusion.tasks.spread import member_energies, spreads_of_differences
 
-
-def describe_path(path: BandPath) -> dict[str, Any]:
-    """What `result.json` says of the band."""
-    spreads = [result.energy_std for result in path.results]
+    members = member_energies(journal, [result.system for result in path.results])
     details = {
         "images": len(path.results),
         "converged": path.converged,
@@ -288,7 +281,9 @@ def describe_path(path: BandPath) -> dict[str, Any]:
         "top_image": path.top + 1,
         "minima_between": [index + 1 for index in _minima_between(path)],
     }
-    return details | ({"energies_std_hartree": spreads} if all(spread is not None for spread in spreads) else {})
+    if members is not None:
+        details["relative_std_hartree"] = spreads_of_differences(members, 0).tolist()
+    return details
 
 
 def outcome(found: Saddle, details: dict[str, Any]) -> Result:
@@ -311,7 +306,10 @@ def outcome(found: Saddle, details: dict[str, Any]) -> Result:
 
 def _remarks(details: dict[str, Any]) -> Iterator[str]:
     """What a reader must know of a proven transition state before using its barrier."""
+    from fusion.tasks import barriers
+
     path, irc = details.get("path"), details.get("irc")
+    yield from barriers.remarks(details.get("barriers", {}))
     if path and not path["converged"]:
         force = path["largest_force_hartree_per_bohr"]
         yield f"the band itself did not converge ({force:.1e} Ha/bohr after {path['steps']} steps)"

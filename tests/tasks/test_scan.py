@@ -112,7 +112,12 @@ def test_both_ways_keep_the_lower(program: Program, tmp_path: Path) -> None:
     assert done.status == 0 and "hysteresis" in done.out and "model" in done.out
     assert scan["energies_hartree"] == np.minimum(scan["forward_hartree"], scan["backward_hartree"]).tolist()
     assert scan["hysteresis_hartree"] < 1e-6
-    assert scan["energies_std_hartree"] == pytest.approx([0.0005 * np.sqrt(2.0)] * 9)
+    cosines = np.cos(np.radians(scan["values_degree"]))
+    lowest = np.argmin(scan["energies_hartree"])
+    # Two members that differ by as much as cos(phi): the part they share with the lowest point is no uncertainty.
+    np.testing.assert_allclose(scan["energies_std_hartree"], 0.0005 * np.sqrt(2.0) * np.abs(cosines), atol=1e-8)
+    relative = 0.0005 * np.sqrt(2.0) * np.abs(cosines - cosines[lowest])
+    np.testing.assert_allclose(scan["relative_std_hartree"], relative, atol=1e-8)
 
 
 def test_killed_at_any_step_it_ends_where_it_would_have(program: Program, process: Program, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def structures(tmp_path: Path) -> None:
 
 
 def test_a_band_and_a_saddle_search_find_the_barrier(program: Program, tmp_path: Path) -> None:
-    done = program(*BAND)
+    done = program(*BAND, "method.model.spread=0.0003")
     assert done.status == 0, done
     document = result(tmp_path / "run")
     barriers, path, found = document["barriers"], document["path"], document["transition_state"]
@@ -48,6 +48,12 @@ def test_a_band_and_a_saddle_search_find_the_barrier(program: Program, tmp_path:
     assert barriers["reaction_hartree"] == pytest.approx(0.0, abs=1e-6)
     assert found["n_imaginary"] == 1 and sum(frequency < 0 for frequency in found["frequencies_cm1"]) == 1
     assert {symbol for symbol, _, _ in found["movers"]} == {"H"}
+    # Two members that differ by as much as cos(phi): -1 at the top, -1/3 at the minima.
+    assert barriers["forward_std_hartree"] == pytest.approx(0.0003 * np.sqrt(2.0) * 2.0 / 3.0, rel=5e-3)
+    assert barriers["reaction_std_hartree"] < 1e-6 and barriers["n_imaginary"] == {"reactant": 0, "product": 0}
+    heights = [barriers[f"{name}_zero_point_hartree"] for name in ("transition_state", "reactant")]
+    lifted = barriers["with_zero_point"]["forward_hartree"] - barriers["forward_hartree"]
+    assert lifted == pytest.approx(heights[0] - heights[1]) and lifted < -5e-4  # a mode less
     assert path["converged"] and len(path["energies_hartree"]) == path["images"] == 11
     assert path["energies_hartree"][path["top_image"] - 1] == pytest.approx(TRANS, abs=1e-4)
     assert read(tmp_path / "run" / "ts.xyz").get_dihedral(0, 1, 2, 3) == pytest.approx(180.0, abs=0.1)

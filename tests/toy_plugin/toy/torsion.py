@@ -16,7 +16,7 @@ from fusion.potentials import Prediction
 
 class Torsion(nn.Module):
     """`kill_at`: the call (from 0) at which the process kills itself; `seconds`: that a call takes; `fails_beyond`: a
-    dihedral (degrees) from which on there is no energy."""
+    dihedral (degrees) from which on there is no energy; `spread`: of two members, times cos(phi) off the mean."""
 
     def __init__(self, b=0.008, c=0.006, stiffness=0.3, kill_at=None, seconds=0.0, fails_beyond=None, spread=0.0):
         super().__init__()
@@ -41,5 +41,5 @@ class Torsion(nn.Module):
         energy = self.stiffness * (stretched + bent) + self.b * torch.cos(phi) + self.c * torch.cos(2.0 * phi)
         if self.fails_beyond is not None:
             energy = torch.where(phi > self.fails_beyond * torch.pi / 180.0, torch.nan, energy)
-        members = torch.stack([energy - self.spread, energy + self.spread]) if self.spread else None
+        members = energy + self.spread * torch.cos(phi) * energy.new_tensor([[-1.0], [1.0]]) if self.spread else None
         return Prediction(energy=energy, members=members)

@@ -1,0 +1,59 @@
+"""How high a transition state lies above the minima at its sides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fusion.results import Result
+from fusion.tasks.saddle import Saddle, hessian_at, modes_of
+from fusion.tasks.spread import member_energies
+
+if TYPE_CHECKING:
+    from fusion.tasks.journal import Journal
+
+_PAIRS = {"forward": ("transition_state", "reactant"), "reverse": ("transition_state", "product")}
+_PAIRS |= {"reaction": ("product", "reactant")}
+
+
+def barriers(
+    journal: Journal, reactant: Result, found: Saddle, product: Result, noise_cm1: float, zero_point: bool
+) -> dict[str, Any]:
+    """Forward and reverse barrier and reaction energy, hartree, with the spread of an ensemble's members.
+
+    `zero_point`: with zero-point energies as well, for which the Hessians of both minima are calculated; they also
+    tell whether these are minima. Raises CalculationError where a Hessian cannot be had.
+    """
+    results = {"reactant": reactant, "transition_state": found.result, "product": product}
+    energies = {name: result.energy or 0.0 for name, result in results.items()}
+    details: dict[str, Any] = {f"{name}_energy_hartree": energy for name, energy in energies.items()}
+    details |= _differences(energies)
+    members = member_energies(journal, [result.system for result in results.values()])
+    if members is not None:
+        by_name = dict(zip(results, members, strict=True))
+        for name, (upper, lower) in _PAIRS.items():
+            details[f"{name}_std_hartree"] = float(np.std(by_name[upper] - by_name[lower], ddof=1))
+    if zero_point:
+        modes = {name: modes_of(hessian_at(journal, results[name].system)) for name in ("reactant", "product")}
+        modes["transition_state"] = found.modes
+        zero_points = {name: found.zero_point_energy for name, found in modes.items()}
+        details |= {f"{name}_zero_point_hartree": zero_points[name] for name in results}
+        details["with_zero_point"] = _differences({name: energies[name] + zero_points[name] for name in results})
+        details["n_imaginary"] = {
+            name: int((modes[name].frequencies < -noise_cm1).sum()) for name in ("reactant", "product")
+        }
+    return details
+
+
+def remarks(details: dict[str, Any]) -> Iterator[str]:
+    """What is wrong with the minima."""
+    for name, imaginary in details.get("n_imaginary", {}).items():
+        if imaginary:
+            modes = f"{imaginary} imaginary mode{'' if imaginary == 1 else 's'}"
+            yield f"the {name} is no minimum: it has {modes}"
+
+
+def _differences(energies: dict[str, float]) -> dict[str, float]:
+    return {f"{name}_hartree": energies[upper] - energies[lower] for name, (upper, lower) in _PAIRS.items()}

@@ -1,0 +1,33 @@
+"""How far the members of an ensemble disagree about differences of energies: less than about the energies themselves,
+for an error that all structures share is none of a difference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fusion import methods
+
+if TYPE_CHECKING:
+    from fusion.methods import Method
+    from fusion.system import System
+
+MEMBERS = "energy_members"
+
+
+def member_energies(method: Method, systems: Sequence[System]) -> np.ndarray | None:
+    """Energies (systems, M) in hartree by every member of an ensemble, in one call; None by any other method."""
+    if MEMBERS not in method.provides or not systems:
+        return None
+    results = methods.calculate(method, systems, {"energy", MEMBERS})
+    if any(MEMBERS not in result.properties for result in results):
+        return None
+    return np.stack([np.asarray(result.properties[MEMBERS]) for result in results])
+
+
+def spreads_of_differences(members: np.ndarray, zero: int | np.ndarray) -> np.ndarray:
+    """Standard deviations (systems,) in hartree, ddof=1, of the members' energies relative to those of the system (or
+    systems) `zero`."""
+    return np.asarray((members - members[zero]).std(axis=1, ddof=1))
