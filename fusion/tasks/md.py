@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fusion import methods
+from fusion import methods, processes
 from fusion.errors import CalculationError, InputError
 from fusion.results import Result
 from fusion.runs import CHECKPOINT
@@ -97,6 +97,8 @@ class MolecularDynamics:
         """All steps, or those left. Where the system flies apart it ends, failed, with the last good structure."""
         from fusion.tasks.dynamics import Simulation, Surface
 
+        if processes.rank() != 0:  # one process does it
+            return Result(system)
         simulation = Simulation(
             self.ensemble,
             Surface(method, system),

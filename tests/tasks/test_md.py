@@ -182,6 +182,12 @@ def test_a_seed_is_a_trajectory(tmp_path: Path) -> None:
     assert a == b != c
 
 
+def test_one_process_of_several_does_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "1")
+    simulate(task(steps=5), Morse(), cluster(), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_files_say_what_was_simulated(tmp_path: Path) -> None:
     result = simulate(task("nve", steps=60, log_every=20, save_every=20), Morse(), cluster(2.1), tmp_path)
     frames: Any = read(tmp_path / "md.extxyz", ":")
