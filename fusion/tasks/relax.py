@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fusion import methods
+from fusion import methods, processes
+from fusion.results import Result
 from fusion.tasks import relaxation
 from fusion.tasks.relaxation import PICTURE, STRUCTURE, TRAJECTORY, Settings
 
 if TYPE_CHECKING:
     from fusion.methods import Method
-    from fusion.results import Result
     from fusion.runs import Run
     from fusion.system import System
 
@@ -65,6 +65,8 @@ class Relax:
         from fusion.tasks.geometry import write_structure
         from fusion.tasks.journal import Journal
 
+        if processes.rank() != 0:  # one process does it
+            return Result(system)
         with Journal(method, system, run, self.name) as journal:
             relaxed = relaxation.relax(journal, system, self._for(system), run.directory / TRAJECTORY)
         write_structure(run.directory / STRUCTURE, relaxed.result)

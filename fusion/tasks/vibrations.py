@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fusion import methods, units
+from fusion import methods, processes, units
 from fusion.errors import CalculationError, InputError
 from fusion.results import Result
 from fusion.tasks import relaxation as relaxing
@@ -104,6 +104,8 @@ class Vibrations:
         from fusion.tasks.geometry import write_structure
         from fusion.tasks.journal import Journal
 
+        if processes.rank() != 0:  # one process does it
+            return Result(system)
         relaxed = None
         with Journal(method, system, run, self.name) as journal:
             if self._relax:
