@@ -102,6 +102,12 @@ def add_commands(app: typer.Typer) -> dict[str, str]:
     return wrong
 
 
+def model_cards(module: ModuleType) -> list[Any]:
+    """Directories (Traversable) of the model cards of the plugin `module`; what its hook raises goes on."""
+    found: list[Any] = _hook_of(discover().hooks, module, "fusion_model_cards")()
+    return found
+
+
 def _entry_points() -> Iterator[metadata.EntryPoint]:
     # The same module can be announced twice (an editable install beside a wheel).
     seen: set[str] = set()

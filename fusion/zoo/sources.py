@@ -92,6 +92,22 @@ class Sources:
         size = size if isinstance(size, int) else None
         return Stream(file, lambda count: _within(self.timeout, lambda: file.read(count)), offset, size, self.timeout)
 
+    def names(self, url: str) -> list[str]:
+        """Names in the directory `url`, sorted; of a web server those that its index page links to.
+
+        Raises Unavailable or Dropped.
+        """
+        import fsspec
+
+        protocol = fsspec.utils.get_protocol(url)
+        with _explained(self.timeout):
+            if protocol in ("http", "https"):
+                return sorted(str(path).rpartition("/")[2] for path in self._web_session().ls(url, detail=False))
+            _require(protocol)
+            filesystem, path = fsspec.core.url_to_fs(url)
+            found = _within(self.timeout, lambda: filesystem.ls(path, detail=False))
+        return sorted(str(entry).rpartition("/")[2] for entry in found)
+
     def _web_session(self) -> Any:
         """fsspec's file system of web servers, made for this download: its own timeouts, its own connections."""
         import aiohttp

@@ -1,0 +1,236 @@
+"""Model cards: what a published model is, in TOML. Reading is strict; each fault is one line naming file and key."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fusion.errors import InputError
+from fusion.zoo.fetch import File
+from fusion.zoo.table import Table
+
+SCHEMA = 1
+KINDS = ("potential", "functional", "ansatz")
+ZEROS = ("total", "atomization")
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_CALLABLE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*[.:][A-Za-z_]\w*")
+_ELEMENT = re.compile(r"[A-Z][a-z]?")
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://.+/")
+_MIRROR = re.compile(r"([A-Za-z0-9_-][A-Za-z0-9._-]*/)*")
+
+
+@dataclass(frozen=True)
+class Training:
+    """What the model was trained on: data and their level of theory."""
+
+    data: str
+    level_of_theory: str
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number measured for the model, with its unit and the command that measured it."""
+
+    name: str
+    value: float
+    unit: str
+    command: str
+
+
+@dataclass(frozen=True)
+class Model:
+    """The class of the model, "package.module.Class", and the arguments it is built with.
+
+    An argument that is a table with `_target_` is built too (`_partial_ = true`: becomes a function of what remains).
+    """
+
+    target: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """sha256 over the tensors (`fusion.zoo.digest`) and the size in bytes of their safetensors file."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the files come from: base URLs, each ending in a slash (none: from beside the card), the directory of a
+    mirror that has them, and the converter "package.module:function" of a foreign format."""
+
+    urls: tuple[str, ...] = ()
+    mirror: str = ""
+    converter: str | None = None
+
+
+@dataclass(frozen=True)
+class Nuclei:
+    """The one system that a wavefunction is of: positions in bohr, spin = N_up - N_down."""
+
+    symbols: tuple[str, ...]
+    positions: tuple[tuple[float, float, float], ...]
+    charge: int = 0
+    spin: int = 0
+
+
+@dataclass(frozen=True)
+class Card:
+    """One version of a model. `spread` is in hartree per sqrt(atom): above it an ensemble is outside what it knows.
+
+    `files` are what is downloaded, their URLs left out; `source` says where the card was read, and takes no part in
+    comparisons.
+    """
+
+    name: str
+    version: int
+    kind: str
+    method: str
+    summary: str
+    licence: str
+    citation: str
+    energy_zero: str
+    training: Training
+    elements: tuple[str, ...]
+    model: Model
+    weights: Weights
+    files: tuple[File, ...]
+    doi: str = ""
+    charges: tuple[int, ...] = (0,)
+    spins: tuple[int, ...] = (0,)
+    spread: float | None = None
+    metrics: tuple[Metric, ...] = ()
+    origin: Origin = Origin()
+    system: Nuclei | None = None
+    source: str = field(default="", compare=False)
+
+    @property
+    def label(self) -> str:
+        """NAME@VERSION."""
+        return f"{self.name}@{self.version}"
+
+
+def read(path: Path) -> Card:
+    """The card in the file `path`. Raises InputError."""
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    return parse(text, str(path))
+
+
+def parse(text: bytes, source: str) -> Card:
+    """The card that `text` is; `source`, a path or URL, is named in errors. Raises InputError."""
+    try:
+        content = tomllib.loads(text.decode())
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"{source} is not TOML: {str(error).splitlines()[0]}") from error
+    top = Table(source, content)
+    schema = top.whole("schema", least=1)
+    if schema != SCHEMA:
+        raise InputError(f"{source}: schema {schema} is newer than this fusion, which reads {SCHEMA}: update fusion")
+    training, domain, model = top.table("training"), top.table("domain"), top.table("model")
+    weights, origin = top.table("weights"), top.table("origin", required=False)
+    card = Card(
+        name=top.text("name", _NAME, "lower-case letters, digits, - and _"),
+        version=top.whole("version", least=1),
+        kind=top.choice("kind", KINDS),
+        method=top.text("method"),
+        summary=top.text("summary"),
+        licence=top.text("licence"),
+        citation=top.text("citation"),
+        doi=top.text("doi", default=""),
+        energy_zero=top.choice("energy_zero", ZEROS),
+        training=Training(training.text("data"), training.text("level_of_theory")),
+        elements=domain.texts("elements", _ELEMENT, "symbols of elements"),
+        charges=domain.wholes("charges", (0,)),
+        spins=domain.wholes("spins", (0,)),
+        spread=domain.number("spread", None),
+        model=Model(model.text("target", _CALLABLE, '"package.module.Class"'), model.free("arguments")),
+        weights=Weights(weights.text("sha256", _DIGEST, "64 hexadecimal digits"), weights.whole("size", least=1)),
+        origin=Origin(
+            origin.texts("urls", _URL, "URLs ending in a slash", default=()),
+            origin.text("mirror", _MIRROR, "a relative directory ending in a slash", default=""),
+            origin.text("converter", _CALLABLE, '"package.module:function"', default="") or None,
+        ),
+        metrics=tuple(_metric(table) for table in top.tables("metrics")),
+        files=_files(top.table("files")),
+        system=_nuclei(top.table("system")) if "system" in content else None,
+        source=source,
+    )
+    for table in (top, training, domain, model, weights, origin):
+        table.end()
+    if card.origin.converter is None and (len(card.files) != 1 or not card.files[0].path.endswith(".safetensors")):
+        raise InputError(f"{source}: without origin.converter, files has to be one .safetensors file")
+    return card
+
+
+def _metric(table: Table) -> Metric:
+    value = table.number("value")
+    assert value is not None
+    metric = Metric(table.text("name"), value, table.text("unit"), table.text("command"))
+    table.end()
+    return metric
+
+
+def _files(table: Table) -> tuple[File, ...]:
+    files = []
+    for path in table:
+        entry = table.table(path)
+        try:
+            files.append(File(path, entry.whole("size", least=0), entry.text("sha256"), ()))
+        except InputError as error:
+            message = str(error)
+            raise InputError(
+                message if message.startswith(table.source) else f"{table.source}: files: {message}"
+            ) from None
+        entry.end()
+    if not files:
+        raise InputError(f"{table.source}: files names no file")
+    return tuple(files)
+
+
+def _nuclei(table: Table) -> Nuclei:
+    symbols, positions = table.texts("symbols", _ELEMENT, "symbols of elements"), table.vectors("positions_bohr")
+    if len(symbols) != len(positions):
+        raise InputError(f"{table.source}: system has {len(symbols)} symbols and {len(positions)} positions_bohr")
+    nuclei = Nuclei(symbols, positions, table.whole("charge", default=0), table.whole("spin", default=0))
+    table.end()
+    return nuclei
+
+
+def to_toml(card: Card) -> str:
+    """The text of `card`: `parse` gives it back."""
+    import tomli_w
+
+    content: dict[str, Any] = {"schema": SCHEMA, "name": card.name, "version": card.version, "kind": card.kind}
+    content |= {"method": card.method, "summary": card.summary, "licence": card.licence, "citation": card.citation}
+    content |= ({"doi": card.doi} if card.doi else {}) | {"energy_zero": card.energy_zero}
+    content["training"] = {"data": card.training.data, "level_of_theory": card.training.level_of_theory}
+    content["domain"] = {"elements": card.elements, "charges": card.charges, "spins": card.spins}
+    content["domain"] |= {"spread": card.spread} if card.spread is not None else {}
+    if card.system is not None:
+        system = card.system
+        content["system"] = {"symbols": system.symbols, "positions_bohr": system.positions}
+        content["system"] |= {"charge": system.charge, "spin": system.spin}
+    content["model"] = {"target": card.model.target, "arguments": dict(card.model.arguments)}
+    content["weights"] = {"sha256": card.weights.sha256, "size": card.weights.size}
+    origin = {"converter": card.origin.converter, "urls": card.origin.urls, "mirror": card.origin.mirror}
+    content["origin"] = {key: value for key, value in origin.items() if value}
+    content["metrics"] = [vars(metric) for metric in card.metrics]
+    content["files"] = {file.path: {"size": file.size, "sha256": file.sha256} for file in card.files}
+    return tomli_w.dumps({key: value for key, value in content.items() if value not in ({}, [])})
+
+
+def write(card: Card, path: Path) -> None:
+    """Write `card` to the file `path`, in one piece or not at all."""
+    from fusion.results import write_atomically
+
+    write_atomically(path, to_toml(card))

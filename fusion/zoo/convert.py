@@ -1,0 +1,88 @@
+"""From the files of a model to its tensors: which code a card may name, and the converter of torch's state dicts."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from fusion import plugins
+from fusion.errors import CalculationError, InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fusion.zoo.card import Card
+
+
+def resolve(path: str, label: str) -> Callable[..., Any]:
+    """The function or class "package.module:name" (or with a dot) that the card `label` names.
+
+    Raises InputError, before anything is imported, unless it is inside fusion or a plugin that is installed; also for
+    a name that is absent there, or that the module has itself from elsewhere.
+    """
+    module, _, name = path.replace(":", ".").rpartition(".")
+    packages = _packages()
+    if not _inside(module, packages):
+        raise InputError(
+            f"{label}: {path} belongs to no plugin that is installed, so it is not run; cards may name code of "
+            f"{', '.join(sorted(packages))}"
+        )
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"{label}: there is no {path}: {str(error).splitlines()[0]}") from error
+    if not callable(found) or not _inside(str(getattr(found, "__module__", "")), packages):
+        raise InputError(f"{label}: {path} is no function or class of its own package")
+    result: Callable[..., Any] = found
+    return result
+
+
+def built(value: Any, label: str) -> Any:
+    """An argument of a model: tables with `_target_` become what they name, with the same restrictions."""
+    if isinstance(value, list | tuple):
+        return [built(item, label) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    arguments = {key: built(item, label) for key, item in value.items() if key not in ("_target_", "_partial_")}
+    if "_target_" not in value:
+        return arguments
+    found = resolve(str(value["_target_"]), label)
+    return functools.partial(found, **arguments) if value.get("_partial_") else found(**arguments)
+
+
+def torch_state_dict(directory: Path, card: Card) -> dict[str, Tensor]:
+    """The tensors of one file that `torch.save` wrote: a state dict, or a checkpoint that holds one as `state_dict`.
+
+    Read with weights_only: a file that needs pickle's power to run code is refused. Raises CalculationError.
+    """
+    import torch
+
+    if len(card.files) != 1:
+        raise CalculationError(f"a torch state dict is one file; {card.label} has {len(card.files)}")
+    path = directory / card.files[0].path
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # UnpicklingError, RuntimeError, EOFError, ...: whatever a wrong file leads to
+        raise CalculationError(f"{path.name} is no file of tensors alone, and nothing else is read") from error
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict) or not content or not all(isinstance(v, torch.Tensor) for v in content.values()):
+        raise CalculationError(f"{path.name} holds no state dict (tensors by name)")
+    return {str(name): tensor.detach() for name, tensor in content.items()}
+
+
+def _packages() -> set[str]:
+    return {"fusion", *(_package(plugin.module) for plugin in plugins.discover().plugins if plugin.module)}
+
+
+def _package(module: ModuleType) -> str:
+    """The package whose code belongs to a plugin: its module, or the package that module is in."""
+    return module.__name__ if hasattr(module, "__path__") else module.__package__ or module.__name__
+
+
+def _inside(module: str, packages: set[str]) -> bool:
+    return any(module == package or module.startswith(f"{package}.") for package in packages)

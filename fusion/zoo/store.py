@@ -1,0 +1,170 @@
+"""The weights of models in the cache: pulled, converted, verified, loaded. A file there is always whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fusion.errors import CalculationError, InputError
+from fusion.zoo import cache, convert, registry
+from fusion.zoo.card import Card
+from fusion.zoo.fetch import File, fetch
+from fusion.zoo.tensors import SUFFIX, file_digest, serialised, whole
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+def place(card: Card) -> Path:
+    """Where the model's safetensors are, or will be: named by the digest of their tensors."""
+    return cache.directory() / "models" / f"{card.weights.sha256}{SUFFIX}"
+
+
+def pulled(card: Card) -> bool:
+    """Whether the model is in the cache."""
+    return whole(place(card))
+
+
+def pull(card: Card) -> Path:
+    """The model's safetensors file in the cache; downloaded, converted and verified if it is not there.
+
+    Whatever happens on the way, the cache holds either nothing of it, a download to be gone on with, or the whole.
+    Raises InputError (offline, a converter of no plugin, a cache that cannot be written to) or CalculationError (no
+    source gives the files, or what they hold is not what the card says), in one line.
+    """
+    target = place(card)
+    if whole(target):
+        return target
+    converter = convert.resolve(card.origin.converter, card.label) if card.origin.converter else None
+    staging = cache.staging(card.label)
+    with cache.locked(card.label):
+        if whole(target):  # another process has done it meanwhile
+            return target
+        fetch(card.label, files(card), staging)
+        try:
+            cache.create(target.parent)
+            part = target.with_name(f".{target.name}.part")
+            with _explained(card, part):
+                if converter is None:
+                    (staging / card.files[0].path).replace(part)
+                else:
+                    _write(part, serialised(converter(staging, card)))
+                found = file_digest(part)
+                if found != card.weights.sha256:
+                    raise CalculationError(f"the digest of its tensors is {found}, the card says {card.weights.sha256}")
+                os.replace(part, target)
+                registry.keep(card)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    return target
+
+
+def files(card: Card) -> list[File]:
+    """The files to download with their URLs: of `FUSION_MIRROR` first, then the card's, else from beside the card."""
+    mirror = os.environ.get("FUSION_MIRROR")
+    bases = [f"{mirror.rstrip('/')}/{card.origin.mirror}"] if mirror else []
+    bases += card.origin.urls or [f"{card.source.rpartition('/')[0]}/"]
+    return [replace(file, urls=tuple(base + file.path for base in bases)) for file in card.files]
+
+
+def verify(card: Card) -> None:
+    """Read the model's tensors in the cache and compare their digest. Raises CalculationError."""
+    remedy = f"fusion zoo remove {card.label} && fusion zoo pull {card.label}"
+    try:
+        found = file_digest(place(card))
+    except CalculationError as error:
+        raise CalculationError(f"{card.label}: {error}; {remedy}") from error
+    if found != card.weights.sha256:
+        raise CalculationError(f"{card.label}: the tensors are not those of the card; {remedy}")
+
+
+def remove(card: Card) -> bool:
+    """Remove the model from the cache, unfinished downloads too; whether there was anything."""
+    target, staging = place(card), cache.staging(card.label)
+    found = target.exists() or staging.exists()
+    if found:
+        with cache.locked(card.label):
+            try:
+                target.unlink(missing_ok=True)
+                target.with_name(f".{target.name}.part").unlink(missing_ok=True)
+                registry.forget(card)
+                if staging.exists():
+                    shutil.rmtree(staging)
+            except OSError as error:
+                raise cache.unwritable(target, error) from error
+    return found
+
+
+def state(card: Card) -> dict[str, Tensor]:
+    """The model's tensors by name, on the CPU; pulled if missing. Raises as `pull` does."""
+    from safetensors.torch import load_file
+
+    return load_file(pull(card))
+
+
+def load(name: str) -> nn.Module:
+    """The published model NAME or NAME@VERSION, ready for use: in evaluation mode, nothing to be learned.
+
+    Pulled if missing. Raises InputError for an unknown name, and for weights that do not fit the model.
+    """
+    card = registry.find(name)
+    return build(card, state(card))
+
+
+def build(card: Card, tensors: dict[str, Tensor]) -> nn.Module:
+    """The model that `card` describes, holding `tensors`, in their dtypes. Raises InputError where they do not fit."""
+    import torch
+    from torch import nn
+
+    target = convert.resolve(card.model.target, card.label)
+    if not isinstance(target, type) or not issubclass(target, nn.Module):
+        raise InputError(f"{card.label}: {card.model.target} is not an nn.Module")
+    arguments: dict[str, Any] = convert.built(card.model.arguments, card.label)
+    if card.system is not None:
+        from fusion.system import System
+
+        nuclei = card.system
+        arguments["system"] = System(card.name, nuclei.symbols, nuclei.positions, nuclei.charge, nuclei.spin)  # type: ignore[arg-type]
+    dtypes = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
+    before = torch.get_default_dtype()
+    try:
+        if len(dtypes) == 1:  # what is no weight, such as nuclear positions, is then in the weights' dtype too
+            torch.set_default_dtype(*dtypes)
+        model = target(**arguments)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{card.label}: {card.model.target} cannot be built: {str(error).splitlines()[0]}") from error
+    finally:
+        torch.set_default_dtype(before)
+    try:
+        model.load_state_dict(tensors, strict=True, assign=True)
+    except RuntimeError as error:
+        reasons = [line.strip() for line in str(error).splitlines()[1:]]
+        raise InputError(f"{card.label}: the weights do not fit {card.model.target}: {reasons[0]}") from error
+    return model.eval().requires_grad_(False)
+
+
+@contextmanager
+def _explained(card: Card, part: Path) -> Iterator[None]:
+    """Remove `part` if the block fails, and say what went wrong in one line with the model's name."""
+    try:
+        yield
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise cache.unwritable(part, error) from error
+    except Exception as error:  # a converter meets files of any kind
+        part.unlink(missing_ok=True)
+        known = isinstance(error, InputError | CalculationError)
+        reason = str(error) if known else f"{type(error).__name__}: {str(error).splitlines()[:1]}"
+        raise CalculationError(f"{card.label}: {reason}; nothing was kept") from error
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
