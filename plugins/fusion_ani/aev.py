@@ -7,16 +7,16 @@ the radial part and 0.95 on the cosine of an angle. For a centre i, with fc(r, R
     angular  [elements of j, k][s][t]   sum_j<k  2 ((1 + cos(theta - t)) / 2)^zeta exp(-eta' ((r_ij + r_ik) / 2 - s)^2)
                                         fc(r_ij, R_a) fc(r_ik, R_a)   with cos(theta) = 0.95 cos(angle j-i-k)
 
-The pairs of elements are the rows of the upper triangle of a square. This module is the plain torch path: any device,
-differentiable as often as wanted. `fusion_ani.kernels` computes the same faster on CPUs.
+Published weights have the pairs of elements in rows of the upper triangle of a square; here they come column by column,
+so that an atom near the first few elements only has a vector that ends early (is zero from there). This module is the
+plain torch path: any device, differentiable as often as wanted. `fusion_ani.kernels` computes the same faster on CPUs.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -49,40 +49,50 @@ class Environment:
         """Numbers per pair of elements of two neighbours."""
         return len(self.angular_shifts) * len(self.angle_shifts)
 
-    def size(self, elements: int) -> int:
-        """Length of a vector over so many elements."""
-        return elements * self.radial + elements * (elements + 1) // 2 * self.angular
+    def size(self, elements: int, neighbours: int | None = None) -> int:
+        """Length of a vector over so many elements, up to where it is zero with angles between the first few alone."""
+        angular = elements if neighbours is None else neighbours
+        return elements * self.radial + angular * (angular + 1) // 2 * self.angular
 
     def columns(self, present: Sequence[int], elements: int) -> list[int]:
-        """Where the vector over the elements `present` (ascending) lies in that over all `elements`."""
+        """Places, in the published vector over all `elements`, of the numbers of one over those `present` (ascending).
+
+        Here the pairs are the columns of the upper triangle: pairs of the first elements come before all others.
+        """
         found = [element * self.radial + shift for element in present for shift in range(self.radial)]
-        for first, one in enumerate(present):
-            for other in present[first:]:
-                block = elements * self.radial + pair_index(one, other, elements) * self.angular
+        for last, other in enumerate(present):
+            for one in present[: last + 1]:
+                pair = one * elements - one * (one - 1) // 2 + other - one
+                block = elements * self.radial + pair * self.angular
                 found += range(block, block + self.angular)
         return found
 
 
-Index = TypeVar("Index", int, Tensor)
-
-
-def pair_index(one: Index, other: Index, elements: int) -> Index:
-    """Place of the pair one <= other in the upper triangle, row by row."""
-    return one * elements - one * (one - 1) // 2 + other - one
-
-
 class Layout:
-    """Rows and columns of a batch's vectors: rows sorted by element, columns those of the elements that occur."""
+    """Rows and columns of a batch's vectors: rows sorted by element, columns those of the elements that occur.
 
-    def __init__(self, species: Tensor, centre: Tensor, other: Tensor, first: Tensor, elements: int) -> None:
+    With `ends` (N,), the number of elements present that an atom needs at most (see `kernels.ends`), rows of an element
+    are sorted by that, and `parts` of them are shorter.
+    """
+
+    def __init__(
+        self,
+        species: Tensor,
+        centre: Tensor,
+        other: Tensor,
+        first: Tensor,
+        elements: int,
+        ends: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> None:
         """`species` (N,) element indices of atoms; `centre`, `other` (P,), `first` (N + 1,) as in `Neighbours`."""
         index = species.cpu().numpy()
         counts = np.bincount(index, minlength=elements)
         found = np.flatnonzero(counts)
-        order = np.argsort(index, kind="stable")
+        neighbours = (np.cumsum(counts > 0) - 1)[index][other.cpu().numpy()]
+        end = None if ends is None else ends(neighbours)
+        order = np.argsort(index if end is None else index * (elements + 1) + end, kind="stable")
         row = np.empty_like(order)
         row[order] = np.arange(len(order))
-        place = torch.from_numpy(np.cumsum(counts > 0) - 1).to(species.device)
         self.present: tuple[int, ...] = tuple(found.tolist())
         """Indices of the elements that occur."""
         self.counts: list[int] = counts[found].tolist()
@@ -92,8 +102,31 @@ class Layout:
         self.row = torch.from_numpy(row).to(species.device)
         """(N,) the row of each atom."""
         self.centre, self.first = centre, first
-        self.other = place[species][other]
+        self.other = torch.from_numpy(neighbours).to(species.device)
         """(P,) element of the neighbour as an index into `present`."""
+        self.parts = _parts(self.counts, None if end is None else end[order], len(found))
+        """(element, as an index into `present`; start, stop; elements needed) of groups of rows."""
+
+
+FEWEST = 32
+"""Fewer atoms are not worth a matrix product of their own."""
+
+
+def _parts(counts: Sequence[int], ends: np.ndarray | None, elements: int) -> list[tuple[int, int, int, int]]:
+    parts, start = [], 0
+    for element, count in enumerate(counts):
+        last = start + count
+        if ends is None or count < 2 * FEWEST:
+            parts.append((element, start, last, elements))
+            start = last
+            continue
+        for end in range(1, elements + 1):
+            stop = start + int(np.searchsorted(ends[start:last], end, side="right"))
+            if end == elements or (stop - start >= FEWEST and last - stop >= FEWEST):
+                if stop > start:
+                    parts.append((element, start, stop, end))
+                start = stop
+    return parts
 
 
 def vectors(environment: Environment, displacements: Tensor, layout: Layout) -> Tensor:
@@ -109,7 +142,8 @@ def vectors(environment: Environment, displacements: Tensor, layout: Layout) -> 
     j, k = _triples(layout.centre[near], atoms)
     terms = _angular(environment, displacements[near], distances[near], j, k)
     one, two = other[near][j], other[near][k]
-    pair = pair_index(torch.minimum(one, two), torch.maximum(one, two), elements)
+    high = torch.maximum(one, two)
+    pair = high * (high + 1) // 2 + torch.minimum(one, two)
     pairs = elements * (elements + 1) // 2
     angular = terms.new_zeros(atoms * pairs, environment.angular).index_add(0, centre[near][j] * pairs + pair, terms)
     return torch.cat([radial.view(atoms, -1), angular.view(atoms, -1)], dim=1)

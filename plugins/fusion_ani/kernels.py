@@ -109,6 +109,18 @@ def _log(x: Any) -> Any:
 
 
 @njit(**_OPTIONS)
+def ends(vectors, first, other, scale, cutoff):  # type: ignore[no-untyped-def]
+    """(N,) for each centre one more than the largest element index `other` among neighbours within `cutoff`, or 1."""
+    result = np.ones(len(first) - 1, np.int64)
+    for i in range(len(first) - 1):
+        for p in range(first[i], first[i + 1]):
+            x, y, z = vectors[p, 0] * scale, vectors[p, 1] * scale, vectors[p, 2] * scale
+            if x * x + y * y + z * z <= cutoff * cutoff:
+                result[i] = max(result[i], other[p] + 1)
+    return result
+
+
+@njit(**_OPTIONS)
 def _most(first, start, stop):  # type: ignore[no-untyped-def]
     most = 0
     for i in range(start, stop):
@@ -194,8 +206,8 @@ def forward(  # type: ignore[no-untyped-def]
                     target[place + s] += factor * _exp(-radial_eta * away * away)
         _sort(vectors, scale, first[i], first[i + 1], other, cutoff, begin, pair, near)
         place = elements * len(radial_shifts)
-        for one in range(elements):
-            for two in range(one, elements):
+        for two in range(elements):
+            for one in range(two + 1):
                 count = 0
                 for j in range(begin[one + 1], begin[one + 2]):
                     for k in range(j + 1 if one == two else begin[two + 1], begin[two + 2]):
@@ -260,8 +272,8 @@ def backward(  # type: ignore[no-untyped-def]
         _sort(vectors, scale, first[i], first[i + 1], other, cutoff, begin, pair, near)
         force[:, : begin[elements + 1]] = real(0.0)
         place = elements * len(radial_shifts)
-        for one in range(elements):
-            for two in range(one, elements):
+        for two in range(elements):
+            for one in range(two + 1):
                 count = 0
                 for j in range(begin[one + 1], begin[one + 2]):
                     for k in range(j + 1 if one == two else begin[two + 1], begin[two + 2]):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import bz2
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,10 +65,10 @@ def _model(directory: Path) -> tuple[Path, dict[str, float], list[Path]]:
 
 
 def _inside(directory: Path, name: str) -> Path:
-    path = (directory / name).resolve()
-    if not path.is_relative_to(directory.resolve()):
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
         raise InputError(f"{name!r} leads out of the model's directory")
-    return path
+    return directory / path
 
 
 def read_lists(path: Path) -> dict[str, list[str]]:
