@@ -33,6 +33,7 @@ def draw(table: Path, path: Path) -> None:
     relative = (energies - energies[trusted].min()) * units.KCAL_MOL_PER_HARTREE
     known = "relative_std_hartree" if any(row["relative_std_hartree"] for row in rows) else "energy_std_hartree"
     spreads = np.array([float(row[known] or "nan") for row in rows]) * units.KCAL_MOL_PER_HARTREE
+    errors = np.array([float(row["energy_stderr_hartree"] or "nan") for row in rows]) * units.KCAL_MOL_PER_HARTREE
     result = read_result(table.parent) or {}
     scan = result.get("scan") or {}
     from matplotlib.ticker import MultipleLocator
@@ -49,6 +50,8 @@ def draw(table: Path, path: Path) -> None:
                 axes.plot(values, way, color=colour, lw=1.0, ls="--", label=label)
         axes.plot(values, relative, color=BLUE, lw=1.2, alpha=0.6)
         axes.plot(values[good], relative[good], "o", color=BLUE, ms=4)
+        if np.isfinite(errors).any():
+            axes.errorbar(values, relative, yerr=errors, fmt="none", ecolor=GREY, capsize=2, label="± statistical")
         if not good.all():
             axes.plot(values[~good], relative[~good], "o", mfc="white", mec=BLUE, ms=5, label="not converged")
         top = int(np.argmax(np.where(trusted, relative, -np.inf)))

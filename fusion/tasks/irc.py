@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fusion import methods
+from fusion import methods, processes
 from fusion.errors import InputError
 from fusion.results import Result
 from fusion.tasks import relaxation as relaxing
@@ -49,6 +49,8 @@ class ReactionCoordinate:
             raise InputError(f"task={self.name} needs at least 3 atoms; {system.name} has {len(system.symbols)}")
         if isinstance(self._points, bool) or not isinstance(self._points, int) or self._points < 1:
             raise InputError(f"task.points must be a whole number of at least 1, not {self._points}")
+        if not isinstance(self._zero_point, bool):
+            raise InputError(f"task.zero_point is true or false, not {self._zero_point!r}")
         relaxing.check_settings(self._settings, system)
         methods.require(method, self.needs, f"task {self.name}", [system])
         going_on(method, system, run, self.name)
@@ -69,6 +71,8 @@ class ReactionCoordinate:
         from fusion.tasks.barriers import barriers
         from fusion.tasks.journal import Journal
 
+        if processes.rank() != 0:  # one process does it
+            return Result(system)
         log = run.directory / geometric_engine.LOG
         log.unlink(missing_ok=True)
         with Journal(method, system, run, self.name) as journal:

@@ -22,6 +22,7 @@ def scan_rows(scan: dict[str, Any]) -> Iterator[list[str]]:
     key = "degree" if "values_degree" in scan else "angstrom"
     zero = scan["minimum"]["energy_hartree"]
     spreads = scan.get("relative_std_hartree") or scan.get("energies_std_hartree") or [None] * len(values)
+    errors = scan.get("energies_stderr_hartree") or [None] * len(values)
     yield ["scanned", scan["label"], f"{len(values)} points, {'relaxed' if scan['relaxed'] else 'rigid'}"]
     stride = -(-len(values) // _SHOWN)
     yield [f"  {unit:>8}", f"{'kcal/mol':>10}  {'kJ/mol':>10}"]
@@ -31,6 +32,8 @@ def scan_rows(scan: dict[str, Any]) -> Iterator[list[str]]:
             continue
         relative = energies[index] - zero
         text = f"{relative * units.KCAL_MOL_PER_HARTREE:10.3f}  {relative * units.KJ_MOL_PER_HARTREE:10.3f}"
+        if errors[index] is not None:
+            text += f"   ± {errors[index] * units.KCAL_MOL_PER_HARTREE:.2f} kcal/mol statistical"
         if spreads[index] is not None:
             text += f"   ± {spreads[index] * units.KCAL_MOL_PER_HARTREE:.2f} kcal/mol model"
         yield [f"  {values[index]:8.2f}", text + ("" if scan["converged"][index] else "   NOT CONVERGED")]

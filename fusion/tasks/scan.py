@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fusion import methods, units
+from fusion import methods, processes, units
 from fusion.errors import CalculationError, InputError
 from fusion.results import Result, write_atomically
 from fusion.tasks import internal_coordinate
@@ -88,6 +88,9 @@ class Scan:
             raise InputError(f"task.fmax must be a positive force in hartree/bohr, such as 1e-4, not {self._fmax}")
         if not isinstance(self._steps, int) or self._steps < 1:
             raise InputError(f"task.steps must be a whole number of at least 1, not {self._steps}")
+        for setting, flag in (("relaxed", self._relaxed), ("both_ways", self._both_ways)):
+            if not isinstance(flag, bool):
+                raise InputError(f"task.{setting} is true or false, not {flag!r}")
         if self._both_ways and not self._relaxed:
             raise InputError("task.both_ways=true: a rigid scan has no history; it needs task.relaxed=true")
         coordinate = internal_coordinate.chosen(self._kind, self._atoms, system)
@@ -116,6 +119,8 @@ class Scan:
         """The result at the lowest point, with `scan` in its details; writes scan.extxyz and scan.csv."""
         from fusion.tasks.journal import Journal
 
+        if processes.rank() != 0:  # one process does it
+            return Result(system)
         coordinate = internal_coordinate.chosen(self._kind, self._atoms, system)
         values = self._values(coordinate, system)
         back: list[Point] = []
@@ -258,6 +263,7 @@ class Scan:
         else:
             how = f"largest force of every point below {self._fmax:g} Ha/bohr" if self._relaxed else "rigid points"
             details["scan"]["verdict"] = how
+            message = _noted(points, coordinate)
         energy, spread = result.energy, result.energy_std
         properties, more = dict(result.properties), result.details | details
         return Result(result.system, status, energy, result.energy_stderr, spread, properties, more, message)
@@ -305,10 +311,24 @@ def describe(coordinate: InternalCoordinate, system: System, points: list[Point]
     spreads = [None if point.result is None else point.result.energy_std for point in points]
     if any(spread is not None for spread in spreads):
         scan["energies_std_hartree"] = spreads
+    errors = [None if point.result is None else point.result.energy_stderr for point in points]
+    if any(error is not None for error in errors):
+        scan["energies_stderr_hartree"] = errors
     if lowest.spread is not None:
         scan["relative_std_hartree"] = [point.spread for point in points]
         scan["barrier_std_hartree"] = highest.spread
     return {"scan": scan}
+
+
+def _noted(points: list[Point], coordinate: InternalCoordinate) -> str | None:
+    """What the method had to say of points that did converge, such as that they are unlike its training data."""
+    said = [
+        (point.value, point.result.message) for point in points if point.result is not None and point.result.message
+    ]
+    if not said:
+        return None
+    where = ", ".join(f"{value:.4g}" for value, _ in said[:5]) + (" ..." if len(said) > 5 else "")
+    return f"{len(said)} of {len(points)} points, at {where} {coordinate.unit}: {said[0][1]}"
 
 
 def _stationary(coordinate: InternalCoordinate, points: list[Point]) -> list[dict[str, Any]]:
@@ -360,12 +380,13 @@ def _table(coordinate: InternalCoordinate, points: list[Point]) -> str:
     zero = min((_energy(point) for point in _trusted(points)), default=float("nan"))
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    names = ["energy_hartree", "relative_kcal_mol", "relative_kj_mol", "energy_std_hartree", "relative_std_hartree"]
-    writer.writerow([f"{coordinate.name}_{coordinate.key}", *names, "steps", "converged"])
+    names = ["energy_hartree", "relative_kcal_mol", "relative_kj_mol", "energy_stderr_hartree", "energy_std_hartree"]
+    writer.writerow([f"{coordinate.name}_{coordinate.key}", *names, "relative_std_hartree", "steps", "converged"])
     for point in points:
-        energy, spread = point.energy, None if point.result is None else point.result.energy_std
+        energy, known = point.energy, point.result
+        errors = [None, None] if known is None else [known.energy_stderr, known.energy_std]
         relative = [None, None] if energy is None else [f"{(energy - zero) * scale:.6f}" for scale in _SCALES]
-        cells = [None if energy is None else f"{energy:.10f}", *relative, spread, point.spread, point.steps]
+        cells = [None if energy is None else f"{energy:.10f}", *relative, *errors, point.spread, point.steps]
         cells.append(int(not point.failure))
         writer.writerow([f"{point.value:.6f}", *("" if cell is None else cell for cell in cells)])
     return file.getvalue()

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fusion import methods
+import numpy as np
+
+from fusion import methods, processes
 from fusion.errors import CalculationError, InputError
 from fusion.results import Result
 from fusion.tasks import relaxation as relaxing
@@ -95,6 +97,12 @@ class TransitionState:
         from fusion.tasks.journal import going_on
 
         self._limits.check()
+        flags = {"relax_ends": self._relax_ends, "irc": self._irc, "zero_point": self._zero_point}
+        for setting, flag in flags.items():
+            if not isinstance(flag, bool):
+                raise InputError(f"task.{setting} is true or false, not {flag!r}")
+        if self._irc and any(system.pbc):
+            raise InputError(f"task.irc=true is for molecules; {system.name} is periodic")
         relaxing.check_settings(self._settings, system)
         if len(system.symbols) < 3:
             raise InputError(f"task={self.name} needs at least 3 atoms; {system.name} has {len(system.symbols)}")
@@ -124,6 +132,8 @@ class TransitionState:
         from fusion.tasks.geometry import write_structure
         from fusion.tasks.journal import Journal
 
+        if processes.rank() != 0:  # one process does it
+            return Result(system)
         product, guess = self._others(system, run)
         limits, log = self._limits, run.directory / geometric_engine.LOG
         log.unlink(missing_ok=True)
@@ -134,7 +144,7 @@ class TransitionState:
             if product is not None:
                 path = self._path(journal, run, system, product)
                 known = {"reactant": path.results[0].system, "product": path.results[-1].system}
-                details["path"] = describe_path(path, journal)
+                details["path"] = describe_path(path, journal) | {"ends_fmax_hartree_per_bohr": limits.fmax}
                 if path.top in (0, len(path.results) - 1):
                     return _no_barrier(path, details)
                 start = guess or path.results[path.top].system
@@ -268,6 +278,7 @@ def descend(
 
 def describe_path(path: BandPath, journal: Journal) -> dict[str, Any]:
     """What `result.json` says of the band; spreads are those of energies relative to the reactant."""
+    from fusion.tasks.geometry import largest_force
     from fusion.tasks.spread import member_energies, spreads_of_differences
 
     members = member_energies(journal, [result.system for result in path.results])
@@ -280,6 +291,10 @@ def describe_path(path: BandPath, journal: Journal) -> dict[str, Any]:
         "lengths_angstrom": path.lengths.tolist(),
         "top_image": path.top + 1,
         "minima_between": [index + 1 for index in _minima_between(path)],
+    }
+    ends = zip(ENDS, (path.results[0], path.results[-1]), strict=True)
+    details["forces_at_ends_hartree_per_bohr"] = {
+        name: largest_force(np.asarray(end.properties["forces"])) for name, end in ends
     }
     if members is not None:
         details["relative_std_hartree"] = spreads_of_differences(members, 0).tolist()
@@ -310,6 +325,10 @@ def _remarks(details: dict[str, Any]) -> Iterator[str]:
 
     path, irc = details.get("path"), details.get("irc")
     yield from barriers.remarks(details.get("barriers", {}))
+    if path:
+        for name, force in path["forces_at_ends_hartree_per_bohr"].items():
+            if force > path["ends_fmax_hartree_per_bohr"] * 1.001:
+                yield f"the {name} is not relaxed: largest force {force:.1e} Ha/bohr"
     if path and not path["converged"]:
         force = path["largest_force_hartree_per_bohr"]
         yield f"the band itself did not converge ({force:.1e} Ha/bohr after {path['steps']} steps)"

@@ -105,6 +105,14 @@ def test_ends_that_are_one_minimum_have_no_barrier(program: Program, tmp_path: P
     assert result(tmp_path / "run")["status"] == "failed"
 
 
+def test_ends_that_are_not_relaxed_are_named(program: Program, tmp_path: Path) -> None:
+    assert program(*BAND).status == 0
+    assert program(*BAND[:1], "task=relax", "system=left.xyz", "task.fmax=3e-3", "hydra.run.dir=half").status == 0
+    words = ("system=half/relaxed.xyz", "task.product=run/product.xyz", "task.relax_ends=false", "hydra.run.dir=other")
+    done = program(*BAND[:2], *words)
+    assert done.status == 0 and "note             the reactant is not relaxed" in done.out
+
+
 def test_a_search_that_ends_too_early_says_so(program: Program, tmp_path: Path) -> None:
     done = program(*TS, "system=left.xyz", "task.steps=3")
     document = result(tmp_path / "run")
@@ -137,6 +145,7 @@ def test_killed_at_any_step_it_ends_where_it_would_have(program: Program, proces
         (("task.guess=short.xyz",), "task.guess"),
         (("task.product=right.xyz", "task.images=2"), "task.images"),
         (("task.fmax=0",), "task.fmax"),
+        (("task.irc=maybe",), "task.irc is true or false"),
         (("task.hessian_every=0",), "task.hessian_every"),
         (("system=inline", "system.atoms=H 0 0 0; H 0 0 0.74"), "at least 3 atoms"),
     ],
