@@ -16,6 +16,7 @@ import fusion
 from fusion import listing
 from fusion.errors import CalculationError, InputError
 from fusion.processes import RANK_COMMAND, rank
+from fusion.zoo import commands as zoo
 
 _EXAMPLES = """
     python -m fusion +method=NAME [task=T] [system=S] [key=value ...]   runs a calculation; the word run may be left out
@@ -32,6 +33,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(zoo.app, name="zoo")
 # Click's ClickException: newer versions of Typer bring a Click of their own and export only errors derived from it.
 _USAGE_ERRORS: Any = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
 Directory = Annotated[Path, typer.Argument(metavar="RUN_DIR", show_default=False)]

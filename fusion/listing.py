@@ -26,7 +26,7 @@ def methods() -> None:
         raise InputError("no methods are installed; fusion plugins shows what could not be loaded")
     order = {kind: position for position, kind in enumerate(_GIVES)}
     rows.sort(key=lambda row: (order.get(row[1], len(order)), row[0]))
-    _print_table(("method", "kind", "gives", "cost, 10 atoms", "what it is"), rows)
+    print_table(("method", "kind", "gives", "cost, 10 atoms", "what it is"), rows)
     broken = [plugin.name for plugin in plugins.discover().plugins if plugin.error]
     if broken:
         print(f"\nnot loaded: {', '.join(broken)} (fusion plugins tells why)")
@@ -43,7 +43,7 @@ def plugins_() -> None:
     if not rows:
         print("no plugins are installed")
         return
-    _print_table(("plugin", "package", "state"), rows)
+    print_table(("plugin", "package", "state"), rows)
     for conflict in plugins.conflicts(config.sources()):
         print(f"\nconflict: {conflict}")
 
@@ -88,7 +88,7 @@ def _installed(requirement: str) -> bool:
     return True
 
 
-def _print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+def print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     """Left-aligned columns; the last one is as wide as it is."""
     table = [header, *rows]
     # A cell followed by empty ones only may run over them and widens no column.

@@ -7,11 +7,14 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fusion.errors import InputError
 from fusion.zoo.fetch import File
 from fusion.zoo.table import Table
+
+if TYPE_CHECKING:
+    from fusion.system import System
 
 SCHEMA = 1
 KINDS = ("potential", "functional", "ansatz")
@@ -79,6 +82,14 @@ class Nuclei:
     positions: tuple[tuple[float, float, float], ...]
     charge: int = 0
     spin: int = 0
+
+    def system(self, name: str) -> System:
+        """As a System with that name. Raises InputError for one that cannot be."""
+        import numpy as np
+
+        from fusion.system import System
+
+        return System(name, self.symbols, np.array(self.positions), self.charge, self.spin)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from fusion.zoo.fetch import File, fetch
 from fusion.zoo.tensors import SUFFIX, file_digest, serialised, whole
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
 
@@ -53,7 +54,7 @@ def pull(card: Card) -> Path:
                 if converter is None:
                     (staging / card.files[0].path).replace(part)
                 else:
-                    _write(part, serialised(converter(staging, card)))
+                    write(part, serialised(converter(staging, card)))
                 found = file_digest(part)
                 if found != card.weights.sha256:
                     raise CalculationError(f"the digest of its tensors is {found}, the card says {card.weights.sha256}")
@@ -118,6 +119,17 @@ def load(name: str) -> nn.Module:
 
 def build(card: Card, tensors: dict[str, Tensor]) -> nn.Module:
     """The model that `card` describes, holding `tensors`, in their dtypes. Raises InputError where they do not fit."""
+    model = blank(card, {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()})
+    try:
+        model.load_state_dict(tensors, strict=True, assign=True)
+    except RuntimeError as error:
+        reasons = [line.strip() for line in str(error).splitlines()[1:]]
+        raise InputError(f"{card.label}: the weights do not fit {card.model.target}: {reasons[0]}") from error
+    return model.eval().requires_grad_(False)
+
+
+def blank(card: Card, dtypes: set[torch.dtype]) -> nn.Module:
+    """The model that `card` describes, without its weights, which have the floating-point types `dtypes`."""
     import torch
     from torch import nn
 
@@ -126,26 +138,16 @@ def build(card: Card, tensors: dict[str, Tensor]) -> nn.Module:
         raise InputError(f"{card.label}: {card.model.target} is not an nn.Module")
     arguments: dict[str, Any] = convert.built(card.model.arguments, card.label)
     if card.system is not None:
-        from fusion.system import System
-
-        nuclei = card.system
-        arguments["system"] = System(card.name, nuclei.symbols, nuclei.positions, nuclei.charge, nuclei.spin)  # type: ignore[arg-type]
-    dtypes = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
+        arguments["system"] = card.system.system(card.name)
     before = torch.get_default_dtype()
     try:
         if len(dtypes) == 1:  # what is no weight, such as nuclear positions, is then in the weights' dtype too
             torch.set_default_dtype(*dtypes)
-        model = target(**arguments)
+        return target(**arguments)
     except (TypeError, ValueError) as error:
         raise InputError(f"{card.label}: {card.model.target} cannot be built: {str(error).splitlines()[0]}") from error
     finally:
         torch.set_default_dtype(before)
-    try:
-        model.load_state_dict(tensors, strict=True, assign=True)
-    except RuntimeError as error:
-        reasons = [line.strip() for line in str(error).splitlines()[1:]]
-        raise InputError(f"{card.label}: the weights do not fit {card.model.target}: {reasons[0]}") from error
-    return model.eval().requires_grad_(False)
 
 
 @contextmanager
@@ -159,11 +161,12 @@ def _explained(card: Card, part: Path) -> Iterator[None]:
     except Exception as error:  # a converter meets files of any kind
         part.unlink(missing_ok=True)
         known = isinstance(error, InputError | CalculationError)
-        reason = str(error) if known else f"{type(error).__name__}: {str(error).splitlines()[:1]}"
+        reason = str(error) if known else f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
         raise CalculationError(f"{card.label}: {reason}; nothing was kept") from error
 
 
-def _write(path: Path, content: bytes) -> None:
+def write(path: Path, content: bytes) -> None:
+    """Write a file of weights to the disk, under a name that nothing reads yet or in the way of `add`."""
     with path.open("wb") as file:
         file.write(content)
         file.flush()

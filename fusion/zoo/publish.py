@@ -1,0 +1,278 @@
+"""From a finished run, or a checkpoint, to a model of a zoo: a card and safetensors beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fusion.errors import InputError
+from fusion.zoo import card as cards
+from fusion.zoo import registry, store
+from fusion.zoo.card import Card, Metric, Model, Nuclei, Training, Weights
+from fusion.zoo.fetch import File
+from fusion.zoo.tensors import SUFFIX, digest, serialised
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+    from torch import Tensor
+
+_VARIATIONAL = Training("none: the variational principle", "variational Monte Carlo")
+
+
+@dataclass(frozen=True)
+class About:
+    """What a run does not know of itself; what is empty and needed is asked for."""
+
+    name: str
+    summary: str = ""
+    licence: str = ""
+    citation: str = ""
+    doi: str = ""
+    data: str = ""
+    level_of_theory: str = ""
+    energy_zero: str = "total"
+    elements: tuple[str, ...] = ()
+
+
+def add(run: Path, about: About, into: Path, words: Sequence[str] = (), prefix: str | None = None) -> Card:
+    """Publish the trained model of `run`, its directory or a checkpoint, in the zoo directory `into`.
+
+    Of a checkpoint that lies in no run, `words` say how its model is configured, as on the command line of a run.
+    `prefix` is what the model's names begin with in the checkpoint, found out where there is one possibility. The model
+    is built from the card and loaded before anything is written. Raises InputError.
+    """
+    import hashlib
+
+    from fusion.results import read_result
+
+    directory = _run_directory(run)
+    config = _config(run, directory, words)
+    draft = _draft(config, about, into)
+    document = read_result(directory) if directory else None
+    if directory and (document is None or document.get("status") == "failed"):
+        raise InputError(f"{directory} has no result: the run is not finished (fusion resume {directory})")
+    tensors = _weights(_state(run, directory), draft, prefix)
+    content = serialised(tensors)
+    file = File(f"{draft.name}-{draft.version}{SUFFIX}", len(content), hashlib.sha256(content).hexdigest(), ())
+    path = into / f"{draft.name}-{draft.version}.toml"
+    made = replace(
+        draft,
+        weights=Weights(digest(tensors), len(content)),
+        files=(file,),
+        metrics=tuple(_metrics(document, config)),
+        source=str(path),
+    )
+    made = cards.parse(cards.to_toml(made).encode(), str(path))  # as everybody will read it
+    store.build(made, dict(tensors))
+    try:
+        into.mkdir(parents=True, exist_ok=True)
+        store.write(into / file.path, content)
+        cards.write(made, path)  # last: what has a card is complete
+    except OSError as error:
+        raise InputError(f"{into} cannot be written to: {error.strerror}") from error
+    return made
+
+
+def _run_directory(run: Path) -> Path | None:
+    from fusion.app import CONFIG
+
+    if run.is_dir():
+        return run
+    if not run.is_file():
+        raise InputError(f"{run}: there is no such run directory or checkpoint")
+    above = run.absolute().parent.parent
+    return above if (above / CONFIG).is_file() else None
+
+
+def _config(run: Path, directory: Path | None, words: Sequence[str]) -> DictConfig:
+    from fusion import app, config, overrides
+
+    if directory:
+        return app.load_config(directory)
+    if not words:
+        raise InputError(f"{run} lies in no run: say what model it is of, --model '+method=NAME key=value ...'")
+    return config.compose(overrides.prepare(list(words), multirun=False))[0]
+
+
+def _draft(config: DictConfig, about: About, into: Path) -> Card:
+    """The card but for the weights, the files and the metrics."""
+    from omegaconf import DictConfig, OmegaConf
+
+    from fusion import methods
+
+    if not isinstance(config.get("method"), DictConfig) or "model" not in config.method:
+        raise InputError("only a method with a model of its own (method.model) can be published")
+    method = methods.build(config.method)
+    arguments: Any = OmegaConf.to_container(config.method.model, resolve=True)
+    target = arguments.pop("_target_")
+    system = _nuclei(config) if method.kind == "ansatz" else None
+    training = Training(about.data, about.level_of_theory)
+    if system:
+        training = Training(about.data or _VARIATIONAL.data, about.level_of_theory or _VARIATIONAL.level_of_theory)
+    elements = about.elements or tuple(dict.fromkeys(system.symbols) if system else arguments.get("elements") or ())
+    _ask(about, training, elements)
+    return Card(
+        name=about.name,
+        version=_version(about.name, into),
+        kind=method.kind,
+        method=method.name,
+        summary=about.summary,
+        licence=about.licence,
+        citation=about.citation,
+        doi=about.doi,
+        energy_zero=about.energy_zero,
+        training=training,
+        elements=elements,
+        charges=(system.charge,) if system else (0,),
+        spins=(system.spin,) if system else (0,),
+        model=Model(target, _without_null(arguments)),
+        weights=Weights("0" * 64, 1),
+        files=(),
+        system=system,
+    )
+
+
+def _nuclei(config: DictConfig) -> Nuclei:
+    from fusion.system import System
+
+    system = System.from_config(config.system, Path.cwd())
+    if system.cell is not None:
+        raise InputError("a wavefunction of a periodic system cannot be published")
+    positions = tuple((float(x), float(y), float(z)) for x, y, z in system.positions)
+    return Nuclei(system.symbols, positions, system.charge, system.spin)
+
+
+def _ask(about: About, training: Training, elements: Sequence[str]) -> None:
+    """Raise InputError naming all options that are missing."""
+    given = {
+        "--summary": about.summary,
+        "--licence": about.licence,
+        "--citation": about.citation,
+        "--data": training.data,
+        "--level-of-theory": training.level_of_theory,
+        "--elements": elements,
+    }
+    missing = [option for option, value in given.items() if not value]
+    if missing:
+        raise InputError(f"a card needs {', '.join(missing)} too (fusion zoo add --help)")
+
+
+def _version(name: str, into: Path) -> int:
+    """One more than the newest of that name in the zoo `into`; InputError for a name that another zoo has."""
+    newest = 0
+    for card in registry.catalogue().cards.values():
+        if card.name == name and Path(card.source).parent.absolute() != into.absolute():
+            raise InputError(f"{name} is a model of {card.source}; choose another name")
+    for file in into.glob(f"{name}-*.toml"):
+        version = file.stem.removeprefix(f"{name}-")
+        newest = max(newest, int(version) if version.isdecimal() else 0)
+    return newest + 1
+
+
+def _without_null(value: Any) -> Any:
+    """Arguments without those that are null, which TOML does not know."""
+    if isinstance(value, Mapping):
+        return {key: _without_null(item) for key, item in value.items() if item is not None}
+    return [_without_null(item) for item in value] if isinstance(value, list) else value
+
+
+def _state(run: Path, directory: Path | None) -> dict[str, Tensor]:
+    """All tensors of the checkpoint's state dict."""
+    import torch
+
+    from fusion.runs import CHECKPOINT
+
+    path = directory / CHECKPOINT if directory and run.is_dir() else run
+    if not path.is_file():
+        raise InputError(f"{run} has no {CHECKPOINT}: nothing was trained in it")
+    if path.suffix == SUFFIX:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise InputError(f"{path} is no whole safetensors file: {error}") from error
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a wrong file leads to
+        raise InputError(f"{path} is no checkpoint of plain tensors, and nothing else is read") from error
+    state = content.get("state_dict", content) if isinstance(content, dict) else {}
+    return {str(name): value for name, value in state.items() if isinstance(value, torch.Tensor)}
+
+
+def _weights(state: dict[str, Tensor], draft: Card, prefix: str | None) -> dict[str, Tensor]:
+    """Those of a checkpoint's tensors that are the model's, by the model's names."""
+    names = list(store.blank(draft, set()).state_dict())
+    prefixes = [prefix] if prefix is not None else _prefixes(state, names[0]) if names else []
+    fitting = [prefix for prefix in prefixes if all(prefix + name in state for name in names)]
+    if not fitting:
+        raise InputError(
+            f"the checkpoint does not hold the weights of {draft.model.target} as configured ({', '.join(names[:2])}, "
+            f"...); it has {', '.join(list(state)[:2]) or 'no tensors'}, ..."
+        )
+    if len(fitting) > 1:
+        raise InputError(f"several models are in the checkpoint: choose with --prefix {' or --prefix '.join(fitting)}")
+    return {name: state[fitting[0] + name] for name in names}
+
+
+def _prefixes(state: Iterable[str], name: str) -> list[str]:
+    return [key.removesuffix(name) for key in state if key == name or key.endswith(f".{name}")]
+
+
+def _metrics(document: dict[str, Any] | None, config: DictConfig) -> Iterable[Metric]:
+    """The energy of a wavefunction, with its error; a run of another kind measures nothing that holds for its model."""
+    if not document or document.get("kind") != "ansatz" or not document.get("energy"):
+        return
+    energy, command = document["energy"], _command(config)
+    note = "" if document.get("status") == "ok" else f" ({document.get('status')})"
+    for key in ("value", "stderr"):
+        if energy.get(key) is not None:
+            name = f"energy{note}" if key == "value" else f"standard error of the energy{note}"
+            yield Metric(name, float(energy[key]), "hartree", command)
+
+
+def _command(config: DictConfig) -> str:
+    """The command that does the run of `config` again: what differs from the method's own settings is stated."""
+    from fusion import config as trees
+
+    system = str(config.system.get("name"))
+    known = system in trees.available("system")
+    words = [f"+method={config.method.name}", *([f"system={system}"] if known else [])]
+    usual = _leaves(trees.compose(words)[0])
+    for key, value in _leaves(config).items():
+        skipped = key.startswith(("callbacks.", "trainer.", "logger", "hydra.")) or key in ("ckpt", "method.seed")
+        if key in usual and usual[key] != value and not skipped and key != "method.dtype":
+            words.append(f"{key}={json.dumps(value, separators=(',', ':'))}")
+    return f"python -m fusion {' '.join(words)}"
+
+
+def _leaves(config: Any) -> dict[str, Any]:
+    """Values by dotted key; lists are values."""
+    from omegaconf import OmegaConf
+
+    found: dict[str, Any] = {}
+
+    def walk(node: Any, key: str) -> None:
+        if isinstance(node, dict):
+            for name, value in node.items():
+                walk(value, f"{key}.{name}" if key else str(name))
+        else:
+            found[key] = node
+
+    walk(OmegaConf.to_container(config, resolve=True), "")
+    return found
+
+
+def withdraw(card: Card) -> list[str]:
+    """Remove the card and weights that `add` wrote from the user's own zoo. Raises InputError for any other card."""
+    path = Path(card.source)
+    if path.parent.absolute() != registry.user().absolute():
+        raise InputError(f"{card.label} is a model of {card.source}, which is not your own zoo ({registry.user()})")
+    weights = path.parent / card.files[0].path
+    path.unlink(missing_ok=True)
+    weights.unlink(missing_ok=True)
+    return [str(path), str(weights)]
