@@ -10,7 +10,8 @@ from fusion import methods, processes
 from fusion.errors import InputError
 from fusion.results import Result
 from fusion.tasks import relaxation as relaxing
-from fusion.tasks.ts import TransitionState, descend, outcome
+from fusion.tasks.ts import TransitionState, descend
+from fusion.tasks.ts_outcome import outcome
 
 if TYPE_CHECKING:
     from fusion.methods import Method

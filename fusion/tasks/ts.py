@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from fusion import methods, processes
 from fusion.errors import CalculationError, InputError
 from fusion.results import Result
 from fusion.tasks import relaxation as relaxing
+from fusion.tasks.ts_outcome import describe_path, no_barrier, outcome
 
 if TYPE_CHECKING:
     from fusion.methods import Method
@@ -146,7 +145,7 @@ class TransitionState:
                 known = {"reactant": path.results[0].system, "product": path.results[-1].system}
                 details["path"] = describe_path(path, journal) | {"ends_fmax_hartree_per_bohr": limits.fmax}
                 if path.top in (0, len(path.results) - 1):
-                    return _no_barrier(path, details)
+                    return no_barrier(path, details)
                 start = guess or path.results[path.top].system
             else:
                 start = guess or system
@@ -274,97 +273,3 @@ def descend(
         backward, forward = forward, backward
     descent.write(run.directory, backward, forward)
     return descent.describe(backward, forward, known), backward.end.result, forward.end.result
-
-
-def describe_path(path: BandPath, journal: Journal) -> dict[str, Any]:
-    """What `result.json` says of the band; spreads are those of energies relative to the reactant."""
-    from fusion.tasks.geometry import largest_force
-    from fusion.tasks.spread import member_energies, spreads_of_differences
-
-    members = member_energies(journal, [result.system for result in path.results])
-    details = {
-        "images": len(path.results),
-        "converged": path.converged,
-        "steps": path.steps,
-        "largest_force_hartree_per_bohr": path.largest_force,
-        "energies_hartree": path.energies.tolist(),
-        "lengths_angstrom": path.lengths.tolist(),
-        "top_image": path.top + 1,
-        "minima_between": [index + 1 for index in _minima_between(path)],
-    }
-    ends = zip(ENDS, (path.results[0], path.results[-1]), strict=True)
-    details["forces_at_ends_hartree_per_bohr"] = {
-        name: largest_force(np.asarray(end.properties["forces"])) for name, end in ends
-    }
-    if members is not None:
-        details["relative_std_hartree"] = spreads_of_differences(members, 0).tolist()
-    return details
-
-
-def outcome(found: Saddle, details: dict[str, Any]) -> Result:
-    """The run's result: ok for a proven transition state, else what was found."""
-    result = found.result
-    properties = {name: value for name, value in result.properties.items() if name != "hessian"}
-    status, message = "ok", result.message
-    if found.failure is not None:
-        status, message = "not_converged", found.failure
-    else:
-        frequency = -details["transition_state"]["imaginary_cm1"]
-        verdict = f"one imaginary mode, {frequency:.0f}i cm⁻¹; largest force {found.largest_force:.1e} Ha/bohr"
-        details["transition_state"]["verdict"] = verdict
-        message = "; ".join(part for part in (message, *_remarks(details)) if part) or None
-    more = result.details | details
-    return Result(
-        result.system, status, result.energy, result.energy_stderr, result.energy_std, properties, more, message
-    )
-
-
-def _remarks(details: dict[str, Any]) -> Iterator[str]:
-    """What a reader must know of a proven transition state before using its barrier."""
-    from fusion.tasks import barriers
-
-    path, irc = details.get("path"), details.get("irc")
-    yield from barriers.remarks(details.get("barriers", {}))
-    if path:
-        for name, force in path["forces_at_ends_hartree_per_bohr"].items():
-            if force > path["ends_fmax_hartree_per_bohr"] * 1.001:
-                yield f"the {name} is not relaxed: largest force {force:.1e} Ha/bohr"
-    if path and not path["converged"]:
-        force = path["largest_force_hartree_per_bohr"]
-        yield f"the band itself did not converge ({force:.1e} Ha/bohr after {path['steps']} steps)"
-    if path and path["minima_between"]:
-        numbers = ", ".join(str(number) for number in path["minima_between"])
-        yield f"the path has a minimum on the way (image {numbers}): more than one step, of which this is the highest"
-    if irc:
-        ends = {irc[way].get("is") for way in ("backward", "forward")}
-        if path and ends != {"reactant", "product"}:
-            yield "the path downhill does not connect reactant and product: the barriers are not those of one step"
-        for way in ("backward", "forward"):
-            if not irc[way]["relaxed"]:
-                yield f"the {way} end did not relax"
-            elif not irc[way]["arrived"]:
-                points = irc[way]["points"]
-                yield f"after {points} points the {way} path was still going down; its end was relaxed from there"
-    elif path and details["transition_state"]["shift_from_path_angstrom"] > 0.5:
-        yield "the transition state is far from the path's top; task.irc=true tells what it connects"
-
-
-def _no_barrier(path: BandPath, details: dict[str, Any]) -> Result:
-    result = path.results[path.top]
-    what = "product" if path.top else "reactant"
-    message = f"no barrier: along the path the energy is highest at the {what} itself (is it a minimum?)"
-    return Result(
-        result.system, "not_converged", result.energy, energy_std=result.energy_std, details=details, message=message
-    )
-
-
-def _minima_between(path: BandPath) -> list[int]:
-    """Images lower than both neighbours by more than 0.5 mHa (0.3 kcal/mol)."""
-    energies = path.energies
-    inner = range(1, len(energies) - 1)
-    return [
-        i
-        for i in inner
-        if energies[i] < min(energies[:i].max(), energies[i + 1 :].max()) - 5e-4
-        and energies[i] <= min(energies[i - 1], energies[i + 1])
-    ]

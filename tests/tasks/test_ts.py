@@ -156,3 +156,24 @@ def test_what_cannot_be_meant_is_refused(
     done = program(*TS, *(() if words[0].startswith("system") else ("system=left.xyz",)), *words)
     assert done.status == 2 and complaint in done.err and done.err.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_atoms_in_a_row_go_round_each_other(with_toy: None) -> None:
+    """HCN and HNC on a line: the straight way, and all that keeps its symmetry, leads through the nuclei."""
+    from fusion.potentials import PotentialMethod
+    from fusion.system import System
+    from fusion.tasks.band import Band
+    from toy.morse import Morse
+
+    method = PotentialMethod("morse", Morse())
+    ends = [
+        method.calculate([System("hcn", ("H", "C", "N"), np.array([[0, 0, z], [0, 0, 0], [0, 0, 2.2]]))], {"forces"})[0]
+        for z in (-2.0, 4.1)
+    ]
+    band = Band(method, ends[0], ends[1], 9)
+    path = band.relax(1e9, 2, lambda step, energy, force: None)
+    distances = [
+        np.linalg.norm(np.diff(result.system.positions[[0, i]], axis=0)) for result in path.results for i in (1, 2)
+    ]
+    assert min(distances) > 1.0
+    assert np.all(np.diff(path.lengths) > 0.1)
