@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -20,7 +21,7 @@ from ase.optimize import FIRE
 
 from fusion import methods, units
 from fusion.calculators import in_ase_units
-from fusion.errors import CalculationError
+from fusion.errors import CalculationError, InputError
 from fusion.methods import Method
 from fusion.results import Result
 from fusion.system import System
@@ -74,7 +75,7 @@ class Band:
         if not periodic:
             minimize_rotation_and_translation(first, last)
         self._neb = NEB(self._atoms, k=_SPRING, method="improvedtangent", remove_rotation_and_translation=not periodic)
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), suppress(np.linalg.LinAlgError):  # judged by the positions
             self._neb.interpolate("linear", mic=periodic)
             _bend_round_collisions(self._atoms)
             idpp_interpolate(self._neb, traj=None, log=None, mic=periodic)
@@ -91,9 +92,12 @@ class Band:
             self._neb.climb = climb
             optimiser = FIRE(self._neb, logfile=None)
             left = steps - done if climb else (steps - done) // 2
-            for _ in optimiser.irun(fmax=goal * units.EV_ANGSTROM_PER_HARTREE_BOHR, steps=left):
-                force = largest_force(self._neb.get_forces()) * HARTREE_BOHR_PER_EV_ANGSTROM
-                watch(done + optimiser.nsteps, float(self._neb.emax) * units.HARTREE_PER_EV, force)
+            try:
+                for _ in optimiser.irun(fmax=goal * units.EV_ANGSTROM_PER_HARTREE_BOHR, steps=left):
+                    force = largest_force(self._neb.get_forces()) * HARTREE_BOHR_PER_EV_ANGSTROM
+                    watch(done + optimiser.nsteps, float(self._neb.emax) * units.HARTREE_PER_EV, force)
+            except (InputError, np.linalg.LinAlgError) as error:  # atoms ran into each other
+                raise CalculationError(f"the band broke in step {done + optimiser.nsteps + 1}: {error}") from error
             done += optimiser.nsteps
         first, last = self._ends
         turned = moved(self._system, self._atoms[-1])  # as the band has turned

@@ -146,7 +146,10 @@ class Scan:
         wanted = self.needs | (methods.available(journal.method) & {"forces"})
         with phase("scanning", len(systems)) as bar:
             journal.watch = lambda done: bar(done, "")
-            results = methods.calculate(journal, systems, wanted)
+            try:
+                results: list[Result] = methods.calculate(journal, systems, wanted)
+            except (InputError, CalculationError):  # of one of them: parts that run into each other
+                results = [_alone(journal, system, wanted) for system in systems]
             journal.watch = None
         return [
             Point(float(value), result, failure=None if result.status == "ok" else result.message or result.status)
@@ -237,6 +240,14 @@ class Scan:
     @staticmethod
     def files(directory: Path) -> list[str]:
         return [name for name in (TABLE, FRAMES) if (directory / name).is_file()]
+
+
+def _alone(journal: Journal, system: System, wanted: frozenset[str]) -> Result:
+    """The result of one system; a failed one where the method refuses it."""
+    try:
+        return methods.calculate(journal, [system], wanted)[0]
+    except (InputError, CalculationError) as error:
+        return Result(system, "failed", message=str(error))
 
 
 def _near(coordinate: InternalCoordinate, system: System, value: float) -> System:

@@ -106,6 +106,16 @@ def test_what_does_not_converge_is_kept_and_marked(program: Program, tmp_path: P
     assert program("report", "hole").status == 0
 
 
+@pytest.mark.parametrize("relaxed", [True, False])
+def test_a_structure_that_is_refused_is_one_point_less(program: Program, tmp_path: Path, relaxed: bool) -> None:
+    words = (*TURN, "task.points=13", "method.model.refuses=100", f"task.relaxed={str(relaxed).lower()}")
+    done = program(*words)
+    scan = result(tmp_path / "run")["scan"]
+    assert done.status == 1 and "atoms are too close" in done.out
+    assert scan["converged"].count(False) == scan["energies_hartree"].count(None) == 3
+    assert set(scan["failures"].values()) == {"atoms are too close"}
+
+
 def test_both_ways_keep_the_lower(program: Program, tmp_path: Path) -> None:
     done = program(*TURN, "task.both_ways=true", "task.points=9", "method.model.spread=0.0005")
     scan = result(tmp_path / "run")["scan"]

@@ -11,17 +11,21 @@ import time
 import torch
 from torch import nn
 
+from fusion.errors import InputError
 from fusion.potentials import Prediction
 
 
 class Torsion(nn.Module):
     """`kill_at`: the call (from 0) at which the process kills itself; `seconds`: that a call takes; `fails_beyond`: a
-    dihedral (degrees) from which on there is no energy; `spread`: of two members, times cos(phi) off the mean."""
+    dihedral (degrees) from which on there is no energy; `refuses`: one from which on the structure is refused;
+    `spread`: of two members, times cos(phi) off the mean."""
 
-    def __init__(self, b=0.008, c=0.006, stiffness=0.3, kill_at=None, seconds=0.0, fails_beyond=None, spread=0.0):
+    def __init__(
+        self, b=0.008, c=0.006, stiffness=0.3, kill_at=None, seconds=0.0, fails_beyond=None, spread=0.0, refuses=None
+    ):
         super().__init__()
         self.b, self.c, self.stiffness, self.kill_at, self.seconds = b, c, stiffness, kill_at, seconds
-        self.fails_beyond, self.spread, self.calls = fails_beyond, spread, 0
+        self.fails_beyond, self.spread, self.calls, self.refuses = fails_beyond, spread, 0, refuses
         self.provides = frozenset({"energy_std"}) if spread else frozenset()
 
     def forward(self, batch):
@@ -38,6 +42,8 @@ class Torsion(nn.Module):
         bent = (torch.acos(cosines) - 1.4).square().sum(dim=-1)
         first, second = torch.linalg.cross(one, axis), torch.linalg.cross(axis, other)
         phi = torch.atan2((torch.linalg.cross(first, second) * axis).sum(-1) / lengths[:, 1], (first * second).sum(-1))
+        if self.refuses is not None and bool((phi > self.refuses * torch.pi / 180.0).any()):
+            raise InputError("atoms are too close")
         energy = self.stiffness * (stretched + bent) + self.b * torch.cos(phi) + self.c * torch.cos(2.0 * phi)
         if self.fails_beyond is not None:
             energy = torch.where(phi > self.fails_beyond * torch.pi / 180.0, torch.nan, energy)
