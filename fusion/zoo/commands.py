@@ -164,7 +164,7 @@ def verify(
         except CalculationError as error:
             wrong[card.label] = str(error)
     if as_json:
-        _print_json([{"model": label, "ok": not reason, "reason": reason} for label, reason in wrong.items()])
+        _print_json([{"label": label, "ok": not reason, "reason": reason} for label, reason in wrong.items()])
     else:
         for label, reason in wrong.items():
             print(f"{label}   ok" if reason is None else f"bad: {reason}")
@@ -182,7 +182,7 @@ def path(name: Name, as_json: AsJson = False) -> None:
     if not store.pulled(card):
         raise InputError(f"{card.label} is not on this machine: fusion zoo pull {name}")
     if as_json:
-        _print_json({"model": card.label, "path": str(store.place(card))})
+        _print_json({"label": card.label, "path": str(store.place(card))})
     else:
         print(store.place(card))
 
@@ -203,7 +203,7 @@ def remove(
     if store.remove(card):
         removed.append(str(store.place(card)))
     if as_json:
-        _print_json({"model": card.label, "removed": removed})
+        _print_json({"label": card.label, "removed": removed})
         return
     for gone in removed:
         print(f"removed   {gone}")
@@ -262,7 +262,7 @@ def _described(card: Card) -> dict[str, Any]:
     from fusion.zoo.card import to_toml
 
     here = str(store.place(card)) if store.pulled(card) else None
-    return {"model": card.label, **tomllib.loads(to_toml(card)), "source": card.source, "path": here}
+    return {"label": card.label, **tomllib.loads(to_toml(card)), "source": card.source, "path": here}
 
 
 def _print_json(content: Any) -> None:

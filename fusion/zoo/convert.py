@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -65,7 +66,8 @@ def torch_state_dict(directory: Path, card: Card) -> dict[str, Tensor]:
         raise CalculationError(f"a torch state dict is one file; {card.label} has {len(card.files)}")
     path = directory / card.files[0].path
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of old formats, which the error below covers
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # UnpicklingError, RuntimeError, EOFError, ...: whatever a wrong file leads to
         raise CalculationError(f"{path.name} is no file of tensors alone, and nothing else is read") from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):

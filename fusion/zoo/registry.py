@@ -99,8 +99,8 @@ def user() -> Path:
 def named() -> list[str]:
     """The sources in FUSION_ZOO: absolute directories and URLs ending in a slash."""
     text = os.environ.get("FUSION_ZOO", "")
-    # Of the colons in URLs, those before // and before a port separate nothing.
-    separator = r",|:(?=[~.]|/(?!/))" if "://" in text else f"[,{re.escape(os.pathsep)}]"
+    # Of the colons in URLs, those before //, before a port and between chained protocols separate nothing.
+    separator = r",|(?<!:):(?=[~.]|/(?!/)|[a-z][a-z0-9+.-]*://)" if "://" in text else f"[,{re.escape(os.pathsep)}]"
     sources = [part.strip() for part in re.split(separator, text) if part.strip()]
     return [f"{part.rstrip('/')}/" if "://" in part else str(Path(part).expanduser().absolute()) for part in sources]
 

@@ -46,13 +46,15 @@ def pull(card: Card) -> Path:
     with cache.locked(card.label):
         if whole(target):  # another process has done it meanwhile
             return target
-        fetch(card.label, files(card), staging)
+        beside = _beside(card)
+        if beside is None:
+            fetch(card.label, files(card), staging)
         try:
             cache.create(target.parent)
             part = target.with_name(f".{target.name}.part")
             with _explained(card, part):
                 if converter is None:
-                    (staging / card.files[0].path).replace(part)
+                    shutil.copyfile(beside or staging / card.files[0].path, part)
                 else:
                     write(part, serialised(converter(staging, card)))
                 found = file_digest(part)
@@ -71,6 +73,14 @@ def files(card: Card) -> list[File]:
     bases = [f"{mirror.rstrip('/')}/{card.origin.mirror}"] if mirror else []
     bases += card.origin.urls or [f"{card.source.rpartition('/')[0]}/"]
     return [replace(file, urls=tuple(base + file.path for base in bases)) for file in card.files]
+
+
+def _beside(card: Card) -> Path | None:
+    """The weights of a card that has them beside it on this machine: nothing is to be downloaded."""
+    if card.origin.converter or card.origin.urls or "://" in card.source:
+        return None
+    path = Path(card.source).parent / card.files[0].path
+    return path if path.is_file() else None
 
 
 def verify(card: Card) -> None:
@@ -121,7 +131,8 @@ def build(card: Card, tensors: dict[str, Tensor]) -> nn.Module:
     """The model that `card` describes, holding `tensors`, in their dtypes. Raises InputError where they do not fit."""
     model = blank(card, {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()})
     try:
-        model.load_state_dict(tensors, strict=True, assign=True)
+        # Copies: those of a file share one piece of memory, aligned in any way.
+        model.load_state_dict({name: tensor.clone() for name, tensor in tensors.items()}, strict=True, assign=True)
     except RuntimeError as error:
         reasons = [line.strip() for line in str(error).splitlines()[1:]]
         raise InputError(f"{card.label}: the weights do not fit {card.model.target}: {reasons[0]}") from error

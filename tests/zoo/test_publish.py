@@ -1,0 +1,118 @@
+"""A finished run becomes a card and weights, and what is loaded from there computes the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import fusion
+from fusion import app, methods, zoo
+from fusion.errors import InputError
+from fusion.system import System
+from fusion.zoo import publish
+from fusion.zoo.publish import About
+from tiny_models import left_in_cache, surroundings
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    yield from surroundings(tmp_path, monkeypatch)
+
+
+ABOUT = About("mine", summary="a small one", licence="MIT", citation="A. Nobody (2026)")
+LABELLED = replace(ABOUT, data="none", level_of_theory="none")
+SMALL = (
+    "method.walkers=16 method.model.one_electron=8 method.model.two_electron=4 method.model.layers=1 "
+    "method.pretraining.steps=3 method.sampling.burn_in=2 method.optimisation.steps=3 method.evaluation.steps=8"
+)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("runs") / "h2"
+    fusion.run(["+method=ferminet", "system=h2", *SMALL.split(), f"hydra.run.dir={directory}"])
+    return directory
+
+
+def test_a_trained_wavefunction_is_published_and_is_the_same(tiny: Path, trained: Path) -> None:
+    card = publish.add(trained, ABOUT, tiny)
+    assert (card.kind, card.method, card.elements, card.label) == ("ansatz", "ferminet", ("H",), "mine@1")
+    assert card.system is not None and card.system.positions[1] == (0.0, 0.0, 1.401)
+    assert [metric.name.partition(" (")[0] for metric in card.metrics] == ["energy", "standard error of the energy"]
+    assert card == zoo.find("mine")
+
+    config = app.load_config(trained)
+    method = methods.build(config.method)
+    wavefunction = method.ansatz(System.from_config(config.system, trained))
+    state = torch.load(trained / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    wavefunction.load_state_dict({name.removeprefix("ansatz."): value for name, value in state.items()})
+    wavefunction.requires_grad_(False)  # torch multiplies matrices in another order when it records
+    electrons = torch.randn(5, 2, 3, generator=torch.manual_seed(0))
+    for one, other in zip(fusion.load("mine")(electrons), wavefunction(electrons), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_the_command_on_the_card_gives_the_number_on_it(tiny: Path, trained: Path, tmp_path: Path) -> None:
+    import shlex
+
+    metric = publish.add(trained, ABOUT, tiny).metrics[0]
+    words = shlex.split(metric.command)
+    assert words[:3] == ["python", "-m", "fusion"]
+    assert fusion.run([*words[3:], f"hydra.run.dir={tmp_path / 'again'}"]).energy == pytest.approx(metric.value, 1e-6)
+
+
+def test_a_second_one_is_a_new_version(tiny: Path, trained: Path) -> None:
+    publish.add(trained, ABOUT, tiny)
+    assert publish.add(trained, replace(ABOUT, summary="a better one"), tiny).label == "mine@2"
+    assert zoo.find("mine").summary == "a better one"
+
+
+def potential_checkpoint(path: Path, prefix: str) -> dict[str, torch.Tensor]:
+    from tiny.model import Pair
+
+    torch.manual_seed(1)
+    model = Pair(["H", "O"])
+    torch.nn.init.normal_(model.strength)
+    torch.save({"state_dict": {prefix + name: value for name, value in model.state_dict().items()}, "epoch": 1}, path)
+    return dict(model.state_dict())
+
+
+@pytest.mark.parametrize("prefix", ["", "model.", "module.network."])
+def test_a_checkpoint_of_a_potential(tiny: Path, tmp_path: Path, prefix: str) -> None:
+    state = potential_checkpoint(tmp_path / "best.ckpt", prefix)
+    words = ["+method=tinypair", "method.model.range_bohr=2.5"]
+    card = publish.add(tmp_path / "best.ckpt", LABELLED, tiny, words)
+    assert (card.kind, card.elements, card.metrics, card.system) == ("potential", ("H", "O"), (), None)
+    loaded = fusion.load("mine")
+    assert loaded.range_bohr == 2.5
+    assert all(torch.equal(loaded.state_dict()[name], value) for name, value in state.items())
+
+
+def test_what_is_missing_or_wrong_is_said_and_nothing_is_written(tiny: Path, trained: Path, tmp_path: Path) -> None:
+    potential_checkpoint(tmp_path / "best.ckpt", "model.")
+    torch.save({"model.strength": torch.ones(119), "ema.strength": torch.ones(119)}, tmp_path / "other.ckpt")
+    (tmp_path / "text.ckpt").write_text("no checkpoint")
+    (tmp_path / "running").mkdir()
+    (tmp_path / "running/config.yaml").write_text((trained / "config.yaml").read_text())
+    pair = ["+method=tinypair"]
+    cases: list[tuple[Path, About, list[str], str]] = [
+        (trained, About("mine", citation="x"), [], "a card needs --summary, --licence too"),
+        (trained, replace(ABOUT, name="ani-2x"), [], "ani-2x is a model of .*; choose another name"),
+        (trained, replace(ABOUT, name="Mine"), [], "name must be lower-case"),
+        (tmp_path / "running", ABOUT, [], "has no result: the run is not finished"),
+        (tmp_path / "absent", ABOUT, [], "no such run directory or checkpoint"),
+        (tmp_path, ABOUT, [], "is not the directory of a run"),
+        (tmp_path / "best.ckpt", LABELLED, [], "say what model it is of"),
+        (tmp_path / "best.ckpt", ABOUT, pair, "a card needs --data, --level-of-theory too"),
+        (tmp_path / "text.ckpt", LABELLED, pair, "no checkpoint of plain tensors"),
+        (tmp_path / "other.ckpt", LABELLED, pair, "does not hold the weights of tiny.model.Pair"),
+    ]
+    for run, about, words, said in cases:
+        with pytest.raises(InputError, match=said) as caught:
+            publish.add(run, about, tiny, words)
+        assert "\n" not in str(caught.value)
+    assert list(tiny.iterdir()) == [] and left_in_cache() == []

@@ -1,0 +1,17 @@
+"""A plugin for the tests of the zoo: a potential with a few weights, its card, and a format of its own."""
+
+from importlib.resources import files
+
+from fusion import hookimpl
+
+fusion_api = 1
+
+
+@hookimpl
+def fusion_config_path():
+    return "pkg://tiny.conf"
+
+
+@hookimpl
+def fusion_model_cards():
+    return files("tiny") / "cards"
