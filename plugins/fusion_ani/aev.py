@@ -7,9 +7,9 @@ the radial part and 0.95 on the cosine of an angle. For a centre i, with fc(r, R
     angular  [elements of j, k][s][t]   sum_j<k  2 ((1 + cos(theta - t)) / 2)^zeta exp(-eta' ((r_ij + r_ik) / 2 - s)^2)
                                         fc(r_ij, R_a) fc(r_ik, R_a)   with cos(theta) = 0.95 cos(angle j-i-k)
 
-Published weights have the pairs of elements in rows of the upper triangle of a square; here they come column by column,
-so that an atom near the first few elements only has a vector that ends early (is zero from there). This module is the
-plain torch path: any device, differentiable as often as wanted. `fusion_ani.kernels` computes the same faster on CPUs.
+Published weights have the pairs of elements in rows of the upper triangle of a square; here they come column by column.
+This module is the plain torch path: any device, differentiable as often as wanted. `fusion_ani.kernels` computes the
+same faster on CPUs.
 """
 
 from __future__ import annotations
@@ -49,10 +49,19 @@ class Environment:
         """Numbers per pair of elements of two neighbours."""
         return len(self.angular_shifts) * len(self.angle_shifts)
 
-    def size(self, elements: int, neighbours: int | None = None) -> int:
-        """Length of a vector over so many elements, up to where it is zero with angles between the first few alone."""
-        angular = elements if neighbours is None else neighbours
-        return elements * self.radial + angular * (angular + 1) // 2 * self.angular
+    def size(self, elements: int) -> int:
+        """Length of a vector over so many elements."""
+        return elements * self.radial + elements * (elements + 1) // 2 * self.angular
+
+    def occupied(self, near: int, elements: int) -> list[int]:
+        """Columns that can differ from zero where only elements of the bits `near` are within the angular cutoff."""
+        found = list(range(elements * self.radial))
+        for other in range(elements):
+            for one in range(other + 1):
+                if near >> one & near >> other & 1:
+                    block = elements * self.radial + (other * (other + 1) // 2 + one) * self.angular
+                    found += range(block, block + self.angular)
+        return found
 
     def columns(self, present: Sequence[int], elements: int) -> list[int]:
         """Places, in the published vector over all `elements`, of the numbers of one over those `present` (ascending).
@@ -71,8 +80,8 @@ class Environment:
 class Layout:
     """Rows and columns of a batch's vectors: rows sorted by element, columns those of the elements that occur.
 
-    With `ends` (N,), the number of elements present that an atom needs at most (see `kernels.ends`), rows of an element
-    are sorted by that, and `parts` of them are shorter.
+    With `near`, which gives bits (N,) of the elements within the angular cutoff (`kernels.near`), rows of an element
+    are sorted by that, and `parts` of them have only some columns that differ from zero.
     """
 
     def __init__(
@@ -82,15 +91,15 @@ class Layout:
         other: Tensor,
         first: Tensor,
         elements: int,
-        ends: Callable[[np.ndarray], np.ndarray] | None = None,
+        near: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> None:
         """`species` (N,) element indices of atoms; `centre`, `other` (P,), `first` (N + 1,) as in `Neighbours`."""
         index = species.cpu().numpy()
         counts = np.bincount(index, minlength=elements)
         found = np.flatnonzero(counts)
         neighbours = (np.cumsum(counts > 0) - 1)[index][other.cpu().numpy()]
-        end = None if ends is None else ends(neighbours)
-        order = np.argsort(index if end is None else index * (elements + 1) + end, kind="stable")
+        keys = index if near is None else _merged(index, near(neighbours), elements, len(found))
+        order = np.argsort(keys, kind="stable")
         row = np.empty_like(order)
         row[order] = np.arange(len(order))
         self.present: tuple[int, ...] = tuple(found.tolist())
@@ -104,29 +113,36 @@ class Layout:
         self.centre, self.first = centre, first
         self.other = torch.from_numpy(neighbours).to(species.device)
         """(P,) element of the neighbour as an index into `present`."""
-        self.parts = _parts(self.counts, None if end is None else end[order], len(found))
-        """(element, as an index into `present`; start, stop; elements needed) of groups of rows."""
+        self.parts = self._groups(keys, grouped=near is not None)
+        """(element, as an index into `present`; start, stop; bits of elements near) of groups of rows."""
+
+    def _groups(self, keys: np.ndarray, grouped: bool) -> list[tuple[int, int, int, int]]:
+        width = len(self.present)
+        everything = (1 << width) - 1
+        counts, start, groups = np.bincount(keys), 0, []
+        for key in np.flatnonzero(counts).tolist():
+            element, near = (key >> width, key & everything) if grouped else (key, everything)
+            stop = start + int(counts[key])
+            groups.append((self.present.index(element), start, stop, near))
+            start = stop
+        return groups
 
 
 FEWEST = 32
-"""Fewer atoms are not worth a matrix product of their own."""
+"""Fewer atoms are not worth matrix products of their own."""
 
 
-def _parts(counts: Sequence[int], ends: np.ndarray | None, elements: int) -> list[tuple[int, int, int, int]]:
-    parts, start = [], 0
-    for element, count in enumerate(counts):
-        last = start + count
-        if ends is None or count < 2 * FEWEST:
-            parts.append((element, start, last, elements))
-            start = last
-            continue
-        for end in range(1, elements + 1):
-            stop = start + int(np.searchsorted(ends[start:last], end, side="right"))
-            if end == elements or (stop - start >= FEWEST and last - stop >= FEWEST):
-                if stop > start:
-                    parts.append((element, start, stop, end))
-                start = stop
-    return parts
+def _merged(index: np.ndarray, near: np.ndarray, elements: int, present: int) -> np.ndarray:
+    """Keys (N,) of groups: element and bits; small groups join a larger one that has all of their bits."""
+    everything = (1 << present) - 1
+    counts = np.bincount((index << present) | near, minlength=elements << present).reshape(elements, -1)
+    target = np.broadcast_to(np.arange(1 << present), counts.shape).copy()
+    for element, bits in zip(*np.nonzero((counts > 0) & (counts < FEWEST)), strict=True):
+        large = np.flatnonzero(counts[element] >= FEWEST)
+        fitting = [int(other) for other in large if bits & ~other == 0]
+        target[element, bits] = min(fitting, key=int.bit_count, default=everything)
+    result: np.ndarray = (index << present) | target[index, near]
+    return result
 
 
 def vectors(environment: Environment, displacements: Tensor, layout: Layout) -> Tensor:

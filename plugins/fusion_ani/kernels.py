@@ -109,14 +109,14 @@ def _log(x: Any) -> Any:
 
 
 @njit(**_OPTIONS)
-def ends(vectors, first, other, scale, cutoff):  # type: ignore[no-untyped-def]
-    """(N,) for each centre one more than the largest element index `other` among neighbours within `cutoff`, or 1."""
-    result = np.ones(len(first) - 1, np.int64)
+def near(vectors, first, other, scale, cutoff):  # type: ignore[no-untyped-def]
+    """(N,) for each centre a number whose bits are the elements `other` among neighbours within `cutoff`."""
+    result = np.zeros(len(first) - 1, np.int64)
     for i in range(len(first) - 1):
         for p in range(first[i], first[i + 1]):
             x, y, z = vectors[p, 0] * scale, vectors[p, 1] * scale, vectors[p, 2] * scale
             if x * x + y * y + z * z <= cutoff * cutoff:
-                result[i] = max(result[i], other[p] + 1)
+                result[i] |= 1 << other[p]
     return result
 
 
