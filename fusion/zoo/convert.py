@@ -14,19 +14,38 @@ from fusion import plugins
 from fusion.errors import CalculationError, InputError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from fusion.zoo.card import Card
 
 
-def resolve(path: str, label: str) -> Callable[..., Any]:
-    """The function or class "package.module:name" (or with a dot) that the card `label` names.
+def converter(card: Card) -> Callable[[Path, Card], dict[str, Tensor]] | None:
+    """The function that turns the files of `card` into tensors: of a plugin or of this module. None: not needed.
 
-    Raises InputError, before anything is imported, unless it is inside fusion or a plugin that is installed; also for
-    a name that is absent there, or that the module has itself from elsewhere.
+    Raises InputError, before anything is imported, for code of any other package.
     """
+    if card.origin.converter is None:
+        return None
+    return _resolve(card.origin.converter, card.label, _plugin_packages() | {__name__})
+
+
+def module_class(path: str, label: str) -> type[nn.Module]:
+    """The nn.Module "package.module.Class", of fusion or of a plugin, that the card `label` names.
+
+    Raises InputError, before anything is imported, for code of any other package. Only such classes are called with a
+    card's arguments: functions of fusion can do anything.
+    """
+    from torch import nn
+
+    found = _resolve(path, label, _plugin_packages() | {"fusion"})
+    if not isinstance(found, type) or not issubclass(found, nn.Module):
+        raise InputError(f"{label}: {path} is not an nn.Module")
+    return found
+
+
+def _resolve(path: str, label: str, packages: set[str]) -> Callable[..., Any]:
+    """What `path` names; InputError unless it is defined inside `packages`."""
     module, _, name = path.replace(":", ".").rpartition(".")
-    packages = _packages()
     if not _inside(module, packages):
         raise InputError(
             f"{label}: {path} belongs to no plugin that is installed, so it is not run; cards may name code of "
@@ -51,7 +70,7 @@ def built(value: Any, label: str) -> Any:
     arguments = {key: built(item, label) for key, item in value.items() if key not in ("_target_", "_partial_")}
     if "_target_" not in value:
         return arguments
-    found = resolve(str(value["_target_"]), label)
+    found = module_class(str(value["_target_"]), label)
     return functools.partial(found, **arguments) if value.get("_partial_") else found(**arguments)
 
 
@@ -77,8 +96,8 @@ def torch_state_dict(directory: Path, card: Card) -> dict[str, Tensor]:
     return {str(name): tensor.detach() for name, tensor in content.items()}
 
 
-def _packages() -> set[str]:
-    return {"fusion", *(_package(plugin.module) for plugin in plugins.discover().plugins if plugin.module)}
+def _plugin_packages() -> set[str]:
+    return {_package(plugin.module) for plugin in plugins.discover().plugins if plugin.module}
 
 
 def _package(module: ModuleType) -> str:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,8 +40,8 @@ def pull(card: Card) -> Path:
     target = place(card)
     if whole(target):
         return target
-    converter = convert.resolve(card.origin.converter, card.label) if card.origin.converter else None
-    staging = cache.staging(card.label)
+    converter = convert.converter(card)
+    staging, part = cache.staging(card.label), target.with_name(f".{target.name}.part")
     with cache.locked(card.label):
         if whole(target):  # another process has done it meanwhile
             return target
@@ -50,21 +49,50 @@ def pull(card: Card) -> Path:
         if beside is None:
             fetch(card.label, files(card), staging)
         try:
-            cache.create(target.parent)
-            part = target.with_name(f".{target.name}.part")
-            with _explained(card, part):
-                if converter is None:
-                    shutil.copyfile(beside or staging / card.files[0].path, part)
-                else:
-                    write(part, serialised(converter(staging, card)))
-                found = file_digest(part)
-                if found != card.weights.sha256:
-                    raise CalculationError(f"the digest of its tensors is {found}, the card says {card.weights.sha256}")
-                os.replace(part, target)
-                registry.keep(card)
+            if converter is None:
+                _write(part, lambda: shutil.copyfile(beside or staging / card.files[0].path, part))
+            else:
+                content = _converted(card, converter, staging)
+                _write(part, lambda: write(part, content))
+            _check(card, part)
+            _write(target, lambda: os.replace(part, target))
+            registry.keep(card)
         finally:
+            part.unlink(missing_ok=True)
             shutil.rmtree(staging, ignore_errors=True)
     return target
+
+
+def _converted(card: Card, converter: Callable[[Path, Card], dict[str, Tensor]], staging: Path) -> bytes:
+    """The safetensors file that the downloaded files become. Raises CalculationError."""
+    try:
+        return serialised(converter(staging, card))
+    except Exception as error:  # a converter meets files of any kind
+        reason = next(iter(str(error).splitlines()), "")
+        if not isinstance(error, InputError | CalculationError):
+            reason = f"its files cannot be converted: {type(error).__name__}: {reason}"
+        raise CalculationError(f"{card.label}: {reason}; nothing was kept") from error
+
+
+def _check(card: Card, path: Path) -> None:
+    """Raise CalculationError unless `path` holds the tensors that the card says."""
+    try:
+        found = file_digest(path)
+    except CalculationError as error:
+        raise CalculationError(f"{card.label}: {card.files[0].path} {error}; nothing was kept") from error
+    if found != card.weights.sha256:
+        raise CalculationError(
+            f"{card.label}: the digest of its tensors is {found}, the card says {card.weights.sha256}; nothing was kept"
+        )
+
+
+def _write(path: Path, action: Callable[[], object]) -> None:
+    """Do `action`, which writes `path` in the cache; InputError where that cannot be."""
+    cache.create(path.parent)
+    try:
+        action()
+    except OSError as error:
+        raise cache.unwritable(path, error) from error
 
 
 def files(card: Card) -> list[File]:
@@ -89,7 +117,7 @@ def verify(card: Card) -> None:
     try:
         found = file_digest(place(card))
     except CalculationError as error:
-        raise CalculationError(f"{card.label}: {error}; {remedy}") from error
+        raise CalculationError(f"{card.label}: its file {error}; {remedy}") from error
     if found != card.weights.sha256:
         raise CalculationError(f"{card.label}: the tensors are not those of the card; {remedy}")
 
@@ -142,11 +170,8 @@ def build(card: Card, tensors: dict[str, Tensor]) -> nn.Module:
 def blank(card: Card, dtypes: set[torch.dtype]) -> nn.Module:
     """The model that `card` describes, without its weights, which have the floating-point types `dtypes`."""
     import torch
-    from torch import nn
 
-    target = convert.resolve(card.model.target, card.label)
-    if not isinstance(target, type) or not issubclass(target, nn.Module):
-        raise InputError(f"{card.label}: {card.model.target} is not an nn.Module")
+    target = convert.module_class(card.model.target, card.label)
     arguments: dict[str, Any] = convert.built(card.model.arguments, card.label)
     if card.system is not None:
         arguments["system"] = card.system.system(card.name)
@@ -159,21 +184,6 @@ def blank(card: Card, dtypes: set[torch.dtype]) -> nn.Module:
         raise InputError(f"{card.label}: {card.model.target} cannot be built: {str(error).splitlines()[0]}") from error
     finally:
         torch.set_default_dtype(before)
-
-
-@contextmanager
-def _explained(card: Card, part: Path) -> Iterator[None]:
-    """Remove `part` if the block fails, and say what went wrong in one line with the model's name."""
-    try:
-        yield
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise cache.unwritable(part, error) from error
-    except Exception as error:  # a converter meets files of any kind
-        part.unlink(missing_ok=True)
-        known = isinstance(error, InputError | CalculationError)
-        reason = str(error) if known else f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
-        raise CalculationError(f"{card.label}: {reason}; nothing was kept") from error
 
 
 def write(path: Path, content: bytes) -> None:

@@ -45,7 +45,7 @@ def file_digest(path: Path) -> str:
         with path.open("rb") as file:
             return _digest(file)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise CalculationError(f"{path.name} is no whole safetensors file: {str(error).splitlines()[0]}") from error
+        raise CalculationError(f"is no whole safetensors file: {next(iter(str(error).splitlines()), '')}") from error
 
 
 def whole(path: Path) -> bool:
