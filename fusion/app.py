@@ -314,7 +314,7 @@ def _announce(run: Run, method: Any, system: System, task: Any) -> None:
     A task may have a `title(method, system, run)` of its own: the parts of the line, and the notes below it.
     """
     parts = [
-        method.name,
+        getattr(method, "label", method.name),
         report.system_title(system.formula, system.n_electrons, system.spin, system.charge),
         str(task.name),
     ]

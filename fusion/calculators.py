@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms
@@ -13,7 +13,10 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from fusion import methods, units
 from fusion.errors import CalculationError, InputError
 from fusion.results import Result
-from fusion.system import System, lowest_spin
+from fusion.system import System
+
+if TYPE_CHECKING:
+    from fusion.zoo.card import Card
 
 # What ASE calls a property, its unit in ASE per atomic unit.
 _SCALES: dict[str, float] = {
@@ -74,16 +77,14 @@ class FusionCalculator(Calculator):
     def system(self, atoms: Atoms) -> System:
         """The system that `atoms` stand for, with this calculator's charge and spin."""
         charge = _whole(atoms.get_initial_charges().sum(), "initial charges") if self.charge is None else self.charge
-        spin = self.spin
-        if spin is None:
-            moments = atoms.get_initial_magnetic_moments()
-            lowest = lowest_spin(atoms.get_chemical_symbols(), charge)
-            spin = abs(_whole(moments.sum(), "initial magnetic moments")) if np.any(moments) else lowest
+        spin, moments = self.spin, atoms.get_initial_magnetic_moments()
+        if spin is None and np.any(moments):
+            spin = abs(_whole(moments.sum(), "initial magnetic moments"))
         return System.from_atoms(atoms, charge, spin)
 
 
 def calculator(name: str, charge: int | None = None, spin: int | None = None, **options: Any) -> FusionCalculator:
-    """An ASE calculator of the method `name`: `fusion.calculator("ferminet", charge=1)`.
+    """An ASE calculator of a method or a model of the zoo: `fusion.calculator("ani-2x")`, `("ferminet", charge=1)`.
 
     Options are the method's settings (`basis`, `grid_level`, ... as in `method.KEY`; nested ones as
     `**{"model.determinants": 8}`) and `dtype` or `seed`. Raises InputError for a method or setting that does not exist.
@@ -108,9 +109,16 @@ def _method_config(name: str, options: dict[str, Any]) -> Any:
     from fusion import config as trees
     from fusion import messages
 
-    config, _ = trees.compose([f"+method={name}"])
+    words = [f"+method={name}"]
+    if name not in trees.available("method"):
+        card = _model(name)
+        words = words if card is None else [f"+method={card.method}", f"weights={card.label}"]
+    config, _ = trees.compose(words)
     if not isinstance(config.get("method"), DictConfig):
-        raise InputError(messages.no_option("method", name, trees.available("method")))
+        from fusion import zoo
+
+        known = [*trees.available("method"), *(card.name for card in zoo.cards())]
+        raise InputError(messages.no_option("method", name, sorted(set(known))))
     for key, value in options.items():
         path = key if key in ("dtype", "seed", "weights") else f"method.{key}"
         if OmegaConf.select(config, path, default=_ABSENT) is _ABSENT:
@@ -125,6 +133,13 @@ def _method_config(name: str, options: dict[str, Any]) -> Any:
         except OmegaConfBaseException as error:
             raise InputError(f"{key}={value!r}: {messages.one_line(error)}") from error
     return OmegaConf.create(OmegaConf.to_container(config, resolve=True)).method
+
+
+def _model(name: str) -> Card | None:
+    """The zoo's card of that name, None where there is none."""
+    from fusion import zoo
+
+    return zoo.find(name) if name.partition("@")[0] in {card.name for card in zoo.cards()} else None
 
 
 def _whole(value: float, what: str) -> int:

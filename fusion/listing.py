@@ -56,7 +56,7 @@ def _method_row(name: str, file: Path) -> tuple[str, str, str, str, str]:
     except yaml.YAMLError as error:
         return name, "?", "", "", f"{file.name} is not YAML: {str(error).splitlines()[0]}"
     method = content.get("method") or {}
-    kind = _kind(content)
+    kind = kind_of(content)
     missing = [requirement for requirement in method.get("requires") or [] if not _installed(requirement)]
     if missing:
         return name, kind, f"not installed: pip install {' '.join(missing)}", "", str(method.get("summary", ""))
@@ -69,7 +69,7 @@ def _method_row(name: str, file: Path) -> tuple[str, str, str, str, str]:
     )
 
 
-def _kind(content: dict[str, Any]) -> str:
+def kind_of(content: dict[str, Any]) -> str:
     """The kind is the `/kind/NAME` entry of the method's defaults list."""
     for entry in content.get("defaults") or []:
         if isinstance(entry, str) and entry.lstrip("/").startswith("kind/"):

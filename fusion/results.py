@@ -124,7 +124,8 @@ def _document(run: Run, method: Any, task: str, result: Result, wall_s: float) -
     }
     if result.energy is not None:
         document["energy"] = {"value": result.energy, "stderr": result.energy_stderr}
-    if result.energy is not None and system.reference is not None:
+    # The total energy of a potential is that of its training data's level of theory: no reference is comparable.
+    if result.energy is not None and system.reference is not None and method.kind != "potential":
         difference = 1000.0 * (result.energy - system.reference.value)
         document["reference"] = {
             "value": system.reference.value,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +45,8 @@ class System:
     """A molecule or atom: symbols (A,), positions (A, 3) in bohr, charge, and spin = N_up - N_down.
 
     `cell` is (3, 3) in bohr with `pbc` per direction for a periodic system. Construction checks everything and raises
-    `InputError` with one line that says what is wrong and what would be right. Arrays are read-only.
+    `InputError` with one line that says what is wrong and what would be right. Arrays are read-only. `spin_assumed`:
+    nobody gave the spin, it is the lowest possible.
     """
 
     name: str
@@ -56,6 +57,7 @@ class System:
     cell: np.ndarray | None = None
     pbc: tuple[bool, bool, bool] = (False, False, False)
     reference: Reference | None = None
+    spin_assumed: bool = False
 
     def __post_init__(self) -> None:
         cell = None if self.cell is None else _read_only(np.array(self.cell, dtype=float).reshape(3, 3))
@@ -103,7 +105,7 @@ class System:
 
     def with_positions(self, positions: np.ndarray) -> System:
         """The same nuclei, charge and spin elsewhere: positions (A, 3) in bohr. The reference energy is dropped."""
-        return System(self.name, self.symbols, positions, self.charge, self.spin, self.cell, self.pbc)
+        return replace(self, positions=positions, reference=None)
 
     def moved(self, positions: np.ndarray, cell: np.ndarray | None = None) -> System:
         """`with_positions`, in another `cell` (3, 3) too if given, at a fraction of its cost: for the many steps of an
@@ -138,6 +140,7 @@ class System:
             spin=lowest_spin(symbols, charge) if spin is None else spin,
             cell=np.asarray(atoms.cell) * BOHR_PER_ANGSTROM if periodic else None,
             pbc=(bool(atoms.pbc[0]), bool(atoms.pbc[1]), bool(atoms.pbc[2])),
+            spin_assumed=spin is None,
         )
 
     @classmethod

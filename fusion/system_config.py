@@ -53,8 +53,9 @@ def read(config: Mapping[str, Any], start_dir: Path) -> System:
     symbols, positions = checked_nuclei(symbols, positions, name, cell, pbc)
     charge = _whole(config, "charge", header.get("charge", 0))
     states = _states(config, symbols, positions, charge)
-    spin = _spin(config, header, symbols, charge, states)
-    return System(name, symbols, positions, charge, spin, cell, pbc, _reference(states, spin))
+    given = _spin(config, header, states)
+    spin = lowest_spin(symbols, charge) if given is None else given
+    return System(name, symbols, positions, charge, spin, cell, pbc, _reference(states, spin), given is None)
 
 
 def read_file(path: str, frame: Any, start_dir: Path) -> Atoms:
@@ -165,11 +166,9 @@ def _states(
 def _spin(
     config: Mapping[str, Any],
     header: Mapping[str, int],
-    symbols: Sequence[str],
-    charge: int,
     states: list[Mapping[str, Any]],
-) -> int:
-    """Spin from the user's key, else from a file's header, else of the tabulated ground state, else the lowest."""
+) -> int | None:
+    """Spin from the user's key, else from a file's header, else of the tabulated ground state, else None."""
     spin, multiplicity = config.get("spin"), config.get("multiplicity")
     if spin is None and multiplicity is None and config.get("charge") is None:
         multiplicity = header.get("multiplicity")
@@ -183,7 +182,7 @@ def _spin(
         return implied
     if spin is not None:
         return _integer(spin, "system.spin")
-    return int(states[0]["spin"]) if states else lowest_spin(symbols, charge)
+    return int(states[0]["spin"]) if states else None
 
 
 def _reference(states: list[Mapping[str, Any]], spin: int) -> Reference | None:

@@ -84,3 +84,20 @@ def process(tmp_path: Path, environment: dict[str, str]) -> Program:
         return Done(done.returncode, done.stdout, done.stderr)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def zoo_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """FUSION_CACHE with the published ANI models, pulled from the test data as from any mirror."""
+    data = os.environ.get("FUSION_TEST_DATA")
+    if not data:
+        pytest.skip("FUSION_TEST_DATA is not set: the published weights are not at hand")
+    from fusion import zoo
+
+    place = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FUSION_MIRROR", f"file://{data}/weights")
+        patch.setenv("FUSION_CACHE", str(place))
+        for name in ("ani-1x", "ani-1ccx", "ani-2x"):
+            zoo.pull(zoo.find(name))
+        yield place

@@ -2,6 +2,7 @@
 
 from fusion.potentials.batch import Batch, collate, pairs
 from fusion.potentials.method import PotentialMethod
+from fusion.potentials.neighbours import Neighbours, neighbours
 from fusion.potentials.protocol import Potential, Prediction
 
-__all__ = ["Batch", "Potential", "PotentialMethod", "Prediction", "collate", "pairs"]
+__all__ = ["Batch", "Neighbours", "Potential", "PotentialMethod", "Prediction", "collate", "neighbours", "pairs"]

@@ -14,17 +14,20 @@ from fusion.potentials.protocol import Potential, Prediction
 
 
 def evaluate(model: Potential, batch: Batch, properties: Iterable[str]) -> tuple[Prediction, dict[str, Tensor]]:
-    """The model's prediction and, of `forces` (B, A, 3), `stress` (B, 3, 3) and `hessian` (B, A, 3, A, 3), those asked.
+    """The model's prediction and, of `forces` (B, A, 3), `stress` (B, 3, 3), `hessian` (B, A, 3, A, 3) and
+    `hessian_members` (M, B, A, 3, A, 3), those asked.
 
     Units hartree/bohr, hartree/bohr^3 and hartree/bohr^2; padding gets zeros. The stress is dE/d(strain) / volume,
     as in ASE, and asks for cells. Raises CalculationError where the energy is not a differentiable function.
     """
     wanted = set(properties)
     strain = batch.positions.new_zeros(len(batch), 3, 3, requires_grad="stress" in wanted)
-    positions = batch.positions.clone().requires_grad_(bool(wanted & {"forces", "hessian"}))
+    positions = batch.positions.clone().requires_grad_(bool(wanted & {"forces", "hessian", "hessian_members"}))
     with torch.enable_grad():
-        deform = torch.eye(3, dtype=strain.dtype, device=strain.device) + 0.5 * (strain + strain.transpose(1, 2))
-        moved = replace(batch, positions=positions @ deform, cell=batch.cell @ deform)
+        moved = replace(batch, positions=positions)
+        if "stress" in wanted:
+            deform = torch.eye(3, dtype=strain.dtype, device=strain.device) + 0.5 * (strain + strain.transpose(1, 2))
+            moved = replace(batch, positions=positions @ deform, cell=batch.cell @ deform)
         prediction = model(moved)
         found: dict[str, Tensor] = {}
         if "stress" in wanted:
@@ -37,6 +40,9 @@ def evaluate(model: Potential, batch: Batch, properties: Iterable[str]) -> tuple
             found.setdefault("forces", -gradient)
             if "hessian" in wanted:
                 found["hessian"] = _hessian(gradient, positions)
+        if "hessian_members" in wanted and prediction.members is not None:
+            slopes = [_gradient(member, positions, keep=True, twice=True) for member in prediction.members]
+            found["hessian_members"] = torch.stack([_hessian(slope, positions) for slope in slopes])
     return prediction, {name: value.detach() for name, value in found.items() if name in wanted}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +12,13 @@ from torch import Tensor, nn
 from fusion.errors import InputError
 from fusion.potentials.batch import collate
 from fusion.potentials.derivatives import evaluate
+from fusion.potentials.domain import Domain
 from fusion.potentials.protocol import Prediction
 from fusion.results import Result
 from fusion.system import System
+
+if TYPE_CHECKING:
+    from fusion.zoo.card import Card
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -22,12 +26,13 @@ _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 class PotentialMethod:
     """`Method` of kind potential around one `Potential`, given as an `nn.Module` or a config with `_target_`.
 
-    `dtype` is that of positions and floating-point parameters, `batch_size` the number of systems per forward pass,
-    `device` a torch device. The model is built at its first use. Raises InputError for an unknown dtype.
+    `weights` names a model of the zoo, which then takes the place of `model`. `dtype` is that of positions and
+    floating-point parameters, `batch_size` the number of systems per forward pass, `device` a torch device. The model
+    is built, and pulled if missing, at its first use. Raises InputError for an unknown dtype, or weights that are not
+    of this method.
     """
 
     kind = "potential"
-    weights: dict[str, Any] | None = None
 
     def __init__(
         self,
@@ -36,8 +41,11 @@ class PotentialMethod:
         dtype: str = "float64",
         device: str = "cpu",
         batch_size: int = 64,
+        weights: str | None = None,
+        title: str | None = None,
         summary: str = "",
         cost: str = "",
+        gives: str = "",
         requires: Sequence[str] = (),
     ) -> None:
         if dtype not in _DTYPES:
@@ -46,12 +54,36 @@ class PotentialMethod:
             raise InputError(f"method.batch_size must be at least 1, not {batch_size}")
         self.name, self.summary, self.cost, self.requires = name, summary, cost, tuple(requires)
         self._model, self._dtype, self._device, self._batch_size = model, _DTYPES[dtype], device, batch_size
+        self._card = None if weights is None else _card(weights, name)
+        self.title = title or name
+
+    @property
+    def label(self) -> str:
+        """What a run is called after: the model of the zoo, else the method, said to be untrained."""
+        return f"{self.title}, untrained" if self._card is None else self._card.label
+
+    @property
+    def weights(self) -> dict[str, Any] | None:
+        """Name, version and digest of the zoo's model; None without one."""
+        card = self._card
+        return None if card is None else {"name": card.name, "version": card.version, "sha256": card.weights.sha256}
+
+    @cached_property
+    def domain(self) -> Domain:
+        """What the model covers: by its card, else by its own `elements`."""
+        if self._card is not None:
+            return Domain.of_card(self._card)
+        return Domain(self.name, getattr(self.model, "elements", None))
 
     @cached_property
     def model(self) -> nn.Module:
         """The network, on its device and in its dtype, with dropout and the like off."""
         model = self._model
-        if not isinstance(model, nn.Module):
+        if self._card is not None:
+            from fusion import zoo
+
+            model = zoo.load(self._card.label)
+        elif not isinstance(model, nn.Module):
             from hydra.utils import instantiate
 
             model = instantiate(model)
@@ -61,20 +93,20 @@ class PotentialMethod:
     def provides(self) -> frozenset[str]:
         """What differentiation gives, and what the model says it adds."""
         named: frozenset[str] = getattr(self.model, "provides", frozenset())
-        members = frozenset({"energy_members"} if "energy_std" in named else ())
+        members = frozenset({"energy_members", "hessian_members"} if "energy_std" in named else ())
         return frozenset({"energy", "forces", "stress", "hessian"}) | named | members
 
     def check(self, systems: Sequence[System], properties: Iterable[str] = ()) -> None:
-        """Raise InputError for what the model cannot do, before any work."""
-        if "stress" in properties:
-            for system in systems:
-                if system.cell is None or not all(system.pbc):
-                    raise InputError(f"stress needs a system periodic in three directions; {system.name} is not")
+        """Raise InputError for what the model cannot do, before any work: elements, states, atoms that meet."""
+        for system in systems:
+            self.domain.check(system)
+        _check_periodic(systems, properties)
 
     def calculate(self, systems: Sequence[System], properties: Iterable[str]) -> list[Result]:
-        """Results in the order of `systems`; forces (A, 3), stress (3, 3), hessian (3A, 3A); energy_members (M,)."""
+        """Results in the order of `systems`: forces (A, 3), stress (3, 3), hessian (3A, 3A); of an ensemble's members
+        energy_members (M,) and hessian_members (M, 3A, 3A)."""
         wanted = frozenset(properties)
-        self.check(systems, wanted)
+        _check_periodic(systems, wanted)
         results: list[Result] = []
         for start in range(0, len(systems), self._batch_size):
             results += self._calculate_batch(systems[start : start + self._batch_size], wanted)
@@ -94,20 +126,39 @@ class PotentialMethod:
         if prediction.members is not None and len(prediction.members) > 1:
             members = prediction.members[:, row].detach().double()
             result.energy_std = float(members.std(correction=1))
+            result.details["domain"], result.message = self.domain.judge(system, result.energy_std)
             if "energy_members" in wanted:
                 result.properties["energy_members"] = members.cpu().numpy()
         found = dict(derivatives)
         found |= {key: getattr(prediction, key) for key in ("charges", "dipole") if key in wanted}
         for key, value in found.items():
-            result.properties[key] = _unpadded(key, value[row].detach().double(), atoms).cpu().numpy()
+            value = value[:, row] if key == "hessian_members" else value[row]
+            result.properties[key] = _unpadded(key, value.detach().double(), atoms).cpu().numpy()
         if not torch.isfinite(prediction.energy[row]):
-            result.status, result.energy = "failed", None
+            result.status, result.energy, result.energy_std = "failed", None, None
             result.message = f"{self.name} gives no finite energy for {system.name}"
         return result
+
+
+def _check_periodic(systems: Sequence[System], properties: Iterable[str]) -> None:
+    for system in systems if "stress" in properties else ():
+        if system.cell is None or not all(system.pbc):
+            raise InputError(f"stress needs a system periodic in three directions; {system.name} is not")
+
+
+def _card(weights: str, method: str) -> Card:
+    from fusion import zoo
+
+    card = zoo.find(weights)
+    if card.kind != "potential" or card.method != method:
+        raise InputError(f"{card.label} is a model of +method={card.method}, not of +method={method}")
+    return card
 
 
 def _unpadded(key: str, value: Tensor, atoms: int) -> Tensor:
     """The part of a batch's row that belongs to real atoms."""
     if key == "hessian":
         return value[:atoms, :, :atoms].reshape(3 * atoms, 3 * atoms)
+    if key == "hessian_members":
+        return value[:, :atoms, :, :atoms].reshape(len(value), 3 * atoms, 3 * atoms)
     return value[:atoms] if key in ("forces", "charges") else value

@@ -16,11 +16,32 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fusion.potentials import Neighbours
 from fusion.units import ANGSTROM_PER_BOHR
 from fusion_ani.aev import Environment, Layout
 
 ATOMS_PER_THREAD = 128
 """Fewer are done sooner than a thread is woken."""
+
+ATOMS_SORTED = 256
+"""From so many atoms on they are sorted by the elements near them."""
+
+
+def lay_out(environment: Environment, pairs: Neighbours, species: Tensor, elements: int) -> Layout:
+    """The layout of a neighbour list, in groups of similar rows where there are many atoms on a CPU."""
+    if len(species) < ATOMS_SORTED or pairs.vectors.device.type != "cpu":
+        return Layout(species, pairs.centre, pairs.other, pairs.first, elements)
+    array = pairs.vectors.detach().contiguous().numpy()
+
+    def near(other: np.ndarray) -> np.ndarray:
+        from fusion_ani import kernels
+
+        # Rounding must not leave out a neighbour that the kernel counts: a margin.
+        numbers = array.dtype.type(ANGSTROM_PER_BOHR), array.dtype.type(environment.angular_cutoff * (1 + 1e-5))
+        result: np.ndarray = kernels.near(array, pairs.first.numpy(), other, *numbers)
+        return result
+
+    return Layout(species, pairs.centre, pairs.other, pairs.first, elements, near)
 
 
 @cache

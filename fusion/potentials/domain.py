@@ -1,0 +1,123 @@
+"""What a potential was trained for, and how it is said that something lies outside of it. Atomic units."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fusion.errors import InputError
+from fusion.system import System, near_pairs
+from fusion.units import ANGSTROM_PER_BOHR, BOHR_PER_ANGSTROM
+
+if TYPE_CHECKING:
+    from fusion.zoo.card import Card
+
+CLOSEST_ANGSTROM = 0.1
+"""Atoms nearer than this are refused: no potential was trained there, and compressed structures stay above it."""
+
+_FEW = 100  # atoms up to which comparing all pairs is fastest
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Elements, charges and spins that a model covers; None where nothing is known of it.
+
+    `spread` is the members' standard deviation per square root of the number of atoms (hartree) beyond which a
+    structure counts as unlike the training data (the criterion of Smith et al., J. Chem. Phys. 148, 241733 (2018)).
+    """
+
+    label: str
+    elements: tuple[str, ...] | None = None
+    charges: tuple[int, ...] | None = None
+    spins: tuple[int, ...] | None = None
+    spread: float | None = None
+
+    @classmethod
+    def of_card(cls, card: Card) -> Domain:
+        """The domain that a model card states."""
+        return cls(card.name, tuple(card.elements), tuple(card.charges), tuple(card.spins), card.spread)
+
+    def check(self, system: System) -> None:
+        """Raise InputError for a system the model does not cover; a spin that nobody gave is let pass."""
+        self._check_elements(system)
+        if self.charges is not None and system.charge not in self.charges:
+            raise InputError(self._outside(f"charge {system.charge}"))
+        if self.spins is not None and system.spin not in self.spins and not system.spin_assumed:
+            raise InputError(self._outside(f"spin {system.spin} (N_up - N_down)"))
+        check_distances(system)
+
+    def judge(self, system: System, std: float) -> tuple[dict[str, Any], str | None]:
+        """What the members' standard deviation `std` (hartree) means: details for the result, and a warning or None."""
+        scaled = std / math.sqrt(len(system.symbols))
+        details: dict[str, Any] = {"spread_hartree_per_sqrt_atom": scaled}
+        if self.spread is None:
+            return details, None
+        outside = scaled > self.spread
+        details |= {"limit_hartree_per_sqrt_atom": self.spread, "outside": outside}
+        if not outside:
+            return details, None
+        return details, (
+            f"outside what the model was trained on: {self.label}'s members differ by {scaled * 1000:.2f} mHa per "
+            f"sqrt(atom), more than {self.spread * 1000:.2f}; take the numbers as a guess"
+        )
+
+    def _check_elements(self, system: System) -> None:
+        missing = [] if self.elements is None else [s for s in system.symbols if s not in self.elements]
+        if not missing:
+            return
+        named = []
+        for symbol in dict.fromkeys(missing):
+            places = [str(i) for i, other in enumerate(system.symbols, start=1) if other == symbol]
+            more = ", ..." if len(places) > 3 else ""
+            named.append(f"{symbol} (atom{'s' if len(places) > 1 else ''} {', '.join(places[:3])}{more})")
+        raise InputError(
+            f"{self.label} covers {' '.join(self.elements or ())}; {system.name} also has {', '.join(named)}."
+            f"{_covering(set(system.symbols))}"
+        )
+
+    def _outside(self, what: str) -> str:
+        kind = "neutral closed-shell molecules" if (self.charges, self.spins) == ((0,), (0,)) else "other states"
+        return f"{self.label} was trained on {kind}; {what} is outside it.{_other_methods()}"
+
+
+def check_distances(system: System) -> None:
+    """Raise InputError for atoms closer than `CLOSEST_ANGSTROM`, periodic images included."""
+    limit = CLOSEST_ANGSTROM * BOHR_PER_ANGSTROM
+    if len(system.symbols) <= _FEW and system.cell is None:
+        distances = np.linalg.norm(system.positions[:, None] - system.positions[None, :], axis=-1)
+        first, second = np.nonzero(np.triu(distances < limit, k=1))
+        near = distances[first, second]
+    else:
+        first, second, near = near_pairs(system.positions, system.cell, system.pbc)
+    if len(near) and near.min() < limit:
+        worst = int(near.argmin())
+        i, j = sorted((int(first[worst]), int(second[worst])))
+        raise InputError(
+            f"atoms {i + 1} ({system.symbols[i]}) and {j + 1} ({system.symbols[j]}) of {system.name} are "
+            f"{near[worst] * ANGSTROM_PER_BOHR:.3f} Angstrom apart; at least {CLOSEST_ANGSTROM} are needed"
+        )
+
+
+def _covering(symbols: set[str]) -> str:
+    """` weights=NAME covers ...` for a potential of the zoo that has all these elements."""
+    from fusion import zoo
+
+    for card in zoo.cards():
+        if card.kind == "potential" and card.elements and symbols <= set(card.elements):
+            return f" weights={card.name} covers {' '.join(card.elements)}"
+    return f" No model of the zoo has all of {' '.join(sorted(symbols))}.{_other_methods()}"
+
+
+def _other_methods() -> str:
+    """Methods that are not tied to training data of closed shells."""
+    from fusion import config, listing
+
+    able = [
+        name
+        for name, file in config.method_files().items()
+        if listing.kind_of(config.read_yaml(file)) in ("functional", "ansatz", "conventional")
+    ]
+    return f" Methods that can: {', '.join(able)}" if able else ""

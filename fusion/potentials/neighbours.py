@@ -1,0 +1,109 @@
+"""Which atoms are near which, in molecules of any size and in periodic cells. Atomic units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from fusion.potentials.batch import Batch
+
+DENSE_ATOMS = 64
+"""Molecules up to this many atoms are searched by comparing all pairs at once, larger ones through vesin's cells."""
+
+_DENSE_PAIRS = 4_000_000  # pairs compared at a time: the memory of a large batch of small molecules
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The N real atoms of a batch, one system after the other, and the P directed pairs of them within a cutoff.
+
+    Pairs are sorted by `centre` and hold both directions; a periodic atom may be its own neighbour.
+    """
+
+    numbers: Tensor
+    """(N,) int64, atomic numbers."""
+    system: Tensor
+    """(N,) int64, the row of the batch an atom belongs to."""
+    centre: Tensor
+    """(P,) int64, the atom whose neighbour it is."""
+    other: Tensor
+    """(P,) int64, the neighbour."""
+    vectors: Tensor
+    """(P, 3) bohr, from centre to neighbour; differentiable in the batch's positions and cell."""
+
+    @cached_property
+    def distances(self) -> Tensor:
+        """(P,) bohr, never zero where atoms are apart."""
+        return self.vectors.norm(dim=-1)
+
+    @cached_property
+    def first(self) -> Tensor:
+        """(N + 1,) int64: the pairs of atom n are `first[n]` up to, not including, `first[n + 1]`."""
+        ends = torch.arange(len(self.numbers) + 1, device=self.centre.device)
+        return torch.searchsorted(self.centre, ends)
+
+
+def neighbours(batch: Batch, cutoff: float) -> Neighbours:
+    """All pairs of real atoms, images included, closer than `cutoff` (bohr).
+
+    Every image within the cutoff counts: cells may be smaller than the cutoff. The search itself is not
+    differentiated; `vectors` are.
+    """
+    whole = bool(batch.mask.all())
+    positions = batch.positions.flatten(0, 1) if whole else batch.positions[batch.mask]
+    system = torch.arange(len(batch), device=positions.device).repeat_interleave(batch.mask.sum(1))
+    numbers = batch.numbers.flatten() if whole else batch.numbers[batch.mask]
+    periodic = bool(batch.pbc.any())
+    if not periodic and batch.numbers.shape[1] <= DENSE_ATOMS:
+        centre, other = _dense(batch, cutoff)
+        return Neighbours(numbers, system, centre, other, positions[other] - positions[centre])
+    centre, other, shift = _cells(batch, cutoff)
+    vectors = positions[other] - positions[centre]
+    if periodic:
+        vectors = vectors + torch.einsum("pk,pkx->px", shift.to(vectors.dtype), batch.cell[system[centre]])
+    return Neighbours(numbers, system, centre, other, vectors)
+
+
+@torch.no_grad()
+def _dense(batch: Batch, cutoff: float) -> tuple[Tensor, Tensor]:
+    """Pairs of molecules by comparing everything with everything: few operations, quadratic in the largest one."""
+    size, atoms = batch.numbers.shape
+    rank = (batch.mask.flatten().cumsum(0) - 1).reshape(size, atoms)
+    step = max(1, _DENSE_PAIRS // atoms**2)
+    found = []
+    for start in range(0, size, step):
+        part = slice(start, start + step)
+        positions, mask = batch.positions[part], batch.mask[part]
+        near = (positions[:, :, None] - positions[:, None, :]).square().sum(-1) < cutoff**2
+        near &= mask[:, :, None] & mask[:, None, :]
+        near.diagonal(dim1=1, dim2=2).fill_(False)
+        row, i, j = near.nonzero(as_tuple=True)
+        found.append((rank[part][row, i], rank[part][row, j]))
+    centre, other = zip(*found, strict=True)
+    return torch.cat(centre), torch.cat(other)
+
+
+@torch.no_grad()
+def _cells(batch: Batch, cutoff: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Pairs, and the cell shifts (P, 3) of the neighbour, system by system with vesin: linear in the atoms."""
+    import numpy as np
+    from ase.geometry import complete_cell
+    from vesin import NeighborList
+
+    search = NeighborList(cutoff=cutoff, full_list=True, sorted=True, n_threads=torch.get_num_threads())
+    counts = batch.mask.sum(1).tolist()
+    found, start = [], 0
+    for row, atoms in enumerate(counts):
+        points = batch.positions[row][batch.mask[row]].cpu().double().numpy()
+        pbc = batch.pbc[row].tolist()
+        # Directions without periodicity may have no cell vector; vesin wants a volume.
+        cell = complete_cell(batch.cell[row].cpu().double().numpy()) if any(pbc) else np.zeros((3, 3))
+        i, j, shift = search.compute(points=points, box=cell, periodic=pbc, quantities="ijS")
+        found.append((i.astype(np.int64) + start, j.astype(np.int64) + start, shift))
+        start += atoms
+    device = batch.positions.device
+    centre, other, shifts = (torch.from_numpy(np.concatenate(part)).to(device) for part in zip(*found, strict=True))
+    return centre, other, shifts

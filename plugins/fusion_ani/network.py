@@ -1,0 +1,274 @@
+"""ANI: one small network per element on the environment vector of each atom, several members at once. Atomic units.
+
+Smith, Isayev, Roitberg, Chem. Sci. 8, 3192 (2017); members as in Smith et al., J. Chem. Phys. 148, 241733 (2018).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from ase.data import atomic_numbers, chemical_symbols
+from torch import Tensor, nn
+
+from fusion.errors import InputError
+from fusion.potentials import Batch, Neighbours, Prediction, neighbours
+from fusion.potentials.self_energies import SelfEnergies
+from fusion.units import ANGSTROM_PER_BOHR, BOHR_PER_ANGSTROM
+from fusion_ani.activations import celu, gaussian
+from fusion_ani.aev import Environment, Layout, vectors
+from fusion_ani.ensemble import Packed, atomic_energies
+from fusion_ani.fused import Energies, EnvironmentVectors, environment_gradient, environment_vectors, lay_out
+
+NUMBERS_KEPT = 32_000_000
+"""How many gathered weights of first layers stay in memory."""
+
+
+class Networks(nn.Module):
+    """The members' networks of one element, held together: weights (M, out, in) and biases (M, out) by layer."""
+
+    offset: Tensor | None
+    """(M, in), added to the inputs, where the architecture has it."""
+
+    def __init__(self, members: int, sizes: Sequence[int]) -> None:
+        super().__init__()
+        layers = list(pairwise(sizes))
+        self.weights = nn.ParameterList(torch.empty(members, out, into) for into, out in layers)
+        self.biases = nn.ParameterList(torch.zeros(members, out) for _, out in layers)
+        self.register_parameter("offset", None)
+        for weight in self.weights:
+            nn.init.kaiming_normal_(weight.view(-1, weight.shape[-1]), nonlinearity="linear")
+
+    def forward(self, x: Tensor, columns: Tensor, activate: Callable[[Tensor], Tensor]) -> Tensor:
+        """(M, n) from `columns` (F) of environment vectors (n, F); linear in the last layer."""
+        last = len(self.weights) - 1
+        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            bias = bias[:, None]
+            if layer == 0 and self.offset is not None:
+                bias = bias + self.offset[:, None] @ weight.transpose(1, 2)
+            if layer == 0:
+                weight = weight[:, :, columns]
+            x = x @ weight.transpose(1, 2) + bias
+            x = activate(x) if layer < last else x
+        return x[:, :, 0]
+
+
+class ANI(nn.Module):
+    """Ensemble of ANI networks, a `Potential`: energies are the members' mean plus self energies, in float64.
+
+    `hidden` are the sizes of the hidden layers by element; the remaining arguments are those of `Environment`
+    (Angstrom). The activation is CELU with `celu_alpha`. Raises InputError for an element the model does not have.
+    """
+
+    _species: Tensor
+
+    def __init__(
+        self,
+        elements: Sequence[str],
+        members: int,
+        hidden: Mapping[str, Sequence[int]],
+        radial_cutoff: float,
+        radial_eta: float,
+        radial_shifts: Sequence[float],
+        angular_cutoff: float,
+        angular_eta: float,
+        angular_shifts: Sequence[float],
+        zeta: float,
+        angle_shifts: Sequence[float],
+        celu_alpha: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if members < 1 or set(elements) != set(hidden) or len(set(elements)) < len(elements):
+            raise InputError("ANI needs at least one member, different elements and hidden sizes for each of them")
+        if not 0.0 < angular_cutoff <= radial_cutoff:
+            raise InputError(f"the angular cutoff ({angular_cutoff}) must not exceed the radial one ({radial_cutoff})")
+        self.elements, self.celu_alpha = tuple(elements), float(celu_alpha)
+        self.environment = Environment(
+            *(float(radial_cutoff), float(radial_eta), tuple(map(float, radial_shifts))),
+            *(float(angular_cutoff), float(angular_eta), tuple(map(float, angular_shifts))),
+            *(float(zeta), tuple(map(float, angle_shifts))),
+        )
+        size = self.environment.size(len(elements))
+        self.networks = nn.ModuleDict({name: Networks(members, [size, *hidden[name], 1]) for name in elements})
+        self.self_energies = SelfEnergies(len(elements))
+        species = torch.full((len(chemical_symbols),), -1)
+        species[[atomic_numbers[name] for name in elements]] = torch.arange(len(elements))
+        self.register_buffer("_species", species, persistent=False)
+        self.provides = frozenset({"energy_std"}) if members > 1 else frozenset()
+        self._packed: OrderedDict[tuple[tuple[int, ...], int, int], tuple[Packed, Tensor | None]] = OrderedDict()
+
+    def activate(self, x: Tensor) -> Tensor:
+        """The hidden layers' activation function."""
+        return celu(x, self.celu_alpha)
+
+    def forward(self, batch: Batch) -> Prediction:
+        """Energies (B,) and the members' (M, B), float64."""
+        pairs = neighbours(batch, self.environment.radial_cutoff * BOHR_PER_ANGSTROM)
+        species = self._elements_of(pairs.numbers)
+        layout = lay_out(self.environment, pairs, species, len(self.elements))
+        members = self._network_energies(pairs, layout, len(batch))
+        members = members + self.self_energies(species, pairs.system, len(batch))
+        return Prediction(energy=members.mean(dim=0), members=members)
+
+    def _elements_of(self, numbers: Tensor) -> Tensor:
+        """Indices (N,) into the model's elements. Raises InputError for one it does not have."""
+        species = self._species[numbers]
+        if int(species.min()) < 0:
+            missing = sorted({chemical_symbols[number] for number in numbers[species < 0].tolist()})
+            raise InputError(f"this model has {' '.join(self.elements)}, not {' '.join(missing)}")
+        return species
+
+    def _network_energies(self, pairs: Neighbours, layout: Layout, systems: int) -> Tensor:
+        """Sums of the networks' outputs, (M, B) float64, in the fastest way that has the derivatives needed."""
+
+        def inputs(displacements: Tensor) -> Tensor:
+            return vectors(self.environment, displacements * ANGSTROM_PER_BOHR, layout)
+
+        def plain(displacements: Tensor) -> Tensor:
+            return self._summed(inputs(displacements), layout, pairs.system, systems)
+
+        if pairs.vectors.device.type != "cpu" or torch.compiler.is_compiling():
+            return plain(pairs.vectors)
+        if not self._frozen(layout.present):
+            found: Tensor = EnvironmentVectors.apply(pairs.vectors, self.environment, layout, inputs)
+            return self._summed(found, layout, pairs.system, systems)
+
+        def fast(displacements: Tensor, differentiate: bool) -> tuple[Tensor, Tensor | None]:
+            return self._packed_energies(displacements, layout, pairs.system, systems, differentiate)
+
+        members: Tensor = Energies.apply(pairs.vectors, fast, plain, pairs.system, pairs.centre)
+        return members
+
+    def _summed(self, inputs: Tensor, layout: Layout, system: Tensor, systems: int) -> Tensor:
+        """(M, B) from environment vectors in the rows and columns of `layout`, by torch operations."""
+        found = self.environment.columns(layout.present, len(self.elements))
+        columns = torch.tensor(found, device=inputs.device)
+        outputs = [
+            self.networks[self.elements[element]](x, columns, self.activate)
+            for element, x in zip(layout.present, inputs.split(layout.counts), strict=True)
+        ]
+        atomic = torch.cat(outputs, dim=1).double()
+        return atomic.new_zeros(len(atomic), systems).index_add(1, system[layout.order], atomic)
+
+    def _frozen(self, present: Sequence[int]) -> bool:
+        """Whether nothing is to be learned and the networks are of the kind that `ensemble` computes."""
+        if not torch.is_grad_enabled():
+            return True
+        return not any(parameter.requires_grad for element in present for parameter in self._tensors(element))
+
+    def _tensors(self, element: int) -> list[Tensor]:
+        """Weights, then biases, by layer."""
+        networks = self._of(self.elements[element])
+        # Past nn.ParameterList's own way to its items, which takes as long as a small molecule's networks.
+        return [*networks.weights._parameters.values(), *networks.biases._parameters.values()]  # type: ignore[list-item]
+
+    def _of(self, name: str) -> Networks:
+        networks = self.networks[name]
+        assert isinstance(networks, Networks)
+        return networks
+
+    def _packed_energies(
+        self, displacements: Tensor, layout: Layout, system: Tensor, systems: int, differentiate: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """(M, B) and, where asked, the gradient (P, 3) of the mean of members, summed over systems."""
+        inputs = environment_vectors(self.environment, displacements, layout)
+        gradient = torch.empty_like(inputs) if differentiate else None
+        energies = []
+        for element, start, stop, near in layout.parts:
+            packed, columns = self._packed_networks(layout.present, element, near)
+            part = inputs[start:stop] if columns is None else inputs[start:stop].index_select(1, columns)
+            outputs, back = atomic_energies(packed, part, differentiate)
+            energies.append(outputs)
+            if gradient is not None and back is not None:
+                # Columns of elements that are not near are never read.
+                _put(gradient[start:stop], back, columns)
+        atomic = torch.cat(energies, dim=1)
+        if systems == 1:
+            summed = atomic.sum(dim=1, keepdim=True, dtype=torch.float64)
+        else:
+            summed = torch.zeros(len(atomic), systems, dtype=torch.float64)
+            summed.index_add_(1, system[layout.order], atomic.double())
+        if gradient is None:
+            return summed, None
+        return summed, environment_gradient(self.environment, displacements, layout, gradient)
+
+    def _packed_networks(self, present: tuple[int, ...], element: int, near: int) -> tuple[Packed, Tensor | None]:
+        """Weights of present[element] for a group of atoms, gathered once and again when one has changed, and columns.
+
+        The columns are those of the group among those of the elements `present`, None for all.
+        """
+        tensors = self._tensors(present[element])
+        key = (present, element, near)
+        kept = self._packed.get(key)
+        if kept is None or not kept[0].is_of(tensors):
+            places = torch.tensor(self.environment.columns(present, len(self.elements)))
+            columns = None
+            if near != (1 << len(present)) - 1:
+                columns = torch.tensor(self.environment.occupied(near, len(present)))
+            half = len(tensors) // 2
+            chosen = places if columns is None else places[columns]
+            kept = Packed.of(tensors[:half], tensors[half:], chosen, self.celu_alpha), columns
+            self._packed[key] = kept
+            while len(self._packed) > 1 and sum(one.first.numel() for one, _ in self._packed.values()) > NUMBERS_KEPT:
+                self._packed.popitem(last=False)
+        self._packed.move_to_end(key)
+        return kept
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ANI:
+        self._packed.clear()
+        super()._apply(fn, recurse)
+        return self
+
+    def train(self, mode: bool = True) -> ANI:
+        """As every module; gathered weights are forgotten, whatever has been done to them."""
+        self._packed.clear()
+        super().train(mode)
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_packed": OrderedDict()}
+
+    def member(self, index: int) -> ANI:
+        """A model of that member alone, on copies of its weights."""
+        environment = {name: getattr(self.environment, name) for name in self.environment.__dataclass_fields__}
+        hidden = {name: [bias.shape[1] for bias in self._of(name).biases][:-1] for name in self.elements}
+        one = type(self)(elements=self.elements, members=1, hidden=hidden, celu_alpha=self.celu_alpha, **environment)
+        state = self.state_dict()
+        one.load_state_dict(
+            {key: value[index : index + 1] if "networks." in key else value for key, value in state.items()}
+        )
+        return one.to(self._of(self.elements[0]).weights[0]).train(self.training)
+
+
+def _put(target: Tensor, values: Tensor, columns: Tensor | None) -> None:
+    if columns is None:
+        target.copy_(values)
+    else:
+        target.index_copy_(1, columns, values)
+
+
+class ANI1(ANI):
+    """The networks of Smith, Isayev, Roitberg (2017): Gaussian activations, and biases of the inputs too.
+
+    Weights start from a normal distribution within (-1/d, 1/d), d the number of inputs of a layer, biases from zero.
+    """
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        for name in self.elements:
+            networks = self._of(name)
+            members, _, inputs = networks.weights[0].shape
+            networks.offset = nn.Parameter(torch.zeros(members, inputs))
+            for weight in networks.weights:
+                bound = 1.0 / weight.shape[-1]
+                nn.init.trunc_normal_(weight, std=bound, a=-bound, b=bound)
+
+    def activate(self, x: Tensor) -> Tensor:
+        """exp(-x^2)."""
+        return gaussian(x)
+
+    def _frozen(self, present: Sequence[int]) -> bool:
+        return False

@@ -1,0 +1,102 @@
+"""Neighbours against a loop over all images, in molecules, batches, small and slanted cells; and their gradients."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from fusion.potentials import collate, neighbours
+from fusion.system import System
+
+SLANTED = np.array([[7.0, 0.0, 0.0], [2.0, 6.0, 0.0], [-1.0, 1.5, 8.0]])
+
+
+def system(atoms: int, seed: int, cell: np.ndarray | None = None, pbc: tuple[bool, bool, bool] = (True,) * 3) -> System:
+    rng = np.random.default_rng(seed)
+    grid = np.array(list(itertools.product(range(5), repeat=3)), dtype=float)[rng.permutation(125)[:atoms]] * 2.5
+    positions = grid + 0.3 * rng.normal(size=grid.shape)
+    return System(
+        "test", ("H",) * atoms, positions, spin=atoms % 2, cell=cell, pbc=pbc if cell is not None else (False,) * 3
+    )
+
+
+def by_hand(system: System, cutoff: float) -> list[tuple[int, int, tuple[float, ...]]]:
+    """(i, j, vector) of all pairs and images within the cutoff, by looping over images."""
+    reach = [range(-4, 5) if flag else range(1) for flag in system.pbc]
+    cell = np.zeros((3, 3)) if system.cell is None else system.cell
+    found = []
+    for shift in itertools.product(*reach):
+        vectors = system.positions[None] + np.array(shift) @ cell - system.positions[:, None]
+        for i, j in zip(*np.nonzero(np.linalg.norm(vectors, axis=-1) < cutoff), strict=True):
+            if any(shift) or i != j:
+                found.append((int(i), int(j), tuple(np.round(vectors[i, j], 9))))
+    return sorted(found)
+
+
+def listed(batch, cutoff: float) -> list[tuple[int, int, tuple[float, ...]]]:
+    found = neighbours(batch, cutoff)
+    rows = zip(found.centre.tolist(), found.other.tolist(), found.vectors.numpy(), strict=True)
+    return sorted((i, j, tuple(np.round(vector, 9))) for i, j, vector in rows)
+
+
+@pytest.mark.parametrize("atoms", [1, 2, 9, 60, 100])
+def test_molecules(atoms: int) -> None:
+    molecule = system(atoms, atoms)
+    assert listed(collate([molecule]), 5.0) == by_hand(molecule, 5.0)
+
+
+@pytest.mark.parametrize("pbc", [(True, True, True), (True, False, True), (False, False, True)])
+@pytest.mark.parametrize("cutoff", [3.0, 9.5])
+def test_cells_smaller_than_the_cutoff(cutoff: float, pbc: tuple[bool, bool, bool]) -> None:
+    crystal = system(6, 1, SLANTED, pbc)
+    pairs = listed(collate([crystal]), cutoff)
+    assert pairs == by_hand(crystal, cutoff)
+    assert cutoff < 6 or any(i == j for i, j, _ in pairs), "atoms are neighbours of their own images"
+
+
+def test_a_direction_without_a_cell_vector() -> None:
+    slab = system(6, 1, np.array([[7.0, 0, 0], [2.0, 6.0, 0], [0, 0, 0]]), (True, True, False))
+    assert listed(collate([slab]), 6.0) == by_hand(slab, 6.0)
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_a_batch_is_its_systems(large: bool) -> None:
+    systems = [system(5, 1), system(1, 2), system(80 if large else 12, 3), system(7, 4)]
+    found = neighbours(collate(systems), 5.0)
+    parts = [neighbours(collate([member]), 5.0) for member in systems]
+    starts = np.cumsum([0, *(len(part.numbers) for part in parts[:-1])])
+    for name in ("centre", "other"):
+        shifted = [getattr(part, name) + start for part, start in zip(parts, starts.tolist(), strict=True)]
+        torch.testing.assert_close(getattr(found, name), torch.cat(shifted))
+    torch.testing.assert_close(found.vectors, torch.cat([part.vectors for part in parts]))
+    assert found.system.tolist() == [row for row, part in enumerate(parts) for _ in part.numbers]
+
+
+def test_pairs_of_an_atom_lie_together() -> None:
+    found = neighbours(collate([system(9, 5), system(1, 6), system(4, 7)]), 5.0)
+    for atom, (start, end) in enumerate(itertools.pairwise(found.first.tolist())):
+        assert (found.centre[start:end] == atom).all()
+    assert found.first[-1] == len(found.centre)
+
+
+def test_gradients_with_respect_to_positions_and_cell() -> None:
+    batch = collate([system(4, 8, SLANTED)])
+    positions, cell = batch.positions.requires_grad_(True), batch.cell.requires_grad_(True)
+
+    def energy(positions: torch.Tensor, cell: torch.Tensor) -> torch.Tensor:
+        moved = type(batch)(batch.numbers, positions, batch.mask, cell, batch.pbc, batch.charge, batch.spin)
+        return torch.exp(-neighbours(moved, 9.0).distances).sum()
+
+    assert torch.autograd.gradcheck(energy, (positions, cell))
+
+
+def test_chunks_of_a_large_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = collate([system(1 + seed % 9, seed) for seed in range(20)])
+    whole = neighbours(batch, 5.0)
+    monkeypatch.setattr(sys.modules["fusion.potentials.neighbours"], "_DENSE_PAIRS", 200)
+    parts = neighbours(batch, 5.0)
+    assert torch.equal(whole.centre, parts.centre) and torch.equal(whole.other, parts.other)
