@@ -52,11 +52,17 @@ def build(config: Mapping[str, Any], **context: Any) -> Any:
     Nested configs such as `model` reach the adapter as configs: it decides when to build them. Raises InputError for
     a node without a `_target_`.
     """
+    from hydra.errors import InstantiationException
     from hydra.utils import instantiate
 
     if not isinstance(config, Mapping) or not config.get("_target_"):
         raise InputError(f"no method {config!r}; give +method=NAME (fusion methods lists them)")
-    return instantiate(config, _recursive_=False, **context)
+    try:
+        return instantiate(config, _recursive_=False, **context)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, InputError):
+            raise error.__cause__ from None
+        raise
 
 
 def require(method: Method, needs: Iterable[str], purpose: str, systems: Sequence[System] = ()) -> None:

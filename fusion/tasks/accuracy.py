@@ -78,7 +78,7 @@ class Accuracy:
         if state is not None and is_own(run):
             notes.append(f"going on after {int(np.sum(state['done']))} of {good} ({CHECKPOINT})")
         words = f"{count(good, 'labelled structure')} of {self.path.name}"
-        return (str(getattr(method, "title", method.name)), words, self.name), tuple(notes)
+        return (str(getattr(method, "label", method.name)), words, self.name), tuple(notes)
 
     def run(self, method: Method, system: System, run: Run) -> Result:
         """Raises InputError where what the file calls forces are gradients."""

@@ -63,7 +63,7 @@ class ReactionCoordinate:
 
         described = system_title(system.formula, system.n_electrons, system.spin, system.charge)
         note = going_on(method, system, run, self.name)
-        parts = (getattr(method, "title", method.name), described, "downhill from the transition state, both ways")
+        parts = (getattr(method, "label", method.name), described, "downhill from the transition state, both ways")
         return parts, (note,) if note else ()
 
     def run(self, method: Method, system: System, run: Run) -> Result:

@@ -78,7 +78,7 @@ class MolecularDynamics:
 
         length = f"{self.steps * self.timestep_fs / 1000:g} ps in {count(self.steps, 'step')}"
         parts = (
-            str(getattr(method, "title", method.name)),
+            str(getattr(method, "label", method.name)),
             system_title(system.formula, system.n_electrons, system.spin, system.charge),
             self.ensemble.title + (f" at {self.temperature_k:g} K" if self.ensemble.thermostat else ""),
             f"{length} of {self.timestep_fs:g} fs",

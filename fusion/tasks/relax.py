@@ -56,7 +56,7 @@ class Relax:
         from fusion.tasks.journal import going_on
 
         described = system_title(system.formula, system.n_electrons, system.spin, system.charge)
-        parts = (getattr(method, "title", method.name), described, relaxation.describe(self._settings))
+        parts = (getattr(method, "label", method.name), described, relaxation.describe(self._settings))
         note = going_on(method, system, run, self.name)
         return parts, (note,) if note else ()
 

@@ -94,7 +94,7 @@ class Scan:
         span = f"{values[0]:.4g} to {values[-1]:.4g} {coordinate.unit} in {len(values)} points"
         note = going_on(method, system, run, self.name)
         here = f"now {coordinate.value(system.positions):.4g} {coordinate.unit}"
-        return (getattr(method, "title", method.name), described, what), (f"{span}; {here}", *((note,) if note else ()))
+        return (getattr(method, "label", method.name), described, what), (f"{span}; {here}", *((note,) if note else ()))
 
     def run(self, method: Method, system: System, run: Run) -> Result:
         """The result at the lowest point, with `scan` in its details; writes scan.extxyz and scan.csv."""

@@ -120,7 +120,7 @@ class TransitionState:
         else:
             how = f"saddle search from {Path(self._guess).name if self._guess else system.name}"
         note = going_on(method, system, run, self.name)
-        parts = (getattr(method, "title", method.name), f"transition state of {described}")
+        parts = (getattr(method, "label", method.name), f"transition state of {described}")
         return parts, (how, *((note,) if note else ()))
 
     def run(self, method: Method, system: System, run: Run) -> Result:

@@ -96,7 +96,7 @@ class Vibrations:
         described = system_title(system.formula, system.n_electrons, system.spin, system.charge)
         how = relaxing.describe(self._settings) + ", then vibrations" if self._relax else "vibrations as it is"
         note = going_on(method, system, run, self.name)
-        return (getattr(method, "title", method.name), described, how), (note,) if note else ()
+        return (getattr(method, "label", method.name), described, how), (note,) if note else ()
 
     def run(self, method: Method, system: System, run: Run) -> Result:
         """The result at the stationary point, with frequencies, modes and thermochemistry in its details."""
