@@ -87,8 +87,8 @@ def process(tmp_path: Path, environment: dict[str, str]) -> Program:
 
 
 @pytest.fixture(scope="session")
-def zoo_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """FUSION_CACHE with the published ANI models, pulled from the test data as from any mirror."""
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache with the published ANI models, pulled from the test data as from any mirror."""
     data = os.environ.get("FUSION_TEST_DATA")
     if not data:
         pytest.skip("FUSION_TEST_DATA is not set: the published weights are not at hand")
@@ -100,4 +100,21 @@ def zoo_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("FUSION_CACHE", str(place))
         for name in ("ani-1x", "ani-1ccx", "ani-2x"):
             zoo.pull(zoo.find(name))
-        yield place
+    return place
+
+
+@pytest.fixture
+def zoo_cache(published: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """FUSION_CACHE with the published ANI models, and no network."""
+    monkeypatch.setenv("FUSION_CACHE", str(published))
+    monkeypatch.setenv("FUSION_OFFLINE", "1")
+    return published
+
+
+@pytest.fixture(autouse=True)
+def default_dtype() -> Iterator[None]:
+    """Whatever a test does to torch's default dtype ends with it."""
+    yield
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_default_dtype(torch.float32)

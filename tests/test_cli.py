@@ -91,7 +91,7 @@ def test_the_sweep_flag_may_stand_anywhere(program: Program, position: int) -> N
 
 def test_help_of_a_method_shows_its_settings(program: Program) -> None:
     done = program("+method=toy", "--help")
-    assert done.status == 0 and "energy: -2.0" in done.out and "task: energy" in done.out
+    assert done.status == 0 and "energy: -2.0" in done.out and "name: energy" in done.out
 
 
 def test_help_lists_the_commands(program: Program) -> None:
