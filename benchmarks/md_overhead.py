@@ -17,7 +17,7 @@ from ase.io import write
 
 from runs import machine, run, write_table
 
-STEPS = {9: 4000, 50: 2000, 98: 1000, 192: 400, 648: 100}
+STEPS = {9: 1000, 50: 500, 98: 300, 192: 150, 648: 40}
 
 
 def alkane(carbons: int) -> Atoms:
