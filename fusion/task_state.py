@@ -6,13 +6,13 @@ The file is numpy's .npz, the arrays beside a JSON text of the rest: reading it 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 
+from fusion.atomic import replacing
 from fusion.errors import InputError
 from fusion.runs import CHECKPOINT, Run
 
@@ -22,20 +22,10 @@ _ARRAY = "__array__"
 
 def write_state(run: Run, state: dict[str, Any]) -> None:
     """Replace the run's checkpoint by `state` so that a kill at any moment leaves the old one or the new one."""
-    target = run.directory / CHECKPOINT
-    target.parent.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, np.ndarray] = {}
     text = json.dumps(_without_arrays(state, arrays))
-    part = target.with_name(f".{target.name}.part")
-    try:
-        with part.open("wb") as file:
-            np.savez(file, **{_TEXT: np.array(text)}, **arrays)  # type: ignore[arg-type]
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, target)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    with replacing(run.directory / CHECKPOINT) as file:
+        np.savez(file, **{_TEXT: np.array(text)}, **arrays)  # type: ignore[arg-type]
 
 
 def read_state(run: Run, task: str) -> dict[str, Any] | None:
