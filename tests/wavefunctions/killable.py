@@ -170,7 +170,7 @@ def _main(
 
 def _arm(stop: Stop) -> None:
     """Replace the function at the chosen place by one that sends the signal at the chosen call."""
-    from fusion import app, checkpoints, metrics
+    from fusion import app, atomic, checkpoints, metrics
     from fusion.wavefunctions.vmc import VariationalMonteCarlo
 
     def now(*args: Any) -> None:
@@ -192,7 +192,7 @@ def _arm(stop: Stop) -> None:
     owner, name, act = {
         "step": (VariationalMonteCarlo, "training_step", amid_a_move),
         "saving": (checkpoints.torch, "save", half_a_checkpoint),
-        "renaming": (checkpoints.os, "replace", now),
+        "renaming": (atomic.os, "replace", now),
         "logging": (metrics.MetricsFile, "log_metrics", half_a_row),
         "result": (app, "write_result", now),
     }[stop.place]
