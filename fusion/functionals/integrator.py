@@ -1,25 +1,54 @@
 """PySCF's numerical integrator with a learned functional in it.
 
-A pointwise functional replaces the evaluation of libxc block by block, so that everything PySCF builds on it (SCF,
-gradients) works unchanged. A functional of the whole grid is evaluated once per density, and its derivative with
-respect to every density variable is then replayed through PySCF's own contraction with the orbitals.
+The spin densities on the grid, local exchange among them, go to the functional in blocks; its derivatives are
+contracted with the orbitals into the potential matrix (Kirkpatrick et al., Science 374, 1385 (2021), supplement,
+sec. 1.3, and Neumann, Nobes and Handy, Mol. Phys. 87, 1 (1996), for the semi-local part):
+
+    V = M + M^T,   M_ab = sum_g w [ v_rho chi_a / 2 + v_grad . grad chi_a - 1/2 sum_o v_hfx^o F^o_a ] chi_b
+                        + 1/4 sum_g w v_tau grad chi_a . grad chi_b
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from pyscf import gto
 from pyscf.dft.numint import NumInt
 from torch import Tensor
 
-from fusion.errors import CalculationError
-from fusion.functionals.features import density_level, density_tensor, features_of
+from fusion.functionals.differentiation import differentiate
+from fusion.functionals.features import DensityFeatures, check_needs, joined, omegas
+from fusion.functionals.local_exchange import LocalExchange
 from fusion.functionals.protocol import Functional, is_pointwise
 
-VACUUM = 1e-14
-"""Total density (bohr^-3) below which a point counts as empty for a pointwise functional, as in libxc."""
+BLOCK = 4096
+"""Grid points that are worked on at once."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some points of the grid and what the orbitals are there."""
+
+    orbitals: np.ndarray
+    """(V, n, G): atomic orbitals, and their gradient if V = 4."""
+    coords: np.ndarray
+    """(G, 3) bohr."""
+    weights: np.ndarray
+    """(G,)."""
+
+
+@dataclass(frozen=True)
+class BlockDensity:
+    """The density matrices (S, n, n) at the points of a block; S = 1 stands for two equal spins."""
+
+    features: DensityFeatures
+    """Always of both spins."""
+    exchange: np.ndarray
+    """(W, S, n, G): F of local exchange, for W range separations."""
 
 
 class LearnedNumInt(NumInt):
@@ -27,11 +56,14 @@ class LearnedNumInt(NumInt):
 
     def __init__(self, functional: Functional, name: str = "the functional") -> None:
         super().__init__()
+        check_needs(functional.needs, name)
         self.functional, self.name = functional, name
-        self.xctype = density_level(functional.needs, name)
+        self.omegas = omegas(functional.needs)
 
     def _xc_type(self, xc_code: str) -> str:
-        return self.xctype
+        if "tau" in self.functional.needs:
+            return "MGGA"
+        return "GGA" if "grad" in self.functional.needs else "LDA"
 
     def hybrid_coeff(self, xc_code: str, spin: int = 0) -> float:
         return 0.0
@@ -42,105 +74,96 @@ class LearnedNumInt(NumInt):
     def nlc_coeff(self, xc_code: str) -> tuple[()]:
         return ()
 
-    def eval_xc_eff(
-        self,
-        xc_code: str,
-        rho: Any,
-        deriv: int = 1,
-        omega: float | None = None,
-        xctype: str | None = None,
-        verbose: Any = None,
-        spin: int | None = None,
-    ) -> tuple[np.ndarray, np.ndarray, None, None]:
-        """Energy per electron (G,) and its derivatives with respect to the density variables, shaped as `rho`."""
-        if deriv > 1:
-            raise NotImplementedError(f"second derivatives of {self.name} are not available yet")
-        unrestricted = isinstance(rho, tuple | list) or np.ndim(rho) == 3 or spin == 1
-        stacked = _stacked(rho, unrestricted)
-        density = stacked[:, 0].sum(axis=0)
-        occupied = density > VACUUM
-        energy, potential = np.zeros_like(density), np.zeros_like(stacked)
-        variables = density_tensor(stacked[:, :, occupied])
-        with torch.enable_grad():
-            values = self.functional.energy_density(features_of(variables, self.functional.needs))
-            energy[occupied], potential[:, :, occupied] = _differentiate(values, variables, self.name)
-        energy[occupied] /= density[occupied]
-        return energy, potential if unrestricted else potential[0], None, None
-
     def nr_rks(self, mol: Any, grids: Any, xc_code: str, dms: Any, *args: Any, **kwargs: Any) -> Any:
-        """Electrons, energy and potential matrix of a closed shell, as PySCF's own."""
-        if is_pointwise(self.functional):
-            return super().nr_rks(mol, grids, xc_code, dms, *args, **kwargs)
-        energy, replay = self._whole_grid(mol, grids, np.asarray(dms)[None])
-        electrons, _, matrix = replay.nr_rks(mol, grids, xc_code, dms, *args, **kwargs)
-        return electrons, energy, matrix
+        """Electrons, energy (hartree) and potential matrix (n, n) of a closed shell's density matrix (n, n)."""
+        electrons, energy, matrix = self._integrate(mol, grids, 0.5 * np.asarray(dms)[None])
+        return float(2.0 * electrons[0]), energy, matrix[0]
 
     def nr_uks(self, mol: Any, grids: Any, xc_code: str, dms: Any, *args: Any, **kwargs: Any) -> Any:
-        """Electrons per spin, energy and potential matrices of both spins, as PySCF's own."""
-        if is_pointwise(self.functional):
-            return super().nr_uks(mol, grids, xc_code, dms, *args, **kwargs)
-        energy, replay = self._whole_grid(mol, grids, np.asarray(dms))
-        electrons, _, matrix = replay.nr_uks(mol, grids, xc_code, dms, *args, **kwargs)
-        return electrons, energy, matrix
+        """Electrons per spin, energy (hartree) and potential matrices (2, n, n) of density matrices (2, n, n)."""
+        return self._integrate(mol, grids, np.asarray(dms))
 
-    def _whole_grid(self, mol: Any, grids: Any, dms: np.ndarray) -> tuple[float, _Replay]:
-        """Energy of the density matrices (S, n, n), and an integrator that hands out its derivatives block by block."""
+    def _integrate(self, mol: Any, grids: Any, dms: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
         if dms.ndim != 3:
             raise NotImplementedError(f"{self.name} takes one density at a time")
-        evaluators = [self._gen_rho_evaluator(mol, dm, 1, False, grids)[0] for dm in dms]
-        blocks, coords, weights = [], [], []
-        for ao, mask, weight, points in self.block_loop(mol, grids, mol.nao, 0 if self.xctype == "LDA" else 1):
-            blocks.append(np.stack([np.atleast_2d(rho(0, ao, mask, self.xctype)) for rho in evaluators]))
-            coords.append(points.copy())
-            weights.append(weight.copy())
-        variables = density_tensor(np.concatenate(blocks, axis=-1))
-        weight = np.concatenate(weights)
-        features = features_of(variables, self.functional.needs, np.concatenate(coords), weight)
-        with torch.enable_grad():
-            if hasattr(self.functional, "energy"):
-                total = self.functional.energy(features)
+        electrons, energy, matrix = np.zeros(len(dms)), 0.0, np.zeros_like(dms)
+        whole = None if is_pointwise(self.functional) else self._whole_grid(mol, grids, dms)
+        start = 0
+        for block in self.blocks(mol, grids):
+            density = self.density(mol, block, dms)
+            if whole is None:
+                values, derivatives = differentiate(self.functional, density.features, self.name)
+                energy += float(block.weights @ values.numpy())
+                derivatives = derivatives.times(torch.from_numpy(block.weights))
             else:
-                total = torch.from_numpy(weight) @ self.functional.energy_density(features)
-            energy, derivative = _differentiate(total, variables, self.name)
-        # PySCF multiplies by the weights again; points without weight carry no energy.
-        potential = np.divide(derivative, weight, out=np.zeros_like(derivative), where=weight != 0)
-        return float(energy), _Replay(self.xctype, potential)
+                energy, derivatives = whole[0], whole[1].at(slice(start, start + len(block.weights)))
+            start += len(block.weights)
+            electrons += density.features.rho[: len(dms)].numpy() @ block.weights
+            matrix += contract(block, derivatives, density.exchange)
+        return electrons, energy, matrix + matrix.transpose(0, 2, 1)
 
+    def blocks(self, mol: gto.Mole, grids: Any) -> Iterator[Block]:
+        """The grid in blocks, with the orbitals and whichever of their derivatives the functional needs."""
+        derivative = 0 if self.functional.needs.isdisjoint({"grad", "tau"}) else 1
+        for start in range(0, len(grids.weights), BLOCK):
+            coords = grids.coords[start : start + BLOCK]
+            orbitals = np.reshape(self.eval_ao(mol, coords, derivative), (-1, len(coords), mol.nao))
+            yield Block(orbitals.transpose(0, 2, 1), coords, grids.weights[start : start + BLOCK])
 
-class _Replay(NumInt):
-    """For one pass over the grid: hands out a ready potential (S, V, G) in the order of PySCF's blocks."""
-
-    def __init__(self, xctype: str, potential: np.ndarray) -> None:
-        super().__init__()
-        self.xctype, self.potential, self.position = xctype, potential, 0
-
-    def _xc_type(self, xc_code: str) -> str:
-        return self.xctype
-
-    def eval_xc_eff(self, xc_code: str, rho: Any, *args: Any, **kwargs: Any) -> tuple[np.ndarray, np.ndarray]:
-        size = np.shape(rho)[-1]
-        part = self.potential[:, :, self.position : self.position + size].copy()
-        self.position += size
-        if len(part) == 2:
-            return np.zeros(size), part
-        return np.zeros(size), part[0, 0] if self.xctype == "LDA" else part[0]
-
-
-def _stacked(rho: Any, unrestricted: bool) -> np.ndarray:
-    """PySCF's density variables as (S, V, G)."""
-    spins = rho if unrestricted else [rho]
-    return np.stack([np.atleast_2d(np.asarray(part)) for part in spins])
-
-
-def _differentiate(values: Tensor, variables: Tensor, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """`values` and the derivative of their sum, as arrays. Raises CalculationError where either is not finite."""
-    try:
-        (gradient,) = torch.autograd.grad(values.sum(), variables)
-    except RuntimeError as error:
-        raise CalculationError(f"{name} is not differentiable in the density ({error})") from error
-    if not (torch.isfinite(values).all() and torch.isfinite(gradient).all()):
-        bad = int((~torch.isfinite(gradient)).any(dim=0).any(dim=0).sum())
-        raise CalculationError(
-            f"{name} or its derivative is not a finite number at {bad} of {variables.shape[-1]} grid points"
+    def density(self, mol: gto.Mole, block: Block, dms: np.ndarray) -> BlockDensity:
+        """Features of the symmetric density matrices (S, n, n) at the points of a block."""
+        needs, chi = self.functional.needs, block.orbitals
+        smeared = dms @ chi[0]  # E (S, n, G)
+        rho = np.einsum("ng,sng->sg", chi[0], smeared)
+        grad = tau = None
+        if "grad" in needs:
+            grad = 2.0 * np.einsum("xng,sng->sxg", chi[1:], smeared)
+        if "tau" in needs:
+            tau = 0.5 * sum(np.einsum("ng,sng->sg", chi[axis], dms @ chi[axis]) for axis in (1, 2, 3))
+        exchange = np.zeros((0, *smeared.shape))
+        if self.omegas:
+            exchange = LocalExchange(mol, self.omegas).contract(block.coords, smeared)
+        local = -0.5 * np.einsum("sng,wsng->wsg", smeared, exchange)
+        features = DensityFeatures(
+            rho=_both(rho),
+            grad=None if grad is None else _both(grad),
+            tau=None if tau is None else _both(tau),
+            hfx={omega: _both(values) for omega, values in zip(self.omegas, local, strict=True)},
+            coords=torch.from_numpy(block.coords) if "coords" in needs else None,
+            weights=torch.from_numpy(block.weights) if "weights" in needs else None,
         )
-    return values.detach().numpy(), gradient.numpy()
+        return BlockDensity(features, exchange)
+
+    def _whole_grid(self, mol: Any, grids: Any, dms: np.ndarray) -> tuple[float, DensityFeatures]:
+        """Energy of a functional that sees the whole grid, and its derivatives."""
+        features = joined([self.density(mol, block, dms).features for block in self.blocks(mol, grids)])
+        energy, derivatives = differentiate(self.functional, features, self.name)
+        return float(energy), derivatives
+
+
+def contract(block: Block, derivatives: DensityFeatures, exchange: np.ndarray) -> np.ndarray:
+    """M (S, n, n) of the potential V = M + M^T from d E / d feature at a block's points, weights included."""
+    spins = exchange.shape[1]
+    chi = block.orbitals
+    half = 0.5 * _spins(derivatives.rho, spins)[:, None] * chi[0]
+    if derivatives.grad is not None:
+        half += np.einsum("sxg,xng->sng", _spins(derivatives.grad, spins), chi[1:])
+    for potential, vectors in zip((derivatives.hfx[omega] for omega in sorted(derivatives.hfx)), exchange, strict=True):
+        half -= 0.5 * _spins(potential, spins)[:, None] * vectors
+    matrix = half @ chi[0].T
+    if derivatives.tau is not None:
+        scaled = 0.25 * _spins(derivatives.tau, spins)[:, None]
+        for axis in (1, 2, 3):
+            matrix += (scaled * chi[axis]) @ chi[axis].T
+    return np.asarray(matrix)
+
+
+def _both(values: np.ndarray) -> Tensor:
+    """Two spins (2, ...) from one or two."""
+    tensor = torch.from_numpy(np.ascontiguousarray(values))
+    return tensor if len(values) == 2 else tensor.expand(2, *tensor.shape[1:])
+
+
+def _spins(values: Tensor, spins: int) -> np.ndarray:
+    """Of both spins' derivatives (2, ...) those of each, or for S = 1 their mean: that for half of both spins."""
+    return np.asarray(values.numpy() if spins == 2 else values.mean(dim=0, keepdim=True).numpy())

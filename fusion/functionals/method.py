@@ -11,9 +11,8 @@ import torch
 from torch import nn
 
 from fusion.errors import InputError
-from fusion.functionals.features import density_level
+from fusion.functionals.features import check_needs
 from fusion.functionals.kohn_sham import converge, kohn_sham, molecule
-from fusion.functionals.protocol import is_pointwise
 from fusion.results import Result
 from fusion.system import System
 
@@ -60,14 +59,12 @@ class FunctionalMethod:
 
     @property
     def provides(self) -> frozenset[str]:
-        """Forces only of pointwise functionals: there the derivative at each point is all they need."""
-        return frozenset({"energy", "dipole"}) | (
-            frozenset({"forces"}) if is_pointwise(self.functional) else frozenset()
-        )
+        """What a converged density gives."""
+        return frozenset({"energy", "dipole"})
 
     def check(self, systems: Sequence[System], properties: Iterable[str] = ()) -> None:
-        """Raise InputError for a basis or system, NotImplementedError for features, that cannot be had."""
-        density_level(self.functional.needs, self.name)
+        """Raise InputError for a basis or system, ValueError for features, that cannot be had."""
+        check_needs(self.functional.needs, self.name)
         for system in systems:
             molecule(system, self.basis)
 

@@ -12,8 +12,10 @@ from fusion.functionals.features import DensityFeatures
 class Functional(Protocol):
     """A module with `needs` and either `energy_density` (pointwise) or `energy` (of the whole grid).
 
-    Both are the whole exchange-correlation energy, differentiable in float64 where a spin density is zero too (points
-    without any density are not shown to a pointwise functional). The core differentiates either into the potential.
+    Both are the whole exchange-correlation energy, differentiable where a spin density is zero too (points without any
+    density are not shown to a pointwise functional), in the dtype of the module's parameters. The core differentiates
+    either into the potential; a pointwise functional that knows its derivatives gives them by
+    `derivatives(features) -> (energy_density (G,), DensityFeatures)`, the second holding d energy_density / d feature.
     """
 
     needs: frozenset[str]
@@ -29,5 +31,5 @@ class Functional(Protocol):
 
 
 def is_pointwise(functional: Any) -> bool:
-    """Whether the energy is the integral of a local function of density variables alone."""
-    return not hasattr(functional, "energy") and functional.needs <= {"rho", "grad", "tau"}
+    """Whether the energy is the integral of a function of each grid point's own features."""
+    return not hasattr(functional, "energy")

@@ -1,0 +1,66 @@
+"""Energies of a functional and their derivatives with respect to the density features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fusion.errors import CalculationError
+from fusion.functionals.features import DensityFeatures
+from fusion.functionals.protocol import is_pointwise
+
+VACUUM = 1e-14
+"""Total density (bohr^-3) below which a point counts as empty for a pointwise functional, as in libxc."""
+
+
+def differentiate(functional: Any, features: DensityFeatures, name: str) -> tuple[Tensor, DensityFeatures]:
+    """Energy density (G,) of a pointwise functional, or energy () of one that sees the whole grid, and its derivatives.
+
+    Everything in float64, whatever the functional computes in. Raises CalculationError where a value is not finite.
+    """
+    dtype = next((parameter.dtype for parameter in functional.parameters()), torch.float64)
+    if not is_pointwise(functional):
+        values, derivatives = _by_autograd(functional.energy, features.map(lambda tensor: tensor.to(dtype)), name)
+        return _checked(values, derivatives, name)
+    occupied = features.rho.sum(dim=0) > VACUUM
+    shown = features.at(occupied).map(lambda tensor: tensor.to(dtype))
+    if hasattr(functional, "derivatives"):
+        values, derivatives = functional.derivatives(shown)
+    else:
+        values, derivatives = _by_autograd(functional.energy_density, shown, name)
+    values, derivatives = _checked(values, derivatives, name)
+    return _scattered(values, occupied), derivatives.map(lambda tensor: _scattered(tensor, occupied))
+
+
+def _by_autograd(
+    energy: Callable[[DensityFeatures], Tensor], features: DensityFeatures, name: str
+) -> tuple[Tensor, DensityFeatures]:
+    variables = [tensor.detach().requires_grad_(True) for tensor in features.variables()]
+    with torch.enable_grad():
+        values = energy(features.with_variables(variables))
+        try:
+            gradients = torch.autograd.grad(values.sum(), variables, allow_unused=True, materialize_grads=True)
+        except RuntimeError as error:
+            raise CalculationError(f"{name} is not differentiable in the density ({error})") from error
+    found = features.with_variables(gradients)
+    return values.detach(), DensityFeatures(rho=found.rho, grad=found.grad, tau=found.tau, hfx=found.hfx)
+
+
+def _checked(values: Tensor, derivatives: DensityFeatures, name: str) -> tuple[Tensor, DensityFeatures]:
+    finite = torch.isfinite(values).reshape(-1)
+    for tensor in derivatives.variables():
+        finite = finite & torch.isfinite(tensor).reshape(-1, tensor.shape[-1]).all(dim=0)
+    if not finite.all():
+        bad = int((~finite).sum())
+        raise CalculationError(f"{name} or its derivative is not a finite number at {bad} of {len(finite)} grid points")
+    return values.double(), derivatives.map(Tensor.double)
+
+
+def _scattered(values: Tensor, occupied: Tensor) -> Tensor:
+    """Values at the occupied points, zero at the others."""
+    found = values.new_zeros(*values.shape[:-1], len(occupied))
+    found[..., occupied] = values
+    return found
