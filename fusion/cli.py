@@ -53,11 +53,16 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except CalculationError as error:
         status = _complain(error, 1, verbose)
     except KeyboardInterrupt as stop:
-        status = 128 + getattr(stop, "number", signal.SIGINT)
+        status = _interrupted(stop)
     except BrokenPipeError:  # `fusion methods | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
     sys.exit(status)
+
+
+def _interrupted(stop: KeyboardInterrupt) -> int:
+    """128 + the number of the signal: 130 for the keyboard's, 143 for SIGTERM."""
+    return 128 + int(getattr(stop, "number", signal.SIGINT))
 
 
 def _complain(error: Exception, status: int, verbose: bool) -> int:
@@ -158,7 +163,10 @@ def resume(run_dir: Directory) -> int:
     """Go on with an interrupted run; a finished one shows its result again."""
     from fusion import launch
 
-    return launch.resume(run_dir)
+    try:
+        return launch.resume(run_dir)
+    except KeyboardInterrupt as stop:  # Typer would forget which signal it was
+        return _interrupted(stop)
 
 
 @app.command()

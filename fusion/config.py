@@ -35,9 +35,9 @@ def available(group: str) -> list[str]:
     return sorted(option.removeprefix(prefix) for option in plugins.options(sources()) if option.startswith(prefix))
 
 
-def method_files() -> dict[str, Path]:
-    """The YAML file of every method, presets left out."""
-    prefix = "method/"
+def option_files(group: str) -> dict[str, Path]:
+    """The YAML file of every option of a group, presets left out."""
+    prefix = f"{group}/"
     return {
         option.removeprefix(prefix): claims[0][1]
         for option, claims in sorted(plugins.options(sources()).items())

@@ -21,7 +21,7 @@ _GIVES = {
 
 def methods() -> None:
     """Print a table of the methods of all plugins."""
-    rows = [_method_row(name, file) for name, file in config.method_files().items()]
+    rows = [_method_row(name, file) for name, file in config.option_files("method").items()]
     if not rows:
         raise InputError("no methods are installed; fusion plugins shows what could not be loaded")
     order = {kind: position for position, kind in enumerate(_GIVES)}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from fusion.config import available, suggestion
+from fusion.config import available, option_files, read_yaml, suggestion
 
 HYDRA_ERRORS = (HydraException, OmegaConfBaseException, YAMLError)
 
@@ -42,6 +43,25 @@ def no_setting(key: str, known: Iterable[str]) -> str:
     return f"no setting '{key}'.{guess}"
 
 
+def _elsewhere(group: str) -> str:
+    """A group that exists, but not in the configuration at hand: which tasks and kinds of method bring it."""
+    words = {"task": "task={}", "kind": "methods of the kind {}"}
+    homes = [
+        form.format(name)
+        for owner, form in words.items()
+        for name, file in option_files(owner).items()
+        if _brings(read_yaml(file), group)
+    ]
+    return f"{group}= has no meaning here" + (f"; it belongs to {' and '.join(homes)}" if homes else "")
+
+
+def _brings(content: dict[str, Any], group: str) -> bool:
+    """Whether the defaults of a configuration file name an option of the group."""
+    entries = content.get("defaults", [])
+    keys = [str(key) for entry in entries if isinstance(entry, dict) for key in entry]
+    return any(re.fullmatch(rf"(override |optional )*/?{re.escape(group)}(@.*)?", key) for key in keys)
+
+
 def of_hydra(error: BaseException, known: Iterable[str], groups: Iterable[str]) -> str:
     """What a failed composition means in the user's words.
 
@@ -55,5 +75,7 @@ def of_hydra(error: BaseException, known: Iterable[str], groups: Iterable[str]) 
     text = str(error)
     key = re.search(r"Could not (?:override|delete[^']*) '([^']+)'", text)
     if key:
-        return no_setting(key[1], [*known, *groups])
+        if key[1] in groups:
+            return _elsewhere(key[1])
+        return no_setting(key[1], known)
     return one_line(error)

@@ -117,7 +117,7 @@ def _other_methods() -> str:
 
     able = [
         name
-        for name, file in config.method_files().items()
+        for name, file in config.option_files("method").items()
         if listing.kind_of(config.read_yaml(file)) in ("functional", "ansatz", "conventional")
     ]
     return f" Methods that can: {', '.join(able)}" if able else ""

@@ -90,8 +90,9 @@ def test_asked_to_stop(uninterrupted: Path, tmp_path: Path, number: signal.Signa
     stopped = fusion(tmp_path, *TINY, stop=Stop("step", 18, number))
     assert stopped.status == 128 + number
     assert stopped.err == f"\nstopped; fusion resume {tmp_path / 'run'} goes on with it\n"
+    assert fusion(tmp_path, "resume", "run", stop=Stop("step", 3, number)).status == 128 + number
     resumed = fusion(tmp_path, "resume", "run")
-    assert "going on from step 7 of 13" in resumed.out
+    assert "going on from step 11 of 13" in resumed.out
     assert_same(uninterrupted, tmp_path / "run")
 
 
