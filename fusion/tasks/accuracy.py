@@ -15,9 +15,9 @@ from fusion.errors import CalculationError, InputError
 from fusion.results import Result
 from fusion.runs import CHECKPOINT
 from fusion.task_state import is_own, read_state, write_state
-from fusion.tasks import comparison
-from fusion.tasks.comparison import Predictions
-from fusion.tasks.labels import Format, Labelled, read
+from fusion.tasks.labelled import comparison
+from fusion.tasks.labelled.comparison import Predictions
+from fusion.tasks.labelled.labels import Format, Labelled, read
 
 if TYPE_CHECKING:
     from fusion.methods import Method
@@ -118,7 +118,7 @@ class Accuracy:
     def _calculate(self, method: Method, run: Run, predictions: Predictions) -> None:
         """All that is not yet done, the largest structures first: equal sizes make good batches."""
         from fusion.phases import phase
-        from fusion.tasks.stopping import between_steps
+        from fusion.tasks.interruption.stopping import between_steps
 
         left = predictions.left()
         total, size, due = predictions.good, 1, time.monotonic() + _SAVE_S

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from fusion import methods, processes
 from fusion.errors import InputError
 from fusion.results import Result
-from fusion.tasks import relaxation as relaxing
+from fusion.tasks.reaction.ts_outcome import outcome
+from fusion.tasks.structure import relaxation as relaxing
 from fusion.tasks.ts import TransitionState, descend
-from fusion.tasks.ts_outcome import outcome
 
 if TYPE_CHECKING:
     from fusion.methods import Method
@@ -42,7 +42,7 @@ class ReactionCoordinate:
 
     def check(self, method: Method, system: System, run: Run) -> None:
         """Raises InputError: settings that make no sense, a periodic system, a method without forces."""
-        from fusion.tasks.journal import going_on
+        from fusion.tasks.interruption.journal import going_on
 
         if any(system.pbc):
             raise InputError(f"task={self.name} is for molecules; {system.name} is periodic")
@@ -59,7 +59,7 @@ class ReactionCoordinate:
     def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Where the path begins."""
         from fusion.report import system_title
-        from fusion.tasks.journal import going_on
+        from fusion.tasks.interruption.journal import going_on
 
         described = system_title(system.formula, system.n_electrons, system.spin, system.charge)
         note = going_on(method, system, run, self.name)
@@ -68,9 +68,10 @@ class ReactionCoordinate:
 
     def run(self, method: Method, system: System, run: Run) -> Result:
         """The result at the transition state, with the path in its details; writes irc.extxyz and the minima."""
-        from fusion.tasks import geometric_engine, saddle
-        from fusion.tasks.barriers import barriers
-        from fusion.tasks.journal import Journal
+        from fusion.tasks.interruption.journal import Journal
+        from fusion.tasks.reaction import saddle
+        from fusion.tasks.reaction.barriers import barriers
+        from fusion.tasks.structure import geometric_engine
 
         if processes.rank() != 0:  # one process does it
             return Result(system)

@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from fusion.methods import Method
     from fusion.runs import Run
     from fusion.system import System
-    from fusion.tasks.dynamics import Simulation
-    from fusion.tasks.ensembles import Ensemble
-    from fusion.tasks.md_table import Drift
+    from fusion.tasks.motion.dynamics import Simulation
+    from fusion.tasks.motion.ensembles import Ensemble
+    from fusion.tasks.motion.md_table import Drift
 
 _SAVE_S = 60.0
 """At most so much work is lost by a kill, or one step."""
 
 
 class MolecularDynamics:
-    """Steps of `ensemble` (a config with `_target_`, see `fusion.tasks.ensembles`) from the system's geometry.
+    """Steps of `ensemble` (a config with `_target_`, see `fusion.tasks.motion.ensembles`) from the system's geometry.
 
     Velocities are thermal at `temperature_k`, from the run's seed, or those of the run whose checkpoint is given.
     """
@@ -95,7 +95,7 @@ class MolecularDynamics:
 
     def run(self, method: Method, system: System, run: Run) -> Result:
         """All steps, or those left. Where the system flies apart it ends, failed, with the last good structure."""
-        from fusion.tasks.dynamics import Simulation, Surface
+        from fusion.tasks.motion.dynamics import Simulation, Surface
 
         if processes.rank() != 0:  # one process does it
             return Result(system)
@@ -129,7 +129,7 @@ class MolecularDynamics:
     @staticmethod
     def rows(document: dict[str, Any]) -> Iterator[list[str]]:
         """Temperature, conservation, pressure, spread of the model, and speed."""
-        from fusion.tasks.md_table import rows
+        from fusion.tasks.motion.md_table import rows
 
         yield from rows(document["md"]) if "md" in document else ()
 
@@ -147,7 +147,7 @@ class MolecularDynamics:
     @staticmethod
     def stands(directory: Path) -> str | None:
         """The last row of md.csv."""
-        from fusion.tasks.md_table import read_table
+        from fusion.tasks.motion.md_table import read_table
 
         table = read_table(directory)
         if not table or not len(table["step"]):
@@ -172,8 +172,8 @@ class MolecularDynamics:
     def _advance(self, simulation: Simulation, run: Run) -> dict[str, float]:
         """Make the steps that are left; says how long one takes and which part of that the method takes."""
         from fusion.phases import REFRESH_S, phase
-        from fusion.tasks.dynamics import ns_per_day
-        from fusion.tasks.stopping import between_steps
+        from fusion.tasks.interruption.stopping import between_steps
+        from fusion.tasks.motion.dynamics import ns_per_day
 
         first, began, surface = simulation.step, time.perf_counter(), simulation.surface
         surface.seconds, shown, due = 0.0, 0.0, time.monotonic() + _SAVE_S
@@ -215,7 +215,7 @@ class MolecularDynamics:
 
     def _result(self, simulation: Simulation, directory: Path, failure: str | None, timing: dict[str, float]) -> Result:
         """The last structure, and what the table says of the whole run."""
-        from fusion.tasks import md_table
+        from fusion.tasks.motion import md_table
 
         result, atoms = simulation.result(), len(simulation.start.symbols)
         table = md_table.read_table(directory)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from fusion import methods, processes
 from fusion.results import Result
-from fusion.tasks import relaxation
-from fusion.tasks.relaxation import PICTURE, STRUCTURE, TRAJECTORY, Settings
+from fusion.tasks.structure import relaxation
+from fusion.tasks.structure.relaxation import PICTURE, STRUCTURE, TRAJECTORY, Settings
 
 if TYPE_CHECKING:
     from fusion.methods import Method
@@ -44,7 +44,7 @@ class Relax:
 
     def check(self, method: Method, system: System, run: Run) -> None:
         """Raises InputError: settings that make no sense, a method without forces, a foreign checkpoint."""
-        from fusion.tasks.journal import going_on
+        from fusion.tasks.interruption.journal import going_on
 
         relaxation.check_settings(self._for(system), system)
         methods.require(method, self.needs, f"task {self.name}", [system])
@@ -53,7 +53,7 @@ class Relax:
     def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """What is relaxed, how, and how far."""
         from fusion.report import system_title
-        from fusion.tasks.journal import going_on
+        from fusion.tasks.interruption.journal import going_on
 
         described = system_title(system.formula, system.n_electrons, system.spin, system.charge)
         parts = (getattr(method, "label", method.name), described, relaxation.describe(self._settings))
@@ -62,8 +62,8 @@ class Relax:
 
     def run(self, method: Method, system: System, run: Run) -> Result:
         """The result at the last geometry, with `relaxation` in its details; writes relax.extxyz and relaxed.xyz."""
-        from fusion.tasks.geometry import write_structure
-        from fusion.tasks.journal import Journal
+        from fusion.tasks.interruption.journal import Journal
+        from fusion.tasks.structure.geometry import write_structure
 
         if processes.rank() != 0:  # one process does it
             return Result(system)
@@ -89,6 +89,6 @@ class Relax:
         return [name for name in (STRUCTURE, TRAJECTORY) if (directory / name).is_file()]
 
     def _for(self, system: System) -> Settings:
-        from fusion.tasks.geometry import atom_indices
+        from fusion.tasks.structure.geometry import atom_indices
 
         return replace(self._settings, fixed=atom_indices(self._fixed, system, "task.fixed"))

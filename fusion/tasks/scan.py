@@ -11,15 +11,15 @@ import numpy as np
 from fusion import methods, processes
 from fusion.errors import CalculationError, InputError
 from fusion.results import Result, write_atomically
-from fusion.tasks import internal_coordinate
 from fusion.tasks.scan_outcome import Point, lower, outcome, table, with_spreads
+from fusion.tasks.structure import internal_coordinate
 
 if TYPE_CHECKING:
     from fusion.methods import Method
     from fusion.runs import Run
     from fusion.system import System
-    from fusion.tasks.internal_coordinate import InternalCoordinate
-    from fusion.tasks.journal import Journal
+    from fusion.tasks.interruption.journal import Journal
+    from fusion.tasks.structure.internal_coordinate import InternalCoordinate
 
 FRAMES = "scan.extxyz"
 TABLE = "scan.csv"
@@ -59,7 +59,7 @@ class Scan:
 
     def check(self, method: Method, system: System, run: Run) -> None:
         """Raises InputError: a coordinate that cannot be or be moved, a method without forces, a foreign checkpoint."""
-        from fusion.tasks.journal import going_on
+        from fusion.tasks.interruption.journal import going_on
 
         if any(system.pbc):
             raise InputError(f"task={self.name} moves parts of molecules; {system.name} is periodic")
@@ -84,7 +84,7 @@ class Scan:
     def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """What is moved, from where to where."""
         from fusion.report import system_title
-        from fusion.tasks.journal import going_on
+        from fusion.tasks.interruption.journal import going_on
 
         described = system_title(system.formula, system.n_electrons, system.spin, system.charge)
         coordinate = internal_coordinate.chosen(self._kind, self._atoms, system)
@@ -98,7 +98,7 @@ class Scan:
 
     def run(self, method: Method, system: System, run: Run) -> Result:
         """The result at the lowest point, with `scan` in its details; writes scan.extxyz and scan.csv."""
-        from fusion.tasks.journal import Journal
+        from fusion.tasks.interruption.journal import Journal
 
         if processes.rank() != 0:  # one process does it
             return Result(system)
@@ -189,7 +189,7 @@ class Scan:
         value: float,
         watch: Callable[[int, float, float], None],
     ) -> Point:
-        from fusion.tasks import geometric_engine
+        from fusion.tasks.structure import geometric_engine
 
         start = _near(coordinate, system, value)
         with geometric_engine.talking_into(run.directory / geometric_engine.LOG):
@@ -210,7 +210,7 @@ class Scan:
 
     def _write(self, run: Run, coordinate: InternalCoordinate, points: list[Point]) -> None:
         """scan.extxyz and scan.csv of the points so far."""
-        from fusion.tasks.geometry import frame, write_frames
+        from fusion.tasks.structure.geometry import frame, write_frames
 
         frames = [
             frame(point.result, **{f"{coordinate.name}_{coordinate.key}": point.value, "converged": not point.failure})
@@ -226,7 +226,7 @@ class Scan:
         """The table of points, lowest and highest point, barriers."""
         scan = document.get("scan")
         if scan:
-            from fusion.tasks.profile_report import scan_rows
+            from fusion.tasks.reaction.profile_report import scan_rows
 
             yield from scan_rows(scan)
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from fusion import units
 from fusion.errors import CalculationError
 from fusion.results import Result
-from fusion.tasks import internal_coordinate
+from fusion.tasks.structure import internal_coordinate
 
 if TYPE_CHECKING:
     from fusion.system import System
-    from fusion.tasks.internal_coordinate import InternalCoordinate
-    from fusion.tasks.journal import Journal
+    from fusion.tasks.interruption.journal import Journal
+    from fusion.tasks.structure.internal_coordinate import InternalCoordinate
 
 _SCALES = (units.KCAL_MOL_PER_HARTREE, units.KJ_MOL_PER_HARTREE)
 
@@ -131,7 +131,7 @@ def _stationary(coordinate: InternalCoordinate, points: list[Point]) -> list[dic
 
 def with_spreads(journal: Journal, points: list[Point]) -> list[Point]:
     """The points with the spread of an ensemble's members, if it is one."""
-    from fusion.tasks.spread import member_energies, spreads_of_differences
+    from fusion.tasks.reaction.spread import member_energies, spreads_of_differences
 
     known = [point for point in points if point.result is not None and point.energy is not None]
     members = member_energies(journal, [point.result.system for point in known if point.result is not None])

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 from fusion import methods, processes
 from fusion.errors import CalculationError, InputError
 from fusion.results import Result
-from fusion.tasks import relaxation as relaxing
-from fusion.tasks.ts_outcome import describe_path, no_barrier, outcome
+from fusion.tasks.reaction.ts_outcome import describe_path, no_barrier, outcome
+from fusion.tasks.structure import relaxation as relaxing
 
 if TYPE_CHECKING:
     from fusion.methods import Method
     from fusion.runs import Run
     from fusion.system import System
-    from fusion.tasks.band import Path as BandPath
-    from fusion.tasks.journal import Journal
-    from fusion.tasks.saddle import Saddle
+    from fusion.tasks.interruption.journal import Journal
+    from fusion.tasks.reaction.band import Path as BandPath
+    from fusion.tasks.reaction.saddle import Saddle
 
 ENDS = {"reactant": "reactant.xyz", "product": "product.xyz"}
 BAND = "path.extxyz"
@@ -93,7 +93,7 @@ class TransitionState:
     def check(self, method: Method, system: System, run: Run) -> None:
         """Raises InputError: settings or structures that do not belong together, a method without forces, a foreign
         checkpoint."""
-        from fusion.tasks.journal import going_on
+        from fusion.tasks.interruption.journal import going_on
 
         self._limits.check()
         flags = {"relax_ends": self._relax_ends, "irc": self._irc, "zero_point": self._zero_point}
@@ -112,7 +112,7 @@ class TransitionState:
     def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """What is searched, and where the search begins."""
         from fusion.report import system_title
-        from fusion.tasks.journal import going_on
+        from fusion.tasks.interruption.journal import going_on
 
         described = system_title(system.formula, system.n_electrons, system.spin, system.charge)
         if self._product is not None:
@@ -126,10 +126,11 @@ class TransitionState:
     def run(self, method: Method, system: System, run: Run) -> Result:
         """The result at the transition state, with `transition_state`, `path` and `irc` in its details; writes ts.xyz,
         ts_mode.xyz, path.extxyz, and the minima."""
-        from fusion.tasks import geometric_engine, saddle
-        from fusion.tasks.barriers import barriers
-        from fusion.tasks.geometry import write_structure
-        from fusion.tasks.journal import Journal
+        from fusion.tasks.interruption.journal import Journal
+        from fusion.tasks.reaction import saddle
+        from fusion.tasks.reaction.barriers import barriers
+        from fusion.tasks.structure import geometric_engine
+        from fusion.tasks.structure.geometry import write_structure
 
         if processes.rank() != 0:  # one process does it
             return Result(system)
@@ -170,10 +171,10 @@ class TransitionState:
     def _path(self, journal: Journal, run: Run, system: System, product: System) -> BandPath:
         """The band between the relaxed ends."""
         from fusion.phases import phase
-        from fusion.tasks.band import Band
-        from fusion.tasks.descent import same
-        from fusion.tasks.geometry import frame, write_frames, write_structure
-        from fusion.tasks.profile_report import both_units
+        from fusion.tasks.reaction.band import Band
+        from fusion.tasks.reaction.descent import same
+        from fusion.tasks.reaction.profile_report import both_units
+        from fusion.tasks.structure.geometry import frame, write_frames, write_structure
 
         ends = []
         for (name, file), there in zip(ENDS.items(), (system, product), strict=True):
@@ -214,7 +215,7 @@ class TransitionState:
     @staticmethod
     def rows(document: dict[str, Any]) -> Iterator[list[str]]:
         """The imaginary mode, barriers, and what the path connects."""
-        from fusion.tasks.profile_report import reaction_rows
+        from fusion.tasks.reaction.profile_report import reaction_rows
 
         yield from reaction_rows(document)
 
@@ -266,7 +267,7 @@ def descend(
 ) -> tuple[dict[str, Any], Result, Result]:
     """Follow the path down both sides: what `result.json` says of it, and the minima at its ends, the reactant first
     where it is known. Writes irc.extxyz."""
-    from fusion.tasks import descent
+    from fusion.tasks.reaction import descent
 
     backward, forward = descent.follow(journal, found, steps, settings, log)
     if known and descent.same(forward.end.result.system, known["reactant"]):

@@ -12,15 +12,15 @@ import numpy as np
 from fusion import methods, processes, units
 from fusion.errors import CalculationError, InputError
 from fusion.results import Result
-from fusion.tasks import relaxation as relaxing
-from fusion.tasks.relaxation import short
+from fusion.tasks.structure import relaxation as relaxing
+from fusion.tasks.structure.relaxation import short
 
 if TYPE_CHECKING:
     from fusion.methods import Method
-    from fusion.normal_modes import NormalModes
     from fusion.runs import Run
     from fusion.system import System
-    from fusion.tasks.journal import Journal
+    from fusion.tasks.harmonic.normal_modes import NormalModes
+    from fusion.tasks.interruption.journal import Journal
 
 HESSIAN = "hessian.npy"
 MODES = Path("modes")
@@ -72,7 +72,7 @@ class Vibrations:
 
     def check(self, method: Method, system: System, run: Run) -> None:
         """Raises InputError: settings that make no sense, a method without forces, a foreign checkpoint."""
-        from fusion.tasks.journal import going_on
+        from fusion.tasks.interruption.journal import going_on
 
         relaxing.check_settings(self._settings, system)
         masses_of(system, self._masses)
@@ -91,7 +91,7 @@ class Vibrations:
     def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """What is done, and where it starts."""
         from fusion.report import system_title
-        from fusion.tasks.journal import going_on
+        from fusion.tasks.interruption.journal import going_on
 
         described = system_title(system.formula, system.n_electrons, system.spin, system.charge)
         how = relaxing.describe(self._settings) + ", then vibrations" if self._relax else "vibrations as it is"
@@ -100,9 +100,9 @@ class Vibrations:
 
     def run(self, method: Method, system: System, run: Run) -> Result:
         """The result at the stationary point, with frequencies, modes and thermochemistry in its details."""
-        from fusion.normal_modes import normal_modes
-        from fusion.tasks.geometry import write_structure
-        from fusion.tasks.journal import Journal
+        from fusion.tasks.harmonic.normal_modes import normal_modes
+        from fusion.tasks.interruption.journal import Journal
+        from fusion.tasks.structure.geometry import write_structure
 
         if processes.rank() != 0:  # one process does it
             return Result(system)
@@ -125,7 +125,7 @@ class Vibrations:
         details = describe(result, modes, masses, self._conditions)
         members = result.properties.pop("hessian_members", None)
         if members is not None:
-            from fusion.normal_modes import spread
+            from fusion.tasks.harmonic.normal_modes import spread
 
             deviations = spread(np.asarray(members), modes, system.positions, masses, any(system.pbc))
             details["frequencies_std_cm1"] = deviations.tolist()
@@ -158,7 +158,7 @@ class Vibrations:
 
     def _judge(self, result: Result, relaxed: relaxing.Relaxed | None, run: Run) -> None:
         """Set status and message: frequencies away from a stationary point are no frequencies of the molecule."""
-        from fusion.tasks.geometry import largest_force
+        from fusion.tasks.structure.geometry import largest_force
 
         force, fmax = largest_force(np.asarray(result.properties["forces"])), self._settings.fmax
         found = result.details["vibrations"]
@@ -178,7 +178,7 @@ class Vibrations:
     @staticmethod
     def rows(document: dict[str, Any]) -> Iterator[list[str]]:
         """The table of frequencies, what is special about them, zero-point and Gibbs energy."""
-        from fusion.tasks.vibrations_report import rows
+        from fusion.tasks.harmonic.vibrations_report import rows
 
         yield from relaxing.rows(document.get("relaxation") or {})
         yield from rows(document)
@@ -204,7 +204,7 @@ def masses_of(system: System, given: Mapping[int, float] | None) -> np.ndarray:
     """Standard atomic weights (A,) in dalton, with those of single atoms (counted from 1) replaced."""
     from ase.data import atomic_masses
 
-    from fusion.tasks.geometry import atom_indices
+    from fusion.tasks.structure.geometry import atom_indices
 
     masses = np.array([atomic_masses[number] for number in system.numbers])
     for number, mass in (given or {}).items():
@@ -219,7 +219,7 @@ def masses_of(system: System, given: Mapping[int, float] | None) -> np.ndarray:
 
 def describe(result: Result, modes: NormalModes, masses: np.ndarray, conditions: Conditions) -> dict[str, Any]:
     """What `result.json` says of the vibrations of `result`'s system. Imaginary frequencies are negative numbers."""
-    from fusion.normal_modes import largest_movers
+    from fusion.tasks.harmonic.normal_modes import largest_movers
 
     system = result.system
     imaginary = int((modes.frequencies < -conditions.noise_cm1).sum())
@@ -259,8 +259,8 @@ def nature(imaginary: int) -> str:
 def _thermochemistry(
     result: Result, modes: NormalModes, masses: np.ndarray, conditions: Conditions
 ) -> dict[str, Any] | None:
-    from fusion.symmetry import TOLERANCE_BOHR, point_group
-    from fusion.thermochemistry import Shape, thermochemistry
+    from fusion.tasks.harmonic.symmetry import TOLERANCE_BOHR, point_group
+    from fusion.tasks.harmonic.thermochemistry import Shape, thermochemistry
 
     if result.energy is None:
         return None
@@ -288,7 +288,7 @@ def _thermochemistry(
 
 def write_modes(directory: Path, system: System, modes: NormalModes) -> None:
     """One extxyz file per mode, a period of it, named by its number: 07.xyz follows six translations and rotations."""
-    from fusion.tasks.geometry import header, write_frames
+    from fusion.tasks.structure.geometry import header, write_frames
 
     for old in directory.glob("*.xyz"):
         old.unlink()

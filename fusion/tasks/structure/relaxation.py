@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from fusion.runs import Run
     from fusion.system import System
-    from fusion.tasks.journal import Journal
+    from fusion.tasks.interruption.journal import Journal
 
 TRAJECTORY = "relax.extxyz"
 STRUCTURE = "relaxed.xyz"
@@ -113,7 +113,7 @@ def relax(
     geometry already fails.
     """
     from fusion.phases import phase
-    from fusion.tasks.geometry import Trajectory, atoms_of, frame
+    from fusion.tasks.structure.geometry import Trajectory, atoms_of, frame
 
     atoms = atoms_of(system, journal, settings.needs - {"energy"})
     moving = _moving(atoms, settings)
@@ -297,7 +297,7 @@ def _energy(result: Result) -> float:
 
 def _force(moving: Atoms) -> float:
     """The largest force of what moves, a cell included, hartree/bohr."""
-    from fusion.tasks.geometry import HARTREE_BOHR_PER_EV_ANGSTROM, largest_force
+    from fusion.tasks.structure.geometry import HARTREE_BOHR_PER_EV_ANGSTROM, largest_force
 
     return largest_force(moving.get_forces()) * HARTREE_BOHR_PER_EV_ANGSTROM
 

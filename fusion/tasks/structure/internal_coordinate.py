@@ -129,7 +129,7 @@ KINDS: dict[str, type[InternalCoordinate]] = {kind.name: kind for kind in (Bond,
 
 def chosen(kind: str | None, numbers: Sequence[int] | None, system: System) -> InternalCoordinate:
     """The coordinate that the settings name: atoms counted from 1, the kind also by their number. Raises InputError."""
-    from fusion.tasks.geometry import atom_indices
+    from fusion.tasks.structure.geometry import atom_indices
 
     if numbers is not None and (isinstance(numbers, str) or not isinstance(numbers, Sequence)):
         raise InputError(f"task.atoms is a list of atoms counted from 1, such as [1,2,3,4], not {numbers!r}")

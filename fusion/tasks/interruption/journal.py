@@ -18,7 +18,7 @@ from fusion.results import Result
 from fusion.runs import CHECKPOINT, Run
 from fusion.system import System
 from fusion.task_state import read_state, write_state
-from fusion.tasks.stopping import between_steps
+from fusion.tasks.interruption.stopping import between_steps
 
 SAVE_SHARE = 0.05
 """Of the time, spent on saving at most: a kill loses the work of as long as twenty times a saving."""

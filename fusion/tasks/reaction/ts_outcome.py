@@ -10,15 +10,15 @@ import numpy as np
 from fusion.results import Result
 
 if TYPE_CHECKING:
-    from fusion.tasks.band import Path as BandPath
-    from fusion.tasks.journal import Journal
-    from fusion.tasks.saddle import Saddle
+    from fusion.tasks.interruption.journal import Journal
+    from fusion.tasks.reaction.band import Path as BandPath
+    from fusion.tasks.reaction.saddle import Saddle
 
 
 def describe_path(path: BandPath, journal: Journal) -> dict[str, Any]:
     """What `result.json` says of the band; spreads are those of energies relative to the reactant."""
-    from fusion.tasks.geometry import largest_force
-    from fusion.tasks.spread import member_energies, spreads_of_differences
+    from fusion.tasks.reaction.spread import member_energies, spreads_of_differences
+    from fusion.tasks.structure.geometry import largest_force
 
     members = member_energies(journal, [result.system for result in path.results])
     details = {
@@ -60,7 +60,7 @@ def outcome(found: Saddle, details: dict[str, Any]) -> Result:
 
 def _remarks(details: dict[str, Any]) -> Iterator[str]:
     """What a reader must know of a proven transition state before using its barrier."""
-    from fusion.tasks import barriers
+    from fusion.tasks.reaction import barriers
 
     path, irc = details.get("path"), details.get("irc")
     yield from barriers.remarks(details.get("barriers", {}))

@@ -20,8 +20,8 @@ from fusion.calculators import FusionCalculator, NotConverged, in_ase_units
 from fusion.errors import CalculationError, InputError
 from fusion.results import Result
 from fusion.system import System, near_pairs
-from fusion.tasks.appending import Growing, frame
-from fusion.tasks.ensembles import BAR, Ensemble, set_velocities, stand_still
+from fusion.tasks.interruption.appending import Growing, frame
+from fusion.tasks.motion.ensembles import BAR, Ensemble, set_velocities, stand_still
 from fusion.units import BOHR_PER_ANGSTROM, EV_ANGSTROM_PER_HARTREE_BOHR, HARTREE_PER_EV
 
 CLOSEST_ANGSTROM = 0.1

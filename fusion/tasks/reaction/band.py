@@ -25,7 +25,7 @@ from fusion.errors import CalculationError, InputError
 from fusion.methods import Method
 from fusion.results import Result
 from fusion.system import System
-from fusion.tasks.geometry import HARTREE_BOHR_PER_EV_ANGSTROM, largest_force, moved
+from fusion.tasks.structure.geometry import HARTREE_BOHR_PER_EV_ANGSTROM, largest_force, moved
 
 _SPRING = 0.1  # eV/Angstrom^2, between images
 _BEFORE_CLIMBING = 3.0  # times the wanted force: from where on the highest image climbs

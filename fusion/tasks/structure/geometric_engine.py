@@ -25,7 +25,7 @@ from geometric.params import OptParams
 
 from fusion import methods, units
 from fusion.errors import CalculationError, InputError
-from fusion.tasks.internal_coordinate import Angle, Bond, InternalCoordinate
+from fusion.tasks.structure.internal_coordinate import Angle, Bond, InternalCoordinate
 
 if TYPE_CHECKING:
     from fusion.methods import Method
@@ -61,7 +61,7 @@ class MethodEngine(Engine):
 
     def calc_new(self, coords: np.ndarray, dirname: str) -> dict[str, Any]:
         """Energy in hartree and gradient (3A,) in hartree/bohr. Raises CalculationError."""
-        from fusion.tasks.geometry import largest_force
+        from fusion.tasks.structure.geometry import largest_force
 
         system = self._system.moved(np.asarray(coords).reshape(-1, 3))
         (result,) = methods.calculate(self._method, [system], {"energy", "forces"})

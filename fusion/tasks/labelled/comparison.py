@@ -17,7 +17,7 @@ from ase.data import chemical_symbols
 from fusion import units
 from fusion.results import Result, write_atomically
 from fusion.system import System
-from fusion.tasks.labels import Labelled
+from fusion.tasks.labelled.labels import Labelled
 
 TABLE, ARRAYS = "structures.csv", "forces.npz"
 KCAL = units.KCAL_MOL_PER_HARTREE

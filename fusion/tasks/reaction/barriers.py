@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fusion.results import Result
-from fusion.tasks.saddle import Saddle, hessian_at, modes_of
-from fusion.tasks.spread import member_energies
+from fusion.tasks.reaction.saddle import Saddle, hessian_at, modes_of
+from fusion.tasks.reaction.spread import member_energies
 
 if TYPE_CHECKING:
-    from fusion.tasks.journal import Journal
+    from fusion.tasks.interruption.journal import Journal
 
 _PAIRS = {"forward": ("transition_state", "reactant"), "reverse": ("transition_state", "product")}
 _PAIRS |= {"reaction": ("product", "reactant")}

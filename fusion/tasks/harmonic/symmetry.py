@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fusion.normal_modes import LINEAR, inertia
+from fusion.tasks.harmonic.normal_modes import LINEAR, inertia
 
 TOLERANCE_BOHR = 0.04
 """An operation counts if it brings every atom nearer than this to one of its kind (0.02 Angstrom)."""

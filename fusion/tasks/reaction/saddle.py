@@ -10,15 +10,15 @@ import numpy as np
 
 from fusion import methods
 from fusion.errors import CalculationError
-from fusion.normal_modes import NormalModes, largest_movers, normal_modes
 from fusion.results import Result
-from fusion.tasks import geometric_engine
-from fusion.tasks.geometry import largest_force, write_frames
+from fusion.tasks.harmonic.normal_modes import NormalModes, largest_movers, normal_modes
+from fusion.tasks.structure import geometric_engine
+from fusion.tasks.structure.geometry import largest_force, write_frames
 from fusion.tasks.vibrations import masses_of
 
 if TYPE_CHECKING:
     from fusion.system import System
-    from fusion.tasks.journal import Journal
+    from fusion.tasks.interruption.journal import Journal
 
 NEEDS = frozenset({"energy", "forces", "hessian"})
 _FRAMES = 20  # of one period of a mode

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fusion.results import Result
-from fusion.tasks import geometric_engine
-from fusion.tasks import relaxation as relaxing
-from fusion.tasks.band import path_lengths
-from fusion.tasks.geometry import frame, write_frames
-from fusion.tasks.internal_coordinate import bonds
+from fusion.tasks.reaction.band import path_lengths
+from fusion.tasks.structure import geometric_engine
+from fusion.tasks.structure import relaxation as relaxing
+from fusion.tasks.structure.geometry import frame, write_frames
+from fusion.tasks.structure.internal_coordinate import bonds
 from fusion.tasks.vibrations import masses_of
 
 if TYPE_CHECKING:
     from fusion.system import System
-    from fusion.tasks.journal import Journal
-    from fusion.tasks.saddle import Saddle
+    from fusion.tasks.interruption.journal import Journal
+    from fusion.tasks.reaction.saddle import Saddle
 
 FRAMES = "irc.extxyz"
 SAME_ANGSTROM = 0.1

@@ -1,0 +1,1 @@
+"""Normal modes, point groups, thermochemistry."""

@@ -1,0 +1,1 @@
+"""Labelled structures and how far predictions are from them."""

@@ -1,0 +1,1 @@
+"""Molecular dynamics: integrators, what is recorded, averages."""

@@ -1,0 +1,1 @@
+"""Bands of images, transition states, barriers and the paths down from them."""

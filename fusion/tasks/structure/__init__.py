@@ -1,0 +1,1 @@
+"""Atoms and how they are moved: relaxation, internal coordinates, geomeTRIC."""
