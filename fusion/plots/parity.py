@@ -11,7 +11,7 @@ from ase.data import chemical_symbols
 
 from fusion.plots.style import BLUE, GREEN, GREY, ORANGE, PURPLE, picture, title
 from fusion.results import read_result
-from fusion.tasks.comparison import ARRAYS, KCAL, KCAL_ANGSTROM, TABLE
+from fusion.tasks.labelled.comparison import ARRAYS, KCAL, KCAL_ANGSTROM, TABLE
 
 _COLOURS = {"H": GREY, "C": "#333333", "N": BLUE, "O": ORANGE, "S": "#b8960c", "F": GREEN, "Cl": PURPLE}
 _MOST_POINTS = 20000

@@ -9,7 +9,7 @@ import numpy as np
 from fusion import units
 from fusion.plots.style import BLUE, GREY, ORANGE, picture, title
 from fusion.results import read_result
-from fusion.tasks.relaxation import short
+from fusion.tasks.structure.relaxation import short
 
 
 def draw(trajectory: Path, path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from fusion.plots.style import BLUE, GREEN, GREY, ORANGE, PURPLE, picture, title
 from fusion.results import read_result
-from fusion.tasks.md_table import Drift, drift, read_table
+from fusion.tasks.motion.md_table import Drift, drift, read_table
 from fusion.units import EV_PER_HARTREE, KCAL_MOL_PER_HARTREE
 
 _MOST_POINTS = 20000

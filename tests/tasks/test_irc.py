@@ -14,7 +14,7 @@ from scipy.optimize import brentq
 
 from conftest import Program
 from fusion.system import System
-from fusion.tasks.descent import bond_changes, same
+from fusion.tasks.reaction.descent import bond_changes, same
 
 IRC = ("task=irc", "hydra.run.dir=run")
 

@@ -22,9 +22,9 @@ from fusion.errors import InputError
 from fusion.results import Result
 from fusion.runs import CHECKPOINT, Run
 from fusion.system import System
-from fusion.tasks import dynamics
 from fusion.tasks.md import MolecularDynamics
-from fusion.tasks.md_table import mean_error, read_table
+from fusion.tasks.motion import dynamics
+from fusion.tasks.motion.md_table import mean_error, read_table
 from fusion.units import HARTREE_PER_EV
 
 BOLTZMANN = units.kB * HARTREE_PER_EV

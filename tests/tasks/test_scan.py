@@ -18,7 +18,7 @@ from conftest import Program
 from fusion import units
 from fusion.errors import InputError
 from fusion.system import System
-from fusion.tasks.internal_coordinate import Angle, Bond, Dihedral, InternalCoordinate, RigidMotion
+from fusion.tasks.structure.internal_coordinate import Angle, Bond, Dihedral, InternalCoordinate, RigidMotion
 
 B, C = 0.008, 0.006  # of the toy potential's torsion, hartree
 SCAN = ("+method=torsion", "task=scan", "hydra.run.dir=run")

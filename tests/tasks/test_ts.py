@@ -162,7 +162,7 @@ def test_atoms_in_a_row_go_round_each_other(with_toy: None) -> None:
     """HCN and HNC on a line: the straight way, and all that keeps its symmetry, leads through the nuclei."""
     from fusion.potentials import PotentialMethod
     from fusion.system import System
-    from fusion.tasks.band import Band
+    from fusion.tasks.reaction.band import Band
     from toy.morse import Morse
 
     method = PotentialMethod("morse", Morse())

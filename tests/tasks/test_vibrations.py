@@ -14,11 +14,11 @@ from ase.build import molecule
 
 from conftest import Program
 from fusion import methods, units
-from fusion.normal_modes import normal_modes, spread
 from fusion.potentials import PotentialMethod
-from fusion.symmetry import point_group
 from fusion.system import System
-from fusion.thermochemistry import thermochemistry
+from fusion.tasks.harmonic.normal_modes import normal_modes, spread
+from fusion.tasks.harmonic.symmetry import point_group
+from fusion.tasks.harmonic.thermochemistry import thermochemistry
 
 DEPTH, WIDTH = 0.17, 1.1  # of the toy potential's Morse bonds
 CONSTANT = 2.0 * DEPTH * WIDTH**2  # hartree/bohr^2
