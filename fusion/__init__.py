@@ -13,13 +13,19 @@ import pluggy
 if TYPE_CHECKING:
     from fusion.app import run as run
     from fusion.calculators import calculator as calculator
+    from fusion.functionals.kohn_sham import kohn_sham as kohn_sham
     from fusion.zoo.store import load as load
 
 __version__ = "0.1.0"
 hookimpl = pluggy.HookimplMarker("fusion")
 
 # Public name -> the module that has it; nothing heavy is imported before a name is used.
-_PUBLIC = {"run": "fusion.app", "calculator": "fusion.calculators", "load": "fusion.zoo.store"}
+_PUBLIC = {
+    "run": "fusion.app",
+    "calculator": "fusion.calculators",
+    "kohn_sham": "fusion.functionals.kohn_sham",
+    "load": "fusion.zoo.store",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,64 +1,163 @@
-"""PySCF Kohn-Sham objects with a learned functional, and how they are brought to convergence."""
+"""Kohn-Sham calculations with learned functionals: from a molecule and a functional to a PySCF mean-field object."""
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from typing import Any
 
-from pyscf import dft, gto
+import torch
+from pyscf import gto
 from torch import nn
 
 from fusion.errors import InputError
+from fusion.functionals import occupations as numbers
+from fusion.functionals import start as starts
 from fusion.functionals.integrator import LearnedNumInt
+from fusion.functionals.mean_field import LearnedRKS, LearnedUKS
 from fusion.system import System
+
+DISPERSIONS = (None, "d3bj")
 
 
 def molecule(system: System, basis: str) -> gto.Mole:
-    """The PySCF molecule of a system. Raises InputError for a periodic one and for a basis that PySCF lacks."""
+    """The PySCF molecule of a system.
+
+    Raises InputError for a periodic one, and for a basis that PySCF lacks or that leaves core electrons out.
+    """
     if system.cell is not None:
         raise InputError(f"{system.name} is periodic; Kohn-Sham calculations here are for molecules")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a missing basis PySCF also says which package might have it
-            return gto.M(
+            mol = gto.M(
                 atom=list(zip(system.symbols, system.positions.tolist(), strict=True)),
                 unit="Bohr",
                 basis=basis,
+                ecp=basis if _has_potentials(basis, system.symbols) else {},
                 charge=system.charge,
                 spin=system.spin,
                 verbose=0,
             )
     except (KeyError, gto.basis.BasisNotFoundError) as error:
-        raise InputError(f"method.basis: PySCF has no basis {basis!r} for {system.formula}") from error
+        raise InputError(_no_basis(basis, system)) from error
+    check(mol, f"method.basis={basis}")
+    return mol
+
+
+def check(mol: gto.Mole, basis: str = "the molecule's basis") -> None:
+    """Raise InputError for a molecule with effective core potentials or symmetry-adapted orbitals."""
+    if mol.has_ecp():
+        elements = " ".join(dict.fromkeys(mol.atom_symbol(i) for i in range(mol.natm) if mol.atom_nelec_core(i)))
+        raise InputError(
+            f"{basis} replaces core electrons of {elements} by a potential; learned functionals are made for the whole "
+            "density and take no effective core potentials: choose an all-electron basis"
+        )
+    if mol.symmetry:
+        raise InputError(
+            "learned functionals take no symmetry-adapted orbitals: build the molecule with symmetry=False"
+        )
 
 
 def kohn_sham(
-    mol: gto.Mole, functional: nn.Module, grid_level: int = 3, conv_tol: float = 1e-9, name: str = "the functional"
+    mol: gto.Mole,
+    functional: str | nn.Module,
+    *,
+    grid_level: int = 3,
+    conv_tol: float = 1e-9,
+    occupations: Any = None,
+    start: str | None = "b3lyp",
+    dispersion: str | None = None,
+    density_fit: bool = False,
+    symmetrize: bool = False,
+    memory_mb: float | None = None,
+    name: str | None = None,
 ) -> Any:
-    """A mean-field object of PySCF (RKS for spin 0, else UKS) whose exchange-correlation energy is `functional`'s.
+    """A mean-field object of PySCF with a learned functional: a model of the zoo ("dm21"), or a `Functional` module.
 
-    Energies in hartree; `kernel()`, `e_tot`, `converged` and, for pointwise functionals, `nuc_grad_method()` as usual.
+    Restricted for spin 0, else unrestricted, and unrestricted with `occupations`: the numbers (up, down) of the spin
+    orbitals from the lowest on, each from 0 to 1, which also give the number of electrons. `kernel()`, `e_tot`
+    (hartree), `converged`, `grids`, `nuc_grad_method()`, `density_fit()`, `newton()`, `stability()`, `as_scanner()`
+    and the rest as PySCF's users know them; `attempts` and `remarks` say how the SCF went.
+
+    `start` is the functional of the starting density (None: PySCF's guess from atoms; `init_guess` of the object);
+    `dispersion="d3bj"` adds D3(BJ) as the functional's authors do; `density_fit` is for the Coulomb matrix;
+    `symmetrize` averages a functional over both orders of the spins; `memory_mb` bounds what is kept of the integrals.
+    Raises InputError for what cannot be.
     """
-    mean_field = (dft.RKS if mol.spin == 0 else dft.UKS)(mol)
-    mean_field.xc = ""  # so that PySCF's own questions about hybrids and dispersion are answered with no
-    mean_field._numint = LearnedNumInt(functional, name)  # type: ignore[arg-type]
-    mean_field.grids.level = grid_level
-    mean_field.conv_tol = conv_tol
-    return mean_field
+    check(mol)
+    check_options(grid_level, conv_tol, start, dispersion)
+    module, label = load(functional, symmetrize)
+    numint = integrator(module, name or label, memory_mb)
+    if occupations is None:
+        mean_field: Any = (LearnedRKS if mol.spin == 0 else LearnedUKS)(mol)
+    else:
+        mean_field = LearnedUKS(mol)
+        mean_field.occupations = numbers.checked(occupations, mol.nao)
+    mean_field.learn(numint)
+    mean_field.grids.level, mean_field.conv_tol = grid_level, conv_tol
+    mean_field.init_guess = "minao" if start is None else start
+    mean_field.dispersion = dispersion
+    return mean_field.density_fit() if density_fit else mean_field
 
 
-def converge(mean_field: Any, max_cycle: int) -> list[str]:
-    """Run the SCF: DIIS, then with damping and level shift from where it stopped. Returns the attempts made.
+def check_options(grid_level: int, conv_tol: float, start: str | None, dispersion: str | None) -> None:
+    """Raise InputError for values that are none."""
+    if grid_level not in range(10):
+        raise InputError(f"grid_level must be 0 ... 9, not {grid_level}")
+    if not conv_tol > 0:
+        raise InputError(f"conv_tol must be positive (hartree), not {conv_tol}")
+    starts.check(start)
+    if dispersion not in DISPERSIONS:
+        raise InputError(f"dispersion={dispersion!r} is not known; there is d3bj, or null for none")
 
-    The object's `converged` says how it ended; the last cycles are always without damping and shift.
-    """
-    mean_field.max_cycle = max_cycle
-    mean_field.kernel()
-    attempts = ["DIIS"]
-    if not mean_field.converged:
-        attempts.append("DIIS with damping and level shift")
-        mean_field.damp, mean_field.level_shift = 0.3, 0.3
-        mean_field.kernel(dm0=mean_field.make_rdm1())
-        mean_field.damp, mean_field.level_shift = 0.0, 0.0
-        mean_field.kernel(dm0=mean_field.make_rdm1())
-    return attempts
+
+def load(functional: str | nn.Module, symmetrize: bool = False) -> tuple[nn.Module, str]:
+    """The module in float64, with constant parameters, and what it is called. Raises InputError."""
+    label = "the functional"
+    if isinstance(functional, str):
+        from fusion import zoo
+
+        card = zoo.find(functional)
+        if card.kind != "functional":
+            raise InputError(f"{card.label} is a model of kind {card.kind}, not a functional")
+        functional, label = zoo.load(card.label), card.name
+    if symmetrize:
+        if not hasattr(functional, "symmetrize"):
+            raise InputError(f"{label} has no option symmetrize")
+        functional.symmetrize = True  # type: ignore[assignment]
+    return functional.to(torch.float64).eval().requires_grad_(False), label
+
+
+def integrator(module: nn.Module, name: str, memory_mb: float | None) -> LearnedNumInt:
+    """PySCF's integrator with the functional in it."""
+    options = {} if memory_mb is None else {"memory_mb": memory_mb}
+    if options and "memory_mb" not in inspect.signature(LearnedNumInt).parameters:
+        options = {}
+    return LearnedNumInt(module, name, **options)  # type: ignore[arg-type]
+
+
+def _has_potentials(basis: str, symbols: tuple[str, ...]) -> bool:
+    """Whether PySCF's basis of that name comes with an effective core potential for one of the elements."""
+    for symbol in set(symbols):
+        try:
+            if gto.basis.load_ecp(basis, symbol):
+                return True
+        except (KeyError, RuntimeError, gto.basis.BasisNotFoundError):
+            continue
+    return False
+
+
+def _no_basis(basis: str, system: System) -> str:
+    """What is wrong with a basis: that PySCF has none of the name, or that it lacks an element."""
+    missing = []
+    for symbol in dict.fromkeys(system.symbols):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                gto.basis.load(basis, symbol)
+        except (KeyError, RuntimeError, gto.basis.BasisNotFoundError):
+            missing.append(symbol)
+    if set(missing) == set(system.symbols):
+        return f"method.basis: PySCF has no basis {basis!r} for {system.formula}; def2-svp, def2-tzvp, cc-pvdz are some"
+    return f"method.basis: {basis} has no functions for {' '.join(missing)}; def2-svp and def2-tzvp have up to Kr"

@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from fusion.errors import InputError
+from fusion.functionals.convergence import Ladder
 from fusion.functionals.features import check_needs
-from fusion.functionals.kohn_sham import converge, kohn_sham, molecule
+from fusion.functionals.kohn_sham import check_options, kohn_sham, load, molecule
+from fusion.functionals.outcome import describe, unconverged
+from fusion.functionals.start import LastDensity
 from fusion.results import Result
 from fusion.system import System
+
+if TYPE_CHECKING:
+    from fusion.zoo.card import Card
 
 
 class FunctionalMethod:
     """`Method` of kind functional around one `Functional`, given as an `nn.Module` or a config with `_target_`.
 
-    `basis` and `grid_level` (0-9) are PySCF's, `conv_tol` is the change of the energy (hartree) at convergence and
-    `max_cycle` the number of SCF cycles per attempt. Spin 0 is restricted, all else unrestricted.
+    `weights` names a model of the zoo, which then takes the place of `model`. `basis` and `grid_level` (0-9) are
+    PySCF's, `conv_tol` is the change of the energy (hartree) at convergence, `max_cycle` the number of SCF cycles per
+    attempt, `damp` (0-1) and `level_shift` (hartree) the strengths of the attempts after the first; the others as in
+    `fusion.kohn_sham`, and `start` may be a checkpoint file of PySCF. Spin 0 is restricted, all else unrestricted. The
+    SCF of a molecule that was just converged nearby starts from that density.
     """
 
     kind = "functional"
-    weights: dict[str, Any] | None = None
 
     def __init__(
         self,
@@ -35,27 +44,68 @@ class FunctionalMethod:
         grid_level: int = 3,
         conv_tol: float = 1e-9,
         max_cycle: int = 50,
+        damp: float = 0.5,
+        level_shift: float = 0.3,
+        start: str | None = "b3lyp",
+        occupations: Any = None,
+        dispersion: str | None = None,
+        density_fit: bool = False,
+        symmetrize: bool = False,
+        memory_mb: float | None = None,
+        weights: str | None = None,
+        title: str | None = None,
         summary: str = "",
         cost: str = "",
+        gives: str = "",
         requires: Sequence[str] = (),
     ) -> None:
-        if grid_level not in range(10):
-            raise InputError(f"method.grid_level must be 0 ... 9, not {grid_level}")
-        if not conv_tol > 0:
-            raise InputError(f"method.conv_tol must be positive (hartree), not {conv_tol}")
+        checkpoint = start is not None and Path(start).is_file()
+        check_options(grid_level, conv_tol, None if checkpoint else start, dispersion)
+        _check_range("damp", damp, 0.0, 1.0)
+        _check_range("level_shift", level_shift, 0.0, 100.0)
+        if max_cycle < 1:
+            raise InputError(f"method.max_cycle must be at least 1, not {max_cycle}")
         self.name, self.summary, self.cost, self.requires = name, summary, cost, tuple(requires)
         self.basis, self.grid_level, self.conv_tol, self.max_cycle = basis, grid_level, conv_tol, max_cycle
-        self._model = model
+        self._model, self._checkpoint, self._symmetrize = model, start if checkpoint else None, symmetrize
+        self._ladder, self._occupations = Ladder(damp, level_shift), occupations
+        self._options: dict[str, Any] = {
+            "grid_level": grid_level,
+            "conv_tol": conv_tol,
+            "start": None if checkpoint else start,
+            "dispersion": dispersion,
+            "density_fit": density_fit,
+            "memory_mb": memory_mb,
+        }
+        self._card = None if weights is None else _card(weights, name)
+        self._last: LastDensity | None = None
+        self._watcher: Callable[[int, str], None] | None = None
+        self.title = title or name
+
+    @property
+    def label(self) -> str:
+        """What a run is called after: the model of the zoo, else the method, said to be untrained."""
+        if self._card is not None:
+            return self._card.label
+        return f"{self.title}, untrained" if any(True for _ in self.functional.parameters()) else self.title
+
+    @property
+    def weights(self) -> dict[str, Any] | None:
+        """Name, version and digest of the zoo's model; None without one."""
+        card = self._card
+        return None if card is None else {"name": card.name, "version": card.version, "sha256": card.weights.sha256}
 
     @cached_property
     def functional(self) -> Any:
         """The functional in float64, its parameters constant."""
-        model = self._model
+        model: Any = self._model
+        if self._card is not None:
+            return load(self._card.label, self._symmetrize)[0]
         if not isinstance(model, nn.Module):
             from hydra.utils import instantiate
 
             model = instantiate(model)
-        return model.to(torch.float64).eval().requires_grad_(False)
+        return load(model, self._symmetrize)[0]
 
     @property
     def provides(self) -> frozenset[str]:
@@ -66,7 +116,16 @@ class FunctionalMethod:
         """Raise InputError for a basis or system, ValueError for features, that cannot be had."""
         check_needs(self.functional.needs, self.name)
         for system in systems:
-            molecule(system, self.basis)
+            self._mean_field(system)
+
+    @contextmanager
+    def watched(self, watcher: Callable[[int, str], None]) -> Iterator[None]:
+        """Call `watcher` with the number of cycles and a text after each cycle, as long as the block runs."""
+        self._watcher = watcher
+        try:
+            yield
+        finally:
+            self._watcher = None
 
     def calculate(self, systems: Sequence[System], properties: Iterable[str]) -> list[Result]:
         """One SCF per system; forces (A, 3) in hartree/bohr, dipole (3,) in e bohr."""
@@ -75,27 +134,69 @@ class FunctionalMethod:
         return [self._calculate(system, wanted) for system in systems]
 
     def _calculate(self, system: System, wanted: frozenset[str]) -> Result:
-        mol = molecule(system, self.basis)
-        mean_field = kohn_sham(mol, self.functional, self.grid_level, self.conv_tol, self.name)
-        attempts = converge(mean_field, self.max_cycle)
+        mean_field = self._mean_field(system)
+        mean_field.kernel(dm0=self._start(mean_field, system))
         result = Result(system, energy=float(mean_field.e_tot))
-        result.details["kohn_sham"] = {
-            "basis": self.basis,
-            "grid_level": self.grid_level,
-            "conv_tol_hartree": self.conv_tol,
-            "reference": "RKS" if system.spin == 0 else "UKS",
-            "xc_hartree": float(mean_field.scf_summary["exc"]),
-            "attempts": attempts,
-        }
+        result.details["kohn_sham"] = describe(mean_field, self.basis)
         if not mean_field.converged:
-            result.status = "not_converged"
-            tried = ", ".join(attempts)
-            result.message = (
-                f"not converged after {tried} ({self.max_cycle} cycles each); try a larger method.max_cycle"
-            )
+            self._last = None
+            result.status, result.message = "not_converged", unconverged(mean_field)
             return result
+        self._last = LastDensity.of(mean_field, self._settings(system))
+        result.message = self._remark(system, mean_field)
         if "dipole" in wanted:
             result.properties["dipole"] = np.asarray(mean_field.dip_moment(unit="AU", verbose=0))
         if "forces" in wanted & self.provides:
             result.properties["forces"] = -np.asarray(mean_field.nuc_grad_method().kernel())
         return result
+
+    def _mean_field(self, system: System) -> Any:
+        mol = molecule(system, self.basis)
+        mean_field = kohn_sham(mol, self.functional, name=self.name, occupations=self._occupations, **self._options)
+        mean_field.max_cycle, mean_field.ladder = self.max_cycle, self._ladder
+        if self._watcher is not None:
+            mean_field.callback = self._progress(self._watcher)
+        return mean_field
+
+    def _start(self, mean_field: Any, system: System) -> Any:
+        """The density to start from; None: by `start`."""
+        if self._last is not None and self._last.suits(mean_field.mol, self._settings(system)):
+            return self._last.on(mean_field.mol)
+        return None if self._checkpoint is None else mean_field.from_chk(self._checkpoint)
+
+    def _settings(self, system: System) -> tuple[Any, ...]:
+        return (self.basis, system.charge, system.spin)
+
+    def _progress(self, watcher: Callable[[int, str], None]) -> Callable[[dict[str, Any]], None]:
+        cycles = 0
+
+        def after_cycle(envs: dict[str, Any]) -> None:
+            nonlocal cycles
+            cycles += 1
+            change = envs["e_tot"] - envs["last_hf_e"]
+            watcher(cycles, f"E = {envs['e_tot']:.6f} Ha  change {change:+.1e}  gradient {envs['norm_gorb']:.1e}")
+
+        return after_cycle
+
+    def _remark(self, system: System, mean_field: Any) -> str | None:
+        """What there is to say about a converged result, in one line."""
+        remarks = list(mean_field.remarks)
+        known = self._card.elements if self._card is not None else ()
+        outside = [symbol for symbol in dict.fromkeys(system.symbols) if known and symbol not in known]
+        if outside:
+            remarks.append(f"{self.name} was not trained on {' '.join(outside)}: take the number as a guess")
+        return "; ".join(remarks) or None
+
+
+def _check_range(name: str, value: float, lowest: float, highest: float) -> None:
+    if not lowest <= value <= highest:
+        raise InputError(f"method.{name} must be from {lowest:g} to {highest:g}, not {value}")
+
+
+def _card(weights: str, method: str) -> Card:
+    from fusion import zoo
+
+    card = zoo.find(weights)
+    if card.kind != "functional" or card.method != method:
+        raise InputError(f"{card.label} is a model of +method={card.method}, not of +method={method}")
+    return card

@@ -1,0 +1,80 @@
+"""Occupation numbers of spin orbitals, fractional ones included: ensembles with fractional charges and spins.
+
+Perdew, Parr, Levy and Balduz, Phys. Rev. Lett. 49, 1691 (1982); Cohen, Mori-Sanchez and Yang, Science 321, 792 (2008).
+Orbitals that are occupied alike can be mixed without a change of the density: the energy is stationary when the Fock
+matrix does not couple orbitals i, j with n_i != n_j.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fusion.errors import InputError
+
+
+def checked(occupations: Any, orbitals: int) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers (up, down) as arrays, from the lowest orbital on. `orbitals` is the size of the basis.
+
+    Raises InputError unless there are two lists of numbers from 0 to 1, no longer than the basis.
+    """
+    try:
+        up, down = (np.asarray(list(numbers), dtype=float) for numbers in occupations)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"occupations are two lists, of spin up and of spin down, such as [[1, 0.5], [1]], not {occupations}"
+        ) from None
+    for spin, numbers in (("up", up), ("down", down)):
+        if numbers.size > orbitals:
+            raise InputError(f"occupations of {numbers.size} orbitals of spin {spin}; the basis has only {orbitals}")
+        outside = numbers[~((numbers >= 0.0) & (numbers <= 1.0))]
+        if outside.size:
+            raise InputError(f"the occupation of a spin orbital lies between 0 and 1; spin {spin} has {outside[0]:g}")
+    if up.sum() + down.sum() <= 0.0:
+        raise InputError("occupations without any electron")
+    return up, down
+
+
+def are_whole(occupations: Iterable[Sequence[float] | np.ndarray]) -> bool:
+    """Whether every orbital is empty or full."""
+    return all(np.isin(np.asarray(numbers), (0.0, 1.0)).all() for numbers in occupations)
+
+
+def by_energy(energies: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """Occupations (n,) of orbitals with `energies` (n,): `numbers` from the lowest on, the others empty."""
+    found = np.zeros(len(energies))
+    found[np.argsort(energies.round(9), kind="stable")[: len(numbers)]] = numbers
+    return found
+
+
+def coupling(coefficients: np.ndarray, numbers: np.ndarray, fock: np.ndarray) -> np.ndarray:
+    """The gradient of the energy with respect to rotations of the orbitals (n, m) of one spin: (n_i - n_j) F_ij.
+
+    The pairs i < j that are occupied alike are left out.
+    """
+    matrix = coefficients.T @ fock @ coefficients
+    first, second = np.nonzero(np.triu(numbers[:, None] != numbers[None, :], k=1))
+    return np.asarray((numbers[first] - numbers[second]) * matrix[first, second])
+
+
+def canonical(coefficients: np.ndarray, numbers: np.ndarray, fock: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Orbital energies (m,) and orbitals (n, m) that diagonalise the Fock matrix among those occupied alike."""
+    energies, rotated = np.zeros(len(numbers)), coefficients.copy()
+    for number in np.unique(numbers):
+        alike = numbers == number
+        block = coefficients[:, alike]
+        energies[alike], vectors = np.linalg.eigh(block.T @ fock @ block)
+        rotated[:, alike] = block @ vectors
+    return energies, rotated
+
+
+def aufbau_broken_by(energies: np.ndarray, numbers: np.ndarray) -> float:
+    """How far (hartree) an orbital lies above one that is less occupied; 0 where the lowest ones are filled first."""
+    worst = 0.0
+    for number in np.unique(numbers):
+        fuller, emptier = energies[numbers >= number], energies[numbers < number]
+        if fuller.size and emptier.size:
+            worst = max(worst, float(fuller.max() - emptier.min()))
+    return worst

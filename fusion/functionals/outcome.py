@@ -1,0 +1,67 @@
+"""What is said about a finished SCF: the details of its result, and why it failed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def describe(mean_field: Any, basis: str) -> dict[str, Any]:
+    """JSON-able details of an SCF, units in the key names."""
+    unrestricted = mean_field.istype("UHF")
+    details: dict[str, Any] = {
+        "basis": basis,
+        "functions": int(mean_field.mol.nao),
+        "grid_level": mean_field.grids.level,
+        "grid_points": len(mean_field.grids.weights),
+        "conv_tol_hartree": mean_field.conv_tol,
+        "reference": "UKS" if unrestricted else "RKS",
+        "start": mean_field.init_guess,
+        "cycles": mean_field.cycles,
+        "attempts": [_attempt(attempt) for attempt in mean_field.attempts],
+        "xc_hartree": float(mean_field.scf_summary["exc"]),
+        "dispersion_hartree": mean_field.scf_summary.get("dispersion"),
+        **_frontier(mean_field),
+    }
+    if unrestricted and mean_field.fractional:
+        details["occupations"] = [list(map(float, numbers)) for numbers in mean_field.occupations]
+    elif unrestricted:
+        up, down = (float(np.sum(numbers)) for numbers in mean_field.mo_occ)
+        half = 0.5 * abs(up - down)
+        details["spin_squared"] = float(mean_field.spin_square()[0])
+        details["spin_squared_of_pure_state"] = half * (half + 1.0)
+    if mean_field.remarks:
+        details["remarks"] = list(mean_field.remarks)
+    return {key: value for key, value in details.items() if value is not None}
+
+
+def unconverged(mean_field: Any) -> str:
+    """Why there is no energy, and what might help, in one line."""
+    attempts = mean_field.attempts
+    *names, last = [attempt.name for attempt in attempts]
+    tried = f"{', '.join(names)} and {last}" if names else last
+    return (
+        f"not converged after {tried} (dE {abs(attempts[-1].change):.0e} Ha, gradient {attempts[-1].gradient:.0e} Ha); "
+        "try method.level_shift=0.5, a larger method.max_cycle or another method.start"
+    )
+
+
+def _attempt(attempt: Any) -> dict[str, Any]:
+    return {
+        "name": attempt.name,
+        "cycles": attempt.cycles,
+        "converged": attempt.converged,
+        "energy_hartree": attempt.energy,
+        "gradient_hartree": attempt.gradient,
+    }
+
+
+def _frontier(mean_field: Any) -> dict[str, float | None]:
+    """Energies of the highest orbital with and the lowest without an electron, over both spins."""
+    energies, numbers = np.ravel(mean_field.mo_energy), np.ravel(mean_field.mo_occ)
+    filled, empty = energies[numbers > 0], energies[numbers == 0]
+    return {
+        "homo_hartree": float(filled.max()) if filled.size else None,
+        "lumo_hartree": float(empty.min()) if empty.size else None,
+    }

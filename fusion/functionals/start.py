@@ -1,0 +1,108 @@
+"""Densities to start an SCF from: that of a conventional functional, or the last one of the same molecule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from pyscf import dft, scf
+from pyscf.dft import libxc
+
+from fusion.errors import InputError
+
+COARSE_LEVEL = 1
+"""Grid level of the conventional calculation: only its density is used."""
+CONV_TOL = 1e-5
+FARTHEST_BOHR = 1.0
+"""An atom that moved further than this ends the use of the last density."""
+
+GUESSES = frozenset({"minao", "atom", "1e", "hcore", "huckel", "mod_huckel", "vsap", "sap", "chk", "chkfile"})
+"""PySCF's own initial guesses."""
+
+
+@lru_cache(64)
+def is_functional(name: str) -> bool:
+    """Whether PySCF knows `name` as a functional (or "hf"), and not as one of its initial guesses."""
+    if name.lower() in GUESSES:
+        return False
+    if name.lower() == "hf":
+        return True
+    try:
+        (hybrid, _, _), terms = libxc.parse_xc(name)
+    except (KeyError, ValueError):
+        return False
+    return bool(terms or hybrid)
+
+
+def check(name: str | None) -> None:
+    """Raise InputError unless `name` is a conventional functional or one of PySCF's guesses."""
+    if name is not None and name.lower() not in GUESSES and not is_functional(name):
+        raise InputError(
+            f"start={name!r} is no functional that PySCF knows; try b3lyp, pbe, hf, or null for a guess from atoms"
+        )
+
+
+def density(mean_field: Any, name: str) -> np.ndarray:
+    """Density matrices of a conventional calculation in the same basis and with the same occupations.
+
+    It is brought near convergence only, on a coarse grid; whether it got there does not matter.
+    """
+    unrestricted = mean_field.istype("UHF")
+    if name.lower() == "hf":
+        conventional = (scf.UHF if unrestricted else scf.RHF)(mean_field.mol)
+    else:
+        conventional = (dft.UKS if unrestricted else dft.RKS)(mean_field.mol, xc=name)
+        conventional.grids.level = min(COARSE_LEVEL, mean_field.grids.level)
+    if getattr(mean_field, "with_df", None) is not None:
+        conventional = conventional.density_fit(with_df=mean_field.with_df)
+    if getattr(mean_field, "occupations", None) is not None:
+        conventional.get_occ = mean_field.get_occ
+        conventional.get_grad = mean_field.get_grad
+    conventional.verbose, conventional.chkfile = 0, None
+    conventional.conv_tol, conventional.conv_check = CONV_TOL, False
+    conventional._eri = mean_field._eri
+    conventional.kernel()
+    mean_field._eri = conventional._eri
+    return np.asarray(conventional.make_rdm1())
+
+
+@dataclass(frozen=True)
+class LastDensity:
+    """A converged density, to start the next SCF of the same molecule from."""
+
+    mol: Any
+    orbitals: np.ndarray
+    """(n, m), or (2, n, m) with spin."""
+    occupations: np.ndarray
+    settings: tuple[Any, ...]
+    """What else has to agree: basis, state, functional."""
+
+    @classmethod
+    def of(cls, mean_field: Any, settings: tuple[Any, ...]) -> LastDensity:
+        """That of a converged mean-field object."""
+        return cls(mean_field.mol, np.asarray(mean_field.mo_coeff), np.asarray(mean_field.mo_occ), settings)
+
+    def suits(self, mol: Any, settings: tuple[Any, ...]) -> bool:
+        """Whether `mol` has the same atoms in the same order, not far from where they were, and the same settings."""
+        if settings != self.settings or mol.natm != self.mol.natm or not np.array_equal(mol.ao_loc, self.mol.ao_loc):
+            return False
+        if [mol.atom_symbol(i) for i in range(mol.natm)] != [self.mol.atom_symbol(i) for i in range(mol.natm)]:
+            return False
+        moved = np.linalg.norm(mol.atom_coords() - self.mol.atom_coords(), axis=1)
+        return bool(moved.max() <= FARTHEST_BOHR)
+
+    def on(self, mol: Any) -> np.ndarray:
+        """Density matrices on the basis of `mol`: the orbitals' coefficients, orthonormalised symmetrically there."""
+        overlap = mol.intor_symmetric("int1e_ovlp")
+        if self.orbitals.ndim == 2:
+            return _density(self.orbitals, self.occupations, overlap)
+        return np.stack([_density(c, n, overlap) for c, n in zip(self.orbitals, self.occupations, strict=True)])
+
+
+def _density(orbitals: np.ndarray, numbers: np.ndarray, overlap: np.ndarray) -> np.ndarray:
+    filled = orbitals[:, numbers > 0]
+    values, vectors = np.linalg.eigh(filled.T @ overlap @ filled)
+    filled = filled @ (vectors / np.sqrt(values)) @ vectors.T
+    return np.asarray((filled * numbers[numbers > 0]) @ filled.T)
