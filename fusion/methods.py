@@ -6,7 +6,7 @@ derived, before any work; `calculate` runs a method and adds what can be derived
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol, runtime_checkable
 
 import numpy as np
@@ -15,7 +15,7 @@ from fusion.errors import CalculationError, InputError
 from fusion.results import Result
 from fusion.system import System
 
-DERIVED: Final[dict[str, str]] = {"forces": "energy", "hessian": "forces"}
+DERIVED: Final[dict[str, str]] = {"forces": "energy", "hessian": "forces", "dipole_derivatives": "dipole"}
 """Properties the core can derive, and the one each is derived from, which the method itself must provide."""
 
 STEP_BOHR: Final[float] = 0.005
@@ -88,15 +88,16 @@ def available(method: Method) -> frozenset[str]:
 
 
 def calculate(method: Method, systems: Sequence[System], properties: Iterable[str]) -> list[Result]:
-    """`method.calculate`, with missing but derivable properties added by central differences: forces, a Hessian."""
+    """`method.calculate`, with missing but derivable properties added by central differences: forces, a Hessian, the
+    derivatives of the dipole; all from the same displaced geometries, asked for in one call."""
     wanted = frozenset(properties)
     require(method, wanted, "this calculation", systems)
     results = method.calculate(systems, wanted & method.provides | {"energy"})
-    for name, add in (("forces", _add_numerical_forces), ("hessian", _add_numerical_hessian)):
-        if name in wanted - method.provides:
-            for result in results:
-                if result.status == "ok":
-                    _add(add, method, result)
+    missing = [name for name in DERIVED if name in wanted - method.provides]
+    if missing:
+        for result in results:
+            if result.status == "ok":
+                _derive(method, result, missing)
     return results
 
 
@@ -106,35 +107,25 @@ def _available(method: Method, name: str) -> bool:
     return name in method.provides or (source in method.provides and "energy_stderr" not in method.provides)
 
 
-def _add(add: Callable[[Method, Result], dict[str, Any]], method: Method, result: Result) -> None:
-    """Let `add` put a derived property into `result`, and say how it came; on a failed displacement mark it so."""
+def _derive(method: Method, result: Result, names: Sequence[str]) -> None:
+    """Put derived properties into `result`, and say how they came; on a failed displacement mark it so."""
+    purpose = "numerical " + " and ".join(_PURPOSES[name] for name in names)
     try:
-        described = add(method, result)
+        displaced = _displaced(method, result.system, STEP_BOHR, {DERIVED[name] for name in names}, purpose)
     except CalculationError as error:
         result.status, result.message = "not_converged", str(error)
         return
+    described = {}
+    for name in names:
+        result.properties[name], remark = _DIFFERENCES[name](displaced, STEP_BOHR)
+        how = {"from": DERIVED[name], "by": "central differences", "step_bohr": STEP_BOHR, "displaced": len(displaced)}
+        described[name] = how | remark
     result.details["derived"] = result.details.get("derived", {}) | described
-
-
-def _add_numerical_forces(method: Method, result: Result) -> dict[str, Any]:
-    result.properties["forces"] = numerical_forces(method, result.system)
-    how = {"from": "energy", "by": "central differences", "step_bohr": STEP_BOHR}
-    return {"forces": how | {"energies": 6 * len(result.system.symbols)}}
-
-
-def _add_numerical_hessian(method: Method, result: Result) -> dict[str, Any]:
-    result.properties["hessian"], asymmetry = numerical_hessian(method, result.system)
-    how = {"from": "forces", "by": "central differences", "step_bohr": STEP_BOHR}
-    count = 6 * len(result.system.symbols)
-    return {"hessian": how | {"forces": count, "asymmetry_hartree_per_bohr2": asymmetry}}
 
 
 def numerical_forces(method: Method, system: System, step: float = STEP_BOHR) -> np.ndarray:
     """Minus the central difference of the energy, (A, 3) in hartree/bohr, from 6 A energies asked for in one call."""
-    results = _displaced(method, system, step, "energy", "numerical forces")
-    energies = np.array([result.energy for result in results], dtype=float)
-    plus, minus = energies.reshape(-1, 2).T
-    return (minus - plus).reshape(-1, 3) / (2.0 * step)
+    return _forces(_displaced(method, system, step, {"energy"}, "numerical forces"), step)[0]
 
 
 def numerical_hessian(method: Method, system: System, step: float = STEP_BOHR) -> tuple[np.ndarray, float]:
@@ -143,21 +134,44 @@ def numerical_hessian(method: Method, system: System, step: float = STEP_BOHR) -
     The matrix is symmetrised; the second value is the largest difference to its transpose before, hartree/bohr^2: a
     measure of its numerical error.
     """
-    results = _displaced(method, system, step, "forces", "numerical Hessian")
-    forces = np.stack([np.asarray(result.properties["forces"]).ravel() for result in results])
-    hessian = (forces[1::2] - forces[::2]) / (2.0 * step)
-    return 0.5 * (hessian + hessian.T), float(np.abs(hessian - hessian.T).max())
+    hessian, remark = _hessian(_displaced(method, system, step, {"forces"}, "numerical Hessian"), step)
+    return hessian, remark["asymmetry_hartree_per_bohr2"]
 
 
-def _displaced(method: Method, system: System, step: float, name: str, purpose: str) -> list[Result]:
-    """Results with `name` at every coordinate displaced by +step, then by -step. Raises CalculationError."""
+def _forces(displaced: Sequence[Result], step: float) -> tuple[np.ndarray, dict[str, float]]:
+    return -_slopes([result.energy for result in displaced], step).reshape(-1, 3), {}
+
+
+def _hessian(displaced: Sequence[Result], step: float) -> tuple[np.ndarray, dict[str, float]]:
+    hessian = -_slopes([np.ravel(result.properties["forces"]) for result in displaced], step)
+    asymmetry = float(np.abs(hessian - hessian.T).max())
+    return 0.5 * (hessian + hessian.T), {"asymmetry_hartree_per_bohr2": asymmetry}
+
+
+def _dipole_derivatives(displaced: Sequence[Result], step: float) -> tuple[np.ndarray, dict[str, float]]:
+    """(3A, 3), e: row by coordinate of a nucleus, column by component of the dipole."""
+    return _slopes([result.properties["dipole"] for result in displaced], step), {}
+
+
+_DIFFERENCES: Final = {"forces": _forces, "hessian": _hessian, "dipole_derivatives": _dipole_derivatives}
+_PURPOSES: Final = {"forces": "forces", "hessian": "Hessian", "dipole_derivatives": "dipole derivatives"}
+
+
+def _slopes(values: Sequence[Any], step: float) -> np.ndarray:
+    """Central differences (3A, ...) of values at +step, -step along every coordinate in turn."""
+    array = np.asarray(values, dtype=float)
+    return (array[::2] - array[1::2]) / (2.0 * step)
+
+
+def _displaced(method: Method, system: System, step: float, names: set[str], purpose: str) -> list[Result]:
+    """Results with `names` at every coordinate displaced by +step, then by -step. Raises CalculationError."""
     displaced = []
     for index in range(system.positions.size):
         for sign in (1.0, -1.0):
             positions = system.positions.copy()
             positions.flat[index] += sign * step
             displaced.append(system.moved(positions))
-    results = method.calculate(displaced, frozenset({"energy", name}))
+    results = method.calculate(displaced, frozenset({"energy", *names}))
     for result in results:
         if result.status != "ok" or result.energy is None:
             raise CalculationError(

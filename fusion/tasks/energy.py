@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
-from fusion import methods
+from fusion import methods, phases, report
 
 if TYPE_CHECKING:
     from fusion.methods import Method
@@ -14,7 +15,10 @@ if TYPE_CHECKING:
 
 
 class Energy:
-    """One call of `method.calculate`: energy, and forces where they are provided."""
+    """One call of `method.calculate`: energy, and forces where they are provided.
+
+    The cycles of a method that can be `watched` are shown; files of its result come into the run's directory.
+    """
 
     needs = frozenset({"energy"})
 
@@ -27,7 +31,27 @@ class Energy:
             method.check([system], self._wanted(method))
 
     def run(self, method: Method, system: System, run: Run) -> Result:
-        return methods.calculate(method, [system], self._wanted(method))[0]
+        watched = getattr(method, "watched", None)
+        if watched is None:
+            return methods.calculate(method, [system], self._wanted(method))[0]
+        with phases.phase("SCF") as update, watched(update):
+            result = methods.calculate(method, [system], self._wanted(method))[0]
+        report.console().print()
+        if result.files:
+            result.message = f"{result.message}; the last density is kept in {', '.join(result.files)}"
+        return result
+
+    @staticmethod
+    def rows(result: dict[str, Any]) -> Iterator[list[str]]:
+        """How a self-consistent energy came about, of a `result.json`."""
+        scf = result.get("kohn_sham")
+        if not scf:
+            return
+        names = [attempt["name"] for attempt in scf["attempts"]]
+        where = f"{scf['reference']}, {scf['basis']}, grid level {scf['grid_level']} ({scf['grid_points']:,} points)"
+        yield ["SCF", report.count(scf["cycles"], "cycle"), ", then ".join(names), where]
+        if scf.get("spin_squared") is not None:
+            yield ["⟨S²⟩", f"{scf['spin_squared']:.4f}", f"{scf['spin_squared_of_pure_state']:.4f} in a pure state"]
 
     def _wanted(self, method: Method) -> frozenset[str]:
         return self.needs | (method.provides & {"forces"})

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 HESSIAN = "hessian.npy"
 MODES = Path("modes")
 PICTURE = "modes.png"
+SPECTRUM = "infrared.png"
 _FRAMES = 20  # of one period of a mode
 _AMPLITUDE_ANGSTROM = 0.3  # of the atom that moves most
 _NEARLY = 1e-3  # hartree/bohr; with such a force a structure may pass for stationary
@@ -129,6 +130,12 @@ class Vibrations:
 
             deviations = spread(np.asarray(members), modes, system.positions, masses, any(system.pbc))
             details["frequencies_std_cm1"] = deviations.tolist()
+        slopes = result.properties.pop("dipole_derivatives", None)
+        if slopes is not None:
+            from fusion.tasks.harmonic.infrared import dipole_magnitude, intensities
+
+            details["ir_intensities_km_per_mol"] = intensities(modes, np.asarray(slopes)).tolist()
+            details["dipole_debye"] = dipole_magnitude(np.asarray(result.properties["dipole"]))
         write_modes(run.directory / MODES, system, modes)
         if relaxed is not None:
             details["relaxation"] = relaxing.details_of(relaxed)
@@ -138,12 +145,15 @@ class Vibrations:
         return result
 
     def _hessian(self, journal: Journal, system: System) -> Result:
-        """Energy, forces and Hessian (3A, 3A), of the members too where they are asked for and to be had."""
+        """Energy, forces and Hessian (3A, 3A), of the members too where they are asked for and to be had; the dipole
+        and its derivatives where the method gives dipoles."""
         from fusion.phases import phase
 
         wanted = set(self.needs)
         if self._spread and "hessian_members" in journal.provides:
             wanted.add("hessian_members")
+        if "dipole" in journal.provides and not any(system.pbc):
+            wanted |= {"dipole", "dipole_derivatives"}
         numerical = "hessian" not in journal.provides
         total = 6 * len(system.symbols) if numerical else 1
         with phase("Hessian", total) as bar:
@@ -185,11 +195,12 @@ class Vibrations:
 
     @staticmethod
     def draw(directory: Path) -> None:
-        """`modes.png` of a finished run, `relaxation.png` of its relaxation."""
-        from fusion.plots import modes, relaxation
+        """`modes.png` of a finished run, `infrared.png` where there are intensities, `relaxation.png`."""
+        from fusion.plots import modes, relaxation, spectrum
 
         relaxation.draw(directory / relaxing.TRAJECTORY, directory / relaxing.PICTURE)
         modes.draw(directory, directory / PICTURE)
+        spectrum.draw(directory, directory / SPECTRUM)
 
     @staticmethod
     def files(directory: Path) -> list[str]:

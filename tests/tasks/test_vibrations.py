@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from ase.build import molecule
 from conftest import Program
 from fusion import methods, units
 from fusion.potentials import PotentialMethod
+from fusion.results import Result
 from fusion.system import System
+from fusion.tasks.harmonic.infrared import KM_MOL, intensities
 from fusion.tasks.harmonic.normal_modes import normal_modes, spread
 from fusion.tasks.harmonic.symmetry import point_group
 from fusion.tasks.harmonic.thermochemistry import thermochemistry
@@ -122,7 +125,43 @@ def test_numerical_and_analytic_hessians_agree(with_toy: None) -> None:
     (found,) = methods.calculate(WithoutHessian("morse", Morse(DEPTH, WIDTH)), [system], {"hessian"})
     np.testing.assert_allclose(np.asarray(found.properties["hessian"]), water()[0], atol=3e-5)
     said = found.details["derived"]["hessian"]
-    assert said["forces"] == 18 and said["asymmetry_hartree_per_bohr2"] < 1e-5
+    assert said["displaced"] == 18 and said["asymmetry_hartree_per_bohr2"] < 1e-5
+
+
+class Charged(PotentialMethod):
+    """Fixed charges on the nuclei give a dipole; there is no other kind."""
+
+    @property
+    def provides(self) -> frozenset[str]:
+        return super().provides - {"hessian"} | {"dipole"}
+
+    def calculate(self, systems: Sequence[System], properties: Iterable[str]) -> list[Result]:
+        results = super().calculate(systems, frozenset(properties) - {"dipole"})
+        for found in results:
+            charges = np.array([{"H": 0.3, "O": -0.6, "F": -0.3}[symbol] for symbol in found.system.symbols])
+            found.properties["dipole"] = charges @ found.system.positions
+        return results
+
+
+def test_infrared_intensities_of_fixed_charges(with_toy: None) -> None:
+    """Of a diatomic q^2 / reduced mass; the same for a turned molecule; none where the charges do not move apart."""
+    from toy.morse import Morse
+
+    assert pytest.approx(42.2561 * 4.803204**2, rel=1e-5) == KM_MOL
+    method = Charged("morse", Morse(DEPTH, WIDTH))
+    system = System("hf", ("H", "F"), np.array([[0.0, 0.0, 0.0], [0.0, 1.2, 1.4]]))
+    (found,) = methods.calculate(method, [system], {"hessian", "dipole_derivatives"})
+    assert found.details["derived"]["dipole_derivatives"]["displaced"] == 12
+    modes = normal_modes(np.asarray(found.properties["hessian"]), system.positions, np.array([1.008, 18.998]))
+    expected = KM_MOL * 0.3**2 / (1.008 * 18.998 / 20.006)
+    assert intensities(modes, np.asarray(found.properties["dipole_derivatives"])) == pytest.approx([expected], rel=1e-6)
+    hessian, positions, masses = water()
+    modes = normal_modes(hessian, positions, masses)
+    slopes = np.kron(np.array([-0.6, 0.3, 0.3]), np.eye(3)).T
+    turn = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))[0]
+    turned = normal_modes(water(positions @ turn.T)[0], positions @ turn.T, masses)
+    np.testing.assert_allclose(intensities(turned, slopes), intensities(modes, slopes), atol=1e-6)
+    np.testing.assert_allclose(intensities(modes, np.kron(masses, np.eye(3)).T), 0.0, atol=1e-12)
 
 
 def test_spread_follows_the_motion_not_the_order(with_toy: None) -> None:

@@ -27,21 +27,25 @@ def rows(document: dict[str, Any]) -> Iterator[list[str]]:
 
 
 def _table(document: dict[str, Any]) -> Iterator[list[str]]:
-    """Number, wavenumber and spread of the modes, in columns to be read downwards."""
+    """Number, wavenumber, spread and infrared intensity of the modes, in columns to be read downwards."""
     frequencies = document["frequencies_cm1"]
     first = document["vibrations"]["removed_translations_and_rotations"] + 1
-    spreads = document.get("frequencies_std_cm1") or [None] * len(frequencies)
+    extras = [
+        (title, values)
+        for title, key in (("± model", "frequencies_std_cm1"), ("km/mol", "ir_intensities_km_per_mol"))
+        if (values := document.get(key))
+    ]
     if not frequencies:
         yield ["modes", "none: an atom does not vibrate"]
         return
     entries = [
-        f"{number:>5} {wavenumber(value):>10}" + ("" if std is None else f" {std:>8.1f}")
-        for number, (value, std) in enumerate(zip(frequencies, spreads, strict=True), start=first)
+        f"{first + index:>5} {wavenumber(value):>10}" + "".join(f" {values[index]:>8.1f}" for _, values in extras)
+        for index, value in enumerate(frequencies)
     ]
     left_out = len(entries) - _MOST
     if left_out > 0:
         entries = entries[: _MOST - 3] + entries[-3:]
-    header = f"{'mode':>5} {'cm⁻¹':>10}" + ("" if spreads[0] is None else f" {'± model':>8}")
+    header = f"{'mode':>5} {'cm⁻¹':>10}" + "".join(f" {title:>8}" for title, _ in extras)
     columns = min(_COLUMNS, len(entries))
     height = -(-len(entries) // columns)
     columns = -(-len(entries) // height)
