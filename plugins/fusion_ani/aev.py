@@ -15,10 +15,9 @@ same faster on CPUs.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -53,16 +52,6 @@ class Environment:
         """Length of a vector over so many elements."""
         return elements * self.radial + elements * (elements + 1) // 2 * self.angular
 
-    def occupied(self, near: int, elements: int) -> list[int]:
-        """Columns that can differ from zero where only elements of the bits `near` are within the angular cutoff."""
-        found = list(range(elements * self.radial))
-        for other in range(elements):
-            for one in range(other + 1):
-                if near >> one & near >> other & 1:
-                    block = elements * self.radial + (other * (other + 1) // 2 + one) * self.angular
-                    found += range(block, block + self.angular)
-        return found
-
     def columns(self, present: Sequence[int], elements: int) -> list[int]:
         """Places, in the published vector over all `elements`, of the numbers of one over those `present` (ascending).
 
@@ -78,71 +67,29 @@ class Environment:
 
 
 class Layout:
-    """Rows and columns of a batch's vectors: rows sorted by element, columns those of the elements that occur.
+    """Rows and columns of a batch's vectors: rows sorted by element, columns those of the elements that occur."""
 
-    With `near`, which gives bits (N,) of the elements within the angular cutoff (`kernels.near`), rows of an element
-    are sorted by that, and `parts` of them have only some columns that differ from zero.
-    """
-
-    def __init__(
-        self,
-        species: Tensor,
-        centre: Tensor,
-        other: Tensor,
-        first: Tensor,
-        elements: int,
-        near: Callable[[np.ndarray], np.ndarray] | None = None,
-    ) -> None:
+    def __init__(self, species: Tensor, centre: Tensor, other: Tensor, first: Tensor, elements: int) -> None:
         """`species` (N,) element indices of atoms; `centre`, `other` (P,), `first` (N + 1,) as in `Neighbours`."""
-        index = species.cpu().numpy()
-        counts = np.bincount(index, minlength=elements)
-        found = np.flatnonzero(counts)
-        neighbours = (np.cumsum(counts > 0) - 1)[index][other.cpu().numpy()]
-        keys = index if near is None else _merged(index, near(neighbours), elements, len(found))
-        order = np.argsort(keys, kind="stable")
-        row = np.empty_like(order)
-        row[order] = np.arange(len(order))
-        self.present: tuple[int, ...] = tuple(found.tolist())
+        counts = torch.bincount(species, minlength=elements)
+        present = torch.nonzero(counts)[:, 0]
+        self.present: tuple[int, ...] = tuple(present.tolist())
         """Indices of the elements that occur."""
-        self.counts: list[int] = counts[found].tolist()
+        self.counts: list[int] = counts[present].tolist()
         """Their atoms."""
-        self.order = torch.from_numpy(order).to(species.device)
+        self.species = (torch.cumsum(counts > 0, 0) - 1)[species]
+        """(N,) elements as indices into `present`."""
+        self.order = torch.argsort(species, stable=True)
         """(N,) the atom of each row."""
-        self.row = torch.from_numpy(row).to(species.device)
+        self.row = torch.empty_like(self.order)
         """(N,) the row of each atom."""
-        self.centre, self.first = centre, first
-        self.other = torch.from_numpy(neighbours).to(species.device)
+        self.row[self.order] = torch.arange(len(species), device=species.device)
+        self.centre, self.neighbour, self.first = centre, other, first
+
+    @property
+    def other(self) -> Tensor:
         """(P,) element of the neighbour as an index into `present`."""
-        self.parts = self._groups(keys, grouped=near is not None)
-        """(element, as an index into `present`; start, stop; bits of elements near) of groups of rows."""
-
-    def _groups(self, keys: np.ndarray, grouped: bool) -> list[tuple[int, int, int, int]]:
-        width = len(self.present)
-        everything = (1 << width) - 1
-        counts, start, groups = np.bincount(keys), 0, []
-        for key in np.flatnonzero(counts).tolist():
-            element, near = (key >> width, key & everything) if grouped else (key, everything)
-            stop = start + int(counts[key])
-            groups.append((self.present.index(element), start, stop, near))
-            start = stop
-        return groups
-
-
-FEWEST = 32
-"""Fewer atoms are not worth matrix products of their own."""
-
-
-def _merged(index: np.ndarray, near: np.ndarray, elements: int, present: int) -> np.ndarray:
-    """Keys (N,) of groups: element and bits; small groups join a larger one that has all of their bits."""
-    everything = (1 << present) - 1
-    counts = np.bincount((index << present) | near, minlength=elements << present).reshape(elements, -1)
-    target = np.broadcast_to(np.arange(1 << present), counts.shape).copy()
-    for element, bits in zip(*np.nonzero((counts > 0) & (counts < FEWEST)), strict=True):
-        large = np.flatnonzero(counts[element] >= FEWEST)
-        fitting = [int(other) for other in large if bits & ~other == 0]
-        target[element, bits] = min(fitting, key=int.bit_count, default=everything)
-    result: np.ndarray = (index << present) | target[index, near]
-    return result
+        return self.species[self.neighbour]
 
 
 def vectors(environment: Environment, displacements: Tensor, layout: Layout) -> Tensor:

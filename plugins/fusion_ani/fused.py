@@ -7,9 +7,10 @@ the plain torch path, which is exact for every order.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,40 +19,57 @@ from torch import Tensor
 
 from fusion.potentials import Neighbours
 from fusion.units import ANGSTROM_PER_BOHR
-from fusion_ani.aev import Environment, Layout
+from fusion_ani.aev import Environment, Layout, vectors
 
-ATOMS_PER_THREAD = 128
-"""Fewer are done sooner than a thread is woken."""
-
-ATOMS_SORTED = 256
+ATOMS_SORTED = 128
 """From so many atoms on they are sorted by the elements near them."""
 
+LINES = 90
+"""Atoms whose networks are computed at once: enough for the matrix products, few enough for the cache."""
 
-def lay_out(environment: Environment, pairs: Neighbours, species: Tensor, elements: int) -> Layout:
-    """The layout of a neighbour list, in groups of similar rows where there are many atoms on a CPU."""
-    if len(species) < ATOMS_SORTED or pairs.vectors.device.type != "cpu":
-        return Layout(species, pairs.centre, pairs.other, pairs.first, elements)
-    array = pairs.vectors.detach().contiguous().numpy()
+ATOMS_PER_THREAD = 32
+"""Fewer, times members, are done sooner than a thread is woken."""
 
-    def near(other: np.ndarray) -> np.ndarray:
-        from fusion_ani import kernels
-
-        # Rounding must not leave out a neighbour that the kernel counts: a margin.
-        numbers = array.dtype.type(ANGSTROM_PER_BOHR), array.dtype.type(environment.angular_cutoff * (1 + 1e-5))
-        result: np.ndarray = kernels.near(array, pairs.first.numpy(), other, *numbers)
-        return result
-
-    return Layout(species, pairs.centre, pairs.other, pairs.first, elements, near)
+Block = tuple[int, np.ndarray, int]
+"""Element, atoms, and bits of the elements near them."""
 
 
 @cache
-def _constants(environment: Environment, dtype: np.dtype) -> tuple[Any, ...]:
+def constants(environment: Environment, dtype: np.dtype) -> tuple[Any, ...]:
+    """What the kernels want to know of the environment, as tuples of numbers of that kind."""
     real = dtype.type
     radial = environment.radial_cutoff, environment.radial_eta
     numbers = (ANGSTROM_PER_BOHR, *radial, environment.angular_cutoff, environment.angular_eta, environment.zeta)
     angles = np.array(environment.angle_shifts)
-    arrays = (np.array(environment.radial_shifts), np.array(environment.angular_shifts), np.cos(angles), np.sin(angles))
-    return (tuple(map(real, numbers)), *(array.astype(dtype) for array in arrays))
+    kinds = (numbers, environment.radial_shifts, environment.angular_shifts)
+    found = [tuple(map(real, values)) for values in kinds]
+    return *found, (tuple(map(real, 0.5 * np.cos(angles))), tuple(map(real, 0.5 * np.sin(angles))))
+
+
+def blocks(environment: Environment, pairs: Neighbours, species: np.ndarray, elements: int) -> list[Block]:
+    """The atoms in blocks of one element, where there are many of them with similar neighbours."""
+    bits = np.zeros(1, np.int64)
+    keys = species
+    if len(species) >= ATOMS_SORTED:
+        from fusion_ani import kernels
+
+        array = pairs.vectors.detach().contiguous().numpy()
+        # Rounding must not leave out a neighbour that the kernel counts: a margin.
+        numbers = array.dtype.type(ANGSTROM_PER_BOHR), array.dtype.type(environment.angular_cutoff * (1 + 1e-5))
+        bits = kernels.near(array, pairs.first.numpy(), pairs.other.numpy(), species, *numbers)
+        keys = species << elements | bits
+    order = np.argsort(keys.astype(np.min_scalar_type(int(keys.max()))), kind="stable")
+    counts = np.bincount(species, minlength=elements)
+    everything = sum(1 << int(element) for element in np.flatnonzero(counts))
+    found, start = [], 0
+    for element in np.flatnonzero(counts).tolist():
+        size = int(counts[element])
+        atoms = order[start : start + size]
+        start += size
+        for part in np.array_split(atoms, -(-size // LINES)):
+            near = everything if len(bits) == 1 else int(np.bitwise_or.reduce(bits[part]))
+            found.append((element, part, near))
+    return found
 
 
 @cache
@@ -60,30 +78,50 @@ def _threads(process: int, count: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count)
 
 
-def _each_range(atoms: int, work: Callable[[int, int], None]) -> None:
-    """Do `work(start, stop)` for ranges that cover the atoms, in threads where there are many."""
-    count = min(torch.get_num_threads(), atoms // ATOMS_PER_THREAD)
-    if count < 2:
-        work(0, atoms)
-        return
-    bounds = np.linspace(0, atoms, 4 * count + 1).astype(int).tolist()
-    list(_threads(os.getpid(), count).map(work, bounds[:-1], bounds[1:]))
+def in_threads(work: Callable[[Any], None], tasks: Sequence[Any], count: int) -> None:
+    """Do `work` on each of the tasks, in `count` threads of which this is one."""
+    queue = iter(tasks)  # a list's iterator gives each task to one thread
+
+    def several() -> None:
+        for task in queue:
+            work(task)
+
+    helpers = [_threads(os.getpid(), count - 1).submit(several) for _ in range(count - 1)] if count > 1 else []
+    several()
+    for helper in helpers:
+        helper.result()
+
+
+def _ranges(layout: Layout) -> tuple[list[slice], int]:
+    """Rows to be done at once, and in how many threads."""
+    atoms = len(layout.row)
+    count = max(1, min(torch.get_num_threads(), atoms // ATOMS_PER_THREAD))
+    bounds = np.linspace(0, atoms, 4 * count + 1 if count > 1 else 2).astype(int).tolist()
+    return [slice(one, two) for one, two in pairwise(bounds)], count
+
+
+def _lists(environment: Environment, displacements: Tensor, layout: Layout) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """What the kernels want before and after the rows' atoms."""
+    array = displacements.detach().contiguous().numpy()
+    width, blocks = len(layout.present), np.arange(len(layout.present))
+    high, low = np.maximum(blocks[:, None], blocks), np.minimum(blocks[:, None], blocks)
+    places = width * environment.radial + (high * (high + 1) // 2 + low) * environment.angular
+    lists = array, layout.first.numpy(), layout.neighbour.numpy(), layout.species.numpy()
+    return lists, (constants(environment, array.dtype), blocks * environment.radial, places)
 
 
 def environment_vectors(environment: Environment, displacements: Tensor, layout: Layout) -> Tensor:
     """(N, F) in the rows and columns of `layout`, from `displacements` (P, 3) in bohr; not differentiable."""
     from fusion_ani import kernels
 
-    array = displacements.detach().contiguous().numpy()
-    lists = layout.first.numpy(), layout.other.numpy(), layout.row.numpy()
-    elements = len(layout.present)
-    result = np.zeros((len(layout.row), environment.size(elements)), array.dtype)
-    numbers, *arrays = _constants(environment, array.dtype)
+    lists, rest = _lists(environment, displacements, layout)
+    order, line = layout.order.numpy(), environment.size(len(layout.present))
+    result = np.zeros((len(order), line), lists[0].dtype)
 
-    def work(start: int, stop: int) -> None:
-        kernels.forward(array, *lists, start, stop, elements, numbers, *arrays, result)
+    def work(rows: slice) -> None:
+        kernels.forward(*lists, order[rows], *rest, result[rows].ravel(), line)
 
-    _each_range(len(layout.row), work)
+    in_threads(work, *_ranges(layout))
     return torch.from_numpy(result)
 
 
@@ -91,35 +129,36 @@ def environment_gradient(environment: Environment, displacements: Tensor, layout
     """(P, 3) by `displacements` in bohr, of what has `gradient` (N, F) by the environment vectors."""
     from fusion_ani import kernels
 
-    array = displacements.detach().contiguous().numpy()
-    lists = layout.first.numpy(), layout.other.numpy(), layout.row.numpy()
-    source, result = gradient.contiguous().numpy(), np.empty_like(array)
-    numbers, *arrays = _constants(environment, array.dtype)
+    lists, rest = _lists(environment, displacements, layout)
+    order, line = layout.order.numpy(), environment.size(len(layout.present))
+    source, result = gradient.contiguous().numpy(), np.empty_like(lists[0])
 
-    def work(start: int, stop: int) -> None:
-        kernels.backward(array, *lists, start, stop, len(layout.present), numbers, *arrays, source, result)
+    def work(rows: slice) -> None:
+        kernels.backward(*lists, order[rows], *rest, source[rows].ravel(), line, result)
 
-    _each_range(len(layout.row), work)
+    in_threads(work, *_ranges(layout))
     return torch.from_numpy(result)
 
 
 class EnvironmentVectors(torch.autograd.Function):
-    """`environment_vectors` with an analytic gradient; `plain(displacements)` is the same by torch operations."""
+    """`environment_vectors` with an analytic gradient."""
 
     @staticmethod
-    def forward(
-        ctx: Any, displacements: Tensor, environment: Environment, layout: Layout, plain: Callable[[Tensor], Tensor]
-    ) -> Tensor:
+    def forward(ctx: Any, displacements: Tensor, environment: Environment, layout: Layout) -> Tensor:
         ctx.save_for_backward(displacements)
-        ctx.environment, ctx.layout, ctx.plain = environment, layout, plain
+        ctx.environment, ctx.layout = environment, layout
         return environment_vectors(environment, displacements, layout)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (displacements,) = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return _by_plain(ctx.plain, displacements, gradient), None, None, None
-        return environment_gradient(ctx.environment, displacements, ctx.layout, gradient), None, None, None
+
+            def plain(displacements: Tensor) -> Tensor:
+                return vectors(ctx.environment, displacements * ANGSTROM_PER_BOHR, ctx.layout)
+
+            return _by_plain(plain, displacements, gradient), None, None
+        return environment_gradient(ctx.environment, displacements, ctx.layout, gradient), None, None
 
 
 def _by_plain(plain: Callable[[Tensor], Tensor], displacements: Tensor, gradient: Tensor) -> Tensor:
@@ -132,7 +171,7 @@ def _by_plain(plain: Callable[[Tensor], Tensor], displacements: Tensor, gradient
 
 
 class Energies(torch.autograd.Function):
-    """Sums (M, B) of `fast(displacements, differentiate)`, which also gives the gradient (P, 3) of the members' mean.
+    """Sums (M, B) by `fast(differentiate)`, which also gives their mean's gradient (P, 3) by `displacements`.
 
     Other derivatives (of a single member, second ones) come from `plain(displacements)`, the same by torch operations.
     """
@@ -141,12 +180,12 @@ class Energies(torch.autograd.Function):
     def forward(
         ctx: Any,
         displacements: Tensor,
-        fast: Callable[[Tensor, bool], tuple[Tensor, Tensor | None]],
+        fast: Callable[[bool], tuple[Tensor, Tensor | None]],
         plain: Callable[[Tensor], Tensor],
         system: Tensor,
         centre: Tensor,
     ) -> Tensor:
-        members, ctx.of_mean = fast(displacements, ctx.needs_input_grad[0])
+        members, ctx.of_mean = fast(ctx.needs_input_grad[0])
         ctx.save_for_backward(displacements)
         ctx.plain, ctx.system, ctx.centre = plain, system, centre
         return members

@@ -1,336 +1,291 @@
 """Environment vectors and their gradients on CPUs, compiled by numba. Imported only where they are used.
 
-The formulas are those of `fusion_ani.aev`. A centre's triples of one pair of elements are gathered in short columns
-(`COLUMNS`), so that every loop runs over contiguous numbers and the compiler vectorises it; nothing of the size of the
-list of triples is ever stored. A centre owns its row and its pairs: ranges of centres may run in threads.
+The formulas are those of `fusion_ani.aev`. A centre's neighbours and triples are listed, by element, in short arrays in
+which every loop runs over contiguous numbers so that the compiler vectorises it; nothing of the size of the list of all
+triples is ever stored. What `constants` holds are tuples: their lengths are known when the kernels are compiled.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-from llvmlite import ir  # type: ignore[import-untyped]
-from numba import njit, types
-from numba.extending import intrinsic
+from numba import njit
 
 from fusion_ani.aev import COSINE_FACTOR, RADIAL_FACTOR
+from fusion_ani.simd import OPTIONS, combine, contract, cosine, exp, log, outer, sine
 
-COLUMNS = 16
-# Without nnan and ninf: what is not finite must stay so.
-_OPTIONS: dict[str, Any] = {
-    "nogil": True,
-    "cache": True,
-    "fastmath": {"reassoc", "contract", "nsz", "arcp", "afn"},
-    "error_model": "numpy",
-}
-_LAYOUT = {types.float64: (ir.IntType(64), 52, 1023), types.float32: (ir.IntType(32), 23, 127)}
+TRIPLES = 256
+"""Triples of one pair of elements at a time."""
+_VECTOR = 16  # a multiple of what processors compute at once
 
 
-@intrinsic
-def _floor(context: Any, x: Any) -> Any:
-    """Largest integer below, as a floating-point number, in one vector instruction."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        function = builder.module.declare_intrinsic("llvm.floor", [arguments[0].type])
-        return builder.call(function, arguments)
-
-    return x(x), generate
-
-
-@intrinsic
-def _power_of_two(context: Any, n: Any) -> Any:
-    """2^n of a floating-point integer, by its bits."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        integer, mantissa, bias = _LAYOUT[n]
-        shifted = builder.add(builder.fptosi(arguments[0], integer), ir.Constant(integer, bias))
-        return builder.bitcast(builder.shl(shifted, ir.Constant(integer, mantissa)), arguments[0].type)
-
-    return n(n), generate
-
-
-@intrinsic
-def _exponent(context: Any, x: Any) -> Any:
-    """The integer n with 2^n <= x < 2^(n + 1), as a floating-point number, by the bits."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        integer, mantissa, bias = _LAYOUT[x]
-        bits = builder.lshr(builder.bitcast(arguments[0], integer), ir.Constant(integer, mantissa))
-        return builder.sitofp(builder.sub(bits, ir.Constant(integer, bias)), arguments[0].type)
-
-    return x(x), generate
-
-
-@njit(**_OPTIONS)
-def _exp(x: Any) -> Any:
-    """exp(x) for x <= 0 to rounding; what is below exp(-87) counts as that."""
-    real = type(x)
-    x = real(-87.0) if x < real(-87.0) else x
-    n = _floor(x * real(1.4426950408889634) + real(0.5))
-    r = (x - n * real(0.693145751953125)) - n * real(1.4286068203094173e-06)
-    p = real(1.0 / 6227020800.0)
-    p = p * r + real(1.0 / 479001600.0)
-    p = p * r + real(1.0 / 39916800.0)
-    p = p * r + real(1.0 / 3628800.0)
-    p = p * r + real(1.0 / 362880.0)
-    p = p * r + real(1.0 / 40320.0)
-    p = p * r + real(1.0 / 5040.0)
-    p = p * r + real(1.0 / 720.0)
-    p = p * r + real(1.0 / 120.0)
-    p = p * r + real(1.0 / 24.0)
-    p = p * r + real(1.0 / 6.0)
-    p = p * r + real(0.5)
-    p = (p * r + real(1.0)) * r + real(1.0)
-    return p * _power_of_two(n)
-
-
-@njit(**_OPTIONS)
-def _log(x: Any) -> Any:
-    """log(x) for x > 0 to rounding: 2 artanh((m - 1) / (m + 1)) of the mantissa, m within sqrt(2) of one."""
-    real = type(x)
-    n = _exponent(x * real(1.4142135623730951))
-    m = x * _power_of_two(-n)
-    s = (m - real(1.0)) / (m + real(1.0))
-    q = s * s
-    p = real(2.0 / 21.0)
-    p = p * q + real(2.0 / 19.0)
-    p = p * q + real(2.0 / 17.0)
-    p = p * q + real(2.0 / 15.0)
-    p = p * q + real(2.0 / 13.0)
-    p = p * q + real(2.0 / 11.0)
-    p = p * q + real(2.0 / 9.0)
-    p = p * q + real(2.0 / 7.0)
-    p = p * q + real(2.0 / 5.0)
-    p = p * q + real(2.0 / 3.0)
-    p = p * q + real(2.0)
-    return p * s + n * real(0.6931471805599453)
-
-
-@njit(**_OPTIONS)
-def near(vectors, first, other, scale, cutoff):  # type: ignore[no-untyped-def]
-    """(N,) for each centre a number whose bits are the elements `other` among neighbours within `cutoff`."""
+@njit(**OPTIONS)
+def near(vectors, first, other, species, scale, cutoff):  # type: ignore[no-untyped-def]
+    """(N,) for each centre a number whose bits are the `species` of neighbours within `cutoff`."""
     result = np.zeros(len(first) - 1, np.int64)
+    limit = (cutoff / scale) ** 2
     for i in range(len(first) - 1):
         for p in range(first[i], first[i + 1]):
-            x, y, z = vectors[p, 0] * scale, vectors[p, 1] * scale, vectors[p, 2] * scale
-            if x * x + y * y + z * z <= cutoff * cutoff:
-                result[i] |= 1 << other[p]
+            x, y, z = vectors[p, 0], vectors[p, 1], vectors[p, 2]
+            if x * x + y * y + z * z <= limit:
+                result[i] |= 1 << species[other[p]]
     return result
 
 
-@njit(**_OPTIONS)
-def _most(first, start, stop):  # type: ignore[no-untyped-def]
+@njit(**OPTIONS)
+def _whole(count):  # type: ignore[no-untyped-def]
+    return (count + _VECTOR - 1) // _VECTOR * _VECTOR
+
+
+@njit(**OPTIONS)
+def _room(vectors, first, atoms, elements, constants):  # type: ignore[no-untyped-def]
+    """Arrays for the neighbours of each of `atoms`, for triples, for runs of these, and for the factors of all."""
+    _, radial_shifts, shifts, angles = constants
     most = 0
-    for i in range(start, stop):
+    for i in atoms:
         most = max(most, first[i + 1] - first[i])
-    return most
+    most = _whole(most)
+    triples = _whole(TRIPLES + most)
+    real = vectors.dtype
+    begin, which = np.empty((2, elements + 2), np.int64), np.empty((2, most), np.int64)
+    lists = begin, which, np.zeros((7, most), real), np.zeros((10, most), real)
+    numbers, indices = np.ones((8, triples), real), np.zeros((2, triples), np.int32)
+    runs = np.empty((2, elements * (elements + 1) // 2 + 2), np.int64)
+    turned, lengths = np.zeros((3, triples * len(angles[0])), real), np.zeros((3, triples * len(shifts)), real)
+    return lists, (np.zeros((3, most * len(radial_shifts)), real), numbers, indices, runs, turned, lengths)
 
 
-@njit(**_OPTIONS)
-def _sort(vectors, scale, start, stop, other, cutoff, begin, pair, near):  # type: ignore[no-untyped-def]
-    """Pairs start..stop within `cutoff`, sorted by element: those of e are columns begin[e + 1]..begin[e + 2].
+@njit(**OPTIONS)
+def _list(vectors, start, stop, other, species, numbers, lists):  # type: ignore[no-untyped-def]
+    """List the neighbours start..stop by element: those of e are `begin[row, e]` up to `begin[row, e + 1]`.
 
-    `near` gets rows: unit vector (0, 1, 2), length (3), switching function (4) and its derivative (5).
+    Both of all (row 0) and of those within the angular cutoff (row 1). Their numbers are unit vectors (0, 1, 2),
+    lengths (3), switching functions (4) and their derivatives (5), inverse lengths (6).
     """
-    real = near.dtype.type
-    elements = len(begin) - 2
+    begin, which, all_of, close = lists
+    real = all_of.dtype.type
+    scale, radial_cutoff, _, cutoff = numbers[:4]
+    elements = begin.shape[1] - 2
     begin[:] = 0
     for p in range(start, stop):
-        x, y, z = vectors[p, 0] * scale, vectors[p, 1] * scale, vectors[p, 2] * scale
-        if x * x + y * y + z * z <= cutoff * cutoff:
-            begin[other[p] + 1] += 1
-    for element in range(elements + 1):
-        begin[element + 1] += begin[element]
-    for p in range(stop - 1, start - 1, -1):
-        x, y, z = vectors[p, 0] * scale, vectors[p, 1] * scale, vectors[p, 2] * scale
-        square = x * x + y * y + z * z
-        if square <= cutoff * cutoff:
-            begin[other[p] + 1] -= 1
-            slot = begin[other[p] + 1]
-            r = math.sqrt(square)
-            angle = r * real(math.pi) / cutoff
-            pair[slot] = p
-            near[0, slot], near[1, slot], near[2, slot], near[3, slot] = x / r, y / r, z / r, r
-            near[4, slot] = real(0.5) * math.cos(angle) + real(0.5)
-            near[5, slot] = real(-0.5 * math.pi) / cutoff * math.sin(angle)
+        begin[0, species[other[p]] + 2] += 1
+    for element in range(elements):
+        begin[0, element + 2] += begin[0, element + 1]
+    for p in range(start, stop):
+        element = species[other[p]]
+        n = begin[0, element + 1]
+        begin[0, element + 1] += 1
+        which[0, n] = p
+        all_of[0, n], all_of[1, n], all_of[2, n] = vectors[p, 0], vectors[p, 1], vectors[p, 2]
+    count = stop - start
+    all_of[:3, count : _whole(count)] = real(1.0)
+    for n in range(_whole(count)):
+        x, y, z = all_of[0, n] * scale, all_of[1, n] * scale, all_of[2, n] * scale
+        r = math.sqrt(x * x + y * y + z * z)
+        inverse = real(1.0) / r
+        all_of[0, n], all_of[1, n], all_of[2, n], all_of[3, n] = x * inverse, y * inverse, z * inverse, r
+        turn = r / radial_cutoff - real(0.5)
+        inside = r <= radial_cutoff
+        all_of[4, n] = real(RADIAL_FACTOR * 0.5) * (real(1.0) - sine(turn)) if inside else real(0.0)
+        slope = real(-RADIAL_FACTOR * 0.5 * math.pi) / radial_cutoff * cosine(turn)
+        all_of[5, n] = slope if inside else real(0.0)
+        all_of[6, n] = inverse
+    count = 0
+    for element in range(elements):
+        for n in range(begin[0, element], begin[0, element + 1]):
+            if all_of[3, n] <= cutoff:
+                which[1, count] = n
+                for axis in range(4):
+                    close[axis, count] = all_of[axis, n]
+                close[6, count] = all_of[6, n]
+                count += 1
+        begin[1, element + 1] = count
+    for n in range(_whole(count)):
+        turn = close[3, n] / cutoff - real(0.5)
+        close[4, n] = real(0.5) - real(0.5) * sine(turn)
+        close[5, n] = real(-0.5 * math.pi) / cutoff * cosine(turn)
 
 
-@njit(**_OPTIONS)
-def _factors(cosine, mean, zeta, cosines, sines, eta, shifts, angle, d_angle, length, d_length):  # type: ignore[no-untyped-def]
-    """Angular (z, t) and length (s, t) factors of the columns' triples, with derivatives by the cosine and the mean."""
-    real = cosine.dtype.type
-    for z in range(len(cosines)):
-        for t in range(COLUMNS):
-            c = cosine[t]
-            sine = math.sqrt(real(1.0) - c * c)
-            x = real(0.5) + real(0.5) * (c * cosines[z] + sine * sines[z])
-            x = real(1e-30) if x < real(1e-30) else x
-            value = _exp(zeta * _log(x))
-            angle[z, t] = value
-            d_angle[z, t] = zeta * value / x * real(0.5) * (cosines[z] - c / sine * sines[z])
-    for s in range(len(shifts)):
-        for t in range(COLUMNS):
-            away = mean[t] - shifts[s]
-            value = _exp(-eta * away * away)
-            length[s, t] = value
-            d_length[s, t] = real(-2.0) * eta * away * value
+@njit(**OPTIONS)
+def _radial(count, all_of, eta, shifts, radial):  # type: ignore[no-untyped-def]
+    """Rows [n, s] of distances from the shifts (1) and of their Gaussians (0)."""
+    real = radial.dtype.type
+    for n in range(count):
+        combine(radial[1], n * len(shifts), all_of[3, n], real(-1.0), shifts, real(0.0), shifts)
+    for u in range(count * len(shifts)):
+        away = radial[1, u]
+        radial[0, u] = exp(-eta * away * away)
 
 
-@njit(**_OPTIONS)
-def forward(  # type: ignore[no-untyped-def]
-    vectors, first, other, row, start, stop, elements, numbers, radial_shifts, shifts, cosines, sines, out
-):
-    """Write the vectors of centres start..stop to rows `row` of `out` (N, F), which is zero there.
+@njit(**OPTIONS)
+def _triples(j, start, stop, close, numbers, indices, listed):  # type: ignore[no-untyped-def]
+    """Append triples of neighbours j and k: cosine (0), mean length (1) and product of switching functions (2)."""
+    real = numbers.dtype.type
+    x, y, z = close[0, j] * real(COSINE_FACTOR), close[1, j] * real(COSINE_FACTOR), close[2, j] * real(COSINE_FACTOR)
+    r, switch = real(0.5) * close[3, j], real(2.0) * close[4, j]
+    for k in range(start, stop):
+        t = listed + k - start
+        numbers[0, t] = x * close[0, k] + y * close[1, k] + z * close[2, k]
+        numbers[1, t] = r + real(0.5) * close[3, k]
+        numbers[2, t] = switch * close[4, k]
+        indices[0, t], indices[1, t] = j, k
+    return listed + stop - start
 
-    `numbers`: length of one unit of `vectors` in Angstrom, radial cutoff and eta, angular cutoff, eta and zeta.
+
+@njit(**OPTIONS)
+def _factors(listed, numbers, turned, lengths, zeta, eta, shifts, angles):  # type: ignore[no-untyped-def]
+    """Factors of `listed` triples: of their angles, turned[0] [t, z], and of their lengths, lengths[0] [t, s].
+
+    Rows 1 are what these are functions of: (1 + cos(theta - t)) / 2 and the distance from the shift.
     """
-    real = vectors.dtype.type
-    scale, radial_cutoff, radial_eta, cutoff, eta, zeta = numbers
-    most = _most(first, start, stop)
-    begin, pair, near = np.empty(elements + 2, np.int64), np.empty(most, np.int64), np.empty((6, most), real)
-    cosine, mean, weight = np.zeros(COLUMNS, real), np.zeros(COLUMNS, real), np.zeros(COLUMNS, real)
-    angle, d_angle = np.empty((len(cosines), COLUMNS), real), np.empty((len(cosines), COLUMNS), real)
-    length, d_length = np.empty((len(shifts), COLUMNS), real), np.empty((len(shifts), COLUMNS), real)
-    for i in range(start, stop):
-        target = out[row[i]]
-        for p in range(first[i], first[i + 1]):
-            x, y, z = vectors[p, 0] * scale, vectors[p, 1] * scale, vectors[p, 2] * scale
-            r = math.sqrt(x * x + y * y + z * z)
-            if r <= radial_cutoff:
-                factor = real(RADIAL_FACTOR * 0.5) * (math.cos(r * real(math.pi) / radial_cutoff) + real(1.0))
-                place = other[p] * len(radial_shifts)
-                for s in range(len(radial_shifts)):
-                    away = r - radial_shifts[s]
-                    target[place + s] += factor * _exp(-radial_eta * away * away)
-        _sort(vectors, scale, first[i], first[i + 1], other, cutoff, begin, pair, near)
-        place = elements * len(radial_shifts)
-        for two in range(elements):
-            for one in range(two + 1):
-                count = 0
-                for j in range(begin[one + 1], begin[one + 2]):
-                    for k in range(j + 1 if one == two else begin[two + 1], begin[two + 2]):
-                        dot = near[0, j] * near[0, k] + near[1, j] * near[1, k] + near[2, j] * near[2, k]
-                        cosine[count] = real(COSINE_FACTOR) * dot
-                        mean[count] = real(0.5) * (near[3, j] + near[3, k])
-                        weight[count] = real(2.0) * near[4, j] * near[4, k]
-                        count += 1
-                        if count == COLUMNS:
-                            _factors(cosine, mean, zeta, cosines, sines, eta, shifts, angle, d_angle, length, d_length)
-                            _add(weight, angle, length, target, place)
-                            count = 0
-                if count:
-                    weight[count:] = real(0.0)
-                    _factors(cosine, mean, zeta, cosines, sines, eta, shifts, angle, d_angle, length, d_length)
-                    _add(weight, angle, length, target, place)
-                place += len(shifts) * len(cosines)
+    real = numbers.dtype.type
+    cosines, sines = angles
+    whole = _whole(listed)
+    for t in range(listed, whole):
+        numbers[0, t] = numbers[1, t] = real(0.0)
+    for t in range(whole):
+        numbers[3, t] = math.sqrt(real(1.0) - numbers[0, t] * numbers[0, t])
+    for t in range(whole):
+        combine(turned[1], t * len(cosines), real(0.5), numbers[0, t], cosines, numbers[3, t], sines)
+        combine(lengths[1], t * len(shifts), numbers[1, t], real(-1.0), shifts, real(0.0), shifts)
+    for u in range(whole * len(cosines)):
+        turn = max(turned[1, u], real(1e-30))
+        turned[1, u] = turn
+        turned[0, u] = exp(zeta * log(turn))
+    for u in range(whole * len(shifts)):
+        away = lengths[1, u]
+        lengths[0, u] = exp(-eta * away * away)
 
 
-@njit(**_OPTIONS)
-def _add(weight, angle, length, target, place):  # type: ignore[no-untyped-def]
-    for s in range(len(length)):
-        for t in range(COLUMNS):
-            length[s, t] *= weight[t]
-        for z in range(len(angle)):
-            total = weight.dtype.type(0.0)
-            for t in range(COLUMNS):
-                total += length[s, t] * angle[z, t]
-            target[place + s * len(angle) + z] += total
+@njit(**OPTIONS)
+def _slopes(listed, numbers, turned, lengths, zeta, eta, shifts, angles):  # type: ignore[no-untyped-def]
+    """Derivatives of the factors, rows 2, by the cosine and by the mean length."""
+    real = numbers.dtype.type
+    cosines, sines = angles
+    for t in range(listed):
+        slant = -numbers[0, t] / numbers[3, t]
+        combine(turned[2], t * len(cosines), real(0.0), real(1.0), cosines, slant, sines)
+    for u in range(listed * len(cosines)):
+        turned[2, u] *= turned[0, u] * zeta / turned[1, u]
+    for u in range(listed * len(shifts)):
+        lengths[2, u] = real(-2.0) * eta * lengths[1, u] * lengths[0, u]
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
+def _push(listed, numbers, indices, close):  # type: ignore[no-untyped-def]
+    """Add the triples' gradients by the vectors of their two neighbours to rows 7 to 9 of `close`."""
+    real = close.dtype.type
+    for t in range(listed):
+        j, k = indices[0, t], indices[1, t]
+        along = real(0.5) * numbers[2, t] * numbers[7, t]
+        turn = real(COSINE_FACTOR) * numbers[2, t] * numbers[6, t]
+        dot = numbers[0, t] / real(COSINE_FACTOR)
+        turn_j, turn_k = turn * close[6, j], turn * close[6, k]
+        along_j = along + real(2.0) * close[5, j] * close[4, k] * numbers[5, t] - turn_j * dot
+        along_k = along + real(2.0) * close[4, j] * close[5, k] * numbers[5, t] - turn_k * dot
+        for axis in range(3):
+            one, two = close[axis, j], close[axis, k]
+            close[7 + axis, j] += along_j * one + turn_j * two
+            close[7 + axis, k] += along_k * two + turn_k * one
+
+
+@njit(**OPTIONS)
+def _angular(backward, base, lists, places, constants, work, values):  # type: ignore[no-untyped-def]
+    """Add the angular part of a centre's line to `values`, or push its gradient, `values`, back to its neighbours."""
+    given, _, shifts, angles = constants
+    begin, _, _, close = lists
+    _, numbers, indices, runs = work[:4]
+    elements = len(places)
+    listed = run = 0
+    for e in range(elements):
+        for f in range(e, elements):
+            runs[0, run], runs[1, run] = base + places[e, f], listed
+            for j in range(begin[1, e], begin[1, e + 1]):
+                start = j + 1 if e == f else begin[1, f]
+                listed = _triples(j, start, begin[1, f + 1], close, numbers, indices, listed)
+                if listed >= TRIPLES:
+                    runs[1, run + 1] = listed
+                    _finish(backward, run + 1, close, given, shifts, angles, work, values)
+                    runs[0, 0], runs[1, 0] = base + places[e, f], 0
+                    listed = run = 0
+            if listed > runs[1, run]:
+                run += 1
+    if listed:
+        runs[1, run] = listed
+        _finish(backward, run, close, given, shifts, angles, work, values)
+
+
+@njit(**OPTIONS)
+def _finish(backward, count, close, given, shifts, angles, work, values):  # type: ignore[no-untyped-def]
+    """What is to be done with the triples that are listed, in so many runs of one place each."""
+    _, numbers, indices, runs, turned, lengths = work
+    listed = runs[1, count]
+    _factors(listed, numbers, turned, lengths, given[5], given[4], shifts, angles)
+    if not backward:
+        for run in range(count):
+            one, two = runs[1, run], runs[1, run + 1]
+            outer(values, runs[0, run], numbers[2], lengths[0], turned[0], one, two, shifts, angles[0])
+        return
+    _slopes(listed, numbers, turned, lengths, given[5], given[4], shifts, angles)
+    for run in range(count):
+        one, two = runs[1, run], runs[1, run + 1]
+        factors = lengths[0], lengths[2], turned[0], turned[2]
+        contract(values, runs[0, run], *factors, one, two, numbers[5], numbers[6], numbers[7], shifts, angles[0])
+    _push(listed, numbers, indices, close)
+
+
+@njit(**OPTIONS)
+def forward(  # type: ignore[no-untyped-def]
+    vectors, first, other, species, atoms, constants, radial_places, places, out, line
+):
+    """Add the vectors of the centres `atoms` to the lines, `line` long, of `out`, from `radial_places` and `places` on.
+
+    `constants`: length of one unit of `vectors` in Angstrom, radial cutoff and eta, angular cutoff, eta and zeta;
+    shifts; shifts; halves of the cosines and of the sines of angles.
+    """
+    given, shifts = constants[:2]
+    lists, work = _room(vectors, first, atoms, len(places), constants)
+    begin, all_of, radial, ones = lists[0], lists[2], work[0], work[1][4]
+    for row in range(len(atoms)):
+        i, base = atoms[row], row * line
+        _list(vectors, first[i], first[i + 1], other, species, given, lists)
+        _radial(first[i + 1] - first[i], all_of, given[2], shifts, radial)
+        for e in range(len(places)):
+            one, two = begin[0, e], begin[0, e + 1]
+            outer(out, base + radial_places[e], all_of[4], ones, radial[0], one, two, given[:1], shifts)
+        _angular(False, base, lists, places, constants, work, out)
+
+
+@njit(**OPTIONS)
 def backward(  # type: ignore[no-untyped-def]
-    vectors, first, other, row, start, stop, elements, numbers, radial_shifts, shifts, cosines, sines, gradient, out
+    vectors, first, other, species, atoms, constants, radial_places, places, gradient, line, out
 ):
     """Write to `out` (P, 3) the gradient by `vectors` of a function whose gradient by the result is `gradient`."""
     real = vectors.dtype.type
-    scale, radial_cutoff, radial_eta, cutoff, eta, zeta = numbers
-    most = _most(first, start, stop)
-    begin, pair, near = np.empty(elements + 2, np.int64), np.empty(most, np.int64), np.empty((6, most), real)
-    cosine, mean, which = np.zeros(COLUMNS, real), np.zeros(COLUMNS, real), np.empty((2, COLUMNS), np.int64)
-    angle, d_angle = np.empty((len(cosines), COLUMNS), real), np.empty((len(cosines), COLUMNS), real)
-    length, d_length = np.empty((len(shifts), COLUMNS), real), np.empty((len(shifts), COLUMNS), real)
-    slopes, work, force = np.empty((3, COLUMNS), real), np.empty((2, COLUMNS), real), np.empty((3, most), real)
-    for i in range(start, stop):
-        source = gradient[row[i]]
-        for p in range(first[i], first[i + 1]):
-            x, y, z = vectors[p, 0] * scale, vectors[p, 1] * scale, vectors[p, 2] * scale
-            r = math.sqrt(x * x + y * y + z * z)
-            slope = real(0.0)
-            if r <= radial_cutoff:
-                angle_r = r * real(math.pi) / radial_cutoff
-                factor = real(RADIAL_FACTOR * 0.5) * (math.cos(angle_r) + real(1.0))
-                d_factor = real(-RADIAL_FACTOR * 0.5 * math.pi) / radial_cutoff * math.sin(angle_r)
-                place = other[p] * len(radial_shifts)
-                for s in range(len(radial_shifts)):
-                    away = r - radial_shifts[s]
-                    value = source[place + s] * _exp(-radial_eta * away * away)
-                    slope += value * (d_factor - real(2.0) * radial_eta * away * factor)
-            slope *= scale / r
-            out[p, 0], out[p, 1], out[p, 2] = slope * x, slope * y, slope * z
-        _sort(vectors, scale, first[i], first[i + 1], other, cutoff, begin, pair, near)
-        force[:, : begin[elements + 1]] = real(0.0)
-        place = elements * len(radial_shifts)
-        for two in range(elements):
-            for one in range(two + 1):
-                count = 0
-                for j in range(begin[one + 1], begin[one + 2]):
-                    for k in range(j + 1 if one == two else begin[two + 1], begin[two + 2]):
-                        dot = near[0, j] * near[0, k] + near[1, j] * near[1, k] + near[2, j] * near[2, k]
-                        cosine[count] = real(COSINE_FACTOR) * dot
-                        mean[count] = real(0.5) * (near[3, j] + near[3, k])
-                        which[0, count], which[1, count] = j, k
-                        count += 1
-                        if count == COLUMNS:
-                            _factors(cosine, mean, zeta, cosines, sines, eta, shifts, angle, d_angle, length, d_length)
-                            _slopes(angle, d_angle, length, d_length, source, place, slopes, work)
-                            _push(count, which, cosine, slopes, near, force)
-                            count = 0
-                if count:
-                    _factors(cosine, mean, zeta, cosines, sines, eta, shifts, angle, d_angle, length, d_length)
-                    _slopes(angle, d_angle, length, d_length, source, place, slopes, work)
-                    _push(count, which, cosine, slopes, near, force)
-                place += len(shifts) * len(cosines)
-        for slot in range(begin[elements + 1]):
-            p = pair[slot]
-            out[p, 0] += scale * force[0, slot]
-            out[p, 1] += scale * force[1, slot]
-            out[p, 2] += scale * force[2, slot]
-
-
-@njit(**_OPTIONS)
-def _slopes(angle, d_angle, length, d_length, source, place, slopes, work):  # type: ignore[no-untyped-def]
-    """The triples' sums over s, z of source * length * angle (0) and its derivatives by cosine (1) and mean (2)."""
-    real = slopes.dtype.type
-    for t in range(COLUMNS):
-        slopes[0, t] = slopes[1, t] = slopes[2, t] = real(0.0)
-    for s in range(len(length)):
-        for t in range(COLUMNS):
-            work[0, t] = work[1, t] = real(0.0)
-        for z in range(len(angle)):
-            factor = source[place + s * len(angle) + z]
-            for t in range(COLUMNS):
-                work[0, t] += factor * angle[z, t]
-                work[1, t] += factor * d_angle[z, t]
-        for t in range(COLUMNS):
-            slopes[0, t] += length[s, t] * work[0, t]
-            slopes[1, t] += length[s, t] * work[1, t]
-            slopes[2, t] += d_length[s, t] * work[0, t]
-
-
-@njit(**_OPTIONS)
-def _push(count, which, cosine, slopes, near, force):  # type: ignore[no-untyped-def]
-    """Add the triples' gradients by the vectors of their two neighbours."""
-    real = slopes.dtype.type
-    for t in range(count):
-        j, k = which[0, t], which[1, t]
-        both = real(2.0) * near[4, j] * near[4, k]
-        along = real(0.5) * both * slopes[2, t]
-        turn = real(COSINE_FACTOR) * both * slopes[1, t]
-        dot = cosine[t] / real(COSINE_FACTOR)
-        along_j = along + real(2.0) * near[5, j] * near[4, k] * slopes[0, t] - turn / near[3, j] * dot
-        along_k = along + real(2.0) * near[4, j] * near[5, k] * slopes[0, t] - turn / near[3, k] * dot
-        for axis in range(3):
-            force[axis, j] += along_j * near[axis, j] + turn / near[3, j] * near[axis, k]
-            force[axis, k] += along_k * near[axis, k] + turn / near[3, k] * near[axis, j]
+    given, shifts = constants[:2]
+    lists, work = _room(vectors, first, atoms, len(places), constants)
+    begin, which, all_of, close = lists
+    radial, numbers = work[:2]
+    ones, scale, eta = numbers[4], given[0], given[2]
+    for row in range(len(atoms)):
+        i, base, count = atoms[row], row * line, first[atoms[row] + 1] - first[atoms[row]]
+        _list(vectors, first[i], first[i + 1], other, species, given, lists)
+        _radial(count, all_of, eta, shifts, radial)
+        for u in range(count * len(shifts)):
+            radial[2, u] = real(-2.0) * eta * radial[1, u] * radial[0, u]
+        for e in range(len(places)):
+            one, two = begin[0, e], begin[0, e + 1]
+            factors = ones, ones, radial[0], radial[2]
+            at = base + radial_places[e]
+            contract(gradient, at, *factors, one, two, numbers[5], numbers[6], numbers[7], given[:1], shifts)
+        for n in range(count):
+            slope = scale * (all_of[5, n] * numbers[5, n] + all_of[4, n] * numbers[6, n])
+            p = which[0, n]
+            out[p, 0], out[p, 1], out[p, 2] = slope * all_of[0, n], slope * all_of[1, n], slope * all_of[2, n]
+        close[7:, : begin[1, len(places)]] = real(0.0)
+        _angular(True, base, lists, places, constants, work, gradient)
+        for n in range(begin[1, len(places)]):
+            p = which[0, which[1, n]]
+            for axis in range(3):
+                out[p, axis] += scale * close[7 + axis, n]

@@ -5,11 +5,11 @@ Smith, Isayev, Roitberg, Chem. Sci. 8, 3192 (2017); members as in Smith et al., 
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 from ase.data import atomic_numbers, chemical_symbols
 from torch import Tensor, nn
@@ -20,11 +20,8 @@ from fusion.potentials.self_energies import SelfEnergies
 from fusion.units import ANGSTROM_PER_BOHR, BOHR_PER_ANGSTROM
 from fusion_ani.activations import celu, gaussian
 from fusion_ani.aev import Environment, Layout, vectors
-from fusion_ani.ensemble import Packed, atomic_energies
-from fusion_ani.fused import Energies, EnvironmentVectors, environment_gradient, environment_vectors, lay_out
-
-NUMBERS_KEPT = 32_000_000
-"""How many gathered weights of first layers stay in memory."""
+from fusion_ani.ensemble import Columns, Packed, padded
+from fusion_ani.fused import ATOMS_PER_THREAD, Block, Energies, EnvironmentVectors, blocks, constants, in_threads
 
 
 class Networks(nn.Module):
@@ -98,7 +95,7 @@ class ANI(nn.Module):
         species[[atomic_numbers[name] for name in elements]] = torch.arange(len(elements))
         self.register_buffer("_species", species, persistent=False)
         self.provides = frozenset({"energy_std"}) if members > 1 else frozenset()
-        self._packed: OrderedDict[tuple[tuple[int, ...], int, int], tuple[Packed, Tensor | None]] = OrderedDict()
+        self._packed: dict[int, Packed] = {}
 
     def activate(self, x: Tensor) -> Tensor:
         """The hidden layers' activation function."""
@@ -108,8 +105,7 @@ class ANI(nn.Module):
         """Energies (B,) and the members' (M, B), float64."""
         pairs = neighbours(batch, self.environment.radial_cutoff * BOHR_PER_ANGSTROM)
         species = self._elements_of(pairs.numbers)
-        layout = lay_out(self.environment, pairs, species, len(self.elements))
-        members = self._network_energies(pairs, layout, len(batch))
+        members = self._network_energies(pairs, species, len(batch))
         members = members + self.self_energies(species, pairs.system, len(batch))
         return Prediction(energy=members.mean(dim=0), members=members)
 
@@ -121,23 +117,26 @@ class ANI(nn.Module):
             raise InputError(f"this model has {' '.join(self.elements)}, not {' '.join(missing)}")
         return species
 
-    def _network_energies(self, pairs: Neighbours, layout: Layout, systems: int) -> Tensor:
+    def _network_energies(self, pairs: Neighbours, species: Tensor, systems: int) -> Tensor:
         """Sums of the networks' outputs, (M, B) float64, in the fastest way that has the derivatives needed."""
 
-        def inputs(displacements: Tensor) -> Tensor:
-            return vectors(self.environment, displacements * ANGSTROM_PER_BOHR, layout)
+        def layout() -> Layout:
+            return Layout(species, pairs.centre, pairs.other, pairs.first, len(self.elements))
 
         def plain(displacements: Tensor) -> Tensor:
-            return self._summed(inputs(displacements), layout, pairs.system, systems)
+            rows = layout()
+            inputs = vectors(self.environment, displacements * ANGSTROM_PER_BOHR, rows)
+            return self._summed(inputs, rows, pairs.system, systems)
 
         if pairs.vectors.device.type != "cpu" or torch.compiler.is_compiling():
             return plain(pairs.vectors)
-        if not self._frozen(layout.present):
-            found: Tensor = EnvironmentVectors.apply(pairs.vectors, self.environment, layout, inputs)
-            return self._summed(found, layout, pairs.system, systems)
+        if not self._frozen():
+            rows = layout()
+            found: Tensor = EnvironmentVectors.apply(pairs.vectors, self.environment, rows)
+            return self._summed(found, rows, pairs.system, systems)
 
-        def fast(displacements: Tensor, differentiate: bool) -> tuple[Tensor, Tensor | None]:
-            return self._packed_energies(displacements, layout, pairs.system, systems, differentiate)
+        def fast(differentiate: bool) -> tuple[Tensor, Tensor | None]:
+            return self._packed_energies(pairs, species, systems, differentiate)
 
         members: Tensor = Energies.apply(pairs.vectors, fast, plain, pairs.system, pairs.centre)
         return members
@@ -153,11 +152,9 @@ class ANI(nn.Module):
         atomic = torch.cat(outputs, dim=1).double()
         return atomic.new_zeros(len(atomic), systems).index_add(1, system[layout.order], atomic)
 
-    def _frozen(self, present: Sequence[int]) -> bool:
-        """Whether nothing is to be learned and the networks are of the kind that `ensemble` computes."""
-        if not torch.is_grad_enabled():
-            return True
-        return not any(parameter.requires_grad for element in present for parameter in self._tensors(element))
+    def _frozen(self) -> bool:
+        """Whether nothing is to be learned and the networks are of the kind that `layers` computes."""
+        return not (torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self.parameters()))
 
     def _tensors(self, element: int) -> list[Tensor]:
         """Weights, then biases, by layer."""
@@ -171,50 +168,39 @@ class ANI(nn.Module):
         return networks
 
     def _packed_energies(
-        self, displacements: Tensor, layout: Layout, system: Tensor, systems: int, differentiate: bool
+        self, pairs: Neighbours, species: Tensor, systems: int, differentiate: bool
     ) -> tuple[Tensor, Tensor | None]:
         """(M, B) and, where asked, the gradient (P, 3) of the mean of members, summed over systems."""
-        inputs = environment_vectors(self.environment, displacements, layout)
-        gradient = torch.empty_like(inputs) if differentiate else None
-        energies = []
-        for element, start, stop, near in layout.parts:
-            packed, columns = self._packed_networks(layout.present, element, near)
-            part = inputs[start:stop] if columns is None else inputs[start:stop].index_select(1, columns)
-            outputs, back = atomic_energies(packed, part, differentiate)
-            energies.append(outputs)
-            if gradient is not None and back is not None:
-                # Columns of elements that are not near are never read.
-                _put(gradient[start:stop], back, columns)
-        atomic = torch.cat(energies, dim=1)
-        if systems == 1:
-            summed = atomic.sum(dim=1, keepdim=True, dtype=torch.float64)
-        else:
-            summed = torch.zeros(len(atomic), systems, dtype=torch.float64)
-            summed.index_add_(1, system[layout.order], atomic.double())
-        if gradient is None:
-            return summed, None
-        return summed, environment_gradient(self.environment, displacements, layout, gradient)
+        from fusion_ani import layers, products
 
-    def _packed_networks(self, present: tuple[int, ...], element: int, near: int) -> tuple[Packed, Tensor | None]:
-        """Weights of present[element] for a group of atoms, gathered once and again when one has changed, and columns.
+        array, elements = pairs.vectors.detach().contiguous().numpy(), species.numpy()
+        width, known = products.panel(array.itemsize), len(self.elements)
+        members = len(self._of(self.elements[0]).biases[0])
+        groups = blocks(self.environment, pairs, elements, known)
+        packed = {element: self._packed_networks(element, width).arrays for element, *_ in groups}
+        present = sum(1 << element for element in packed)
+        lists = array, pairs.first.numpy(), pairs.other.numpy(), elements
+        numbers = constants(self.environment, array.dtype)
+        energies = np.empty((members, len(elements)), array.dtype)
+        gradient = np.empty_like(array) if differentiate else array[:0]
 
-        The columns are those of the group among those of the elements `present`, None for all.
-        """
-        tensors = self._tensors(present[element])
-        key = (present, element, near)
-        kept = self._packed.get(key)
-        if kept is None or not kept[0].is_of(tensors):
-            places = torch.tensor(self.environment.columns(present, len(self.elements)))
-            columns = None
-            if near != (1 << len(present)) - 1:
-                columns = torch.tensor(self.environment.occupied(near, len(present)))
+        def work(block: Block) -> None:
+            element, atoms, near = block
+            columns = Columns.of(self.environment, known, width, present, near).arrays
+            layers.energies_of(*lists, atoms, numbers, columns, packed[element], differentiate, energies, gradient)
+
+        in_threads(work, groups, max(1, min(torch.get_num_threads(), len(elements) * members // ATOMS_PER_THREAD)))
+        summed = torch.from_numpy(layers.sums(energies, pairs.system.numpy(), systems))
+        return summed, torch.from_numpy(gradient) if differentiate else None
+
+    def _packed_networks(self, element: int, width: int) -> Packed:
+        """The networks of an element in the kernels' order, made once and again when a parameter has changed."""
+        tensors = self._tensors(element)
+        kept = self._packed.get(element)
+        if kept is None or not kept.is_of(tensors):
+            order = padded(self.environment, len(self.elements), width)
             half = len(tensors) // 2
-            chosen = places if columns is None else places[columns]
-            kept = Packed.of(tensors[:half], tensors[half:], chosen, self.celu_alpha), columns
-            self._packed[key] = kept
-            while len(self._packed) > 1 and sum(one.first.numel() for one, _ in self._packed.values()) > NUMBERS_KEPT:
-                self._packed.popitem(last=False)
-        self._packed.move_to_end(key)
+            kept = self._packed[element] = Packed.of(tensors[:half], tensors[half:], order, width, self.celu_alpha)
         return kept
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ANI:
@@ -229,7 +215,7 @@ class ANI(nn.Module):
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"_packed": OrderedDict()}
+        return super().__getstate__() | {"_packed": {}}
 
     def member(self, index: int) -> ANI:
         """A model of that member alone, on copies of its weights."""
@@ -241,13 +227,6 @@ class ANI(nn.Module):
             {key: value[index : index + 1] if "networks." in key else value for key, value in state.items()}
         )
         return one.to(self._of(self.elements[0]).weights[0]).train(self.training)
-
-
-def _put(target: Tensor, values: Tensor, columns: Tensor | None) -> None:
-    if columns is None:
-        target.copy_(values)
-    else:
-        target.index_copy_(1, columns, values)
 
 
 class ANI1(ANI):
@@ -270,5 +249,5 @@ class ANI1(ANI):
         """exp(-x^2)."""
         return gaussian(x)
 
-    def _frozen(self, present: Sequence[int]) -> bool:
+    def _frozen(self) -> bool:
         return False

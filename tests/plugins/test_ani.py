@@ -17,7 +17,8 @@ from fusion.potentials.derivatives import evaluate
 from fusion.system import System
 from fusion.units import ANGSTROM_PER_BOHR, BOHR_PER_ANGSTROM
 from fusion_ani.aev import Layout, vectors
-from fusion_ani.fused import EnvironmentVectors, environment_vectors, lay_out
+from fusion_ani.ensemble import Columns
+from fusion_ani.fused import EnvironmentVectors, blocks, environment_vectors
 from fusion_ani.network import ANI, ANI1
 
 ARGUMENTS: dict[str, Any] = {
@@ -107,7 +108,7 @@ def test_kernels_are_the_plain_path(name: str, two_threads: None) -> None:
 
     displacements = pairs.vectors.detach().clone().requires_grad_()
     expected = plain(displacements)
-    found = EnvironmentVectors.apply(displacements, model.environment, layout, plain)
+    found = EnvironmentVectors.apply(displacements, model.environment, layout)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
     weights = torch.randn(expected.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     (exact,) = torch.autograd.grad(expected, displacements, weights)
@@ -148,17 +149,20 @@ def test_many_atoms_go_through_in_groups(elements: str) -> None:
 
 
 def test_groups_of_atoms_miss_nothing() -> None:
+    """Every atom is in one block of its element, and what a block leaves out of its atoms' vectors is zero."""
     model, system = ani(), random_system(700, elements="HHHHHHHHHHHHCCCCCCCCNNO", box=2.6)
     pairs = neighbours(collate([system]), 5.2 * BOHR_PER_ANGSTROM)
     species = torch.tensor([{1: 0, 6: 1, 7: 2, 8: 3}[number] for number in pairs.numbers.tolist()])
-    layout = lay_out(model.environment, pairs, species, 4)
+    layout = Layout(species, pairs.centre, pairs.other, pairs.first, 4)
     found = environment_vectors(model.environment, pairs.vectors, layout)
-    assert len({near for *_, near in layout.parts}) > 2
-    assert sorted(row for _, start, stop, _ in layout.parts for row in range(start, stop)) == list(range(700))
-    for element, start, stop, near in layout.parts:
-        empty = sorted(set(range(found.shape[1])) - set(model.environment.occupied(near, 4)))
-        assert not found[start:stop, empty].any()
-        assert bool((species[layout.order[start:stop]] == element).all())
+    parts = blocks(model.environment, pairs, species.numpy(), 4)
+    assert len({near for *_, near in parts}) > 2
+    assert sorted(atom for _, atoms, _ in parts for atom in atoms.tolist()) == list(range(700))
+    for element, atoms, near in parts:
+        panels = Columns.of(model.environment, 4, 16, 15, near).panels
+        empty = sorted(set(range(found.shape[1] // 16)) - set(panels.tolist()))
+        assert not found.unflatten(1, (-1, 16))[layout.row[torch.from_numpy(atoms)]][:, empty].any()
+        assert bool((species[torch.from_numpy(atoms)] == element).all())
 
 
 def test_derivatives_are_those_of_the_energy() -> None:

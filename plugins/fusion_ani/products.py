@@ -1,0 +1,115 @@
+"""Matrix products in numba's kernels, by tiles written for the processor's registers.
+
+Tiles are built of vectors of the processor's own width, so that the compiler neither splits nor spills them: `ROWS`
+rows times two vectors of sums stay in registers while the right side is read in panels of that width.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import llvmlite.binding  # type: ignore[import-untyped]
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic, overload
+
+from fusion_ani.simd import INT, OPTIONS, Memory, fused, splat
+
+_WIDE = bool(llvmlite.binding.get_host_cpu_features().get("avx512f", False))
+_BYTES = 64 if _WIDE else 32
+ROWS = 9 if _WIDE else 6
+"""Rows of the largest tile; there are ones of two thirds and one third of it."""
+STEP = ROWS // 3
+"""Left sides of products have a multiple of this many rows."""
+
+
+def panel(size: int) -> int:
+    """Columns of a tile for numbers of `size` bytes."""
+    return 2 * _BYTES // size
+
+
+def _tile(rows: int) -> Any:
+    """The tile of so many rows of `product`."""
+
+    @intrinsic
+    def tile(context, c, at_c, ld_c, start, at_s, ld_s, a, at_a, ld_a, b, at_b, blocks, count):  # type: ignore[no-untyped-def]
+        arrays = {0: c, 3: start, 6: a, 9: b, 11: blocks}
+        signature = types.void(*(arrays.get(place, types.int64) for place in range(13)))
+
+        def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            kinds = signature.args
+            c, start, a, b = (Memory(context, builder, kinds[n], values[n]) for n in (0, 3, 6, 9))
+            blocks = context.make_array(kinds[11])(context, builder, values[11]).data
+            width = panel(c.size)
+            lanes = width // 2
+            number = [ir.Constant(INT, n) for n in range(max(rows, lanes) + 1)]
+            sums = [cgutils.alloca_once(builder, ir.VectorType(c.real, lanes)) for _ in range(2 * rows)]
+            lines = [builder.add(values[7], builder.mul(values[8], number[row])) for row in range(rows)]
+
+            def place(at: Any, line: Any, row: int, half: int) -> Any:
+                return builder.add(builder.add(at, builder.mul(line, number[row])), number[half * lanes])
+
+            for n, total in enumerate(sums):
+                builder.store(start.load(place(values[4], values[5], n // 2, n % 2), lanes), total)
+            with cgutils.for_range(builder, values[12]) as outer:
+                block = builder.load(builder.gep(blocks, [outer.index]))
+                left = builder.mul(outer.index, ir.Constant(INT, width))
+                right = builder.add(values[10], builder.mul(block, ir.Constant(INT, width * width)))
+                with cgutils.for_range(builder, ir.Constant(INT, width)) as inner:
+                    line = builder.add(right, builder.mul(inner.index, ir.Constant(INT, width)))
+                    halves = [b.load(builder.add(line, number[half * lanes]), lanes) for half in (0, 1)]
+                    column = builder.add(left, inner.index)
+                    for row in range(rows):
+                        factor = splat(builder, a.scalar(builder.add(lines[row], column)), lanes)
+                        for half in (0, 1):
+                            total = sums[2 * row + half]
+                            builder.store(fused(builder, builder.load(total), factor, halves[half]), total)
+            for n, total in enumerate(sums):
+                c.store(builder.load(total), place(values[1], values[2], n // 2, n % 2))
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return tile
+
+
+_third, _two_thirds, _whole = _tile(STEP), _tile(2 * STEP), _tile(ROWS)
+
+
+def panel_of(array: Any) -> Any:
+    """Columns of a tile for an array's numbers, known when it is compiled."""
+
+
+@overload(panel_of)
+def _panel_of(array: Any) -> Any:
+    width = panel(array.dtype.bitwidth // 8)
+
+    def implementation(array: Any) -> Any:
+        return width
+
+    return implementation
+
+
+@njit(**OPTIONS)
+def product(c, ld_c, start, at_s, ld_s, step_s, a, ld_a, rows, b, at_b, size_b, ins, outs):  # type: ignore[no-untyped-def]
+    """C = S + A B for C, A and S (from `at_s` on) in flat arrays with lines of `ld_`; `rows` a multiple of STEP.
+
+    B lies, from `at_b` on, in panels of `size_b` numbers, row by row. `ins` are the blocks of its rows (as many as a
+    panel has columns) that the columns of A stand for, `outs` the panels that those of C and S (`step_s` apart) do.
+    """
+    width, depth = panel_of(c), len(ins)
+    for out in range(len(outs)):
+        right, of = at_b + outs[out] * size_b, at_s + out * step_s
+        row = 0
+        while row < rows:
+            to, line, left = row * ld_c + out * width, of + row * ld_s, row * ld_a
+            if rows - row >= ROWS:
+                _whole(c, to, ld_c, start, line, ld_s, a, left, ld_a, b, right, ins, depth)
+                row += ROWS
+            elif rows - row >= 2 * STEP:
+                _two_thirds(c, to, ld_c, start, line, ld_s, a, left, ld_a, b, right, ins, depth)
+                row += 2 * STEP
+            else:
+                _third(c, to, ld_c, start, line, ld_s, a, left, ld_a, b, right, ins, depth)
+                row += STEP
