@@ -10,9 +10,10 @@ sec. 1.3, and Neumann, Nobes and Handy, Mol. Phys. 87, 1 (1996), for the semi-lo
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -24,21 +25,20 @@ from fusion.functionals.differentiation import differentiate
 from fusion.functionals.features import DensityFeatures, check_needs, joined, omegas
 from fusion.functionals.local_exchange import LocalExchange
 from fusion.functionals.protocol import Functional, is_pointwise
+from fusion.functionals.working_grid import (
+    Block,
+    Dropped,
+    WorkingGrid,
+    half_of_available_memory,
+    plain_blocks,
+)
 
-BLOCK = 4096
-"""Grid points that are worked on at once."""
-
-
-@dataclass(frozen=True)
-class Block:
-    """Some points of the grid and what the orbitals are there."""
-
-    orbitals: np.ndarray
-    """(V, n, G): atomic orbitals, and their gradient if V = 4."""
-    coords: np.ndarray
-    """(G, 3) bohr."""
-    weights: np.ndarray
-    """(G,)."""
+NEGLIGIBLE: Final = 1e-11
+"""Electrons at a grid point (density times weight) below which local exchange is not worth its integrals."""
+SCREENING: Final = 1e-11
+"""Integrals times density orbitals, weight and largest orbital at the point that are left out (hartree)."""
+DRAFT_SCREENING: Final = 1e-9
+"""The same while `LearnedNumInt.draft` is true."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,30 @@ class BlockDensity:
 
 
 class LearnedNumInt(NumInt):
-    """`NumInt` whose exchange-correlation energy is `functional`'s; the `xc_code` PySCF passes around is not read."""
+    """`NumInt` whose exchange-correlation energy is `functional`'s; the `xc_code` PySCF passes around is not read.
 
-    def __init__(self, functional: Functional, name: str = "the functional") -> None:
+    Points, orbitals and integrals are kept from call to call as long as molecule and grid stay the same, in at most
+    `memory_mb` megabytes (default: half of what is available when an SCF begins), or until `reset`. Raises InputError
+    when that is too little for a single block of points.
+    """
+
+    draft: bool = False
+    """While true the functional computes in float32 and local exchange follows changes of the density only."""
+
+    def __init__(self, functional: Functional, name: str = "the functional", memory_mb: float | None = None) -> None:
         super().__init__()
         check_needs(functional.needs, name)
-        self.functional, self.name = functional, name
+        self.functional, self.name, self.memory_mb = functional, name, memory_mb
         self.omegas = omegas(functional.needs)
+        self.dropped = Dropped()
+        """The points that the last call left out."""
+        self._grid: WorkingGrid | None = None
+        self._single: Any = None
+
+    def reset(self, mol: Any = None) -> LearnedNumInt:
+        """Forget what was kept from earlier calls."""
+        self._grid = self._single = None
+        return self
 
     def _xc_type(self, xc_code: str) -> str:
         if "tau" in self.functional.needs:
@@ -86,43 +103,134 @@ class LearnedNumInt(NumInt):
     def _integrate(self, mol: Any, grids: Any, dms: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
         if dms.ndim != 3:
             raise NotImplementedError(f"{self.name} takes one density at a time")
+        grid = self.working_grid(mol, grids, dms)
         electrons, energy, matrix = np.zeros(len(dms)), 0.0, np.zeros_like(dms)
-        whole = None if is_pointwise(self.functional) else self._whole_grid(mol, grids, dms)
-        start = 0
-        for block in self.blocks(mol, grids):
-            density = self.density(mol, block, dms)
+        whole = None if is_pointwise(self.functional) else self._whole_grid(grid, dms)
+        before, grid.reference = grid.reference, None  # until all blocks are at the new density
+        highest = 0.0
+        for first in range(0, len(grid), grid.group):
+            blocks = [grid.block(index) for index in range(first, min(first + grid.group, len(grid)))]
+            densities = [self._followed(grid, first + k, block, dms, before) for k, block in enumerate(blocks)]
+            features = joined([density.features for density in densities])
+            weights = torch.from_numpy(np.concatenate([block.weights for block in blocks]))
+            start = grid.starts[first]
             if whole is None:
-                values, derivatives = differentiate(self.functional, density.features, self.name)
-                energy += float(block.weights @ values.numpy())
-                derivatives = derivatives.times(torch.from_numpy(block.weights))
+                values, derivatives = differentiate(self._module, features, self.name)
+                energy += float(weights @ values)
+                highest = max(highest, _energy_per_electron(values, features.rho, weights))
+                derivatives = derivatives.times(weights)
             else:
-                energy, derivatives = whole[0], whole[1].at(slice(start, start + len(block.weights)))
-            start += len(block.weights)
-            electrons += density.features.rho[: len(dms)].numpy() @ block.weights
-            matrix += contract(block, derivatives, density.exchange)
+                energy, derivatives = whole[0], whole[1].at(slice(start, start + len(weights)))
+            electrons += (features.rho[: len(dms)] @ weights).numpy()
+            for index, (block, density) in enumerate(zip(blocks, densities, strict=True)):
+                first_point = grid.starts[first + index] - start
+                part = derivatives.at(slice(first_point, first_point + len(block.weights)))
+                _add_contraction(block, part, density.exchange, matrix)
+        grid.reference = dms.copy()
+        self.dropped = grid.dropped(highest)
         return electrons, energy, matrix + matrix.transpose(0, 2, 1)
 
+    @property
+    def _module(self) -> Any:
+        """The functional, or while `draft` is true a copy in float32 of it."""
+        functional: Any = self.functional
+        if not self.draft:
+            return functional
+        versions = [(id(parameter), parameter._version) for parameter in functional.parameters()]
+        if self._single is None or self._single[0] != versions:
+            self._single = versions, copy.deepcopy(functional).to(torch.float32)
+        return self._single[1]
+
+    @property
+    def _derivative(self) -> int:
+        """Highest derivative of the orbitals that the functional needs."""
+        return 0 if self.functional.needs.isdisjoint({"grad", "tau"}) else 1
+
     def blocks(self, mol: gto.Mole, grids: Any) -> Iterator[Block]:
-        """The grid in blocks, with the orbitals and whichever of their derivatives the functional needs."""
-        derivative = 0 if self.functional.needs.isdisjoint({"grad", "tau"}) else 1
-        for start in range(0, len(grids.weights), BLOCK):
-            coords = grids.coords[start : start + BLOCK]
-            orbitals = np.reshape(self.eval_ao(mol, coords, derivative), (-1, len(coords), mol.nao))
-            yield Block(orbitals.transpose(0, 2, 1), coords, grids.weights[start : start + BLOCK])
+        """The whole grid in blocks, with the orbitals and whichever of their derivatives the functional needs."""
+        return plain_blocks(mol, grids, self._derivative)
+
+    def working_grid(self, mol: gto.Mole, grids: Any, dms: np.ndarray) -> WorkingGrid:
+        """What is kept for this molecule and grid, or that for its points that matter at the density matrices.
+
+        With local exchange a pointwise functional is not evaluated where there is next to no density. What was left out
+        at an earlier density is looked at again at every call that is not a draft.
+        """
+        selects = bool(self.omegas) and is_pointwise(self.functional)
+        if self._grid is not None and self._grid.belongs_to(mol, grids):
+            if not selects or self.draft:
+                return self._grid
+            density = self._electrons(mol, grids, dms, ~self._grid.kept)
+            self._grid.dropped_electrons = float(density.sum())
+            if density.max(initial=0.0) < 10.0 * NEGLIGIBLE:
+                return self._grid
+        self._grid = None  # its memory is free before the next one is made
+        kept = np.ones(len(grids.weights), dtype=bool)
+        density = np.zeros(len(kept))
+        if selects:
+            density = self._electrons(mol, grids, dms, kept)
+            kept = density >= NEGLIGIBLE
+        exchange = LocalExchange(mol, self.omegas) if self.omegas else None
+        memory = half_of_available_memory() if self.memory_mb is None else 1e6 * self.memory_mb
+        self._grid = WorkingGrid(mol, grids, kept, exchange, self._derivative, memory)
+        self._grid.dropped_electrons = float(density[~kept].sum())
+        return self._grid
+
+    def _electrons(self, mol: gto.Mole, grids: Any, dms: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+        """Density times weight (G,) at the chosen points (mask) of a grid."""
+        found = []
+        total = dms.sum(axis=0) * (2.0 / len(dms))
+        for block in plain_blocks(mol, grids, 0, np.flatnonzero(chosen)):
+            chi, matrix = block.compact[0], total[np.ix_(block.active, block.active)]
+            found.append(np.abs(np.einsum("ng,ng->g", chi, matrix @ chi) * block.weights))
+        return np.concatenate(found) if found else np.zeros(0)
 
     def density(self, mol: gto.Mole, block: Block, dms: np.ndarray) -> BlockDensity:
         """Features of the symmetric density matrices (S, n, n) at the points of a block."""
-        needs, chi = self.functional.needs, block.orbitals
-        smeared = dms @ chi[0]  # E (S, n, G)
-        rho = np.einsum("ng,sng->sg", chi[0], smeared)
+        smeared = dms[:, :, block.active] @ block.compact[0]
+        return self._features(block, dms, smeared, self.exchange(mol, block, smeared))
+
+    def exchange(self, mol: gto.Mole, block: Block, smeared: np.ndarray) -> np.ndarray:
+        """F (W, S, n, G) of E (S, n, G) at the points of a block."""
+        if not self.omegas:
+            return np.zeros((0, *smeared.shape))
+        grid = self._grid
+        local = grid.exchange if grid is not None and grid.mol is mol else LocalExchange(mol, self.omegas)
+        assert local is not None
+        return local.contract(block.coords, smeared, block.integrals)
+
+    def _followed(
+        self, grid: WorkingGrid, index: int, block: Block, dms: np.ndarray, before: np.ndarray | None
+    ) -> BlockDensity:
+        """`density` at a block of the working grid; a draft's F is the last one plus that of the change `before` it."""
+        smeared = dms[:, :, block.active] @ block.compact[0]
+        if grid.exchange is None or block.integrals is not None:
+            return self._features(block, dms, smeared, self.exchange(grid.mol, block, smeared))
+        last = grid.last_exchange.get(index) if self.draft and before is not None and len(before) == len(dms) else None
+        change = smeared if last is None else (dms - before)[:, :, block.active] @ block.compact[0]
+        exchange = grid.exchange.contract(
+            block.coords,
+            change,
+            importance=np.abs(block.weights) * np.abs(block.compact[0]).max(axis=0),
+            threshold=DRAFT_SCREENING if self.draft else SCREENING,
+        )
+        if last is not None:
+            exchange += last
+        if grid.stores_exchange:
+            grid.last_exchange[index] = exchange
+        return self._features(block, dms, smeared, exchange)
+
+    def _features(self, block: Block, dms: np.ndarray, smeared: np.ndarray, exchange: np.ndarray) -> BlockDensity:
+        """From E (S, n, G) and F (W, S, n, G)."""
+        needs, chi, active = self.functional.needs, block.compact, block.active
+        near = smeared[:, active]
+        rho = np.einsum("ng,sng->sg", chi[0], near)
         grad = tau = None
         if "grad" in needs:
-            grad = 2.0 * np.einsum("xng,sng->sxg", chi[1:], smeared)
+            grad = 2.0 * np.einsum("xng,sng->sxg", chi[1:], near)
         if "tau" in needs:
-            tau = 0.5 * sum(np.einsum("ng,sng->sg", chi[axis], dms @ chi[axis]) for axis in (1, 2, 3))
-        exchange = np.zeros((0, *smeared.shape))
-        if self.omegas:
-            exchange = LocalExchange(mol, self.omegas).contract(block.coords, smeared)
+            matrices = dms[:, active[:, None], active]
+            tau = 0.5 * sum(np.einsum("ng,sng->sg", chi[axis], matrices @ chi[axis]) for axis in (1, 2, 3))
         local = -0.5 * np.einsum("sng,wsng->wsg", smeared, exchange)
         features = DensityFeatures(
             rho=_both(rho),
@@ -134,28 +242,41 @@ class LearnedNumInt(NumInt):
         )
         return BlockDensity(features, exchange)
 
-    def _whole_grid(self, mol: Any, grids: Any, dms: np.ndarray) -> tuple[float, DensityFeatures]:
+    def _whole_grid(self, grid: WorkingGrid, dms: np.ndarray) -> tuple[float, DensityFeatures]:
         """Energy of a functional that sees the whole grid, and its derivatives."""
-        features = joined([self.density(mol, block, dms).features for block in self.blocks(mol, grids)])
-        energy, derivatives = differentiate(self.functional, features, self.name)
+        features = joined([self.density(grid.mol, block, dms).features for block in grid.blocks()])
+        energy, derivatives = differentiate(self._module, features, self.name)
         return float(energy), derivatives
 
 
 def contract(block: Block, derivatives: DensityFeatures, exchange: np.ndarray) -> np.ndarray:
     """M (S, n, n) of the potential V = M + M^T from d E / d feature at a block's points, weights included."""
-    spins = exchange.shape[1]
-    chi = block.orbitals
+    matrix = np.zeros((exchange.shape[1], block.size, block.size))
+    _add_contraction(block, derivatives, exchange, matrix)
+    return matrix
+
+
+def _add_contraction(block: Block, derivatives: DensityFeatures, exchange: np.ndarray, matrix: np.ndarray) -> None:
+    spins, active, chi = exchange.shape[1], block.active, block.compact
     half = 0.5 * _spins(derivatives.rho, spins)[:, None] * chi[0]
     if derivatives.grad is not None:
         half += np.einsum("sxg,xng->sng", _spins(derivatives.grad, spins), chi[1:])
-    for potential, vectors in zip((derivatives.hfx[omega] for omega in sorted(derivatives.hfx)), exchange, strict=True):
-        half -= 0.5 * _spins(potential, spins)[:, None] * vectors
-    matrix = half @ chi[0].T
+    near = half @ chi[0].T
     if derivatives.tau is not None:
         scaled = 0.25 * _spins(derivatives.tau, spins)[:, None]
         for axis in (1, 2, 3):
-            matrix += (scaled * chi[axis]) @ chi[axis].T
-    return np.asarray(matrix)
+            near += (scaled * chi[axis]) @ chi[axis].T
+    matrix[:, active[:, None], active] += near
+    if derivatives.hfx:
+        potentials = np.stack([_spins(derivatives.hfx[omega], spins) for omega in sorted(derivatives.hfx)])
+        matrix[:, :, active] -= 0.5 * np.einsum("wsg,wsng->sng", potentials, exchange) @ chi[0].T
+
+
+def _energy_per_electron(values: Tensor, rho: Tensor, weights: Tensor) -> float:
+    """The largest |e| / rho where there are few electrons."""
+    density = rho.sum(dim=0)
+    few = (density * weights.abs() < 10.0 * NEGLIGIBLE) & (density > 0)
+    return float((values[few] / density[few]).abs().max()) if few.any() else 0.0
 
 
 def _both(values: np.ndarray) -> Tensor:

@@ -1,35 +1,135 @@
-"""Local Hartree-Fock exchange on a grid: integrals over one electron's position, analytic, contracted at once.
+"""Local Hartree-Fock exchange on a grid: integrals over one electron's position, analytic, contracted with orbitals.
 
     nu_bd(r; omega) = int chi_b(r') erf(omega |r - r'|) / |r - r'| chi_d(r') dr'          (omega = 0: 1 / |r - r'|)
     F_b(r) = sum_d nu_bd(r) E_d(r),    E_d(r) = sum_a D_da chi_a(r),    e_x(r) = -1/2 sum_b E_b(r) F_b(r)
 
-Kirkpatrick et al., Science 374, 1385 (2021), supplement, sec. 1.3. The semi-numerical contraction is PySCF's compiled
-one (Neese et al., Chem. Phys. 356, 98 (2009), as in its SGX module), so that no nu is ever stored.
+Kirkpatrick et al., Science 374, 1385 (2021), supplement, sec. 1.3. nu is made for a few points at a time and used up
+(semi-numerical exchange: Neese et al., Chem. Phys. 356, 98 (2009)), or kept in single precision where there is memory.
 """
 
 from __future__ import annotations
 
-import numpy as np
-from pyscf import gto
-from pyscf.sgx import sgx_jk
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 
-THRESHOLD = 1e-13
-"""Contributions of integrals below this are left out by PySCF's screening."""
+import numpy as np
+import torch
+from pyscf import gto, lib
+
+from fusion.functionals.charge_integrals import (
+    CHUNK,
+    Tables,
+    contract_direct,
+    contract_stored,
+    fill,
+    near,
+    tables,
+    workspace,
+)
+from fusion.functionals.shell_pairs import ShellPairs, shell_pairs
 
 
 class LocalExchange:
-    """The contraction of a molecule's integrals for several range separations `omegas`."""
+    """The integrals of a molecule's basis for several range separations `omegas` (1/bohr)."""
 
     def __init__(self, mol: gto.Mole, omegas: tuple[float, ...]) -> None:
         self.mol, self.omegas = mol, omegas
 
-    def contract(self, coords: np.ndarray, density_orbitals: np.ndarray) -> np.ndarray:
-        """F (W, S, n, G) for the W omegas from E (S, n, G) at grid points (G, 3)."""
-        weights = np.ones(len(coords))
-        vectors = np.ascontiguousarray(density_orbitals)
-        found = np.empty((len(self.omegas), *vectors.shape))
-        for index, omega in enumerate(self.omegas):
-            with self.mol.with_range_coulomb(omega):
-                contraction = sgx_jk._gen_jk_direct(self.mol, "s2", False, True, THRESHOLD)
-                found[index] = contraction(self.mol, coords, None, vectors, weights)[1]
+    @cached_property
+    def pairs(self) -> ShellPairs:
+        """The pairs of shells."""
+        return shell_pairs(self.mol)
+
+    @property
+    def stored_bytes(self) -> int:
+        """Memory for nu at one grid point, all range separations."""
+        return 4 * len(self.omegas) * int(self.pairs.rows[-1])
+
+    def integrals(self, coords: np.ndarray) -> np.ndarray:
+        """nu at grid points (G, 3) in single precision, for `contract`."""
+        points = _padded(coords.T)
+        chunks = points.shape[1] // CHUNK
+        found = np.empty((chunks, len(self.omegas), int(self.pairs.rows[-1]), CHUNK), dtype=np.float32)
+        omegas, known = np.array(self.omegas), self._tables
+        _in_threads(
+            chunks,
+            lambda first, last: fill(
+                first, last, points, omegas, self.pairs, known, workspace(self.pairs, len(omegas)), found
+            ),
+        )
         return found
+
+    def contract(
+        self,
+        coords: np.ndarray,
+        density_orbitals: np.ndarray,
+        stored: np.ndarray | None = None,
+        importance: np.ndarray | None = None,
+        threshold: float = 0.0,
+    ) -> np.ndarray:
+        """F (W, S, n, G) for the W omegas from E (S, n, G) at grid points (G, 3).
+
+        With the `stored` integrals of these points, or else all that are above `threshold` when multiplied by E and by
+        the `importance` (G,) of a point.
+        """
+        vectors = _padded(density_orbitals)
+        count = coords.shape[0]
+        ranges = len(self.omegas)
+        found = np.empty((ranges, *vectors.shape))
+        if stored is not None:
+
+            def work(first: int, last: int) -> None:
+                contract_stored(first, last, self.pairs, stored, near(ranges, vectors), vectors, found)
+
+            _in_threads(len(stored), work)
+            return found[..., :count]
+        points = _padded(coords.T)
+        weights = _padded(np.ones(count) if importance is None else importance)
+        omegas, known = np.array(self.omegas), self._tables
+        _in_threads(
+            points.shape[1] // CHUNK,
+            lambda first, last: contract_direct(
+                first,
+                last,
+                points,
+                omegas,
+                self.pairs,
+                known,
+                workspace(self.pairs, ranges),
+                near(ranges, vectors),
+                weights,
+                threshold,
+                vectors,
+                found,
+            ),
+        )
+        return found[..., :count]
+
+    @property
+    def _tables(self) -> Tables:
+        return tables(int(self.pairs.shells[:, 4].max()))
+
+
+def threads() -> int:
+    """Threads that PySCF (OMP_NUM_THREADS) and torch both may use."""
+    return max(1, min(lib.num_threads(), torch.get_num_threads()))
+
+
+def _in_threads(chunks: int, work: Callable[[int, int], None]) -> None:
+    """`work(first, last)` on ranges of the chunks, one range per thread."""
+    count = min(threads(), chunks)
+    edges = np.linspace(0, chunks, count + 1).astype(int).tolist()
+    if count == 1:
+        work(0, chunks)
+        return
+    with ThreadPoolExecutor(count) as pool:
+        list(pool.map(work, edges[:-1], edges[1:]))
+
+
+def _padded(values: np.ndarray) -> np.ndarray:
+    """The last axis filled with its last value to a multiple of CHUNK."""
+    missing = -values.shape[-1] % CHUNK
+    if missing == 0:
+        return np.ascontiguousarray(values)
+    return np.concatenate([values, np.repeat(values[..., -1:], missing, axis=-1)], axis=-1)

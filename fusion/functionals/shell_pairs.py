@@ -1,0 +1,187 @@
+"""Products of two basis functions as sums of Hermite Gaussians.
+
+    chi_b(r) chi_d(r) = sum_p sum_tuv C^p_bd,tuv (d/dP_x)^t (d/dP_y)^u (d/dP_z)^v exp(-p |r - P|^2)
+
+McMurchie and Davidson, J. Comput. Phys. 26, 218 (1978); Helgaker, Jorgensen and Olsen, Molecular Electronic-Structure
+Theory (2000), sec. 9.5. Every pair of primitives has its exponent p and centre P.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numba import njit
+from pyscf import gto
+
+NEGLIGIBLE: Final = 1e-13
+"""Pairs of primitives whose potential stays below this (hartree) are left out."""
+S_FACTOR, P_FACTOR = math.sqrt(0.25 / math.pi), math.sqrt(0.75 / math.pi)
+
+
+class ShellPairs(NamedTuple):
+    """The pairs of shells, first not before second, of which anything is left; compiled code reads these arrays."""
+
+    shells: np.ndarray
+    """(N, 5): first function and number of functions of either shell, order L of the Hermite functions."""
+    rows: np.ndarray
+    """(N + 1,): first row of each pair in a list of all pairs of functions, (b, d) with d fastest, and their number."""
+    primitives: np.ndarray
+    """(N + 1,): first pair of primitives of each."""
+    gaussians: np.ndarray
+    """(P, 4): exponent p (bohr^-2) and centre P (bohr) of each pair of primitives."""
+    offsets: np.ndarray
+    """(P,): where its coefficients begin."""
+    coefficients: np.ndarray
+    """C times 2 pi / p: (functions, Hermite functions) of each pair of primitives, one after the other."""
+    bounds: np.ndarray
+    """(N,): an estimate from above of the potential (hartree) of the pair's products anywhere."""
+
+
+def hermite_powers(order: int) -> np.ndarray:
+    """(H, 3) powers t, u, v with t + u + v <= order, by rising sum."""
+    return np.array([powers for total in range(order + 1) for powers in _powers(total)])
+
+
+def shell_pairs(mol: gto.Mole) -> ShellPairs:
+    """The pairs of shells of a molecule's basis, spherical or Cartesian."""
+    first = mol.ao_loc_nr()
+    shells = [_shell(mol, index) for index in range(mol.nbas)]
+    found: list[tuple[int, ...]] = []
+    counts, bounds, gaussians, matrices = [], [], [], []
+    for i, one in enumerate(shells):
+        for j, two in enumerate(shells[: i + 1]):
+            hermite = hermite_powers(one.momentum + two.momentum)
+            space = len(one.exponents) * len(two.exponents)
+            functions = (first[i + 1] - first[i]) * (first[j + 1] - first[j])
+            gaussian, matrix = np.empty((space, 4)), np.empty((space, functions, len(hermite)))
+            kept, bound = _expand(one, two, hermite, gaussian, matrix)
+            if kept:
+                found.append((first[i], first[i + 1] - first[i], first[j], first[j + 1] - first[j], hermite[-1].sum()))
+                counts.append(kept)
+                bounds.append(bound)
+                gaussians.append(gaussian[:kept])
+                matrices.append(matrix[:kept].reshape(kept, -1))
+    sizes = np.concatenate([np.full(len(matrix), matrix.shape[1]) for matrix in matrices])
+    pairs = np.array(found)
+    return ShellPairs(
+        shells=pairs,
+        rows=np.concatenate([[0], np.cumsum(pairs[:, 1] * pairs[:, 3])]),
+        primitives=np.concatenate([[0], np.cumsum(counts)]),
+        gaussians=np.concatenate(gaussians),
+        offsets=np.concatenate([[0], np.cumsum(sizes)[:-1]]),
+        coefficients=np.concatenate([matrix.ravel() for matrix in matrices]),
+        bounds=np.array(bounds),
+    )
+
+
+class _Shell(NamedTuple):
+    momentum: int
+    centre: np.ndarray
+    exponents: np.ndarray
+    contractions: np.ndarray
+    """(primitives, contractions)"""
+    transformation: np.ndarray
+    """(functions, Cartesian powers)"""
+    powers: np.ndarray
+    """(Cartesian powers, 3)"""
+
+
+def _shell(mol: gto.Mole, index: int) -> _Shell:
+    momentum = mol.bas_angular(index)
+    powers = np.array(_powers(momentum))
+    if mol.cart or momentum < 2:
+        transformation = {0: S_FACTOR, 1: P_FACTOR}.get(momentum, 1.0) * np.eye(len(powers))
+    else:
+        transformation = np.ascontiguousarray(gto.cart2sph(momentum).T)
+    contractions = np.ascontiguousarray(mol._libcint_ctr_coeff(index))
+    return _Shell(momentum, mol.bas_coord(index), mol.bas_exp(index), contractions, transformation, powers)
+
+
+def _powers(total: int) -> list[tuple[int, int, int]]:
+    return [(t, u, total - t - u) for t in range(total, -1, -1) for u in range(total - t, -1, -1)]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _expand(one: Any, two: Any, hermite: np.ndarray, gaussians: np.ndarray, matrices: np.ndarray) -> Any:
+    """Fill exponents, centres and coefficients of two shells' primitives; how many pairs count, and their bound."""
+    order = one.momentum + two.momentum
+    axes = np.empty((3, one.momentum + 1, two.momentum + 1, order + 1))
+    scales = np.empty(len(hermite))
+    kept, bound = 0, 0.0
+    for i, a in enumerate(one.exponents):
+        for j, b in enumerate(two.exponents):
+            p = a + b
+            factor = 2.0 * np.pi / p * np.exp(-a * b / p * np.sum((one.centre - two.centre) ** 2))
+            largest = np.abs(one.contractions[i]).max() * np.abs(two.contractions[j]).max()
+            if factor * largest < 1e-6 * NEGLIGIBLE:
+                continue
+            for x in range(3):
+                _axis(one.momentum, two.momentum, a, b, one.centre[x] - two.centre[x], axes[x])
+            products = _products(one, two, hermite, axes)
+            for h in range(len(hermite)):
+                scales[h] = factor * math.sqrt(2.0 * p) ** hermite[h].sum()
+            estimate = largest * _estimate(products, scales)
+            if estimate < NEGLIGIBLE:
+                continue
+            bound += estimate
+            gaussians[kept, 0] = p
+            gaussians[kept, 1:] = (a * one.centre + b * two.centre) / p
+            row = 0
+            for c in one.contractions[i]:
+                for f in range(products.shape[0]):
+                    for d in two.contractions[j]:
+                        for g in range(products.shape[1]):
+                            matrices[kept, row] = factor * c * d * products[f, g]
+                            row += 1
+            kept += 1
+    return kept, bound
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _axis(first: int, second: int, a: float, b: float, distance: float, found: np.ndarray) -> None:
+    """E_t^ij of one axis, (first + 1, second + 1, t), without the factor exp(-a b distance^2 / (a + b))."""
+    p = a + b
+    found[:] = 0.0
+    found[0, 0, 0] = 1.0
+    for i in range(first + 1):
+        for j in range(second + 1):
+            if i + j == 0:
+                continue
+            lower = found[i - 1, j] if i > 0 else found[i, j - 1]
+            shift = -b / p * distance if i > 0 else a / p * distance
+            for t in range(i + j + 1):
+                value = shift * lower[t]
+                if t > 0:
+                    value += lower[t - 1] / (2.0 * p)
+                if t + 1 < i + j:
+                    value += (t + 1) * lower[t + 1]
+                found[i, j, t] = value
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _products(one: Any, two: Any, hermite: np.ndarray, axes: np.ndarray) -> Any:
+    """(functions, functions, Hermite functions) of two primitives, without their common factor."""
+    found = np.zeros((len(one.transformation), len(two.transformation), len(hermite)))
+    for m in range(len(one.powers)):
+        for n in range(len(two.powers)):
+            for h in range(len(hermite)):
+                value = 1.0
+                for x in range(3):
+                    value *= axes[x, one.powers[m, x], two.powers[n, x], hermite[h, x]]
+                if value != 0.0:
+                    for f in range(found.shape[0]):
+                        for g in range(found.shape[1]):
+                            found[f, g, h] += one.transformation[f, m] * two.transformation[g, n] * value
+    return found
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _estimate(products: np.ndarray, scales: np.ndarray) -> Any:
+    """Largest potential of any of the products, no Hermite function's derivative being above (2p)^(order/2)."""
+    found = 0.0
+    for f in range(products.shape[0]):
+        for g in range(products.shape[1]):
+            found = max(found, np.sum(np.abs(products[f, g]) * scales))
+    return found

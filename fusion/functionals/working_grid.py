@@ -1,0 +1,185 @@
+"""What one SCF keeps about its grid: the points that matter, the orbitals there and the integrals of local exchange."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+import psutil
+from pyscf import gto
+from pyscf.dft.numint import NumInt
+
+from fusion.errors import InputError
+from fusion.functionals.local_exchange import LocalExchange
+
+BLOCK: Final = 512
+"""Grid points that are worked on at once; PySCF sorts its grids so that these are close together."""
+GROUP: Final = 8
+"""Blocks that are shown to a functional at once."""
+NO_ORBITAL: Final = 1e-11
+"""Basis functions below this everywhere in a block (and their gradients) do not enter its matrix products."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some points of the grid and what the orbitals are there."""
+
+    compact: np.ndarray
+    """(V, a, G): the `active` basis functions, and their gradient if V = 4."""
+    active: np.ndarray
+    """(a,) of the n basis functions those that do not vanish at all these points."""
+    size: int
+    """n, the number of all basis functions."""
+    coords: np.ndarray
+    """(G, 3) bohr."""
+    weights: np.ndarray
+    """(G,)."""
+    integrals: np.ndarray | None = None
+    """Stored integrals of `LocalExchange` at these points."""
+
+    @cached_property
+    def orbitals(self) -> np.ndarray:
+        """(V, n, G): all basis functions."""
+        if len(self.active) == self.size:
+            return self.compact
+        found = np.zeros((len(self.compact), self.size, len(self.weights)))
+        found[:, self.active] = self.compact
+        return found
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """Points whose share in the energy is negligible."""
+
+    points: int = 0
+    electrons: float = 0.0
+    """The density there, integrated."""
+    energy: float = 0.0
+    """Hartree: `electrons` times the largest energy per electron among the least dense points that are kept."""
+
+
+class WorkingGrid:
+    """The points `kept` of a grid for one molecule, in blocks; orbitals and integrals are stored as far as they fit.
+
+    `memory` (bytes) is for all of it: the work arrays of a group of blocks first, then orbitals, F of the blocks
+    without stored integrals, and integrals. Raises InputError if a single block does not fit.
+    """
+
+    def __init__(
+        self,
+        mol: gto.Mole,
+        grids: Any,
+        kept: np.ndarray,
+        exchange: LocalExchange | None,
+        derivative: int,
+        memory: float,
+    ) -> None:
+        self.mol, self.exchange, self.derivative = mol, exchange, derivative
+        self._molecule = _fingerprint(mol)
+        self._grid = grids.coords, grids.weights
+        self._copies = grids.coords.copy(), grids.weights.copy()
+        self.kept = kept
+        self.coords, self.weights = grids.coords[kept], grids.weights[kept]
+        self.starts = range(0, len(self.weights), BLOCK)
+        self._orbitals: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._integrals: dict[int, np.ndarray] = {}
+        self.last_exchange: dict[int, np.ndarray] = {}
+        """F (W, S, n, G) of blocks without stored integrals, at `reference`."""
+        self.reference: np.ndarray | None = None
+        """The density matrices of the last complete integration."""
+        self.dropped_electrons = 0.0
+        self._plan(memory)
+
+    def _plan(self, memory: float) -> None:
+        """How many blocks are worked on at once and what is stored."""
+        size, points = self.mol.nao, len(self.weights)
+        ranges = 0 if self.exchange is None else len(self.exchange.omegas)
+        orbitals = 8.0 * (3 * self.derivative + 1) * size
+        # Of two spins: E, F, its padded copy and its product, orbitals times matrices and potentials.
+        block = BLOCK * (2.0 * orbitals + 8.0 * 2 * size * (4 + 3 * ranges))
+        fixed = 8.0 * 12 * size**2 + 8.0 * 4 * len(self._copies[1])
+        if self.exchange is not None:
+            fixed += 2.0 * sum(array.nbytes for array in self.exchange.pairs)
+        if memory < fixed + block:
+            raise InputError(
+                f"memory_mb: {memory / 1e6:.0f} MB are too little for {size} basis functions and {points} grid points; "
+                f"at least {(fixed + block) / 1e6:.0f} MB are needed"
+            )
+        self.group = int(min(GROUP, max(1, (memory - fixed) / 4 // block)))
+        left = memory - fixed - self.group * block
+        padded = BLOCK * len(self.starts)
+        self.stores_orbitals = orbitals * padded <= left
+        left -= orbitals * padded if self.stores_orbitals else 0.0
+        self.stored_blocks, self.stores_exchange = 0, False
+        if self.exchange is not None:
+            integrals, exchange = float(self.exchange.stored_bytes * BLOCK), 8.0 * ranges * 2 * size * BLOCK
+            if integrals * len(self.starts) <= left:
+                self.stored_blocks = len(self.starts)
+            else:
+                self.stores_exchange = exchange * len(self.starts) <= left
+                left -= exchange * len(self.starts) if self.stores_exchange else 0.0
+                self.stored_blocks = max(0, int(left // integrals))
+
+    def belongs_to(self, mol: gto.Mole, grids: Any) -> bool:
+        """Whether molecule, basis and grid are still those that this was made for."""
+        return (
+            _fingerprint(mol) == self._molecule
+            and np.array_equal(grids.coords, self._copies[0])
+            and np.array_equal(grids.weights, self._copies[1])
+        )
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def dropped(self, energy_per_electron: float) -> Dropped:
+        """What the points that are not kept would have added at most."""
+        electrons = self.dropped_electrons
+        return Dropped(int(len(self.kept) - len(self.weights)), electrons, electrons * energy_per_electron)
+
+    def blocks(self) -> Iterator[Block]:
+        """All blocks, in order."""
+        return (self.block(index) for index in range(len(self)))
+
+    def block(self, index: int) -> Block:
+        """One block, with its integrals if they are among those stored (made when asked for first)."""
+        points = slice(self.starts[index], self.starts[index] + BLOCK)
+        coords = self.coords[points]
+        found = self._orbitals.get(index)
+        if found is None:
+            found = active_orbitals(self.mol, coords, self.derivative)
+            if self.stores_orbitals:
+                self._orbitals[index] = found
+        integrals = self._integrals.get(index)
+        if integrals is None and self.exchange is not None and index < self.stored_blocks:
+            integrals = self._integrals[index] = self.exchange.integrals(coords)
+        return Block(*found, self.mol.nao, coords, self.weights[points], integrals)
+
+
+def plain_blocks(mol: gto.Mole, grids: Any, derivative: int, points: np.ndarray | None = None) -> Iterator[Block]:
+    """A grid, or the chosen points (indices) of it, in blocks; nothing is kept."""
+    coords, weights = grids.coords, grids.weights
+    if points is not None:
+        coords, weights = coords[points], weights[points]
+    for start in range(0, len(weights), BLOCK):
+        chosen = slice(start, start + BLOCK)
+        orbitals = active_orbitals(mol, coords[chosen], derivative)
+        yield Block(*orbitals, mol.nao, coords[chosen], weights[chosen])
+
+
+def active_orbitals(mol: gto.Mole, coords: np.ndarray, derivative: int) -> tuple[np.ndarray, np.ndarray]:
+    """Basis functions (V, a, G) and gradients that do not vanish at all the points (G, 3), and which (a,) they are."""
+    values = np.reshape(NumInt().eval_ao(mol, coords, derivative), (-1, len(coords), mol.nao)).transpose(0, 2, 1)
+    active = np.flatnonzero(np.abs(values).max(axis=(0, 2)) > NO_ORBITAL)
+    return np.ascontiguousarray(values[:, active]), active
+
+
+def half_of_available_memory() -> float:
+    """Bytes."""
+    return 0.5 * float(psutil.virtual_memory().available)
+
+
+def _fingerprint(mol: gto.Mole) -> tuple[bytes, bytes, bytes, bool]:
+    return mol._atm.tobytes(), mol._bas.tobytes(), mol._env.tobytes(), bool(mol.cart)
