@@ -1,0 +1,10 @@
+"""DM21: neural exchange-correlation functionals that know fractional charges and spins."""
+
+from fusion import hookimpl
+
+fusion_api = 1
+
+
+@hookimpl
+def fusion_config_path() -> str:
+    return "pkg://fusion_dm21.conf"

@@ -1,0 +1,113 @@
+"""The network of DM21: Kirkpatrick et al., Science 374, 1385 (2021), supplement, section 1.2.
+
+At each grid point eleven features of the two spins (densities, squared gradients, kinetic-energy densities and local
+Hartree-Fock exchange, with 1/r and with erf(0.4 r)/r) give three enhancement factors f_k in (0, 2):
+
+    e_xc = f_1 e_LDA + f_2 e_HF + f_3 e_HF^{0.4},   e_LDA = -(3/4) (6/pi)^{1/3} sum_sigma rho_sigma^{4/3}
+
+Published weights are not symmetric in the spins: they want the majority spin first, as PySCF has it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from fusion.functionals import DensityFeatures
+
+OMEGAS = (0.0, 0.4)
+"""Range separations of the local exchange, 1/bohr."""
+FEATURES = 11
+FACTORS = 3
+LDA = -0.75 * (6.0 / math.pi) ** (1.0 / 3.0)
+"""Exchange of the uniform electron gas per spin density^{4/3}, hartree bohr."""
+OFFSET = 1e-9 + 1e-4
+"""What is added to a feature's magnitude before its logarithm."""
+NORM_EPSILON = 1e-5
+
+
+class Block(nn.Module):
+    """ELU(LayerNorm(x + W x + b)): the residual is inside the norm."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, width)
+        self.norm = nn.LayerNorm(width, eps=NORM_EPSILON)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(G, width) to the same."""
+        return elu(self.norm(x + self.linear(x)))
+
+
+class DM21(nn.Module):
+    """The functional; `width` and `depth` of the published ones are 256 and 6.
+
+    `symmetrize` makes it the mean over both orders of the spins. Local exchange with other range separations than
+    `OMEGAS` is not looked at.
+    """
+
+    needs = frozenset({"rho", "grad", "tau", *(f"hfx:{omega:g}" for omega in OMEGAS)})
+
+    def __init__(self, width: int = 256, depth: int = 6, symmetrize: bool = False) -> None:
+        super().__init__()
+        self.symmetrize = symmetrize
+        self.input = nn.Linear(FEATURES, width)
+        self.blocks = nn.ModuleList(Block(width) for _ in range(depth))
+        self.output = nn.Linear(width, FACTORS)
+
+    def energy_density(self, features: DensityFeatures) -> Tensor:
+        """(G,) in hartree bohr^-3; autograd differentiates it twice, by the features and by the parameters."""
+        energy = self._energy_density(features)
+        return 0.5 * (energy + self._energy_density(swapped(features))) if self.symmetrize else energy
+
+    def derivatives(self, features: DensityFeatures) -> tuple[Tensor, DensityFeatures]:
+        """The energy density (G,) and its derivatives by the features, by hand and without a graph. On CPUs."""
+        return self._by_autograd(features)
+
+    def factors(self, x: Tensor) -> Tensor:
+        """The enhancement factors (G, 3) of raw features (G, 11)."""
+        h = torch.tanh(self.input(torch.log(x.abs() + OFFSET)))
+        for block in self.blocks:
+            h = block(h)
+        return 2.0 * torch.sigmoid(0.5 * self.output(h))
+
+    def _energy_density(self, features: DensityFeatures) -> Tensor:
+        return (self.factors(raw(features)) * energies(features)).sum(dim=1)
+
+    def _by_autograd(self, features: DensityFeatures) -> tuple[Tensor, DensityFeatures]:
+        variables = [tensor.detach().requires_grad_() for tensor in features.variables()]
+        with torch.enable_grad():
+            energy = self.energy_density(features.with_variables(variables))
+            found = features.with_variables(torch.autograd.grad(energy.sum(), variables))
+        return energy.detach(), replace(found, coords=None, weights=None)
+
+
+def raw(features: DensityFeatures) -> Tensor:
+    """The network's eleven features (G, 11): rho a b, |grad|^2 total a b, tau a b, exchange a (0, 0.4) b (0, 0.4)."""
+    assert features.grad is not None and features.tau is not None
+    squares = (features.grad**2).sum(dim=1)
+    total = (features.grad.sum(dim=0) ** 2).sum(dim=0)
+    exchange = [features.hfx[omega][spin] for spin in (0, 1) for omega in OMEGAS]
+    return torch.stack([*features.rho, total, *squares, *features.tau, *exchange], dim=1)
+
+
+def energies(features: DensityFeatures) -> Tensor:
+    """What the factors enhance (G, 3): exchange of the uniform gas and both local exchanges, of the two spins."""
+    # The power's second derivative is infinite at zero, where nothing must come of it.
+    occupied = features.rho > 0.0
+    rho = torch.where(occupied, features.rho, 1.0)
+    lda = LDA * torch.where(occupied, rho ** (4.0 / 3.0), 0.0).sum(dim=0)
+    return torch.stack([lda, *(features.hfx[omega].sum(dim=0) for omega in OMEGAS)], dim=1)
+
+
+def elu(x: Tensor) -> Tensor:
+    """x above zero, exp(x) - 1 below, accurate to rounding in every derivative."""
+    return x.clamp(min=0.0) + torch.expm1(x.clamp(max=0.0))
+
+
+def swapped(features: DensityFeatures) -> DensityFeatures:
+    """The features with the spins in the other order."""
+    return features.with_variables([tensor.flip(0) for tensor in features.variables()])
