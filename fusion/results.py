@@ -47,6 +47,8 @@ class Result:
     properties: dict[str, np.ndarray | float] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
     message: str | None = None
+    files: dict[str, bytes] = field(default_factory=dict)
+    """What is kept beside `result.json`, by file name: the orbitals of an SCF that failed, say."""
 
 
 # The unit belongs in the key name of every property written to disk.
@@ -60,8 +62,10 @@ _PROPERTY_KEYS = {
 
 
 def write_result(run: Run, method: Any, task: str, result: Result, wall_s: float) -> Path:
-    """Write `result.json` into the run's directory, atomically; returns its path."""
+    """Write the result's files, then `result.json`, into the run's directory, atomically; returns its path."""
     path = run.directory / FILENAME
+    for name, content in result.files.items():
+        write_atomically(run.directory / name, content)
     document = _strict(_document(run, method, task, result, wall_s))
     write_atomically(path, json.dumps(document, indent=2, allow_nan=False) + "\n")
     return path
@@ -73,13 +77,13 @@ def read_result(directory: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text()) if path.is_file() else None
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace `path` by a file holding `text` so that a reader, or a crash, sees the old content or the new, never a
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Replace `path` by a file holding `content` so that a reader, or a crash, sees the old content or the new, never a
     part."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(name, 0o644)

@@ -9,14 +9,14 @@ so the shift stays to the end. Convergence is judged by the energy and by the gr
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from pyscf import lib
 from pyscf.scf import hf
 
-from fusion.functionals import occupations
+from fusion.functionals import occupations, second_order
 
 DRAFT_TOL = 1e-5
 """Change of the energy (hartree) from which on cycles are computed in full precision."""
@@ -73,11 +73,10 @@ class Rung:
 
 @dataclass(frozen=True)
 class Ladder:
-    """The rungs' strengths: `damp` a fraction from 0 to 1, `shift` in hartree; `second_order` as the last resort."""
+    """The rungs' strengths: `damp` a fraction from 0 to 1, `shift` in hartree."""
 
     damp: float = 0.5
     shift: float = 0.3
-    second_order: bool = True
 
     def rungs(self, mean_field: Any) -> Iterator[Rung]:
         """The rungs without second order. Damping and shift that the object has itself come with the first."""
@@ -99,9 +98,35 @@ class Ladder:
             if watch.converged:
                 break
         assert found is not None
-        if not mean_field.attempts[-1].converged and self.second_order and _has_second_order(mean_field):
-            found = _second_order(mean_field, best)
+        if not mean_field.attempts[-1].converged and second_order.possible(mean_field):
+            found = self._second_order(mean_field, "second order", best)
+        if mean_field.attempts[-1].converged and _aufbau_broken_by(found) > AUFBAU_TOL:
+            found = self._off_the_saddle(mean_field, found)
         _finish(mean_field, found)
+
+    def _second_order(self, mean_field: Any, name: str, start: State) -> State:
+        solver, cycles = second_order.solved(mean_field, start.orbitals, start.numbers, start.density)
+        found = _evaluated(mean_field, solver.mo_coeff, solver.mo_occ, solver.e_tot)
+        converged = bool(solver.converged) and found.gradient < 3.0 * _gradient_tol(mean_field)
+        _note(mean_field, name, cycles, converged, found)
+        return found
+
+    def _off_the_saddle(self, mean_field: Any, state: State) -> State:
+        """A state with occupied orbitals above empty ones where it is a minimum, else the one that lies below it."""
+        curvature = None
+        if second_order.possible(mean_field):
+            _fill(mean_field, state)
+            curvature, orbitals = second_order.lowest_curvature(mean_field)
+            if curvature < -second_order.FLAT:
+                state = self._second_order(mean_field, "down from a saddle", replace(state, orbitals=orbitals))
+                curvature = None
+        broken = _aufbau_broken_by(state)
+        if broken > AUFBAU_TOL:
+            where = "" if curvature is None else ", in a minimum of the energy"
+            mean_field.remarks.append(
+                f"the occupied orbitals are not the lowest: one lies {broken:.4f} Ha above an empty one{where}"
+            )
+        return state
 
 
 class _Watch:
@@ -109,7 +134,7 @@ class _Watch:
 
     def __init__(self, mean_field: Any) -> None:
         self.mean_field, self.numint = mean_field, mean_field._numint
-        self.gradient_tol = mean_field.conv_tol_grad or float(np.sqrt(mean_field.conv_tol))
+        self.gradient_tol = _gradient_tol(mean_field)
         self.cycles = self.stuck = 0
         self.smallest = np.inf
         self.converged = False
@@ -150,28 +175,29 @@ def _climb(mean_field: Any, rung: Rung, density: Any) -> _Watch:
                 mean_field, mean_field.conv_tol, mean_field.conv_tol_grad,
                 dm0=density, callback=mean_field.callback, conv_check=False,
             )  # fmt: skip
+    except (np.linalg.LinAlgError, AttributeError) as error:
+        # PySCF 2.14 looks for numpy's LinAlgError where numpy 2 no longer has it.
+        if not isinstance(error, np.linalg.LinAlgError) and not isinstance(error.__context__, np.linalg.LinAlgError):
+            raise
+        watch.converged = False  # DIIS has met the same error twice: no way on for this rung
     finally:
         if hasattr(numint, "draft"):
             numint.draft = False
     return watch
 
 
-def _has_second_order(mean_field: Any) -> bool:
-    return not getattr(mean_field, "fractional", False)
+def _gradient_tol(mean_field: Any) -> float:
+    return mean_field.conv_tol_grad or float(np.sqrt(mean_field.conv_tol))
 
 
-def _second_order(mean_field: Any, best: State) -> State:
-    solver = mean_field.newton()
-    solver.kernel(best.orbitals, best.numbers)
-    density = solver.make_rdm1()
+def _evaluated(mean_field: Any, orbitals: Any, numbers: Any, expected: float) -> State:
+    """The state of orbitals that came from elsewhere; `change` is the difference of its energy to the expected one."""
+    density = mean_field.make_rdm1(orbitals, numbers)
     potential = mean_field.get_veff(mean_field.mol, density)
     fock = mean_field.get_fock(vhf=potential, dm=density)
-    energy = mean_field.energy_tot(density, vhf=potential)
-    gradient = float(np.linalg.norm(mean_field.get_grad(solver.mo_coeff, solver.mo_occ, fock)))
-    found = State(energy, gradient, energy - solver.e_tot, density, solver.mo_coeff, solver.mo_occ, fock)
-    tolerance = mean_field.conv_tol_grad or float(np.sqrt(mean_field.conv_tol))
-    _note(mean_field, "second order", 0, bool(solver.converged) and gradient < 3.0 * tolerance, found)
-    return found
+    energy = float(mean_field.energy_tot(density, vhf=potential))
+    gradient = float(np.linalg.norm(mean_field.get_grad(orbitals, numbers, fock)))
+    return State(energy, gradient, energy - expected, density, orbitals, numbers, fock)
 
 
 def _note(mean_field: Any, name: str, cycles: int, converged: bool, state: State) -> None:
@@ -179,29 +205,35 @@ def _note(mean_field: Any, name: str, cycles: int, converged: bool, state: State
     mean_field.attempts.append(attempt)
 
 
-def _finish(mean_field: Any, state: State) -> None:
+def _spins(*arrays: Any) -> list[tuple[np.ndarray, ...]]:
+    """Of quantities of a restricted object or of both spins: those of each spin."""
+    if np.ndim(arrays[-1]) == 1:
+        return [tuple(np.asarray(array) for array in arrays)]
+    return list(zip(*arrays, strict=True))
+
+
+def _aufbau_broken_by(state: State) -> float:
+    broken = []
+    for orbitals, fock, numbers in _spins(state.orbitals, state.fock, state.numbers):
+        energies, _ = occupations.canonical(orbitals, numbers, fock)
+        broken.append(occupations.aufbau_broken_by(energies, numbers))
+    return max(broken)
+
+
+def _fill(mean_field: Any, state: State) -> None:
     """Put a state into the object: orbitals canonical among those occupied alike, energies of the Fock matrix."""
-    mean_field.converged, mean_field.e_tot = mean_field.attempts[-1].converged, float(state.energy)
-    mean_field.cycles = sum(attempt.cycles for attempt in mean_field.attempts)
+    spins = _spins(state.orbitals, state.fock, state.numbers)
+    energies, orbitals = zip(*(occupations.canonical(c, n, f) for c, f, n in spins), strict=True)
     restricted = np.ndim(state.numbers) == 1
-    spins = zip(
-        *(np.asarray(x)[None] if restricted else x for x in (state.orbitals, state.numbers, state.fock)), strict=True
-    )
-    energies, orbitals = zip(*(occupations.canonical(*spin) for spin in spins), strict=True)
-    numbers = np.asarray(state.numbers)
+    mean_field.e_tot = float(state.energy)
     mean_field.mo_energy = energies[0] if restricted else np.array(energies)
     mean_field.mo_coeff = orbitals[0] if restricted else np.array(orbitals)
-    mean_field.mo_occ = numbers
-    broken = max(
-        occupations.aufbau_broken_by(values, filled)
-        for values, filled in zip(energies, numbers[None] if restricted else numbers, strict=True)
-    )
-    if broken > AUFBAU_TOL:
-        mean_field.remarks.append(
-            f"the occupied orbitals are not the lowest: one lies {broken:.4f} Ha above an empty one"
-        )
+    mean_field.mo_occ = np.asarray(state.numbers)
+
+
+def _finish(mean_field: Any, state: State) -> None:
+    _fill(mean_field, state)
+    mean_field.converged = mean_field.attempts[-1].converged
+    mean_field.cycles = sum(attempt.cycles for attempt in mean_field.attempts)
     if mean_field.chkfile:
-        mean_field.dump_chk(
-            {"e_tot": mean_field.e_tot, "mo_energy": mean_field.mo_energy,
-             "mo_coeff": mean_field.mo_coeff, "mo_occ": mean_field.mo_occ}
-        )  # fmt: skip
+        mean_field.dump_chk({name: getattr(mean_field, name) for name in ("e_tot", "mo_energy", "mo_coeff", "mo_occ")})

@@ -10,8 +10,9 @@ from pyscf import lib
 from pyscf.df import df_jk
 from pyscf.dft import rks, uks
 from pyscf.lib import logger
+from pyscf.scf import hf
 
-from fusion.functionals import occupations, start
+from fusion.functionals import occupations, second_order, start
 from fusion.functionals.convergence import Ladder
 from fusion.functionals.integrator import LearnedNumInt
 from fusion.functionals.response import Response
@@ -109,7 +110,7 @@ class Learned(_PySCF):
 
     def stable(self) -> bool:
         """Whether no small rotation of the orbitals lowers the energy within the restrictions of the object."""
-        return bool(self.stability(return_status=True)[2])
+        return second_order.lowest_curvature(self)[0] > -second_order.FLAT
 
     TDA = TDDFT = TDHF = CasidaTDDFT = TDDFTNoHybrid = dTDA = dRPA = _refused("excited states (TDDFT)")
     PCM = CPCM = DDPCM = ddPCM = DDCOSMO = ddCOSMO = SMD = PE = _refused("solvent models")
@@ -220,6 +221,9 @@ class LearnedUKS(Learned, uks.UKS):
             raise NotImplementedError("<S^2> of fractional occupations: an ensemble has no determinant")
         value, multiplicity = super().spin_square(mo_coeff, s)
         return float(value), float(multiplicity)
+
+    def _finalize(self) -> Any:
+        return hf.SCF._finalize(self) if self.fractional else super()._finalize()
 
     def gen_response(
         self, mo_coeff: Any = None, mo_occ: Any = None, with_j: bool = True, hermi: int = 0, **ignored: Any

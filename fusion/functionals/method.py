@@ -141,6 +141,7 @@ class FunctionalMethod:
         if not mean_field.converged:
             self._last = None
             result.status, result.message = "not_converged", unconverged(mean_field)
+            result.files["scf.chk"] = Path(mean_field.chkfile).read_bytes()
             return result
         self._last = LastDensity.of(mean_field, self._settings(system))
         result.message = self._remark(system, mean_field)

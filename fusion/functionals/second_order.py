@@ -1,0 +1,74 @@
+"""Second-order SCF and the curvature of the energy with respect to rotations of the orbitals, through PySCF.
+
+Sun, arXiv:1610.08423; Seeger and Pople, J. Chem. Phys. 66, 3045 (1977). The products of the Hessian with vectors come
+from `fusion.functionals.response`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from pyscf import lib
+from pyscf.scf import stability
+from pyscf.soscf import newton_ah
+
+from fusion.functionals.protocol import is_pointwise
+
+ROOTS = 2
+TOL = 1e-4
+FLAT = 1e-3
+"""Hartree of negative curvature that are none: on a grid, that of the rotation of an atom's open shell is not zero."""
+
+
+def possible(mean_field: Any) -> bool:
+    """Whether the functional has a response, and all orbitals are empty or full."""
+    return is_pointwise(mean_field._numint.functional) and not getattr(mean_field, "fractional", False)
+
+
+def solved(mean_field: Any, orbitals: Any, numbers: Any, density: Any) -> tuple[Any, int]:
+    """PySCF's solver after its run, and its cycles: from orbitals with their occupations, else from a density."""
+    solver, cycles = mean_field.newton(), 0
+
+    def count(envs: dict[str, Any]) -> None:
+        nonlocal cycles
+        cycles = envs["imacro"] + 1
+        if mean_field.callback is not None and "norm_gorb" in envs:
+            mean_field.callback(envs)
+
+    solver.callback, solver.verbose = count, 0
+    if orbitals is None:
+        solver.mo_coeff = solver.mo_occ = None
+        solver.kernel(dm0=density)
+    else:
+        solver.kernel(orbitals, numbers)
+    return solver, cycles
+
+
+def lowest_curvature(mean_field: Any) -> tuple[float, Any]:
+    """The lowest eigenvalue (hartree) of the orbital Hessian, and the orbitals after a step along its vector."""
+    orbitals, numbers = mean_field.mo_coeff, mean_field.mo_occ
+    restricted = np.ndim(numbers) == 1
+    product = newton_ah.gen_g_hop_rhf if restricted else newton_ah.gen_g_hop_uhf
+    gradient, hessian_times, diagonal = product(mean_field, orbitals, numbers)
+    if not len(gradient):
+        return np.inf, orbitals
+
+    def preconditioned(step: np.ndarray, value: float, _: Any) -> np.ndarray:
+        shifted = diagonal - value
+        shifted[np.abs(shifted) < 1e-8] = 1e-8
+        return np.asarray(step / shifted)
+
+    start = np.zeros(len(gradient))
+    start[np.argmin(diagonal)] = 1.0
+    start += 1e-2 / (1.0 + np.abs(diagonal))  # along all symmetries
+    values, vectors = lib.davidson(
+        hessian_times, start, preconditioned, tol=TOL, nroots=min(ROOTS, len(gradient)), verbose=0
+    )
+    value, vector = np.atleast_1d(values)[0], np.atleast_2d(vectors)[0]
+    if restricted:
+        return float(value), stability._rotate_mo(orbitals, numbers, vector)
+    pairs = np.count_nonzero(numbers[0] > 0) * np.count_nonzero(numbers[0] == 0)
+    rotated = [stability._rotate_mo(orbitals[0], numbers[0], vector[:pairs])]
+    rotated.append(stability._rotate_mo(orbitals[1], numbers[1], vector[pairs:]))
+    return float(value), np.array(rotated)

@@ -1,0 +1,87 @@
+"""The ladder: what it takes to converge is done and said; what is not converged is not called so."""
+
+import numpy as np
+import pytest
+from functional_models import WATER, PBEExchange, SlaterExchange
+from pyscf import gto, scf
+from torch import Tensor, nn
+
+from fusion.functionals import DensityFeatures, FunctionalMethod, kohn_sham
+from fusion.functionals.convergence import Ladder
+
+
+class Repulsive(nn.Module):
+    """Pushes an orbital up as it is filled: in a beryllium atom 2s, when occupied, lies above 2p."""
+
+    needs = frozenset({"rho"})
+
+    def energy_density(self, features: DensityFeatures) -> Tensor:
+        return SlaterExchange().energy_density(features) + 3.0 * features.rho.square().sum(dim=0)
+
+
+BERYLLIUM = gto.M(atom="Be 0 0 0", basis="6-31g", verbose=0)
+MOLECULE = gto.M(atom="O 0 0 0; H 0.0 0.76 0.59; H 0 -0.76 0.59", basis="6-31g", verbose=0)
+
+
+def test_a_state_whose_occupied_orbitals_are_not_the_lowest() -> None:
+    ks = kohn_sham(BERYLLIUM, Repulsive(), grid_level=0, start=None)
+    energy = ks.kernel()
+    names = [attempt.name for attempt in ks.attempts]
+    assert ks.converged and names[:3] == ["DIIS", "damping", "level shift"]
+    assert [attempt.converged for attempt in ks.attempts[:3]] == [False] * 3
+    assert ks.remarks[0].startswith("the occupied orbitals are not the lowest")
+    assert ks.stable()
+    # Energy, orbitals and potential belong together, without any shift.
+    assert energy == pytest.approx(ks.energy_tot(ks.make_rdm1()), abs=1e-10)
+    fock = ks.mo_coeff.T @ ks.get_fock(dm=ks.make_rdm1()) @ ks.mo_coeff
+    occupied = ks.mo_occ > 0
+    assert np.abs(fock[np.ix_(occupied, ~occupied)]).max() < 1e-4
+    np.testing.assert_allclose(np.diag(fock), ks.mo_energy, atol=1e-6)
+    # PySCF's own procedure, which fills the lowest orbitals, does not get there.
+    lost = kohn_sham(BERYLLIUM, Repulsive(), grid_level=0, start=None)
+    assert not scf.hf.kernel(lost, conv_tol=1e-9, dump_chk=False, conv_check=False)[0]
+
+
+def test_diis_alone_where_it_is_enough() -> None:
+    ks = kohn_sham(MOLECULE, PBEExchange(), grid_level=0)
+    ks.kernel()
+    assert [attempt.name for attempt in ks.attempts] == ["DIIS"]
+    assert ks.attempts[0].cycles == ks.cycles <= 8
+    assert ks.remarks == []
+
+
+def test_the_rungs_reach_the_same_state() -> None:
+    expected = kohn_sham(MOLECULE, PBEExchange(), grid_level=0).kernel()
+    for settings in ({"damp": 0.3}, {"level_shift": 0.4}):
+        ks = kohn_sham(MOLECULE, PBEExchange(), grid_level=0).set(**settings)
+        assert ks.kernel() == pytest.approx(expected, abs=1e-8)
+        assert ks.attempts[0].name == f"DIIS, {next(iter(settings))} {next(iter(settings.values()))}"
+
+
+def test_not_converged_is_said_and_the_density_is_kept(tmp_path: object) -> None:
+    method = FunctionalMethod("t", SlaterExchange(), basis="6-31g", grid_level=0, max_cycle=1)
+    (result,) = method.calculate([WATER], {"energy", "dipole"})
+    assert result.status == "not_converged" and "dipole" not in result.properties
+    assert result.message is not None
+    assert result.message.startswith(
+        "not converged after DIIS, damping, level shift, larger level shift and second order (dE "
+    )
+    assert [attempt["cycles"] for attempt in result.details["kohn_sham"]["attempts"]] == [1] * 5
+    assert result.files["scf.chk"][:4] == b"\x89HDF"
+
+
+def test_an_scf_that_failed_goes_on_from_its_file(tmp_path: object) -> None:
+    settings = {"basis": "6-31g", "grid_level": 0}
+    (failed,) = FunctionalMethod("t", SlaterExchange(), max_cycle=1, **settings).calculate([WATER], {"energy"})  # type: ignore[arg-type]
+    file = tmp_path / "scf.chk"  # type: ignore[operator]
+    file.write_bytes(failed.files["scf.chk"])
+    (fresh,) = FunctionalMethod("t", SlaterExchange(), **settings).calculate([WATER], {"energy"})  # type: ignore[arg-type]
+    (later,) = FunctionalMethod("t", SlaterExchange(), start=str(file), **settings).calculate([WATER], {"energy"})  # type: ignore[arg-type]
+    assert later.energy == pytest.approx(fresh.energy, abs=1e-8)
+    assert later.details["kohn_sham"]["cycles"] < fresh.details["kohn_sham"]["cycles"]
+
+
+def test_strengths_are_settable() -> None:
+    ks = kohn_sham(MOLECULE, PBEExchange(), grid_level=0)
+    rungs = list(Ladder(damp=0.8, shift=0.5).rungs(ks))
+    assert [(rung.damp, rung.shift) for rung in rungs] == [(0, 0), (0.8, 0), (0.8, 0.5), (0.8, 1.5)]

@@ -1,0 +1,102 @@
+"""The change of a learned potential with the density is exact: against differences, Hartree-Fock theory and libxc."""
+
+import numpy as np
+import pytest
+from functional_models import (
+    OXYGEN_HYDRIDE,
+    WATER,
+    Everything,
+    ExactExchange,
+    Kinetic,
+    PBEExchange,
+    SlaterExchange,
+    WholeGrid,
+)
+from pyscf import dft, gto, scf
+from torch import nn
+
+from fusion.functionals import kohn_sham
+from fusion.functionals.kohn_sham import molecule
+from fusion.system import System
+
+
+def mean_field(system: System, model: nn.Module, level: int = 0) -> object:
+    return kohn_sham(molecule(system, "6-31g"), model, grid_level=level, start=None)
+
+
+def some_change(like: np.ndarray, sign: int = 1) -> np.ndarray:
+    """A random symmetric or antisymmetric matrix."""
+    change = np.random.default_rng(3).normal(size=like.shape)
+    return change + sign * change.swapaxes(-1, -2)
+
+
+@pytest.mark.parametrize("system", [WATER, OXYGEN_HYDRIDE], ids=lambda system: system.name)
+@pytest.mark.parametrize("model", [SlaterExchange(), Kinetic(), Everything()], ids=["lda", "mgga", "everything"])
+def test_response_is_the_derivative_of_the_potential(system: System, model: nn.Module) -> None:
+    ks = mean_field(system, model)
+    density = np.asarray(ks.get_init_guess(key="minao"))
+    _, orbitals = ks.eig(ks.get_fock(dm=density), ks.get_ovlp())
+    numbers = ks.get_occ(_, orbitals)
+    density, step = np.asarray(ks.make_rdm1(orbitals, numbers)), 1e-4
+    change = some_change(density) / 30.0
+    found = ks.gen_response(orbitals, numbers, hermi=1)(change)
+    plus, minus = (np.asarray(ks.get_veff(dm=density + sign * step * change)) for sign in (1, -1))
+    expected = (plus - minus) / (2.0 * step)
+    assert np.abs(found - expected).max() < 1e-6 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("system", [WATER, OXYGEN_HYDRIDE], ids=lambda system: system.name)
+@pytest.mark.parametrize("hermi", [1, 2, 0], ids=["symmetric", "antisymmetric", "any"])
+def test_exact_exchange_responds_as_in_hartree_fock_theory(system: System, hermi: int) -> None:
+    ks = mean_field(system, ExactExchange(), level=2)
+    reference = (scf.RHF if system.spin == 0 else scf.UHF)(ks.mol).run()
+    change = np.random.default_rng(3).normal(size=np.shape(reference.make_rdm1()))
+    change = change if hermi == 0 else some_change(change, 1 if hermi == 1 else -1)
+    found, expected = (
+        one.gen_response(reference.mo_coeff, reference.mo_occ, hermi=hermi)(change) for one in (ks, reference)
+    )
+    np.testing.assert_allclose(found, expected, atol=2e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("singlet", [None, False], ids=["singlet", "triplet"])
+def test_closed_shells_respond_as_with_libxc(singlet: bool | None) -> None:
+    ks = mean_field(WATER, PBEExchange())
+    reference = dft.RKS(ks.mol, xc="pbe,")
+    reference.grids.level = 0
+    reference.kernel()
+    changes = np.stack([some_change(reference.make_rdm1()), np.asarray(reference.make_rdm1())])
+    found, expected = (
+        one.gen_response(reference.mo_coeff, reference.mo_occ, singlet=singlet, hermi=1)(changes)
+        for one in (ks, reference)
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("system", [WATER, OXYGEN_HYDRIDE], ids=lambda system: system.name)
+def test_second_order_reaches_what_diis_reaches(system: System) -> None:
+    ks = mean_field(system, Everything())
+    energy = ks.kernel()
+    newton = mean_field(system, Everything()).newton()
+    assert newton.kernel() == pytest.approx(energy, abs=1e-8)
+    assert newton.converged
+
+
+def test_stretched_hydrogen_is_stable_only_as_long_as_the_spins_stay_together() -> None:
+    mol = gto.M(atom="H 0 0 0; H 0 0 2.5", basis="6-31g", verbose=0)
+    ks = kohn_sham(mol, PBEExchange(), grid_level=0, start=None)
+    ks.kernel()
+    assert ks.stable()
+    _, orbitals, internal, external = ks.stability(external=True, return_status=True)
+    assert internal and not external
+    unrestricted = ks.to_uks()
+    assert not unrestricted.stable()
+    broken = unrestricted.kernel(dm0=unrestricted.make_rdm1(np.array(orbitals), unrestricted.mo_occ))
+    assert broken < ks.e_tot - 1e-3
+    assert unrestricted.stable()
+
+
+def test_a_functional_of_the_whole_grid_says_that_it_has_no_response() -> None:
+    ks = mean_field(WATER, WholeGrid(SlaterExchange()))
+    ks.kernel()
+    with pytest.raises(NotImplementedError, match="the response of a functional of the whole grid"):
+        ks.newton().kernel()
