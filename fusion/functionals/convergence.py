@@ -149,7 +149,7 @@ class _Watch:
             self.lowest = self.last
         self.stuck = 0 if self.last.gradient < PROGRESS * self.smallest else self.stuck + 1
         self.smallest = min(self.smallest, self.last.gradient)
-        draft = getattr(self.numint, "draft", False)
+        draft = self.numint.draft
         small = bool(abs(change) < self.mean_field.conv_tol and self.last.gradient < self.gradient_tol)
         self.converged = small and not draft
         if draft and abs(change) < DRAFT_TOL:
@@ -167,8 +167,7 @@ def _climb(mean_field: Any, rung: Rung, density: Any) -> _Watch:
         "diis_start_cycle": rung.damped_cycles + 1 if rung.damp else mean_field.diis_start_cycle,
         "check_convergence": watch,
     }
-    if hasattr(numint, "draft"):
-        numint.draft = True
+    numint.draft = True
     try:
         with lib.temporary_env(mean_field, **settings):
             hf.kernel(
@@ -181,8 +180,7 @@ def _climb(mean_field: Any, rung: Rung, density: Any) -> _Watch:
             raise
         watch.converged = False  # DIIS has met the same error twice: no way on for this rung
     finally:
-        if hasattr(numint, "draft"):
-            numint.draft = False
+        numint.draft = False
     return watch
 
 

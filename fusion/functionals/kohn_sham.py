@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from typing import Any
 
@@ -88,7 +87,7 @@ def kohn_sham(
     check(mol)
     check_options(grid_level, conv_tol, start, dispersion)
     module, label = load(functional, symmetrize)
-    numint = integrator(module, name or label, memory_mb)
+    numint = LearnedNumInt(module, name or label, memory_mb)  # type: ignore[arg-type]
     if occupations is None:
         mean_field: Any = (LearnedRKS if mol.spin == 0 else LearnedUKS)(mol)
     else:
@@ -127,14 +126,6 @@ def load(functional: str | nn.Module, symmetrize: bool = False) -> tuple[nn.Modu
             raise InputError(f"{label} has no option symmetrize")
         functional.symmetrize = True  # type: ignore[assignment]
     return functional.to(torch.float64).eval().requires_grad_(False), label
-
-
-def integrator(module: nn.Module, name: str, memory_mb: float | None) -> LearnedNumInt:
-    """PySCF's integrator with the functional in it."""
-    options = {} if memory_mb is None else {"memory_mb": memory_mb}
-    if options and "memory_mb" not in inspect.signature(LearnedNumInt).parameters:
-        options = {}
-    return LearnedNumInt(module, name, **options)  # type: ignore[arg-type]
 
 
 def _has_potentials(basis: str, symbols: tuple[str, ...]) -> bool:

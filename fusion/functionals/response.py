@@ -20,9 +20,9 @@ from torch import Tensor
 
 from fusion.errors import CalculationError
 from fusion.functionals.features import DensityFeatures
-from fusion.functionals.integrator import Block, LearnedNumInt, contract
-from fusion.functionals.local_exchange import LocalExchange
+from fusion.functionals.integrator import LearnedNumInt, contract
 from fusion.functionals.protocol import is_pointwise
+from fusion.functionals.working_grid import Block
 
 VACUUM = 1e-12
 """Total density (bohr^-3) below which a point does not respond: second derivatives of functionals diverge there."""
@@ -39,8 +39,9 @@ class Response:
             raise NotImplementedError(f"{numint.name}: the response of a functional of the whole grid")
         if grids.coords is None:
             grids.build(with_non0tab=True)
-        self.numint, self.mol, self.grids, self.dms = numint, mol, grids, np.asarray(dms)
-        self.features = [numint.density(mol, block, self.dms).features for block in numint.blocks(mol, grids)]
+        self.numint, self.dms = numint, np.asarray(dms)
+        self.grid = numint.working_grid(mol, grids, self.dms)
+        self.features = [numint.density(mol, block, self.dms).features for block in self.grid.blocks()]
 
     def potential(self, change: np.ndarray, hermi: int = 1) -> np.ndarray:
         """Change of the potential matrices (S, n, n) with the density matrices (S, n, n).
@@ -57,7 +58,7 @@ class Response:
 
     def _symmetric(self, change: np.ndarray) -> np.ndarray:
         matrix = np.zeros_like(change)
-        for block, features in zip(self.numint.blocks(self.mol, self.grids), self.features, strict=True):
+        for block, features in zip(self.grid.blocks(), self.features, strict=True):
             chi = block.orbitals[0]
             smeared = change @ chi
             exchange = self._exchange(block, np.concatenate([self.dms @ chi, smeared]))
@@ -71,7 +72,7 @@ class Response:
 
     def _antisymmetric(self, change: np.ndarray) -> np.ndarray:
         matrix = np.zeros_like(change)
-        for block, features in zip(self.numint.blocks(self.mol, self.grids), self.features, strict=True):
+        for block, features in zip(self.grid.blocks(), self.features, strict=True):
             first, _ = self._derivatives(features, None)
             changed = self._exchange(block, change @ block.orbitals[0])
             matrix += _curvature(block, first.times(torch.from_numpy(block.weights)), changed)
@@ -79,9 +80,9 @@ class Response:
 
     def _exchange(self, block: Block, smeared: np.ndarray) -> np.ndarray:
         """F (W, S, n, G) of E (S, n, G)."""
-        if not self.numint.omegas:
+        if self.grid.exchange is None:
             return np.zeros((0, *smeared.shape))
-        return LocalExchange(self.mol, self.numint.omegas).contract(block.coords, smeared)
+        return self.grid.exchange.contract(block.coords, smeared, block.integrals)
 
     def _change_of_features(
         self, block: Block, change: np.ndarray, smeared: np.ndarray, exchange: np.ndarray

@@ -15,8 +15,9 @@ from pyscf.soscf import newton_ah
 
 from fusion.functionals.protocol import is_pointwise
 
-ROOTS = 2
-TOL = 1e-4
+TOL = 1e-3
+PRODUCTS = 20
+"""Hessian-vector products at most: they only have to tell a saddle from a minimum."""
 FLAT = 1e-3
 """Hartree of negative curvature that are none: on a grid, that of the rotation of an atom's open shell is not zero."""
 
@@ -62,10 +63,7 @@ def lowest_curvature(mean_field: Any) -> tuple[float, Any]:
     start = np.zeros(len(gradient))
     start[np.argmin(diagonal)] = 1.0
     start += 1e-2 / (1.0 + np.abs(diagonal))  # along all symmetries
-    values, vectors = lib.davidson(
-        hessian_times, start, preconditioned, tol=TOL, nroots=min(ROOTS, len(gradient)), verbose=0
-    )
-    value, vector = np.atleast_1d(values)[0], np.atleast_2d(vectors)[0]
+    value, vector = lib.davidson(hessian_times, start, preconditioned, tol=TOL, max_cycle=PRODUCTS, verbose=0)
     if restricted:
         return float(value), stability._rotate_mo(orbitals, numbers, vector)
     pairs = np.count_nonzero(numbers[0] > 0) * np.count_nonzero(numbers[0] == 0)
