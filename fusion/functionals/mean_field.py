@@ -99,14 +99,21 @@ class Learned(_PySCF):
     def reset(self, mol: Any = None) -> Any:
         """Forget what belongs to the molecule, and take another one."""
         super().reset(mol)
-        if hasattr(self._numint, "reset"):
-            self._numint.reset()
+        self._numint.reset()
         return self
 
     def density_fit(self, auxbasis: Any = None, with_df: Any = None, only_dfj: bool = True) -> Any:
         """The same object with the Coulomb matrix by density fitting; local exchange is not fitted."""
         fitted = super().density_fit(auxbasis, with_df, only_dfj)
         return lib.set_class(fitted, (LearnedDF, self.__class__))
+
+    def nuc_grad_method(self) -> Any:
+        """Analytic nuclear gradients, the response of the grid included."""
+        from fusion.functionals.gradients import gradients
+
+        return gradients(self)
+
+    Gradients = nuc_grad_method
 
     def stable(self) -> bool:
         """Whether no small rotation of the orbitals lowers the energy within the restrictions of the object."""
@@ -127,27 +134,12 @@ class LearnedDF(df_jk._DFHF):
 
     __name_mixin__ = "DF"
 
-    def nuc_grad_method(self) -> Any:
-        return self.undo_df()._gradients_of(self)
-
-    Gradients = nuc_grad_method
+    nuc_grad_method = Gradients = Learned.nuc_grad_method
     Hessian = _refused("analytic Hessians")
 
 
 class LearnedRKS(Learned, rks.RKS):
     """Restricted Kohn-Sham: spin 0."""
-
-    def nuc_grad_method(self) -> Any:
-        """Analytic nuclear gradients."""
-        return self._gradients_of(self)
-
-    Gradients = nuc_grad_method
-
-    @staticmethod
-    def _gradients_of(mean_field: Any) -> Any:
-        from pyscf.grad import rks as gradients
-
-        return gradients.Gradients(mean_field)
 
     def gen_response(
         self, mo_coeff: Any = None, mo_occ: Any = None, singlet: Any = None, hermi: int = 0, **ignored: Any
@@ -182,18 +174,6 @@ class LearnedUKS(Learned, uks.UKS):
 
     _keys = Learned._keys | {"occupations"}
     occupations: tuple[np.ndarray, np.ndarray] | None = None
-
-    def nuc_grad_method(self) -> Any:
-        """Analytic nuclear gradients."""
-        return self._gradients_of(self)
-
-    Gradients = nuc_grad_method
-
-    @staticmethod
-    def _gradients_of(mean_field: Any) -> Any:
-        from pyscf.grad import uks as gradients
-
-        return gradients.Gradients(mean_field)
 
     @property
     def fractional(self) -> bool:

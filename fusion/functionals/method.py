@@ -110,7 +110,7 @@ class FunctionalMethod:
     @property
     def provides(self) -> frozenset[str]:
         """What a converged density gives."""
-        return frozenset({"energy", "dipole"})
+        return frozenset({"energy", "forces", "dipole"})
 
     def check(self, systems: Sequence[System], properties: Iterable[str] = ()) -> None:
         """Raise InputError for a basis or system, ValueError for features, that cannot be had."""
@@ -147,7 +147,7 @@ class FunctionalMethod:
         result.message = self._remark(system, mean_field)
         if "dipole" in wanted:
             result.properties["dipole"] = np.asarray(mean_field.dip_moment(unit="AU", verbose=0))
-        if "forces" in wanted & self.provides:
+        if "forces" in wanted:
             result.properties["forces"] = -np.asarray(mean_field.nuc_grad_method().kernel())
         return result
 

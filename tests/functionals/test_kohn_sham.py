@@ -15,7 +15,6 @@ from functional_models import (
 from pyscf import dft, scf
 from torch import Tensor, nn
 
-from fusion import methods
 from fusion.errors import CalculationError, InputError
 from fusion.functionals import DensityFeatures, FunctionalMethod
 from fusion.functionals.kohn_sham import molecule
@@ -67,15 +66,6 @@ def test_kinetic_density_scales_the_energy_by_the_orbitals_kinetic_energy() -> N
     ]
     assert energies[0] is not None and energies[1] is not None
     assert energies[0] - energies[1] == pytest.approx(0.02 * mol.intor("int1e_kin")[0, 0], abs=1e-6)
-
-
-def test_forces_of_a_whole_grid_functional_are_derived_and_said_to_be() -> None:
-    whole = method(WholeGrid(SlaterExchange()), conv_tol=1e-11)
-    assert "forces" not in whole.provides
-    (result,) = methods.calculate(whole, [OXYGEN_HYDRIDE], {"energy", "forces"})
-    assert result.details["derived"]["forces"]["by"] == "central differences"
-    expected = pyscf_reference(OXYGEN_HYDRIDE, "lda,")[1]
-    np.testing.assert_allclose(result.properties["forces"], expected, atol=2e-3)  # PySCF leaves out the grid's response
 
 
 def test_not_converged_is_said() -> None:

@@ -1,0 +1,232 @@
+"""The gradient of a learned functional's energy on a grid with respect to the nuclei, at fixed density matrices.
+
+The formulas are those of `fusion.functionals.gradients`. Work goes in blocks of grid points, so that memory does not
+grow with the grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+import torch
+from pyscf import gto
+from pyscf.sgx import sgx_jk
+from torch import Tensor
+
+from fusion.functionals.differentiation import VACUUM, differentiate
+from fusion.functionals.features import DensityFeatures, joined
+from fusion.functionals.integrator import LearnedNumInt
+from fusion.functionals.local_exchange import LocalExchange
+from fusion.functionals.partition import check_differentiable, weight_gradient
+from fusion.functionals.protocol import is_pointwise
+from fusion.functionals.working_grid import Block, plain_blocks
+
+THRESHOLD: Final = 1e-12
+"""Integrals below this are left out by PySCF's screening, as are points whose share in a force is below it."""
+SECOND: Final = ((4, 5, 6), (5, 7, 8), (6, 8, 9))
+"""Where PySCF has the second derivatives xx, xy, ... of the orbitals, after their value and gradient."""
+
+
+@dataclass(frozen=True)
+class Points:
+    """Some grid points and the density matrices (S, n, n) applied to the basis functions there."""
+
+    block: Block
+    """With gradients of the basis functions and, where the functional needs them, second derivatives."""
+    indices: np.ndarray
+    """(G,) of all points of the grid."""
+    dms: np.ndarray
+    """(S, n, n); S = 1 stands for two equal spins."""
+    local: LocalExchange | None
+
+    @property
+    def chi(self) -> np.ndarray:
+        """(V, a, G): the active basis functions and their derivatives."""
+        return self.block.compact
+
+    @property
+    def active(self) -> np.ndarray:
+        """(a,) of the n basis functions."""
+        return self.block.active
+
+    @cached_property
+    def smeared(self) -> np.ndarray:
+        """E (S, n, G)."""
+        return np.asarray(self.dms[:, :, self.active] @ self.chi[0])
+
+    @cached_property
+    def smeared_gradient(self) -> np.ndarray:
+        """E' (3, S, a, G)."""
+        among = self.dms[:, self.active[:, None], self.active]
+        return np.stack([among @ self.chi[axis] for axis in (1, 2, 3)])
+
+    @cached_property
+    def exchange(self) -> np.ndarray:
+        """F (W, S, n, G) of local exchange."""
+        if self.local is None:
+            return np.zeros((0, *self.smeared.shape))
+        return self.local.contract(self.block.coords, self.smeared)
+
+    def features(self, needs: frozenset[str]) -> DensityFeatures:
+        """The density as the functional sees it."""
+        chi, smeared = self.chi, self.smeared[:, self.active]
+        grad = tau = None
+        if "grad" in needs:
+            grad = _both(2.0 * np.einsum("xag,sag->sxg", chi[1:4], smeared))
+        if "tau" in needs:
+            tau = _both(0.5 * np.einsum("xag,xsag->sg", chi[1:4], self.smeared_gradient))
+        omegas = () if self.local is None else self.local.omegas
+        local = -0.5 * np.einsum("sng,wsng->wsg", self.smeared, self.exchange)
+        return DensityFeatures(
+            rho=_both(np.einsum("ag,sag->sg", chi[0], smeared)),
+            grad=grad,
+            tau=tau,
+            hfx={omega: _both(values) for omega, values in zip(omegas, local, strict=True)},
+            coords=torch.from_numpy(self.block.coords) if "coords" in needs else None,
+            weights=torch.from_numpy(self.block.weights) if "weights" in needs else None,
+        )
+
+
+def exchange_correlation_gradient(
+    numint: LearnedNumInt, mol: gto.Mole, grids: Any, dms: np.ndarray, grid_response: bool = True
+) -> np.ndarray:
+    """(A, 3) hartree/bohr, of spin density matrices (2, n, n), or (1, n, n) for two equal ones.
+
+    Without `grid_response` the points of the grid and their weights stay where they are.
+    """
+    functional, name = numint.functional, numint.name
+    if grid_response:
+        check_differentiable(grids)
+    centres = np.zeros((3, mol.nao))
+    moving, by_weight = np.zeros((3, len(grids.weights))), np.zeros(len(grids.weights))
+    whole = None if is_pointwise(functional) else _whole_grid(numint, mol, grids, dms)
+    done = 0
+    for points in _points(numint, mol, grids, dms):
+        if whole is None:
+            features = points.features(functional.needs)
+            values, found = differentiate(functional, features, name)
+            by_coords, explicit = _explicit(functional, features, points.block.weights)
+            by_weight[points.indices] = values.numpy() + explicit
+            derivatives = found.times(torch.from_numpy(points.block.weights))
+        else:
+            chosen = slice(done, done + len(points.indices))
+            derivatives, by_coords = whole[0].at(chosen), whole[1][:, chosen]
+            by_weight[points.indices] = whole[2][chosen]
+        done += len(points.indices)
+        moving[:, points.indices] = by_coords
+        for functions, share in _of_centres(points, derivatives):
+            centres[:, functions] += share.sum(axis=-1)
+            moving[:, points.indices] -= share.sum(axis=1)
+    gradient = np.array([centres[:, first:last].sum(axis=1) for *_, first, last in mol.aoslice_by_atom()])
+    if grid_response:
+        owned = grids.atm_idx >= 0
+        np.add.at(gradient, grids.atm_idx[owned], moving.T[owned])
+        gradient += weight_gradient(grids, by_weight)
+    return gradient
+
+
+def _points(numint: LearnedNumInt, mol: gto.Mole, grids: Any, dms: np.ndarray) -> Iterator[Points]:
+    """The points that the energy is made of."""
+    working = numint.working_grid(mol, grids, dms)
+    kept = np.flatnonzero(working.kept)
+    done = 0
+    for block in plain_blocks(mol, grids, 1 if numint.functional.needs.isdisjoint({"grad", "tau"}) else 2, kept):
+        yield Points(block, kept[done : done + len(block.weights)], dms, working.exchange)
+        done += len(block.weights)
+
+
+def _of_centres(points: Points, derivatives: DensityFeatures) -> Iterator[tuple[Any, np.ndarray]]:
+    """Gradients (3, f, G) with respect to the centres of basis functions (f,), at each point by itself."""
+    chi, spins = points.chi, len(points.dms)
+    smeared = points.smeared[:, points.active]
+    first = 2.0 * np.einsum("sg,sag->ag", _spins(derivatives.rho, spins), smeared)
+    if derivatives.grad is not None:
+        by_grad = _spins(derivatives.grad, spins)
+        first += 2.0 * np.einsum("sxg,xsag->ag", by_grad, points.smeared_gradient)
+    omegas = sorted(derivatives.hfx)
+    potentials = [_spins(derivatives.hfx[omega], spins) for omega in omegas]
+    for potential, vectors in zip(potentials, points.exchange, strict=True):
+        first -= np.einsum("sg,sag->ag", potential, points.dms[:, points.active] @ vectors)
+    found = -chi[1:4] * first
+    for axis in range(3):
+        second = np.zeros_like(first)
+        if derivatives.grad is not None:
+            second += 2.0 * np.einsum("sg,sag->ag", by_grad[:, axis], smeared)
+        if derivatives.tau is not None:
+            second += np.einsum("sg,sag->ag", _spins(derivatives.tau, spins), points.smeared_gradient[axis])
+        if derivatives.grad is not None or derivatives.tau is not None:
+            for component in range(3):
+                found[component] -= chi[SECOND[component][axis]] * second
+    yield points.active, found
+    for omega, potential in zip(omegas, potentials, strict=True):
+        yield slice(None), _of_integrals(points, omega, potential)
+
+
+def _of_integrals(points: Points, omega: float, potential: np.ndarray) -> np.ndarray:
+    """sum_s v_hfx E_b sum_d <grad b| erf(omega r)/r |d> E_d (3, n, G), for v_hfx (S, G)."""
+    assert points.local is not None
+    mol, smeared = points.local.mol, points.smeared
+    found = np.zeros((3, *smeared.shape[1:]))
+    sizes = np.abs(potential * np.square(smeared).sum(axis=1)).max(axis=0)
+    chosen = np.flatnonzero(sizes > THRESHOLD)
+    if not len(chosen):
+        return found
+    vectors = np.ascontiguousarray(smeared[..., chosen])
+    with mol.with_range_coulomb(omega):
+        contraction = sgx_jk._gen_jk_direct(mol, "s1", False, True, THRESHOLD, grad=True)
+        derivatives = contraction(mol, points.block.coords[chosen], None, vectors, np.ones(len(chosen)))[1]
+    found[..., chosen] = np.einsum("sg,sng,sxng->xng", potential[:, chosen], vectors, derivatives)
+    return found
+
+
+def _explicit(functional: Any, features: DensityFeatures, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """d E / d coords (3, G) and weight times d e / d weight (G,) of a functional of the points themselves."""
+    by_coords, by_weight = np.zeros((3, len(weights))), np.zeros(len(weights))
+    occupied = features.rho.sum(dim=0) > VACUUM
+    if (features.coords is not None or features.weights is not None) and occupied.any():
+        shown, factors = features.at(occupied), torch.from_numpy(weights)[occupied]
+        mask = occupied.numpy()
+        by_coords[:, mask], by_weight[mask] = _by_grid(
+            functional, shown, lambda seen: factors @ functional.energy_density(seen).double()
+        )
+    return by_coords, by_weight
+
+
+def _whole_grid(
+    numint: LearnedNumInt, mol: gto.Mole, grids: Any, dms: np.ndarray
+) -> tuple[DensityFeatures, np.ndarray, np.ndarray]:
+    """Derivatives of a functional that sees the whole grid: by features, by coords (3, G) and by weights (G,)."""
+    needs = numint.functional.needs
+    features = joined([points.features(needs) for points in _points(numint, mol, grids, dms)])
+    _, derivatives = differentiate(numint.functional, features, numint.name)
+    return derivatives, *_by_grid(numint.functional, features, numint.functional.energy)
+
+
+def _by_grid(functional: Any, features: DensityFeatures, energy: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Derivatives of energy(features) by coords (3, G) and by weights (G,)."""
+    dtype = next((parameter.dtype for parameter in functional.parameters()), torch.float64)
+    seen = features.map(lambda tensor: tensor.detach().to(dtype).requires_grad_(True))
+    asked = [tensor for tensor in (seen.coords, seen.weights) if tensor is not None]
+    found: dict[int, Tensor] = {}
+    if asked:
+        with torch.enable_grad():
+            gradients = torch.autograd.grad(energy(seen), asked, allow_unused=True, materialize_grads=True)
+        found = {id(tensor): gradient.double() for tensor, gradient in zip(asked, gradients, strict=True)}
+    points = features.rho.shape[-1]
+    by_coords = found.get(id(seen.coords), torch.zeros(points, 3)).numpy().T
+    return by_coords, found.get(id(seen.weights), torch.zeros(points)).numpy()
+
+
+def _both(values: np.ndarray) -> Tensor:
+    """Two spins (2, ...) from one or two."""
+    tensor = torch.from_numpy(np.ascontiguousarray(values))
+    return tensor if len(values) == 2 else tensor.expand(2, *tensor.shape[1:])
+
+
+def _spins(values: Tensor, spins: int) -> np.ndarray:
+    """Both spins' derivatives (2, ...), or for S = 1 their sum: a change is that of both halves of the density."""
+    return np.asarray(values.numpy() if spins == 2 else values.sum(dim=0, keepdim=True).numpy())

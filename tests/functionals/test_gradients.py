@@ -1,0 +1,182 @@
+"""Analytic gradients are those of the energies themselves: beside libxc's, and beside central differences."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from functional_models import (
+    OXYGEN_HYDRIDE,
+    WATER,
+    Everything,
+    ExactExchange,
+    Kinetic,
+    PBEExchange,
+    SlaterExchange,
+    WholeGrid,
+)
+from pyscf import dft, gto
+from pyscf.dft import gen_grid, radi
+from torch import Tensor, nn
+
+from fusion.errors import CalculationError
+from fusion.functionals import DensityFeatures, FunctionalMethod
+from fusion.functionals.kohn_sham import kohn_sham, molecule
+from fusion.functionals.partition import weight_gradient
+from fusion.system import System
+
+Make = Callable[[gto.Mole], Any]
+
+
+class OfAllPoints(nn.Module):
+    """Sees the grid's points, and all of them at once: the energy is not a sum over points."""
+
+    needs = frozenset({"rho", "grad", "coords", "weights"})
+
+    def energy(self, grid: DensityFeatures) -> Tensor:
+        assert grid.weights is not None and grid.coords is not None
+        varying = 1.0 + 0.02 * torch.cos(grid.coords.sum(dim=1))
+        return grid.weights @ (varying * PBEExchange().energy_density(grid)) + 0.01 * torch.sqrt(
+            grid.weights @ grid.rho.sum(dim=0).square()
+        )
+
+
+class Placed(PBEExchange):
+    """A pointwise functional of the place in space."""
+
+    needs = PBEExchange.needs | {"coords", "weights"}
+
+    def energy_density(self, features: DensityFeatures) -> Tensor:
+        assert features.weights is not None and features.coords is not None
+        varying = 1.0 + 0.02 * torch.cos(features.coords.sum(dim=1)) + 0.01 * torch.tanh(features.weights)
+        return varying * super().energy_density(features)
+
+
+def maker(model: nn.Module, level: int = 0, **options: Any) -> Make:
+    def make(mol: gto.Mole) -> Any:
+        mean_field = kohn_sham(mol, model, grid_level=level, conv_tol=1e-12, start=None, **options)
+        mean_field.conv_tol_grad = 1e-6
+        return mean_field.run()
+
+    return make
+
+
+def moved(mol: gto.Mole, atom: int, step: np.ndarray) -> gto.Mole:
+    coords = mol.atom_coords().copy()
+    coords[atom] += step
+    return mol.set_geom_(coords, unit="Bohr", inplace=False)
+
+
+def assert_is_derivative(make: Make, system: System, tolerance: float = 1e-6, translates: bool = True) -> None:
+    """Along one direction for one atom, by differences of fourth order."""
+    mol = molecule(system, "6-31g")
+    gradient = make(mol).nuc_grad_method().kernel()
+    if translates:
+        assert np.abs(gradient.sum(axis=0)).max() < 1e-10
+    direction = np.array([0.3, 0.5, 0.8])
+    energies = [make(moved(mol, 1, step * direction)).e_tot for step in (-0.004, -0.002, 0.002, 0.004)]
+    expected = (energies[0] - 8.0 * energies[1] + 8.0 * energies[2] - energies[3]) / 0.024
+    assert gradient[1] @ direction == pytest.approx(expected, abs=tolerance)
+
+
+@pytest.mark.parametrize("system", [WATER, OXYGEN_HYDRIDE], ids=lambda system: system.name)
+@pytest.mark.parametrize(("model", "xc"), [(SlaterExchange(), "lda,"), (PBEExchange(), "pbe,")], ids=["lda", "pbe"])
+@pytest.mark.parametrize("response", [True, False])
+def test_same_formula_same_gradient_as_libxc(system: System, model: nn.Module, xc: str, response: bool) -> None:
+    mol = molecule(system, "6-31g")
+    reference = (dft.RKS if system.spin == 0 else dft.UKS)(mol, xc=xc)
+    reference.grids.level, reference.conv_tol = 1, 1e-12
+    theirs = reference.run().nuc_grad_method()
+    ours = maker(model, 1)(mol).nuc_grad_method()
+    theirs.grid_response = ours.grid_response = response
+    np.testing.assert_allclose(ours.kernel(), theirs.kernel(), atol=1e-7)
+
+
+@pytest.mark.parametrize("system", [WATER, OXYGEN_HYDRIDE], ids=lambda system: system.name)
+@pytest.mark.parametrize("model", [Kinetic(), ExactExchange(), Everything()], ids=lambda model: type(model).__name__)
+def test_gradient_is_the_derivative_of_the_energy(system: System, model: nn.Module) -> None:
+    assert_is_derivative(maker(model), system)
+
+
+@pytest.mark.parametrize("model", [OfAllPoints(), Placed()], ids=lambda model: type(model).__name__)
+def test_gradient_of_functionals_that_see_where_the_points_are(model: nn.Module) -> None:
+    assert_is_derivative(maker(model), OXYGEN_HYDRIDE, translates=False)
+
+
+def test_gradient_of_fractional_occupations() -> None:
+    assert_is_derivative(maker(ExactExchange(), occupations=[[1, 1, 1, 1, 0.6], [1, 1, 1, 0.7]]), OXYGEN_HYDRIDE)
+
+
+@pytest.mark.parametrize("system", [WATER, OXYGEN_HYDRIDE], ids=lambda system: system.name)
+def test_gradient_with_density_fitting_and_dispersion(system: System) -> None:
+    assert_is_derivative(maker(PBEExchange(), density_fit=True, dispersion="d3bj"), system)
+
+
+def test_whole_grid_and_pointwise_forms_have_the_same_gradient() -> None:
+    mol = molecule(OXYGEN_HYDRIDE, "6-31g")
+    pointwise, whole = (
+        maker(model)(mol).nuc_grad_method().kernel() for model in (PBEExchange(), WholeGrid(PBEExchange()))
+    )
+    np.testing.assert_allclose(whole, pointwise, atol=1e-9)
+
+
+def test_a_torque_is_left_over_only_by_a_coarse_grid() -> None:
+    """Points keep their directions in space when the molecule turns: the finer the grid, the less it matters."""
+    mol = molecule(WATER, "6-31g")
+    turned = mol.set_geom_(mol.atom_coords() @ rotation().T, unit="Bohr", inplace=False)
+    torques = []
+    for level in (0, 3):
+        gradient = maker(PBEExchange(), level)(turned).nuc_grad_method().kernel()
+        torques.append(np.linalg.norm(np.cross(turned.atom_coords(), gradient).sum(axis=0)))
+    assert torques[1] < 2e-5 < torques[0]
+
+
+def rotation() -> np.ndarray:
+    return np.linalg.qr(np.array([[1.0, 0.4, -0.3], [-0.2, 1.0, 0.6], [0.5, -0.7, 1.0]]))[0]
+
+
+@pytest.mark.parametrize("adjust", [radi.treutler_atomic_radii_adjust, radi.becke_atomic_radii_adjust, None])
+def test_weights_move_as_the_grid_is_made(adjust: Any) -> None:
+    mol = gto.M(atom="C 0 0 0; O 0.2 2.1 0.4; H 1.6 -1 0.3; F -1.2 -1 -1.7", unit="Bohr", verbose=0)
+
+    def grid(mol: gto.Mole) -> gen_grid.Grids:
+        grids = gen_grid.Grids(mol)
+        grids.level, grids.radii_adjust = 0, adjust
+        return grids.build(sort_grids=False)
+
+    here = grid(mol)
+    values = np.exp(-np.linalg.norm(here.coords - [0.1, 0.3, 0.2], axis=1))
+    found = weight_gradient(here, values)
+    for atom in range(mol.natm):
+        step = np.array([1e-4, -2e-4, 3e-4])
+        ends = [values @ grid(moved(mol, atom, sign * step)).weights for sign in (1.0, -1.0)]
+        assert found[atom] @ step == pytest.approx(0.5 * (ends[0] - ends[1]), abs=1e-9)
+
+
+def test_scanner_starts_from_the_last_geometry() -> None:
+    mol = molecule(OXYGEN_HYDRIDE, "6-31g")
+    scanner = maker(SlaterExchange())(mol).nuc_grad_method().as_scanner()
+    stretched = moved(mol, 1, np.array([0.0, 0.0, 0.1]))
+    energy, gradient = scanner(stretched)
+    again = maker(SlaterExchange())(stretched)
+    assert energy == pytest.approx(again.e_tot, abs=1e-8)
+    np.testing.assert_allclose(gradient, again.nuc_grad_method().kernel(), atol=1e-5)
+
+
+def test_method_gives_forces() -> None:
+    (result,) = FunctionalMethod("x", ExactExchange(), basis="6-31g", grid_level=0).calculate([WATER], {"forces"})
+    expected = maker(ExactExchange())(molecule(WATER, "6-31g")).nuc_grad_method().kernel()
+    np.testing.assert_allclose(result.properties["forces"], -expected, atol=1e-5)
+
+
+def test_refusals() -> None:
+    mean_field = kohn_sham(molecule(WATER, "6-31g"), SlaterExchange(), grid_level=0, start=None)
+    mean_field.max_cycle = 0
+    mean_field.kernel()
+    with pytest.raises(CalculationError, match="the SCF did not converge"):
+        mean_field.nuc_grad_method().kernel()
+    converged = maker(SlaterExchange())(molecule(OXYGEN_HYDRIDE, "6-31g"))
+    converged.grids.becke_scheme = gen_grid.stratmann
+    with pytest.raises(NotImplementedError, match="becke_scheme = original_becke"):
+        converged.nuc_grad_method().kernel()
