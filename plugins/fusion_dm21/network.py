@@ -16,6 +16,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from fusion.errors import InputError
 from fusion.functionals import DensityFeatures
 
 OMEGAS = (0.0, 0.4)
@@ -53,6 +54,8 @@ class DM21(nn.Module):
 
     def __init__(self, width: int = 256, depth: int = 6, symmetrize: bool = False) -> None:
         super().__init__()
+        if width < 1 or depth < 1:
+            raise InputError(f"DM21 has at least one block and one column, not {depth} and {width}")
         self.symmetrize = symmetrize
         self.input = nn.Linear(FEATURES, width)
         self.blocks = nn.ModuleList(Block(width) for _ in range(depth))
@@ -65,7 +68,19 @@ class DM21(nn.Module):
 
     def derivatives(self, features: DensityFeatures) -> tuple[Tensor, DensityFeatures]:
         """The energy density (G,) and its derivatives by the features, by hand and without a graph. On CPUs."""
-        return self._by_autograd(features)
+        from fusion_dm21 import fused
+
+        if self.input.weight.device.type != "cpu":
+            return self._by_autograd(features)
+        energy, found = fused.derivatives(self, features)
+        if not self.symmetrize:
+            return energy, found
+        if all(torch.equal(tensor[0], tensor[1]) for tensor in features.variables()):
+            other_energy, other = energy, found  # the other order is the same point
+        else:
+            other_energy, other = fused.derivatives(self, swapped(features))
+        pairs = zip(found.variables(), swapped(other).variables(), strict=True)
+        return 0.5 * (energy + other_energy), found.with_variables([0.5 * (one + two) for one, two in pairs])
 
     def factors(self, x: Tensor) -> Tensor:
         """The enhancement factors (G, 3) of raw features (G, 11)."""
