@@ -46,19 +46,19 @@ class LocalExchange:
         """Memory for nu at one grid point, all range separations."""
         return 4 * len(self.omegas) * int(self.pairs.rows[-1])
 
-    def integrals(self, coords: np.ndarray) -> np.ndarray:
-        """nu at grid points (G, 3) in single precision, for `contract`."""
-        points = _padded(coords.T)
-        chunks = points.shape[1] // CHUNK
-        found = np.empty((chunks, len(self.omegas), int(self.pairs.rows[-1]), CHUNK), dtype=np.float32)
-        omegas, known = np.array(self.omegas), self._tables
-        _in_threads(
-            chunks,
-            lambda first, last: fill(
-                first, last, points, omegas, self.pairs, known, workspace(self.pairs, len(omegas)), found
-            ),
-        )
-        return found
+    def room(self, points: int) -> np.ndarray:
+        """Space for the `integrals` of so many points, (chunks, W, pairs of functions, CHUNK) in single precision."""
+        return np.empty((-(-points // CHUNK), len(self.omegas), int(self.pairs.rows[-1]), CHUNK), dtype=np.float32)
+
+    def integrals(self, coords: np.ndarray, found: np.ndarray) -> None:
+        """nu at grid points (G, 3), into `room` for them."""
+        points, omegas = _padded(coords.T), np.array(self.omegas)
+
+        def work(first: int, last: int) -> None:
+            own = workspace(self.pairs, len(omegas))
+            fill(first, last, points, omegas, self.pairs, self._tables, own, found)
+
+        _in_threads(points.shape[1] // CHUNK, work)
 
     def contract(
         self,
@@ -84,26 +84,16 @@ class LocalExchange:
 
             _in_threads(len(stored), work)
             return found[..., :count]
-        points = _padded(coords.T)
+        points, omegas = _padded(coords.T), np.array(self.omegas)
         weights = _padded(np.ones(count) if importance is None else importance)
-        omegas, known = np.array(self.omegas), self._tables
-        _in_threads(
-            points.shape[1] // CHUNK,
-            lambda first, last: contract_direct(
-                first,
-                last,
-                points,
-                omegas,
-                self.pairs,
-                known,
-                workspace(self.pairs, ranges),
-                near(ranges, vectors),
-                weights,
-                threshold,
-                vectors,
-                found,
-            ),
-        )
+
+        def direct(first: int, last: int) -> None:
+            own = workspace(self.pairs, ranges), near(ranges, vectors)
+            contract_direct(
+                first, last, points, omegas, self.pairs, self._tables, *own, weights, threshold, vectors, found
+            )
+
+        _in_threads(points.shape[1] // CHUNK, direct)
         return found[..., :count]
 
     @property

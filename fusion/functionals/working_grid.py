@@ -13,6 +13,7 @@ from pyscf import gto
 from pyscf.dft.numint import NumInt
 
 from fusion.errors import InputError
+from fusion.functionals.charge_integrals import CHUNK
 from fusion.functionals.local_exchange import LocalExchange
 
 BLOCK: Final = 512
@@ -85,7 +86,8 @@ class WorkingGrid:
         self.coords, self.weights = grids.coords[kept], grids.weights[kept]
         self.starts = range(0, len(self.weights), BLOCK)
         self._orbitals: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-        self._integrals: dict[int, np.ndarray] = {}
+        self._integrals: np.ndarray | None = None
+        self._filled: set[int] = set()
         self.last_exchange: dict[int, np.ndarray] = {}
         """F (W, S, n, G) of blocks without stored integrals, at `reference`."""
         self.reference: np.ndarray | None = None
@@ -152,10 +154,19 @@ class WorkingGrid:
             found = active_orbitals(self.mol, coords, self.derivative)
             if self.stores_orbitals:
                 self._orbitals[index] = found
-        integrals = self._integrals.get(index)
-        if integrals is None and self.exchange is not None and index < self.stored_blocks:
-            integrals = self._integrals[index] = self.exchange.integrals(coords)
+        integrals = self._block_integrals(index, coords) if index < self.stored_blocks else None
         return Block(*found, self.mol.nao, coords, self.weights[points], integrals)
+
+    def _block_integrals(self, index: int, coords: np.ndarray) -> np.ndarray:
+        assert self.exchange is not None
+        if self._integrals is None:
+            self._integrals = self.exchange.room(self.stored_blocks * BLOCK)  # one array: its pages are large
+        start = index * (BLOCK // CHUNK)
+        found = self._integrals[start : start + -(-len(coords) // CHUNK)]
+        if index not in self._filled:
+            self.exchange.integrals(coords, found)
+            self._filled.add(index)
+        return found
 
 
 def plain_blocks(mol: gto.Mole, grids: Any, derivative: int, points: np.ndarray | None = None) -> Iterator[Block]:
