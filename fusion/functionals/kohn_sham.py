@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from typing import Any
 
@@ -17,6 +18,12 @@ from fusion.functionals.mean_field import LearnedRKS, LearnedUKS
 from fusion.system import System
 
 DISPERSIONS = (None, "d3bj")
+VALENCE = ("bfd", "ccecp", "gth")
+"""How the names of bases begin that are of valence electrons only, with potentials under other names."""
+_NO_POTENTIALS = (
+    "leaves core electrons to a potential; learned functionals are made for the whole density and take no effective "
+    "core potentials: choose an all-electron basis"
+)
 
 
 def molecule(system: System, basis: str) -> gto.Mole:
@@ -26,6 +33,8 @@ def molecule(system: System, basis: str) -> gto.Mole:
     """
     if system.cell is not None:
         raise InputError(f"{system.name} is periodic; Kohn-Sham calculations here are for molecules")
+    if basis.lower().startswith(VALENCE):
+        raise InputError(f"method.basis={basis} {_NO_POTENTIALS}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a missing basis PySCF also says which package might have it
@@ -33,7 +42,7 @@ def molecule(system: System, basis: str) -> gto.Mole:
                 atom=list(zip(system.symbols, system.positions.tolist(), strict=True)),
                 unit="Bohr",
                 basis=basis,
-                ecp=basis if _has_potentials(basis, system.symbols) else {},
+                ecp={symbol: basis for symbol in set(system.symbols) if _has_potential(basis, symbol)},
                 charge=system.charge,
                 spin=system.spin,
                 verbose=0,
@@ -48,10 +57,7 @@ def check(mol: gto.Mole, basis: str = "the molecule's basis") -> None:
     """Raise InputError for a molecule with effective core potentials or symmetry-adapted orbitals."""
     if mol.has_ecp():
         elements = " ".join(dict.fromkeys(mol.atom_symbol(i) for i in range(mol.natm) if mol.atom_nelec_core(i)))
-        raise InputError(
-            f"{basis} replaces core electrons of {elements} by a potential; learned functionals are made for the whole "
-            "density and take no effective core potentials: choose an all-electron basis"
-        )
+        raise InputError(f"{basis}, of {elements}, {_NO_POTENTIALS}")
     if mol.symmetry:
         raise InputError(
             "learned functionals take no symmetry-adapted orbitals: build the molecule with symmetry=False"
@@ -112,7 +118,10 @@ def check_options(grid_level: int, conv_tol: float, start: str | None, dispersio
 
 
 def load(functional: str | nn.Module, symmetrize: bool = False) -> tuple[nn.Module, str]:
-    """The module in float64, with constant parameters, and what it is called. Raises InputError."""
+    """The module in float64, with constant parameters, and what it is called; a given module is left as it is.
+
+    Raises InputError for a name that is no functional's.
+    """
     label = "the functional"
     if isinstance(functional, str):
         from fusion import zoo
@@ -121,22 +130,27 @@ def load(functional: str | nn.Module, symmetrize: bool = False) -> tuple[nn.Modu
         if card.kind != "functional":
             raise InputError(f"{card.label} is a model of kind {card.kind}, not a functional")
         functional, label = zoo.load(card.label), card.name
+    if symmetrize and not hasattr(functional, "symmetrize"):
+        raise InputError(f"{label} has no option symmetrize")
+    if not symmetrize and _is_constant(functional):
+        return functional, label
+    module: Any = copy.deepcopy(functional)
     if symmetrize:
-        if not hasattr(functional, "symmetrize"):
-            raise InputError(f"{label} has no option symmetrize")
-        functional.symmetrize = True  # type: ignore[assignment]
-    return functional.to(torch.float64).eval().requires_grad_(False), label
+        module.symmetrize = True
+    return module.to(torch.float64).eval().requires_grad_(False), label
 
 
-def _has_potentials(basis: str, symbols: tuple[str, ...]) -> bool:
-    """Whether PySCF's basis of that name comes with an effective core potential for one of the elements."""
-    for symbol in set(symbols):
-        try:
-            if gto.basis.load_ecp(basis, symbol):
-                return True
-        except (KeyError, RuntimeError, gto.basis.BasisNotFoundError):
-            continue
-    return False
+def _is_constant(module: nn.Module) -> bool:
+    constant = all(p.dtype == torch.float64 and not p.requires_grad for p in module.parameters())
+    return constant and not module.training
+
+
+def _has_potential(basis: str, symbol: str) -> bool:
+    """Whether PySCF's basis of that name comes with an effective core potential for the element."""
+    try:
+        return bool(gto.basis.load_ecp(basis, symbol))
+    except (KeyError, RuntimeError, gto.basis.BasisNotFoundError):
+        return False
 
 
 def _no_basis(basis: str, system: System) -> str:

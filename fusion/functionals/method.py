@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -135,9 +136,12 @@ class FunctionalMethod:
 
     def _calculate(self, system: System, wanted: frozenset[str]) -> Result:
         mean_field = self._mean_field(system)
-        mean_field.kernel(dm0=self._start(mean_field, system))
+        density, start = self._start(mean_field, system)
+        mean_field.kernel(dm0=density)
+        if self._occupations is not None:  # another number of electrons, or an ensemble: no reference is of it
+            system = replace(system, reference=None)
         result = Result(system, energy=float(mean_field.e_tot))
-        result.details["kohn_sham"] = describe(mean_field, self.basis)
+        result.details["kohn_sham"] = describe(mean_field, self.basis, start)
         if not mean_field.converged:
             self._last = None
             result.status, result.message = "not_converged", unconverged(mean_field)
@@ -159,11 +163,13 @@ class FunctionalMethod:
             mean_field.callback = self._progress(self._watcher)
         return mean_field
 
-    def _start(self, mean_field: Any, system: System) -> Any:
-        """The density to start from; None: by `start`."""
+    def _start(self, mean_field: Any, system: System) -> tuple[Any, str]:
+        """The density to start from (None: the mean-field object's own), and what it is called."""
         if self._last is not None and self._last.suits(mean_field.mol, self._settings(system)):
-            return self._last.on(mean_field.mol)
-        return None if self._checkpoint is None else mean_field.from_chk(self._checkpoint)
+            return self._last.on(mean_field.mol), "the last density"
+        if self._checkpoint is not None:
+            return mean_field.from_chk(self._checkpoint), self._checkpoint
+        return None, mean_field.init_guess
 
     def _settings(self, system: System) -> tuple[Any, ...]:
         return (self.basis, system.charge, system.spin)

@@ -7,26 +7,28 @@ from typing import Any
 import numpy as np
 
 
-def describe(mean_field: Any, basis: str) -> dict[str, Any]:
-    """JSON-able details of an SCF, units in the key names."""
-    unrestricted = mean_field.istype("UHF")
+def describe(mean_field: Any, basis: str, start: str) -> dict[str, Any]:
+    """JSON-able details of an SCF, units in the key names; `start` says which density it began with."""
+    unrestricted, dropped = mean_field.istype("UHF"), mean_field._numint.dropped
     details: dict[str, Any] = {
         "basis": basis,
         "functions": int(mean_field.mol.nao),
         "grid_level": mean_field.grids.level,
-        "grid_points": len(mean_field.grids.weights),
+        "grid_points": int(np.count_nonzero(mean_field.grids.weights)),
+        "grid_points_left_out": dropped.points,
+        "error_of_those_hartree": dropped.energy,
         "conv_tol_hartree": mean_field.conv_tol,
         "reference": "UKS" if unrestricted else "RKS",
-        "start": mean_field.init_guess,
+        "start": start,
         "cycles": mean_field.cycles,
         "attempts": [_attempt(attempt) for attempt in mean_field.attempts],
         "xc_hartree": float(mean_field.scf_summary["exc"]),
         "dispersion_hartree": mean_field.scf_summary.get("dispersion"),
         **_frontier(mean_field),
     }
-    if unrestricted and mean_field.fractional:
+    if unrestricted and mean_field.occupations is not None:
         details["occupations"] = [list(map(float, numbers)) for numbers in mean_field.occupations]
-    elif unrestricted:
+    if unrestricted and not mean_field.fractional:
         up, down = (float(np.sum(numbers)) for numbers in mean_field.mo_occ)
         half = 0.5 * abs(up - down)
         details["spin_squared"] = float(mean_field.spin_square()[0])

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from pyscf import dft, scf
 from pyscf.dft import libxc
+from pyscf.scf.dispersion import parse_dft
 
 from fusion.errors import InputError
 
@@ -30,17 +31,20 @@ def is_functional(name: str) -> bool:
     if name.lower() == "hf":
         return True
     try:
+        if parse_dft(name)[2] is not None:  # with a dispersion correction: not for a density
+            return False
         (hybrid, _, _), terms = libxc.parse_xc(name)
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, NotImplementedError):
         return False
-    return bool(terms or hybrid)
+    return not name.isdigit() and bool(terms or hybrid)
 
 
 def check(name: str | None) -> None:
     """Raise InputError unless `name` is a conventional functional or one of PySCF's guesses."""
     if name is not None and name.lower() not in GUESSES and not is_functional(name):
         raise InputError(
-            f"start={name!r} is no functional that PySCF knows; try b3lyp, pbe, hf, or null for a guess from atoms"
+            f"start={name!r} is neither a functional that PySCF knows nor a file; try b3lyp, pbe, hf, or null for a "
+            "guess from atoms"
         )
 
 

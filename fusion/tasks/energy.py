@@ -50,6 +50,9 @@ class Energy:
         names = [attempt["name"] for attempt in scf["attempts"]]
         where = f"{scf['reference']}, {scf['basis']}, grid level {scf['grid_level']} ({scf['grid_points']:,} points)"
         yield ["SCF", report.count(scf["cycles"], "cycle"), ", then ".join(names), where]
+        if scf.get("occupations"):
+            up, down = (", ".join(f"{number:g}" for number in numbers) or "none" for numbers in scf["occupations"])
+            yield ["occupations", f"{up} up", f"{down} down"]
         if scf.get("spin_squared") is not None:
             yield ["⟨S²⟩", f"{scf['spin_squared']:.4f}", f"{scf['spin_squared_of_pure_state']:.4f} in a pure state"]
 
