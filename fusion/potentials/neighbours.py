@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from fusion.potentials.batch import Batch
 
 DENSE_ATOMS = 64
-"""Molecules up to this many atoms are searched by comparing all pairs at once, larger ones through vesin's cells."""
+"""On GPUs molecules up to this many atoms are searched by comparing all pairs at once, larger ones by vesin."""
 
 _DENSE_PAIRS = 4_000_000  # pairs compared at a time: the memory of a large batch of small molecules
 
@@ -27,10 +29,10 @@ class Neighbours:
     """(N,) int64, atomic numbers."""
     system: Tensor
     """(N,) int64, the row of the batch an atom belongs to."""
-    centre: Tensor
-    """(P,) int64, the atom whose neighbour it is."""
     other: Tensor
     """(P,) int64, the neighbour."""
+    first: Tensor
+    """(N + 1,) int64: the pairs of atom n are `first[n]` up to, not including, `first[n + 1]`."""
     vectors: Tensor
     """(P, 3) bohr, from centre to neighbour; differentiable in the batch's positions and cell."""
 
@@ -40,10 +42,10 @@ class Neighbours:
         return self.vectors.norm(dim=-1)
 
     @cached_property
-    def first(self) -> Tensor:
-        """(N + 1,) int64: the pairs of atom n are `first[n]` up to, not including, `first[n + 1]`."""
-        ends = torch.arange(len(self.numbers) + 1, device=self.centre.device)
-        return torch.searchsorted(self.centre, ends)
+    def centre(self) -> Tensor:
+        """(P,) int64, the atom whose neighbour it is."""
+        atoms = torch.arange(len(self.numbers), device=self.first.device)
+        return atoms.repeat_interleave(self.first.diff())
 
 
 def neighbours(batch: Batch, cutoff: float) -> Neighbours:
@@ -52,19 +54,60 @@ def neighbours(batch: Batch, cutoff: float) -> Neighbours:
     Every image within the cutoff counts: cells may be smaller than the cutoff. The search itself is not
     differentiated; `vectors` are.
     """
-    whole = bool(batch.mask.all())
-    positions = batch.positions.flatten(0, 1) if whole else batch.positions[batch.mask]
-    system = torch.arange(len(batch), device=positions.device).repeat_interleave(batch.mask.sum(1))
-    numbers = batch.numbers.flatten() if whole else batch.numbers[batch.mask]
     periodic = bool(batch.pbc.any())
+    if batch.positions.device.type == "cpu" and not periodic and not torch.compiler.is_compiling():
+        return _molecules(batch, cutoff)
+    positions, numbers = batch.positions[batch.mask], batch.numbers[batch.mask]
+    system = torch.arange(len(batch), device=positions.device).repeat_interleave(batch.mask.sum(1))
     if not periodic and batch.numbers.shape[1] <= DENSE_ATOMS:
         centre, other = _dense(batch, cutoff)
-        return Neighbours(numbers, system, centre, other, positions[other] - positions[centre])
-    centre, other, shift = _cells(batch, cutoff)
-    vectors = positions[other] - positions[centre]
-    if periodic:
-        vectors = vectors + torch.einsum("pk,pkx->px", shift.to(vectors.dtype), batch.cell[system[centre]])
-    return Neighbours(numbers, system, centre, other, vectors)
+        vectors = positions[other] - positions[centre]
+    else:
+        centre, other, shift = _cells(batch, cutoff)
+        vectors = positions[other] - positions[centre]
+        if periodic:
+            vectors = vectors + torch.einsum("pk,pkx->px", shift.to(vectors.dtype), batch.cell[system[centre]])
+    first = torch.searchsorted(centre, torch.arange(len(numbers) + 1, device=centre.device))
+    return Neighbours(numbers, system, other, first, vectors)
+
+
+def _molecules(batch: Batch, cutoff: float) -> Neighbours:
+    """Compiled: what is not periodic, on a CPU."""
+    from fusion.potentials import search
+
+    size, atoms = batch.numbers.shape
+    rows = np.flatnonzero(batch.mask.numpy())
+    starts = np.searchsorted(rows, np.arange(size + 1) * atoms)
+    positions = batch.positions.reshape(-1, 3).contiguous()
+    array = positions.detach().numpy()
+    other, first = search.pairs(array, rows, starts, array.dtype.type(cutoff))
+    vectors: Tensor = _Differences.apply(positions, rows, first, other)
+    system, chosen = torch.from_numpy(rows // atoms), torch.from_numpy(rows)
+    return Neighbours(batch.numbers.view(-1)[chosen], system, torch.from_numpy(other), torch.from_numpy(first), vectors)
+
+
+class _Differences(torch.autograd.Function):
+    """Vectors (P, 3) from atoms to neighbours; atom n is at positions[rows[n]]."""
+
+    @staticmethod
+    def forward(ctx: Any, positions: Tensor, rows: np.ndarray, first: np.ndarray, other: np.ndarray) -> Tensor:
+        from fusion.potentials import search
+
+        ctx.lists, ctx.size = (rows, first, other), len(positions)
+        return torch.from_numpy(search.differences(positions.detach().numpy(), *ctx.lists))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        from fusion.potentials import search
+
+        if not torch.is_grad_enabled():
+            found = search.gathered(gradient.contiguous().numpy(), *ctx.lists, ctx.size)
+            return torch.from_numpy(found), None, None, None
+        # By operations that can be differentiated again.
+        rows, first, other = map(torch.from_numpy, ctx.lists)
+        centre = rows.repeat_interleave(first.diff())
+        total = gradient.new_zeros(ctx.size, 3).index_add(0, rows[other], gradient)
+        return total.index_add(0, centre, -gradient), None, None, None
 
 
 @torch.no_grad()
@@ -89,7 +132,6 @@ def _dense(batch: Batch, cutoff: float) -> tuple[Tensor, Tensor]:
 @torch.no_grad()
 def _cells(batch: Batch, cutoff: float) -> tuple[Tensor, Tensor, Tensor]:
     """Pairs, and the cell shifts (P, 3) of the neighbour, system by system with vesin: linear in the atoms."""
-    import numpy as np
     from ase.geometry import complete_cell
     from vesin import NeighborList
 

@@ -182,21 +182,20 @@ class Energies(torch.autograd.Function):
         displacements: Tensor,
         fast: Callable[[bool], tuple[Tensor, Tensor | None]],
         plain: Callable[[Tensor], Tensor],
-        system: Tensor,
-        centre: Tensor,
+        pairs: Neighbours,
     ) -> Tensor:
         members, ctx.of_mean = fast(ctx.needs_input_grad[0])
         ctx.save_for_backward(displacements)
-        ctx.plain, ctx.system, ctx.centre = plain, system, centre
+        ctx.plain, ctx.pairs = plain, pairs
         return members
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (displacements,) = ctx.saved_tensors
         if torch.is_grad_enabled() or not torch.equal(gradient, gradient[:1].expand_as(gradient)):
-            return _by_plain(ctx.plain, displacements, gradient), None, None, None, None
+            return _by_plain(ctx.plain, displacements, gradient), None, None, None
         factor = gradient[0] * len(gradient)
         if not bool((factor == 1.0).all()):
-            of_pairs = factor[ctx.system[ctx.centre]].to(displacements.dtype)
-            return ctx.of_mean * of_pairs[:, None], None, None, None, None
-        return ctx.of_mean, None, None, None, None
+            of_pairs = factor[ctx.pairs.system[ctx.pairs.centre]].to(displacements.dtype)
+            return ctx.of_mean * of_pairs[:, None], None, None, None
+        return ctx.of_mean, None, None, None

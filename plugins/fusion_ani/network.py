@@ -138,7 +138,7 @@ class ANI(nn.Module):
         def fast(differentiate: bool) -> tuple[Tensor, Tensor | None]:
             return self._packed_energies(pairs, species, systems, differentiate)
 
-        members: Tensor = Energies.apply(pairs.vectors, fast, plain, pairs.system, pairs.centre)
+        members: Tensor = Energies.apply(pairs.vectors, fast, plain, pairs)
         return members
 
     def _summed(self, inputs: Tensor, layout: Layout, system: Tensor, systems: int) -> Tensor:

@@ -95,8 +95,29 @@ def test_gradients_with_respect_to_positions_and_cell() -> None:
 
 
 def test_chunks_of_a_large_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The search of small molecules on GPUs, in parts, finds what the compiled one does."""
+    module = sys.modules["fusion.potentials.neighbours"]
     batch = collate([system(1 + seed % 9, seed) for seed in range(20)])
-    whole = neighbours(batch, 5.0)
-    monkeypatch.setattr(sys.modules["fusion.potentials.neighbours"], "_DENSE_PAIRS", 200)
-    parts = neighbours(batch, 5.0)
-    assert torch.equal(whole.centre, parts.centre) and torch.equal(whole.other, parts.other)
+    monkeypatch.setattr(module, "_DENSE_PAIRS", 200)
+    centre, other = module._dense(batch, 5.0)
+    found = neighbours(batch, 5.0)
+    assert torch.equal(found.centre, centre) and torch.equal(found.other, other)
+
+
+@pytest.mark.parametrize("stretch", [(1.0, 1.0, 1.0), (8.0, 0.3, 1.0), (40.0, 0.3, 0.3)])
+def test_large_molecules_are_searched_like_small_ones(stretch: tuple[float, float, float]) -> None:
+    """Cells find every pair, in both directions, of molecules of any shape, next to small ones and to one atom."""
+    random = np.random.default_rng(0)
+    sizes = [300, 1, 30, 90]
+    sites = [np.stack(np.unravel_index(random.permutation(1000)[:n], (10, 10, 10)), axis=1) for n in sizes]
+    points = [2.0 * (site + random.uniform(-0.2, 0.2, site.shape)) * stretch for site in sites]
+    batch = collate([System("x", ("He",) * len(each), each) for each in points])
+    found = neighbours(batch, 5.0)
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    expected = set()
+    for row, start in enumerate(starts[:-1]):
+        distances = np.linalg.norm(points[row][:, None] - points[row][None], axis=-1)
+        for i, j in zip(*np.nonzero(distances < 5.0), strict=True):
+            expected |= {(start + i, start + j)} if i != j else set()
+    rows = list(zip(found.centre.tolist(), found.other.tolist(), strict=True))
+    assert set(rows) == expected and len(rows) == len(expected)

@@ -1,0 +1,134 @@
+"""Pairs of atoms near each other in molecules, compiled by numba. Imported only where they are used."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+FEW = 48
+"""Up to so many atoms comparing all pairs is fastest; more are sorted into cells."""
+
+_OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
+
+
+@njit(**_OPTIONS)
+def pairs(positions, rows, starts, cutoff):  # type: ignore[no-untyped-def]
+    """Pairs of atoms closer than `cutoff`: neighbours (P,) and where those of each atom begin (N + 1,).
+
+    Atom n is at positions[rows[n]], those of molecule b are starts[b] up to starts[b + 1].
+    """
+    first = np.zeros(len(rows) + 1, np.int64)
+    other = np.empty(64 * len(rows) + 1024, np.int64)
+    end = 0
+    for molecule in range(len(starts) - 1):
+        begin, stop = starts[molecule], starts[molecule + 1]
+        atoms = stop - begin
+        if atoms <= FEW:
+            if end + atoms * atoms > len(other):
+                other = _longer(other, end + atoms * atoms)
+            for i in range(begin, stop):
+                end = _compare(positions, rows, i, begin, stop, cutoff, other, end)
+                first[i + 1] = end
+        else:
+            other, end = _through_cells(positions, rows, begin, stop, cutoff, first, other, end)
+    return other[:end].copy(), first
+
+
+@njit(**_OPTIONS)
+def _longer(other, size):  # type: ignore[no-untyped-def]
+    longer = np.empty(2 * size, np.int64)
+    longer[: len(other)] = other
+    return longer
+
+
+@njit(**_OPTIONS)
+def _compare(positions, rows, i, start, stop, cutoff, other, end):  # type: ignore[no-untyped-def]
+    """Write those of the atoms start..stop that are near atom i; where the list then ends."""
+    limit = cutoff * cutoff
+    here = positions[rows[i]]
+    for j in range(start, stop):
+        there = positions[rows[j]]
+        x, y, z = there[0] - here[0], there[1] - here[1], there[2] - here[2]
+        other[end] = j
+        end += (x * x + y * y + z * z < limit) and i != j
+    return end
+
+
+@njit(**_OPTIONS)
+def _through_cells(positions, rows, begin, stop, cutoff, first, other, end):  # type: ignore[no-untyped-def]
+    """As `pairs` for one molecule: only atoms of cells that are at most two apart, half a cutoff wide or more."""
+    atoms, limit = stop - begin, cutoff * cutoff
+    low, shape, inverse = np.empty(3), np.empty(3, np.int64), np.empty(3)
+    most = int((8.0 * atoms) ** (1.0 / 3.0)) + 1
+    for axis in range(3):
+        smallest = largest = float(positions[rows[begin], axis])
+        for i in range(begin, stop):
+            smallest, largest = min(smallest, positions[rows[i], axis]), max(largest, positions[rows[i], axis])
+        span = largest - smallest
+        if not span < np.inf:
+            span = 0.0  # no distance to such an atom is less than the cutoff
+        low[axis], shape[axis] = smallest, max(1, min(most, int(2.0 * span / cutoff)))
+        inverse[axis] = shape[axis] / span * (1.0 - 1e-9) if span > 0.0 else 0.0
+    cell, place = np.zeros((atoms, 3), np.int64), np.zeros(shape[0] * shape[1] * shape[2] + 1, np.int64)
+    for n in range(atoms):
+        for axis in range(3):
+            where = (positions[rows[begin + n], axis] - low[axis]) * inverse[axis]
+            cell[n, axis] = min(int(where), shape[axis] - 1) if where > 0.0 else 0
+        place[(cell[n, 0] * shape[1] + cell[n, 1]) * shape[2] + cell[n, 2] + 1] += 1
+    place[:] = np.cumsum(place)
+    slot = place[:-1].copy()
+    order, sorted_ = np.empty(atoms, np.int64), np.empty((3, atoms), positions.dtype)
+    for n in range(atoms):
+        index = (cell[n, 0] * shape[1] + cell[n, 1]) * shape[2] + cell[n, 2]
+        order[slot[index]] = begin + n
+        sorted_[:, slot[index]] = positions[rows[begin + n]]
+        slot[index] += 1
+    for n in range(atoms):
+        here = positions[rows[begin + n]]
+        if end + atoms > len(other):
+            other = _longer(other, end + atoms)
+        z_first, z_last = max(cell[n, 2] - 2, 0), min(cell[n, 2] + 2, shape[2] - 1)
+        for x_cell in range(max(cell[n, 0] - 2, 0), min(cell[n, 0] + 3, shape[0])):
+            for y_cell in range(max(cell[n, 1] - 2, 0), min(cell[n, 1] + 3, shape[1])):
+                row = (x_cell * shape[1] + y_cell) * shape[2]
+                for slot_of in range(place[row + z_first], place[row + z_last + 1]):
+                    x, y, z = (
+                        sorted_[0, slot_of] - here[0],
+                        sorted_[1, slot_of] - here[1],
+                        sorted_[2, slot_of] - here[2],
+                    )
+                    other[end] = order[slot_of]
+                    end += (x * x + y * y + z * z < limit) and order[slot_of] != begin + n
+        first[begin + n + 1] = end
+    return other, end
+
+
+@njit(**_OPTIONS)
+def differences(positions, rows, first, other):  # type: ignore[no-untyped-def]
+    """(P, 3) from each atom to its neighbours."""
+    result = np.empty((len(other), 3), positions.dtype)
+    for i in range(len(first) - 1):
+        for p in range(first[i], first[i + 1]):
+            for axis in range(3):
+                result[p, axis] = positions[rows[other[p]], axis] - positions[rows[i], axis]
+    return result
+
+
+@njit(**_OPTIONS)
+def gathered(gradient, rows, first, other, size):  # type: ignore[no-untyped-def]
+    """(size, 3), the gradient by positions of what has `gradient` (P, 3) by `differences`."""
+    result = np.zeros((size, 3), gradient.dtype)
+    for i in range(len(first) - 1):
+        x = y = z = gradient.dtype.type(0.0)
+        for p in range(first[i], first[i + 1]):
+            there = rows[other[p]]
+            x, y, z = x + gradient[p, 0], y + gradient[p, 1], z + gradient[p, 2]
+            result[there, 0] += gradient[p, 0]
+            result[there, 1] += gradient[p, 1]
+            result[there, 2] += gradient[p, 2]
+        result[rows[i], 0] -= x
+        result[rows[i], 1] -= y
+        result[rows[i], 2] -= z
+    return result
