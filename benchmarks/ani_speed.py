@@ -1,15 +1,15 @@
 """Milliseconds of ANI-2x energies and forces, by fusion and by torchani in every mode it has, on the same weights.
 
 `python benchmarks/ani_speed.py [--device cuda]`; writes ani_speed.md (ani_speed_cuda.md on a GPU). torchani is taken
-from the import path; without it there is only fusion's column. float32; medians, all competitors in turn so that a busy
-machine disturbs all alike. torchani's inference container calls NVTX, which ends in an error without CUDA: those calls
-are made to do nothing there.
+from the import path; without it there is only fusion's column. float32; all competitors in turn, of each the fastest of
+many calls: what the method takes, not what else the machine does. torchani's inference container calls NVTX, which
+ends in an error without CUDA: those calls are made to do nothing there.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
+import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -196,7 +196,7 @@ def peer_work(model: Any, batch: Batch, forces: bool) -> Work:
 
 
 def measure(works: dict[str, Work]) -> dict[str, float]:
-    """Median milliseconds, a few calls of each in turn, as in a simulation: caches are those of one competitor."""
+    """Least milliseconds, a few calls of each in turn, as in a simulation: caches are those of one competitor."""
     for work in works.values():
         for _ in range(3):
             work()
@@ -213,7 +213,7 @@ def measure(works: dict[str, Work]) -> dict[str, float]:
                 times[name].append(1e3 * (time.perf_counter() - start))
                 if time.perf_counter() - turn > 0.1:
                     break
-    return {name: statistics.median(values) for name, values in times.items()}
+    return {name: min(values) for name, values in times.items()}
 
 
 def row(threads: int, name: str, atoms: list[Atoms], members: int, forces: bool, found: dict[str, float]) -> list[str]:
@@ -254,7 +254,8 @@ def main() -> None:
                         works[mode] = peer_work(other, batch, forces)
                     lines.append(row(threads, name, atoms, members, forces, measure(works)))
                     print(*lines[-1], sep=" | ", flush=True)
-    note = f"ANI-2x, {weights}, float32, {machine()}, {device}. Milliseconds per call, medians of calls in turn."
+    note = f"ANI-2x, {weights}, float32, {machine()}, {device}. Milliseconds per call, fastest of calls in turn; "
+    note += f"load average of the last quarter of an hour {os.getloadavg()[2]:.1f}."
     header = ["threads", "what", "atoms", "members", "computed", "fusion", "fusion, with Results"]
     header += ["torchani, best mode", "which", "ratio"]
     path = Path(__file__).with_name("ani_speed.md" if device.type == "cpu" else f"ani_speed_{device.type}.md")

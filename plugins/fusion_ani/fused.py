@@ -64,11 +64,11 @@ def blocks(environment: Environment, pairs: Neighbours, species: np.ndarray, ele
     found, start = [], 0
     for element in np.flatnonzero(counts).tolist():
         size = int(counts[element])
-        atoms = order[start : start + size]
+        parts = -(-size // LINES)
+        for part in range(parts):
+            atoms = order[start + part * size // parts : start + (part + 1) * size // parts]
+            found.append((element, atoms, everything if len(bits) == 1 else int(np.bitwise_or.reduce(bits[atoms]))))
         start += size
-        for part in np.array_split(atoms, -(-size // LINES)):
-            near = everything if len(bits) == 1 else int(np.bitwise_or.reduce(bits[part]))
-            found.append((element, part, near))
     return found
 
 

@@ -154,7 +154,9 @@ class ANI(nn.Module):
 
     def _frozen(self) -> bool:
         """Whether nothing is to be learned and the networks are of the kind that `layers` computes."""
-        return not (torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self.parameters()))
+        if not torch.is_grad_enabled():
+            return True
+        return not any(tensor.requires_grad for one in range(len(self.elements)) for tensor in self._tensors(one))
 
     def _tensors(self, element: int) -> list[Tensor]:
         """Weights, then biases, by layer."""
