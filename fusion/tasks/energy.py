@@ -1,11 +1,12 @@
-"""The energy of one system, with forces where the method has them."""
+"""The energy of one system, with forces and dipole where the method has them."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from fusion import methods, phases, report
+from fusion import methods, phases, report, units
 
 if TYPE_CHECKING:
     from fusion.methods import Method
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Energy:
-    """One call of `method.calculate`: energy, and forces where they are provided.
+    """One call of `method.calculate`: energy, and forces and dipole where they are provided.
 
     The cycles of a method that can be `watched` are shown; files of its result come into the run's directory.
     """
@@ -43,7 +44,12 @@ class Energy:
 
     @staticmethod
     def rows(result: dict[str, Any]) -> Iterator[list[str]]:
-        """How a self-consistent energy came about, of a `result.json`."""
+        """The dipole, and how a self-consistent energy came about, of a `result.json`."""
+        dipole = result.get("dipole_e_bohr")
+        if dipole and not result["system"]["charge"]:  # of an ion it depends on the origin
+            debye = [component * units.DEBYE_PER_ATOMIC_DIPOLE for component in dipole]
+            along = ", ".join(f"{component:.3f}" for component in debye)
+            yield ["dipole", f"{math.hypot(*debye):.4f} D", f"({along})"]
         scf = result.get("kohn_sham")
         if not scf:
             return
@@ -57,4 +63,4 @@ class Energy:
             yield ["⟨S²⟩", f"{scf['spin_squared']:.4f}", f"{scf['spin_squared_of_pure_state']:.4f} in a pure state"]
 
     def _wanted(self, method: Method) -> frozenset[str]:
-        return self.needs | (method.provides & {"forces"})
+        return self.needs | (method.provides & {"forces", "dipole"})
