@@ -245,21 +245,30 @@ def fill(
 
 
 @njit(**_INLINE)
-def _contract(pair: int, shells: Any, values: Any, w: int, row: int, near: Any) -> None:
-    """F_b += nu_bd E_d and F_d += nu_bd E_b of one pair of shells, nu in values[w, row ...]."""
+def _contract(pair: int, shells: Any, values: Any, w: int, first: int, near: Any) -> None:
+    """F_b += nu_bd E_d and F_d += nu_bd E_b of one pair of shells, nu in values[w, first ...]."""
     one, two = shells[pair, 0], shells[pair, 2]
+    end = two + shells[pair, 3]
     vectors, found = near.vectors, near.found
-    for b in range(one, one + shells[pair, 1]):
-        for d in range(two, two + shells[pair, 3]):
-            for s in range(vectors.shape[0]):
-                if one == two:
+    for s in range(vectors.shape[0]):
+        row = first
+        for b in range(one, one + shells[pair, 1]):
+            d = two
+            while one != two and d + 3 <= end:  # p shells: F_b is fetched once for three
+                for g in range(CHUNK):
+                    x, y, z, e = values[w, row, g], values[w, row + 1, g], values[w, row + 2, g], vectors[s, b, g]
+                    found[w, s, b, g] += x * vectors[s, d, g] + y * vectors[s, d + 1, g] + z * vectors[s, d + 2, g]
+                    found[w, s, d, g] += x * e
+                    found[w, s, d + 1, g] += y * e
+                    found[w, s, d + 2, g] += z * e
+                d, row = d + 3, row + 3
+            while d < end:
+                for g in range(CHUNK):
+                    found[w, s, b, g] += values[w, row, g] * vectors[s, d, g]
+                if one != two:
                     for g in range(CHUNK):
-                        found[w, s, b, g] += values[w, row, g] * vectors[s, d, g]
-                else:
-                    for g in range(CHUNK):
-                        found[w, s, b, g] += values[w, row, g] * vectors[s, d, g]
                         found[w, s, d, g] += values[w, row, g] * vectors[s, b, g]
-            row += 1
+                d, row = d + 1, row + 1
 
 
 @njit(**_OPTIONS)

@@ -18,7 +18,7 @@ from fusion.functionals.local_exchange import LocalExchange
 
 BLOCK: Final = 512
 """Grid points that are worked on at once; PySCF sorts its grids so that these are close together."""
-GROUP: Final = 8
+GROUP: Final = 64
 """Blocks that are shown to a functional at once."""
 NO_ORBITAL: Final = 1e-11
 """Basis functions below this everywhere in a block (and their gradients) do not enter its matrix products."""
