@@ -18,8 +18,12 @@ from pyscf.scf import hf
 
 from fusion.functionals import occupations, second_order
 
-DRAFT_TOL = 1e-5
-"""Change of the energy (hartree) from which on cycles are computed in full precision."""
+NEAR = 3.0
+"""Times the tolerance of the gradient: from there on cycles are computed in full precision."""
+DRAFT_CHANGE = 1e-5
+"""Change of the energy (hartree) with which a draft may be left early, when it makes no progress."""
+DRAFT_PATIENCE = 3
+"""Cycles without a smaller gradient for that."""
 PATIENCE = 12
 """Cycles without a smaller gradient after which a rung is given up; half of it where the energy has risen, too."""
 RISEN = 1e-4
@@ -149,13 +153,22 @@ class _Watch:
             self.lowest = self.last
         self.stuck = 0 if self.last.gradient < PROGRESS * self.smallest else self.stuck + 1
         self.smallest = min(self.smallest, self.last.gradient)
-        draft = self.numint.draft
-        small = bool(abs(change) < self.mean_field.conv_tol and self.last.gradient < self.gradient_tol)
-        self.converged = small and not draft
-        if draft and abs(change) < DRAFT_TOL:
+        self.converged = not self.numint.draft and self._stationary()
+        if self.numint.draft and self._draft_is_done():
             self.numint.draft, self.stuck = False, 0
         risen = self.last.energy > self.lowest.energy + RISEN
-        return bool(self.converged) or self.stuck >= (PATIENCE // 2 if risen else PATIENCE)
+        return self.converged or self.stuck >= (PATIENCE // 2 if risen else PATIENCE)
+
+    def _stationary(self) -> bool:
+        """By gradient and change of the energy, or by the gradient alone: its square is the energy's error."""
+        last, tolerance = self.last, self.mean_field.conv_tol
+        tiny = last.gradient < np.sqrt(tolerance) / 3.0
+        return bool(last.gradient < self.gradient_tol and (tiny or abs(last.change) < tolerance))
+
+    def _draft_is_done(self) -> bool:
+        last = self.last
+        idle = self.stuck >= DRAFT_PATIENCE and abs(last.change) < DRAFT_CHANGE
+        return bool(idle or last.gradient < NEAR * self.gradient_tol)
 
 
 def _climb(mean_field: Any, rung: Rung, density: Any) -> _Watch:
