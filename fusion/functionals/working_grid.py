@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -107,8 +108,8 @@ class WorkingGrid:
             fixed += 2.0 * sum(array.nbytes for array in self.exchange.pairs)
         if memory < fixed + block:
             raise InputError(
-                f"memory_mb: {memory / 1e6:.0f} MB are too little for {size} basis functions and {points} grid points; "
-                f"at least {(fixed + block) / 1e6:.0f} MB are needed"
+                f"memory_mb: {memory / 1e6:.1f} MB are too little for {size} basis functions and {points} grid points; "
+                f"at least {math.ceil((fixed + block) / 1e6)} MB are needed"
             )
         self.group = int(min(GROUP, max(1, (memory - fixed) / 4 // block)))
         left = memory - fixed - self.group * block
