@@ -2,8 +2,9 @@
 
 `python benchmarks/ani_speed.py [--device cuda]`; writes ani_speed.md (ani_speed_cuda.md on a GPU). torchani is taken
 from the import path; without it there is only fusion's column. float32; all competitors in turn, of each the fastest of
-many calls: what the method takes, not what else the machine does. torchani's inference container calls NVTX, which
-ends in an error without CUDA: those calls are made to do nothing there.
+many calls, in processor time where there is one thread: what the method takes, not what else the machine does.
+torchani's inference container calls NVTX, which ends in an error without CUDA: those calls are made to do nothing
+there.
 """
 
 from __future__ import annotations
@@ -195,23 +196,22 @@ def peer_work(model: Any, batch: Batch, forces: bool) -> Work:
     return compute
 
 
-def measure(works: dict[str, Work]) -> dict[str, float]:
-    """Least milliseconds, a few calls of each in turn, as in a simulation: caches are those of one competitor."""
+def measure(works: dict[str, Work], threads: int) -> dict[str, float]:
+    """Least milliseconds, for one thread of the processor; a few calls in turn: caches are those of one."""
     for work in works.values():
         for _ in range(3):
             work()
+    clock = time.process_time if threads == 1 else time.perf_counter
     times: dict[str, list[float]] = {name: [] for name in works}
-    began = time.perf_counter()
-    while len(times["fusion"]) < 3 or (
-        time.perf_counter() - began < SECONDS * len(works) and len(times["fusion"]) < REPEATS
-    ):
+    began = clock()
+    while len(times["fusion"]) < 3 or (clock() - began < SECONDS * len(works) and len(times["fusion"]) < REPEATS):
         for name, work in works.items():
-            turn = time.perf_counter()
+            turn = clock()
             for _ in range(BURST):
-                start = time.perf_counter()
+                start = clock()
                 work()
-                times[name].append(1e3 * (time.perf_counter() - start))
-                if time.perf_counter() - turn > 0.1:
+                times[name].append(1e3 * (clock() - start))
+                if clock() - turn > 0.1:
                     break
     return {name: min(values) for name, values in times.items()}
 
@@ -252,9 +252,10 @@ def main() -> None:
                     works = ours(model, systems, batch, forces)
                     for mode, other in modes.get((len(atoms) == 1, members), {}).items():
                         works[mode] = peer_work(other, batch, forces)
-                    lines.append(row(threads, name, atoms, members, forces, measure(works)))
+                    lines.append(row(threads, name, atoms, members, forces, measure(works, threads)))
                     print(*lines[-1], sep=" | ", flush=True)
-    note = f"ANI-2x, {weights}, float32, {machine()}, {device}. Milliseconds per call, fastest of calls in turn; "
+    note = f"ANI-2x, {weights}, float32, {machine()}, {device}. Milliseconds per call, fastest of calls in turn, "
+    note += "for one thread of the processor; "
     note += f"load average of the last quarter of an hour {os.getloadavg()[2]:.1f}."
     header = ["threads", "what", "atoms", "members", "computed", "fusion", "fusion, with Results"]
     header += ["torchani, best mode", "which", "ratio"]

@@ -24,7 +24,7 @@ from fusion_ani.aev import Environment, Layout, vectors
 ATOMS_SORTED = 128
 """From so many atoms on they are sorted by the elements near them."""
 
-LINES = 90
+LINES = 135
 """Atoms whose networks are computed at once: enough for the matrix products, few enough for the cache."""
 
 ATOMS_PER_THREAD = 32
