@@ -11,9 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ase import Atoms
 from pyscf import gto
 
 import fusion
+from fusion.functionals import FunctionalMethod
+from fusion.system import System
 
 DATA = os.environ.get("FUSION_TEST_DATA")
 pytestmark = pytest.mark.skipif(DATA is None, reason="FUSION_TEST_DATA names no directory of published weights")
@@ -114,3 +117,50 @@ def test_neon_in_the_minimal_basis(name: str, energy: float) -> None:
     """The originals' own tests, with the grids of today's PySCF."""
     mean_field = fusion.kohn_sham(molecule("Ne 0 0 0", "sto-3g"), name)
     assert mean_field.kernel() == pytest.approx(energy, abs=TOLERANCE)
+
+
+def test_from_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Half an electron of hydrogen: the run says what was occupied, and compares it with no reference."""
+    monkeypatch.chdir(tmp_path)
+    words = ["+method=dm21", "system=h", "method.basis=cc-pvdz", "method.grid_level=1", "hydra.run.dir=run"]
+    result = fusion.run([*words, "method.occupations=[[0.5],[]]"])
+    assert result.energy == pytest.approx(-0.2513, abs=5e-4)
+    document = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert document["kohn_sham"]["occupations"] == [[0.5], []] and document["reference"] is None
+    assert document["weights"]["name"] == "dm21" and document["status"] == "ok"
+    out = capfd.readouterr().out
+    assert "occupations      0.5 up" in out and "UKS, cc-pvdz, grid level 1 (2,472 points)" in out
+
+
+def test_a_failed_scf_leaves_its_density(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["+method=dm21", "system=he", "method.basis=sto-3g", "method.grid_level=0", "hydra.run.dir=run"]
+    result = fusion.run([*words, "method.basis=6-31g", "method.max_cycle=1", "method.conv_tol=1e-14"])
+    assert result.status == "not_converged"
+    assert str(result.message).endswith("; the last density is kept in scf.chk")
+    assert (tmp_path / "run" / "scf.chk").is_file()
+    document = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert document["status"] == "not_converged" and document["kohn_sham"]["attempts"]
+
+
+def test_as_a_calculator_of_ase() -> None:
+    atoms = Atoms("H2", [(0, 0, 0), (0, 0, 0.8)])
+    atoms.calc = fusion.calculator("dm21", basis="6-31g", grid_level=1)
+    force = atoms.get_forces()[1, 2]
+    energies = []
+    for step in (-0.005, 0.005):
+        moved = atoms.copy()
+        moved.positions[1, 2] += step
+        moved.calc = atoms.calc
+        energies.append(moved.get_potential_energy())
+    assert force == pytest.approx((energies[0] - energies[1]) / 0.01, abs=2e-3)
+    assert atoms.calc.name == "dm21"
+
+
+def test_elements_that_it_was_not_trained_on_are_named() -> None:
+    zinc = System("zn", ("Zn",), np.zeros((1, 3)), charge=2, spin=0)
+    (result,) = FunctionalMethod("dm21", {}, "sto-3g", grid_level=0, weights="dm21").calculate([zinc], {"energy"})
+    assert result.status == "ok"
+    assert result.message is not None and "not trained on Zn" in result.message
