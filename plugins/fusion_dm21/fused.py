@@ -1,14 +1,17 @@
 """DM21's energy density and its derivatives by hand: one pass forward and one back through the network, no graph.
 
 With the energies q_k that the factors f_k enhance, d e / d x = sum_k q_k d f_k / d x + f_k d q_k / d x: the first term
-is one backward pass with the cotangents q_k, the second is known in closed form.
+is one backward pass with the cotangents q_k, the second is known in closed form. Threads share the points among them
+and compute with numpy alone: those of torch would spin on the same cores, waiting for the next operation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -16,11 +19,33 @@ from torch import Tensor
 
 from fusion.functionals import DensityFeatures
 from fusion_dm21 import kernels
-from fusion_dm21.network import LDA, NORM_EPSILON, OFFSET, OMEGAS, raw
-from fusion_dm21.network import energies as enhanced
+from fusion_dm21.network import FACTORS, FEATURES, LDA, NORM_EPSILON, OFFSET, OMEGAS
 
 if TYPE_CHECKING:
     from fusion_dm21.network import DM21, Block
+
+
+_KEPT: WeakKeyDictionary[DM21, tuple[list[np.ndarray], tuple[Any, ...]]] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class Points:
+    """Energy densities (G,), or nothing, and the features, or the derivatives by them, in arrays."""
+
+    energy: np.ndarray
+    rho: np.ndarray
+    grad: np.ndarray
+    tau: np.ndarray
+    exchange: tuple[np.ndarray, ...]
+
+    def at(self, points: slice) -> Points:
+        """Some of the points; no copy."""
+        return self.map(lambda array: array[..., points])
+
+    def map(self, function: Callable[[np.ndarray], np.ndarray]) -> Points:
+        """Every array replaced by `function` of it."""
+        energy, rho, grad, tau = (function(array) for array in (self.energy, self.rho, self.grad, self.tau))
+        return Points(energy, rho, grad, tau, tuple(map(function, self.exchange)))
 
 
 def derivatives(model: DM21, features: DensityFeatures) -> tuple[Tensor, DensityFeatures]:
@@ -28,83 +53,106 @@ def derivatives(model: DM21, features: DensityFeatures) -> tuple[Tensor, Density
 
     The network is evaluated in its own precision, all else in that of the features.
     """
-    assert features.grad is not None
-    x, q = raw(features), enhanced(features)
-    magnitude = x.abs() + OFFSET
-    f, slopes = factors(model, torch.log(magnitude), q)
-    by_x = (slopes * x.sign() / magnitude).T
-    by_rho = f[:, 0] * (4.0 / 3.0 * LDA) * features.rho.clamp(min=0.0) ** (1.0 / 3.0)
-    total = by_x[2] * features.grad.sum(dim=0)
-    found = DensityFeatures(
-        rho=by_x[0:2] + by_rho,
-        grad=2.0 * (total + by_x[3:5, None] * features.grad),
-        tau=by_x[5:7].contiguous(),
-        hfx={
-            omega: torch.stack([by_x[7 + place], by_x[9 + place]]) + f[:, 1 + place]
-            for place, omega in enumerate(OMEGAS)
-        },
+    assert features.grad is not None and features.tau is not None
+    rho, grad, tau, *exchange = map(
+        _array, (features.rho, features.grad, features.tau, *(features.hfx[omega] for omega in OMEGAS))
     )
-    return (f * q).sum(dim=1), found
+    given = Points(rho[0], rho, grad, tau, tuple(exchange))
+    found = given.map(np.empty_like)
+    network = _network(model)
+
+    def work(points: slice) -> None:
+        _evaluate(network, given.at(points), found.at(points))
+
+    _in_parts(given.rho.shape[1], work)
+    of_rho, of_grad, of_tau = (torch.from_numpy(array) for array in (found.rho, found.grad, found.tau))
+    of_exchange = {omega: torch.from_numpy(array) for omega, array in zip(OMEGAS, found.exchange, strict=True)}
+    return torch.from_numpy(found.energy), DensityFeatures(rho=of_rho, grad=of_grad, tau=of_tau, hfx=of_exchange)
 
 
-def factors(model: DM21, inputs: Tensor, energies: Tensor) -> tuple[Tensor, Tensor]:
-    """The factors f (G, 3) of the logarithms `inputs` (G, 11), and sum_k energies_k df_k / d inputs (G, 11)."""
-    real = model.input.weight.dtype
-    arrays = [tensor.to(real).contiguous().numpy() for tensor in (inputs, energies)]
-    first, blocks, last = _packed(model)
-    found = [np.empty((len(array), size), array.dtype) for array, size in zip(arrays, (3, 11), strict=True)]
-    width = model.input.out_features
+def _evaluate(network: tuple[Any, ...], given: Points, found: Points) -> None:
+    """Energy and derivatives of some points, by one thread."""
+    real, (rho, grad) = network[0][0].dtype, (given.rho, given.grad)
+    total = grad.sum(axis=0)
+    squares = [(total**2).sum(axis=0), *(grad**2).sum(axis=1)]
+    local = [array[spin] for spin in (0, 1) for array in given.exchange]
+    x = np.stack([*rho, *squares, *given.tau, *local])
+    root = np.cbrt(np.maximum(rho, 0.0))
+    q = np.stack([LDA * (root**4).sum(axis=0), *(array.sum(axis=0) for array in given.exchange)])
+    magnitude = np.abs(x) + OFFSET
+    inputs, energies = (np.ascontiguousarray(array.T, real) for array in (np.log(magnitude), q))
+    factors, slopes = np.empty((len(inputs), FACTORS), real), np.empty((len(inputs), FEATURES), real)
+    kernels.network(inputs, energies, *network, NORM_EPSILON, factors, slopes)
+    f, by_x = factors.T, np.sign(x) / magnitude * slopes.T
+    found.energy[:] = (f * q).sum(axis=0)
+    found.rho[:] = by_x[0:2] + f[0] * (4.0 / 3.0 * LDA) * root
+    found.grad[:] = 2.0 * (by_x[2] * total + by_x[3:5, None] * grad)
+    found.tau[:] = by_x[5:7]
+    for place, array in enumerate(found.exchange):
+        array[:] = by_x[[7 + place, 9 + place]] + f[1 + place]
 
-    def work(start: int, stop: int) -> None:
-        kernels.network(*arrays, first, blocks, last, width, NORM_EPSILON, start, stop, *found)
 
-    _each_range(len(inputs), work)
-    f, slopes = (torch.from_numpy(array).to(inputs.dtype) for array in found)
-    return f, slopes
+def _network(model: DM21) -> tuple[Any, ...]:
+    """`_packed`, kept as long as no weight is another number: memory for a new one costs more than to compare."""
+    weights = [_array(parameter) for parameter in model.parameters()]
+    known = _KEPT.get(model)
+    if known is None or not all(map(_same, known[0], weights)):
+        known = _KEPT[model] = [weight.copy() for weight in weights], _packed(model)
+    return known[1]
+
+
+def _same(one: np.ndarray, other: np.ndarray) -> bool:
+    return one.dtype == other.dtype and np.array_equal(one, other)
 
 
 def _packed(model: DM21) -> tuple[Any, ...]:
-    """The weights as `kernels.network` wants them; half a millisecond, so that they are never those of yesterday."""
+    """The weights as `kernels.network` wants them."""
     columns = kernels.panel(model.input.weight.element_size())
-    width = model.input.out_features
-    one = torch.eye(width, dtype=model.input.weight.dtype)
     layers = cast("list[Block]", list(model.blocks))
-    squares = [block.linear.weight.detach() + one for block in layers]
-
-    def rows(tensors: list[Tensor]) -> np.ndarray:
-        return np.stack([_padded(tensor.detach()[None], columns)[:, 0] for tensor in tensors])
-
-    entry = model.input.weight.detach()
-    first = (_panels(entry.T, columns), _panels(entry, columns), rows([model.input.bias])[0])
-    blocks = (
-        np.stack([_panels(square.T, columns) for square in squares]),
-        np.stack([_panels(square, columns) for square in squares]),
-        rows([block.linear.bias for block in layers]),
-        rows([block.norm.weight for block in layers]),
-        rows([block.norm.bias for block in layers]),
+    width = model.input.out_features
+    squares = np.stack([_array(block.linear.weight) for block in layers])
+    squares[:, range(width), range(width)] += 1.0  # the residual
+    first = (
+        *(side[0] for side in _panels(_array(model.input.weight)[None], columns)),
+        _rows([model.input.bias], columns)[0],
     )
-    return first, blocks, (rows(list(model.output.weight)), model.output.bias.detach().numpy())
+    blocks = (
+        *_panels(squares, columns),
+        _rows([block.linear.bias for block in layers], columns),
+        _rows([block.norm.weight for block in layers], columns),
+        _rows([block.norm.bias for block in layers], columns),
+    )
+    return first, blocks, (_rows(list(model.output.weight), columns), _array(model.output.bias)), width
 
 
-def _padded(matrix: Tensor, columns: int) -> np.ndarray:
-    """(K, N) as (panels of N, K, columns)."""
-    wide = torch.nn.functional.pad(matrix, (0, -matrix.shape[1] % columns))
-    return wide.unflatten(1, (-1, columns)).transpose(0, 1).numpy()
+def _array(tensor: Tensor) -> np.ndarray:
+    found: np.ndarray = tensor.detach().numpy()
+    return found
 
 
-def _panels(matrix: Tensor, columns: int) -> np.ndarray:
-    """(K, N) as (panels of N, panels of K times columns, columns), with zeros at the ends."""
-    tall = torch.nn.functional.pad(matrix, (0, 0, 0, -matrix.shape[0] % columns))
-    return np.ascontiguousarray(_padded(tall, columns))
+def _panels(weights: np.ndarray, columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (B, out, in) for the way forward and for the way back."""
+    count, (outs, ins) = len(weights), (-(-size // columns) for size in weights.shape[1:])
+    right = np.zeros((count, outs, ins * columns, columns), weights.dtype)
+    back = np.zeros((count, ins, outs * columns, columns), weights.dtype)
+    kernels.in_panels(weights, right, back)
+    return right, back
 
 
-def _each_range(points: int, work: Callable[[int, int], None]) -> None:
-    """`work(start, stop)` on ranges of all points, by as many threads as torch has."""
+def _rows(vectors: list[Tensor], columns: int) -> np.ndarray:
+    """Vectors (N,) as (B, panels of N, columns), with zeros at the ends."""
+    rows = np.stack([_array(vector) for vector in vectors])
+    found: np.ndarray = np.pad(rows, ((0, 0), (0, -rows.shape[1] % columns))).reshape(len(rows), -1, columns)
+    return found
+
+
+def _in_parts(points: int, work: Callable[[slice], None]) -> None:
+    """`work` on all points, by as many threads as torch has."""
     chunks = -(-points // kernels.CHUNK)
     count = min(torch.get_num_threads(), chunks)
     if count < 2:
-        work(0, points)
+        work(slice(0, points))
         return
     edges = [chunks * part // count * kernels.CHUNK for part in range(count)] + [points]
     with ThreadPoolExecutor(count) as pool:
-        list(pool.map(work, edges[:-1], edges[1:]))
+        list(pool.map(work, map(slice, edges[:-1], edges[1:])))

@@ -231,9 +231,23 @@ def _slope(z, k, energies, factors, point):  # type: ignore[no-untyped-def]
     return energies[point, k] * f * (real(0.5) - real(0.25) * f)
 
 
+@njit(**_OPTIONS)
+def in_panels(weights, right, back):  # type: ignore[no-untyped-def]
+    """Weights (B, out, in) as right sides of products: `right` with their transposes, `back` as they are.
+
+    Both are (B, panels of columns, rows, panel) and zero where there is no weight.
+    """
+    columns = right.shape[3]
+    for b in range(weights.shape[0]):
+        for n in range(weights.shape[1]):
+            for k in range(weights.shape[2]):
+                right[b, n // columns, k, n % columns] = weights[b, n, k]
+                back[b, k // columns, n, k % columns] = weights[b, n, k]
+
+
 @njit(fastmath=_EXACT, **_OPTIONS)
-def network(inputs, energies, first, blocks, last, width, epsilon, start, stop, factors, slopes):  # type: ignore[no-untyped-def]
-    """Factors (G, 3) of the `inputs` (G, 11) and `slopes` (G, 11) of sum_k factor_k energy_k, points start..stop.
+def network(inputs, energies, first, blocks, last, width, epsilon, factors, slopes):  # type: ignore[no-untyped-def]
+    """Factors (G, 3) of the `inputs` (G, 11) and `slopes` (G, 11) of sum_k factor_k energy_k.
 
     `first` = (weight, its transpose, bias), `last` = (weight (3, panels, panel), bias), `blocks` = (weights,
     transposes, biases, scales, shifts) with the blocks as the first index; square ones with one added to the diagonal.
@@ -247,8 +261,8 @@ def network(inputs, energies, first, blocks, last, width, epsilon, start, stop, 
     inverse = np.empty((depth, CHUNK), inputs.dtype)
     work, gradient = np.empty_like(h[0]), np.empty_like(h[0])
     zeros = np.zeros((max(ins, panels), columns), inputs.dtype)
-    for begin in range(start, stop, CHUNK):
-        points = min(CHUNK, stop - begin)
+    for begin in range(0, len(inputs), CHUNK):
+        points = min(CHUNK, len(inputs) - begin)
         rows = (points + ROWS - 1) // ROWS * ROWS
         for row in range(points):
             for k in range(inputs.shape[1]):

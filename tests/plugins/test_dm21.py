@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,24 @@ def test_published_values(variant: str, dtype: torch.dtype) -> None:
         assert (difference / expected.abs().clamp(min=1e-12 * float(expected.abs().max()))).median() <= 1e-5, name
 
 
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("points", [1, 48, 49, 1001])
+def test_threads_share_the_points(points: int, two_threads: None) -> None:
+    model, features = random_model(width=33, depth=3), random_features(points)
+    expected, gradients = by_autograd(model, features)
+    energy, found = model.derivatives(features)
+    torch.testing.assert_close(energy, expected, rtol=1e-12, atol=1e-12)
+    for one, other in zip(found.variables(), gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10 * float(other.abs().max()))
+
+
 @pytest.mark.parametrize("symmetrize", [False, True])
 @pytest.mark.parametrize("arguments", [{}, {"width": 32, "depth": 2}, {"width": 40, "depth": 1}, {"width": 7}])
 def test_derivatives_are_those_of_the_energy(arguments: dict[str, int], symmetrize: bool) -> None:
@@ -180,8 +199,7 @@ def test_a_closed_shell_has_equal_derivatives_when_symmetric() -> None:
 def test_derivatives_follow_the_weights() -> None:
     model, features = random_model(width=32, depth=2), random_features(20)
     before, _ = model.derivatives(features)
-    with torch.no_grad():
-        model.blocks[0].linear.weight.mul_(1.5)
+    model.blocks[0].linear.weight.data.mul_(1.5)  # past what autograd counts
     after, _ = model.derivatives(features)
     torch.testing.assert_close(after, model.energy_density(features).detach(), rtol=1e-12, atol=1e-14)
     assert float((after - before).abs().max()) > 1e-4
