@@ -14,9 +14,9 @@ from typing import Any, Final
 import numpy as np
 import torch
 from pyscf import gto
-from pyscf.sgx import sgx_jk
 from torch import Tensor
 
+from fusion.functionals.charge_gradients import exchange_gradient, pair_gradients
 from fusion.functionals.differentiation import VACUUM, differentiate
 from fusion.functionals.features import DensityFeatures, joined
 from fusion.functionals.integrator import LearnedNumInt
@@ -25,8 +25,6 @@ from fusion.functionals.partition import check_differentiable, weight_gradient
 from fusion.functionals.protocol import is_pointwise
 from fusion.functionals.working_grid import Block, plain_blocks
 
-THRESHOLD: Final = 1e-12
-"""Integrals below this are left out by PySCF's screening, as are points whose share in a force is below it."""
 SECOND: Final = ((4, 5, 6), (5, 7, 8), (6, 8, 9))
 """Where PySCF has the second derivatives xx, xy, ... of the orbitals, after their value and gradient."""
 
@@ -101,7 +99,8 @@ def exchange_correlation_gradient(
     functional, name = numint.functional, numint.name
     if grid_response:
         check_differentiable(grids)
-    centres = np.zeros((3, mol.nao))
+    pairs = pair_gradients(mol) if numint.omegas else None
+    gradient, centres = np.zeros((mol.natm, 3)), np.zeros((3, mol.nao))
     moving, by_weight = np.zeros((3, len(grids.weights))), np.zeros(len(grids.weights))
     whole = None if is_pointwise(functional) else _whole_grid(numint, mol, grids, dms)
     done = 0
@@ -118,10 +117,17 @@ def exchange_correlation_gradient(
             by_weight[points.indices] = whole[2][chosen]
         done += len(points.indices)
         moving[:, points.indices] = by_coords
-        for functions, share in _of_centres(points, derivatives):
-            centres[:, functions] += share.sum(axis=-1)
-            moving[:, points.indices] -= share.sum(axis=1)
-    gradient = np.array([centres[:, first:last].sum(axis=1) for *_, first, last in mol.aoslice_by_atom()])
+        potentials = _potentials(derivatives, len(dms))
+        of_orbitals = _of_orbitals(points, derivatives, potentials)
+        centres[:, points.active] += of_orbitals.sum(axis=-1)
+        moving[:, points.indices] -= of_orbitals.sum(axis=1)
+        if pairs is not None:
+            of_atoms, of_points = exchange_gradient(
+                pairs, mol.natm, numint.omegas, points.block.coords, points.smeared, potentials
+            )
+            gradient += of_atoms
+            moving[:, points.indices] -= of_points
+    gradient += [centres[:, first:last].sum(axis=1) for *_, first, last in mol.aoslice_by_atom()]
     if grid_response:
         owned = grids.atm_idx >= 0
         np.add.at(gradient, grids.atm_idx[owned], moving.T[owned])
@@ -139,16 +145,17 @@ def _points(numint: LearnedNumInt, mol: gto.Mole, grids: Any, dms: np.ndarray) -
         done += len(block.weights)
 
 
-def _of_centres(points: Points, derivatives: DensityFeatures) -> Iterator[tuple[Any, np.ndarray]]:
-    """Gradients (3, f, G) with respect to the centres of basis functions (f,), at each point by itself."""
+def _of_orbitals(points: Points, derivatives: DensityFeatures, potentials: np.ndarray) -> np.ndarray:
+    """Gradients (3, a, G) by the centres of the active basis functions where they stand for orbitals at the points.
+
+    `potentials` (W, S, G) are the derivatives by local exchange.
+    """
     chi, spins = points.chi, len(points.dms)
     smeared = points.smeared[:, points.active]
     first = 2.0 * np.einsum("sg,sag->ag", _spins(derivatives.rho, spins), smeared)
     if derivatives.grad is not None:
         by_grad = _spins(derivatives.grad, spins)
         first += 2.0 * np.einsum("sxg,xsag->ag", by_grad, points.smeared_gradient)
-    omegas = sorted(derivatives.hfx)
-    potentials = [_spins(derivatives.hfx[omega], spins) for omega in omegas]
     for potential, vectors in zip(potentials, points.exchange, strict=True):
         first -= np.einsum("sg,sag->ag", potential, points.dms[:, points.active] @ vectors)
     found = -chi[1:4] * first
@@ -161,25 +168,6 @@ def _of_centres(points: Points, derivatives: DensityFeatures) -> Iterator[tuple[
         if derivatives.grad is not None or derivatives.tau is not None:
             for component in range(3):
                 found[component] -= chi[SECOND[component][axis]] * second
-    yield points.active, found
-    for omega, potential in zip(omegas, potentials, strict=True):
-        yield slice(None), _of_integrals(points, omega, potential)
-
-
-def _of_integrals(points: Points, omega: float, potential: np.ndarray) -> np.ndarray:
-    """sum_s v_hfx E_b sum_d <grad b| erf(omega r)/r |d> E_d (3, n, G), for v_hfx (S, G)."""
-    assert points.local is not None
-    mol, smeared = points.local.mol, points.smeared
-    found = np.zeros((3, *smeared.shape[1:]))
-    sizes = np.abs(potential * np.square(smeared).sum(axis=1)).max(axis=0)
-    chosen = np.flatnonzero(sizes > THRESHOLD)
-    if not len(chosen):
-        return found
-    vectors = np.ascontiguousarray(smeared[..., chosen])
-    with mol.with_range_coulomb(omega):
-        contraction = sgx_jk._gen_jk_direct(mol, "s1", False, True, THRESHOLD, grad=True)
-        derivatives = contraction(mol, points.block.coords[chosen], None, vectors, np.ones(len(chosen)))[1]
-    found[..., chosen] = np.einsum("sg,sng,sxng->xng", potential[:, chosen], vectors, derivatives)
     return found
 
 
@@ -219,6 +207,12 @@ def _by_grid(functional: Any, features: DensityFeatures, energy: Any) -> tuple[n
     points = features.rho.shape[-1]
     by_coords = found.get(id(seen.coords), torch.zeros(points, 3)).numpy().T
     return by_coords, found.get(id(seen.weights), torch.zeros(points)).numpy()
+
+
+def _potentials(derivatives: DensityFeatures, spins: int) -> np.ndarray:
+    """Derivatives (W, S, G) by local exchange, by rising omega."""
+    found = [_spins(derivatives.hfx[omega], spins) for omega in sorted(derivatives.hfx)]
+    return np.stack(found) if found else np.zeros((0, spins, derivatives.rho.shape[-1]))
 
 
 def _both(values: np.ndarray) -> Tensor:
