@@ -35,9 +35,9 @@ from fusion.functionals.working_grid import (
 
 NEGLIGIBLE: Final = 1e-11
 """Electrons at a grid point (density times weight) below which local exchange is not worth its integrals."""
-SCREENING: Final = 1e-11
+SCREENING: Final = 1e-10
 """Integrals times density orbitals, weight and largest orbital at the point that are left out (hartree)."""
-DRAFT_SCREENING: Final = 1e-9
+DRAFT_SCREENING: Final = 1e-8
 """The same while `LearnedNumInt.draft` is true."""
 
 
@@ -169,7 +169,7 @@ class LearnedNumInt(NumInt):
         density = np.zeros(len(kept))
         if selects:
             density = self._electrons(mol, grids, dms, kept)
-            kept = density >= NEGLIGIBLE
+            kept = ~(density < NEGLIGIBLE)  # what is not a number is kept and found out
         exchange = LocalExchange(mol, self.omegas) if self.omegas else None
         memory = half_of_available_memory() if self.memory_mb is None else 1e6 * self.memory_mb
         self._grid = WorkingGrid(mol, grids, kept, exchange, self._derivative, memory)
@@ -195,7 +195,7 @@ class LearnedNumInt(NumInt):
         if not self.omegas:
             return np.zeros((0, *smeared.shape))
         grid = self._grid
-        local = grid.exchange if grid is not None and grid.mol is mol else LocalExchange(mol, self.omegas)
+        local = grid.exchange if grid is not None and grid.is_of(mol) else LocalExchange(mol, self.omegas)
         assert local is not None
         return local.contract(block.coords, smeared, block.integrals)
 

@@ -126,10 +126,14 @@ class WorkingGrid:
                 left -= exchange * len(self.starts) if self.stores_exchange else 0.0
                 self.stored_blocks = max(0, int(left // integrals))
 
+    def is_of(self, mol: gto.Mole) -> bool:
+        """Whether molecule and basis are still those that this was made for."""
+        return _fingerprint(mol) == self._molecule
+
     def belongs_to(self, mol: gto.Mole, grids: Any) -> bool:
-        """Whether molecule, basis and grid are still those that this was made for."""
+        """Whether the grid is, too."""
         return (
-            _fingerprint(mol) == self._molecule
+            self.is_of(mol)
             and np.array_equal(grids.coords, self._copies[0])
             and np.array_equal(grids.weights, self._copies[1])
         )
