@@ -106,9 +106,9 @@ def main() -> None:
         f"DM21, published weights, {points} points of water (def2-SVP, grid level 3, density of B3LYP) in blocks of "
         f"{BLOCK}; {machine()}, torch {torch.__version__}, load average {os.getloadavg()[0]:.1f} during the run. "
         f"Microseconds per point for energy density and all derivatives, medians of {ROUNDS} calls in turn; the "
-        "processor's time adds up over threads; on a busy machine it is what compares, as torch's threads wait for each "
-        "other there. The error of the energy is in microhartree of the whole molecule, that "
-        "of the derivatives is the largest over the largest derivative of its kind."
+        "processor's time adds up over threads; on a busy machine it is what compares, as torch's threads wait for "
+        "each other there. The error of the energy is in microhartree of the whole molecule, that of the derivatives "
+        "is the largest over the largest derivative of its kind."
     )
     columns = ["threads", "how", "precision", "wall", "fastest", "processor", "times faster", "energy", "derivatives"]
     write_table(Path(__file__).with_suffix(".md"), "DM21's network", notes, columns, rows)

@@ -37,6 +37,12 @@ VARIANTS = {
     "DM21mc": ("knows fractional charges", f"{MOLECULES}, and atoms with fractional charges"),
     "DM21mu": ("knows the uniform electron gas", f"{MOLECULES}, and the uniform electron gas"),
 }
+FRACTIONAL = "python benchmarks/dm21_fractional.py"
+HALF_ELECTRON, NO_SPIN = "H with half an electron, cc-pVDZ: error", "H without spin polarisation, cc-pVDZ: error"
+METRICS = {
+    "DM21": [(HALF_ELECTRON, -1.7, "mHa", FRACTIONAL), (NO_SPIN, -0.7, "mHa", FRACTIONAL)],
+    "DM21m": [(HALF_ELECTRON, -29.8, "mHa", FRACTIONAL), (NO_SPIN, 70.3, "mHa", FRACTIONAL)],
+}
 
 
 def card(directory: Path, variant: str) -> str:
@@ -79,6 +85,11 @@ def card(directory: Path, variant: str) -> str:
         'converter = "fusion_dm21.convert:convert"',
         f"urls = {quoted([UPSTREAM])}",
         'mirror = "dm21/"',
+    ]
+    for name, value, unit, command in METRICS.get(variant, []):
+        lines += ["\n[[metrics]]", f"name = {quoted(name)}", f"value = {value}", f"unit = {quoted(unit)}"]
+        lines += [f"command = {quoted(command)}"]
+    lines += [
         "\n[files]",
         *(
             f"{quoted(file)} = {{ size = {(directory / file).stat().st_size}, sha256 = {quoted(hashes[file])} }}"
