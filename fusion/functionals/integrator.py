@@ -25,6 +25,7 @@ from fusion.functionals.differentiation import differentiate
 from fusion.functionals.features import DensityFeatures, check_needs, joined, omegas
 from fusion.functionals.local_exchange import LocalExchange
 from fusion.functionals.protocol import Functional, is_pointwise
+from fusion.functionals.threads import each, threads
 from fusion.functionals.working_grid import (
     Block,
     Dropped,
@@ -109,10 +110,11 @@ class LearnedNumInt(NumInt):
         before, grid.reference = grid.reference, None  # until all blocks are at the new density
         highest = 0.0
         for first in range(0, len(grid), grid.group):
-            blocks = [grid.block(index) for index in range(first, min(first + grid.group, len(grid)))]
-            densities = [self._followed(grid, first + k, block, dms, before) for k, block in enumerate(blocks)]
+            indices = range(first, min(first + grid.group, len(grid)))
+            blocks = {index: grid.block(index) for index in indices}
+            densities = each(lambda index: self._followed(grid, index, blocks[index], dms, before), indices)  # noqa: B023
             features = joined([density.features for density in densities])
-            weights = torch.from_numpy(np.concatenate([block.weights for block in blocks]))
+            weights = torch.from_numpy(np.concatenate([block.weights for block in blocks.values()]))
             start = grid.starts[first]
             if whole is None:
                 values, derivatives = differentiate(self._module, features, self.name)
@@ -122,10 +124,7 @@ class LearnedNumInt(NumInt):
             else:
                 energy, derivatives = whole[0], whole[1].at(slice(start, start + len(weights)))
             electrons += (features.rho[: len(dms)] @ weights).numpy()
-            for index, (block, density) in enumerate(zip(blocks, densities, strict=True)):
-                first_point = grid.starts[first + index] - start
-                part = derivatives.at(slice(first_point, first_point + len(block.weights)))
-                _add_contraction(block, part, density.exchange, matrix)
+            matrix += _contracted(list(blocks.values()), derivatives, [density.exchange for density in densities])
         grid.reference = dms.copy()
         self.dropped = grid.dropped(highest)
         return electrons, energy, matrix + matrix.transpose(0, 2, 1)
@@ -256,6 +255,21 @@ def contract(block: Block, derivatives: DensityFeatures, exchange: np.ndarray) -
     return matrix
 
 
+def _contracted(blocks: list[Block], derivatives: DensityFeatures, exchanges: list[np.ndarray]) -> np.ndarray:
+    """The sum of `contract` over successive blocks."""
+    edges = np.cumsum([0, *(len(block.weights) for block in blocks)])
+
+    def work(chosen: range) -> np.ndarray:
+        matrix = np.zeros((exchanges[0].shape[1], blocks[0].size, blocks[0].size))
+        for index in chosen:
+            part = derivatives.at(slice(edges[index], edges[index + 1]))
+            _add_contraction(blocks[index], part, exchanges[index], matrix)
+        return matrix
+
+    count = threads()
+    return np.asarray(sum(each(work, [range(first, len(blocks), count) for first in range(min(count, len(blocks)))])))
+
+
 def _add_contraction(block: Block, derivatives: DensityFeatures, exchange: np.ndarray, matrix: np.ndarray) -> None:
     spins, active, chi = exchange.shape[1], block.active, block.compact
     half = 0.5 * _spins(derivatives.rho, spins)[:, None] * chi[0]
@@ -266,10 +280,12 @@ def _add_contraction(block: Block, derivatives: DensityFeatures, exchange: np.nd
         scaled = 0.25 * _spins(derivatives.tau, spins)[:, None]
         for axis in (1, 2, 3):
             near += (scaled * chi[axis]) @ chi[axis].T
-    matrix[:, active[:, None], active] += near
+    every = len(active) == block.size
+    matrix[(slice(None),) if every else (slice(None), active[:, None], active)] += near
     if derivatives.hfx:
         potentials = np.stack([_spins(derivatives.hfx[omega], spins) for omega in sorted(derivatives.hfx)])
-        matrix[:, :, active] -= 0.5 * np.einsum("wsg,wsng->sng", potentials, exchange) @ chi[0].T
+        columns = slice(None) if every else active
+        matrix[:, :, columns] -= 0.5 * np.einsum("wsg,wsng->sng", potentials, exchange) @ chi[0].T
 
 
 def _energy_per_electron(values: Tensor, rho: Tensor, weights: Tensor) -> float:

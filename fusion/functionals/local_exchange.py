@@ -9,13 +9,10 @@ Kirkpatrick et al., Science 374, 1385 (2021), supplement, sec. 1.3. nu is made f
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 
 import numpy as np
-import torch
-from pyscf import gto, lib
+from pyscf import gto
 
 from fusion.functionals.charge_integrals import (
     CHUNK,
@@ -28,6 +25,7 @@ from fusion.functionals.charge_integrals import (
     workspace,
 )
 from fusion.functionals.shell_pairs import ShellPairs, shell_pairs
+from fusion.functionals.threads import each_range
 
 
 class LocalExchange:
@@ -58,7 +56,7 @@ class LocalExchange:
             own = workspace(self.pairs, len(omegas))
             fill(first, last, points, omegas, self.pairs, self._tables, own, found)
 
-        _in_threads(points.shape[1] // CHUNK, work)
+        each_range(work, points.shape[1] // CHUNK)
 
     def contract(
         self,
@@ -82,7 +80,7 @@ class LocalExchange:
             def work(first: int, last: int) -> None:
                 contract_stored(first, last, self.pairs, stored, near(ranges, vectors), vectors, found)
 
-            _in_threads(len(stored), work)
+            each_range(work, len(stored))
             return found[..., :count]
         points, omegas = _padded(coords.T), np.array(self.omegas)
         weights = _padded(np.ones(count) if importance is None else importance)
@@ -93,28 +91,12 @@ class LocalExchange:
                 first, last, points, omegas, self.pairs, self._tables, *own, weights, threshold, vectors, found
             )
 
-        _in_threads(points.shape[1] // CHUNK, direct)
+        each_range(direct, points.shape[1] // CHUNK)
         return found[..., :count]
 
     @property
     def _tables(self) -> Tables:
         return tables(int(self.pairs.shells[:, 4].max()))
-
-
-def threads() -> int:
-    """Threads that PySCF (OMP_NUM_THREADS) and torch both may use."""
-    return max(1, min(lib.num_threads(), torch.get_num_threads()))
-
-
-def _in_threads(chunks: int, work: Callable[[int, int], None]) -> None:
-    """`work(first, last)` on ranges of the chunks, one range per thread."""
-    count = min(threads(), chunks)
-    edges = np.linspace(0, chunks, count + 1).astype(int).tolist()
-    if count == 1:
-        work(0, chunks)
-        return
-    with ThreadPoolExecutor(count) as pool:
-        list(pool.map(work, edges[:-1], edges[1:]))
 
 
 def _padded(values: np.ndarray) -> np.ndarray:
