@@ -32,7 +32,7 @@ class FunctionalMethod:
     PySCF's, `conv_tol` is the change of the energy (hartree) at convergence, `max_cycle` the number of SCF cycles per
     attempt, `damp` (0-1) and `level_shift` (hartree) the strengths of the attempts after the first; the others as in
     `fusion.kohn_sham`, and `start` may be a checkpoint file of PySCF. Spin 0 is restricted, all else unrestricted. The
-    SCF of a molecule that was just converged nearby starts from that density.
+    SCF of a molecule that was just converged nearby starts from that density. `training` is for task=train.
     """
 
     kind = "functional"
@@ -54,6 +54,7 @@ class FunctionalMethod:
         symmetrize: bool = False,
         memory_mb: float | None = None,
         weights: str | None = None,
+        training: Mapping[str, Any] | None = None,
         title: str | None = None,
         summary: str = "",
         cost: str = "",
@@ -79,6 +80,7 @@ class FunctionalMethod:
             "memory_mb": memory_mb,
         }
         self._card = None if weights is None else _card(weights, name)
+        self.training = training
         self._last: LastDensity | None = None
         self._watcher: Callable[[int, str], None] | None = None
         self.title = title or name
@@ -99,14 +101,24 @@ class FunctionalMethod:
     @cached_property
     def functional(self) -> Any:
         """The functional in float64, its parameters constant."""
-        model: Any = self._model
         if self._card is not None:
             return load(self._card.label, self._symmetrize)[0]
-        if not isinstance(model, nn.Module):
-            from hydra.utils import instantiate
+        return load(self._built(), self._symmetrize)[0]
 
-            model = instantiate(model)
-        return load(model, self._symmetrize)[0]
+    def untrained(self, seed: int, dtype: str) -> Any:
+        """The `model` with initial parameters drawn by `seed`, in `dtype` (float32 or float64), to be trained."""
+        import torch
+
+        torch.manual_seed(seed)
+        return self._built().to(getattr(torch, dtype))
+
+    def _built(self) -> nn.Module:
+        if isinstance(self._model, nn.Module):
+            return self._model
+        from hydra.utils import instantiate
+
+        model: nn.Module = instantiate(self._model)
+        return model
 
     @property
     def provides(self) -> frozenset[str]:

@@ -1,8 +1,9 @@
-"""Optimise a wavefunction, then evaluate it; or evaluate one from a checkpoint."""
+"""Optimise a wavefunction, then evaluate it; or evaluate one from a checkpoint. Train a functional."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from fusion.errors import InputError
 from fusion.runs import CHECKPOINT
 
 if TYPE_CHECKING:
+    from fusion.functionals.training.task import FunctionalTraining
     from fusion.methods import Method
     from fusion.results import Result
     from fusion.runs import Run
@@ -19,15 +21,26 @@ if TYPE_CHECKING:
 
 
 class Train:
-    """All phases of the method: pretraining, optimisation, evaluation; from ``run.checkpoint`` if there is one."""
+    """What the method's kind learns by, from ``run.checkpoint`` if there is one.
+
+    Of a wavefunction all phases: pretraining, optimisation, evaluation; of a functional a
+    `fusion.functionals.training.task.FunctionalTraining`.
+    """
 
     needs = frozenset({"energy"})
 
     def __init__(self, name: str = "train") -> None:
         self.name = name
+        self._of_functional: FunctionalTraining | None = None
 
     def check(self, method: Method, system: System, run: Run) -> None:
-        """Raises InputError: not an ansatz, walkers not divisible by ranks, too little memory, a foreign checkpoint."""
+        """Raises InputError: nothing to train, walkers that ranks cannot share, a foreign checkpoint, bad settings."""
+        if method.kind == "functional" and not isinstance(self, Evaluate):
+            from fusion.functionals.training.task import FunctionalTraining
+
+            self._of_functional = FunctionalTraining(self.name)
+            self._of_functional.check(method, system, run)  # type: ignore[arg-type]
+            return
         if method.kind != "ansatz":
             raise InputError(f"task {self.name} optimises wavefunctions; {method.name} is a {method.kind}: task=energy")
         if any(system.pbc):
@@ -51,6 +64,8 @@ class Train:
 
     def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """What is about to be done, where it starts, and what it will cost."""
+        if self._of_functional is not None:
+            return self._of_functional.title(method, system, run)
         from fusion.report import count, duration, memory, system_title
 
         schedule = self._schedule(method, system)
@@ -72,15 +87,39 @@ class Train:
         return parts, tuple(note for note in (method.note, cost, self._start(run, schedule)) if note)
 
     def run(self, method: Any, system: System, run: Run) -> Result:
+        if self._of_functional is not None:
+            return self._of_functional.run(method, system, run)
         return fit(method.module(system), run)
 
     @staticmethod
+    def rows(document: dict[str, Any]) -> Iterator[list[str]]:
+        """The errors of a trained functional."""
+        if "training" in document:
+            from fusion.functionals.training.task import FunctionalTraining
+
+            yield from FunctionalTraining.rows(document)
+
+    @staticmethod
     def draw(directory: Path) -> None:
-        """`energy.png`, as soon as an energy is recorded."""
-        from fusion.plots import energy
+        """`energy.png`, as soon as an energy is recorded; `training.png` of a functional."""
+        from fusion.plots import energy, functional_training
 
         if energy.has_energies(directory):
             energy.energy_curve(directory)
+        else:
+            functional_training.draw(directory)
+
+    @staticmethod
+    def stands(directory: Path) -> str | None:
+        """Where the unfinished training of a functional stands; None of a wavefunction's."""
+        from fusion.functionals.training.task import FunctionalTraining
+
+        return FunctionalTraining.stands(directory)
+
+    @staticmethod
+    def files(directory: Path) -> list[str]:
+        """The table of a trained functional's errors."""
+        return [name for name in ("differences.csv",) if (directory / name).is_file()]
 
     def _schedule(self, method: Any, system: System) -> Schedule:
         schedule: Schedule = method.schedule(system, method.ansatz(system))

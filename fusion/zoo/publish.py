@@ -224,7 +224,9 @@ def _prefixes(state: Iterable[str], name: str) -> list[str]:
 
 
 def _metrics(document: dict[str, Any] | None, config: DictConfig) -> Iterable[Metric]:
-    """The energy of a wavefunction, with its error; a run of another kind measures nothing that holds for its model."""
+    """The energy of a wavefunction, with its error; the mean errors of a functional's training."""
+    if document and document.get("training"):
+        yield from _training_errors(document["training"]["mae_kcal_mol"], _command(config))
     if not document or document.get("kind") != "ansatz" or not document.get("energy"):
         return
     energy, command = document["energy"], _command(config)
@@ -233,6 +235,16 @@ def _metrics(document: dict[str, Any] | None, config: DictConfig) -> Iterable[Me
         if energy.get(key) is not None:
             name = f"energy{note}" if key == "value" else f"standard error of the energy{note}"
             yield Metric(name, float(energy[key]), "hartree", command)
+
+
+def _training_errors(measured: dict[str, Any], command: str) -> Iterable[Metric]:
+    words = {"trained": "trained on", "held_out": "held out"}
+    for split, kinds in measured.items():
+        for kind, errors in kinds.items():
+            for how in ("fixed_density", "self_consistent"):
+                if how in errors:
+                    where = f"{how.replace('_', ' ')}, {words[split]}, {errors['number']} {kind}"
+                    yield Metric(f"mean error, {where}", float(errors[how]), "kcal/mol", command)
 
 
 def _command(config: DictConfig) -> str:

@@ -1,0 +1,1 @@
+"""Training of functionals: labelled densities made with PySCF, regression with a stability term, and what came out."""

@@ -1,0 +1,136 @@
+"""Which systems a functional is trained on, and the energy differences it is judged by, from a TOML file."""
+
+from __future__ import annotations
+
+import tomllib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from fusion.errors import InputError
+from fusion.functionals import occupations as numbers
+from fusion.system import System
+
+BUNDLED: Final = Path(__file__).with_name("systems.toml")
+KINDS: Final = ("atomisation", "ionisation", "fractional")
+_KEYS: Final = frozenset({"atoms", "molecule", "charge", "spin", "against", "occupations", "line", "held_out"})
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One system of the set. Raises nothing: `read` has checked it."""
+
+    name: str
+    system: System
+    occupations: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    line: Mapping[str, float] = field(default_factory=dict)
+    """Other entries and how much of their reference energies makes this one's."""
+    against: Mapping[str, float] = field(default_factory=dict)
+    """Other entries whose energies are subtracted in the difference that is judged."""
+    held_out: bool = False
+
+
+@dataclass(frozen=True)
+class Difference:
+    """An energy difference: the sum of `coefficients` times the energies of entries."""
+
+    name: str
+    kind: str
+    coefficients: Mapping[str, float]
+    held_out: bool
+    """Whether one of the entries is."""
+
+
+@dataclass(frozen=True)
+class Set:
+    """All entries by name, and the differences between them."""
+
+    entries: Mapping[str, Entry]
+    differences: tuple[Difference, ...]
+
+
+def read(path: Path | None = None) -> Set:
+    """The set in a TOML file, or the bundled one. Raises InputError, in one line, for what is wrong with it."""
+    path = BUNDLED if path is None else path
+    try:
+        content = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise InputError(f"method.training.data: {path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"method.training.data: {path} is no TOML: {error}") from error
+    entries = {name: _entry(path, name, table) for name, table in content.items()}
+    if not entries:
+        raise InputError(f"method.training.data: {path} holds no systems")
+    for entry in entries.values():
+        for other in (*entry.line, *entry.against):
+            if other not in entries or entries[other].line:
+                raise InputError(
+                    f"{path}: {entry.name} refers to {other!r}, which is no system of whole electrons in it"
+                )
+    atoms = {e.system.symbols[0]: e.name for e in entries.values() if _is_atom(e)}
+    differences = tuple(found for e in entries.values() if (found := _difference(path, e, atoms, entries)) is not None)
+    if not any(not difference.held_out for difference in differences):
+        raise InputError(f"{path}: there is no energy difference to train on: every system is held out or by itself")
+    return Set(entries, differences)
+
+
+def _entry(path: Path, name: str, table: Any) -> Entry:
+    if not isinstance(table, dict) or ("atoms" in table) == ("molecule" in table):
+        raise InputError(f"{path}: {name} needs either atoms or molecule")
+    unknown = sorted(set(table) - _KEYS)
+    if unknown:
+        raise InputError(f"{path}: {name} has the unknown key {unknown[0]!r}; known are {', '.join(sorted(_KEYS))}")
+    try:
+        occupations = table.get("occupations")
+        if occupations is not None:
+            up, down = numbers.checked(occupations, 1000)
+            occupations = tuple(up.tolist()), tuple(down.tolist())
+        system = System.from_config({"name": name, **_nuclei(table)}, path.parent)
+        if (occupations is None) != ("line" not in table):
+            raise InputError("occupations and line belong together")
+        line, against = (
+            {str(key): float(value) for key, value in table.get(part, {}).items()} for part in ("line", "against")
+        )
+    except (InputError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path}: {name}: {error}") from error
+    return Entry(name, system, occupations, line, against or line, bool(table.get("held_out", False)))
+
+
+def _nuclei(table: Mapping[str, Any]) -> dict[str, Any]:
+    state = {"charge": table.get("charge", 0), "spin": table.get("spin")}
+    if "atoms" in table:
+        return {"atoms": table["atoms"], "unit": "angstrom", **state}
+    from ase.build import molecule
+
+    try:
+        atoms = molecule(table["molecule"])
+    except KeyError:
+        raise InputError(f"ASE's G2 set has no molecule {table['molecule']!r}") from None
+    if state["spin"] is None:
+        state["spin"] = round(float(np.sum(atoms.get_initial_magnetic_moments())))
+    nuclei = {"symbols": atoms.get_chemical_symbols(), "positions": atoms.get_positions().tolist(), "unit": "angstrom"}
+    return {**nuclei, **state}
+
+
+def _is_atom(entry: Entry) -> bool:
+    return len(entry.system.symbols) == 1 and entry.system.charge == 0 and entry.occupations is None
+
+
+def _difference(path: Path, entry: Entry, atoms: Mapping[str, str], entries: Mapping[str, Entry]) -> Difference | None:
+    others: Mapping[str, float] = entry.against
+    if not others:
+        if _is_atom(entry):
+            return None
+        missing = [symbol for symbol in dict.fromkeys(entry.system.symbols) if symbol not in atoms]
+        if missing or entry.system.charge:
+            what = "it is charged" if entry.system.charge else f"the set has no atom {missing[0]}"
+            raise InputError(f"{path}: {entry.name} needs against = {{...}}, energies to compare with: {what}")
+        others = {atoms[symbol]: count for symbol, count in Counter(entry.system.symbols).items()}
+    kind = "fractional" if entry.line else "ionisation" if len(entry.system.symbols) == 1 else "atomisation"
+    sign = -1.0 if kind == "atomisation" else 1.0
+    coefficients = {entry.name: sign, **{name: -sign * number for name, number in others.items()}}
+    return Difference(entry.name, kind, coefficients, any(entries[name].held_out for name in coefficients))

@@ -1,0 +1,165 @@
+"""Labelled densities: what a functional sees of a fixed density, and the exchange-correlation energy it should give.
+
+    E_xc[n] = E_ref - (T_s + V_ext + J + E_nn)[n]
+
+with n of a conventional functional and E_ref of the correlated wavefunction in the same basis, all electrons. For
+fractional electrons E_ref is the exact combination of those of whole ones (`Entry.line`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, Final
+
+import numpy as np
+from pyscf import cc, dft, fci, gto, scf
+
+from fusion.errors import CalculationError, InputError
+from fusion.functionals import occupations as numbers
+from fusion.functionals.integrator import LearnedNumInt
+from fusion.functionals.kohn_sham import molecule
+from fusion.functionals.start import is_functional
+from fusion.functionals.training.dataset import Entry
+
+NEGLIGIBLE: Final = 1e-8
+"""Electrons at a grid point (density times weight) below which it is left out: together about 1e-6 hartree."""
+FEW_DETERMINANTS: Final = 100_000
+"""Up to which the reference is full configuration interaction; CCSD(T) above."""
+DENSITY_GRID: Final = 3
+"""Least grid level of the conventional calculation."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """How labels are made: `basis`, the conventional functional of the `density`, and the grid that is looked at."""
+
+    basis: str = "def2-svp"
+    density: str = "b3lyp"
+    grid_level: int = 1
+
+    def check(self) -> None:
+        """Raises InputError."""
+        if not is_functional(str(self.density)):
+            raise InputError(f"method.training.density={self.density}: PySCF knows no such functional; b3lyp is one")
+        if self.grid_level not in range(10):
+            raise InputError(f"method.training.grid_level must be 0 ... 9, not {self.grid_level}")
+
+
+def label(entry: Entry, level: Level, needs: frozenset[str], known: Mapping[str, float]) -> dict[str, np.ndarray]:
+    """Arrays of one labelled density, as `samples.Sample` holds them; `known` are reference energies by entry's name.
+
+    Raises CalculationError where a calculation does not converge.
+    """
+    mol = molecule(entry.system, level.basis)
+    mean_field = conventional(mol, entry, level)
+    density = np.asarray(mean_field.make_rdm1())
+    if entry.line:
+        energy, source = sum(known[name] * factor for name, factor in entry.line.items()), "line"
+    else:
+        energy, source = reference(mol, density, entry.name)
+    core = mean_field.get_hcore() + mean_field.get_j(mol, density if density.ndim == 2 else density.sum(axis=0))
+    total = density if density.ndim == 2 else density.sum(axis=0)
+    half_coulomb = 0.5 * (core - mean_field.get_hcore())
+    classical = float(np.einsum("ij,ji", core - half_coulomb, total)) + mol.energy_nuc()
+    restricted = density.ndim == 2
+    orbitals = {
+        "core": core,
+        "coefficients": np.asarray(mean_field.mo_coeff).reshape(-1, mol.nao, mean_field.mo_coeff.shape[-1]),
+        "orbital_energies": np.atleast_2d(mean_field.mo_energy),
+        "occupations": np.atleast_2d(mean_field.mo_occ) * (0.5 if restricted else 1.0),
+    }
+    points = features(mol, 0.5 * density[None] if restricted else density, level.grid_level, needs)
+    return {
+        "reference": np.array(energy),
+        "source": np.array(source),
+        "classical": np.array(classical),
+        "conventional": np.array(mean_field.e_tot),
+        **orbitals,
+        **points,
+    }
+
+
+def conventional(mol: gto.Mole, entry: Entry, level: Level) -> Any:
+    """A converged calculation with the conventional functional, with the entry's occupations."""
+    restricted = mol.spin == 0 and entry.occupations is None
+    mean_field = (dft.RKS if restricted else dft.UKS)(mol, xc=level.density)
+    mean_field.grids.level = max(DENSITY_GRID, level.grid_level)
+    mean_field.conv_tol, mean_field.chkfile = 1e-9, None
+    if entry.occupations is not None:
+        up_down = numbers.checked(entry.occupations, mol.nao)
+
+        def occupied(energies: Any = None, coefficients: Any = None) -> np.ndarray:
+            energies = mean_field.mo_energy if energies is None else energies
+            return np.array([numbers.by_energy(e, n) for e, n in zip(energies, up_down, strict=True)])
+
+        def gradient(coefficients: Any, occupation: Any, fock: Any = None) -> np.ndarray:
+            spins = zip(coefficients, occupation, fock, strict=True)
+            return np.concatenate([numbers.coupling(*spin) for spin in spins])
+
+        mean_field.get_occ, mean_field.get_grad = occupied, gradient
+        mean_field.conv_check = False
+    mean_field.kernel()
+    if not mean_field.converged and entry.occupations is None:
+        mean_field = mean_field.newton().run()
+    if not mean_field.converged:
+        raise CalculationError(
+            f"{level.density} does not converge for {entry.name} (charge {mol.charge}, spin {mol.spin})"
+        )
+    return mean_field
+
+
+def reference(mol: gto.Mole, density: np.ndarray, name: str) -> tuple[float, str]:
+    """Full configuration interaction, or CCSD(T) of all electrons: energy (hartree) and which; from this density."""
+    mean_field = (scf.RHF if mol.spin == 0 else scf.UHF)(mol)
+    mean_field.conv_tol, mean_field.chkfile = 1e-11, None
+    mean_field.kernel(dm0=density)
+    if not mean_field.converged:
+        mean_field = mean_field.newton().run()
+    if not mean_field.converged:
+        raise CalculationError(f"Hartree-Fock theory does not converge for {name}")
+    up, down = mol.nelec
+    if mol.nelectron == 1:
+        return float(mean_field.e_tot), "FCI"
+    if math.comb(mol.nao, up) * math.comb(mol.nao, down) <= FEW_DETERMINANTS:
+        solver = fci.FCI(mean_field)
+        energy = float(solver.kernel()[0])
+        if not solver.converged:
+            raise CalculationError(f"configuration interaction does not converge for {name}")
+        return energy, "FCI"
+    cluster = cc.CCSD(mean_field)
+    cluster.conv_tol, cluster.max_cycle = 1e-9, 200
+    cluster.kernel()
+    if not cluster.converged:
+        raise CalculationError(f"CCSD does not converge for {name}")
+    return float(cluster.e_tot + cluster.ccsd_t()), "CCSD(T)"
+
+
+def features(mol: gto.Mole, density: np.ndarray, grid_level: int, needs: frozenset[str]) -> dict[str, np.ndarray]:
+    """Density features at the points that matter, and what their potential is contracted with, basis functions and F.
+
+    `density` (S, n, n) as in `LearnedNumInt.density`; arrays as in `samples.Sample`.
+    """
+    numint = LearnedNumInt(SimpleNamespace(needs=needs))
+    grids = dft.Grids(mol)
+    grids.level = grid_level
+    grids.build(sort_grids=True)
+    parts: dict[str, list[np.ndarray]] = {}
+    for block in numint.blocks(mol, grids):
+        found = numint.density(mol, block, density)
+        seen = found.features
+        kept = (seen.rho.sum(dim=0).numpy() * np.abs(block.weights)) > NEGLIGIBLE
+        arrays = {
+            "weights": block.weights,
+            "coords": block.coords.T,
+            "rho": seen.rho.numpy(),
+            "basis": block.orbitals.astype(np.float32),
+            "exchange": found.exchange.astype(np.float32),
+            **{f"hfx:{omega:g}": values.numpy() for omega, values in seen.hfx.items()},
+        }
+        arrays |= {key: value.numpy() for key in ("grad", "tau") if (value := getattr(seen, key)) is not None}
+        for key, array in arrays.items():
+            parts.setdefault(key, []).append(array[..., kept])
+    return {key: np.concatenate(arrays, axis=-1) for key, arrays in parts.items()}

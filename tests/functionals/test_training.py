@@ -1,0 +1,240 @@
+"""Labels, stability and regression of functionals that are trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from functional_models import Everything, SlaterExchange
+from omegaconf import OmegaConf
+from pyscf import cc, dft, fci
+from torch import Tensor, nn
+
+from fusion.errors import InputError
+from fusion.functionals import DensityFeatures
+from fusion.functionals.integrator import LearnedNumInt
+from fusion.functionals.kohn_sham import molecule
+from fusion.functionals.training import dataset, labels, samples
+from fusion.functionals.training.labels import Level
+from fusion.functionals.training.regression import Regression
+from fusion.functionals.training.settings import Settings
+from fusion.functionals.training.stability import instability, potential_matrix
+
+NEEDS = frozenset({"rho", "grad", "tau", "hfx:0", "hfx:0.4"})
+SMALL = """
+h = { atoms = "H 0 0 0", spin = 1 }
+he = { atoms = "He 0 0 0" }
+"he+" = { atoms = "He 0 0 0", charge = 1, spin = 1, against = { he = 1 } }
+h2 = { molecule = "H2" }
+h2-2_0 = { atoms = "H 0 0 0; H 0 0 2.0", held_out = true }
+h-25 = { atoms = "H 0 0 0", spin = 1, occupations = [[0.25], []], line = { h = 0.25 } }
+he-25 = { atoms = "He 0 0 0", occupations = [[1], [0.25]], line = { he = 0.25, "he+" = 0.75 } }
+"""
+SETTINGS: dict[str, Any] = OmegaConf.to_container(  # type: ignore[assignment]
+    OmegaConf.load(Path(__file__).parents[2] / "conf" / "training" / "functional.yaml")
+)
+
+
+class Scaled(nn.Module):
+    """A multiple of the exchange of the uniform gas."""
+
+    needs = frozenset({"rho"})
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.tensor(factor, dtype=torch.float64))
+
+    def energy_density(self, features: DensityFeatures) -> Tensor:
+        return self.factor * SlaterExchange().energy_density(features)
+
+
+@pytest.fixture(scope="module")
+def chosen(tmp_path_factory: pytest.TempPathFactory) -> dataset.Set:
+    path = tmp_path_factory.mktemp("data") / "small.toml"
+    path.write_text(SMALL)
+    return dataset.read(path)
+
+
+def entry(**table: Any) -> dataset.Entry:
+    return dataset._entry(Path("x.toml"), "x", table)
+
+
+def sample(one: dataset.Entry, level: Level, needs: frozenset[str], **known: float) -> samples.Sample:
+    return samples.Sample(one.name, labels.label(one, level, needs, known), torch.float64)
+
+
+def changed(functional: nn.Module, found: samples.Sample) -> float:
+    """-dE in hartree."""
+    return float(instability(functional, found.features, found.orbitals(), 1e-3).detach())
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shared: labels are made once."""
+    return tmp_path_factory.mktemp("cache")
+
+
+def prepared(chosen: dataset.Set, cache: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, samples.Sample]:
+    monkeypatch.setenv("FUSION_CACHE", str(cache))
+    return samples.prepare(chosen, Level("sto-3g"), NEEDS, torch.float64, lambda step, text: None)
+
+
+@pytest.mark.parametrize("table", [{"molecule": "LiH"}, {"molecule": "NH2"}])
+def test_labels_recompose_the_wavefunctions_energy(table):
+    one, level = entry(**table), Level("sto-3g", grid_level=2)
+    found = sample(one, level, NEEDS)
+    mol = molecule(one.system, "sto-3g")
+    mean_field = (dft.RKS if mol.spin == 0 else dft.UKS)(mol, xc="b3lyp").run(conv_tol=1e-10)
+    assert found.classical == pytest.approx(mean_field.e_tot - mean_field.scf_summary["exc"], abs=2e-5)
+    hartree_fock = mol.HF().run(conv_tol=1e-11)
+    if found.source == "FCI":
+        exact = fci.FCI(hartree_fock).kernel()[0]
+    else:
+        cluster = cc.CCSD(hartree_fock).run(conv_tol=1e-9)
+        exact = cluster.e_tot + cluster.ccsd_t()
+    assert found.classical + found.target == pytest.approx(exact, abs=1e-7)
+    density = np.asarray(mean_field.make_rdm1())
+    exchange = (
+        -0.5 * np.einsum("...ij,...ji", mean_field.get_k(mol, density), density).sum() * (1 - 0.5 * (mol.spin == 0))
+    )
+    local = float((found.features.hfx[0.0] @ found.features.weights).sum())
+    assert local == pytest.approx(exchange, abs=3e-4)
+    assert float((found.features.rho @ found.features.weights).sum()) == pytest.approx(mol.nelectron, abs=1e-3)
+
+
+def test_fractional_electrons_lie_on_the_line_between_whole_ones(chosen, cache, monkeypatch):
+    found = prepared(chosen, cache, monkeypatch)
+    assert found["h-25"].reference == pytest.approx(0.25 * found["h"].reference, abs=1e-12)
+    between = 0.25 * found["he"].reference + 0.75 * found["he+"].reference
+    assert found["he-25"].classical + found["he-25"].target == pytest.approx(between, abs=1e-10)
+    electrons = [float((found[name].features.rho @ found[name].features.weights).sum()) for name in ("h-25", "he-25")]
+    assert electrons == pytest.approx([0.25, 1.25], abs=1e-4)
+    orbitals = found["he-25"].orbitals()
+    assert orbitals.occupations.sum(dim=1).tolist() == [1.0, 0.25]
+
+
+def test_labels_are_made_once(chosen, cache, monkeypatch):
+    first = prepared(chosen, cache, monkeypatch)
+    monkeypatch.setattr(samples, "label", lambda *anything: pytest.fail("made again"))
+    second = prepared(chosen, cache, monkeypatch)
+    assert {name: one.target for name, one in first.items()} == {name: one.target for name, one in second.items()}
+    assert not list(cache.rglob("*.part"))
+
+
+def test_a_label_that_was_cut_short_is_made_again(chosen, cache, tmp_path, monkeypatch):
+    expected = prepared(chosen, cache, monkeypatch)["he"].target
+    only_helium = dataset.Set({"he": chosen.entries["he"]}, ())
+    assert prepared(only_helium, tmp_path, monkeypatch)["he"].target == expected
+    (path,) = (tmp_path / "labels").iterdir()
+    path.write_bytes(path.read_bytes()[:100])
+    assert prepared(only_helium, tmp_path, monkeypatch)["he"].target == expected
+
+
+@pytest.mark.parametrize("table", [{"molecule": "H2"}, {"molecule": "BeH"}])
+def test_the_potential_is_that_of_the_integrator(table):
+    one, level = entry(**table), Level("sto-3g", grid_level=0)
+    found = sample(one, level, Everything.needs)
+    mol = molecule(one.system, "sto-3g")
+    mean_field = labels.conventional(mol, one, level)
+    grids = dft.Grids(mol)
+    grids.level = 0
+    grids.build()
+    numint, density = LearnedNumInt(Everything()), mean_field.make_rdm1()
+    integrate = numint.nr_rks if mol.spin == 0 else numint.nr_uks
+    expected = np.reshape(integrate(mol, grids, "", density)[2], (-1, mol.nao, mol.nao))
+    matrix = potential_matrix(Everything(), found.features, found.orbitals())
+    assert np.abs(matrix.detach().numpy() - expected).max() < 2e-5
+
+
+@pytest.mark.parametrize("table", [{"molecule": "LiH"}, {"molecule": "BeH"}])
+def test_a_functional_is_stable_at_its_own_density_only(table):
+    one = entry(**table)
+    found = sample(one, Level("sto-3g", "lda,", 3), SlaterExchange.needs)
+    assert 0.0 <= changed(Scaled(1.0), found) < 1e-8
+    mean_field = labels.conventional(molecule(one.system, "sto-3g"), one, Level("sto-3g", "1.1*lda,", 3))
+    fixed = found.classical + float(1.1 * SlaterExchange().energy_density(found.features) @ found.features.weights)
+    gained = fixed - mean_field.e_tot
+    # Without the response of the Fock matrix, which works against the change.
+    assert 1e-5 < gained < changed(Scaled(1.1), found) < 2.5 * gained
+
+
+def test_stability_of_fractional_electrons_and_its_gradient():
+    one = entry(atoms="He 0 0 0", occupations=[[1], [0.25]], line={"he": 1.0})
+    found = sample(one, Level("def2-svp", "lda,", 3), SlaterExchange.needs, he=-2.8)
+    assert changed(Scaled(1.0), found) < 1e-8
+    functional = Scaled(1.1)
+    slope = torch.autograd.grad(instability(functional, found.features, found.orbitals(), 1e-3), functional.factor)[0]
+    values = [changed(Scaled(1.1 + h), found) for h in (-1e-4, 1e-4)]
+    assert float(slope) == pytest.approx((values[1] - values[0]) / 2e-4, rel=1e-5)
+
+
+def regression(
+    chosen: dataset.Set, found: dict[str, samples.Sample], functional: nn.Module, **changes: Any
+) -> Regression:
+    settings = Settings.read({**SETTINGS, "batch": 2, **changes}, Path())
+    return Regression(functional, found, chosen.differences, settings, 0, {})
+
+
+def test_a_functional_that_can_be_right_is_found(chosen, cache, monkeypatch):
+    found = prepared(chosen, cache, monkeypatch)
+    truth = Scaled(1.3)
+    for one in found.values():  # what the truth gives takes the place of the labels
+        with torch.no_grad():
+            one.reference = one.classical + float(samples.xc_energy(truth, one.features))
+    no_penalty = {**SETTINGS["stability"], "weight": 0.0}
+    module = regression(chosen, found, Scaled(0.7), steps=300, learning_rate=0.02, stability=no_penalty)
+    while module.done < 300:
+        module._step(*module._drawn())
+        module.done += 1
+    assert float(module.functional.factor.detach()) == pytest.approx(1.3, abs=1e-4)
+    assert max(map(abs, module.errors().values())) < 0.1
+
+
+def test_held_out_differences_are_never_drawn(chosen, cache, monkeypatch):
+    module = regression(chosen, prepared(chosen, cache, monkeypatch), Scaled(1.0))
+    drawn = set()
+    for module.done in range(20):
+        drawn |= {name for difference in module._drawn()[0] for name in difference.coefficients}
+    assert drawn == {"h", "he", "he+", "h2", "h-25", "he-25"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"steps": 0}, "steps must be a whole number"),
+        ({"learning_rate": -1}, "learning_rate must be a positive"),
+        ({"density": "b3lpy"}, "PySCF knows no such functional"),
+        ({"grid_level": 12}, "grid_level must be 0"),
+        ({"weights": {**SETTINGS["weights"], "barriers": 1}}, "no such kind of energy"),
+        ({"stability": {**SETTINGS["stability"], "gap": 0}}, "stability.gap must be a positive"),
+    ],
+)
+def test_settings_that_are_none(changes, said):
+    with pytest.raises(InputError, match=said) as error:
+        Settings.read({**SETTINGS, **changes}, Path())
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "holds no systems"),
+        ("h = {", "is no TOML"),
+        ('h = { atoms = "H 0 0 0" }', "no energy difference to train on"),
+        ('h2 = { molecule = "H2" }', "the set has no atom H"),
+        ('h2 = { molecule = "H2X" }', "no molecule 'H2X'"),
+        ('h = { atoms = "H 0 0 0", spins = 1 }', "unknown key 'spins'"),
+        ('h = { atoms = "H 0 0 0", line = { he = 1 } }', "occupations and line belong together"),
+        ('h = { atoms = "H 0 0 0", against = { he = 1 } }', "refers to 'he'"),
+        ('h = { atoms = "H 0 0 0", spin = 2 }', "spin"),
+    ],
+)
+def test_data_that_are_none(tmp_path, text, said):
+    path = tmp_path / "data.toml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=said) as error:
+        dataset.read(path)
+    assert "\n" not in str(error.value)

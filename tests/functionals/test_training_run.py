@@ -1,0 +1,117 @@
+"""task=train of a functional as a whole: a run that is killed goes on as if nothing had been, and is published."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+import fusion
+from fusion import app, zoo
+from fusion.errors import InputError
+from fusion.functionals.training import outcome
+from fusion.functionals.training.regression import Regression
+from fusion.zoo import publish
+
+DATA = """
+h = { atoms = "H 0 0 0", spin = 1 }
+h2 = { molecule = "H2" }
+h2-2_0 = { atoms = "H 0 0 0; H 0 0 2.0", held_out = true }
+h-50 = { atoms = "H 0 0 0", spin = 1, occupations = [[0.5], []], line = { h = 0.5 } }
+"""
+WORDS = [
+    "+method=dm21",
+    "weights=null",
+    "task=train",
+    "trainer=cpu",
+    "method.model.width=4",
+    "method.model.depth=1",
+    "method.grid_level=0",
+    "method.training.basis=sto-3g",
+    "method.training.grid_level=0",
+    "method.training.steps=12",
+    "method.training.batch=1",
+    "method.training.validate_every=5",
+    "callbacks.checkpoint.every_n_steps=4",
+]
+ABOUT = publish.About("small", "a toy", "MIT", "nobody (2026)", data="H", level_of_theory="FCI", elements=("H",))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was not disturbed; its labels are in the cache beside it."""
+    place = tmp_path_factory.mktemp("training")
+    (place / "data.toml").write_text(DATA)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FUSION_CACHE", str(place / "cache"))
+        result = fusion.run([*WORDS, f"method.training.data={place / 'data.toml'}", f"hydra.run.dir={place / 'run'}"])
+    assert result.status == "ok"
+    return place / "run"
+
+
+def _killed(words: list[str], step: int) -> None:
+    update = Regression._update
+
+    def dying(self: Regression, *arguments: object) -> None:
+        if self.done == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        update(self, *arguments)  # type: ignore[arg-type]
+
+    Regression._update = dying  # type: ignore[method-assign, assignment]
+    fusion.run(words)
+
+
+@pytest.mark.parametrize("step", [2, 10])
+def test_a_killed_run_goes_on_to_the_same_end(finished, tmp_path, monkeypatch, step):
+    monkeypatch.setenv("FUSION_CACHE", str(finished.parent / "cache"))
+    other = tmp_path / "run"
+    words = [*WORDS, f"method.training.data={finished.parent / 'data.toml'}", f"hydra.run.dir={other}"]
+    child = multiprocessing.get_context("fork").Process(target=_killed, args=(words, step))
+    child.start()
+    child.join(60)
+    assert child.exitcode == -signal.SIGKILL
+    assert app.resume(other).status == "ok"
+    for name in ("metrics.csv", outcome.TABLE):
+        assert (other / name).read_text() == (finished / name).read_text()
+    one, two = (torch.load(run / "checkpoints/last.ckpt", weights_only=True) for run in (finished, other))
+    assert all(torch.equal(one["state_dict"][name], two["state_dict"][name]) for name in one["state_dict"])
+    assert one["regression"]["done"] == two["regression"]["done"] == 12
+
+
+def test_a_trained_functional_is_published_and_is_the_same(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr("fusion.zoo.registry.user", lambda: tmp_path)
+    monkeypatch.setenv("FUSION_CACHE", str(tmp_path / "cache"))
+    card = publish.add(finished, ABOUT, tmp_path)
+    assert (card.kind, card.method, card.model.arguments["width"]) == ("functional", "dm21", 4)
+    rows = [row for row in outcome.read(finished) if row["held_out"]]
+    shown = {metric.name: metric for metric in card.metrics}
+    metric = shown["mean error, self consistent, held out, 1 all"]
+    assert metric.value == pytest.approx(abs(rows[0]["self_consistent"] - rows[0]["reference"]), abs=1e-3)
+    assert "method.training.steps=12" in metric.command and metric.unit == "kcal/mol"
+    state = torch.load(finished / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    loaded = zoo.load("small").state_dict()
+    assert all(torch.equal(loaded[name], state[f"functional.{name}"].to(loaded[name].dtype)) for name in loaded)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["weights=dm21"], "weights=null"),
+        (["method.training.steps=0"], "steps must be a whole number"),
+        (["method.training.basis=cc-pvxz"], "PySCF has no basis"),
+        (["method.training.data=nothing.toml"], "cannot be read"),
+        (["task=evaluate", "ckpt={run}"], "task evaluate optimises wavefunctions"),
+        (["ckpt={run}", "method.model.width=5"], "another training: its parameters"),
+    ],
+)
+def test_what_cannot_be_trained(finished, tmp_path, words, said):
+    where = tmp_path / "run"
+    data = f"method.training.data={finished.parent / 'data.toml'}"
+    words = [*WORDS, data, *(word.format(run=finished) for word in words), f"hydra.run.dir={where}"]
+    with pytest.raises(InputError, match=said) as error:
+        fusion.run(list({word.partition("=")[0]: word for word in words}.values()))
+    assert "\n" not in str(error.value) and not where.exists()
