@@ -25,8 +25,9 @@ from fusion.functionals.charge_integrals import (
     _hermite,
     tables,
 )
-from fusion.functionals.local_exchange import _in_threads, _padded
+from fusion.functionals.local_exchange import _padded
 from fusion.functionals.shell_pairs import NEGLIGIBLE, _axis, _estimate, _products, _shell, hermite_powers
+from fusion.functionals.threads import each_range
 
 THRESHOLD: Final = 1e-12
 """Pairs of shells whose share in a gradient at a point stays below this (hartree/bohr) are left out there."""
@@ -179,7 +180,7 @@ def exchange_gradient(
         _add(first, last, points, np.array(omegas), pairs, known, scratch, factors, THRESHOLD, vectors, own, of_points)
         of_atoms.append(own)
 
-    _in_threads(points.shape[1] // CHUNK, work)
+    each_range(work, points.shape[1] // CHUNK)
     return np.sum(of_atoms, axis=0), of_points[:, : len(coords)]
 
 
