@@ -9,11 +9,12 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, SCFError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
+from scipy.spatial.distance import pdist
 
 from fusion import methods, units
 from fusion.errors import CalculationError, InputError
 from fusion.results import Result
-from fusion.system import System
+from fusion.system import CLOSEST_NUCLEI, System, near_pairs
 
 if TYPE_CHECKING:
     from fusion.zoo.card import Card
@@ -32,6 +33,12 @@ _SCALES: dict[str, float] = {
 }
 _ALWAYS = frozenset({"energy", "free_energy", "energy_std", "energy_stderr"})
 """Filled whenever the method has them; asking for one of them asks for the energy."""
+
+_MOVES = frozenset({"positions", "cell"})
+"""What ASE says has changed where species, charge, spin and periodicity have not."""
+
+_FEW = 200
+"""Atoms up to which all distances are found faster than near ones."""
 
 _NOT_SETTINGS = frozenset({"_target_", "name", "summary", "cost", "requires"})
 _ABSENT = object()
@@ -52,6 +59,7 @@ class FusionCalculator(Calculator):
     def __init__(self, method: methods.Method, charge: int | None = None, spin: int | None = None, **ase: Any) -> None:
         self.method, self.charge, self.spin = method, charge, spin
         super().__init__(**ase)
+        self._known: tuple[System, int | None, int | None] | None = None
         given = methods.available(method)
         self.implemented_properties = [name for name in _SCALES if name in given or name == "free_energy"]
 
@@ -69,10 +77,21 @@ class FusionCalculator(Calculator):
         """Fill `results` with at least `properties`, as ASE asks for them."""
         super().calculate(atoms, properties, system_changes)
         wanted = set(properties or ()) - _ALWAYS | {"energy"}
-        (result,) = methods.calculate(self.method, [self.system(self.atoms)], wanted)
+        known, self._known = self._known if _MOVES.issuperset(system_changes) else None, None
+        system = None
+        if known is not None and known[1:] == (self.charge, self.spin):  # species and state have been checked
+            system = moved(known[0], self.atoms)
+        if system is None or _meet(system):  # the whole check has the words for nuclei on one spot
+            system = self.system(self.atoms)
+        self._known = (system, self.charge, self.spin)
+        self.results = in_ase_units(self.evaluated(system, wanted))
+
+    def evaluated(self, system: System, wanted: Iterable[str]) -> Result:
+        """The method's result with what is `wanted`. Raises NotConverged for one that is not to be used."""
+        (result,) = methods.calculate(self.method, [system], wanted)
         if result.status != "ok" or result.energy is None:
             raise NotConverged(f"{self.method.name}: {result.message or result.status}")
-        self.results = in_ase_units(result)
+        return result
 
     def system(self, atoms: Atoms) -> System:
         """The system that `atoms` stand for, with this calculator's charge and spin."""
@@ -90,6 +109,12 @@ def calculator(name: str, charge: int | None = None, spin: int | None = None, **
     `**{"model.determinants": 8}`) and `dtype` or `seed`. Raises InputError for a method or setting that does not exist.
     """
     return FusionCalculator(methods.build(_method_config(name, options)), charge, spin)
+
+
+def moved(system: System, atoms: Atoms) -> System:
+    """`system` at the positions and in the cell of `atoms`, which are the same nuclei. Raises InputError."""
+    cell = np.asarray(atoms.cell) * units.BOHR_PER_ANGSTROM if system.cell is not None else None
+    return system.moved(atoms.positions * units.BOHR_PER_ANGSTROM, cell)
 
 
 def in_ase_units(result: Result) -> dict[str, Any]:
@@ -140,6 +165,14 @@ def _model(name: str) -> Card | None:
     from fusion import zoo
 
     return zoo.find(name) if name.partition("@")[0] in {card.name for card in zoo.cards()} else None
+
+
+def _meet(system: System) -> bool:
+    if system.cell is None and len(system.symbols) <= _FEW:
+        distances = pdist(system.positions)
+    else:
+        _, _, distances = near_pairs(system.positions, system.cell, system.pbc)
+    return len(distances) > 0 and float(distances.min()) < CLOSEST_NUCLEI
 
 
 def _whole(value: float, what: str) -> int:

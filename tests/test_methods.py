@@ -85,6 +85,33 @@ def test_ase_charges_and_moments_reach_the_system() -> None:
     assert atoms.get_potential_energy() == pytest.approx(0.0, abs=1e-12)
 
 
+def test_ase_steps_keep_the_state_and_nothing_else() -> None:
+    """Geometries that follow each other are not checked anew; what else has changed, and nuclei that meet, are."""
+    atoms = ase.Atoms("H2", [[0, 0, 0], [0, 0, 1.0]], calculator=FusionCalculator(Well(), charge=0))
+    atoms.get_potential_energy()
+    for distance in (0.8, 1.3):
+        atoms.positions[1, 2] = distance
+        alone = FusionCalculator(Well()).get_potential_energy(atoms)
+        assert atoms.get_potential_energy() == pytest.approx(alone, abs=1e-12)
+    atoms.calc.charge = 1
+    atoms.positions[1, 2] = 2 * ase.units.Bohr
+    assert atoms.get_potential_energy() == pytest.approx(-1.1 * ase.units.Hartree)
+    atoms.calc.charge, atoms.positions[1, 2] = None, 0.0
+    with pytest.raises(InputError, match="two nuclei on one spot"):
+        atoms.get_potential_energy()
+    atoms.positions[1, 2] = 2 * ase.units.Bohr
+    assert atoms.get_potential_energy() == pytest.approx(0.0, abs=1e-12)
+    atoms.positions[1, 2] = 0.01
+    with pytest.raises(InputError, match="two nuclei on one spot"):
+        atoms.get_potential_energy()
+    atoms.set_initial_charges([2.0, 0.5])
+    with pytest.raises(InputError, match="not to a whole number"):
+        atoms.get_potential_energy()
+    atoms.positions[1, 2] = 1.0
+    with pytest.raises(InputError, match="not to a whole number"):
+        atoms.get_potential_energy()
+
+
 def test_ase_stress_is_in_its_order_and_unit() -> None:
     provides = frozenset({"energy", "stress"})
     atoms = ase.Atoms(

@@ -11,8 +11,8 @@ import numpy as np
 from fusion import methods, processes
 from fusion.errors import CalculationError, InputError
 from fusion.results import Result, write_atomically
-from fusion.tasks.scan_outcome import Point, lower, outcome, table, with_spreads
 from fusion.tasks.structure import internal_coordinate
+from fusion.tasks.structure.scan_outcome import Point, lower, outcome, table, with_spreads
 
 if TYPE_CHECKING:
     from fusion.methods import Method

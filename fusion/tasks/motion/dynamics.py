@@ -16,7 +16,7 @@ from ase import Atoms, units
 from ase.calculators.calculator import all_changes
 
 from fusion import methods
-from fusion.calculators import FusionCalculator, NotConverged, in_ase_units
+from fusion.calculators import FusionCalculator, NotConverged, in_ase_units, moved
 from fusion.errors import CalculationError, InputError
 from fusion.results import Result
 from fusion.system import System, near_pairs
@@ -56,13 +56,11 @@ class Surface(FusionCalculator):
         self.atoms, self._positions, self._cell = atoms, atoms.positions.copy(), np.array(atoms.cell)
         began = time.perf_counter()
         try:
-            (self.last,) = methods.calculate(self.method, [self.system(atoms)], self.wanted)
+            self.last = self.evaluated(self.system(atoms), self.wanted)
         except InputError as error:
             raise NotConverged(str(error)) from error
         finally:
             self.seconds += time.perf_counter() - began
-        if self.last.status != "ok" or self.last.energy is None:
-            raise NotConverged(f"{self.method.name}: {self.last.message or self.last.status}")
         self.results = in_ase_units(self.last)
 
     def check_state(self, atoms: Atoms, tol: float = 0.0) -> list[str]:
@@ -76,9 +74,8 @@ class Surface(FusionCalculator):
         self.results = dict(results)
 
     def system(self, atoms: Atoms) -> System:
-        cell = np.asarray(atoms.cell) * BOHR_PER_ANGSTROM if self._start.cell is not None else None
         try:
-            return self._start.moved(atoms.positions * BOHR_PER_ANGSTROM, cell)
+            return moved(self._start, atoms)
         except InputError as error:
             raise NotConverged(str(error)) from error
 

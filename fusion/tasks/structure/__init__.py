@@ -1,1 +1,1 @@
-"""Atoms and how they are moved: relaxation, internal coordinates, geomeTRIC."""
+"""Atoms and how they are moved: relaxation, internal coordinates and scans of them, geomeTRIC."""
