@@ -1,8 +1,8 @@
 """Learned potential energies E(R): protocol, batches, derivatives, and the adapter that makes a method of a model."""
 
-from fusion.potentials.batch import Batch, collate, pairs
+from fusion.potentials.batch import Batch, collate
 from fusion.potentials.method import PotentialMethod
 from fusion.potentials.neighbours import Neighbours, neighbours
 from fusion.potentials.protocol import Potential, Prediction
 
-__all__ = ["Batch", "Neighbours", "Potential", "PotentialMethod", "Prediction", "collate", "neighbours", "pairs"]
+__all__ = ["Batch", "Neighbours", "Potential", "PotentialMethod", "Prediction", "collate", "neighbours"]

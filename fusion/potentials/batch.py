@@ -1,4 +1,4 @@
-"""Systems of different size as padded tensors, and the pairs of atoms among them. Atomic units."""
+"""Systems of different size as padded tensors. Atomic units."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from fusion.system import System
 class Batch:
     """B systems padded to A atoms.
 
-    Padding has number 0, position zero and `mask` False: sum over real atoms only (`pairs` lists no padding). `cell`
-    is zero and `pbc` False where a system is not periodic.
+    Padding has number 0, position zero and `mask` False: sum over real atoms only (`neighbours` lists no padding).
+    `cell` is zero and `pbc` False where a system is not periodic.
     """
 
     numbers: Tensor
@@ -62,16 +62,3 @@ def collate(systems: Sequence[System], dtype: torch.dtype = torch.float64) -> Ba
         if system.cell is not None:
             batch.cell[row] = torch.tensor(system.cell, dtype=dtype)
     return batch
-
-
-def pairs(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """All pairs i < j of real atoms: system (P,), i (P,), j (P,) int64 and the differentiable distances (P,) in bohr.
-
-    Distances are never zero, so that their gradients are finite. Raises NotImplementedError for periodic systems.
-    """
-    if bool(batch.pbc.any()):
-        raise NotImplementedError("pairs() has no periodic images yet; it is for molecules only")
-    both = batch.mask[:, :, None] & batch.mask[:, None, :]
-    system, i, j = torch.nonzero(torch.triu(both, diagonal=1), as_tuple=True)
-    distance = (batch.positions[system, i] - batch.positions[system, j]).norm(dim=-1)
-    return system, i, j, distance

@@ -7,7 +7,7 @@ from torch import nn
 
 from fusion import methods
 from fusion.errors import CalculationError, InputError
-from fusion.potentials import Batch, PotentialMethod, Prediction, pairs
+from fusion.potentials import Batch, PotentialMethod, Prediction, neighbours
 from fusion.system import System
 
 
@@ -21,8 +21,9 @@ class Springs(nn.Module):
         self.constants = nn.Parameter(torch.tensor(constants))
 
     def forward(self, batch: Batch) -> Prediction:
-        system, _, _, distance = pairs(batch)
-        stretch = torch.zeros(len(batch), dtype=distance.dtype).index_add(0, system, 0.5 * (distance - 2.0) ** 2)
+        found = neighbours(batch, cutoff=50.0)
+        system, distance = found.system[found.centre], found.distances
+        stretch = torch.zeros(len(batch), dtype=distance.dtype).index_add(0, system, 0.25 * (distance - 2.0) ** 2)
         members = self.constants[:, None] * stretch
         return Prediction(energy=members.mean(dim=0), members=members)
 
