@@ -47,6 +47,7 @@ def water(edge: int) -> Atoms:
 
 
 def main(threads: int) -> None:
+    """Simulate every system in two ensembles and write the table."""
     systems = {"C2H5OH": molecule("CH3CH2OH"), "C16H34": alkane(16), "C32H66": alkane(32)}
     systems |= {"64 H2O, periodic": water(4), "216 H2O, periodic": water(6)}
     rows = []

@@ -19,6 +19,7 @@ STEPS = 200
 
 
 def main(directory: Path) -> None:
+    """Train once per system, evaluate with many seeds, and write the table."""
     directory.mkdir(parents=True, exist_ok=True)
     rows = []
     for system, steps in (("h2", 300), ("lih", 400)):

@@ -51,6 +51,7 @@ def _rows(directory: Path) -> list[dict[str, str]]:
 
 
 def main(directory: Path) -> None:
+    """Run every system, optimiser and seed, and write the table."""
     jobs = [
         (
             "+method=ferminet",

@@ -77,6 +77,7 @@ def timed(work: Callable[[], None], device: torch.device) -> tuple[float, float]
 
 
 def main(device: torch.device) -> None:
+    """Time the parts of an iteration on `device` and write the table."""
     iterations = {name: Iteration(built_in(file), walkers, device) for name, (file, walkers) in CASES.items()}
     samples: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for repeat in range(REPEATS + 1):

@@ -171,21 +171,25 @@ def test_value_is_that_of_the_published_formulas(name):
     torch.testing.assert_close(psi(ansatz, electrons), expected, rtol=1e-10, atol=0)
 
 
-def check_laplacian(ansatz: FermiNet, electrons: Tensor) -> None:
-    for got, expected in zip(ansatz.laplacian(electrons), laplacian_by_autograd(ansatz, electrons), strict=True):
-        assert not got.requires_grad
-        torch.testing.assert_close(got, expected, rtol=1e-8, atol=1e-8)
+def largest_error(ansatz: FermiNet, electrons: Tensor) -> float:
+    """Of sign, logarithm, gradient and Laplacian, relative where they are above 1."""
+    found, expected = ansatz.laplacian(electrons), laplacian_by_autograd(ansatz, electrons)
+    parts = zip(found, expected, strict=True)
+    return max(float(((got - exact).abs() / exact.abs().clamp(min=1.0)).max()) for got, exact in parts)
 
 
 @pytest.mark.parametrize("options", OPTIONS)
 def test_forward_laplacian_is_that_of_the_oracle(options):
-    check_laplacian(network("LiH", **options), walkers("LiH"))
+    ansatz, electrons = network("LiH", **options), walkers("LiH")
+    assert not any(part.requires_grad for part in ansatz.laplacian(electrons))
+    assert largest_error(ansatz, electrons) < 1e-8
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
 @pytest.mark.parametrize("full", [False, True])
 def test_forward_laplacian_of_other_systems(name, full):
-    check_laplacian(network(name, full_determinant=full, layers=3, jastrow=True, rescale_inputs=True), walkers(name))
+    ansatz = network(name, full_determinant=full, layers=3, jastrow=True, rescale_inputs=True)
+    assert largest_error(ansatz, walkers(name)) < 1e-8
 
 
 def test_forward_laplacian_in_single_precision():
