@@ -3,7 +3,9 @@
 DIIS (Pulay, J. Comput. Chem. 3, 556 (1982)); damping of the first cycles; a level shift of the empty orbitals (Saunders
 and Hillier, Int. J. Quantum Chem. 7, 699 (1973)); second order (Sun, arXiv:1610.08423). A learned functional may bind
 an electron in an orbital above an empty one: one more diagonalisation without the shift would then leave the state,
-so the shift stays to the end. Convergence is judged by the energy and by the gradient with the Fock matrix proper.
+so the shift stays to the end, and DIIS extrapolates shifted matrices: where the gap is negative, extrapolated ones that
+are shifted afterwards lead away from the state. Convergence is judged by the energy and by the gradient with the Fock
+matrix proper.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from pyscf import lib
-from pyscf.scf import hf
+from pyscf.scf import diis, hf
 
 from fusion.functionals import occupations, second_order
 
@@ -28,6 +30,9 @@ PATIENCE = 12
 """Cycles without a smaller gradient after which a rung is given up; half of it where the energy has risen, too."""
 RISEN = 1e-4
 """Hartree above the lowest energy so far."""
+CREEPING = 4
+"""Cycles within ten times the tolerance of the energy that are enough when the gradient is within its own: an atom's
+open shell turns on the grid for ever."""
 PROGRESS = 0.7
 """What counts as smaller: this fraction of the smallest so far."""
 AUFBAU_TOL = 1e-4
@@ -133,13 +138,38 @@ class Ladder:
         return state
 
 
+class Extrapolation(diis.SCF_DIIS):
+    """PySCF's DIIS of matrices with shifted empty orbitals, after cycles in which they are mixed with the last ones."""
+
+    def __init__(self, mean_field: Any, rung: Rung) -> None:
+        overlap = mean_field.get_ovlp()
+        super().__init__(mean_field, mean_field.diis_file, mean_field.check_linear_dependency(overlap))
+        self.space, self.rollback = mean_field.diis_space, mean_field.diis_space_rollback
+        self.rung, self.damped = rung, 0
+        self.last: Any = None
+
+    def update(self, overlap: np.ndarray, density: Any, fock: np.ndarray, *args: Any, **kwargs: Any) -> np.ndarray:
+        """The matrix to diagonalise, for the density matrices of a restricted object or of both spins."""
+        shift = self.rung.shift
+        if shift and fock.ndim == 2:
+            fock = hf.level_shift(overlap, 0.5 * density, fock, shift)
+        elif shift:
+            pairs = zip(density, fock, strict=True)
+            fock = np.stack([hf.level_shift(overlap, spin, matrix, shift) for spin, matrix in pairs])
+        if self.rung.damp and self.damped < self.rung.damped_cycles:
+            self.damped += 1
+            self.last = fock if self.last is None else hf.damping(fock, self.last, self.rung.damp)
+            return np.asarray(self.last)
+        return np.asarray(super().update(overlap, density, fock))
+
+
 class _Watch:
     """PySCF's convergence check of one rung: remembers states, and ends the rung when it is done or hopeless."""
 
     def __init__(self, mean_field: Any) -> None:
         self.mean_field, self.numint = mean_field, mean_field._numint
         self.gradient_tol = _gradient_tol(mean_field)
-        self.cycles = self.stuck = 0
+        self.cycles = self.stuck = self.creeping = 0
         self.smallest = np.inf
         self.converged = False
         self.last = self.lowest = State(np.inf, np.inf, np.inf, None)
@@ -153,6 +183,8 @@ class _Watch:
             self.lowest = self.last
         self.stuck = 0 if self.last.gradient < PROGRESS * self.smallest else self.stuck + 1
         self.smallest = min(self.smallest, self.last.gradient)
+        crept = abs(change) < 10.0 * self.mean_field.conv_tol and self.last.gradient < self.gradient_tol
+        self.creeping = self.creeping + 1 if crept and not self.numint.draft else 0
         self.converged = not self.numint.draft and self._stationary()
         if self.numint.draft and self._draft_is_done():
             self.numint.draft, self.stuck = False, 0
@@ -162,8 +194,8 @@ class _Watch:
     def _stationary(self) -> bool:
         """By gradient and change of the energy, or by the gradient alone: its square is the energy's error."""
         last, tolerance = self.last, self.mean_field.conv_tol
-        tiny = last.gradient < np.sqrt(tolerance) / 3.0
-        return bool(last.gradient < self.gradient_tol and (tiny or abs(last.change) < tolerance))
+        still = abs(last.change) < tolerance or self.creeping >= CREEPING
+        return bool(last.gradient < self.gradient_tol and (still or last.gradient < np.sqrt(tolerance) / 3.0))
 
     def _draft_is_done(self) -> bool:
         last = self.last
@@ -174,12 +206,10 @@ class _Watch:
 def _climb(mean_field: Any, rung: Rung, density: Any) -> _Watch:
     watch = _Watch(mean_field)
     numint = mean_field._numint
-    settings = {
-        "damp": rung.damp,
-        "level_shift": rung.shift,
-        "diis_start_cycle": rung.damped_cycles + 1 if rung.damp else mean_field.diis_start_cycle,
-        "check_convergence": watch,
-    }
+    settings: dict[str, Any] = {"check_convergence": watch, "damp": rung.damp, "level_shift": rung.shift}
+    if mean_field.diis is True and mean_field.DIIS is diis.SCF_DIIS:  # else as the user has chosen
+        settings |= {"diis": Extrapolation(mean_field, rung), "damp": 0.0, "level_shift": 0.0}
+        settings["diis_start_cycle"] = 0 if rung.damp or rung.shift else mean_field.diis_start_cycle
     numint.draft = True
     try:
         with lib.temporary_env(mean_field, **settings):
