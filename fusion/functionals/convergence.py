@@ -145,6 +145,7 @@ class Extrapolation(diis.SCF_DIIS):
         overlap = mean_field.get_ovlp()
         super().__init__(mean_field, mean_field.diis_file, mean_field.check_linear_dependency(overlap))
         self.space, self.rollback = mean_field.diis_space, mean_field.diis_space_rollback
+        self.damp = mean_field.diis_damp
         self.rung, self.damped = rung, 0
         self.last: Any = None
 
@@ -160,7 +161,7 @@ class Extrapolation(diis.SCF_DIIS):
             self.damped += 1
             self.last = fock if self.last is None else hf.damping(fock, self.last, self.rung.damp)
             return np.asarray(self.last)
-        return np.asarray(super().update(overlap, density, fock))
+        return np.asarray(super().update(overlap, density, fock, *args, **kwargs))
 
 
 class _Watch:
