@@ -22,7 +22,7 @@ def draw(directory: Path) -> Path | None:
     if not path.is_file():
         return None
     with path.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row.get("loss")]
+        rows = [row for row in csv.DictReader(file) if row.get("phase") == "train" and row.get("loss")]
     if not rows:
         return None
     done = (directory / outcome.TABLE).is_file()
@@ -85,4 +85,4 @@ def _draw_errors(axes: Any, rows: list[dict[str, Any]], density: str) -> None:
     axes.set_yscale("symlog", linthresh=5.0)
     axes.set_ylabel("error, kcal/mol (shaded: held out)")
     axes.grid(axis="x", visible=False)
-    axes.legend(fontsize=7)
+    axes.legend(fontsize=7, ncol=5, loc="lower center", bbox_to_anchor=(0.5, 1.0), columnspacing=1.0)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
     from torch import Tensor
 
+_REPEATED = ("ckpt", "method.seed", "method.weights", "method.dtype")
+"""Keys that follow others, or belong to no result."""
 _VARIATIONAL = Training("none: the variational principle", "variational Monte Carlo")
 
 
@@ -252,12 +254,15 @@ def _command(config: DictConfig) -> str:
     from fusion import config as trees
 
     system = str(config.system.get("name"))
-    known = system in trees.available("system")
+    trains_on_others = "training" in config.method and config.task.name == "train"
+    known = system in trees.available("system") and not trains_on_others
     words = [f"+method={config.method.name}", *([f"system={system}"] if known else [])]
+    if config.task.name != trees.compose(words)[0].task.name and config.task.name in trees.available("task"):
+        words.append(f"task={config.task.name}")
     usual = _leaves(trees.compose(words)[0])
     for key, value in _leaves(config).items():
-        skipped = key.startswith(("callbacks.", "trainer.", "logger", "hydra.")) or key in ("ckpt", "method.seed")
-        if key in usual and usual[key] != value and not skipped and key != "method.dtype":
+        skipped = key.startswith(("callbacks.", "trainer.", "logger", "hydra.")) or key in _REPEATED
+        if key in usual and usual[key] != value and not skipped:
             words.append(f"{key}={json.dumps(value, separators=(',', ':'))}")
     return f"python -m fusion {' '.join(words)}"
 
