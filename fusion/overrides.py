@@ -36,6 +36,8 @@ def prepare(words: Sequence[str], multirun: bool) -> list[str]:
             prepared.append(f"+method={value}")
         elif key == "system" and (files := _files(value, multirun)):
             prepared += ["system=file", f"system.path={','.join(map(quote, files))}"]
+            if len(files) == 1 and not any(other.startswith("system.name=") for other in words):
+                prepared.append(f"system.name={quote(Path(files[0]).stem)}")  # directories of runs are named so
         elif key.lstrip("+") in _TEXT | _DIRECTORIES:
             prepared.append(f"{key}={_text(key.lstrip('+'), value, multirun)}")
         else:

@@ -52,7 +52,9 @@ def test_sweeps_over_text_are_split_outside_brackets() -> None:
 
 def test_short_forms() -> None:
     assert prepare(["method=toy"], multirun=False) == ["+method=toy"]
-    assert prepare(["system=dir x/a=b.xyz"], multirun=False) == ["system=file", "system.path='dir x/a=b.xyz'"]
+    file = ["system=file", "system.path='dir x/a=b.xyz'"]
+    assert prepare(["system=dir x/a=b.xyz"], multirun=False) == [*file, "system.name='a=b'"]
+    assert prepare(["system=dir x/a=b.xyz", "system.name=c"], multirun=False) == [*file, "system.name=c"]
     assert prepare(["system=a.xyz,b.xyz"], multirun=True) == ["system=file", "system.path='a.xyz','b.xyz'"]
     assert prepare(["system=lih"], multirun=False) == ["system=lih"]
 
