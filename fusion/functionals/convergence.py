@@ -172,7 +172,7 @@ class _Watch:
         self.gradient_tol = _gradient_tol(mean_field)
         self.cycles = self.stuck = self.creeping = 0
         self.smallest = np.inf
-        self.converged = False
+        self.converged = self.first = False
         self.last = self.lowest = State(np.inf, np.inf, np.inf, None)
 
     def __call__(self, envs: dict[str, Any]) -> bool:
@@ -187,16 +187,18 @@ class _Watch:
         crept = abs(change) < 10.0 * self.mean_field.conv_tol and self.last.gradient < self.gradient_tol
         self.creeping = self.creeping + 1 if crept and not self.numint.draft else 0
         self.converged = not self.numint.draft and self._stationary()
-        if self.numint.draft and self._draft_is_done():
+        self.first = self.numint.draft and self._draft_is_done()
+        if self.first:
             self.numint.draft, self.stuck = False, 0
         risen = self.last.energy > self.lowest.energy + RISEN
         return self.converged or self.stuck >= (PATIENCE // 2 if risen else PATIENCE)
 
     def _stationary(self) -> bool:
-        """By gradient and change of the energy, or by the gradient alone: its square is the energy's error."""
+        """By gradient and change of the energy; in the first cycle of full precision, where there is no change to be
+        had, by a smaller gradient: its square is about the energy's error."""
         last, tolerance = self.last, self.mean_field.conv_tol
-        still = abs(last.change) < tolerance or self.creeping >= CREEPING
-        return bool(last.gradient < self.gradient_tol and (still or last.gradient < np.sqrt(tolerance) / 3.0))
+        still, enough = abs(last.change) < tolerance or self.creeping >= CREEPING, np.sqrt(tolerance) / 3.0
+        return bool(last.gradient < self.gradient_tol and (still or (self.first and last.gradient < enough)))
 
     def _draft_is_done(self) -> bool:
         last = self.last
