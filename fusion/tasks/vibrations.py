@@ -168,9 +168,12 @@ class Vibrations:
 
     def _judge(self, result: Result, relaxed: relaxing.Relaxed | None, run: Run) -> None:
         """Set status and message: frequencies away from a stationary point are no frequencies of the molecule."""
-        from fusion.tasks.structure.geometry import largest_force
+        from fusion.tasks.structure.geometry import largest_force, without_torque
 
-        force, fmax = largest_force(np.asarray(result.properties["forces"])), self._settings.fmax
+        forces, fmax = np.asarray(result.properties["forces"]), self._settings.fmax
+        if not any(result.system.pbc):
+            forces = without_torque(forces, result.system.positions)
+        force = largest_force(forces)
         found = result.details["vibrations"]
         found["largest_force_hartree_per_bohr"] = force
         if relaxed is not None and not relaxed.converged:

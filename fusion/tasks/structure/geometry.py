@@ -11,6 +11,7 @@ from typing import Any, TextIO
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixConstraint
 from ase.io import write
 from ase.stress import full_3x3_to_voigt_6_stress
 
@@ -58,6 +59,28 @@ def moved(system: System, atoms: Atoms) -> System:
 def largest_force(forces: np.ndarray) -> float:
     """The norm of the largest of the forces (A, 3), in their unit; zero without atoms."""
     return float(np.linalg.norm(np.asarray(forces).reshape(-1, 3), axis=1).max(initial=0.0))
+
+
+def without_torque(forces: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Forces (A, 3) without what would only turn the atoms at `positions` (A, 3) as a whole.
+
+    No free molecule has it, but numerical quadrature on a grid whose directions are fixed in space gives some.
+    """
+    places = positions - positions.mean(axis=0)
+    turns = np.stack([np.cross(axis, places).ravel() for axis in np.eye(3)], axis=1)
+    coefficients = np.linalg.lstsq(turns, np.ravel(forces), rcond=1e-6)[0]
+    return np.asarray(forces - (turns @ coefficients).reshape(-1, 3))
+
+
+class NoTorque(FixConstraint):
+    """A constraint of ASE that takes the torque out of the forces: noise of a method does not turn a molecule."""
+
+    def adjust_positions(self, atoms: Atoms, new: np.ndarray) -> None:
+        """Atoms may move anywhere."""
+
+    def adjust_forces(self, atoms: Atoms, forces: np.ndarray) -> None:
+        """`forces` (A, 3) in place."""
+        forces[:] = without_torque(forces, atoms.positions)
 
 
 def atom_indices(given: Sequence[int] | None, system: System, setting: str) -> tuple[int, ...]:

@@ -251,11 +251,14 @@ def rmsd(start: System, end: System) -> float:
 
 
 def _moving(atoms: Atoms, settings: Settings) -> Any:
-    """What an optimiser moves: the atoms that are not fixed, or atoms and cell."""
+    """What an optimiser moves: the atoms that are not fixed, or atoms and cell; a free molecule does not turn."""
     from ase.constraints import FixAtoms
     from ase.filters import FrechetCellFilter
 
-    atoms.set_constraint(FixAtoms(list(settings.fixed)) if settings.fixed else None)
+    from fusion.tasks.structure.geometry import NoTorque
+
+    free = None if any(atoms.pbc) else NoTorque()
+    atoms.set_constraint(FixAtoms(list(settings.fixed)) if settings.fixed else free)
     if not settings.cell:
         return atoms
     return FrechetCellFilter(atoms, scalar_pressure=settings.pressure_gpa * _EV_ANGSTROM3_PER_GPA)
