@@ -204,6 +204,8 @@ def test_held_out_differences_are_never_drawn(chosen, cache, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
+        ({"stability": 3}, "stability is a group"),
+        ({"self_consistent": 2}, "self_consistent must be true or false"),
         ({"steps": 0}, "steps must be a whole number"),
         ({"learning_rate": -1}, "learning_rate must be a positive"),
         ({"density": "b3lpy"}, "PySCF knows no such functional"),

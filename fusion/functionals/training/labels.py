@@ -60,13 +60,12 @@ def label(entry: Entry, level: Level, needs: frozenset[str], known: Mapping[str,
         energy, source = sum(known[name] * factor for name, factor in entry.line.items()), "line"
     else:
         energy, source = reference(mol, density, entry.name)
-    core = mean_field.get_hcore() + mean_field.get_j(mol, density if density.ndim == 2 else density.sum(axis=0))
-    total = density if density.ndim == 2 else density.sum(axis=0)
-    half_coulomb = 0.5 * (core - mean_field.get_hcore())
-    classical = float(np.einsum("ij,ji", core - half_coulomb, total)) + mol.energy_nuc()
     restricted = density.ndim == 2
+    total = density if restricted else density.sum(axis=0)
+    one_electron, coulomb = mean_field.get_hcore(), mean_field.get_j(mol, total)
+    classical = float(np.einsum("ij,ji", one_electron + 0.5 * coulomb, total)) + mol.energy_nuc()
     orbitals = {
-        "core": core,
+        "core": one_electron + coulomb,
         "coefficients": np.asarray(mean_field.mo_coeff).reshape(-1, mol.nao, mean_field.mo_coeff.shape[-1]),
         "orbital_energies": np.atleast_2d(mean_field.mo_energy),
         "occupations": np.atleast_2d(mean_field.mo_occ) * (0.5 if restricted else 1.0),

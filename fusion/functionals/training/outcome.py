@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -149,8 +148,3 @@ def lines(found: Mapping[str, Any], density: str) -> Iterator[list[str]]:
             yield [label, number, *parts, f"{density} {errors['conventional']:7.2f}"]
     if found.get("not_converged"):
         yield ["not converged", ", ".join(found["not_converged"])]
-
-
-def is_finite(rows: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether every error at fixed density is a number."""
-    return all(math.isfinite(row["fixed_density"]) for row in rows)

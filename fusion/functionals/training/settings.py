@@ -42,6 +42,11 @@ class Settings:
     def read(cls, config: Mapping[str, Any], start_dir: Path) -> Settings:
         """From `method.training`. Raises InputError for a value that is none, in one line."""
         given = dict(config)
+        for group in ("stability", "weights"):
+            if not isinstance(given[group], Mapping):
+                raise InputError(f"method.training.{group} is a group: method.training.{group}.KEY=VALUE")
+        if not isinstance(given["self_consistent"], bool):
+            raise InputError(f"method.training.self_consistent must be true or false, not {given['self_consistent']!r}")
         level = Level(str(given.pop("basis")), str(given.pop("density")), given.pop("grid_level"))
         level.check()
         data = given.pop("data")
