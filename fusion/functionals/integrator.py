@@ -25,7 +25,6 @@ from fusion.functionals.differentiation import differentiate
 from fusion.functionals.features import DensityFeatures, check_needs, joined, omegas
 from fusion.functionals.local_exchange import LocalExchange
 from fusion.functionals.protocol import Functional, is_pointwise
-from fusion.functionals.threads import each, threads
 from fusion.functionals.working_grid import (
     Block,
     Dropped,
@@ -112,7 +111,7 @@ class LearnedNumInt(NumInt):
         for first in range(0, len(grid), grid.group):
             indices = range(first, min(first + grid.group, len(grid)))
             blocks = {index: grid.block(index) for index in indices}
-            densities = each(lambda index: self._followed(grid, index, blocks[index], dms, before), indices)  # noqa: B023
+            densities = [self._followed(grid, index, block, dms, before) for index, block in blocks.items()]
             features = joined([density.features for density in densities])
             weights = torch.from_numpy(np.concatenate([block.weights for block in blocks.values()]))
             start = grid.starts[first]
@@ -171,7 +170,7 @@ class LearnedNumInt(NumInt):
             kept = ~(density < NEGLIGIBLE)  # what is not a number is kept and found out
         exchange = LocalExchange(mol, self.omegas) if self.omegas else None
         memory = half_of_available_memory() if self.memory_mb is None else 1e6 * self.memory_mb
-        self._grid = WorkingGrid(mol, grids, kept, exchange, self._derivative, memory)
+        self._grid = WorkingGrid(mol, grids, kept, exchange, self._derivative, len(dms), memory)
         self._grid.dropped_electrons = float(density[~kept].sum())
         return self._grid
 
@@ -215,8 +214,8 @@ class LearnedNumInt(NumInt):
         )
         if last is not None:
             exchange += last
-        if grid.stores_exchange:
-            grid.last_exchange[index] = exchange
+        if grid.stores_exchange and len(dms) <= grid.spins:
+            grid.last_exchange[index] = exchange.astype(np.float32)
         return self._features(block, dms, smeared, exchange)
 
     def _features(self, block: Block, dms: np.ndarray, smeared: np.ndarray, exchange: np.ndarray) -> BlockDensity:
@@ -257,17 +256,12 @@ def contract(block: Block, derivatives: DensityFeatures, exchange: np.ndarray) -
 
 def _contracted(blocks: list[Block], derivatives: DensityFeatures, exchanges: list[np.ndarray]) -> np.ndarray:
     """The sum of `contract` over successive blocks."""
-    edges = np.cumsum([0, *(len(block.weights) for block in blocks)])
-
-    def work(chosen: range) -> np.ndarray:
-        matrix = np.zeros((exchanges[0].shape[1], blocks[0].size, blocks[0].size))
-        for index in chosen:
-            part = derivatives.at(slice(edges[index], edges[index + 1]))
-            _add_contraction(blocks[index], part, exchanges[index], matrix)
-        return matrix
-
-    count = threads()
-    return np.asarray(sum(each(work, [range(first, len(blocks), count) for first in range(min(count, len(blocks)))])))
+    matrix = np.zeros((exchanges[0].shape[1], blocks[0].size, blocks[0].size))
+    start = 0
+    for block, exchange in zip(blocks, exchanges, strict=True):
+        _add_contraction(block, derivatives.at(slice(start, start + len(block.weights))), exchange, matrix)
+        start += len(block.weights)
+    return matrix
 
 
 def _add_contraction(block: Block, derivatives: DensityFeatures, exchange: np.ndarray, matrix: np.ndarray) -> None:

@@ -77,9 +77,10 @@ class WorkingGrid:
         kept: np.ndarray,
         exchange: LocalExchange | None,
         derivative: int,
+        spins: int,
         memory: float,
     ) -> None:
-        self.mol, self.exchange, self.derivative = mol, exchange, derivative
+        self.mol, self.exchange, self.derivative, self.spins = mol, exchange, derivative, spins
         self._molecule = _fingerprint(mol)
         self._grid = grids.coords, grids.weights
         self._copies = grids.coords.copy(), grids.weights.copy()
@@ -90,7 +91,7 @@ class WorkingGrid:
         self._integrals: np.ndarray | None = None
         self._filled: set[int] = set()
         self.last_exchange: dict[int, np.ndarray] = {}
-        """F (W, S, n, G) of blocks without stored integrals, at `reference`."""
+        """F (W, S, n, G) of blocks without stored integrals, at `reference`; single precision, for drafts."""
         self.reference: np.ndarray | None = None
         """The density matrices of the last complete integration."""
         self.dropped_electrons = 0.0
@@ -118,7 +119,7 @@ class WorkingGrid:
         left -= orbitals * padded if self.stores_orbitals else 0.0
         self.stored_blocks, self.stores_exchange = 0, False
         if self.exchange is not None:
-            integrals, exchange = float(self.exchange.stored_bytes * BLOCK), 8.0 * ranges * 2 * size * BLOCK
+            integrals, exchange = float(self.exchange.stored_bytes * BLOCK), 4.0 * ranges * self.spins * size * BLOCK
             if integrals * len(self.starts) <= left:
                 self.stored_blocks = len(self.starts)
             else:

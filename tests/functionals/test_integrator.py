@@ -74,7 +74,7 @@ def exact(mol: gto.Mole, grids: dft.Grids, dms: np.ndarray) -> tuple[float, np.n
     return energy, matrix + matrix.transpose(0, 2, 1)
 
 
-MEMORY_MB = [(WATER, (None, 25.0, 5.0)), (NITROGEN, (None, 16.0, 4.0)), (ATOM, (None, 8.0, 2.5))]
+MEMORY_MB = [(WATER, (None, 25.0, 5.0)), (NITROGEN, (None, 16.0, 4.0)), (ATOM, (None, 5.0, 2.5))]
 """Enough for all, for orbitals, F and some of the integrals, and for hardly anything."""
 
 
