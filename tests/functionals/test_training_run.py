@@ -115,3 +115,11 @@ def test_what_cannot_be_trained(finished, tmp_path, words, said):
     with pytest.raises(InputError, match=said) as error:
         fusion.run(list({word.partition("=")[0]: word for word in words}.values()))
     assert "\n" not in str(error.value) and not where.exists()
+
+
+def test_the_functional_of_the_zoo_is_there_and_knows_its_errors():
+    card = zoo.find("mlxc-small")
+    errors = {metric.name: metric.value for metric in card.metrics}
+    assert card.kind == "functional" and "def2-SVP" in card.training.level_of_theory
+    assert errors["mean error, self consistent, held out, 13 all"] < 10.0
+    assert sum(tensor.numel() for tensor in zoo.load("mlxc-small").state_dict().values()) == 3843
