@@ -116,13 +116,35 @@ def test_killed_at_any_step_it_ends_where_it_would_have(program: Program, proces
     assert all((tmp_path / "run" / n).read_bytes() == (tmp_path / "whole" / n).read_bytes() for n in names)
 
 
-def test_a_crystal_finds_its_cell_and_yields_to_pressure(program: Program, tmp_path: Path) -> None:
-    """Face-centred argon from a sheared cell: twelve equal neighbours, and the pressure that was asked for."""
+def sheared_argon(directory: Path) -> tuple[str, ...]:
+    """The words that relax the cell of face-centred argon, written to a file."""
     half = 2.55
     cell = np.array([[0.0, half, half], [half, 0.1, half], [half, half + 0.2, -0.1]])
-    write(tmp_path / "argon.xyz", Atoms("Ar", [[0, 0, 0]], cell=cell, pbc=True), format="extxyz")
+    write(directory / "argon.xyz", Atoms("Ar", [[0, 0, 0]], cell=cell, pbc=True), format="extxyz")
     crystal = ("+method=morse", "method.model._target_=toy.morse.Crystal", "method.model.depth=0.0005", "task=relax")
-    words = (*crystal, "system=argon.xyz", "task.cell=true", "task.fmax=1e-7")
+    return (*crystal, "system=argon.xyz", "task.cell=true", "task.fmax=1e-7")
+
+
+def test_a_killed_crystal_finds_the_same_cell(program: Program, process: Program, tmp_path: Path) -> None:
+    words = sheared_argon(tmp_path)
+    killed = process(*words, "hydra.run.dir=run", "method.model.seconds=0.1", "method.model.kill_at=12")
+    assert killed.status == -signal.SIGKILL
+    for _ in range(4):
+        done = process("resume", "run")
+        assert "going on after" in done.out
+        if done.status != -signal.SIGKILL:
+            break
+    assert done.status == 0, done
+    assert program(*words, "hydra.run.dir=whole").status == 0
+    resumed, whole = result(tmp_path / "run"), result(tmp_path / "whole")
+    for key in ("energy", "relaxation", "stress_hartree_per_bohr3", "system"):
+        assert resumed[key] == whole[key], key
+    assert (tmp_path / "run" / "relax.extxyz").read_bytes() == (tmp_path / "whole" / "relax.extxyz").read_bytes()
+
+
+def test_a_crystal_finds_its_cell_and_yields_to_pressure(program: Program, tmp_path: Path) -> None:
+    """Face-centred argon from a sheared cell: twelve equal neighbours, and the pressure that was asked for."""
+    words = sheared_argon(tmp_path)
     assert program(*words, "hydra.run.dir=free").status == 0
     assert program(*words, "task.pressure_gpa=0.5", "hydra.run.dir=pressed").status == 0
     free, pressed = (result(tmp_path / name)["relaxation"] for name in ("free", "pressed"))

@@ -29,11 +29,14 @@ class Morse(nn.Module):
             radii[number] = radius
         self.register_buffer("radii", radii)
 
-    def forward(self, batch):
+    def count(self):
         if self.kill_at is not None and self.calls == self.kill_at:
             os.kill(os.getpid(), self.kill_by)
         self.calls += 1
         time.sleep(self.seconds)
+
+    def forward(self, batch):
+        self.count()
         atoms = batch.positions.shape[1]
         i, j = torch.triu_indices(atoms, atoms, 1)
         both = batch.mask[:, i] & batch.mask[:, j]
@@ -56,6 +59,7 @@ class Crystal(Morse):
     """The same bonds in crystals, with the images of two cells in every direction."""
 
     def forward(self, batch):
+        self.count()
         steps = torch.arange(-2, 3, dtype=batch.cell.dtype)
         shifts = torch.cartesian_prod(steps, steps, steps)
         energies = []
