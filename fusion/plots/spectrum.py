@@ -22,23 +22,30 @@ def draw(directory: Path, path: Path) -> None:
         return
     frequencies, strengths = frequencies[real], strengths[real]
     axis = np.linspace(0.0, frequencies.max() + 300.0, 4000)
-    shapes = _HALF_WIDTH / np.pi / ((axis[:, None] - frequencies) ** 2 + _HALF_WIDTH**2)
+    curve, heights = (_broadened(place, frequencies, strengths) for place in (axis, frequencies))
+    top = 1.15 * max(curve.max(), heights.max(), 1e-3)
     with picture(path, (7.5, 3.6)) as figure:
         axes = figure.subplots()
         figure.suptitle(f"{title(result, directory)} · infrared, harmonic", x=0.02, ha="left", fontsize=11)
-        axes.plot(axis, shapes @ strengths, color=BLUE, lw=1.2)
-        axes.fill_between(axis, shapes @ strengths, color=BLUE, alpha=0.15, lw=0)
+        axes.plot(axis, curve, color=BLUE, lw=1.2)
+        axes.fill_between(axis, curve, color=BLUE, alpha=0.15, lw=0)
         axes.set_ylabel(f"absorption / km mol⁻¹ cm\n(half width {_HALF_WIDTH:g} cm⁻¹)")
-        axes.set_ylim(bottom=0.0)
+        axes.set_ylim(0.0, top)
         axes.set_xlabel("wavenumber / cm⁻¹")
         axes.set_xlim(axis[-1], 0.0)
         lines = axes.twinx()
         lines.vlines(frequencies, 0.0, strengths, color=ORANGE, lw=1.4)
-        for frequency, strength in zip(frequencies, strengths, strict=True):
+        for frequency, height, strength in zip(frequencies, heights, strengths, strict=True):
             if strength > 0.1 * strengths.max():
-                place = (frequency, strength)
-                lines.annotate(f"{frequency:.0f}", place, (0, 3), textcoords="offset points", ha="center", fontsize=7)
+                place = (frequency, height)
+                axes.annotate(f"{frequency:.0f}", place, (0, 3), textcoords="offset points", ha="center", fontsize=7)
         lines.set_ylabel("intensity / km mol⁻¹", color=ORANGE)
-        lines.set_ylim(0.0, 1.15 * max(strengths.max(), 1e-3))
+        lines.set_ylim(0.0, top * np.pi * _HALF_WIDTH)  # a line alone is as high as its peak
         lines.grid(visible=False)
         lines.spines["right"].set_visible(True)
+
+
+def _broadened(places: np.ndarray, frequencies: np.ndarray, strengths: np.ndarray) -> np.ndarray:
+    """Lorentzians of area `strengths` at `places` (P,), cm^-1: (P,) km/mol cm."""
+    shapes = _HALF_WIDTH / np.pi / ((places[:, None] - frequencies) ** 2 + _HALF_WIDTH**2)
+    return np.asarray(shapes @ strengths)
