@@ -13,6 +13,7 @@ import pytest
 
 from fusion.errors import InputError
 from fusion.plots import energy as plots
+from fusion.plots import spectrum
 
 COLUMNS = ["step", "phase", "energy", "stderr", "variance", "loss"]
 
@@ -87,3 +88,16 @@ def test_smoothing_ignores_single_bad_iterations() -> None:
     smooth = plots._smooth(curve)
     assert np.all(smooth.energy == -8.0)
     assert smooth.error[-150] == pytest.approx(0.01 / math.sqrt(11), rel=0.1)
+
+
+def test_a_broadened_spectrum_keeps_its_intensities(tmp_path: Path) -> None:
+    axis = np.linspace(-20000.0, 25000.0, 200_001)
+    curve = spectrum._broadened(axis, np.array([1600.0, 3800.0]), np.array([50.0, 20.0]))
+    assert float(curve.sum() * (axis[1] - axis[0])) == pytest.approx(70.0, rel=1e-3)
+    assert float(curve.max()) == pytest.approx(50.0 / (10.0 * np.pi), rel=1e-3)
+    found = {"status": "ok", "method": "toy", "frequencies_cm1": [-300.0, 1600.0]}
+    for name, more in (("without", {}), ("with", {"ir_intensities_km_per_mol": [1.0, 50.0]})):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "result.json").write_text(json.dumps(found | more))
+        spectrum.draw(tmp_path / name, tmp_path / f"{name}.png")
+    assert (tmp_path / "with.png").is_file() and not (tmp_path / "without.png").exists()
