@@ -62,7 +62,10 @@ class FunctionalMethod:
         requires: Sequence[str] = (),
     ) -> None:
         checkpoint = start is not None and Path(start).is_file()
-        check_options(grid_level, conv_tol, None if checkpoint else start, dispersion)
+        try:
+            check_options(grid_level, conv_tol, None if checkpoint else start, dispersion)
+        except InputError as error:  # named as the command line names it
+            raise InputError(f"method.{error}") from error
         _check_range("damp", damp, 0.0, 1.0)
         _check_range("level_shift", level_shift, 0.0, 100.0)
         if max_cycle < 1:
