@@ -70,7 +70,7 @@ def test_a_killed_run_goes_on_to_the_same_end(finished, tmp_path, monkeypatch, s
     monkeypatch.setenv("FUSION_CACHE", str(finished.parent / "cache"))
     other = tmp_path / "run"
     words = [*WORDS, f"method.training.data={finished.parent / 'data.toml'}", f"hydra.run.dir={other}"]
-    child = multiprocessing.get_context("fork").Process(target=_killed, args=(words, step))
+    child = multiprocessing.get_context("spawn").Process(target=_killed, args=(words, step))  # OpenMP cannot fork
     child.start()
     child.join(60)
     assert child.exitcode == -signal.SIGKILL
