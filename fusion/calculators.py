@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -11,13 +11,10 @@ from ase.calculators.calculator import Calculator, SCFError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 from scipy.spatial.distance import pdist
 
-from fusion import methods, units
+from fusion import methods, named, units
 from fusion.errors import CalculationError, InputError
 from fusion.results import Result
 from fusion.system import CLOSEST_NUCLEI, System, near_pairs
-
-if TYPE_CHECKING:
-    from fusion.zoo.card import Card
 
 # What ASE calls a property, its unit in ASE per atomic unit.
 _SCALES: dict[str, float] = {
@@ -41,7 +38,6 @@ _FEW = 200
 """Atoms up to which all distances are found faster than near ones."""
 
 _NOT_SETTINGS = frozenset({"_target_", "name", "summary", "cost", "requires"})
-_ABSENT = object()
 
 
 class NotConverged(CalculationError, SCFError):
@@ -108,7 +104,7 @@ def calculator(name: str, charge: int | None = None, spin: int | None = None, **
     Options are the method's settings (`basis`, `grid_level`, ... as in `method.KEY`; nested ones as
     `**{"model.determinants": 8}`) and `dtype` or `seed`. Raises InputError for a method or setting that does not exist.
     """
-    return FusionCalculator(methods.build(_method_config(name, options)), charge, spin)
+    return FusionCalculator(methods.build(named.node(name, options)), charge, spin)
 
 
 def moved(system: System, atoms: Atoms) -> System:
@@ -124,47 +120,6 @@ def in_ase_units(result: Result) -> dict[str, Any]:
     if "stress" in values:
         values["stress"] = full_3x3_to_voigt_6_stress(np.asarray(values["stress"]))
     return {name: value * _SCALES[name] for name, value in values.items() if name in _SCALES and value is not None}
-
-
-def _method_config(name: str, options: dict[str, Any]) -> Any:
-    """The `method` node of the configuration that the command line would compose, with `options` in it."""
-    from omegaconf import DictConfig, OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    from fusion import config as trees
-    from fusion import messages
-
-    words = [f"+method={name}"]
-    if name not in trees.available("method"):
-        card = _model(name)
-        words = words if card is None else [f"+method={card.method}", f"weights={card.label}"]
-    config, _ = trees.compose(words)
-    if not isinstance(config.get("method"), DictConfig):
-        from fusion import zoo
-
-        known = [*trees.available("method"), *(card.name for card in zoo.cards())]
-        raise InputError(messages.no_option("method", name, sorted(set(known))))
-    for key, value in options.items():
-        path = key if key in ("dtype", "seed", "weights") else f"method.{key}"
-        if OmegaConf.select(config, path, default=_ABSENT) is _ABSENT:
-            known = [
-                str(setting) for setting in config.method if setting not in ("_target_", "name", "summary", "cost")
-            ]
-            raise InputError(
-                f"{name} has no setting {key!r}.{trees.suggestion(key, known)}  It has: {', '.join(known)}"
-            )
-        try:
-            OmegaConf.update(config, path, value)
-        except OmegaConfBaseException as error:
-            raise InputError(f"{key}={value!r}: {messages.one_line(error)}") from error
-    return OmegaConf.create(OmegaConf.to_container(config, resolve=True)).method
-
-
-def _model(name: str) -> Card | None:
-    """The zoo's card of that name, None where there is none."""
-    from fusion import zoo
-
-    return zoo.find(name) if name.partition("@")[0] in {card.name for card in zoo.cards()} else None
 
 
 def _meet(system: System) -> bool:
