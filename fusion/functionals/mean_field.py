@@ -15,6 +15,7 @@ from pyscf.scf import hf
 from fusion.functionals import occupations, second_order, start
 from fusion.functionals.convergence import Ladder
 from fusion.functionals.integrator import LearnedNumInt
+from fusion.functionals.orientation import Orientation
 from fusion.functionals.response import Response
 
 
@@ -34,7 +35,7 @@ _PySCF: Any = object  # the bases are given by the classes below
 class Learned(_PySCF):
     """What restricted and unrestricted objects share; before PySCF's class in the bases."""
 
-    _keys = frozenset({"functional_name", "ladder", "attempts", "remarks", "dispersion", "start_info"})
+    _keys = frozenset({"functional_name", "ladder", "attempts", "remarks", "dispersion", "torque"})
     mol: Any
     mo_coeff: Any
     mo_occ: Any
@@ -52,6 +53,9 @@ class Learned(_PySCF):
         """What is unusual about the converged state, one sentence each."""
         self.dispersion: str | None = None
         """"d3bj" or None."""
+        self.torque = 0.0
+        """Of the grid on the open shell of an atom or linear molecule (hartree), which is held as it is oriented."""
+        self._orientation: Orientation | None = None
 
     def scf(self, dm0: Any = None, **kwargs: Any) -> float:
         """Bring the SCF to convergence with `ladder`, from `dm0`, from the orbitals at hand or from `init_guess`.
@@ -80,6 +84,20 @@ class Learned(_PySCF):
             return start.density(self, key)
         return super().get_init_guess(mol, key, **kwargs)
 
+    def get_fock(
+        self, h1e: Any = None, s1e: Any = None, vhf: Any = None, dm: Any = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        """The Fock matrix without what would turn the open shell of an atom or linear molecule on the grid."""
+        dm = self.make_rdm1() if dm is None else dm
+        h1e = self.get_hcore() if h1e is None else h1e
+        vhf = self.get_veff(self.mol, dm) if vhf is None else vhf
+        if not getattr(self, "fractional", False) and "coords" not in self._numint.functional.needs:
+            if self._orientation is None:
+                self._orientation = Orientation(self.mol)
+            fock, self.torque = self._orientation.held(np.asarray(h1e + vhf), np.asarray(dm))
+            vhf = fock - h1e
+        return super().get_fock(h1e, s1e, vhf, dm, *args, **kwargs)
+
     def dump_flags(self, verbose: Any = None) -> Any:
         log = logger.new_logger(self, verbose)
         super(rks.KohnShamDFT, self).dump_flags(verbose)
@@ -100,6 +118,7 @@ class Learned(_PySCF):
         """Forget what belongs to the molecule, and take another one."""
         super().reset(mol)
         self._numint.reset()
+        self._orientation = None
         return self
 
     def density_fit(self, auxbasis: Any = None, with_df: Any = None, only_dfj: bool = True) -> Any:

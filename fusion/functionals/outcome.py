@@ -22,6 +22,7 @@ def describe(mean_field: Any, basis: str, start: str) -> dict[str, Any]:
         "start": start,
         "cycles": mean_field.cycles,
         "attempts": [_attempt(attempt) for attempt in mean_field.attempts],
+        "torque_of_grid_hartree": mean_field.torque if mean_field.torque > mean_field.conv_tol else None,
         "xc_hartree": float(mean_field.scf_summary["exc"]),
         "dispersion_hartree": mean_field.scf_summary.get("dispersion"),
         **_frontier(mean_field),

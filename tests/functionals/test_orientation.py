@@ -1,0 +1,72 @@
+"""The open shell of an atom or linear molecule is held as it is oriented: nothing else of the Fock matrix changes."""
+
+import numpy as np
+import pytest
+from functional_models import PBEExchange
+from pyscf import gto, scf
+from scipy.spatial.transform import Rotation
+
+from fusion.functionals.kohn_sham import kohn_sham
+from fusion.functionals.orientation import Orientation
+
+
+def unrestricted(atom: str, spin: int) -> scf.uhf.UHF:
+    return scf.UHF(gto.M(atom=atom, basis="6-31g", spin=spin, verbose=0)).run(conv_tol=1e-12)
+
+
+def noisy(mean_field: scf.uhf.UHF) -> np.ndarray:
+    noise = 1e-3 * np.random.default_rng(0).normal(size=np.shape(mean_field.mo_coeff))
+    return np.asarray(mean_field.get_fock()) + noise + noise.transpose(0, 2, 1)
+
+
+def energy_after(mean_field: scf.uhf.UHF, fock: np.ndarray, density: np.ndarray, turn: np.ndarray) -> float:
+    """First-order energy tr(F D) of the density turned by the matrix `turn` of the functions' rotation."""
+    return float(sum(np.sum(matrix * (turn @ spin @ turn.T)) for matrix, spin in zip(fock, density, strict=True)))
+
+
+@pytest.mark.parametrize(
+    ("atom", "spin", "axis"), [("F 0 0 0", 1, [0.3, 0.5, 0.8]), ("O 0 0 0; H 0 0 1", 1, [0, 0, 1])]
+)
+def test_a_held_matrix_does_not_turn_the_shell(atom: str, spin: int, axis: list[float]) -> None:
+    mean_field = unrestricted(atom, spin)
+    density, fock = np.asarray(mean_field.make_rdm1()), noisy(mean_field)
+    held, torque = Orientation(mean_field.mol).held(fock, density)
+    angle = 1e-4
+    turns = []
+    for sign in (1.0, -1.0):
+        matrix = Rotation.from_rotvec(sign * angle * np.array(axis) / np.linalg.norm(axis)).as_matrix()
+        turns.append(mean_field.mol.ao_rotation_matrix(matrix))
+    slopes = [
+        (energy_after(mean_field, f, density, turns[0]) - energy_after(mean_field, f, density, turns[1])) / (2 * angle)
+        for f in (fock, held)
+    ]
+    assert abs(slopes[0]) > 1e-4
+    assert abs(slopes[1]) < 1e-7
+    assert torque > 1e-4
+    again, rest = Orientation(mean_field.mol).held(held, density)
+    np.testing.assert_allclose(again, held, atol=1e-13)
+    assert rest < 1e-12
+
+
+@pytest.mark.parametrize(("atom", "spin"), [("Ne 0 0 0", 0), ("N 0 0 0", 3), ("O 0 0 0; H 0 0.7 0.7; H 0 -0.7 0.7", 0)])
+def test_closed_and_half_filled_shells_and_bent_molecules_are_left_alone(atom: str, spin: int) -> None:
+    mean_field = unrestricted(atom, spin)
+    fock = noisy(mean_field)
+    held, torque = Orientation(mean_field.mol).held(fock, np.asarray(mean_field.make_rdm1()))
+    np.testing.assert_allclose(held, fock, atol=1e-12)
+    assert torque == 0.0
+
+
+def test_the_hole_of_fluorine_converges_at_once_however_it_is_turned() -> None:
+    """On this grid its energy depends on the orientation by some 1e-4 Ha, and DIIS alone would turn it for ever."""
+    energies = []
+    for axis in ([0.0, 0.0, 0.0], [0.4, 0.2, 0.1]):
+        mean_field = kohn_sham(gto.M(atom="F 0 0 0", basis="6-31g", spin=1, verbose=0), PBEExchange(), grid_level=0)
+        turn = mean_field.mol.ao_rotation_matrix(Rotation.from_rotvec(axis).as_matrix())
+        density = np.stack([turn @ spin @ turn.T for spin in mean_field.get_init_guess(key="b3lyp")])
+        energies.append(mean_field.kernel(density))
+        assert [attempt.name for attempt in mean_field.attempts] == ["DIIS"]
+        assert mean_field.converged
+        assert mean_field.cycles < 10
+    assert energies[1] == pytest.approx(energies[0], abs=5e-4)
+    assert mean_field.torque > 1e-5
