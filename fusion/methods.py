@@ -15,7 +15,12 @@ from fusion.errors import CalculationError, InputError
 from fusion.results import Result
 from fusion.system import System
 
-DERIVED: Final[dict[str, str]] = {"forces": "energy", "hessian": "forces", "dipole_derivatives": "dipole"}
+DERIVED: Final[dict[str, str]] = {
+    "forces": "energy",
+    "hessian": "forces",
+    "dipole_derivatives": "dipole",
+    "polarizability_derivatives": "polarizability",
+}
 """Properties the core can derive, and the one each is derived from, which the method itself must provide."""
 
 STEP_BOHR: Final[float] = 0.005
@@ -89,7 +94,7 @@ def available(method: Method) -> frozenset[str]:
 
 def calculate(method: Method, systems: Sequence[System], properties: Iterable[str]) -> list[Result]:
     """`method.calculate`, with missing but derivable properties added by central differences: forces, a Hessian, the
-    derivatives of the dipole; all from the same displaced geometries, asked for in one call."""
+    derivatives of dipole and polarisability; all from the same displaced geometries, asked for in one call."""
     wanted = frozenset(properties)
     require(method, wanted, "this calculation", systems)
     results = method.calculate(systems, wanted & method.provides | {"energy"})
@@ -153,8 +158,23 @@ def _dipole_derivatives(displaced: Sequence[Result], step: float) -> tuple[np.nd
     return _slopes([result.properties["dipole"] for result in displaced], step), {}
 
 
-_DIFFERENCES: Final = {"forces": _forces, "hessian": _hessian, "dipole_derivatives": _dipole_derivatives}
-_PURPOSES: Final = {"forces": "forces", "hessian": "Hessian", "dipole_derivatives": "dipole derivatives"}
+def _polarizability_derivatives(displaced: Sequence[Result], step: float) -> tuple[np.ndarray, dict[str, float]]:
+    """(3A, 3, 3), bohr^2: by coordinate of a nucleus, then components of the polarisability."""
+    return _slopes([result.properties["polarizability"] for result in displaced], step), {}
+
+
+_DIFFERENCES: Final = {
+    "forces": _forces,
+    "hessian": _hessian,
+    "dipole_derivatives": _dipole_derivatives,
+    "polarizability_derivatives": _polarizability_derivatives,
+}
+_PURPOSES: Final = {
+    "forces": "forces",
+    "hessian": "Hessian",
+    "dipole_derivatives": "dipole derivatives",
+    "polarizability_derivatives": "polarisability derivatives",
+}
 
 
 def _slopes(values: Sequence[Any], step: float) -> np.ndarray:

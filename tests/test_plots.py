@@ -14,6 +14,7 @@ import pytest
 from fusion.errors import InputError
 from fusion.plots import energy as plots
 from fusion.plots import spectrum
+from fusion.tasks.harmonic.lines import broadened
 
 COLUMNS = ["step", "phase", "energy", "stderr", "variance", "loss"]
 
@@ -92,7 +93,7 @@ def test_smoothing_ignores_single_bad_iterations() -> None:
 
 def test_a_broadened_spectrum_keeps_its_intensities(tmp_path: Path) -> None:
     axis = np.linspace(-20000.0, 25000.0, 200_001)
-    curve = spectrum._broadened(axis, np.array([1600.0, 3800.0]), np.array([50.0, 20.0]))
+    curve = broadened(axis, np.array([1600.0, 3800.0]), np.array([50.0, 20.0]), 10.0)
     assert float(curve.sum() * (axis[1] - axis[0])) == pytest.approx(70.0, rel=1e-3)
     assert float(curve.max()) == pytest.approx(50.0 / (10.0 * np.pi), rel=1e-3)
     found = {"status": "ok", "method": "toy", "frequencies_cm1": [-300.0, 1600.0]}

@@ -1,51 +1,123 @@
-"""`infrared.png`: the infrared spectrum of a vibrational analysis, lines and the same broadened."""
+"""`infrared.png` and `raman.png`: the spectra of a vibrational analysis, broadened, and the lines beneath."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fusion.plots.style import BLUE, ORANGE, picture, title
+from fusion.plots.style import BLUE, GREEN, GREY, ORANGE, picture, title
 from fusion.results import read_result
+from fusion.tasks.harmonic.lines import axis, broadened, lines
 
-_HALF_WIDTH = 10.0  # cm^-1
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_HALF_WIDTH = 10.0  # cm^-1, where the result does not say
+_LABELLED = 0.03  # of the highest peak
+_MOST_LABELS = 12
+_APART = 0.022  # of the width of the picture, between labels
+
+
+@dataclass(frozen=True)
+class _Kind:
+    name: str
+    key: str
+    curve: str
+    stick: str
+    colour: str
+    scale: float = 1.0
+
+
+_INFRARED = _Kind("infrared", "ir_intensities_km_per_mol", "absorption / km mol⁻¹ cm", "km mol⁻¹", BLUE)
+_RAMAN = _Kind(
+    "Raman",
+    "raman_cross_sections_cm2_per_sr",
+    "cross-section /\n10⁻³⁰ cm² sr⁻¹ per cm⁻¹",
+    "10⁻³⁰ cm² sr⁻¹",
+    GREEN,
+    1e30,
+)
 
 
 def draw(directory: Path, path: Path) -> None:
-    """Draw from `result.json`; nothing where it holds no intensities, nor lines of imaginary modes."""
+    """The infrared spectrum from `result.json`; nothing where it holds no intensities, nor lines of imaginary modes."""
+    _draw(directory, path, _INFRARED)
+
+
+def draw_raman(directory: Path, path: Path) -> None:
+    """The Raman spectrum, Stokes lines at the wavelength and temperature of the run; nothing where there is none."""
+    _draw(directory, path, _RAMAN)
+
+
+def _draw(directory: Path, path: Path, kind: _Kind) -> None:
     result = read_result(directory) or {}
-    strengths = np.array(result.get("ir_intensities_km_per_mol") or [])
-    frequencies = np.array(result.get("frequencies_cm1") or [])
-    real = frequencies > 0
-    if len(strengths) == 0 or not real.any():
+    wavenumbers, strengths = lines(result, kind.key)
+    if len(strengths) == 0:
         return
-    frequencies, strengths = frequencies[real], strengths[real]
-    axis = np.linspace(0.0, frequencies.max() + 300.0, 4000)
-    curve, heights = (_broadened(place, frequencies, strengths) for place in (axis, frequencies))
-    top = 1.15 * max(curve.max(), heights.max(), 1e-3)
-    with picture(path, (7.5, 3.6)) as figure:
-        axes = figure.subplots()
-        figure.suptitle(f"{title(result, directory)} · infrared, harmonic", x=0.02, ha="left", fontsize=11)
-        axes.plot(axis, curve, color=BLUE, lw=1.2)
-        axes.fill_between(axis, curve, color=BLUE, alpha=0.15, lw=0)
-        axes.set_ylabel(f"absorption / km mol⁻¹ cm\n(half width {_HALF_WIDTH:g} cm⁻¹)")
-        axes.set_ylim(0.0, top)
-        axes.set_xlabel("wavenumber / cm⁻¹")
-        axes.set_xlim(axis[-1], 0.0)
-        lines = axes.twinx()
-        lines.vlines(frequencies, 0.0, strengths, color=ORANGE, lw=1.4)
-        for frequency, height, strength in zip(frequencies, heights, strengths, strict=True):
-            if strength > 0.1 * strengths.max():
-                place = (frequency, height)
-                axes.annotate(f"{frequency:.0f}", place, (0, 3), textcoords="offset points", ha="center", fontsize=7)
-        lines.set_ylabel("intensity / km mol⁻¹", color=ORANGE)
-        lines.set_ylim(0.0, top * np.pi * _HALF_WIDTH)  # a line alone is as high as its peak
-        lines.grid(visible=False)
-        lines.spines["right"].set_visible(True)
+    strengths = strengths * kind.scale
+    half_width = float((result.get("spectrum") or {}).get("half_width_cm1", _HALF_WIDTH))
+    places = axis(result, half_width)
+    with picture(path, (7.5, 4.2)) as figure:
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
+        figure.suptitle(_title(result, directory, kind), x=0.02, ha="left", fontsize=10)
+        curve, heights = (broadened(at, wavenumbers, strengths, half_width) for at in (places, wavenumbers))
+        upper.plot(places, curve, color=kind.colour, lw=1.2)
+        upper.fill_between(places, curve, color=kind.colour, alpha=0.15, lw=0)
+        upper.set_ylabel(kind.curve)
+        upper.set_ylim(0.0, 1.15 * max(curve.max(), heights.max(), 1e-9))
+        _label(upper, wavenumbers, strengths, heights, places)
+        lower.vlines(wavenumbers, 0.0, strengths, color=kind.colour, lw=1.4)
+        lower.set_ylim(0.0, 1.1 * max(strengths.max(), 1e-9))
+        lower.set_ylabel(kind.stick)
+        _observed(upper, result, places)
+        lower.set_xlabel("wavenumber / cm⁻¹" if kind is _INFRARED else "Raman shift / cm⁻¹")
+        lower.set_xlim(places[-1], places[0])
 
 
-def _broadened(places: np.ndarray, frequencies: np.ndarray, strengths: np.ndarray) -> np.ndarray:
-    """Lorentzians of area `strengths` at `places` (P,), cm^-1: (P,) km/mol cm."""
-    shapes = _HALF_WIDTH / np.pi / ((places[:, None] - frequencies) ** 2 + _HALF_WIDTH**2)
-    return np.asarray(shapes @ strengths)
+def _title(result: dict[str, Any], directory: Path, kind: _Kind) -> str:
+    """Molecule, methods, what spectrum, and on the second line what it is shown at."""
+    shown = result.get("spectrum") or {}
+    other = (result.get("intensities") or {}).get("label")
+    first = f"{title(result, directory)} · {kind.name}, harmonic"
+    if other:
+        first += f" · {'dipoles' if kind is _INFRARED else 'polarizabilities'} of {other}"
+    second = [f"half width {shown.get('half_width_cm1', _HALF_WIDTH):g} cm⁻¹"]
+    if kind is _RAMAN:
+        second.insert(0, f"laser {shown['laser_nm']:g} nm, {shown['temperature_k']:g} K")
+    scale = float(shown.get("scale", 1.0))
+    second.append("not scaled" if scale == 1.0 else f"wavenumbers scaled by {scale:g}")
+    return f"{first}\n{', '.join(second)}"
+
+
+def _label(axes: Axes, wavenumbers: np.ndarray, strengths: np.ndarray, heights: np.ndarray, places: np.ndarray) -> None:
+    """Wavenumbers above the strongest lines within the picture, where they do not meet."""
+    width = _APART * (places[-1] - places[0])
+    done: list[float] = []
+    for index in np.argsort(-strengths):
+        place, height = float(wavenumbers[index]), float(heights[index])
+        if len(done) == _MOST_LABELS or strengths[index] < _LABELLED * strengths.max():
+            return
+        if places[0] <= place <= places[-1] and all(abs(place - other) > width for other in done):
+            axes.annotate(f"{place:.0f}", (place, height), (0, 3), textcoords="offset points", ha="center", fontsize=7)
+            done.append(place)
+
+
+def _observed(axes: Axes, result: dict[str, Any], places: np.ndarray) -> None:
+    """Fundamentals known from experiment, where they are."""
+    observed = result.get("experiment") or {}
+    values = [value for value in observed.get("fundamentals_cm1", []) if places[0] <= value <= places[-1]]
+    if values:
+        axes.plot(
+            values,
+            np.zeros(len(values)),
+            "^",
+            color=ORANGE,
+            ms=6,
+            clip_on=False,
+            zorder=5,
+            label=f"observed fundamentals: {observed['source']}",
+        )
+        axes.legend(loc="upper center", fontsize=7, labelcolor=GREY)

@@ -1,4 +1,4 @@
-"""Harmonic vibrations at a minimum: normal modes, zero-point energy, thermochemistry."""
+"""Harmonic vibrations at a minimum: normal modes, zero-point energy, thermochemistry, infrared and Raman spectra."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 HESSIAN = "hessian.npy"
 MODES = Path("modes")
 PICTURE = "modes.png"
-SPECTRUM = "infrared.png"
+INFRARED, RAMAN = "infrared.png", "raman.png"
 _FRAMES = 20  # of one period of a mode
 _AMPLITUDE_ANGSTROM = 0.3  # of the atom that moves most
 _NEARLY = 1e-3  # hartree/bohr; with such a force a structure may pass for stationary
@@ -48,7 +48,8 @@ class Vibrations:
 
     `relax`: relax first; `fmax`: the largest force of a stationary point, hartree/bohr. `masses`: by atom, counted from
     1, in dalton, for isotopes. `spread`: with an ensemble that gives its members' Hessians, the standard deviation of
-    every frequency.
+    every frequency. `dipoles`: the method of the dipoles and polarisabilities, as in a list of methods, where it is
+    another; `raman`: Raman intensities too; `spectrum`: the fields of `fusion.tasks.harmonic.intensities.Shown`.
     """
 
     def __init__(
@@ -63,16 +64,23 @@ class Vibrations:
         masses: Mapping[int, float] | None = None,
         noise_cm1: float = 20.0,
         spread: bool = True,
+        dipoles: str | Mapping[str, Any] | None = None,
+        raman: bool = False,
+        spectrum: Mapping[str, Any] | None = None,
         name: str = "vibrations",
     ) -> None:
+        from fusion.tasks.harmonic.intensities import Intensities, Shown
+
         self.name, self._relax, self._masses, self._spread = name, relax, masses, spread
         self._settings = relaxing.Settings(optimiser, fmax, steps)
         self._conditions = Conditions(temperature_k, pressure_bar, symmetry_number, noise_cm1)
+        self._intensities = Intensities(dipoles, raman, Shown(**(spectrum or {})), temperature_k)
 
     needs = frozenset({"energy", "forces", "hessian"})
 
     def check(self, method: Method, system: System, run: Run) -> None:
-        """Raises InputError: settings that make no sense, a method without forces, a foreign checkpoint."""
+        """Raises InputError: settings that make no sense, a method without forces, a second one without dipoles, a
+        foreign checkpoint."""
         from fusion.tasks.interruption.journal import going_on
 
         relaxing.check_settings(self._settings, system)
@@ -88,6 +96,7 @@ class Vibrations:
             raise InputError(f"task.noise_cm1 must be a wavenumber of at least 0, not {conditions.noise_cm1}")
         methods.require(method, self.needs, f"task {self.name}", [system])
         going_on(method, system, run, self.name)
+        self._intensities.check(method, system, run)
 
     def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """What is done, and where it starts."""
@@ -96,6 +105,8 @@ class Vibrations:
 
         described = system_title(system.formula, system.n_electrons, system.spin, system.charge)
         how = relaxing.describe(self._settings) + ", then vibrations" if self._relax else "vibrations as it is"
+        if self._intensities.label is not None:
+            how += f", dipoles of {self._intensities.label}"
         note = going_on(method, system, run, self.name)
         return (getattr(method, "label", method.name), described, how), (note,) if note else ()
 
@@ -107,7 +118,7 @@ class Vibrations:
 
         if processes.rank() != 0:  # one process does it
             return Result(system)
-        relaxed = None
+        relaxed, start = None, system
         with Journal(method, system, run, self.name) as journal:
             if self._relax:
                 relaxed = relaxing.relax(journal, system, self._settings, run.directory / relaxing.TRAJECTORY)
@@ -116,13 +127,17 @@ class Vibrations:
                 system = relaxed.result.system
                 write_structure(run.directory / relaxing.STRUCTURE, relaxed.result)
             found = self._hessian(journal, system)
-        result = replace(
-            found, properties=dict(found.properties), details=dict(found.details)
-        )  # the journal keeps its own
-        masses = masses_of(system, self._masses)
-        hessian = np.asarray(result.properties.pop("hessian"))
+            masses, hessian = masses_of(system, self._masses), np.asarray(found.properties["hessian"])
+            modes = normal_modes(hessian, system.positions, masses, any(system.pbc))
+            try:
+                lines, failure = self._intensities.calculate(journal, found, modes, start, run), None
+            except CalculationError as error:  # the frequencies stand
+                lines, failure = {}, f"no intensities: {error}"
+        # The journal keeps its own.
+        result = replace(found, properties=dict(found.properties), details=dict(found.details))
+        for name in ("hessian", "dipole_derivatives", "polarizability", "polarizability_derivatives"):
+            result.properties.pop(name, None)
         np.save(run.directory / HESSIAN, hessian)
-        modes = normal_modes(hessian, system.positions, masses, any(system.pbc))
         details = describe(result, modes, masses, self._conditions)
         members = result.properties.pop("hessian_members", None)
         if members is not None:
@@ -130,30 +145,28 @@ class Vibrations:
 
             deviations = spread(np.asarray(members), modes, system.positions, masses, any(system.pbc))
             details["frequencies_std_cm1"] = deviations.tolist()
-        slopes = result.properties.pop("dipole_derivatives", None)
-        if slopes is not None:
-            from fusion.tasks.harmonic.infrared import dipole_magnitude, intensities
-
-            details["ir_intensities_km_per_mol"] = intensities(modes, np.asarray(slopes)).tolist()
-            details["dipole_debye"] = dipole_magnitude(np.asarray(result.properties["dipole"]))
         write_modes(run.directory / MODES, system, modes)
         if relaxed is not None:
             details["relaxation"] = relaxing.details_of(relaxed)
             details["relaxation"].pop("verdict", None)  # the modes have the last word
-        result.details |= details
+        result.details |= details | lines
+        self._spectrum(result, run)
         self._judge(result, relaxed, run)
+        if failure is not None:
+            result.details["vibrations"].pop("verdict", None)
+            message = result.message if result.status != "ok" else None
+            result.status, result.message = "not_converged", "; ".join(filter(None, [message, failure]))
         return result
 
     def _hessian(self, journal: Journal, system: System) -> Result:
         """Energy, forces and Hessian (3A, 3A), of the members too where they are asked for and to be had; the dipole
-        and its derivatives where the method gives dipoles."""
+        where the method gives dipoles, its derivatives where they cost nothing more."""
         from fusion.phases import phase
 
         wanted = set(self.needs)
         if self._spread and "hessian_members" in journal.provides:
             wanted.add("hessian_members")
-        if "dipole" in journal.provides and not any(system.pbc):
-            wanted |= {"dipole", "dipole_derivatives"}
+        wanted |= self._intensities.beside_hessian(journal, system)
         numerical = "hessian" not in journal.provides
         total = 6 * len(system.symbols) if numerical else 1
         with phase("Hessian", total) as bar:
@@ -165,6 +178,19 @@ class Vibrations:
         if result.status != "ok":
             raise CalculationError(f"no Hessian: {result.message or result.status}")
         return result
+
+    def _spectrum(self, result: Result, run: Run) -> None:
+        """What is shown, what is known from experiment, and `spectrum.csv` where there are intensities."""
+        from fusion.tasks.harmonic import lines
+        from fusion.tasks.harmonic.intensities import experiment
+
+        result.details["spectrum"] = self._intensities.spectrum()
+        observed = experiment(run.config.system, result.system, bool(self._masses))
+        if observed is not None:
+            result.details["experiment"] = observed
+        (run.directory / lines.CSV).unlink(missing_ok=True)
+        if result.details.get("ir_intensities_km_per_mol"):
+            lines.write(run.directory / lines.CSV, result.details)
 
     def _judge(self, result: Result, relaxed: relaxing.Relaxed | None, run: Run) -> None:
         """Set status and message: frequencies away from a stationary point are no frequencies of the molecule."""
@@ -198,16 +224,21 @@ class Vibrations:
 
     @staticmethod
     def draw(directory: Path) -> None:
-        """`modes.png` of a finished run, `infrared.png` where there are intensities, `relaxation.png`."""
+        """`modes.png` of a finished run, `infrared.png` and `raman.png` where there are intensities, and
+        `relaxation.png`."""
         from fusion.plots import modes, relaxation, spectrum
 
         relaxation.draw(directory / relaxing.TRAJECTORY, directory / relaxing.PICTURE)
         modes.draw(directory, directory / PICTURE)
-        spectrum.draw(directory, directory / SPECTRUM)
+        spectrum.draw(directory, directory / INFRARED)
+        spectrum.draw_raman(directory, directory / RAMAN)
 
     @staticmethod
     def files(directory: Path) -> list[str]:
-        names = [name for name in (relaxing.STRUCTURE, relaxing.TRAJECTORY, HESSIAN) if (directory / name).is_file()]
+        from fusion.tasks.harmonic.lines import CSV
+
+        known = (relaxing.STRUCTURE, relaxing.TRAJECTORY, HESSIAN, CSV)
+        names = [name for name in known if (directory / name).is_file()]
         modes = sorted(path.name for path in (directory / MODES).glob("*.xyz"))
         if not modes:
             return names

@@ -25,8 +25,14 @@ KM_MOL: Final[float] = (
 
 def intensities(modes: NormalModes, dipole_derivatives: np.ndarray) -> np.ndarray:
     """(n,) km/mol of n modes from the derivatives (3A, 3) of the dipole in e; of an imaginary mode it means nothing."""
-    coordinates = modes.displacements.reshape(len(modes.frequencies), -1) / np.sqrt(modes.reduced_masses)[:, None]
-    return KM_MOL * ((coordinates @ dipole_derivatives) ** 2).sum(axis=1)
+    flat = modes.displacements.reshape(len(modes.frequencies), len(dipole_derivatives))
+    return strengths(flat @ dipole_derivatives, modes.reduced_masses)
+
+
+def strengths(slopes: np.ndarray, reduced_masses: np.ndarray) -> np.ndarray:
+    """(n,) km/mol from the derivatives (n, 3) of the dipole along displacements of norm one, e, and the reduced masses
+    (n,) in dalton that belong to them."""
+    return np.asarray(KM_MOL * (slopes**2).sum(axis=1) / reduced_masses)
 
 
 def dipole_magnitude(dipole: np.ndarray) -> float:

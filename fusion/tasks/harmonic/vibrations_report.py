@@ -10,6 +10,13 @@ from fusion import units
 _COLUMNS = 3  # modes side by side
 _MOST = 60  # modes shown; a screen's worth
 _LOW_CM1 = 100.0
+_EXTRAS = (  # title, key, decimals
+    ("± model", "frequencies_std_cm1", 1),
+    ("km/mol", "ir_intensities_km_per_mol", 1),
+    ("Å⁴/amu", "raman_activities_angstrom4_per_dalton", 1),
+    ("depol.", "depolarization_ratios", 3),
+)
+_UNITS = {"dipole": "e", "polarizability": "bohr²"}
 
 
 def rows(document: dict[str, Any]) -> Iterator[list[str]]:
@@ -19,6 +26,7 @@ def rows(document: dict[str, Any]) -> Iterator[list[str]]:
         return
     yield from _table(document)
     yield from _remarks(document, found)
+    yield from _intensities(document)
     energy = document["zero_point_energy_hartree"]
     kcal, kilojoule = energy * units.KCAL_MOL_PER_HARTREE, energy * units.KJ_MOL_PER_HARTREE
     yield ["zero-point", f"{energy:.6f} Ha", f"{kcal:.2f} kcal/mol", f"{kilojoule:.2f} kJ/mol"]
@@ -27,26 +35,24 @@ def rows(document: dict[str, Any]) -> Iterator[list[str]]:
 
 
 def _table(document: dict[str, Any]) -> Iterator[list[str]]:
-    """Number, wavenumber, spread and infrared intensity of the modes, in columns to be read downwards."""
+    """Number, wavenumber, spread, infrared intensity, Raman activity and depolarisation of the modes, in columns to be
+    read downwards."""
     frequencies = document["frequencies_cm1"]
     first = document["vibrations"]["removed_translations_and_rotations"] + 1
-    extras = [
-        (title, values)
-        for title, key in (("± model", "frequencies_std_cm1"), ("km/mol", "ir_intensities_km_per_mol"))
-        if (values := document.get(key))
-    ]
+    extras = [(title, decimals, values) for title, key, decimals in _EXTRAS if (values := document.get(key))]
     if not frequencies:
         yield ["modes", "none: an atom does not vibrate"]
         return
     entries = [
-        f"{first + index:>5} {wavenumber(value):>10}" + "".join(f" {values[index]:>8.1f}" for _, values in extras)
+        f"{first + index:>5} {wavenumber(value):>10}"
+        + "".join(f" {_number(values[index], decimals):>8}" for _, decimals, values in extras)
         for index, value in enumerate(frequencies)
     ]
     left_out = len(entries) - _MOST
     if left_out > 0:
         entries = entries[: _MOST - 3] + entries[-3:]
-    header = f"{'mode':>5} {'cm⁻¹':>10}" + "".join(f" {title:>8}" for title, _ in extras)
-    columns = min(_COLUMNS, len(entries))
+    header = f"{'mode':>5} {'cm⁻¹':>10}" + "".join(f" {title:>8}" for title, _, _ in extras)
+    columns = min(_COLUMNS if len(extras) < 3 else _COLUMNS - 1, len(entries))
     height = -(-len(entries) // columns)
     columns = -(-len(entries) // height)
     yield ["    ".join([header] * columns), ""]
@@ -81,6 +87,28 @@ def _remarks(document: dict[str, Any], found: dict[str, Any]) -> Iterator[list[s
         ]
 
 
+def _intensities(document: dict[str, Any]) -> Iterator[list[str]]:
+    """Where the dipoles are from and how good their derivatives are; what is observed."""
+    found = document.get("intensities") or {}
+    for name, plural in (("dipole", "dipoles"), ("polarizability", "polarizabilities")):
+        how = found.get(name)
+        if how:
+            yield [plural, str(found.get("label") or document.get("method")), _quality(how, _UNITS[name])]
+    observed = document.get("experiment")
+    if observed:
+        values = observed["fundamentals_cm1"]
+        shown = "  ".join(f"{value:g}" for value in values)
+        yield ["experiment", f"{shown} cm⁻¹", f"fundamentals, anharmonic: {observed['source']}"]
+
+
+def _quality(how: dict[str, Any], unit: str) -> str:
+    if "modes" not in how:
+        return f"{how['by']}; their sum over all atoms is off by {how['sum_over_atoms']:.1e} {unit}"
+    text = f"differences along {how['modes']} mode{'' if how['modes'] == 1 else 's'}"
+    change = how.get("strongest_changes_by_at_twice_the_step")
+    return text if change is None else f"{text}; twice the step changes the strongest line by {100 * change:.2g} %"
+
+
 def _thermochemistry(thermo: dict[str, Any]) -> Iterator[list[str]]:
     at = f"{thermo['temperature_k']:g} K, {thermo['pressure_bar']:g} bar"
     symmetry = f"{thermo['point_group']}, symmetry number {thermo['symmetry_number']}"
@@ -95,6 +123,10 @@ def _thermochemistry(thermo: dict[str, Any]) -> Iterator[list[str]]:
         below = f"{count} mode{'' if count == 1 else 's'} below {_LOW_CM1:g} cm⁻¹"
         remark = f"{below}: their harmonic entropy is doubtful (Grimme 2012)"
         yield ["G, quasi-RRHO", f"{low['gibbs_hartree']:.6f} Ha", remark]
+
+
+def _number(value: float | None, decimals: int) -> str:
+    return "–" if value is None else f"{value:.{decimals}f}"
 
 
 def wavenumber(value: float) -> str:

@@ -1,0 +1,127 @@
+"""Derivatives of dipole and polarisability along normal modes: from those by the nuclei, or by differences.
+
+Along modes two calculations each are enough, 6A - 12 for A atoms instead of the 6A of all coordinates, and fewer where
+only some of the modes are wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from fusion.errors import CalculationError
+from fusion.methods import Method
+from fusion.system import System
+from fusion.tasks.harmonic.infrared import strengths
+from fusion.tasks.harmonic.normal_modes import NormalModes
+from fusion.tasks.harmonic.raman import activities
+
+STEP_BOHR: Final[float] = 0.02
+"""How far the atom that moves most is displaced along a mode: a third of the zero-point amplitude of a stiff stretch,
+where cubic terms are below 0.1 % of a derivative and the dipole's noise, about 1e-5 e bohr, below 0.001 e."""
+
+
+@dataclass(frozen=True)
+class Slopes:
+    """Derivatives of one property along the displacements of norm one of n modes."""
+
+    values: np.ndarray
+    """(n, ...), the property's unit per bohr; NaN of modes that were left out."""
+    how: dict[str, Any]
+    """By what means, and how good they are."""
+
+
+def of_nuclei(modes: NormalModes, derivatives: np.ndarray, charge: int = 0) -> Slopes:
+    """From the derivatives (3A, ...) by all coordinates of the nuclei.
+
+    A translation of the molecule changes no polarisability, and the dipole by `charge` (0 for the polarisability): the
+    largest deviation of the sum over all atoms from that is a measure of the numerical error.
+    """
+    flat = modes.displacements.reshape(len(modes.frequencies), len(derivatives))
+    total = derivatives.reshape(-1, 3, *derivatives.shape[1:]).sum(axis=0)
+    if charge:
+        total = total - charge * np.eye(3)
+    return Slopes(np.tensordot(flat, derivatives, axes=1), {"sum_over_atoms": float(np.abs(total).max())})
+
+
+def along_modes(
+    source: Method,
+    system: System,
+    modes: NormalModes,
+    chosen: np.ndarray,
+    names: Sequence[str],
+    tell: Callable[[int], None],
+) -> dict[str, Slopes]:
+    """Of the properties `names` (dipole, polarizability) by central differences along the `chosen` modes (n,), bool.
+
+    The strongest line of each property is calculated again at twice the step; the change is a measure of the error.
+    `tell` is called with the number of calculations done. Raises CalculationError.
+    """
+    differences = _Differences(source, system, modes, tuple(names), tell)
+    places = [int(place) for place in np.flatnonzero(chosen)]
+    found = {name: np.full((len(chosen), *_SHAPES[name]), np.nan) for name in names}
+    for place in places:
+        for name, slope in differences.at(place, STEP_BOHR).items():
+            found[name][place] = slope
+    described = {"by": "central differences along the modes", "step_bohr": STEP_BOHR, "modes": len(places)}
+    remarks: dict[str, dict[str, Any]] = {name: dict(described) for name in names}
+    if len(places):
+        strength = {name: _STRENGTHS[name](found[name], modes.reduced_masses) for name in names}
+        strongest = {name: places[int(np.argmax(strength[name][places]))] for name in names}
+        wider = {place: differences.at(place, 2.0 * STEP_BOHR) for place in dict.fromkeys(strongest.values())}
+        for name, place in strongest.items():
+            mass = modes.reduced_masses[place : place + 1]
+            again = float(_STRENGTHS[name](wider[place][name][None], mass)[0])
+            before = float(strength[name][place])
+            if before > 0:
+                remarks[name]["strongest_changes_by_at_twice_the_step"] = abs(again - before) / before
+    return {name: Slopes(found[name], remarks[name]) for name in names}
+
+
+def calculations(chosen: np.ndarray, properties: int) -> int:
+    """How many `along_modes` takes at most for so many properties."""
+    number = int(np.count_nonzero(chosen))
+    return 2 * (number + properties) if number and properties else 0
+
+
+class _Differences:
+    """One calculation at a time: each is in the journal when it is done."""
+
+    def __init__(
+        self,
+        source: Method,
+        system: System,
+        modes: NormalModes,
+        names: tuple[str, ...],
+        tell: Callable[[int], None],
+    ) -> None:
+        self._source, self._system, self._modes, self._names, self._tell = source, system, modes, names, tell
+        self._done = 0
+
+    def at(self, place: int, step: float) -> dict[str, np.ndarray]:
+        """Derivatives along a mode's displacement of norm one; the atom that moves most moves by `step`, bohr."""
+        mode = self._modes.displacements[place]
+        length = step / np.linalg.norm(mode, axis=1).max()
+        ahead, behind = (self._calculate(place, sign * length * mode) for sign in (1.0, -1.0))
+        return {name: (ahead[name] - behind[name]) / (2.0 * length) for name in self._names}
+
+    def _calculate(self, place: int, move: np.ndarray) -> dict[str, np.ndarray]:
+        moved = self._system.moved(self._system.positions + move)
+        (result,) = self._source.calculate([moved], frozenset({"energy", *self._names}))
+        if result.status != "ok":
+            number = self._modes.removed + place + 1
+            raise CalculationError(f"displaced along mode {number}: {result.message or result.status}")
+        self._done += 1
+        self._tell(self._done)
+        return {name: np.asarray(result.properties[name], dtype=float) for name in self._names}
+
+
+def _activities(slopes: np.ndarray, reduced_masses: np.ndarray) -> np.ndarray:
+    return activities(slopes, reduced_masses)[0]
+
+
+_SHAPES: Final[dict[str, tuple[int, ...]]] = {"dipole": (3,), "polarizability": (3, 3)}
+_STRENGTHS: Final = {"dipole": strengths, "polarizability": _activities}
