@@ -1,0 +1,78 @@
+"""Reactions from text: species, amounts, balance."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fusion import g2, reaction, units
+from fusion.errors import InputError
+
+
+def _amounts(text: str, start: Path = Path("/")) -> dict[str, float]:
+    return {term.name: term.coefficient for term in reaction.parse(text, start).terms}
+
+
+@pytest.mark.parametrize(
+    "text", ["2 H2O -> 2 H2 + O2", "2H2O->2H2+O2", "2*H2O = 2 H2 + 1/2 O2 + 0.5 O2", "2 H2O → 2H2+O2"]
+)
+def test_the_ways_to_write_a_reaction(text: str) -> None:
+    assert _amounts(text) == {"H2O": -2.0, "H2": 2.0, "O2": 1.0}
+
+
+def test_species_of_all_sources(tmp_path: Path) -> None:
+    (tmp_path / "nh4+.xyz").write_text("5\ncharge=1\nN 0 0 0\nH .6 .6 .6\nH -.6 -.6 .6\nH -.6 .6 -.6\nH .6 -.6 -.6\n")
+    (tmp_path / "proton_donor.xyz").write_text("4\ncharge=1\nO 0 0 .1\nH .9 0 -.2\nH -.5 .8 -.2\nH -.5 -.8 -.2\n")
+    found = reaction.parse("NH3 + proton_donor.xyz -> nh4+.xyz + h2o", tmp_path)
+    assert [term.system.n_electrons for term in found.terms] == [10, 10, 10, 10]
+    assert sum(term.coefficient * term.system.charge for term in found.terms) == 0
+    assert reaction.species("2-butyne", tmp_path).formula == "C4H6"  # a number that belongs to the name
+    assert reaction.species("ETHANOL", tmp_path).name == "ethanol"
+    assert reaction.species("o2", tmp_path).spin == reaction.species("O2", tmp_path).spin == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("h2 + o2 -> h2o", r"the right lacks 1 O; 2 h2 \+ o2 -> 2 h2o is"),
+        ("ch4 + o2 -> co2 + h2o", "the left lacks 1 O; the right lacks 2 H; ch4 [+] 2 o2 -> co2 [+] 2 h2o is"),
+        ("2 h2 -> h2plus + h2", r"the charge is \+0 on the left and \+1 on the right"),
+        ("etanol -> ch3och3", "no species 'etanol'. Did you mean 'ethanol'?"),
+        ("water.xyz -> h2", "no file 'water.xyz'"),
+        ("h2 -> h2", "both sides"),
+        ("0 h2 -> h2", "positive"),
+        ("1/0 h2 -> h2", "positive"),
+        ("h2 + o2", "no reaction"),
+        ("h2 -> h -> h", "no reaction"),
+        ("", "no reaction"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(text: str, says: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=says) as caught:
+        reaction.parse(text, tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_change_and_its_error() -> None:
+    found = reaction.parse("2 h2 + o2 -> 2 h2o", Path("/"))
+    assert found.change({"h2": -1.0, "o2": -150.0, "h2o": -76.5}) == pytest.approx(-1.0)
+    assert found.error({"h2": 0.3, "o2": None, "h2o": 0.4}) == pytest.approx(1.0)  # in quadrature, times the amounts
+    assert found.error({"h2": None}) is None
+    assert str(found) == "2 h2 + o2 -> 2 h2o"
+
+
+def test_measured_heats_of_formation_agree_with_measured_dissociation() -> None:
+    kcal = units.KCAL_MOL_PER_HARTREE
+    hydrogen = g2.measured("H2")
+    assert hydrogen is not None and abs(hydrogen.formation_0) * kcal < 0.06  # an element in its standard state
+    water = g2.measured("H2O")
+    assert water is not None
+    dissociation = (g2.atoms_formation_0(["O", "H", "H"]) - water.formation_0) * kcal
+    assert dissociation == pytest.approx(
+        219.36, abs=0.1
+    )  # D0 of water, Ruscic et al., J. Phys. Chem. A 106, 2727 (2002)
+    assert g2.measured("O") is None and not g2.knows(["He"])
+    with pytest.raises(InputError, match="He"):
+        g2.atoms_formation_0(["He"])
+    assert all(g2.measured(name) for name in g2.molecules()) and len(g2.molecules()) == 148
