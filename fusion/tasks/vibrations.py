@@ -107,8 +107,8 @@ class Vibrations:
         how = relaxing.describe(self._settings) + ", then vibrations" if self._relax else "vibrations as it is"
         if self._intensities.label is not None:
             how += f", dipoles of {self._intensities.label}"
-        note = going_on(method, system, run, self.name)
-        return (getattr(method, "label", method.name), described, how), (note,) if note else ()
+        notes = (going_on(method, system, run, self.name), self._intensities.going_on(system, run))
+        return (getattr(method, "label", method.name), described, how), tuple(note for note in notes if note)
 
     def run(self, method: Method, system: System, run: Run) -> Result:
         """The result at the stationary point, with frequencies, modes and thermochemistry in its details."""

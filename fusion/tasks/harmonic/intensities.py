@@ -83,8 +83,6 @@ class Intensities:
 
     def check(self, method: Method, system: System, run: Run) -> None:
         """Raises InputError: settings, a method without dipoles or polarisabilities, a foreign checkpoint."""
-        from fusion.tasks.interruption.journal import going_on
-
         self.shown.check()
         if not isinstance(self.raman, bool):
             raise InputError(f"task.raman must be true or false, not {self.raman}")
@@ -103,7 +101,14 @@ class Intensities:
             methods.require(method, names, "task.raman", [system])
             return
         methods.require(self.second, names, "task.dipoles", [system])
-        going_on(self.second, system, self._run(run), FOLDER)
+        self.going_on(system, run)
+
+    def going_on(self, system: System, run: Run) -> str | None:
+        """The note that says where the dipoles of a second method go on; None for a beginning."""
+        from fusion.tasks.interruption.journal import going_on
+
+        note = None if self.second is None else going_on(self.second, system, self._run(run), FOLDER)
+        return note and f"dipoles: {note.partition(' (')[0]} ({FOLDER}/{CHECKPOINT})"
 
     @property
     def label(self) -> str | None:
