@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from fusion import methods, phases, report, units
+from fusion.composition import sum_report
 
 if TYPE_CHECKING:
     from fusion.methods import Method
@@ -44,7 +45,8 @@ class Energy:
 
     @staticmethod
     def rows(result: dict[str, Any]) -> Iterator[list[str]]:
-        """The dipole, and how a self-consistent energy came about, of a `result.json`."""
+        """The terms of a sum, the dipole, and how a self-consistent energy came about, of a `result.json`."""
+        yield from sum_report.rows(result)
         dipole = result.get("dipole_e_bohr")
         if dipole and not result["system"]["charge"]:  # of an ion it depends on the origin
             debye = [component * units.DEBYE_PER_ATOMIC_DIPOLE for component in dipole]

@@ -1,0 +1,30 @@
+"""What energies are relative to, which decides what they may be compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+TOTAL: Final = "total"
+"""Separate electrons and nuclei: comparable with total energies of the literature and of other methods."""
+ATOMISATION: Final = "atomization"
+"""Separate atoms."""
+OWN: Final = "own"
+"""Something of the method's own, such as the atoms of a training set: only differences of the same atoms mean much."""
+CORRECTION: Final = "correction"
+"""Separate molecules: a correction such as dispersion, to be added to an energy with a zero."""
+
+
+def of(method: Any) -> str:
+    """What a method's energies are relative to: as it says itself in `energy_zero`, as the card of its model says, or
+    as its kind implies."""
+    stated = getattr(method, "energy_zero", None)
+    if stated is not None:
+        return str(stated)
+    weights = getattr(method, "weights", None)
+    if isinstance(weights, Mapping) and weights.get("name"):
+        from fusion import zoo
+
+        if zoo.find(f"{weights['name']}@{weights['version']}").energy_zero == ATOMISATION:
+            return ATOMISATION
+    return OWN if method.kind == "potential" else TOTAL
