@@ -1,57 +1,125 @@
-"""Hartree-Fock and Kohn-Sham through PySCF."""
+"""Hartree-Fock and Kohn-Sham: energies, forces, dipoles, Hessians and polarizabilities of determinants."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 import numpy as np
-from pyscf import dft, gto, scf
+from pyscf.dft import libxc
 
-from fusion.results import Result
+from fusion.errors import InputError
+from fusion.functionals.dispersion import dispersion as d3
 from fusion.system import System
+from fusion_conventional import basis_limit
+from fusion_conventional.method import Computed, PySCFMethod, Quantities
+from fusion_conventional.response import polarizability, second_derivatives
+from fusion_conventional.self_consistent import Determinant
+
+_STEP: Final = 1e-3
+"""Bohr; displacement for the second derivatives of the dispersion energy."""
 
 
-class MeanField:
-    """`Method` of PySCF's mean-field calculations: Hartree-Fock where `xc` is None. Restricted for spin 0."""
+class MeanField(PySCFMethod):
+    """`Method` of a Hartree-Fock or, with `xc`, a Kohn-Sham determinant.
 
-    kind = "conventional"
-    provides = frozenset({"energy", "forces", "dipole", "hessian"})
+    `dispersion="d3bj"` adds D3(BJ) with the functional's parameters; the other settings are those of `PySCFMethod` and
+    `Settings`. Raises InputError for values that are none.
+    """
 
-    def __init__(self, name: str, xc: str | None, basis: str, grid_level: int, title: str = "", **_: Any) -> None:
-        self.name, self.title, self.xc, self.basis, self.grid_level = name, title, xc, basis, grid_level
+    def __init__(self, name: str, title: str, basis: str, dispersion: str | None = None, **settings: Any) -> None:
+        super().__init__(name, title, basis, **settings)
+        if dispersion not in (None, "d3bj"):
+            raise InputError(f"method.dispersion={dispersion!r} is not known; there is d3bj, or null for none")
+        if self.settings.xc is not None and len(self._terms) > 1:
+            raise InputError(
+                f"method.basis={basis}: energies of density functionals have no known limit to extrapolate to; "
+                "choose one basis, def2-qzvp is near it"
+            )
+        self._d3 = None if dispersion is None else (self.settings.xc or "hf").lower()
+        if self._d3 is not None:
+            d3([1], np.zeros((1, 3)), self._d3)
 
     @property
     def label(self) -> str:
         """What a run is called after."""
-        return f"{self.xc or 'HF'}/{self.basis}"
+        name = "HF" if self.settings.xc is None else self.settings.xc
+        return f"{name}{'' if self._d3 is None else '-D3(BJ)'}/{basis_limit.title(self.basis)}"
 
-    def calculate(self, systems: Sequence[System], properties: Iterable[str]) -> list[Result]:
-        """One SCF per system."""
-        return [self._calculate(system, frozenset(properties)) for system in systems]
+    @property
+    def provides(self) -> frozenset[str]:
+        """Responses are of restricted and unrestricted determinants, and not of functionals with non-local correlation.
 
-    def _calculate(self, system: System, wanted: frozenset[str]) -> Result:
-        atoms = list(zip(system.symbols, system.positions.tolist(), strict=True))
-        mol = gto.M(atom=atoms, unit="Bohr", basis=self.basis, charge=system.charge, spin=system.spin, verbose=0)
-        mean_field: Any = self._mean_field(mol)
-        mean_field.kernel()
-        result = Result(system, energy=float(mean_field.e_tot))
-        if not mean_field.converged:
-            result.status, result.message = "not_converged", "the SCF did not converge"
-            return result
-        if "dipole" in wanted:
-            result.properties["dipole"] = np.asarray(mean_field.dip_moment(unit="AU", verbose=0))
-        if "forces" in wanted:
-            result.properties["forces"] = -np.asarray(mean_field.nuc_grad_method().kernel())
-        if "hessian" in wanted:
-            size = 3 * mol.natm
-            hessian = np.asarray(mean_field.Hessian().kernel())
-            result.properties["hessian"] = hessian.transpose(0, 2, 1, 3).reshape(size, size)
-        return result
+        Responses to nuclei leave out that the grid moves with them: with functionals of the kinetic energy density
+        (r2SCAN, M06-2X) that costs up to 0.2 hartree/bohr^2 on usual grids, so theirs are left to finite differences.
+        """
+        xc = self.settings.xc
+        given = frozenset({"energy", "forces", "dipole"})
+        if self.settings.reference == "restricted_open" or (xc is not None and libxc.is_nlc(xc)):
+            return given
+        if xc is not None and libxc.is_meta_gga(xc):
+            return given | {"polarizability"}
+        return given | {"hessian", "dipole_derivatives", "polarizability"}
 
-    def _mean_field(self, mol: Any) -> Any:
-        if self.xc is None:
-            return (scf.UHF if mol.spin else scf.RHF)(mol)
-        mean_field = (dft.UKS if mol.spin else dft.RKS)(mol, xc=self.xc)
-        mean_field.grids.level = self.grid_level
-        return mean_field
+    def _check(self, mean_field: Any, system: System) -> None:
+        if self._d3 is not None:
+            d3(system.numbers, system.positions, self._d3)
+
+    def _computed(self, determinant: Determinant, wanted: frozenset[str]) -> Computed:
+        mean_field = determinant.mean_field
+        return Computed({"energy": float(mean_field.e_tot), **properties(mean_field, wanted)})
+
+    def _beside(self, system: System, name: str) -> Any:
+        if self._d3 is None or name not in _DISPERSION:
+            return 0.0
+        return _DISPERSION[name](system, self._d3)
+
+    def _details(self, system: System, computed: Sequence[Computed]) -> dict[str, Any]:
+        details = super()._details(system, computed)
+        if self._d3 is not None:
+            details["scf"]["dispersion_hartree"] = d3(system.numbers, system.positions, self._d3)[0]
+        return details
+
+
+def properties(mean_field: Any, wanted: frozenset[str]) -> Quantities:
+    """Properties of a converged determinant by their names, atomic units; those of ghost atoms are left out."""
+    nuclei = np.flatnonzero(mean_field.mol.atom_charges())
+    found: Quantities = {}
+    if "dipole" in wanted:
+        found["dipole"] = np.asarray(mean_field.dip_moment(unit="AU", verbose=0))
+    if "forces" in wanted:
+        gradient = mean_field.nuc_grad_method()
+        gradient.grid_response = True  # without it, forces are not the derivatives of the energy on a finite grid
+        found["forces"] = -np.asarray(gradient.kernel())[nuclei]
+    if wanted & {"hessian", "dipole_derivatives"}:
+        found |= second_derivatives(mean_field, "hessian" in wanted, "dipole_derivatives" in wanted)
+    if "polarizability" in wanted:
+        found["polarizability"] = polarizability(mean_field)
+    return found
+
+
+def _dispersion_energy(system: System, functional: str) -> float:
+    return d3(system.numbers, system.positions, functional)[0]
+
+
+def _dispersion_forces(system: System, functional: str) -> np.ndarray:
+    return -d3(system.numbers, system.positions, functional)[1]
+
+
+def _dispersion_hessian(system: System, functional: str) -> np.ndarray:
+    """Central differences of the analytic gradient, (3A, 3A), hartree/bohr^2."""
+    rows = []
+    for index in range(system.positions.size):
+        step = np.zeros(system.positions.shape)
+        step.flat[index] = _STEP
+        ahead, behind = (d3(system.numbers, system.positions + sign * step, functional)[1] for sign in (1, -1))
+        rows.append((ahead - behind).ravel() / (2.0 * _STEP))
+    hessian = np.array(rows)
+    return 0.5 * (hessian + hessian.T)
+
+
+_DISPERSION: Final = {
+    "energy": _dispersion_energy,
+    "forces": _dispersion_forces,
+    "hessian": _dispersion_hessian,
+}

@@ -1,0 +1,169 @@
+"""What all methods on PySCF share: one calculation per system, extrapolation, restart from the last density."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fusion.functionals.start import LastDensity
+from fusion.results import Result
+from fusion.system import System
+from fusion_conventional import basis_limit
+from fusion_conventional.molecules import parsed_ghosts
+from fusion_conventional.self_consistent import Determinant, Settings, Watcher, converge
+
+Quantities = dict[str, Any]
+"""Energy (hartree) and properties in atomic units, by name."""
+
+
+@dataclass
+class Computed:
+    """One calculation in one basis set: what the mean field gives, and what correlation adds to it."""
+
+    mean_field: Quantities
+    correlation: Quantities = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+    failure: str | None = None
+
+
+class PySCFMethod(ABC):
+    """`Method` of kind conventional on PySCF; the keywords that have no name here are those of `Settings`.
+
+    `basis` is PySCF's name, or two adjacent sets as in `basis_limit.terms`. The SCF of a molecule that was just
+    converged nearby starts from that density.
+    """
+
+    kind = "conventional"
+
+    def __init__(
+        self,
+        name: str,
+        title: str,
+        basis: str,
+        summary: str = "",
+        cost: str = "",
+        gives: str = "",
+        ghosts: Any = None,
+        **settings: Any,
+    ) -> None:
+        self.name, self.title, self.summary, self.cost = name, title, summary, cost
+        self.basis, self._terms = basis, basis_limit.terms(basis)
+        self.settings = Settings(ghosts=parsed_ghosts(ghosts), **settings)
+        self._last: dict[str, LastDensity] = {}
+        self._watcher: Watcher | None = None
+
+    @property
+    def label(self) -> str:
+        """What a run is called after."""
+        return f"{self.title}/{basis_limit.title(self.basis)}"
+
+    @property
+    @abstractmethod
+    def provides(self) -> frozenset[str]:
+        """What PySCF has analytically with these settings."""
+
+    @abstractmethod
+    def _computed(self, determinant: Determinant, wanted: frozenset[str]) -> Computed:
+        """What follows from a converged determinant."""
+
+    def check(self, systems: Sequence[System], properties: Iterable[str] = ()) -> None:
+        """Raise InputError for a basis or system that cannot be had."""
+        for system in systems:
+            for term in self._terms:
+                self._check(self.settings.mean_field(system, term.basis), system)
+
+    @abstractmethod
+    def _check(self, mean_field: Any, system: System) -> None:
+        """Raise InputError for what the method cannot do with this molecule."""
+
+    @contextmanager
+    def watched(self, watcher: Callable[[int, str], None]) -> Iterator[None]:
+        """Call `watcher` with the number of cycles and a text after each cycle, as long as the block runs."""
+        self._watcher = watcher
+        try:
+            yield
+        finally:
+            self._watcher = None
+
+    def calculate(self, systems: Sequence[System], properties: Iterable[str]) -> list[Result]:
+        """One result per system: forces (A, 3), dipole (3,), Hessian (3A, 3A), ... in atomic units."""
+        wanted = frozenset(properties)
+        self.check(systems, wanted)
+        return [self._calculate(system, wanted) for system in systems]
+
+    def _calculate(self, system: System, wanted: frozenset[str]) -> Result:
+        result = Result(system)
+        computed = []
+        for term in self._terms:
+            one = self._in_basis(system, term.basis, wanted)
+            if one.failure is not None:
+                result.status, result.message, result.details = "not_converged", one.failure, one.details
+                result.energy = None if len(self._terms) > 1 else one.mean_field["energy"]
+                return result
+            computed.append(one)
+        values = _combined(computed, self._terms)
+        values = {name: value + self._beside(system, name) for name, value in values.items()}
+        result.energy = float(values.pop("energy"))
+        result.properties.update({name: np.asarray(value) for name, value in values.items()})
+        result.details = self._details(system, computed)
+        result.message = "; ".join(remark for one in computed for remark in one.remarks) or None
+        return result
+
+    def _beside(self, system: System, name: str) -> Any:
+        """What is added to a quantity from outside of the wavefunction."""
+        return 0.0
+
+    def _details(self, system: System, computed: Sequence[Computed]) -> dict[str, Any]:
+        details = dict(computed[-1].details)
+        if len(computed) > 1:
+            details["basis_limit"] = {
+                "bases": [term.basis for term in self._terms],
+                "mean_field_hartree": [one.mean_field["energy"] for one in computed],
+                "correlation_hartree": [one.correlation.get("energy", 0.0) for one in computed],
+                "mean_field_by": "A (L + 1) exp(-9 sqrt(L)), Karton and Martin 2006",
+                "correlation_by": "A L^-3, Helgaker et al. 1997",
+            }
+        return details
+
+    def _in_basis(self, system: System, basis: str, wanted: frozenset[str]) -> Computed:
+        mean_field = self.settings.mean_field(system, basis)
+        last, state = self._last.get(basis), (system.charge, system.spin)
+        density, begun, check = None, "atoms", self.settings.stability
+        if last is not None and last.suits(mean_field.mol, state):
+            density, begun = last.on(mean_field.mol), "the last density"
+            check = False if check is None else check  # it was looked at there
+        determinant = converge(mean_field, density, begun, check, self._watcher)
+        failure = determinant.failure()
+        if failure is not None:
+            self._last.pop(basis, None)
+            details = {"scf": determinant.describe(basis)}
+            return Computed({"energy": float(mean_field.e_tot)}, details=details, failure=failure)
+        self._last[basis] = _remembered(mean_field, state)
+        computed = self._computed(determinant, wanted)
+        computed.details = {"scf": determinant.describe(basis), **computed.details}
+        computed.remarks = [*determinant.remarks, *computed.remarks]
+        return computed
+
+
+def _combined(computed: Sequence[Computed], terms: Sequence[basis_limit.Term]) -> Quantities:
+    """Sum over the basis sets of weighted mean-field and correlation parts."""
+    total: Quantities = {}
+    for one, term in zip(computed, terms, strict=True):
+        for part, weight in ((one.mean_field, term.mean_field), (one.correlation, term.correlation)):
+            for name, value in part.items():
+                total[name] = total.get(name, 0.0) + weight * np.asarray(value)
+    return total
+
+
+def _remembered(mean_field: Any, state: tuple[int, int]) -> LastDensity:
+    if not mean_field.istype("ROHF"):
+        return LastDensity.of(mean_field, state)
+    numbers = np.asarray(mean_field.mo_occ)
+    spins = np.array([numbers > 0, numbers == 2], dtype=float)
+    return LastDensity(mean_field.mol, np.stack([mean_field.mo_coeff] * 2), spins, state)

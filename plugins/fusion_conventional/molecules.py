@@ -1,0 +1,91 @@
+"""From systems to PySCF's molecules: basis sets, effective core potentials, basis functions without a nucleus."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ase.data import atomic_numbers
+from pyscf import gto
+
+from fusion.errors import InputError
+from fusion.system import System
+from fusion.units import BOHR_PER_ANGSTROM
+
+_MISSING = (KeyError, RuntimeError, AssertionError, gto.basis.BasisNotFoundError)
+"""What PySCF raises, from case to case, where it has no basis or potential."""
+
+
+@dataclass(frozen=True)
+class Ghost:
+    """A centre of basis functions with neither nucleus nor electrons; position in bohr."""
+
+    symbol: str
+    position: tuple[float, float, float]
+
+
+def molecule(system: System, basis: str, cartesian: bool = False, ghosts: Sequence[Ghost] = ()) -> gto.Mole:
+    """The PySCF molecule of a system in a basis of PySCF's, with the core potentials that belong to the basis.
+
+    `cartesian`: six d functions per shell instead of five. `ghosts` come after the system's atoms. Raises InputError
+    for a periodic system, a basis that PySCF lacks or that lacks an element.
+    """
+    if system.cell is not None:
+        raise InputError(f"{system.name} is periodic; the conventional methods here are for molecules")
+    atoms: list[Any] = list(zip(system.symbols, system.positions.tolist(), strict=True))
+    atoms += [(f"ghost-{ghost.symbol}", ghost.position) for ghost in ghosts]
+    elements = dict.fromkeys([*system.symbols, *(ghost.symbol for ghost in ghosts)])
+    missing = [symbol for symbol in elements if not _has(gto.basis.load, basis, symbol)]
+    if missing:
+        raise InputError(_no_basis(basis, missing, len(missing) == len(elements), system))
+    return gto.M(
+        atom=atoms,
+        unit="Bohr",
+        basis=basis,
+        ecp={symbol: basis for symbol in set(system.symbols) if _has(gto.basis.load_ecp, basis, symbol)},
+        charge=system.charge,
+        spin=system.spin,
+        cart=cartesian,
+        verbose=0,
+    )
+
+
+def parsed_ghosts(given: Any) -> tuple[Ghost, ...]:
+    """Ghosts from `"O 0 0 0; H 0 0.76 0.59"` or `[[O, 0, 0, 0], ...]`, both in Angstrom. Raises InputError."""
+    lines = given.split(";") if isinstance(given, str) else given or ()
+    return tuple(_ghost(line.split() if isinstance(line, str) else list(line)) for line in lines if line)
+
+
+def _ghost(words: Sequence[Any]) -> Ghost:
+    try:
+        symbol, (x, y, z) = str(words[0]), (float(word) * BOHR_PER_ANGSTROM for word in words[1:])
+    except (ValueError, TypeError, IndexError):
+        shown = " ".join(map(str, words))
+        raise InputError(
+            f"method.ghosts: {shown!r} is not an element with x y z in Angstrom, as in 'O 0 0 1.2'"
+        ) from None
+    proper = symbol.capitalize() if symbol.islower() else symbol
+    if atomic_numbers.get(proper, 0) == 0:
+        raise InputError(f"method.ghosts: unknown element {symbol!r}; write symbols as in H, Li, Cl")
+    return Ghost(proper, (x, y, z))
+
+
+def _has(load: Any, basis: str, symbol: str) -> bool:
+    """Whether PySCF has a basis (or, with its other loader, a potential) of that name for the element."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PySCF says which package might have it
+            return bool(load(basis, symbol))
+    except _MISSING:
+        return False
+
+
+def _no_basis(basis: str, missing: Sequence[str], all_missing: bool, system: System) -> str:
+    if all_missing:
+        return (
+            f"method.basis: PySCF has no basis {basis!r} for {system.formula}; "
+            "def2-svp, def2-tzvp, cc-pvdz, 6-31g(d) are some"
+        )
+    return f"method.basis: {basis} has no functions for {' '.join(missing)}; def2-svp and def2-tzvp go up to Rn"

@@ -1,0 +1,244 @@
+"""Hartree-Fock and Kohn-Sham determinants through PySCF: how they are set up and brought to convergence.
+
+DIIS (Pulay, J. Comput. Chem. 3, 556 (1982)); second order (Sun, arXiv:1610.08423) where DIIS fails; open shells are
+followed down from saddle points (Seeger and Pople, J. Chem. Phys. 66, 3045 (1977)).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final
+
+import numpy as np
+from pyscf import dft, scf
+
+from fusion.errors import InputError
+from fusion.functionals import start
+from fusion.system import System
+from fusion_conventional.molecules import Ghost, molecule
+
+Watcher = Callable[[int, str], None]
+
+_CLASSES: Final[dict[str, tuple[Any, Any]]] = {
+    "restricted": (scf.RHF, dft.RKS),
+    "unrestricted": (scf.UHF, dft.UKS),
+    "restricted_open": (scf.ROHF, dft.ROKS),
+}
+_SHORT: Final = {"restricted": "R", "unrestricted": "U", "restricted_open": "RO"}
+_LOWERED: Final = 1e-6
+"""Hartree by which a step down from a saddle has to lower the energy to count as one."""
+_STEPS_DOWN: Final = 3
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How determinants are computed.
+
+    `xc`: PySCF's name of a functional, None for Hartree-Fock. `reference`: restricted, unrestricted, restricted_open;
+    None is restricted for spin 0, else unrestricted. `cartesian`: Cartesian d and f functions. `density_fit`: of
+    Coulomb and exchange. `grid_level` is PySCF's 0-9; `conv_tol` in hartree; `max_cycle` per attempt. `stability`:
+    look for a lower determinant of the same kind; None does so for open shells and after second order. `ghosts`: more
+    centres of basis functions. Raises InputError for values that are none.
+    """
+
+    xc: str | None = None
+    reference: str | None = None
+    cartesian: bool = False
+    density_fit: bool = False
+    grid_level: int = 3
+    conv_tol: float = 1e-9
+    max_cycle: int = 50
+    stability: bool | None = None
+    ghosts: tuple[Ghost, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.xc is not None and (not isinstance(self.xc, str) or not start.is_functional(self.xc)):
+            raise InputError(_no_functional(self.xc))
+        if self.reference is not None and self.reference not in _CLASSES:
+            raise InputError(
+                f"method.reference={self.reference!r} is not known; there are {', '.join(_CLASSES)} and null"
+            )
+        if self.grid_level not in range(10):
+            raise InputError(f"method.grid_level must be 0 ... 9, not {self.grid_level}")
+        if not self.conv_tol > 0:
+            raise InputError(f"method.conv_tol must be positive (hartree), not {self.conv_tol}")
+        if isinstance(self.max_cycle, bool) or not isinstance(self.max_cycle, int) or self.max_cycle < 1:
+            raise InputError(f"method.max_cycle must be a whole number of at least 1, not {self.max_cycle}")
+
+    def reference_of(self, system: System) -> str:
+        """Which kind of determinant a system gets. Raises InputError for a restricted one with unpaired electrons."""
+        if self.reference == "restricted" and system.spin:
+            raise InputError(
+                f"method.reference=restricted has no unpaired electrons and system.spin is {system.spin}; "
+                "choose unrestricted or restricted_open"
+            )
+        return self.reference or ("unrestricted" if system.spin else "restricted")
+
+    def mean_field(self, system: System, basis: str) -> Any:
+        """PySCF's object, not yet converged. Raises InputError for a basis or system that cannot be done."""
+        mol = molecule(system, basis, self.cartesian, self.ghosts)
+        hartree_fock, kohn_sham = _CLASSES[self.reference_of(system)]
+        mean_field = hartree_fock(mol) if self.xc is None else kohn_sham(mol, xc=self.xc)
+        if self.xc is not None:
+            mean_field.grids.level = self.grid_level
+        mean_field.conv_tol, mean_field.max_cycle, mean_field.chkfile = self.conv_tol, self.max_cycle, None
+        return mean_field.density_fit() if self.density_fit else mean_field
+
+
+@dataclass
+class Determinant:
+    """A mean-field object after its SCF, and how that went."""
+
+    mean_field: Any
+    start: str
+    attempts: list[dict[str, Any]] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+    @property
+    def converged(self) -> bool:
+        return bool(self.mean_field.converged)
+
+    def describe(self, basis: str) -> dict[str, Any]:
+        """JSON-able details, units in the key names."""
+        mean_field, mol = self.mean_field, self.mean_field.mol
+        details: dict[str, Any] = {
+            "basis": basis,
+            "functions": int(mol.nao),
+            "cartesian": bool(mol.cart),
+            "reference": reference_title(mean_field),
+            "energy_hartree": float(mean_field.e_tot),
+            "conv_tol_hartree": mean_field.conv_tol,
+            "density_fit": hasattr(mean_field, "with_df"),
+            "start": self.start,
+            "cycles": sum(attempt["cycles"] for attempt in self.attempts),
+            "attempts": self.attempts,
+        }
+        if hasattr(mean_field, "grids"):
+            details |= {"xc": mean_field.xc, "grid_level": mean_field.grids.level, "grid_points": mean_field.grids.size}
+        if mol.has_ecp():
+            details["core_potential_electrons"] = int(sum(mol.atom_nelec_core(atom) for atom in range(mol.natm)))
+        if mean_field.istype("UHF"):
+            half = 0.5 * mol.spin
+            details["spin_squared"] = float(mean_field.spin_square()[0])
+            details["spin_squared_of_pure_state"] = half * (half + 1.0)
+        if self.remarks:
+            details["remarks"] = self.remarks
+        return details
+
+    def failure(self) -> str | None:
+        """Why there is no energy, and what might help, in one line; None of a converged determinant."""
+        if self.converged:
+            return None
+        tried = " and ".join(attempt["name"] for attempt in self.attempts)
+        return (
+            f"the SCF did not converge by {tried} (last energy {self.mean_field.e_tot:.6f} Ha); try a larger "
+            "method.max_cycle, another system.spin or method.reference"
+        )
+
+
+def reference_title(mean_field: Any) -> str:
+    """RHF, UKS, ROHF, ..."""
+    kind = (
+        "restricted_open" if mean_field.istype("ROHF") else "unrestricted" if mean_field.istype("UHF") else "restricted"
+    )
+    return _SHORT[kind] + ("KS" if hasattr(mean_field, "grids") else "HF")
+
+
+def converge(mean_field: Any, density: Any, begun: str, check: bool | None, watcher: Watcher | None) -> Determinant:
+    """Bring PySCF's object to convergence from a density (None: its own guess, by superposition of atoms).
+
+    `check` as `Settings.stability`; `watcher` gets the number of cycles and a text after every cycle.
+    """
+    found = Determinant(mean_field, begun)
+    mean_field.callback = _progress(watcher)
+    _attempt(found, "DIIS", partial(_diis, mean_field, density))
+    if not mean_field.converged:
+        _attempt(found, "second order", partial(_second_order, mean_field, mean_field.mo_coeff))
+    difficult = not mean_field.istype("RHF") or mean_field.istype("ROHF") or len(found.attempts) > 1
+    if mean_field.converged and (difficult if check is None else check):
+        _step_down(found)
+    return found
+
+
+def _attempt(found: Determinant, name: str, run: Callable[[], int]) -> None:
+    cycles = run()
+    mean_field = found.mean_field
+    found.attempts.append(
+        {
+            "name": name,
+            "cycles": cycles,
+            "converged": bool(mean_field.converged),
+            "energy_hartree": float(mean_field.e_tot),
+        }
+    )
+
+
+def _diis(mean_field: Any, density: Any) -> int:
+    try:
+        mean_field.kernel(dm0=density)
+    except (np.linalg.LinAlgError, AttributeError) as error:
+        # PySCF 2.14 looks for numpy's LinAlgError where numpy 2 no longer has it.
+        if not isinstance(error, np.linalg.LinAlgError) and not isinstance(error.__context__, np.linalg.LinAlgError):
+            raise
+        mean_field.converged = False  # DIIS has met the same error twice
+    return int(mean_field.cycles)
+
+
+def _second_order(mean_field: Any, orbitals: Any) -> int:
+    """Converge from orbitals; what was found is put into the object. Returns the number of cycles."""
+    solver, cycles = mean_field.newton(), 0
+
+    def count(envs: dict[str, Any]) -> None:
+        nonlocal cycles
+        cycles = envs["imacro"] + 1
+        if mean_field.callback is not None and "norm_gorb" in envs:
+            mean_field.callback(envs)
+
+    solver.callback, solver.verbose = count, 0
+    solver.kernel(orbitals, mean_field.mo_occ)
+    for name in ("converged", "e_tot", "mo_energy", "mo_coeff", "mo_occ"):
+        setattr(mean_field, name, getattr(solver, name))
+    return cycles
+
+
+def _step_down(found: Determinant) -> None:
+    """From a saddle point of the energy to a minimum below it, as long as there is one."""
+    mean_field = found.mean_field
+    if mean_field.mo_occ.min() > 0:  # no empty orbitals, nothing to rotate into
+        return
+    for _ in range(_STEPS_DOWN):
+        orbitals, _, stable, _ = mean_field.stability(verbose=0, return_status=True)
+        if stable:
+            return
+        before = {name: getattr(mean_field, name) for name in ("converged", "e_tot", "mo_energy", "mo_coeff", "mo_occ")}
+        _attempt(found, "down from a saddle", partial(_second_order, mean_field, orbitals))
+        if not mean_field.converged or mean_field.e_tot > before["e_tot"] - _LOWERED:
+            # On a grid the rotation of an atom's open shell has a curvature that is not quite zero.
+            found.attempts.pop()
+            for name, value in before.items():
+                setattr(mean_field, name, value)
+            return
+    found.remarks.append("the determinant may not be the lowest of its kind: it is not stable")
+
+
+def _progress(watcher: Watcher | None) -> Callable[[dict[str, Any]], None] | None:
+    if watcher is None:
+        return None
+    cycles = 0
+
+    def after_cycle(envs: dict[str, Any]) -> None:
+        nonlocal cycles
+        cycles += 1
+        change = envs["e_tot"] - envs["last_hf_e"]
+        watcher(cycles, f"E = {envs['e_tot']:.6f} Ha  change {change:+.1e}  gradient {envs['norm_gorb']:.1e}")
+
+    return after_cycle
+
+
+def _no_functional(name: object) -> str:
+    if isinstance(name, str) and name.lower().endswith(("-d3bj", "-d3", "-d4", "-d")):
+        plain = name[: name.rindex("-")]
+        return f"method.xc={name} holds a dispersion correction; write method.xc={plain} method.dispersion=d3bj"
+    return f"method.xc={name!r} is no functional that PySCF knows; b3lyp, pbe, pbe0, wb97x, r2scan are some"
