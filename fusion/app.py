@@ -29,6 +29,8 @@ from fusion.runs import CHECKPOINT, Run
 from fusion.system import System
 
 CONFIG = "config.yaml"
+METHODS = "methods"
+"""The list of a task that names several methods; its presence says that no +method= belongs to the run."""
 
 
 class Directories(Callback):
@@ -131,7 +133,7 @@ def execute(
     if done is not None:
         return done
     system = System.from_config(config.system, start_dir)  # first: the method imports torch
-    method = _build(lambda: methods.build(config.method), "method")
+    method = None if METHODS in config else _build(lambda: methods.build(config.method), "method")
     task = _build(lambda: instantiate(config.task, _recursive_=False), "task")
     checkpoint = find_checkpoint(config.ckpt, directory, start_dir)
     run = Run(directory, config, checkpoint, config.seed, start_dir)
@@ -189,7 +191,7 @@ def _resumable(directory: Path, first: bool) -> Iterator[None]:
 def resolved(config: DictConfig, start_dir: Path) -> DictConfig:
     """A plain copy without interpolations, the user's relative paths made absolute.
 
-    Raises InputError where there is no method.
+    Raises InputError where there is no method, or one with a task that names several itself.
     """
     _check_nodes(config)
     try:
@@ -228,7 +230,10 @@ def _check_nodes(config: DictConfig) -> None:
     """Hydra makes `+method=x` the string x when nobody provides that option."""
     known = trees.available("method")
     method = config.get("method")
-    if not isinstance(method, DictConfig):
+    if METHODS in config and method is not None:
+        task = config.task.get("name")
+        raise InputError(f"task={task} takes its methods from methods=[NAME, ...]; leave +method= out")
+    if METHODS not in config and not isinstance(method, DictConfig):
         raise InputError(messages.no_option("method", None if method is None else str(method), known))
     for group in ("system", "task"):
         if not isinstance(config.get(group), DictConfig):
@@ -313,14 +318,11 @@ def _announce(run: Run, method: Any, system: System, task: Any) -> None:
 
     A task may have a `title(method, system, run)` of its own: the parts of the line, and the notes below it.
     """
-    parts = [
-        getattr(method, "label", method.name),
-        report.system_title(system.formula, system.n_electrons, system.spin, system.charge),
-        str(task.name),
-    ]
-    notes: list[str] = []
     if hasattr(task, "title"):
         parts, notes = task.title(method, system, run)
+    else:
+        described = report.system_title(system.formula, system.n_electrons, system.spin, system.charge)
+        parts, notes = (getattr(method, "label", method.name), described, str(task.name)), ()
     here = run.directory.is_relative_to(run.start_dir)
     report.header(*parts, notes=(*notes, str(run.directory.relative_to(run.start_dir) if here else run.directory)))
     if run.config.ckpt == "last" and run.checkpoint is None:

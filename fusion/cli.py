@@ -15,7 +15,7 @@ import typer
 import fusion
 from fusion import listing
 from fusion.errors import CalculationError, InputError
-from fusion.processes import RANK_COMMAND, rank
+from fusion.processes import PART_COMMAND, RANK_COMMAND, rank
 from fusion.zoo import commands as zoo
 
 _EXAMPLES = """
@@ -81,6 +81,8 @@ def _dispatch(words: list[str]) -> int:
     first = words[0] if words else ""
     if first == RANK_COMMAND:
         return _rank(words[1:])
+    if first == PART_COMMAND:
+        return _parts(words[1:])
     if first == "run":
         return _run(words[1:])
     if not words or overrides.is_override(first) or (first.startswith("-") and first not in _OWN_FLAGS):
@@ -105,6 +107,13 @@ def _rank(words: list[str]) -> int:
 
     directory, *rest = [word for word in words if not word.startswith("hydra.")]
     return launch.join(Path(directory), Path(rest[0]) if rest else None)
+
+
+def _parts(words: list[str]) -> int:
+    """The process of one method of a comparison: the directories of its runs."""
+    from fusion.tasks.comparing.parts import work
+
+    return work([Path(word) for word in words])
 
 
 def _command(words: list[str]) -> int:

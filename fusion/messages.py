@@ -56,10 +56,11 @@ def _elsewhere(group: str) -> str:
 
 
 def _brings(content: dict[str, Any], group: str) -> bool:
-    """Whether the defaults of a configuration file name an option of the group."""
+    """Whether the defaults of a configuration file name an option of the group, or the file itself has the key."""
     entries = content.get("defaults", [])
     keys = [str(key) for entry in entries if isinstance(entry, dict) for key in entry]
-    return any(re.fullmatch(rf"(override |optional )*/?{re.escape(group)}(@.*)?", key) for key in keys)
+    named = any(re.fullmatch(rf"(override |optional )*/?{re.escape(group)}(@.*)?", key) for key in keys)
+    return named or (group == "methods" and group in content)
 
 
 def of_hydra(error: BaseException, known: Iterable[str], groups: Iterable[str]) -> str:
@@ -75,7 +76,7 @@ def of_hydra(error: BaseException, known: Iterable[str], groups: Iterable[str]) 
     text = str(error)
     key = re.search(r"Could not (?:override|delete[^']*) '([^']+)'", text)
     if key:
-        if key[1] in groups:
+        if key[1] in groups or key[1] == "methods":
             return _elsewhere(key[1])
         return no_setting(key[1], known)
     return one_line(error)

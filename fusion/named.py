@@ -9,6 +9,8 @@ from fusion import methods
 from fusion.errors import InputError
 
 if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
     from fusion.zoo.card import Card
 
 _ABSENT = object()
@@ -41,6 +43,16 @@ def node(name: str, options: Mapping[str, Any]) -> Any:
 
     Raises InputError for a method or a setting that does not exist.
     """
+    from omegaconf import OmegaConf
+
+    return OmegaConf.create(OmegaConf.to_container(composed(name, options), resolve=True)).method
+
+
+def composed(name: str, options: Mapping[str, Any]) -> DictConfig:
+    """The whole configuration of a run of that method, `options` in it, interpolations not yet resolved.
+
+    Raises InputError for a method or a setting that does not exist.
+    """
     from omegaconf import DictConfig, OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
@@ -48,11 +60,6 @@ def node(name: str, options: Mapping[str, Any]) -> Any:
     from fusion import messages
 
     config, _ = trees.compose(_words(name))
-    if not isinstance(config.get("method"), DictConfig):
-        from fusion import zoo
-
-        known = [*trees.available("method"), *(card.name for card in zoo.cards())]
-        raise InputError(messages.no_option("method", name, sorted(set(known))))
     for key, value in options.items():
         path = key if key in _BESIDE else f"method.{key}"
         if OmegaConf.select(config, path, default=_ABSENT) is _ABSENT:
@@ -66,13 +73,19 @@ def node(name: str, options: Mapping[str, Any]) -> Any:
             OmegaConf.update(config, path, value)
         except OmegaConfBaseException as error:
             raise InputError(f"{key}={value!r}: {messages.one_line(error)}") from error
-    return OmegaConf.create(OmegaConf.to_container(config, resolve=True)).method
+    return config
 
 
 def _words(name: str) -> list[str]:
     from fusion import config as trees
 
-    card = None if name in trees.available("method") else _model(name)
+    known = trees.available("method")
+    card = None if name in known else _model(name)
+    if name not in known and card is None:
+        from fusion import messages, zoo
+
+        names = sorted({*known, *(card.name for card in zoo.cards())})
+        raise InputError(messages.no_option("method", name, names))
     return [f"+method={name}"] if card is None else [f"+method={card.method}", f"weights={card.label}"]
 
 

@@ -8,12 +8,15 @@ from pathlib import Path
 
 # Settings that hold free text. Hydra refuses ; = ( + ~ in a bare value, so these are quoted for the user.
 _TEXT = frozenset({"system.atoms", "system.path", "method.basis", "task.data", "ckpt"})
+# Settings that are lists of free text, or of groups of settings: 'methods=[hf,{method: dft, basis: 6-31G(d,p)}]'.
+_LISTS = frozenset({"methods", "task.reaction"})
 _DIRECTORIES = frozenset({"hydra.run.dir", "hydra.sweep.dir"})
 # A comma in these is part of the value (a sweep over them quotes its values).
 _ONE_VALUE = frozenset({"system.atoms"}) | _DIRECTORIES
 _QUOTED = re.compile(r"""\s*(['"]).*\1\s*""", re.DOTALL)
 _STRUCTURED = re.compile(r"\s*(null|\[.*\]|\{.*\})\s*", re.DOTALL)
 _SWEEPS = re.compile(r"\s*(choice|glob|range|interval|sort|shuffle|tag)\(")
+_PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|true|false|null", re.IGNORECASE)
 _WORD = re.compile(r"[+~]{0,2}[A-Za-z_][\w./@:-]*=|~\w|-m$|--multirun$")
 
 
@@ -38,6 +41,10 @@ def prepare(words: Sequence[str], multirun: bool) -> list[str]:
             prepared += ["system=file", f"system.path={','.join(map(quote, files))}"]
             if len(files) == 1 and not any(other.startswith("system.name=") for other in words):
                 prepared.append(f"system.name={quote(Path(files[0]).stem)}")  # directories of runs are named so
+        elif key in _LISTS:
+            prepared.append(f"{key}={_list(value, multirun)}")
+            if key == "task.reaction" and not any(other.startswith(("system=", "system.name=")) for other in words):
+                prepared.append("system.name=reaction")
         elif key.lstrip("+") in _TEXT | _DIRECTORIES:
             prepared.append(f"{key}={_text(key.lstrip('+'), value, multirun)}")
         else:
@@ -58,6 +65,27 @@ def _text(key: str, value: str, multirun: bool) -> str:
     if multirun and (key not in _ONE_VALUE or value.lstrip()[0] in "'\""):
         return ",".join(_quote_bare(part) for part in split(value))
     return _quote_bare(value)
+
+
+def _list(value: str, multirun: bool) -> str:
+    """A list with its text quoted; brackets may be left out, but for a sweep's commas, which are between lists."""
+    if not value or (multirun and _SWEEPS.match(value)):
+        return value
+    parts = split(value)
+    if multirun or len(parts) == 1:
+        return ",".join(_quote_inside(part) for part in parts)
+    return f"[{','.join(_quote_inside(part) for part in parts)}]"
+
+
+def _quote_inside(value: str) -> str:
+    """A value with the text in its lists and groups quoted; numbers and true, false and null stay what they are."""
+    value = value.strip()
+    if value[:1] == "[" and value[-1:] == "]":
+        return f"[{','.join(_quote_inside(part) for part in split(value[1:-1]) if part.strip())}]"
+    if value[:1] == "{" and value[-1:] == "}":
+        pairs = (part.partition(":") for part in split(value[1:-1]) if part.strip())
+        return "{" + ",".join(f"{_unquote(key).strip()}:{_quote_inside(item)}" for key, _, item in pairs) + "}"
+    return value if _PLAIN.fullmatch(value) or _QUOTED.fullmatch(value) else quote(value)
 
 
 def _quote_bare(value: str) -> str:

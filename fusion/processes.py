@@ -16,6 +16,7 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 RANK_COMMAND = "_rank"
+PART_COMMAND = "_parts"  # a process that does parts of a comparison
 # What Lightning leaves behind in the environment and a second run of the same process would trip over.
 _VARIABLES = (
     "LOCAL_RANK",

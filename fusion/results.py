@@ -53,6 +53,7 @@ class Result:
 
 # The unit belongs in the key name of every property written to disk.
 _PROPERTY_KEYS = {
+    "energy_members": "energy_members_hartree",
     "forces": "forces_hartree_per_bohr",
     "stress": "stress_hartree_per_bohr3",
     "hessian": "hessian_hartree_per_bohr2",
@@ -111,8 +112,8 @@ def _document(run: Run, method: Any, task: str, result: Result, wall_s: float) -
     document: dict[str, Any] = {
         "schema": SCHEMA,
         "versions": versions(),
-        "method": method.name,
-        "kind": method.kind,
+        "method": getattr(method, "name", None),  # None of a task that names several
+        "kind": getattr(method, "kind", None),
         "weights": getattr(method, "weights", None),
         "settings": OmegaConf.to_container(run.config, resolve=True),
         "task": task,
@@ -129,7 +130,7 @@ def _document(run: Run, method: Any, task: str, result: Result, wall_s: float) -
     if result.energy is not None:
         document["energy"] = {"value": result.energy, "stderr": result.energy_stderr}
     # The total energy of a potential is that of its training data's level of theory: no reference is comparable.
-    if result.energy is not None and system.reference is not None and method.kind != "potential":
+    if result.energy is not None and system.reference is not None and method is not None and _total(method):
         difference = 1000.0 * (result.energy - system.reference.value)
         document["reference"] = {
             "value": system.reference.value,
@@ -142,6 +143,12 @@ def _document(run: Run, method: Any, task: str, result: Result, wall_s: float) -
     # weights, energy and reference are null when there is none; anything else that does not apply is absent.
     kept = {"weights", "energy", "reference"}
     return {key: value for key, value in document.items() if value is not None or key in kept}
+
+
+def _total(method: Any) -> bool:
+    from fusion import zeros
+
+    return zeros.of(method) == zeros.TOTAL
 
 
 def _describe(system: System) -> dict[str, Any]:

@@ -1,0 +1,202 @@
+"""Several methods on the same molecule, reaction, scan or complex, beside one another in one table and picture."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fusion import processes
+from fusion.errors import InputError
+from fusion.results import Result, write_atomically
+from fusion.tasks.comparing import dimers, entries, outcome, parts, reactions, running, scans, subject, tables
+from fusion.tasks.comparing.board import board
+
+if TYPE_CHECKING:
+    from fusion.runs import Run
+    from fusion.system import System
+
+PICTURE = "comparison.png"
+_SUBJECTS = ("reaction", "atomisation", "scan", "frames", "fragments")
+
+
+class Compare:
+    """Runs every entry of `methods` on the same geometries and compares what came out.
+
+    Every method has a process of its own and, for every structure, an ordinary run in `parts/LABEL/STRUCTURE`. What is
+    finished is not repeated when an interrupted comparison goes on. The settings are those of conf/task/compare.yaml.
+    The status is `ok` when every method did everything, `failed` when one could not: its line says why.
+    """
+
+    needs = frozenset({"energy"})
+
+    def __init__(
+        self,
+        against: str | None = None,
+        reaction: str | Sequence[str] | None = None,
+        atomisation: bool = False,
+        scan: Any = None,
+        frames: str | None = None,
+        zero: int | None = None,
+        fragments: Any = None,
+        fragment_charges: Any = None,
+        counterpoise: bool = True,
+        forces: bool = True,
+        jobs: int | None = None,
+        threads: int | None = None,
+        name: str = "compare",
+    ) -> None:
+        self.name, self._against, self._zero, self._counterpoise = name, against, zero, counterpoise
+        self._given = {
+            "reaction": reaction,
+            "atomisation": atomisation or None,
+            "scan": scan,
+            "frames": frames,
+            "fragments": fragments,
+        }
+        self._charges, self._forces, self._jobs, self._threads = fragment_charges, forces, jobs, threads
+
+    def check(self, method: None, system: System, run: Run) -> None:
+        """Raises InputError: settings, methods or a reaction that make no comparison, or one that no method can do."""
+        self._check_settings(run)
+        self.subject = self._subject(system, run.start_dir)
+        self.entries = entries.read(run.config.methods, run.seed)
+        self.reference = entries.chosen(self._against, self.entries)
+        outcome.check_common(self.subject, self.entries, self.reference, self._forces)
+        self.plan = {entry.label: parts.plan(entry, self.subject, run, self._forces) for entry in self.entries}
+        self.refusals = {label: _refusals(planned) for label, planned in self.plan.items()}
+        unable = {label: found for label, found in self.refusals.items() if len(found) == len(self.plan[label])}
+        if unable and (len(unable) == len(self.entries) or self.reference.label in unable):
+            label = self.reference.label
+            more = "; task.against=LABEL chooses another reference" if len(unable) < len(self.entries) else ""
+            raise InputError(f"{label}: {next(iter(unable[label].values()))}{more}")
+        self.share = running.share(len(self.entries) - len(unable), self._jobs, self._threads)
+
+    def title(self, method: None, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What is compared, by which methods, and how the machine is shared."""
+        from fusion.report import count
+
+        labels = ", ".join(entry.label for entry in self.entries)
+        jobs, threads = self.share.jobs, count(self.share.threads, "thread")
+        together = "one method at a time" if jobs == 1 else f"{jobs} methods at a time"
+        notes = [f"{labels} against {self.reference.label}", f"{together}, {threads} each"]
+        planned = [part for several in self.plan.values() for part in several]
+        done = sum(part.done for part in planned) if run.checkpoint is not None else 0
+        if done:
+            notes.append(f"going on after {done} of {count(len(planned), 'calculation')}")
+        return (self.subject.title, self.name), tuple(notes)
+
+    def run(self, method: None, system: System, run: Run) -> Result:
+        """The comparison in the details; writes comparison.md and comparison.csv."""
+        if processes.rank() != 0:
+            return Result(system)
+        _begin(run)
+        able = {
+            label: [part for part in planned if part.structure.name not in self.refusals[label]]
+            for label, planned in self.plan.items()
+        }
+        workers = [running.Worker(label, planned) for label, planned in able.items() if planned]
+        with board() as show:
+            running.run(workers, self.share, run.start_dir, show)
+        zero = self.subject.points[self._zero - 1].structure if self._zero and self.subject.points else None
+        ended = {worker.label: worker.why for worker in workers}
+        found = outcome.describe(self.subject, self.entries, self.reference, self.plan, self.refusals, ended, zero)
+        found["jobs"], found["threads"] = self.share.jobs, self.share.threads
+        write_atomically(run.directory / tables.MARKDOWN, tables.markdown(found))
+        write_atomically(run.directory / tables.TABLE, tables.comma_separated(found))
+        from fusion.report import console
+
+        console().print()
+        status, message = outcome.status(found)
+        # Reactions and frames are of other systems than the run's.
+        own = {"system": None} if self._given["reaction"] or self._given["frames"] else {}
+        return Result(system, status, details={"comparison": found, **own}, message=message)
+
+    def _check_settings(self, run: Run) -> None:
+        given = [key for key in _SUBJECTS if self._given[key] is not None]
+        if len(given) > 1:
+            raise InputError(f"task.{given[0]} and task.{given[1]}: a comparison is of one of them")
+        for setting, flag in (("counterpoise", self._counterpoise), ("forces", self._forces)):
+            if not isinstance(flag, bool):
+                raise InputError(f"task.{setting} is true or false, not {flag!r}")
+        for setting, number in (("jobs", self._jobs), ("threads", self._threads), ("zero", self._zero)):
+            if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
+                raise InputError(f"task.{setting} must be a whole number of at least 1, not {number!r}")
+        if run.config.get("weights") is not None:
+            raise InputError("weights belong to one method: methods=[{method: ani, weights: ani-1x}, ...]")
+        if run.config.get("ckpt") not in (None, "last"):
+            raise InputError("ckpt=last goes on with a comparison; it starts from no other file")
+
+    def _subject(self, system: System, start_dir: Path) -> subject.Subject:
+        given = self._given
+        if given["reaction"] is not None:
+            return reactions.subject(_plain(given["reaction"]), start_dir)
+        if given["scan"] is not None or given["frames"] is not None:
+            found = (
+                scans.subject(_plain(given["scan"]), system)
+                if given["scan"] is not None
+                else scans.frames(str(given["frames"]), system, start_dir)
+            )
+            if self._zero is not None and self._zero > len(found.points):
+                raise InputError(f"task.zero={self._zero}: there are {len(found.points)} points, the first is 1")
+            return found
+        if given["fragments"] is not None:
+            return dimers.subject(_plain(given["fragments"]), _plain(self._charges), self._counterpoise, system)
+        if any(system.pbc):
+            raise InputError(f"{system.name} is periodic; molecules are compared")
+        if given["atomisation"]:
+            from fusion.reaction import species
+
+            atoms = {symbol: species(symbol.lower(), start_dir) for symbol in dict.fromkeys(system.symbols)}
+            return subject.atomisation(system, atoms)
+        return subject.molecule(system)
+
+    @staticmethod
+    def rows(document: dict[str, Any]) -> Iterator[list[str]]:
+        """The table, and what there is to know about it."""
+        if "comparison" in document:
+            yield from tables.rows(document["comparison"])
+
+    @staticmethod
+    def draw(directory: Path) -> None:
+        """`comparison.png`."""
+        from fusion.plots.comparison import draw
+
+        draw(directory, directory / PICTURE)
+
+    @staticmethod
+    def files(directory: Path) -> list[str]:
+        return [name for name in (tables.MARKDOWN, tables.TABLE, parts.DIRECTORY) if (directory / name).exists()]
+
+    @staticmethod
+    def stands(directory: Path) -> str | None:
+        """How many calculations of an unfinished comparison are done."""
+        home = directory / parts.DIRECTORY
+        done = len(list(home.glob("*/*/result.json")))
+        return f"{done} of {len(list(home.glob('*/*/config.yaml')))} calculations begun are done" if done else None
+
+
+def _refusals(planned: Sequence[parts.Part]) -> dict[str, str]:
+    """Reasons of a method by structure, as far as it knows before any work."""
+    found = {part.structure.name: parts.refusal(part) for part in planned}
+    return {name: reason for name, reason in found.items() if reason is not None}
+
+
+def _begin(run: Run) -> None:
+    """A comparison that starts anew in the directory of another puts that one's parts aside."""
+    from fusion.task_state import write_state
+
+    home = run.directory / parts.DIRECTORY
+    if run.checkpoint is None and home.is_dir():
+        previous = home.with_name(f"previous-{parts.DIRECTORY}")
+        shutil.rmtree(previous, ignore_errors=True)
+        os.replace(home, previous)
+    write_state(run, {"task": "compare"})  # the parts have the state; this says that there are some
+
+
+def _plain(value: Any) -> Any:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value

@@ -1,0 +1,1 @@
+"""Comparing methods: what is compared, every method in a process of its own, the tables."""

@@ -1,0 +1,94 @@
+"""Progress of a comparison: one line per method, redrawn in a terminal; in a log a line when something happens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fusion.report import LABEL_WIDTH, console, duration, with_error
+
+if TYPE_CHECKING:
+    from fusion.tasks.comparing.running import Worker
+
+_REFRESH_S = 0.5
+_REPEAT_S = 30.0  # between lines of a log about a method that is still running
+
+
+@contextmanager
+def board() -> Iterator[Callable[[Sequence[Worker]], None]]:
+    """What shows the workers while the block runs: call what it gives as often as one likes."""
+    if not console().is_terminal:
+        yield Log()
+        return
+    from rich.live import Live
+    from rich.text import Text
+
+    drawn = 0.0
+    with Live(console=console(), auto_refresh=False) as live:
+
+        def show(workers: Sequence[Worker]) -> None:
+            nonlocal drawn
+            over = not any(worker.running for worker in workers)
+            if over or time.monotonic() - drawn >= _REFRESH_S:
+                lines = (f"{worker.label:<{LABEL_WIDTH}}{state(worker)}" for worker in workers)
+                live.update(Text("\n".join(line[: console().width] for line in lines)), refresh=True)
+                drawn = time.monotonic()
+
+        yield show
+
+
+class Log:
+    """A line when a method starts, when it ends, and now and then in between."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, tuple[str, float]] = {}
+
+    def __call__(self, workers: Sequence[Worker]) -> None:
+        for worker in workers:
+            word, now = _word(worker), time.monotonic()
+            before, when = self._said.get(worker.label, ("waiting", now))
+            wait = max(_REPEAT_S, (now - worker.began) / 20)
+            if word != before or (word == "running" and now - when >= wait):
+                self._said[worker.label] = (word, now)
+                console().print(f"{worker.label:<{LABEL_WIDTH}}{state(worker)}", soft_wrap=True)
+
+
+def state(worker: Worker) -> str:
+    """What there is to say about a method at this moment."""
+    if worker.waiting:
+        return "waiting"
+    counter = f"{worker.finished}/{len(worker.parts)}" if len(worker.parts) > 1 else ""
+    if worker.running:
+        parts = ("running", counter, _where(worker), duration(time.monotonic() - worker.began))
+    else:
+        taken = duration((worker.ended or 0.0) - worker.began) if worker.process is not None else "was done before"
+        parts = ("done" if worker.good else "NOT ALL DONE", counter, "", taken)
+    return "  ".join(part for part in parts if part)
+
+
+def _word(worker: Worker) -> str:
+    if worker.running:
+        return "running"
+    return "waiting" if worker.waiting else "over"
+
+
+def _where(worker: Worker) -> str:
+    """The structure in hand and, of a run that keeps a table of its steps, the last of them."""
+    part = worker.current
+    if part is None:
+        return ""
+    name = part.structure.name if len(worker.parts) > 1 else ""
+    step = _step(part.directory) if part.entry.trains else ""
+    return "  ".join(text for text in (name, step) if text)
+
+
+def _step(directory: Path) -> str:
+    from fusion.plots.energy import last_row
+
+    row = last_row(directory)
+    if row is None:
+        return ""
+    return f"{row['phase']} step {float(row['step']):.0f}  E = {with_error(row['energy'], row['stderr'])} Ha"

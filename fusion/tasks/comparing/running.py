@@ -1,0 +1,183 @@
+"""Every method in a process of its own, as many at a time as cores and memory allow."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from fusion.processes import PART_COMMAND
+from fusion.tasks.comparing.parts import Part, prepare
+from fusion.tasks.interruption.stopping import between_steps
+
+OUTPUT = "output.txt"
+_POLL_S = 0.1
+_PATIENCE_S = 20.0  # that a process gets to end in good order
+_ROOM_BYTES = 1.5e9  # free memory below which no further process starts beside others
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+_RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PL_GLOBAL_SEED")
+
+
+class Worker:
+    """The process of one method and the parts it has to do; `looked` at now and then, it knows where it stands."""
+
+    def __init__(self, label: str, parts: Sequence[Part]) -> None:
+        self.label, self.parts = label, list(parts)
+        self.todo = [part for part in self.parts if not part.done]
+        self.process: subprocess.Popen[bytes] | None = None
+        self.began, self.ended = 0.0, None if self.todo else time.monotonic()
+        self.good = not any(part.reason for part in self.parts)
+        self._next = 0
+
+    @property
+    def waiting(self) -> bool:
+        return self.process is None and bool(self.todo)
+
+    @property
+    def running(self) -> bool:
+        return self.process is not None and self.ended is None
+
+    @property
+    def finished(self) -> int:
+        """Parts that are over, well or not."""
+        return len(self.parts) - len(self.todo) + self._next
+
+    @property
+    def current(self) -> Part | None:
+        """The part in hand."""
+        return self.todo[self._next] if self._next < len(self.todo) else None
+
+    def look(self) -> None:
+        """Notice what has been finished, and when the process has ended."""
+        if not self.running or self.process is None:
+            return
+        over = self.process.poll() is not None
+        while self.current is not None and self.current.over:
+            self._next += 1
+        if over:
+            self.ended = time.monotonic()
+            self.good = all(part.done for part in self.parts)
+            if self.process.stdin is not None:
+                self.process.stdin.close()
+
+    @property
+    def why(self) -> str | None:
+        """How the process came to its end where that was not its own doing."""
+        status = None if self.process is None else self.process.returncode
+        if status is None or status in (0, 1):
+            return None
+        if status == -signal.SIGKILL:
+            return "its process was killed, for memory perhaps"
+        if status < 0:
+            return f"its process ended by {signal.Signals(-status).name}"
+        return f"its process ended with status {status}: {_last_line(self.parts[0].directory.parent / OUTPUT)}"
+
+
+@dataclass(frozen=True)
+class Share:
+    """How the machine is shared: `jobs` processes at a time, each with `threads`."""
+
+    jobs: int
+    threads: int
+
+
+def share(methods: int, jobs: int | None, threads: int | None) -> Share:
+    """The settings where they are given; else all cores, a process for every method as long as cores last.
+
+    OMP_NUM_THREADS, where the user has set it, is the threads of a process.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    stated = os.environ.get("OMP_NUM_THREADS", "")
+    if threads is None:
+        threads = int(stated) if stated.isdecimal() and int(stated) > 0 else None
+    if jobs is None:
+        jobs = max(1, min(methods, cores // (threads or 1)))
+    return Share(jobs, threads or max(1, cores // jobs))
+
+
+def run(workers: Sequence[Worker], shared: Share, cwd: Path, show: Callable[[Sequence[Worker]], None]) -> None:
+    """Do what the workers have to do. `show` is called with them a few times a second.
+
+    Ctrl-C and SIGTERM end the processes, then raise Stopped; whatever ends this process ends them too.
+    """
+    waiting = [worker for worker in workers if worker.waiting]
+    with between_steps() as stop_if_asked:
+        try:
+            while waiting or any(worker.running for worker in workers):
+                for worker in workers:
+                    worker.look()
+                busy = sum(worker.running for worker in workers)
+                if waiting and busy < shared.jobs and (busy == 0 or _room()):
+                    _start(waiting.pop(0), shared, cwd)
+                    continue
+                show(workers)
+                stop_if_asked()
+                time.sleep(_POLL_S)
+            show(workers)
+        finally:
+            _end([worker for worker in workers if worker.running])
+
+
+def _start(worker: Worker, shared: Share, cwd: Path) -> None:
+    for part in worker.todo:
+        prepare(part)
+    home = worker.parts[0].directory.parent
+    command = [sys.executable, "-m", "fusion", PART_COMMAND, *(str(part.directory) for part in worker.todo)]
+    environment = {key: value for key, value in os.environ.items() if key not in _RANKS}
+    environment |= dict.fromkeys(_THREADS, str(shared.threads))
+    environment.setdefault("PYSCF_MAX_MEMORY", str(_megabytes() // shared.jobs))
+    with (home / OUTPUT).open("ab") as output:
+        # The pipe is never written to: it tells the process when this one is gone. A session of its own, so that
+        # Ctrl-C in a terminal comes here alone.
+        worker.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            cwd=cwd,
+            start_new_session=True,
+        )
+    worker.began = time.monotonic()
+
+
+def _end(workers: Sequence[Worker]) -> None:
+    """Ask the processes to end, insist after a while, and take the programs they called along."""
+    processes = [worker.process for worker in workers if worker.process is not None]
+    for process in processes:
+        with suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
+    deadline = time.monotonic() + _PATIENCE_S
+    try:
+        for process in processes:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, deadline - time.monotonic()))
+    finally:
+        for process in processes:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _last_line(file: Path) -> str:
+    lines = [line for line in file.read_text(errors="replace").splitlines() if line.strip()] if file.is_file() else []
+    return lines[-1] if lines else "it said nothing"
+
+
+def _room() -> bool:
+    import psutil
+
+    return bool(psutil.virtual_memory().available >= _ROOM_BYTES)
+
+
+def _megabytes() -> int:
+    """Memory that processes may share, leaving a fifth of what is free."""
+    import psutil
+
+    return int(0.8 * psutil.virtual_memory().available / 1e6)

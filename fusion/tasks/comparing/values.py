@@ -1,0 +1,124 @@
+"""From the results of the parts to what is set side by side: sums of energies with their errors, forces, costs.
+
+A statistical error is that of independent runs: the errors of a sum's terms add in quadrature, so do those of the two
+sides of a difference. The spread of an ensemble's members is that of the members' own sums, for what all structures
+have in common cancels; it is no statistical error and never mixed with one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fusion.tasks.comparing.subject import Quantity
+
+_MEMBERS = "energy_members_hartree"
+_FORCES = "forces_hartree_per_bohr"
+
+
+@dataclass(frozen=True)
+class Value:
+    """A sum of energies in hartree with its statistical error and its spread over an ensemble, None where there is
+    none; `energy` is None where a term is `missing`: the reason."""
+
+    energy: float | None
+    stderr: float | None = None
+    std: float | None = None
+    missing: str | None = None
+
+
+def total(quantity: Quantity, documents: Mapping[str, Mapping[str, Any] | None], zeros: frozenset[str]) -> Value:
+    """The sum over the terms from the results (result.json) by structure; the energies of `zeros` are 0."""
+    terms = [(name, coefficient) for name, coefficient in quantity.terms if name not in zeros]
+    merged: dict[str, float] = {}
+    for name, coefficient in terms:
+        merged[name] = merged.get(name, 0.0) + coefficient
+    kept = {name: coefficient for name, coefficient in merged.items() if coefficient}
+    for name in kept:
+        reason = problem(documents.get(name))
+        if reason is not None:
+            return Value(None, missing=f"{name}: {reason}" if len(documents) > 1 else reason)
+    found = {name: documents[name] or {} for name in kept}
+    energy = sum(coefficient * found[name]["energy"]["value"] for name, coefficient in kept.items())
+    errors = [
+        coefficient * stderr
+        for name, coefficient in kept.items()
+        if (stderr := found[name]["energy"].get("stderr")) is not None
+    ]
+    stated = any(document["energy"].get("stderr") is not None for document in _good(documents))
+    return Value(float(energy), math.hypot(*errors) if errors or stated else None, _spread(kept, found))
+
+
+def difference(value: Value, reference: Value) -> tuple[float | None, float | None]:
+    """`value` - `reference` and its statistical error, hartree; None where there is none."""
+    if value.energy is None or reference.energy is None:
+        return None, None
+    errors = [error for error in (value.stderr, reference.stderr) if error is not None]
+    return value.energy - reference.energy, math.hypot(*errors) if errors else None
+
+
+def problem(document: Mapping[str, Any] | None) -> str | None:
+    """Why a result is not to be used; None for one that is."""
+    if document is None:
+        return "no result"
+    if document["status"] != "ok":
+        return str(document.get("message") or document["status"].replace("_", " "))
+    return None if (document.get("energy") or {}).get("value") is not None else "no energy"
+
+
+def forces_difference(
+    documents: Mapping[str, Mapping[str, Any] | None], reference: Mapping[str, Mapping[str, Any] | None]
+) -> dict[str, float] | None:
+    """Largest norm and root mean square (over components) of the difference of the forces on atoms, hartree/bohr, over
+    all structures for which both have them; None where there is none."""
+    found = []
+    for name, document in documents.items():
+        other = reference.get(name)
+        if document is None or other is None or problem(document) or problem(other):
+            continue
+        if len(document["system"]["symbols"]) > 1 and _FORCES in document and _FORCES in other:
+            found.append(np.array(document[_FORCES]) - np.array(other[_FORCES]))
+    if not found:
+        return None
+    stacked = np.concatenate(found)
+    largest, mean = np.linalg.norm(stacked, axis=1).max(), np.sqrt(np.mean(stacked**2))
+    return {"max_hartree_per_bohr": float(largest), "rms_hartree_per_bohr": float(mean), "structures": len(found)}
+
+
+def cost(documents: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
+    """Wall and CPU seconds of all calculations together and the largest memory of the process; a `cost` of which a
+    part was lost by an interruption is a lower bound."""
+    costs = [document["cost"] for document in documents if document is not None and document.get("cost")]
+    if not costs:
+        return {}
+    found: dict[str, Any] = {key: sum(one[key] for one in costs) for key in ("wall_s", "cpu_s")}
+    found["peak_memory_bytes"] = max(one["peak_memory_bytes"] for one in costs)
+    return found | ({"lower_bound": True} if any(one.get("since_interruption") for one in costs) else {})
+
+
+def lowest(names: Sequence[str], documents: Mapping[str, Mapping[str, Any] | None]) -> str:
+    """The structure of lowest energy among those that were calculated; the first where none was."""
+    good = [name for name in names if problem(documents.get(name)) is None]
+    return min(good, key=lambda name: documents[name]["energy"]["value"]) if good else names[0]  # type: ignore[index]
+
+
+def _good(documents: Mapping[str, Mapping[str, Any] | None]) -> list[Mapping[str, Any]]:
+    return [document for document in documents.values() if document is not None and problem(document) is None]
+
+
+def _spread(coefficients: Mapping[str, float], found: Mapping[str, Mapping[str, Any]]) -> float | None:
+    """Standard deviation (ddof=1) of the members' sums; of a single energy also where the members are not known."""
+    if not coefficients:
+        return 0.0 if any("energy_std_hartree" in document for document in found.values()) else None
+    if all(_MEMBERS in found[name] for name in coefficients):
+        members = sum(coefficient * np.array(found[name][_MEMBERS]) for name, coefficient in coefficients.items())
+        return float(np.std(members, ddof=1))
+    if len(coefficients) == 1:
+        ((name, coefficient),) = coefficients.items()
+        std = found[name].get("energy_std_hartree")
+        return None if std is None else abs(coefficient) * float(std)
+    return None

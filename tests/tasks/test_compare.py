@@ -1,0 +1,186 @@
+"""Comparisons: every method on the same geometries, sums of energies with the right errors, nothing done twice."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from pyscf import gto, scf
+
+from conftest import Program
+from fusion.tasks.comparing import outcome, values
+from fusion.tasks.comparing.subject import Quantity
+from fusion.units import KCAL_MOL_PER_HARTREE
+
+RUN = ("task=compare", "hydra.run.dir=run")
+SCAN = "task.scan={atoms: [1,2], values: [0.9,1.0,1.1]}"
+WATER = "system=h2o"
+MORSE = "{method: morse, label: good}"
+
+
+@pytest.fixture(autouse=True)
+def plugin_of_children(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The processes that a comparison starts have the toy plugin, too."""
+    for name in ("PYTHONPATH", "OMP_NUM_THREADS"):
+        monkeypatch.setenv(name, environment[name])
+
+
+def comparison(directory: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((directory / "result.json").read_text())
+    assert document["schema"] == 1 and document["task"] == "compare" and "method" not in document
+    found: dict[str, Any] = document["comparison"]
+    return found
+
+
+def hartree_fock(atoms: str, spin: int = 0, **options: Any) -> float:
+    mol = gto.M(atom=atoms, unit="Bohr", basis="6-31g", spin=spin, verbose=0, **options)
+    return float((scf.UHF if spin else scf.RHF)(mol).kernel())
+
+
+def test_a_reaction_by_two_methods(program: Program, tmp_path: Path) -> None:
+    words = ("methods=[{method: hf, basis: 6-31g},{method: toy, energy: -1.5}]", "task.reaction=2 h -> h2")
+    done = program(*RUN, *words)
+    assert done.status == 0 and done.err == ""
+    exact = hartree_fock("H 0 0 0; H 0 0 1.401") - 2 * hartree_fock("H 0 0 0", spin=1)
+    found = comparison(tmp_path / "run")
+    (reaction,) = found["quantities"]
+    assert reaction["values"]["hf"]["energy_hartree"] == pytest.approx(exact, abs=1e-8)
+    assert reaction["values"]["toy"]["energy_hartree"] == 1.5
+    assert reaction["values"]["toy"]["difference_hartree"] == pytest.approx(1.5 - exact, abs=1e-8)
+    assert f"{exact * KCAL_MOL_PER_HARTREE:.2f}" in done.out and "2 h -> h2" in done.out
+    with (tmp_path / "run" / "comparison.csv").open(newline="") as file:
+        table = {row["method"]: row for row in csv.DictReader(file)}
+    assert float(table["hf"]["energy_hartree"]) == pytest.approx(exact, abs=1e-8)
+    assert float(table["hf"]["cpu_s"]) < 5.0 and float(table["hf"]["peak_memory_bytes"]) > 1e8
+    assert "| hf |" in (tmp_path / "run" / "comparison.md").read_text()
+    assert (tmp_path / "run" / "comparison.png").stat().st_size > 10_000
+    part = program("report", "run/parts/hf/h2")  # an ordinary run
+    assert part.status == 0 and "H2 (2 electrons, singlet)" in part.out
+    again = program("resume", "run")
+    assert again.status == 0 and again.out.splitlines()[-3:] == done.out.splitlines()[-3:]
+
+
+def test_one_method_that_dies_does_not_take_the_others_along(program: Program, tmp_path: Path) -> None:
+    methods = f"methods=[{MORSE},{{method: morse, label: bad, model.kill_at: 0}},{{method: toy, basis: none}}]"
+    refused = program(*RUN, methods, WATER, SCAN)
+    assert refused.status == 2 and refused.err == "error: no basis none\n" and not (tmp_path / "run").exists()
+    methods = methods.replace(",{method: toy, basis: none}", "")
+    done = program(*RUN, methods, WATER, SCAN)
+    assert done.status == 1 and "NOT ALL DONE" in done.out and "was killed" in done.out
+    found = comparison(tmp_path / "run")
+    good, bad = found["methods"]
+    assert (good["status"], good["done"], bad["status"]) == ("ok", 3, "failed")
+    assert found["quantities"][2]["values"]["good"]["energy_hartree"] is not None
+    kept = tmp_path / "run" / "parts" / "good" / "point-001" / "result.json"
+    before = kept.stat().st_mtime_ns
+    config = tmp_path / "run" / "config.yaml"
+    config.write_text(config.read_text().replace("model.kill_at: 0", "model.kill_at: null"))
+    done = program("resume", "run")
+    assert done.status == 0 and "going on after 3 of 6 calculations" in done.out
+    assert kept.stat().st_mtime_ns == before
+    found = comparison(tmp_path / "run")
+    for quantity in found["quantities"]:  # the same model at the same geometries
+        assert quantity["values"]["bad"]["difference_hartree"] == 0.0
+    assert found["methods"][1]["forces_difference"]["max_hartree_per_bohr"] == 0.0
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_whatever_ends_it_the_processes_end_and_it_goes_on(
+    program: Program, environment: dict[str, str], tmp_path: Path, number: signal.Signals
+) -> None:
+    methods = "methods=[{method: morse, model.seconds: 0.7}]"
+    command = [sys.executable, "-m", "fusion", *RUN, methods, WATER, SCAN]
+    home = tmp_path / "run" / "parts" / "morse"
+    first, second = home / "point-001" / "result.json", home / "point-003" / "result.json"
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 60.0
+        while not first.is_file() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        children = psutil.Process(process.pid).children()
+        os.kill(process.pid, number)
+    assert len(children) == 1 and not psutil.wait_procs(children, timeout=10.0)[1]
+    assert process.returncode == (143 if number == signal.SIGTERM else -number) and not second.is_file()
+    if number == signal.SIGTERM:
+        return
+    before = first.stat().st_mtime_ns
+    done = program("report", "run")
+    assert done.status == 0 and "UNFINISHED" in done.out and "of 3 calculations" in done.out
+    done = program("resume", "run")
+    assert done.status == 0 and first.stat().st_mtime_ns == before
+    assert comparison(tmp_path / "run")["methods"][0]["done"] == 3
+
+
+def test_counterpoise_is_for_methods_with_a_basis(program: Program, tmp_path: Path) -> None:
+    atoms = "system.atoms='He 0 0 0; He 0 0 2.0'"
+    methods = "methods=[{method: hf, basis: 6-31g},{method: toy, energy: 0.0}]"
+    done = program(*RUN, methods, "system=inline", atoms, "system.unit=bohr", "task.fragments=[[1],[2]]")
+    assert done.status == 0, done
+    plain, corrected = comparison(tmp_path / "run")["quantities"]
+    alone = hartree_fock("He 0 0 0")
+    dimer = hartree_fock("He 0 0 0; He 0 0 2.0")
+    dressed = hartree_fock("He 0 0 0; ghost-He 0 0 2.0")
+    assert plain["values"]["hf"]["energy_hartree"] == pytest.approx(dimer - 2 * alone, abs=1e-9)
+    assert corrected["values"]["hf"]["energy_hartree"] == pytest.approx(dimer - 2 * dressed, abs=1e-9)
+    assert plain["values"]["toy"]["energy_hartree"] == corrected["values"]["toy"]["energy_hartree"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ((), "no methods to compare"),
+        (("methods=[hf,mopse]",), "Did you mean 'morse'?"),
+        (("methods=[hf,{method: dft, xcc: pbe}]",), "Did you mean 'xc'?"),
+        (("methods=[hf,hf]",), "hf is listed twice"),
+        (("methods=[hf,morse]", "task.against=mors"), "Did you mean 'morse'?"),
+        (("methods=[hf,morse]", "task.reaction=h2o -> h2 + o2"), "the left lacks 1 O"),
+        (("methods=[hf,morse]", "+method=hf"), "leave +method= out"),
+        (("methods=[toy,morse]",), "have neither a zero of energy nor forces in common"),
+        (("methods=[toy]", "system=h2o", "task.scan={atoms: [1,2]}"), "where should the bond go"),
+        (("methods=[toy]", "system=h2o", "task.fragments=auto"), "is one molecule"),
+        (("methods=[toy]", "system=h2o", "task.fragments=[[1],[2]]"), "atom 3 is in none"),
+        (("methods=[toy]", "task.atomisation=true", SCAN), "a comparison is of one of them"),
+    ],
+)
+def test_bad_input_is_one_line(program: Program, tmp_path: Path, words: tuple[str, ...], reason: str) -> None:
+    done = program(*RUN, *words)
+    assert done.status == 2 and done.err.count("\n") == 1 and reason in done.err
+    assert not (tmp_path / "run").exists()
+
+
+def result(energy: float, stderr: float | None = None, members: list[float] | None = None) -> dict[str, Any]:
+    document: dict[str, Any] = {"status": "ok", "energy": {"value": energy, "stderr": stderr}}
+    return document | ({"energy_members_hartree": members} if members else {})
+
+
+def test_errors_of_sums() -> None:
+    reaction = Quantity("2 a -> b", (("a", -2.0), ("b", 1.0)))
+    noisy = values.total(reaction, {"a": result(-1.0, 0.003), "b": result(-2.5, 0.004)}, frozenset())
+    assert noisy.energy == -0.5 and noisy.stderr == pytest.approx(np.hypot(2 * 0.003, 0.004))
+    exact = values.total(reaction, {"a": result(-1.0), "b": result(-2.4)}, frozenset())
+    assert exact.stderr is None and values.difference(noisy, exact)[1] == noisy.stderr
+    assert values.difference(noisy, noisy)[1] == pytest.approx(np.sqrt(2) * (noisy.stderr or 0.0))
+    # What members have in common cancels in the spread of a difference; in quadrature it would not.
+    ensemble = {"a": result(-1.0, members=[-0.9, -1.1]), "b": result(-2.0, members=[-1.8, -2.2])}
+    assert values.total(reaction, ensemble, frozenset()).std == pytest.approx(0.0, abs=1e-15)
+    above = Quantity("a above a", (("a", 1.0), ("a", -1.0)))
+    assert values.total(above, {"a": result(-1.0, 0.003)}, frozenset()).stderr == 0.0
+    loose = result(-1.0) | {"status": "not_converged", "message": "50 cycles"}
+    assert values.total(reaction, {"a": loose, "b": result(-2.0)}, frozenset()).missing == "a: 50 cycles"
+
+
+def test_status_names_who_failed() -> None:
+    methods = [{"label": "a", "status": "ok"}, {"label": "b", "status": "not_converged"}]
+    assert outcome.status({"methods": methods[:1]}) == ("ok", None)
+    assert outcome.status({"methods": methods}) == ("not_converged", "not all was done by b")
+    methods.append({"label": "c", "status": "failed"})
+    assert outcome.status({"methods": methods})[0] == "failed"
