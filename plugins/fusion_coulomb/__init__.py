@@ -1,0 +1,10 @@
+"""The Coulomb-matrix network: atomisation energies of whole molecules from charges and distances."""
+
+from fusion import hookimpl
+
+fusion_api = 1
+
+
+@hookimpl
+def fusion_config_path() -> str:
+    return "pkg://fusion_coulomb.conf"

@@ -1,0 +1,138 @@
+"""A multilayer perceptron on binarised Coulomb matrices: Montavon et al. 2012.
+
+Every entry x of the descriptor becomes tanh((x - k s) / s), k = 0, 1, ..., as many as the training data need: the
+network sees soft binary digits instead of numbers whose size is that of the heaviest atoms. Atomic units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+import torch
+from ase.data import atomic_numbers, chemical_symbols
+from torch import Tensor, nn
+
+from fusion.errors import InputError
+from fusion.potentials import Batch, Prediction
+from fusion.potentials.self_energies import SelfEnergies
+from fusion_coulomb.matrix import Descriptor, coulomb_matrix
+
+CALIBRATION_DRAWS = 8
+"""Sortings of the training data in which the largest entries are looked for."""
+
+
+class CoulombNetwork(nn.Module):
+    """Atomisation energies (negative for bound molecules) of molecules of `elements`, a `Potential`.
+
+    `descriptor` turns Coulomb matrices into vectors; `step` (hartree) is s above, `hidden` the sizes of the layers of
+    tanh units; weights begin as in Glorot and Bengio 2010. To what the network says, scaled, a linear function of the
+    composition is added. `calibrate` sets ranges and scales from training data: before it there is no network.
+    """
+
+    energy_zero = "atomization"
+
+    digits: Tensor
+    """(F,) int64, binary digits of every entry of the descriptor."""
+    mean: Tensor
+    """(sum of `digits`,), of the inputs over the training data."""
+    deviation: Tensor
+    """Of all inputs together."""
+    scale: Tensor
+    """Hartree, float64."""
+
+    def __init__(
+        self, elements: Sequence[str], descriptor: Descriptor, step: float = 1.0, hidden: Sequence[int] = (400, 100)
+    ) -> None:
+        super().__init__()
+        if not step > 0:
+            raise InputError(f"method.model.step must be positive (hartree), not {step}")
+        self.elements = tuple(elements)
+        self.descriptor, self.step, self.hidden = descriptor, float(step), tuple(hidden)
+        self.self_energies = SelfEnergies(len(self.elements))
+        length = descriptor.length
+        self.register_buffer("digits", torch.zeros(length, dtype=torch.int64))
+        self.register_buffer("mean", torch.zeros(0))
+        self.register_buffer("deviation", torch.ones(()))
+        self.register_buffer("scale", torch.ones((), dtype=torch.float64))
+        self.layers = nn.ModuleList()
+        self.register_load_state_dict_pre_hook(self._take_shape)
+
+    def forward(self, batch: Batch) -> Prediction:
+        """Energies (B,), the mean over sortings, always the same ones; while training, of one sorting drawn from
+        torch's generator. Raises InputError for other elements, and before `calibrate`."""
+        if not self.layers:
+            raise InputError("a Coulomb-matrix network has no layers before it was trained: task=train data=qm7")
+        matrix = coulomb_matrix(batch, self.descriptor.size)
+        generator = None if self.training else torch.Generator().manual_seed(0)
+        draws = 1 if self.training else self.descriptor.draws
+        values = [self._network(self.binarised(self.descriptor(matrix, generator))) for _ in range(draws)]
+        return Prediction(self._of_composition(batch) + self.scale * torch.stack(values).double().mean(dim=0))
+
+    def binarised(self, descriptors: Tensor) -> Tensor:
+        """Inputs (B, sum of `digits`) of the network from descriptors (B, F), centred and scaled."""
+        entry = torch.repeat_interleave(torch.arange(len(self.digits)), self.digits)
+        first = torch.cumsum(self.digits, dim=0) - self.digits
+        place = torch.arange(len(entry)) - first[entry]
+        soft = torch.tanh(descriptors[:, entry] / self.step - place.to(descriptors.dtype))
+        return (soft - self.mean.to(soft.dtype)) / self.deviation.to(soft.dtype)
+
+    @torch.no_grad()
+    def calibrate(self, batches: Iterable[Batch], energies: Tensor) -> None:
+        """Set what the network takes from its training data before it is trained; weights begin anew.
+
+        The best linear function of the composition is fitted to `energies` (M,), hartree, of the structures of all
+        `batches`, and the rest is measured in its standard deviation; the binary digits of every entry go from 0 to
+        its largest value in some sortings, and inputs are centred by their means and divided by one deviation.
+        """
+        batches = list(batches)
+        counts = torch.cat([self._counts(batch) for batch in batches]).double()
+        fitted = torch.linalg.lstsq(counts, energies.double()[:, None], driver="gelsd").solution[:, 0]
+        self.self_energies.values.copy_(fitted)
+        self.scale.copy_((energies.double() - counts @ fitted).std())
+        drawn = [
+            self.descriptor(coulomb_matrix(batch, self.descriptor.size))
+            for _ in range(CALIBRATION_DRAWS if self.descriptor.draws > 1 else 1)
+            for batch in batches
+        ]
+        largest = torch.stack([part.amax(dim=0) for part in drawn]).amax(dim=0)
+        self.digits.copy_((largest / self.step).ceil().clamp(min=0).long() + 1)
+        inputs, dtype = int(self.digits.sum()), drawn[0].dtype
+        self.mean, self.deviation = torch.zeros(inputs, dtype=dtype), torch.ones((), dtype=dtype)
+        some = torch.cat([self.binarised(part) for part in drawn[: len(batches)]])
+        self.mean = some.mean(dim=0)
+        self.deviation = (some - self.mean).square().mean().sqrt()
+        self._build(inputs, dtype)
+
+    def _build(self, inputs: int, dtype: torch.dtype) -> None:
+        self.layers = nn.ModuleList(
+            nn.Linear(into, out, dtype=dtype) for into, out in pairwise((inputs, *self.hidden, 1))
+        )
+        for name, parameter in self.layers.named_parameters():
+            (nn.init.xavier_normal_ if name.endswith("weight") else nn.init.zeros_)(parameter)
+
+    def _network(self, values: Tensor) -> Tensor:
+        for layer in self.layers[:-1]:
+            values = torch.tanh(layer(values))
+        output: Tensor = self.layers[-1](values)
+        return output[:, 0]
+
+    def _of_composition(self, batch: Batch) -> Tensor:
+        return self._counts(batch).double() @ self.self_energies.values
+
+    def _counts(self, batch: Batch) -> Tensor:
+        """(B, E) atoms of every element. Raises InputError for an element that the model does not have."""
+        numbers = torch.tensor([atomic_numbers[element] for element in self.elements])
+        counts = (batch.numbers[:, :, None] == numbers).sum(dim=1)
+        foreign = batch.mask & ~torch.isin(batch.numbers, numbers)
+        if foreign.any():
+            symbol = chemical_symbols[int(batch.numbers[foreign][0])]
+            raise InputError(f"the model has {' '.join(self.elements)}, not {symbol}")
+        return counts
+
+    def _take_shape(self, module: nn.Module, state: dict[str, Tensor], prefix: str, *args: object) -> None:
+        """Make room for the inputs of a model that was calibrated."""
+        digits, mean = state.get(f"{prefix}digits"), state.get(f"{prefix}mean")
+        if digits is not None and mean is not None and len(mean) != len(self.mean):
+            self.mean = torch.zeros_like(mean)
+            self._build(len(mean), mean.dtype)

@@ -1,0 +1,108 @@
+"""Coulomb matrices and the network on them: the formula, order of atoms, sortings, calibration, a saved model."""
+
+import numpy as np
+import pytest
+import torch
+
+from fusion.errors import InputError
+from fusion.potentials import collate
+from fusion.system import System
+from fusion_coulomb.matrix import Eigenspectrum, RandomlySortedMatrix, SortedMatrix, coulomb_matrix
+from fusion_coulomb.network import CoulombNetwork
+
+WATER = System("water", ("O", "H", "H"), [[0.0, 0.0, 0.2], [0.0, 1.4, -0.9], [0.0, -1.4, -0.9]])
+HYDRIDES = [
+    System("h2", ("H", "H"), [[0.0, 0.0, 0.0], [0.0, 0.0, 1.4]]),
+    WATER,
+    System(
+        "ch4", ("C", "H", "H", "H", "H"), 1.2 * np.array([[0, 0, 0], [1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])
+    ),
+    System("h2o2", ("H", "O", "O", "H"), [[0.0, 1.5, 1.8], [0.0, 0.0, 1.4], [0.0, 0.0, -1.4], [1.5, 0.0, -1.8]]),
+    System("co", ("C", "O"), [[0.0, 0.0, 0.0], [0.0, 0.0, 2.1]]),
+]
+SIZE = 6
+
+
+def permuted(system: System, order: list[int]) -> System:
+    symbols = tuple(system.symbols[index] for index in order)
+    return System(system.name, symbols, np.asarray(system.positions)[order])
+
+
+def network(descriptor: torch.nn.Module) -> CoulombNetwork:
+    """Calibrated on energies that are a sum over atoms and something more."""
+    torch.manual_seed(1)
+    model = CoulombNetwork(("H", "C", "O"), descriptor, hidden=(8, 4)).double()
+    model.calibrate([collate(HYDRIDES)], torch.tensor([-0.17, -0.35, -0.65, -0.43, -0.41]))
+    return model.eval()
+
+
+def test_matrix_is_that_of_the_paper() -> None:
+    (matrix,) = coulomb_matrix(collate([WATER]), 4)
+    assert matrix[0, 0] == pytest.approx(0.5 * 8**2.4)
+    assert matrix[1, 1] == pytest.approx(0.5)
+    assert matrix[1, 2] == pytest.approx(1.0 / 2.8)
+    assert matrix[0, 1] == pytest.approx(8.0 / np.hypot(1.4, 1.1))
+    assert torch.equal(matrix, matrix.T)
+    assert not matrix[3].any()
+    with pytest.raises(InputError, match="of 2 rows holds no molecule of 3 atoms"):
+        coulomb_matrix(collate([WATER]), 2)
+
+
+@pytest.mark.parametrize("descriptor", [SortedMatrix(SIZE), Eigenspectrum(SIZE)], ids=["sorted", "eigenspectrum"])
+def test_order_and_place_of_atoms_do_not_matter(descriptor: torch.nn.Module) -> None:
+    model = network(descriptor)
+    methane = HYDRIDES[2]
+    turned = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
+    shaken = methane.moved(np.asarray(methane.positions) + np.random.default_rng(1).normal(0, 0.1, (5, 3)))
+    others = [permuted(shaken, [3, 0, 4, 2, 1]), shaken.moved(np.asarray(shaken.positions) @ turned.T + 1.0)]
+    energies = model(collate([shaken, *others])).energy
+    torch.testing.assert_close(energies[1:], energies[:1].expand(2))
+    alone = model(collate([shaken])).energy
+    torch.testing.assert_close(alone, energies[:1])  # whatever the batch is padded to
+
+
+def test_random_sortings_are_drawn_anew_in_training_and_averaged_afterwards() -> None:
+    model = network(RandomlySortedMatrix(SIZE, noise=1.0, draws=400))
+    batch = collate([HYDRIDES[1]])
+    torch.manual_seed(0)
+    drawn = torch.cat([model.train()(batch).energy for _ in range(400)]).detach()
+    assert drawn.std() > 0
+    mean = model.eval()(batch).energy.detach()
+    torch.testing.assert_close(mean, model(batch).energy.detach())
+    assert abs(float(drawn.mean() - mean)) < 4.0 * float(drawn.std()) * np.sqrt(2.0 / 400)
+
+
+def test_forces_are_those_of_the_energy() -> None:
+    model = network(RandomlySortedMatrix(SIZE))
+    batch = collate([WATER])
+    positions = batch.positions.clone().requires_grad_()
+    at = type(batch)(**{**vars(batch), "positions": positions})
+    (gradient,) = torch.autograd.grad(model(at).energy.sum(), positions)
+    step = torch.zeros_like(positions)
+    step[0, 0, 2] = 1e-4
+    ends = [
+        model(type(batch)(**{**vars(batch), "positions": batch.positions + sign * step})).energy for sign in (1, -1)
+    ]
+    assert float(gradient[0, 0, 2]) == pytest.approx(float(ends[0] - ends[1]) / 2e-4, rel=1e-5)
+
+
+def test_calibration_takes_the_composition_out_and_digits_cover_the_data() -> None:
+    model = network(SortedMatrix(SIZE))
+    assert float(model.digits[0]) == np.ceil(0.5 * 8**2.4) + 1
+    inputs = model.binarised(model.descriptor(coulomb_matrix(collate(HYDRIDES), SIZE)))
+    assert inputs.shape == (5, int(model.digits.sum()))
+    torch.testing.assert_close(inputs.mean(dim=0), torch.zeros(inputs.shape[1], dtype=torch.float64))
+    torch.testing.assert_close(inputs.square().mean(), torch.ones((), dtype=torch.float64))
+
+
+def test_a_saved_model_is_the_same() -> None:
+    model, other = (network(SortedMatrix(SIZE)), CoulombNetwork(("H", "C", "O"), SortedMatrix(SIZE), hidden=(8, 4)))
+    with pytest.raises(InputError, match="before it was trained"):
+        other(collate([WATER]))
+    other.load_state_dict(model.state_dict())
+    torch.testing.assert_close(other.eval()(collate(HYDRIDES)).energy, model(collate(HYDRIDES)).energy)
+
+
+def test_foreign_elements_are_refused_by_name() -> None:
+    with pytest.raises(InputError, match="the model has H C O, not N"):
+        network(SortedMatrix(SIZE))(collate([System("n2", ("N", "N"), [[0.0, 0.0, 0.0], [0.0, 0.0, 2.0]])]))
