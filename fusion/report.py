@@ -140,7 +140,7 @@ def summary(result: dict[str, Any], directory: Path) -> None:
     verdict, message = _verdict(result), result.get("message")
     if alarm:
         _show(alarm, str(message or verdict or "no reason was recorded"), style=style)
-    if (alarm and "method" in result) or result.get("energy"):
+    if (alarm and "comparison" not in result) or result.get("energy"):
         _show("last energy" if alarm else "energy", *_energy_columns(result, alarm), style=style or "bold")
     task = _task(directory)
     rows = getattr(task, "rows", None)
