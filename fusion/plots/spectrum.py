@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fusion.plots.style import BLUE, GREEN, GREY, ORANGE, picture, title
+from fusion.plots.style import BLUE, GREEN, ORANGE, picture, title
 from fusion.results import read_result
 from fusion.tasks.harmonic.lines import axis, broadened, lines
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _HALF_WIDTH = 10.0  # cm^-1, where the result does not say
 _LABELLED = 0.03  # of the highest peak
 _MOST_LABELS = 12
-_APART = 0.022  # of the width of the picture, between labels
+_LABEL_SIZE = (0.04, 0.05)  # of a label, in parts of the picture's width and height
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,9 @@ def _draw(directory: Path, path: Path, kind: _Kind) -> None:
         upper.set_ylim(0.0, 1.15 * max(curve.max(), heights.max(), 1e-9))
         _label(upper, wavenumbers, strengths, heights, places)
         lower.vlines(wavenumbers, 0.0, strengths, color=kind.colour, lw=1.4)
-        lower.set_ylim(0.0, 1.1 * max(strengths.max(), 1e-9))
-        lower.set_ylabel(kind.stick)
-        _observed(upper, result, places)
+        lower.set_ylim(0.0, 1.5 * max(strengths.max(), 1e-9))
+        lower.set_ylabel(kind.stick, fontsize=8)
+        _observed(lower, upper, result, places)
         lower.set_xlabel("wavenumber / cm⁻¹" if kind is _INFRARED else "Raman shift / cm⁻¹")
         lower.set_xlim(places[-1], places[0])
 
@@ -93,31 +93,25 @@ def _title(result: dict[str, Any], directory: Path, kind: _Kind) -> str:
 
 
 def _label(axes: Axes, wavenumbers: np.ndarray, strengths: np.ndarray, heights: np.ndarray, places: np.ndarray) -> None:
-    """Wavenumbers above the strongest lines within the picture, where they do not meet."""
-    width = _APART * (places[-1] - places[0])
-    done: list[float] = []
+    """Wavenumbers above the strongest lines within the picture, where labels do not meet."""
+    size = np.array(_LABEL_SIZE) * (places[-1] - places[0], axes.get_ylim()[1])
+    done: list[np.ndarray] = []
     for index in np.argsort(-strengths):
-        place, height = float(wavenumbers[index]), float(heights[index])
+        spot = np.array([wavenumbers[index], heights[index]])
         if len(done) == _MOST_LABELS or strengths[index] < _LABELLED * strengths.max():
             return
-        if places[0] <= place <= places[-1] and all(abs(place - other) > width for other in done):
-            axes.annotate(f"{place:.0f}", (place, height), (0, 3), textcoords="offset points", ha="center", fontsize=7)
-            done.append(place)
+        if places[0] <= spot[0] <= places[-1] and all((np.abs(spot - other) > size).any() for other in done):
+            text, place = f"{spot[0]:.0f}", (float(spot[0]), float(spot[1]))
+            axes.annotate(text, place, (0, 3), textcoords="offset points", ha="center", fontsize=7)
+            done.append(spot)
 
 
-def _observed(axes: Axes, result: dict[str, Any], places: np.ndarray) -> None:
-    """Fundamentals known from experiment, where they are."""
+def _observed(lower: Axes, upper: Axes, result: dict[str, Any], places: np.ndarray) -> None:
+    """Fundamentals known from experiment, hanging from the top of the lines; what they are, above the picture."""
     observed = result.get("experiment") or {}
     values = [value for value in observed.get("fundamentals_cm1", []) if places[0] <= value <= places[-1]]
     if values:
-        axes.plot(
-            values,
-            np.zeros(len(values)),
-            "^",
-            color=ORANGE,
-            ms=6,
-            clip_on=False,
-            zorder=5,
-            label=f"observed fundamentals: {observed['source']}",
-        )
-        axes.legend(loc="upper center", fontsize=7, labelcolor=GREY)
+        top = lower.get_ylim()[1]
+        lines = lower.vlines(values, 0.78 * top, top, color=ORANGE, lw=1.4)
+        text = f"observed fundamentals: {observed['source']}"
+        upper.legend([lines], [text], loc="lower right", bbox_to_anchor=(1.0, 0.99), fontsize=7, borderaxespad=0.0)

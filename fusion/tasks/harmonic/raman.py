@@ -23,7 +23,7 @@ from fusion import units
 
 ANGSTROM4: Final[float] = units.ANGSTROM_PER_BOHR**4
 
-_DARK = 1e-12  # Angstrom^4/dalton; the depolarisation of less is rounding
+_DARK = 1e-4  # Angstrom^4/dalton; the depolarisation of less is that of noise
 _CM = 100.0  # per metre
 
 
@@ -31,7 +31,7 @@ def activities(slopes: np.ndarray, reduced_masses: np.ndarray) -> tuple[np.ndarr
     """Activities (n,) in Angstrom^4/dalton and depolarisation ratios (n,), from 0 to 3/4, of n modes.
 
     `slopes`: derivatives (n, 3, 3), bohr^2, of the polarisability along displacements of norm one, with the reduced
-    masses (n,) in dalton that belong to them. A mode without activity has no depolarisation ratio: NaN.
+    masses (n,) in dalton that belong to them. A mode without activity (1e-4) has no depolarisation ratio: NaN.
     """
     mean = np.trace(slopes, axis1=1, axis2=2) / 3.0
     traceless = 0.5 * (slopes + slopes.transpose(0, 2, 1)) - mean[:, None, None] * np.eye(3)

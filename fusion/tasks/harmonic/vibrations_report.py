@@ -9,6 +9,7 @@ from fusion import units
 
 _COLUMNS = 3  # modes side by side
 _MOST = 60  # modes shown; a screen's worth
+_MOST_OBSERVED = 8  # lines of experiment that are all written out
 _LOW_CM1 = 100.0
 _EXTRAS = (  # title, key, decimals
     ("± model", "frequencies_std_cm1", 1),
@@ -97,8 +98,10 @@ def _intensities(document: dict[str, Any]) -> Iterator[list[str]]:
     observed = document.get("experiment")
     if observed:
         values = observed["fundamentals_cm1"]
-        shown = "  ".join(f"{value:g}" for value in values)
-        yield ["experiment", f"{shown} cm⁻¹", f"fundamentals, anharmonic: {observed['source']}"]
+        few = len(values) <= _MOST_OBSERVED
+        shown = "  ".join(f"{value:g}" for value in values) if few else f"{values[0]:g} … {values[-1]:g}"
+        count = "" if few else f"{len(values)} "
+        yield ["experiment", f"{shown} cm⁻¹", f"{count}observed fundamentals, {observed['source']}"]
 
 
 def _quality(how: dict[str, Any], unit: str) -> str:
