@@ -68,6 +68,10 @@ class PySCFMethod(ABC):
     def provides(self) -> frozenset[str]:
         """What PySCF has analytically with these settings."""
 
+    def _mean_field(self, system: System, basis: str) -> Any:
+        """PySCF's object, not yet converged."""
+        return self.settings.mean_field(system, basis)
+
     @abstractmethod
     def _computed(self, determinant: Determinant, wanted: frozenset[str]) -> Computed:
         """What follows from a converged determinant."""
@@ -76,7 +80,7 @@ class PySCFMethod(ABC):
         """Raise InputError for a basis or system that cannot be had."""
         for system in systems:
             for term in self._terms:
-                self._check(self.settings.mean_field(system, term.basis), system)
+                self._check(self._mean_field(system, term.basis), system)
 
     @abstractmethod
     def _check(self, mean_field: Any, system: System) -> None:
@@ -132,7 +136,7 @@ class PySCFMethod(ABC):
         return details
 
     def _in_basis(self, system: System, basis: str, wanted: frozenset[str]) -> Computed:
-        mean_field = self.settings.mean_field(system, basis)
+        mean_field = self._mean_field(system, basis)
         last, state = self._last.get(basis), (system.charge, system.spin)
         density, begun, check = None, "atoms", self.settings.stability
         if last is not None and last.suits(mean_field.mol, state):

@@ -162,6 +162,21 @@ def converge(mean_field: Any, density: Any, begun: str, check: bool | None, watc
     return found
 
 
+def semicanonical(mean_field: Any) -> Any:
+    """The unrestricted form of a restricted open-shell object: of each spin, the Fock matrix is diagonal among occupied
+    and among empty orbitals, which is what perturbative corrections take for granted."""
+    unrestricted = mean_field.to_uhf()
+    fock = unrestricted.get_fock(dm=unrestricted.make_rdm1())
+    for spin in (0, 1):
+        for filled in (True, False):
+            block = (unrestricted.mo_occ[spin] > 0) == filled
+            orbitals = unrestricted.mo_coeff[spin][:, block]
+            energies, rotation = np.linalg.eigh(orbitals.T @ fock[spin] @ orbitals)
+            unrestricted.mo_coeff[spin][:, block] = orbitals @ rotation
+            unrestricted.mo_energy[spin][block] = energies
+    return unrestricted
+
+
 def _attempt(found: Determinant, name: str, run: Callable[[], int]) -> None:
     cycles = run()
     mean_field = found.mean_field
@@ -206,7 +221,8 @@ def _second_order(mean_field: Any, orbitals: Any) -> int:
 def _step_down(found: Determinant) -> None:
     """From a saddle point of the energy to a minimum below it, as long as there is one."""
     mean_field = found.mean_field
-    if mean_field.mo_occ.min() > 0:  # no empty orbitals, nothing to rotate into
+    numbers = np.atleast_2d(mean_field.mo_occ)
+    if not any((spin > 0).any() and (spin < spin.max()).any() for spin in numbers):  # nothing to rotate into
         return
     for _ in range(_STEPS_DOWN):
         orbitals, _, stable, _ = mean_field.stability(verbose=0, return_status=True)

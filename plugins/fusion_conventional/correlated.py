@@ -1,0 +1,236 @@
+"""What is added to a Hartree-Fock determinant: second-order perturbation theory and coupled cluster, through PySCF.
+
+C. Moller, M. S. Plesset, Phys. Rev. 46, 618 (1934); G. D. Purvis, R. J. Bartlett, J. Chem. Phys. 76, 1910 (1982);
+K. Raghavachari, G. W. Trucks, J. A. Pople, M. Head-Gordon, Chem. Phys. Lett. 157, 479 (1989). T1 diagnostic: T. J. Lee,
+P. R. Taylor, Int. J. Quantum Chem. Symp. 23, 199 (1989).
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from typing import Any
+
+import numpy as np
+from pyscf import cc, mp
+from pyscf.cc import ccsd_t_lambda
+from pyscf.data.elements import chemcore
+from pyscf.grad import ccsd_t as restricted_triples
+
+from fusion import methods
+from fusion.errors import CalculationError, InputError
+from fusion.results import Result
+from fusion.system import System
+from fusion_conventional.method import Computed, PySCFMethod
+from fusion_conventional.self_consistent import Determinant, semicanonical
+
+T1_LIMIT = 0.02
+"""Above it one determinant is a poor start (Lee and Taylor); 0.04 for open shells."""
+_STEPS = 50
+
+
+class Correlated(PySCFMethod):
+    """A method that adds correlation to a Hartree-Fock determinant.
+
+    `frozen_core`: true leaves the orbitals of the noble-gas cores out of the correlation, a number so many of the
+    lowest, false none. The other settings are those of `PySCFMethod` and `Settings`.
+    """
+
+    open_shell_determinants = True
+    """Whether it can start from a restricted open-shell determinant."""
+
+    def __init__(self, name: str, title: str, basis: str, frozen_core: bool | int = True, **settings: Any) -> None:
+        super().__init__(name, title, basis, **settings)
+        if not isinstance(frozen_core, (bool, int)) or frozen_core < 0:
+            raise InputError(f"method.frozen_core must be true, false or a number of orbitals, not {frozen_core!r}")
+        if self.settings.reference == "restricted_open" and not self.open_shell_determinants:
+            raise InputError(f"method.reference=restricted_open is not for {name}; choose unrestricted")
+        self.frozen_core = frozen_core
+
+    @property
+    def costly(self) -> frozenset[str]:
+        """Forces take several times as long as the energy: for those who ask for them."""
+        return frozenset({"forces"})
+
+    def _check(self, mean_field: Any, system: System) -> None:
+        frozen, occupied = self._frozen(mean_field.mol), mean_field.mol.nelec
+        if frozen > min(occupied) or (frozen and frozen == max(occupied)):
+            raise InputError(
+                f"method.frozen_core={str(self.frozen_core).lower()} would freeze {frozen} orbitals, and of those of "
+                f"{system.formula} {max(occupied)} hold electrons, {min(occupied)} two; false freezes none"
+            )
+
+    def _frozen(self, mol: Any) -> int:
+        """How many orbitals are left out of the correlation."""
+        if self.frozen_core is True:
+            return int(chemcore(mol))
+        return int(self.frozen_core)
+
+    def _computed(self, determinant: Determinant, wanted: frozenset[str]) -> Computed:
+        mean_field = determinant.mean_field
+        frozen = self._frozen(mean_field.mol)
+        computed = Computed({"energy": float(mean_field.e_tot)})
+        electrons = mean_field.mol.nelectron - 2 * frozen
+        if electrons < 2:
+            computed.correlation["energy"] = 0.0
+            computed.details["correlation"] = {"method": self.title, "energy_hartree": 0.0}
+        else:
+            self._correlate(mean_field, frozen, wanted, computed)
+            computed.details["correlation"] |= {"frozen_orbitals": frozen, "electrons": electrons}
+        if "forces" in wanted and computed.failure is None:
+            self._split_forces(mean_field, computed)
+        return computed
+
+    def _split_forces(self, mean_field: Any, computed: Computed) -> None:
+        """Forces of the determinant, and what correlation adds: the two have limits of their own."""
+        if len(self._terms) > 1 or "forces" not in computed.correlation:
+            computed.mean_field["forces"] = -np.asarray(mean_field.nuc_grad_method().kernel())
+            if "forces" in computed.correlation:
+                computed.correlation["forces"] -= computed.mean_field["forces"]
+        nuclei = np.flatnonzero(mean_field.mol.atom_charges())
+        for part in (computed.mean_field, computed.correlation):
+            if "forces" in part:
+                part["forces"] = part["forces"][nuclei]
+
+    @abstractmethod
+    def _correlate(self, mean_field: Any, frozen: int, wanted: frozenset[str], computed: Computed) -> None:
+        """Fill `correlation` of `computed` with the energy and, where wanted, the total forces; details, failure."""
+
+
+class MollerPlesset(Correlated):
+    """Second-order perturbation theory; with `density_fit` of restricted determinants by density fitting as well."""
+
+    open_shell_determinants = False
+
+    @property
+    def provides(self) -> frozenset[str]:
+        """No forces with density fitting."""
+        return frozenset({"energy"} if self.settings.density_fit else {"energy", "forces"})
+
+    def _correlate(self, mean_field: Any, frozen: int, wanted: frozenset[str], computed: Computed) -> None:
+        solver = mp.MP2(mean_field, frozen=frozen)
+        solver.kernel()
+        computed.correlation["energy"] = float(solver.e_corr)
+        computed.details["correlation"] = {
+            "method": self.title,
+            "energy_hartree": float(solver.e_corr),
+            "same_spin_hartree": float(solver.e_corr_ss),
+            "opposite_spin_hartree": float(solver.e_corr_os),
+        }
+        if "forces" in wanted:
+            computed.correlation["forces"] = -np.asarray(solver.nuc_grad_method().kernel())
+
+
+class CoupledCluster(Correlated):
+    """Coupled cluster with singles and doubles; `triples` adds the perturbative triples.
+
+    The amplitudes are converged as far as the determinant, `conv_tol`, in at most `cc_max_cycle` cycles.
+    """
+
+    def __init__(
+        self, name: str, title: str, basis: str, triples: bool = False, cc_max_cycle: int = _STEPS, **settings: Any
+    ) -> None:
+        super().__init__(name, title, basis, **settings)
+        if isinstance(cc_max_cycle, bool) or not isinstance(cc_max_cycle, int) or cc_max_cycle < 1:
+            raise InputError(f"method.cc_max_cycle must be a whole number of at least 1, not {cc_max_cycle}")
+        self.triples, self.cc_max_cycle = triples, cc_max_cycle
+
+    @property
+    def provides(self) -> frozenset[str]:
+        """Forces from integrals proper, of restricted and unrestricted determinants."""
+        without = self.settings.density_fit or self.settings.reference == "restricted_open"
+        return frozenset({"energy"} if without else {"energy", "forces"})
+
+    def _calculate(self, system: System, wanted: frozenset[str]) -> Result:
+        """PySCF's gradient of CCSD(T) on unrestricted determinants (2.14) is off by some 1e-4 hartree/bohr: differences
+        of energies take its place."""
+        numerical = self.triples and "forces" in wanted and self.settings.reference_of(system) == "unrestricted"
+        if not numerical:
+            return super()._calculate(system, wanted)
+        result = super()._calculate(system, wanted - {"forces"})
+        if result.status == "ok":
+            try:
+                result.properties["forces"] = methods.numerical_forces(self, system)
+            except CalculationError as error:
+                result.status, result.message = "not_converged", str(error)
+            how = {"from": "energy", "by": "central differences", "step_bohr": methods.STEP_BOHR}
+            result.details["derived"] = {"forces": how}
+        return result
+
+    def _correlate(self, mean_field: Any, frozen: int, wanted: frozenset[str], computed: Computed) -> None:
+        solver = cc.CCSD(semicanonical(mean_field) if mean_field.istype("ROHF") else mean_field, frozen=frozen)
+        solver.max_cycle, solver.conv_tol = self.cc_max_cycle, self.settings.conv_tol
+        solver.conv_tol_normt = 0.1 * math.sqrt(self.settings.conv_tol)
+        solver.callback, solver.async_io = self._progress(solver), False  # small molecules wait longer for threads
+        integrals = solver.ao2mo()
+        solver.kernel(eris=integrals)
+        details: dict[str, Any] = {
+            "method": self.title,
+            "energy_hartree": float(solver.e_corr),
+            "cycles": int(solver.cycles),
+            "t1_diagnostic": _t1(solver),
+        }
+        computed.details["correlation"] = details
+        if not solver.converged:
+            computed.failure = (
+                f"the amplitudes of {self.title} did not converge in {solver.cycles} cycles (last correlation energy "
+                f"{solver.e_corr:.6f} Ha); try a larger method.cc_max_cycle or method.reference=unrestricted"
+            )
+            return
+        computed.correlation["energy"] = float(solver.e_corr)
+        if self.triples:
+            triples = float(solver.ccsd_t(eris=integrals))
+            computed.correlation["energy"] += triples
+            details |= {
+                "energy_hartree": computed.correlation["energy"],
+                "ccsd_hartree": float(solver.e_corr),
+                "triples_hartree": triples,
+            }
+        limit = T1_LIMIT if np.ndim(mean_field.mo_occ) == 1 else 2.0 * T1_LIMIT
+        if details["t1_diagnostic"] > limit:
+            computed.remarks.append(
+                f"T1 diagnostic {details['t1_diagnostic']:.3f}, above {limit}: one determinant may be a poor start"
+            )
+        if "forces" in wanted:
+            self._forces(solver, integrals, computed)
+
+    def _forces(self, solver: Any, integrals: Any, computed: Computed) -> None:
+        if self.triples:
+            converged, l1, l2 = ccsd_t_lambda.kernel(
+                solver,
+                integrals,
+                solver.t1,
+                solver.t2,
+                max_cycle=self.cc_max_cycle,
+                tol=solver.conv_tol_normt,
+                verbose=0,
+            )
+            gradient = restricted_triples.Gradients(solver)
+        else:
+            l1, l2 = solver.solve_lambda(eris=integrals)
+            converged, gradient = solver.converged_lambda, solver.nuc_grad_method()
+        if not converged:
+            computed.failure = (
+                f"the multipliers of {self.title}, for the forces, did not converge; try a larger method.cc_max_cycle"
+            )
+            return
+        computed.correlation["forces"] = -np.asarray(gradient.kernel(solver.t1, solver.t2, l1, l2, eris=integrals))
+
+    def _progress(self, solver: Any) -> Any:
+        watcher = self._watcher
+        if watcher is None:
+            return None
+
+        def after_cycle(envs: dict[str, Any]) -> None:
+            energy = solver._scf.e_tot + float(envs["eccsd"])
+            watcher(envs["istep"] + 1, f"CCSD  E = {energy:.6f} Ha")
+
+        return after_cycle
+
+
+def _t1(solver: Any) -> float:
+    """Norm of the single excitations by the square root of the number of correlated electrons."""
+    if isinstance(solver.t1, tuple):
+        squares, electrons = sum(float(np.sum(t1**2)) for t1 in solver.t1), sum(solver.nocc)
+        return math.sqrt(0.5 * squares / electrons)
+    return math.sqrt(float(np.sum(solver.t1**2)) / (2 * solver.nocc))

@@ -1,0 +1,49 @@
+"""How the dipole changes when nuclei move, from how forces change in a weak electric field.
+
+The two are one mixed second derivative of the energy (A. Komornicki and J. W. McIver, J. Chem. Phys. 70, 2014 (1979)):
+six self-consistent calculations with their forces, whatever the size of the molecule, where the response to the nuclei
+takes one for each of their coordinates. The grid of a functional moves with the nuclei in both. Atomic units.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+
+from fusion.errors import CalculationError
+
+FIELD: Final[float] = 0.002
+"""Hartree/(e bohr). The third order in the field changes a derivative by some 1e-4 e, noise of the forces by less."""
+
+_CONV_TOL = (1e-10, 1e-6)  # energy, hartree, and orbital gradient, of the calculations in a field
+
+
+def dipole_derivatives(mean_field: Any) -> np.ndarray:
+    """(3A, 3), e, of a converged determinant, those of ghost atoms left out. Raises CalculationError."""
+    mol = mean_field.mol
+    nuclei = np.flatnonzero(mol.atom_charges())
+    columns = []
+    for axis in np.eye(3):
+        ahead, behind = (_gradient(mean_field, sign * FIELD * axis)[nuclei] for sign in (1.0, -1.0))
+        columns.append(-(ahead - behind).ravel() / (2.0 * FIELD))
+    # The field pulls at the nuclei as well, of which the electrons' gradient knows nothing.
+    return np.stack(columns, axis=1) + np.kron(mol.atom_charges()[nuclei], np.eye(3)).T
+
+
+def _gradient(mean_field: Any, field: np.ndarray) -> np.ndarray:
+    """Gradient (A, 3) of the energy of the electrons in a field, from the orbitals without it."""
+    mol = mean_field.mol
+    moved = mean_field.copy()
+    core = mean_field.get_hcore() + np.einsum("x,xij->ij", field, mol.intor_symmetric("int1e_r", comp=3))
+    moved.get_hcore = lambda *_: core
+    moved.conv_tol, moved.conv_tol_grad = min(mean_field.conv_tol, _CONV_TOL[0]), _CONV_TOL[1]
+    moved.kernel(dm0=mean_field.make_rdm1())
+    if not moved.converged:
+        raise CalculationError("the SCF in an electric field, for the derivatives of the dipole, did not converge")
+    solver = moved.nuc_grad_method()
+    solver.grid_response = True
+    by_nabla = mol.intor("int1e_irp", comp=9).reshape(3, 3, mol.nao, mol.nao)  # <i| r_b nabla_x |j>
+    slope = solver.get_hcore(mol) - np.einsum("b,bxij->xji", field, by_nabla)
+    solver.get_hcore = lambda *_: slope
+    return np.asarray(solver.kernel())

@@ -1,0 +1,101 @@
+"""All determinants in a basis: full configuration interaction, through PySCF's determinant-based solver.
+
+P. J. Knowles, N. C. Handy, Chem. Phys. Lett. 111, 315 (1984). Exact within the basis (and, where the core is frozen,
+with it in the orbitals of Hartree-Fock).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any, Final
+
+from pyscf import fci, mcscf
+
+from fusion.errors import InputError
+from fusion.system import System
+from fusion_conventional.correlated import Correlated
+from fusion_conventional.method import Computed
+
+_PENALTY: Final = 0.2
+"""Hartree by which states are raised per unit of <S^2> that they differ from the spin asked for."""
+_PURE: Final = 1e-3
+"""Deviation of <S^2> that is none."""
+_CYCLES: Final = 200
+_ORBITALS: Final = 64
+
+
+class FullCI(Correlated):
+    """Full configuration interaction for the lowest state with S = spin / 2.
+
+    `max_determinants`: more than so many are refused before any work. Raises InputError.
+    """
+
+    def __init__(self, name: str, title: str, basis: str, max_determinants: float, **settings: Any) -> None:
+        super().__init__(name, title, basis, **settings)
+        if self.settings.reference == "unrestricted":
+            raise InputError("method.reference=unrestricted changes nothing in full CI; leave it null")
+        if not max_determinants >= 1:
+            raise InputError(f"method.max_determinants must be at least 1, not {max_determinants}")
+        self.max_determinants = max_determinants
+
+    @property
+    def provides(self) -> frozenset[str]:
+        """The energy; forces are derived from it."""
+        return frozenset({"energy"})
+
+    def _mean_field(self, system: System, basis: str) -> Any:
+        reference = "restricted_open" if system.spin else "restricted"
+        return replace(self.settings, reference=reference).mean_field(system, basis)
+
+    def _check(self, mean_field: Any, system: System) -> None:
+        super()._check(mean_field, system)
+        mol = mean_field.mol
+        orbitals, (up, down) = mol.nao - self._frozen(mol), self._active(mol)
+        size = math.comb(orbitals, up) * math.comb(orbitals, down)
+        if size > self.max_determinants:
+            raise InputError(
+                f"full CI of {system.formula} in this basis has {_count(size)} determinants ({up} + {down} electrons "
+                f"in {orbitals} orbitals), more than method.max_determinants={_count(self.max_determinants)}; "
+                "choose a smaller method.basis, a larger method.frozen_core or +method=ccsd_t"
+            )
+        if orbitals >= _ORBITALS:
+            raise InputError(
+                f"full CI of {system.formula} in this basis has {orbitals} orbitals, and PySCF's has fewer than "
+                f"{_ORBITALS}; choose a smaller method.basis, or +method=ccsd, which is exact for two electrons"
+            )
+
+    def _active(self, mol: Any) -> tuple[int, int]:
+        frozen = self._frozen(mol)
+        return mol.nelec[0] - frozen, mol.nelec[1] - frozen
+
+    def _correlate(self, mean_field: Any, frozen: int, wanted: frozenset[str], computed: Computed) -> None:
+        electrons = self._active(mean_field.mol)
+        orbitals = mean_field.mo_coeff.shape[1] - frozen
+        space = mcscf.CASCI(mean_field, orbitals, electrons)
+        one_electron, constant = space.get_h1eff()
+        spin = 0.5 * (electrons[0] - electrons[1])
+        solver = fci.addons.fix_spin_(fci.direct_spin1.FCI(), _PENALTY, ss=spin * (spin + 1.0))
+        solver.conv_tol, solver.max_cycle, solver.verbose = 0.1 * self.settings.conv_tol, _CYCLES, 0
+        energy, vector = solver.kernel(one_electron, space.get_h2eff(), orbitals, electrons, ecore=constant)
+        spin_squared = float(fci.spin_op.spin_square(vector, orbitals, electrons)[0])
+        difference = float(energy) - float(mean_field.e_tot)
+        computed.details["correlation"] = {
+            "method": self.title,
+            "energy_hartree": difference,
+            "determinants": int(vector.size),
+            "orbitals": orbitals,
+            "spin_squared": spin_squared,
+            "weight_of_largest": float(abs(vector).max() ** 2),
+        }
+        computed.correlation["energy"] = difference
+        if not solver.converged:
+            computed.failure = f"the eigenvector of full CI did not converge in {_CYCLES} cycles"
+        elif abs(spin_squared - spin * (spin + 1.0)) > _PURE:
+            computed.failure = (
+                f"full CI ended in a state with <S^2> = {spin_squared:.3f} instead of {spin * (spin + 1.0):.3f}"
+            )
+
+
+def _count(size: float) -> str:
+    return f"{size:,.0f}" if size < 1e7 else f"{size:.1e}"
