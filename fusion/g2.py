@@ -12,10 +12,25 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import numpy as np
+from ase.data import covalent_radii
+
 from fusion.errors import InputError
 from fusion.system import System, formula
 from fusion.units import BOHR_PER_ANGSTROM, KCAL_MOL_PER_HARTREE
 
+ROOM_K = 298.15
+_GAS = 1.987204259e-3  # kcal/mol/K
+_SPIN_ORBIT_MILLIHARTREE = {
+    "B": -0.05,
+    "C": -0.14,
+    "O": -0.36,
+    "F": -0.61,
+    "Al": -0.34,
+    "Si": -0.68,
+    "S": -0.89,
+    "Cl": -1.34,
+}
 SOURCE = "G2/97, Curtiss et al. 1997 and Staroverov et al. 2003"
 
 
@@ -55,16 +70,57 @@ def system(name: str) -> System:
 
 
 def measured(name: str) -> Measured | None:
-    """Experiment for the molecule of that name; None for an atom and a name that is not in the collection."""
+    """Experiment for the molecule or atom of that name; None for one that is not in the collection."""
     from ase.symbols import string2symbols
 
     entry = _data().get(name)
-    if entry is None or len(entry["positions"]) == 1:
+    if entry is None:
         return None
-    at_298, thermal = entry["enthalpy"], entry["thermal correction"]
-    at_0 = at_298 - thermal + sum(_data()[symbol]["thermal correction"] for symbol in string2symbols(entry["symbols"]))
-    zero_point = entry["ZPE"]
-    return Measured(*(value / KCAL_MOL_PER_HARTREE for value in (at_0, at_298, thermal, zero_point)))
+    symbols = string2symbols(entry["symbols"])
+    elements = KCAL_MOL_PER_HARTREE * elements_thermal(symbols)
+    if len(symbols) == 1:  # of an atom it is the one at 0 K that is tabulated
+        thermal = 2.5 * _GAS * ROOM_K
+        values = entry["enthalpy"], entry["enthalpy"] + thermal - elements, thermal, 0.0
+    else:
+        thermal = entry["thermal correction"]
+        values = entry["enthalpy"] - thermal + elements, entry["enthalpy"], thermal, entry["ZPE"]
+    return Measured(*(value / KCAL_MOL_PER_HARTREE for value in values))
+
+
+def recognised(molecule: System) -> str | None:
+    """The name of the molecule, or atom, of the collection with the bonds of a neutral `molecule` and its spin.
+
+    Bonds are those within 1.25 times the sum of covalent radii. None where there is none.
+    """
+    if molecule.charge or any(molecule.pbc):
+        return None
+    return _by_bonds().get((_bonds(molecule), molecule.spin))
+
+
+@cache
+def _by_bonds() -> dict[tuple[str, int], str]:
+    found = {}
+    for name in names():
+        one = system(name)
+        found[_bonds(one), one.spin] = name
+    return found
+
+
+def _bonds(molecule: System) -> str:
+    """A text that two molecules share if their atoms are bonded alike (Weisfeiler-Leman refinement of the elements)."""
+    from hashlib import sha256
+
+    radii = np.array([covalent_radii[number] for number in molecule.numbers]) * BOHR_PER_ANGSTROM
+    distances = np.linalg.norm(molecule.positions[:, None] - molecule.positions[None, :], axis=-1)
+    bonded = (distances < 1.25 * (radii[:, None] + radii[None, :])) & ~np.eye(len(radii), dtype=bool)
+    labels = list(molecule.symbols)
+    for _ in labels:
+        joined = [
+            f"{label}({','.join(sorted(labels[j] for j in np.flatnonzero(row)))})"
+            for label, row in zip(labels, bonded, strict=True)
+        ]
+        labels = [sha256(text.encode()).hexdigest()[:16] for text in joined]
+    return f"{molecule.formula}:{','.join(sorted(labels))}"
 
 
 def atoms_formation_0(symbols: Sequence[str]) -> float:
@@ -80,6 +136,12 @@ def elements_thermal(symbols: Sequence[str]) -> float:
 def knows(symbols: Sequence[str]) -> bool:
     """Whether the collection has data of all these atoms."""
     return all(len(_data().get(symbol, {}).get("positions", ())) == 1 for symbol in symbols)
+
+
+def spin_orbit(symbols: Sequence[str]) -> float:
+    """What spin-orbit coupling adds to the energies of these atoms, hartree: L. A. Curtiss, K. Raghavachari, P. C.
+    Redfern, V. Rassolov, J. A. Pople, J. Chem. Phys. 109, 7764 (1998), table I, from measured levels."""
+    return sum(1e-3 * _SPIN_ORBIT_MILLIHARTREE.get(symbol, 0.0) for symbol in symbols)
 
 
 def _of_atoms(symbols: Sequence[str], key: str) -> float:

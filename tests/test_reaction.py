@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fusion import g2, reaction, units
@@ -72,7 +74,20 @@ def test_measured_heats_of_formation_agree_with_measured_dissociation() -> None:
     assert dissociation == pytest.approx(
         219.36, abs=0.1
     )  # D0 of water, Ruscic et al., J. Phys. Chem. A 106, 2727 (2002)
-    assert g2.measured("O") is None and not g2.knows(["He"])
+    oxygen = g2.measured("O")
+    assert oxygen is not None and oxygen.formation_298 * kcal == pytest.approx(
+        59.55, abs=0.15
+    )  # JANAF, which counts the levels of 3P
+    assert g2.measured("He") is None and not g2.knows(["He"])
     with pytest.raises(InputError, match="He"):
         g2.atoms_formation_0(["He"])
     assert all(g2.measured(name) for name in g2.molecules()) and len(g2.molecules()) == 148
+
+
+def test_molecules_are_recognised_by_their_bonds_and_spin() -> None:
+    assert {name: g2.recognised(g2.system(name)) for name in g2.names()} == {name: name for name in g2.names()}
+    ethanol = reaction.species("ethanol", Path("/"))
+    shaken = ethanol.positions + np.random.default_rng(3).normal(scale=0.05, size=(9, 3))
+    assert g2.recognised(ethanol.with_positions(shaken[:, [2, 0, 1]])) == "CH3CH2OH"
+    assert g2.recognised(reaction.species("h2plus", Path("/"))) is None
+    assert g2.recognised(replace(g2.system("O2"), spin=0)) is None

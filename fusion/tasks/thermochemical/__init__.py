@@ -1,0 +1,1 @@
+"""Enthalpies and free energies of molecules and reactions, against experiment."""
