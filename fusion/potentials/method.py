@@ -28,8 +28,8 @@ class PotentialMethod:
 
     `weights` names a model of the zoo, which then takes the place of `model`. `dtype` is that of positions and
     floating-point parameters, `batch_size` the number of systems per forward pass, `device` a torch device. The model
-    is built, and pulled if missing, at its first use. Raises InputError for an unknown dtype, or weights that are not
-    of this method.
+    is built, and pulled if missing, at its first use. `training` is for task=train. Raises InputError for an unknown
+    dtype, or weights that are not of this method.
     """
 
     kind = "potential"
@@ -42,6 +42,7 @@ class PotentialMethod:
         device: str = "cpu",
         batch_size: int = 64,
         weights: str | None = None,
+        training: Mapping[str, Any] | None = None,
         title: str | None = None,
         summary: str = "",
         cost: str = "",
@@ -55,6 +56,7 @@ class PotentialMethod:
         self.name, self.summary, self.cost, self.requires = name, summary, cost, tuple(requires)
         self._model, self._dtype, self._device, self._batch_size = model, _DTYPES[dtype], device, batch_size
         self._card = None if weights is None else _card(weights, name)
+        self.training = training
         self.title = title or name
 
     @property
@@ -78,16 +80,45 @@ class PotentialMethod:
     @cached_property
     def model(self) -> nn.Module:
         """The network, on its device and in its dtype, with dropout and the like off."""
-        model = self._model
+        return self._built().to(self._device, self._dtype).eval().requires_grad_(False)
+
+    def trainable(self, seed: int, elements: Sequence[str], new: Sequence[str] = ()) -> nn.Module:
+        """The model to be trained on structures of `elements`: that of `weights`, or one drawn by `seed`.
+
+        A model that can be narrowed or widened is: without weights it has the elements of the data alone, with weights
+        those in `new` are added and the parts that the data do not reach stay as they are. Raises InputError for data
+        with elements that the model does not have.
+        """
+        torch.manual_seed(seed)
+        model = self._built()
+        covered: tuple[str, ...] | None = getattr(model, "elements", None)
+        if new and not (self._card is not None and hasattr(model, "extended")):
+            raise InputError("method.training.new_elements are for the weights of a model that can be extended")
+        if new:
+            model = model.extended(new)  # type: ignore[operator]
+        elif self._card is None and set(elements) < set(covered or ()) and hasattr(model, "restricted"):
+            model = model.restricted(elements)  # type: ignore[operator]
+        known = tuple(getattr(model, "elements", elements))
+        missing = [symbol for symbol in elements if symbol not in known]
+        if missing:
+            more = "" if self._card is None else f"; method.training.new_elements=[{','.join(missing)}] adds them"
+            raise InputError(f"{self.label} has {' '.join(known)}; the data also have {' '.join(missing)}{more}")
+        model = model.to(self._device, self._dtype).train().requires_grad_(True)
+        if hasattr(model, "learn_from"):
+            model.learn_from(elements)  # type: ignore[operator]
+        return model
+
+    def _built(self) -> nn.Module:
         if self._card is not None:
             from fusion import zoo
 
-            model = zoo.load(self._card.label)
-        elif not isinstance(model, nn.Module):
-            from hydra.utils import instantiate
+            return zoo.load(self._card.label)
+        if isinstance(self._model, nn.Module):
+            return self._model
+        from hydra.utils import instantiate
 
-            model = instantiate(model)
-        return model.to(self._device, self._dtype).eval().requires_grad_(False)
+        model: nn.Module = instantiate(self._model)
+        return model
 
     @property
     def provides(self) -> frozenset[str]:

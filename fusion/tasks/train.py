@@ -1,4 +1,4 @@
-"""Optimise a wavefunction, then evaluate it; or evaluate one from a checkpoint. Train a functional."""
+"""Optimise a wavefunction, then evaluate it; or evaluate one from a checkpoint. Train a functional or a potential."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from fusion.runs import CHECKPOINT
 if TYPE_CHECKING:
     from fusion.functionals.training.task import FunctionalTraining
     from fusion.methods import Method
+    from fusion.potentials.training.task import PotentialTraining
     from fusion.results import Result
     from fusion.runs import Run
     from fusion.system import System
@@ -24,22 +25,21 @@ class Train:
     """What the method's kind learns by, from ``run.checkpoint`` if there is one.
 
     Of a wavefunction all phases: pretraining, optimisation, evaluation; of a functional a
-    `fusion.functionals.training.task.FunctionalTraining`.
+    `fusion.functionals.training.task.FunctionalTraining`, of a potential a
+    `fusion.potentials.training.task.PotentialTraining`.
     """
 
     needs = frozenset({"energy"})
 
     def __init__(self, name: str = "train") -> None:
         self.name = name
-        self._of_functional: FunctionalTraining | None = None
+        self._supervised: FunctionalTraining | PotentialTraining | None = None
 
     def check(self, method: Method, system: System, run: Run) -> None:
         """Raises InputError: nothing to train, walkers that ranks cannot share, a foreign checkpoint, bad settings."""
-        if method.kind == "functional" and not isinstance(self, Evaluate):
-            from fusion.functionals.training.task import FunctionalTraining
-
-            self._of_functional = FunctionalTraining(self.name)
-            self._of_functional.check(method, system, run)  # type: ignore[arg-type]
+        if method.kind in ("functional", "potential") and not isinstance(self, Evaluate):
+            self._supervised = _supervised(method.kind, self.name)
+            self._supervised.check(method, system, run)  # type: ignore[arg-type]
             return
         if method.kind != "ansatz":
             raise InputError(f"task {self.name} optimises wavefunctions; {method.name} is a {method.kind}: task=energy")
@@ -64,8 +64,8 @@ class Train:
 
     def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """What is about to be done, where it starts, and what it will cost."""
-        if self._of_functional is not None:
-            return self._of_functional.title(method, system, run)
+        if self._supervised is not None:
+            return self._supervised.title(method, system, run)
         from fusion.report import count, duration, memory, system_title
 
         schedule = self._schedule(method, system)
@@ -87,39 +87,40 @@ class Train:
         return parts, tuple(note for note in (method.note, cost, self._start(run, schedule)) if note)
 
     def run(self, method: Any, system: System, run: Run) -> Result:
-        if self._of_functional is not None:
-            return self._of_functional.run(method, system, run)
+        if self._supervised is not None:
+            return self._supervised.run(method, system, run)
         return fit(method.module(system), run)
 
     @staticmethod
     def rows(document: dict[str, Any]) -> Iterator[list[str]]:
-        """The errors of a trained functional."""
+        """The errors of a trained functional or potential."""
         if "training" in document:
-            from fusion.functionals.training.task import FunctionalTraining
-
-            yield from FunctionalTraining.rows(document)
+            yield from _supervised(document["kind"], "train").rows(document)
 
     @staticmethod
     def draw(directory: Path) -> None:
-        """`energy.png`, as soon as an energy is recorded; `training.png` of a functional."""
-        from fusion.plots import energy, functional_training
+        """`energy.png`, as soon as an energy is recorded; `training.png` of a functional or a potential."""
+        from fusion.plots import energy, functional_training, potential_training
 
         if energy.has_energies(directory):
             energy.energy_curve(directory)
+        elif potential_training.has_epochs(directory):
+            potential_training.draw(directory)
         else:
             functional_training.draw(directory)
 
     @staticmethod
     def stands(directory: Path) -> str | None:
-        """Where the unfinished training of a functional stands; None of a wavefunction's."""
-        from fusion.functionals.training.task import FunctionalTraining
+        """Where the unfinished training of a functional or a potential stands; None of a wavefunction's."""
+        from fusion.plots import potential_training
 
-        return FunctionalTraining.stands(directory)
+        kind = "potential" if potential_training.has_epochs(directory) else "functional"
+        return _supervised(kind, "train").stands(directory)
 
     @staticmethod
     def files(directory: Path) -> list[str]:
-        """The table of a trained functional's errors."""
-        return [name for name in ("differences.csv",) if (directory / name).is_file()]
+        """The tables of errors of a trained functional or potential."""
+        return [name for name in ("differences.csv", "structures.csv") if (directory / name).is_file()]
 
     def _schedule(self, method: Any, system: System) -> Schedule:
         schedule: Schedule = method.schedule(system, method.ansatz(system))
@@ -137,6 +138,17 @@ class Train:
         elif done >= total:
             done, total, word = self.done["evaluating"], schedule.evaluation_steps, "evaluation step"
         return f"going on from {word} {done} of {total} ({CHECKPOINT})"
+
+
+def _supervised(kind: str, name: str) -> FunctionalTraining | PotentialTraining:
+    """What trains a method of that kind on labels."""
+    if kind == "functional":
+        from fusion.functionals.training.task import FunctionalTraining
+
+        return FunctionalTraining(name)
+    from fusion.potentials.training.task import PotentialTraining
+
+    return PotentialTraining(name)
 
 
 class Evaluate(Train):

@@ -52,8 +52,8 @@ def add(run: Path, about: About, into: Path, words: Sequence[str] = (), prefix: 
 
     directory = _run_directory(run)
     config = _config(run, directory, words)
-    draft = _draft(config, about, into)
     document = read_result(directory) if directory else None
+    draft = _draft(config, about, into, ((document or {}).get("training") or {}).get("model"))
     if directory and (document is None or document.get("status") == "failed"):
         raise InputError(f"{directory} has no result: the run is not finished (fusion resume {directory})")
     tensors = _weights(_state(run, directory), draft, prefix)
@@ -99,8 +99,8 @@ def _config(run: Path, directory: Path | None, words: Sequence[str]) -> DictConf
     return config.compose(overrides.prepare(list(words), multirun=False))[0]
 
 
-def _draft(config: DictConfig, about: About, into: Path) -> Card:
-    """The card but for the weights, the files and the metrics."""
+def _draft(config: DictConfig, about: About, into: Path, trained: Mapping[str, Any] | None) -> Card:
+    """The card but for the weights, the files and the metrics; `trained` describes a model that became another one."""
     from omegaconf import DictConfig, OmegaConf
 
     from fusion import methods
@@ -108,7 +108,7 @@ def _draft(config: DictConfig, about: About, into: Path) -> Card:
     if not isinstance(config.get("method"), DictConfig) or "model" not in config.method:
         raise InputError("only a method with a model of its own (method.model) can be published")
     method = methods.build(config.method)
-    arguments: Any = OmegaConf.to_container(config.method.model, resolve=True)
+    arguments: Any = dict(trained) if trained else OmegaConf.to_container(config.method.model, resolve=True)
     target = arguments.pop("_target_")
     system = _nuclei(config) if method.kind == "ansatz" else None
     training = Training(about.data, about.level_of_theory)
@@ -226,8 +226,10 @@ def _prefixes(state: Iterable[str], name: str) -> list[str]:
 
 
 def _metrics(document: dict[str, Any] | None, config: DictConfig) -> Iterable[Metric]:
-    """The energy of a wavefunction, with its error; the mean errors of a functional's training."""
-    if document and document.get("training"):
+    """The energy of a wavefunction, with its error; the mean errors of a functional's or a potential's training."""
+    if document and document.get("kind") == "potential" and document.get("training"):
+        yield from _errors_of_parts(document["training"]["parts"], _command(config))
+    elif document and document.get("training"):
         yield from _training_errors(document["training"]["mae_kcal_mol"], _command(config))
     if not document or document.get("kind") != "ansatz" or not document.get("energy"):
         return
@@ -237,6 +239,16 @@ def _metrics(document: dict[str, Any] | None, config: DictConfig) -> Iterable[Me
         if energy.get(key) is not None:
             name = f"energy{note}" if key == "value" else f"standard error of the energy{note}"
             yield Metric(name, float(energy[key]), "hartree", command)
+
+
+def _errors_of_parts(parts: dict[str, Any], command: str) -> Iterable[Metric]:
+    kinds = (("energy_mae_kcal_mol", "energy", "kcal/mol"), ("forces_mae_mev_angstrom", "forces", "meV/Angstrom"))
+    for part, errors in parts.items():
+        for key, what, unit in kinds:
+            if key in errors:
+                yield Metric(
+                    f"mean error, {what}, {part}, {errors['structures']} structures", errors[key], unit, command
+                )
 
 
 def _training_errors(measured: dict[str, Any], command: str) -> Iterable[Metric]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,6 +22,10 @@ from fusion_ani.activations import celu, gaussian
 from fusion_ani.aev import Environment, Layout, vectors
 from fusion_ani.ensemble import Columns, Packed, padded
 from fusion_ani.fused import ATOMS_PER_THREAD, Block, Energies, EnvironmentVectors, blocks, constants, in_threads
+
+if TYPE_CHECKING:
+    from fusion.potentials.training.structures import Structures
+    from fusion_ani.training import Passes
 
 
 class Networks(nn.Module):
@@ -104,12 +108,22 @@ class ANI(nn.Module):
     def forward(self, batch: Batch) -> Prediction:
         """Energies (B,) and the members' (M, B), float64."""
         pairs = neighbours(batch, self.environment.radial_cutoff * BOHR_PER_ANGSTROM)
-        species = self._elements_of(pairs.numbers)
+        species = self.indices(pairs.numbers)
         members = self._network_energies(pairs, species, len(batch))
         members = members + self.self_energies(species, pairs.system, len(batch))
         return Prediction(energy=members.mean(dim=0), members=members)
 
-    def _elements_of(self, numbers: Tensor) -> Tensor:
+    @property
+    def members(self) -> int:
+        """Networks of each element."""
+        return len(self._of(self.elements[0]).biases[0])
+
+    @property
+    def alpha(self) -> float | None:
+        """CELU's; None where the activation is exp(-x^2)."""
+        return self.celu_alpha
+
+    def indices(self, numbers: Tensor) -> Tensor:
         """Indices (N,) into the model's elements. Raises InputError for one it does not have."""
         species = self._species[numbers]
         if int(species.min()) < 0:
@@ -156,13 +170,15 @@ class ANI(nn.Module):
         """Whether nothing is to be learned and the networks are of the kind that `layers` computes."""
         if not torch.is_grad_enabled():
             return True
-        return not any(tensor.requires_grad for one in range(len(self.elements)) for tensor in self._tensors(one))
+        return not any(tensor.requires_grad for one in range(len(self.elements)) for tensor in self.tensors(one))
 
-    def _tensors(self, element: int) -> list[Tensor]:
-        """Weights, then biases, by layer."""
+    def tensors(self, element: int) -> list[Tensor]:
+        """Weights, then biases, by layer, of the element with that index; last the offset of the inputs, if any."""
         networks = self._of(self.elements[element])
         # Past nn.ParameterList's own way to its items, which takes as long as a small molecule's networks.
-        return [*networks.weights._parameters.values(), *networks.biases._parameters.values()]  # type: ignore[list-item]
+        found = [*networks.weights._parameters.values(), *networks.biases._parameters.values()]
+        offset = networks._parameters["offset"]
+        return found if offset is None else [*found, offset]  # type: ignore[return-value, list-item]
 
     def _of(self, name: str) -> Networks:
         networks = self.networks[name]
@@ -177,7 +193,7 @@ class ANI(nn.Module):
 
         array, elements = pairs.vectors.detach().contiguous().numpy(), species.numpy()
         width, known = products.panel(array.itemsize), len(self.elements)
-        members = len(self._of(self.elements[0]).biases[0])
+        members = self.members
         groups = blocks(self.environment, pairs, elements, known)
         packed = {element: self._packed_networks(element, width).arrays for element, *_ in groups}
         present = sum(1 << element for element in packed)
@@ -197,7 +213,7 @@ class ANI(nn.Module):
 
     def _packed_networks(self, element: int, width: int) -> Packed:
         """The networks of an element in the kernels' order, made once and again when a parameter has changed."""
-        tensors = self._tensors(element)
+        tensors = self.tensors(element)
         kept = self._packed.get(element)
         if kept is None or not kept.is_of(tensors):
             order = padded(self.environment, len(self.elements), width)
@@ -219,11 +235,65 @@ class ANI(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"_packed": {}}
 
+    def passes(self, labelled: Structures, memory_gb: float) -> Passes:
+        """How the core's training evaluates and differentiates this model on `labelled`; see `fusion_ani.training`."""
+        from fusion_ani.training import Passes
+
+        return Passes(self, labelled, memory_gb)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What builds such a model again, in plain containers."""
+        environment = {name: getattr(self.environment, name) for name in self.environment.__dataclass_fields__}
+        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in environment.items()}
+        hidden = {name: [bias.shape[1] for bias in self._of(name).biases][:-1] for name in self.elements}
+        more = {} if self.alpha is None else {"celu_alpha": self.celu_alpha}
+        return {"elements": list(self.elements), "members": self.members, "hidden": hidden, **plain, **more}
+
+    def restricted(self, elements: Sequence[str]) -> ANI:
+        """A new, untrained model over some of the elements."""
+        kept = [name for name in self.elements if name in elements]
+        arguments = self.arguments
+        hidden = {name: arguments["hidden"][name] for name in kept}
+        return type(self)(**{**arguments, "elements": kept, "hidden": hidden})
+
+    @torch.no_grad()
+    def extended(self, elements: Sequence[str]) -> ANI:
+        """A model with further elements, which begin with random networks as large as the last element's.
+
+        It gives the same energies where none of them is near: what comes from new neighbours has weights of zero.
+        Raises InputError for elements that it has, or that do not exist.
+        """
+        for name in elements:
+            if name in self.elements or name not in atomic_numbers:
+                raise InputError(f"{name} cannot be added to a model of {' '.join(self.elements)}")
+        arguments = self.arguments
+        names = [*self.elements, *elements]
+        last = arguments["hidden"][self.elements[-1]]
+        hidden = {name: arguments["hidden"].get(name, last) for name in names}
+        wider = type(self)(**{**arguments, "elements": names, "hidden": hidden}).to(self.tensors(0)[0])
+        known = range(len(self.elements))
+        columns, old = (self.environment.columns(known, size) for size in (len(names), len(self.elements)))
+        wider.self_energies.values[: len(self.elements)] = self.self_energies.values
+        for name in self.elements:
+            for key, tensor in wider._of(name).state_dict().items():
+                given = self._of(name).state_dict()[key]
+                if tensor.shape == given.shape:
+                    tensor.copy_(given)
+                else:
+                    tensor.zero_()
+                    tensor[..., columns] = given[..., old]
+        return wider
+
+    def learn_from(self, elements: Sequence[str]) -> None:
+        """Keep the networks of all but these elements as they are."""
+        for name in self.elements:
+            if name not in elements:
+                self._of(name).requires_grad_(False)
+
     def member(self, index: int) -> ANI:
         """A model of that member alone, on copies of its weights."""
-        environment = {name: getattr(self.environment, name) for name in self.environment.__dataclass_fields__}
-        hidden = {name: [bias.shape[1] for bias in self._of(name).biases][:-1] for name in self.elements}
-        one = type(self)(elements=self.elements, members=1, hidden=hidden, celu_alpha=self.celu_alpha, **environment)
+        one = type(self)(**{**self.arguments, "members": 1})
         state = self.state_dict()
         one.load_state_dict(
             {key: value[index : index + 1] if "networks." in key else value for key, value in state.items()}
@@ -246,6 +316,8 @@ class ANI1(ANI):
             for weight in networks.weights:
                 bound = 1.0 / weight.shape[-1]
                 nn.init.trunc_normal_(weight, std=bound, a=-bound, b=bound)
+
+    alpha = None
 
     def activate(self, x: Tensor) -> Tensor:
         """exp(-x^2)."""

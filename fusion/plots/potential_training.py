@@ -1,0 +1,83 @@
+"""`training.png` of a potential's training: loss, learning rate and errors in validation by epoch; `parity.png`."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+
+import numpy as np
+
+from fusion.plots.style import BLUE, GREEN, GREY, ORANGE, picture, title
+from fusion.results import read_result
+
+
+def has_epochs(directory: Path) -> bool:
+    """Whether metrics.csv is that of a potential's training."""
+    path = directory / "metrics.csv"
+    if not path.is_file():
+        return False
+    with path.open() as file:
+        return "epoch_done" in file.readline().strip().split(",")
+
+
+def draw(directory: Path) -> Path | None:
+    """Draw what metrics.csv, structures.csv and forces.npz have; None where nothing is recorded."""
+    from fusion.plots import parity
+
+    if not has_epochs(directory):
+        return None
+    with (directory / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    if not rows:
+        return None
+
+    def column(name: str) -> tuple[np.ndarray, np.ndarray]:
+        pairs = [(float(row["epoch_done"]), float(row[name])) for row in rows if row.get(name)]
+        epochs, values = np.array(pairs).T if pairs else np.empty((2, 0))
+        return epochs, values
+
+    with picture(directory / "training.png", (8.0, 5.6)) as figure:
+        figure.suptitle(f"{title(read_result(directory) or {}, directory)} · training", x=0.02, ha="left", fontsize=11)
+        above, below = figure.subplots(2, 1, sharex=True)
+        above.plot(*column("loss"), color=GREY, lw=1.0, label="loss, training")
+        above.plot(*column("validation_loss"), color=BLUE, lw=1.0, label="loss, validation")
+        _logarithmic(above)
+        rates = above.twinx()
+        rates.plot(*column("learning_rate"), color=ORANGE, lw=0.8, ls="--", label="learning rate")
+        rates.set_yscale("log")
+        rates.set_ylabel("learning rate", color=ORANGE)
+        rates.grid(visible=False)
+        above.legend(loc="upper right")
+        below.plot(*column("validation_energy_mae_kcal_mol"), color=BLUE, lw=1.0, label="energy / kcal mol$^{-1}$")
+        epochs, forces = column("validation_forces_mae_mev_angstrom")
+        if len(forces):
+            below.plot(epochs, forces / 100.0, color=GREEN, lw=1.0, label="forces / 0.1 eV Å$^{-1}$")
+        _logarithmic(below)
+        below.set_xlabel("epoch")
+        below.set_ylabel("mean error, validation")
+        below.legend(loc="upper right")
+    parity.draw(directory)
+    return directory / "training.png"
+
+
+def stands(directory: Path) -> str | None:
+    """Where an unfinished training stands: its last recorded epoch."""
+    if not has_epochs(directory):
+        return None
+    with (directory / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    if not rows:
+        return None
+    last = rows[-1]
+    parts = [f"epoch {last['epoch_done']}"]
+    for key, unit in (("energy_mae_kcal_mol", "kcal/mol"), ("forces_mae_mev_angstrom", "meV/Å")):
+        if last.get(f"validation_{key}"):
+            parts.append(f"{float(last[f'validation_{key}']):.3g} {unit}")
+    return ", ".join(parts)
+
+
+def _logarithmic(axes: object) -> None:
+    lines = [line.get_ydata() for line in axes.lines]  # type: ignore[attr-defined]
+    if any(len(values) and math.isfinite(max(values)) and max(values) > 0 for values in lines):
+        axes.set_yscale("log")  # type: ignore[attr-defined]

@@ -1,0 +1,178 @@
+"""AdamW, learning rates by plateaus or along a cosine, and the running mean of the parameters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fusion.errors import CalculationError, InputError
+from fusion.potentials.training.settings import Settings
+
+_BETTER = 1e-4  # relative gain that counts as one
+
+
+def trained(model: nn.Module, settings: Settings) -> dict[str, float]:
+    """Factors of the learning rate by parameter's name, of those that are trained; the others no longer ask for
+    gradients.
+
+    Raises InputError for a pattern that fits nothing, or when nothing is left to train.
+    """
+    names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    for pattern in (*settings.frozen, *settings.rates):
+        if not any(fnmatchcase(name, pattern) for name in names):
+            shown = ", ".join(names[:3])
+            raise InputError(f"no parameter of the model is called {pattern!r}; it has {shown}, ... (* fits anything)")
+    found: dict[str, float] = {}
+    for name, parameter in model.named_parameters():
+        factor = 1.0 if parameter.requires_grad else 0.0
+        for pattern, rate in settings.rates.items():
+            factor *= rate if fnmatchcase(name, pattern) else 1.0
+        if factor == 0.0 or any(fnmatchcase(name, pattern) for pattern in settings.frozen):
+            parameter.requires_grad_(False)
+        else:
+            found[name] = factor
+    if not found:
+        raise InputError("method.training.frozen and rates leave no parameter to train")
+    return found
+
+
+class Descent:
+    """Steps of Adam on the trained parameters of a model, and what is remembered from one to the next.
+
+    Loshchilov, Hutter, ICLR 2019 (AdamW). `members`: how many networks lie along the first axis of every parameter,
+    whose gradients are clipped one by one; 1 where parameters belong to all.
+    """
+
+    def __init__(self, model: nn.Module, settings: Settings, steps: int, members: int) -> None:
+        factors = trained(model, settings)
+        named = dict(model.named_parameters())
+        self.settings, self.steps, self.members = settings, steps, members
+        self.parameters = [named[name] for name in factors]
+        groups: dict[float, list[nn.Parameter]] = {}
+        for name, factor in factors.items():
+            groups.setdefault(factor, []).append(named[name])
+        self.adam = torch.optim.AdamW(
+            [{"params": some, "factor": factor} for factor, some in groups.items()],
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
+        self.mean = [parameter.detach().clone() for parameter in self.parameters] if settings.average else []
+        self.best: list[Tensor] = []
+        self.best_score, self.scale, self.done = math.inf, 1.0, 0
+        self.waited = self.since_best = 0
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the next step."""
+        settings = self.settings
+        if settings.final_learning_rate is None:
+            return settings.learning_rate * self.scale
+        turn = 0.5 * (1.0 + math.cos(math.pi * min(1.0, self.done / self.steps)))
+        return settings.final_learning_rate + (settings.learning_rate - settings.final_learning_rate) * turn
+
+    @property
+    def over(self) -> bool:
+        """Whether a stopping rule holds."""
+        settings = self.settings
+        waited = settings.patience is not None and self.since_best >= settings.patience
+        return waited or (settings.final_learning_rate is None and self.rate < settings.plateau.stop_below)
+
+    def clear(self) -> None:
+        """Gradients of zero."""
+        for parameter in self.parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            else:
+                parameter.grad.zero_()
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Along the gradients that the parameters have. Raises CalculationError where one is not finite."""
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        norms = self._norms(gradients)
+        if not bool(torch.isfinite(norms).all()):
+            raise CalculationError(
+                f"the gradient of the loss is not a finite number in step {self.done + 1}; try a smaller "
+                "method.training.learning_rate, or method.training.clip=10"
+            )
+        if self.settings.clip is not None and bool((norms > self.settings.clip).any()):
+            factors = (self.settings.clip / norms).clamp(max=1.0)
+            for gradient in gradients:
+                factor = factors if self.members > 1 else factors[0]
+                gradient.mul_(factor.view(-1, *[1] * (gradient.dim() - 1)) if self.members > 1 else factor)
+        for group in self.adam.param_groups:
+            group["lr"] = self.rate * group["factor"]
+        self.adam.step()
+        self.done += 1
+        if self.mean:
+            decay = min(self.settings.average, (1.0 + self.done) / (10.0 + self.done))
+            torch._foreach_lerp_(self.mean, [parameter.detach() for parameter in self.parameters], 1.0 - decay)
+
+    def _norms(self, gradients: Sequence[Tensor]) -> Tensor:
+        """(M,) of each member."""
+        if self.members == 1:
+            return torch.nn.utils.get_total_norm(gradients)[None]
+        return torch.stack([gradient.flatten(1).square().sum(1) for gradient in gradients]).sum(0).sqrt()
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The model has the mean parameters inside the block."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    def _swap(self) -> None:
+        for index, mean in enumerate(self.mean):
+            parameter = self.parameters[index]
+            self.mean[index], parameter.data = parameter.data, mean
+
+    def judge(self, score: float) -> bool:
+        """Take note of a validation, inside of `averaged`; whether it is the best so far."""
+        better = score < self.best_score * (1.0 - _BETTER)
+        if better:
+            self.best_score = score
+            self.best = [parameter.detach().clone() for parameter in self.parameters]
+            self.waited = self.since_best = 0
+            return True
+        self.waited += 1
+        self.since_best += 1
+        if self.waited >= self.settings.plateau.patience:
+            self.waited = 0
+            self.scale *= self.settings.plateau.factor
+        return False
+
+    @torch.no_grad()
+    def keep_best(self) -> None:
+        """Give the model the parameters that were best in a validation."""
+        for parameter, best in zip(self.parameters, self.best, strict=False):
+            parameter.copy_(best)
+
+    @torch.no_grad()
+    def keep_mean(self) -> None:
+        """Give the model the mean parameters."""
+        for parameter, mean in zip(self.parameters, self.mean, strict=False):
+            parameter.copy_(mean)
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        names = ("best_score", "scale", "done", "waited", "since_best")
+        numbers = {name: getattr(self, name) for name in names}
+        return {"adam": self.adam.state_dict(), "mean": self.mean, "best": self.best, **numbers}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from `state`."""
+        self.adam.load_state_dict(state["adam"])
+        device = self.parameters[0].device
+        self.mean = [tensor.to(device) for tensor in state["mean"]]
+        self.best = [tensor.to(device) for tensor in state["best"]]
+        for name in ("best_score", "scale", "done", "waited", "since_best"):
+            setattr(self, name, state[name])

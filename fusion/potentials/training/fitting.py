@@ -1,0 +1,224 @@
+"""Fitting a potential to labelled structures, as a LightningModule."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from fusion import metrics
+from fusion.distributed import rank, sum_over_ranks, world_size
+from fusion.potentials.training.descent import Descent
+from fusion.potentials.training.loss import Counts, Weights, loss
+from fusion.potentials.training.passes import Passes
+from fusion.potentials.training.predictions import Errors, errors, predict
+from fusion.potentials.training.settings import Settings
+from fusion.potentials.training.targets import Labels
+
+VALIDATION_BATCH = 128
+
+
+class Fitting(pl.LightningModule):
+    """Descent on the errors of energies, forces and stress, over batches drawn without repetition in each epoch.
+
+    What is drawn depends on seed and epoch only, so that a run goes on from a checkpoint as if it had not stopped. The
+    structures of a batch are shared out over the ranks and their gradients added up: that of one process. At the end
+    the model has the parameters that were best in a validation (those of the last step without structures for it).
+
+    Args:
+        model: what is trained.
+        passes: how it is evaluated and differentiated, see `passes`.
+        labels: of all structures.
+        training, validation: indices of structures.
+        members: networks of an ensemble, which learn side by side.
+        settings: of the training.
+        seed: of the order of the structures.
+        identity: what a checkpoint has to agree with.
+    """
+
+    phase = "training"
+
+    def __init__(
+        self,
+        model: nn.Module,
+        passes: Passes,
+        labels: Labels,
+        training: np.ndarray,
+        validation: np.ndarray,
+        members: int,
+        settings: Settings,
+        seed: int,
+        identity: Mapping[str, Any],
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.model, self.passes, self.labels = model, passes, labels
+        self.training_set, self.validation_set, self.members = training, validation, members
+        self.settings, self.seed, self.identity = settings, seed, dict(identity)
+        self.per_epoch = -(-len(training) // settings.batch)
+        self.total = settings.epochs * self.per_epoch
+        self.descent = Descent(model, settings, self.total, _stacked(model, members))
+        self.groups = np.random.default_rng([seed, 0x6C]).permutation(len(training)) % members
+        self.finished = False
+        self.losses: list[float] = []
+        self.shown: Errors | None = None
+        self.cpu_s, self.seen = 0.0, 0
+
+    # -- what the progress bar shows -------------------------------------------------------------------------------
+    @property
+    def phase_step(self) -> int:
+        """Epochs done."""
+        return self.descent.done // self.per_epoch
+
+    @property
+    def phase_total(self) -> int:
+        """Epochs to do at most; those done, once a stopping rule has ended the training."""
+        return self.phase_step if self.finished else self.settings.epochs
+
+    @property
+    def phase_text(self) -> str:
+        """Errors in the last validation."""
+        found = self.shown
+        if found is None:
+            return ""
+        parts = []
+        if not math.isnan(found.energy_mae_kcal_mol):
+            parts.append(f"E {found.energy_mae_kcal_mol:.3f} kcal/mol")
+        if not math.isnan(found.forces_mae_mev_angstrom):
+            parts.append(f"F {found.forces_mae_mev_angstrom:.1f} meV/Å")
+        return "  ".join([*parts, f"rate {self.descent.rate:.1e}"])
+
+    # -- Lightning's hooks -----------------------------------------------------------------------------------------
+    def configure_optimizers(self) -> None:
+        """None: steps are made by `Descent`."""
+
+    def train_dataloader(self) -> _Steps:
+        return _Steps(self)
+
+    @torch.no_grad()
+    def training_step(self, batch: int, batch_idx: int) -> None:
+        if self.finished:  # Lightning asks for one batch more than it has begun
+            return
+        began = time.process_time()
+        places, epoch = self._drawn()
+        self.losses.append(self._step(places, epoch))
+        self.cpu_s += time.process_time() - began
+        self.seen += len(places)
+        if self.descent.done % self.per_epoch == 0:
+            self._end_epoch()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["fitting"] = {
+            "identity": self.identity,
+            "finished": self.finished,
+            "losses": self.losses,
+            "shown": None if self.shown is None else dict(vars(self.shown)),
+            "descent": self.descent.state(),
+            "throughput": [self.cpu_s, self.seen],
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint.pop("loops", None)  # steps are counted by `descent`
+        state = checkpoint["fitting"]
+        self.finished, self.losses = bool(state["finished"]), list(state["losses"])
+        self.shown = None if state["shown"] is None else Errors(**state["shown"])
+        self.cpu_s, self.seen = state["throughput"]
+        self.descent.restore(state["descent"])
+
+    # -- one step --------------------------------------------------------------------------------------------------
+    def _drawn(self) -> tuple[np.ndarray, float]:
+        """Places in the training set of this step's structures, and the epoch with its fraction."""
+        epoch, step = divmod(self.descent.done, self.per_epoch)
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.training_set))
+        places = order[step * self.settings.batch : (step + 1) * self.settings.batch]
+        return places, epoch + step / self.per_epoch
+
+    def _step(self, places: np.ndarray, epoch: float) -> float:
+        """The mean of the members' losses."""
+        weights = self._weights(epoch)
+        mine = places[rank() :: world_size()]
+        indices = self.training_set[places]
+        counts = Counts.of(self.labels.batch(indices, self.device), self._used(places))
+        self.descent.clear()
+        value = torch.zeros(self.members, dtype=torch.float64, device=self.device)
+        if len(mine):
+            own = self.training_set[mine]
+            found, back = self.passes(own, weights.forces > 0, weights.stress > 0, True)
+            result = loss(found, self.labels.batch(own, self.device), weights, counts, self._used(mine))
+            value = result.value
+            assert back is not None
+            back(result.by)
+        self._add_up()
+        self.descent.step()
+        return float(sum_over_ranks(value).mean())
+
+    def _used(self, places: np.ndarray) -> Tensor:
+        """(M, B): whether a member learns from a structure."""
+        used = torch.ones(self.members, len(places), dtype=torch.bool, device=self.device)
+        if self.settings.leave_out and self.members > 1:
+            group = torch.from_numpy(self.groups[places]).to(self.device)
+            used = group[None] != torch.arange(self.members, device=self.device)[:, None]
+        return used
+
+    def _add_up(self) -> None:
+        """Gradients over ranks, in one message."""
+        if world_size() == 1:
+            return
+        gradients = [parameter.grad for parameter in self.descent.parameters if parameter.grad is not None]
+        total = sum_over_ranks(torch.cat([gradient.flatten() for gradient in gradients]))
+        for gradient, part in zip(gradients, total.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+    def _weights(self, epoch: float) -> Weights:
+        settings = self.settings
+        return Weights(settings.energy.at(epoch), settings.forces.at(epoch), settings.stress.at(epoch))
+
+    # -- validation ------------------------------------------------------------------------------------------------
+    def _end_epoch(self) -> None:
+        epoch = self.descent.done // self.per_epoch
+        row: dict[str, Any] = {"phase": "train", "epoch_done": epoch, "loss": sum(self.losses) / len(self.losses)}
+        row["learning_rate"] = self.descent.rate
+        self.losses = []
+        last = epoch == self.settings.epochs
+        if len(self.validation_set) and (last or epoch % self.settings.validate_every == 0):
+            with self.descent.averaged():
+                self.shown = self._validated()
+                self.descent.judge(self.shown.loss)
+            row |= {f"validation_{name}": value for name, value in vars(self.shown).items() if not math.isnan(value)}
+        self.finished = last or self.descent.over
+        if self.finished:
+            if len(self.validation_set):
+                self.descent.keep_best()
+            else:
+                self.descent.keep_mean()
+        metrics.log(self.trainer, row, self.descent.done)
+
+    def _validated(self) -> Errors:
+        settings = self.settings
+        final = Weights(settings.energy.values[-1], settings.forces.values[-1], settings.stress.values[-1])
+        size = VALIDATION_BATCH
+        found = predict(self.passes, self.labels, self.validation_set, self.members, size, self.device)
+        return errors(found, self.labels, final)
+
+
+def _stacked(model: nn.Module, members: int) -> int:
+    """`members` if each has a row of every trained parameter, so that gradients can be clipped one by one; else 1."""
+    rows = [p.shape[0] if p.dim() else 0 for p in model.parameters() if p.requires_grad]
+    return members if rows and all(count == members for count in rows) else 1
+
+
+class _Steps:
+    """The steps that are left, until one finishes; no length, so that a resumed run starts where it stopped."""
+
+    def __init__(self, module: Fitting) -> None:
+        self.module = module
+
+    def __iter__(self) -> Iterator[int]:
+        while not self.module.finished:
+            yield self.module.descent.done

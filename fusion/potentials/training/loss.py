@@ -1,0 +1,89 @@
+"""The loss of a batch and its derivatives by energies, forces and stress.
+
+For each member, with errors in kcal/mol and Angstrom and sums over what has a label,
+
+    w_E / n_E sum_b dE_b^2 / A_b  +  w_F / (3 n_F) sum_i |dF_i|^2  +  w_S / (9 n_S) sum_b |V_b dS_b|^2 / A_b^2
+
+A_b atoms, V_b volume; n_E, n_F and n_S count the labels of the whole batch, whatever part of it a process has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fusion.potentials.training.passes import Found
+from fusion.potentials.training.targets import Targets
+from fusion.units import ANGSTROM_PER_BOHR, KCAL_MOL_PER_HARTREE
+
+KCAL = KCAL_MOL_PER_HARTREE
+KCAL_ANGSTROM = KCAL_MOL_PER_HARTREE / ANGSTROM_PER_BOHR
+
+
+@dataclass(frozen=True)
+class Weights:
+    """w_E, w_F, w_S, at one epoch."""
+
+    energy: float
+    forces: float
+    stress: float
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Labels of a whole batch for each member, (M,): n_E, n_F and n_S."""
+
+    energy: Tensor
+    forces: Tensor
+    stress: Tensor
+
+    @classmethod
+    def of(cls, targets: Targets, used: Tensor) -> Counts:
+        """Of what `used` (M, B) says each member learns from."""
+
+        def count(has: Tensor | None, which: Tensor) -> Tensor:
+            return torch.zeros(len(used)) if has is None else (has & which).sum(1)
+
+        return cls(
+            count(targets.has_energy, used),
+            count(targets.has_forces, used[:, targets.structure]),
+            count(targets.has_stress, used),
+        )
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Values (M,) float64 and derivatives."""
+
+    value: Tensor
+    by: Found
+
+
+def loss(found: Found, targets: Targets, weights: Weights, counts: Counts, used: Tensor) -> Loss:
+    """Of the part of a batch that is given; `used` (M, B): which structures each member learns from."""
+    scale = _share(weights.energy * KCAL**2, counts.energy, used & targets.has_energy) / targets.sizes
+    error = found.energy.detach() - targets.energy
+    value = (scale * error.square()).sum(1)
+    by = [2.0 * scale * error, None, None]
+    if found.forces is not None and targets.forces is not None and targets.has_forces is not None:
+        which = used[:, targets.structure] & targets.has_forces
+        part = _share(weights.forces * KCAL_ANGSTROM**2 / 3.0, counts.forces, which)[:, :, None]
+        error = (found.forces.detach() - targets.forces).double()
+        value = value + (part * error.square()).sum((1, 2))
+        by[1] = (2.0 * part * error).to(found.forces.dtype)
+    if found.stress is not None and targets.has_stress is not None:
+        assert targets.stress is not None and targets.volume is not None
+        part = _share(weights.stress * KCAL**2 / 9.0, counts.stress, used & targets.has_stress)
+        part = (part * (targets.volume / targets.sizes) ** 2)[:, :, None, None]
+        error = (found.stress.detach() - targets.stress).double()
+        value = value + (part * error.square()).sum((1, 2, 3))
+        by[2] = (2.0 * part * error).to(found.stress.dtype)
+    assert by[0] is not None
+    return Loss(value, Found(by[0], by[1], by[2]))
+
+
+def _share(weight: float, count: Tensor, which: Tensor) -> Tensor:
+    """(M, ...) weight / count where `which`, else zero."""
+    return which * (weight / count.clamp(min=1).double())[:, None]

@@ -1,0 +1,124 @@
+"""What a training has led to: errors on every part of the data, tables, the result."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from fusion import processes
+from fusion.potentials.training.loss import Weights
+from fusion.potentials.training.predictions import Errors, Predictions, errors, predict
+from fusion.potentials.training.targets import atoms_of
+from fusion.results import Result, write_atomically
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fusion.potentials.training.fitting import Fitting
+    from fusion.potentials.training.structures import Parts, Structures
+    from fusion.runs import Run
+
+TABLE: Final = "structures.csv"
+ARRAYS: Final = "forces.npz"
+_BATCH = 128
+_PARTS: Final = (("train", "trained on"), ("validation", "validation"), ("test", "test"))
+
+
+def finish(module: Fitting, data: Structures, split: Parts, run: Run) -> Result:
+    """Errors of the trained model; the first rank writes the tables of what was held out."""
+    parts = {"train": split.train, "validation": split.validation, "test": split.test}
+    found: dict[str, Predictions] = {}
+    measured: dict[str, Any] = {}
+    final = Weights(1.0, 0.0, 0.0)
+    for name, indices in parts.items():
+        if len(indices):
+            found[name] = predict(module.passes, module.labels, indices, module.members, _BATCH, module.device)
+            measured[name] = _told(errors(found[name], module.labels, final), len(indices))
+    held = next(name for name in ("test", "validation", "train") if name in found)
+    if processes.rank() == 0:
+        _write(module, data, found, held, run)
+    details: dict[str, Any] = {
+        "parts": measured,
+        "epochs": module.descent.done // module.per_epoch,
+        "steps": module.descent.done,
+        "members": module.members,
+        "parameters": sum(p.numel() for p in module.model.parameters()),
+        "trained_parameters": sum(p.numel() for p in module.descent.parameters),
+        "model": described(module.model),
+        "stopped_early": module.descent.done < module.total,
+        "conformations_per_cpu_s": round(module.seen / module.cpu_s, 1) if module.cpu_s else None,
+    }
+    energies = getattr(module.model, "self_energies", None)
+    if energies is not None:
+        values = energies.values.detach().cpu().tolist()
+        details["self_energies_hartree"] = dict(zip(module.model.elements, values, strict=True))  # type: ignore[arg-type]
+    worst = _worst(found[held], module)
+    return Result(data.system(worst), details={"training": details})
+
+
+def described(model: nn.Module) -> dict[str, Any] | None:
+    """`_target_` and arguments that build the model; None where it does not say them, being as configured."""
+    arguments = getattr(model, "arguments", None)
+    return None if arguments is None else {"_target_": f"{type(model).__module__}.{type(model).__name__}", **arguments}
+
+
+def _told(found: Errors, number: int) -> dict[str, Any]:
+    values = {name: value for name, value in vars(found).items() if name != "loss" and not math.isnan(value)}
+    if "energy_mae_kcal_mol" in values:
+        values["energy_mae_mev"] = found.energy_mae_mev
+    return {"structures": number, **values}
+
+
+def _worst(found: Predictions, module: Fitting) -> int:
+    deviation = np.abs(found.energy.mean(axis=0) - module.labels.energy[found.indices])
+    known = np.isfinite(deviation)
+    return int(found.indices[int(np.nanargmax(deviation)) if known.any() else 0])
+
+
+def _write(module: Fitting, data: Structures, found: Mapping[str, Predictions], held: str, run: Run) -> None:
+    """structures.csv, a row for each structure held out, and forces.npz, one for each of their atoms; atomic units."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(
+        ["structure", "part", "formula", "label_hartree", "energy_hartree", "energy_std_hartree", "outside"]
+    )
+    for part in ("validation", "test") if held != "train" else ("train",):
+        if part not in found:
+            continue
+        one = found[part]
+        spread = one.energy.std(axis=0, ddof=1) if len(one.energy) > 1 else np.full(one.energy.shape[1], np.nan)
+        rows = zip(one.indices, module.labels.energy[one.indices], one.energy.mean(axis=0), spread, strict=True)
+        for index, *numbers in rows:
+            name = data.groups[int(data.group[index])]
+            writer.writerow([index, part, name, *(f"{x:.9f}" if np.isfinite(x) else "" for x in numbers), 0])
+    write_atomically(run.directory / TABLE, text.getvalue())
+    predicted = found[held].forces
+    if predicted is not None and module.labels.forces is not None:
+        atoms = atoms_of(module.labels.offsets, found[held].indices)
+        buffer = io.BytesIO()
+        numbers = np.asarray(data.numbers)[atoms]
+        np.savez_compressed(buffer, label=module.labels.forces[atoms], predicted=predicted, numbers=numbers)
+        write_atomically(run.directory / ARRAYS, buffer.getvalue())
+
+
+def lines(found: Mapping[str, Any]) -> Iterator[list[str]]:
+    """The terminal's lines of the `training` part of result.json."""
+    for name, label in _PARTS:
+        part = found["parts"].get(name)
+        if part is None:
+            continue
+        told = []
+        if "energy_mae_kcal_mol" in part:
+            told.append(f"E {part['energy_mae_kcal_mol']:.3f} kcal/mol ({part['energy_mae_mev']:.2f} meV)")
+        if "forces_mae_mev_angstrom" in part:
+            told.append(f"F {part['forces_mae_mev_angstrom']:.2f} meV/Å")
+        yield [label, f"{part['structures']} structures", *told, "mean absolute"]
+    early = ", stopped by its rule" if found.get("stopped_early") else ""
+    yield ["epochs", f"{found['epochs']}{early}"]
+    if found.get("conformations_per_cpu_s"):
+        yield ["speed", f"{found['conformations_per_cpu_s']:.0f} conformations per CPU second"]

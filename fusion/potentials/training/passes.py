@@ -1,0 +1,114 @@
+"""Energies, forces and stress of labelled structures, and the way back to the parameters. Atomic units.
+
+The loss is a simple function of energies, forces and stress, whose derivatives by them are written down in `loss`.
+What is left to a potential is to carry these back to its parameters. `Differentiated` does it for any potential by
+differentiating twice; a potential whose descriptors have no parameters can do it several times faster with its own
+`Passes`, which it offers by a method `passes(labelled, memory_gb) -> Passes | None`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fusion.errors import CalculationError
+from fusion.potentials.protocol import Prediction
+
+if TYPE_CHECKING:
+    from fusion.potentials.training.structures import Structures
+
+Back = Callable[["Found"], None]
+"""Takes the derivatives of a loss by what was found, and adds its gradient to that of every trained parameter."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """Of M members on B structures with N atoms, one structure after the other; or a loss's derivatives by these."""
+
+    energy: Tensor
+    """(M, B) float64, hartree."""
+    forces: Tensor | None = None
+    """(M, N, 3) hartree/bohr."""
+    stress: Tensor | None = None
+    """(M, B, 3, 3) hartree/bohr^3."""
+
+
+class Passes(Protocol):
+    """A potential on structures of one data set, given by their indices."""
+
+    def __call__(self, indices: np.ndarray, forces: bool, stress: bool, learn: bool) -> tuple[Found, Back | None]:
+        """What the members say of structures `indices` (B,) and, where asked to `learn`, the way back."""
+        ...
+
+
+class Differentiated:
+    """`Passes` of any potential, by torch's differentiation: once for the forces, again for their parameters."""
+
+    def __init__(self, model: nn.Module, labelled: Structures) -> None:
+        self.model, self.labelled = model, labelled
+        parameter = next(model.parameters())
+        self.dtype = parameter.dtype
+
+    def __call__(self, indices: np.ndarray, forces: bool, stress: bool, learn: bool) -> tuple[Found, Back | None]:
+        device = next(self.model.parameters()).device
+        batch = self.labelled.batch(indices, self.dtype).to(device)
+        strain = batch.positions.new_zeros(len(batch), 3, 3, requires_grad=stress)
+        positions = batch.positions.clone().requires_grad_(forces)
+        with torch.set_grad_enabled(forces or stress or learn):
+            moved = replace(batch, positions=positions)
+            if stress:
+                turn = torch.eye(3, dtype=strain.dtype, device=device) + 0.5 * (strain + strain.transpose(1, 2))
+                moved = replace(batch, positions=positions @ turn, cell=batch.cell @ turn)
+            prediction = self.model(moved)
+            energy = _members(prediction)
+            found = Found(energy=energy.double())
+            if forces and prediction.forces is not None:
+                found = replace(found, forces=prediction.forces[None][:, batch.mask])
+            elif forces:
+                slopes = [_gradient(member, positions, learn) for member in energy]
+                found = replace(found, forces=-torch.stack(slopes)[:, batch.mask])
+            if stress:
+                volume = torch.linalg.det(batch.cell).abs()[:, None, None]
+                virials = torch.stack([_gradient(member, strain, learn) for member in energy])
+                found = replace(found, stress=torch.where(volume > 0, virials / volume.clamp(min=1e-30), 0.0))
+        return found, (lambda by: _back(self.model, found, by)) if learn else None
+
+
+def _members(prediction: Prediction) -> Tensor:
+    """(M, B), one row where the potential is no ensemble."""
+    return prediction.energy[None] if prediction.members is None else prediction.members
+
+
+def _gradient(energies: Tensor, variable: Tensor, learn: bool) -> Tensor:
+    try:
+        (found,) = torch.autograd.grad(
+            energies.sum(), variable, create_graph=learn, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
+    except RuntimeError as error:
+        raise CalculationError(f"the potential's energy is not differentiable ({error})") from error
+    return found
+
+
+def _back(model: nn.Module, found: Found, by: Found) -> None:
+    pairs = [(found.energy, by.energy), (found.forces, by.forces), (found.stress, by.stress)]
+    used = [(value, slope) for value, slope in pairs if value is not None and slope is not None and value.requires_grad]
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not used:
+        return
+    # Not backward(): what watches the accumulation of gradients (data-parallel wrappers) must not see this part.
+    values, slopes = [value for value, _ in used], [slope.to(value.dtype) for value, slope in used]
+    for parameter, slope in zip(trained, torch.autograd.grad(values, trained, slopes, allow_unused=True), strict=True):
+        if slope is not None:
+            parameter.grad = slope if parameter.grad is None else parameter.grad.add_(slope)
+
+
+def passes(model: nn.Module, labelled: Structures, memory_gb: float) -> Passes:
+    """The potential's own where it has some for these data, else those that any has."""
+    offer = getattr(model, "passes", None)
+    own: Passes | None = None if offer is None else offer(labelled, memory_gb)
+    return Differentiated(model, labelled) if own is None else own

@@ -1,0 +1,144 @@
+"""The settings of a training, checked: conf/training/potential.yaml says what each is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from fusion.errors import InputError
+
+_PLACE = "method.training"
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A weight in the loss by epoch: straight lines between the given points, constant before and after them."""
+
+    epochs: tuple[float, ...]
+    values: tuple[float, ...]
+
+    def at(self, epoch: float) -> float:
+        """At a fraction of an epoch too."""
+        return float(np.interp(epoch, self.epochs, self.values))
+
+    @property
+    def ever(self) -> bool:
+        """Whether it is ever more than zero."""
+        return any(value > 0.0 for value in self.values)
+
+    @classmethod
+    def read(cls, name: str, given: Any) -> Weight:
+        """From a number, or from numbers by epoch. Raises InputError."""
+        points = dict(given) if isinstance(given, Mapping) else {0: given}
+        try:
+            pairs = sorted((float(epoch), float(value)) for epoch, value in points.items())
+        except (TypeError, ValueError):
+            pairs = []
+        if not pairs or not all(math.isfinite(number) and number >= 0.0 for pair in pairs for number in pair):
+            raise InputError(
+                f"{_PLACE}.loss.{name} is a number of at least 0, or such numbers by epoch, {{0: 1.0, 100: 0.1}}; "
+                f"not {given!r}"
+            )
+        epochs, values = zip(*pairs, strict=True)
+        return cls(epochs, values)
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """The learning rate is multiplied by `factor` after `patience` validations without a better one."""
+
+    factor: float
+    patience: int
+    stop_below: float
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of one training."""
+
+    epochs: int
+    batch: int
+    learning_rate: float
+    final_learning_rate: float | None
+    plateau: Plateau
+    weight_decay: float
+    average: float
+    clip: float | None
+    energy: Weight
+    forces: Weight
+    stress: Weight
+    validate_every: int
+    patience: int | None
+    leave_out: bool
+    self_energies: Mapping[str, float] | None
+    new_elements: tuple[str, ...]
+    frozen: tuple[str, ...]
+    rates: Mapping[str, float]
+    memory_gb: float
+
+    @classmethod
+    def read(cls, config: Mapping[str, Any]) -> Settings:
+        """From `method.training`. Raises InputError for a value that is none, in one line."""
+        given = dict(config)
+        for group in ("loss", "plateau", "rates"):
+            if not isinstance(given[group], Mapping):
+                raise InputError(f"{_PLACE}.{group} is a group: {_PLACE}.{group}.KEY=VALUE")
+        loss, plateau = dict(given.pop("loss")), dict(given.pop("plateau"))
+        unknown = set(loss) - {"energy", "forces", "stress"}
+        if unknown:
+            raise InputError(f"{_PLACE}.loss.{sorted(unknown)[0]}: there is energy, forces, stress")
+        for name in ("energy", "forces", "stress"):
+            given[name] = Weight.read(name, loss.get(name, 0.0))
+        for name in ("frozen", "new_elements"):
+            some = given[name]
+            given[name] = (some,) if isinstance(some, str) else tuple(map(str, some))
+        given["rates"] = dict(given["rates"])
+        known = {field.name for field in fields(cls)}
+        surplus = sorted(set(given) - known)
+        if surplus:
+            raise InputError(f"{_PLACE} has no setting {surplus[0]!r}")
+        found = cls(plateau=Plateau(**plateau), **given)
+        found._check()
+        return found
+
+    def _check(self) -> None:
+        whole: dict[str, tuple[Any, int]] = {
+            "epochs": (self.epochs, 1),
+            "batch": (self.batch, 1),
+            "validate_every": (self.validate_every, 1),
+            "plateau.patience": (self.plateau.patience, 1),
+        }
+        if self.patience is not None:
+            whole["patience"] = (self.patience, 1)
+        for name, (number, least) in whole.items():
+            if not isinstance(number, int) or isinstance(number, bool) or number < least:
+                raise InputError(f"{_PLACE}.{name} must be a whole number of at least {least}, not {number!r}")
+        positive: dict[str, Any] = {"learning_rate": self.learning_rate, "memory_gb": self.memory_gb}
+        positive |= {} if self.clip is None else {"clip": self.clip}
+        for name, value in positive.items():
+            if not _is_number(value) or value <= 0:
+                raise InputError(f"{_PLACE}.{name} must be a positive number, not {value!r}")
+        at_least: dict[str, Any] = {"weight_decay": self.weight_decay, "plateau.stop_below": self.plateau.stop_below}
+        at_least |= {f"rates.{pattern}": rate for pattern, rate in self.rates.items()}
+        at_least |= {} if self.final_learning_rate is None else {"final_learning_rate": self.final_learning_rate}
+        for name, value in at_least.items():
+            if not _is_number(value) or value < 0:
+                raise InputError(f"{_PLACE}.{name} must be a number of at least 0, not {value!r}")
+        for name, value in {"average": self.average, "plateau.factor": self.plateau.factor}.items():
+            if not _is_number(value) or not 0.0 <= value < 1.0:
+                raise InputError(f"{_PLACE}.{name} must lie between 0 and 1, not {value!r}")
+        if not isinstance(self.leave_out, bool):
+            raise InputError(f"{_PLACE}.leave_out must be true or false, not {self.leave_out!r}")
+        if not (self.energy.ever or self.forces.ever or self.stress.ever):
+            raise InputError(f"{_PLACE}.loss: a weight must be more than 0")
+        for element, energy in (self.self_energies or {}).items():
+            if not _is_number(energy):
+                raise InputError(f"{_PLACE}.self_energies.{element} must be a number (hartree), not {energy!r}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,87 @@
+"""The labels of a batch of structures as tensors, and how many of each there are. Atomic units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from fusion.potentials.training.structures import Structures
+
+
+def atoms_of(offsets: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    """The places in the arrays of atoms of structures `indices`, one structure after the other."""
+    sizes = offsets[indices + 1] - offsets[indices]
+    ends = np.cumsum(sizes)
+    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(offsets[indices] - ends + sizes, sizes)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Labels of B structures with N atoms; zero with a false mask where there is none."""
+
+    sizes: Tensor
+    """(B,) float64, atoms."""
+    energy: Tensor
+    """(B,) float64, hartree."""
+    has_energy: Tensor
+    """(B,) bool."""
+    forces: Tensor | None
+    """(N, 3), hartree/bohr."""
+    has_forces: Tensor | None
+    """(N,) bool."""
+    stress: Tensor | None
+    """(B, 3, 3), hartree/bohr^3."""
+    has_stress: Tensor | None
+    """(B,) bool."""
+    volume: Tensor | None
+    """(B,) bohr^3."""
+    structure: Tensor
+    """(N,) int64, the row of the batch an atom belongs to."""
+
+
+class Labels:
+    """The labels of all structures, ready to be cut into batches."""
+
+    def __init__(self, labelled: Structures, energy: np.ndarray, dtype: torch.dtype) -> None:
+        """`energy` (M,) takes the place of the labels' own; forces and stress in `dtype`."""
+        self.offsets = np.asarray(labelled.offsets)
+        self.energy, self.dtype = energy, dtype
+        self.has_energy = np.isfinite(energy)
+        self.forces = None if labelled.forces is None else np.asarray(labelled.forces)
+        self.has_forces = None if self.forces is None else np.isfinite(self.forces).all(axis=1)
+        self.stress = None if labelled.stress is None or labelled.cell is None else np.asarray(labelled.stress)
+        self.has_stress = None if self.stress is None else np.isfinite(self.stress).all(axis=(1, 2))
+        self.volume = None if self.stress is None else np.abs(np.linalg.det(np.asarray(labelled.cell)))
+
+    def batch(self, indices: np.ndarray, device: torch.device | str = "cpu") -> Targets:
+        """Those of the structures `indices` (B,)."""
+        sizes = self.offsets[indices + 1] - self.offsets[indices]
+
+        def tensor(array: np.ndarray, dtype: torch.dtype = torch.float64) -> Tensor:
+            return torch.from_numpy(np.ascontiguousarray(array)).to(device, dtype)
+
+        forces = has_forces = stress = has_stress = volume = None
+        if self.forces is not None and self.has_forces is not None:
+            atoms = atoms_of(self.offsets, indices)
+            has_forces = self.has_forces[atoms]
+            forces = tensor(np.where(has_forces[:, None], self.forces[atoms], 0.0), self.dtype)
+        if self.stress is not None and self.has_stress is not None and self.volume is not None:
+            has_stress = self.has_stress[indices]
+            stress = tensor(np.where(has_stress[:, None, None], self.stress[indices], 0.0), self.dtype)
+            volume = tensor(self.volume[indices])
+        return Targets(
+            sizes=tensor(sizes),
+            energy=tensor(np.where(self.has_energy[indices], self.energy[indices], 0.0)),
+            has_energy=torch.from_numpy(self.has_energy[indices]).to(device),
+            forces=forces,
+            has_forces=None if has_forces is None else torch.from_numpy(has_forces).to(device),
+            stress=stress,
+            has_stress=None if has_stress is None else torch.from_numpy(has_stress).to(device),
+            volume=volume,
+            structure=torch.from_numpy(np.repeat(np.arange(len(indices)), sizes)).to(device),
+        )

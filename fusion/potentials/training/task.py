@@ -1,0 +1,158 @@
+"""task=train for a potential: data, self energies, the fit, errors on what was held out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fusion.errors import InputError
+from fusion.potentials.training import outcome
+from fusion.potentials.training.settings import Settings
+from fusion.results import Result
+from fusion.runs import CHECKPOINT
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fusion.potentials import PotentialMethod
+    from fusion.potentials.training.fitting import Fitting
+    from fusion.potentials.training.structures import Parts, Structures
+    from fusion.runs import Run
+    from fusion.system import System
+
+
+class PotentialTraining:
+    """One training of the model that the method has, from its beginning or from the weights of the zoo."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def check(self, method: PotentialMethod, system: System, run: Run) -> None:
+        """Raises InputError: no data, settings, elements the model lacks, or a checkpoint of something else."""
+        from fusion import datasets
+        from fusion.potentials.training.descent import trained
+        from fusion.wavefunctions.checkpoint import read
+
+        if run.config.get("data") is None:
+            raise InputError(f"task={self.name} of a potential needs labelled structures: data=NAME or data=FILE")
+        if method.training is None:
+            raise InputError(f"+method={method.name} has no method.training; conf/kind/potential.yaml gives it")
+        self.settings = Settings.read(method.training)
+        self.data: Structures = datasets.load(run.config.data, run.start_dir)  # type: ignore[attr-defined]
+        self.split: Parts = datasets.split(self.data, run.config.data, run.seed)  # type: ignore[attr-defined]
+        _check_labels(self.settings, self.data, self.split)
+        self.model = method.trainable(run.seed, self._elements(), self.settings.new_elements)
+        trained(self.model, self.settings)
+        self.state: dict[str, Any] | None = None
+        if run.checkpoint is not None:
+            self.state = read(run.checkpoint).get("fitting")
+            if self.state is None:
+                raise InputError(f"{run.checkpoint} is not a checkpoint of a potential's training")
+            for key, value in self._identity(run).items():
+                if self.state["identity"].get(key) != value:
+                    raise InputError(f"{run.checkpoint} is of another training: its {key} differ")
+
+    def title(self, method: PotentialMethod, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What is trained on what."""
+        from fusion.report import count
+
+        trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+        everything = sum(p.numel() for p in self.model.parameters())
+        of_all = "" if trained == everything else f" of {everything:,}"
+        members = _members(self.model)
+        parts = (
+            method.label,
+            f"{trained:,}{of_all} parameters" + (f" in {members} members" if members > 1 else ""),
+            f"{count(len(self.split.train), 'structure')}",
+            self.name,
+        )
+        held = f"{len(self.split.validation)} structures for validation, {len(self.split.test)} for the test"
+        notes = [held]
+        if self.state is not None:
+            done = self.state["descent"]["done"] // -(-len(self.split.train) // self.settings.batch)
+            notes.append(f"going on from epoch {done} of {self.settings.epochs} ({CHECKPOINT})")
+        return parts, tuple(notes)
+
+    def run(self, method: PotentialMethod, system: System, run: Run) -> Result:
+        """Every rank returns the result; the first one writes the tables."""
+        module = self._fitted(run)
+        return outcome.finish(module, self.data, self.split, run)
+
+    def _fitted(self, run: Run) -> Fitting:
+        from omegaconf import OmegaConf
+
+        from fusion.distributed import partners
+        from fusion.potentials.training.fitting import Fitting
+        from fusion.potentials.training.passes import passes
+        from fusion.potentials.training.references import referenced
+
+        labels = referenced(self.model, self.data, self.split.train, self.settings)
+        module = Fitting(
+            self.model,
+            passes(self.model, self.data, self.settings.memory_gb),
+            labels,
+            self.split.train,
+            self.split.validation,
+            _members(self.model),
+            self.settings,
+            run.seed,
+            self._identity(run),
+        )
+        module.save_hyperparameters(OmegaConf.to_container(run.config, resolve=True))  # for the loggers
+        trainer = run.trainer(max_epochs=1, num_sanity_val_steps=0, use_distributed_sampler=False)
+        with partners():
+            trainer.fit(module, ckpt_path=None if run.checkpoint is None else str(run.checkpoint), weights_only=True)
+        return module
+
+    @staticmethod
+    def rows(document: dict[str, Any]) -> Iterator[list[str]]:
+        """Errors by part of the data."""
+        yield from outcome.lines(document["training"])
+
+    @staticmethod
+    def draw(directory: Path) -> None:
+        """`training.png` and, at the end, `parity.png`."""
+        from fusion.plots import potential_training
+
+        potential_training.draw(directory)
+
+    @staticmethod
+    def stands(directory: Path) -> str | None:
+        """Where an unfinished training stands: its last recorded epoch."""
+        from fusion.plots import potential_training
+
+        return potential_training.stands(directory)
+
+    def _elements(self) -> tuple[str, ...]:
+        from ase.data import chemical_symbols
+
+        return tuple(chemical_symbols[number] for number in np.unique(self.data.numbers).tolist())
+
+    def _identity(self, run: Run) -> dict[str, Any]:
+        """What a checkpoint has to agree with."""
+        parts = [np.asarray(self.data.ids)[part] for part in (self.split.train, self.split.validation)]
+        digest = hashlib.sha256(b"".join(repr(part.tolist()).encode() for part in parts)).hexdigest()
+        return {
+            "parameters": {name: list(p.shape) for name, p in self.model.named_parameters()},
+            "structures": digest,
+            "epochs and batch": [self.settings.epochs, self.settings.batch],
+            "dtype": str(run.config.dtype),
+        }
+
+
+def _members(model: nn.Module) -> int:
+    return int(getattr(model, "members", 1))
+
+
+def _check_labels(settings: Settings, data: Structures, split: Parts) -> None:
+    """Raises InputError where nothing can be learned."""
+    if not len(split.train):
+        raise InputError(f"none of the {len(data)} structures is left for training; see data.split")
+    wanted = {"energy": settings.energy.ever, "forces": settings.forces.ever, "stress": settings.stress.ever}
+    for name in ("forces", "stress"):
+        if wanted[name] and getattr(data, name) is None and not wanted["energy"]:
+            raise InputError(f"method.training.loss.{name} is the only one, but the data have no {name}")
