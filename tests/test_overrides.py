@@ -81,3 +81,12 @@ def test_text_through_a_sweep(program: Program, tmp_path: Path) -> None:
     configs = [OmegaConf.load(tmp_path / "s" / job / "config.yaml") for job in "01"]
     assert [config.method.basis for config in configs] == ["6-31G+(d,p)", "sto-3g"]
     assert {config.system.atoms for config in configs} == {atoms}
+
+
+def test_lists_of_methods_are_quoted_inside() -> None:
+    natural = "methods=[hf,ani-2x@1,{method: dft, basis: 6-31G(d,p), optimisation: {steps: 10}, factor: -1.5}]"
+    found = ["hf", "ani-2x@1", {"method": "dft", "basis": "6-31G(d,p)", "optimisation": {"steps": 10}, "factor": -1.5}]
+    for word in (natural, natural.replace("[", "").replace("]", "")):
+        assert parsed(prepare([word], multirun=False)) == [found]
+    assert parsed(prepare(["task.reaction=2 h2o -> 2 h2 + o2", "system=x"], multirun=False))[0] == "2 h2o -> 2 h2 + o2"
+    assert prepare(["methods=[hf,dft],[hf,mp2]"], multirun=True) == ["methods=['hf','dft'],['hf','mp2']"]

@@ -173,9 +173,10 @@ class Compare:
     @staticmethod
     def stands(directory: Path) -> str | None:
         """How many calculations of an unfinished comparison are done."""
-        home = directory / parts.DIRECTORY
-        done = len(list(home.glob("*/*/result.json")))
-        return f"{done} of {len(list(home.glob('*/*/config.yaml')))} calculations begun are done" if done else None
+        from fusion.report import count
+
+        done = len(list((directory / parts.DIRECTORY).glob("*/*/result.json")))
+        return f"{count(done, 'calculation')} done" if done else None
 
 
 def _refusals(planned: Sequence[parts.Part]) -> dict[str, str]:

@@ -114,7 +114,7 @@ def test_whatever_ends_it_the_processes_end_and_it_goes_on(
         return
     before = first.stat().st_mtime_ns
     done = program("report", "run")
-    assert done.status == 0 and "UNFINISHED" in done.out and "of 3 calculations" in done.out
+    assert done.status == 0 and "UNFINISHED" in done.out and "calculation" in done.out
     done = program("resume", "run")
     assert done.status == 0 and first.stat().st_mtime_ns == before
     assert comparison(tmp_path / "run")["methods"][0]["done"] == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -64,7 +65,7 @@ def state(worker: Worker) -> str:
     if worker.running:
         parts = ("running", counter, _where(worker), duration(time.monotonic() - worker.began))
     else:
-        taken = duration((worker.ended or 0.0) - worker.began) if worker.process is not None else "was done before"
+        taken = duration((worker.ended or 0.0) - worker.began) if worker.process is not None else "before"
         parts = ("done" if worker.good else "NOT ALL DONE", counter, "", taken)
     return "  ".join(part for part in parts if part)
 
@@ -91,4 +92,5 @@ def _step(directory: Path) -> str:
     row = last_row(directory)
     if row is None:
         return ""
-    return f"{row['phase']} step {float(row['step']):.0f}  E = {with_error(row['energy'], row['stderr'])} Ha"
+    energy = f"E = {with_error(row['energy'], row['stderr'])} Ha" if math.isfinite(row["energy"]) else ""
+    return f"{row['phase']} step {float(row['step']):.0f}  {energy}".rstrip()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from fusion import methods, named
+from fusion import methods, named, zeros
 from fusion.config import suggestion
 from fusion.errors import InputError
 from fusion.tasks.comparing.subject import unique
@@ -17,16 +17,12 @@ from fusion.tasks.comparing.subject import unique
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-TOTAL, ATOMISATION, OWN = "total", "atomization", "own"
-_OWN_ZERO = frozenset({"potential"})
-
 
 @dataclass(frozen=True)
 class Entry:
     """A method of the list: `label` in tables and as its directory, the `settings` of its runs, the method itself.
 
-    `zero`: what its energies are relative to: separate electrons and nuclei (`total`), separate atoms
-    (`atomization`), or something of its own, such as the atoms of a training set.
+    `zero`: what its energies are relative to, one of `fusion.zeros`.
     """
 
     label: str
@@ -74,21 +70,6 @@ def chosen(against: Any, entries: Sequence[Entry]) -> Entry:
     )
 
 
-def zero_of(method: Any) -> str:
-    """What a method's energies are relative to: as it says itself in `energy_zero`, as the card of its model says, or
-    as its kind implies."""
-    stated = getattr(method, "energy_zero", None)
-    if stated is not None:
-        return str(stated)
-    weights = getattr(method, "weights", None)
-    if isinstance(weights, Mapping) and weights.get("name"):
-        from fusion import zoo
-
-        if zoo.find(f"{weights['name']}@{weights['version']}").energy_zero == ATOMISATION:
-            return ATOMISATION
-    return OWN if method.kind in _OWN_ZERO else TOTAL
-
-
 def _parts(entry: Any) -> tuple[str, dict[str, Any], str | None]:
     plain = OmegaConf.to_container(entry, resolve=True) if OmegaConf.is_config(entry) else entry
     name, options = named.parts(plain)  # type: ignore[arg-type]
@@ -117,7 +98,7 @@ def _entry(label: str, name: str, options: dict[str, Any], seed: int) -> Entry:
         OmegaConf.update(composed, "seed", seed)
     settings = _plain(composed)
     method = methods.build(settings["method"])
-    return Entry(label, settings, method, zero_of(method))
+    return Entry(label, settings, method, zeros.of(method))
 
 
 def _plain(composed: DictConfig) -> dict[str, Any]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fusion import zeros
 from fusion.errors import InputError
 from fusion.tasks.comparing import values
-from fusion.tasks.comparing.entries import TOTAL, Entry
+from fusion.tasks.comparing.entries import Entry
 from fusion.tasks.comparing.parts import Part, has_basis, has_ghosts
 from fusion.tasks.comparing.subject import Quantity, Subject
 
@@ -126,8 +127,8 @@ def _quantity(
         described["coordinate"] = quantity.coordinate
     found = {}
     for entry in entries:
-        zeros = single - set(documents[entry.label]) if entry.zero not in (TOTAL, "own") else set()
-        found[entry.label] = values.total(quantity, documents[entry.label], frozenset(zeros))
+        by_definition = single - set(documents[entry.label]) if entry.zero == zeros.ATOMISATION else set()
+        found[entry.label] = values.total(quantity, documents[entry.label], frozenset(by_definition))
     described["values"] = {}
     for entry in entries:
         value = found[entry.label]
@@ -145,15 +146,18 @@ def _quantity(
 
 
 def _same_zero(one: Entry, other: Entry) -> bool:
-    return one.zero == other.zero == TOTAL
+    return one.zero == other.zero == zeros.TOTAL
 
 
 def _notes(subject: Subject, entries: Sequence[Entry], reference: Entry, found: Mapping[str, Any]) -> list[str]:
     notes = []
+    known = subject.structures[0].system.reference
     if subject.absolute:
+        if known is not None:
+            notes.append(f"literature: {known.value:.6f} Ha, {known.source}")
         alone = [entry.label for entry in entries if entry is not reference and not _same_zero(entry, reference)]
         if alone:
-            who = ", ".join(alone) if reference.zero == TOTAL else reference.label
+            who = ", ".join(alone) if reference.zero == zeros.TOTAL else reference.label
             notes.append(
                 f"{who}: energies with a zero of their own, that of their training; reaction, relative and atomisation "
                 "energies can be compared (task.reaction, task.scan, task.atomisation=true)"
@@ -166,7 +170,8 @@ def _notes(subject: Subject, entries: Sequence[Entry], reference: Entry, found: 
         if unable:
             notes.append(f"{', '.join(unable)}: takes no basis functions without nuclei, so no counterpoise correction")
     if any("std_hartree" in value for one in found["quantities"] for value in one["values"].values()):
-        notes.append("± model: standard deviation over the members of an ensemble, no statistical error")
+        where = "shaded in the picture" if subject.points else "± model"
+        notes.append(f"{where}: standard deviation over the members of an ensemble, no statistical error")
     if any(method.get("lower_bound") for method in found["methods"]):
         notes.append("≥: an interrupted calculation went on; what it cost before is not counted")
     return notes

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from fusion import units
+from fusion import units, zeros
 from fusion.errors import CalculationError, InputError
 from fusion.results import FILENAME, read_result, write_atomically
-from fusion.tasks.comparing import entries as listed
 from fusion.tasks.comparing import subject
 from fusion.tasks.comparing.entries import Entry
 from fusion.tasks.comparing.subject import Structure, Subject
@@ -169,7 +168,7 @@ def has_basis(entry: Entry) -> bool:
 
 def _is_zero(structure: Structure, entry: Entry) -> bool:
     """Whether the energy of a structure is zero by definition."""
-    return entry.zero == listed.ATOMISATION and len(structure.system.symbols) == 1
+    return entry.zero == zeros.ATOMISATION and len(structure.system.symbols) == 1
 
 
 def _without_ckpt(content: Any) -> dict[str, Any]:

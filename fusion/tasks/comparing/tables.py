@@ -112,7 +112,7 @@ def points_table(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     body = []
     for quantity in found["quantities"]:
         cells = [_energy(quantity["values"][label], "energy", KCAL_MOL_PER_HARTREE, 2) for label in labels]
-        body.append([f"{quantity['coordinate']:.4g}", *cells])
+        body.append([f"{quantity['coordinate']:.6g}", *cells])
     return [found["axis"], *labels], body
 
 
@@ -174,7 +174,7 @@ def _signed(value: Mapping[str, Any], scale: float) -> str:
     energy, error = value.get("difference_hartree"), value.get("difference_stderr_hartree")
     if energy is None:
         return _NONE
-    text = plus_minus(energy * scale, None if error is None else error * scale, digits=1, decimals=2)
+    text = plus_minus(energy * scale, None if error is None else error * scale, digits=2, decimals=2)
     return text if text.startswith("-") else f"+{text}"
 
 
@@ -204,5 +204,5 @@ def _parallel(found: Mapping[str, Any]) -> str:
 
 
 def _pipes(header: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    return lines + ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in body]
+    first, *others = ("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in (header, *body))
+    return [first, "|" + "---|" * len(header), *others]
