@@ -66,9 +66,9 @@ def test_a_good_run_is_checked_without_writing_anything(tmp_path, monkeypatch):
 
 
 def test_other_kinds_of_method_have_nothing_to_optimise():
-    potential: Any = SimpleNamespace(kind="potential", name="mace")
-    with pytest.raises(InputError, match=r"mace is a potential: task=energy"):
-        Train().check(potential, HELIUM, run())
+    other: Any = SimpleNamespace(kind="conventional", name="ccsd")
+    with pytest.raises(InputError, match=r"ccsd is a conventional: task=energy"):
+        Train().check(other, HELIUM, run())
 
 
 def test_there_are_no_published_weights():
