@@ -1,0 +1,87 @@
+"""Dispersion energies alone, to be added to whatever lacks them: D3(BJ) and D4, through Grimme's libraries.
+
+D3: Grimme, Ehrlich, Goerigk, J. Comput. Chem. 32, 1456 (2011). D4: Caldeweyher, Ehlert, Hansen, Neugebauer, Spicher,
+Bannwarth, Grimme, J. Chem. Phys. 150, 154122 (2019).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from fusion.errors import CalculationError, InputError
+from fusion.functionals import dispersion
+from fusion.results import Result
+from fusion.system import System
+
+
+class Dispersion(ABC):
+    """`Method` of a dispersion correction with the parameters of the functional `xc`: energy and forces of molecules.
+
+    Raises InputError for a functional without parameters.
+    """
+
+    kind = "conventional"
+    provides = frozenset({"energy", "forces"})
+
+    def __init__(self, name: str, title: str, xc: str, **_: Any) -> None:
+        if not isinstance(xc, str) or not xc:
+            raise InputError(
+                f"method.xc={xc!r} names no functional; the parameters are those of b3lyp, pbe0, wb97x, hf, ..."
+            )
+        self.name, self.title, self.xc = name, title, xc.lower()
+
+    @property
+    def label(self) -> str:
+        """What a run is called after."""
+        return f"{self.title} of {self.xc}"
+
+    def check(self, systems: Sequence[System], properties: Iterable[str] = ()) -> None:
+        """Raise InputError for a periodic system, and for elements or a functional without parameters."""
+        for system in systems:
+            if system.cell is not None:
+                raise InputError(f"{system.name} is periodic; {self.title} here is for molecules")
+            self._evaluated(system)
+
+    def calculate(self, systems: Sequence[System], properties: Iterable[str]) -> list[Result]:
+        """Energy and forces (A, 3), which cost nothing beside each other."""
+        results = []
+        for system in systems:
+            energy, gradient = self._evaluated(system)
+            results.append(Result(replace(system, reference=None), energy=energy, properties={"forces": -gradient}))
+        return results
+
+    @abstractmethod
+    def _evaluated(self, system: System) -> tuple[float, np.ndarray]:
+        """Energy in hartree and gradient (A, 3) in hartree/bohr."""
+
+
+class D3(Dispersion):
+    """D3 with the damping of Becke and Johnson, two-body terms."""
+
+    def _evaluated(self, system: System) -> tuple[float, np.ndarray]:
+        return dispersion.dispersion(system.numbers, system.positions, self.xc)
+
+
+class D4(Dispersion):
+    """D4: coefficients depend on the partial charges; two- and three-body terms."""
+
+    def _evaluated(self, system: System) -> tuple[float, np.ndarray]:
+        try:
+            from dftd4.interface import DampingParam, DispersionModel
+        except ImportError as error:
+            raise InputError("+method=d4 needs the library dftd4: pip install dftd4") from error
+        try:
+            damping = DampingParam(method=self.xc)
+        except (RuntimeError, ValueError) as error:
+            raise InputError(f"D4 has no parameters for the functional {self.xc!r}; b3lyp, pbe0 are some") from error
+        try:
+            model = DispersionModel(system.numbers, system.positions, charge=float(system.charge))
+            found = model.get_dispersion(damping, grad=True)
+        except RuntimeError as error:
+            raise CalculationError(f"D4 of {system.name}: {' '.join(str(error).split())}") from error
+        return float(found["energy"]), np.asarray(found["gradient"])
