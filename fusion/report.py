@@ -301,6 +301,8 @@ def _title_parts(result: dict[str, Any]) -> list[str]:
     electrons = sum(atomic_numbers[symbol] for symbol in system.get("symbols", [])) - charge
     title = system_title(system.get("formula", "?"), electrons, spin, charge)
     parts = [str(result.get("method")), title, str(result.get("task"))]
+    if "comparison" in result:  # of several methods, maybe of several systems
+        parts = [str(result["comparison"]["title"]), str(result["task"])]
     seconds = (result.get("timing") or {}).get("wall_s")
     return parts if seconds is None else [*parts, duration(seconds)]
 

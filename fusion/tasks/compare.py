@@ -62,10 +62,10 @@ class Compare:
         """Raises InputError: settings, methods or a reaction that make no comparison, or one that no method can do."""
         self._check_settings(run)
         self.subject = self._subject(system, run.start_dir)
-        self.entries = entries.read(run.config.methods, run.seed)
+        self.entries = entries.read(run.config.methods, run.seed, self._forces)
         self.reference = entries.chosen(self._against, self.entries)
-        outcome.check_common(self.subject, self.entries, self.reference, self._forces)
-        self.plan = {entry.label: parts.plan(entry, self.subject, run, self._forces) for entry in self.entries}
+        outcome.check_common(self.subject, self.entries, self.reference)
+        self.plan = {entry.label: parts.plan(entry, self.subject, run) for entry in self.entries}
         self.refusals = {label: _refusals(planned) for label, planned in self.plan.items()}
         unable = {label: found for label, found in self.refusals.items() if len(found) == len(self.plan[label])}
         if unable and (len(unable) == len(self.entries) or self.reference.label in unable):

@@ -67,11 +67,14 @@ def test_a_reaction_by_two_methods(program: Program, tmp_path: Path) -> None:
     part = program("report", "run/parts/hf/h2")  # an ordinary run
     assert part.status == 0 and "H2 (2 electrons, singlet)" in part.out
     again = program("resume", "run")
+    assert again.out.startswith("2 h -> h2 · compare · ")
     assert again.status == 0 and again.out.splitlines()[-3:] == done.out.splitlines()[-3:]
 
 
 def test_one_method_that_dies_does_not_take_the_others_along(program: Program, tmp_path: Path) -> None:
-    methods = f"methods=[{MORSE},{{method: morse, label: bad, model.kill_at: 0}},{{method: toy, basis: none}}]"
+    methods = (
+        f"methods=[{MORSE},{{method: morse, label: bad, model.kill_at: 0, forces: true}},{{method: toy, basis: none}}]"
+    )
     refused = program(*RUN, methods, WATER, SCAN)
     assert refused.status == 2 and refused.err == "error: no basis none\n" and not (tmp_path / "run").exists()
     methods = methods.replace(",{method: toy, basis: none}", "")
@@ -144,6 +147,8 @@ def test_counterpoise_is_for_methods_with_a_basis(program: Program, tmp_path: Pa
         (("methods=[hf,morse]", "task.against=mors"), "Did you mean 'morse'?"),
         (("methods=[hf,morse]", "task.reaction=h2o -> h2 + o2"), "the left lacks 1 O"),
         (("methods=[hf,morse]", "+method=hf"), "leave +method= out"),
+        (("methods=[hf,{method: morse, forces: false}]",), "have neither a zero of energy nor forces in common"),
+        (("methods=[hf,{method: morse, forces: 3}]",), "forces of morse are true or false, not 3"),
         (("methods=[toy,morse]",), "have neither a zero of energy nor forces in common"),
         (("methods=[toy]", "system=h2o", "task.scan={atoms: [1,2]}"), "where should the bond go"),
         (("methods=[toy]", "system=h2o", "task.fragments=auto"), "is one molecule"),

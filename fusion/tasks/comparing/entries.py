@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 class Entry:
     """A method of the list: `label` in tables and as its directory, the `settings` of its runs, the method itself.
 
-    `zero`: what its energies are relative to, one of `fusion.zeros`.
+    `zero`: what its energies are relative to, one of `fusion.zeros`; `forces`: whether they are wanted of it.
     """
 
     label: str
     settings: dict[str, Any]
     method: Any
     zero: str
+    forces: bool
 
     @property
     def level(self) -> str:
@@ -41,13 +42,14 @@ class Entry:
         return bool(self.settings["task"]["name"] == "train")
 
 
-def read(listed: Any, seed: int) -> list[Entry]:
-    """The entries of `methods=[...]`, each built once to see that it can be. Raises InputError."""
+def read(listed: Any, seed: int, forces: bool) -> list[Entry]:
+    """The entries of `methods=[...]`, each built once to see that it can be; `forces`, where an entry does not say
+    itself whether they are wanted of it. Raises InputError."""
     if not isinstance(listed, Sequence) or isinstance(listed, str) or not listed:
         raise InputError("no methods to compare; name them: methods=[hf,ani-2x,{method: dft, xc: pbe}]")
     parts = [_parts(entry) for entry in listed]
     labels = _labels(parts)
-    return [_entry(label, name, options, seed) for label, (name, options, _) in zip(labels, parts, strict=True)]
+    return [_entry(label, part, seed, forces) for label, part in zip(labels, parts, strict=True)]
 
 
 def chosen(against: Any, entries: Sequence[Entry]) -> Entry:
@@ -70,35 +72,47 @@ def chosen(against: Any, entries: Sequence[Entry]) -> Entry:
     )
 
 
-def _parts(entry: Any) -> tuple[str, dict[str, Any], str | None]:
+@dataclass(frozen=True)
+class _Part:
+    """An entry as it is written."""
+
+    name: str
+    options: dict[str, Any]
+    label: str | None
+    forces: bool | None
+
+
+def _parts(entry: Any) -> _Part:
     plain = OmegaConf.to_container(entry, resolve=True) if OmegaConf.is_config(entry) else entry
     name, options = named.parts(plain)  # type: ignore[arg-type]
-    label = options.pop("label", None)
+    label, forces = options.pop("label", None), options.pop("forces", None)
     if label is not None and not str(label).strip():
         raise InputError(f"methods: the label of {name} is empty")
-    return name, options, None if label is None else str(label)
+    if forces is not None and not isinstance(forces, bool):
+        raise InputError(f"methods: forces of {name} are true or false, not {forces!r}")
+    return _Part(name, options, None if label is None else str(label), forces)
 
 
-def _labels(parts: Sequence[tuple[str, dict[str, Any], str | None]]) -> list[str]:
+def _labels(parts: Sequence[_Part]) -> list[str]:
     """Names, with the settings behind them where a name is used more than once; labels that are given stay."""
-    names = Counter(name for name, _, label in parts if label is None)
+    names = Counter(part.name for part in parts if part.label is None)
     found = []
-    for name, options, label in parts:
-        settings = [str(value) for value in options.values() if not isinstance(value, Mapping)]
-        found.append(label or ("-".join([name, *settings]) if names[name] > 1 else name))
+    for part in parts:
+        settings = [str(value) for value in part.options.values() if not isinstance(value, Mapping)]
+        found.append(part.label or ("-".join([part.name, *settings]) if names[part.name] > 1 else part.name))
     twice = [label for label, times in Counter(found).items() if times > 1]
     if twice:
         raise InputError(f"methods: {twice[0]} is listed twice; {{method: ..., label: ...}} tells two apart")
     return unique(found)
 
 
-def _entry(label: str, name: str, options: dict[str, Any], seed: int) -> Entry:
-    composed = named.composed(name, options)
-    if "seed" not in options:
+def _entry(label: str, part: _Part, seed: int, forces: bool) -> Entry:
+    composed = named.composed(part.name, part.options)
+    if "seed" not in part.options:
         OmegaConf.update(composed, "seed", seed)
     settings = _plain(composed)
     method = methods.build(settings["method"])
-    return Entry(label, settings, method, zeros.of(method))
+    return Entry(label, settings, method, zeros.of(method), forces if part.forces is None else part.forces)
 
 
 def _plain(composed: DictConfig) -> dict[str, Any]:

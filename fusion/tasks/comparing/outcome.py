@@ -15,14 +15,13 @@ from fusion.tasks.comparing.subject import Quantity, Subject
 Documents = dict[str, Any]
 
 
-def check_common(subject: Subject, entries: Sequence[Entry], reference: Entry, forces: bool) -> None:
+def check_common(subject: Subject, entries: Sequence[Entry], reference: Entry) -> None:
     """Raise InputError where no method has anything in common with the reference: of one molecule only total energies
     with the same zero, and forces, can be compared."""
     others = [entry for entry in entries if entry is not reference]
     if not subject.absolute or not others:
         return
-    with_forces = forces and "forces" in reference.method.provides
-    if any(_same_zero(entry, reference) or (with_forces and "forces" in entry.method.provides) for entry in others):
+    if any(_same_zero(entry, reference) or (_gives_forces(entry) and _gives_forces(reference)) for entry in others):
         return
     labels = " and ".join(entry.label for entry in others)
     raise InputError(
@@ -147,6 +146,10 @@ def _quantity(
 
 def _same_zero(one: Entry, other: Entry) -> bool:
     return one.zero == other.zero == zeros.TOTAL
+
+
+def _gives_forces(entry: Entry) -> bool:
+    return entry.forces and "forces" in entry.method.provides
 
 
 def _notes(subject: Subject, entries: Sequence[Entry], reference: Entry, found: Mapping[str, Any]) -> list[str]:

@@ -64,14 +64,14 @@ class Part:
         return file.read_text().strip() if file.is_file() else None
 
 
-def plan(entry: Entry, subject: Subject, run: Run, forces: bool) -> list[Part]:
+def plan(entry: Entry, subject: Subject, run: Run) -> list[Part]:
     """The parts of one method, in the order in which they are done; single atoms are left out for a method whose
     energies are relative to them."""
     structures = [
         one for one in subject.structures if not (_is_zero(one, entry) or (one.ghosts and not has_ghosts(entry)))
     ]
     home = run.directory / DIRECTORY / entry.label
-    return [Part(entry, one, home / one.name, _settings(entry, one, run, forces)) for one in structures]
+    return [Part(entry, one, home / one.name, _settings(entry, one, run)) for one in structures]
 
 
 def refusal(part: Part) -> str | None:
@@ -79,7 +79,7 @@ def refusal(part: Part) -> str | None:
     check = getattr(part.entry.method, "check", None)
     if check is None:
         return None
-    wanted = part.entry.method.provides & {"energy", "forces"}
+    wanted = part.entry.method.provides & ({"energy", "forces"} if part.entry.forces else {"energy"})
     try:
         check([part.structure.system], wanted)
     except InputError as error:
@@ -140,7 +140,7 @@ def _follow() -> None:
     os.killpg(0, signal.SIGKILL)  # with the programs that were called; every file is whole at any moment
 
 
-def _settings(entry: Entry, structure: Structure, run: Run, forces: bool) -> dict[str, Any]:
+def _settings(entry: Entry, structure: Structure, run: Run) -> dict[str, Any]:
     settings = dict(entry.settings)
     for group in _SHARED:
         settings[group] = OmegaConf.to_container(run.config[group], resolve=True)
@@ -149,7 +149,7 @@ def _settings(entry: Entry, structure: Structure, run: Run, forces: bool) -> dic
     if entry.trains:
         settings["task"] = {"_target_": f"{_MEASURED}MeasuredTraining", "name": "train"}
     else:
-        settings["task"] = {"_target_": f"{_MEASURED}MeasuredEnergy", "name": "energy", "forces": forces}
+        settings["task"] = {"_target_": f"{_MEASURED}MeasuredEnergy", "name": "energy", "forces": entry.forces}
     if structure.ghosts and "ghosts" in settings["method"]:
         ghosts = [[symbol, *(units.ANGSTROM_PER_BOHR * x for x in place)] for symbol, *place in structure.ghosts]
         settings["method"] = settings["method"] | {"ghosts": ghosts}

@@ -93,7 +93,7 @@ def methods_table(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]
     would stand are left out."""
     table = {"method": [m["label"] for m in found["methods"]], "level": [m["level"] for m in found["methods"]]}
     table |= _scan_columns(found) if "axis" in found else _energy_columns(found)
-    for title, key in (("forces, max", "max_hartree_per_bohr"), ("rms / mHa bohr⁻¹", "rms_hartree_per_bohr")):
+    for title, key in (("max |ΔF|", "max_hartree_per_bohr"), ("rms ΔF / mHa bohr⁻¹", "rms_hartree_per_bohr")):
         cells = [(method.get("forces_difference") or {}).get(key) for method in found["methods"]]
         table[title] = [_number(cell, MILLIHARTREE_PER_HARTREE, 3) for cell in cells]
     bounds = ["≥ " if method.get("lower_bound") else "" for method in found["methods"]]
