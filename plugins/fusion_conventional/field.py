@@ -2,7 +2,8 @@
 
 The two are one mixed second derivative of the energy (A. Komornicki and J. W. McIver, J. Chem. Phys. 70, 2014 (1979)):
 six self-consistent calculations with their forces, whatever the size of the molecule, where the response to the nuclei
-takes one for each of their coordinates. The grid of a functional moves with the nuclei in both. Atomic units.
+takes one for each of their coordinates. The grid of a functional moves with the nuclei: dipole derivatives of a neutral
+molecule add up to nothing. Atomic units.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 from fusion.errors import CalculationError
 
 FIELD: Final[float] = 0.002
-"""Hartree/(e bohr). The third order in the field changes a derivative by some 1e-4 e, noise of the forces by less."""
+"""Hartree/(e bohr). The third order in the field changes a derivative by some 5e-5 e, noise of the forces by less."""
 
 _CONV_TOL = (1e-10, 1e-6)  # energy, hartree, and orbital gradient, of the calculations in a field
 

@@ -12,6 +12,7 @@ from fusion.errors import InputError
 from fusion.functionals.dispersion import dispersion as d3
 from fusion.system import System
 from fusion_conventional import basis_limit
+from fusion_conventional.field import dipole_derivatives
 from fusion_conventional.method import Computed, PySCFMethod, Quantities
 from fusion_conventional.response import polarizability, second_derivatives
 from fusion_conventional.self_consistent import Determinant
@@ -58,7 +59,7 @@ class MeanField(PySCFMethod):
         if self.settings.reference == "restricted_open" or (xc is not None and libxc.is_nlc(xc)):
             return given
         if xc is not None and libxc.is_meta_gga(xc):
-            return given | {"polarizability"}
+            return given | {"dipole_derivatives", "polarizability"}
         return given | {"hessian", "dipole_derivatives", "polarizability"}
 
     def _check(self, mean_field: Any, system: System) -> None:
@@ -91,8 +92,10 @@ def properties(mean_field: Any, wanted: frozenset[str]) -> Quantities:
         gradient = mean_field.nuc_grad_method()
         gradient.grid_response = True  # without it, forces are not the derivatives of the energy on a finite grid
         found["forces"] = -np.asarray(gradient.kernel())[nuclei]
-    if wanted & {"hessian", "dipole_derivatives"}:
-        found |= second_derivatives(mean_field, "hessian" in wanted, "dipole_derivatives" in wanted)
+    if "hessian" in wanted:
+        found |= second_derivatives(mean_field, True, "dipole_derivatives" in wanted)
+    elif "dipole_derivatives" in wanted:
+        found["dipole_derivatives"] = dipole_derivatives(mean_field)
     if "polarizability" in wanted:
         found["polarizability"] = polarizability(mean_field)
     return found

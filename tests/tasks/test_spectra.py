@@ -153,6 +153,37 @@ def test_raman_lines_of_a_warm_gas() -> None:
     assert np.isnan(cross_sections(np.array([-100.0]), activity, 532.0, 300.0)[0])
 
 
+def test_what_a_centre_of_inversion_forbids(program: Program, tmp_path: Path) -> None:
+    """The stretch of carbon dioxide that keeps the centre is in the Raman spectrum only, all else in the infrared."""
+    words = ("+method=hf", "method.basis=sto-3g", "task=vibrations", "task.raman=true", "hydra.run.dir=run")
+    done = program(*words, "system=co2")
+    assert done.status == 0 and "experiment" in done.out, done
+    document = result(tmp_path / "run")
+    infrared = np.array(document["ir_intensities_km_per_mol"])
+    raman = np.array(document["raman_activities_angstrom4_per_dalton"])
+    assert infrared[0] == pytest.approx(infrared[1]) and infrared[[0, 1, 3]].min() > 1.0 and infrared[2] < 1e-6
+    assert raman[2] > 1.0 and raman[[0, 1, 3]].max() < 1e-4
+    assert document["depolarization_ratios"][:2] == [None, None] and 0 < document["depolarization_ratios"][2] < 0.5
+    assert document["experiment"]["fundamentals_cm1"] == [667.0, 1333.0, 2349.0]
+
+
+def test_forces_in_a_field_give_what_the_response_to_nuclei_gives(with_toy: None) -> None:
+    """An ion takes its charge along; the grid of a functional moves, so that nothing of the sum is left over."""
+    from fusion import named
+
+    both = []
+    for more in (set(), {"hessian"}):
+        method = named.method({"method": "hf", "basis": "sto-3g"})
+        (found,) = method.calculate([BENT], {"energy", "dipole_derivatives", *more})
+        both.append(np.asarray(found.properties["dipole_derivatives"]))
+    np.testing.assert_allclose(both[0], both[1], atol=1e-4)
+    functional = named.method({"method": "dft", "xc": "r2scan", "basis": "sto-3g", "grid_level": 0})
+    ion = System("h3o+", ("O", "H", "H", "H"), np.vstack([BENT.positions, [0.1, -1.7, 0.3]]), charge=1)
+    (found,) = functional.calculate([ion], {"energy", "dipole_derivatives"})
+    total = np.asarray(found.properties["dipole_derivatives"]).reshape(4, 3, 3).sum(axis=0)
+    np.testing.assert_allclose(total, np.eye(3), atol=1e-6)
+
+
 def test_dipoles_of_another_method(program: Program, tmp_path: Path) -> None:
     done = program(*RUN[:2], "task.dipoles={method: bonds, flux: 0.5}", *RUN[3:], "task.raman=true")
     assert done.status == 0, done
@@ -169,7 +200,7 @@ def test_dipoles_of_another_method(program: Program, tmp_path: Path) -> None:
     exact = program(*RUN[:2], "task.dipoles={method: bonds, flux: 0.5, analytic: true}", *RUN[3:4], "task.raman=true")
     assert exact.status == 0
     (analytic,) = (result(path) for path in (tmp_path / "runs").glob("*/*") if path.is_dir())
-    assert analytic["intensities"]["polarizability"]["by"] == "analytic"
+    assert analytic["intensities"]["polarizability"]["by"] == "the method itself"
     for key in ("ir_intensities_km_per_mol", "raman_activities_angstrom4_per_dalton", "depolarization_ratios"):
         assert document[key] == pytest.approx(analytic[key], rel=2e-3)
     for name in ("infrared.png", "raman.png"):

@@ -116,8 +116,8 @@ class Intensities:
         return None if self.second is None else str(getattr(self.second, "label", self.second.name))
 
     def beside_hessian(self, method: Method, system: System) -> frozenset[str]:
-        """What the method of the Hessian is to be asked for with it: its dipole, and what costs nothing more or is
-        analytic."""
+        """What the method of the Hessian is to be asked for with it: its dipole, and what costs nothing more or the
+        method gives itself."""
         if self.second is not None or "dipole" not in method.provides or any(system.pbc):
             return frozenset()
         numerical = "hessian" not in method.provides
@@ -164,7 +164,7 @@ class Intensities:
         total = first + calculations(chosen, len(rest))
         if not total:
             return found, self._of_nuclei(source, found, modes, self._names)
-        by = "by differences along modes" if rest else "analytic"
+        by = "by differences along modes" if rest else "derivatives of the method itself"
         with phase("dipoles", total) as bar:
             there = self._there(source, found)
             bar(first, by)
@@ -192,7 +192,7 @@ class Intensities:
             charge = there.system.charge if name == "dipole" else 0
             slopes = of_nuclei(modes, np.asarray(there.properties[_DERIVATIVES[name]]), charge)
             slopes.values[~self.shown.chosen(modes.frequencies)] = np.nan
-            by = "analytic" if _DERIVATIVES[name] in source.provides else "central differences by the nuclei"
+            by = "the method itself" if _DERIVATIVES[name] in source.provides else "central differences by the nuclei"
             found[name] = replace(slopes, how={"by": by, **slopes.how})
         return found
 

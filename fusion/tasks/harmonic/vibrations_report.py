@@ -106,7 +106,7 @@ def _intensities(document: dict[str, Any]) -> Iterator[list[str]]:
 
 def _quality(how: dict[str, Any], unit: str) -> str:
     if "modes" not in how:
-        return f"{how['by']}; their sum over all atoms is off by {how['sum_over_atoms']:.1e} {unit}"
+        return f"derivatives by {how['by']}; their sum over all atoms is off by {how['sum_over_atoms']:.1e} {unit}"
     text = f"differences along {how['modes']} mode{'' if how['modes'] == 1 else 's'}"
     change = how.get("strongest_changes_by_at_twice_the_step")
     return text if change is None else f"{text}; twice the step changes the strongest line by {100 * change:.2g} %"
