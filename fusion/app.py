@@ -205,6 +205,10 @@ def resolved(config: DictConfig, start_dir: Path) -> DictConfig:
     for node, key in ((config.system, "path"), (config.task, "data")):
         if node.get(key) is not None:
             node[key] = str(start_dir / Path(str(node[key])).expanduser())
+    if config.get("data") is not None:
+        from fusion.datasets.naming import absolute
+
+        config.data = absolute(config.data, start_dir)
     if config.ckpt is not None and config.ckpt != "last":
         config.ckpt = str(start_dir / Path(str(config.ckpt)).expanduser())
     OmegaConf.set_struct(config, True)

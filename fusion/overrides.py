@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 # Settings that hold free text. Hydra refuses ; = ( + ~ in a bare value, so these are quoted for the user.
-_TEXT = frozenset({"system.atoms", "system.path", "method.basis", "task.data", "ckpt"})
+_TEXT = frozenset({"system.atoms", "system.path", "method.basis", "task.data", "ckpt"}) | {
+    f"data.{key}" for key in ("path", "energy", "forces.key", "stress.key", "dipole.key", "subtract", "split.file")
+}
 # Settings that are lists of free text, or of groups of settings: 'methods=[hf,{method: dft, basis: 6-31G(d,p)}]'.
-_LISTS = frozenset({"methods", "task.reaction"})
+_LISTS = frozenset({"methods", "task.reaction", "data.baseline"})
 _DIRECTORIES = frozenset({"hydra.run.dir", "hydra.sweep.dir"})
 # A comma in these is part of the value (a sweep over them quotes its values).
 _ONE_VALUE = frozenset({"system.atoms"}) | _DIRECTORIES
@@ -41,6 +43,8 @@ def prepare(words: Sequence[str], multirun: bool) -> list[str]:
             prepared += ["system=file", f"system.path={','.join(map(quote, files))}"]
             if len(files) == 1 and not any(other.startswith("system.name=") for other in words):
                 prepared.append(f"system.name={quote(Path(files[0]).stem)}")  # directories of runs are named so
+        elif key == "data" and (chosen := _data(value, multirun)):
+            prepared += chosen
         elif key in _LISTS:
             prepared.append(f"{key}={_list(value, multirun)}")
             if key == "task.reaction" and not any(other.startswith(("system=", "system.name=")) for other in words):
@@ -116,6 +120,26 @@ def _files(value: str, multirun: bool) -> list[str]:
     """The files that `system=VALUE` names, or nothing when it names options: a file has a suffix."""
     parts = [_unquote(part) for part in (split(value) if multirun else [value])]
     return parts if all(Path(part).suffix for part in parts) else []
+
+
+def _data(value: str, multirun: bool) -> list[str]:
+    """Words for data=FILE, and for data=[NAME, FILE, ...], a mixture; nothing for the name of an option."""
+    value = _unquote(value).strip()
+    if value[:1] == "[" and value[-1:] == "]" and not multirun:
+        return ["data=mixture", f"data.entries={_quote_inside(value)}"]
+    if (
+        Path(value).suffix
+        or ("/" in value and value != "/")
+        or (Path(value).is_dir() and value not in _options("data"))
+    ):
+        return ["data=file", f"data.path={quote(value)}"]
+    return []
+
+
+def _options(group: str) -> list[str]:
+    from fusion import config
+
+    return config.available(group)
 
 
 def _unquote(value: str) -> str:

@@ -1,0 +1,156 @@
+"""Readers of what ASE reads: extended XYZ, databases, trajectories, plain XYZ, and folders of such files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fusion.datasets.blocks import Block, Broken
+from fusion.datasets.labelled import UNKNOWN_SPIN
+from fusion.datasets.settings import Settings
+from fusion.errors import InputError
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+_DATABASES = (".db", ".json", ".aselmdb")
+_ENERGIES = ("energy", "free_energy", "Energy", "total_energy", "dft_energy", "E", "U0")
+_FORCES = ("forces", "force", "Forces", "dft_forces")
+_STRESSES, _DIPOLES = ("stress", "dft_stress"), ("dipole", "dft_dipole")
+_VOIGT = np.array([[0, 5, 4], [5, 1, 3], [4, 3, 2]])
+
+
+def read(path: Path, settings: Settings) -> Iterator[Block | Broken]:
+    """The structures of a file or of all files of a folder, in the order of their names. Raises InputError."""
+    files = _files(path)
+    number = 0
+    for file in files:
+        count = 0
+        try:
+            for atoms in _frames(file):
+                count, number = count + 1, number + 1
+                yield _block(atoms, number, settings)
+        except InputError:
+            raise
+        except Exception as error:  # ASE's readers raise whatever their parsing meets
+            reason = f"ASE cannot read '{file}' after structure {count} ({_first_line(error)})"
+            if len(files) == 1:
+                raise InputError(f"data: {reason}") from error
+            number += 1
+            yield Broken(f"structure #{number}", f"ASE cannot read it ({_first_line(error)})")
+
+
+def names(path: Path) -> list[str]:
+    """What the first structure has besides positions: keys of its comment line or row, and columns."""
+    for atoms in _frames(_files(path)[0]):
+        labels = set(atoms.calc.results) if atoms.calc is not None else set()
+        return sorted({*map(str, atoms.info), *(set(atoms.arrays) - {"numbers", "positions"}), *labels})
+    return []
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
+    structures = [file for file in files if file.suffix.lower() in (".xyz", ".extxyz")]
+    if not structures:
+        raise InputError(f"data: the folder '{path}' holds no .xyz or .extxyz file")
+    return structures
+
+
+def _frames(file: Path) -> Iterator[Atoms]:
+    if file.suffix.lower() in _DATABASES:
+        from ase.db import connect
+
+        for row in connect(file, append=False).select():
+            atoms = row.toatoms()
+            atoms.info = {**row.key_value_pairs, **(row.data or {}), "charge": row.get("charge") or 0}
+            yield atoms
+        return
+    from ase.io import iread
+
+    yield from iread(file, index=":", format="extxyz" if file.suffix.lower() in (".xyz", ".extxyz") else None)
+
+
+def _block(atoms: Atoms, number: int, settings: Settings) -> Block:
+    count = len(atoms)
+    energy = _label(atoms, settings.energy, _ENERGIES)
+    if energy is None and settings.energy is None:
+        energy = _bare_number(atoms)
+    if energy is not None and settings.subtract is not None:
+        energy = _scalar(energy) - _scalar(_label(atoms, settings.subtract, ()))
+    forces = _label(atoms, settings.forces.key, _FORCES)
+    stress = _label(atoms, settings.stress.key, _STRESSES)
+    dipole = _label(atoms, settings.dipole.key, _DIPOLES)
+    fold = atoms.info.get(settings.fold) if settings.fold is not None else None
+    periodic = bool(np.any(atoms.pbc))
+    return Block(
+        name=None,
+        first=number,
+        symbols=None,
+        numbers=atoms.numbers,
+        positions=atoms.positions[None],
+        energy=None if energy is None else np.array([_scalar(energy)]),
+        forces=None if forces is None else _shaped(forces, (1, count, 3)),
+        stress=None if stress is None else _matrix(stress)[None],
+        dipole=None if dipole is None else _shaped(dipole, (1, 3)),
+        cell=np.array(atoms.cell) if periodic else None,
+        pbc=tuple(bool(one) for one in atoms.pbc),  # type: ignore[arg-type]
+        charge=int(atoms.info.get("charge", 0)),
+        spin=_spin(atoms.info),
+        fold=None if fold is None else np.array([int(fold)]),
+    )
+
+
+def _label(atoms: Atoms, key: str | None, usual: tuple[str, ...]) -> Any:
+    """A label by its name, or by the first of the usual ones, wherever ASE has put it."""
+    places = (atoms.calc.results if atoms.calc is not None else {}, atoms.info, atoms.arrays)
+    for name in (key,) if key is not None else usual:
+        for place in places:
+            if name in place:
+                return place[name]
+    return None
+
+
+def _bare_number(atoms: Atoms) -> float | None:
+    """The energy of a plain XYZ file whose comment line is a number and nothing else."""
+    if len(atoms.info) != 1:
+        return None
+    try:
+        return float(next(iter(atoms.info)))
+    except ValueError:
+        return None
+
+
+def _scalar(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return float("nan")
+
+
+def _shaped(value: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """The array in that shape; NaN in another shape where it does not fit, which is counted as broken."""
+    try:
+        return np.asarray(value, dtype=float).reshape(shape)
+    except (TypeError, ValueError):
+        return np.full((1, 0, 3), np.nan)
+
+
+def _matrix(stress: Any) -> np.ndarray:
+    """(3, 3) from ASE's six components or from nine; NaN from anything else."""
+    array = np.ravel(np.asarray(stress, dtype=float))
+    return array[_VOIGT] if array.size == 6 else array.reshape(3, 3) if array.size == 9 else np.full((3, 3), np.nan)
+
+
+def _spin(info: dict[str, Any]) -> int:
+    if "spin" in info:
+        return int(info["spin"])
+    return int(info["multiplicity"]) - 1 if "multiplicity" in info else UNKNOWN_SPIN
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,107 @@
+"""Readers of the HDF5 files of the ANI data sets.
+
+Two layouts: groups of one molecule with `species` (A,), `coordinates` (F, A, 3), `energies` (F,) and perhaps
+`coordinatesHE`, `energiesHE`, conformations of high energy that the publication's models were not trained on
+(pyanitools; Smith, Isayev and Roitberg, Sci. Data 4, 170193 (2017)); and groups of one formula with `atomic_numbers`,
+`coordinates` and one array for each level and property, `wb97x_dz.energy` (ANI-1x; Smith et al., Sci. Data 7, 134
+(2020)). Angstrom and hartree in both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fusion.datasets.blocks import Block, Broken, Excluded, numbers_of
+from fusion.datasets.settings import Settings
+from fusion.errors import InputError
+
+_ENERGIES = ("energies", "energy", "wb97x_dz.energy")
+_FORCES = ("forces", "wb97x_dz.forces")
+_NUMBERS = ("atomic_numbers", "species", "numbers")
+_SLICE = 20_000  # conformations in memory at a time
+HIGH = "HE"
+
+
+def read(path: Path, settings: Settings) -> Iterator[Block | Broken | Excluded]:
+    """The molecules of a file one after the other. Raises InputError for a file that is none, or is cut off."""
+    import h5py
+
+    try:
+        with h5py.File(path) as file:
+            for name in _molecules(file):
+                try:
+                    yield from _molecule(name, file[name], settings)
+                except (OSError, KeyError, RuntimeError) as error:  # a damaged piece of an otherwise good file
+                    yield Broken(name, f"HDF5 cannot read it ({str(error).splitlines()[0]})")
+    except OSError as error:
+        words = str(error).splitlines()[0]
+        kind = "it is cut off" if "truncated" in words else f"no HDF5 file, or a damaged one ({words})"
+        raise InputError(f"data: '{path}' cannot be read: {kind}; get it again") from error
+
+
+def names(path: Path) -> list[str]:
+    """The arrays of the first molecule."""
+    import h5py
+
+    with h5py.File(path) as file:
+        for name in _molecules(file):
+            return sorted(file[name])
+    return []
+
+
+def _molecules(file: Any) -> list[str]:
+    found: list[str] = []
+    file.visititems(lambda name, node: found.append(name) if "coordinates" in getattr(node, "keys", dict)() else None)
+    return found
+
+
+def _molecule(name: str, group: Any, settings: Settings) -> Iterator[Block | Broken | Excluded]:
+    key = next((key for key in _NUMBERS if key in group), None)
+    if key is None:
+        yield Broken(name, f"it has no {' and no '.join(_NUMBERS)}", len(group["coordinates"]))
+        return
+    species = group[key][()]
+    symbols, numbers = (None, species.astype(np.int64)) if species.dtype.kind in "iu" else numbers_of(species)
+    yield from _part(name, 1, group, symbols, numbers, settings, "")
+    high = f"coordinates{HIGH}"
+    if high in group and len(group[high]):
+        if settings.high_energies:
+            yield from _part(name, 1 + len(group["coordinates"]), group, symbols, numbers, settings, HIGH)
+        else:
+            yield Excluded(len(group[high]), "conformations of high energy excluded (data.high_energies=true for them)")
+
+
+def _part(
+    name: str, first: int, group: Any, symbols: Any, numbers: np.ndarray, settings: Settings, suffix: str
+) -> Iterator[Block | Broken]:
+    """The conformations of a molecule, the ordinary ones or those with the suffix."""
+    coordinates = group[f"coordinates{suffix}"]
+    frames = len(coordinates)
+    columns = {
+        "energy": _array(group, settings.energy, _ENERGIES, suffix),
+        "forces": _array(group, settings.forces.key, _FORCES, suffix),
+        "dipole": group.get(settings.dipole.key) if settings.dipole.key and not suffix else None,
+        "fold": group.get(settings.fold) if settings.fold and not suffix else None,
+    }
+    less = group.get(settings.subtract + suffix) if settings.subtract else None
+    for what, node in columns.items():
+        if node is not None and len(node) != frames:
+            yield Broken(name, f"{len(node)} {what} for {frames} conformations", frames)
+            return
+    for start in range(0, frames, _SLICE):
+        part = slice(start, start + _SLICE)
+        labels: dict[str, Any] = {what: None if node is None else node[part] for what, node in columns.items()}
+        if settings.subtract and labels["energy"] is not None:
+            labels["energy"] = labels["energy"] - (np.nan if less is None else less[part])
+        yield Block(name, first + start, symbols, numbers, coordinates[part], **labels)
+
+
+def _array(group: Any, key: str | None, usual: tuple[str, ...], suffix: str) -> Any:
+    for name in (key,) if key is not None else usual:
+        if f"{name}{suffix}" in group:
+            return group[f"{name}{suffix}"]
+    return None

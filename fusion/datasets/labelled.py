@@ -1,0 +1,147 @@
+"""Structures with labels, the atoms of all of them in one array. Atomic units: hartree, bohr, e."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ase.data import chemical_symbols
+
+from fusion.datasets.report import Report
+from fusion.system import System, lowest_spin
+
+if TYPE_CHECKING:
+    import torch
+
+    from fusion.potentials.batch import Batch
+
+UNKNOWN_SPIN = -1
+"""In `Labelled.spin`: nobody stated the spin; the lowest possible is assumed."""
+
+_PER_ATOM = ("numbers", "positions", "forces")
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """M structures with N atoms altogether; arrays may be memory-mapped. A label that a structure lacks is NaN."""
+
+    numbers: np.ndarray
+    """(N,) uint8, atoms of all structures one after the other."""
+    positions: np.ndarray
+    """(N, 3) float64, bohr."""
+    offsets: np.ndarray
+    """(M + 1,) int64: structure i has the atoms offsets[i]:offsets[i + 1]."""
+    energy: np.ndarray
+    """(M,) float64, hartree, relative to what `energy_zero` says."""
+    forces: np.ndarray | None
+    """(N, 3) float64, hartree/bohr; None where no structure has any."""
+    stress: np.ndarray | None
+    """(M, 3, 3) hartree/bohr^3."""
+    dipole: np.ndarray | None
+    """(M, 3) e bohr."""
+    cell: np.ndarray | None
+    """(M, 3, 3) bohr, rows are the cell vectors, zero of a molecule; None where nothing is periodic."""
+    pbc: np.ndarray | None
+    """(M, 3) bool."""
+    charge: np.ndarray
+    """(M,) int16."""
+    spin: np.ndarray
+    """(M,) int16, N_up - N_down, or UNKNOWN_SPIN."""
+    group: np.ndarray
+    """(M,) int32, the molecule: an index of `groups`."""
+    groups: tuple[str, ...]
+    """Names of the molecules: that of the file's record, else the formula."""
+    source: np.ndarray
+    """(M,) int16, which data set of a mixture: an index of `sources`; each has self energies of its own."""
+    sources: tuple[str, ...]
+    ids: np.ndarray
+    """(M,) uint64, what a structure is (nuclei, cell, charge, spin), the same wherever it stands."""
+    place: np.ndarray
+    """(M,) int64, number of the structure in its file, or in its molecule where `sources` says so, from 1 on."""
+    fold: np.ndarray | None = None
+    """(M,) int16, parts of the data that the file states."""
+    energy_zero: str = "total"
+    """"total", or "atomization": energies relative to separate atoms, negative for what is bound."""
+    report: Report = field(default_factory=Report)
+    """What was left out on reading, and what looks odd."""
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """(M,) atoms of each structure."""
+        return np.diff(self.offsets)
+
+    def atoms(self, indices: Any) -> np.ndarray:
+        """Places in the arrays of atoms of the structures `indices`, one structure after the other."""
+        indices = np.atleast_1d(np.asarray(indices, dtype=np.int64))
+        sizes = self.offsets[indices + 1] - self.offsets[indices]
+        ends = np.cumsum(sizes)
+        return np.arange(ends[-1] if len(ends) else 0) + np.repeat(self.offsets[indices] - ends + sizes, sizes)
+
+    def select(self, indices: Any) -> Labelled:
+        """The structures `indices`, in that order, in memory; groups and sources keep their names."""
+        indices = np.asarray(indices, dtype=np.int64)
+        atoms = self.atoms(indices)
+        taken: dict[str, Any] = {}
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if one.name != "offsets" and isinstance(value, np.ndarray):
+                taken[one.name] = np.asarray(value[atoms if one.name in _PER_ATOM else indices])
+        sizes = self.offsets[indices + 1] - self.offsets[indices]
+        return replace(self, offsets=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64), **taken)
+
+    def name(self, index: int) -> str:
+        """The molecule of a structure and its number: for messages and tables."""
+        return f"{self.groups[int(self.group[index])]} #{int(self.place[index])}"
+
+    def symbols(self, index: int) -> tuple[str, ...]:
+        """Elements of the atoms of a structure."""
+        return tuple(chemical_symbols[z] for z in self.numbers[self.offsets[index] : self.offsets[index + 1]].tolist())
+
+    def system(self, index: int) -> System:
+        """One structure as a System. Raises InputError where its charge or spin is impossible."""
+        symbols, spin, charge = self.symbols(index), int(self.spin[index]), int(self.charge[index])
+        periodic = self.pbc is not None and bool(self.pbc[index].any())
+        return System(
+            self.name(index),
+            symbols,
+            np.array(self.positions[self.offsets[index] : self.offsets[index + 1]]),
+            charge=charge,
+            spin=lowest_spin(symbols, charge) if spin == UNKNOWN_SPIN else spin,
+            cell=np.array(self.cell[index]) if periodic and self.cell is not None else None,
+            pbc=tuple(bool(one) for one in self.pbc[index]) if periodic and self.pbc is not None else (False,) * 3,  # type: ignore[arg-type]
+            spin_assumed=spin == UNKNOWN_SPIN,
+        )
+
+    def batch(self, indices: Any, dtype: torch.dtype) -> Batch:
+        """The structures `indices` padded into one batch, positions and cells in `dtype`."""
+        import torch
+
+        from fusion.potentials.batch import Batch
+
+        indices = np.asarray(indices, dtype=np.int64)
+        sizes, atoms = self.offsets[indices + 1] - self.offsets[indices], self.atoms(indices)
+        mask = np.arange(sizes.max(initial=0)) < sizes[:, None]
+        numbers, positions = np.zeros(mask.shape, dtype=np.int64), np.zeros((*mask.shape, 3))
+        numbers[mask], positions[mask] = self.numbers[atoms], self.positions[atoms]
+        cell = np.zeros((len(indices), 3, 3)) if self.cell is None else self.cell[indices]
+        pbc = np.zeros((len(indices), 3), dtype=bool) if self.pbc is None else self.pbc[indices]
+        return Batch(
+            numbers=torch.from_numpy(numbers),
+            positions=torch.from_numpy(positions).to(dtype),
+            mask=torch.from_numpy(mask),
+            cell=torch.from_numpy(np.array(cell)).to(dtype),
+            pbc=torch.from_numpy(np.array(pbc)),
+            charge=torch.from_numpy(self.charge[indices].astype(np.int64)),
+            spin=torch.from_numpy(self._spins(indices)),
+        )
+
+    def _spins(self, indices: np.ndarray) -> np.ndarray:
+        """(B,) int64, the lowest possible where nobody stated one."""
+        starts = np.cumsum(self.offsets[indices + 1] - self.offsets[indices])
+        nuclear = np.diff(np.cumsum(self.numbers[self.atoms(indices)].astype(np.int64))[starts - 1], prepend=0)
+        spin = self.spin[indices].astype(np.int64)
+        return np.where(spin == UNKNOWN_SPIN, (nuclear - self.charge[indices].astype(np.int64)) % 2, spin)

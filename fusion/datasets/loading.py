@@ -1,0 +1,268 @@
+"""From the `data` settings to labelled structures: found or fetched, read, converted once if large, checked.
+
+A source of more than `STREAM_FROM` bytes is converted to flat files in the cache, under a name made of the digests of
+the source and of the settings that matter, and mapped into memory from there: neither the source nor the arrays need
+to fit. Smaller ones are read anew each time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from fusion.datasets import ase_files, consistency, hdf5, npz, remote
+from fusion.datasets.blocks import Block, Broken, Converter, Excluded
+from fusion.datasets.columns import Columns, mapped
+from fusion.datasets.inspection import inspect
+from fusion.datasets.labelled import UNKNOWN_SPIN, Labelled
+from fusion.datasets.mixture import mixed
+from fusion.datasets.report import Report
+from fusion.datasets.settings import CONVENTIONS, Settings, Units
+from fusion.errors import InputError
+
+STREAM_FROM = 64_000_000
+"""Bytes of a source from which on it is converted to files."""
+
+_VERSION = 1  # of the files in the cache
+_SEED_OF_LIMIT = 0
+
+
+def load(config: Mapping[str, Any], start_dir: Path) -> Labelled:
+    """The labelled structures that a `data` node describes (conf/data/file.yaml); `report` says what was noticed.
+
+    Raises InputError, in one line: no such file, nothing usable in it, units or signs that the data contradict.
+    """
+    if not isinstance(config, Mapping):
+        raise InputError(f"data={config} names no data: data=NAME, data=FILE or data=[NAME, FILE, ...]")
+    if config.get("entries") is not None:
+        parts = [load(entry, start_dir) for entry in config["entries"]]
+        return limited(mixed(parts), config.get("limit"))
+    from fusion.datasets.baseline import subtracted
+
+    settings = Settings.read(config, _paths(config, start_dir))
+    reader = _reader(settings.paths[0])
+    units = settings.units(CONVENTIONS[_FORMATS[reader]])
+    data = _labelled(settings, units)
+    if not len(data):
+        _refuse_empty(settings, data)
+    _refuse_unlabelled(settings, data, reader)
+    if settings.check:
+        consistency.check(data, settings, units)
+    inspect(data)
+    data = limited(data, config.get("limit"))
+    return subtracted(data, config.get("baseline"))
+
+
+def limited(data: Labelled, limit: Any) -> Labelled:
+    """At most `limit` structures, always the same ones and in their order. Raises InputError."""
+    if limit is None:
+        return data
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+        raise InputError(f"data.limit must be a whole number of at least 1, not {limit!r}")
+    if limit >= len(data):
+        return data
+    order = np.argsort(data.ids, kind="stable")
+    chosen = np.random.default_rng(_SEED_OF_LIMIT).permutation(order)[:limit]
+    return data.select(np.sort(chosen))
+
+
+_FORMATS: dict[ModuleType, str] = {ase_files: "ase", hdf5: "ani", npz: "npz"}
+
+
+def _reader(path: Path) -> Any:
+    suffix = path.suffix.lower()
+    return hdf5 if suffix in (".h5", ".hdf5", ".hdf") else npz if suffix == ".npz" else ase_files
+
+
+def _paths(config: Mapping[str, Any], start_dir: Path) -> tuple[Path, ...]:
+    """The files, those of a named data set fetched if missing. Raises InputError."""
+    given = config.get("path")
+    if given is None:
+        if config.get("files"):
+            return remote.fetched(str(config.get("name")), config["files"])
+        raise InputError("data.path=FILE is missing: the file, or folder, with the labelled structures")
+    paths = [given] if isinstance(given, (str, Path)) else list(given)
+    found = tuple(start_dir / Path(str(path)).expanduser() for path in paths)
+    for path in found:
+        if not path.exists():
+            raise InputError(f"data: no file '{path}'")
+    return found
+
+
+def _labelled(settings: Settings, units: Units) -> Labelled:
+    if sum(map(_size, settings.paths)) < STREAM_FROM:
+        columns, extra = _converted(settings, units, None)
+    else:
+        columns, extra = _in_cache(settings, units)
+    report = Report(**{**extra["report"], "left_out": [tuple(pair) for pair in extra["report"]["left_out"]]})
+    return _assembled(settings, columns, extra["groups"], report)
+
+
+def _size(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.iterdir()) if path.is_dir() else path.stat().st_size
+
+
+def _in_cache(settings: Settings, units: Units) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Mapped from the cache, converted into it the first time; one process does it, others wait."""
+    from fusion.zoo import cache
+
+    key = _key(settings, units)
+    place = cache.directory() / "data" / key
+    found = mapped(place)
+    if found is None:
+        with cache.locked(f"data-{key[:16]}"):
+            found = mapped(place)
+            if found is None:
+                part = cache.create(place.with_name(f".{key}.part"))
+                try:
+                    _converted(settings, units, part)
+                    os.replace(part, place)
+                finally:
+                    shutil.rmtree(part, ignore_errors=True)
+                found = mapped(place)
+    assert found is not None
+    return found
+
+
+def _key(settings: Settings, units: Units) -> str:
+    """Digest of the contents of the source and of how it is read."""
+    digest = hashlib.sha256(f"{_VERSION} {asdict(replace(settings, name='', paths=(), check=True))} {units}".encode())
+    for path in settings.paths:
+        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+            with file.open("rb") as content:
+                digest.update(hashlib.file_digest(content, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _converted(
+    settings: Settings, units: Units, directory: Path | None
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    from fusion.phases import phase
+
+    report, columns = Report(), Columns(directory)
+    converter = Converter(units, report)
+    shown = phase("reading") if directory is not None else None
+    bar = shown.__enter__() if shown is not None else None
+    try:
+        for path in settings.paths:
+            for block in _blocks(_reader(path), path, settings, report):
+                for rows in converter.columns(block):
+                    columns.add(rows)
+                if bar is not None:
+                    bar(len(columns), settings.name)
+    finally:
+        if shown is not None:
+            shown.__exit__(None, None, None)
+    extra = {"groups": list(converter.groups), "report": asdict(report)}
+    return columns.finish(extra), extra
+
+
+def _blocks(reader: Any, path: Path, settings: Settings, report: Report) -> Iterator[Block]:
+    """The blocks of a file; what is broken or excluded goes into the report."""
+    for one in reader.read(path, settings):
+        if isinstance(one, Broken):
+            report.read += one.number
+            report.left_out += [(one.name, one.reason)] * one.number
+        elif isinstance(one, Excluded):
+            report.excluded[one.what] = report.excluded.get(one.what, 0) + one.number
+        else:
+            yield one
+
+
+def _assembled(settings: Settings, columns: dict[str, np.ndarray], groups: list[str], report: Report) -> Labelled:
+    if not columns:
+        columns = _nothing()
+    number = len(columns["sizes"])
+
+    def known(name: str) -> np.ndarray | None:
+        """The column, None where no structure has the label."""
+        return columns[name] if any(np.isfinite(part).any() for part in _parts(columns[name])) else None
+
+    periodic = bool(columns["pbc"].any())
+    data = Labelled(
+        numbers=columns["numbers"],
+        positions=columns["positions"],
+        offsets=np.concatenate([[0], np.cumsum(columns["sizes"])]).astype(np.int64),
+        energy=columns["energy"],
+        forces=known("forces"),
+        stress=known("stress") if periodic else None,
+        dipole=known("dipole"),
+        cell=columns["cell"] if periodic else None,
+        pbc=columns["pbc"] if periodic else None,
+        charge=columns["charge"],
+        spin=columns["spin"],
+        group=columns["group"],
+        groups=tuple(groups),
+        source=np.zeros(number, dtype=np.int16),
+        sources=(settings.name,),
+        ids=columns["ids"],
+        place=columns["place"],
+        fold=columns["fold"] if bool((columns["fold"] >= 0).any()) else None,
+        energy_zero=settings.energy_zero,
+        report=report,
+    )
+    without = int(np.isnan(data.energy).sum())
+    if without and without < number:
+        report.without["an energy"] = without
+    if data.forces is not None:
+        missing = np.isnan(data.forces[data.offsets[:-1], 0]).sum()
+        if missing:
+            report.without["forces"] = int(missing)
+    return data
+
+
+def _parts(array: np.ndarray) -> Iterator[np.ndarray]:
+    for start in range(0, len(array), 1_000_000):
+        yield array[start : start + 1_000_000]
+
+
+def _nothing() -> dict[str, np.ndarray]:
+    atoms, one = np.zeros((0, 3)), np.zeros(0)
+    columns: dict[str, np.ndarray] = {
+        "numbers": one.astype(np.uint8),
+        "positions": atoms,
+        "forces": atoms,
+        "dipole": atoms,
+        "energy": one,
+    }
+    columns |= {name: np.zeros((0, 3, 3)) for name in ("cell", "stress")} | {"pbc": atoms.astype(bool)}
+    columns |= {name: one.astype(np.int64) for name in ("sizes", "charge", "spin", "group", "place", "fold")}
+    return columns | {"ids": one.astype(np.uint64)}
+
+
+def _refuse_empty(settings: Settings, data: Labelled) -> None:
+    where = ", ".join(f"'{path}'" for path in settings.paths)
+    if not data.report.read:
+        raise InputError(f"data: {where} holds no structure")
+    first = data.report.grouped()[0]
+    words = f"none of the {data.report.read} structures in {where} can be used: {first['reason']} ({first['first']})"
+    if first["reason"].startswith("no energy and no forces"):
+        found = ", ".join(_reader(settings.paths[0]).names(settings.paths[0])) or "nothing"
+        words += f"; there is {found} (data.energy=NAME, data.forces.key=NAME)"
+    raise InputError(f"data: {words}")
+
+
+def _refuse_unlabelled(settings: Settings, data: Labelled, reader: Any) -> None:
+    """Raise InputError where a label that the user names is in no structure."""
+    asked = {
+        "data.energy": (settings.energy, None if np.isnan(data.energy).all() else data.energy),
+        "data.forces.key": (settings.forces.key, data.forces),
+        "data.stress.key": (settings.stress.key, data.stress),
+        "data.dipole.key": (settings.dipole.key, data.dipole),
+        "data.fold": (settings.fold, data.fold),
+    }
+    for setting, (name, found) in asked.items():
+        if name is not None and found is None:
+            there = ", ".join(reader.names(settings.paths[0]))
+            raise InputError(f"{setting}={name}: no structure of '{settings.paths[0]}' has it; there is {there}")
+
+
+__all__ = ["STREAM_FROM", "UNKNOWN_SPIN", "limited", "load"]

@@ -1,0 +1,98 @@
+"""Several data sets as one: each structure knows which it is from, and each set has self energies of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from fusion.datasets.labelled import Labelled
+from fusion.datasets.report import Report
+from fusion.errors import InputError
+
+
+def mixed(parts: Sequence[Labelled]) -> Labelled:
+    """The structures of all `parts`, one after the other. Raises InputError where there is none, or zeros differ."""
+    if not parts:
+        raise InputError("data=[NAME, FILE, ...] needs at least one entry")
+    zeros = {part.energy_zero for part in parts}
+    if len(zeros) > 1:
+        raise InputError("data with total energies and data with atomisation energies cannot be mixed")
+    names = _unlike([name for part in parts for name in part.sources])
+    groups = tuple(dict.fromkeys(group for part in parts for group in part.groups))
+    place = {group: number for number, group in enumerate(groups)}
+    first = np.cumsum([0, *(len(part.sources) for part in parts)])
+    offsets = np.concatenate([[0], np.cumsum(np.concatenate([part.sizes for part in parts]))]).astype(np.int64)
+    return replace(
+        parts[0],
+        numbers=np.concatenate([part.numbers for part in parts]),
+        positions=np.concatenate([part.positions for part in parts]),
+        offsets=offsets,
+        forces=_joined(parts, "forces", "positions", np.nan),
+        cell=_joined(parts, "cell", "cell", 0.0),
+        pbc=_joined(parts, "pbc", "pbc", 0.0),
+        stress=_joined(parts, "stress", "stress", np.nan),
+        dipole=_joined(parts, "dipole", "dipole", np.nan),
+        fold=_joined(parts, "fold", "fold", -1),
+        group=np.concatenate([np.array([place[group] for group in p.groups], np.int32)[p.group] for p in parts]),
+        groups=groups,
+        source=np.concatenate([p.source + start for p, start in zip(parts, first, strict=False)]).astype(np.int16),
+        sources=tuple(names),
+        energy=_all(parts, "energy"),
+        charge=_all(parts, "charge"),
+        spin=_all(parts, "spin"),
+        ids=_all(parts, "ids"),
+        place=_all(parts, "place"),
+        report=_reports(parts),
+    )
+
+
+def _all(parts: Sequence[Labelled], name: str) -> np.ndarray:
+    return np.concatenate([getattr(part, name) for part in parts])
+
+
+_SHAPES: dict[str, tuple[int, ...]] = {
+    "forces": (3,), "cell": (3, 3), "pbc": (3,), "stress": (3, 3), "dipole": (3,), "fold": ()
+}  # fmt: skip
+
+
+def _joined(parts: Sequence[Labelled], name: str, rows: str, missing: float) -> np.ndarray | None:
+    """A column that some of the parts may lack."""
+    found = [getattr(part, name) for part in parts]
+    like = next((array for array in found if array is not None), None)
+    if like is None:
+        return None
+    lengths = [len(part.positions) if rows == "positions" else len(part) for part in parts]
+    filled = [
+        np.full((length, *_SHAPES[name]), missing).astype(like.dtype) if array is None else array
+        for array, length in zip(found, lengths, strict=True)
+    ]
+    return np.concatenate(filled)
+
+
+def _unlike(names: Sequence[str]) -> list[str]:
+    """The names, with a number behind those that occur twice."""
+    found: list[str] = []
+    for name in names:
+        number, unlike = 2, name
+        while unlike in found:
+            unlike, number = f"{name}-{number}", number + 1
+        found.append(unlike)
+    return found
+
+
+def _reports(parts: Sequence[Labelled]) -> Report:
+    found = Report()
+    for part in parts:
+        one, name = part.report, part.sources[0]
+        found.read += one.read
+        found.left_out += [(f"{name}: {place}", reason) for place, reason in one.left_out]
+        found.duplicates += one.duplicates
+        found.contradictions += one.contradictions
+        found.outliers += [(f"{name}: {place}", value) for place, value in one.outliers]
+        found.checks += [f"{name}: {text}" for text in one.checks]
+        for into, counts in ((found.excluded, one.excluded), (found.without, one.without)):
+            for what, number in counts.items():
+                into[what] = into.get(what, 0) + number
+    return found

@@ -1,0 +1,78 @@
+"""Data by name, wherever they are not chosen by data=: entries of a mixture, and paths made absolute."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fusion.errors import InputError
+
+_ABSENT = object()
+
+
+def absolute(config: Any, start_dir: Path) -> Any:
+    """A `data` node with the user's relative paths made absolute and the entries of a mixture written out.
+
+    Raises InputError for an entry that names nothing.
+    """
+    from omegaconf import DictConfig
+
+    if not isinstance(config, DictConfig):
+        return config
+    if config.get("entries") is not None:
+        config.entries = [absolute(node(entry), start_dir) for entry in config.entries]
+    path = config.get("path")
+    if isinstance(path, str):
+        config.path = _full(path, start_dir)
+    elif path is not None:
+        config.path = [_full(one, start_dir) for one in path]
+    if config.get("split") and config.split.get("file") is not None:
+        config.split.file = _full(config.split.file, start_dir)
+    return config
+
+
+def _full(path: Any, start_dir: Path) -> str:
+    return str(start_dir / Path(str(path)).expanduser())
+
+
+def node(entry: Any) -> Any:
+    """The `data` node of an entry: a name, a file, or one of them with settings, {data: FILE, energy_unit: kcal/mol}.
+
+    Raises InputError for a name or a setting that does not exist.
+    """
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from omegaconf import DictConfig, OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    from fusion import config as trees
+    from fusion import messages, overrides
+
+    if isinstance(entry, Mapping) and "split" in entry:  # one that was written out before
+        return OmegaConf.create(dict(entry)) if not isinstance(entry, DictConfig) else entry
+    options = {} if isinstance(entry, str) else {str(k): v for k, v in entry.items() if k != "data"}
+    name = entry if isinstance(entry, str) else entry.get("data")
+    if not isinstance(name, str) or not name:
+        raise InputError(f"{entry!r} names no data; give a name, a file, or one of them with settings, {{data: FILE}}")
+    words = overrides.prepare([f"data={name}"], multirun=False)
+    known = trees.available("data")
+    if words == [f"data={name}"] and name not in known:
+        raise InputError(messages.no_option("data", name, known))
+    outer = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        trees.register_search_path()
+        with initialize_config_dir(str(trees.core_directory()), job_name="fusion", version_base=trees.VERSION_BASE):
+            found = OmegaConf.create(OmegaConf.to_container(compose("config", words).data, resolve=True))
+    finally:
+        if outer is not None:
+            GlobalHydra.instance().initialize(outer)
+    for key, value in options.items():
+        if OmegaConf.select(found, key, default=_ABSENT) is _ABSENT:
+            raise InputError(messages.no_setting(f"data.{key}", [f"data.{one!s}" for one in found]))
+        try:
+            OmegaConf.update(found, key, value)
+        except OmegaConfBaseException as error:
+            raise InputError(f"data.{key}={value!r}: {messages.one_line(error)}") from error
+    return found

@@ -1,0 +1,99 @@
+"""Reader of numpy archives: conformations of one molecule (rMD17) or many molecules padded with zeros (QM7)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+
+from fusion.datasets.blocks import Block
+from fusion.datasets.settings import Settings
+from fusion.errors import InputError
+
+_NUMBERS = ("nuclear_charges", "Z", "z", "species", "atomic_numbers", "numbers")
+_POSITIONS = ("coords", "coordinates", "R", "positions")
+_ENERGIES = ("energies", "energy", "E")
+_FORCES = ("forces", "F")
+
+
+def read(path: Path, settings: Settings) -> Iterator[Block]:
+    """Raises InputError for a file that is none, or whose arrays do not belong together."""
+    arrays = _load(path)
+    numbers = _required(arrays, None, _NUMBERS, "atomic numbers", path)
+    positions = _required(arrays, None, _POSITIONS, "positions", path)
+    frames = len(positions)
+    energy, forces = _optional(arrays, settings.energy, _ENERGIES), _optional(arrays, settings.forces.key, _FORCES)
+    if settings.subtract is not None and energy is not None:
+        energy = energy - _required(arrays, settings.subtract, (), "data.subtract", path)
+    dipole, fold = _optional(arrays, settings.dipole.key, ()), _optional(arrays, settings.fold, ())
+    labels: dict[str, Any] = {"energy": energy, "forces": forces, "dipole": dipole, "fold": fold}
+    _check(path, numbers, positions, labels)
+    if energy is not None:
+        labels["energy"] = energy.reshape(frames)
+    if numbers.ndim == 1:
+        yield Block(None, 1, None, numbers.astype(np.int64), positions, **labels)
+        return
+    for start, end in _runs(numbers):
+        real = numbers[start] != 0
+        parts: dict[str, Any] = {name: None if array is None else array[start:end] for name, array in labels.items()}
+        if parts["forces"] is not None:
+            parts["forces"] = parts["forces"][:, real]
+        yield Block(None, start + 1, None, numbers[start, real].astype(np.int64), positions[start:end, real], **parts)
+
+
+def names(path: Path) -> list[str]:
+    """The arrays of the file."""
+    return sorted(_load(path))
+
+
+def _load(path: Path) -> Mapping[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            return dict(content)
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        words = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(f"data: '{path}' is no numpy archive, or a damaged one ({words})") from error
+
+
+def _optional(arrays: Mapping[str, np.ndarray], key: str | None, usual: tuple[str, ...]) -> np.ndarray | None:
+    for name in (key,) if key is not None else usual:
+        if name in arrays:
+            return arrays[name]
+    return None
+
+
+def _required(
+    arrays: Mapping[str, np.ndarray], key: str | None, usual: tuple[str, ...], what: str, path: Path
+) -> np.ndarray:
+    found = _optional(arrays, key, usual)
+    if found is None:
+        wanted = key or f"one of {', '.join(usual)}"
+        raise InputError(f"data: '{path}' has no {what} ({wanted}); its arrays are {', '.join(sorted(arrays))}")
+    return found
+
+
+def _check(path: Path, numbers: np.ndarray, positions: np.ndarray, labels: Mapping[str, Any]) -> None:
+    frames = len(positions)
+    if positions.ndim != 3 or positions.shape[2] != 3 or numbers.shape[-1] != positions.shape[1]:
+        raise InputError(
+            f"data: positions of the shape {positions.shape} and atomic numbers {numbers.shape} in '{path}' do not "
+            "belong together: (structures, atoms, 3) and (atoms,) or (structures, atoms) are needed"
+        )
+    if numbers.ndim == 2 and len(numbers) != frames:
+        raise InputError(f"data: '{path}' has {frames} structures, but atomic numbers of {len(numbers)}")
+    for name, array in labels.items():
+        if array is not None and len(array) != frames:
+            raise InputError(f"data: '{path}' has {frames} structures, but {name} of {len(array)}")
+    if labels["forces"] is not None and labels["forces"].shape != positions.shape:
+        raise InputError(f"data: forces of '{path}' have the shape {labels['forces'].shape}, not {positions.shape}")
+
+
+def _runs(numbers: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Beginnings and ends of sequences of rows that are alike."""
+    changes = np.flatnonzero((numbers[1:] != numbers[:-1]).any(axis=1)) + 1
+    ends = [0, *changes.tolist(), len(numbers)]
+    yield from itertools.pairwise(ends)

@@ -1,0 +1,62 @@
+"""Units in which data state energies, lengths, forces and dipoles, by name."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fusion import units
+from fusion.errors import InputError
+
+ENERGIES: Final[dict[str, float]] = {
+    "eV": units.HARTREE_PER_EV,
+    "hartree": 1.0,
+    "kcal/mol": 1.0 / units.KCAL_MOL_PER_HARTREE,
+    "kJ/mol": 1.0 / units.KJ_MOL_PER_HARTREE,
+}
+LENGTHS: Final[dict[str, float]] = {"angstrom": units.BOHR_PER_ANGSTROM, "bohr": 1.0}
+DIPOLES: Final[dict[str, float]] = {
+    "debye": 1.0 / units.DEBYE_PER_ATOMIC_DIPOLE,
+    "e*angstrom": units.BOHR_PER_ANGSTROM,
+    "e*bohr": 1.0,
+}
+
+
+def energy(unit: object, setting: str) -> float:
+    """Hartree in one `unit`. Raises InputError, naming the setting."""
+    return _found(ENERGIES, unit, setting)
+
+
+def length(unit: object, setting: str) -> float:
+    """Bohr in one `unit`. Raises InputError."""
+    return _found(LENGTHS, unit, setting)
+
+
+def dipole(unit: object, setting: str) -> float:
+    """e bohr in one `unit`. Raises InputError."""
+    return _found(DIPOLES, unit, setting)
+
+
+def force(unit: object, setting: str) -> float:
+    """Hartree/bohr in one `unit`, an energy's and a length's: kcal/mol/angstrom. Raises InputError."""
+    of_energy, slash, of_length = str(unit).rpartition("/")
+    if not slash:
+        raise InputError(f"{setting} is an energy per length, such as eV/angstrom or hartree/bohr, not {unit!r}")
+    return energy(of_energy, setting) / length(of_length, setting)
+
+
+def named(table: dict[str, float], value: float, tolerance: float) -> str | None:
+    """The unit of `table` that is `value`, within a relative `tolerance`; the nearest, None where none is."""
+    name, size = min(table.items(), key=lambda item: abs(item[1] / value - 1.0))
+    return name if abs(size / value - 1.0) < tolerance else None
+
+
+def forces() -> dict[str, float]:
+    """All units of force, hartree/bohr."""
+    return {f"{one}/{other}": e / b for one, e in ENERGIES.items() for other, b in LENGTHS.items()}
+
+
+def _found(table: dict[str, float], unit: object, setting: str) -> float:
+    for name, value in table.items():
+        if name.lower() == str(unit).lower():
+            return value
+    raise InputError(f"{setting} must be {', '.join(list(table)[:-1])} or {list(table)[-1]}, not {unit!r}")

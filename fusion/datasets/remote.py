@@ -1,0 +1,40 @@
+"""The files of named data sets, fetched and verified like those of the zoo's models.
+
+A file is looked for in `FUSION_MIRROR`: under data/ there, and under data/ beside it, so that one place may hold
+weights/ and data/. Then its own URLs are tried.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fusion.zoo import cache
+from fusion.zoo.fetch import File, fetch
+
+
+def fetched(name: str, files: Sequence[Mapping[str, Any]]) -> tuple[Path, ...]:
+    """The local paths of `files` (path, size in bytes, sha256, urls), downloaded if missing.
+
+    Raises InputError or CalculationError as `fusion.zoo.fetch.fetch` does.
+    """
+    into = cache.directory() / "data" / "files"
+    wanted = [_file(one) for one in files]
+    fetch(f"data-{name}", wanted, into)
+    return tuple(into / file.path for file in wanted)
+
+
+def _file(entry: Mapping[str, Any]) -> File:
+    path = str(entry["path"])
+    urls = (*(f"{base}/{path}" for base in _mirrors()), *map(str, entry.get("urls") or ()))
+    return File(path, int(entry["size"]), str(entry["sha256"]), urls)
+
+
+def _mirrors() -> tuple[str, ...]:
+    mirror = os.environ.get("FUSION_MIRROR", "").rstrip("/")
+    if not mirror:
+        return ()
+    above = mirror.rpartition("/")[0]
+    return (f"{above}/data", f"{mirror}/data") if above.strip("/:") else (f"{mirror}/data",)

@@ -1,0 +1,190 @@
+"""Which structures are learned from, which steer the training, and which are kept for the test: written down."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fusion.datasets.labelled import Labelled
+from fusion.errors import InputError
+from fusion.results import write_atomically
+
+FILENAME = "split.json"
+PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Indices of structures, ascending; no structure, and no duplicate of one, is in two parts."""
+
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+    settings: Mapping[str, Any]
+    """What it was made by."""
+
+    def unseen(self, data: Labelled) -> np.ndarray:
+        """(T,) bool, for the structures of `test`: no structure of that molecule is learned from."""
+        return ~np.isin(data.group[self.test], np.unique(data.group[self.train]))
+
+    def write(self, directory: Path, data: Labelled) -> Path:
+        """Write `split.json`: for each part the identities of its structures and their places in the data."""
+        parts = {
+            name: {
+                "structures": len(indices),
+                "ids": [f"{one:016x}" for one in np.asarray(data.ids)[indices].tolist()],
+                "names": [data.name(int(index)) for index in indices],
+            }
+            for name, indices in self._parts()
+        }
+        path = directory / FILENAME
+        write_atomically(
+            path, json.dumps({"settings": dict(self.settings), "data": list(data.sources), **parts}) + "\n"
+        )
+        return path
+
+    @classmethod
+    def read(cls, path: Path, data: Labelled) -> Split:
+        """The split of another run (`split.json`, or the directory with it), by the identities of the structures.
+
+        Raises InputError where it cannot be read, or has structures that `data` lack.
+        """
+        path = path / FILENAME if path.is_dir() else path
+        try:
+            content = json.loads(path.read_text())
+            ids = {name: np.array([int(one, 16) for one in content[name]["ids"]], dtype=np.uint64) for name in PARTS}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"data.split.file: '{path}' is no {FILENAME} of a run") from error
+        found = {}
+        for name, wanted in ids.items():
+            found[name] = np.flatnonzero(np.isin(data.ids, wanted))
+            missing = len(wanted) - int(np.isin(wanted, data.ids).sum())
+            if missing:
+                raise InputError(
+                    f"data.split.file: {missing} of the {len(wanted)} structures for {name} in '{path}' are not there"
+                )
+        return cls(**found, settings={"file": str(path)})
+
+    def _parts(self) -> list[tuple[str, np.ndarray]]:
+        return [(name, getattr(self, name)) for name in PARTS]
+
+
+def split(data: Labelled, config: Mapping[str, Any], seed: int) -> Split:
+    """The split that `config["split"]` (conf/data/file.yaml) asks for; `seed` where it states none.
+
+    The same structures give the same split in whatever order they stand. Raises InputError: what is asked for does not
+    make sense, or leaves nothing for a part that is wanted.
+    """
+    node = dict(config.get("split") or {})
+    if node.get("file") is not None:
+        return Split.read(Path(str(node["file"])).expanduser(), data)
+    settings = {
+        "by": node.get("by", "structure"),
+        "seed": seed if node.get("seed") is None else node["seed"],
+        "unseen_molecules": node.get("unseen_molecules", 0),
+        **{name: node.get(name, default) for name, default in (("train", None), ("validation", 0.1), ("test", 0.1))},
+    }
+    settings = {key: list(value) if _is_list(value) else value for key, value in settings.items()}
+    _check(settings)
+    units = _units(data, settings["by"])
+    random = np.random.default_rng([int(settings["seed"]), 20])
+    left = random.permutation(units.max(initial=-1) + 1)
+    taken: dict[str, np.ndarray] = {}
+    for name in ("test", "validation"):
+        if _is_list(settings[name]):
+            taken[name] = np.unique(units[_of_folds(data, settings[name], name)])
+    unseen = _unseen(data, settings["unseen_molecules"], units, random)
+    for name in PARTS:
+        if _is_list(settings[name]) and name == "train":
+            taken[name] = np.unique(units[_of_folds(data, settings[name], name)])
+    used = np.concatenate([*taken.values(), unseen]) if taken or len(unseen) else np.empty(0, dtype=np.int64)
+    left = left[~np.isin(left, used)]
+    whole = len(left)
+    for name in ("test", "validation", "train"):
+        if name not in taken:
+            number = len(left) if settings[name] is None else _count(settings[name], whole, len(left), name, len(data))
+            taken[name], left = left[:number], left[number:]
+    taken["test"] = np.concatenate([taken["test"], unseen])
+    parts = {name: np.flatnonzero(np.isin(units, taken[name])) for name in PARTS}
+    _refuse_empty(parts, settings, len(data))
+    return Split(**parts, settings=settings)
+
+
+def _check(settings: Mapping[str, Any]) -> None:
+    if settings["by"] not in ("structure", "molecule"):
+        raise InputError(f"data.split.by must be structure or molecule, not {settings['by']!r}")
+    if not isinstance(settings["seed"], int) or settings["seed"] < 0:
+        raise InputError(f"data.split.seed must be a whole number of at least 0, not {settings['seed']!r}")
+    for name in (*PARTS, "unseen_molecules"):
+        value = settings[name]
+        if _is_list(value) and name != "unseen_molecules":
+            continue
+        if value is None and name == "train":
+            continue
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0 or (value > 1 and value % 1):
+            raise InputError(
+                f"data.split.{name} is a number of structures, a fraction below 1, or a list of the data's folds; "
+                f"not {value!r}"
+            )
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def _units(data: Labelled, by: str) -> np.ndarray:
+    """(M,) int64: what is put into one part together: a structure with its duplicates, or all of a molecule."""
+    if by == "molecule":
+        names = np.unique(np.asarray(data.groups), return_inverse=True)[1]
+        return np.unique(names[data.group], return_inverse=True)[1]
+    return np.unique(data.ids, return_inverse=True)[1]
+
+
+def _of_folds(data: Labelled, folds: Sequence[Any], name: str) -> np.ndarray:
+    """Indices of the structures of the data's folds."""
+    if data.fold is None:
+        raise InputError(f"data.split.{name}={list(folds)} names folds, and the data state none (data.fold=NAME)")
+    there = np.unique(data.fold[data.fold >= 0]).tolist()
+    for fold in folds:
+        if fold not in there:
+            raise InputError(f"data.split.{name}: no fold {fold}; the data have {', '.join(map(str, there))}")
+    return np.flatnonzero(np.isin(data.fold, list(folds)))
+
+
+def _unseen(data: Labelled, asked: int | float, units: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Units of whole molecules that only the test has."""
+    names = np.array(sorted({data.groups[group] for group in np.unique(data.group).tolist()}))
+    number = round(asked * len(names)) if asked < 1 else int(asked)
+    if not number:
+        return np.empty(0, dtype=np.int64)
+    if number >= len(names):
+        raise InputError(f"data.split.unseen_molecules={asked}: there are only {len(names)} molecules")
+    chosen = set(random.permutation(names)[:number].tolist())
+    places = [index for index, group in enumerate(data.groups) if group in chosen]
+    return np.unique(units[np.isin(data.group, places)])
+
+
+def _count(asked: int | float, whole: int, left: int, name: str, structures: int) -> int:
+    """Units of a part: a fraction of the whole, or a number."""
+    number = round(asked * whole) if 0 < asked < 1 or (isinstance(asked, float) and asked == 1) else int(asked)
+    if number > left:
+        raise InputError(f"data.split.{name}={asked}: only {left} of {structures} structures are left for it")
+    return number
+
+
+def _refuse_empty(parts: Mapping[str, np.ndarray], settings: Mapping[str, Any], structures: int) -> None:
+    for name, indices in parts.items():
+        asked = settings[name]
+        if not len(indices) and (asked is None or _is_list(asked) or asked > 0):
+            others = ", ".join(f"{len(other)} for {key}" for key, other in parts.items() if key != name)
+            raise InputError(
+                f"data.split leaves nothing for {name} of {structures} structures ({others}); data.split.{name}=0 if "
+                "that is meant"
+                if name != "train"
+                else f"data.split leaves nothing for {name} of {structures} structures ({others})"
+            )
