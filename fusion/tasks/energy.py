@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fusion import methods, phases, report, units
 from fusion.composition import sum_report
+from fusion.tasks import conventional
 
 if TYPE_CHECKING:
     from fusion.methods import Method
@@ -52,6 +53,7 @@ class Energy:
             debye = [component * units.DEBYE_PER_ATOMIC_DIPOLE for component in dipole]
             along = ", ".join(f"{component:.3f}" for component in debye)
             yield ["dipole", f"{math.hypot(*debye):.4f} D", f"({along})"]
+        yield from conventional.rows(result)
         scf = result.get("kohn_sham")
         if not scf:
             return
@@ -65,4 +67,5 @@ class Energy:
             yield ["⟨S²⟩", f"{scf['spin_squared']:.4f}", f"{scf['spin_squared_of_pure_state']:.4f} in a pure state"]
 
     def _wanted(self, method: Method) -> frozenset[str]:
-        return self.needs | (method.provides & {"forces", "dipole"})
+        costly: frozenset[str] = getattr(method, "costly", frozenset())  # what takes much longer than the energy
+        return self.needs | (method.provides & {"forces", "dipole"} - costly)

@@ -171,13 +171,13 @@ class CoupledCluster(Correlated):
             "t1_diagnostic": _t1(solver),
         }
         computed.details["correlation"] = details
+        computed.correlation["energy"] = float(solver.e_corr)
         if not solver.converged:
             computed.failure = (
                 f"the amplitudes of {self.title} did not converge in {solver.cycles} cycles (last correlation energy "
                 f"{solver.e_corr:.6f} Ha); try a larger method.cc_max_cycle or method.reference=unrestricted"
             )
             return
-        computed.correlation["energy"] = float(solver.e_corr)
         if self.triples:
             triples = float(solver.ccsd_t(eris=integrals))
             computed.correlation["energy"] += triples

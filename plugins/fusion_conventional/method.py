@@ -108,7 +108,8 @@ class PySCFMethod(ABC):
             one = self._in_basis(system, term.basis, wanted)
             if one.failure is not None:
                 result.status, result.message, result.details = "not_converged", one.failure, one.details
-                result.energy = None if len(self._terms) > 1 else one.mean_field["energy"]
+                last = one.mean_field["energy"] + one.correlation.get("energy", 0.0)
+                result.energy = None if len(self._terms) > 1 else last
                 return result
             computed.append(one)
         values = _combined(computed, self._terms)
@@ -130,6 +131,8 @@ class PySCFMethod(ABC):
                 "bases": [term.basis for term in self._terms],
                 "mean_field_hartree": [one.mean_field["energy"] for one in computed],
                 "correlation_hartree": [one.correlation.get("energy", 0.0) for one in computed],
+                "limit_mean_field_hartree": _sum("mean_field", computed, self._terms),
+                "limit_correlation_hartree": _sum("correlation", computed, self._terms),
                 "mean_field_by": "A (L + 1) exp(-9 sqrt(L)), Karton and Martin 2006",
                 "correlation_by": "A L^-3, Helgaker et al. 1997",
             }
@@ -153,6 +156,12 @@ class PySCFMethod(ABC):
         computed.details = {"scf": determinant.describe(basis), **computed.details}
         computed.remarks = [*determinant.remarks, *computed.remarks]
         return computed
+
+
+def _sum(part: str, computed: Sequence[Computed], terms: Sequence[basis_limit.Term]) -> float:
+    """The weighted sum of one part's energies."""
+    pairs = zip(computed, terms, strict=True)
+    return float(sum(getattr(term, part) * getattr(one, part).get("energy", 0.0) for one, term in pairs))
 
 
 def _combined(computed: Sequence[Computed], terms: Sequence[basis_limit.Term]) -> Quantities:

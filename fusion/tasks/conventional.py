@@ -1,0 +1,66 @@
+"""What is shown of a determinant and of the correlation added to it, from a `result.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fusion import report
+
+
+def rows(document: Mapping[str, Any]) -> Iterator[list[str]]:
+    """Lines on the parts of the energy, the SCF, the spin and the limit of the basis; none without those details."""
+    correlation, scf, limit = (document.get(name) or {} for name in ("correlation", "scf", "basis_limit"))
+    if limit:
+        yield from _limit_rows(limit)
+    elif correlation:
+        yield ["Hartree–Fock", f"{scf['energy_hartree']:.6f} Ha", f"{scf['reference']}, {scf['basis']}"]
+    if correlation:
+        yield from _correlation_rows(correlation, bool(limit))
+    if scf:
+        yield from _scf_rows(scf)
+
+
+def _limit_rows(limit: Mapping[str, Any]) -> Iterator[list[str]]:
+    parts = zip(limit["bases"], limit["mean_field_hartree"], limit["correlation_hartree"], strict=True)
+    for basis, mean_field, correlation in parts:
+        added = f"and {correlation:.6f} Ha" if correlation else ""
+        yield [basis, f"{mean_field:.6f} Ha", f"Hartree–Fock {added}".rstrip()]
+    mean_field, correlation = limit["limit_mean_field_hartree"], limit["limit_correlation_hartree"]
+    added = f"and {correlation:.6f} Ha by L⁻³" if correlation else ""
+    yield ["basis limit", f"{mean_field:.6f} Ha", f"Hartree–Fock by (L + 1) exp(-9 √L) {added}".rstrip()]
+
+
+def _correlation_rows(correlation: Mapping[str, Any], extrapolated: bool) -> Iterator[list[str]]:
+    frozen = correlation.get("frozen_orbitals", 0)
+    remark = f"{report.count(frozen, 'core orbital')} frozen" if frozen else "all electrons"
+    if "determinants" in correlation:
+        remark += f", {report.count(correlation['determinants'], 'determinant')}"
+    if not extrapolated:
+        yield ["correlation", f"{correlation['energy_hartree']:.6f} Ha", remark]
+    if "triples_hartree" in correlation:
+        yield ["triples (T)", f"{correlation['triples_hartree']:.6f} Ha"]
+    if "t1_diagnostic" in correlation:
+        yield [
+            "T1 diagnostic",
+            f"{correlation['t1_diagnostic']:.4f}",
+            f"{report.count(correlation['cycles'], 'cycle')}",
+        ]
+
+
+def _scf_rows(scf: Mapping[str, Any]) -> Iterator[list[str]]:
+    where = f"{scf['reference']}, {scf['basis']}, {report.count(scf['functions'], 'function')}"
+    if "grid_level" in scf:
+        where += f", grid level {scf['grid_level']} ({scf['grid_points']:,} points)"
+    yield [
+        "SCF",
+        report.count(scf["cycles"], "cycle"),
+        ", then ".join(attempt["name"] for attempt in scf["attempts"]),
+        where,
+    ]
+    if scf.get("core_potential_electrons"):
+        yield ["core potential", report.count(scf["core_potential_electrons"], "electron"), "of the basis set"]
+    if scf.get("dispersion_hartree") is not None:
+        yield ["dispersion", f"{scf['dispersion_hartree']:.6f} Ha", "D3(BJ)"]
+    if scf.get("spin_squared") is not None:
+        yield ["⟨S²⟩", f"{scf['spin_squared']:.4f}", f"{scf['spin_squared_of_pure_state']:.4f} in a pure state"]
