@@ -27,15 +27,21 @@ def subject(settings: Any, system: System) -> Subject:
         )
     if any(system.pbc):
         raise InputError(f"task.scan moves parts of molecules; {system.name} is periodic")
-    coordinate = internal_coordinate.chosen(settings.get("coordinate"), settings.get("atoms"), system)
+    coordinate = _coordinate(settings, system)
     values = _values(settings, coordinate, system)
-    motion = internal_coordinate.RigidMotion(coordinate, system)
+    label = internal_coordinate.label(coordinate, system.symbols)
+    try:
+        motion = internal_coordinate.RigidMotion(coordinate, system)
+    except InputError:
+        raise InputError(
+            f"task.scan is rigid, and no cut at the {label} has two parts to move (a ring?); task=scan relaxes the "
+            "others, and task.frames=scan.extxyz compares its points"
+        ) from None
     structures, points = [], []
     for index, value in enumerate(values):
         name = _name(index)
         structures.append(Structure(name, system.with_positions(motion.to(float(value), system.positions))))
         points.append(Point(name, float(value)))
-    label = internal_coordinate.label(coordinate, system.symbols)
     title = f"{len(points)} points of the {label} of {system.formula}, rigid"
     return Subject("scan", title, tuple(structures), (), tuple(points), f"{label} / {coordinate.unit}")
 
@@ -68,6 +74,13 @@ def frames(file: str, system: System, start_dir: Path) -> Subject:
         points.append(Point(_name(index), float(index + 1)))
     title = f"{len(points)} structures of {path.name}"
     return Subject("scan", title, tuple(structures), (), tuple(points), "structure / number")
+
+
+def _coordinate(settings: Mapping[str, Any], system: System) -> internal_coordinate.InternalCoordinate:
+    try:
+        return internal_coordinate.chosen(settings.get("coordinate"), settings.get("atoms"), system)
+    except InputError as error:
+        raise InputError(str(error).replace("task.", "task.scan.")) from None
 
 
 def _name(index: int) -> str:
