@@ -78,7 +78,7 @@ class Thermochemistry:
         notes = [f"energies of {high} at geometries and frequencies of {self.levels[0].label}"] if high else []
         begun = [one.name for one in self.species.values() if recorded(one, self.levels, run, self.name)]
         notes += [f"going on with what is known of {', '.join(begun)}"] if begun else []
-        notes += [f"left out: {one.problem}" for one in self.species.values() if one.problem]
+        notes += [f"left out: {one.name}: {one.problem}" for one in self.species.values() if one.problem]
         return (levels, " and ".join(parts), self.name), tuple(notes)
 
     def run(self, method: Method, system: System, run: Run) -> Result:

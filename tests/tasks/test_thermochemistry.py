@@ -1,0 +1,191 @@
+"""Heats of formation and reaction: sums that can be written down, species that fail, runs that are killed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conftest import Program
+from fusion import g2, reaction, units
+from fusion.tasks.thermochemical import balance
+from fusion.tasks.thermochemical.species import Energy, Species
+
+KCAL = units.KCAL_MOL_PER_HARTREE
+RT = 8.31446e-3 * 298.15 / units.KJ_MOL_PER_HARTREE
+TASK = "task=thermochemistry", "hydra.run.dir=run"
+SMALL = "+method=hf", "method.basis=6-31g"
+AMMONIA = "task.reaction='N2 + 3 H2 -> 2 NH3'"
+
+
+def found(directory: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((directory / "result.json").read_text())
+    return document
+
+
+def by_name(rows: list[dict[str, Any]], level: int = 0) -> dict[str, dict[str, Any]]:
+    """The rows of one level."""
+    levels = list(dict.fromkeys(row["level"] for row in rows))
+    return {row["name"]: row for row in rows if row["level"] == levels[level]}
+
+
+@pytest.fixture(scope="module")
+def halides(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
+    """H2, F2 and HF at a small level with energies at another, scaled zero-point energies."""
+    import fusion
+
+    directory = tmp_path_factory.mktemp("halides") / "run"
+    words = (*SMALL, "task=thermochemistry", "task.molecules=[H2,F2,HF]", "task.reaction='H2 + F2 -> 2 HF'")
+    more = "task.energies={method: hf, basis: 3-21g}", "task.zero_point_scale=0.9", f"hydra.run.dir={directory}"
+    assert fusion.run([*words, *more]).status == "ok"
+    return found(directory)["thermochemical"], directory
+
+
+def test_a_heat_of_formation_is_made_of_energies_vibrations_and_measured_atoms(halides: Any) -> None:
+    document, _ = halides
+    species = {one["name"]: one for one in document["species"]}
+    for level in (0, 1):
+        energies = {name: one["energies"][level]["energy_hartree"] for name, one in species.items()}
+        row = by_name(document["formation"], level)["H2"]
+        vibration = species["H2"]["frequencies_cm1"][0] / units.CM1_PER_HARTREE
+        cold = 2 * energies["H"] - energies["H2"] - 0.9 * 0.5 * vibration
+        assert row["atomisation_energy_hartree"] == pytest.approx(2 * energies["H"] - energies["H2"], abs=1e-10)
+        assert row["atomisation_enthalpy_0_hartree"] == pytest.approx(cold, abs=1e-9)
+        assert row["formation_0_hartree"] == pytest.approx(2 * 51.63 / KCAL - cold, abs=1e-9)
+        warm = row["formation_0_hartree"] + 3.5 * RT - 2 * 1.01 / KCAL  # a stiff rotor
+        assert row["formation_298_hartree"] == pytest.approx(warm, abs=1e-7)
+        entropies = 2 * (species["H"]["entropy_j_per_mol_k"]) - species["H2"]["entropy_j_per_mol_k"]
+        assert species["H"]["entropy_j_per_mol_k"] == pytest.approx(114.72, abs=0.05)  # CODATA
+        gibbs = cold + 1.5 * RT - 298.15e-3 * entropies / units.KJ_MOL_PER_HARTREE
+        assert row["atomisation_gibbs_hartree"] == pytest.approx(gibbs, abs=1e-6)
+    assert species["H2"]["entropy_j_per_mol_k"] == pytest.approx(130.68, abs=1.0)  # CODATA; at its bond length
+
+
+def test_a_reaction_is_the_difference_of_heats_of_formation(halides: Any) -> None:
+    document, _ = halides
+    for level in (0, 1):
+        formed = {name: row["formation_298_hartree"] for name, row in by_name(document["formation"], level).items()}
+        (row,) = by_name(document["reactions"], level).values()
+        assert row["enthalpy_298_hartree"] == pytest.approx(2 * formed["HF"] - formed["H2"] - formed["F2"], abs=1e-9)
+        assert row["experiment_298_hartree"] * KCAL == pytest.approx(2 * -65.1, abs=0.2)  # heat of formation of HF
+        errors = {name: one["error_hartree"] for name, one in by_name(document["formation"], level).items()}
+        assert row["error_hartree"] == pytest.approx(2 * errors["HF"] - errors["H2"] - errors["F2"], abs=1e-9)
+    assert document["reaction_errors_hartree"][row["level"]]["mean"] == pytest.approx(row["error_hartree"])
+
+
+def test_tables_say_what_the_result_says(halides: Any) -> None:
+    document, directory = halides
+    with (directory / "thermochemistry.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["name"] for line in lines] == ["H2", "F2", "HF"] * 2 + ["H2 + F2 -> 2 HF"] * 2
+    fluoride = by_name(document["formation"], 1)["HF"]
+    assert float(lines[5]["formation_298_kcal_per_mol"]) == pytest.approx(fluoride["formation_298_hartree"] * KCAL)
+    text = (directory / "thermochemistry.md").read_text()
+    assert f"{fluoride['formation_298_hartree'] * KCAL:.1f}" in text and "scaled by 0.9" in text
+    assert (directory / "thermochemistry.png").stat().st_size > 10_000
+
+
+def test_atoms_with_spin_orbit_energies_cost_more_to_be_formed() -> None:
+    fluorine = Species("F2", g2.system("F2"), "F2", energies={"hf": Energy(-198.0)})
+    known = {"F2": fluorine, "F": Species("F", g2.system("F"), "F", energies={"hf": Energy(-99.0)})}
+    without, with_coupling = (
+        balance.change(balance.atomisation(fluorine), known, "hf", balance.Conditions(298.15, spin_orbit=coupled))
+        for coupled in (False, True)
+    )
+    assert without is not None and with_coupling is not None
+    assert with_coupling.electronic - without.electronic == pytest.approx(-2 * 0.61e-3)
+
+
+def test_errors_of_energies_reach_the_reaction() -> None:
+    parsed = reaction.parse("2 H2O -> 2 H2 + O2", Path("/"))
+    members = {"H2O": [0.0, 0.3], "H2": [0.1, 0.2], "O2": [0.0, 0.4]}
+    known = {
+        term.name: Species(term.name, term.system, energies={"x": Energy(0.0, 0.1, 0.2, np.array(members[term.name]))})
+        for term in parsed.terms
+    }
+    conditions = balance.Conditions(298.15)
+    change = balance.change(parsed, known, "x", conditions)
+    assert change is not None and change.stderr == pytest.approx(0.3)  # sqrt(4 + 4 + 1) of 0.1
+    assert change.std == pytest.approx(0.0, abs=1e-12)  # both members: 2 (0.1 - 0.0) + 0.0 = 2 (0.2 - 0.3) + 0.4
+    for one in known.values():
+        one.energies["x"] = Energy(0.0, None, 0.2)
+    change = balance.change(parsed, known, "x", conditions)
+    assert change is not None and change.stderr is None and change.std == pytest.approx(0.6)
+    known["O2"].problem = "not relaxed"
+    assert balance.change(parsed, known, "x", conditions) is None
+    assert balance.missing(parsed, known, "x") == ["O2"]
+
+
+def test_a_species_that_fails_is_named_and_enters_no_sum(program: Program, tmp_path: Path) -> None:
+    words = "method.basis=dz", "task.molecules=[H2,BeH]", "task.reaction='2 BeH -> H2 + 2 Be'"  # dz has no beryllium
+    done = program(SMALL[0], *TASK, *words)
+    assert (
+        done.status == 1
+        and "left out: BeH: method.basis: dz has no functions for Be" in done.out
+        and "no BeH, Be" in done.out
+    ), done
+    document = found(tmp_path / "run")
+    assert document["status"] == "not_converged" and "BeH" in document["message"]
+    rows = document["thermochemical"]
+    assert "formation_298_hartree" in by_name(rows["formation"])["H2"]
+    assert "enthalpy_hartree" not in rows["reactions"][0] and rows["reactions"][0]["missing"] == ["BeH", "Be"]
+
+
+def test_a_level_that_fails_costs_no_other(program: Program, tmp_path: Path) -> None:
+    done = program("+method=morse", *TASK, AMMONIA, "task.energies=[{method: toy, status: not_converged}]")
+    assert done.status == 1 and "N2: toy: did not settle" in done.out
+    rows = found(tmp_path / "run")["thermochemical"]["reactions"]
+    assert "energy_hartree" in rows[0] and rows[1]["missing"] == ["N2", "H2", "NH3"]
+    done = program("+method=morse", *TASK, AMMONIA, "task.energies={method: toy, energy: -1}")
+    assert done.status == 0, done
+    row = found(tmp_path / "run")["thermochemical"]["reactions"][1]
+    assert row["energy_hartree"] == pytest.approx(-1.0 * (2 - 3 - 1))
+    for key in ("enthalpy_0_hartree", "enthalpy_hartree", "gibbs_hartree"):  # corrections are those of the geometries
+        assert row[key] - row["energy_hartree"] == pytest.approx(rows[0][key] - rows[0]["energy_hartree"], abs=1e-9)
+
+
+def test_a_saddle_point_is_no_molecule(program: Program, tmp_path: Path) -> None:
+    (tmp_path / "chain.xyz").write_text("3\n\nN 0 0 -1.1\nN 0 0 0\nN 0 0 1.1\n")  # pairwise bonds want a triangle
+    done = program("+method=morse", *TASK, "task.reaction='2 chain.xyz -> 3 N2'")
+    assert done.status == 1 and "chain.xyz: " in done.out and "imaginary mode" in done.out, done
+    assert found(tmp_path / "run")["thermochemical"]["reactions"][0]["missing"] == ["chain.xyz"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("+method=morse", "task.molecules=[H2]"), "no meaningful energies of single atoms"),
+        (("+method=morse", "system=h2o"), "task.reaction='2 H2O -> 2 H2 + O2'"),
+        ((*SMALL, "task.molecules=[H2,H3]"), "task.molecules: no species 'H3'. Did you mean"),
+        ((*SMALL, "task.molecules=[H2,O]"), "O is an atom"),
+        ((*SMALL, "task.reaction='H2 + O2 -> H2O'"), "task.reaction: 'H2 + O2 -> H2O' is not balanced"),
+        ((*SMALL, "task.temperature_k=-1"), "task.temperature_k must be a positive number"),
+        ((*SMALL, "task.zero_point_scale=97"), "task.zero_point_scale is about 1"),
+        ((*SMALL, "task.unit=eV"), "task.unit must be kcal/mol or kJ/mol"),
+        ((*SMALL, "task.energies=[hff]"), "task.energies: no method 'hff'. Did you mean 'hf'?"),
+        ((*SMALL, "task.energies={method: hf, basis: 6-31g}"), "HF/6-31g is there twice"),
+        (("+method=toy", AMMONIA), "task thermochemistry needs hessian"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line(program: Program, words: tuple[str, ...], says: str) -> None:
+    done = program(*words, *TASK)
+    assert done.status == 2 and says in done.err and done.err.count("\n") == 1, done
+    assert not list(Path.cwd().iterdir())
+
+
+def test_killed_amid_a_species_it_ends_where_it_would_have(program: Program, process: Program, tmp_path: Path) -> None:
+    words = "+method=morse", AMMONIA, "method._target_=toy.morse.WithoutHessian"
+    killed = process(*words, *TASK, "method.model.seconds=0.05", "method.model.kill_at=20")
+    assert killed.status == -signal.SIGKILL and "UNFINISHED" in program("report", "run").out
+    resumed = process("resume", "run")
+    assert resumed.status == 0 and "going on with what is known of N2, H2" in resumed.out, resumed
+    assert program(*words, "task=thermochemistry", "hydra.run.dir=whole").status == 0
+    one, other = (found(tmp_path / name)["thermochemical"] for name in ("run", "whole"))
+    assert one["reactions"][0] == pytest.approx(other["reactions"][0], abs=1e-9)
+    again = program("resume", "run")  # nothing is calculated twice, so nothing kills it
+    assert again.status == 0 and "N2 + 3 H2 -> 2 NH3" in again.out
