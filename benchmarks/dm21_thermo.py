@@ -2,8 +2,9 @@
 
 `python benchmarks/dm21_thermo.py FILE DIRECTORY [MINUTES]`; writes dm21_thermo.md. FILE is a JSON file of subsets, each
 with `systems` (elements, positions in Angstrom, charge, uhf) and `reactions` (systems, stoich, ref in kcal/mol);
-DIRECTORY keeps each finished system, so that another call goes on. Small systems first, until the time is used up; a
-reaction counts when all of its systems are done and converged by both methods, and what did not converge is listed.
+DIRECTORY keeps each finished system, so that another call goes on. Small systems first, in turn of every subset, until
+the time is used up; a reaction counts when all of its systems are done and converged by both methods, and what did not
+converge is listed.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +50,11 @@ def compute(subsets: dict[str, Any], directory: Path, minutes: float) -> dict[st
     """Energies by subset/system; what a file in the directory says is not computed again."""
     directory.mkdir(parents=True, exist_ok=True)
     systems = {f"{subset}/{name}": system for subset in SUBSETS for name, system in subsets[subset]["systems"].items()}
-    order = sorted(systems, key=lambda key: molecule(systems[key]).nao)
+    sizes = {key: molecule(system).nao for key, system in systems.items()}
+    turns = [
+        sorted((key for key in systems if key.startswith(f"{subset}/")), key=sizes.__getitem__) for subset in SUBSETS
+    ]
+    order = [key for turn in zip_longest(*turns) for key in turn if key is not None]
     found: dict[str, dict[str, Any]] = {}
     began = time.monotonic()
     for key in order:
