@@ -249,6 +249,15 @@ def test_dipoles_that_fail_leave_the_frequencies(program: Program, tmp_path: Pat
     assert "ir_intensities_km_per_mol" not in document and not (tmp_path / "run" / "spectrum.csv").exists()
 
 
+def test_an_imaginary_mode_has_no_intensity(program: Program, tmp_path: Path) -> None:
+    """Methane of bonds alone is a saddle, its five bends are imaginary."""
+    assert program(*RUN, "task.raman=true", "system=ch4").status == 0
+    document = result(tmp_path / "run")
+    for key in ("ir_intensities_km_per_mol", "raman_activities_angstrom4_per_dalton"):
+        assert [value is None for value in document[key]] == [True] * 5 + [False] * 4
+    assert np.isfinite(np.loadtxt(tmp_path / "run" / "spectrum.csv", delimiter=",", skiprows=1)).all()
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -166,7 +166,7 @@ class Intensities:
             return found, self._of_nuclei(source, found, modes, self._names)
         by = "by differences along modes" if rest else "derivatives of the method itself"
         with phase("dipoles", total) as bar:
-            there = self._there(source, found)
+            there = self._there(source, found, lambda _, text: bar(0, text))
             bar(first, by)
             slopes = self._of_nuclei(source, there, modes, [name for name in self._names if name not in rest])
             if rest:
@@ -174,12 +174,15 @@ class Intensities:
             bar(total, by)
         return there, slopes
 
-    def _there(self, source: Method, found: Result) -> Result:
-        """The result at the stationary point with what the method of the dipoles gives there."""
+    def _there(self, source: Method, found: Result, tell: Callable[[int, str], None]) -> Result:
+        """The result at the stationary point with what the method of the dipoles gives there. `tell` hears of the
+        cycles of a method that tells of them."""
         if self.second is None:
             return found
         analytic = {_DERIVATIVES[name] for name in self._names} & source.provides
-        (there,) = source.calculate([found.system], {"energy", *self._names, *analytic})
+        watched = getattr(self.second, "watched", None)
+        with watched(tell) if watched else nullcontext():
+            (there,) = source.calculate([found.system], {"energy", *self._names, *analytic})
         if there.status != "ok":
             raise CalculationError(there.message or there.status)
         return there
