@@ -107,10 +107,10 @@ def _deviations(axes: Axes, found: Mapping[str, Any], colours: Mapping[str, str]
     axes.set_xscale("symlog", linthresh=1.0)
     axes.axvline(0.0, color=GREY, lw=0.8)
     axes.margins(x=0.25)
-    for place, label, size in zip(places, labels, sizes, strict=True):
+    for place, label, size, error in zip(places, labels, sizes, errors, strict=True):
         text = f"{size:+.2f}" if math.isfinite(size) else _why(values[label])
-        at = size if math.isfinite(size) else 0.0
-        side = -1 if at < 0 else 1
+        side = -1 if size < 0 else 1
+        at = size + side * (error if math.isfinite(error) else 0.0) if math.isfinite(size) else 0.0
         axes.annotate(
             text, (at, place), (4 * side, 0), textcoords="offset points", va="center", fontsize=8,
             ha="right" if side < 0 else "left",

@@ -123,6 +123,27 @@ def test_whatever_ends_it_the_processes_end_and_it_goes_on(
     assert comparison(tmp_path / "run")["methods"][0]["done"] == 3
 
 
+@pytest.mark.slow
+def test_a_wavefunction_goes_on_from_its_checkpoint(
+    program: Program, environment: dict[str, str], tmp_path: Path
+) -> None:
+    settings = "walkers: 32, pretraining.steps: 5, optimisation.steps: 400, evaluation: {steps: 20}"
+    words = (f"methods=[{{method: fci, basis: sto-3g}},{{method: ferminet, {settings}}}]", "system=h2")
+    home = tmp_path / "run" / "parts" / "ferminet"
+    with subprocess.Popen([sys.executable, "-m", "fusion", *RUN, *words], cwd=tmp_path, env=environment) as process:
+        deadline = time.monotonic() + 120.0
+        while not (home / "h2" / "checkpoints" / "last.ckpt").is_file() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.kill()
+    assert not (home / "h2" / "result.json").is_file()
+    assert program("resume", "run").status == 0
+    assert "going on from step" in (home / "output.txt").read_text()
+    found = comparison(tmp_path / "run")
+    value = found["quantities"][0]["values"]["ferminet"]
+    assert value["stderr_hartree"] == value["difference_stderr_hartree"] > 0.0  # the other side has no error
+    assert found["methods"][1]["lower_bound"] and "≥" in (tmp_path / "run" / "comparison.md").read_text()
+
+
 def test_counterpoise_is_for_methods_with_a_basis(program: Program, tmp_path: Path) -> None:
     atoms = "system.atoms='He 0 0 0; He 0 0 2.0'"
     methods = "methods=[{method: hf, basis: 6-31g},{method: toy, energy: 0.0}]"
