@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cached_property
 from typing import Any, Final
 
@@ -97,9 +97,16 @@ class SumMethod:
         for term in self.terms:
             term.check(systems, properties)
 
+    @property
+    def watched(self) -> Callable[[Callable[[int, str], None]], AbstractContextManager[None]] | None:
+        """A context that calls a watcher with the number of cycles and a text while terms that can be watched
+        calculate; None where there are none."""
+        if all(getattr(term.method, "watched", None) is None for term in self.terms):
+            return None
+        return self._watched
+
     @contextmanager
-    def watched(self, watcher: Callable[[int, str], None]) -> Iterator[None]:
-        """Call `watcher` with the number of cycles and a text while terms that can be watched calculate."""
+    def _watched(self, watcher: Callable[[int, str], None]) -> Iterator[None]:
         with ExitStack() as stack:
             for term in self.terms:
                 watched = getattr(term.method, "watched", None)

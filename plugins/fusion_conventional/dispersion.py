@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from fusion import zeros
 from fusion.errors import CalculationError, InputError
 from fusion.functionals import dispersion
 from fusion.results import Result
@@ -27,6 +28,7 @@ class Dispersion(ABC):
 
     kind = "conventional"
     provides = frozenset({"energy", "forces"})
+    energy_zero = zeros.CORRECTION
 
     def __init__(self, name: str, title: str, xc: str, **_: Any) -> None:
         if not isinstance(xc, str) or not xc:

@@ -148,6 +148,19 @@ def test_energies_have_the_zero_of_the_terms_only_where_it_is_counted_once() -> 
     assert layered(high=total, low="morse").energy_zero == zeros.OWN
 
 
+def test_dispersion_is_a_term_that_leaves_zero_and_dipole_as_they_are() -> None:
+    water = reaction.species("H2O", Path("/"))
+    parts = {"method": "hf", "basis": "sto-3g"}, {"method": "d3", "xc": "hf"}
+    method = summed(*parts)
+    assert method.energy_zero == zeros.TOTAL and method.label == "HF/sto-3g + D3(BJ) of hf"
+    found, alone = (one(which, water, "forces", "dipole") for which in (method, named.method(parts[0])))
+    correction = one(named.method(parts[1]), water, "forces")
+    assert found.energy == pytest.approx(alone.energy + correction.energy, abs=1e-9)
+    np.testing.assert_allclose(found.properties["dipole"], alone.properties["dipole"], atol=1e-6)
+    total = alone.properties["forces"] + correction.properties["forces"]
+    np.testing.assert_allclose(found.properties["forces"], total, atol=1e-6)
+
+
 def test_no_reference_is_shown_beside_an_energy_with_another_zero(program: Program, tmp_path: Path) -> None:
     for term, shown in (("toy", True), ("{method: toy, factor: 0.5}", False)):
         done = program("+method=sum", f"method.terms=[{term}]", "system=he", "hydra.run.dir=run")
