@@ -16,7 +16,8 @@ from fusion.units import KCAL_MOL_PER_HARTREE, MILLIHARTREE_PER_HARTREE
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, "#c2a11d", "#2a9d9d", "#c24d87", "#5b5b5b", "#7fa6d6", "#d69a7f")
+_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, "#c2a11d", "#2a9d9d", "#c24d87", "#7fa6d6", "#d69a7f", "#9c8f5a")
+_REFERENCE = "#222222"
 _MARKERS = "osD^vP*X<>"
 _CHEMICAL = 1.0  # kcal/mol, chemical accuracy
 
@@ -26,7 +27,9 @@ def draw(directory: Path, path: Path) -> None:
     found = (read_result(directory) or {}).get("comparison")
     if not found or not any("energy_hartree" in v for q in found["quantities"] for v in q["values"].values()):
         return
-    colours = {method["label"]: _COLOURS[index % len(_COLOURS)] for index, method in enumerate(found["methods"])}
+    others = [method["label"] for method in found["methods"] if method["label"] != found["against"]]
+    of_others = {label: _COLOURS[index % len(_COLOURS)] for index, label in enumerate(others)}
+    colours = {method["label"]: of_others.get(method["label"], _REFERENCE) for method in found["methods"]}
     scan = "axis" in found
     with picture(path, (9.5, 6.0) if scan else (10.0, 4.2)) as figure:
         figure.suptitle(f"{found['title']} · differences to {found['against']}", x=0.02, ha="left", fontsize=11)
