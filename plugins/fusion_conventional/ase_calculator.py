@@ -24,9 +24,9 @@ from fusion.results import Result
 from fusion.system import System, lowest_spin
 
 _PER_ATOMIC_UNIT: Final = {
-    "energy": units.EV_PER_HARTREE,
-    "forces": units.EV_ANGSTROM_PER_HARTREE_BOHR,
     "stress": units.EV_ANGSTROM3_PER_HARTREE_BOHR3,
+    "forces": units.EV_ANGSTROM_PER_HARTREE_BOHR,
+    "energy": units.EV_PER_HARTREE,
     "dipole": units.ANGSTROM_PER_BOHR,
     "charges": 1.0,
 }
@@ -97,7 +97,8 @@ class ASECalculator:
 
     def calculate(self, systems: Sequence[System], properties: Iterable[str]) -> list[Result]:
         """One result per system, in atomic units; `failed`, with the program's files, where it raises."""
-        wanted = sorted({"energy", *properties} & self.provides)
+        # The most expensive first: its calculation brings the others along.
+        wanted = [name for name in _PER_ATOMIC_UNIT if name in {"energy", *properties} & self.provides]
         self.check(systems)
         return [self._calculate(system, wanted) for system in systems]
 
@@ -123,10 +124,11 @@ class ASECalculator:
 
     def _broken(self, result: Result, status: str, error: Exception) -> Result:
         result.status, result.message = status, f"{self._class.__name__}: {_one_line(error)}"
-        directory = getattr(self._calculator, "directory", None)
-        if hasattr(self, "_scratch") and directory == self._scratch.name:
-            files = (path for path in sorted(Path(directory).rglob("*")) if path.is_file())
+        scratch = getattr(self, "_scratch", None)
+        if scratch is not None:
+            files = (path for path in sorted(Path(scratch.name).rglob("*")) if path.is_file())
             result.files = {path.name: path.read_bytes() for path in files if path.stat().st_size <= _KEPT_BYTES}
+            result.message = result.message.replace(scratch.name, "the run's directory")
         self._calculator.reset()
         return result
 

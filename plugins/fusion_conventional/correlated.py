@@ -26,7 +26,9 @@ from fusion_conventional.self_consistent import Determinant, semicanonical
 
 T1_LIMIT = 0.02
 """Above it one determinant is a poor start (Lee and Taylor); 0.04 for open shells."""
-_STEPS = 50
+_STEPS = 100
+_GRADIENT = 0.01
+"""Of PySCF's own tolerance of the orbital gradient: a correlation energy has errors of first order in the orbitals."""
 
 
 class Correlated(PySCFMethod):
@@ -51,6 +53,11 @@ class Correlated(PySCFMethod):
     def costly(self) -> frozenset[str]:
         """Forces take several times as long as the energy: for those who ask for them."""
         return frozenset({"forces"})
+
+    def _mean_field(self, system: System, basis: str) -> Any:
+        mean_field = super()._mean_field(system, basis)
+        mean_field.conv_tol_grad = _GRADIENT * math.sqrt(self.settings.conv_tol)
+        return mean_field
 
     def _check(self, mean_field: Any, system: System) -> None:
         frozen, occupied = self._frozen(mean_field.mol), mean_field.mol.nelec
