@@ -261,10 +261,10 @@ def test_an_imaginary_mode_has_no_intensity(program: Program, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (("task.dipoles=bondz",), "no method 'bondz'"),
+        (("task.dipoles=bondz",), "task.dipoles: no method 'bondz'"),
         (("task.dipoles={method: bonds, flax: 1}",), "bonds has no setting 'flax'"),
         (("task.dipoles=3",), "names no method"),
-        (("task.dipoles=morse",), "task.dipoles needs dipole, which morse does not give"),
+        (("task.dipoles=morse",), "task.dipoles=morse needs dipole, which morse does not give"),
         (("task.raman=true",), "task.raman needs dipole and polarizability, which morse does not give"),
         (("task.raman=maybe",), "task.raman must be true or false"),
         (("task.spectrum.scale=0",), "task.spectrum.scale must be a number from 0.5 to 1.5"),

@@ -91,7 +91,11 @@ class Intensities:
         if any(system.pbc):
             raise InputError(f"{system.name} is periodic: a crystal's dipole is not defined, leave task.dipoles out")
         names = frozenset(self._names)
-        if self.second is None:
+        try:
+            second = self.second
+        except InputError as error:
+            raise InputError(f"task.dipoles: {error}") from error
+        if second is None:
             if not names <= methods.available(method):
                 lacking = " and ".join(sorted(names - method.provides))
                 raise InputError(
@@ -100,7 +104,7 @@ class Intensities:
                 )
             methods.require(method, names, "task.raman", [system])
             return
-        methods.require(self.second, names, "task.dipoles", [system])
+        methods.require(second, names, f"task.dipoles={second.name}", [system])
         self.going_on(system, run)
 
     def going_on(self, system: System, run: Run) -> str | None:
