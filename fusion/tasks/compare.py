@@ -124,8 +124,15 @@ class Compare:
         for setting, number in (("jobs", self._jobs), ("threads", self._threads), ("zero", self._zero)):
             if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
                 raise InputError(f"task.{setting} must be a whole number of at least 1, not {number!r}")
-        if run.config.get("weights") is not None:
-            raise InputError("weights belong to one method: methods=[{method: ani, weights: ani-1x}, ...]")
+        if self._zero is not None and self._given["scan"] is None and self._given["frames"] is None:
+            raise InputError("task.zero is a point of task.scan or task.frames, and there is none")
+        if self._charges is not None and self._given["fragments"] is None:
+            raise InputError("task.fragment_charges are of task.fragments, and there are none")
+        for setting, usual, example in (("weights", None, "ani-1x"), ("dtype", "float32", "float64")):
+            if run.config.get(setting) != usual:
+                raise InputError(
+                    f"{setting} belongs to one method: methods=[{{method: ani, {setting}: {example}}}, ...]"
+                )
         if run.config.get("ckpt") not in (None, "last"):
             raise InputError("ckpt=last goes on with a comparison; it starts from no other file")
 

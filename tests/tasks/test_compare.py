@@ -106,7 +106,7 @@ def test_whatever_ends_it_the_processes_end_and_it_goes_on(
     home = tmp_path / "run" / "parts" / "morse"
     first, second = home / "point-001" / "result.json", home / "point-003" / "result.json"
     with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 60.0
+        deadline = time.monotonic() + 120.0
         while not first.is_file() and time.monotonic() < deadline:
             time.sleep(0.05)
         children = psutil.Process(process.pid).children()
@@ -170,6 +170,8 @@ def test_counterpoise_is_for_methods_with_a_basis(program: Program, tmp_path: Pa
         (("methods=[hf,morse]", "+method=hf"), "leave +method= out"),
         (("methods=[hf,{method: morse, forces: false}]",), "have neither a zero of energy nor forces in common"),
         (("methods=[hf,{method: morse, forces: 3}]",), "forces of morse are true or false, not 3"),
+        (("methods=[toy]", "task.zero=2"), "a point of task.scan"),
+        (("methods=[toy]", "dtype=float64"), "dtype belongs to one method"),
         (("methods=[toy,morse]",), "have neither a zero of energy nor forces in common"),
         (("methods=[toy]", "system=h2o", "task.scan={atoms: [1,2]}"), "where should the bond go"),
         (("methods=[toy]", "system=h2o", "task.fragments=auto"), "is one molecule"),

@@ -53,6 +53,11 @@ class Part:
         return document is not None and document["status"] != "failed"
 
     @property
+    def good(self) -> bool:
+        """Whether there is a result to use."""
+        return (self.document or {}).get("status") == "ok"
+
+    @property
     def over(self) -> bool:
         """Whether it has been tried, to whatever end."""
         return (self.directory / FILENAME).is_file() or (self.directory / REASON).is_file()

@@ -32,7 +32,7 @@ class Worker:
         self.todo = [part for part in self.parts if not part.done]
         self.process: subprocess.Popen[bytes] | None = None
         self.began, self.ended = 0.0, None if self.todo else time.monotonic()
-        self.good = not any(part.reason for part in self.parts)
+        self.good = all(part.good for part in self.parts)
         self._next = 0
 
     @property
@@ -62,7 +62,7 @@ class Worker:
             self._next += 1
         if over:
             self.ended = time.monotonic()
-            self.good = all(part.done for part in self.parts)
+            self.good = all(part.good for part in self.parts)
             if self.process.stdin is not None:
                 self.process.stdin.close()
 
