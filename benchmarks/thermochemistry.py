@@ -19,14 +19,14 @@ import fusion
 HERE = Path(__file__).parent
 MOLECULES = [
     *("H2", "H2O", "HF", "NH3", "CH4", "N2", "CO", "O2", "F2"),
-    *("HCN", "C2H2", "H2CO", "CO2", "H2O2", "C2H4", "CH3OH", "C2H6"),
+    *("HCN", "C2H2", "H2CO", "CO2", "H2O2", "C2H4"),
 ]
 REACTIONS = [
     "CO + 3 H2 -> CH4 + H2O",
     "CO + H2O -> CO2 + H2",
     "N2 + 3 H2 -> 2 NH3",
     "2 H2O -> 2 H2 + O2",
-    "C2H2 + 2 H2 -> C2H6",
+    "C2H2 + H2 -> C2H4",
     "C2H4 + H2O2 -> 2 H2CO + H2",
 ]
 ORGANIC = [

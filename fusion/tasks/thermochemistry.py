@@ -210,13 +210,19 @@ class Thermochemistry:
         return found
 
     def _refuse_atoms(self) -> None:
-        """Raise InputError where molecules should be atomised and no level has energies of atoms."""
-        if self.molecules and not any(_has_atoms(level) for level in self.levels):
-            raise InputError(
-                f"{self.levels[0].label} has no meaningful energies of single atoms, so no atomisation energies or "
-                "heats of formation: give reactions of molecules instead, task.reaction='2 H2O -> 2 H2 + O2', or "
-                "energies of another method at its geometries, task.energies={method: dft}"
-            )
+        """Raise InputError where there are atoms, of molecules or in a reaction, and no level has energies of them."""
+        if any(_has_atoms(level) for level in self.levels):
+            return
+        lone = [term for one in self.reactions for term in one.terms if len(term.system.symbols) == 1]
+        without = f"{self.levels[0].label} has no meaningful energies of single atoms"
+        instead = (
+            "reactions of molecules instead, task.reaction='2 H2O -> 2 H2 + O2', or energies of another method at its "
+            "geometries, task.energies={method: dft}"
+        )
+        if self.molecules:
+            raise InputError(f"{without}, so no atomisation energies or heats of formation: give {instead}")
+        if lone:
+            raise InputError(f"task.reaction: {lone[0].name} is an atom, and {without}: give {instead}")
 
     def _read_species(self) -> dict[str, Species]:
         """All molecules and atoms, each once; the atoms of molecules under their symbols."""
@@ -286,5 +292,5 @@ def _said(one: Species) -> str:
     if one.problem is not None:
         return f"LEFT OUT: {one.problem}"
     values = [f"{energy.value:.6f}" if energy.value is not None else "none" for energy in one.energies.values()]
-    text = f"E = {', '.join(values)} Ha"
+    text = f"E = {', '.join(values)} Ha" if values else "no energy"
     return text if one.is_atom else f"{text}  zero-point {one.zero_point * units.KCAL_MOL_PER_HARTREE:.2f} kcal/mol"

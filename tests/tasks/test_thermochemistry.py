@@ -161,6 +161,7 @@ def test_a_saddle_point_is_no_molecule(program: Program, tmp_path: Path) -> None
     [
         (("+method=morse", "task.molecules=[H2]"), "no meaningful energies of single atoms"),
         (("+method=morse", "system=h2o"), "task.reaction='2 H2O -> 2 H2 + O2'"),
+        (("+method=morse", "task.reaction='H2 -> 2 H'"), "task.reaction: H is an atom, and morse, untrained has no"),
         ((*SMALL, "task.molecules=[H2,H3]"), "task.molecules: no species 'H3'. Did you mean"),
         ((*SMALL, "task.molecules=[H2,O]"), "O is an atom"),
         ((*SMALL, "task.reaction='H2 + O2 -> H2O'"), "task.reaction: 'H2 + O2 -> H2O' is not balanced"),

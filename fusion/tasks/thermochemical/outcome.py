@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -257,12 +258,27 @@ def _remarks(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if found["formation"]:
         coupling = "with" if found["spin_orbit_of_atoms"] else "without"
         yield ("atoms", f"measured heats of formation at 0 K; calculated {coupling} spin-orbit coupling")
-    for label in found["without_atoms"]:
+    for label in found["without_atoms"] if found["formation"] else ():
         yield ("atomisation", f"not of {label}: its energies of single atoms mean nothing")
     if any("experiment_298_hartree" in row for row in (*found["formation"], *found["reactions"])):
         yield ("experiment", found["experiment"])
-    for said in problems(found):
-        yield ("left out", said)
+    yield from (("note", said) for said in _notes(found))
+    yield from (("left out", said) for said in problems(found))
+
+
+def _notes(found: Mapping[str, Any]) -> Iterator[str]:
+    """What methods had to say about energies that are used; species of which the same is said together."""
+    said: dict[str, list[str]] = {}
+    for one in found["species"]:
+        for energy in one.get("energies", ()):
+            if "problem" not in one and "energy_hartree" in energy and "message" in energy:
+                said.setdefault(_wording(energy["message"]), []).append(one["name"])
+    yield from (f"{', '.join(names)}: {message}" for message, names in said.items())
+
+
+def _wording(message: str) -> str:
+    """A message without the numbers of its species."""
+    return re.sub(r":[^:;]*members differ by[^;]*;", ";", message)
 
 
 def markdown(found: Mapping[str, Any], unit: str) -> str:
