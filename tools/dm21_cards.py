@@ -39,8 +39,15 @@ VARIANTS = {
 }
 FRACTIONAL = "python benchmarks/dm21_fractional.py"
 HALF_ELECTRON, NO_SPIN = "H with half an electron, cc-pVDZ: error", "H without spin polarisation, cc-pVDZ: error"
+THERMO = "python benchmarks/dm21_thermo.py FILE DIRECTORY"
 METRICS = {
-    "DM21": [(HALF_ELECTRON, -1.7, "mHa", FRACTIONAL), (NO_SPIN, -0.7, "mHa", FRACTIONAL)],
+    "DM21": [
+        (HALF_ELECTRON, -1.7, "mHa", FRACTIONAL),
+        (NO_SPIN, -0.7, "mHa", FRACTIONAL),
+        ("mean absolute error, SIE4x4 (8 of 16 reactions, def2-TZVP)", 4.95, "kcal/mol", THERMO),
+        ("mean absolute error, BH76 (25 of 76, def2-TZVP)", 1.43, "kcal/mol", THERMO),
+        ("mean absolute error, W4-11 (58 of 140, def2-TZVP)", 2.71, "kcal/mol", THERMO),
+    ],
     "DM21m": [(HALF_ELECTRON, -29.8, "mHa", FRACTIONAL), (NO_SPIN, 70.3, "mHa", FRACTIONAL)],
 }
 
