@@ -97,7 +97,7 @@ def test_one_method_that_dies_does_not_take_the_others_along(program: Program, t
     assert found["methods"][1]["forces_difference"]["max_hartree_per_bohr"] == 0.0
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_whatever_ends_it_the_processes_end_and_it_goes_on(
     program: Program, environment: dict[str, str], tmp_path: Path, number: signal.Signals
 ) -> None:
