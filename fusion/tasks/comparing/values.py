@@ -50,7 +50,9 @@ def total(quantity: Quantity, documents: Mapping[str, Mapping[str, Any] | None],
         if (stderr := found[name]["energy"].get("stderr")) is not None
     ]
     stated = any(document["energy"].get("stderr") is not None for document in _good(documents))
-    return Value(float(energy), math.hypot(*errors) if errors or stated else None, _spread(kept, found))
+    ensemble = any(document.get("energy_std_hartree") is not None for document in _good(documents))
+    spread = _spread(kept, found) if kept else 0.0 if ensemble else None  # of a point above itself
+    return Value(float(energy), math.hypot(*errors) if errors or stated else None, spread)
 
 
 def difference(value: Value, reference: Value) -> tuple[float | None, float | None]:
@@ -112,8 +114,6 @@ def _good(documents: Mapping[str, Mapping[str, Any] | None]) -> list[Mapping[str
 
 def _spread(coefficients: Mapping[str, float], found: Mapping[str, Mapping[str, Any]]) -> float | None:
     """Standard deviation (ddof=1) of the members' sums; of a single energy also where the members are not known."""
-    if not coefficients:
-        return 0.0 if any("energy_std_hartree" in document for document in found.values()) else None
     if all(_MEMBERS in found[name] for name in coefficients):
         members = sum(coefficient * np.array(found[name][_MEMBERS]) for name, coefficient in coefficients.items())
         return float(np.std(members, ddof=1))
