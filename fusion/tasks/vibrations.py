@@ -26,8 +26,6 @@ HESSIAN = "hessian.npy"
 MODES = Path("modes")
 PICTURE = "modes.png"
 INFRARED, RAMAN = "infrared.png", "raman.png"
-_FRAMES = 20  # of one period of a mode
-_AMPLITUDE_ANGSTROM = 0.3  # of the atom that moves most
 _NEARLY = 1e-3  # hartree/bohr; with such a force a structure may pass for stationary
 _MDYNE_ANGSTROM = units.EV_ANGSTROM2_PER_HARTREE_BOHR2 * 0.160217662  # one hartree/bohr^2; 1 eV is 0.16 mdyn Angstrom
 
@@ -112,6 +110,7 @@ class Vibrations:
 
     def run(self, method: Method, system: System, run: Run) -> Result:
         """The result at the stationary point, with frequencies, modes and thermochemistry in its details."""
+        from fusion.tasks.harmonic.animation import write_modes
         from fusion.tasks.harmonic.normal_modes import normal_modes
         from fusion.tasks.interruption.journal import Journal
         from fusion.tasks.structure.geometry import write_structure
@@ -184,12 +183,12 @@ class Vibrations:
         from fusion.tasks.harmonic import lines
         from fusion.tasks.harmonic.intensities import experiment
 
-        result.details["spectrum"] = self._intensities.spectrum()
         observed = experiment(run.config.system, result.system, bool(self._masses))
         if observed is not None:
             result.details["experiment"] = observed
         (run.directory / lines.CSV).unlink(missing_ok=True)
         if result.details.get("ir_intensities_km_per_mol"):
+            result.details["spectrum"] = self._intensities.spectrum()
             lines.write(run.directory / lines.CSV, result.details)
 
     def _judge(self, result: Result, relaxed: relaxing.Relaxed | None, run: Run) -> None:
@@ -329,28 +328,6 @@ def _thermochemistry(
     found["point_group_tolerance_angstrom"] = TOLERANCE_BOHR * units.ANGSTROM_PER_BOHR
     found["symmetry_number_from"] = "the point group" if number is None else "task.symmetry_number"
     return found
-
-
-def write_modes(directory: Path, system: System, modes: NormalModes) -> None:
-    """One extxyz file per mode, a period of it, named by its number: 07.xyz follows six translations and rotations."""
-    from fusion.tasks.structure.geometry import header, write_frames
-
-    for old in directory.glob("*.xyz"):
-        old.unlink()
-    atoms = system.to_atoms()
-    width = len(str(modes.removed + len(modes.frequencies)))
-    for number, (frequency, mode) in enumerate(zip(modes.frequencies, modes.displacements, strict=True)):
-        scale = _AMPLITUDE_ANGSTROM / np.linalg.norm(mode, axis=1).max()
-        frames = []
-        for phase in np.linspace(0.0, 2.0 * np.pi, _FRAMES, endpoint=False):
-            moved = atoms.copy()
-            moved.positions += scale * np.sin(phase) * mode
-            moved.info = header(system) | {
-                "mode": modes.removed + number + 1,
-                "frequency_cm1": round(float(frequency), 3),
-            }
-            frames.append(moved)
-        write_frames(directory / f"{modes.removed + number + 1:0{max(width, 2)}d}.xyz", frames)
 
 
 def movers(shares: Sequence[Sequence[Any]]) -> str:
