@@ -24,7 +24,7 @@ from fusion_ani.ensemble import Columns, Packed, padded
 from fusion_ani.fused import ATOMS_PER_THREAD, Block, Energies, EnvironmentVectors, blocks, constants, in_threads
 
 if TYPE_CHECKING:
-    from fusion.potentials.training.structures import Structures
+    from fusion.datasets import Labelled
     from fusion_ani.training import Passes
 
 
@@ -235,7 +235,7 @@ class ANI(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"_packed": {}}
 
-    def passes(self, labelled: Structures, memory_gb: float) -> Passes:
+    def passes(self, labelled: Labelled, memory_gb: float) -> Passes:
         """How the core's training evaluates and differentiates this model on `labelled`; see `fusion_ani.training`."""
         from fusion_ani.training import Passes
 

@@ -15,7 +15,7 @@ from numba import njit
 from fusion.potentials import neighbours
 
 if TYPE_CHECKING:
-    from fusion.potentials.training.structures import Structures
+    from fusion.datasets import Labelled
 
 _STRUCTURES = 512  # searched at once
 _OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy"}
@@ -71,7 +71,7 @@ class Pairs:
 class Store:
     """The pairs of all structures, or a way to find them again where `memory_gb` is too small to keep them."""
 
-    def __init__(self, labelled: Structures, cutoff: float, dtype: np.dtype, memory_gb: float) -> None:
+    def __init__(self, labelled: Labelled, cutoff: float, dtype: np.dtype, memory_gb: float) -> None:
         self.labelled, self.cutoff, self.dtype = labelled, cutoff, dtype
         self.offsets = np.asarray(labelled.offsets)
         self.kept: Pairs | None = None

@@ -20,7 +20,7 @@ from fusion_ani.fused import constants
 from fusion_ani.pairs import Pairs, Store
 
 if TYPE_CHECKING:
-    from fusion.potentials.training.structures import Structures
+    from fusion.datasets import Labelled
     from fusion_ani.network import ANI
 
 
@@ -43,7 +43,7 @@ class Passes:
     `columns` (F) are those of the published vectors that the elements of the data fill.
     """
 
-    def __init__(self, model: ANI, labelled: Structures, memory_gb: float) -> None:
+    def __init__(self, model: ANI, labelled: Labelled, memory_gb: float) -> None:
         self.model, self.plain = model, Differentiated(model, labelled)
         self.dtype = np.dtype(str(next(model.parameters()).dtype).removeprefix("torch."))
         cutoff = model.environment.radial_cutoff * BOHR_PER_ANGSTROM

@@ -23,7 +23,7 @@ def trained(model: nn.Module, settings: Settings) -> dict[str, float]:
 
     Raises InputError for a pattern that fits nothing, or when nothing is left to train.
     """
-    names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    names = [name for name, _ in model.named_parameters()]
     for pattern in (*settings.frozen, *settings.rates):
         if not any(fnmatchcase(name, pattern) for name in names):
             shown = ", ".join(names[:3])

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fusion import metrics
+from fusion.datasets.batches import epoch_batches
 from fusion.distributed import rank, sum_over_ranks, world_size
 from fusion.potentials.training.descent import Descent
 from fusion.potentials.training.loss import Counts, Weights, loss
@@ -22,6 +23,7 @@ from fusion.potentials.training.settings import Settings
 from fusion.potentials.training.targets import Labels
 
 VALIDATION_BATCH = 128
+_WARM = 3  # steps of a process whose time is not that of the work: kernels are compiled
 
 
 class Fitting(pl.LightningModule):
@@ -64,11 +66,14 @@ class Fitting(pl.LightningModule):
         self.per_epoch = -(-len(training) // settings.batch)
         self.total = settings.epochs * self.per_epoch
         self.descent = Descent(model, settings, self.total, _stacked(model, members))
-        self.groups = np.random.default_rng([seed, 0x6C]).permutation(len(training)) % members
+        self.sizes = np.diff(labels.offsets)
+        self.shares = np.full(len(self.sizes), -1)
+        self.shares[training] = np.random.default_rng([seed, 22]).permutation(len(training)) % members
+        self._epoch: tuple[int, list[np.ndarray]] = (-1, [])
         self.finished = False
         self.losses: list[float] = []
         self.shown: Errors | None = None
-        self.cpu_s, self.seen = 0.0, 0
+        self.cpu_s, self.seen, self._steps = 0.0, 0, 0
 
     # -- what the progress bar shows -------------------------------------------------------------------------------
     @property
@@ -106,12 +111,14 @@ class Fitting(pl.LightningModule):
         if self.finished:  # Lightning asks for one batch more than it has begun
             return
         began = time.process_time()
-        places, epoch = self._drawn()
-        self.losses.append(self._step(places, epoch))
-        self.cpu_s += time.process_time() - began
-        self.seen += len(places)
+        indices, epoch = self._drawn()
+        self.losses.append(self._step(indices, epoch))
+        self._steps += 1
+        if self._steps > _WARM:
+            self.cpu_s += time.process_time() - began
+            self.seen += len(indices[rank() :: world_size()])
         if self.descent.done % self.per_epoch == 0:
-            self._end_epoch()
+            metrics.log(self.trainer, self.end_epoch(), self.descent.done)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["fitting"] = {
@@ -133,24 +140,23 @@ class Fitting(pl.LightningModule):
 
     # -- one step --------------------------------------------------------------------------------------------------
     def _drawn(self) -> tuple[np.ndarray, float]:
-        """Places in the training set of this step's structures, and the epoch with its fraction."""
+        """Indices of this step's structures, those of all ranks, and the epoch with its fraction."""
         epoch, step = divmod(self.descent.done, self.per_epoch)
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.training_set))
-        places = order[step * self.settings.batch : (step + 1) * self.settings.batch]
-        return places, epoch + step / self.per_epoch
+        if self._epoch[0] != epoch:
+            found = epoch_batches(self.sizes, self.training_set, self.settings.batch, self.seed, epoch)
+            self._epoch = epoch, found
+        return self._epoch[1][step], epoch + step / self.per_epoch
 
-    def _step(self, places: np.ndarray, epoch: float) -> float:
+    def _step(self, indices: np.ndarray, epoch: float) -> float:
         """The mean of the members' losses."""
         weights = self._weights(epoch)
-        mine = places[rank() :: world_size()]
-        indices = self.training_set[places]
-        counts = Counts.of(self.labels.batch(indices, self.device), self._used(places))
+        mine = indices[rank() :: world_size()]
+        counts = Counts.of(self.labels, indices, self._used(indices))
         self.descent.clear()
         value = torch.zeros(self.members, dtype=torch.float64, device=self.device)
         if len(mine):
-            own = self.training_set[mine]
-            found, back = self.passes(own, weights.forces > 0, weights.stress > 0, True)
-            result = loss(found, self.labels.batch(own, self.device), weights, counts, self._used(mine))
+            found, back = self.passes(mine, weights.forces > 0, weights.stress > 0, True)
+            result = loss(found, self.labels.batch(mine, self.device), weights, counts, self._used(mine))
             value = result.value
             assert back is not None
             back(result.by)
@@ -158,12 +164,12 @@ class Fitting(pl.LightningModule):
         self.descent.step()
         return float(sum_over_ranks(value).mean())
 
-    def _used(self, places: np.ndarray) -> Tensor:
+    def _used(self, indices: np.ndarray) -> Tensor:
         """(M, B): whether a member learns from a structure."""
-        used = torch.ones(self.members, len(places), dtype=torch.bool, device=self.device)
+        used = torch.ones(self.members, len(indices), dtype=torch.bool, device=self.device)
         if self.settings.leave_out and self.members > 1:
-            group = torch.from_numpy(self.groups[places]).to(self.device)
-            used = group[None] != torch.arange(self.members, device=self.device)[:, None]
+            share = torch.from_numpy(self.shares[indices]).to(self.device)
+            used = share[None] != torch.arange(self.members, device=self.device)[:, None]
         return used
 
     def _add_up(self) -> None:
@@ -180,7 +186,8 @@ class Fitting(pl.LightningModule):
         return Weights(settings.energy.at(epoch), settings.forces.at(epoch), settings.stress.at(epoch))
 
     # -- validation ------------------------------------------------------------------------------------------------
-    def _end_epoch(self) -> None:
+    def end_epoch(self) -> dict[str, Any]:
+        """Validate, judge, and stop where a rule says so; the row of metrics.csv."""
         epoch = self.descent.done // self.per_epoch
         row: dict[str, Any] = {"phase": "train", "epoch_done": epoch, "loss": sum(self.losses) / len(self.losses)}
         row["learning_rate"] = self.descent.rate
@@ -197,7 +204,7 @@ class Fitting(pl.LightningModule):
                 self.descent.keep_best()
             else:
                 self.descent.keep_mean()
-        metrics.log(self.trainer, row, self.descent.done)
+        return row
 
     def _validated(self) -> Errors:
         settings = self.settings

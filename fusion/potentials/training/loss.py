@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from fusion.potentials.training.passes import Found
-from fusion.potentials.training.targets import Targets
+from fusion.potentials.training.targets import Labels, Targets
 from fusion.units import ANGSTROM_PER_BOHR, KCAL_MOL_PER_HARTREE
 
 KCAL = KCAL_MOL_PER_HARTREE
@@ -33,24 +34,19 @@ class Weights:
 
 @dataclass(frozen=True)
 class Counts:
-    """Labels of a whole batch for each member, (M,): n_E, n_F and n_S."""
+    """Labels of a whole batch for each member, (M,) float64: n_E, n_F and n_S."""
 
     energy: Tensor
     forces: Tensor
     stress: Tensor
 
     @classmethod
-    def of(cls, targets: Targets, used: Tensor) -> Counts:
-        """Of what `used` (M, B) says each member learns from."""
-
-        def count(has: Tensor | None, which: Tensor) -> Tensor:
-            return torch.zeros(len(used)) if has is None else (has & which).sum(1)
-
-        return cls(
-            count(targets.has_energy, used),
-            count(targets.has_forces, used[:, targets.structure]),
-            count(targets.has_stress, used),
-        )
+    def of(cls, labels: Labels, indices: np.ndarray, used: Tensor) -> Counts:
+        """Of structures `indices` (B,), where `used` (M, B) says which each member learns from."""
+        stress = np.zeros(len(labels.sizes)) if labels.has_stress is None else labels.has_stress
+        kinds = (labels.has_energy, labels.with_forces, stress)
+        numbers = np.stack([kind[indices].astype(np.float64) for kind in kinds], axis=1)
+        return cls(*(used.double() @ torch.from_numpy(numbers).to(used.device)).unbind(dim=1))
 
 
 @dataclass(frozen=True)
@@ -86,4 +82,4 @@ def loss(found: Found, targets: Targets, weights: Weights, counts: Counts, used:
 
 def _share(weight: float, count: Tensor, which: Tensor) -> Tensor:
     """(M, ...) weight / count where `which`, else zero."""
-    return which * (weight / count.clamp(min=1).double())[:, None]
+    return which * (weight / count.clamp(min=1.0))[:, None]

@@ -19,8 +19,8 @@ from fusion.results import Result, write_atomically
 if TYPE_CHECKING:
     from torch import nn
 
+    from fusion.datasets import Labelled, Split
     from fusion.potentials.training.fitting import Fitting
-    from fusion.potentials.training.structures import Parts, Structures
     from fusion.runs import Run
 
 TABLE: Final = "structures.csv"
@@ -29,7 +29,7 @@ _BATCH = 128
 _PARTS: Final = (("train", "trained on"), ("validation", "validation"), ("test", "test"))
 
 
-def finish(module: Fitting, data: Structures, split: Parts, run: Run) -> Result:
+def finish(module: Fitting, data: Labelled, split: Split, run: Run) -> Result:
     """Errors of the trained model; the first rank writes the tables of what was held out."""
     parts = {"train": split.train, "validation": split.validation, "test": split.test}
     found: dict[str, Predictions] = {}
@@ -80,7 +80,7 @@ def _worst(found: Predictions, module: Fitting) -> int:
     return int(found.indices[int(np.nanargmax(deviation)) if known.any() else 0])
 
 
-def _write(module: Fitting, data: Structures, found: Mapping[str, Predictions], held: str, run: Run) -> None:
+def _write(module: Fitting, data: Labelled, found: Mapping[str, Predictions], held: str, run: Run) -> None:
     """structures.csv, a row for each structure held out, and forces.npz, one for each of their atoms; atomic units."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -20,7 +20,7 @@ from fusion.errors import CalculationError
 from fusion.potentials.protocol import Prediction
 
 if TYPE_CHECKING:
-    from fusion.potentials.training.structures import Structures
+    from fusion.datasets import Labelled
 
 Back = Callable[["Found"], None]
 """Takes the derivatives of a loss by what was found, and adds its gradient to that of every trained parameter."""
@@ -49,7 +49,7 @@ class Passes(Protocol):
 class Differentiated:
     """`Passes` of any potential, by torch's differentiation: once for the forces, again for their parameters."""
 
-    def __init__(self, model: nn.Module, labelled: Structures) -> None:
+    def __init__(self, model: nn.Module, labelled: Labelled) -> None:
         self.model, self.labelled = model, labelled
         parameter = next(model.parameters())
         self.dtype = parameter.dtype
@@ -107,7 +107,7 @@ def _back(model: nn.Module, found: Found, by: Found) -> None:
             parameter.grad = slope if parameter.grad is None else parameter.grad.add_(slope)
 
 
-def passes(model: nn.Module, labelled: Structures, memory_gb: float) -> Passes:
+def passes(model: nn.Module, labelled: Labelled, memory_gb: float) -> Passes:
     """The potential's own where it has some for these data, else those that any has."""
     offer = getattr(model, "passes", None)
     own: Passes | None = None if offer is None else offer(labelled, memory_gb)

@@ -33,12 +33,13 @@ def predict(
     members: int,
     batch: int,
     device: torch.device | str = "cpu",
+    forces: bool = True,
 ) -> Predictions:
     """Energies, and forces where there are labels of them; shared out over the ranks, the same on all of them."""
-    wanted = labels.forces is not None
+    wanted = forces and labels.forces is not None
     ends = np.cumsum(labels.offsets[indices + 1] - labels.offsets[indices])
     energy = torch.zeros(members, len(indices), dtype=torch.float64, device=device)
-    forces = torch.zeros(int(ends[-1]) if wanted and len(ends) else 0, 3, dtype=torch.float64, device=device)
+    found_forces = torch.zeros(int(ends[-1]) if wanted and len(ends) else 0, 3, dtype=torch.float64, device=device)
     size = max(1, min(batch, -(-len(indices) // world_size())))
     for start in range(rank() * size, len(indices), world_size() * size):
         part = indices[start : start + size]
@@ -46,9 +47,9 @@ def predict(
         energy[:, start : start + len(part)] = found.energy.detach()
         if found.forces is not None:
             first = 0 if start == 0 else int(ends[start - 1])
-            forces[first : first + found.forces.shape[1]] = found.forces.detach().double().mean(0)
-    energy, forces = sum_over_ranks(energy), sum_over_ranks(forces)
-    return Predictions(indices, energy.cpu().numpy(), forces.cpu().numpy() if wanted else None)
+            found_forces[first : first + found.forces.shape[1]] = found.forces.detach().double().mean(0)
+    energy, found_forces = sum_over_ranks(energy), sum_over_ranks(found_forces)
+    return Predictions(indices, energy.cpu().numpy(), found_forces.cpu().numpy() if wanted else None)
 
 
 @dataclass(frozen=True)

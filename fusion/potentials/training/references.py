@@ -16,15 +16,18 @@ from fusion.potentials.training.settings import Settings
 from fusion.potentials.training.targets import Labels
 
 if TYPE_CHECKING:
-    from fusion.potentials.training.structures import Structures
+    from fusion.datasets import Labelled
 
 
-def referenced(model: nn.Module, data: Structures, training: np.ndarray, settings: Settings) -> Labels:
+def referenced(
+    model: nn.Module, data: Labelled, training: np.ndarray, settings: Settings, learned: np.ndarray | None
+) -> Labels:
     """The labels as the model is to learn them; sets its self energies.
 
     Self energies are fitted to the structures of the training set, each source of a mixture with its own: the model
-    gets those of the first, and labels of the others are moved to its zero. A model without `self_energies` learns the
-    labels as they are.
+    gets those of the first, and labels of the others are moved to its zero. `learned` are the energies that a model
+    with weights gives the training set: what its networks say is kept out of the fit. A model without `self_energies`
+    learns the labels as they are.
     """
     dtype = next(model.parameters()).dtype
     module, elements = getattr(model, "self_energies", None), getattr(model, "elements", None)
@@ -34,6 +37,9 @@ def referenced(model: nn.Module, data: Structures, training: np.ndarray, setting
     known = [atomic_numbers[symbol] for symbol in elements]
     compositions = counts(np.asarray(data.numbers), np.asarray(data.offsets), known)
     prior = _prior(module, data, known)
+    networks = np.zeros(len(energy))
+    if learned is not None:
+        networks[training] = learned - compositions[training] @ prior
     sources = np.asarray(data.source)
     found = [prior] * (int(sources.max()) + 1 if len(sources) else 1)
     for source in range(len(found)):
@@ -41,7 +47,7 @@ def referenced(model: nn.Module, data: Structures, training: np.ndarray, setting
         if settings.self_energies is not None and source == 0:
             found[0] = _given(settings, elements, prior)
         elif len(chosen):
-            found[source] = fit(compositions[chosen], energy[chosen], found[0] if source else prior)
+            found[source] = fit(compositions[chosen], (energy - networks)[chosen], found[0] if source else prior)
     module.values.copy_(torch.from_numpy(found[0]))
     for source in range(1, len(found)):
         moved = sources == source
@@ -49,7 +55,7 @@ def referenced(model: nn.Module, data: Structures, training: np.ndarray, setting
     return Labels(data, energy, dtype)
 
 
-def _prior(module: SelfEnergies, data: Structures, known: list[int]) -> np.ndarray:
+def _prior(module: SelfEnergies, data: Labelled, known: list[int]) -> np.ndarray:
     """What is known before: the model's own energies, those of isolated atoms, zero of atomisation energies."""
     values = module.values.detach().cpu().numpy().copy()
     if np.any(values != 0.0):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from fusion.potentials.training.structures import Structures
+    from fusion.datasets import Labelled
 
 
 def atoms_of(offsets: np.ndarray, indices: np.ndarray) -> np.ndarray:
@@ -47,13 +47,16 @@ class Targets:
 class Labels:
     """The labels of all structures, ready to be cut into batches."""
 
-    def __init__(self, labelled: Structures, energy: np.ndarray, dtype: torch.dtype) -> None:
+    def __init__(self, labelled: Labelled, energy: np.ndarray, dtype: torch.dtype) -> None:
         """`energy` (M,) takes the place of the labels' own; forces and stress in `dtype`."""
         self.offsets = np.asarray(labelled.offsets)
         self.energy, self.dtype = energy, dtype
         self.has_energy = np.isfinite(energy)
         self.forces = None if labelled.forces is None else np.asarray(labelled.forces)
         self.has_forces = None if self.forces is None else np.isfinite(self.forces).all(axis=1)
+        self.sizes = np.diff(self.offsets)
+        known = np.zeros(self.offsets[-1]) if self.has_forces is None else self.has_forces
+        self.with_forces = np.diff(np.concatenate([[0], np.cumsum(known, dtype=np.int64)])[self.offsets])
         self.stress = None if labelled.stress is None or labelled.cell is None else np.asarray(labelled.stress)
         self.has_stress = None if self.stress is None else np.isfinite(self.stress).all(axis=(1, 2))
         self.volume = None if self.stress is None else np.abs(np.linalg.det(np.asarray(labelled.cell)))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fusion import processes
 from fusion.errors import InputError
 from fusion.potentials.training import outcome
 from fusion.potentials.training.settings import Settings
@@ -18,9 +19,9 @@ from fusion.runs import CHECKPOINT
 if TYPE_CHECKING:
     from torch import nn
 
+    from fusion.datasets import Labelled, Split
     from fusion.potentials import PotentialMethod
     from fusion.potentials.training.fitting import Fitting
-    from fusion.potentials.training.structures import Parts, Structures
     from fusion.runs import Run
     from fusion.system import System
 
@@ -42,8 +43,8 @@ class PotentialTraining:
         if method.training is None:
             raise InputError(f"+method={method.name} has no method.training; conf/kind/potential.yaml gives it")
         self.settings = Settings.read(method.training)
-        self.data: Structures = datasets.load(run.config.data, run.start_dir)  # type: ignore[attr-defined]
-        self.split: Parts = datasets.split(self.data, run.config.data, run.seed)  # type: ignore[attr-defined]
+        self.data: Labelled = datasets.load(run.config.data, run.start_dir)
+        self.split: Split = datasets.split(self.data, run.config.data, run.seed)
         _check_labels(self.settings, self.data, self.split)
         self.model = method.trainable(run.seed, self._elements(), self.settings.new_elements)
         trained(self.model, self.settings)
@@ -78,30 +79,31 @@ class PotentialTraining:
         return parts, tuple(notes)
 
     def run(self, method: PotentialMethod, system: System, run: Run) -> Result:
-        """Every rank returns the result; the first one writes the tables."""
-        module = self._fitted(run)
+        """Every rank returns the result; the first one writes split.json and the tables."""
+        if processes.rank() == 0:
+            self.split.write(run.directory, self.data)
+        module = self._fitted(method, run)
         return outcome.finish(module, self.data, self.split, run)
 
-    def _fitted(self, run: Run) -> Fitting:
+    def _fitted(self, method: PotentialMethod, run: Run) -> Fitting:
         from omegaconf import OmegaConf
 
         from fusion.distributed import partners
-        from fusion.potentials.training.fitting import Fitting
+        from fusion.potentials.training.fitting import VALIDATION_BATCH, Fitting
         from fusion.potentials.training.passes import passes
+        from fusion.potentials.training.predictions import predict
         from fusion.potentials.training.references import referenced
+        from fusion.potentials.training.targets import Labels
 
-        labels = referenced(self.model, self.data, self.split.train, self.settings)
-        module = Fitting(
-            self.model,
-            passes(self.model, self.data, self.settings.memory_gb),
-            labels,
-            self.split.train,
-            self.split.validation,
-            _members(self.model),
-            self.settings,
-            run.seed,
-            self._identity(run),
-        )
+        members, training = _members(self.model), self.split.train
+        own = passes(self.model, self.data, self.settings.memory_gb)
+        learned = None
+        if method.weights is not None:
+            labels = Labels(self.data, np.array(self.data.energy), next(self.model.parameters()).dtype)
+            learned = predict(own, labels, training, members, VALIDATION_BATCH, forces=False).energy.mean(axis=0)
+        labels = referenced(self.model, self.data, training, self.settings, learned)
+        arguments = members, self.settings, run.seed, self._identity(run)
+        module = Fitting(self.model, own, labels, training, self.split.validation, *arguments)
         module.save_hyperparameters(OmegaConf.to_container(run.config, resolve=True))  # for the loggers
         trainer = run.trainer(max_epochs=1, num_sanity_val_steps=0, use_distributed_sampler=False)
         with partners():
@@ -148,7 +150,7 @@ def _members(model: nn.Module) -> int:
     return int(getattr(model, "members", 1))
 
 
-def _check_labels(settings: Settings, data: Structures, split: Parts) -> None:
+def _check_labels(settings: Settings, data: Labelled, split: Split) -> None:
     """Raises InputError where nothing can be learned."""
     if not len(split.train):
         raise InputError(f"none of the {len(data)} structures is left for training; see data.split")

@@ -1,0 +1,156 @@
+"""The way from labels to gradients: ANI's own passes against torch's differentiation, and this against differences."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from structures import METHANE, WATER, Linear, labelled
+from torch import Tensor, nn
+
+from fusion.datasets import Labelled
+from fusion.potentials.training.loss import Counts, Weights, loss
+from fusion.potentials.training.passes import Differentiated, Passes
+from fusion.potentials.training.targets import Labels
+from fusion.units import BOHR_PER_ANGSTROM
+from fusion_ani.network import ANI, ANI1
+
+SMALL: dict[str, Any] = {
+    "elements": ["H", "C", "N", "O"],
+    "members": 2,
+    "hidden": {"H": [9, 7], "C": [8, 8], "N": [8, 6], "O": [10, 6, 5]},
+    "radial_cutoff": 3.1,
+    "radial_eta": 4.0,
+    "radial_shifts": [0.8 + 0.15 * shift for shift in range(16)],
+    "angular_cutoff": 2.6,
+    "angular_eta": 3.0,
+    "angular_shifts": [0.8, 1.2, 1.6, 2.0],
+    "zeta": 8.0,
+    "angle_shifts": [0.4, 1.2, 2.0, 2.8],
+}
+
+
+def model(kind: type[ANI] = ANI, dtype: torch.dtype = torch.float64) -> ANI:
+    torch.manual_seed(1)
+    found = kind(**SMALL)
+    for name, parameter in found.named_parameters():
+        if kind is ANI1 or "biases" in name:
+            nn.init.normal_(parameter, std=0.3)
+    return found.to(dtype)
+
+
+def gradients(
+    found: nn.Module, passes: Passes, labels: Labels, indices: np.ndarray, weights: Weights, used: Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
+    found.zero_grad(set_to_none=True)
+    said, back = passes(indices, weights.forces > 0, weights.stress > 0, True)
+    result = loss(said, labels.batch(indices), weights, Counts.of(labels, indices, used), used)
+    assert back is not None
+    back(result.by)
+    return result.value, {name: p.grad.clone() for name, p in found.named_parameters() if p.grad is not None}
+
+
+def assert_same(data: Labelled, ani: ANI, weights: Weights, tolerance: float = 1e-10) -> None:
+    indices = np.array([5, 0, 3, 2])
+    labels = Labels(data, data.energy, next(ani.parameters()).dtype)
+    used = torch.tensor([[1, 1, 1, 0], [1, 0, 1, 1]]).bool()
+    value, fast = gradients(ani, ani.passes(data, 1.0), labels, indices, weights, used)
+    expected, slow = gradients(ani, Differentiated(ani, data), labels, indices, weights, used)
+    assert value.tolist() == pytest.approx(expected.tolist(), rel=10 * tolerance)
+    for name, gradient in slow.items():
+        scale = float(gradient.abs().max())
+        assert float((fast[name] - gradient).abs().max()) <= tolerance * scale, name
+
+
+@pytest.mark.parametrize("kind", [ANI, ANI1])
+@pytest.mark.parametrize("weights", [Weights(1.0, 0.0, 0.0), Weights(0.0, 1.0, 0.0), Weights(0.7, 0.2, 0.0)])
+def test_gradients_are_those_of_two_differentiations(kind, weights):
+    assert_same(labelled(6), model(kind), weights)
+
+
+def test_gradients_in_single_precision():
+    assert_same(labelled(6), model(dtype=torch.float32), Weights(1.0, 1.0, 0.0), tolerance=3e-6)
+
+
+def test_gradients_of_the_stress():
+    data = labelled(6)
+    cells = np.tile(np.diag([5.0, 5.5, 6.0]) + 0.2, (6, 1, 1))
+    stress = np.random.default_rng(0).normal(scale=1e-3, size=(6, 3, 3))
+    stress[3] = np.nan
+    stress = stress + stress.swapaxes(1, 2)
+    crystals = replace(data, cell=cells, pbc=np.ones((6, 3), dtype=bool), stress=stress)
+    assert_same(crystals, model(), Weights(0.3, 0.5, 0.2))
+
+
+def test_gradients_where_labels_are_missing():
+    data = labelled(6)
+    data.energy[5], data.forces[data.offsets[3] : data.offsets[4]] = np.nan, np.nan
+    assert_same(data, model(), Weights(1.0, 1.0, 0.0))
+
+
+def test_pairs_that_do_not_fit_into_memory_are_found_again():
+    data, ani = labelled(6), model()
+    kept, found = ani.passes(data, 1.0), ani.passes(data, 1e-9)
+    assert kept.store.kept is not None and found.store.kept is None
+    one, two = (passes(np.array([4, 1]), True, False, False)[0] for passes in (kept, found))
+    assert torch.equal(one.energy, two.energy) and torch.equal(one.forces, two.forces)
+
+
+def test_what_is_frozen_gets_no_gradient():
+    data, ani = labelled(6), model()
+    ani.networks["H"].requires_grad_(False)
+    ani.networks["C"].weights[0].requires_grad_(False)
+    labels = Labels(data, data.energy, torch.float64)
+    arguments = labels, np.arange(4), Weights(1.0, 1.0, 0.0), torch.ones(2, 4, dtype=torch.bool)
+    _, fast = gradients(ani, ani.passes(data, 1.0), *arguments)
+    _, slow = gradients(ani, Differentiated(ani, data), *arguments)
+    slow = {name: gradient for name, gradient in slow.items() if gradient.any()}
+    assert {name for name, gradient in fast.items() if gradient.any()} == set(slow)
+    assert all(torch.allclose(fast[name], slow[name], rtol=1e-10) for name in slow)
+
+
+def test_the_loss_by_differences_of_parameters():
+    data, linear = labelled(5, molecules=(WATER, METHANE)), Linear()
+    linear.weights.data.normal_(generator=torch.Generator().manual_seed(3))
+    labels, indices = Labels(data, data.energy + 75.0, torch.float64), np.arange(5)
+    arguments = labels, indices, Weights(0.4, 0.6, 0.0), torch.ones(1, 5, dtype=torch.bool)
+    _, found = gradients(linear, Differentiated(linear, data), *arguments)
+    step = 1e-5
+    for place in ((0, 1), (2, 0), (1, 1)):
+        values = []
+        for sign in (1, -1):
+            linear.weights.data[place] += sign * step
+            values.append(float(gradients(linear, Differentiated(linear, data), *arguments)[0]))
+            linear.weights.data[place] -= sign * step
+        assert float(found["weights"][place]) == pytest.approx((values[0] - values[1]) / (2 * step), rel=1e-6)
+
+
+def test_the_loss_is_the_mean_over_the_whole_batch():
+    data = labelled(5)
+    linear, labels = Linear(), Labels(data, data.energy, torch.float64)
+    used, indices = torch.ones(1, 5, dtype=torch.bool), np.arange(5)
+    counts = Counts.of(labels, indices, used)
+    assert [float(count) for count in (counts.energy, counts.forces, counts.stress)] == [5.0, 19.0, 0.0]
+    whole, parts = 0.0, 0.0
+    for rows in (slice(0, 5), slice(0, 2), slice(2, 5)):
+        said, _ = Differentiated(linear, data)(indices[rows], True, False, True)
+        value = loss(said, labels.batch(indices[rows]), Weights(1.0, 1.0, 0.0), counts, used[:, rows]).value
+        whole, parts = (float(value), parts) if rows == slice(0, 5) else (whole, parts + float(value))
+    assert parts == pytest.approx(whole, rel=1e-12)
+
+
+def test_stress_and_forces_of_the_passes_are_those_of_the_model():
+    from fusion.potentials.derivatives import evaluate
+
+    data, ani = labelled(4), model()
+    cells = np.tile(np.diag([5.0, 5.5, 6.0]) * BOHR_PER_ANGSTROM, (4, 1, 1))
+    crystals = replace(data, cell=cells, pbc=np.ones((4, 3), dtype=bool), stress=np.zeros((4, 3, 3)))
+    said, _ = ani.passes(crystals, 1.0)(np.arange(4), True, True, False)
+    batch = crystals.batch(np.arange(4), torch.float64)
+    prediction, expected = evaluate(ani, batch, ("forces", "stress"))
+    assert torch.allclose(said.energy, prediction.members, atol=1e-12)
+    assert torch.allclose(said.forces.mean(0), expected["forces"][batch.mask], atol=1e-12)
+    assert torch.allclose(said.stress.mean(0), expected["stress"], atol=1e-13)

@@ -1,0 +1,179 @@
+"""task=train of a potential as a whole: killed and resumed, by two processes, published, refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from structures import write
+
+import fusion
+from fusion import app, zoo
+from fusion.errors import InputError
+from fusion.zoo import publish
+
+HERE = Path(__file__).parent
+ABOUT = publish.About("tiny", "a toy", "MIT", "nobody (2026)", data="toy", level_of_theory="pairs")
+SHIFTS = ("method.model.angular_shifts=[0.8, 1.2, 1.6, 2.0]", "method.model.radial_eta=4.0")
+HIDDEN = "method.model.hidden={H: [6, 5], C: [6, 5], N: [6], O: [6, 5], S: [6], F: [6], Cl: [6]}"
+
+
+def words(data: Path, run: Path, *more: str) -> list[str]:
+    given = [
+        *("+method=ani", "weights=null", "task=train", "dtype=float64", "trainer=cpu", f"data={data}"),
+        *("method.model.members=2", HIDDEN, *SHIFTS, "data.split.test=4", "data.split.validation=4"),
+        *("method.training.epochs=5", "method.training.batch=6", "callbacks.checkpoint.every_n_steps=4"),
+        *(f"hydra.run.dir={run}", *more),
+    ]
+    return list({word.partition("=")[0]: word for word in given}.values())
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was not disturbed."""
+    place = tmp_path_factory.mktemp("training")
+    write(place / "data.extxyz", 30)
+    result = fusion.run(words(place / "data.extxyz", place / "run"))
+    assert result.status == "ok"
+    return place / "run"
+
+
+def rows(run: Path) -> list[dict[str, str]]:
+    with (run / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def state(run: Path) -> dict[str, Any]:
+    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+
+
+def same(left: Any, right: Any) -> bool:
+    """Equal to the last bit, but for the time that was taken."""
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left if key != "throughput")
+    if isinstance(left, (list, tuple)):
+        return len(left) == len(right) and all(map(same, left, right))
+    return torch.equal(left, right) if isinstance(left, torch.Tensor) else left == right
+
+
+def processes(arguments: list[str], number: int = 1, kill_at: int | None = None) -> list[int]:
+    """Exit statuses of processes that run fusion together; `kill_at`: the step before which they kill themselves."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = []
+    for rank in range(number):
+        together = {
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": str(number),
+            "LOCAL_WORLD_SIZE": str(number),
+            "GROUP_RANK": "0",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "TORCHELASTIC_RUN_ID": "test",
+            "TORCHELASTIC_USE_AGENT_STORE": "False",
+        }
+        environment = os.environ | {"OMP_NUM_THREADS": "1"} | (together if number > 1 else {})
+        environment |= {} if kill_at is None else {"KILL_AT": str(kill_at)}
+        started.append(subprocess.Popen([sys.executable, __file__, *arguments], env=environment, cwd=HERE.parents[2]))
+    return [process.wait(120) for process in started]
+
+
+@pytest.mark.parametrize("step", [2, 14])
+def test_a_killed_run_goes_on_to_the_same_end(finished, tmp_path, step):
+    other = tmp_path / "run"
+    assert processes(words(finished.parent / "data.extxyz", other), kill_at=step) == [-signal.SIGKILL]
+    assert app.resume(other).status == "ok"
+    for name in ("metrics.csv", "structures.csv", "split.json"):
+        assert (other / name).read_text() == (finished / name).read_text()
+    one, two = state(finished), state(other)
+    assert same(one["state_dict"], two["state_dict"]) and same(one["fitting"], two["fitting"])
+
+
+def test_two_processes_learn_what_one_does(finished, tmp_path):
+    run = tmp_path / "run"
+    ddp = ("trainer=ddp", "trainer.accelerator=cpu")
+    assert processes(words(finished.parent / "data.extxyz", run, *ddp), number=2) == [0, 0]
+    for alone, together in zip(rows(finished), rows(run), strict=True):
+        for key in alone:
+            if alone[key] and key != "phase":
+                assert float(together[key]) == pytest.approx(float(alone[key]), rel=1e-6), key
+    one, two = (state(path)["state_dict"] for path in (finished, run))
+    assert all(torch.allclose(one[name], two[name], rtol=1e-6, atol=1e-9) for name in one)
+
+
+def test_what_a_run_leaves(finished):
+    document = json.loads((finished / "result.json").read_text())
+    found = document["training"]
+    assert [found["parts"][part]["structures"] for part in ("train", "validation", "test")] == [22, 4, 4]
+    assert found["epochs"] == 5 and found["members"] == 2 and found["model"]["elements"] == ["H", "C", "O"]
+    best = min(float(row["validation_loss"]) for row in rows(finished))
+    validation = found["parts"]["validation"]
+    (row,) = [row for row in rows(finished) if float(row["validation_loss"]) == best]
+    assert validation["energy_mae_kcal_mol"] == pytest.approx(float(row["validation_energy_mae_kcal_mol"]), rel=1e-12)
+    assert all((finished / name).stat().st_size > 5000 for name in ("training.png", "parity.png"))
+    assert list(found["self_energies_hartree"]) == ["H", "C", "O"]
+
+
+def test_a_trained_potential_is_published_and_trained_on(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr("fusion.zoo.registry.user", lambda: tmp_path)
+    monkeypatch.setenv("FUSION_CACHE", str(tmp_path / "cache"))
+    card = publish.add(finished, ABOUT, tmp_path)
+    assert (card.kind, card.method, card.elements) == ("potential", "ani", ("H", "C", "O"))
+    assert {metric.unit for metric in card.metrics} == {"kcal/mol", "meV/Angstrom"} and len(card.metrics) == 6
+    loaded = zoo.load("tiny").state_dict()
+    kept = state(finished)["state_dict"]
+    assert all(torch.equal(loaded[name], kept[f"model.{name}"].to(loaded[name].dtype)) for name in loaded)
+    given = words(finished.parent / "data.extxyz", tmp_path / "run", "weights=tiny", "method.training.epochs=1")
+    frozen = "method.training.frozen=[networks.*.weights.0]"
+    assert fusion.run([word for word in given if ".model." not in word] + [frozen]).status == "ok"
+    tuned = state(tmp_path / "run")["state_dict"]
+    changed = {name for name in loaded if not torch.equal(tuned[f"model.{name}"], kept[f"model.{name}"])}
+    assert "networks.H.weights.0" not in changed and "networks.H.weights.1" in changed
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ([], "needs labelled structures"),
+        (["method.training.epochs=0"], "epochs must be a whole number"),
+        (["method.training.frozen=[nothing]"], "no parameter of the model"),
+        (["method.training.new_elements=[Br]"], "new_elements are for the weights"),
+        (["ckpt={run}", "method.model.members=3"], "another training: its parameters"),
+        (["ckpt={run}", "data.limit=20"], "another training: its structures"),
+    ],
+)
+def test_what_cannot_be_trained(finished, tmp_path, more, said):
+    where = tmp_path / "run"
+    given = words(finished.parent / "data.extxyz", where, *(word.format(run=finished) for word in more))
+    given = given if more else [word for word in given if not word.startswith("data")]
+    with pytest.raises(InputError, match=said) as error:
+        fusion.run(given)
+    assert "\n" not in str(error.value) and not where.exists()
+
+
+if __name__ == "__main__":
+    if "KILL_AT" in os.environ:
+        from fusion.potentials.training.descent import Descent
+
+        made = Descent.step
+
+        def dying(self: Descent) -> None:
+            if self.done == int(os.environ["KILL_AT"]):
+                os.kill(os.getpid(), signal.SIGKILL)
+            made(self)
+
+        Descent.step = dying  # type: ignore[method-assign]
+    from fusion import cli
+
+    cli.main(sys.argv[1:])
