@@ -155,6 +155,15 @@ class Thermochemistry:
         names = [name for name in (TABLE, MARKDOWN) if (directory / name).is_file()]
         return [*names, f"{FOLDER}/ …"] if (directory / FOLDER).is_dir() else names
 
+    @staticmethod
+    def stands(directory: Path) -> str | None:
+        """How many species an unfinished run has begun, and which one last."""
+        from fusion.tasks.thermochemical.species import FOLDER
+
+        folder = directory / FOLDER
+        begun = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime) if folder.is_dir() else []
+        return f"{len(begun)} species begun, the last {begun[-1].name}" if begun else None
+
     def _check_settings(self, system: System) -> None:
         from fusion.tasks.structure import relaxation
         from fusion.tasks.thermochemical.outcome import UNITS
