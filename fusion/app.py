@@ -202,9 +202,8 @@ def resolved(config: DictConfig, start_dir: Path) -> DictConfig:
         raise InputError(f"seed must be a whole number, not {config.seed}")
     if config.dtype not in ("float32", "float64"):
         raise InputError(f"dtype must be float32 or float64, not {config.dtype}")
-    for node, key in ((config.system, "path"), (config.task, "data")):
-        if node.get(key) is not None:
-            node[key] = str(start_dir / Path(str(node[key])).expanduser())
+    if config.system.get("path") is not None:
+        config.system.path = str(start_dir / Path(str(config.system.path)).expanduser())
     if config.get("data") is not None:
         from fusion.datasets.naming import absolute
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 # Settings that hold free text. Hydra refuses ; = ( + ~ in a bare value, so these are quoted for the user.
-_TEXT = frozenset({"system.atoms", "system.path", "method.basis", "task.data", "ckpt"}) | {
+_TEXT = frozenset({"system.atoms", "system.path", "method.basis", "ckpt"}) | {
     f"data.{key}" for key in ("path", "energy", "forces.key", "stress.key", "dipole.key", "subtract", "split.file")
 }
 # Settings that are lists of free text, or of groups of settings: 'methods=[hf,{method: dft, basis: 6-31G(d,p)}]'.

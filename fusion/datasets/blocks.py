@@ -124,7 +124,8 @@ class Converter:
         return good
 
     def _leave_out(self, block: Block, frames: np.ndarray, reason: str) -> None:
-        name = block.name or "structure"
+        known = len(block.numbers) > 0 and bool((block.numbers > 0).all() and (block.numbers <= HEAVIEST).all())
+        name = block.name or (formula(_symbols(block.numbers)) if known else "structure")
         self.report.left_out += [(f"{name} #{block.first + int(frame)}", reason) for frame in frames]
 
     def _converted(self, block: Block, frames: np.ndarray) -> dict[str, np.ndarray]:

@@ -108,15 +108,16 @@ def _forces(data: Labelled, settings: Settings, units: Units) -> None:
         return
     told = f"between {found.pairs} pairs of neighbouring conformations"
     size = abs(found.slope)
-    if found.correlation < -0.5:
+    if found.certain and found.correlation < -0.5:
         raise InputError(
             f"the forces of '{settings.name}' point uphill: {told} the energy changes by {found.slope:.2f} times their "
             f"work (correlation {found.correlation:.2f}); they are gradients, it seems; "
             f"data.forces.sign={-settings.forces.sign} turns them round (data.check=false to insist)"
         )
-    if found.correlation < 0.8:
+    if not found.certain or found.correlation < 0.8:
         data.report.checks.append(
-            f"forces and energies hardly agree: {told} energy and work have the correlation {found.correlation:.2f}"
+            f"the sign of the forces cannot be told from the data: {told} energy and work have the correlation "
+            f"{found.correlation:.2f}"
         )
         return
     # dE = slope x work: the forces are too small by the slope, so their unit is that much larger.

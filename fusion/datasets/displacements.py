@@ -6,6 +6,7 @@ a data set so tell the sign of its forces, and their unit against that of the en
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -25,6 +26,12 @@ class Comparison:
     pairs: int
     slope: float
     correlation: float
+
+    @property
+    def certain(self) -> bool:
+        """Whether chance would hardly give such a correlation: Fisher's z beyond four standard deviations."""
+        bounded = min(abs(self.correlation), 1.0 - 1e-12)
+        return self.pairs > 3 and math.atanh(bounded) * math.sqrt(self.pairs - 3) > 4.0
 
 
 def compare(data: Labelled) -> Comparison | None:

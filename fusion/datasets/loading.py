@@ -147,7 +147,7 @@ def _converted(
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     from fusion.phases import phase
 
-    report, columns = Report(), Columns(directory)
+    report, columns = Report(energy_unit=units.name), Columns(directory)
     converter = Converter(units, report)
     shown = phase("reading") if directory is not None else None
     bar = shown.__enter__() if shown is not None else None
@@ -243,7 +243,7 @@ def _refuse_empty(settings: Settings, data: Labelled) -> None:
     if not data.report.read:
         raise InputError(f"data: {where} holds no structure")
     first = data.report.grouped()[0]
-    words = f"none of the {data.report.read} structures in {where} can be used: {first['reason']} ({first['first']})"
+    words = f"none of the structures in {where} can be used: {first['reason']} ({first['first']})"
     if first["reason"].startswith("no energy and no forces"):
         found = ", ".join(_reader(settings.paths[0]).names(settings.paths[0])) or "nothing"
         words += f"; there is {found} (data.energy=NAME, data.forces.key=NAME)"

@@ -15,6 +15,8 @@ class Report:
     """Counts are of structures; `left_out` has (name, reason) of each structure that could not be used."""
 
     read: int = 0
+    energy_unit: str = "hartree"
+    """In which the energies were read."""
     left_out: list[tuple[str, str]] = field(default_factory=list)
     excluded: dict[str, int] = field(default_factory=dict)
     """Structures that a setting leaves out, by what they are."""

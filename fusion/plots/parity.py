@@ -11,7 +11,9 @@ from ase.data import chemical_symbols
 
 from fusion.plots.style import BLUE, GREEN, GREY, ORANGE, PURPLE, picture, title
 from fusion.results import read_result
-from fusion.tasks.labelled.comparison import ARRAYS, KCAL, KCAL_ANGSTROM, TABLE
+from fusion.tasks.labelled.errors import KCAL, KCAL_ANGSTROM
+from fusion.tasks.labelled.tables import FORCES as ARRAYS
+from fusion.tasks.labelled.tables import STRUCTURES as TABLE
 
 _COLOURS = {"H": GREY, "C": "#333333", "N": BLUE, "O": ORANGE, "S": "#b8960c", "F": GREEN, "Cl": PURPLE}
 _MOST_POINTS = 20000
@@ -20,17 +22,16 @@ _MOST_POINTS = 20000
 def draw(directory: Path) -> Path | None:
     """Draw `parity.png` from structures.csv and forces.npz; None where they are not there or hold nothing to compare.
 
-    Energies are shown less the mean label of each formula, so that structures of different size share an axis; where
-    the method's zero is plainly another one, its energies less their own means.
+    Energies are shown less the mean label of each formula, so that structures of different size share an axis.
     """
     if not (directory / TABLE).is_file():
         return None
-    energies, forces = _energies(directory / TABLE), _forces(directory / ARRAYS)
+    result = read_result(directory) or {}
+    found = result.get("evaluation") or result.get("training") or {}
+    energies, forces = _energies(directory / TABLE, found), _forces(directory / ARRAYS)
     panels = [part for part in (energies, forces) if part is not None]
     if not panels:
         return None
-    result = read_result(directory) or {}
-    found = result.get("accuracy") or {}
     with picture(directory / "parity.png", (8.0, 1.0 + 3.4 * len(panels))) as figure:
         data = Path(found.get("data") or directory.resolve().name).name
         figure.suptitle(f"{title(result, directory).split(' · ')[-1]} · {data}", x=0.02, ha="left", fontsize=11)
@@ -45,28 +46,30 @@ def draw(directory: Path) -> Path | None:
 
 
 class Energies(NamedTuple):
-    """kcal/mol from the mean label of each formula; `shifted`: predictions from their own mean."""
+    """kcal/mol from the mean label of each formula; `correction`: what is taken off the predictions."""
 
     label: np.ndarray
     predicted: np.ndarray
     outside: np.ndarray
-    shifted: bool
+    correction: str
 
 
-def _energies(path: Path) -> Energies | None:
+def _energies(path: Path, found: dict[str, Any]) -> Energies | None:
+    """Where an evaluation found that constants for the elements have to come off (`found`, of result.json), they do."""
     with path.open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["label_hartree"] and row["energy_hartree"]]
     if not rows:
         return None
     label, energy = (np.array([float(row[key]) for row in rows]) for key in ("label_hartree", "energy_hartree"))
     outside, formulas = (np.array([row[key] for row in rows]) for key in ("outside", "formula"))
-    zero, shift = np.zeros(len(rows)), np.zeros(len(rows))
+    correction = ""
+    if (found.get("energy") or {}).get("counted") == "composition_fitted":
+        energy = label + np.array([float(row["error_counted_hartree"]) for row in rows])
+        correction = " less constants for the elements"
+    zero = np.zeros(len(rows))
     for formula in set(formulas):
-        same = formulas == formula
-        zero[same], shift[same] = label[same].mean(), (energy - label)[same].mean()
-    if len(set(formulas)) == len(rows) or abs(shift.mean()) < 10.0 * np.std(energy - label - shift):
-        shift[:] = 0.0  # one zero of energy for both, or nothing that says otherwise
-    return Energies((label - zero) * KCAL, (energy - zero - shift) * KCAL, outside == "1", bool(shift.any()))
+        zero[formulas == formula] = label[formulas == formula].mean()
+    return Energies((label - zero) * KCAL, (energy - zero) * KCAL, outside == "1", correction)
 
 
 def _forces(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
@@ -81,7 +84,7 @@ def _forces(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
 
 
 def _draw_energies(parity: Any, errors: Any, energies: Energies) -> None:
-    label, predicted, outside, shifted = energies
+    label, predicted, outside, correction = energies
     parity.scatter(label, predicted, s=9, color=BLUE, lw=0, alpha=0.6, rasterized=True)
     if outside.any():
         marked = "outside of the model's domain"
@@ -89,9 +92,8 @@ def _draw_energies(parity: Any, errors: Any, energies: Energies) -> None:
         parity.legend(loc="upper left")
     _diagonal(parity, label)
     parity.set_xlabel("label − mean of its formula / kcal mol$^{-1}$")
-    parity.set_ylabel("energy" + (" − mean of its formula" if shifted else "") + " / kcal mol$^{-1}$")
-    name = "error less its formula's mean" if shifted else "error of the energy"
-    _histogram(errors, predicted - label, f"{name} / kcal mol$^{{-1}}$", BLUE)
+    parity.set_ylabel("energy − mean label of its formula / kcal mol$^{-1}$")
+    _histogram(errors, predicted - label, f"error of the energy{correction} / kcal mol$^{{-1}}$", BLUE)
 
 
 def _draw_forces(parity: Any, errors: Any, label: np.ndarray, predicted: np.ndarray, numbers: np.ndarray) -> None:

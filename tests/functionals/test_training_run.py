@@ -104,7 +104,7 @@ def test_a_trained_functional_is_published_and_is_the_same(finished, tmp_path, m
         (["method.training.steps=0"], "steps must be a whole number"),
         (["method.training.basis=cc-pvxz"], "PySCF has no basis"),
         (["method.training.data=nothing.toml"], "cannot be read"),
-        (["task=evaluate", "ckpt={run}"], "task evaluate optimises wavefunctions"),
+        (["task=evaluate", "ckpt={run}"], "needs labelled structures, data=NAME"),
         (["ckpt={run}", "method.model.width=5"], "another training: its parameters"),
     ],
 )

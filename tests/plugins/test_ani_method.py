@@ -69,10 +69,9 @@ def test_a_result_far_from_the_data_says_so(program: Program, zoo_cache: Path, t
 
 
 def test_energies_of_dimers_have_their_known_errors(program: Program, zoo_cache: Path, tmp_path: Path) -> None:
-    words = [f"task.data={S66X8}", "task.energy_unit=hartree", "task.gradients=true"]
-    done = program("+method=ani", "task=accuracy", *words)
+    done = program("+method=ani", "task=evaluate", f"data={S66X8}", "data.forces.sign=-1")
     assert done.status == 0, done.err
-    total = result(tmp_path)["accuracy"]["energy"]["total"]  # kcal/mol
+    total = result(tmp_path)["evaluation"]["energy"]["total"]  # kcal/mol
     assert (total["mae"], total["rmse"]) == (pytest.approx(0.411, abs=0.002), pytest.approx(0.544, abs=0.002))
 
 

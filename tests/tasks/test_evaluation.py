@@ -19,7 +19,7 @@ from conftest import Program
 from fusion.report import redraw
 from fusion.units import KCAL_MOL_PER_HARTREE as KCAL
 
-WORDS = ("+method=morse", "task=accuracy", "hydra.run.dir=run")
+WORDS = ("+method=morse", "task=evaluate", "hydra.run.dir=run")
 D, A = 0.17, 1.1  # the toy potential
 RADII = {"H": 0.7, "C": 1.4, "N": 1.4, "O": 1.1, "Ar": 3.5}
 
@@ -65,17 +65,17 @@ def labelled(
     return frames
 
 
-def accuracy(directory: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((directory / "result.json").read_text())["accuracy"]
+def evaluation(directory: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((directory / "result.json").read_text())["evaluation"]
     return found
 
 
 def test_its_own_labels_are_met_and_units_are_converted(program: Program, tmp_path: Path) -> None:
     for unit, value in (("eV", units.Hartree), ("kcal/mol", KCAL), ("hartree", 1.0)):
         write(tmp_path / "data.xyz", labelled(structures(), value), format="extxyz")
-        done = program(*WORDS, "task.data=data.xyz", f"task.energy_unit={unit}")
+        done = program(*WORDS, "data=data.xyz", f"data.energy_unit={unit}")
         assert done.status == 0, done.err
-        found = accuracy(tmp_path / "run")
+        found = evaluation(tmp_path / "run")
         assert found["compared"] == 12 and "left_out" not in found
         assert found["energy"]["total"]["largest"] < 1e-4 and found["forces"]["total"]["largest"] < 1e-3
         assert found["forces"]["correlation"] == pytest.approx(1.0)
@@ -84,12 +84,12 @@ def test_its_own_labels_are_met_and_units_are_converted(program: Program, tmp_pa
 
 def test_a_different_zero_and_noise_are_told_apart(program: Program, tmp_path: Path) -> None:
     write(tmp_path / "data.xyz", labelled(structures(), offset=-0.5, noise=0.001), format="extxyz")
-    assert program(*WORDS, "task.data=data.xyz").status == 0
-    energy, forces = (accuracy(tmp_path / "run")[key] for key in ("energy", "forces"))
+    assert program(*WORDS, "data=data.xyz").status == 0
+    energy, forces = (evaluation(tmp_path / "run")[key] for key in ("energy", "forces"))
     assert energy["total"]["mae"] == pytest.approx(0.5 * 3 * KCAL, rel=1e-6)  # three atoms on average
     assert energy["total"]["mean"] == pytest.approx(0.5 * 3 * KCAL, rel=1e-6)
     assert energy["shifted"]["rmse"] == pytest.approx(0.5 * (2 / 3) ** 0.5 * KCAL, rel=1e-6)
-    assert energy["zero_fitted"]["largest"] < 1e-4 and energy["within_formula"]["largest"] < 1e-4
+    assert energy["composition_fitted"]["largest"] < 1e-4 and energy["within_molecules"]["largest"] < 1e-4
     for part in (forces["total"], *forces["by_element"].values()):
         assert part["mae"] == pytest.approx(0.001 * KCAL / units.Bohr, rel=1e-4)
         assert part["rmse"] == pytest.approx(part["mae"], rel=1e-4)
@@ -98,19 +98,19 @@ def test_a_different_zero_and_noise_are_told_apart(program: Program, tmp_path: P
 
 def test_gradients_are_recognised(program: Program, tmp_path: Path) -> None:
     write(tmp_path / "data.xyz", labelled(structures(), sign=-1.0), format="extxyz")
-    done = program(*WORDS, "task.data=data.xyz")
-    assert done.status == 2 and "gradients" in done.err and "task.gradients=true" in done.err
+    done = program(*WORDS, "data=data.xyz")
+    assert done.status == 2 and "gradients" in done.err and "data.forces.sign=-1" in done.err
     assert not (tmp_path / "run").exists()
-    assert program(*WORDS, "task.data=data.xyz", "task.gradients=true").status == 0
-    assert accuracy(tmp_path / "run")["forces"]["total"]["largest"] < 1e-3
+    assert program(*WORDS, "data=data.xyz", "data.forces.sign=-1").status == 0
+    assert evaluation(tmp_path / "run")["forces"]["total"]["largest"] < 1e-3
 
 
 @pytest.mark.parametrize(("unit", "value"), [("hartree", 1.0), ("kcal/mol", KCAL), ("kJ/mol", KCAL * 4.184)])
 def test_another_unit_is_recognised(program: Program, tmp_path: Path, unit: str, value: float) -> None:
     write(tmp_path / "data.xyz", labelled(structures(), value), format="extxyz")
-    done = program(*WORDS, "task.data=data.xyz")
-    assert done.status == 2 and f"task.energy_unit={unit}" in done.err
-    assert program(*WORDS, "task.data=data.xyz", f"task.energy_unit={unit}").status == 0
+    done = program(*WORDS, "data=data.xyz")
+    assert done.status == 2 and f"data.energy_unit={unit}" in done.err
+    assert program(*WORDS, "data=data.xyz", f"data.energy_unit={unit}").status == 0
 
 
 def test_what_cannot_be_compared_is_counted_and_named(program: Program, tmp_path: Path) -> None:
@@ -121,30 +121,30 @@ def test_what_cannot_be_compared_is_counted_and_named(program: Program, tmp_path
     del frames[6].calc.results["forces"]
     del frames[7].calc.results["energy"]
     write(tmp_path / "data.xyz", frames, format="extxyz")
-    done = program(*WORDS, "task.data=data.xyz")
+    done = program(*WORDS, "data=data.xyz")
     assert done.status == 0, done.err
-    found = accuracy(tmp_path / "run")
+    found = evaluation(tmp_path / "run")
     assert found["structures"] == 9 and found["compared"] == 6
     reasons = {group["first"]: group["reason"] for group in found["left_out"]}
-    assert reasons["structure 4"] == "no energy and no forces" and "finite" in reasons["structure 5"]
-    assert "two nuclei on one spot" in reasons["structure 6"]
+    assert reasons["H2O #4"] == "no energy and no forces" and "finite" in reasons["CO #5"]
+    assert "two nuclei on one spot" in reasons["NH3 #6"]
     assert done.out.count("LEFT OUT") == 3
     with (tmp_path / "run" / "structures.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == 9 and rows[3]["problem"] and not rows[3]["energy_hartree"]
-    assert rows[6]["energy_hartree"] and not rows[6]["forces_mae_hartree_per_bohr"]
-    assert rows[7]["forces_mae_hartree_per_bohr"] and not rows[7]["label_hartree"]
+        rows = {row["structure"]: row for row in csv.DictReader(file)}
+    assert len(rows) == 9 and rows["H2O #4"]["problem"] and not rows["H2O #4"]["energy_hartree"]
+    assert rows["H2O #7"]["energy_hartree"] and not rows["H2O #7"]["forces_mae_hartree_per_bohr"]
+    assert rows["CO #8"]["forces_mae_hartree_per_bohr"] and not rows["CO #8"]["label_hartree"]
 
 
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        ((), "needs task.data=FILE"),
-        (("task.data=nowhere.xyz",), "no file"),
-        (("task.data=bare.xyz",), r"has no energies and no forces; its comment lines have dft (task.energy_key=...)"),
-        (("task.data=good.xyz", "task.energy_unit=erg"), "eV, hartree, kcal/mol or kJ/mol, not 'erg'"),
-        (("task.data=broken.xyz",), "cannot read"),
-        (("task.data=broken.h5",), "no HDF5 file"),
+        ((), "data=NAME or data=FILE"),
+        (("data=nowhere.xyz",), "no file"),
+        (("data=bare.xyz",), "no energy and no forces (H2 #1); there is dft (data.energy=NAME"),
+        (("data=good.xyz", "data.energy_unit=erg"), "eV, hartree, kcal/mol or kJ/mol, not 'erg'"),
+        (("data=broken.xyz",), "cannot read"),
+        (("data=broken.h5",), "no HDF5 file"),
     ],
 )
 def test_what_makes_no_sense_is_refused(
@@ -169,26 +169,26 @@ def test_other_keys_and_hdf5(program: Program, tmp_path: Path) -> None:
         group["coordinates"] = np.array([atoms.positions for atoms in frames])
         group["energies"] = [morse(atoms)[0] for atoms in frames]
         group["forces"] = [-morse(atoms)[1] / units.Bohr for atoms in frames]
-    assert program(*WORDS, "task.data=data.h5", "task.energy_unit=hartree", "task.gradients=true").status == 0
-    found = accuracy(tmp_path / "run")
+    assert program(*WORDS, "data=data.h5", "data.energy_unit=hartree", "data.forces.sign=-1").status == 0
+    found = evaluation(tmp_path / "run")
     assert found["compared"] == 3 and found["forces"]["total"]["largest"] < 1e-3
     for atoms in frames:
         atoms.info["dft"], forces = morse(atoms)
         atoms.arrays["pull"] = forces
     write(tmp_path / "data.xyz", frames, format="extxyz")
-    keys = ("task.energy_key=dft", "task.forces_key=pull", "task.energy_unit=hartree", "task.forces_per=bohr")
-    assert program(*WORDS, "task.data=data.xyz", *keys).status == 0
-    assert accuracy(tmp_path / "run")["energy"]["total"]["largest"] < 1e-4
+    keys = ("data.energy=dft", "data.forces.key=pull", "data.energy_unit=hartree", "data.forces.unit=hartree/bohr")
+    assert program(*WORDS, "data=data.xyz", *keys).status == 0
+    assert evaluation(tmp_path / "run")["energy"]["total"]["largest"] < 1e-4
 
 
 def test_killed_and_resumed_it_says_the_same(program: Program, process: Program, tmp_path: Path) -> None:
     write(tmp_path / "data.xyz", labelled(structures(12), noise=0.01), format="extxyz")
-    slow = ("task.data=data.xyz", "method.model.seconds=1.05", "method.model.kill_at=3")
+    slow = ("data=data.xyz", "method.model.seconds=1.05", "method.model.kill_at=3")
     assert process(*WORDS, *slow).status == -signal.SIGKILL
     done = process("resume", "run")
     assert done.status == 0 and "going on after 7 of 12" in done.out
-    assert program(*WORDS[:2], "task.data=data.xyz", "hydra.run.dir=whole").status == 0
-    assert accuracy(tmp_path / "run") == accuracy(tmp_path / "whole")
+    assert program(*WORDS[:2], "data=data.xyz", "hydra.run.dir=whole").status == 0
+    assert evaluation(tmp_path / "run") == evaluation(tmp_path / "whole")
     (tmp_path / "run" / "parity.png").unlink()
     redraw(tmp_path / "run")
     assert (tmp_path / "run" / "parity.png").is_file()

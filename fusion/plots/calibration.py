@@ -1,0 +1,82 @@
+"""`calibration.png`: the error that a model's spread foretells against the one that it makes."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fusion import units
+from fusion.plots.style import BLUE, GREY, ORANGE, picture, title
+from fusion.results import read_result
+from fusion.tasks.labelled.calibration import bins
+from fusion.tasks.labelled.tables import STRUCTURES
+
+_FEWEST = 20
+_SIGMAS = np.linspace(0.0, 4.0, 81)
+
+
+def draw(directory: Path) -> Path | None:
+    """Draw `calibration.png` from structures.csv; None where too few structures have a spread and an error."""
+    if not (directory / STRUCTURES).is_file():
+        return None
+    spread, error = _read(directory / STRUCTURES)
+    if len(spread) < _FEWEST:
+        return None
+    result = read_result(directory) or {}
+    found = result.get("evaluation") or {}
+    with picture(directory / "calibration.png", (8.0, 4.0)) as figure:
+        name = title(result, directory).split(" · ")[-1]
+        figure.suptitle(f"{name} · {found.get('data') or directory.resolve().name}", x=0.02, ha="left", fontsize=11)
+        left, right = figure.subplots(1, 2)
+        _draw_bins(left, spread, error)
+        _draw_fractions(right, np.abs(error) / spread)
+    return directory / "calibration.png"
+
+
+def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Standard deviations and errors in kcal/mol."""
+    with path.open(newline="") as file:
+        rows = [
+            row for row in csv.DictReader(file) if row.get("energy_std_hartree") and row.get("error_counted_hartree")
+        ]
+    spread = np.array([float(row["energy_std_hartree"]) for row in rows]) * units.KCAL_MOL_PER_HARTREE
+    error = np.array([float(row["error_counted_hartree"]) for row in rows]) * units.KCAL_MOL_PER_HARTREE
+    return spread[spread > 0], error[spread > 0]
+
+
+def _draw_bins(axes: Any, spread: np.ndarray, error: np.ndarray) -> None:
+    """Each structure, and root mean squares of bins of like spread; on the diagonal they are calibrated."""
+    axes.scatter(spread, np.abs(error), s=6, lw=0, alpha=0.35, color=GREY, label="structures", rasterized=True)
+    parts = bins(spread, error)
+    x, y = (np.array([part[key] for part in parts]) for key in ("spread_kcal_mol", "rmse_kcal_mol"))
+    axes.plot(x, y, "o-", color=BLUE, lw=1.2, ms=5, label="root mean square of bins")
+    positive = np.abs(error)[np.abs(error) > 0]
+    low = min(spread.min(), np.percentile(positive, 5) if len(positive) else spread.min())
+    ends = np.array([low, max(spread.max(), y.max(), np.abs(error).max())])
+    axes.plot(ends, ends, color="black", lw=0.8, ls="--", label="calibrated", zorder=0)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_ylim(0.7 * ends[0], 1.4 * ends[1])
+    axes.set_xlabel("spread of the model / kcal mol$^{-1}$")
+    axes.set_ylabel("size of the error / kcal mol$^{-1}$")
+    axes.legend(loc="upper left")
+
+
+def _draw_fractions(axes: Any, ratio: np.ndarray) -> None:
+    """How many errors are within so many standard deviations, beside the normal distribution; also once scaled."""
+    from scipy.special import erf
+
+    scale = float(np.sqrt(np.mean(ratio**2)))
+    for factor, colour, label in ((1.0, BLUE, "as stated"), (scale, ORANGE, f"spread × {scale:.2g}")):
+        within = [float(np.mean(ratio / factor <= sigma)) for sigma in _SIGMAS]
+        axes.plot(_SIGMAS, np.array(within) * 100.0, color=colour, lw=1.5, label=label)
+    axes.plot(_SIGMAS, erf(_SIGMAS / np.sqrt(2.0)) * 100.0, color="black", lw=0.8, ls="--", label="normal distribution")
+    axes.set_ylim(0.0, 102.0)
+    axes.set_xlabel("standard deviations")
+    axes.set_ylabel("errors within / %")
+    one, two = (100.0 * np.mean(ratio <= sigma) for sigma in (1.0, 2.0))
+    axes.set_title(f"{one:.0f} % within 1, {two:.0f} % within 2", fontsize=9)
+    axes.legend(loc="lower right")

@@ -1,0 +1,81 @@
+"""task=evaluate: of labelled structures (data=...) the errors of a method, else a wavefunction from a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fusion.errors import InputError
+
+if TYPE_CHECKING:
+    from fusion.methods import Method
+    from fusion.results import Result
+    from fusion.runs import Run
+    from fusion.system import System
+    from fusion.tasks.labelled.evaluation import LabelledEvaluation
+    from fusion.tasks.train import Evaluate as Wavefunction
+
+
+class Evaluate:
+    """What there is to evaluate decides: data, or a checkpoint."""
+
+    needs = frozenset({"energy"})
+
+    def __init__(self, name: str, part: str = "all") -> None:
+        self.name, self._part = name, part
+        self._task: LabelledEvaluation | Wavefunction | None = None
+
+    def check(self, method: Method, system: System, run: Run) -> None:
+        """Raises InputError: neither data nor a wavefunction, or what the one of them that is given refuses."""
+        self._task = self._chosen(method, run)
+        self._task.check(method, system, run)
+
+    def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """As the evaluation that is chosen says it."""
+        assert self._task is not None
+        return self._task.title(method, system, run)
+
+    def run(self, method: Any, system: System, run: Run) -> Result:
+        assert self._task is not None
+        return self._task.run(method, system, run)
+
+    @staticmethod
+    def rows(document: dict[str, Any]) -> Iterator[list[str]]:
+        """Errors against labels."""
+        if "evaluation" in document:
+            from fusion.tasks.labelled import errors
+
+            yield from errors.rows(document["evaluation"])
+
+    @staticmethod
+    def draw(directory: Path) -> None:
+        """`parity.png` and `calibration.png`, or `energy.png`."""
+        from fusion.plots import energy
+        from fusion.tasks.labelled.evaluation import LabelledEvaluation
+
+        if energy.has_energies(directory):
+            energy.energy_curve(directory)
+        else:
+            LabelledEvaluation.draw(directory)
+
+    @staticmethod
+    def files(directory: Path) -> list[str]:
+        """The tables of an evaluation on labels."""
+        from fusion.tasks.labelled.evaluation import LabelledEvaluation
+
+        return LabelledEvaluation.files(directory)
+
+    def _chosen(self, method: Method, run: Run) -> LabelledEvaluation | Wavefunction:
+        if run.config.get("data") is not None:
+            from fusion.tasks.labelled.evaluation import LabelledEvaluation
+
+            return LabelledEvaluation(self.name, self._part)
+        if method.kind != "ansatz":
+            raise InputError(
+                f"task={self.name} needs labelled structures, data=NAME or data=FILE (with energies, forces or both), "
+                f"for {method.name}"
+            )
+        from fusion.tasks.train import Evaluate as Wavefunction
+
+        return Wavefunction(self.name)

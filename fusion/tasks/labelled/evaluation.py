@@ -1,0 +1,215 @@
+"""task=evaluate data=...: how far a method is from labels, energies and forces of many structures."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fusion import datasets, methods, processes, zeros
+from fusion.datasets import Labelled, quantities
+from fusion.errors import CalculationError, InputError
+from fusion.results import Result
+from fusion.runs import CHECKPOINT
+from fusion.task_state import is_own, read_state, write_state
+from fusion.tasks.labelled import errors, tables
+from fusion.tasks.labelled.predictions import Predictions
+
+if TYPE_CHECKING:
+    from fusion.methods import Method
+    from fusion.runs import Run
+    from fusion.system import System
+
+PARTS = ("all", "train", "validation", "test")
+_CALL_S = 2.0
+"""Structures per call double until a call takes this long: few calls, and little is lost by a kill."""
+_SAVE_S = 1.0
+_MOST = 4096
+
+
+class LabelledEvaluation:
+    """Energies and forces of all structures of the data, or of a part of its split. Nothing is left out unsaid."""
+
+    needs = frozenset({"energy"})
+
+    def __init__(self, name: str, part: str) -> None:
+        if part not in PARTS:
+            raise InputError(f"task.part must be {', '.join(PARTS[:-1])} or {PARTS[-1]}, not {part!r}")
+        self.name, self.part = name, part
+
+    def check(self, method: Method, system: System, run: Run) -> None:
+        """Raises InputError: data that cannot be read or contradict themselves, nothing that the method can do."""
+        methods.require(method, self.needs, f"task {self.name}")
+        self.data = self._data(run)
+        self._properties = self.needs
+        if self.data.forces is not None and "forces" in methods.available(method):
+            self._properties = frozenset({"energy", "forces"})
+        self.problems = _problems(self.data, method, self._properties)
+        if len(self.problems) == len(self.data):
+            first = self.problems[min(self.problems)]
+            raise InputError(f"{method.name} can do nothing with the data {self._title}: {first}")
+        self.state = read_state(run, self.name)
+        if self.state is not None and not np.array_equal(self.state["ids"], self.data.ids):
+            raise InputError(f"{run.checkpoint} is of other structures than the data {self._title}")
+
+    def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Which method, against what, and what was noticed about the data."""
+        from fusion.report import count
+
+        good = len(self.data) - len(self.problems)
+        notes = list(self.data.report.notes())
+        if self.state is not None and is_own(run):
+            done = int(np.sum(self.state["done"])) - len(self.state["problems"])
+            notes.append(f"going on after {done} of {good} ({CHECKPOINT})")
+        words = f"{count(good, 'labelled structure')} of {self._title}"
+        return (str(getattr(method, "label", method.name)), words, self.name), tuple(notes)
+
+    def run(self, method: Method, system: System, run: Run) -> Result:
+        """Raises InputError where what the data call forces are gradients, or their energies have another unit."""
+        if processes.rank() != 0:  # one process does it
+            return Result(system)
+        predictions = Predictions(self.data, dict(self.problems))
+        if self.state is not None and is_own(run):
+            predictions.restore(self.state)
+        self._calculate(method, run, predictions)
+        found = errors.measure(predictions, zeros.of(method))
+        found |= {"data": self._title, "part": self.part, "noticed": self.data.report.document()}
+        tables.write(run.directory, predictions, found)
+        worst = errors.worst(predictions, found.get("energy"))
+        result = Result(self.data.system(worst), details={"evaluation": found})
+        if "failed" in found:
+            result.status = "not_converged"
+            result.message = f"{found['failed']['structures']} structures failed, the first: {found['failed']['first']}"
+        return result
+
+    @staticmethod
+    def rows(document: dict[str, Any]) -> Iterator[list[str]]:
+        """Errors of energies and forces, and what was left out."""
+        yield from errors.rows(document["evaluation"])
+
+    @staticmethod
+    def draw(directory: Path) -> None:
+        """`parity.png`, and `calibration.png` of a model that states its spread."""
+        from fusion.plots import calibration, parity
+
+        parity.draw(directory)
+        calibration.draw(directory)
+
+    @staticmethod
+    def files(directory: Path) -> list[str]:
+        """The tables."""
+        names = (tables.STRUCTURES, tables.MOLECULES, tables.FORCES)
+        return [name for name in names if (directory / name).is_file()]
+
+    @property
+    def _title(self) -> str:
+        part = "" if self.part == "all" else f" ({self.part})"
+        return " + ".join(self.data.sources) + part
+
+    def _data(self, run: Run) -> Labelled:
+        data = datasets.load(run.config.data, run.start_dir)
+        if self.part == "all":
+            return data
+        chosen = getattr(datasets.split(data, run.config.data, run.seed), self.part)
+        if not len(chosen):
+            raise InputError(f"task.part={self.part}: the split leaves no structure for it")
+        part = data.select(chosen)
+        part.report.read = len(part) + len(part.report.left_out)
+        return part
+
+    def _calculate(self, method: Method, run: Run, predictions: Predictions) -> None:
+        """All that is not yet done."""
+        from fusion.phases import phase
+        from fusion.tasks.interruption.stopping import between_steps
+
+        left = predictions.left()
+        total, size, due = len(predictions.data), 1, time.monotonic() + _SAVE_S
+        with phase("comparing", total, total - len(left)) as bar, between_steps() as stop_if_asked:
+            try:
+                while left:
+                    began = time.monotonic()
+                    self._calculate_some(method, predictions, left[:size])
+                    left = left[size:]
+                    self._refuse_misread(predictions, run)
+                    bar(total - len(left), predictions.text())
+                    size = min(2 * size, _MOST) if time.monotonic() - began < _CALL_S else size
+                    if time.monotonic() > due:
+                        due = time.monotonic() + max(_SAVE_S, 20.0 * self._save(run, predictions))
+                    stop_if_asked()
+            except KeyboardInterrupt:
+                self._save(run, predictions)
+                raise
+        self._save(run, predictions)
+
+    def _refuse_misread(self, predictions: Predictions, run: Run) -> None:
+        """Raise InputError where labels and predictions agree but for a unit, or but for the sign of all forces."""
+        config = run.config.data
+        if config.get("entries") is not None or not config.get("check", True):
+            return
+        correlation = predictions.force_correlation()
+        if correlation is not None and correlation < -0.5:
+            raise InputError(
+                f"the forces of {self._title} point against those of the method (correlation {correlation:.2f}): they "
+                f"are gradients +dE/dR, it seems; data.forces.sign={-int(config.forces.sign)} turns them round"
+            )
+        ratio = predictions.energy_ratio()
+        if ratio is None or abs(ratio - 1.0) < 0.1:
+            return
+        read = self.data.report.energy_unit
+        unit = quantities.named(quantities.ENERGIES, quantities.energy(read, "data.energy_unit") / ratio, 0.02)
+        if unit is not None:
+            raise InputError(
+                f"the energies of {self._title}, read in {read}, are {ratio:.4g} times those of the method: they are "
+                f"in {unit}, it seems; data.energy_unit={unit}"
+            )
+
+    def _save(self, run: Run, predictions: Predictions) -> float:
+        """Write the checkpoint; the seconds that took."""
+        began = time.monotonic()
+        write_state(run, {"task": self.name, **predictions.state()})
+        return time.monotonic() - began
+
+    def _calculate_some(self, method: Method, predictions: Predictions, chosen: list[int]) -> None:
+        """One call for all; where it fails as a whole, halves of them: one bad structure costs no other."""
+        data = predictions.data
+        try:
+            systems = [data.system(index) for index in chosen]
+            results = methods.calculate(method, systems, self._properties)
+        except (CalculationError, InputError) as error:
+            if len(chosen) > 1:
+                middle = len(chosen) // 2
+                self._calculate_some(method, predictions, chosen[:middle])
+                self._calculate_some(method, predictions, chosen[middle:])
+            elif isinstance(error, InputError):
+                predictions.leave_out(chosen[0], str(error))
+            else:
+                predictions.failures[chosen[0]] = str(error)
+                predictions.done[chosen[0]] = True
+            return
+        for index, result in zip(chosen, results, strict=True):
+            predictions.add(index, result)
+
+
+def _problems(data: Labelled, method: Method, properties: frozenset[str]) -> dict[int, str]:
+    """What the method objects to, asked once for each composition and state."""
+    sizes, answers, found = data.sizes, dict[tuple[bytes, int, int], str | None](), dict[int, str]()
+    for index in range(len(data)):
+        numbers = np.asarray(data.numbers[data.offsets[index] : data.offsets[index] + sizes[index]])
+        key = (np.sort(numbers).tobytes(), int(data.charge[index]), int(data.spin[index]))
+        if key not in answers:
+            answers[key] = _objection(data, method, properties, index)
+        problem = answers[key]
+        if problem is not None:
+            found[index] = problem
+    return found
+
+
+def _objection(data: Labelled, method: Method, properties: frozenset[str], index: int) -> str | None:
+    try:
+        methods.require(method, properties, "this calculation", [data.system(index)])
+    except InputError as error:
+        return str(error).replace(data.name(index), "it")
+    return None

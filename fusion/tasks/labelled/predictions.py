@@ -1,0 +1,120 @@
+"""What a method says of labelled structures, beside the labels. Atomic units."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fusion import units
+from fusion.datasets import Labelled
+from fusion.results import Result
+
+_ENOUGH = 12
+"""Force components that it takes to tell forces from gradients."""
+
+
+class Predictions:
+    """Energies (M,), spreads (M,), forces (N, 3) of the structures of `data`; NaN where there is none yet, or ever.
+
+    `problems` says why a structure is left out, `failures` why its calculation failed.
+    """
+
+    def __init__(self, data: Labelled, problems: dict[int, str]) -> None:
+        self.data, self.problems = data, problems
+        number = len(data)
+        self.failures: dict[int, str] = {}
+        self.done, self.outside = np.zeros(number, dtype=bool), np.zeros(number, dtype=bool)
+        self.done[list(problems)] = True
+        self.energy, self.spread = np.full(number, np.nan), np.full(number, np.nan)
+        self.forces = None if data.forces is None else np.full((len(data.numbers), 3), np.nan)
+
+    @property
+    def good(self) -> int:
+        """Structures that the method can be asked about."""
+        return len(self.data) - len(self.problems)
+
+    def left(self) -> list[int]:
+        """Indices of what is not yet calculated, large structures first: equal sizes make good batches."""
+        left = np.flatnonzero(~self.done)
+        return left[np.argsort(-self.data.sizes[left], kind="stable")].tolist()
+
+    def add(self, index: int, result: Result) -> None:
+        """The result of one structure, a failed one too."""
+        self.done[index] = True
+        if result.status != "ok" or result.energy is None:
+            self.failures[index] = result.message or result.status
+            return
+        self.energy[index] = result.energy
+        self.spread[index] = np.nan if result.energy_std is None else result.energy_std
+        self.outside[index] = bool((result.details.get("domain") or {}).get("outside"))
+        if self.forces is not None and "forces" in result.properties:
+            self.forces[self.data.offsets[index] : self.data.offsets[index + 1]] = result.properties["forces"]
+
+    def leave_out(self, index: int, problem: str) -> None:
+        """What the method refuses."""
+        self.done[index] = True
+        self.problems[index] = problem
+
+    def energy_errors(self) -> np.ndarray:
+        """(M,) prediction less label, hartree; NaN where either is missing."""
+        return self.energy - np.asarray(self.data.energy)
+
+    def force_errors(self) -> np.ndarray | None:
+        """(N, 3) hartree/bohr."""
+        return None if self.forces is None or self.data.forces is None else self.forces - np.asarray(self.data.forces)
+
+    def force_mae(self) -> np.ndarray:
+        """(M,) mean absolute error of each structure's force components, hartree/bohr; NaN where there is none."""
+        errors = self.force_errors()
+        if errors is None or not len(self.data):
+            return np.full(len(self.data), np.nan)
+        return np.add.reduceat(np.abs(errors).mean(axis=1), self.data.offsets[:-1]) / self.data.sizes
+
+    def force_correlation(self) -> float | None:
+        """Pearson's correlation of the force components so far; None for too few."""
+        if self.forces is None or self.data.forces is None:
+            return None
+        label = np.asarray(self.data.forces)
+        both = np.isfinite(self.forces) & np.isfinite(label)
+        if both.sum() < _ENOUGH or not self.forces[both].std() * label[both].std() > 0:
+            return None
+        return float(np.corrcoef(self.forces[both], label[both])[0, 1])
+
+    def energy_ratio(self) -> float | None:
+        """Median ratio of label and prediction of the energies so far; None where they do not have one in common."""
+        label = np.asarray(self.data.energy)
+        both = np.isfinite(self.energy) & np.isfinite(label) & (self.energy != 0)
+        ratios = label[both] / self.energy[both]
+        if not len(ratios) or np.ptp(ratios) > 0.02 * abs(ratios[0]):
+            return None
+        return float(np.median(ratios))
+
+    def text(self) -> str:
+        """For the progress line."""
+        errors = self.force_errors()
+        if errors is None or not np.isfinite(errors).any():
+            return ""
+        scale = units.KCAL_MOL_PER_HARTREE / units.ANGSTROM_PER_BOHR
+        return f"forces off by {np.nanmean(np.abs(errors)) * scale:.3g} kcal/mol/Å"
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {
+            "ids": np.asarray(self.data.ids),
+            "done": self.done,
+            "energy": self.energy,
+            "spread": self.spread,
+            "outside": self.outside,
+            "forces": np.zeros((0, 3)) if self.forces is None else self.forces,
+            "failures": {str(index): text for index, text in self.failures.items()},
+            "problems": {str(index): text for index, text in self.problems.items()},
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """What `state` gave, of the same structures."""
+        self.done, self.energy, self.spread = state["done"], state["energy"], state["spread"]
+        self.outside = state["outside"]
+        self.forces = None if self.forces is None else state["forces"]
+        self.failures = {int(index): text for index, text in state["failures"].items()}
+        self.problems = {int(index): text for index, text in state["problems"].items()}

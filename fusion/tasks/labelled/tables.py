@@ -1,0 +1,66 @@
+"""The files of an evaluation: a row for each structure, a row for each molecule, the forces of each atom."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fusion.results import write_atomically
+from fusion.system import formula
+from fusion.tasks.labelled import errors
+from fusion.tasks.labelled.predictions import Predictions
+
+STRUCTURES, MOLECULES, FORCES = "structures.csv", "molecules.csv", "forces.npz"
+
+
+def write(directory: Path, predictions: Predictions, found: dict[str, Any]) -> None:
+    """structures.csv and forces.npz in atomic units, molecules.csv in kcal/mol (and Angstrom)."""
+    counted = errors.corrected(predictions, found.get("energy"))
+    _structures(directory / STRUCTURES, predictions, counted)
+    _molecules(directory / MOLECULES, errors.molecule_table(predictions, counted))
+    differences, data = predictions.force_errors(), predictions.data
+    if differences is None or not np.isfinite(differences).any():
+        (directory / FORCES).unlink(missing_ok=True)
+        return
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        numbers=np.asarray(data.numbers),
+        structure=np.repeat(np.arange(len(data)), data.sizes),
+        label=np.asarray(data.forces),
+        predicted=predictions.forces,  # type: ignore[arg-type]
+    )
+    write_atomically(directory / FORCES, buffer.getvalue())
+
+
+def _structures(path: Path, predictions: Predictions, counted: np.ndarray) -> None:
+    data, text = predictions.data, io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    columns = ["label_hartree", "energy_hartree", "energy_std_hartree", "forces_mae_hartree_per_bohr"]
+    table.writerow(["structure", "source", "formula", "atoms", *columns, "error_counted_hartree", "outside", "problem"])
+    values = np.column_stack(
+        [data.energy, predictions.energy, predictions.spread, predictions.force_mae(), counted / errors.KCAL]
+    )
+    for index in range(len(data)):
+        what = [data.name(index), data.sources[int(data.source[index])], formula(data.symbols(index))]
+        numbers = [f"{value:.10f}" if math.isfinite(value) else "" for value in values[index]]
+        problem = predictions.problems.get(index) or predictions.failures.get(index, "")
+        table.writerow([*what, int(data.sizes[index]), *numbers, int(predictions.outside[index]), problem])
+    for name, reason in data.report.left_out:
+        table.writerow([name, "", "", "", *[""] * 5, 0, reason])
+    write_atomically(path, text.getvalue())
+
+
+def _molecules(path: Path, rows: list[dict[str, Any]]) -> None:
+    text = io.StringIO()
+    table = csv.DictWriter(text, list(rows[0]) if rows else ["molecule"], lineterminator="\n")
+    table.writeheader()
+    for row in rows:
+        told = {key: "" if math.isnan(v) else f"{v:.6g}" for key, v in row.items() if isinstance(v, float)}
+        table.writerow(row | told)
+    write_atomically(path, text.getvalue())
