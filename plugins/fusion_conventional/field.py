@@ -37,7 +37,8 @@ def _gradient(mean_field: Any, field: np.ndarray) -> np.ndarray:
     mol = mean_field.mol
     moved = mean_field.copy()
     core = mean_field.get_hcore() + np.einsum("x,xij->ij", field, mol.intor_symmetric("int1e_r", comp=3))
-    moved.get_hcore = lambda *_: core
+    repulsion = mean_field.energy_nuc() - field @ (mol.atom_charges() @ mol.atom_coords())
+    moved.get_hcore, moved.energy_nuc = (lambda *_: core), (lambda *_: repulsion)
     moved.conv_tol, moved.conv_tol_grad = min(mean_field.conv_tol, _CONV_TOL[0]), _CONV_TOL[1]
     moved.kernel(dm0=mean_field.make_rdm1())
     if not moved.converged:
