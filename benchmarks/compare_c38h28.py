@@ -1,8 +1,9 @@
 """C38H28 (66 atoms): the time of an energy with forces by ANI-2x beside that of one energy by a density functional.
 
-`python benchmarks/compare_c38h28.py STRUCTURE DIRECTORY` (one thread, about half an hour); writes compare_c38h28.md.
-STRUCTURE is a file of E-1,2-di(biphenyl-4-yl)-1,2-diphenylethene. The functional is B3LYP in 6-31G(d), Cartesian, with
-density fitting; nothing of the total energies is compared: they have different zeros.
+`python benchmarks/compare_c38h28.py STRUCTURE DIRECTORY [estimate]` (one thread); writes compare_c38h28.md. STRUCTURE
+is a file of E-1,2-di(biphenyl-4-yl)-1,2-diphenylethene. The functional is B3LYP in 6-31G(d), Cartesian, with density
+fitting; total energies have different zeros and are not compared. The same energy of benzene, biphenyl and terphenyl
+shows how the time grows; with `estimate` that of C38H28 is a power of the number of basis functions, fitted to theirs.
 """
 
 from __future__ import annotations
@@ -11,6 +12,11 @@ import os
 import sys
 import time
 from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.io import read, write
+from ase.units import Hartree
 
 import fusion
 from fusion.report import duration
@@ -32,8 +38,6 @@ DFT = (
 
 def ani(structure: Path) -> tuple[float, float, float]:
     """Energy (eV), wall and CPU seconds of an energy with forces, the median of several at moved nuclei."""
-    from ase.io import read
-
     atoms = read(structure)
     atoms.calc = fusion.calculator("ani-2x")
     energy = atoms.get_potential_energy()
@@ -47,32 +51,74 @@ def ani(structure: Path) -> tuple[float, float, float]:
     return energy, sorted(walls)[CALLS // 2], sorted(processors)[CALLS // 2]
 
 
-def main(structure: Path, directory: Path) -> None:
-    """Time both, write the table."""
+def phenylene(rings: int) -> Atoms:
+    """Benzene, biphenyl, p-terphenyl, ...: planar, with bonds of 1.39, 1.49 and 1.09 Angstrom."""
+    symbols, places = [], []
+    for ring in range(rings):
+        centre = np.array([ring * (2 * 1.39 + 1.49), 0.0, 0.0])
+        for corner in range(6):
+            direction = np.array([np.cos(np.pi * corner / 3), np.sin(np.pi * corner / 3), 0.0])
+            symbols.append("C")
+            places.append(centre + 1.39 * direction)
+            joined = (corner == 0 and ring < rings - 1) or (corner == 3 and ring > 0)
+            if not joined:
+                symbols.append("H")
+                places.append(centre + (1.39 + 1.09) * direction)
+    return Atoms(symbols, np.array(places))
+
+
+def functional(structure: Path, directory: Path) -> tuple[float, float, float]:
+    """Energy (hartree), wall and CPU seconds of one energy by the density functional."""
+    result = run((f"system={structure}", *DFT), directory, threads=1).result
+    assert result["status"] == "ok", result.get("message")
+    return result["energy"]["value"], result["cost"]["wall_s"], result["cost"]["cpu_s"]
+
+
+def functions(atoms: Atoms) -> int:
+    """Cartesian 6-31G(d) functions: 15 of carbon, 2 of hydrogen."""
+    return sum(15 if symbol == "C" else 2 for symbol in atoms.get_chemical_symbols())
+
+
+def main(structure: Path, directory: Path, estimated: bool) -> None:
+    """Time all, write the table."""
     directory.mkdir(parents=True, exist_ok=True)
-    words = (f"system={structure}", *DFT)
-    outcome = run(words, directory / "dft", threads=1)
-    cost, energy = outcome.result["cost"], outcome.result["energy"]["value"]
-    learned, wall, processor = ani(structure)
-    rows = [
-        ["ANI-2x, energy and forces", f"{learned:.3f} eV", f"{1e3 * wall:.0f} ms", f"{1e3 * processor:.0f} ms", "1"],
-        [
-            "B3LYP/6-31G(d), energy",
-            f"{energy:.6f} Ha",
-            duration(cost["wall_s"]),
-            duration(cost["cpu_s"]),
-            f"{cost['cpu_s'] / processor:,.0f}",
-        ],
-    ]
-    load = os.getloadavg()[2]
+    rows, sizes, times = [], [], []
+    for rings in (1, 2, 3):
+        file = directory / f"phenylene{rings}.xyz"
+        atoms = phenylene(rings)
+        write(file, atoms)
+        energy, wall, processor = functional(file, directory / f"phenylene{rings}")
+        learned, learned_wall, learned_processor = ani(file)
+        sizes.append(functions(atoms))
+        times.append(processor)
+        rows.append(_row(atoms, learned_wall, learned_processor, duration(wall), processor, ""))
+    whole = read(structure)
+    learned, learned_wall, learned_processor = ani(structure)
+    power, offset = np.polyfit(np.log(sizes), np.log(times), 1)
+    if estimated:
+        wall, processor = "–", float(np.exp(offset + power * np.log(functions(whole))))
+        rows.append(_row(whole, learned_wall, learned_processor, wall, processor, "about "))
+        how = f"The functional's time for C38H28 is ESTIMATED, as the {power:.1f}th power of the number of functions."
+    else:
+        energy, taken, processor = functional(structure, directory / "dft")
+        rows.append(_row(whole, learned_wall, learned_processor, duration(taken), processor, ""))
+        how = f"Energies of C38H28: {energy:.6f} Ha by the functional, {learned / Hartree:.6f} Ha by ANI-2x, which has "
+        how += f"another zero. The functional's time grows as the {power:.1f}th power among the small ones."
     notes = (
-        f"One thread; {machine()}, shared with other programs (load {load:.1f}): compare CPU times. Density fitting, "
-        f"grid level 2, Cartesian d functions, {outcome.result['status']}. ANI: median of {CALLS} calls, the model "
-        "loaded. Total energies have different zeros and are not compared."
+        f"ANI-2x: energy and forces, median of {CALLS} calls, the model loaded. B3LYP/6-31G(d): one energy, Cartesian "
+        f"d functions, density fitting, grid level 2. One thread of {machine()}, shared with other programs (load "
+        f"{os.getloadavg()[2]:.0f}): compare CPU times. {how}"
     )
-    columns = ["", "energy", "wall", "CPU", "ratio of CPU"]
-    write_table(Path(__file__).with_suffix(".md"), "C38H28, 66 atoms", notes, columns, rows)
+    columns = ["", "atoms", "functions", "ANI-2x, wall", "ANI-2x, CPU", "B3LYP, wall", "B3LYP, CPU", "ratio of CPU"]
+    write_table(Path(__file__).with_suffix(".md"), "C38H28 by ANI-2x and B3LYP", notes, columns, rows)
+
+
+def _row(atoms: Atoms, wall: float, processor: float, dft_wall: str, dft: float, how: str) -> list[str]:
+    counts = [str(number) for number in (len(atoms), functions(atoms))]
+    learned = [f"{1e3 * wall:.0f} ms", f"{1e3 * processor:.1f} ms"]
+    functional = [dft_wall, how + duration(dft), f"{how}{dft / processor:,.0f}"]
+    return [atoms.get_chemical_formula("hill"), *counts, *learned, *functional]
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]).absolute(), Path(sys.argv[2]).absolute())
+    main(Path(sys.argv[1]).absolute(), Path(sys.argv[2]).absolute(), "estimate" in sys.argv[3:])

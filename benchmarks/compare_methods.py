@@ -73,7 +73,8 @@ NOTES = {
     "ethanol_torsion": "6-31G*, rigid rotation of the hydroxyl group about C-O; the potentials at their own level.",
     "nitrogen": "STO-3G, spin-restricted: the errors are those of the methods against all determinants of this basis.",
     "bicyclobutane": "6-31G*, spin-restricted, no zero-point energies. Literature, diffusion Monte Carlo (Berner and "
-    "Lüchow 2010): 40.4 (conrotatory), 58.6 (disrotatory), -27.9 (butadiene) kcal/mol. DM21: dm21_bicyclobutane.md.",
+    "Lüchow 2010): 40.4 (conrotatory), 58.6 (disrotatory), -27.9 (butadiene) kcal/mol. DM21: "
+    "dm21_bicyclobutane.md. At the disrotatory transition state, a biradical, CCSD(T) itself fails.",
     "water_dimer": "aug-cc-pVDZ, S22 geometry. S22 reference, CCSD(T) at the basis-set limit: -5.02 kcal/mol.",
 }
 

@@ -18,7 +18,7 @@ import pytest
 from pyscf import gto, scf
 
 from conftest import Program
-from fusion.tasks.comparing import outcome, values
+from fusion.tasks.comparing import outcome, tables, values
 from fusion.tasks.comparing.subject import Quantity
 from fusion.units import KCAL_MOL_PER_HARTREE
 
@@ -214,3 +214,23 @@ def test_status_names_who_failed() -> None:
     assert outcome.status({"methods": methods}) == ("not_converged", "not all was done by b")
     methods.append({"label": "c", "status": "failed"})
     assert outcome.status({"methods": methods})[0] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("kind", "number"), [("molecule", 1), ("reaction", 1), ("reaction", 2), ("reaction", 5), ("scan", 5)]
+)
+def test_tables_hold_every_number_once(kind: str, number: int) -> None:
+    exact = {"energy_hartree": -0.5}
+    noisy = {"energy_hartree": -0.4, "stderr_hartree": 0.002, "std_hartree": 0.01, "difference_hartree": 0.1}
+    methods = [{"label": label, "level": label, "status": "ok", "wall_s": 2.0, "cpu_s": 1.0} for label in "ab"]
+    quantities = [{"label": f"q{i}", "coordinate": i, "values": {"a": exact, "b": noisy}} for i in range(number)]
+    found = {"kind": kind, "title": "t", "against": "a", "methods": methods, "quantities": quantities, "notes": []}
+    found |= {"jobs": 1, "threads": 1} | ({"axis": "x / Å", "zero": "q0"} if kind == "scan" else {})
+    text = tables.markdown(found)
+    for table in text.split("\n\n"):
+        bars = {line.replace("\\|", "").count("|") for line in table.splitlines() if line.startswith("|")}
+        assert len(bars) <= 1, table
+    value = "-0.4000 ± 0.0020" if kind == "molecule" else f"{-0.4 * KCAL_MOL_PER_HARTREE:.1f} ± 1.3"
+    assert text.count(value) == number
+    assert len(list(csv.DictReader(tables.comma_separated(found).splitlines()))) == 2 * number
+    assert all(len(row) >= 2 for row in tables.rows(found))

@@ -173,7 +173,7 @@ def _notes(subject: Subject, entries: Sequence[Entry], reference: Entry, found: 
         if unable:
             notes.append(f"{', '.join(unable)}: takes no basis functions without nuclei, so no counterpoise correction")
     if any("std_hartree" in value for one in found["quantities"] for value in one["values"].values()):
-        where = "shaded in the picture" if subject.points else "± model"
+        where = "shaded in the picture" if subject.points else "± model, or in brackets"
         notes.append(f"{where}: standard deviation over the members of an ensemble, no statistical error")
     if any(method.get("lower_bound") for method in found["methods"]):
         notes.append("≥: an interrupted calculation went on; what it cost before is not counted")

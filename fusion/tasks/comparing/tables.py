@@ -32,21 +32,14 @@ _COLUMNS = (
     "peak_memory_bytes",
 )
 _NONE = "–"
-_MANY = 2  # quantities up to which each has columns of its own with differences
+_MANY = 2  # sums of energies up to which each has columns among the methods; more have a table of their own
 
 
 def rows(found: Mapping[str, Any]) -> Iterator[list[str]]:
     """Lines for the terminal, columns aligned; then what failed, and the notes."""
-    header, body = methods_table(found)
-    lines = [header, *body]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    for line in lines:
-        cells = [
-            cell.ljust(width) if column < 2 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        yield ["  ".join(cells).rstrip(), ""]
-    yield ["", ""]
+    yield from _aligned(*methods_table(found), left=2)
+    if _apart(found) and "axis" not in found:  # points of a scan are many: they are in the file and in the picture
+        yield from _aligned(*values_table(found), left=1)
     for method in found["methods"]:
         if method["status"] != "ok":
             yield [method["label"], method["status"].replace("_", " ").upper(), method["reason"]]
@@ -56,10 +49,11 @@ def rows(found: Mapping[str, Any]) -> Iterator[list[str]]:
 
 
 def markdown(found: Mapping[str, Any]) -> str:
-    """The table of the methods; of a scan also that of its points; failures and notes below."""
+    """The table of the methods; that of many reactions or of the points of a scan; failures and notes below."""
     lines = [f"# {found['title']}", "", *_pipes(*methods_table(found)), ""]
-    if "axis" in found:
-        lines += ["Energies / kcal mol⁻¹ relative to " + f"{found['zero']}:", "", *_pipes(*points_table(found)), ""]
+    if _apart(found):
+        what = f" relative to {found['zero']}" if "axis" in found else ""
+        lines += [f"Energies / kcal mol⁻¹{what}:", "", *_pipes(*values_table(found)), ""]
     for method in found["methods"]:
         if method["status"] != "ok":
             lines.append(f"- {method['label']}: {method['status'].replace('_', ' ')}: {method['reason']}")
@@ -92,7 +86,9 @@ def methods_table(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]
     """Header and rows, one per method: energies, differences to the reference, forces, cost. Columns in which nothing
     would stand are left out."""
     table = {"method": [m["label"] for m in found["methods"]], "level": [m["level"] for m in found["methods"]]}
-    table |= _scan_columns(found) if "axis" in found else _energy_columns(found)
+    if "axis" in found:
+        table |= {"highest − lowest / kcal mol⁻¹": _heights(found)}
+    table |= _deviations(found) if _apart(found) else _energy_columns(found)
     for title, key in (("max |ΔF|", "max_hartree_per_bohr"), ("rms ΔF / mHa bohr⁻¹", "rms_hartree_per_bohr")):
         cells = [(method.get("forces_difference") or {}).get(key) for method in found["methods"]]
         table[title] = [_number(cell, MILLIHARTREE_PER_HARTREE, 3) for cell in cells]
@@ -106,18 +102,43 @@ def methods_table(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]
     return list(kept), [list(line) for line in zip(*kept.values(), strict=True)]
 
 
-def points_table(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows, one per point of a scan, with the relative energy by every method in kcal/mol."""
+def values_table(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows, one per reaction or point of a scan, with the energy by every method in kcal/mol; of reactions
+    with the spread of an ensemble in brackets."""
     labels = [method["label"] for method in found["methods"]]
     body = []
     for quantity in found["quantities"]:
-        cells = [_energy(quantity["values"][label], "energy", KCAL_MOL_PER_HARTREE, 2) for label in labels]
-        body.append([f"{quantity['coordinate']:.6g}", *cells])
-    return [found["axis"], *labels], body
+        values = [quantity["values"][label] for label in labels]
+        cells = [_energy(value, "energy", KCAL_MOL_PER_HARTREE, 2) for value in values]
+        if "axis" in found:
+            body.append([f"{quantity['coordinate']:.6g}", *cells])
+            continue
+        spreads = [_number(value.get("std_hartree"), KCAL_MOL_PER_HARTREE, 2) for value in values]
+        pairs = zip(cells, spreads, strict=True)
+        body.append([quantity["label"], *(cell if spread == _NONE else f"{cell} [{spread}]" for cell, spread in pairs)])
+    return [found.get("axis", "energy / kcal mol⁻¹"), *labels], body
+
+
+def _apart(found: Mapping[str, Any]) -> bool:
+    """Whether the energies have a table of their own."""
+    return "axis" in found or len(found["quantities"]) > _MANY
+
+
+def _aligned(header: Sequence[str], body: Sequence[Sequence[str]], left: int) -> Iterator[list[str]]:
+    """Lines with aligned columns, the first `left` of them to the left, and an empty one."""
+    lines = [header, *body]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    for line in lines:
+        cells = [
+            cell.ljust(width) if column < left else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        yield ["  ".join(cells).rstrip(), ""]
+    yield ["", ""]
 
 
 def _energy_columns(found: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Of every quantity the value, the spread of an ensemble and the difference; of many the mean difference."""
+    """Of one or two sums the value, the spread of an ensemble and the difference."""
     table: dict[str, list[str]] = {}
     absolute, several = found["kind"] == "molecule", len(found["quantities"]) > 1
     scale, unit, decimals = (1.0, "Ha", 6) if absolute else (KCAL_MOL_PER_HARTREE, "kcal mol⁻¹", 2)
@@ -128,16 +149,13 @@ def _energy_columns(found: Mapping[str, Any]) -> dict[str, list[str]]:
         spreads = [value.get("std_hartree") for value in here]
         small = MILLIHARTREE_PER_HARTREE if absolute else scale
         table[f"± model{'' if not several else f' ({name})'}"] = [_number(one, small, 2) for one in spreads]
-        if len(found["quantities"]) <= _MANY:
-            title = f"vs {found['against']}" + (" / mHa" if absolute else "") + (" " * len(table) if several else "")
-            table[title] = [_signed(value, small) for value in here]
-    if len(found["quantities"]) > _MANY:
-        table |= _deviations(found, scale)
+        title = f"vs {found['against']}" + (" / mHa" if absolute else "") + (" " * len(table) if several else "")
+        table[title] = [_signed(value, small) for value in here]
     return table
 
 
-def _scan_columns(found: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Of a scan: highest above lowest point, and the mean and largest difference to the reference."""
+def _heights(found: Mapping[str, Any]) -> list[str]:
+    """Highest above lowest point of a scan by every method, kcal/mol."""
     heights = []
     for method in found["methods"]:
         values = [quantity["values"][method["label"]] for quantity in found["quantities"]]
@@ -150,17 +168,18 @@ def _scan_columns(found: Mapping[str, Any]) -> dict[str, list[str]]:
         height = ends[0]["energy_hartree"] - ends[1]["energy_hartree"]
         error = math.hypot(*errors) * KCAL_MOL_PER_HARTREE if errors else None
         heights.append(plus_minus(height * KCAL_MOL_PER_HARTREE, error, decimals=2))
-    return {"highest − lowest / kcal mol⁻¹": heights} | _deviations(found, KCAL_MOL_PER_HARTREE)
+    return heights
 
 
-def _deviations(found: Mapping[str, Any], scale: float) -> dict[str, list[str]]:
-    means, largest = [], []
+def _deviations(found: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Mean and largest absolute difference to the reference, kcal/mol."""
+    means, largest, scale = [], [], KCAL_MOL_PER_HARTREE
     for method in found["methods"]:
         values = [quantity["values"][method["label"]] for quantity in found["quantities"]]
         sizes = [abs(value["difference_hartree"]) for value in values if "difference_hartree" in value]
         means.append(_number(sum(sizes) / len(sizes) if sizes else None, scale, 2))
         largest.append(_number(max(sizes) if sizes else None, scale, 2))
-    return {f"mean |Δ| vs {found['against']}": means, "max |Δ|": largest}
+    return {f"mean |Δ| vs {found['against']} / kcal mol⁻¹": means, "max |Δ|": largest}
 
 
 def _energy(value: Mapping[str, Any], key: str, scale: float, decimals: int) -> str:
