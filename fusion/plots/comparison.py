@@ -32,7 +32,7 @@ def draw(directory: Path, path: Path) -> None:
     colours = {method["label"]: of_others.get(method["label"], _REFERENCE) for method in found["methods"]}
     scan = "axis" in found
     with picture(path, (9.5, 6.0) if scan else (10.0, 4.2)) as figure:
-        figure.suptitle(f"{found['title']} · differences to {found['against']}", x=0.02, ha="left", fontsize=11)
+        figure.suptitle(f"{found['title']} · reference {found['against']}", x=0.02, ha="left", fontsize=11)
         if scan:
             grid = figure.add_gridspec(2, 2, width_ratios=(3, 1.3), height_ratios=(3, 2))
             energies = figure.add_subplot(grid[0, 0])
@@ -92,7 +92,7 @@ def _bars(axes: Axes, found: Mapping[str, Any], colours: Mapping[str, str]) -> N
     axes.margins(y=0.15)
     axes.grid(axis="x", visible=False)
     axes.set_ylabel("energy / kcal mol⁻¹")
-    axes.legend(fontsize=7, ncols=2)
+    axes.figure.legend(loc="outside lower left", fontsize=7, ncols=10)
 
 
 def _deviations(axes: Axes, found: Mapping[str, Any], colours: Mapping[str, str]) -> None:
