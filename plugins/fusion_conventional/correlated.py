@@ -12,6 +12,7 @@ from abc import abstractmethod
 from typing import Any
 
 import numpy as np
+import psutil
 from pyscf import cc, mp
 from pyscf.cc import ccsd_t_lambda
 from pyscf.data.elements import chemcore
@@ -19,6 +20,7 @@ from pyscf.grad import ccsd_t as restricted_triples
 
 from fusion import methods
 from fusion.errors import CalculationError, InputError
+from fusion.report import memory
 from fusion.results import Result
 from fusion.system import System
 from fusion_conventional.method import Computed, PySCFMethod
@@ -40,6 +42,8 @@ class Correlated(PySCFMethod):
 
     open_shell_determinants = True
     """Whether it can start from a restricted open-shell determinant."""
+    amplitudes = 0
+    """How many copies of the doubly excited amplitudes are in memory at once."""
 
     def __init__(self, name: str, title: str, basis: str, frozen_core: bool | int = True, **settings: Any) -> None:
         super().__init__(name, title, basis, **settings)
@@ -66,6 +70,23 @@ class Correlated(PySCFMethod):
                 f"method.frozen_core={str(self.frozen_core).lower()} would freeze {frozen} orbitals, and of those of "
                 f"{system.formula} {max(occupied)} hold electrons, {min(occupied)} two; false freezes none"
             )
+
+        needed, there = 8 * self.amplitudes * self._pairs(mean_field), psutil.virtual_memory().total
+        if needed > there:
+            raise InputError(
+                f"{self.title} of {system.formula} in {mean_field.mol.nao} basis functions needs some {memory(needed)} "
+                f"of memory, and this machine has {memory(there)}; a smaller method.basis needs less"
+            )
+
+    def _pairs(self, mean_field: Any) -> int:
+        """Doubly excited amplitudes: pairs of occupied by pairs of empty orbitals."""
+        frozen, mol = self._frozen(mean_field.mol), mean_field.mol
+        up, down = ((n - frozen) * (mol.nao - n) for n in mol.nelec)
+        return (
+            up * down
+            if self.settings.reference_of_spin(mol.spin) == "restricted"
+            else up * up + up * down + down * down
+        )
 
     def _frozen(self, mol: Any) -> int:
         """How many orbitals are left out of the correlation."""
@@ -108,6 +129,7 @@ class MollerPlesset(Correlated):
     """Second-order perturbation theory; with `density_fit` of restricted determinants by density fitting as well."""
 
     open_shell_determinants = False
+    amplitudes = 2
 
     @property
     def provides(self) -> frozenset[str]:
@@ -133,6 +155,8 @@ class CoupledCluster(Correlated):
 
     The amplitudes are converged as far as the determinant, `conv_tol`, in at most `cc_max_cycle` cycles.
     """
+
+    amplitudes = 16  # six pairs of DIIS, the others of one iteration
 
     def __init__(
         self, name: str, title: str, basis: str, triples: bool = False, cc_max_cycle: int = _STEPS, **settings: Any

@@ -90,7 +90,9 @@ def properties(mean_field: Any, wanted: frozenset[str]) -> Quantities:
         found["dipole"] = np.asarray(mean_field.dip_moment(unit="AU", verbose=0))
     if "forces" in wanted:
         gradient = mean_field.nuc_grad_method()
-        gradient.grid_response = True  # without it, forces are not the derivatives of the energy on a finite grid
+        # Without it, forces are not the derivatives of the energy on a finite grid; that of non-local
+        # correlation grows with the square of the grid.
+        gradient.grid_response = not (hasattr(mean_field, "xc") and libxc.is_nlc(mean_field.xc))
         found["forces"] = -np.asarray(gradient.kernel())[nuclei]
     if "hessian" in wanted:
         found |= second_derivatives(mean_field, True, "dipole_derivatives" in wanted)

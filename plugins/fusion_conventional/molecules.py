@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from fusion.errors import InputError
 from fusion.system import System
 from fusion.units import BOHR_PER_ANGSTROM
 
-_MISSING = (KeyError, RuntimeError, AssertionError, gto.basis.BasisNotFoundError)
+_MISSING = (KeyError, TypeError, RuntimeError, AssertionError, gto.basis.BasisNotFoundError)
 """What PySCF raises, from case to case, where it has no basis or potential."""
 
 
@@ -37,19 +38,25 @@ def molecule(system: System, basis: str, cartesian: bool = False, ghosts: Sequen
     atoms: list[Any] = list(zip(system.symbols, system.positions.tolist(), strict=True))
     atoms += [(f"ghost-{ghost.symbol}", ghost.position) for ghost in ghosts]
     elements = dict.fromkeys([*system.symbols, *(ghost.symbol for ghost in ghosts)])
-    missing = [symbol for symbol in elements if not _has(gto.basis.load, basis, symbol)]
+    names = {symbol: _of_element(basis, symbol) for symbol in elements}
+    missing = [symbol for symbol, name in names.items() if not _has(gto.basis.load, name, symbol)]
     if missing:
         raise InputError(_no_basis(basis, missing, len(missing) == len(elements), system))
     return gto.M(
         atom=atoms,
         unit="Bohr",
-        basis=basis,
+        basis=names | {f"ghost-{symbol}": name for symbol, name in names.items()},
         ecp={symbol: basis for symbol in set(system.symbols) if _has(gto.basis.load_ecp, basis, symbol)},
         charge=system.charge,
         spin=system.spin,
         cart=cartesian,
         verbose=0,
     )
+
+
+def _of_element(basis: str, symbol: str) -> str:
+    """The core-valence sets, cc-pCVXZ, are the valence sets, cc-pVXZ, for hydrogen and helium, which have no core."""
+    return re.sub(r"(?i)cc-pw?cv", "cc-pv", basis) if symbol in ("H", "He") else basis
 
 
 def parsed_ghosts(given: Any) -> tuple[Ghost, ...]:

@@ -74,7 +74,11 @@ class Settings:
                 f"method.reference=restricted has no unpaired electrons and system.spin is {system.spin}; "
                 "choose unrestricted or restricted_open"
             )
-        return self.reference or ("unrestricted" if system.spin else "restricted")
+        return self.reference_of_spin(system.spin)
+
+    def reference_of_spin(self, spin: int) -> str:
+        """The kind of determinant for a number of unpaired electrons."""
+        return self.reference or ("unrestricted" if spin else "restricted")
 
     def mean_field(self, system: System, basis: str) -> Any:
         """PySCF's object, not yet converged. Raises InputError for a basis or system that cannot be done."""
