@@ -14,6 +14,7 @@ which is the derivative of the gradient pass by the parameters, without recordin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -91,7 +92,7 @@ class Room:
 
     def array(self, key: tuple[object, ...], shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """Of that shape, its content whatever was left there; one key stands for one array at a time."""
-        size = int(np.prod(shape))
+        size = math.prod(shape)
         kept = self._kept.get(key)
         if kept is None or len(kept) < size or kept.dtype != dtype:
             kept = self._kept[key] = np.empty(size + size // 4, dtype)
@@ -159,7 +160,7 @@ class Network:
             np.dot(self.back[0][self.rows :], weights[0], out=out)
 
     def learn(self, factors: np.ndarray, moved: bool, gradients: Parameters) -> None:
-        """Add the gradient of sum_n (c_n e_n + g_n v_n): c the `factors` (n,), v in the second half of `x` if `moved`.
+        """Write the gradient of sum_n (c_n e_n + g_n v_n): c are `factors` (n,), v the second half of `x` if `moved`.
 
         The first layer's goes to `gradients.weights[0]` as it is to the inputs of `x`.
         """
@@ -168,10 +169,10 @@ class Network:
         weights, rows = self.parameters.weights, self.rows
         span = slice(None) if moved else slice(rows)
         last = self.values[-1]
-        gradients.weights[-1][0] += factors @ last[:rows]
+        gradients.weights[-1][0] = factors @ last[:rows]
         if moved:
             gradients.weights[-1][0] += last[rows:].sum(axis=0)
-        gradients.biases[-1][0] += factors.sum()
+        gradients.biases[-1][0] = factors.sum()
         for layer in range(len(weights) - 2, -1, -1):
             size = len(weights[layer])
             back = self.back[layer]
@@ -185,10 +186,8 @@ class Network:
                 self.bent(*kind, self.alpha, up, self.along[layer], self.changes[layer], back[:rows])
             else:
                 np.multiply(back[rows:], factors[:, None], out=back[:rows])
-            into = self._array("weight", layer, *gradients.weights[layer].shape)
-            np.dot(back[span].T, self.values[layer][span], out=into)
-            gradients.weights[layer][:] += into
-            gradients.biases[layer][:] += back[:rows].sum(axis=0)
+            np.dot(back[span].T, self.values[layer][span], out=gradients.weights[layer])
+            np.sum(back[:rows], axis=0, out=gradients.biases[layer])
 
     def _tangents(self) -> None:
         """Second halves of `values`: changes along v."""

@@ -163,13 +163,11 @@ class Passes:
         return Parameters(weights, biases)
 
     def _gradients(self, element: int, member: int) -> Parameters:
-        """Zeros of the shapes of `_parameters`."""
+        """Arrays of the shapes of `_parameters`, to be written to."""
         weights, biases, _ = self._tensors(element, member)
         shapes = [(len(weights[0]), self.line), *(weight.shape for weight in weights[1:])]
         found = [self._array(f"weights {layer}", element, shape) for layer, shape in enumerate(shapes)]
         shifts = [self._array(f"biases {layer}", element, bias.shape) for layer, bias in enumerate(biases)]
-        for array in (*found, *shifts):
-            array[:] = 0.0
         return Parameters(found, shifts)
 
     def _add(self, element: int, member: int, gradients: Parameters) -> None:

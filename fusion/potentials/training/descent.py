@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fusion.errors import CalculationError, InputError
+from fusion.errors import InputError
 from fusion.potentials.training.settings import Settings
 
 _BETTER = 1e-4  # relative gain that counts as one
@@ -89,24 +89,13 @@ class Descent:
         for parameter in self.parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-            else:
-                parameter.grad.zero_()
+        torch._foreach_zero_([parameter.grad for parameter in self.parameters if parameter.grad is not None])
 
     @torch.no_grad()
     def step(self) -> None:
-        """Along the gradients that the parameters have. Raises CalculationError where one is not finite."""
-        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-        norms = self._norms(gradients)
-        if not bool(torch.isfinite(norms).all()):
-            raise CalculationError(
-                f"the gradient of the loss is not a finite number in step {self.done + 1}; try a smaller "
-                "method.training.learning_rate, or method.training.clip=10"
-            )
-        if self.settings.clip is not None and bool((norms > self.settings.clip).any()):
-            factors = (self.settings.clip / norms).clamp(max=1.0)
-            for gradient in gradients:
-                factor = factors if self.members > 1 else factors[0]
-                gradient.mul_(factor.view(-1, *[1] * (gradient.dim() - 1)) if self.members > 1 else factor)
+        """Along the gradients that the parameters have."""
+        if self.settings.clip is not None:
+            self._clip(self.settings.clip)
         for group in self.adam.param_groups:
             group["lr"] = self.rate * group["factor"]
         self.adam.step()
@@ -115,11 +104,16 @@ class Descent:
             decay = min(self.settings.average, (1.0 + self.done) / (10.0 + self.done))
             torch._foreach_lerp_(self.mean, [parameter.detach() for parameter in self.parameters], 1.0 - decay)
 
-    def _norms(self, gradients: Sequence[Tensor]) -> Tensor:
-        """(M,) of each member."""
+    def _clip(self, limit: float) -> None:
+        """Shorten the gradients of each member to `limit`."""
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         if self.members == 1:
-            return torch.nn.utils.get_total_norm(gradients)[None]
-        return torch.stack([gradient.flatten(1).square().sum(1) for gradient in gradients]).sum(0).sqrt()
+            torch.nn.utils.clip_grads_with_norm_(self.parameters, limit, torch.nn.utils.get_total_norm(gradients))
+            return
+        norms = torch.stack([gradient.flatten(1).square().sum(1) for gradient in gradients]).sum(0).sqrt()
+        factors = (limit / norms.clamp(min=1e-30)).clamp(max=1.0)
+        for gradient in gradients:
+            gradient.mul_(factors.view(-1, *[1] * (gradient.dim() - 1)))
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

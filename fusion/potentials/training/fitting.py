@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from fusion import metrics
 from fusion.datasets.batches import epoch_batches
 from fusion.distributed import rank, sum_over_ranks, world_size
+from fusion.errors import CalculationError
 from fusion.potentials.training.descent import Descent
 from fusion.potentials.training.loss import Counts, Weights, loss
 from fusion.potentials.training.passes import Passes
@@ -160,9 +161,15 @@ class Fitting(pl.LightningModule):
             value = result.value
             assert back is not None
             back(result.by)
+        mean = float(sum_over_ranks(value).mean())
+        if not math.isfinite(mean):
+            raise CalculationError(
+                f"the loss is not a finite number in step {self.descent.done + 1}; try a smaller "
+                "method.training.learning_rate, or method.training.clip=10"
+            )
         self._add_up()
         self.descent.step()
-        return float(sum_over_ranks(value).mean())
+        return mean
 
     def _used(self, indices: np.ndarray) -> Tensor:
         """(M, B): whether a member learns from a structure."""

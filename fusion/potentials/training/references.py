@@ -60,7 +60,7 @@ def _prior(module: SelfEnergies, data: Labelled, known: list[int]) -> np.ndarray
     values = module.values.detach().cpu().numpy().copy()
     if np.any(values != 0.0):
         return values
-    return np.zeros(len(known)) if data.energy_zero == "atomization" else guess(known)
+    return guess(known) if data.energy_zero == "total" else np.zeros(len(known))
 
 
 def _given(settings: Settings, elements: tuple[str, ...], prior: np.ndarray) -> np.ndarray:

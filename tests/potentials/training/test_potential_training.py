@@ -31,7 +31,7 @@ SETTINGS: dict[str, Any] = OmegaConf.to_container(  # type: ignore[assignment]
 
 
 def fitting(found: nn.Module, data: Labelled, members: int = 1, **changes: Any) -> Fitting:
-    settings = Settings.read({**SETTINGS, **changes})
+    settings = Settings.read({**SETTINGS, "loss": {"energy": 1.0, "forces": 1.0}, **changes})
     parts = np.arange(len(data))
     held = parts[parts % 4 == 3]
     labels = referenced(found, data, parts[parts % 4 != 3], settings, None)
@@ -111,7 +111,7 @@ def test_a_linear_model_learns_what_is_linear_exactly():
 def test_ani_learns_the_labels_of_another_potential():
     data = labelled(60, molecules=(WATER,))
     ani = model().restricted(["H", "O"]).double()
-    module = fitting(ani, data, 2, epochs=30, batch=15, learning_rate=5e-3, final_learning_rate=1e-5)
+    module = fitting(ani, data, 2, epochs=60, batch=15, learning_rate=5e-3, final_learning_rate=1e-5)
     before = predict(module.passes, module.labels, module.validation_set, 2, 16)
     train(module)
     after = predict(module.passes, module.labels, module.validation_set, 2, 16)

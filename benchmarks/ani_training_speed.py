@@ -1,0 +1,167 @@
+"""Conformations per CPU second that one network learns from, in fusion and in torchani: a whole step with Adam.
+
+`python benchmarks/ani_training_speed.py`; writes ani_training_speed.md. The networks of ANI-1x and of ANI-2x, one
+member, random weights, float32, one thread; molecules of G2, displaced, with random labels. torchani is taken from the
+import path; both in turn in one process, of each the fastest step in processor time. torchani's step: energies with
+their graph, forces by differentiation, the same loss, backward, Adam of torch (fused), gradients of all parameters.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from hydra.utils import instantiate
+
+from ani_speed import small_molecules
+from fusion import config, units
+from fusion.datasets import Labelled
+from fusion.potentials.training.descent import Descent
+from fusion.potentials.training.loss import KCAL, KCAL_ANGSTROM, Counts, Weights, loss
+from fusion.potentials.training.settings import Settings
+from fusion.potentials.training.targets import Labels
+from fusion_ani.network import ANI
+from runs import machine, write_table
+
+SECONDS = 6.0  # per competitor and case
+STORE = 2560  # conformations
+ANI_1X = {
+    "elements": ["H", "C", "N", "O"],
+    "hidden": {"H": [160, 128, 96], "C": [144, 112, 96], "N": [128, 112, 96], "O": [128, 112, 96]},
+    "radial_cutoff": 5.2,
+    "radial_eta": 16.0,
+    "radial_shifts": [0.9 + 0.26875 * shift for shift in range(16)],
+    "angular_eta": 8.0,
+    "angular_shifts": [0.9, 1.55, 2.2, 2.85],
+    "zeta": 32.0,
+    "angle_shifts": [np.pi / 16 + np.pi / 8 * shift for shift in range(8)],
+}
+Work = Callable[[], None]
+
+
+def labelled(molecules: list[Atoms]) -> Labelled:
+    """With labels of chance."""
+    random, sizes = np.random.default_rng(0), [len(atoms) for atoms in molecules]
+    number = len(molecules)
+    zeros = np.zeros(number, dtype=np.int16)
+    return Labelled(
+        numbers=np.concatenate([atoms.numbers for atoms in molecules]).astype(np.uint8),
+        positions=np.concatenate([atoms.positions for atoms in molecules]) * units.BOHR_PER_ANGSTROM,
+        offsets=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+        energy=random.normal(size=number),
+        forces=random.normal(size=(sum(sizes), 3)),
+        **{"stress": None, "dipole": None, "cell": None, "pbc": None, "charge": zeros, "spin": zeros},
+        **{"group": zeros.astype(np.int32), "groups": ("all",), "source": zeros, "sources": ("G2",)},
+        **{"ids": np.arange(number, dtype=np.uint64), "place": np.arange(number)},
+    )
+
+
+def ours(model: ANI, data: Labelled, batch: int, weights: Weights) -> Work:
+    """A step as `Fitting` does it."""
+    node = config.compose(["+method=ani"])[0].method.training
+    descent = Descent(model, Settings.read(node), 10**6, 1)
+    passes, labels = model.passes(data, 4.0), Labels(data, data.energy, torch.float32)
+    random, used = np.random.default_rng(0), torch.ones(1, batch, dtype=torch.bool)
+
+    def step() -> None:
+        indices = random.permutation(len(data))[:batch]
+        with torch.no_grad():
+            descent.clear()
+            found, back = passes(indices, weights.forces > 0, False, True)
+            counts = Counts.of(labels, indices, used)
+            assert back is not None
+            back(loss(found, labels.batch(indices), weights, counts, used).by)
+            descent.step()
+
+    return step
+
+
+def theirs(name: str, data: Labelled, batch: int, weights: Weights) -> Work:
+    """The same with torchani's model of that architecture."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from torchani.arch import Assembler
+    assembler = Assembler(periodic_table_index=True)
+    assembler.set_symbols(["H", "C", "N", "O"] if name == "ani1x" else ["H", "C", "N", "O", "S", "F", "Cl"])
+    assembler.set_global_cutoff_fn("cosine")
+    assembler.set_aev_computer(radial=name, angular=name, strategy="pyaev")
+    assembler.set_atomic_networks(ctor=name)
+    assembler.set_neighborlist("all_pairs")
+    assembler.set_zeros_as_self_energies()
+    model = assembler.assemble(1).float()
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    adam, labels = torch.optim.AdamW(parameters, fused=True), Labels(data, data.energy, torch.float32)
+    random, whole = np.random.default_rng(0), data.batch(np.arange(len(data)), torch.float32)
+    species = torch.where(whole.mask, whole.numbers, -1)
+    coordinates = whole.positions * units.ANGSTROM_PER_BOHR
+
+    def step() -> None:
+        indices = random.permutation(len(data))[:batch]
+        targets, mask = labels.batch(indices), whole.mask[indices]
+        positions = coordinates[indices].requires_grad_(weights.forces > 0)
+        energy = model((species[indices], positions)).energies
+        value = weights.energy * (KCAL**2 * (energy - targets.energy).square() / targets.sizes).mean()
+        if weights.forces > 0:
+            (slope,) = torch.autograd.grad(energy.sum(), positions, create_graph=True)
+            error = units.ANGSTROM_PER_BOHR * -slope[mask] - targets.forces
+            value = value + weights.forces * KCAL_ANGSTROM**2 * error.square().mean()
+        adam.zero_grad(set_to_none=True)
+        value.backward()
+        adam.step()
+
+    return step
+
+
+def measure(works: dict[str, Work]) -> dict[str, float]:
+    """Least CPU seconds of a step, the competitors in turn."""
+    for work in works.values():
+        work()
+        work()
+    times: dict[str, list[float]] = {name: [] for name in works}
+    began = time.process_time()
+    while time.process_time() - began < SECONDS * len(works):
+        for name, work in works.items():
+            start = time.process_time()
+            work()
+            times[name].append(time.process_time() - start)
+    return {name: min(values) for name, values in times.items()}
+
+
+def main() -> None:
+    """Time every case and write the table."""
+    torch.set_num_threads(1)
+    usual: Any = config.compose(["+method=ani", "weights=null", "method.model.members=1"])[0].method.model
+    known = set(ANI_1X["elements"])
+    molecules = [atoms for atoms in small_molecules(3 * STORE) if set(atoms.get_chemical_symbols()) <= known][:STORE]
+    data = labelled(molecules)
+    lines = []
+    for name, changes in (("ani1x", ANI_1X), ("ani2x", {})):
+        for batch in (32, 256, 2560):
+            for kind, weights in (("energy", Weights(1.0, 0.0, 0.0)), ("energy, forces", Weights(1.0, 1.0, 0.0))):
+                model: ANI = instantiate({**usual, **changes})
+                works = {"fusion": ours(model, data, batch, weights)}
+                try:
+                    works["torchani"] = theirs(name, data, batch, weights)
+                except ImportError as error:
+                    print(f"torchani is not there, fusion only: {error}")
+                found = {key: batch / seconds for key, seconds in measure(works).items()}
+                ratio = f"{found['fusion'] / found['torchani']:.1f}" if "torchani" in found else ""
+                speeds = [f"{found[key]:.0f}" if key in found else "" for key in ("fusion", "torchani")]
+                lines.append([name, str(batch), kind, *speeds, ratio])
+                print(*lines[-1], sep=" | ", flush=True)
+    note = f"One member, random weights, float32, one thread, {machine()}. {len(data)} conformations of molecules of "
+    note += f"{data.sizes.mean():.1f} atoms. Conformations per CPU second, fastest of steps in turn, Adam included; "
+    note += f"load average of the last quarter of an hour {os.getloadavg()[2]:.1f}."
+    header = ["network", "batch", "loss", "fusion", "torchani", "ratio"]
+    write_table(Path(__file__).with_suffix(".md"), "Speed of training ANI", note, header, lines)
+
+
+if __name__ == "__main__":
+    main()
