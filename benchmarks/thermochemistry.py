@@ -48,6 +48,24 @@ LEVELS = (
     "{method: ccsd_t, basis: 'cbs(cc-pvdz,cc-pvtz)'}]"
 )
 
+TEXT = """# Heats of formation and reaction enthalpies against experiment
+
+`python benchmarks/thermochemistry.py DIRECTORY`; molecules and reactions were chosen before the first result.
+
+What to see, in kcal/mol, errors against experiment at 298.15 K:
+
+- Heats of formation of 15 molecules through atomisation: mean absolute errors of 98.1 (Hartree-Fock/def2-TZVP), 3.4
+  (B3LYP/def2-SVP), 2.2 (B3LYP/def2-TZVP) and 4.1 (CCSD(T) extrapolated from cc-pVDZ and cc-pVTZ). The errors of
+  CCSD(T) have one sign: such small sets leave out more of the correlation energy of a molecule than of its atoms,
+  besides core correlation (frozen here) and spin-orbit coupling. Zero-point energies are harmonic and not scaled.
+- In reactions this cancels: CCSD(T) is off by 0.7 on average and 1.3 at most over six of them, B3LYP/def2-TZVP by 5.6,
+  Hartree-Fock by 9.4.
+- ANI-1ccx, which was trained towards CCSD(T) and knows no atoms, is off by 0.7 on average over twelve reactions of
+  organic molecules, about the spread of its eight members (the bars); B3LYP in the small basis def2-SVP at ANI's
+  geometries by 3.4. Outside of its training ANI is of no use, and says so: CO + H2O -> CO2 + H2, not in the list, is
+  off by 22 with a spread of 5 and a warning.
+"""
+
 
 def listed(texts: list[str]) -> str:
     """A list of texts as Hydra reads it."""
@@ -71,8 +89,12 @@ def main(directory: Path) -> None:
             *(f"hydra.run.dir={directory / 'reactions'}", *common),
         ]
     )
-    parts = ["# Heats of formation and reaction enthalpies against experiment", ""]
-    parts += [(HERE / "thermochemistry_text.md").read_text()] if (HERE / "thermochemistry_text.md").is_file() else []
+    collect(directory)
+
+
+def collect(directory: Path) -> None:
+    """Copy tables and pictures of finished runs."""
+    parts = [TEXT]
     for name in ("formation", "reactions"):
         parts.append((directory / name / "thermochemistry.md").read_text())
         parts.append(f"![errors](thermochemistry_{name}.png)\n")

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from fusion import units
 from fusion.plots.style import BLUE, GREEN, GREY, ORANGE, PURPLE, picture
 from fusion.results import read_result
 
 _COLOURS = (BLUE, ORANGE, GREEN, PURPLE, GREY)
+_WIDE_KCAL = 50.0  # errors beyond this are drawn logarithmically outside of +- 10 kcal/mol
 _LONGEST = 34  # characters of a name
 
 
@@ -26,7 +28,7 @@ def draw(directory: Path, path: Path) -> None:
     names = list(dict.fromkeys(row["name"] for row in rows))
     levels = [level for level in found["levels"] if any(row["level"] == level for row in rows)]
     height = 0.8 / len(levels)
-    with picture(path, (7.0, max(2.4, 1.3 + 0.3 * len(names) * max(1.0, 0.45 * len(levels))))) as figure:
+    with picture(path, (7.0, 1.6 + len(names) * max(0.3, 0.12 + 0.08 * len(levels)))) as figure:
         axes = figure.subplots()
         for number, level in enumerate(levels):
             mine = [row for row in rows if row["level"] == level]
@@ -44,9 +46,8 @@ def draw(directory: Path, path: Path) -> None:
             )
             if np.isfinite(deviations).any():
                 axes.errorbar(values, places, xerr=deviations, fmt="none", ecolor="black", capsize=2, lw=0.8)
-        axes.axvspan(
-            *(sign * UNITS[found["unit"]] / UNITS["kcal/mol"] for sign in (-1, 1)), color=GREY, alpha=0.2, lw=0
-        )
+        one = UNITS[found["unit"]] / UNITS["kcal/mol"]
+        axes.axvspan(-one, one, color=GREY, alpha=0.2, lw=0, zorder=0)
         axes.axvline(0.0, color="black", lw=0.8)
         axes.set_yticks(range(len(names)), [_short(name) for name in names])
         axes.invert_yaxis()
@@ -54,7 +55,16 @@ def draw(directory: Path, path: Path) -> None:
         axes.set_xlabel(
             f"calculated − measured, 298.15 K / {found['unit'].replace('/mol', ' mol⁻¹')}; grey: ±1 kcal/mol"
         )
-        axes.legend(loc="best")
+        axes.margins(y=0.01)
+        largest = max(abs(row["error_hartree"]) for row in rows) * units.KCAL_MOL_PER_HARTREE
+        if largest > _WIDE_KCAL:
+            axes.set_xscale("symlog", linthresh=10.0 * one, linscale=1.5)
+            low, high = axes.get_xlim()
+            ticks = [sign * tick for sign in (-1, 1) for tick in (0, 5, 10, 20, 50, 100, 200, 500)]
+            axes.set_xticks([tick for tick in ticks if low <= tick <= high])
+            axes.minorticks_off()
+            axes.xaxis.set_major_formatter("{x:g}")
+        figure.legend(loc="outside upper center", ncols=2)
 
 
 def _deviation(row: dict[str, Any]) -> float:
