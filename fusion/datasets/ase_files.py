@@ -65,7 +65,7 @@ def _frames(file: Path) -> Iterator[Atoms]:
     if file.suffix.lower() in _DATABASES:
         from ase.db import connect
 
-        for row in connect(file, append=False).select():
+        for row in connect(file).select():
             atoms = row.toatoms()
             atoms.info = {**row.key_value_pairs, **(row.data or {}), "charge": row.get("charge") or 0}
             yield atoms

@@ -62,7 +62,8 @@ class Labelled:
     fold: np.ndarray | None = None
     """(M,) int16, parts of the data that the file states."""
     energy_zero: str = "total"
-    """"total", or "atomization": energies relative to separate atoms, negative for what is bound."""
+    """"total"; "atomization": energies relative to separate atoms, negative for what is bound; "difference": of two
+    methods."""
     report: Report = field(default_factory=Report)
     """What was left out on reading, and what looks odd."""
 

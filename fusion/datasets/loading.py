@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from fusion.datasets import ase_files, consistency, hdf5, npz, remote
+from fusion.datasets.baseline import DIFFERENCE, subtracted
 from fusion.datasets.blocks import Block, Broken, Converter, Excluded
 from fusion.datasets.columns import Columns, mapped
 from fusion.datasets.inspection import inspect
@@ -45,8 +46,6 @@ def load(config: Mapping[str, Any], start_dir: Path) -> Labelled:
     if config.get("entries") is not None:
         parts = [load(entry, start_dir) for entry in config["entries"]]
         return limited(mixed(parts), config.get("limit"))
-    from fusion.datasets.baseline import subtracted
-
     settings = Settings.read(config, _paths(config, start_dir))
     reader = _reader(settings.paths[0])
     units = settings.units(CONVENTIONS[_FORMATS[reader]])
@@ -206,7 +205,7 @@ def _assembled(settings: Settings, columns: dict[str, np.ndarray], groups: list[
         ids=columns["ids"],
         place=columns["place"],
         fold=columns["fold"] if bool((columns["fold"] >= 0).any()) else None,
-        energy_zero=settings.energy_zero,
+        energy_zero=DIFFERENCE if settings.subtract is not None else settings.energy_zero,
         report=report,
     )
     without = int(np.isnan(data.energy).sum())

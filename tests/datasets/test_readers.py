@@ -1,0 +1,209 @@
+"""Whatever the file, the same structures come out in atomic units; what cannot be used is counted, never lost."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.db import connect
+from ase.io import write
+from molecules import BOHR, HARTREE, energies, forces, frames, write_folder, write_hdf5, write_npz
+
+from fusion import datasets
+from fusion.datasets import loading
+from fusion.datasets.naming import absolute, node
+from fusion.errors import InputError
+from fusion.potentials.batch import collate
+
+DATA = os.environ.get("FUSION_TEST_DATA")
+
+
+def load(path: Path, **options: Any) -> datasets.Labelled:
+    return datasets.load(absolute(node({"data": str(path), **options}), path.parent), path.parent)
+
+
+def _extxyz(path: Path, many: list[Atoms]) -> Path:
+    write(path / "data.xyz", many, format="extxyz")
+    return path / "data.xyz"
+
+
+def _database(path: Path, many: list[Atoms]) -> Path:
+    with connect(path / "data.db") as database:
+        for atoms in many:
+            database.write(atoms)
+    return path / "data.db"
+
+
+KCAL = {"energy_unit": "kcal/mol"}
+FILES = {
+    "extxyz": (_extxyz, {}),
+    "database": (_database, {}),
+    "folder": (lambda path, many: write_folder(path / "folder", many), {}),
+    "pyanitools": (lambda path, many: write_hdf5(path / "data.h5", many), {}),
+    "ani1x": (lambda path, many: write_hdf5(path / "data.h5", many, "ani1x"), {}),
+    "padded npz": (lambda path, many: write_npz(path / "data.npz", many, True), KCAL),
+}
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("kind", FILES)
+def test_all_formats_give_the_same(kind: str, streamed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FUSION_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(loading, "STREAM_FROM", 0 if streamed else 1e9)
+    many = frames()
+    maker, options = FILES[kind]
+    path = maker(tmp_path, many)
+    for _ in range(2):  # the second time from the cache
+        data = load(path, **options)
+        order = _order(data, many)
+        same = [many[index] for index in order]
+        np.testing.assert_allclose(data.energy, energies(same), rtol=1e-9)
+        assert data.forces is not None
+        np.testing.assert_allclose(data.forces, forces(same), atol=1e-7)
+        np.testing.assert_allclose(data.positions, np.concatenate([one.positions for one in same]) / BOHR, atol=1e-6)
+        assert len(data.groups) == 3 and data.report.read == 24 and not data.report.left_out
+        assert isinstance(data.energy, np.memmap) == streamed and path.exists()
+    if streamed:
+        path.touch()
+        (tmp_path / "copy").mkdir()
+        copy = path.rename(tmp_path / "copy" / path.name)
+        assert len(list((tmp_path / "cache" / "data").glob("[0-9a-f]*"))) == 1
+        load(copy, **options)
+        assert len(list((tmp_path / "cache" / "data").glob("[0-9a-f]*"))) == 1, "the same contents, the same place"
+
+
+def _order(data: datasets.Labelled, many: list[Atoms]) -> list[int]:
+    """Which frame each structure is, by its first distance."""
+    found = []
+    for index in range(len(data)):
+        start = int(data.offsets[index])
+        first = np.array(data.positions[start : start + 2]) * BOHR
+        errors = [np.abs(atoms.positions[:2] - first).max() + (len(atoms) != data.sizes[index]) for atoms in many]
+        found.append(int(np.argmin(errors)))
+        assert min(errors) < 1e-5
+    assert sorted(found) == list(range(len(many)))
+    return found
+
+
+def test_one_molecule_of_an_npz_and_batches(tmp_path: Path) -> None:
+    many = frames(6, shapes=("NHHH",))
+    data = load(write_npz(tmp_path / "data.npz", many, False), **KCAL)
+    np.testing.assert_allclose(data.energy, energies(many), rtol=1e-9)
+    mixed = load(_extxyz(tmp_path, frames(9)))
+    chosen = np.array([7, 0, 5])
+    batch, expected = mixed.batch(chosen, torch.float64), collate([mixed.system(int(i)) for i in chosen])
+    for name in ("numbers", "positions", "mask", "cell", "pbc", "charge", "spin"):
+        torch.testing.assert_close(getattr(batch, name), getattr(expected, name))
+    part = mixed.select(chosen)
+    assert [part.name(i) for i in range(3)] == [mixed.name(int(i)) for i in chosen]
+    assert part.forces is not None and mixed.forces is not None
+    np.testing.assert_array_equal(part.forces, mixed.forces[mixed.atoms(chosen)])
+
+
+def test_high_energies_only_when_asked_for(tmp_path: Path) -> None:
+    path = write_hdf5(tmp_path / "data.h5", frames(24), high=2)
+    data = load(path)
+    assert len(data) == 18 and list(data.report.excluded.values()) == [6]
+    whole = load(path, high_energies=True)
+    assert len(whole) == 24 and len(set(whole.ids.tolist())) == 24
+    assert whole.report.without == {"forces": 6}
+
+
+def test_periodic_cells_charges_and_spins(tmp_path: Path) -> None:
+    atoms = frames(1)[0]
+    atoms.set_cell([5.0, 6.0, 7.0])
+    atoms.pbc = True
+    atoms.calc.results["stress"] = np.arange(6.0)
+    charged = frames(1)[0]
+    charged.info |= {"charge": 1, "multiplicity": 4}
+    data = load(_extxyz(tmp_path, [atoms, charged]))
+    assert data.cell is not None and data.stress is not None
+    np.testing.assert_allclose(np.diag(data.cell[0]) * BOHR, [5, 6, 7])
+    np.testing.assert_allclose(data.stress[0, 0] * HARTREE / BOHR**3, [0, 5, 4], atol=1e-12)
+    assert np.isnan(data.stress[1]).all() and not data.cell[1].any()
+    assert (data.system(1).charge, data.system(1).spin, data.system(0).pbc) == (1, 3, (True, True, True))
+
+
+def test_broken_structures_are_counted_and_the_others_used(tmp_path: Path) -> None:
+    path = write_hdf5(tmp_path / "data.h5", frames(30))
+    with h5py.File(path, "a") as file:
+        water, ammonia = file["set/OH2"], file["set/NH3"]
+        water["energies"][1], water["coordinates"][2, 0, 0] = np.nan, np.inf
+        water["forces"][3, 1, 1] = np.nan
+        water["forces"][4] = np.nan
+        water["coordinates"][5, 1] = water["coordinates"][5, 0]
+        ammonia["species"][0] = b"Q"
+    data = load(path)
+    reasons = {one["reason"]: one["structures"] for one in data.report.grouped()}
+    assert len(data) == 16 and data.report.read == 30
+    assert reasons["unknown element 'Q'"] == 10 and reasons["its energy is not a finite number"] == 1
+    assert reasons["a coordinate is not a finite number"] == reasons["two nuclei on one spot"] == 1
+    assert reasons["its forces are not three finite numbers per atom"] == 1
+    assert data.report.without == {"forces": 1} and len(list(data.report.notes())) >= 2
+
+
+def test_duplicates_and_outliers_are_reported(tmp_path: Path) -> None:
+    many = frames(60, shapes=("OHH",))
+    again = many[3].copy()
+    again.calc = many[3].calc
+    far = many[4].copy()
+    far.positions[1] += [4.0, 0, 0]
+    far.calc = many[4].calc
+    far.calc.results["energy"] += 300.0
+    data = load(_extxyz(tmp_path, [*many, again, many[5].copy(), far]))
+    assert (data.report.duplicates, data.report.contradictions) == (1, 0)
+    assert data.report.outliers[0][0] in ("H2O #5", "H2O #63") and len(data.report.left_out) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "complaint"),
+    [
+        ("cut.h5", {}, "it is cut off"),
+        ("text.h5", {}, "no HDF5 file"),
+        ("text.npz", KCAL, "no numpy archive"),
+        ("good.npz", {}, "data.energy_unit="),
+        ("good.npz", KCAL | {"energy": "dft"}, r"data.energy=dft|can be used"),
+        ("good.xyz", {"forces": {"key": "pull"}}, "data.forces.key=pull: no structure"),
+        ("good.xyz", {"energy_unit": "erg"}, "eV, hartree, kcal/mol or kJ/mol"),
+        ("good.xyz", {"forces": {"unit": "eV"}}, "an energy per length"),
+        ("good.xyz", {"limit": 0}, "data.limit"),
+        ("good.xyz", {"energi": "x"}, "Did you mean 'data.energy'"),
+        ("nowhere.xyz", {}, "no file"),
+        ("empty", {}, "holds no .xyz"),
+    ],
+)
+def test_what_cannot_be_read_is_said_in_one_line(
+    name: str, options: dict[str, Any], complaint: str, tmp_path: Path
+) -> None:
+    write_hdf5(tmp_path / "good.h5", frames(12))
+    (tmp_path / "cut.h5").write_bytes((tmp_path / "good.h5").read_bytes()[:-500])
+    for text in ("text.h5", "text.npz"):
+        (tmp_path / text).write_text("nothing of the kind")
+    (tmp_path / "empty").mkdir()
+    write_npz(tmp_path / "good.npz", frames(12), True)
+    write(tmp_path / "good.xyz", frames(12), format="extxyz")
+    before = (tmp_path / name).stat() if (tmp_path / name).exists() else None
+    with pytest.raises(InputError, match=complaint) as error:
+        load(tmp_path / name, **options)
+    assert "\n" not in str(error.value)
+    assert before is None or (tmp_path / name).stat().st_size == before.st_size
+
+
+@pytest.mark.skipif(not DATA, reason="FUSION_TEST_DATA is not set")
+def test_named_data_come_from_the_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FUSION_CACHE", str(tmp_path))
+    monkeypatch.setenv("FUSION_MIRROR", f"file://{DATA}/weights")
+    data = datasets.load(absolute(node("ani1"), tmp_path), tmp_path)
+    assert len(data) == 10800 + 39388 and list(data.report.excluded.values()) == [398]
+    fine = datasets.load(absolute(node("s66x8"), tmp_path), tmp_path)
+    assert any("dE is 1.0" in text for text in fine.report.checks)
+    with pytest.raises(InputError, match=r"gradients, it seems; data\.forces.sign=-1"):
+        datasets.load(absolute(node({"data": "s66x8", "forces": {"sign": 1}}), tmp_path), tmp_path)
+    folds = datasets.load(absolute(node("qm7"), tmp_path), tmp_path)
+    assert folds.fold is not None and np.bincount(folds.fold).tolist() == [1420] * 4
