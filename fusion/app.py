@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import random
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,7 @@ from hydra.errors import InstantiationException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fusion import config as trees
@@ -204,6 +205,13 @@ def resolved(config: DictConfig, start_dir: Path) -> DictConfig:
         raise InputError(f"dtype must be float32 or float64, not {config.dtype}")
     if config.system.get("path") is not None:
         config.system.path = str(start_dir / Path(str(config.system.path)).expanduser())
+    if config.task.get("frames") is not None:
+        config.task.frames = str(start_dir / Path(str(config.task.frames)).expanduser())
+    reaction = config.task.get("reaction")
+    if isinstance(reaction, str):
+        config.task.reaction = _with_paths(reaction, start_dir)
+    elif isinstance(reaction, ListConfig):
+        config.task.reaction = [_with_paths(str(text), start_dir) for text in reaction]
     if config.get("data") is not None:
         from fusion.datasets.naming import absolute
 
@@ -212,6 +220,14 @@ def resolved(config: DictConfig, start_dir: Path) -> DictConfig:
         config.ckpt = str(start_dir / Path(str(config.ckpt)).expanduser())
     OmegaConf.set_struct(config, True)
     return config
+
+
+def _with_paths(text: str, start_dir: Path) -> str:
+    """A reaction with the files in it named by their whole paths, so that it means the same from anywhere."""
+    named = re.split(r"(\s+)", text)
+    return "".join(
+        str(start_dir / word) if Path(word).suffix and (start_dir / word).is_file() else word for word in named
+    )
 
 
 def find_checkpoint(ckpt: str | None, directory: Path, start_dir: Path) -> Path | None:

@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from omegaconf import OmegaConf
 from pyscf import gto, scf
 
 from conftest import Program
+from fusion.app import resolved
 from fusion.tasks.comparing import outcome, tables, values
 from fusion.tasks.comparing.subject import Quantity
 from fusion.units import KCAL_MOL_PER_HARTREE
@@ -69,6 +71,16 @@ def test_a_reaction_by_two_methods(program: Program, tmp_path: Path) -> None:
     again = program("resume", "run")
     assert again.out.startswith("2 h -> h2 · compare · ")
     assert again.status == 0 and again.out.splitlines()[-3:] == done.out.splitlines()[-3:]
+
+
+def test_files_of_a_reaction_are_found_from_anywhere(tmp_path: Path) -> None:
+    (tmp_path / "a.xyz").write_text("1\n\nHe 0 0 0\n")
+    task = {"name": "compare", "reaction": ["2 a.xyz -> 2 he", "h2 -> b.xyz"], "frames": "a.xyz"}
+    config = OmegaConf.create(
+        {"methods": ["hf"], "system": {"name": "x"}, "task": task, "seed": 0, "dtype": "float32", "ckpt": None}
+    )
+    found = resolved(config, tmp_path).task
+    assert found.reaction == [f"2 {tmp_path}/a.xyz -> 2 he", "h2 -> b.xyz"] and found.frames == f"{tmp_path}/a.xyz"
 
 
 def test_one_method_that_dies_does_not_take_the_others_along(program: Program, tmp_path: Path) -> None:
