@@ -16,13 +16,14 @@ import torch
 from pyscf import gto
 from torch import Tensor
 
-from fusion.functionals.charge_gradients import exchange_gradient, pair_gradients
+from fusion.functionals.charge_gradients import exchange_gradient
 from fusion.functionals.differentiation import VACUUM, differentiate
 from fusion.functionals.features import DensityFeatures, joined
 from fusion.functionals.integrator import LearnedNumInt
 from fusion.functionals.local_exchange import LocalExchange
 from fusion.functionals.partition import check_differentiable, weight_gradient
 from fusion.functionals.protocol import is_pointwise
+from fusion.functionals.shell_pair_gradients import pair_gradients
 from fusion.functionals.working_grid import Block, plain_blocks
 
 SECOND: Final = ((4, 5, 6), (5, 7, 8), (6, 8, 9))

@@ -24,7 +24,9 @@ from torch import Tensor
 from fusion.functionals.differentiation import differentiate
 from fusion.functionals.features import DensityFeatures, check_needs, joined, omegas
 from fusion.functionals.local_exchange import LocalExchange
+from fusion.functionals.potential_matrix import contracted
 from fusion.functionals.protocol import Functional, is_pointwise
+from fusion.functionals.threads import each
 from fusion.functionals.working_grid import (
     Block,
     Dropped,
@@ -110,10 +112,10 @@ class LearnedNumInt(NumInt):
         highest = 0.0
         for first in range(0, len(grid), grid.group):
             indices = range(first, min(first + grid.group, len(grid)))
-            blocks = {index: grid.block(index) for index in indices}
-            densities = [self._followed(grid, index, block, dms, before) for index, block in blocks.items()]
+            found = each(lambda index: self._followed(grid, index, dms, before), indices)
+            blocks, densities = [block for block, _ in found], [density for _, density in found]
             features = joined([density.features for density in densities])
-            weights = torch.from_numpy(np.concatenate([block.weights for block in blocks.values()]))
+            weights = torch.from_numpy(np.concatenate([block.weights for block in blocks]))
             start = grid.starts[first]
             if whole is None:
                 values, derivatives = differentiate(self._module, features, self.name)
@@ -123,7 +125,7 @@ class LearnedNumInt(NumInt):
             else:
                 energy, derivatives = whole[0], whole[1].at(slice(start, start + len(weights)))
             electrons += (features.rho[: len(dms)] @ weights).numpy()
-            matrix += _contracted(list(blocks.values()), derivatives, [density.exchange for density in densities])
+            matrix += contracted(blocks, derivatives, [density.exchange for density in densities])
         grid.reference = dms.copy()
         self.dropped = grid.dropped(highest)
         return electrons, energy, matrix + matrix.transpose(0, 2, 1)
@@ -192,31 +194,42 @@ class LearnedNumInt(NumInt):
         """F (W, S, n, G) of E (S, n, G) at the points of a block."""
         if not self.omegas:
             return np.zeros((0, *smeared.shape))
+        kept = block.exchange(smeared, self.draft)
         grid = self._grid
+        if kept is not None:
+            return kept
         local = grid.exchange if grid is not None and grid.is_of(mol) else LocalExchange(mol, self.omegas)
         assert local is not None
-        return local.contract(block.coords, smeared, block.integrals)
+        return local.contract(block.coords, smeared)
 
     def _followed(
-        self, grid: WorkingGrid, index: int, block: Block, dms: np.ndarray, before: np.ndarray | None
-    ) -> BlockDensity:
-        """`density` at a block of the working grid; a draft's F is the last one plus that of the change `before` it."""
+        self, grid: WorkingGrid, index: int, dms: np.ndarray, before: np.ndarray | None
+    ) -> tuple[Block, BlockDensity]:
+        """A block of the working grid and its `density`.
+
+        Where no integrals are kept, a draft's F is the last one plus that of the change since `before`.
+        """
+        block = grid.block(index)
         smeared = dms[:, :, block.active] @ block.compact[0]
-        if grid.exchange is None or block.integrals is not None:
-            return self._features(block, dms, smeared, self.exchange(grid.mol, block, smeared))
+        if grid.exchange is None:
+            return block, self._features(block, dms, smeared, np.zeros((0, *smeared.shape)))
+        kept = block.exchange(smeared, self.draft)
+        if kept is not None:
+            grid.last_exchange.pop(index, None)
+            return block, self._features(block, dms, smeared, kept)
         last = grid.last_exchange.get(index) if self.draft and before is not None and len(before) == len(dms) else None
         change = smeared if last is None else (dms - before)[:, :, block.active] @ block.compact[0]
         exchange = grid.exchange.contract(
             block.coords,
             change,
-            importance=np.abs(block.weights) * np.abs(block.compact[0]).max(axis=0),
+            importance=np.abs(block.weights) * block.largest,
             threshold=DRAFT_SCREENING if self.draft else SCREENING,
         )
         if last is not None:
             exchange += last
         if grid.stores_exchange and len(dms) <= grid.spins:
             grid.last_exchange[index] = exchange.astype(np.float32)
-        return self._features(block, dms, smeared, exchange)
+        return block, self._features(block, dms, smeared, exchange)
 
     def _features(self, block: Block, dms: np.ndarray, smeared: np.ndarray, exchange: np.ndarray) -> BlockDensity:
         """From E (S, n, G) and F (W, S, n, G)."""
@@ -247,41 +260,6 @@ class LearnedNumInt(NumInt):
         return float(energy), derivatives
 
 
-def contract(block: Block, derivatives: DensityFeatures, exchange: np.ndarray) -> np.ndarray:
-    """M (S, n, n) of the potential V = M + M^T from d E / d feature at a block's points, weights included."""
-    matrix = np.zeros((exchange.shape[1], block.size, block.size))
-    _add_contraction(block, derivatives, exchange, matrix)
-    return matrix
-
-
-def _contracted(blocks: list[Block], derivatives: DensityFeatures, exchanges: list[np.ndarray]) -> np.ndarray:
-    """The sum of `contract` over successive blocks."""
-    matrix = np.zeros((exchanges[0].shape[1], blocks[0].size, blocks[0].size))
-    start = 0
-    for block, exchange in zip(blocks, exchanges, strict=True):
-        _add_contraction(block, derivatives.at(slice(start, start + len(block.weights))), exchange, matrix)
-        start += len(block.weights)
-    return matrix
-
-
-def _add_contraction(block: Block, derivatives: DensityFeatures, exchange: np.ndarray, matrix: np.ndarray) -> None:
-    spins, active, chi = exchange.shape[1], block.active, block.compact
-    half = 0.5 * _spins(derivatives.rho, spins)[:, None] * chi[0]
-    if derivatives.grad is not None:
-        half += np.einsum("sxg,xng->sng", _spins(derivatives.grad, spins), chi[1:])
-    near = half @ chi[0].T
-    if derivatives.tau is not None:
-        scaled = 0.25 * _spins(derivatives.tau, spins)[:, None]
-        for axis in (1, 2, 3):
-            near += (scaled * chi[axis]) @ chi[axis].T
-    every = len(active) == block.size
-    matrix[(slice(None),) if every else (slice(None), active[:, None], active)] += near
-    if derivatives.hfx:
-        potentials = np.stack([_spins(derivatives.hfx[omega], spins) for omega in sorted(derivatives.hfx)])
-        columns = slice(None) if every else active
-        matrix[:, :, columns] -= 0.5 * np.einsum("wsg,wsng->sng", potentials, exchange) @ chi[0].T
-
-
 def _energy_per_electron(values: Tensor, rho: Tensor, weights: Tensor) -> float:
     """The largest |e| / rho where there are few electrons."""
     density = rho.sum(dim=0)
@@ -293,8 +271,3 @@ def _both(values: np.ndarray) -> Tensor:
     """Two spins (2, ...) from one or two."""
     tensor = torch.from_numpy(np.ascontiguousarray(values))
     return tensor if len(values) == 2 else tensor.expand(2, *tensor.shape[1:])
-
-
-def _spins(values: Tensor, spins: int) -> np.ndarray:
-    """Of both spins' derivatives (2, ...) those of each, or for S = 1 their mean: that for half of both spins."""
-    return np.asarray(values.numpy() if spins == 2 else values.mean(dim=0, keepdim=True).numpy())

@@ -10,20 +10,14 @@ Kirkpatrick et al., Science 374, 1385 (2021), supplement, sec. 1.3. nu is made f
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from pyscf import gto
 
-from fusion.functionals.charge_integrals import (
-    CHUNK,
-    Tables,
-    contract_direct,
-    contract_stored,
-    fill,
-    near,
-    tables,
-    workspace,
-)
+from fusion.functionals.charge_contractions import contract_direct, near
+from fusion.functionals.charge_potentials import CHUNK, Tables, tables, workspace
+from fusion.functionals.charge_store import Kept, contract_kept, keep, measure
 from fusion.functionals.shell_pairs import ShellPairs, shell_pairs
 from fusion.functionals.threads import each_range
 
@@ -44,62 +38,73 @@ class LocalExchange:
         """Memory for nu at one grid point, all range separations."""
         return 4 * len(self.omegas) * int(self.pairs.rows[-1])
 
-    def room(self, points: int) -> np.ndarray:
-        """Space for the `integrals` of so many points, (chunks, W, pairs of functions, CHUNK) in single precision."""
-        return np.empty((-(-points // CHUNK), len(self.omegas), int(self.pairs.rows[-1]), CHUNK), dtype=np.float32)
+    def sizes(self, vectors: np.ndarray, weights: np.ndarray, largest: np.ndarray) -> np.ndarray:
+        """How much the integrals matter for E (S, n, G) at points with `weights` and largest orbitals (G,)."""
+        found = np.empty((-(-vectors.shape[-1] // CHUNK), 2, vectors.shape[1]))
+        measure(vectors, weights, largest, found)
+        return found
 
-    def integrals(self, coords: np.ndarray, found: np.ndarray) -> None:
-        """nu at grid points (G, 3), into `room` for them."""
-        points, omegas = _padded(coords.T), np.array(self.omegas)
+    def kept(self, coords: np.ndarray, sizes: np.ndarray, room: np.ndarray) -> tuple[Kept, int] | None:
+        """nu at grid points (G, 3), as precise as `sizes` ask for, in bytes of `room`; how many, or None if too few."""
+        shape, ranges = (len(sizes), len(self.omegas), len(self.pairs.shells)), len(self.omegas)
+        found = Kept(
+            np.empty(shape, np.uint8),
+            np.empty(shape, np.float32),
+            np.empty(len(sizes), np.int64),
+            room.view(np.int8),
+            room.view(np.int16),
+            room.view(np.float32),
+            sizes,
+        )
+        double = self._tables(np.float64), workspace(self.pairs, ranges)
+        single = self._tables(np.float32), workspace(self.pairs, ranges, np.float32)
+        end = keep(padded(coords.T), np.array(self.omegas), self.pairs, double, single, found)
+        return None if end < 0 else (found, end)
+
+    def contract_kept(self, kept: Kept, density_orbitals: np.ndarray, single: bool = False) -> np.ndarray:
+        """F (W, S, n, G) from E (S, n, G) and the integrals `kept` at the same points; `single` in precision."""
+        dtype = np.float32 if single else np.float64
+        vectors = padded(density_orbitals)
+        found = np.empty((len(self.omegas), *vectors.shape))
 
         def work(first: int, last: int) -> None:
-            own = workspace(self.pairs, len(omegas))
-            fill(first, last, points, omegas, self.pairs, self._tables, own, found)
+            values = workspace(self.pairs, len(self.omegas), dtype).values
+            own = near(len(self.omegas), vectors, dtype)
+            contract_kept(first, last, self.pairs, kept, values, own, vectors, found)
 
-        each_range(work, points.shape[1] // CHUNK)
+        each_range(work, len(kept.starts))
+        return found[..., : density_orbitals.shape[-1]]
 
     def contract(
         self,
         coords: np.ndarray,
         density_orbitals: np.ndarray,
-        stored: np.ndarray | None = None,
         importance: np.ndarray | None = None,
         threshold: float = 0.0,
     ) -> np.ndarray:
         """F (W, S, n, G) for the W omegas from E (S, n, G) at grid points (G, 3).
 
-        With the `stored` integrals of these points, or else all that are above `threshold` when multiplied by E and by
-        the `importance` (G,) of a point.
+        With all integrals that are above `threshold` when multiplied by E and by the `importance` (G,) of a point.
         """
-        vectors = _padded(density_orbitals)
-        count = coords.shape[0]
-        ranges = len(self.omegas)
+        vectors, points = padded(density_orbitals), padded(coords.T)
+        count, ranges = coords.shape[0], len(self.omegas)
         found = np.empty((ranges, *vectors.shape))
-        if stored is not None:
+        weights = padded(np.ones(count) if importance is None else importance)
 
-            def work(first: int, last: int) -> None:
-                contract_stored(first, last, self.pairs, stored, near(ranges, vectors), vectors, found)
-
-            each_range(work, len(stored))
-            return found[..., :count]
-        points, omegas = _padded(coords.T), np.array(self.omegas)
-        weights = _padded(np.ones(count) if importance is None else importance)
-
-        def direct(first: int, last: int) -> None:
-            own = workspace(self.pairs, ranges), near(ranges, vectors)
+        def work(first: int, last: int) -> None:
+            own = self._tables(np.float64), workspace(self.pairs, ranges), near(ranges, vectors)
             contract_direct(
-                first, last, points, omegas, self.pairs, self._tables, *own, weights, threshold, vectors, found
+                first, last, points, np.array(self.omegas), self.pairs, *own, weights, threshold, vectors, found
             )
 
-        each_range(direct, points.shape[1] // CHUNK)
+        each_range(work, points.shape[1] // CHUNK)
         return found[..., :count]
 
-    @property
-    def _tables(self) -> Tables:
-        return tables(int(self.pairs.shells[:, 4].max()))
+    def _tables(self, dtype: Any) -> Tables:
+        return tables(int(self.pairs.shells[:, 4].max()), dtype)
 
 
-def _padded(values: np.ndarray) -> np.ndarray:
+def padded(values: np.ndarray) -> np.ndarray:
     """The last axis filled with its last value to a multiple of CHUNK."""
     missing = -values.shape[-1] % CHUNK
     if missing == 0:

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from fusion.errors import CalculationError
 from fusion.functionals.features import DensityFeatures
-from fusion.functionals.integrator import LearnedNumInt, contract
+from fusion.functionals.integrator import LearnedNumInt
+from fusion.functionals.potential_matrix import contract
 from fusion.functionals.protocol import is_pointwise
 from fusion.functionals.working_grid import Block
 
@@ -82,7 +83,8 @@ class Response:
         """F (W, S, n, G) of E (S, n, G)."""
         if self.grid.exchange is None:
             return np.zeros((0, *smeared.shape))
-        return self.grid.exchange.contract(block.coords, smeared, block.integrals)
+        kept = block.exchange(smeared)
+        return self.grid.exchange.contract(block.coords, smeared) if kept is None else kept
 
     def _change_of_features(
         self, block: Block, change: np.ndarray, smeared: np.ndarray, exchange: np.ndarray

@@ -47,7 +47,7 @@ def hermite_powers(order: int) -> np.ndarray:
 def shell_pairs(mol: gto.Mole) -> ShellPairs:
     """The pairs of shells of a molecule's basis, spherical or Cartesian."""
     first = mol.ao_loc_nr()
-    shells = [_shell(mol, index) for index in range(mol.nbas)]
+    shells = [shell(mol, index) for index in range(mol.nbas)]
     found: list[tuple[int, ...]] = []
     counts, bounds, gaussians, matrices = [], [], [], []
     for i, one in enumerate(shells):
@@ -76,7 +76,7 @@ def shell_pairs(mol: gto.Mole) -> ShellPairs:
     )
 
 
-class _Shell(NamedTuple):
+class Shell(NamedTuple):
     momentum: int
     centre: np.ndarray
     exponents: np.ndarray
@@ -88,7 +88,7 @@ class _Shell(NamedTuple):
     """(Cartesian powers, 3)"""
 
 
-def _shell(mol: gto.Mole, index: int) -> _Shell:
+def shell(mol: gto.Mole, index: int) -> Shell:
     momentum = mol.bas_angular(index)
     powers = np.array(_powers(momentum))
     if mol.cart or momentum < 2:
@@ -96,7 +96,7 @@ def _shell(mol: gto.Mole, index: int) -> _Shell:
     else:
         transformation = np.ascontiguousarray(gto.cart2sph(momentum).T)
     contractions = np.ascontiguousarray(mol._libcint_ctr_coeff(index))
-    return _Shell(momentum, mol.bas_coord(index), mol.bas_exp(index), contractions, transformation, powers)
+    return Shell(momentum, mol.bas_coord(index), mol.bas_exp(index), contractions, transformation, powers)
 
 
 def _powers(total: int) -> list[tuple[int, int, int]]:
@@ -118,11 +118,11 @@ def _expand(one: Any, two: Any, hermite: np.ndarray, gaussians: np.ndarray, matr
             if factor * largest < 1e-6 * NEGLIGIBLE:
                 continue
             for x in range(3):
-                _axis(one.momentum, two.momentum, a, b, one.centre[x] - two.centre[x], axes[x])
-            products = _products(one, two, hermite, axes)
+                expand_axis(one.momentum, two.momentum, a, b, one.centre[x] - two.centre[x], axes[x])
+            products = hermite_products(one, two, hermite, axes)
             for h in range(len(hermite)):
                 scales[h] = factor * math.sqrt(2.0 * p) ** hermite[h].sum()
-            estimate = largest * _estimate(products, scales)
+            estimate = largest * largest_potential(products, scales)
             if estimate < NEGLIGIBLE:
                 continue
             bound += estimate
@@ -140,7 +140,7 @@ def _expand(one: Any, two: Any, hermite: np.ndarray, gaussians: np.ndarray, matr
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _axis(first: int, second: int, a: float, b: float, distance: float, found: np.ndarray) -> None:
+def expand_axis(first: int, second: int, a: float, b: float, distance: float, found: np.ndarray) -> None:
     """E_t^ij of one axis, (first + 1, second + 1, t), without the factor exp(-a b distance^2 / (a + b))."""
     p = a + b
     found[:] = 0.0
@@ -161,7 +161,7 @@ def _axis(first: int, second: int, a: float, b: float, distance: float, found: n
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _products(one: Any, two: Any, hermite: np.ndarray, axes: np.ndarray) -> Any:
+def hermite_products(one: Any, two: Any, hermite: np.ndarray, axes: np.ndarray) -> Any:
     """(functions, functions, Hermite functions) of two primitives, without their common factor."""
     found = np.zeros((len(one.transformation), len(two.transformation), len(hermite)))
     for m in range(len(one.powers)):
@@ -178,7 +178,7 @@ def _products(one: Any, two: Any, hermite: np.ndarray, axes: np.ndarray) -> Any:
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _estimate(products: np.ndarray, scales: np.ndarray) -> Any:
+def largest_potential(products: np.ndarray, scales: np.ndarray) -> Any:
     """Largest potential of any of the products, no Hermite function's derivative being above (2p)^(order/2)."""
     found = 0.0
     for f in range(products.shape[0]):

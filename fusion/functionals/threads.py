@@ -2,27 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import TypeVar
 
 import torch
 from pyscf import lib
+from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
+
+Item = TypeVar("Item")
+Found = TypeVar("Found")
+_worker = threading.local()
 
 
 def threads() -> int:
-    """Threads that PySCF (OMP_NUM_THREADS) and torch both may use."""
+    """Threads that PySCF (OMP_NUM_THREADS) and torch both may use; 1 within `each`."""
+    if getattr(_worker, "busy", False):
+        return 1
     return max(1, min(lib.num_threads(), torch.get_num_threads()))
 
 
-def each_range(work: Callable[[int, int], None], length: int) -> None:
-    """`work(first, last)` on ranges of 0 ... length, one per thread.
+def each(work: Callable[[Item], Found], items: Sequence[Item]) -> list[Found]:
+    """`work` of every item, in their order, in threads that have no threads of their own.
 
-    For compiled code that is its own master: libraries of linear algebra wait busily for each other in threads.
+    The threads of libraries of linear algebra are kept out: they wait busily for each other.
     """
+    count = min(threads(), len(items))
+    if getattr(_worker, "busy", False):
+        return [work(item) for item in items]
+    with _linear_algebra().limit(limits=1, user_api="blas"):
+        if count < 2:
+            return [work(item) for item in items]
+        with ThreadPoolExecutor(count, initializer=_begin) as pool:
+            return list(pool.map(work, items))
+
+
+def each_range(work: Callable[[int, int], None], length: int) -> None:
+    """`work(first, last)` on ranges of 0 ... length, one per thread."""
     count = max(1, min(threads(), length))
-    if count == 1:
-        work(0, length)
-        return
     edges = [length * part // count for part in range(count + 1)]
-    with ThreadPoolExecutor(count) as pool:
-        list(pool.map(work, edges[:-1], edges[1:]))
+    each(lambda part: work(edges[part], edges[part + 1]), range(count))
+
+
+def shares(length: int) -> list[range]:
+    """0 ... length in as many parts as there are threads, every so manieth each."""
+    count = max(1, min(threads(), length))
+    return [range(first, length, count) for first in range(count)]
+
+
+def _begin() -> None:
+    _worker.busy = True
+    lib.num_threads(1)  # of this thread's own calls
+
+
+@cache
+def _linear_algebra() -> ThreadpoolController:
+    return ThreadpoolController()

@@ -14,7 +14,7 @@ from pyscf import gto
 from pyscf.dft.numint import NumInt
 
 from fusion.errors import InputError
-from fusion.functionals.charge_integrals import CHUNK
+from fusion.functionals.kept_integrals import KeptIntegrals
 from fusion.functionals.local_exchange import LocalExchange
 
 BLOCK: Final = 512
@@ -39,8 +39,18 @@ class Block:
     """(G, 3) bohr."""
     weights: np.ndarray
     """(G,)."""
-    integrals: np.ndarray | None = None
-    """Stored integrals of `LocalExchange` at these points."""
+    largest: np.ndarray
+    """(G,): the largest of all basis functions at a point, absolute."""
+    index: int = 0
+    """Of the block in its grid."""
+    kept: KeptIntegrals | None = None
+    """The integrals of local exchange kept for blocks of this grid."""
+
+    def exchange(self, vectors: np.ndarray, single: bool = False) -> np.ndarray | None:
+        """F (W, S, n, G) of E (S, n, G) from kept integrals, None where there are none and no room for them."""
+        if self.kept is None:
+            return None
+        return self.kept.contract(self.index, self.coords, self.weights, self.largest, vectors, single)
 
     @cached_property
     def orbitals(self) -> np.ndarray:
@@ -87,9 +97,7 @@ class WorkingGrid:
         self.kept = kept
         self.coords, self.weights = grids.coords[kept], grids.weights[kept]
         self.starts = range(0, len(self.weights), BLOCK)
-        self._orbitals: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-        self._integrals: np.ndarray | None = None
-        self._filled: set[int] = set()
+        self._orbitals: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
         self.last_exchange: dict[int, np.ndarray] = {}
         """F (W, S, n, G) of blocks without stored integrals, at `reference`; single precision, for drafts."""
         self.reference: np.ndarray | None = None
@@ -117,15 +125,19 @@ class WorkingGrid:
         padded = BLOCK * len(self.starts)
         self.stores_orbitals = orbitals * padded <= left
         left -= orbitals * padded if self.stores_orbitals else 0.0
-        self.stored_blocks, self.stores_exchange = 0, False
+        self.stores_exchange = False
+        self._kept: KeptIntegrals | None = None
         if self.exchange is not None:
-            integrals, exchange = float(self.exchange.stored_bytes * BLOCK), 4.0 * ranges * self.spins * size * BLOCK
-            if integrals * len(self.starts) <= left:
-                self.stored_blocks = len(self.starts)
-            else:
-                self.stores_exchange = exchange * len(self.starts) <= left
-                left -= exchange * len(self.starts) if self.stores_exchange else 0.0
-                self.stored_blocks = max(0, int(left // integrals))
+            if self.exchange.stored_bytes * padded > left:  # some may not fit
+                exchange = 4.0 * ranges * self.spins * size * padded
+                self.stores_exchange = exchange <= left
+                left -= exchange if self.stores_exchange else 0.0
+            self._kept = KeptIntegrals(self.exchange, left)
+
+    @property
+    def stored_blocks(self) -> int:
+        """The number of blocks whose integrals are kept."""
+        return 0 if self._kept is None else len(self._kept)
 
     def is_of(self, mol: gto.Mole) -> bool:
         """Whether molecule and basis are still those that this was made for."""
@@ -152,7 +164,7 @@ class WorkingGrid:
         return (self.block(index) for index in range(len(self)))
 
     def block(self, index: int) -> Block:
-        """One block, with its integrals if they are among those stored (made when asked for first)."""
+        """One block."""
         points = slice(self.starts[index], self.starts[index] + BLOCK)
         coords = self.coords[points]
         found = self._orbitals.get(index)
@@ -160,19 +172,9 @@ class WorkingGrid:
             found = active_orbitals(self.mol, coords, self.derivative)
             if self.stores_orbitals:
                 self._orbitals[index] = found
-        integrals = self._block_integrals(index, coords) if index < self.stored_blocks else None
-        return Block(*found, self.mol.nao, coords, self.weights[points], integrals)
-
-    def _block_integrals(self, index: int, coords: np.ndarray) -> np.ndarray:
-        assert self.exchange is not None
-        if self._integrals is None:
-            self._integrals = self.exchange.room(self.stored_blocks * BLOCK)  # one array: its pages are large
-        start = index * (BLOCK // CHUNK)
-        found = self._integrals[start : start + -(-len(coords) // CHUNK)]
-        if index not in self._filled:
-            self.exchange.integrals(coords, found)
-            self._filled.add(index)
-        return found
+        compact, active, largest = found
+        weights = self.weights[points]
+        return Block(compact, active, self.mol.nao, coords, weights, largest, index, self._kept)
 
 
 def plain_blocks(mol: gto.Mole, grids: Any, derivative: int, points: np.ndarray | None = None) -> Iterator[Block]:
@@ -182,15 +184,20 @@ def plain_blocks(mol: gto.Mole, grids: Any, derivative: int, points: np.ndarray 
         coords, weights = coords[points], weights[points]
     for start in range(0, len(weights), BLOCK):
         chosen = slice(start, start + BLOCK)
-        orbitals = active_orbitals(mol, coords[chosen], derivative)
-        yield Block(*orbitals, mol.nao, coords[chosen], weights[chosen])
+        compact, active, largest = active_orbitals(mol, coords[chosen], derivative)
+        yield Block(compact, active, mol.nao, coords[chosen], weights[chosen], largest)
 
 
-def active_orbitals(mol: gto.Mole, coords: np.ndarray, derivative: int) -> tuple[np.ndarray, np.ndarray]:
-    """Basis functions (V, a, G) and gradients that do not vanish at all the points (G, 3), and which (a,) they are."""
+def active_orbitals(mol: gto.Mole, coords: np.ndarray, derivative: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Basis functions (V, a, G) and gradients that do not vanish at all the points (G, 3), and which (a,) they are.
+
+    And the largest absolute value (G,) of a basis function.
+    """
     values = np.reshape(NumInt().eval_ao(mol, coords, derivative), (-1, len(coords), mol.nao)).transpose(0, 2, 1)
-    active = np.flatnonzero(np.abs(values).max(axis=(0, 2)) > NO_ORBITAL)
-    return np.ascontiguousarray(values[:, active]), active
+    sizes = np.maximum(values.max(axis=2), -values.min(axis=2))
+    active = np.flatnonzero(sizes.max(axis=0) > NO_ORBITAL)
+    compact = values if len(active) == mol.nao else values[:, active]
+    return np.ascontiguousarray(compact), active, np.abs(values[0]).max(axis=0)
 
 
 def half_of_available_memory() -> float:

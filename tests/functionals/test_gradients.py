@@ -22,9 +22,10 @@ from torch import Tensor, nn
 
 from fusion.errors import CalculationError
 from fusion.functionals import DensityFeatures, FunctionalMethod
-from fusion.functionals.charge_gradients import exchange_gradient, pair_gradients
+from fusion.functionals.charge_gradients import exchange_gradient
 from fusion.functionals.kohn_sham import kohn_sham, molecule
 from fusion.functionals.partition import weight_gradient
+from fusion.functionals.shell_pair_gradients import pair_gradients
 from fusion.system import System
 
 Make = Callable[[gto.Mole], Any]

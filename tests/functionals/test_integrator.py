@@ -61,7 +61,7 @@ def evaluate(numint: LearnedNumInt, mol: gto.Mole, grids: dft.Grids, dms: np.nda
 def exact(mol: gto.Mole, grids: dft.Grids, dms: np.ndarray) -> tuple[float, np.ndarray]:
     """Integrals in double precision, no point or pair left out, from the parts that the integrator is made of."""
     from fusion.functionals.differentiation import differentiate
-    from fusion.functionals.integrator import contract
+    from fusion.functionals.potential_matrix import contract
 
     numint = LearnedNumInt(Hybrid())
     energy, matrix = 0.0, np.zeros_like(dms)

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from pyscf import gto
 
+from fusion.functionals.charge_store import ENERGY, POTENTIAL
+from fusion.functionals.kept_integrals import KeptIntegrals
 from fusion.functionals.local_exchange import LocalExchange
 
 OMEGAS = (0.0, 0.4)
@@ -37,16 +39,52 @@ def expected(mol: gto.Mole, coords: np.ndarray, vectors: np.ndarray) -> np.ndarr
 
 @pytest.mark.parametrize("mol", MOLECULES.values(), ids=MOLECULES)
 @pytest.mark.parametrize("spins", [1, 2])
-def test_contractions_with_integrals_made_and_kept(mol: gto.Mole, spins: int) -> None:
+def test_contractions_with_integrals_made_on_the_fly(mol: gto.Mole, spins: int) -> None:
     coords = points(mol)
     vectors = np.random.default_rng(2).normal(size=(spins, mol.nao, POINTS))
     exchange = LocalExchange(mol, OMEGAS)
     right = expected(mol, coords, vectors)
     np.testing.assert_allclose(exchange.contract(coords, vectors), right, rtol=0, atol=2e-11)
-    stored = exchange.room(POINTS)
-    exchange.integrals(coords, stored)
-    np.testing.assert_allclose(exchange.contract(coords, vectors, stored), right, rtol=0, atol=2e-6)
-    assert stored.nbytes <= exchange.stored_bytes * 128
+
+
+@pytest.mark.parametrize("mol", MOLECULES.values(), ids=MOLECULES)
+@pytest.mark.parametrize(("single", "tolerance"), [(False, 1.0), (True, 1e3)])
+def test_kept_integrals_are_as_precise_as_they_matter(mol: gto.Mole, single: bool, tolerance: float) -> None:
+    """Of every product's share in energy and potential next to nothing is lost, at any scale of the orbitals."""
+    coords = points(mol)
+    rng = np.random.default_rng(2)
+    vectors = rng.normal(size=(2, mol.nao, POINTS)) * 10.0 ** rng.uniform(-8.0, -2.0, (1, mol.nao, 1))
+    weights, largest = 10.0 ** rng.uniform(-6.0, 0.0, POINTS), np.ones(POINTS)
+    exchange = LocalExchange(mol, OMEGAS)
+    kept = KeptIntegrals(exchange, 1e7)
+    found = kept.contract(0, coords, weights, largest, vectors, single)
+    assert found is not None
+    error = np.abs(found - expected(mol, coords, vectors)) * weights
+    assert error.max() < tolerance * mol.nao * POTENTIAL
+    energy_error = np.abs(np.einsum("sbg,wsbg->wsg", np.abs(vectors), error))
+    assert energy_error.max() < tolerance * mol.nao**2 * ENERGY
+
+
+def test_integrals_are_rounded_anew_where_the_density_has_grown() -> None:
+    """From hydrogen's functions alone to all: what was left out of the store at first must come back."""
+    mol = MOLECULES["d functions"]
+    coords = points(mol)
+    weights = largest = np.ones(POINTS)
+    kept = KeptIntegrals(LocalExchange(mol, OMEGAS), 1e7)
+    vectors = np.random.default_rng(2).normal(size=(1, mol.nao, POINTS))
+    few = vectors.copy()
+    few[:, :20] = 0.0
+    for shown in (few, vectors, few):
+        found = kept.contract(0, coords, weights, largest, shown)
+        np.testing.assert_allclose(found, expected(mol, coords, shown), rtol=0, atol=1e-6)
+
+
+def test_no_integrals_are_kept_where_there_is_no_room() -> None:
+    mol = MOLECULES["d functions"]
+    coords, vectors, ones = points(mol), np.ones((1, mol.nao, POINTS)), np.ones(POINTS)
+    kept = KeptIntegrals(LocalExchange(mol, OMEGAS), 1e6)
+    found = [kept.contract(index, coords, ones, ones, vectors) is not None for index in range(20)]
+    assert found[0] and not found[-1] and len(kept) == sum(found)
 
 
 def test_what_screening_leaves_out_is_small_where_it_matters() -> None:
@@ -57,7 +95,7 @@ def test_what_screening_leaves_out_is_small_where_it_matters() -> None:
     exchange = LocalExchange(mol, OMEGAS)
     whole = exchange.contract(coords, vectors)
     for threshold in (1e-4, 1e-7):
-        error = np.abs(exchange.contract(coords, vectors, None, importance, threshold) - whole) * importance
+        error = np.abs(exchange.contract(coords, vectors, importance, threshold) - whole) * importance
         assert 0 < error.max() < 100 * threshold
 
 
