@@ -8,7 +8,8 @@ Keys, all optional but one source of nuclei:
   charge, else the lowest possible);
 * `states`: a list of {charge, spin, energy, source, uncertainty}: known states of these nuclei and, where known, their
   energies in hartree. They hold for the geometry with the given `formula` and `nuclear_repulsion` (hartree) only, so an
-  overridden geometry, charge or spin never keeps a reference that is not its own.
+  overridden geometry, charge or spin never keeps a reference that is not its own;
+* `fundamentals_cm1` and `fundamentals_source`: observed vibrations, each degenerate set once, for pictures of spectra.
 """
 
 from __future__ import annotations

@@ -63,12 +63,12 @@ def _draw(directory: Path, path: Path, kind: _Kind) -> None:
     with picture(path, (7.5, 4.2)) as figure:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
         figure.suptitle(_title(result, directory, kind), x=0.02, ha="left", fontsize=10)
-        curve, heights = (broadened(at, wavenumbers, strengths, half_width) for at in (places, wavenumbers))
+        curve = broadened(places, wavenumbers, strengths, half_width)
         upper.plot(places, curve, color=kind.colour, lw=1.2)
         upper.fill_between(places, curve, color=kind.colour, alpha=0.15, lw=0)
         upper.set_ylabel(kind.curve)
-        upper.set_ylim(0.0, 1.15 * max(curve.max(), heights.max(), 1e-9))
-        _label(upper, wavenumbers, strengths, heights, places)
+        upper.set_ylim(0.0, 1.15 * max(curve.max(), 1e-9))
+        _label(upper, places, curve)
         lower.vlines(wavenumbers, 0.0, strengths, color=kind.colour, lw=1.4)
         lower.set_ylim(0.0, 1.5 * max(strengths.max(), 1e-9))
         lower.set_ylabel(kind.stick, fontsize=8)
@@ -92,15 +92,16 @@ def _title(result: dict[str, Any], directory: Path, kind: _Kind) -> str:
     return f"{first}\n{', '.join(second)}"
 
 
-def _label(axes: Axes, wavenumbers: np.ndarray, strengths: np.ndarray, heights: np.ndarray, places: np.ndarray) -> None:
-    """Wavenumbers above the strongest lines within the picture, where labels do not meet."""
+def _label(axes: Axes, places: np.ndarray, curve: np.ndarray) -> None:
+    """Wavenumbers above the highest peaks of the curve, where labels do not meet."""
     size = np.array(_LABEL_SIZE) * (places[-1] - places[0], axes.get_ylim()[1])
+    peaks = np.flatnonzero((curve[1:-1] > curve[:-2]) & (curve[1:-1] >= curve[2:])) + 1
     done: list[np.ndarray] = []
-    for index in np.argsort(-strengths):
-        spot = np.array([wavenumbers[index], heights[index]])
-        if len(done) == _MOST_LABELS or strengths[index] < _LABELLED * strengths.max():
+    for index in peaks[np.argsort(-curve[peaks])]:
+        spot = np.array([places[index], curve[index]])
+        if len(done) == _MOST_LABELS or curve[index] < _LABELLED * curve.max():
             return
-        if places[0] <= spot[0] <= places[-1] and all((np.abs(spot - other) > size).any() for other in done):
+        if all((np.abs(spot - other) > size).any() for other in done):
             text, place = f"{spot[0]:.0f}", (float(spot[0]), float(spot[1]))
             axes.annotate(text, place, (0, 3), textcoords="offset points", ha="center", fontsize=7)
             done.append(spot)
