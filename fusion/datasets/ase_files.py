@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,20 +33,23 @@ def read(path: Path, settings: Settings) -> Iterator[Block | Broken]:
         try:
             for atoms in _frames(file):
                 count, number = count + 1, number + 1
-                yield _block(atoms, number, settings)
+                yield (
+                    Broken(f"structure #{number}", atoms) if isinstance(atoms, str) else _block(atoms, number, settings)
+                )
         except InputError:
             raise
         except Exception as error:  # ASE's readers raise whatever their parsing meets
-            reason = f"ASE cannot read '{file}' after structure {count} ({_first_line(error)})"
             if len(files) == 1:
-                raise InputError(f"data: {reason}") from error
+                raise InputError(f"data: ASE cannot read '{file}' after structure {count} ({_words(error)})") from error
             number += 1
-            yield Broken(f"structure #{number}", f"ASE cannot read it ({_first_line(error)})")
+            yield Broken(f"structure #{number}", f"ASE cannot read it ({_words(error)})")
 
 
 def names(path: Path) -> list[str]:
     """What the first structure has besides positions: keys of its comment line or row, and columns."""
     for atoms in _frames(_files(path)[0]):
+        if isinstance(atoms, str):
+            continue
         labels = set(atoms.calc.results) if atoms.calc is not None else set()
         return sorted({*map(str, atoms.info), *(set(atoms.arrays) - {"numbers", "positions"}), *labels})
     return []
@@ -61,18 +65,48 @@ def _files(path: Path) -> list[Path]:
     return structures
 
 
-def _frames(file: Path) -> Iterator[Atoms]:
-    if file.suffix.lower() in _DATABASES:
+def _frames(file: Path) -> Iterator[Atoms | str]:
+    """The structures of a file; of one that cannot be read, alone, the reason."""
+    if file.suffix.lower() in (".xyz", ".extxyz"):
+        yield from _xyz(file)
+    elif file.suffix.lower() in _DATABASES:
         from ase.db import connect
 
         for row in connect(file).select():
             atoms = row.toatoms()
             atoms.info = {**row.key_value_pairs, **(row.data or {}), "charge": row.get("charge") or 0}
             yield atoms
-        return
-    from ase.io import iread
+    else:
+        from ase.io import iread
 
-    yield from iread(file, index=":", format="extxyz" if file.suffix.lower() in (".xyz", ".extxyz") else None)
+        yield from iread(file, index=":")
+
+
+def _xyz(file: Path) -> Iterator[Atoms | str]:
+    """Extended or plain XYZ; a broken structure costs no other, as each says how many lines it has."""
+    from ase.io.extxyz import read_xyz
+
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        for number, head in enumerate(filter(str.strip, lines), start=1):
+            if not head.strip().isdecimal():
+                found = head.strip()[:40]
+                raise ValueError(f"structure {number} begins with {found!r} instead of its number of atoms")
+            body = [line for _, line in zip(range(int(head) + 1), lines, strict=False)]
+            if len(body) <= int(head) or not int(head):
+                yield (
+                    f"it has {max(0, len(body) - 1)} of {int(head)} atoms: the file is cut off"
+                    if int(head)
+                    else "no atoms"
+                )
+                continue
+            try:
+                atoms: Atoms = next(read_xyz(io.StringIO(head + "".join(body)), 0))
+            except KeyError as error:
+                yield f"unknown element {error}"
+            except Exception as error:  # whatever the parsing meets
+                yield f"ASE cannot read it ({_words(error)})"
+            else:
+                yield atoms
 
 
 def _block(atoms: Atoms, number: int, settings: Settings) -> Block:
@@ -152,5 +186,5 @@ def _spin(info: dict[str, Any]) -> int:
     return int(info["multiplicity"]) - 1 if "multiplicity" in info else UNKNOWN_SPIN
 
 
-def _first_line(error: Exception) -> str:
+def _words(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -37,7 +37,7 @@ class Report:
         for what, number in self.excluded.items():
             yield f"{number} {what}"
         for label, number in self.without.items():
-            yield f"{number} structures without {label}"
+            yield f"{number} structure{'s' if number > 1 else ''} without {label}"
         if self.duplicates:
             differ = f", {self.contradictions} of them with another energy" if self.contradictions else ""
             yield f"{self.duplicates} duplicates of other structures{differ} (kept, in the same part of a split)"

@@ -148,6 +148,27 @@ def test_broken_structures_are_counted_and_the_others_used(tmp_path: Path) -> No
     assert data.report.without == {"forces": 1} and len(list(data.report.notes())) >= 2
 
 
+def test_a_broken_structure_of_an_xyz_file_costs_no_other(tmp_path: Path) -> None:
+    lines = _extxyz(tmp_path, frames(9, shapes=("OHH",))).read_text().splitlines(keepends=True)
+    parts = [lines[start : start + 5] for start in range(0, 45, 5)]
+    value = parts[1][1].split("energy=")[1].split()[0]
+    parts[1][1] = parts[1][1].replace(f"energy={value}", "energy=nan")
+    parts[2][2] = parts[2][2].replace("O ", "Qq", 1)
+    parts[3][1] = parts[3][1].replace(f"energy={parts[3][1].split('energy=')[1].split()[0]}", "")
+    parts[4][3] = "H 0.0 zero 0.0\n"
+    parts[8] = parts[8][:3]
+    path = tmp_path / "data.xyz"
+    path.write_text("".join(line for part in parts for line in part))
+    data = load(path)
+    assert data.place.tolist() == [1, 4, 6, 7, 8] and data.report.read == 9
+    reasons = [reason for _, reason in data.report.left_out]
+    assert reasons[0] == "its energy is not a finite number" and reasons[1] == "unknown element 'Qq'"
+    assert "cannot read" in reasons[2] and "cut off" in reasons[3] and data.report.without == {"an energy": 1}
+    path.write_text("".join([*lines[:5], "and now for something else\n", *lines[5:]]))
+    with pytest.raises(InputError, match="structure 2 begins with 'and now"):
+        load(path)
+
+
 def test_duplicates_and_outliers_are_reported(tmp_path: Path) -> None:
     many = frames(60, shapes=("OHH",))
     again = many[3].copy()

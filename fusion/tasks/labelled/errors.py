@@ -12,6 +12,7 @@ from ase.data import chemical_symbols
 from fusion import units, zeros
 from fusion.datasets import Labelled
 from fusion.datasets.inspection import compositions
+from fusion.report import count
 from fusion.tasks.labelled.calibration import calibration
 from fusion.tasks.labelled.predictions import Predictions
 
@@ -95,10 +96,10 @@ def rows(found: dict[str, Any]) -> Iterator[list[str]]:
     yield from _molecule_rows(found.get("molecules") or {})
     yield from _calibration_rows(found.get("calibration"))
     if found.get("outside"):
-        yield ["OUTSIDE", f"{found['outside']} structures", "of what the model was trained on"]
+        yield ["OUTSIDE", count(found["outside"], "structure"), "of what the model was trained on"]
     left_out = found.get("left_out", [])
     for group in left_out[:_KINDS]:
-        yield ["LEFT OUT", f"{group['structures']} structures", f"{group['reason']} ({group['first']})"]
+        yield ["LEFT OUT", count(group["structures"], "structure"), f"{group['reason']} ({group['first']})"]
     if len(left_out) > _KINDS:
         rest = sum(group["structures"] for group in left_out[_KINDS:])
         yield ["LEFT OUT", f"{rest} structures", f"for {len(left_out) - _KINDS} more reasons"]
