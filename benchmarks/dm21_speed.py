@@ -23,8 +23,9 @@ import ase.build
 import ase.io
 import numpy as np
 import psutil
+import torch
 from ase import Atoms
-from pyscf import dft, gto
+from pyscf import dft, gto, lib
 
 import fusion
 from runs import machine, write_table
@@ -37,8 +38,8 @@ ORIGINAL_IN_B3LYP_CYCLES = {"H2O": 26, "CH4": 25, "C2H6": 27, "C6H6": 44}
 CHAINS, BOUND_MB, SAMPLE = (2, 4, 8, 16, 24), 300.0, 40000
 PARTS = {
     "orbitals": ("active_orbitals",),
-    "integrals": ("integrals",),
-    "contraction": ("contract",),
+    "integrals": ("kept",),
+    "contraction": ("contract_kept", "sizes"),
     "features": ("_features", "_electrons"),
     "network": ("differentiate",),
     "matrix": ("_add_contraction",),
@@ -121,6 +122,8 @@ def compare(name: str, atoms: Atoms) -> list[str]:
 
 def profile(name: str, atoms: Atoms) -> list[list[str]]:
     """CPU microseconds per grid point of the parts of the first, a draft's and a final call, one thread."""
+    lib.num_threads(1)
+    torch.set_num_threads(1)
     mol = molecule(atoms)
     learned = fusion.kohn_sham(mol, "dm21", grid_level=GRID_LEVEL)
     density = learned.get_init_guess(mol, "b3lyp")
@@ -216,14 +219,14 @@ def write(rows: list[list[str]], parts: list[list[str]], load: float) -> None:
         "its start, integrals and storage included, by the number of cycles. Of a loaded machine the CPU seconds "
         "and the ratio to B3LYP's CPU seconds say more than the wall. original: the authors' code on two threads of "
         "an idle machine; its whole SCF is taken to be B3LYP's and as many cycles as here. System time is that of "
-        "memory given to the process for the first time."
+        "memory given to the process for the first time. Drafts (network and contraction in float32) count as cycles."
     )
     path = Path(__file__).with_suffix(".md")
     write_table(path, "Speed of DM21", notes, columns, rows)
     lines = [
         "", "CPU microseconds per grid point, one density and potential (first call: integrals are made and stored; "
         "draft: network in float32; final: in float64). contraction: integrals with the density; matrix: features' "
-        "derivatives with the orbitals; parts that call each other are counted in both.", "",
+        "derivatives with the orbitals. One thread.", "",
         "| | call | " + " | ".join(["all", *PARTS]) + " |", "|" + "---|" * (len(PARTS) + 3),
         *("| " + " | ".join(row) + " |" for row in parts),
     ]  # fmt: skip

@@ -21,6 +21,7 @@ from pyscf import gto
 from pyscf.dft.numint import NumInt
 from torch import Tensor
 
+from fusion.functionals.available_memory import available_memory
 from fusion.functionals.differentiation import differentiate
 from fusion.functionals.features import DensityFeatures, check_needs, joined, omegas
 from fusion.functionals.local_exchange import LocalExchange
@@ -31,7 +32,6 @@ from fusion.functionals.working_grid import (
     Block,
     Dropped,
     WorkingGrid,
-    half_of_available_memory,
     plain_blocks,
 )
 
@@ -171,7 +171,7 @@ class LearnedNumInt(NumInt):
             density = self._electrons(mol, grids, dms, kept)
             kept = ~(density < NEGLIGIBLE)  # what is not a number is kept and found out
         exchange = LocalExchange(mol, self.omegas) if self.omegas else None
-        memory = half_of_available_memory() if self.memory_mb is None else 1e6 * self.memory_mb
+        memory = 0.5 * available_memory() if self.memory_mb is None else 1e6 * self.memory_mb
         self._grid = WorkingGrid(mol, grids, kept, exchange, self._derivative, len(dms), memory)
         self._grid.dropped_electrons = float(density[~kept].sum())
         return self._grid

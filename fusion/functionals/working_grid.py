@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
-import psutil
 from pyscf import gto
 from pyscf.dft.numint import NumInt
 
@@ -198,11 +197,6 @@ def active_orbitals(mol: gto.Mole, coords: np.ndarray, derivative: int) -> tuple
     active = np.flatnonzero(sizes.max(axis=0) > NO_ORBITAL)
     compact = values if len(active) == mol.nao else values[:, active]
     return np.ascontiguousarray(compact), active, np.abs(values[0]).max(axis=0)
-
-
-def half_of_available_memory() -> float:
-    """Bytes."""
-    return 0.5 * float(psutil.virtual_memory().available)
 
 
 def _fingerprint(mol: gto.Mole) -> tuple[bytes, bytes, bytes, bool]:
