@@ -136,6 +136,8 @@ def execute(
     system = System.from_config(config.system, start_dir)  # first: the method imports torch
     method = None if METHODS in config else _build(lambda: methods.build(config.method), "method")
     task = _build(lambda: instantiate(config.task, _recursive_=False), "task")
+    if config.get("data") is not None and not getattr(task, "reads_data", False):
+        raise InputError(f"task={task.name} reads no data; data= belongs to task=evaluate and task=train")
     checkpoint = find_checkpoint(config.ckpt, directory, start_dir)
     run = Run(directory, config, checkpoint, config.seed, start_dir)
     if config.trainer.get("threads") is not None:

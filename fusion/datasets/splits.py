@@ -68,7 +68,7 @@ class Split:
                 raise InputError(
                     f"data.split.file: {missing} of the {len(wanted)} structures for {name} in '{path}' are not there"
                 )
-        return cls(**found, settings={"file": str(path)})
+        return cls(**found, settings={**content.get("settings", {}), "file": str(path)})
 
     def _parts(self) -> list[tuple[str, np.ndarray]]:
         return [(name, getattr(self, name)) for name in PARTS]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 class Task(Protocol):
     """One thing to do. `needs` are the properties a method has to provide, or the core to derive.
 
+    A task that reads labelled structures (data=...) says so by `reads_data = True`; others refuse them.
     A task may also have `title(method, system, run)`, the first lines of its run, and static methods for the report,
     which work from a run's files alone: `rows(document)`, lines (label, text, further columns) below the energy made
     from the content of result.json; `draw(directory)`, its pictures; `files(directory)`, names of what it left besides

@@ -21,6 +21,7 @@ class Evaluate:
     """What there is to evaluate decides: data, or a checkpoint."""
 
     needs = frozenset({"energy"})
+    reads_data = True
 
     def __init__(self, name: str, part: str = "all") -> None:
         self.name, self._part = name, part

@@ -30,6 +30,7 @@ class Train:
     """
 
     needs = frozenset({"energy"})
+    reads_data = True
 
     def __init__(self, name: str = "train") -> None:
         self.name = name

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import signal
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from ase.io import write
 
 from conftest import Program
 from fusion.report import redraw
+from fusion.tasks.labelled.calibration import calibration
 from fusion.units import KCAL_MOL_PER_HARTREE as KCAL
 
 WORDS = ("+method=morse", "task=evaluate", "hydra.run.dir=run")
@@ -140,10 +143,11 @@ def test_what_cannot_be_compared_is_counted_and_named(program: Program, tmp_path
     ("words", "complaint"),
     [
         ((), "data=NAME or data=FILE"),
+        (("data=good.xyz", "task=energy"), "task=energy reads no data"),
         (("data=nowhere.xyz",), "no file"),
         (("data=bare.xyz",), "no energy and no forces (H2 #1); there is dft (data.energy=NAME"),
         (("data=good.xyz", "data.energy_unit=erg"), "eV, hartree, kcal/mol or kJ/mol, not 'erg'"),
-        (("data=broken.xyz",), "cannot read"),
+        (("data=broken.xyz",), "it has 1 of 3 atoms: the file is cut off"),
         (("data=broken.h5",), "no HDF5 file"),
     ],
 )
@@ -156,7 +160,8 @@ def test_what_makes_no_sense_is_refused(
     write(tmp_path / "good.xyz", labelled(structures(2)), format="extxyz")
     for name in ("broken.xyz", "broken.h5"):
         (tmp_path / name).write_text("3\nProperties=species:S:1:pos:R:3\nO 0 0")
-    done = program(*WORDS, *words)
+    chosen = {word.partition("=")[0]: word for word in (*WORDS, *words)}
+    done = program(*chosen.values())
     assert done.status == 2 and complaint in done.err and done.err.count("\n") == 1, done.err
     assert not (tmp_path / "run").exists()
 
@@ -192,3 +197,39 @@ def test_killed_and_resumed_it_says_the_same(program: Program, process: Program,
     (tmp_path / "run" / "parity.png").unlink()
     redraw(tmp_path / "run")
     assert (tmp_path / "run" / "parity.png").is_file()
+
+
+def test_a_part_of_the_split_and_a_mixture(program: Program, tmp_path: Path) -> None:
+    write(tmp_path / "one.xyz", labelled(structures(30)), format="extxyz")
+    write(tmp_path / "two.xyz", labelled(structures(9, seed=1), KCAL, offset=0.3), format="extxyz")
+    split = ("task.part=test", "data.split.test=8", "data.split.validation=0")
+    assert program(*WORDS, "data=one.xyz", *split).status == 0
+    found = evaluation(tmp_path / "run")
+    assert found["compared"] == 8 and found["part"] == "test"
+    entries = "data=[one.xyz,{data: two.xyz, energy_unit: kcal/mol}]"
+    done = program(*WORDS[:2], entries, "hydra.run.dir=both")
+    assert done.status == 0, done.err
+    energy = evaluation(tmp_path / "both")["energy"]
+    assert energy["counted"] == "composition_fitted", "one of the two has another zero"
+    assert energy["composition_fitted"]["largest"] < 1e-4 < energy["total"]["mae"]
+    with (tmp_path / "both" / "structures.csv").open() as file:
+        assert Counter(row["source"] for row in csv.DictReader(file)) == {"one": 30, "two": 9}
+    with (tmp_path / "both" / "molecules.csv").open() as file:
+        assert {row["molecule"]: row["structures"] for row in csv.DictReader(file)} == dict.fromkeys(
+            ("H2O", "CO", "NH3"), "13"
+        )
+
+
+@pytest.mark.parametrize("factor", [0.25, 1.0, 3.0])
+def test_calibration_of_a_spread_that_is_known(factor: float) -> None:
+    random = np.random.default_rng(2)
+    spread = np.exp(random.normal(size=20_000))
+    found = calibration(spread, factor * spread * random.normal(size=20_000))
+    assert found["scale"] == pytest.approx(factor, rel=0.02)
+    for sigmas, key in ((1.0, "within_1"), (2.0, "within_2")):
+        assert found[key] == pytest.approx(math.erf(sigmas / factor / math.sqrt(2.0)), abs=0.01)
+    for part in found["bins"]:
+        assert part["rmse_kcal_mol"] == pytest.approx(factor * part["spread_kcal_mol"], rel=0.1)
+    assert found["rank_correlation"] > 0.4
+    unrelated = calibration(spread, random.normal(size=20_000))
+    assert abs(unrelated["rank_correlation"]) < 0.03

@@ -26,12 +26,20 @@ if TYPE_CHECKING:
 TABLE: Final = "structures.csv"
 ARRAYS: Final = "forces.npz"
 _BATCH = 128
-_PARTS: Final = (("train", "trained on"), ("validation", "validation"), ("test", "test"))
+_PARTS: Final = (
+    ("train", "trained on"),
+    ("validation", "validation"),
+    ("test", "test"),
+    ("unseen", "new molecules"),
+)
 
 
 def finish(module: Fitting, data: Labelled, split: Split, run: Run) -> Result:
     """Errors of the trained model; the first rank writes the tables of what was held out."""
     parts = {"train": split.train, "validation": split.validation, "test": split.test}
+    if split.settings.get("unseen_molecules"):  # their errors are of another kind
+        unseen = split.unseen(data)
+        parts |= {"test": split.test[~unseen], "unseen": split.test[unseen]}
     found: dict[str, Predictions] = {}
     measured: dict[str, Any] = {}
     final = Weights(1.0, 0.0, 0.0)
@@ -87,7 +95,7 @@ def _write(module: Fitting, data: Labelled, found: Mapping[str, Predictions], he
     writer.writerow(
         ["structure", "part", "formula", "label_hartree", "energy_hartree", "energy_std_hartree", "outside"]
     )
-    for part in ("validation", "test") if held != "train" else ("train",):
+    for part in ("validation", "test", "unseen") if held != "train" else ("train",):
         if part not in found:
             continue
         one = found[part]
