@@ -145,7 +145,7 @@ def main() -> None:
     for name, changes in (("ani1x", ANI_1X), ("ani2x", {})):
         for batch in (32, 256, 2560):
             for kind, weights in (("energy", Weights(1.0, 0.0, 0.0)), ("energy, forces", Weights(1.0, 1.0, 0.0))):
-                model: ANI = instantiate({**usual, **changes})
+                model: ANI = instantiate({**usual, **changes}).restricted(ANI_1X["elements"])  # those of the data
                 works = {"fusion": ours(model, data, batch, weights)}
                 try:
                     works["torchani"] = theirs(name, data, batch, weights)

@@ -112,8 +112,8 @@ class Fitting(pl.LightningModule):
         if self.finished:  # Lightning asks for one batch more than it has begun
             return
         began = time.process_time()
-        indices, epoch = self._drawn()
-        self.losses.append(self._step(indices, epoch))
+        indices, fraction = self._drawn()
+        self.losses.append(self._step(indices, fraction))
         self._steps += 1
         if self._steps > _WARM:
             self.cpu_s += time.process_time() - began
@@ -141,16 +141,16 @@ class Fitting(pl.LightningModule):
 
     # -- one step --------------------------------------------------------------------------------------------------
     def _drawn(self) -> tuple[np.ndarray, float]:
-        """Indices of this step's structures, those of all ranks, and the epoch with its fraction."""
+        """Indices of this step's structures, those of all ranks, and the fraction of the training that is done."""
         epoch, step = divmod(self.descent.done, self.per_epoch)
         if self._epoch[0] != epoch:
             found = epoch_batches(self.sizes, self.training_set, self.settings.batch, self.seed, epoch)
             self._epoch = epoch, found
-        return self._epoch[1][step], epoch + step / self.per_epoch
+        return self._epoch[1][step], self.descent.done / self.total
 
-    def _step(self, indices: np.ndarray, epoch: float) -> float:
+    def _step(self, indices: np.ndarray, fraction: float) -> float:
         """The mean of the members' losses."""
-        weights = self._weights(epoch)
+        weights = self._weights(fraction)
         mine = indices[rank() :: world_size()]
         counts = Counts.of(self.labels, indices, self._used(indices))
         self.descent.clear()
@@ -188,9 +188,9 @@ class Fitting(pl.LightningModule):
         for gradient, part in zip(gradients, total.split([g.numel() for g in gradients]), strict=True):
             gradient.copy_(part.view_as(gradient))
 
-    def _weights(self, epoch: float) -> Weights:
+    def _weights(self, fraction: float) -> Weights:
         settings = self.settings
-        return Weights(settings.energy.at(epoch), settings.forces.at(epoch), settings.stress.at(epoch))
+        return Weights(settings.energy.at(fraction), settings.forces.at(fraction), settings.stress.at(fraction))
 
     # -- validation ------------------------------------------------------------------------------------------------
     def end_epoch(self) -> dict[str, Any]:

@@ -47,7 +47,10 @@ class Passes(Protocol):
 
 
 class Differentiated:
-    """`Passes` of any potential, by torch's differentiation: once for the forces, again for their parameters."""
+    """`Passes` of any potential, by torch's differentiation: once for the forces, again for their parameters.
+
+    While it learns the model is in training mode, which may draw from torch's generator.
+    """
 
     def __init__(self, model: nn.Module, labelled: Labelled) -> None:
         self.model, self.labelled = model, labelled
@@ -55,6 +58,7 @@ class Differentiated:
         self.dtype = parameter.dtype
 
     def __call__(self, indices: np.ndarray, forces: bool, stress: bool, learn: bool) -> tuple[Found, Back | None]:
+        self.model.train(learn)
         device = next(self.model.parameters()).device
         batch = self.labelled.batch(indices, self.dtype).to(device)
         strain = batch.positions.new_zeros(len(batch), 3, 3, requires_grad=stress)

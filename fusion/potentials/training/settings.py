@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -16,14 +16,13 @@ _PLACE = "method.training"
 
 @dataclass(frozen=True)
 class Weight:
-    """A weight in the loss by epoch: straight lines between the given points, constant before and after them."""
+    """A weight in the loss: its values at even distances over the training, from beginning to end."""
 
-    epochs: tuple[float, ...]
     values: tuple[float, ...]
 
-    def at(self, epoch: float) -> float:
-        """At a fraction of an epoch too."""
-        return float(np.interp(epoch, self.epochs, self.values))
+    def at(self, fraction: float) -> float:
+        """After that fraction of the training, on the straight lines between the values."""
+        return float(np.interp(fraction, np.linspace(0.0, 1.0, len(self.values)), self.values))
 
     @property
     def ever(self) -> bool:
@@ -32,19 +31,14 @@ class Weight:
 
     @classmethod
     def read(cls, name: str, given: Any) -> Weight:
-        """From a number, or from numbers by epoch. Raises InputError."""
-        points = dict(given) if isinstance(given, Mapping) else {0: given}
-        try:
-            pairs = sorted((float(epoch), float(value)) for epoch, value in points.items())
-        except (TypeError, ValueError):
-            pairs = []
-        if not pairs or not all(math.isfinite(number) and number >= 0.0 for pair in pairs for number in pair):
+        """From a number, or a list of numbers. Raises InputError."""
+        values = tuple(given) if isinstance(given, Sequence) and not isinstance(given, str) else (given,)
+        if not values or not all(_is_number(value) and value >= 0.0 for value in values):
             raise InputError(
-                f"{_PLACE}.loss.{name} is a number of at least 0, or such numbers by epoch, {{0: 1.0, 100: 0.1}}; "
-                f"not {given!r}"
+                f"{_PLACE}.loss.{name} is a number of at least 0, or a list of them for the course of the training, "
+                f"[0.1, 0.1, 10]; not {given!r}"
             )
-        epochs, values = zip(*pairs, strict=True)
-        return cls(epochs, values)
+        return cls(tuple(map(float, values)))
 
 
 @dataclass(frozen=True)

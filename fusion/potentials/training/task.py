@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from fusion.runs import Run
     from fusion.system import System
 
+CALIBRATION_BATCH = 256
+
 
 class PotentialTraining:
     """One training of the model that the method has, from its beginning or from the weights of the zoo."""
@@ -47,6 +49,7 @@ class PotentialTraining:
         self.split: Split = datasets.split(self.data, run.config.data, run.seed)
         _check_labels(self.settings, self.data, self.split)
         self.model = method.trainable(run.seed, self._elements(), self.settings.new_elements)
+        _calibrate(self.model, self.data, self.split.train, run.config.dtype)
         trained(self.model, self.settings)
         self.state: dict[str, Any] | None = None
         if run.checkpoint is not None:
@@ -72,7 +75,7 @@ class PotentialTraining:
             self.name,
         )
         held = f"{len(self.split.validation)} structures for validation, {len(self.split.test)} for the test"
-        notes = [held]
+        notes = [held, *self.data.report.notes()]
         if self.state is not None:
             done = self.state["descent"]["done"] // -(-len(self.split.train) // self.settings.batch)
             notes.append(f"going on from epoch {done} of {self.settings.epochs} ({CHECKPOINT})")
@@ -148,6 +151,19 @@ class PotentialTraining:
 
 def _members(model: nn.Module) -> int:
     return int(getattr(model, "members", 1))
+
+
+def _calibrate(model: nn.Module, data: Labelled, training: np.ndarray, dtype: str) -> None:
+    """Let a model that takes scales and ranges from its training data, by a method `calibrate`, do so."""
+    import torch
+
+    calibrate = getattr(model, "calibrate", None)
+    if calibrate is None:
+        return
+    chosen = training[np.isfinite(np.asarray(data.energy)[training])]
+    parts = [chosen[start : start + CALIBRATION_BATCH] for start in range(0, len(chosen), CALIBRATION_BATCH)]
+    batches = (data.batch(part, getattr(torch, dtype)) for part in parts)
+    calibrate(batches, torch.from_numpy(np.asarray(data.energy)[chosen]))
 
 
 def _check_labels(settings: Settings, data: Labelled, split: Split) -> None:

@@ -209,9 +209,10 @@ def test_arguments_build_the_model_again():
 
 
 # -- settings ---------------------------------------------------------------------------------------------------------
-def test_weights_by_epoch():
-    weight = Weight.read("energy", {0: 1.0, 100: 0.0})
-    assert [weight.at(epoch) for epoch in (0, 25, 100, 500)] == [1.0, 0.75, 0.0, 0.0]
+def test_weights_in_the_course_of_training():
+    weight = Weight.read("energy", [1.0, 0.0, 2.0])
+    assert [weight.at(fraction) for fraction in (0.0, 0.25, 0.5, 0.75, 1.0)] == [1.0, 0.5, 0.0, 1.0, 2.0]
+    assert Weight.read("energy", 3).at(0.7) == 3.0
 
 
 @pytest.mark.parametrize(
@@ -222,7 +223,7 @@ def test_weights_by_epoch():
         ({"average": 1.0}, "average must lie between 0 and 1"),
         ({"loss": {"energy": 0.0, "forces": 0.0}}, "a weight must be more than 0"),
         ({"loss": {"dipole": 1.0}}, "there is energy, forces, stress"),
-        ({"loss": {"energy": {0: -1.0}}}, "loss.energy is a number of at least 0"),
+        ({"loss": {"energy": [0, -1.0]}}, "loss.energy is a number of at least 0"),
         ({"loss": 3}, "loss is a group"),
         ({"leave_out": 2}, "leave_out must be true or false"),
         ({"speed": 2}, "has no setting 'speed'"),
