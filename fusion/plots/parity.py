@@ -65,7 +65,7 @@ def _energies(path: Path, found: dict[str, Any]) -> Energies | None:
     correction = ""
     if (found.get("energy") or {}).get("counted") == "composition_fitted":
         energy = label + np.array([float(row["error_counted_hartree"]) for row in rows])
-        correction = " less constants for the elements"
+        correction = "less element constants "
     zero = np.zeros(len(rows))
     for formula in set(formulas):
         zero[formulas == formula] = label[formulas == formula].mean()
@@ -93,7 +93,7 @@ def _draw_energies(parity: Any, errors: Any, energies: Energies) -> None:
     _diagonal(parity, label)
     parity.set_xlabel("label − mean of its formula / kcal mol$^{-1}$")
     parity.set_ylabel("energy − mean label of its formula / kcal mol$^{-1}$")
-    _histogram(errors, predicted - label, f"error of the energy{correction} / kcal mol$^{{-1}}$", BLUE)
+    _histogram(errors, predicted - label, f"error of the energy {correction}/ kcal mol$^{{-1}}$", BLUE)
 
 
 def _draw_forces(parity: Any, errors: Any, label: np.ndarray, predicted: np.ndarray, numbers: np.ndarray) -> None:

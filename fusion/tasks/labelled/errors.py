@@ -34,7 +34,7 @@ def measure(predictions: Predictions, zero: str) -> dict[str, Any]:
     data, difference = predictions.data, predictions.energy_errors() * KCAL
     known, forces = np.flatnonzero(np.isfinite(difference)), predictions.force_mae()
     found: dict[str, Any] = {
-        "structures": data.report.read or len(data),
+        "structures": len(data) + len(data.report.left_out),
         "compared": int(np.sum(np.isfinite(difference) | np.isfinite(forces))),
     }
     if len(known):

@@ -116,9 +116,7 @@ class LabelledEvaluation:
         chosen = getattr(datasets.split(data, run.config.data, run.seed), self.part)
         if not len(chosen):
             raise InputError(f"task.part={self.part}: the split leaves no structure for it")
-        part = data.select(chosen)
-        part.report.read = len(part) + len(part.report.left_out)
-        return part
+        return data.select(chosen)
 
     def _calculate(self, method: Method, run: Run, predictions: Predictions) -> None:
         """All that is not yet done."""
