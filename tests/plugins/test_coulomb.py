@@ -1,9 +1,14 @@
 """Coulomb matrices and the network on them: the formula, order of atoms, sortings, calibration, a saved model."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write
 
+import fusion
 from fusion.errors import InputError
 from fusion.potentials import collate
 from fusion.system import System
@@ -106,3 +111,28 @@ def test_a_saved_model_is_the_same() -> None:
 def test_foreign_elements_are_refused_by_name() -> None:
     with pytest.raises(InputError, match="the model has H C O, not N"):
         network(SortedMatrix(SIZE))(collate([System("n2", ("N", "N"), [[0.0, 0.0, 0.0], [0.0, 0.0, 2.0]])]))
+
+
+def test_training_on_a_file_learns_more_than_the_composition(tmp_path: Path) -> None:
+    """Energies are Morse curves of the molecules' bonds: nothing of them is in the composition."""
+    generator = np.random.default_rng(0)
+    frames = []
+    for _ in range(80):
+        for system in HYDRIDES[:3]:
+            atoms = system.to_atoms()
+            atoms.positions *= generator.uniform(0.85, 1.4)
+            bond = atoms.get_distance(0, 1)
+            energy = 3.0 * (len(atoms) - 1) * ((1.0 - np.exp(-1.9 * (bond - 1.0))) ** 2 - 1.0)
+            atoms.calc = SinglePointCalculator(atoms, energy=energy)
+            frames.append(atoms)
+    write(tmp_path / "morse.extxyz", frames)
+    words = [
+        "+method=coulomb", "descriptor=sorted", "task=train", "data=file", f"data.path={tmp_path / 'morse.extxyz'}",
+        "data.energy_zero=atomization", "data.check=false", "data.split.test=24", "data.split.validation=24",
+        "method.model.elements=[H,C,O]", "method.model.descriptor.size=5", "method.model.hidden=[32,16]", "method.model.step=0.3",
+        "method.training.epochs=60", "method.training.batch=8", "method.training.average=0.9", f"hydra.run.dir={tmp_path / 'run'}",
+    ]  # fmt: skip
+    parts = fusion.run(words).details["training"]["parts"]
+    energies = 23.06 * np.array([frame.get_potential_energy() for frame in frames]).reshape(-1, 3)
+    by_composition = np.abs(energies - energies.mean(axis=0)).mean()  # three molecules: the best that it can be
+    assert parts["test"]["energy_mae_kcal_mol"] < 0.3 * by_composition

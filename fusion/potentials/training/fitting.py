@@ -156,7 +156,9 @@ class Fitting(pl.LightningModule):
         self.descent.clear()
         value = torch.zeros(self.members, dtype=torch.float64, device=self.device)
         if len(mine):
-            found, back = self.passes(mine, weights.forces > 0, weights.stress > 0, True)
+            torch.manual_seed(_seed(self.seed, self.descent.done))  # of models that draw while they learn
+            forces = weights.forces > 0 and self.labels.forces is not None
+            found, back = self.passes(mine, forces, weights.stress > 0, True)
             result = loss(found, self.labels.batch(mine, self.device), weights, counts, self._used(mine))
             value = result.value
             assert back is not None
@@ -219,6 +221,11 @@ class Fitting(pl.LightningModule):
         size = VALIDATION_BATCH
         found = predict(self.passes, self.labels, self.validation_set, self.members, size, self.device)
         return errors(found, self.labels, final)
+
+
+def _seed(seed: int, step: int) -> int:
+    """Of one step: a resumed run draws what the uninterrupted one does."""
+    return int(np.random.default_rng([seed, step, rank()]).integers(2**62))
 
 
 def _stacked(model: nn.Module, members: int) -> int:
