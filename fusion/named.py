@@ -53,7 +53,7 @@ def composed(name: str, options: Mapping[str, Any]) -> DictConfig:
 
     Raises InputError for a method or a setting that does not exist.
     """
-    from omegaconf import DictConfig, OmegaConf
+    from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     from fusion import config as trees

@@ -129,8 +129,9 @@ def test_training_on_a_file_learns_more_than_the_composition(tmp_path: Path) -> 
     words = [
         "+method=coulomb", "descriptor=sorted", "task=train", "data=file", f"data.path={tmp_path / 'morse.extxyz'}",
         "data.energy_zero=atomization", "data.check=false", "data.split.test=24", "data.split.validation=24",
-        "method.model.elements=[H,C,O]", "method.model.descriptor.size=5", "method.model.hidden=[32,16]", "method.model.step=0.3",
-        "method.training.epochs=60", "method.training.batch=8", "method.training.average=0.9", f"hydra.run.dir={tmp_path / 'run'}",
+        "method.model.elements=[H,C,O]", "method.model.descriptor.size=5", "method.model.hidden=[32,16]",
+        "method.model.step=0.3", "method.training.epochs=60", "method.training.batch=8",
+        "method.training.average=0.9", f"hydra.run.dir={tmp_path / 'run'}",
     ]  # fmt: skip
     parts = fusion.run(words).details["training"]["parts"]
     energies = 23.06 * np.array([frame.get_potential_energy() for frame in frames]).reshape(-1, 3)
