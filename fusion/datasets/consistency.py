@@ -16,6 +16,7 @@ from fusion.errors import InputError
 from fusion.units import BOHR_PER_ANGSTROM
 
 _SAMPLE = 2000
+_NOBLE = (2, 10, 18, 36, 54, 86)  # these have no bonds to measure
 _HEAVIEST = 36  # heavier elements are often computed with effective core potentials
 _BOUND = (0.02, 0.5)
 """Hartree per atom between which atomisation energies of molecules lie: 0.05 (Na2: 0.014) to 0.3, with room."""
@@ -35,7 +36,9 @@ def _sample(data: Labelled) -> np.ndarray:
 
 def _lengths(data: Labelled, settings: Settings) -> None:
     """Distances of nearest atoms against sums of covalent radii: the median is 1 within a tenth or so."""
-    ratios = [_nearest(data, index) for index in _sample(data)[:200] if data.sizes[index] > 1]
+    alone = np.isin(data.numbers, _NOBLE)
+    chosen = [i for i in _sample(data)[:: max(1, min(len(data), _SAMPLE) // 200)] if data.sizes[i] > 1]
+    ratios = [_nearest(data, i) for i in chosen if not alone[data.offsets[i] : data.offsets[i + 1]].any()]
     if not ratios:
         return
     median = float(np.median(ratios))

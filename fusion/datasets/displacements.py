@@ -15,6 +15,7 @@ import numpy as np
 from fusion.datasets.labelled import Labelled
 
 _MOLECULES, _CONFORMATIONS = 60, 400
+_TRIED = 600  # molecules; isomers of one formula have their atoms in different orders
 _FEWEST = 6
 _SEED = 22
 
@@ -56,15 +57,16 @@ def compare(data: Labelled) -> Comparison | None:
 def _molecules(data: Labelled, random: np.random.Generator) -> Iterator[np.ndarray]:
     """Structures with the same atoms in the same order, with energy and forces, of at most so many molecules."""
     assert data.forces is not None
-    usable = np.flatnonzero(np.isfinite(data.energy) & np.isfinite(data.forces[data.offsets[:-1], 0]))
-    sizes = data.sizes
+    usable = np.flatnonzero(
+        np.isfinite(data.energy) & np.isfinite(data.forces[data.offsets[:-1], 0]) & (data.sizes > 1)
+    )
+    _, place, counts = np.unique(data.group[usable], return_inverse=True, return_counts=True)
+    order, ends = np.argsort(place, kind="stable"), np.cumsum(counts)
     found = 0
-    key = data.group[usable].astype(np.int64) * 100_000 + sizes[usable]
-    for value in random.permutation(np.unique(key)):
-        members = usable[key == value]
-        if len(members) < 2 or sizes[members[0]] < 2:
-            continue
+    for molecule in random.permutation(np.flatnonzero(counts > 1))[:_TRIED]:
+        members = usable[order[ends[molecule] - counts[molecule] : ends[molecule]]]
         members = np.sort(random.permutation(members)[:_CONFORMATIONS])
+        members = members[data.sizes[members] == data.sizes[members[0]]]
         numbers = data.numbers[data.atoms(members)].reshape(len(members), -1)
         members = members[(numbers == numbers[0]).all(axis=1)]
         if len(members) > 1:

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 from molecules import BOHR, HARTREE, frames, write_npz
 
@@ -95,6 +97,11 @@ def test_what_cannot_be_told_is_not_refused(tmp_path: Path) -> None:
     assert any("cannot be told" in text for text in noisy.report.checks)
     write(tmp_path / "few.xyz", frames(3), format="extxyz")
     assert any("cannot be told" in text for text in load(tmp_path / "few.xyz").report.checks)
+    argon = [Atoms("Ar2", [[0, 0, 0], [0, 0, 3.7 + 0.02 * step]]) for step in range(20)]
+    for atoms in argon:
+        atoms.calc = SinglePointCalculator(atoms, energy=-28680.0)
+    write(tmp_path / "argon.xyz", argon, format="extxyz")
+    assert len(load(tmp_path / "argon.xyz")) == 20, "not bonded: far apart in any unit"
     many = frames(30)
     for atoms in many:
         atoms.calc.results["energy"] = -3.0 * len(atoms)  # of pseudo-atoms, say
