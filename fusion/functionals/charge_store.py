@@ -94,13 +94,23 @@ def _is_steep(pair: int, pairs: Any) -> bool:
     return False
 
 
+@njit(**INLINE)
+def _nearest(value: Any) -> Any:
+    return np.int32(value + (np.float32(0.5) if value > np.float32(0.0) else np.float32(-0.5)))
+
+
 @njit(**OPTIONS)
-def _round(values: Any, w: int, functions: int, urgency: float, kept: Any, k: int, pair: int, end: int) -> int:
-    """Keep values[w] (functions, CHUNK) from byte `end` on; the next byte, or -1 where there is no room."""
-    largest = 0.0
-    for f in range(functions):
+def _round(work: Any, w: int, functions: int, urgency: float, kept: Any, k: int, pair: int, end: int) -> int:
+    """Keep values[w] (functions, CHUNK) of the workspace from byte `end` on; the next byte, or -1 without room."""
+    values, peaks = work.values, work.axes[3]  # the squares there are no longer needed
+    for g in range(CHUNK):
+        peaks[g] = abs(values[w, 0, g])
+    for f in range(1, functions):
         for g in range(CHUNK):
-            largest = max(largest, abs(values[w, f, g]))
+            peaks[g] = max(peaks[g], abs(values[w, f, g]))
+    largest = 0.0
+    for g in range(CHUNK):
+        largest = max(largest, peaks[g])
     need = largest * urgency
     kept.widths[k, w, pair] = width = 0 if need < 1.0 else 1 if need < 254.0 else 2 if need < 65534.0 else 4
     size = width * functions * CHUNK
@@ -109,21 +119,23 @@ def _round(values: Any, w: int, functions: int, urgency: float, kept: Any, k: in
     if width == 4:
         for f in range(functions):
             at = end // 4 + f * CHUNK
+            row_4 = kept.bytes_4[at : at + CHUNK]
             for g in range(CHUNK):
-                kept.bytes_4[at + g] = values[w, f, g]
+                row_4[g] = values[w, f, g]
     elif width > 0:
         step = largest / (127.0 if width == 1 else 32767.0)
         kept.steps[k, w, pair] = step
         by = np.float32(1.0 / step)
         for f in range(functions):
             at = end // width + f * CHUNK
-            for g in range(CHUNK):
-                value = np.float32(values[w, f, g]) * by
-                rounded = np.int32(value + (np.float32(0.5) if value > np.float32(0.0) else np.float32(-0.5)))
-                if width == 1:
-                    kept.bytes_1[at + g] = rounded
-                else:
-                    kept.bytes_2[at + g] = rounded
+            if width == 1:
+                row_1 = kept.bytes_1[at : at + CHUNK]
+                for g in range(CHUNK):
+                    row_1[g] = _nearest(np.float32(values[w, f, g]) * by)
+            else:
+                row_2 = kept.bytes_2[at : at + CHUNK]
+                for g in range(CHUNK):
+                    row_2[g] = _nearest(np.float32(values[w, f, g]) * by)
     return end + size
 
 
@@ -145,13 +157,13 @@ def keep(points: np.ndarray, omegas: np.ndarray, pairs: Any, double: Any, single
             elif need < _SINGLE and not _is_steep(pair, pairs):
                 potentials(pair, points, k * CHUNK, omegas, pairs, single[0], single[1])
                 for w in range(len(omegas)):
-                    end = _round(single[1].values, w, functions, urgency, kept, k, pair, end)
+                    end = _round(single[1], w, functions, urgency, kept, k, pair, end)
                     if end < 0:
                         return -1
             else:
                 potentials(pair, points, k * CHUNK, omegas, pairs, double[0], double[1])
                 for w in range(len(omegas)):
-                    end = _round(double[1].values, w, functions, urgency, kept, k, pair, end)
+                    end = _round(double[1], w, functions, urgency, kept, k, pair, end)
                     if end < 0:
                         return -1
     return end
@@ -162,17 +174,23 @@ def _restored(width: int, step: float, functions: int, kept: Any, begin: int, va
     """values[w] (functions, CHUNK) of the numbers from byte `begin` on."""
     real = values.dtype.type
     factor = real(step)
-    for f in range(functions):
-        at = begin // width + f * CHUNK
-        if width == 1:
+    if width == 1:
+        for f in range(functions):
+            row_1 = kept.bytes_1[begin + f * CHUNK : begin + (f + 1) * CHUNK]
             for g in range(CHUNK):
-                values[w, f, g] = factor * real(kept.bytes_1[at + g])
-        elif width == 2:
+                values[w, f, g] = factor * real(row_1[g])
+    elif width == 2:
+        at = begin // 2
+        for f in range(functions):
+            row_2 = kept.bytes_2[at + f * CHUNK : at + (f + 1) * CHUNK]
             for g in range(CHUNK):
-                values[w, f, g] = factor * real(kept.bytes_2[at + g])
-        else:
+                values[w, f, g] = factor * real(row_2[g])
+    else:
+        at = begin // 4
+        for f in range(functions):
+            row_4 = kept.bytes_4[at + f * CHUNK : at + (f + 1) * CHUNK]
             for g in range(CHUNK):
-                values[w, f, g] = real(kept.bytes_4[at + g])
+                values[w, f, g] = real(row_4[g])
 
 
 @njit(**OPTIONS)
