@@ -124,15 +124,12 @@ def _files(value: str, multirun: bool) -> list[str]:
 
 def _data(value: str, multirun: bool) -> list[str]:
     """Words for data=FILE, and for data=[NAME, FILE, ...], a mixture; nothing for the name of an option."""
-    value = _unquote(value).strip()
-    if value[:1] == "[" and value[-1:] == "]" and not multirun:
+    if value.strip()[:1] == "[" and value.strip()[-1:] == "]" and not multirun:
         return ["data=mixture", f"data.entries={_quote_inside(value)}"]
-    if (
-        Path(value).suffix
-        or ("/" in value and value != "/")
-        or (Path(value).is_dir() and value not in _options("data"))
-    ):
-        return ["data=file", f"data.path={quote(value)}"]
+    parts = [_unquote(part).strip() for part in (split(value) if multirun else [value])]
+    named = _options("data")
+    if all(Path(part).suffix or "/" in part or (Path(part).is_dir() and part not in named) for part in parts):
+        return ["data=file", f"data.path={','.join(map(quote, parts))}"]
     return []
 
 

@@ -90,3 +90,18 @@ def test_lists_of_methods_are_quoted_inside() -> None:
         assert parsed(prepare([word], multirun=False)) == [found]
     assert parsed(prepare(["task.reaction=2 h2o -> 2 h2 + o2", "system=x"], multirun=False))[0] == "2 h2o -> 2 h2 + o2"
     assert prepare(["methods=[hf,dft],[hf,mp2]"], multirun=True) == ["methods=['hf','dft'],['hf','mp2']"]
+
+
+def test_data_by_name_by_file_and_mixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "qm7").mkdir()
+    assert prepare(["data=qm7"], multirun=False) == ["data=qm7"], "a name goes before a folder that has it too"
+    for path in ("my data.xyz", "frames", "a/b"):
+        words = prepare([f"data={path}"], multirun=False)
+        assert parsed(words) == ["file", path]
+    assert prepare(["data=a.xyz,b.h5"], multirun=True) == ["data=file", "data.path='a.xyz','b.h5'"]
+    assert prepare(["data=qm7,ani1"], multirun=True) == ["data=qm7,ani1"]
+    mixture = "data=[qm7,{data: b.xyz, energy: e(dft), forces: {sign: -1}}]"
+    entries = ["qm7", {"data": "b.xyz", "energy": "e(dft)", "forces": {"sign": -1}}]
+    assert parsed(prepare([mixture], multirun=False)) == ["mixture", entries]

@@ -81,6 +81,7 @@ def grouped(problems: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
 
 def _told(groups: list[dict[str, Any]]) -> Iterator[str]:
     for group in groups[:_KINDS]:
-        yield f"{group['structures']} {group['reason']} ({group['first']})"
+        number = f"{group['structures']:,}, first {group['first']}" if group["structures"] > 1 else group["first"]
+        yield f"{group['reason']} ({number})"
     if len(groups) > _KINDS:
         yield f"{sum(group['structures'] for group in groups[_KINDS:])} for other reasons"
