@@ -36,7 +36,7 @@ class Weight:
         if not values or not all(_is_number(value) and value >= 0.0 for value in values):
             raise InputError(
                 f"{_PLACE}.loss.{name} is a number of at least 0, or a list of them for the course of the training, "
-                f"[0.1, 0.1, 10]; not {given!r}"
+                f"[0.1, 1.0]; not {given!r}"
             )
         return cls(tuple(map(float, values)))
 

@@ -135,9 +135,12 @@ def test_a_trained_potential_is_published_and_trained_on(finished, tmp_path, mon
     kept = state(finished)["state_dict"]
     assert all(torch.equal(loaded[name], kept[f"model.{name}"].to(loaded[name].dtype)) for name in loaded)
     given = words(finished.parent / "data.extxyz", tmp_path / "run", "weights=tiny", "method.training.epochs=1")
+    given += ["data.split.unseen_molecules=1"]
     frozen = "method.training.frozen=[networks.*.weights.0]"
     assert fusion.run([word for word in given if ".model." not in word] + [frozen]).status == "ok"
     tuned = state(tmp_path / "run")["state_dict"]
+    parts = json.loads((tmp_path / "run" / "result.json").read_text())["training"]["parts"]
+    assert parts["unseen"]["structures"] == 15 and parts["test"]["structures"] == 4
     changed = {name for name in loaded if not torch.equal(tuned[f"model.{name}"], kept[f"model.{name}"])}
     assert "networks.H.weights.0" not in changed and "networks.H.weights.1" in changed
 
