@@ -18,7 +18,7 @@ import numpy as np
 from ase.calculators import calculator as ase
 from ase.stress import voigt_6_to_full_3x3_stress
 
-from fusion import units
+from fusion import units, zeros
 from fusion.errors import InputError
 from fusion.results import Result
 from fusion.system import System, lowest_spin
@@ -30,6 +30,8 @@ _PER_ATOMIC_UNIT: Final = {
     "dipole": units.ANGSTROM_PER_BOHR,
     "charges": 1.0,
 }
+_OF_ALL_ELECTRONS: Final = frozenset({"nwchem", "orca", "gaussian", "psi4", "turbomole", "qchem", "gamess_us"})
+"""ASE's names of programs whose energies are relative to separate electrons and nuclei."""
 _KEPT_BYTES: Final = 2_000_000
 """Larger files of a program that failed are not kept."""
 
@@ -39,13 +41,20 @@ class ASECalculator:
 
     `calculator` is ASE's name of it (emt, nwchem) or the path of a class (ase.calculators.lj.LennardJones,
     tblite.ase.TBLite). Programs run in a temporary directory unless `options` has a `directory`; what they wrote is
-    kept when they fail. Raises InputError for a calculator that cannot be had.
+    kept when they fail. `energy_zero`, total or own, is what its energies are relative to (None: total of programs known
+    to count all electrons). Raises InputError for a calculator that cannot be had.
     """
 
     kind = "conventional"
 
     def __init__(
-        self, name: str, title: str, calculator: str | None = None, options: Mapping[str, Any] | None = None, **_: Any
+        self,
+        name: str,
+        title: str,
+        calculator: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        energy_zero: str | None = None,
+        **_: Any,
     ) -> None:
         self.name, self.title = name, title
         if not isinstance(calculator, str) or not calculator:
@@ -57,6 +66,10 @@ class ASECalculator:
             raise InputError(f"method.options must be settings, {{theory: dft, basis: 6-31g*}}, not {options!r}")
         self.calculator, self.options = calculator, _plain(options or {})
         self._class = _class(calculator)
+        if energy_zero not in (None, zeros.TOTAL, zeros.OWN):
+            raise InputError(f"method.energy_zero is total or own, not {energy_zero!r}")
+        module = self._class.__module__.rpartition("ase.calculators.")[2].partition(".")[0]
+        self.energy_zero = energy_zero or (zeros.TOTAL if module in _OF_ALL_ELECTRONS else zeros.OWN)
 
     @property
     def label(self) -> str:

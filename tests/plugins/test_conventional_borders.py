@@ -17,7 +17,7 @@ from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 
 import fusion
-from fusion import methods, named
+from fusion import methods, named, zeros
 from fusion.errors import InputError
 from fusion.system import System
 from fusion_conventional.basis_limit import terms, title
@@ -199,3 +199,14 @@ def test_nothing_heavy_comes_with_the_plugin() -> None:
     code = f"import sys, fusion_conventional; print(any(name in sys.modules for name in {heavy}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_energies_of_ase_have_the_zero_of_their_program() -> None:
+    """Only those of programs that count all electrons stand beside total energies."""
+    nwchem = named.method({"method": "ase", "calculator": "nwchem"})
+    emt = named.method({"method": "ase", "calculator": "emt"})
+    assert (zeros.of(nwchem), zeros.of(emt)) == (zeros.TOTAL, zeros.OWN)
+    stated = named.method({"method": "ase", "calculator": "emt", "energy_zero": "total"})
+    assert zeros.of(stated) == zeros.TOTAL
+    with pytest.raises(InputError, match=r"method\.energy_zero is total or own, not 'atoms'"):
+        named.method({"method": "ase", "calculator": "emt", "energy_zero": "atoms"})
