@@ -41,8 +41,8 @@ class ASECalculator:
 
     `calculator` is ASE's name of it (emt, nwchem) or the path of a class (ase.calculators.lj.LennardJones,
     tblite.ase.TBLite). Programs run in a temporary directory unless `options` has a `directory`; what they wrote is
-    kept when they fail. `energy_zero`, total or own, is what its energies are relative to (None: total of programs known
-    to count all electrons). Raises InputError for a calculator that cannot be had.
+    kept when they fail. `energy_zero`, total or own, is what its energies are relative to (None: total of programs that
+    count all electrons). Raises InputError for a calculator that cannot be had.
     """
 
     kind = "conventional"
