@@ -71,6 +71,7 @@ def test_gradients_are_those_of_two_differentiations(kind, weights):
     assert_same(labelled(6), model(kind), weights)
 
 
+@pytest.mark.slow
 def test_gradients_in_single_precision():
     assert_same(labelled(6), model(dtype=torch.float32), Weights(1.0, 1.0, 0.0), tolerance=3e-6)
 
