@@ -63,9 +63,11 @@ def enter(start: int, vectors: np.ndarray, near: Any) -> None:
     real = near.vectors.dtype.type
     for s in range(vectors.shape[0]):
         for b in range(vectors.shape[1]):
+            row = vectors[s, b, start : start + CHUNK]
             for g in range(CHUNK):
-                near.vectors[s, b, g] = real(vectors[s, b, start + g])
-                for w in range(near.found.shape[0]):
+                near.vectors[s, b, g] = real(row[g])
+            for w in range(near.found.shape[0]):
+                for g in range(CHUNK):
                     near.found[w, s, b, g] = real(0.0)
 
 
@@ -75,8 +77,9 @@ def leave(start: int, near: Any, found: np.ndarray) -> None:
     for w in range(near.found.shape[0]):
         for s in range(near.found.shape[1]):
             for b in range(near.found.shape[2]):
+                row = found[w, s, b, start : start + CHUNK]
                 for g in range(CHUNK):
-                    found[w, s, b, start + g] = near.found[w, s, b, g]
+                    row[g] = near.found[w, s, b, g]
 
 
 @njit(**OPTIONS)

@@ -48,17 +48,21 @@ class Kept(NamedTuple):
 @njit(**OPTIONS)
 def measure(vectors: np.ndarray, weights: np.ndarray, largest: np.ndarray, sizes: np.ndarray) -> None:
     """sizes (K, 2, n): in each chunk the largest sqrt(|w|) |E| and |w| max |chi| |E|, of E (S, n, G)."""
+    peaks = np.empty((2, CHUNK))
     for k in range(sizes.shape[0]):
         start = k * CHUNK
+        weight = np.abs(weights[start : start + CHUNK])
+        potential = weight * largest[start : start + CHUNK]
         for b in range(sizes.shape[2]):
-            by_energy, by_potential = 0.0, 0.0
+            peaks[:] = 0.0
             for s in range(vectors.shape[0]):
-                for g in range(start, min(start + CHUNK, vectors.shape[2])):
-                    value, weight = abs(vectors[s, b, g]), abs(weights[g])
-                    by_energy = max(by_energy, weight * value * value)
-                    by_potential = max(by_potential, weight * largest[g] * value)
-            sizes[k, 0, b] = np.sqrt(by_energy)
-            sizes[k, 1, b] = by_potential
+                row = vectors[s, b, start : start + CHUNK]
+                for g in range(len(row)):
+                    value = abs(row[g])
+                    peaks[0, g] = max(peaks[0, g], weight[g] * value * value)
+                    peaks[1, g] = max(peaks[1, g], potential[g] * value)
+            sizes[k, 0, b] = np.sqrt(peaks[0].max())
+            sizes[k, 1, b] = peaks[1].max()
 
 
 @njit(**OPTIONS)

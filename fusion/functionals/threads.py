@@ -34,7 +34,11 @@ def each(work: Callable[[Item], Found], items: Sequence[Item]) -> list[Found]:
         return [work(item) for item in items]
     with _linear_algebra().limit(limits=1, user_api="blas"):
         if count < 2:
-            return [work(item) for item in items]
+            _worker.busy = True  # what is called in turn need not ask again
+            try:
+                return [work(item) for item in items]
+            finally:
+                _worker.busy = False
         with ThreadPoolExecutor(count, initializer=_begin) as pool:
             return list(pool.map(work, items))
 
