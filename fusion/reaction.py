@@ -54,7 +54,8 @@ class Reaction:
 
 
 def parse(text: str, start_dir: Path) -> Reaction:
-    """The reaction that `text` says: `[number] NAME + ... -> [number] NAME + ...`; numbers may be 1.5 or 3/2.
+    """The reaction that `text` says: `[number] NAME + ... -> [number] NAME + ...`; numbers may be 1.5 or 3/2. A file
+    is called by its name without the folder.
 
     Raises InputError for a text that is no reaction, a species nobody knows, and a reaction whose elements or charge
     are not balanced, saying what is missing on which side.
@@ -70,9 +71,21 @@ def parse(text: str, start_dir: Path) -> Reaction:
     idle = [name for name, amount in amounts.items() if amount == 0]
     if idle:
         raise InputError(f"'{text}': {idle[0]} stands on both sides alike; leave it out")
-    reaction = Reaction(tuple(Term(float(amounts[name]), name, systems[name]) for name in amounts))
+    shown = _short(list(amounts), start_dir)
+    reaction = Reaction(tuple(Term(float(amounts[name]), shown[name], systems[name]) for name in amounts))
     _check_balance(reaction, text)
     return reaction
+
+
+def parse_all(texts: Sequence[str], start_dir: Path) -> list[Reaction]:
+    """Several reactions. Raises InputError as `parse`, and for one name with which they mean different molecules."""
+    reactions = [parse(text, start_dir) for text in texts]
+    known: dict[str, System] = {}
+    for term in (term for reaction in reactions for term in reaction.terms):
+        first = known.setdefault(term.name, term.system)
+        if first.symbols != term.system.symbols or not np.array_equal(first.positions, term.system.positions):
+            raise InputError(f"{term.name} is the name of two different files; rename one of them")
+    return reactions
 
 
 def species(name: str, start_dir: Path) -> System:
@@ -134,6 +147,13 @@ def _split(side: str, start_dir: Path) -> list[tuple[Fraction, str]]:
             raise InputError(f"'{part.strip()}': an amount must be a positive number")
         terms.append((amount, name))
     return terms
+
+
+def _short(names: Sequence[str], start_dir: Path) -> dict[str, str]:
+    """Files by their names alone where these differ from all others."""
+    last = {name: Path(name).name if (start_dir / Path(name).expanduser()).is_file() else name for name in names}
+    shared = Counter(last.values())
+    return {name: short if shared[short] == 1 else name for name, short in last.items()}
 
 
 def _check_balance(reaction: Reaction, text: str) -> None:

@@ -91,3 +91,14 @@ def test_molecules_are_recognised_by_their_bonds_and_spin() -> None:
     assert g2.recognised(ethanol.with_positions(shaken[:, [2, 0, 1]])) == "CH3CH2OH"
     assert g2.recognised(reaction.species("h2plus", Path("/"))) is None
     assert g2.recognised(replace(g2.system("O2"), spin=0)) is None
+
+
+def test_files_of_one_name_are_not_taken_for_each_other(tmp_path: Path) -> None:
+    for folder, length in (("a", 0.7), ("b", 1.5)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.xyz").write_text(f"2\n\nH 0 0 0\nH 0 0 {length}\n")
+    (tmp_path / "y.xyz").write_text("2\n\nH 0 0 0\nH 0 0 0.9\n")
+    assert str(reaction.parse("a/x.xyz -> y.xyz", tmp_path)) == "x.xyz -> y.xyz"
+    assert str(reaction.parse("a/x.xyz -> b/x.xyz", tmp_path)) == "a/x.xyz -> b/x.xyz"
+    with pytest.raises(InputError, match=r"x\.xyz is the name of two different files"):
+        reaction.parse_all(["a/x.xyz -> y.xyz", "b/x.xyz -> y.xyz"], tmp_path)

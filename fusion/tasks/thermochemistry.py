@@ -195,7 +195,7 @@ class Thermochemistry:
         from fusion import reaction
 
         try:
-            return [reaction.parse(text, run.start_dir) for text in self._reactions]
+            return reaction.parse_all(self._reactions, run.start_dir)
         except InputError as error:
             raise InputError(f"task.reaction: {error}") from error
 

@@ -20,6 +20,8 @@ from fusion_coulomb.matrix import Descriptor, coulomb_matrix
 
 CALIBRATION_DRAWS = 8
 """Sortings of the training data in which the largest entries are looked for."""
+SAME = 0.3
+"""Neighbouring digits, from -1 to 1, that differ by less in all of the training data are one."""
 
 
 class CoulombNetwork(nn.Module):
@@ -32,10 +34,12 @@ class CoulombNetwork(nn.Module):
 
     energy_zero = "atomization"
 
-    digits: Tensor
-    """(F,) int64, binary digits of every entry of the descriptor."""
+    entry: Tensor
+    """(I,) int64, the entry of the descriptor that an input is made of."""
+    place: Tensor
+    """(I,) int64, k of the input."""
     mean: Tensor
-    """(sum of `digits`,), of the inputs over the training data."""
+    """(I,), of the inputs over the training data."""
     deviation: Tensor
     """Of all inputs together."""
     scale: Tensor
@@ -50,8 +54,8 @@ class CoulombNetwork(nn.Module):
         self.elements = tuple(elements)
         self.descriptor, self.step, self.hidden = descriptor, float(step), tuple(hidden)
         self.self_energies = SelfEnergies(len(self.elements))
-        length = descriptor.length
-        self.register_buffer("digits", torch.zeros(length, dtype=torch.int64))
+        self.register_buffer("entry", torch.zeros(0, dtype=torch.int64))
+        self.register_buffer("place", torch.zeros(0, dtype=torch.int64))
         self.register_buffer("mean", torch.zeros(0))
         self.register_buffer("deviation", torch.ones(()))
         self.register_buffer("scale", torch.ones((), dtype=torch.float64))
@@ -70,11 +74,8 @@ class CoulombNetwork(nn.Module):
         return Prediction(self._of_composition(batch) + self.scale * torch.stack(values).double().mean(dim=0))
 
     def binarised(self, descriptors: Tensor) -> Tensor:
-        """Inputs (B, sum of `digits`) of the network from descriptors (B, F), centred and scaled."""
-        entry = torch.repeat_interleave(torch.arange(len(self.digits)), self.digits)
-        first = torch.cumsum(self.digits, dim=0) - self.digits
-        place = torch.arange(len(entry)) - first[entry]
-        soft = torch.tanh(descriptors[:, entry] / self.step - place.to(descriptors.dtype))
+        """Inputs (B, I) of the network from descriptors (B, F), centred and scaled."""
+        soft = self._digits(descriptors, self.entry, self.place)
         return (soft - self.mean.to(soft.dtype)) / self.deviation.to(soft.dtype)
 
     @torch.no_grad()
@@ -83,7 +84,8 @@ class CoulombNetwork(nn.Module):
 
         The best linear function of the composition is fitted to `energies` (M,), hartree, of the structures of all
         `batches`, and the rest is measured in its standard deviation; the binary digits of every entry go from 0 to
-        its largest value in some sortings, and inputs are centred by their means and divided by one deviation.
+        its largest value in some sortings, without those that tell no molecules apart that their neighbours do not;
+        inputs are centred by their means and divided by one deviation.
         """
         batches = list(batches)
         counts = torch.cat([self._counts(batch) for batch in batches]).double()
@@ -96,13 +98,21 @@ class CoulombNetwork(nn.Module):
             for batch in batches
         ]
         largest = torch.stack([part.amax(dim=0) for part in drawn]).amax(dim=0)
-        self.digits.copy_((largest / self.step).ceil().clamp(min=0).long() + 1)
-        inputs, dtype = int(self.digits.sum()), drawn[0].dtype
-        self.mean, self.deviation = torch.zeros(inputs, dtype=dtype), torch.ones((), dtype=dtype)
-        some = torch.cat([self.binarised(part) for part in drawn[: len(batches)]])
-        self.mean = some.mean(dim=0)
-        self.deviation = (some - self.mean).square().mean().sqrt()
-        self._build(inputs, dtype)
+        digits = (largest / self.step).ceil().clamp(min=0).long() + 1
+        entry = torch.repeat_interleave(torch.arange(len(digits)), digits)
+        place = torch.arange(len(entry)) - (torch.cumsum(digits, dim=0) - digits)[entry]
+        some = torch.cat(drawn[: len(batches)])
+        soft = self._digits(some, entry, place)
+        told_apart = torch.ones(len(entry), dtype=torch.bool)
+        told_apart[1:] = ((soft[:, 1:] - soft[:, :-1]).abs().amax(dim=0) > SAME) | (entry[1:] != entry[:-1])
+        told_apart &= soft.amax(dim=0) - soft.amin(dim=0) > SAME
+        self.entry, self.place, soft = entry[told_apart], place[told_apart], soft[:, told_apart]
+        self.mean = soft.mean(dim=0)
+        self.deviation = (soft - self.mean).square().mean().sqrt()
+        self._build(len(self.entry), soft.dtype)
+
+    def _digits(self, descriptors: Tensor, entry: Tensor, place: Tensor) -> Tensor:
+        return torch.tanh(descriptors[:, entry] / self.step - place.to(descriptors.dtype))
 
     def _build(self, inputs: int, dtype: torch.dtype) -> None:
         self.layers = nn.ModuleList(
@@ -132,7 +142,8 @@ class CoulombNetwork(nn.Module):
 
     def _take_shape(self, module: nn.Module, state: dict[str, Tensor], prefix: str, *args: object) -> None:
         """Make room for the inputs of a model that was calibrated."""
-        digits, mean = state.get(f"{prefix}digits"), state.get(f"{prefix}mean")
-        if digits is not None and mean is not None and len(mean) != len(self.mean):
+        mean = state.get(f"{prefix}mean")
+        if mean is not None and len(mean) != len(self.mean):
+            self.entry, self.place = (torch.zeros(len(mean), dtype=torch.int64) for _ in range(2))
             self.mean = torch.zeros_like(mean)
             self._build(len(mean), mean.dtype)

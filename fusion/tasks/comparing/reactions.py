@@ -19,7 +19,7 @@ def subject(given: Any, start_dir: Path) -> Subject:
     texts = [given] if isinstance(given, str) else given
     if not isinstance(texts, Sequence) or not texts or not all(isinstance(text, str) for text in texts):
         raise InputError(f"task.reaction: {given!r} is no reaction; write '2 h2o -> 2 h2 + o2', or a list of such")
-    reactions = [reaction.parse(_with_arrow(text), start_dir) for text in texts]
+    reactions = reaction.parse_all([_with_arrow(text) for text in texts], start_dir)
     systems = {term.name: term.system for one in reactions for term in one.terms}
     for name, system in systems.items():
         if any(system.pbc):
@@ -47,5 +47,5 @@ def _written(one: reaction.Reaction) -> str:
     """The reaction with names of files shortened."""
     text = str(one)
     for term in one.terms:
-        text = text.replace(term.name, Path(term.name).stem if "/" in term.name else term.name)
+        text = text.replace(term.name, Path(term.name).stem if Path(term.name).suffix else term.name)
     return text
