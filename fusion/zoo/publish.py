@@ -218,7 +218,10 @@ def _weights(state: dict[str, Tensor], draft: Card, prefix: str | None) -> dict[
         )
     if len(fitting) > 1:
         raise InputError(f"several models are in the checkpoint: choose with --prefix {' or --prefix '.join(fitting)}")
-    return {name: state[fitting[0] + name] for name in names}
+    chosen = fitting[0]
+    if chosen.endswith("."):  # all of a module: one may have grown when it saw its data
+        return {name.removeprefix(chosen): tensor for name, tensor in state.items() if name.startswith(chosen)}
+    return {name: state[chosen + name] for name in names}
 
 
 def _prefixes(state: Iterable[str], name: str) -> list[str]:
@@ -271,6 +274,9 @@ def _command(config: DictConfig) -> str:
     words = [f"+method={config.method.name}", *([f"system={system}"] if known else [])]
     if config.task.name != trees.compose(words)[0].task.name and config.task.name in trees.available("task"):
         words.append(f"task={config.task.name}")
+    data = config.get("data")
+    if trains_on_others and data is not None and data.get("name") in trees.available("data"):
+        words.append(f"data={data.name}")
     usual = _leaves(trees.compose(words)[0])
     for key, value in _leaves(config).items():
         skipped = key.startswith(("callbacks.", "trainer.", "logger", "hydra.")) or key in _REPEATED
