@@ -17,7 +17,7 @@ from fusion.datasets.batches import epoch_batches
 from fusion.distributed import rank, sum_over_ranks, world_size
 from fusion.errors import CalculationError
 from fusion.potentials.training.descent import Descent
-from fusion.potentials.training.loss import Counts, Weights, loss
+from fusion.potentials.training.loss import Counts, Weights, loss, steepened
 from fusion.potentials.training.passes import Passes
 from fusion.potentials.training.predictions import Errors, errors, predict
 from fusion.potentials.training.settings import Settings
@@ -161,9 +161,12 @@ class Fitting(pl.LightningModule):
             found, back = self.passes(mine, forces, weights.stress > 0, True)
             result = loss(found, self.labels.batch(mine, self.device), weights, counts, self._used(mine))
             value = result.value
+        value = sum_over_ranks(value)
+        if len(mine):
             assert back is not None
-            back(result.by)
-        mean = float(sum_over_ranks(value).mean())
+            tau = self.settings.exponential
+            back(result.by if tau is None else steepened(result.by, value, tau))
+        mean = float(value.mean())
         if not math.isfinite(mean):
             raise CalculationError(
                 f"the loss is not a finite number in step {self.descent.done + 1}; try a smaller "

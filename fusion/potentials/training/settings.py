@@ -65,6 +65,7 @@ class Settings:
     energy: Weight
     forces: Weight
     stress: Weight
+    exponential: float | None
     validate_every: int
     patience: int | None
     leave_out: bool
@@ -112,7 +113,8 @@ class Settings:
             if not isinstance(number, int) or isinstance(number, bool) or number < least:
                 raise InputError(f"{_PLACE}.{name} must be a whole number of at least {least}, not {number!r}")
         positive: dict[str, Any] = {"learning_rate": self.learning_rate, "memory_gb": self.memory_gb}
-        positive |= {} if self.clip is None else {"clip": self.clip}
+        for name in ("clip", "exponential"):
+            positive |= {} if getattr(self, name) is None else {name: getattr(self, name)}
         for name, value in positive.items():
             if not _is_number(value) or value <= 0:
                 raise InputError(f"{_PLACE}.{name} must be a positive number, not {value!r}")

@@ -12,8 +12,8 @@ from structures import METHANE, WATER, Linear, labelled
 from torch import Tensor, nn
 
 from fusion.datasets import Labelled
-from fusion.potentials.training.loss import Counts, Weights, loss
-from fusion.potentials.training.passes import Differentiated, Passes
+from fusion.potentials.training.loss import Counts, Weights, loss, steepened
+from fusion.potentials.training.passes import Differentiated, Found, Passes
 from fusion.potentials.training.targets import Labels
 from fusion.units import BOHR_PER_ANGSTROM
 from fusion_ani.network import ANI, ANI1
@@ -127,6 +127,17 @@ def test_the_loss_by_differences_of_parameters():
             values.append(float(gradients(linear, Differentiated(linear, data), *arguments)[0]))
             linear.weights.data[place] -= sign * step
         assert float(found["weights"][place]) == pytest.approx((values[0] - values[1]) / (2 * step), rel=1e-6)
+
+
+def test_the_exponential_cost_by_differences():
+    slopes, tau, step = torch.tensor([[0.3, -0.2], [1.0, 0.5]], dtype=torch.float64), 4.0, 1e-6
+    value = torch.tensor([2.0, 11.0], dtype=torch.float64)  # a linear L
+    found = steepened(Found(slopes, slopes[:, :, None].float()), value, tau)
+    ends = [tau * ((value[:, None] + sign * step * slopes) / tau).exp() for sign in (1, -1)]
+    assert torch.allclose(found.energy, (ends[0] - ends[1]) / (2 * step), rtol=1e-7)
+    assert found.forces is not None and found.forces.dtype == torch.float32 and found.stress is None
+    assert torch.allclose(found.forces[:, :, 0], found.energy.float())
+    assert steepened(found, 1e9 * value, tau).energy.isfinite().all()
 
 
 def test_the_loss_is_the_mean_over_the_whole_batch():

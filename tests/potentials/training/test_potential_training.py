@@ -225,6 +225,7 @@ def test_weights_in_the_course_of_training():
         ({"loss": {"dipole": 1.0}}, "there is energy, forces, stress"),
         ({"loss": {"energy": [0, -1.0]}}, "loss.energy is a number of at least 0"),
         ({"loss": 3}, "loss is a group"),
+        ({"exponential": 0}, "exponential must be a positive"),
         ({"leave_out": 2}, "leave_out must be true or false"),
         ({"speed": 2}, "has no setting 'speed'"),
     ],
