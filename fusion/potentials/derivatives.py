@@ -1,4 +1,4 @@
-"""Forces, stress and Hessians of any potential, by differentiating its energy. Atomic units."""
+"""Forces, stress and Hessians of any potential, and how its dipole changes, by differentiation. Atomic units."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ from fusion.errors import CalculationError
 from fusion.potentials.batch import Batch
 from fusion.potentials.protocol import Potential, Prediction
 
+_BY_POSITIONS = frozenset({"forces", "hessian", "hessian_members", "dipole_derivatives"})
+
 
 def evaluate(model: Potential, batch: Batch, properties: Iterable[str]) -> tuple[Prediction, dict[str, Tensor]]:
-    """The model's prediction and, of `forces` (B, A, 3), `stress` (B, 3, 3), `hessian` (B, A, 3, A, 3) and
-    `hessian_members` (M, B, A, 3, A, 3), those asked.
+    """The model's prediction and, of `forces` (B, A, 3), `stress` (B, 3, 3), `hessian` (B, A, 3, A, 3),
+    `hessian_members` (M, B, A, 3, A, 3) and `dipole_derivatives` (B, A, 3, 3), those asked.
 
-    Units hartree/bohr, hartree/bohr^3 and hartree/bohr^2; padding gets zeros. The stress is dE/d(strain) / volume,
-    as in ASE, and asks for cells. Raises CalculationError where the energy is not a differentiable function.
+    Units hartree/bohr, hartree/bohr^3, hartree/bohr^2 and e; padding gets zeros. The stress is dE/d(strain) / volume,
+    as in ASE, and asks for cells; the last index of dipole derivatives is the dipole's. Raises CalculationError where
+    the energy is not a differentiable function.
     """
     wanted = set(properties)
     strain = batch.positions.new_zeros(len(batch), 3, 3, requires_grad="stress" in wanted)
-    positions = batch.positions.clone().requires_grad_(bool(wanted & {"forces", "hessian", "hessian_members"}))
+    positions = batch.positions.clone().requires_grad_(bool(wanted & _BY_POSITIONS))
     with torch.enable_grad():
         moved = replace(batch, positions=positions)
         if "stress" in wanted:
@@ -43,6 +46,9 @@ def evaluate(model: Potential, batch: Batch, properties: Iterable[str]) -> tuple
         if "hessian_members" in wanted and prediction.members is not None:
             slopes = [_gradient(member, positions, keep=True, twice=True) for member in prediction.members]
             found["hessian_members"] = torch.stack([_hessian(slope, positions) for slope in slopes])
+        if "dipole_derivatives" in wanted and prediction.dipole is not None:
+            rows = [_gradient(component, positions, keep=True) for component in prediction.dipole.T]
+            found["dipole_derivatives"] = torch.stack(rows, dim=-1)
     return prediction, {name: value.detach() for name, value in found.items() if name in wanted}
 
 

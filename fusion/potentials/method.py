@@ -20,6 +20,7 @@ from fusion.system import System
 if TYPE_CHECKING:
     from fusion.zoo.card import Card
 
+_DIPOLES = frozenset({"dipole", "dipole_derivatives"})
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -82,12 +83,15 @@ class PotentialMethod:
         """The network, on its device and in its dtype, with dropout and the like off."""
         return self._built().to(self._device, self._dtype).eval().requires_grad_(False)
 
-    def trainable(self, seed: int, elements: Sequence[str], new: Sequence[str] = ()) -> nn.Module:
+    def trainable(
+        self, seed: int, elements: Sequence[str], new: Sequence[str] = (), dipoles: bool = False
+    ) -> nn.Module:
         """The model to be trained on structures of `elements`: that of `weights`, or one drawn by `seed`.
 
         A model that can be narrowed or widened is: without weights it has the elements of the data alone, with weights
-        those in `new` are added and the parts that the data do not reach stay as they are. Raises InputError for data
-        with elements that the model does not have.
+        those in `new` are added and the parts that the data do not reach stay as they are. Where `dipoles` are to be
+        learned a model with weights but without charges gets some. Raises InputError for data with elements, or
+        dipoles, that the model does not have.
         """
         torch.manual_seed(seed)
         model = self._built()
@@ -103,9 +107,15 @@ class PotentialMethod:
         if missing:
             more = "" if self._card is None else f"; method.training.new_elements=[{','.join(missing)}] adds them"
             raise InputError(f"{self.label} has {' '.join(known)}; the data also have {' '.join(missing)}{more}")
+        if dipoles and "dipole" not in getattr(model, "provides", ()):
+            if self._card is None or not hasattr(model, "with_charges"):
+                raise InputError(
+                    f"{self.label} has no dipoles to be trained; method.model.charges=true where there are"
+                )
+            model = model.with_charges()  # type: ignore[operator]
         model = model.to(self._device, self._dtype).train().requires_grad_(True)
         if hasattr(model, "learn_from"):
-            model.learn_from(elements)  # type: ignore[operator]
+            model.learn_from(elements, dipoles)  # type: ignore[operator]
         return model
 
     def _built(self) -> nn.Module:
@@ -125,7 +135,8 @@ class PotentialMethod:
         """What differentiation gives, and what the model says it adds."""
         named: frozenset[str] = getattr(self.model, "provides", frozenset())
         members = frozenset({"energy_members", "hessian_members"} if "energy_std" in named else ())
-        return frozenset({"energy", "forces", "stress", "hessian"}) | named | members
+        slopes = frozenset({"dipole_derivatives"} if "dipole" in named else ())
+        return frozenset({"energy", "forces", "stress", "hessian"}) | named | members | slopes
 
     def check(self, systems: Sequence[System], properties: Iterable[str] = ()) -> None:
         """Raise InputError for what the model cannot do, before any work: elements, states, atoms that meet."""
@@ -135,7 +146,8 @@ class PotentialMethod:
 
     def calculate(self, systems: Sequence[System], properties: Iterable[str]) -> list[Result]:
         """Results in the order of `systems`: forces (A, 3), stress (3, 3), hessian (3A, 3A); of an ensemble's members
-        energy_members (M,) and hessian_members (M, 3A, 3A)."""
+        energy_members (M,) and hessian_members (M, 3A, 3A); charges (A,), dipole (3,) and dipole_derivatives (3A, 3)
+        of a model with charges."""
         wanted = frozenset(properties)
         _check_periodic(systems, wanted)
         results: list[Result] = []
@@ -175,6 +187,9 @@ def _check_periodic(systems: Sequence[System], properties: Iterable[str]) -> Non
     for system in systems if "stress" in properties else ():
         if system.cell is None or not all(system.pbc):
             raise InputError(f"stress needs a system periodic in three directions; {system.name} is not")
+    for system in systems if not _DIPOLES.isdisjoint(properties) else ():
+        if any(system.pbc):
+            raise InputError(f"the dipole of a crystal is not defined, and {system.name} is periodic")
 
 
 def _card(weights: str, method: str) -> Card:
@@ -192,4 +207,6 @@ def _unpadded(key: str, value: Tensor, atoms: int) -> Tensor:
         return value[:atoms, :, :atoms].reshape(3 * atoms, 3 * atoms)
     if key == "hessian_members":
         return value[:, :atoms, :, :atoms].reshape(len(value), 3 * atoms, 3 * atoms)
+    if key == "dipole_derivatives":
+        return value[:atoms].reshape(3 * atoms, 3)
     return value[:atoms] if key in ("forces", "charges") else value

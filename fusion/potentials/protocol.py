@@ -23,14 +23,16 @@ class Prediction:
     charges: Tensor | None = None
     """(B, A) atomic charges, e."""
     dipole: Tensor | None = None
-    """(B, 3) e bohr."""
+    """(B, 3) e bohr, of an ion with respect to the origin of the coordinates; without meaning for what is periodic."""
+    dipole_members: Tensor | None = None
+    """(M, B, 3) e bohr, of an ensemble's members."""
 
 
 class Potential(Protocol):
     """An `nn.Module` whose forward maps a `Batch` to a `Prediction`, differentiably in positions (and cell).
 
     Forces, stress and Hessians come from the core by differentiation. A model that also predicts an ensemble, charges
-    or a dipole says so by an attribute `provides`, e.g. frozenset({"energy_std"}).
+    or a dipole says so by an attribute `provides`, e.g. frozenset({"energy_std", "charges", "dipole"}).
     """
 
     def __call__(self, batch: Batch) -> Prediction:

@@ -31,14 +31,14 @@ class Energy:
     def check(self, method: Method, system: System, run: Run) -> None:
         methods.require(method, self.needs, f"task {self.name}")
         if hasattr(method, "check"):  # what the method knows of its own limits: elements, charges, memory
-            method.check([system], self._wanted(method))
+            method.check([system], self._wanted(method, system))
 
     def run(self, method: Method, system: System, run: Run) -> Result:
         watched = getattr(method, "watched", None)
         if watched is None:
-            return methods.calculate(method, [system], self._wanted(method))[0]
+            return methods.calculate(method, [system], self._wanted(method, system))[0]
         with phases.phase("SCF") as update, watched(update):
-            result = methods.calculate(method, [system], self._wanted(method))[0]
+            result = methods.calculate(method, [system], self._wanted(method, system))[0]
         report.console().print()
         if result.files:
             result.message = f"{result.message}; the last density is kept in {', '.join(result.files)}"
@@ -66,6 +66,8 @@ class Energy:
         if scf.get("spin_squared") is not None:
             yield ["⟨S²⟩", f"{scf['spin_squared']:.4f}", f"{scf['spin_squared_of_pure_state']:.4f} in a pure state"]
 
-    def _wanted(self, method: Method) -> frozenset[str]:
-        costly: frozenset[str] = getattr(method, "costly", frozenset())  # what takes much longer than the energy
-        return self.needs | (method.provides & {"forces", "dipole"} - costly)
+    def _wanted(self, method: Method, system: System) -> frozenset[str]:
+        left_out: frozenset[str] = getattr(method, "costly", frozenset())  # what takes much longer than the energy
+        if any(system.pbc):
+            left_out |= {"dipole"}  # a crystal has none
+        return self.needs | (method.provides & {"forces", "dipole"} - left_out)

@@ -1,12 +1,13 @@
 """ANI: one small network per element on the environment vector of each atom, several members at once. Atomic units.
 
 Smith, Isayev, Roitberg, Chem. Sci. 8, 3192 (2017); members as in Smith et al., J. Chem. Phys. 148, 241733 (2018).
+Further networks on the same vectors may give the charges of the atoms, see `fusion.potentials.charges`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,52 +17,30 @@ from torch import Tensor, nn
 
 from fusion.errors import InputError
 from fusion.potentials import Batch, Neighbours, Prediction, neighbours
+from fusion.potentials.charges import balanced, dipoles
 from fusion.potentials.self_energies import SelfEnergies
-from fusion.units import ANGSTROM_PER_BOHR, BOHR_PER_ANGSTROM
+from fusion.units import BOHR_PER_ANGSTROM
 from fusion_ani.activations import celu, gaussian
-from fusion_ani.aev import Environment, Layout, vectors
+from fusion_ani.aev import Environment
 from fusion_ani.ensemble import Columns, Packed, padded
-from fusion_ani.fused import ATOMS_PER_THREAD, Block, Energies, EnvironmentVectors, blocks, constants, in_threads
+from fusion_ani.fused import ATOMS_PER_THREAD, Block, Energies, blocks, constants, in_threads
+from fusion_ani.inputs import Inputs
+from fusion_ani.networks import Networks
 
 if TYPE_CHECKING:
     from fusion.datasets import Labelled
     from fusion_ani.training import Passes
 
-
-class Networks(nn.Module):
-    """The members' networks of one element, held together: weights (M, out, in) and biases (M, out) by layer."""
-
-    offset: Tensor | None
-    """(M, in), added to the inputs, where the architecture has it."""
-
-    def __init__(self, members: int, sizes: Sequence[int]) -> None:
-        super().__init__()
-        layers = list(pairwise(sizes))
-        self.weights = nn.ParameterList(torch.empty(members, out, into) for into, out in layers)
-        self.biases = nn.ParameterList(torch.zeros(members, out) for _, out in layers)
-        self.register_parameter("offset", None)
-        for weight in self.weights:
-            nn.init.kaiming_normal_(weight.view(-1, weight.shape[-1]), nonlinearity="linear")
-
-    def forward(self, x: Tensor, columns: Tensor, activate: Callable[[Tensor], Tensor]) -> Tensor:
-        """(M, n) from `columns` (F) of environment vectors (n, F); linear in the last layer."""
-        last = len(self.weights) - 1
-        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            bias = bias[:, None]
-            if layer == 0 and self.offset is not None:
-                bias = bias + self.offset[:, None] @ weight.transpose(1, 2)
-            if layer == 0:
-                weight = weight[:, :, columns]
-            x = x @ weight.transpose(1, 2) + bias
-            x = activate(x) if layer < last else x
-        return x[:, :, 0]
+CHARGE_LAYERS = (64, 32)
+"""Hidden layers of the networks that give charges: much smaller than those of energies."""
 
 
 class ANI(nn.Module):
     """Ensemble of ANI networks, a `Potential`: energies are the members' mean plus self energies, in float64.
 
     `hidden` are the sizes of the hidden layers by element; the remaining arguments are those of `Environment`
-    (Angstrom). The activation is CELU with `celu_alpha`. Raises InputError for an element the model does not have.
+    (Angstrom). The activation is CELU with `celu_alpha`. With `charges` every member has networks of atomic charges
+    too, from which charges and dipole follow. Raises InputError for an element the model does not have.
     """
 
     _species: Tensor
@@ -80,6 +59,7 @@ class ANI(nn.Module):
         zeta: float,
         angle_shifts: Sequence[float],
         celu_alpha: float = 0.1,
+        charges: bool = False,
     ) -> None:
         super().__init__()
         if members < 1 or set(elements) != set(hidden) or len(set(elements)) < len(elements):
@@ -94,11 +74,14 @@ class ANI(nn.Module):
         )
         size = self.environment.size(len(elements))
         self.networks = nn.ModuleDict({name: Networks(members, [size, *hidden[name], 1]) for name in elements})
+        of_charges = {name: Networks(members, [size, *CHARGE_LAYERS, 1]) for name in elements if charges}
+        self.charges = nn.ModuleDict(of_charges) if charges else None
         self.self_energies = SelfEnergies(len(elements))
         species = torch.full((len(chemical_symbols),), -1)
         species[[atomic_numbers[name] for name in elements]] = torch.arange(len(elements))
         self.register_buffer("_species", species, persistent=False)
-        self.provides = frozenset({"energy_std"}) if members > 1 else frozenset()
+        spread = {"energy_std"} if members > 1 else set()
+        self.provides = frozenset(spread | ({"charges", "dipole"} if charges else set()))
         self._packed: dict[int, Packed] = {}
 
     def activate(self, x: Tensor) -> Tensor:
@@ -106,12 +89,14 @@ class ANI(nn.Module):
         return celu(x, self.celu_alpha)
 
     def forward(self, batch: Batch) -> Prediction:
-        """Energies (B,) and the members' (M, B), float64."""
+        """Energies (B,) and the members' (M, B), float64; where the model has them charges and dipoles as well."""
         pairs = neighbours(batch, self.environment.radial_cutoff * BOHR_PER_ANGSTROM)
         species = self.indices(pairs.numbers)
-        members = self._network_energies(pairs, species, len(batch))
+        inputs = Inputs(self.environment, pairs, species, len(self.elements))
+        members = self._network_energies(inputs, len(batch))
         members = members + self.self_energies(species, pairs.system, len(batch))
-        return Prediction(energy=members.mean(dim=0), members=members)
+        found = Prediction(energy=members.mean(dim=0), members=members)
+        return found if self.charges is None else self._with_charges(found, inputs, batch)
 
     @property
     def members(self) -> int:
@@ -131,40 +116,48 @@ class ANI(nn.Module):
             raise InputError(f"this model has {' '.join(self.elements)}, not {' '.join(missing)}")
         return species
 
-    def _network_energies(self, pairs: Neighbours, species: Tensor, systems: int) -> Tensor:
+    def _network_energies(self, inputs: Inputs, systems: int) -> Tensor:
         """Sums of the networks' outputs, (M, B) float64, in the fastest way that has the derivatives needed."""
+        pairs = inputs.pairs
 
-        def layout() -> Layout:
-            return Layout(species, pairs.centre, pairs.other, pairs.first, len(self.elements))
+        def summed(vectors: Tensor) -> Tensor:
+            atomic = self._outputs(self.networks, vectors, inputs)
+            return atomic.new_zeros(len(atomic), systems).index_add(1, pairs.system[inputs.layout.order], atomic)
+
+        if inputs.plain or not self._frozen():
+            return summed(inputs.vectors)
 
         def plain(displacements: Tensor) -> Tensor:
-            rows = layout()
-            inputs = vectors(self.environment, displacements * ANGSTROM_PER_BOHR, rows)
-            return self._summed(inputs, rows, pairs.system, systems)
-
-        if pairs.vectors.device.type != "cpu" or torch.compiler.is_compiling():
-            return plain(pairs.vectors)
-        if not self._frozen():
-            rows = layout()
-            found: Tensor = EnvironmentVectors.apply(pairs.vectors, self.environment, rows)
-            return self._summed(found, rows, pairs.system, systems)
+            return summed(inputs.by_torch(displacements))
 
         def fast(differentiate: bool) -> tuple[Tensor, Tensor | None]:
-            return self._packed_energies(pairs, species, systems, differentiate)
+            return self._packed_energies(pairs, inputs.species, systems, differentiate)
 
         members: Tensor = Energies.apply(pairs.vectors, fast, plain, pairs)
         return members
 
-    def _summed(self, inputs: Tensor, layout: Layout, system: Tensor, systems: int) -> Tensor:
-        """(M, B) from environment vectors in the rows and columns of `layout`, by torch operations."""
+    def _outputs(self, networks: nn.ModuleDict, vectors: Tensor, inputs: Inputs) -> Tensor:
+        """(M, N) float64 by torch operations, the atoms in the rows of the layout."""
+        layout = inputs.layout
         found = self.environment.columns(layout.present, len(self.elements))
-        columns = torch.tensor(found, device=inputs.device)
-        outputs = [
-            self.networks[self.elements[element]](x, columns, self.activate)
-            for element, x in zip(layout.present, inputs.split(layout.counts), strict=True)
-        ]
-        atomic = torch.cat(outputs, dim=1).double()
-        return atomic.new_zeros(len(atomic), systems).index_add(1, system[layout.order], atomic)
+        rows = zip(layout.present, vectors.split(layout.counts), strict=True)
+        return self.outputs(networks, rows, torch.tensor(found, device=vectors.device))
+
+    def outputs(self, networks: nn.ModuleDict, rows: Iterable[tuple[int, Tensor]], columns: Tensor) -> Tensor:
+        """(M, N) float64, what `networks` say of `rows` of atoms of one element index after the other, which have those
+        `columns` of environment vectors."""
+        found = [networks[self.elements[element]](x, columns, self.activate) for element, x in rows]
+        return torch.cat(found, dim=1).double()
+
+    def _with_charges(self, found: Prediction, inputs: Inputs, batch: Batch) -> Prediction:
+        """With charges (B, A) and dipoles (B, 3), the means of the members, and the dipoles of these."""
+        assert self.charges is not None
+        system = inputs.pairs.system
+        raw = self._outputs(self.charges, inputs.vectors, inputs)[:, inputs.layout.row]
+        charges = balanced(raw, system, batch.charge)
+        members = dipoles(charges, batch.positions[batch.mask], system, len(batch))
+        padded = charges.new_zeros(batch.mask.shape).index_put((batch.mask,), charges.mean(dim=0))
+        return replace(found, charges=padded, dipole=members.mean(dim=0), dipole_members=members)
 
     def _frozen(self) -> bool:
         """Whether nothing is to be learned and the networks are of the kind that `layers` computes."""
@@ -247,7 +240,8 @@ class ANI(nn.Module):
         environment = {name: getattr(self.environment, name) for name in self.environment.__dataclass_fields__}
         plain = {name: list(value) if isinstance(value, tuple) else value for name, value in environment.items()}
         hidden = {name: [bias.shape[1] for bias in self._of(name).biases][:-1] for name in self.elements}
-        more = {} if self.alpha is None else {"celu_alpha": self.celu_alpha}
+        more: dict[str, Any] = {} if self.alpha is None else {"celu_alpha": self.celu_alpha}
+        more |= {} if self.charges is None else {"charges": True}
         return {"elements": list(self.elements), "members": self.members, "hidden": hidden, **plain, **more}
 
     def restricted(self, elements: Sequence[str]) -> ANI:
@@ -275,28 +269,35 @@ class ANI(nn.Module):
         known = range(len(self.elements))
         columns, old = (self.environment.columns(known, size) for size in (len(names), len(self.elements)))
         wider.self_energies.values[: len(self.elements)] = self.self_energies.values
-        for name in self.elements:
-            for key, tensor in wider._of(name).state_dict().items():
-                given = self._of(name).state_dict()[key]
-                if tensor.shape == given.shape:
-                    tensor.copy_(given)
-                else:
-                    tensor.zero_()
-                    tensor[..., columns] = given[..., old]
+        given, state = self.state_dict(), wider.state_dict()
+        for key in given.keys() - {"self_energies.values"}:
+            if state[key].shape == given[key].shape:
+                state[key].copy_(given[key])
+            else:
+                state[key].zero_()
+                state[key][..., columns] = given[key][..., old]
         return wider
 
-    def learn_from(self, elements: Sequence[str]) -> None:
-        """Keep the networks of all but these elements as they are."""
+    def with_charges(self) -> ANI:
+        """A model of the same energies with networks of charges, random ones."""
+        more = type(self)(**{**self.arguments, "charges": True}).to(self.tensors(0)[0])
+        more.load_state_dict(self.state_dict(), strict=False)
+        return more
+
+    def learn_from(self, elements: Sequence[str], dipoles: bool = True) -> None:
+        """Keep the networks of all but these elements as they are; of charges also where there are no `dipoles`."""
         for name in self.elements:
             if name not in elements:
                 self._of(name).requires_grad_(False)
+            if self.charges is not None and not (dipoles and name in elements):
+                self.charges[name].requires_grad_(False)
 
     def member(self, index: int) -> ANI:
         """A model of that member alone, on copies of its weights."""
         one = type(self)(**{**self.arguments, "members": 1})
         state = self.state_dict()
         one.load_state_dict(
-            {key: value[index : index + 1] if "networks." in key else value for key, value in state.items()}
+            {key: value if key == "self_energies.values" else value[index : index + 1] for key, value in state.items()}
         )
         return one.to(self._of(self.elements[0]).weights[0]).train(self.training)
 
@@ -309,8 +310,9 @@ class ANI1(ANI):
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
-        for name in self.elements:
-            networks = self._of(name)
+        for networks in self.modules():
+            if not isinstance(networks, Networks):
+                continue
             members, _, inputs = networks.weights[0].shape
             networks.offset = nn.Parameter(torch.zeros(members, inputs))
             for weight in networks.weights:
