@@ -72,7 +72,7 @@ def test_a_killed_run_goes_on_to_the_same_end(finished, tmp_path, monkeypatch, s
     words = [*WORDS, f"method.training.data={finished.parent / 'data.toml'}", f"hydra.run.dir={other}"]
     child = multiprocessing.get_context("spawn").Process(target=_killed, args=(words, step))  # OpenMP cannot fork
     child.start()
-    child.join(60)
+    child.join(300)
     assert child.exitcode == -signal.SIGKILL
     assert app.resume(other).status == "ok"
     for name in ("metrics.csv", outcome.TABLE):
