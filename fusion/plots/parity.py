@@ -1,4 +1,5 @@
-"""`parity.png`: predictions against labels, energies above and forces below, with their differences beside them."""
+"""`parity.png`: predictions against labels, energies above, then forces, dipoles and stress where there are labels of
+them, with their differences beside them."""
 
 from __future__ import annotations
 
@@ -14,9 +15,14 @@ from fusion.results import read_result
 from fusion.tasks.labelled.errors import KCAL, KCAL_ANGSTROM
 from fusion.tasks.labelled.tables import FORCES as ARRAYS
 from fusion.tasks.labelled.tables import STRUCTURES as TABLE
+from fusion.units import DEBYE_PER_ATOMIC_DIPOLE, EV_ANGSTROM3_PER_HARTREE_BOHR3
 
 _COLOURS = {"H": GREY, "C": "#333333", "N": BLUE, "O": ORANGE, "S": "#b8960c", "F": GREEN, "Cl": PURPLE}
 _MOST_POINTS = 20000
+_OTHERS = (
+    ("dipoles.npz", ("dipole", "debye"), DEBYE_PER_ATOMIC_DIPOLE),
+    ("stress.npz", ("stress", "meV Å$^{-3}$"), 1000.0 * EV_ANGSTROM3_PER_HARTREE_BOHR3),
+)
 
 
 def draw(directory: Path) -> Path | None:
@@ -29,7 +35,8 @@ def draw(directory: Path) -> Path | None:
     result = read_result(directory) or {}
     found = result.get("evaluation") or result.get("training") or {}
     energies, forces = _energies(directory / TABLE, found), _forces(directory / ARRAYS)
-    panels = [part for part in (energies, forces) if part is not None]
+    others = [(text, part) for file, text, unit in _OTHERS if (part := _components(directory / file, unit)) is not None]
+    panels = [part for part in (energies, forces, *others) if part is not None]
     if not panels:
         return None
     with picture(directory / "parity.png", (8.0, 1.0 + 3.4 * len(panels))) as figure:
@@ -42,6 +49,9 @@ def draw(directory: Path) -> Path | None:
         if forces is not None:
             left, right = next(axes)
             _draw_forces(left, right, *forces)
+        for (quantity, unit_text), components in others:
+            left, right = next(axes)
+            _draw_components(left, right, *components, quantity, unit_text)
     return directory / "parity.png"
 
 
@@ -83,6 +93,15 @@ def _forces(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     return label[known] * KCAL_ANGSTROM, predicted[known] * KCAL_ANGSTROM, numbers[known]
 
 
+def _components(path: Path, unit: float) -> tuple[np.ndarray, np.ndarray] | None:
+    """All components of labels and predictions, one after the other, in their unit; None where there are none."""
+    if not path.is_file():
+        return None
+    with np.load(path) as content:
+        label, predicted = (content[name].ravel() * unit for name in ("label", "predicted"))
+    return (label, predicted) if len(label) else None
+
+
 def _draw_energies(parity: Any, errors: Any, energies: Energies) -> None:
     label, predicted, outside, correction = energies
     parity.scatter(label, predicted, s=9, color=BLUE, lw=0, alpha=0.6, rasterized=True)
@@ -108,6 +127,16 @@ def _draw_forces(parity: Any, errors: Any, label: np.ndarray, predicted: np.ndar
     parity.set_xlabel("force component, label / kcal mol$^{-1}$ Å$^{-1}$")
     parity.set_ylabel("force / kcal mol$^{-1}$ Å$^{-1}$")
     _histogram(errors, (predicted - label).ravel(), "error of a force component / kcal mol$^{-1}$ Å$^{-1}$", GREEN)
+
+
+def _draw_components(
+    parity: Any, errors: Any, label: np.ndarray, predicted: np.ndarray, quantity: str, unit: str
+) -> None:
+    parity.scatter(label, predicted, s=7, color=PURPLE, lw=0, alpha=0.6, rasterized=True)
+    _diagonal(parity, label)
+    parity.set_xlabel(f"{quantity} component, label / {unit}")
+    parity.set_ylabel(f"{quantity} / {unit}")
+    _histogram(errors, predicted - label, f"error of a {quantity} component / {unit}", PURPLE)
 
 
 def _diagonal(axes: Any, label: np.ndarray) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fusion.plots.style import BLUE, GREEN, GREY, ORANGE, picture, title
+from fusion.plots.style import BLUE, GREEN, GREY, ORANGE, PURPLE, picture, title
 from fusion.results import read_result
 
 
@@ -53,6 +53,11 @@ def draw(directory: Path) -> Path | None:
         epochs, forces = column("validation_forces_mae_mev_angstrom")
         if len(forces):
             below.plot(epochs, forces / 100.0, color=GREEN, lw=1.0, label="forces / 0.1 eV Å$^{-1}$")
+        more = (("stress_mae_mev_angstrom3", "stress / meV Å$^{-3}$"), ("dipole_mae_debye", "dipole / debye"))
+        for (key, label), colour in zip(more, (ORANGE, PURPLE), strict=True):
+            epochs, values = column(f"validation_{key}")
+            if len(values):
+                below.plot(epochs, values, color=colour, lw=1.0, label=label)
         _logarithmic(below)
         below.set_xlabel("epoch")
         below.set_ylabel("mean error, validation")

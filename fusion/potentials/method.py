@@ -110,7 +110,7 @@ class PotentialMethod:
         if dipoles and "dipole" not in getattr(model, "provides", ()):
             if self._card is None or not hasattr(model, "with_charges"):
                 raise InputError(
-                    f"{self.label} has no dipoles to be trained; method.model.charges=true where there are"
+                    f"{self.label} gives no dipoles to be learned; ANI does with method.model.charges=true"
                 )
             model = model.with_charges()  # type: ignore[operator]
         model = model.to(self._device, self._dtype).train().requires_grad_(True)

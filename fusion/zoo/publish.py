@@ -245,7 +245,12 @@ def _metrics(document: dict[str, Any] | None, config: DictConfig) -> Iterable[Me
 
 
 def _errors_of_parts(parts: dict[str, Any], command: str) -> Iterable[Metric]:
-    kinds = (("energy_mae_kcal_mol", "energy", "kcal/mol"), ("forces_mae_mev_angstrom", "forces", "meV/Angstrom"))
+    kinds = (
+        ("energy_mae_kcal_mol", "energy", "kcal/mol"),
+        ("forces_mae_mev_angstrom", "forces", "meV/Angstrom"),
+        ("stress_mae_mev_angstrom3", "stress", "meV/Angstrom^3"),
+        ("dipole_mae_debye", "dipole", "debye"),
+    )
     for part, errors in parts.items():
         for key, what, unit in kinds:
             if key in errors:

@@ -1,8 +1,9 @@
 """Training passes of ANI on CPUs: energies, forces and stress of many conformations and their parameters' gradients.
 
 Environment vectors have no parameters, so what depends on the geometry alone is done by compiled kernels, and the
-networks by products over all atoms of an element (`dense`). With F = -J^T g the gradient of the forces' part of a loss
-is that of the directional derivative of the energy along J u, u what the loss says of the pairs of neighbours.
+networks by products over all atoms of an element (`dense`); those of charges by torch on the same vectors. With F =
+-J^T g the gradient of the forces' part of a loss is that of the directional derivative of the energy along J u, u what
+the loss says of the pairs of neighbours.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from fusion.potentials.training.passes import Back, Differentiated, Found
+from fusion.potentials.charges import balanced, dipoles
+from fusion.potentials.training.passes import Back, Differentiated, Found, add_gradients
 from fusion.units import BOHR_PER_ANGSTROM
 from fusion_ani.dense import Network, Parameters, Room
 from fusion_ani.fused import constants
@@ -62,10 +64,12 @@ class Passes:
         self.kernel = constants(model.environment, self.dtype), blocks * model.environment.radial, angular
         self.room = Room()
 
-    def __call__(self, indices: np.ndarray, forces: bool, stress: bool, learn: bool) -> tuple[Found, Back | None]:
+    def __call__(
+        self, indices: np.ndarray, forces: bool, stress: bool, learn: bool, dipoles: bool = False
+    ) -> tuple[Found, Back | None]:
         """As the core's; what is found is on the CPU, and valid until the next call."""
         if next(self.model.parameters()).device.type != "cpu":
-            return self.plain(indices, forces, stress, learn)
+            return self.plain(indices, forces, stress, learn, dipoles)
         from fusion_ani import tangents
 
         pairs = self.store.batch(indices)
@@ -91,8 +95,28 @@ class Passes:
             torch.from_numpy(sums),
             torch.from_numpy(pairs.forces(slopes)) if forces and slopes is not None else None,
             torch.from_numpy(pairs.stress(slopes)) if stress and slopes is not None else None,
+            self._dipoles(indices, pairs, groups, learn) if dipoles and self.model.charges is not None else None,
         )
-        return found, (lambda by: self._back(pairs, lists, groups, by)) if learn else None
+
+        def back(by: Found) -> None:
+            self._back(pairs, lists, groups, by)
+            if found.dipole is not None:
+                add_gradients(self.model, found, Found(by.energy, dipole=by.dipole))
+
+        return found, back if learn else None
+
+    def _dipoles(self, indices: np.ndarray, pairs: Pairs, groups: list[_Group], learn: bool) -> torch.Tensor:
+        """(M, B, 3), differentiable in the parameters of the charges' networks where they are to `learn`."""
+        assert self.model.charges is not None
+        data, system = self.plain.labelled, torch.from_numpy(pairs.system)
+        rows = ((group.element, torch.from_numpy(group.inputs[0, : len(group.atoms)])) for group in groups)
+        row = np.argsort(np.concatenate([group.atoms for group in groups]))
+        positions = torch.from_numpy(np.asarray(data.positions)[data.atoms(indices)])
+        total = torch.from_numpy(np.asarray(data.charge)[indices].astype(np.int64))
+        with torch.set_grad_enabled(learn):
+            raw = self.model.outputs(self.model.charges, rows, torch.from_numpy(self.columns))
+            charges = balanced(raw[:, torch.from_numpy(row)], system, total)
+            return dipoles(charges, positions, system, len(indices))
 
     def _groups(self, species: np.ndarray, lists: tuple[Any, ...]) -> list[_Group]:
         """With environment vectors made."""

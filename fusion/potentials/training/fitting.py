@@ -20,7 +20,7 @@ from fusion.potentials.training.descent import Descent
 from fusion.potentials.training.loss import Counts, Weights, loss, steepened
 from fusion.potentials.training.passes import Passes
 from fusion.potentials.training.predictions import Errors, errors, predict
-from fusion.potentials.training.settings import Settings
+from fusion.potentials.training.settings import LABELS, Settings
 from fusion.potentials.training.targets import Labels
 
 VALIDATION_BATCH = 128
@@ -28,7 +28,7 @@ _WARM = 3  # steps of a process whose time is not that of the work: kernels are 
 
 
 class Fitting(pl.LightningModule):
-    """Descent on the errors of energies, forces and stress, over batches drawn without repetition in each epoch.
+    """Descent on the errors of what has labels, over batches drawn without repetition in each epoch.
 
     What is drawn depends on seed and epoch only, so that a run goes on from a checkpoint as if it had not stopped. The
     structures of a batch are shared out over the ranks and their gradients added up: that of one process. At the end
@@ -93,12 +93,7 @@ class Fitting(pl.LightningModule):
         found = self.shown
         if found is None:
             return ""
-        parts = []
-        if not math.isnan(found.energy_mae_kcal_mol):
-            parts.append(f"E {found.energy_mae_kcal_mol:.3f} kcal/mol")
-        if not math.isnan(found.forces_mae_mev_angstrom):
-            parts.append(f"F {found.forces_mae_mev_angstrom:.1f} meV/Å")
-        return "  ".join([*parts, f"rate {self.descent.rate:.1e}"])
+        return "  ".join([*found.told(), f"rate {self.descent.rate:.1e}"])
 
     # -- Lightning's hooks -----------------------------------------------------------------------------------------
     def configure_optimizers(self) -> None:
@@ -126,7 +121,7 @@ class Fitting(pl.LightningModule):
             "identity": self.identity,
             "finished": self.finished,
             "losses": self.losses,
-            "shown": None if self.shown is None else dict(vars(self.shown)),
+            "shown": None if self.shown is None else self.shown.known(),
             "descent": self.descent.state(),
             "throughput": [self.cpu_s, self.seen],
         }
@@ -158,7 +153,8 @@ class Fitting(pl.LightningModule):
         if len(mine):
             torch.manual_seed(_seed(self.seed, self.descent.done))  # of models that draw while they learn
             forces = weights.forces > 0 and self.labels.forces is not None
-            found, back = self.passes(mine, forces, weights.stress > 0, True)
+            dipoles = weights.dipole > 0 and self.labels.dipole is not None
+            found, back = self.passes(mine, forces, weights.stress > 0, True, dipoles)
             result = loss(found, self.labels.batch(mine, self.device), weights, counts, self._used(mine))
             value = result.value
         value = sum_over_ranks(value)
@@ -194,8 +190,7 @@ class Fitting(pl.LightningModule):
             gradient.copy_(part.view_as(gradient))
 
     def _weights(self, fraction: float) -> Weights:
-        settings = self.settings
-        return Weights(settings.energy.at(fraction), settings.forces.at(fraction), settings.stress.at(fraction))
+        return Weights(*(getattr(self.settings, name).at(fraction) for name in LABELS))
 
     # -- validation ------------------------------------------------------------------------------------------------
     def end_epoch(self) -> dict[str, Any]:
@@ -209,7 +204,7 @@ class Fitting(pl.LightningModule):
             with self.descent.averaged():
                 self.shown = self._validated()
                 self.descent.judge(self.shown.loss)
-            row |= {f"validation_{name}": value for name, value in vars(self.shown).items() if not math.isnan(value)}
+            row |= {f"validation_{name}": value for name, value in self.shown.known().items()}
         self.finished = last or self.descent.over
         if self.finished:
             if len(self.validation_set):
@@ -219,8 +214,7 @@ class Fitting(pl.LightningModule):
         return row
 
     def _validated(self) -> Errors:
-        settings = self.settings
-        final = Weights(settings.energy.values[-1], settings.forces.values[-1], settings.stress.values[-1])
+        final = Weights(*(getattr(self.settings, name).values[-1] for name in LABELS))
         size = VALIDATION_BATCH
         found = predict(self.passes, self.labels, self.validation_set, self.members, size, self.device)
         return errors(found, self.labels, final)

@@ -1,15 +1,16 @@
-"""The loss of a batch and its derivatives by energies, forces and stress.
+"""The loss of a batch and its derivatives by energies, forces, stress and dipoles.
 
-For each member, with errors in kcal/mol and Angstrom and sums over what has a label,
+For each member, with errors in kcal/mol, Angstrom and debye and sums over what has a label,
 
     w_E / n_E sum_b dE_b^2 / A_b  +  w_F / (3 n_F) sum_i |dF_i|^2  +  w_S / (9 n_S) sum_b |V_b dS_b|^2 / A_b^2
+    +  w_D / (3 n_D) sum_b |dD_b|^2
 
-A_b atoms, V_b volume; n_E, n_F and n_S count the labels of the whole batch, whatever part of it a process has.
+A_b atoms, V_b volume; n_E, n_F, n_S and n_D count the labels of the whole batch, whatever part of it a process has.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -17,35 +18,39 @@ from torch import Tensor
 
 from fusion.potentials.training.passes import Found
 from fusion.potentials.training.targets import Labels, Targets
-from fusion.units import ANGSTROM_PER_BOHR, KCAL_MOL_PER_HARTREE
+from fusion.units import ANGSTROM_PER_BOHR, DEBYE_PER_ATOMIC_DIPOLE, KCAL_MOL_PER_HARTREE
 
 KCAL = KCAL_MOL_PER_HARTREE
 KCAL_ANGSTROM = KCAL_MOL_PER_HARTREE / ANGSTROM_PER_BOHR
+DEBYE = DEBYE_PER_ATOMIC_DIPOLE
 _STEEPEST = 20.0  # a first batch far off must not overflow
 
 
 @dataclass(frozen=True)
 class Weights:
-    """w_E, w_F, w_S, at one epoch."""
+    """w_E, w_F, w_S, w_D, at one epoch."""
 
     energy: float
     forces: float
     stress: float
+    dipole: float = 0.0
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Labels of a whole batch for each member, (M,) float64: n_E, n_F and n_S."""
+    """Labels of a whole batch for each member, (M,) float64: n_E, n_F, n_S and n_D."""
 
     energy: Tensor
     forces: Tensor
     stress: Tensor
+    dipole: Tensor
 
     @classmethod
     def of(cls, labels: Labels, indices: np.ndarray, used: Tensor) -> Counts:
         """Of structures `indices` (B,), where `used` (M, B) says which each member learns from."""
-        stress = np.zeros(len(labels.sizes)) if labels.has_stress is None else labels.has_stress
-        kinds = (labels.has_energy, labels.with_forces, stress)
+        none = np.zeros(len(labels.sizes))
+        stress, dipole = (none if has is None else has for has in (labels.has_stress, labels.has_dipole))
+        kinds = (labels.has_energy, labels.with_forces, stress, dipole)
         numbers = np.stack([kind[indices].astype(np.float64) for kind in kinds], axis=1)
         return cls(*(used.double() @ torch.from_numpy(numbers).to(used.device)).unbind(dim=1))
 
@@ -63,22 +68,26 @@ def loss(found: Found, targets: Targets, weights: Weights, counts: Counts, used:
     scale = _share(weights.energy * KCAL**2, counts.energy, used & targets.has_energy) / targets.sizes
     error = found.energy.detach() - targets.energy
     value = (scale * error.square()).sum(1)
-    by = [2.0 * scale * error, None, None]
+    by = Found(2.0 * scale * error)
     if found.forces is not None and targets.forces is not None and targets.has_forces is not None:
         which = used[:, targets.structure] & targets.has_forces
         part = _share(weights.forces * KCAL_ANGSTROM**2 / 3.0, counts.forces, which)[:, :, None]
         error = (found.forces.detach() - targets.forces).double()
         value = value + (part * error.square()).sum((1, 2))
-        by[1] = (2.0 * part * error).to(found.forces.dtype)
+        by = replace(by, forces=(2.0 * part * error).to(found.forces.dtype))
     if found.stress is not None and targets.has_stress is not None:
         assert targets.stress is not None and targets.volume is not None
         part = _share(weights.stress * KCAL**2 / 9.0, counts.stress, used & targets.has_stress)
         part = (part * (targets.volume / targets.sizes) ** 2)[:, :, None, None]
         error = (found.stress.detach() - targets.stress).double()
         value = value + (part * error.square()).sum((1, 2, 3))
-        by[2] = (2.0 * part * error).to(found.stress.dtype)
-    assert by[0] is not None
-    return Loss(value, Found(by[0], by[1], by[2]))
+        by = replace(by, stress=(2.0 * part * error).to(found.stress.dtype))
+    if found.dipole is not None and targets.dipole is not None and targets.has_dipole is not None:
+        part = _share(weights.dipole * DEBYE**2 / 3.0, counts.dipole, used & targets.has_dipole)[:, :, None]
+        error = found.dipole.detach() - targets.dipole
+        value = value + (part * error.square()).sum((1, 2))
+        by = replace(by, dipole=2.0 * part * error)
+    return Loss(value, by)
 
 
 def steepened(by: Found, value: Tensor, tau: float) -> Found:

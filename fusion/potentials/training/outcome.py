@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 TABLE: Final = "structures.csv"
 ARRAYS: Final = "forces.npz"
+DIPOLES: Final = "dipoles.npz"
+STRESS: Final = "stress.npz"
 _BATCH = 128
 _PARTS: Final = (
     ("train", "trained on"),
@@ -76,7 +78,7 @@ def described(model: nn.Module) -> dict[str, Any] | None:
 
 
 def _told(found: Errors, number: int) -> dict[str, Any]:
-    values = {name: value for name, value in vars(found).items() if name != "loss" and not math.isnan(value)}
+    values = {name: value for name, value in found.known().items() if name != "loss"}
     if "energy_mae_kcal_mol" in values:
         values["energy_mae_mev"] = found.energy_mae_mev
     return {"structures": number, **values}
@@ -89,7 +91,8 @@ def _worst(found: Predictions, module: Fitting) -> int:
 
 
 def _write(module: Fitting, data: Labelled, found: Mapping[str, Predictions], held: str, run: Run) -> None:
-    """structures.csv, a row for each structure held out, and forces.npz, one for each of their atoms; atomic units."""
+    """structures.csv, a row for each structure held out, forces.npz, one for each of their atoms, dipoles.npz and
+    stress.npz of those with such labels; atomic units."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
@@ -105,13 +108,25 @@ def _write(module: Fitting, data: Labelled, found: Mapping[str, Predictions], he
             name = data.groups[int(data.group[index])]
             writer.writerow([index, part, name, *(f"{x:.9f}" if np.isfinite(x) else "" for x in numbers), 0])
     write_atomically(run.directory / TABLE, text.getvalue())
-    predicted = found[held].forces
-    if predicted is not None and module.labels.forces is not None:
-        atoms = atoms_of(module.labels.offsets, found[held].indices)
-        buffer = io.BytesIO()
-        numbers = np.asarray(data.numbers)[atoms]
-        np.savez_compressed(buffer, label=module.labels.forces[atoms], predicted=predicted, numbers=numbers)
-        write_atomically(run.directory / ARRAYS, buffer.getvalue())
+    labels, one = module.labels, found[held]
+    if one.forces is not None and labels.forces is not None:
+        atoms = atoms_of(labels.offsets, one.indices)
+        arrays = {"label": labels.forces[atoms], "predicted": one.forces, "numbers": np.asarray(data.numbers)[atoms]}
+        _write_arrays(run.directory / ARRAYS, arrays)
+    others = (
+        (DIPOLES, one.dipole, labels.dipole, labels.has_dipole),
+        (STRESS, one.stress, labels.stress, labels.has_stress),
+    )
+    for name, predicted, label, known in others:
+        if predicted is not None and label is not None and known is not None:
+            some = known[one.indices]
+            _write_arrays(run.directory / name, {"label": label[one.indices[some]], "predicted": predicted[some]})
+
+
+def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    write_atomically(path, buffer.getvalue())
 
 
 def lines(found: Mapping[str, Any]) -> Iterator[list[str]]:
@@ -125,6 +140,10 @@ def lines(found: Mapping[str, Any]) -> Iterator[list[str]]:
             told.append(f"E {part['energy_mae_kcal_mol']:.3f} kcal/mol ({part['energy_mae_mev']:.2f} meV)")
         if "forces_mae_mev_angstrom" in part:
             told.append(f"F {part['forces_mae_mev_angstrom']:.2f} meV/Å")
+        if "stress_mae_mev_angstrom3" in part:
+            told.append(f"S {part['stress_mae_mev_angstrom3']:.3g} meV/Å³")
+        if "dipole_mae_debye" in part:
+            told.append(f"D {part['dipole_mae_debye']:.4f} debye")
         yield [label, f"{part['structures']} structures", *told, "mean absolute"]
     early = ", stopped by its rule" if found.get("stopped_early") else ""
     yield ["epochs", f"{found['epochs']}{early}"]

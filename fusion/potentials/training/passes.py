@@ -1,15 +1,15 @@
-"""Energies, forces and stress of labelled structures, and the way back to the parameters. Atomic units.
+"""Energies, forces, stress and dipoles of labelled structures, and the way back to the parameters. Atomic units.
 
-The loss is a simple function of energies, forces and stress, whose derivatives by them are written down in `loss`.
-What is left to a potential is to carry these back to its parameters. `Differentiated` does it for any potential by
-differentiating twice; a potential whose descriptors have no parameters can do it several times faster with its own
-`Passes`, which it offers by a method `passes(labelled, memory_gb) -> Passes | None`.
+The loss is a simple function of these four, whose derivatives by them are written down in `loss`. What is left to a
+potential is to carry these back to its parameters. `Differentiated` does it for any potential by differentiating twice;
+a potential whose descriptors have no parameters can do it several times faster with its own `Passes`, which it offers
+by a method `passes(labelled, memory_gb) -> Passes | None`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -36,12 +36,16 @@ class Found:
     """(M, N, 3) hartree/bohr."""
     stress: Tensor | None = None
     """(M, B, 3, 3) hartree/bohr^3."""
+    dipole: Tensor | None = None
+    """(M, B, 3) float64, e bohr."""
 
 
 class Passes(Protocol):
     """A potential on structures of one data set, given by their indices."""
 
-    def __call__(self, indices: np.ndarray, forces: bool, stress: bool, learn: bool) -> tuple[Found, Back | None]:
+    def __call__(
+        self, indices: np.ndarray, forces: bool, stress: bool, learn: bool, dipoles: bool = False
+    ) -> tuple[Found, Back | None]:
         """What the members say of structures `indices` (B,) and, where asked to `learn`, the way back."""
         ...
 
@@ -57,7 +61,9 @@ class Differentiated:
         parameter = next(model.parameters())
         self.dtype = parameter.dtype
 
-    def __call__(self, indices: np.ndarray, forces: bool, stress: bool, learn: bool) -> tuple[Found, Back | None]:
+    def __call__(
+        self, indices: np.ndarray, forces: bool, stress: bool, learn: bool, dipoles: bool = False
+    ) -> tuple[Found, Back | None]:
         self.model.train(learn)
         device = next(self.model.parameters()).device
         batch = self.labelled.batch(indices, self.dtype).to(device)
@@ -70,7 +76,7 @@ class Differentiated:
                 moved = replace(batch, positions=positions @ turn, cell=batch.cell @ turn)
             prediction = self.model(moved)
             energy = _members(prediction)
-            found = Found(energy=energy.double())
+            found = Found(energy=energy.double(), dipole=_dipoles(prediction) if dipoles else None)
             if forces and prediction.forces is not None:
                 found = replace(found, forces=prediction.forces[None][:, batch.mask])
             elif forces:
@@ -80,12 +86,19 @@ class Differentiated:
                 volume = torch.linalg.det(batch.cell).abs()[:, None, None]
                 virials = torch.stack([_gradient(member, strain, learn) for member in energy])
                 found = replace(found, stress=torch.where(volume > 0, virials / volume.clamp(min=1e-30), 0.0))
-        return found, (lambda by: _back(self.model, found, by)) if learn else None
+        return found, (lambda by: add_gradients(self.model, found, by)) if learn else None
 
 
 def _members(prediction: Prediction) -> Tensor:
     """(M, B), one row where the potential is no ensemble."""
     return prediction.energy[None] if prediction.members is None else prediction.members
+
+
+def _dipoles(prediction: Prediction) -> Tensor | None:
+    """(M, B, 3), one row where the potential is no ensemble."""
+    if prediction.dipole_members is not None:
+        return prediction.dipole_members.double()
+    return None if prediction.dipole is None else prediction.dipole[None].double()
 
 
 def _gradient(energies: Tensor, variable: Tensor, learn: bool) -> Tensor:
@@ -98,8 +111,9 @@ def _gradient(energies: Tensor, variable: Tensor, learn: bool) -> Tensor:
     return found
 
 
-def _back(model: nn.Module, found: Found, by: Found) -> None:
-    pairs = [(found.energy, by.energy), (found.forces, by.forces), (found.stress, by.stress)]
+def add_gradients(model: nn.Module, found: Found, by: Found) -> None:
+    """To those of the model's trained parameters, by torch's differentiation of what was `found` with it."""
+    pairs = [(getattr(found, field.name), getattr(by, field.name)) for field in fields(Found)]
     used = [(value, slope) for value, slope in pairs if value is not None and slope is not None and value.requires_grad]
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not used:

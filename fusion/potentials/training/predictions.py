@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from fusion.distributed import rank, sum_over_ranks, world_size
-from fusion.potentials.training.loss import KCAL, KCAL_ANGSTROM, Weights
+from fusion.potentials.training.loss import DEBYE, KCAL, KCAL_ANGSTROM, Weights
 from fusion.potentials.training.passes import Passes
 from fusion.potentials.training.targets import Labels, atoms_of
-from fusion.units import EV_ANGSTROM_PER_HARTREE_BOHR, EV_PER_HARTREE
+from fusion.units import EV_ANGSTROM3_PER_HARTREE_BOHR3, EV_ANGSTROM_PER_HARTREE_BOHR, EV_PER_HARTREE
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,10 @@ class Predictions:
     """(M, n) of each member, hartree."""
     forces: np.ndarray | None
     """(N, 3), the members' mean, hartree/bohr; None without labels of forces."""
+    stress: np.ndarray | None = None
+    """(n, 3, 3), the same of the stress, hartree/bohr^3."""
+    dipole: np.ndarray | None = None
+    """(n, 3), the same of dipoles, e bohr."""
 
 
 @torch.no_grad()
@@ -33,35 +38,65 @@ def predict(
     members: int,
     batch: int,
     device: torch.device | str = "cpu",
-    forces: bool = True,
+    energies_only: bool = False,
 ) -> Predictions:
-    """Energies, and forces where there are labels of them; shared out over the ranks, the same on all of them."""
-    wanted = forces and labels.forces is not None
+    """Energies, and forces, stress and dipoles where there are labels of them; shared out over the ranks, the same on
+    all of them."""
+    wanted, stress, dipoles = (
+        not energies_only and label is not None for label in (labels.forces, labels.stress, labels.dipole)
+    )
     ends = np.cumsum(labels.offsets[indices + 1] - labels.offsets[indices])
     energy = torch.zeros(members, len(indices), dtype=torch.float64, device=device)
     found_forces = torch.zeros(int(ends[-1]) if wanted and len(ends) else 0, 3, dtype=torch.float64, device=device)
+    found_stress = torch.zeros(len(indices) if stress else 0, 3, 3, dtype=torch.float64, device=device)
+    found_dipole = torch.zeros(len(indices) if dipoles else 0, 3, dtype=torch.float64, device=device)
     size = max(1, min(batch, -(-len(indices) // world_size())))
     for start in range(rank() * size, len(indices), world_size() * size):
         part = indices[start : start + size]
-        found, _ = passes(part, wanted, False, False)
-        energy[:, start : start + len(part)] = found.energy.detach()
+        found, _ = passes(part, wanted, stress, False, dipoles)
+        rows = slice(start, start + len(part))
+        energy[:, rows] = found.energy.detach()
+        if found.stress is not None:
+            found_stress[rows] = found.stress.detach().double().mean(0)
+        if found.dipole is not None:
+            found_dipole[rows] = found.dipole.detach().mean(0)
         if found.forces is not None:
             first = 0 if start == 0 else int(ends[start - 1])
             found_forces[first : first + found.forces.shape[1]] = found.forces.detach().double().mean(0)
-    energy, found_forces = sum_over_ranks(energy), sum_over_ranks(found_forces)
-    return Predictions(indices, energy.cpu().numpy(), found_forces.cpu().numpy() if wanted else None)
+    whole = ((energy, True), (found_forces, wanted), (found_stress, stress), (found_dipole, dipoles))
+    arrays = [sum_over_ranks(tensor).cpu().numpy() if asked else None for tensor, asked in whole]
+    return Predictions(indices, *arrays)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
 class Errors:
-    """Mean absolute and root-mean-square errors of the members' mean; NaN where there is no label."""
+    """Mean absolute and root-mean-square errors of the members' mean, of components of forces, stress and dipoles; NaN
+    where there is no label."""
 
-    energy_mae_kcal_mol: float
-    energy_rmse_kcal_mol: float
-    forces_mae_mev_angstrom: float
-    forces_rmse_mev_angstrom: float
     loss: float
     """The weighted sum as in `loss`."""
+    energy_mae_kcal_mol: float = float("nan")
+    energy_rmse_kcal_mol: float = float("nan")
+    forces_mae_mev_angstrom: float = float("nan")
+    forces_rmse_mev_angstrom: float = float("nan")
+    stress_mae_mev_angstrom3: float = float("nan")
+    stress_rmse_mev_angstrom3: float = float("nan")
+    dipole_mae_debye: float = float("nan")
+    dipole_rmse_debye: float = float("nan")
+
+    def known(self) -> dict[str, float]:
+        """By name, those that are numbers."""
+        return {name: value for name, value in vars(self).items() if not math.isnan(value)}
+
+    def told(self) -> list[str]:
+        """Mean absolute errors, for the terminal."""
+        named = (
+            (self.energy_mae_kcal_mol, "E {:.3f} kcal/mol"),
+            (self.forces_mae_mev_angstrom, "F {:.1f} meV/Å"),
+            (self.stress_mae_mev_angstrom3, "S {:.3g} meV/Å³"),
+            (self.dipole_mae_debye, "D {:.3f} debye"),
+        )
+        return [text.format(value) for value, text in named if not math.isnan(value)]
 
     @property
     def energy_mae_mev(self) -> float:
@@ -82,8 +117,34 @@ def errors(found: Predictions, labels: Labels, weights: Weights) -> Errors:
         some = labels.has_forces[atoms]
         forces = found.forces[some] - labels.forces[atoms][some]
         loss += weights.forces * float(np.mean((KCAL_ANGSTROM * forces) ** 2)) if len(forces) else 0.0
+    stress, virials = _stress_errors(found, labels)
+    dipole = _dipole_errors(found, labels)
+    loss += weights.stress * float(np.mean(virials**2)) if len(virials) else 0.0
+    loss += weights.dipole * float(np.mean(dipole**2)) if len(dipole) else 0.0
     milli = 1000.0 * EV_ANGSTROM_PER_HARTREE_BOHR
-    return Errors(_mean(np.abs(energy)), _root(energy), milli * _mean(np.abs(forces)), milli * _root(forces), loss)
+    return Errors(
+        *(loss, _mean(np.abs(energy)), _root(energy), milli * _mean(np.abs(forces)), milli * _root(forces)),
+        *(_mean(np.abs(stress)), _root(stress), _mean(np.abs(dipole)), _root(dipole)),
+    )
+
+
+def _stress_errors(found: Predictions, labels: Labels) -> tuple[np.ndarray, np.ndarray]:
+    """(n, 3, 3) of the stress, meV/Angstrom^3, and of the virial per atom, kcal/mol, where there is a label."""
+    if found.stress is None or labels.stress is None or labels.has_stress is None or labels.volume is None:
+        return np.empty((0, 3, 3)), np.empty((0, 3, 3))
+    some = labels.has_stress[found.indices]
+    chosen = found.indices[some]
+    difference = found.stress[some] - labels.stress[chosen]
+    per_atom = labels.volume[chosen] / labels.sizes[chosen]
+    return 1000.0 * EV_ANGSTROM3_PER_HARTREE_BOHR3 * difference, KCAL * per_atom[:, None, None] * difference
+
+
+def _dipole_errors(found: Predictions, labels: Labels) -> np.ndarray:
+    """(n, 3) debye, where there is a label."""
+    if found.dipole is None or labels.dipole is None or labels.has_dipole is None:
+        return np.empty((0, 3))
+    some = labels.has_dipole[found.indices]
+    return DEBYE * (found.dipole[some] - labels.dipole[found.indices[some]])
 
 
 def _mean(values: np.ndarray) -> float:

@@ -29,11 +29,11 @@ def referenced(
     with weights gives the training set: what its networks say is kept out of the fit. A model without `self_energies`
     learns the labels as they are.
     """
-    dtype = next(model.parameters()).dtype
+    kind = next(model.parameters()).dtype, "dipole" in getattr(model, "provides", ())
     module, elements = getattr(model, "self_energies", None), getattr(model, "elements", None)
     energy = np.array(data.energy, dtype=np.float64)
     if not isinstance(module, SelfEnergies) or elements is None:
-        return Labels(data, energy, dtype)
+        return Labels(data, energy, *kind)
     known = [atomic_numbers[symbol] for symbol in elements]
     compositions = counts(np.asarray(data.numbers), np.asarray(data.offsets), known)
     prior = _prior(module, data, known)
@@ -52,7 +52,7 @@ def referenced(
     for source in range(1, len(found)):
         moved = sources == source
         energy[moved] += compositions[moved] @ (found[0] - found[source])
-    return Labels(data, energy, dtype)
+    return Labels(data, energy, *kind)
 
 
 def _prior(module: SelfEnergies, data: Labelled, known: list[int]) -> np.ndarray:

@@ -11,6 +11,8 @@ import numpy as np
 
 from fusion.errors import InputError
 
+LABELS = ("energy", "forces", "stress", "dipole")
+"""What the loss can have a weight for."""
 _PLACE = "method.training"
 
 
@@ -65,6 +67,7 @@ class Settings:
     energy: Weight
     forces: Weight
     stress: Weight
+    dipole: Weight
     exponential: float | None
     validate_every: int
     patience: int | None
@@ -83,10 +86,10 @@ class Settings:
             if not isinstance(given[group], Mapping):
                 raise InputError(f"{_PLACE}.{group} is a group: {_PLACE}.{group}.KEY=VALUE")
         loss, plateau = dict(given.pop("loss")), dict(given.pop("plateau"))
-        unknown = set(loss) - {"energy", "forces", "stress"}
+        unknown = sorted(set(loss) - set(LABELS))
         if unknown:
-            raise InputError(f"{_PLACE}.loss.{sorted(unknown)[0]}: there is energy, forces, stress")
-        for name in ("energy", "forces", "stress"):
+            raise InputError(f"{_PLACE}.loss.{unknown[0]}: there is {', '.join(LABELS)}")
+        for name in LABELS:
             given[name] = Weight.read(name, loss.get(name, 0.0))
         for name in ("frozen", "new_elements"):
             some = given[name]
@@ -129,7 +132,7 @@ class Settings:
                 raise InputError(f"{_PLACE}.{name} must lie between 0 and 1, not {value!r}")
         if not isinstance(self.leave_out, bool):
             raise InputError(f"{_PLACE}.leave_out must be true or false, not {self.leave_out!r}")
-        if not (self.energy.ever or self.forces.ever or self.stress.ever):
+        if not any(getattr(self, name).ever for name in LABELS):
             raise InputError(f"{_PLACE}.loss: a weight must be more than 0")
         for element, energy in (self.self_energies or {}).items():
             if not _is_number(energy):

@@ -40,6 +40,10 @@ class Targets:
     """(B,) bool."""
     volume: Tensor | None
     """(B,) bohr^3."""
+    dipole: Tensor | None
+    """(B, 3) float64, e bohr."""
+    has_dipole: Tensor | None
+    """(B,) bool."""
     structure: Tensor
     """(N,) int64, the row of the batch an atom belongs to."""
 
@@ -47,8 +51,9 @@ class Targets:
 class Labels:
     """The labels of all structures, ready to be cut into batches."""
 
-    def __init__(self, labelled: Labelled, energy: np.ndarray, dtype: torch.dtype) -> None:
-        """`energy` (M,) takes the place of the labels' own; forces and stress in `dtype`."""
+    def __init__(self, labelled: Labelled, energy: np.ndarray, dtype: torch.dtype, dipoles: bool = False) -> None:
+        """`energy` (M,) takes the place of the labels' own; forces and stress in `dtype`; `dipoles`, which crystals do
+        not have, only where asked for."""
         self.offsets = np.asarray(labelled.offsets)
         self.energy, self.dtype = energy, dtype
         self.has_energy = np.isfinite(energy)
@@ -60,6 +65,10 @@ class Labels:
         self.stress = None if labelled.stress is None or labelled.cell is None else np.asarray(labelled.stress)
         self.has_stress = None if self.stress is None else np.isfinite(self.stress).all(axis=(1, 2))
         self.volume = None if self.stress is None else np.abs(np.linalg.det(np.asarray(labelled.cell)))
+        self.dipole = None if labelled.dipole is None or not dipoles else np.asarray(labelled.dipole)
+        self.has_dipole = None if self.dipole is None else np.isfinite(self.dipole).all(axis=1)
+        if self.has_dipole is not None and labelled.pbc is not None:
+            self.has_dipole &= ~np.asarray(labelled.pbc).any(axis=1)
 
     def batch(self, indices: np.ndarray, device: torch.device | str = "cpu") -> Targets:
         """Those of the structures `indices` (B,)."""
@@ -68,7 +77,7 @@ class Labels:
         def tensor(array: np.ndarray, dtype: torch.dtype = torch.float64) -> Tensor:
             return torch.from_numpy(np.ascontiguousarray(array)).to(device, dtype)
 
-        forces = has_forces = stress = has_stress = volume = None
+        forces = has_forces = stress = has_stress = volume = dipole = has_dipole = None
         if self.forces is not None and self.has_forces is not None:
             atoms = atoms_of(self.offsets, indices)
             has_forces = self.has_forces[atoms]
@@ -77,6 +86,9 @@ class Labels:
             has_stress = self.has_stress[indices]
             stress = tensor(np.where(has_stress[:, None, None], self.stress[indices], 0.0), self.dtype)
             volume = tensor(self.volume[indices])
+        if self.dipole is not None and self.has_dipole is not None:
+            has_dipole = self.has_dipole[indices]
+            dipole = tensor(np.where(has_dipole[:, None], self.dipole[indices], 0.0))
         return Targets(
             sizes=tensor(sizes),
             energy=tensor(np.where(self.has_energy[indices], self.energy[indices], 0.0)),
@@ -86,5 +98,7 @@ class Labels:
             stress=stress,
             has_stress=None if has_stress is None else torch.from_numpy(has_stress).to(device),
             volume=volume,
+            dipole=dipole,
+            has_dipole=None if has_dipole is None else torch.from_numpy(has_dipole).to(device),
             structure=torch.from_numpy(np.repeat(np.arange(len(indices)), sizes)).to(device),
         )

@@ -48,7 +48,9 @@ class PotentialTraining:
         self.data: Labelled = datasets.load(run.config.data, run.start_dir)
         self.split: Split = datasets.split(self.data, run.config.data, run.seed)
         _check_labels(self.settings, self.data, self.split)
-        self.model = method.trainable(run.seed, self._elements(), self.settings.new_elements)
+        new, dipoles = self.settings.new_elements, self.settings.dipole.ever
+        self.model = method.trainable(run.seed, self._elements(), new, dipoles)
+        _check_charges(self.model, method, self.settings)
         _calibrate(self.model, self.data, self.split.train, run.config.dtype)
         trained(self.model, self.settings)
         self.state: dict[str, Any] | None = None
@@ -103,7 +105,7 @@ class PotentialTraining:
         learned = None
         if method.weights is not None:
             labels = Labels(self.data, np.array(self.data.energy), next(self.model.parameters()).dtype)
-            learned = predict(own, labels, training, members, VALIDATION_BATCH, forces=False).energy.mean(axis=0)
+            learned = predict(own, labels, training, members, VALIDATION_BATCH, energies_only=True).energy.mean(axis=0)
         labels = referenced(self.model, self.data, training, self.settings, learned)
         arguments = members, self.settings, run.seed, self._identity(run)
         module = Fitting(self.model, own, labels, training, self.split.validation, *arguments)
@@ -171,6 +173,15 @@ def _check_labels(settings: Settings, data: Labelled, split: Split) -> None:
     if not len(split.train):
         raise InputError(f"none of the {len(data)} structures is left for training; see data.split")
     wanted = {"energy": settings.energy.ever, "forces": settings.forces.ever, "stress": settings.stress.ever}
+    if settings.dipole.ever and data.dipole is None:
+        raise InputError("method.training.loss.dipole: the data have no dipoles; data.dipole.key says where they are")
     for name in ("forces", "stress"):
         if wanted[name] and getattr(data, name) is None and not wanted["energy"]:
             raise InputError(f"method.training.loss.{name} is the only one, but the data have no {name}")
+
+
+def _check_charges(model: nn.Module, method: PotentialMethod, settings: Settings) -> None:
+    """Raises InputError where charges would stay as they were drawn."""
+    random = method.weights is None or bool(settings.new_elements)
+    if random and "dipole" in getattr(model, "provides", ()) and not settings.dipole.ever:
+        raise InputError("charges are learned from dipoles: method.training.loss.dipole=1")

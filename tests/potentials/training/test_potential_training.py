@@ -222,7 +222,7 @@ def test_weights_in_the_course_of_training():
         ({"learning_rate": -1}, "learning_rate must be a positive"),
         ({"average": 1.0}, "average must lie between 0 and 1"),
         ({"loss": {"energy": 0.0, "forces": 0.0}}, "a weight must be more than 0"),
-        ({"loss": {"dipole": 1.0}}, "there is energy, forces, stress"),
+        ({"loss": {"charges": 1.0}}, "there is energy, forces, stress, dipole"),
         ({"loss": {"energy": [0, -1.0]}}, "loss.energy is a number of at least 0"),
         ({"loss": 3}, "loss is a group"),
         ({"exponential": 0}, "exponential must be a positive"),
