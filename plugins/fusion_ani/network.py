@@ -38,9 +38,9 @@ CHARGE_LAYERS = (64, 32)
 class ANI(nn.Module):
     """Ensemble of ANI networks, a `Potential`: energies are the members' mean plus self energies, in float64.
 
-    `hidden` are the sizes of the hidden layers by element; the remaining arguments are those of `Environment`
-    (Angstrom). The activation is CELU with `celu_alpha`. With `charges` every member has networks of atomic charges
-    too, from which charges and dipole follow. Raises InputError for an element the model does not have.
+    `hidden` are the sizes of the hidden layers by element, those of others ignored; the remaining arguments are those
+    of `Environment` (Angstrom). The activation is CELU with `celu_alpha`. With `charges` every member has networks of
+    atomic charges too, from which charges and dipole follow. Raises InputError for an element the model does not have.
     """
 
     _species: Tensor
@@ -62,7 +62,7 @@ class ANI(nn.Module):
         charges: bool = False,
     ) -> None:
         super().__init__()
-        if members < 1 or set(elements) != set(hidden) or len(set(elements)) < len(elements):
+        if members < 1 or not set(elements) <= set(hidden) or len(set(elements)) < len(elements):
             raise InputError("ANI needs at least one member, different elements and hidden sizes for each of them")
         if not 0.0 < angular_cutoff <= radial_cutoff:
             raise InputError(f"the angular cutoff ({angular_cutoff}) must not exceed the radial one ({radial_cutoff})")
