@@ -75,6 +75,7 @@ class Fitting(pl.LightningModule):
         self.losses: list[float] = []
         self.shown: Errors | None = None
         self.cpu_s, self.seen, self._steps = 0.0, 0, 0
+        self._began: float | None = None
 
     # -- what the progress bar shows -------------------------------------------------------------------------------
     @property
@@ -106,17 +107,25 @@ class Fitting(pl.LightningModule):
     def training_step(self, batch: int, batch_idx: int) -> None:
         if self.finished:  # Lightning asks for one batch more than it has begun
             return
-        began = time.process_time()
+        if self._began is None and self._steps >= _WARM:
+            self._began = time.process_time()
         indices, fraction = self._drawn()
         self.losses.append(self._step(indices, fraction))
         self._steps += 1
-        if self._steps > _WARM:
-            self.cpu_s += time.process_time() - began
+        if self._began is not None:
             self.seen += len(indices[rank() :: world_size()])
         if self.descent.done % self.per_epoch == 0:
+            self._count_time()
             metrics.log(self.trainer, self.end_epoch(), self.descent.done)
 
+    def _count_time(self) -> None:
+        """Of the steps since the last time; not of each, for asking takes as long as a small step on some systems."""
+        if self._began is not None:
+            self.cpu_s += time.process_time() - self._began
+            self._began = None
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._count_time()
         checkpoint["fitting"] = {
             "identity": self.identity,
             "finished": self.finished,
@@ -151,7 +160,7 @@ class Fitting(pl.LightningModule):
         self.descent.clear()
         value = torch.zeros(self.members, dtype=torch.float64, device=self.device)
         if len(mine):
-            torch.manual_seed(_seed(self.seed, self.descent.done))  # of models that draw while they learn
+            self._sow(_seed(self.seed, self.descent.done))
             forces = weights.forces > 0 and self.labels.forces is not None
             dipoles = weights.dipole > 0 and self.labels.dipole is not None
             found, back = self.passes(mine, forces, weights.stress > 0, True, dipoles)
@@ -171,6 +180,12 @@ class Fitting(pl.LightningModule):
         self._add_up()
         self.descent.step()
         return mean
+
+    def _sow(self, seed: int) -> None:
+        """For models that draw while they learn; torch.manual_seed looks for every kind of device at each call."""
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
 
     def _used(self, indices: np.ndarray) -> Tensor:
         """(M, B): whether a member learns from a structure."""
