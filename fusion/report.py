@@ -238,7 +238,8 @@ def _energy_columns(result: dict[str, Any], alarm: str) -> list[str]:
     if value is None:
         return ["none", *columns]
     if spread is not None:
-        columns.append(f"± {spread:.2g} Ha model")
+        calibrated = "calibration_factor" in (result.get("domain") or {})
+        columns.append(f"± {spread:.2g} Ha model" + (", calibrated" if calibrated else ""))
     if vmc.get("variance_hartree2") is not None:
         columns.append(f"variance {vmc['variance_hartree2']:.2g}")
     spin_squared = vmc.get("spin_squared")

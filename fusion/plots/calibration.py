@@ -13,13 +13,15 @@ from fusion.plots.style import BLUE, GREY, ORANGE, picture, title
 from fusion.results import read_result
 from fusion.tasks.labelled.calibration import bins
 from fusion.tasks.labelled.tables import STRUCTURES
+from fusion.tasks.labelled.uncertainty import factor
 
 _FEWEST = 20
 _SIGMAS = np.linspace(0.0, 4.0, 81)
 
 
 def draw(directory: Path) -> Path | None:
-    """Draw `calibration.png` from structures.csv; None where too few structures have a spread and an error."""
+    """Draw `calibration.png` from structures.csv, of an evaluation or a training; None where too few structures have a
+    spread and an error. Of a training only those count that took no share in it, nor in the calibration."""
     if not (directory / STRUCTURES).is_file():
         return None
     spread, error = _read(directory / STRUCTURES)
@@ -27,24 +29,34 @@ def draw(directory: Path) -> Path | None:
         return None
     result = read_result(directory) or {}
     found = result.get("evaluation") or {}
+    known = found.get("calibration") or (result.get("training") or {}).get("uncertainty") or {}
     with picture(directory / "calibration.png", (8.0, 4.0)) as figure:
         name = title(result, directory).split(" · ")[-1]
         figure.suptitle(f"{name} · {found.get('data') or directory.resolve().name}", x=0.02, ha="left", fontsize=11)
         left, right = figure.subplots(1, 2)
         _draw_bins(left, spread, error)
-        _draw_fractions(right, np.abs(error) / spread)
+        _draw_fractions(right, np.abs(error) / spread, known.get("factor"))
     return directory / "calibration.png"
 
 
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Standard deviations and errors in kcal/mol."""
     with path.open(newline="") as file:
-        rows = [
-            row for row in csv.DictReader(file) if row.get("energy_std_hartree") and row.get("error_counted_hartree")
-        ]
-    spread = np.array([float(row["energy_std_hartree"]) for row in rows]) * units.KCAL_MOL_PER_HARTREE
-    error = np.array([float(row["error_counted_hartree"]) for row in rows]) * units.KCAL_MOL_PER_HARTREE
-    return spread[spread > 0], error[spread > 0]
+        rows = [row for row in csv.DictReader(file) if row.get("part", "test") in ("test", "unseen")]
+    spread, error = (np.array([value(row) for row in rows], dtype=float) for value in (_spread, _error))
+    known = np.isfinite(error) & (spread > 0)
+    return spread[known] * units.KCAL_MOL_PER_HARTREE, error[known] * units.KCAL_MOL_PER_HARTREE
+
+
+def _spread(row: dict[str, str]) -> float:
+    return float(row["energy_std_hartree"] or "nan")
+
+
+def _error(row: dict[str, str]) -> float:
+    """That which counts, where the table has it."""
+    if "error_counted_hartree" in row:
+        return float(row["error_counted_hartree"] or "nan")
+    return float(row["energy_hartree"] or "nan") - float(row["label_hartree"] or "nan")
 
 
 def _draw_bins(axes: Any, spread: np.ndarray, error: np.ndarray) -> None:
@@ -65,13 +77,18 @@ def _draw_bins(axes: Any, spread: np.ndarray, error: np.ndarray) -> None:
     axes.legend(loc="upper left")
 
 
-def _draw_fractions(axes: Any, ratio: np.ndarray) -> None:
-    """How many errors are within so many standard deviations, beside the normal distribution; also once scaled."""
+def _draw_fractions(axes: Any, ratio: np.ndarray, calibrated: float | None) -> None:
+    """How many errors are within so many standard deviations, beside the normal distribution: as the model states
+    them, and before it was `calibrated` by that factor; or, of one that was not, with the factor that would do."""
     from scipy.special import erf
 
-    scale = float(np.sqrt(np.mean(ratio**2)))
-    for factor, colour, label in ((1.0, BLUE, "as stated"), (scale, ORANGE, f"spread × {scale:.2g}")):
-        within = [float(np.mean(ratio / factor <= sigma)) for sigma in _SIGMAS]
+    if calibrated is None:
+        scale = factor(np.ones(len(ratio)), ratio)
+        curves = ((ratio, BLUE, "as stated"), (ratio / scale, ORANGE, f"spread × {scale:.2g}"))
+    else:
+        curves = ((ratio * calibrated, ORANGE, "members"), (ratio, BLUE, f"calibrated, × {calibrated:.2g}"))
+    for values, colour, label in curves:
+        within = [float(np.mean(values <= sigma)) for sigma in _SIGMAS]
         axes.plot(_SIGMAS, np.array(within) * 100.0, color=colour, lw=1.5, label=label)
     axes.plot(_SIGMAS, erf(_SIGMAS / np.sqrt(2.0)) * 100.0, color="black", lw=0.8, ls="--", label="normal distribution")
     axes.set_ylim(0.0, 102.0)

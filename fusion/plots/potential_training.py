@@ -23,7 +23,7 @@ def has_epochs(directory: Path) -> bool:
 
 def draw(directory: Path) -> Path | None:
     """Draw what metrics.csv, structures.csv and forces.npz have; None where nothing is recorded."""
-    from fusion.plots import parity
+    from fusion.plots import calibration, parity
 
     if not has_epochs(directory):
         return None
@@ -63,6 +63,7 @@ def draw(directory: Path) -> Path | None:
         below.set_ylabel("mean error, validation")
         below.legend(loc="upper right")
     parity.draw(directory)
+    calibration.draw(directory)
     return directory / "training.png"
 
 

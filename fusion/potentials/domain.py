@@ -13,6 +13,8 @@ from fusion.system import System, near_pairs
 from fusion.units import ANGSTROM_PER_BOHR, BOHR_PER_ANGSTROM
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from fusion.zoo.card import Card
 
 CLOSEST_ANGSTROM = 0.1
@@ -25,8 +27,10 @@ _FEW = 100  # atoms up to which comparing all pairs is fastest
 class Domain:
     """Elements, charges and spins that a model covers; None where nothing is known of it.
 
-    `spread` is the members' standard deviation per square root of the number of atoms (hartree) beyond which a
-    structure counts as unlike the training data (the criterion of Smith et al., J. Chem. Phys. 148, 241733 (2018)).
+    `factor` is what the members' standard deviation is multiplied by to be the uncertainty of their mean, calibrated
+    on structures held out (`fusion.tasks.labelled.uncertainty`); None where nobody did. `spread` is the deviation, so
+    scaled, per square root of the number of atoms (hartree) beyond which a structure counts as unlike the training data
+    (the criterion of Smith et al., J. Chem. Phys. 148, 241733 (2018)).
     """
 
     label: str
@@ -34,11 +38,13 @@ class Domain:
     charges: tuple[int, ...] | None = None
     spins: tuple[int, ...] | None = None
     spread: float | None = None
+    factor: float | None = None
 
     @classmethod
     def of_card(cls, card: Card) -> Domain:
         """The domain that a model card states."""
-        return cls(card.name, tuple(card.elements), tuple(card.charges), tuple(card.spins), card.spread)
+        states = tuple(card.charges), tuple(card.spins)
+        return cls(card.name, tuple(card.elements), *states, card.spread, card.spread_factor)
 
     def check(self, system: System) -> None:
         """Raise InputError for a system the model does not cover; a spin that nobody gave is let pass."""
@@ -49,10 +55,20 @@ class Domain:
             raise InputError(self._outside(f"spin {system.spin} (N_up - N_down)"))
         check_distances(system)
 
+    def scaled(self, members: Tensor) -> Tensor:
+        """What an ensemble's members say (M, ...), moved away from their mean by the factor: all that is told of their
+        differences is then calibrated, that of an energy difference or a frequency too."""
+        if self.factor is None:
+            return members
+        mean = members.mean(dim=0)
+        return mean + self.factor * (members - mean)
+
     def judge(self, system: System, std: float) -> tuple[dict[str, Any], str | None]:
-        """What the members' standard deviation `std` (hartree) means: details for the result, and a warning or None."""
+        """What the standard deviation `std` (hartree) of the `scaled` members means: details for the result, and a
+        warning or None."""
         scaled = std / math.sqrt(len(system.symbols))
         details: dict[str, Any] = {"spread_hartree_per_sqrt_atom": scaled}
+        details |= {} if self.factor is None else {"calibration_factor": self.factor}
         if self.spread is None:
             return details, None
         outside = scaled > self.spread
@@ -60,8 +76,8 @@ class Domain:
         if not outside:
             return details, None
         return details, (
-            f"outside what the model was trained on: {self.label}'s members differ by {scaled * 1000:.2f} mHa per "
-            f"sqrt(atom), more than {self.spread * 1000:.2f}; take the numbers as a guess"
+            f"outside what the model was trained on: {self.label}'s members differ by {scaled * 1000:.3g} mHa per "
+            f"sqrt(atom), more than {self.spread * 1000:.3g}; take the numbers as a guess"
         )
 
     def _check_elements(self, system: System) -> None:

@@ -147,7 +147,8 @@ class PotentialMethod:
     def calculate(self, systems: Sequence[System], properties: Iterable[str]) -> list[Result]:
         """Results in the order of `systems`: forces (A, 3), stress (3, 3), hessian (3A, 3A); of an ensemble's members
         energy_members (M,) and hessian_members (M, 3A, 3A); charges (A,), dipole (3,) and dipole_derivatives (3A, 3)
-        of a model with charges."""
+        of a model with charges. Where the ensemble was calibrated the members are moved from their mean by the factor
+        of the `domain`, and `energy_std` is the uncertainty that follows."""
         wanted = frozenset(properties)
         _check_periodic(systems, wanted)
         results: list[Result] = []
@@ -167,7 +168,7 @@ class PotentialMethod:
         atoms = len(system.symbols)
         result = Result(system, energy=float(prediction.energy[row].detach()))
         if prediction.members is not None and len(prediction.members) > 1:
-            members = prediction.members[:, row].detach().double()
+            members = self.domain.scaled(prediction.members[:, row].detach().double())
             result.energy_std = float(members.std(correction=1))
             result.details["domain"], result.message = self.domain.judge(system, result.energy_std)
             if "energy_members" in wanted:
@@ -175,7 +176,7 @@ class PotentialMethod:
         found = dict(derivatives)
         found |= {key: getattr(prediction, key) for key in ("charges", "dipole") if key in wanted}
         for key, value in found.items():
-            value = value[:, row] if key == "hessian_members" else value[row]
+            value = self.domain.scaled(value[:, row]) if key == "hessian_members" else value[row]
             result.properties[key] = _unpadded(key, value.detach().double(), atoms).cpu().numpy()
         if not torch.isfinite(prediction.energy[row]):
             result.status, result.energy, result.energy_std = "failed", None, None

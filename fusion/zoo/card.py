@@ -94,7 +94,8 @@ class Nuclei:
 
 @dataclass(frozen=True)
 class Card:
-    """One version of a model. `spread` is in hartree per sqrt(atom): above it an ensemble is outside what it knows.
+    """One version of a model. `spread_factor` makes the deviation of an ensemble's members an uncertainty (None: nobody
+    calibrated it); `spread` is that, in hartree per sqrt(atom), above which the ensemble is outside what it knows.
 
     `files` are what is downloaded, their URLs left out; `source` says where the card was read, and takes no part in
     comparisons.
@@ -117,6 +118,7 @@ class Card:
     charges: tuple[int, ...] = (0,)
     spins: tuple[int, ...] = (0,)
     spread: float | None = None
+    spread_factor: float | None = None
     metrics: tuple[Metric, ...] = ()
     origin: Origin = Origin()
     system: Nuclei | None = None
@@ -164,6 +166,7 @@ def parse(text: bytes, source: str) -> Card:
         charges=domain.wholes("charges", (0,)),
         spins=domain.wholes("spins", (0,)),
         spread=domain.number("spread", None),
+        spread_factor=domain.number("spread_factor", None, positive=True),
         model=Model(model.text("target", _CALLABLE, '"package.module.Class"'), model.free("arguments")),
         weights=Weights(weights.text("sha256", _DIGEST, "64 hexadecimal digits"), weights.whole("size", least=1)),
         origin=Origin(
@@ -226,7 +229,8 @@ def to_toml(card: Card) -> str:
     content |= ({"doi": card.doi} if card.doi else {}) | {"energy_zero": card.energy_zero}
     content["training"] = {"data": card.training.data, "level_of_theory": card.training.level_of_theory}
     content["domain"] = {"elements": card.elements, "charges": card.charges, "spins": card.spins}
-    content["domain"] |= {"spread": card.spread} if card.spread is not None else {}
+    limits = {"spread": card.spread, "spread_factor": card.spread_factor}
+    content["domain"] |= {key: value for key, value in limits.items() if value is not None}
     if card.system is not None:
         system = card.system
         content["system"] = {"symbols": system.symbols, "positions_bohr": system.positions}

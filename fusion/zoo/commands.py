@@ -93,7 +93,7 @@ def show(name: Name, as_json: AsJson = False) -> None:
         ("charges", " ".join(map(str, card.charges))),
         ("spins", f"{' '.join(map(str, card.spins))}   N_up - N_down"),
         ("energies", {"total": "total energies", "atomization": "atomisation energies"}[card.energy_zero]),
-        ("spread", f"above {card.spread:.2e} hartree per sqrt(atom): outside" if card.spread is not None else ""),
+        ("spread", _spread(card)),
         ("system", " ".join(card.system.symbols) + f", charge {card.system.charge}" if card.system else ""),
         ("licence", card.licence),
         ("citation", card.citation + (f", doi:{card.doi}" if card.doi else "")),
@@ -222,7 +222,7 @@ def add(
     data: Annotated[str, typer.Option(help="What it was trained on.")] = "",
     level_of_theory: Annotated[str, typer.Option(help="Of the labels of those data.")] = "",
     energy_zero: Annotated[str, typer.Option(help="total or atomization")] = "total",
-    elements: Annotated[str, typer.Option(help="H,C,N,... where the model does not list them itself.")] = "",
+    elements: Annotated[str, typer.Option(help="H,C,N,... where neither training nor model tell them.")] = "",
     model: Annotated[
         str, typer.Option(help="Of a checkpoint outside of a run: its settings, '+method=NAME key=value ...'.")
     ] = "",
@@ -263,6 +263,13 @@ def _described(card: Card) -> dict[str, Any]:
 
     here = str(store.place(card)) if store.pulled(card) else None
     return {"label": card.label, **tomllib.loads(to_toml(card)), "source": card.source, "path": here}
+
+
+def _spread(card: Card) -> str:
+    """What an ensemble's spread is multiplied by, and how large it may be."""
+    factor = "" if card.spread_factor is None else f"the members' × {card.spread_factor:.3g}, calibrated"
+    limit = "" if card.spread is None else f"above {card.spread:.2e} hartree per sqrt(atom): outside"
+    return "; ".join(part for part in (factor, limit) if part)
 
 
 def _print_json(content: Any) -> None:

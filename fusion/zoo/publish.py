@@ -53,7 +53,7 @@ def add(run: Path, about: About, into: Path, words: Sequence[str] = (), prefix: 
     directory = _run_directory(run)
     config = _config(run, directory, words)
     document = read_result(directory) if directory else None
-    draft = _draft(config, about, into, ((document or {}).get("training") or {}).get("model"))
+    draft = _draft(config, about, into, (document or {}).get("training") or {})
     if directory and (document is None or document.get("status") == "failed"):
         raise InputError(f"{directory} has no result: the run is not finished (fusion resume {directory})")
     tensors = _weights(_state(run, directory), draft, prefix)
@@ -99,8 +99,9 @@ def _config(run: Path, directory: Path | None, words: Sequence[str]) -> DictConf
     return config.compose(overrides.prepare(list(words), multirun=False))[0]
 
 
-def _draft(config: DictConfig, about: About, into: Path, trained: Mapping[str, Any] | None) -> Card:
-    """The card but for the weights, the files and the metrics; `trained` describes a model that became another one."""
+def _draft(config: DictConfig, about: About, into: Path, trained: Mapping[str, Any]) -> Card:
+    """The card but for the weights, the files and the metrics; `trained`, of the result, knows a model that became
+    another one, the elements it saw, and what the spread of an ensemble means."""
     from omegaconf import DictConfig, OmegaConf
 
     from fusion import methods
@@ -108,14 +109,16 @@ def _draft(config: DictConfig, about: About, into: Path, trained: Mapping[str, A
     if not isinstance(config.get("method"), DictConfig) or "model" not in config.method:
         raise InputError("only a method with a model of its own (method.model) can be published")
     method = methods.build(config.method)
-    arguments: Any = dict(trained) if trained else OmegaConf.to_container(config.method.model, resolve=True)
+    arguments: Any = dict(trained.get("model") or {}) or OmegaConf.to_container(config.method.model, resolve=True)
     target = arguments.pop("_target_")
     system = _nuclei(config) if method.kind == "ansatz" else None
     training = Training(about.data, about.level_of_theory)
     if system:
         training = Training(about.data or _VARIATIONAL.data, about.level_of_theory or _VARIATIONAL.level_of_theory)
-    elements = about.elements or tuple(dict.fromkeys(system.symbols) if system else arguments.get("elements") or ())
+    elements = tuple(trained.get("elements") or arguments.get("elements") or ())
+    elements = about.elements or (tuple(dict.fromkeys(system.symbols)) if system else elements)
     _ask(about, training, elements)
+    uncertainty = trained.get("uncertainty") or {}
     return Card(
         name=about.name,
         version=_version(about.name, into),
@@ -130,6 +133,8 @@ def _draft(config: DictConfig, about: About, into: Path, trained: Mapping[str, A
         elements=elements,
         charges=(system.charge,) if system else (0,),
         spins=(system.spin,) if system else (0,),
+        spread=uncertainty.get("limit_hartree_per_sqrt_atom"),
+        spread_factor=uncertainty.get("factor"),
         model=Model(target, _without_null(arguments)),
         weights=Weights("0" * 64, 1),
         files=(),
@@ -232,6 +237,7 @@ def _metrics(document: dict[str, Any] | None, config: DictConfig) -> Iterable[Me
     """The energy of a wavefunction, with its error; the mean errors of a functional's or a potential's training."""
     if document and document.get("kind") == "potential" and document.get("training"):
         yield from _errors_of_parts(document["training"]["parts"], _command(config))
+        yield from _shares_within(document["training"].get("uncertainty") or {}, _command(config))
     elif document and document.get("training"):
         yield from _training_errors(document["training"]["mae_kcal_mol"], _command(config))
     if not document or document.get("kind") != "ansatz" or not document.get("energy"):
@@ -257,6 +263,14 @@ def _errors_of_parts(parts: dict[str, Any], command: str) -> Iterable[Metric]:
                 yield Metric(
                     f"mean error, {what}, {part}, {errors['structures']} structures", errors[key], unit, command
                 )
+
+
+def _shares_within(uncertainty: dict[str, Any], command: str) -> Iterable[Metric]:
+    for part in ("test", "unseen"):
+        found = uncertainty.get(part, {}).get("calibrated") or {}
+        for number in (1, 2) if found else ():
+            name = f"errors within {number} standard deviation{'s' if number > 1 else ''}, {part}"
+            yield Metric(name, round(100.0 * found[f"within_{number}"], 1), "%", command)
 
 
 def _training_errors(measured: dict[str, Any], command: str) -> Iterable[Metric]:

@@ -59,13 +59,13 @@ class Table:
             raise self._wrong(key, f"a whole number{at_least}", value)
         return value
 
-    def number(self, key: str, default: float | None = _REQUIRED) -> float | None:
-        """A finite number."""
+    def number(self, key: str, default: float | None = _REQUIRED, positive: bool = False) -> float | None:
+        """A finite number, greater than zero where it has to be `positive`."""
         value = self._get(key, default)
         if value is default:
             return default
-        if not _is_number(value):
-            raise self._wrong(key, "a number", value)
+        if not _is_number(value) or (positive and value <= 0.0):
+            raise self._wrong(key, "a number greater than 0" if positive else "a number", value)
         return float(value)
 
     def texts(

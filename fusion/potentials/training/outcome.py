@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from fusion import processes
+from fusion.potentials.training import spread
 from fusion.potentials.training.loss import Weights
 from fusion.potentials.training.predictions import Errors, Predictions, errors, predict
 from fusion.potentials.training.targets import atoms_of
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from fusion.datasets import Labelled, Split
     from fusion.potentials.training.fitting import Fitting
     from fusion.runs import Run
+    from fusion.tasks.labelled.uncertainty import Uncertainty
 
 TABLE: Final = "structures.csv"
 ARRAYS: Final = "forces.npz"
@@ -50,10 +52,13 @@ def finish(module: Fitting, data: Labelled, split: Split, run: Run) -> Result:
             found[name] = predict(module.passes, module.labels, indices, module.members, _BATCH, module.device)
             measured[name] = _told(errors(found[name], module.labels, final), len(indices))
     held = next(name for name in ("test", "validation", "train") if name in found)
+    known = spread.uncertainty(found, module.labels)
     if processes.rank() == 0:
-        _write(module, data, found, held, run)
+        _write(module, data, found, held, known, run)
     details: dict[str, Any] = {
         "parts": measured,
+        "uncertainty": spread.document(found, module.labels, known),
+        "elements": _elements(data, split.train),
         "epochs": module.descent.done // module.per_epoch,
         "steps": module.descent.done,
         "members": module.members,
@@ -90,9 +95,24 @@ def _worst(found: Predictions, module: Fitting) -> int:
     return int(found.indices[int(np.nanargmax(deviation)) if known.any() else 0])
 
 
-def _write(module: Fitting, data: Labelled, found: Mapping[str, Predictions], held: str, run: Run) -> None:
+def _elements(data: Labelled, chosen: np.ndarray) -> list[str]:
+    """Of the structures chosen."""
+    from ase.data import chemical_symbols
+
+    numbers = np.unique(np.asarray(data.numbers)[atoms_of(np.asarray(data.offsets), chosen)])
+    return [chemical_symbols[number] for number in numbers.tolist()]
+
+
+def _write(
+    module: Fitting,
+    data: Labelled,
+    found: Mapping[str, Predictions],
+    held: str,
+    calibrated: Uncertainty | None,
+    run: Run,
+) -> None:
     """structures.csv, a row for each structure held out, forces.npz, one for each of their atoms, dipoles.npz and
-    stress.npz of those with such labels; atomic units."""
+    stress.npz of those with such labels; atomic units. Standard deviations are the `calibrated` ones, if there are."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
@@ -102,11 +122,12 @@ def _write(module: Fitting, data: Labelled, found: Mapping[str, Predictions], he
         if part not in found:
             continue
         one = found[part]
-        spread = one.energy.std(axis=0, ddof=1) if len(one.energy) > 1 else np.full(one.energy.shape[1], np.nan)
-        rows = zip(one.indices, module.labels.energy[one.indices], one.energy.mean(axis=0), spread, strict=True)
-        for index, *numbers in rows:
+        std = spread.deviation(one) * (1.0 if calibrated is None else calibrated.factor)
+        beyond = spread.outside(one, module.labels, calibrated)
+        rows = zip(one.indices, module.labels.energy[one.indices], one.energy.mean(axis=0), std, strict=True)
+        for (index, *numbers), far in zip(rows, beyond, strict=True):
             name = data.groups[int(data.group[index])]
-            writer.writerow([index, part, name, *(f"{x:.9f}" if np.isfinite(x) else "" for x in numbers), 0])
+            writer.writerow([index, part, name, *(f"{x:.9f}" if np.isfinite(x) else "" for x in numbers), int(far)])
     write_atomically(run.directory / TABLE, text.getvalue())
     labels, one = module.labels, found[held]
     if one.forces is not None and labels.forces is not None:
@@ -145,6 +166,7 @@ def lines(found: Mapping[str, Any]) -> Iterator[list[str]]:
         if "dipole_mae_debye" in part:
             told.append(f"D {part['dipole_mae_debye']:.4f} debye")
         yield [label, f"{part['structures']} structures", *told, "mean absolute"]
+    yield from spread.lines(found.get("uncertainty") or {})
     early = ", stopped by its rule" if found.get("stopped_early") else ""
     yield ["epochs", f"{found['epochs']}{early}"]
     if found.get("conformations_per_cpu_s"):

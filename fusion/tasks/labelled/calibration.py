@@ -10,14 +10,17 @@ from typing import Any
 
 import numpy as np
 
+from fusion.tasks.labelled.uncertainty import factor
+
 _BINS = 10
 _FEWEST = 5  # structures in a bin
 
 
 def calibration(spread: np.ndarray, errors: np.ndarray) -> dict[str, Any]:
     """Of standard deviations and errors (n,) in one unit, kcal/mol: fractions of the errors within 1 and 2 standard
-    deviations, the factor on the spread that makes it the error (root mean square of their ratio), rank correlation of
-    their sizes, and `bins` of equal numbers with the root mean squares of both."""
+    deviations, `scale`, the factor on the spread that brings 68.3 % of the errors within one (it is not at the mercy of
+    a few small spreads, as a mean of squared ratios is: with four members that has no finite variance), rank
+    correlation of their sizes, and `bins` of equal numbers with the root mean squares of both."""
     known = np.isfinite(spread) & np.isfinite(errors) & (spread > 0)
     spread, errors = spread[known], errors[known]
     if not len(spread):
@@ -29,7 +32,7 @@ def calibration(spread: np.ndarray, errors: np.ndarray) -> dict[str, Any]:
         "rmse_kcal_mol": _rms(errors),
         "within_1": float(np.mean(ratio <= 1.0)),
         "within_2": float(np.mean(ratio <= 2.0)),
-        "scale": _rms(ratio),
+        "scale": factor(spread, errors),
         "rank_correlation": _rank_correlation(spread, np.abs(errors)),
         "bins": bins(spread, errors),
     }

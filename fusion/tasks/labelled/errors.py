@@ -26,10 +26,11 @@ _APART_KCAL = 5.0
 """Mean difference beyond which, if constants for the elements explain nine tenths of it, levels of theory differ."""
 
 
-def measure(predictions: Predictions, zero: str) -> dict[str, Any]:
+def measure(predictions: Predictions, zero: str, factor: float | None = None) -> dict[str, Any]:
     """The `evaluation` part of result.json: errors are prediction less label, in kcal/mol (and Angstrom).
 
-    `zero`: what the method's energies are relative to (`fusion.zeros`).
+    `zero`: what the method's energies are relative to (`fusion.zeros`). `factor`: by which the spread of the members
+    was calibrated already.
     """
     data, difference = predictions.data, predictions.energy_errors() * KCAL
     known, forces = np.flatnonzero(np.isfinite(difference)), predictions.force_mae()
@@ -45,6 +46,7 @@ def measure(predictions: Predictions, zero: str) -> dict[str, Any]:
     if len(known) and np.isfinite(predictions.spread[known]).any():
         rest = corrected(predictions, found["energy"])[known]
         found["calibration"] = calibration(predictions.spread[known] * KCAL, rest)
+        found["calibration"] |= {} if factor is None else {"factor": factor}
     found["outside"] = int(predictions.outside.sum())
     problems = [*data.report.left_out, *((data.name(i), text) for i, text in sorted(predictions.problems.items()))]
     if problems:
@@ -236,6 +238,7 @@ def _molecule_rows(found: dict[str, Any]) -> Iterator[list[str]]:
 def _calibration_rows(found: dict[str, Any] | None) -> Iterator[list[str]]:
     if found is None:
         return
-    yield ["model spread", f"{found['rms_spread_kcal_mol']:.3g} kcal/mol", "root mean square"]
+    known = f", calibrated: the members' × {found['factor']:.3g}" if "factor" in found else ""
+    yield ["model spread", f"{found['rms_spread_kcal_mol']:.3g} kcal/mol", f"root mean square{known}"]
     within = f"{100 * found['within_1']:.0f} % within 1, {100 * found['within_2']:.0f} % within 2 (normal: 68, 95)"
-    yield ["  calibration", f"times {found['scale']:.3g}", f"makes it the error; of the errors {within}"]
+    yield ["  calibration", f"times {found['scale']:.3g}", f"has 68 % of the errors within it; as it is, {within}"]

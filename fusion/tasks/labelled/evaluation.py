@@ -75,7 +75,8 @@ class LabelledEvaluation:
         if self.state is not None and is_own(run):
             predictions.restore(self.state)
         self._calculate(method, run, predictions)
-        found = errors.measure(predictions, zeros.of(method))
+        factor = getattr(getattr(method, "domain", None), "factor", None)
+        found = errors.measure(predictions, zeros.of(method), factor)
         found |= {"data": self._title, "part": self.part, "noticed": self.data.report.document()}
         tables.write(run.directory, predictions, found)
         worst = errors.worst(predictions, found.get("energy"))
