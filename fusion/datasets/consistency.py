@@ -70,7 +70,7 @@ def _energies(data: Labelled, settings: Settings, units: Units) -> None:
         return
     energy, sizes = float(np.sum(data.energy[chosen])), int(data.sizes[chosen].sum())
     if settings.energy_zero == "atomization":
-        _atomisation(abs(energy) / sizes, settings, units)
+        _atomisation(energy / sizes, settings, units)
         return
     numbers = data.numbers[data.atoms(chosen)].astype(np.float64)
     if numbers.max() > _HEAVIEST:
@@ -90,8 +90,14 @@ def _energies(data: Labelled, settings: Settings, units: Units) -> None:
 
 def _atomisation(per_atom: float, settings: Settings, units: Units) -> None:
     low, high = _BOUND
-    if low < per_atom < high:
+    if low < -per_atom < high:
         return
+    if low < per_atom < high:
+        raise InputError(
+            f"the atomisation energies of '{settings.name}' are positive: here they are energies relative to separate "
+            "atoms, negative for what is bound; turn their sign round in the file (data.check=false to insist)"
+        )
+    per_atom = abs(per_atom)
     fitting = [unit for unit, value in quantities.ENERGIES.items() if 0.05 < per_atom * value / units.energy < 0.3]
     if fitting:
         raise InputError(

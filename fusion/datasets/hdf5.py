@@ -33,10 +33,14 @@ def read(path: Path, settings: Settings) -> Iterator[Block | Broken | Excluded]:
     try:
         with h5py.File(path) as file:
             for name in _molecules(file):
+                given = 0
                 try:
-                    yield from _molecule(name, file[name], settings)
+                    for part in _molecule(name, file[name], settings):
+                        yield part
+                        given += len(part.positions) if isinstance(part, Block) else 0
                 except (OSError, KeyError, RuntimeError) as error:  # a damaged piece of an otherwise good file
-                    yield Broken(name, f"HDF5 cannot read it ({str(error).splitlines()[0]})")
+                    reason = f"HDF5 cannot read it ({str(error).splitlines()[0]})"
+                    yield Broken(name, reason, max(1, _frames(file, name) - given))
     except OSError as error:
         words = str(error).splitlines()[0]
         kind = "it is cut off" if "truncated" in words else f"no HDF5 file, or a damaged one ({words})"
@@ -51,6 +55,14 @@ def names(path: Path) -> list[str]:
         for name in _molecules(file):
             return sorted(file[name])
     return []
+
+
+def _frames(file: Any, name: str) -> int:
+    """Conformations of a damaged molecule, 0 where not even that can be read."""
+    try:
+        return len(file[name]["coordinates"])
+    except (OSError, KeyError, RuntimeError):
+        return 0
 
 
 def _molecules(file: Any) -> list[str]:

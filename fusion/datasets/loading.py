@@ -256,7 +256,6 @@ def _refuse_unlabelled(settings: Settings, data: Labelled, reader: Any) -> None:
         "data.forces.key": (settings.forces.key, data.forces),
         "data.stress.key": (settings.stress.key, data.stress),
         "data.dipole.key": (settings.dipole.key, data.dipole),
-        "data.fold": (settings.fold, data.fold),
     }
     for setting, (name, found) in asked.items():
         if name is not None and found is None:

@@ -121,3 +121,6 @@ def test_atomisation_energies_have_a_size(tmp_path: Path) -> None:
     for wrong in ("eV", "hartree"):
         with pytest.raises(InputError, match=r"data\.energy_unit=kcal/mol"):
             load(path, energy_unit=wrong, **options)
+    np.savez(path, **arrays | {"energies": -arrays["energies"]})
+    with pytest.raises(InputError, match="are positive"):
+        load(path, energy_unit="kcal/mol", **options)

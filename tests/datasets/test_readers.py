@@ -148,6 +148,21 @@ def test_broken_structures_are_counted_and_the_others_used(tmp_path: Path) -> No
     assert data.report.without == {"forces": 1} and len(list(data.report.notes())) >= 2
 
 
+def test_conformations_of_a_damaged_molecule_are_all_counted(tmp_path: Path) -> None:
+    path = write_hdf5(tmp_path / "data.h5", frames(30))
+    with h5py.File(path, "a") as file:
+        water = file["set/OH2"]
+        energies = water["energies"][()]
+        del water["energies"]
+        water.create_dataset("energies", data=energies, compression="gzip", chunks=(10,))
+        chunk = water["energies"].id.get_chunk_info(0)
+    content = bytearray(path.read_bytes())
+    content[chunk.byte_offset : chunk.byte_offset + chunk.size] = b"\xff" * chunk.size
+    path.write_bytes(content)
+    data = load(path)
+    assert len(data) == 20 and data.report.read == 30 and data.report.grouped()[0]["structures"] == 10
+
+
 def test_a_broken_structure_of_an_xyz_file_costs_no_other(tmp_path: Path) -> None:
     lines = _extxyz(tmp_path, frames(9, shapes=("OHH",))).read_text().splitlines(keepends=True)
     parts = [lines[start : start + 5] for start in range(0, 45, 5)]
