@@ -61,6 +61,8 @@ class Energies(NamedTuple):
     label: np.ndarray
     predicted: np.ndarray
     outside: np.ndarray
+    unseen: np.ndarray
+    """Of a training: molecules none of whose structures it saw, whose errors are of another kind."""
     correction: str
 
 
@@ -72,14 +74,14 @@ def _energies(path: Path, found: dict[str, Any]) -> Energies | None:
         return None
     label, energy = (np.array([float(row[key]) for row in rows]) for key in ("label_hartree", "energy_hartree"))
     outside, formulas = (np.array([row[key] for row in rows]) for key in ("outside", "formula"))
-    correction = ""
+    unseen, correction = np.array([row.get("part") == "unseen" for row in rows]), ""
     if (found.get("energy") or {}).get("counted") == "composition_fitted":
         energy = label + np.array([float(row["error_counted_hartree"]) for row in rows])
         correction = "less element constants "
     zero = np.zeros(len(rows))
     for formula in set(formulas):
         zero[formulas == formula] = label[formulas == formula].mean()
-    return Energies((label - zero) * KCAL, (energy - zero) * KCAL, outside == "1", correction)
+    return Energies((label - zero) * KCAL, (energy - zero) * KCAL, outside == "1", unseen, correction)
 
 
 def _forces(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
@@ -103,16 +105,21 @@ def _components(path: Path, unit: float) -> tuple[np.ndarray, np.ndarray] | None
 
 
 def _draw_energies(parity: Any, errors: Any, energies: Energies) -> None:
-    label, predicted, outside, correction = energies
-    parity.scatter(label, predicted, s=9, color=BLUE, lw=0, alpha=0.6, rasterized=True)
+    label, predicted, outside, unseen, correction = energies
+    counted = ~unseen if not unseen.all() else unseen
+    parity.scatter(label[counted], predicted[counted], s=9, color=BLUE, lw=0, alpha=0.6, rasterized=True)
+    if not counted.all():
+        new = {"color": GREEN, "label": "new molecules (beside: the others)"}
+        parity.scatter(label[unseen], predicted[unseen], s=9, lw=0, alpha=0.6, rasterized=True, **new)
     if outside.any():
         marked = "outside of the model's domain"
         parity.scatter(label[outside], predicted[outside], s=22, facecolors="none", edgecolors=ORANGE, label=marked)
+    if outside.any() or not counted.all():
         parity.legend(loc="upper left")
     _diagonal(parity, label)
     parity.set_xlabel("label − mean of its formula / kcal mol$^{-1}$")
     parity.set_ylabel("energy − mean label of its formula / kcal mol$^{-1}$")
-    _histogram(errors, predicted - label, f"error of the energy {correction}/ kcal mol$^{{-1}}$", BLUE)
+    _histogram(errors, (predicted - label)[counted], f"error of the energy {correction}/ kcal mol$^{{-1}}$", BLUE)
 
 
 def _draw_forces(parity: Any, errors: Any, label: np.ndarray, predicted: np.ndarray, numbers: np.ndarray) -> None:
