@@ -42,7 +42,8 @@ class _Group:
 class Passes:
     """`fusion.potentials.training.passes.Passes` of an ANI model on one data set.
 
-    `columns` (F) are those of the published vectors that the elements of the data fill.
+    `columns` (F) are those of the published vectors that the elements of the data fill, in the order of the kernels,
+    which is another one from three elements on.
     """
 
     def __init__(self, model: ANI, labelled: Labelled, memory_gb: float) -> None:
@@ -54,7 +55,7 @@ class Passes:
         self.present = np.sort(model.indices(numbers).numpy())
         known = len(model.elements)
         self.columns = np.array(model.environment.columns(self.present.tolist(), known))
-        self.everything = len(self.columns) == model.environment.size(known)
+        self.as_published = np.array_equal(self.columns, np.arange(model.environment.size(known)))
         self.line = model.environment.size(len(self.present))
         self.place = np.full(known, -1)
         self.place[self.present] = np.arange(len(self.present))
@@ -180,7 +181,7 @@ class Passes:
         weights, biases, offset = self._tensors(element, member)
         if offset is not None:
             biases = [biases[0] + weights[0] @ offset, *biases[1:]]
-        if not self.everything:
+        if not self.as_published:
             first = self._array(f"first {member}", element, (len(weights[0]), self.line))
             np.take(weights[0], self.columns, axis=1, out=first, mode="clip")
             weights = [first, *weights[1:]]
@@ -207,7 +208,7 @@ class Passes:
             into = tensor.grad.numpy()[member]
             if index == len(found):
                 into += gradients.biases[0] @ weights[0]
-            elif index == 0 and not self.everything:
+            elif index == 0 and not self.as_published:
                 into[:, self.columns] += found[0]
             else:
                 into += found[index]

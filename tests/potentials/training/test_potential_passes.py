@@ -71,6 +71,11 @@ def test_gradients_are_those_of_two_differentiations(kind, weights):
     assert_same(labelled(6), model(kind), weights)
 
 
+def test_gradients_where_the_data_have_all_elements_of_the_model():
+    """From three elements on the kernels' blocks of pairs are not in the published order."""
+    assert_same(labelled(6), model().restricted(["H", "C", "O"]).double(), Weights(0.7, 0.2, 0.0))
+
+
 @pytest.mark.slow
 def test_gradients_in_single_precision():
     assert_same(labelled(6), model(dtype=torch.float32), Weights(1.0, 1.0, 0.0), tolerance=3e-6)
