@@ -14,6 +14,7 @@ from fusion.errors import InputError
 LABELS = ("energy", "forces", "stress", "dipole")
 """What the loss can have a weight for."""
 _PLACE = "method.training"
+_RATE, _RATE_TUNED = 1e-3, 3e-4  # steps of 1e-3 undo much of what a pretrained ANI knows before they improve it
 
 
 @dataclass(frozen=True)
@@ -79,9 +80,11 @@ class Settings:
     memory_gb: float
 
     @classmethod
-    def read(cls, config: Mapping[str, Any]) -> Settings:
-        """From `method.training`. Raises InputError for a value that is none, in one line."""
+    def read(cls, config: Mapping[str, Any], tuned: bool = False) -> Settings:
+        """From `method.training`; `tuned`: the model has learned before. Raises InputError for a value that is none."""
         given = dict(config)
+        if given.get("learning_rate") is None:
+            given["learning_rate"] = _RATE_TUNED if tuned else _RATE
         for group in ("loss", "plateau", "rates"):
             if not isinstance(given[group], Mapping):
                 raise InputError(f"{_PLACE}.{group} is a group: {_PLACE}.{group}.KEY=VALUE")

@@ -44,7 +44,7 @@ class PotentialTraining:
             raise InputError(f"task={self.name} of a potential needs labelled structures: data=NAME or data=FILE")
         if method.training is None:
             raise InputError(f"+method={method.name} has no method.training; conf/kind/potential.yaml gives it")
-        self.settings = Settings.read(method.training)
+        self.settings = Settings.read(method.training, tuned=method.weights is not None)
         self.data: Labelled = datasets.load(run.config.data, run.start_dir)
         self.split: Split = datasets.split(self.data, run.config.data, run.seed)
         _check_labels(self.settings, self.data, self.split)

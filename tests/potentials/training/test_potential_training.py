@@ -132,13 +132,19 @@ def test_members_that_leave_out_structures_do_not_see_them():
 def test_plateaus_lower_the_rate_and_end_the_training():
     linear = Linear()
     plateau = {"factor": 0.1, "patience": 2, "stop_below": 1e-4}
-    descent = Descent(linear, Settings.read({**SETTINGS, "plateau": plateau}), 100, 1)
+    descent = Descent(linear, Settings.read({**SETTINGS, "plateau": plateau, "final_learning_rate": None}), 100, 1)
     rates = []
     for score in (5.0, 4.0, 4.0, 4.0, 3.0, 3.0, 3.0, 3.0, 3.0):
         descent.judge(score)
         rates.append(descent.rate)
     assert rates == pytest.approx([1e-3, 1e-3, 1e-3, 1e-4, 1e-4, 1e-4, 1e-5, 1e-5, 1e-6])
     assert descent.over and descent.best_score == 3.0
+
+
+def test_what_has_learned_before_learns_in_smaller_steps_unless_told():
+    rates = [Settings.read(SETTINGS, tuned).learning_rate for tuned in (False, True)]
+    assert 0 < rates[1] < rates[0]
+    assert Settings.read({**SETTINGS, "learning_rate": 0.5}, tuned=True).learning_rate == 0.5
 
 
 def test_gradients_of_members_are_clipped_one_by_one():
