@@ -83,8 +83,8 @@ def ours(model: ANI, data: Labelled, batch: int, weights: Weights) -> Work:
     return step
 
 
-def theirs(name: str, data: Labelled, batch: int, weights: Weights) -> Work:
-    """The same with torchani's model of that architecture."""
+def peer(name: str) -> Any:
+    """torchani's model of that architecture, one member, untrained."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from torchani.arch import Assembler
@@ -95,9 +95,13 @@ def theirs(name: str, data: Labelled, batch: int, weights: Weights) -> Work:
     assembler.set_atomic_networks(ctor=name)
     assembler.set_neighborlist("all_pairs")
     assembler.set_zeros_as_self_energies()
-    model = assembler.assemble(1).float()
+    return assembler.assemble(1).float()
+
+
+def theirs(model: Any, data: Labelled, batch: int, weights: Weights) -> Work:
+    """The same with torchani's model."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    adam, labels = torch.optim.AdamW(parameters, fused=True), Labels(data, data.energy, torch.float32)
+    adam, labels = torch.optim.AdamW(parameters, weight_decay=0.0, fused=True), Labels(data, data.energy, torch.float32)
     random, whole = np.random.default_rng(0), data.batch(np.arange(len(data)), torch.float32)
     species = torch.where(whole.mask, whole.numbers, -1)
     coordinates = whole.positions * units.ANGSTROM_PER_BOHR
@@ -148,7 +152,7 @@ def main() -> None:
                 model: ANI = instantiate({**usual, **changes}).restricted(ANI_1X["elements"])  # those of the data
                 works = {"fusion": ours(model, data, batch, weights)}
                 try:
-                    works["torchani"] = theirs(name, data, batch, weights)
+                    works["torchani"] = theirs(peer(name), data, batch, weights)
                 except ImportError as error:
                     print(f"torchani is not there, fusion only: {error}")
                 found = {key: batch / seconds for key, seconds in measure(works).items()}
