@@ -15,6 +15,8 @@ from pyscf.soscf import newton_ah
 
 from fusion.functionals.protocol import is_pointwise
 
+CYCLES = 10
+"""At most, near a solution as one is here: each takes a dozen products or more, the work of as many SCF cycles."""
 TOL = 1e-3
 PRODUCTS = 20
 """Hessian-vector products at most: they only have to tell a saddle from a minimum."""
@@ -38,6 +40,7 @@ def solved(mean_field: Any, orbitals: Any, numbers: Any, density: Any) -> tuple[
             mean_field.callback(envs)
 
     solver.callback, solver.verbose = count, 0
+    solver.max_cycle = min(CYCLES, mean_field.max_cycle)
     if orbitals is None:
         solver.mo_coeff = solver.mo_occ = None
         solver.kernel(dm0=density)
