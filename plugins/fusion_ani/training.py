@@ -42,8 +42,7 @@ class _Group:
 class Passes:
     """`fusion.potentials.training.passes.Passes` of an ANI model on one data set.
 
-    `columns` (F) are those of the published vectors that the elements of the data fill, in the order of the kernels,
-    which is another one from three elements on.
+    `columns` (F) are those of the published vectors that the elements of the data fill, in their order.
     """
 
     def __init__(self, model: ANI, labelled: Labelled, memory_gb: float) -> None:
@@ -54,14 +53,15 @@ class Passes:
         numbers = torch.from_numpy(np.unique(np.asarray(labelled.numbers)).astype(np.int64))
         self.present = np.sort(model.indices(numbers).numpy())
         known = len(model.elements)
-        self.columns = np.array(model.environment.columns(self.present.tolist(), known))
-        self.as_published = np.array_equal(self.columns, np.arange(model.environment.size(known)))
+        self.columns = np.sort(model.environment.columns(self.present.tolist(), known))
+        self.all_columns = len(self.columns) == model.environment.size(known)
         self.line = model.environment.size(len(self.present))
         self.place = np.full(known, -1)
         self.place[self.present] = np.arange(len(self.present))
         blocks = np.arange(len(self.present))
         high, low = np.maximum(blocks[:, None], blocks), np.minimum(blocks[:, None], blocks)
-        angular = len(blocks) * model.environment.radial + (high * (high + 1) // 2 + low) * model.environment.angular
+        pair = low * len(blocks) - low * (low - 1) // 2 + high - low  # rows of the upper triangle
+        angular = len(blocks) * model.environment.radial + pair * model.environment.angular
         self.kernel = constants(model.environment, self.dtype), blocks * model.environment.radial, angular
         self.room = Room()
 
@@ -181,7 +181,7 @@ class Passes:
         weights, biases, offset = self._tensors(element, member)
         if offset is not None:
             biases = [biases[0] + weights[0] @ offset, *biases[1:]]
-        if not self.as_published:
+        if not self.all_columns:
             first = self._array(f"first {member}", element, (len(weights[0]), self.line))
             np.take(weights[0], self.columns, axis=1, out=first, mode="clip")
             weights = [first, *weights[1:]]
@@ -208,7 +208,7 @@ class Passes:
             into = tensor.grad.numpy()[member]
             if index == len(found):
                 into += gradients.biases[0] @ weights[0]
-            elif index == 0 and not self.as_published:
+            elif index == 0 and not self.all_columns:
                 into[:, self.columns] += found[0]
             else:
                 into += found[index]
