@@ -13,6 +13,8 @@ OWN: Final = "own"
 """Something of the method's own, such as the atoms of a training set: only differences of the same atoms mean much."""
 CORRECTION: Final = "correction"
 """Separate molecules: a correction such as dispersion, to be added to an energy with a zero."""
+DIFFERENCE: Final = "difference"
+"""Of labels and of models that have learned them: what is to be added to a cheaper method, a correction."""
 
 
 def of(method: Any) -> str:
@@ -25,6 +27,7 @@ def of(method: Any) -> str:
     if isinstance(weights, Mapping) and weights.get("name"):
         from fusion import zoo
 
-        if zoo.find(f"{weights['name']}@{weights['version']}").energy_zero == ATOMISATION:
-            return ATOMISATION
+        stated = zoo.find(f"{weights['name']}@{weights['version']}").energy_zero
+        if stated != TOTAL:
+            return CORRECTION if stated == DIFFERENCE else ATOMISATION
     return OWN if method.kind == "potential" else TOTAL

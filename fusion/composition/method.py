@@ -195,10 +195,12 @@ def _given(term: Term) -> frozenset[str]:
 
 
 def _contributing_nothing(term: Term) -> frozenset[str]:
-    """Properties that are zero in a term that knows no electrons, such as a correction between atoms."""
+    """Properties that are zero in a term that knows no electrons, such as a correction between atoms, or a learned one
+    that does not give them."""
     if term.zero != zeros.CORRECTION:
         return frozenset()
-    return frozenset({"dipole", "polarizability", "dipole_derivatives", "polarizability_derivatives"})
+    unknown = {"dipole", "polarizability", "dipole_derivatives", "polarizability_derivatives"}
+    return frozenset(unknown - term.method.provides)
 
 
 def _to_molecule(name: str, value: np.ndarray, part: Fragment | None) -> np.ndarray:

@@ -20,27 +20,27 @@ import numpy as np
 from fusion.atomic import replacing
 from fusion.datasets.labelled import Labelled
 from fusion.errors import CalculationError, InputError
+from fusion.zeros import DIFFERENCE
 
-DIFFERENCE = "difference"
-"""The `energy_zero` of labels that are differences of two methods."""
-
+_MORE = {"forces": "forces", "dipole": "dipoles"}
+"""Labels beside the energy that are less the method's."""
 _SAVE_S, _CALL_S, _MOST = 20.0, 2.0, 1024
 
 
 @dataclass
 class _Kept:
-    """What is known of the baseline: energies (M,) hartree, forces (N, 3), and structures that it failed for."""
+    """What is known of the baseline: energies (M,) hartree, forces (N, 3), dipoles (M, 3), and what it failed for."""
 
     path: Path
     energy: np.ndarray
     forces: np.ndarray | None
+    dipole: np.ndarray | None
     done: np.ndarray
     failures: dict[int, str]
 
     def save(self) -> None:
         arrays = {"energy": self.energy, "done": self.done}
-        if self.forces is not None:
-            arrays["forces"] = self.forces
+        arrays |= {name: array for name in _MORE if (array := getattr(self, name)) is not None}
         failures = json.dumps({str(index): text for index, text in self.failures.items()})
         with replacing(self.path) as file:
             np.savez(file, failures=np.array(failures), **arrays)  # type: ignore[arg-type]
@@ -50,12 +50,12 @@ class _Kept:
             return
         with np.load(self.path, allow_pickle=False) as content:
             self.energy, self.done = content["energy"], content["done"]
-            self.forces = content.get("forces")
+            self.forces, self.dipole = (content.get(name) for name in _MORE)
             self.failures = {int(index): text for index, text in json.loads(str(content["failures"])).items()}
 
 
 def subtracted(data: Labelled, entry: Any) -> Labelled:
-    """Energies (and forces) less those of the method that `entry` names, as in methods=[...]; None: the data.
+    """Energies, forces and dipoles less those of the method that `entry` names, as in methods=[...]; None: the data.
 
     Structures that the method fails for are left out and counted. Raises InputError for a method that does not exist,
     or that can do nothing with the data.
@@ -69,12 +69,12 @@ def subtracted(data: Labelled, entry: Any) -> Labelled:
     method = named.method(plain)
     methods.require(method, {"energy"}, "data.baseline")
     wanted = {"energy"}
-    if data.forces is not None and "forces" in methods.available(method):
-        wanted.add("forces")
+    wanted |= {name for name in _MORE if getattr(data, name) is not None and name in methods.available(method)}
     key = _key(data, plain, method, wanted)
     place = cache.create(cache.directory() / "data" / "baselines") / f"{key}.npz"
     forces = np.full((len(data.numbers), 3), np.nan) if "forces" in wanted else None
-    kept = _Kept(place, np.full(len(data), np.nan), forces, np.zeros(len(data), dtype=bool), {})
+    dipole = np.full((len(data), 3), np.nan) if "dipole" in wanted else None
+    kept = _Kept(place, np.full(len(data), np.nan), forces, dipole, np.zeros(len(data), dtype=bool), {})
     with cache.locked(f"baseline-{key[:16]}"):
         kept.load()
         if not kept.done.all():
@@ -132,16 +132,21 @@ def _some(data: Labelled, method: Any, wanted: set[str], kept: _Kept, chosen: Se
         kept.energy[index] = result.energy
         if kept.forces is not None:
             kept.forces[data.offsets[index] : data.offsets[index + 1]] = result.properties["forces"]
+        if kept.dipole is not None:
+            kept.dipole[index] = result.properties["dipole"]
 
 
 def _less(data: Labelled, kept: _Kept, name: str) -> Labelled:
     good = np.flatnonzero(np.isfinite(kept.energy))
     if not len(good):
         raise InputError(f"data.baseline: {name} can do nothing with these data: {next(iter(kept.failures.values()))}")
-    forces = None if data.forces is None or kept.forces is None else np.asarray(data.forces) - kept.forces
-    if data.forces is not None and forces is None:
-        data.report.checks.append(f"the forces are left out: {name} gives none")
-    found = replace(data, energy=np.asarray(data.energy) - kept.energy, forces=forces, energy_zero=DIFFERENCE)
+    rest: dict[str, Any] = {}
+    for what, plural in _MORE.items():
+        label, said = getattr(data, what), getattr(kept, what)
+        rest[what] = None if label is None or said is None else np.asarray(label) - said
+        if label is not None and said is None:
+            data.report.checks.append(f"the {plural} are left out: {name} gives none")
+    found = replace(data, energy=np.asarray(data.energy) - kept.energy, energy_zero=DIFFERENCE, **rest)
     if kept.failures:
         data.report.left_out += [(data.name(i), f"{name}: {text}") for i, text in sorted(kept.failures.items())]
         found = found.select(good)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 KINDS = ("potential", "functional", "ansatz")
-ZEROS = ("total", "atomization")
+ZEROS = ("total", "atomization", "difference")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _CALLABLE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*[.:][A-Za-z_]\w*")

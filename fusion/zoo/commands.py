@@ -29,6 +29,11 @@ class _Group(TyperGroup):
 
 
 app = typer.Typer(cls=_Group, help="Published models: list, download, verify, publish.", rich_markup_mode=None)
+_ENERGIES = {
+    "total": "total energies",
+    "atomization": "atomisation energies",
+    "difference": "differences, to be added to those of the method that was taken off the labels (+method=sum)",
+}
 Name = Annotated[str, typer.Argument(metavar="NAME[@VERSION]", show_default=False)]
 Names = Annotated[list[str], typer.Argument(metavar="NAME[@VERSION]...", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
@@ -92,7 +97,7 @@ def show(name: Name, as_json: AsJson = False) -> None:
         ("elements", " ".join(card.elements)),
         ("charges", " ".join(map(str, card.charges))),
         ("spins", f"{' '.join(map(str, card.spins))}   N_up - N_down"),
-        ("energies", {"total": "total energies", "atomization": "atomisation energies"}[card.energy_zero]),
+        ("energies", _ENERGIES[card.energy_zero]),
         ("spread", _spread(card)),
         ("system", " ".join(card.system.symbols) + f", charge {card.system.charge}" if card.system else ""),
         ("licence", card.licence),
@@ -221,7 +226,9 @@ def add(
     doi: Annotated[str, typer.Option(help="DOI of that, 10....")] = "",
     data: Annotated[str, typer.Option(help="What it was trained on.")] = "",
     level_of_theory: Annotated[str, typer.Option(help="Of the labels of those data.")] = "",
-    energy_zero: Annotated[str, typer.Option(help="total or atomization")] = "total",
+    energy_zero: Annotated[
+        str, typer.Option(help="total, atomization or difference; without it as the labels of the training.")
+    ] = "",
     elements: Annotated[str, typer.Option(help="H,C,N,... where neither training nor model tell them.")] = "",
     model: Annotated[
         str, typer.Option(help="Of a checkpoint outside of a run: its settings, '+method=NAME key=value ...'.")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fusion.errors import InputError
+from fusion.zeros import TOTAL
 from fusion.zoo import card as cards
 from fusion.zoo import registry, store
 from fusion.zoo.card import Card, Metric, Model, Nuclei, Training, Weights
@@ -26,7 +27,8 @@ _VARIATIONAL = Training("none: the variational principle", "variational Monte Ca
 
 @dataclass(frozen=True)
 class About:
-    """What a run does not know of itself; what is empty and needed is asked for."""
+    """What a run does not know of itself; what is empty and needed is asked for. `energy_zero` is that of the labels of
+    a training, else total, unless it is given."""
 
     name: str
     summary: str = ""
@@ -35,7 +37,7 @@ class About:
     doi: str = ""
     data: str = ""
     level_of_theory: str = ""
-    energy_zero: str = "total"
+    energy_zero: str = ""
     elements: tuple[str, ...] = ()
 
 
@@ -128,10 +130,10 @@ def _draft(config: DictConfig, about: About, into: Path, trained: Mapping[str, A
         licence=about.licence,
         citation=about.citation,
         doi=about.doi,
-        energy_zero=about.energy_zero,
+        energy_zero=about.energy_zero or trained.get("energy_zero") or TOTAL,
         training=training,
         elements=elements,
-        charges=(system.charge,) if system else (0,),
+        charges=(system.charge,) if system else tuple(trained.get("charges") or (0,)),
         spins=(system.spin,) if system else (0,),
         spread=uncertainty.get("limit_hartree_per_sqrt_atom"),
         spread_factor=uncertainty.get("factor"),

@@ -32,7 +32,11 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         ('licence = "MIT"', 'licence = ""', "licence must be text"),
         ('licence = "MIT"', 'license = "MIT"', "licence is missing"),
         ('licence = "MIT"', 'licence = "MIT"\ndio = "10.1/2"', "unknown key dio. Did you mean 'doi'?"),
-        ('energy_zero = "total"', 'energy_zero = "atomic"', "energy_zero must be total or atomization, not 'atomic'"),
+        (
+            'energy_zero = "total"',
+            'energy_zero = "atomic"',
+            "energy_zero must be total or atomization or diff",
+        ),
         ('kind = "potential"', 'kind = ["potential"]', "kind must be potential or functional or ansatz"),
         ('"H",', '"hydrogen",', "domain.elements must be a list of symbols of elements"),
         ("charges = [", "spread = nan\ncharges = [", "domain.spread must be a number"),
