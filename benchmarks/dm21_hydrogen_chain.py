@@ -86,8 +86,9 @@ def main(store: Path | None) -> None:
     notes = (
         f"H{ATOMS}, spin-restricted, grid level {GRID_LEVEL}; hartree, errors in millihartree per atom. nan: not "
         f"converged. Exact: full configuration interaction in {BASIS}; for {LARGE_BASIS} MRCI+Q at the basis limit "
-        "(Motta et al. 2017), with error bars of up to 0.3 per atom. Functionals carry the correlation of a complete basis, full configuration interaction "
-        "only that of the minimal one: there compare how the errors change along the chain, not how large they are."
+        "(Motta et al. 2017), with error bars of up to 0.3 per atom. Functionals carry the correlation of a complete "
+        "basis, full configuration interaction only that of the minimal one: there compare how the errors change "
+        "along the chain, not how large they are."
     )
     columns = ["basis", "R / bohr", "exact", "DM21", "B3LYP", "PBE", "DM21 error", "B3LYP error", "PBE error"]
     path = Path(__file__).with_suffix(".md")
