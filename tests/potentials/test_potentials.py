@@ -8,6 +8,7 @@ from torch import nn
 from fusion import methods
 from fusion.errors import CalculationError, InputError
 from fusion.potentials import Batch, PotentialMethod, Prediction, neighbours
+from fusion.potentials.domain import Domain
 from fusion.system import System
 
 
@@ -64,6 +65,25 @@ def test_spread_is_the_sample_deviation_of_total_energies() -> None:
     stretch = 0.5 * (np.sqrt(0.9**2 + 0.6**2 + 3.0**2) - 2.0) ** 2
     assert result.energy == pytest.approx(0.3 * stretch, rel=1e-6)
     assert result.energy_std == pytest.approx(0.1 * stretch, rel=1e-6)
+
+
+def test_a_calibrated_ensemble_differs_by_its_factor_and_knows_its_limit() -> None:
+    near, far = molecule(0.0, 2.2), molecule(0.0, 4.0)
+    wanted = {"energy", "energy_members", "hessian_members"}
+    plain = PotentialMethod("springs", Springs()).calculate([near, far], wanted)
+    method = PotentialMethod("springs", Springs())
+    stds = [result.energy_std or 0.0 for result in plain]
+    method.domain = Domain("springs", spread=float(1.8 * 1.5 * stds[0] / np.sqrt(2.0)), factor=1.8)
+    for one, other, outside in zip(method.calculate([near, far], wanted), plain, (False, True), strict=True):
+        assert one.energy == other.energy and one.energy_std == pytest.approx(1.8 * (other.energy_std or 0.0))
+        for key in ("energy_members", "hessian_members"):
+            moved, raw = (np.asarray(result.properties[key]) for result in (one, other))
+            np.testing.assert_allclose(moved - moved.mean(0), 1.8 * (raw - raw.mean(0)), atol=1e-12)
+            np.testing.assert_allclose(moved.mean(0), raw.mean(0), atol=1e-12)
+        domain = one.details["domain"]
+        assert domain["outside"] is outside and domain["calibration_factor"] == 1.8
+        assert ("outside what the model was trained on" in (one.message or "")) is outside
+    assert "calibration_factor" not in plain[0].details["domain"] and "outside" not in plain[0].details["domain"]
 
 
 def test_derivatives_are_those_of_the_energy() -> None:

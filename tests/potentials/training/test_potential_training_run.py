@@ -19,6 +19,7 @@ from structures import write
 import fusion
 from fusion import app, zoo
 from fusion.errors import InputError
+from fusion.potentials.training import outcome
 from fusion.zoo import publish
 
 HERE = Path(__file__).parent
@@ -143,6 +144,51 @@ def test_a_trained_potential_is_published_and_trained_on(finished, tmp_path, mon
     assert parts["unseen"]["structures"] == 15 and parts["test"]["structures"] == 4
     changed = {name for name in loaded if not torch.equal(tuned[f"model.{name}"], kept[f"model.{name}"])}
     assert "networks.H.weights.0" not in changed and "networks.H.weights.1" in changed
+
+
+def test_an_ensemble_is_calibrated_and_published_with_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("fusion.zoo.registry.user", lambda: tmp_path)
+    monkeypatch.setenv("FUSION_CACHE", str(tmp_path / "cache"))
+    data, run = tmp_path / "data.extxyz", tmp_path / "run"
+    write(data, 70)
+    fusion.run(words(data, run, "data.split.validation=24", "data.split.test=24"))
+    found = json.loads((run / "result.json").read_text())["training"]["uncertainty"]
+    assert found["structures"] == 24 and found["calibrated_on"] == "validation"
+    with (run / "structures.csv").open(newline="") as file:
+        told = list(csv.DictReader(file))
+    std, error = ({part: [] for part in ("validation", "test")} for _ in range(2))
+    for row in told:
+        std[row["part"]].append(float(row["energy_std_hartree"]))
+        error[row["part"]].append(abs(float(row["energy_hartree"]) - float(row["label_hartree"])))
+    within = {part: sum(e <= 1.00001 * s for e, s in zip(error[part], std[part], strict=True)) for part in std}
+    assert within["validation"] == 18, "of 24 structures the 18th is the first that covers 68.3 % of 25"
+    assert found["test"]["calibrated"]["within_1"] == pytest.approx(within["test"] / 24, abs=1e-9)
+    assert not any(row["outside"] == "1" for row in told if row["part"] == "validation")
+    assert sum(row["outside"] == "1" for row in told if row["part"] == "test") == found["test"]["outside"]
+    assert (run / "calibration.png").stat().st_size > 5000
+
+    card = publish.add(run, ABOUT, tmp_path)
+    assert card.spread_factor == found["factor"] and card.spread == found["limit_hartree_per_sqrt_atom"]
+    assert {metric.unit for metric in card.metrics} == {"kcal/mol", "meV/Angstrom", "%"}
+    chosen = ("+method=ani", "weights=tiny", "task=evaluate", "dtype=float64", "task.part=test", f"data={data}")
+    split = ("data.split.validation=24", "data.split.test=24", f"hydra.run.dir={tmp_path / 'again'}")
+    fusion.run([*chosen, *split])
+    again = json.loads((tmp_path / "again" / "result.json").read_text())["evaluation"]
+    assert again["outside"] == found["test"]["outside"] and again["calibration"]["factor"] == card.spread_factor
+    assert again["calibration"]["within_1"] == found["test"]["calibrated"]["within_1"]
+    rms = found["test"]["calibrated"]["rms_spread_kcal_mol"]
+    assert again["calibration"]["rms_spread_kcal_mol"] == pytest.approx(rms, rel=1e-3)
+
+
+def test_what_is_no_ensemble_or_has_too_few_to_calibrate_on_says_so(finished, tmp_path):
+    training = json.loads((finished / "result.json").read_text())["training"]
+    assert "4 structures for validation" in training["uncertainty"]["none"]
+    single = ("method.model.members=1", "method.training.epochs=1")
+    fusion.run(words(finished.parent / "data.extxyz", tmp_path / "run", *single))
+    training = json.loads((tmp_path / "run" / "result.json").read_text())["training"]
+    assert "a single network does not know how sure it is" in training["uncertainty"]["none"]
+    (line,) = [line for line in outcome.lines(training) if line[0] == "uncertainty"]
+    assert line[1] == "none"
 
 
 @pytest.mark.parametrize(
