@@ -34,9 +34,10 @@ class Result:
     """What one method says about one system.
 
     `energy` in hartree; `energy_stderr` is the statistical error of a stochastic method, `energy_std` the spread of
-    an ensemble (ddof=1): never the one for the other. `properties` holds arrays or numbers in atomic units (`forces`:
-    (A, 3), hartree/bohr). `details` is JSON-able, one object per task with units in the key names, and is merged into
-    the top level of `result.json`. `status`: `ok | not_converged | failed`; `message` says why when it is not `ok`.
+    an ensemble (ddof=1; times `calibration_factor` of the `domain` where it was calibrated): never the one for the
+    other. `properties` holds arrays or numbers in atomic units (`forces`: (A, 3), hartree/bohr). `details` is
+    JSON-able, one object per task with units in the key names, and is merged into the top level of `result.json`.
+    `status`: `ok | not_converged | failed`; `message` says why when it is not `ok`.
     """
 
     system: System
