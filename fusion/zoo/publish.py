@@ -120,7 +120,7 @@ def _draft(config: DictConfig, about: About, into: Path, trained: Mapping[str, A
     elements = tuple(trained.get("elements") or arguments.get("elements") or ())
     elements = about.elements or (tuple(dict.fromkeys(system.symbols)) if system else elements)
     _ask(about, training, elements)
-    uncertainty = trained.get("uncertainty") or {}
+    limit, factor = _spread(config, trained)
     return Card(
         name=about.name,
         version=_version(about.name, into),
@@ -135,13 +135,24 @@ def _draft(config: DictConfig, about: About, into: Path, trained: Mapping[str, A
         elements=elements,
         charges=(system.charge,) if system else tuple(trained.get("charges") or (0,)),
         spins=(system.spin,) if system else (0,),
-        spread=uncertainty.get("limit_hartree_per_sqrt_atom"),
-        spread_factor=uncertainty.get("factor"),
+        spread=limit,
+        spread_factor=factor,
         model=Model(target, _without_null(arguments)),
         weights=Weights("0" * 64, 1),
         files=(),
         system=system,
     )
+
+
+def _spread(config: DictConfig, trained: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    """Limit and factor of an ensemble's spread, as calibrated; of a model whose energies were not trained those it had
+    before."""
+    parts = (trained.get("parts") or {}).values()
+    if config.get("weights") and parts and not any("energy_mae_kcal_mol" in part for part in parts):
+        before = registry.find(str(config.weights))
+        return before.spread, before.spread_factor
+    uncertainty = trained.get("uncertainty") or {}
+    return uncertainty.get("limit_hartree_per_sqrt_atom"), uncertainty.get("factor")
 
 
 def _nuclei(config: DictConfig) -> Nuclei:

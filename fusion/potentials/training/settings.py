@@ -79,6 +79,11 @@ class Settings:
     rates: Mapping[str, float]
     memory_gb: float
 
+    @property
+    def learns_energies(self) -> bool:
+        """Whether the energy is trained, or a derivative of it."""
+        return self.energy.ever or self.forces.ever or self.stress.ever
+
     @classmethod
     def read(cls, config: Mapping[str, Any], tuned: bool = False) -> Settings:
         """From `method.training`; `tuned`: the model has learned before. Raises InputError for a value that is none."""

@@ -26,6 +26,7 @@ from fusion.potentials import PotentialMethod
 from fusion.potentials.training.loss import Weights
 from fusion.potentials.training.predictions import errors, predict
 from fusion.potentials.training.targets import Labels
+from fusion.zoo import card as cards
 from fusion.zoo import publish
 from fusion_ani.network import ANI, ANI1
 
@@ -147,16 +148,20 @@ def test_charges_are_added_to_a_model_that_has_none(
     monkeypatch.setattr("fusion.zoo.registry.user", lambda: tmp_path)
     monkeypatch.setenv("FUSION_CACHE", str(tmp_path / "cache"))
     fusion.run(words(data, tmp_path / "plain", "method.training.epochs=1"))
-    publish.add(tmp_path / "plain", ABOUT, tmp_path)
+    plain = replace(publish.add(tmp_path / "plain", ABOUT, tmp_path), spread=0.01, spread_factor=1.5)
+    cards.write(plain, tmp_path / "tiny-1.toml")
     before = zoo.load("tiny").state_dict()
     given = words(data, tmp_path / "run", "weights=tiny", "data.dipole.key=mu", "data.dipole.unit=debye")
-    more = ["method.training.loss={dipole: 1.0}", "method.training.frozen=[networks.*]"]
+    more = ["method.training.loss={energy: 0.0, forces: 0.0, dipole: 1.0}"]
     assert fusion.run([word for word in given if ".model." not in word] + more).status == "ok"
     document = json.loads((tmp_path / "run" / "result.json").read_text())
     assert document["training"]["model"]["charges"] is True
     after = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-    networks = [name for name in before if name.startswith("networks.")]
-    assert networks and all(torch.equal(after[f"model.{name}"], before[name].double()) for name in networks)
+    assert all(torch.equal(after[f"model.{name}"], before[name].double()) for name in before)
+    parts = document["training"]["parts"].values()
+    assert all("dipole_mae_debye" in part and "energy_mae_kcal_mol" not in part for part in parts)
+    tuned = publish.add(tmp_path / "run", replace(ABOUT, name="polar"), tmp_path)
+    assert tuned.spread_factor == plain.spread_factor == 1.5 and tuned.spread == plain.spread
 
 
 @pytest.mark.parametrize(
