@@ -148,7 +148,10 @@ def _units(data: Labelled, by: str) -> np.ndarray:
 def _of_folds(data: Labelled, folds: Sequence[Any], name: str) -> np.ndarray:
     """Indices of the structures of the data's folds."""
     if data.fold is None:
-        raise InputError(f"data.split.{name}={list(folds)} names folds, and the data state none (data.fold=NAME)")
+        raise InputError(
+            f"data.split.{name}={list(folds)} names folds, and the data state none: data.fold=NAME, or "
+            f"data.split.{name}=0.1"
+        )
     there = np.unique(data.fold[data.fold >= 0]).tolist()
     for fold in folds:
         if fold not in there:

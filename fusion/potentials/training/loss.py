@@ -23,7 +23,7 @@ from fusion.units import ANGSTROM_PER_BOHR, DEBYE_PER_ATOMIC_DIPOLE, KCAL_MOL_PE
 KCAL = KCAL_MOL_PER_HARTREE
 KCAL_ANGSTROM = KCAL_MOL_PER_HARTREE / ANGSTROM_PER_BOHR
 DEBYE = DEBYE_PER_ATOMIC_DIPOLE
-_STEEPEST = 20.0  # a first batch far off must not overflow
+_STEEPEST = 2.0  # Adam remembers the size of the first gradients for a thousand steps
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,8 @@ def loss(found: Found, targets: Targets, weights: Weights, counts: Counts, used:
 def steepened(by: Found, value: Tensor, tau: float) -> Found:
     """Derivatives of tau (exp(L / tau) - 1) from those of the losses L (M,) of a whole batch, `value`.
 
-    The cost of Smith, Isayev, Roitberg, Chem. Sci. 8, 3192 (2017): batches with large errors count for more.
+    The cost of Smith, Isayev, Roitberg, Chem. Sci. 8, 3192 (2017): batches with large errors count for more. Far off,
+    beyond two tau, it goes on as L alone.
     """
     factor = (value / tau).clamp(max=_STEEPEST).exp()
 
