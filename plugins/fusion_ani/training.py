@@ -152,6 +152,8 @@ class Passes:
                 None if by.forces is None else by.forces.numpy(), None if by.stress is None else by.stress.numpy()
             )
         factors = by.energy.numpy()
+        if directions is None and not factors.any():  # nothing but dipoles
+            return
         for group in groups:
             if not any(tensor.requires_grad for tensor in self.model.tensors(group.element)):
                 continue
