@@ -66,7 +66,7 @@ def labelled(molecules: list[Atoms]) -> Labelled:
 def ours(model: ANI, data: Labelled, batch: int, weights: Weights) -> Work:
     """A step as `Fitting` does it."""
     node = config.compose(["+method=ani"])[0].method.training
-    descent = Descent(model, Settings.read(node), 10**6, 1)
+    descent = Descent(model, Settings.read(node, STORE), 10**6, 1)
     passes, labels = model.passes(data, 4.0), Labels(data, data.energy, torch.float32)
     random, used = np.random.default_rng(0), torch.ones(1, batch, dtype=torch.bool)
 

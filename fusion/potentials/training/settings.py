@@ -14,6 +14,7 @@ from fusion.errors import InputError
 LABELS = ("energy", "forces", "stress", "dipole")
 """What the loss can have a weight for."""
 _PLACE = "method.training"
+_STEPS, _MOST_EPOCHS = 30_000, 1000
 _RATE, _RATE_TUNED = 1e-3, 3e-4  # steps of 1e-3 undo much of what a pretrained ANI knows before they improve it
 
 
@@ -85,11 +86,19 @@ class Settings:
         return self.energy.ever or self.forces.ever or self.stress.ever
 
     @classmethod
-    def read(cls, config: Mapping[str, Any], tuned: bool = False) -> Settings:
-        """From `method.training`; `tuned`: the model has learned before. Raises InputError for a value that is none."""
+    def read(cls, config: Mapping[str, Any], structures: int, tuned: bool = False) -> Settings:
+        """From `method.training`, for so many structures to learn from; `tuned`: by a model that has learned before.
+
+        Raises InputError for a value that is none.
+        """
         given = dict(config)
-        if given.get("learning_rate") is None:
+        if given["learning_rate"] is None:
             given["learning_rate"] = _RATE_TUNED if tuned else _RATE
+        if given["batch"] is None:
+            given["batch"] = max(8, min(64, structures // 100))
+        if given["epochs"] is None and given["batch"]:
+            steps = -(-structures // given["batch"])  # in an epoch
+            given["epochs"] = max(1, min(_MOST_EPOCHS, _STEPS // max(1, steps)))
         for group in ("loss", "plateau", "rates"):
             if not isinstance(given[group], Mapping):
                 raise InputError(f"{_PLACE}.{group} is a group: {_PLACE}.{group}.KEY=VALUE")

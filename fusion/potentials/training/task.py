@@ -44,9 +44,11 @@ class PotentialTraining:
             raise InputError(f"task={self.name} of a potential needs labelled structures: data=NAME or data=FILE")
         if method.training is None:
             raise InputError(f"+method={method.name} has no method.training; conf/kind/potential.yaml gives it")
-        self.settings = Settings.read(method.training, tuned=method.weights is not None)
+        tuned = method.weights is not None
+        Settings.read(method.training, 1, tuned)  # what is wrong in them is said before the data are read
         self.data: Labelled = datasets.load(run.config.data, run.start_dir)
         self.split: Split = datasets.split(self.data, run.config.data, run.seed)
+        self.settings = Settings.read(method.training, len(self.split.train), tuned)
         _check_labels(self.settings, self.data, self.split)
         new, dipoles = self.settings.new_elements, self.settings.dipole.ever
         self.model = method.trainable(run.seed, self._elements(), new, dipoles)

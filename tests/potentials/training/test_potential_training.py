@@ -31,7 +31,7 @@ SETTINGS: dict[str, Any] = OmegaConf.to_container(  # type: ignore[assignment]
 
 
 def fitting(found: nn.Module, data: Labelled, members: int = 1, **changes: Any) -> Fitting:
-    settings = Settings.read({**SETTINGS, "loss": {"energy": 1.0, "forces": 1.0}, **changes})
+    settings = Settings.read({**SETTINGS, "epochs": 10, "loss": {"energy": 1.0, "forces": 1.0}, **changes}, 48)
     parts = np.arange(len(data))
     held = parts[parts % 4 == 3]
     labels = referenced(found, data, parts[parts % 4 != 3], settings, None)
@@ -87,7 +87,7 @@ def test_sources_of_a_mixture_have_self_energies_of_their_own():
     shift = {1: 0.1, 6: -2.0, 8: 3.0}
     for index in np.flatnonzero(other):
         data.energy[index] += sum(shift[z] for z in data.numbers[data.offsets[index] : data.offsets[index + 1]])
-    found = referenced(Linear(), data, np.arange(40), Settings.read(SETTINGS), None)
+    found = referenced(Linear(), data, np.arange(40), Settings.read(SETTINGS, 40), None)
     plain = labelled(40)
     same = (found.energy - plain.energy)[other]
     # Moved to the first one's zero, but for what the other conformations differ by in the mean.
@@ -132,7 +132,7 @@ def test_members_that_leave_out_structures_do_not_see_them():
 def test_plateaus_lower_the_rate_and_end_the_training():
     linear = Linear()
     plateau = {"factor": 0.1, "patience": 2, "stop_below": 1e-4}
-    descent = Descent(linear, Settings.read({**SETTINGS, "plateau": plateau, "final_learning_rate": None}), 100, 1)
+    descent = Descent(linear, Settings.read({**SETTINGS, "plateau": plateau, "final_learning_rate": None}, 8), 100, 1)
     rates = []
     for score in (5.0, 4.0, 4.0, 4.0, 3.0, 3.0, 3.0, 3.0, 3.0):
         descent.judge(score)
@@ -142,14 +142,21 @@ def test_plateaus_lower_the_rate_and_end_the_training():
 
 
 def test_what_has_learned_before_learns_in_smaller_steps_unless_told():
-    rates = [Settings.read(SETTINGS, tuned).learning_rate for tuned in (False, True)]
+    rates = [Settings.read(SETTINGS, 800, tuned).learning_rate for tuned in (False, True)]
     assert 0 < rates[1] < rates[0]
-    assert Settings.read({**SETTINGS, "learning_rate": 0.5}, tuned=True).learning_rate == 0.5
+    assert Settings.read({**SETTINGS, "learning_rate": 0.5}, 800, tuned=True).learning_rate == 0.5
+
+
+def test_how_long_a_training_takes_follows_the_number_of_structures():
+    found = {number: Settings.read(SETTINGS, number) for number in (5, 800, 35_000, 10**7)}
+    assert [one.batch for one in found.values()] == [8, 8, 64, 64]
+    assert [one.epochs for one in found.values()] == [1000, 300, 54, 1]
+    assert Settings.read({**SETTINGS, "batch": 16}, 800).epochs == 600
 
 
 def test_gradients_of_members_are_clipped_one_by_one():
     ani = model()
-    descent = Descent(ani, Settings.read({**SETTINGS, "clip": 1.0, "average": 0.0}), 100, 2)
+    descent = Descent(ani, Settings.read({**SETTINGS, "clip": 1.0, "average": 0.0}, 8), 100, 2)
     descent.clear()
     for parameter in descent.parameters:
         parameter.grad[0], parameter.grad[1] = 1e-6, 1e3  # type: ignore[index]
@@ -160,7 +167,7 @@ def test_gradients_of_members_are_clipped_one_by_one():
 
 def test_the_mean_of_parameters_is_that_of_the_steps():
     linear = Linear()
-    descent = Descent(linear, Settings.read({**SETTINGS, "average": 0.5}), 100, 1)
+    descent = Descent(linear, Settings.read({**SETTINGS, "average": 0.5}, 8), 100, 1)
     expected = linear.weights.detach().clone()
     for step in range(4):
         descent.clear()
@@ -176,13 +183,13 @@ def test_the_mean_of_parameters_is_that_of_the_steps():
 
 def test_parts_are_frozen_or_slower():
     ani = model()
-    settings = Settings.read({**SETTINGS, "frozen": ["networks.H.*"], "rates": {"*.weights.0": 0.1}})
+    settings = Settings.read({**SETTINGS, "frozen": ["networks.H.*"], "rates": {"*.weights.0": 0.1}}, 8)
     factors = trained(ani, settings)
     assert not any(name.startswith("networks.H") for name in factors)
     assert factors["networks.C.weights.0"] == 0.1 and factors["networks.C.weights.1"] == 1.0
     assert trained(ani, settings) == factors
     with pytest.raises(InputError, match=r"no parameter of the model is called 'networks\.Xe"):
-        trained(ani, Settings.read({**SETTINGS, "frozen": ["networks.Xe*"]}))
+        trained(ani, Settings.read({**SETTINGS, "frozen": ["networks.Xe*"]}, 8))
 
 
 # -- elements ---------------------------------------------------------------------------------------------------------
@@ -238,7 +245,7 @@ def test_weights_in_the_course_of_training():
 )
 def test_settings_that_are_none(changes, said):
     with pytest.raises(InputError, match=said) as error:
-        Settings.read({**SETTINGS, **changes})
+        Settings.read({**SETTINGS, **changes}, 8)
     assert "\n" not in str(error.value)
 
 
