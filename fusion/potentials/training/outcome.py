@@ -56,11 +56,13 @@ def finish(module: Fitting, data: Labelled, split: Split, run: Run) -> Result:
     if processes.rank() == 0:
         _write(module, data, found, held, known, run)
     details: dict[str, Any] = {
+        "data": " + ".join(data.sources),
         "parts": measured,
         "uncertainty": spread.document(found, module.labels, known),
         "elements": _elements(data, split.train),
         "epochs": module.descent.done // module.per_epoch,
         "steps": module.descent.done,
+        "batch": module.settings.batch,
         "members": module.members,
         "energy_zero": data.energy_zero,
         "charges": np.unique(np.asarray(data.charge)[split.train]).tolist(),

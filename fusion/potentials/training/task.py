@@ -75,7 +75,7 @@ class PotentialTraining:
         parts = (
             method.label,
             f"{trained:,}{of_all} parameters" + (f" in {members} members" if members > 1 else ""),
-            f"{count(len(self.split.train), 'structure')}",
+            f"{count(len(self.split.train), 'structure')} of {' + '.join(self.data.sources)}",
             self.name,
         )
         held = f"{len(self.split.validation)} structures for validation, {len(self.split.test)} for the test"
