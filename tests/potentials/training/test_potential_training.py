@@ -97,7 +97,7 @@ def test_sources_of_a_mixture_have_self_energies_of_their_own():
 # -- descent ----------------------------------------------------------------------------------------------------------
 def test_a_linear_model_learns_what_is_linear_exactly():
     data = labelled(48)
-    rates = {"learning_rate": 0.05, "final_learning_rate": 1e-6}
+    rates = {"learning_rate": 0.05, "final_learning_rate": 1e-6, "clip": None}
     module = fitting(Linear(), data, epochs=400, batch=12, self_energies=ATOMS, **rates)
     train(module)
     found = predict(module.passes, module.labels, module.validation_set, 1, 16)
