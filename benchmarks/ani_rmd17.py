@@ -25,10 +25,6 @@ TUNED = ["method.training.batch=16", "method.training.epochs=240", "method.train
 PUBLISHED = {"ethanol": (2.5, 13.4), "malonaldehyde": (4.6, 24.5), "benzene": (3.3, 10.0), "aspirin": (16.6, 40.6)}
 """Mean absolute errors of ANI on such splits in the literature: meV and meV/Angstrom."""
 RUNS = {f"{molecule} from ANI-2x": (molecule, TUNED) for molecule in PUBLISHED}
-RUNS["benzene from ANI-2x"] = (
-    "benzene",
-    [TUNED[0], "method.training.epochs=320", "method.training.learning_rate=6e-4", "method.training.clip=10"],
-)
 RUNS |= {f"{molecule} from nothing": (molecule, SCRATCH) for molecule in ("ethanol", "malonaldehyde")}
 NOTE = """\
 {cpu}, loaded; one thread. 870 conformations to learn from, 30 that steer the training, 100 for the test; PBE/def2-SVP.
