@@ -64,8 +64,9 @@ def labelled(molecules: list[Atoms]) -> Labelled:
 
 
 def ours(model: ANI, data: Labelled, batch: int, weights: Weights) -> Work:
-    """A step as `Fitting` does it."""
-    node = config.compose(["+method=ani"])[0].method.training
+    """A step as `Fitting` does it, without the mean of the parameters and clipping, which torchani's has not."""
+    plain = ["method.training.average=0", "method.training.clip=null"]
+    node = config.compose(["+method=ani", *plain])[0].method.training
     descent = Descent(model, Settings.read(node, STORE), 10**6, 1)
     passes, labels = model.passes(data, 4.0), Labels(data, data.energy, torch.float32)
     random, used = np.random.default_rng(0), torch.ones(1, batch, dtype=torch.bool)
