@@ -1,8 +1,8 @@
 """Seconds per SCF cycle of DM21, and of the whole SCF, beside PySCF's B3LYP on the same grid in the same run.
 
-`OMP_NUM_THREADS=2 OPENBLAS_NUM_THREADS=1 python benchmarks/dm21_speed.py [MOLECULE.xyz ...] [--growth]`; writes dm21_speed.md (and with
---growth, alkanes up to 24 carbon atoms under a memory bound, dm21_speed_growth.md). Seconds per cycle are those of the
-SCF without its start, integrals and their storage included, divided by the number of cycles.
+`OMP_NUM_THREADS=2 OPENBLAS_NUM_THREADS=1 python benchmarks/dm21_speed.py [MOLECULE.xyz ...] [--growth]`; writes
+dm21_speed.md (and with --growth, alkanes up to 24 carbon atoms under a memory bound, dm21_speed_growth.md). Seconds per
+cycle are those of the SCF without its start, integrals and their storage included, divided by the number of cycles.
 """
 
 from __future__ import annotations
@@ -216,8 +216,8 @@ def write(rows: list[list[str]], parts: list[list[str]], load: float) -> None:
     notes = (
         f"DM21 from a B3LYP density to {CONV_TOL:.0e} Ha, {BASIS}, grid level {GRID_LEVEL}; {machine()}, "
         f"{os.environ.get('OMP_NUM_THREADS', 'all')} threads, of linear algebra "
-        f"{os.environ.get('OPENBLAS_NUM_THREADS', 'as many')} (two beside PySCF's own cost B3LYP half its speed, DM21 a "
-        f"quarter); load before the run {load:.1f}. s per cycle: SCF without "
+        f"{os.environ.get('OPENBLAS_NUM_THREADS', 'as many')} (two beside PySCF's own cost B3LYP half its speed, "
+        f"DM21 a quarter); load before the run {load:.1f}. s per cycle: SCF without "
         "its start, integrals and storage included, by the number of cycles. Of a loaded machine the CPU seconds "
         "and the ratio to B3LYP's CPU seconds say more than the wall. original: the authors' code on two threads of "
         "an idle machine; its whole SCF is taken to be B3LYP's and as many cycles as here. System time is that of "
