@@ -8,11 +8,14 @@ the loss says of the pairs of neighbours.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from fusion.potentials.charges import balanced, dipoles
 from fusion.potentials.training.passes import Back, Differentiated, Found, add_gradients
@@ -24,6 +27,17 @@ from fusion_ani.pairs import Pairs, Store
 if TYPE_CHECKING:
     from fusion.datasets import Labelled
     from fusion_ani.network import ANI
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def _one_thread() -> AbstractContextManager[Any]:
+    """numpy's products here are small: their threads would wait for each other for longer than they work."""
+    found: AbstractContextManager[Any] = _libraries().limit(limits=1, user_api="blas")
+    return found
 
 
 @dataclass(frozen=True)
@@ -81,17 +95,18 @@ class Passes:
         slopes = np.zeros((self.model.members, *pairs.vectors.shape), self.dtype) if forces or stress else None
         own = self.model.self_energies.values.numpy()[species]
         sums += np.bincount(pairs.system, own, len(indices))
-        for group in groups:
-            rows = len(group.atoms)
-            gradients = self._array("gradient", group.element, (len(sums), rows, self.line))
-            for member, network in enumerate(group.networks):
-                atomic = network.energies(group.inputs[member]).astype(np.float64)
-                sums[member] += np.bincount(pairs.system[group.atoms], atomic, len(indices))
-                if slopes is not None or learn:
-                    network.gradient(None if slopes is None else gradients[member])
-            if slopes is not None:
-                flat = gradients.reshape(len(sums), -1)
-                tangents.pulled(*lists, group.atoms, *self.kernel, flat, self.line, slopes)
+        with _one_thread():
+            for group in groups:
+                rows = len(group.atoms)
+                gradients = self._array("gradient", group.element, (len(sums), rows, self.line))
+                for member, network in enumerate(group.networks):
+                    atomic = network.energies(group.inputs[member]).astype(np.float64)
+                    sums[member] += np.bincount(pairs.system[group.atoms], atomic, len(indices))
+                    if slopes is not None or learn:
+                        network.gradient(None if slopes is None else gradients[member])
+                if slopes is not None:
+                    flat = gradients.reshape(len(sums), -1)
+                    tangents.pulled(*lists, group.atoms, *self.kernel, flat, self.line, slopes)
         found = Found(
             torch.from_numpy(sums),
             torch.from_numpy(pairs.forces(slopes)) if forces and slopes is not None else None,
@@ -154,19 +169,20 @@ class Passes:
         factors = by.energy.numpy()
         if directions is None and not factors.any():  # nothing but dipoles
             return
-        for group in groups:
-            if not any(tensor.requires_grad for tensor in self.model.tensors(group.element)):
-                continue
-            rows = len(group.atoms)
-            if directions is not None:
-                changes = group.inputs.reshape(len(factors), -1)[:, rows * self.line :]
-                changes[:] = 0.0
-                tangents.pushed(*lists, group.atoms, *self.kernel, directions, changes, self.line)
-            for member, network in enumerate(group.networks):
-                gradients = self._gradients(group.element, member)
-                of_atoms = factors[member][pairs.system[group.atoms]].astype(self.dtype)
-                network.learn(of_atoms, directions is not None, gradients)
-                self._add(group.element, member, gradients)
+        with _one_thread():
+            for group in groups:
+                if not any(tensor.requires_grad for tensor in self.model.tensors(group.element)):
+                    continue
+                rows = len(group.atoms)
+                if directions is not None:
+                    changes = group.inputs.reshape(len(factors), -1)[:, rows * self.line :]
+                    changes[:] = 0.0
+                    tangents.pushed(*lists, group.atoms, *self.kernel, directions, changes, self.line)
+                for member, network in enumerate(group.networks):
+                    gradients = self._gradients(group.element, member)
+                    of_atoms = factors[member][pairs.system[group.atoms]].astype(self.dtype)
+                    network.learn(of_atoms, directions is not None, gradients)
+                    self._add(group.element, member, gradients)
 
     # -- parameters ------------------------------------------------------------------------------------------------
     def _array(self, name: str, element: int, shape: tuple[int, ...]) -> np.ndarray:
