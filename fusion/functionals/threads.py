@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from typing import TypeVar
 
 import torch
 from pyscf import lib
-from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
+
+from fusion.linear_algebra import one_thread
 
 Item = TypeVar("Item")
 Found = TypeVar("Found")
@@ -32,7 +32,7 @@ def each(work: Callable[[Item], Found], items: Sequence[Item]) -> list[Found]:
     count = min(threads(), len(items))
     if getattr(_worker, "busy", False):
         return [work(item) for item in items]
-    with _linear_algebra().limit(limits=1, user_api="blas"):
+    with one_thread():
         if count < 2:
             _worker.busy = True  # what is called in turn need not ask again
             try:
@@ -59,8 +59,3 @@ def shares(length: int) -> list[range]:
 def _begin() -> None:
     _worker.busy = True
     lib.num_threads(1)  # of this thread's own calls
-
-
-@cache
-def _linear_algebra() -> ThreadpoolController:
-    return ThreadpoolController()

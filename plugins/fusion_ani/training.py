@@ -8,15 +8,13 @@ the loss says of the pairs of neighbours.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
+from fusion.linear_algebra import one_thread
 from fusion.potentials.charges import balanced, dipoles
 from fusion.potentials.training.passes import Back, Differentiated, Found, add_gradients
 from fusion.units import BOHR_PER_ANGSTROM
@@ -27,17 +25,6 @@ from fusion_ani.pairs import Pairs, Store
 if TYPE_CHECKING:
     from fusion.datasets import Labelled
     from fusion_ani.network import ANI
-
-
-@cache
-def _libraries() -> ThreadpoolController:
-    return ThreadpoolController()
-
-
-def _one_thread() -> AbstractContextManager[Any]:
-    """numpy's products here are small: their threads would wait for each other for longer than they work."""
-    found: AbstractContextManager[Any] = _libraries().limit(limits=1, user_api="blas")
-    return found
 
 
 @dataclass(frozen=True)
@@ -95,7 +82,7 @@ class Passes:
         slopes = np.zeros((self.model.members, *pairs.vectors.shape), self.dtype) if forces or stress else None
         own = self.model.self_energies.values.numpy()[species]
         sums += np.bincount(pairs.system, own, len(indices))
-        with _one_thread():
+        with one_thread():
             for group in groups:
                 rows = len(group.atoms)
                 gradients = self._array("gradient", group.element, (len(sums), rows, self.line))
@@ -169,7 +156,7 @@ class Passes:
         factors = by.energy.numpy()
         if directions is None and not factors.any():  # nothing but dipoles
             return
-        with _one_thread():
+        with one_thread():
             for group in groups:
                 if not any(tensor.requires_grad for tensor in self.model.tensors(group.element)):
                     continue
