@@ -27,6 +27,8 @@ EV_ANGSTROM2_PER_HARTREE_BOHR2: Final[float] = EV_PER_HARTREE / ANGSTROM_PER_BOH
 EV_ANGSTROM3_PER_HARTREE_BOHR3: Final[float] = EV_PER_HARTREE / ANGSTROM_PER_BOHR**3
 """Stress: hartree/bohr^3 to eV/Angstrom^3."""
 
+GPA_PER_HARTREE_BOHR3: Final[float] = EV_ANGSTROM3_PER_HARTREE_BOHR3 / float(_ase.GPa)
+
 _BOHR_PER_UNIT: Final[dict[str, float]] = {"bohr": 1.0, "angstrom": BOHR_PER_ANGSTROM}
 
 

@@ -14,6 +14,10 @@ ENERGIES: Final[dict[str, float]] = {
     "kJ/mol": 1.0 / units.KJ_MOL_PER_HARTREE,
 }
 LENGTHS: Final[dict[str, float]] = {"angstrom": units.BOHR_PER_ANGSTROM, "bohr": 1.0}
+PRESSURES: Final[dict[str, float]] = {
+    "GPa": 1.0 / units.GPA_PER_HARTREE_BOHR3,
+    "kbar": 0.1 / units.GPA_PER_HARTREE_BOHR3,
+}
 DIPOLES: Final[dict[str, float]] = {
     "debye": 1.0 / units.DEBYE_PER_ATOMIC_DIPOLE,
     "e*angstrom": units.BOHR_PER_ANGSTROM,
@@ -42,6 +46,17 @@ def force(unit: object, setting: str) -> float:
     if not slash:
         raise InputError(f"{setting} is an energy per length, such as eV/angstrom or hartree/bohr, not {unit!r}")
     return energy(of_energy, setting) / length(of_length, setting)
+
+
+def stress(unit: object, setting: str) -> float:
+    """Hartree/bohr^3 in one `unit`, GPa, kbar, or an energy's and a length's: eV/angstrom^3. Raises InputError."""
+    of_energy, slash, of_length = str(unit).rpartition("/")
+    if slash and of_length.endswith("^3"):
+        return energy(of_energy, setting) / length(of_length.removesuffix("^3"), setting) ** 3
+    for name, value in PRESSURES.items():
+        if name.lower() == str(unit).lower():
+            return value
+    raise InputError(f"{setting} is {', '.join(PRESSURES)} or an energy per volume, eV/angstrom^3, not {unit!r}")
 
 
 def named(table: dict[str, float], value: float, tolerance: float) -> str | None:

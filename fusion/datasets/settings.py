@@ -78,9 +78,7 @@ class Settings:
         if self.forces.unit is not None:
             force = quantities.force(self.forces.unit, "data.forces.unit")
         if self.stress.unit is not None:
-            of_energy, _, of_volume = self.stress.unit.rpartition("/")
-            volume = quantities.length(of_volume.removesuffix("^3"), "data.stress.unit") ** 3
-            stress = quantities.energy(of_energy, "data.stress.unit") / volume
+            stress = quantities.stress(self.stress.unit, "data.stress.unit")
         dipole = quantities.dipole(self.dipole.unit or "e*angstrom", "data.dipole.unit")
         return Units(unit, energy, length, force * self.forces.sign, stress * self.stress.sign, dipole)
 

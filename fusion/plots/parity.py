@@ -1,4 +1,4 @@
-"""`parity.png`: predictions against labels, energies above, then forces, dipoles and stress where there are labels of
+"""`parity.png`: predictions against labels, energies above, then forces, stress and dipoles where there are labels of
 them, with their differences beside them."""
 
 from __future__ import annotations
@@ -15,14 +15,10 @@ from fusion.results import read_result
 from fusion.tasks.labelled.errors import KCAL, KCAL_ANGSTROM
 from fusion.tasks.labelled.tables import FORCES as ARRAYS
 from fusion.tasks.labelled.tables import STRUCTURES as TABLE
-from fusion.units import DEBYE_PER_ATOMIC_DIPOLE, EV_ANGSTROM3_PER_HARTREE_BOHR3
+from fusion.tasks.labelled.tensors import KINDS
 
 _COLOURS = {"H": GREY, "C": "#333333", "N": BLUE, "O": ORANGE, "S": "#b8960c", "F": GREEN, "Cl": PURPLE}
 _MOST_POINTS = 20000
-_OTHERS = (
-    ("dipoles.npz", ("dipole", "debye"), DEBYE_PER_ATOMIC_DIPOLE),
-    ("stress.npz", ("stress", "meV Å$^{-3}$"), 1000.0 * EV_ANGSTROM3_PER_HARTREE_BOHR3),
-)
 
 
 def draw(directory: Path) -> Path | None:
@@ -35,7 +31,7 @@ def draw(directory: Path) -> Path | None:
     result = read_result(directory) or {}
     found = result.get("evaluation") or result.get("training") or {}
     energies, forces = _energies(directory / TABLE, found), _forces(directory / ARRAYS)
-    others = [(text, part) for file, text, unit in _OTHERS if (part := _components(directory / file, unit)) is not None]
+    others = [(kind, part) for kind in KINDS if (part := _components(directory / kind.file, kind.scale)) is not None]
     panels = [part for part in (energies, forces, *others) if part is not None]
     if not panels:
         return None
@@ -49,9 +45,9 @@ def draw(directory: Path) -> Path | None:
         if forces is not None:
             left, right = next(axes)
             _draw_forces(left, right, *forces)
-        for (quantity, unit_text), components in others:
+        for kind, components in others:
             left, right = next(axes)
-            _draw_components(left, right, *components, quantity, unit_text)
+            _draw_components(left, right, *components, kind.name, kind.text)
     return directory / "parity.png"
 
 

@@ -13,6 +13,7 @@ import torch
 from ase import Atoms
 from ase.db import connect
 from ase.io import write
+from ase.units import GPa
 from molecules import BOHR, HARTREE, energies, forces, frames, write_folder, write_hdf5, write_npz
 
 from fusion import datasets
@@ -127,6 +128,9 @@ def test_periodic_cells_charges_and_spins(tmp_path: Path) -> None:
     np.testing.assert_allclose(np.diag(data.cell[0]) * BOHR, [5, 6, 7])
     np.testing.assert_allclose(data.stress[0, 0] * HARTREE / BOHR**3, [0, 5, 4], atol=1e-12)
     assert np.isnan(data.stress[1]).all() and not data.cell[1].any()
+    pascal = load(_extxyz(tmp_path, [atoms]), stress={"unit": "GPa", "sign": -1}).stress
+    assert pascal is not None
+    np.testing.assert_allclose(pascal[0] / GPa, -data.stress[0], rtol=1e-9, atol=1e-15)
     assert (data.system(1).charge, data.system(1).spin, data.system(0).pbc) == (1, 3, (True, True, True))
 
 

@@ -14,6 +14,8 @@ import h5py
 import numpy as np
 import pytest
 from ase import Atoms, units
+from ase.build import bulk
+from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
@@ -233,3 +235,63 @@ def test_calibration_of_a_spread_that_is_known(factor: float) -> None:
     assert found["rank_correlation"] > 0.4
     unrelated = calibration(spread, random.normal(size=20_000))
     assert abs(unrelated["rank_correlation"]) < 0.03
+
+
+def copper(number: int = 8) -> list[Atoms]:
+    """Strained copper by effective medium theory, with 1 meV/A^3 added to or taken from components of the stress; the
+    last has no label of it."""
+    random, frames = np.random.default_rng(0), []
+    for index in range(number):
+        atoms = bulk("Cu", cubic=True)
+        atoms.set_cell(atoms.cell @ (np.eye(3) + 0.02 * random.normal(size=(3, 3))), scale_atoms=True)
+        atoms.rattle(0.05, rng=random)
+        atoms.calc = EMT()
+        stress = atoms.get_stress() + 1e-3 * random.choice([-1.0, 1.0], 6)
+        labels = {"energy": atoms.get_potential_energy()} | ({"stress": stress} if index < number - 1 else {})
+        atoms.calc = SinglePointCalculator(atoms, **labels)
+        frames.append(atoms)
+    return frames
+
+
+def test_errors_of_the_stress(program: Program, tmp_path: Path) -> None:
+    write(tmp_path / "data.xyz", copper(), format="extxyz")
+    emt = ("+method=ase", "method.calculator=emt", *WORDS[1:], "data=data.xyz")
+    done = program(*emt)
+    assert done.status == 0, done.err
+    found = evaluation(tmp_path / "run")
+    assert found["compared"] == 8 and found["energy"]["total"]["largest"] < 1e-4
+    assert found["stress"]["structures"] == 7
+    for name in ("mae", "rmse", "largest"):
+        assert found["stress"][f"{name}_mev_angstrom3"] == pytest.approx(1.0, rel=1e-4)
+    assert "stress, MAE" in done.out and "1 meV/Å³" in done.out and "stress.npz" in done.out
+    with (tmp_path / "run" / "structures.csv").open() as file:
+        column = [row["stress_mae_hartree_per_bohr3"] for row in csv.DictReader(file)]
+    assert column[-1] == "" and float(column[0]) == pytest.approx(1e-3 * units.Bohr**3 / units.Hartree, rel=1e-4)
+    with np.load(tmp_path / "run" / "stress.npz") as arrays:
+        assert arrays["label"].shape == (7, 3, 3) and arrays["structure"].tolist() == list(range(7))
+    done = program(*emt, "data.stress.sign=-1", "hydra.run.dir=other")
+    assert done.status == 2 and "data.stress.sign=1 turns it round" in done.err and not (tmp_path / "other").exists()
+
+
+def test_dipoles_of_molecules_beside_crystals(program: Program, tmp_path: Path) -> None:
+    """Bonds of the toy have dipoles that can be written down; a crystal has none, whatever its label says."""
+    frames = structures(12)
+    for atoms in frames:
+        vectors = atoms.positions[0] - atoms.positions[1:]
+        lengths = np.linalg.norm(vectors, axis=1)[:, None]
+        moments = (0.1 + 0.4 * lengths / units.Bohr) * vectors / lengths
+        atoms.info |= {"mu": moments.sum(axis=0) * units.Bohr / units.Debye, "zero": 0.0}
+    frames[0].info["mu"] = np.full(3, np.nan)
+    frames.append(Atoms("CO", [[0, 0, 0], [0, 0, 1.1]], cell=[9, 9, 9], pbc=True, info={"mu": np.ones(3), "zero": 0.0}))
+    write(tmp_path / "data.xyz", frames, format="extxyz")
+    chosen = ("+method=bonds", *WORDS[1:], "data=data.xyz", "data.energy=zero", "data.dipole.key=mu")
+    done = program(*chosen, "data.dipole.unit=debye")
+    assert done.status == 0, done.err
+    found = evaluation(tmp_path / "run")
+    assert found["compared"] == 13 and found["dipole"]["structures"] == 11
+    assert found["dipole"]["largest_debye"] < 1e-5 and "dipoles, MAE" in done.out
+    assert (tmp_path / "run" / "parity.png").stat().st_size > 20_000
+    with (tmp_path / "run" / "molecules.csv").open() as file:
+        assert all(float(row["dipole_mae_debye"]) < 1e-5 for row in csv.DictReader(file))
+    done = program(*chosen)
+    assert done.status == 2 and "they are in debye, it seems; data.dipole.unit=debye" in done.err

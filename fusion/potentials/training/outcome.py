@@ -16,6 +16,7 @@ from fusion.potentials.training.loss import Weights
 from fusion.potentials.training.predictions import Errors, Predictions, errors, predict
 from fusion.potentials.training.targets import atoms_of
 from fusion.results import Result, write_atomically
+from fusion.tasks.labelled.tensors import KINDS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 TABLE: Final = "structures.csv"
 ARRAYS: Final = "forces.npz"
-DIPOLES: Final = "dipoles.npz"
-STRESS: Final = "stress.npz"
 _BATCH = 128
 _PARTS: Final = (
     ("train", "trained on"),
@@ -138,14 +137,9 @@ def _write(
         atoms = atoms_of(labels.offsets, one.indices)
         arrays = {"label": labels.forces[atoms], "predicted": one.forces, "numbers": np.asarray(data.numbers)[atoms]}
         _write_arrays(run.directory / ARRAYS, arrays)
-    others = (
-        (DIPOLES, one.dipole, labels.dipole, labels.has_dipole),
-        (STRESS, one.stress, labels.stress, labels.has_stress),
-    )
-    for name, predicted, label, known in others:
-        if predicted is not None and label is not None and known is not None:
-            some = known[one.indices]
-            _write_arrays(run.directory / name, {"label": label[one.indices[some]], "predicted": predicted[some]})
+    for kind in KINDS:
+        label = getattr(labels, kind.name)
+        kind.write(run.directory, getattr(one, kind.name), None if label is None else label[one.indices], one.indices)
 
 
 def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

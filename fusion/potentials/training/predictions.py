@@ -9,10 +9,11 @@ import numpy as np
 import torch
 
 from fusion.distributed import rank, sum_over_ranks, world_size
-from fusion.potentials.training.loss import DEBYE, KCAL, KCAL_ANGSTROM, Weights
+from fusion.potentials.training.loss import KCAL, KCAL_ANGSTROM, Weights
 from fusion.potentials.training.passes import Passes
 from fusion.potentials.training.targets import Labels, atoms_of
-from fusion.units import EV_ANGSTROM3_PER_HARTREE_BOHR3, EV_ANGSTROM_PER_HARTREE_BOHR, EV_PER_HARTREE
+from fusion.tasks.labelled.tensors import DIPOLE, STRESS, Kind
+from fusion.units import EV_ANGSTROM_PER_HARTREE_BOHR, EV_PER_HARTREE
 
 
 @dataclass(frozen=True)
@@ -117,8 +118,8 @@ def errors(found: Predictions, labels: Labels, weights: Weights) -> Errors:
         some = labels.has_forces[atoms]
         forces = found.forces[some] - labels.forces[atoms][some]
         loss += weights.forces * float(np.mean((KCAL_ANGSTROM * forces) ** 2)) if len(forces) else 0.0
-    stress, virials = _stress_errors(found, labels)
-    dipole = _dipole_errors(found, labels)
+    stress, dipole = _tensor_errors(STRESS, found, labels), _tensor_errors(DIPOLE, found, labels)
+    virials = stress * _virial_per_atom(found, labels)
     loss += weights.stress * float(np.mean(virials**2)) if len(virials) else 0.0
     loss += weights.dipole * float(np.mean(dipole**2)) if len(dipole) else 0.0
     milli = 1000.0 * EV_ANGSTROM_PER_HARTREE_BOHR
@@ -128,23 +129,20 @@ def errors(found: Predictions, labels: Labels, weights: Weights) -> Errors:
     )
 
 
-def _stress_errors(found: Predictions, labels: Labels) -> tuple[np.ndarray, np.ndarray]:
-    """(n, 3, 3) of the stress, meV/Angstrom^3, and of the virial per atom, kcal/mol, where there is a label."""
-    if found.stress is None or labels.stress is None or labels.has_stress is None or labels.volume is None:
-        return np.empty((0, 3, 3)), np.empty((0, 3, 3))
-    some = labels.has_stress[found.indices]
-    chosen = found.indices[some]
-    difference = found.stress[some] - labels.stress[chosen]
-    per_atom = labels.volume[chosen] / labels.sizes[chosen]
-    return 1000.0 * EV_ANGSTROM3_PER_HARTREE_BOHR3 * difference, KCAL * per_atom[:, None, None] * difference
+def _tensor_errors(kind: Kind, found: Predictions, labels: Labels) -> np.ndarray:
+    """(n, ...) in the kind's unit, where there is a label."""
+    predicted, label = getattr(found, kind.name), getattr(labels, kind.name)
+    if predicted is None or label is None:
+        return np.empty((0, *kind.shape))
+    return kind.errors(predicted, label[found.indices])
 
 
-def _dipole_errors(found: Predictions, labels: Labels) -> np.ndarray:
-    """(n, 3) debye, where there is a label."""
-    if found.dipole is None or labels.dipole is None or labels.has_dipole is None:
-        return np.empty((0, 3))
-    some = labels.has_dipole[found.indices]
-    return DEBYE * (found.dipole[some] - labels.dipole[found.indices[some]])
+def _virial_per_atom(found: Predictions, labels: Labels) -> np.ndarray | float:
+    """(n, 1, 1), kcal/mol, of a stress of one of its unit; where there is a label of the stress."""
+    if found.stress is None or labels.volume is None or labels.has_stress is None:
+        return 0.0
+    chosen = found.indices[labels.has_stress[found.indices]]
+    return (KCAL / STRESS.scale * labels.volume[chosen] / labels.sizes[chosen])[:, None, None]
 
 
 def _mean(values: np.ndarray) -> float:

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fusion.tasks.labelled.tensors import DIPOLE, STRESS
+
 if TYPE_CHECKING:
     from fusion.datasets import Labelled
 
@@ -62,13 +64,11 @@ class Labels:
         self.sizes = np.diff(self.offsets)
         known = np.zeros(self.offsets[-1]) if self.has_forces is None else self.has_forces
         self.with_forces = np.diff(np.concatenate([[0], np.cumsum(known, dtype=np.int64)])[self.offsets])
-        self.stress = None if labelled.stress is None or labelled.cell is None else np.asarray(labelled.stress)
-        self.has_stress = None if self.stress is None else np.isfinite(self.stress).all(axis=(1, 2))
+        self.stress = None if labelled.cell is None else STRESS.labels(labelled)
+        self.has_stress = None if self.stress is None else STRESS.known(self.stress)
         self.volume = None if self.stress is None else np.abs(np.linalg.det(np.asarray(labelled.cell)))
-        self.dipole = None if labelled.dipole is None or not dipoles else np.asarray(labelled.dipole)
-        self.has_dipole = None if self.dipole is None else np.isfinite(self.dipole).all(axis=1)
-        if self.has_dipole is not None and labelled.pbc is not None:
-            self.has_dipole &= ~np.asarray(labelled.pbc).any(axis=1)
+        self.dipole = DIPOLE.labels(labelled) if dipoles else None
+        self.has_dipole = None if self.dipole is None else DIPOLE.known(self.dipole)
 
     def batch(self, indices: np.ndarray, device: torch.device | str = "cpu") -> Targets:
         """Those of the structures `indices` (B,)."""

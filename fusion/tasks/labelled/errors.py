@@ -15,6 +15,7 @@ from fusion.datasets.inspection import compositions
 from fusion.report import count
 from fusion.tasks.labelled.calibration import calibration
 from fusion.tasks.labelled.predictions import Predictions
+from fusion.tasks.labelled.tensors import KINDS
 
 KCAL = units.KCAL_MOL_PER_HARTREE
 KCAL_ANGSTROM = units.KCAL_MOL_PER_HARTREE / units.ANGSTROM_PER_BOHR
@@ -34,14 +35,21 @@ def measure(predictions: Predictions, zero: str, factor: float | None = None) ->
     """
     data, difference = predictions.data, predictions.energy_errors() * KCAL
     known, forces = np.flatnonzero(np.isfinite(difference)), predictions.force_mae()
+    more = [predictions.tensor_mae(kind) for kind in predictions.tensors]
     found: dict[str, Any] = {
         "structures": len(data) + len(data.report.left_out),
-        "compared": int(np.sum(np.isfinite(difference) | np.isfinite(forces))),
+        "compared": int(np.isfinite([difference, forces, *more]).any(axis=0).sum()),
     }
     if len(known):
         found["energy"] = _energies(data, difference, known, zero)
     if np.isfinite(forces).any():
         found["forces"] = _forces(predictions, forces)
+    for kind, (predicted, label) in predictions.tensors.items():
+        errors = kind.errors(predicted, label)
+        errors = errors[kind.known(errors)]
+        if len(errors):
+            told = {f"{name}_{kind.key}": value for name, value in measures(errors.ravel()).items()}
+            found[kind.name] = {"structures": len(errors), **told}
     found["molecules"] = _molecules(predictions, corrected(predictions, found.get("energy")))
     if len(known) and np.isfinite(predictions.spread[known]).any():
         rest = corrected(predictions, found["energy"])[known]
@@ -95,6 +103,11 @@ def rows(found: dict[str, Any]) -> Iterator[list[str]]:
         yield ["forces, MAE", *_told(forces["total"], "kcal/mol/Å"), f"of {forces['structures']:,} structures"]
         for symbol, part in forces["by_element"].items():
             yield [f"  on {symbol}", *_told(part, "kcal/mol/Å"), f"{part['atoms']:,} atoms"]
+    for kind in KINDS:
+        if kind.name in found:
+            part = found[kind.name]
+            mae, rmse = (f"{part[f'{name}_{kind.key}']:.4g}" for name in ("mae", "rmse"))
+            yield [f"{kind.plural}, MAE", f"{mae} {kind.text}", f"RMSE {rmse}", f"of {part['structures']:,} structures"]
     yield from _molecule_rows(found.get("molecules") or {})
     yield from _calibration_rows(found.get("calibration"))
     if found.get("outside"):
@@ -184,8 +197,10 @@ def _molecules(predictions: Predictions, errors: np.ndarray) -> dict[str, Any]:
 
 
 def molecule_table(predictions: Predictions, errors: np.ndarray) -> list[dict[str, Any]]:
-    """A row for each molecule: structures, errors of energies (`errors` (M,), kcal/mol) and forces."""
+    """A row for each molecule: structures, errors of energies (`errors` (M,), kcal/mol), forces and what else has
+    labels."""
     data, forces = predictions.data, predictions.force_mae() * KCAL_ANGSTROM
+    more = {f"{kind.name}_mae_{kind.key}": predictions.tensor_mae(kind) * kind.scale for kind in predictions.tensors}
     order = np.argsort(data.group, kind="stable")
     ends = np.flatnonzero(np.diff(data.group[order])) + 1
     found = []
@@ -201,6 +216,7 @@ def molecule_table(predictions: Predictions, errors: np.ndarray) -> list[dict[st
                 "energy_rmse_kcal_mol": _rms(energy),
                 "energy_largest_kcal_mol": float(np.abs(energy).max()) if len(energy) else nan,
                 "forces_mae_kcal_mol_angstrom": float(force.mean()) if len(force) else nan,
+                **{name: _mean(values[members]) for name, values in more.items()},
             }
         )
     return found
@@ -214,6 +230,11 @@ def measures(errors: np.ndarray) -> dict[str, float]:
         "mean": float(np.mean(errors)),
         "largest": float(np.max(np.abs(errors))),
     }
+
+
+def _mean(values: np.ndarray) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else math.nan
 
 
 def _rms(values: np.ndarray) -> float:

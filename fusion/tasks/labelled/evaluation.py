@@ -1,4 +1,4 @@
-"""task=evaluate data=...: how far a method is from labels, energies and forces of many structures."""
+"""task=evaluate data=...: how far a method is from labels: energies, forces, stress and dipoles of structures."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fusion import datasets, methods, processes, zeros
-from fusion.datasets import Labelled, quantities
+from fusion.datasets import Labelled
 from fusion.errors import CalculationError, InputError
 from fusion.results import Result
 from fusion.runs import CHECKPOINT
 from fusion.task_state import is_own, read_state, write_state
-from fusion.tasks.labelled import errors, tables
+from fusion.tasks.labelled import errors, misread, tables, tensors
+from fusion.tasks.labelled.asking import asked
 from fusion.tasks.labelled.predictions import Predictions
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ _MOST = 4096
 
 
 class LabelledEvaluation:
-    """Energies and forces of all structures of the data, or of a part of its split. Nothing is left out unsaid."""
+    """What has labels and the method gives, of all structures of the data, or of a part of its split. Nothing is left
+    out unsaid."""
 
     needs = frozenset({"energy"})
 
@@ -44,10 +46,7 @@ class LabelledEvaluation:
         """Raises InputError: data that cannot be read or contradict themselves, nothing that the method can do."""
         methods.require(method, self.needs, f"task {self.name}")
         self.data = self._data(run)
-        self._properties = self.needs
-        if self.data.forces is not None and "forces" in methods.available(method):
-            self._properties = frozenset({"energy", "forces"})
-        self.problems = _problems(self.data, method, self._properties)
+        self.asked, self.problems = asked(self.data, method, self.needs)
         if len(self.problems) == len(self.data):
             first = self.problems[min(self.problems)]
             raise InputError(f"{method.name} can do nothing with the data {self._title}: {first}")
@@ -68,10 +67,10 @@ class LabelledEvaluation:
         return (str(getattr(method, "label", method.name)), words, self.name), tuple(notes)
 
     def run(self, method: Method, system: System, run: Run) -> Result:
-        """Raises InputError where what the data call forces are gradients, or their energies have another unit."""
+        """Raises InputError where labels have another unit or sign than the data say."""
         if processes.rank() != 0:  # one process does it
             return Result(system)
-        predictions = Predictions(self.data, dict(self.problems))
+        predictions = Predictions(self.data, dict(self.problems), frozenset[str]().union(*self.asked))
         if self.state is not None and is_own(run):
             predictions.restore(self.state)
         self._calculate(method, run, predictions)
@@ -88,7 +87,7 @@ class LabelledEvaluation:
 
     @staticmethod
     def rows(document: dict[str, Any]) -> Iterator[list[str]]:
-        """Errors of energies and forces, and what was left out."""
+        """Errors of all kinds of labels, and what was left out."""
         yield from errors.rows(document["evaluation"])
 
     @staticmethod
@@ -102,7 +101,7 @@ class LabelledEvaluation:
     @staticmethod
     def files(directory: Path) -> list[str]:
         """The tables."""
-        names = (tables.STRUCTURES, tables.MOLECULES, tables.FORCES)
+        names = (tables.STRUCTURES, tables.MOLECULES, tables.FORCES, *(kind.file for kind in tensors.KINDS))
         return [name for name in names if (directory / name).is_file()]
 
     @property
@@ -130,9 +129,10 @@ class LabelledEvaluation:
             try:
                 while left:
                     began = time.monotonic()
-                    self._calculate_some(method, predictions, left[:size])
+                    for alike in self._alike(left[:size]):
+                        self._calculate_some(method, predictions, alike)
                     left = left[size:]
-                    self._refuse_misread(predictions, run)
+                    misread.refuse(predictions, run.config.data, self._title)
                     bar(total - len(left), predictions.text())
                     size = min(2 * size, _MOST) if time.monotonic() - began < _CALL_S else size
                     if time.monotonic() > due:
@@ -143,40 +143,25 @@ class LabelledEvaluation:
                 raise
         self._save(run, predictions)
 
-    def _refuse_misread(self, predictions: Predictions, run: Run) -> None:
-        """Raise InputError where labels and predictions agree but for a unit, or but for the sign of all forces."""
-        config = run.config.data
-        if config.get("entries") is not None or not config.get("check", True):
-            return
-        correlation = predictions.force_correlation()
-        if correlation is not None and correlation < -0.5:
-            raise InputError(
-                f"the forces of {self._title} point against those of the method (correlation {correlation:.2f}): they "
-                f"are gradients +dE/dR, it seems; data.forces.sign={-int(config.forces.sign)} turns them round"
-            )
-        ratio = predictions.energy_ratio()
-        if ratio is None or abs(ratio - 1.0) < 0.1:
-            return
-        read = self.data.report.energy_unit
-        unit = quantities.named(quantities.ENERGIES, quantities.energy(read, "data.energy_unit") / ratio, 0.02)
-        if unit is not None:
-            raise InputError(
-                f"the energies of {self._title}, read in {read}, are {ratio:.4g} times those of the method: they are "
-                f"in {unit}, it seems; data.energy_unit={unit}"
-            )
-
     def _save(self, run: Run, predictions: Predictions) -> float:
         """Write the checkpoint; the seconds that took."""
         began = time.monotonic()
         write_state(run, {"task": self.name, **predictions.state()})
         return time.monotonic() - began
 
+    def _alike(self, chosen: list[int]) -> list[list[int]]:
+        """The structures `chosen` by what the method is asked for them."""
+        groups: dict[frozenset[str], list[int]] = {}
+        for index in chosen:
+            groups.setdefault(self.asked[index], []).append(index)
+        return list(groups.values())
+
     def _calculate_some(self, method: Method, predictions: Predictions, chosen: list[int]) -> None:
-        """One call for all; where it fails as a whole, halves of them: one bad structure costs no other."""
+        """One call for all, which are alike; where it fails as a whole, halves: one bad structure costs no other."""
         data = predictions.data
         try:
             systems = [data.system(index) for index in chosen]
-            results = methods.calculate(method, systems, self._properties)
+            results = methods.calculate(method, systems, self.asked[chosen[0]])
         except (CalculationError, InputError) as error:
             if len(chosen) > 1:
                 middle = len(chosen) // 2
@@ -190,25 +175,3 @@ class LabelledEvaluation:
             return
         for index, result in zip(chosen, results, strict=True):
             predictions.add(index, result)
-
-
-def _problems(data: Labelled, method: Method, properties: frozenset[str]) -> dict[int, str]:
-    """What the method objects to, asked once for each composition and state."""
-    sizes, answers, found = data.sizes, dict[tuple[bytes, int, int], str | None](), dict[int, str]()
-    for index in range(len(data)):
-        numbers = np.asarray(data.numbers[data.offsets[index] : data.offsets[index] + sizes[index]])
-        key = (np.sort(numbers).tobytes(), int(data.charge[index]), int(data.spin[index]))
-        if key not in answers:
-            answers[key] = _objection(data, method, properties, index)
-        problem = answers[key]
-        if problem is not None:
-            found[index] = problem
-    return found
-
-
-def _objection(data: Labelled, method: Method, properties: frozenset[str], index: int) -> str | None:
-    try:
-        methods.require(method, properties, "this calculation", [data.system(index)])
-    except InputError as error:
-        return str(error).replace(data.name(index), "it")
-    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -9,18 +10,20 @@ import numpy as np
 from fusion import units
 from fusion.datasets import Labelled
 from fusion.results import Result
+from fusion.tasks.labelled.tensors import Kind, labelled
 
 _ENOUGH = 12
-"""Force components that it takes to tell forces from gradients."""
+"""Components that it takes to tell forces from gradients, and units from one another."""
 
 
 class Predictions:
     """Energies (M,), spreads (M,), forces (N, 3) of the structures of `data`; NaN where there is none yet, or ever.
 
+    `tensors` has predictions and labels (M, ...) of stress and dipoles where the data and `properties` have them.
     `problems` says why a structure is left out, `failures` why its calculation failed.
     """
 
-    def __init__(self, data: Labelled, problems: dict[int, str]) -> None:
+    def __init__(self, data: Labelled, problems: dict[int, str], properties: Collection[str]) -> None:
         self.data, self.problems = data, problems
         number = len(data)
         self.failures: dict[int, str] = {}
@@ -28,6 +31,7 @@ class Predictions:
         self.done[list(problems)] = True
         self.energy, self.spread = np.full(number, np.nan), np.full(number, np.nan)
         self.forces = None if data.forces is None else np.full((len(data.numbers), 3), np.nan)
+        self.tensors = {kind: (np.full(label.shape, np.nan), label) for kind, label in labelled(data, properties)}
 
     @property
     def good(self) -> int:
@@ -50,6 +54,9 @@ class Predictions:
         self.outside[index] = bool((result.details.get("domain") or {}).get("outside"))
         if self.forces is not None and "forces" in result.properties:
             self.forces[self.data.offsets[index] : self.data.offsets[index + 1]] = result.properties["forces"]
+        for kind, (predicted, _) in self.tensors.items():
+            if kind.name in result.properties:
+                predicted[index] = result.properties[kind.name]
 
     def leave_out(self, index: int, problem: str) -> None:
         """What the method refuses."""
@@ -71,15 +78,28 @@ class Predictions:
             return np.full(len(self.data), np.nan)
         return np.add.reduceat(np.abs(errors).mean(axis=1), self.data.offsets[:-1]) / self.data.sizes
 
+    def tensor_mae(self, kind: Kind) -> np.ndarray:
+        """(M,) mean absolute error of each structure's components, atomic units; NaN where there is none."""
+        predicted, label = self.tensors[kind]
+        return np.abs(predicted - label).reshape(len(label), -1).mean(axis=1)
+
     def force_correlation(self) -> float | None:
         """Pearson's correlation of the force components so far; None for too few."""
         if self.forces is None or self.data.forces is None:
             return None
-        label = np.asarray(self.data.forces)
-        both = np.isfinite(self.forces) & np.isfinite(label)
-        if both.sum() < _ENOUGH or not self.forces[both].std() * label[both].std() > 0:
+        return _correlation(self.forces, np.asarray(self.data.forces))
+
+    def agreement(self, kind: Kind) -> tuple[float, float] | None:
+        """Pearson's correlation of its components so far, and how many times as large as predictions labels are; None
+        for too few."""
+        if kind not in self.tensors:
             return None
-        return float(np.corrcoef(self.forces[both], label[both])[0, 1])
+        predicted, label = self.tensors[kind]
+        correlation = _correlation(predicted, label)
+        if correlation is None:
+            return None
+        both = np.isfinite(predicted) & np.isfinite(label)
+        return correlation, float(np.linalg.norm(label[both]) / np.linalg.norm(predicted[both]))
 
     def energy_ratio(self) -> float | None:
         """Median ratio of label and prediction of the energies so far; None where they do not have one in common."""
@@ -107,6 +127,7 @@ class Predictions:
             "spread": self.spread,
             "outside": self.outside,
             "forces": np.zeros((0, 3)) if self.forces is None else self.forces,
+            **{kind.name: predicted for kind, (predicted, _) in self.tensors.items()},
             "failures": {str(index): text for index, text in self.failures.items()},
             "problems": {str(index): text for index, text in self.problems.items()},
         }
@@ -116,5 +137,13 @@ class Predictions:
         self.done, self.energy, self.spread = state["done"], state["energy"], state["spread"]
         self.outside = state["outside"]
         self.forces = None if self.forces is None else state["forces"]
+        self.tensors = {kind: (state.get(kind.name, said), label) for kind, (said, label) in self.tensors.items()}
         self.failures = {int(index): text for index, text in state["failures"].items()}
         self.problems = {int(index): text for index, text in state["problems"].items()}
+
+
+def _correlation(predicted: np.ndarray, label: np.ndarray) -> float | None:
+    both = np.isfinite(predicted) & np.isfinite(label)
+    if both.sum() < _ENOUGH or not predicted[both].std() * label[both].std() > 0:
+        return None
+    return float(np.corrcoef(predicted[both], label[both])[0, 1])

@@ -1,4 +1,4 @@
-"""The files of an evaluation: a row for each structure, a row for each molecule, the forces of each atom."""
+"""The files of an evaluation: a row for each structure, a row for each molecule, forces, stress and dipoles."""
 
 from __future__ import annotations
 
@@ -14,15 +14,19 @@ from fusion.results import write_atomically
 from fusion.system import formula
 from fusion.tasks.labelled import errors
 from fusion.tasks.labelled.predictions import Predictions
+from fusion.tasks.labelled.tensors import KINDS
 
 STRUCTURES, MOLECULES, FORCES = "structures.csv", "molecules.csv", "forces.npz"
 
 
 def write(directory: Path, predictions: Predictions, found: dict[str, Any]) -> None:
-    """structures.csv and forces.npz in atomic units, molecules.csv in kcal/mol (and Angstrom)."""
+    """structures.csv, forces.npz, stress.npz and dipoles.npz in atomic units, molecules.csv in those of result.json."""
     counted = errors.corrected(predictions, found.get("energy"))
     _structures(directory / STRUCTURES, predictions, counted)
     _molecules(directory / MOLECULES, errors.molecule_table(predictions, counted))
+    for kind in KINDS:
+        predicted, label = predictions.tensors.get(kind, (None, None))
+        kind.write(directory, predicted, label, np.arange(len(predictions.data)))
     differences, data = predictions.force_errors(), predictions.data
     if differences is None or not np.isfinite(differences).any():
         (directory / FORCES).unlink(missing_ok=True)
@@ -42,17 +46,18 @@ def _structures(path: Path, predictions: Predictions, counted: np.ndarray) -> No
     data, text = predictions.data, io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     columns = ["label_hartree", "energy_hartree", "energy_std_hartree", "forces_mae_hartree_per_bohr"]
-    table.writerow(["structure", "source", "formula", "atoms", *columns, "error_counted_hartree", "outside", "problem"])
-    values = np.column_stack(
-        [data.energy, predictions.energy, predictions.spread, predictions.force_mae(), counted / errors.KCAL]
-    )
+    columns += [*(f"{kind.name}_mae_{kind.atomic}" for kind in predictions.tensors), "error_counted_hartree"]
+    table.writerow(["structure", "source", "formula", "atoms", *columns, "outside", "problem"])
+    more = [predictions.tensor_mae(kind) for kind in predictions.tensors]
+    whole = [data.energy, predictions.energy, predictions.spread, predictions.force_mae(), *more]
+    values = np.column_stack([*whole, counted / errors.KCAL])
     for index in range(len(data)):
         what = [data.name(index), data.sources[int(data.source[index])], formula(data.symbols(index))]
         numbers = [f"{value:.10f}" if math.isfinite(value) else "" for value in values[index]]
         problem = predictions.problems.get(index) or predictions.failures.get(index, "")
         table.writerow([*what, int(data.sizes[index]), *numbers, int(predictions.outside[index]), problem])
     for name, reason in data.report.left_out:
-        table.writerow([name, "", "", "", *[""] * 5, 0, reason])
+        table.writerow([name, "", "", "", *[""] * len(columns), 0, reason])
     write_atomically(path, text.getvalue())
 
 

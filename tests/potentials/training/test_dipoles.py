@@ -136,6 +136,13 @@ def test_a_published_model_gives_dipoles_and_a_spectrum(
     use = ["+method=ani", "weights=tiny", "system=h2o", "dtype=float64"]
     energy = fusion.run([*use, f"hydra.run.dir={tmp_path / 'energy'}"])
     assert np.linalg.norm(energy.properties["dipole"]) > 0.1
+    chosen = [f"data={data}", "data.dipole.key=mu", "data.dipole.unit=debye", "data.split.test=4"]
+    chosen += ["data.split.validation=4", "task=evaluate", "task.part=test", f"hydra.run.dir={tmp_path / 'errors'}"]
+    fusion.run([*use, *chosen])
+    errors, told = (json.loads((run / "result.json").read_text()) for run in (tmp_path / "errors", finished))
+    for name in ("mae_debye", "rmse_debye"):
+        trained = told["training"]["parts"]["test"][f"dipole_{name}"]
+        assert errors["evaluation"]["dipole"][name] == pytest.approx(trained, rel=1e-4)
     spectrum = fusion.run([*use, "task=vibrations", "task.fmax=1e-3", f"hydra.run.dir={tmp_path / 'vibrations'}"])
     found: dict[str, Any] = json.loads((tmp_path / "vibrations" / "result.json").read_text())
     assert spectrum.status == "ok" and max(filter(None, found["ir_intensities_km_per_mol"])) > 0.1

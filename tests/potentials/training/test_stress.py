@@ -12,10 +12,11 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.io import read, write
-from test_potential_training_run import SHIFTS
+from test_potential_training_run import ABOUT, SHIFTS
 
 import fusion
 from fusion.units import EV_ANGSTROM3_PER_HARTREE_BOHR3
+from fusion.zoo import publish
 
 MEV_ANGSTROM3 = 1000.0
 
@@ -67,3 +68,18 @@ def test_its_errors_are_those_of_the_labels(run: Path) -> None:
         assert min(np.abs(one - other).max() for other in known) < 1e-7
     error = MEV_ANGSTROM3 * np.abs(predicted - label).mean()
     assert parts["test"]["stress_mae_mev_angstrom3"] == pytest.approx(error, rel=1e-9)
+
+
+def test_an_evaluation_of_what_was_published_finds_the_same(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fusion.zoo.registry.user", lambda: tmp_path)
+    monkeypatch.setenv("FUSION_CACHE", str(tmp_path / "cache"))
+    publish.add(run, ABOUT, tmp_path)
+    words = ["+method=ani", "weights=tiny", "task=evaluate", "task.part=test", f"data={run.parent / 'cu.extxyz'}"]
+    split = ["data.split.test=8", "data.split.validation=8", f"hydra.run.dir={tmp_path / 'run'}"]
+    assert fusion.run([*words, *split]).status == "ok"
+    trained = json.loads((run / "result.json").read_text())["training"]["parts"]["test"]
+    found = json.loads((tmp_path / "run" / "result.json").read_text())["evaluation"]["stress"]
+    for name in ("mae_mev_angstrom3", "rmse_mev_angstrom3"):
+        assert found[name] == pytest.approx(trained[f"stress_{name}"], rel=1e-3)
