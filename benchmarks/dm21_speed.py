@@ -1,8 +1,8 @@
 """Seconds per SCF cycle of DM21, and of the whole SCF, beside PySCF's B3LYP on the same grid in the same run.
 
-`OMP_NUM_THREADS=2 OPENBLAS_NUM_THREADS=1 python benchmarks/dm21_speed.py [MOLECULE.xyz ...] [--growth]`; writes
-dm21_speed.md (and with --growth, alkanes up to 24 carbon atoms under a memory bound, dm21_speed_growth.md). Seconds per
-cycle are those of the SCF without its start, integrals and their storage included, divided by the number of cycles.
+`OMP_NUM_THREADS=2 python benchmarks/dm21_speed.py [MOLECULE.xyz ...] [--growth]`; writes dm21_speed.md (and with
+--growth, alkanes up to 24 carbon atoms under a memory bound, dm21_speed_growth.md). Seconds per cycle are those of the
+SCF without its start, integrals and their storage included, divided by the number of cycles.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from ase import Atoms
 from pyscf import dft, gto, lib
 
 import fusion
+from fusion.linear_algebra import one_thread
 from runs import machine, write_table
 
 BASIS, GRID_LEVEL, CONV_TOL, CONV_TOL_GRAD = "def2-svp", 3, 1e-7, 1e-3
@@ -92,7 +93,7 @@ def compare(name: str, atoms: Atoms) -> list[str]:
     mol = molecule(atoms)
     conventional = (dft.RKS if mol.spin == 0 else dft.UKS)(mol, xc="b3lyp")
     conventional.grids.level, conventional.conv_tol, conventional.conv_tol_grad = GRID_LEVEL, CONV_TOL, CONV_TOL_GRAD
-    with timed() as b3lyp:
+    with timed() as b3lyp, one_thread():
         conventional.kernel()
     learned = fusion.kohn_sham(mol, "dm21", grid_level=GRID_LEVEL, conv_tol=CONV_TOL)
     learned.conv_tol_grad = CONV_TOL_GRAD
@@ -215,13 +216,12 @@ def write(rows: list[list[str]], parts: list[list[str]], load: float) -> None:
     ]  # fmt: skip
     notes = (
         f"DM21 from a B3LYP density to {CONV_TOL:.0e} Ha, {BASIS}, grid level {GRID_LEVEL}; {machine()}, "
-        f"{os.environ.get('OMP_NUM_THREADS', 'all')} threads, of linear algebra "
-        f"{os.environ.get('OPENBLAS_NUM_THREADS', 'as many')} (two beside PySCF's own cost B3LYP half its speed, "
-        f"DM21 a quarter); load before the run {load:.1f}. s per cycle: SCF without "
-        "its start, integrals and storage included, by the number of cycles. Of a loaded machine the CPU seconds "
-        "and the ratio to B3LYP's CPU seconds say more than the wall. original: the authors' code on two threads of "
-        "an idle machine; its whole SCF is taken to be B3LYP's and as many cycles as here. System time is that of "
-        "memory given to the process for the first time. Drafts (network and contraction in float32) count as cycles."
+        f"{os.environ.get('OMP_NUM_THREADS', 'all')} threads, of linear algebra one, for B3LYP too (two beside PySCF's "
+        f"own cost it half its speed); load before the run {load:.1f}. s per cycle: SCF without its start, integrals "
+        "and storage included, by the number of cycles. Of a loaded machine the CPU seconds and the ratio to B3LYP's "
+        "CPU seconds say more than the wall. original: the authors' code on two threads of an idle machine; its whole "
+        "SCF is taken to be B3LYP's and as many cycles as here. System time is that of memory given to the process for "
+        "the first time. Drafts (network and contraction in float32) count as cycles."
     )
     path = Path(__file__).with_suffix(".md")
     write_table(path, "Speed of DM21", notes, columns, rows)

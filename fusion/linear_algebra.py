@@ -1,4 +1,4 @@
-"""Threads of the libraries behind numpy's linear algebra."""
+"""Threads of the libraries behind numpy's and scipy's linear algebra."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
-BRING_THEIR_OWN: Final = ("numpy", "scipy.linalg", "pyscf.lib")
-"""Modules that come with a library of linear algebra each."""
+BRING_THEIR_OWN: Final = ("numpy", "scipy.linalg")
+"""Modules that may come with a library of linear algebra each."""
 
 
 def one_thread() -> AbstractContextManager[Any]:

@@ -25,6 +25,7 @@ from pyscf.scf.uhf import UHF
 
 from fusion.errors import CalculationError
 from fusion.functionals.grid_gradients import exchange_correlation_gradient
+from fusion.linear_algebra import one_thread
 
 _PySCF: Any = object  # the bases are given by the classes below
 
@@ -40,7 +41,8 @@ class LearnedGradients(_PySCF):
         """The gradient (A, 3), hartree/bohr. Raises CalculationError for an SCF that did not converge."""
         if self.base.e_tot and not self.base.converged:
             raise CalculationError("no nuclear gradient: the SCF did not converge")
-        return np.asarray(super().kernel(*args, **kwargs))
+        with one_thread():
+            return np.asarray(super().kernel(*args, **kwargs))
 
     def get_veff(self, mol: gto.Mole | None = None, dm: Any = None) -> Any:
         """PySCF's derivative of the Coulomb matrix; tagged `xc`: the gradient of the exchange-correlation energy."""

@@ -17,6 +17,7 @@ from fusion.functionals.convergence import Ladder
 from fusion.functionals.integrator import LearnedNumInt
 from fusion.functionals.orientation import Orientation
 from fusion.functionals.response import Response
+from fusion.linear_algebra import one_thread
 
 
 def _refused(what: str) -> Callable[..., Any]:
@@ -66,11 +67,12 @@ class Learned(_PySCF):
         if self.max_cycle <= 0:
             return float(super().scf(dm0, **kwargs))
         self.dump_flags()
-        self.build(self.mol)
-        if dm0 is None:
-            known = self.mo_coeff is not None and self.mo_occ is not None
-            dm0 = self.make_rdm1() if known else self.get_init_guess(self.mol, self.init_guess)
-        self.ladder.climb(self, dm0)
+        with one_thread():  # threads of linear algebra would wait busily where those of the integrals are at work
+            self.build(self.mol)
+            if dm0 is None:
+                known = self.mo_coeff is not None and self.mo_occ is not None
+                dm0 = self.make_rdm1() if known else self.get_init_guess(self.mol, self.init_guess)
+            self.ladder.climb(self, dm0)
         self._finalize()
         return float(self.e_tot)
 

@@ -12,6 +12,7 @@ from pyscf.dft import libxc
 from pyscf.scf.dispersion import parse_dft
 
 from fusion.errors import InputError
+from fusion.linear_algebra import one_thread
 
 COARSE_LEVEL = 1
 """Grid level of the conventional calculation: only its density is used."""
@@ -67,7 +68,8 @@ def density(mean_field: Any, name: str) -> np.ndarray:
     conventional.verbose, conventional.chkfile = 0, None
     conventional.conv_tol, conventional.conv_check = CONV_TOL, False
     conventional._eri = mean_field._eri
-    conventional.kernel()
+    with one_thread():
+        conventional.kernel()
     mean_field._eri = conventional._eri
     return np.asarray(conventional.make_rdm1())
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from functional_models import WATER, PBEExchange, SlaterExchange
 from pyscf import gto, scf
+from threadpoolctl import threadpool_info, threadpool_limits
 from torch import Tensor, nn
 
 from fusion.functionals import DensityFeatures, FunctionalMethod, kohn_sham
@@ -48,6 +49,19 @@ def test_diis_alone_where_it_is_enough() -> None:
     assert [attempt.name for attempt in ks.attempts] == ["DIIS"]
     assert ks.attempts[0].cycles == ks.cycles <= 8
     assert ks.remarks == []
+
+
+def test_threads_of_linear_algebra_stay_out_of_an_scf() -> None:
+    def most_threads() -> int:
+        return max(library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas")
+
+    seen: list[int] = []
+    with threadpool_limits(2, user_api="blas"):
+        ks = kohn_sham(MOLECULE, PBEExchange(), grid_level=0)
+        ks.callback = lambda envs: seen.append(most_threads())
+        ks.kernel()
+        assert most_threads() == 2
+    assert set(seen) == {1}
 
 
 def test_the_rungs_reach_the_same_state() -> None:
