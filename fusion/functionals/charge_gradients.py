@@ -26,8 +26,7 @@ from fusion.functionals.charge_potentials import (
     tables,
 )
 from fusion.functionals.local_exchange import padded
-from fusion.functionals.shell_pair_gradients import PairGradients
-from fusion.functionals.shell_pairs import hermite_powers
+from fusion.functionals.shell_pairs import ShellPairs, hermite_powers
 from fusion.functionals.threads import each_range
 
 THRESHOLD: Final = 1e-12
@@ -46,14 +45,17 @@ class Scratch(NamedTuple):
     """(S, H, CHUNK): R, times the derivatives of the energy, of all range separations."""
     forces: np.ndarray
     """(6, CHUNK): of one pair of primitives, d/dP and d/dX."""
+    raised: np.ndarray
+    """(3, H): the Hermite function one higher along x, y, z."""
 
 
 def exchange_gradient(
-    pairs: PairGradients, atoms: int, omegas: tuple[float, ...], coords: np.ndarray, smeared: np.ndarray, by: np.ndarray
+    pairs: ShellPairs, atoms: int, omegas: tuple[float, ...], coords: np.ndarray, smeared: np.ndarray, by: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Gradients by the integrals of E (S, n, G) at grid points (G, 3), `by` (W, S, G) being dE_xc / de_x.
 
-    (A, 3) with respect to the atoms, and at each point by itself (3, G) the sum over all of them.
+    `pairs` are those with derivatives. (A, 3) with respect to the atoms, and at each point by itself (3, G) the sum
+    over all of them.
     """
     points, vectors, factors = padded(coords.T), padded(smeared), padded(by)
     factors[..., len(coords) :] = 0.0
@@ -70,16 +72,17 @@ def exchange_gradient(
     return np.sum(of_atoms, axis=0), of_points[:, : len(coords)]
 
 
-def _scratch(pairs: PairGradients, spins: int) -> Scratch:
+def _scratch(pairs: ShellPairs, spins: int) -> Scratch:
     order = int(pairs.shells[:, 4].max()) + 1
-    size = len(hermite_powers(order))
+    powers, size = hermite_powers(order - 1), len(hermite_powers(order))
+    place = {tuple(power): index for index, power in enumerate(hermite_powers(order).tolist())}
+    raised = np.array([[place[tuple(power)] for power in (powers + step).tolist()] for step in np.eye(3, dtype=int)])
     functions = int((pairs.shells[:, 1] * pairs.shells[:, 3]).max())
     work = Workspace(
         np.empty((4, CHUNK)), np.empty((order + 2, CHUNK)), np.empty((order + 1, size, CHUNK)), np.empty((0, 0, CHUNK))
     )
-    return Scratch(
-        work, np.empty((spins, functions, CHUNK)), np.empty(CHUNK), np.empty((spins, size, CHUNK)), np.empty((6, CHUNK))
-    )
+    products, potentials = np.empty((spins, functions, CHUNK)), np.empty((spins, size, CHUNK))
+    return Scratch(work, products, np.empty(CHUNK), potentials, np.empty((6, CHUNK)), raised)
 
 
 @njit(**INLINE)
@@ -151,7 +154,7 @@ def _pair(
                 base = pairs.offsets[q] + h
                 _gather(functions, size, pairs.coefficients, base, scratch.products, s, density)
                 for x in range(3):
-                    up = pairs.raised[x, h]
+                    up = scratch.raised[x, h]
                     for g in range(CHUNK):
                         forces[x, g] += density[g] * potentials[s, up, g]
                 if one != two:

@@ -23,7 +23,7 @@ from fusion.functionals.integrator import LearnedNumInt
 from fusion.functionals.local_exchange import LocalExchange
 from fusion.functionals.partition import check_differentiable, weight_gradient
 from fusion.functionals.protocol import is_pointwise
-from fusion.functionals.shell_pair_gradients import pair_gradients
+from fusion.functionals.shell_pairs import shell_pairs
 from fusion.functionals.working_grid import Block, plain_blocks
 
 SECOND: Final = ((4, 5, 6), (5, 7, 8), (6, 8, 9))
@@ -100,7 +100,7 @@ def exchange_correlation_gradient(
     functional, name = numint.functional, numint.name
     if grid_response:
         check_differentiable(grids)
-    pairs = pair_gradients(mol) if numint.omegas else None
+    pairs = shell_pairs(mol, derivatives=True) if numint.omegas else None
     gradient, centres = np.zeros((mol.natm, 3)), np.zeros((3, mol.nao))
     moving, by_weight = np.zeros((3, len(grids.weights))), np.zeros(len(grids.weights))
     whole = None if is_pointwise(functional) else _whole_grid(numint, mol, grids, dms)

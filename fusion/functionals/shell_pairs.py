@@ -1,9 +1,10 @@
-"""Products of two basis functions as sums of Hermite Gaussians.
+"""Products of two basis functions as sums of Hermite Gaussians, and their derivatives by the distance of the centres.
 
     chi_b(r) chi_d(r) = sum_p sum_tuv C^p_bd,tuv (d/dP_x)^t (d/dP_y)^u (d/dP_z)^v exp(-p |r - P|^2)
 
 McMurchie and Davidson, J. Comput. Phys. 26, 218 (1978); Helgaker, Jorgensen and Olsen, Molecular Electronic-Structure
-Theory (2000), sec. 9.5. Every pair of primitives has its exponent p and centre P.
+Theory (2000), sec. 9.5. Every pair of primitives has its exponent p and centre P = (a B + b D) / p. With X = B - D,
+d/dB = (a/p) d/dP + d/dX and d/dD = (b/p) d/dP - d/dX; dC/dX follows from products of one higher and one lower power.
 """
 
 from __future__ import annotations
@@ -24,17 +25,18 @@ class ShellPairs(NamedTuple):
     """The pairs of shells, first not before second, of which anything is left; compiled code reads these arrays."""
 
     shells: np.ndarray
-    """(N, 5): first function and number of functions of either shell, order L of the Hermite functions."""
+    """(N, 7): first function and number of functions of either shell, order L of the Hermite functions, both atoms."""
     rows: np.ndarray
     """(N + 1,): first row of each pair in a list of all pairs of functions, (b, d) with d fastest, and their number."""
     primitives: np.ndarray
     """(N + 1,): first pair of primitives of each."""
     gaussians: np.ndarray
-    """(P, 4): exponent p (bohr^-2) and centre P (bohr) of each pair of primitives."""
+    """(P, 5): exponent p (bohr^-2), centre P (bohr) and a / p of each pair of primitives."""
     offsets: np.ndarray
     """(P,): where its coefficients begin."""
     coefficients: np.ndarray
-    """C times 2 pi / p: (functions, Hermite functions) of each pair of primitives, one after the other."""
+    """C times 2 pi / p: (functions, Hermite functions) of each pair of primitives, one after the other; behind each C,
+    where they were asked for, dC/dX_x, dC/dX_y and dC/dX_z."""
     bounds: np.ndarray
     """(N,): an estimate from above of the potential (hartree) of the pair's products anywhere."""
 
@@ -44,10 +46,10 @@ def hermite_powers(order: int) -> np.ndarray:
     return np.array([powers for total in range(order + 1) for powers in _powers(total)])
 
 
-def shell_pairs(mol: gto.Mole) -> ShellPairs:
-    """The pairs of shells of a molecule's basis, spherical or Cartesian."""
+def shell_pairs(mol: gto.Mole, derivatives: bool = False) -> ShellPairs:
+    """The pairs of shells of a molecule's basis, spherical or Cartesian, maybe with the `derivatives` dC/dX."""
     first = mol.ao_loc_nr()
-    shells = [shell(mol, index) for index in range(mol.nbas)]
+    shells = [_shell(mol, index) for index in range(mol.nbas)]
     found: list[tuple[int, ...]] = []
     counts, bounds, gaussians, matrices = [], [], [], []
     for i, one in enumerate(shells):
@@ -55,28 +57,30 @@ def shell_pairs(mol: gto.Mole) -> ShellPairs:
             hermite = hermite_powers(one.momentum + two.momentum)
             space = len(one.exponents) * len(two.exponents)
             functions = (first[i + 1] - first[i]) * (first[j + 1] - first[j])
-            gaussian, matrix = np.empty((space, 4)), np.empty((space, functions, len(hermite)))
+            gaussian = np.empty((space, 5))
+            matrix = np.empty((space, 4 if derivatives else 1, functions, len(hermite)))
             kept, bound = _expand(one, two, hermite, gaussian, matrix)
             if kept:
-                found.append((first[i], first[i + 1] - first[i], first[j], first[j + 1] - first[j], hermite[-1].sum()))
+                sizes = first[i], first[i + 1] - first[i], first[j], first[j + 1] - first[j]
+                found.append((*sizes, hermite[-1].sum(), mol.bas_atom(i), mol.bas_atom(j)))
                 counts.append(kept)
                 bounds.append(bound)
                 gaussians.append(gaussian[:kept])
                 matrices.append(matrix[:kept].reshape(kept, -1))
-    sizes = np.concatenate([np.full(len(matrix), matrix.shape[1]) for matrix in matrices])
+    lengths = np.concatenate([np.full(len(matrix), matrix.shape[1]) for matrix in matrices])
     pairs = np.array(found)
     return ShellPairs(
         shells=pairs,
         rows=np.concatenate([[0], np.cumsum(pairs[:, 1] * pairs[:, 3])]),
         primitives=np.concatenate([[0], np.cumsum(counts)]),
         gaussians=np.concatenate(gaussians),
-        offsets=np.concatenate([[0], np.cumsum(sizes)[:-1]]),
+        offsets=np.concatenate([[0], np.cumsum(lengths)[:-1]]),
         coefficients=np.concatenate([matrix.ravel() for matrix in matrices]),
         bounds=np.array(bounds),
     )
 
 
-class Shell(NamedTuple):
+class _Shell(NamedTuple):
     momentum: int
     centre: np.ndarray
     exponents: np.ndarray
@@ -88,7 +92,7 @@ class Shell(NamedTuple):
     """(Cartesian powers, 3)"""
 
 
-def shell(mol: gto.Mole, index: int) -> Shell:
+def _shell(mol: gto.Mole, index: int) -> _Shell:
     momentum = mol.bas_angular(index)
     powers = np.array(_powers(momentum))
     if mol.cart or momentum < 2:
@@ -96,7 +100,7 @@ def shell(mol: gto.Mole, index: int) -> Shell:
     else:
         transformation = np.ascontiguousarray(gto.cart2sph(momentum).T)
     contractions = np.ascontiguousarray(mol._libcint_ctr_coeff(index))
-    return Shell(momentum, mol.bas_coord(index), mol.bas_exp(index), contractions, transformation, powers)
+    return _Shell(momentum, mol.bas_coord(index), mol.bas_exp(index), contractions, transformation, powers)
 
 
 def _powers(total: int) -> list[tuple[int, int, int]]:
@@ -106,8 +110,9 @@ def _powers(total: int) -> list[tuple[int, int, int]]:
 @njit(nogil=True, cache=True, error_model="numpy")
 def _expand(one: Any, two: Any, hermite: np.ndarray, gaussians: np.ndarray, matrices: np.ndarray) -> Any:
     """Fill exponents, centres and coefficients of two shells' primitives; how many pairs count, and their bound."""
-    order = one.momentum + two.momentum
-    axes = np.empty((3, one.momentum + 1, two.momentum + 1, order + 1))
+    parts = matrices.shape[1]
+    highest = one.momentum + min(parts - 1, 1)
+    axes = np.empty((3, highest + 1, two.momentum + 1, highest + two.momentum + 1))
     scales = np.empty(len(hermite))
     kept, bound = 0, 0.0
     for i, a in enumerate(one.exponents):
@@ -118,29 +123,38 @@ def _expand(one: Any, two: Any, hermite: np.ndarray, gaussians: np.ndarray, matr
             if factor * largest < 1e-6 * NEGLIGIBLE:
                 continue
             for x in range(3):
-                expand_axis(one.momentum, two.momentum, a, b, one.centre[x] - two.centre[x], axes[x])
-            products = hermite_products(one, two, hermite, axes)
+                _expand_axis(highest, two.momentum, a, b, one.centre[x] - two.centre[x], axes[x])
+            products = _hermite_products(one, two, hermite, axes)
             for h in range(len(hermite)):
                 scales[h] = factor * math.sqrt(2.0 * p) ** hermite[h].sum()
-            estimate = largest * largest_potential(products, scales)
+            estimate = largest * _largest_potential(products, scales)
             if estimate < NEGLIGIBLE:
                 continue
             bound += estimate
-            gaussians[kept, 0] = p
-            gaussians[kept, 1:] = (a * one.centre + b * two.centre) / p
-            row = 0
-            for c in one.contractions[i]:
-                for f in range(products.shape[0]):
-                    for d in two.contractions[j]:
-                        for g in range(products.shape[1]):
-                            matrices[kept, row] = factor * c * d * products[f, g]
-                            row += 1
+            gaussians[kept, 0], gaussians[kept, 4] = p, a / p
+            gaussians[kept, 1:4] = (a * one.centre + b * two.centre) / p
+            _contract(one.contractions[i], two.contractions[j], factor, products, matrices[kept, 0])
+            for part in range(1, parts):
+                products = _hermite_products(one, two, hermite, _derived(axes, part - 1, a, p))
+                _contract(one.contractions[i], two.contractions[j], factor, products, matrices[kept, part])
             kept += 1
     return kept, bound
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def expand_axis(first: int, second: int, a: float, b: float, distance: float, found: np.ndarray) -> None:
+def _contract(first: np.ndarray, second: np.ndarray, factor: float, products: np.ndarray, found: np.ndarray) -> None:
+    """The coefficients (functions, Hermite functions) that two primitives have in the contracted functions."""
+    row = 0
+    for c in first:
+        for f in range(products.shape[0]):
+            for d in second:
+                for g in range(products.shape[1]):
+                    found[row] = factor * c * d * products[f, g]
+                    row += 1
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _expand_axis(first: int, second: int, a: float, b: float, distance: float, found: np.ndarray) -> None:
     """E_t^ij of one axis, (first + 1, second + 1, t), without the factor exp(-a b distance^2 / (a + b))."""
     p = a + b
     found[:] = 0.0
@@ -161,7 +175,24 @@ def expand_axis(first: int, second: int, a: float, b: float, distance: float, fo
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def hermite_products(one: Any, two: Any, hermite: np.ndarray, axes: np.ndarray) -> Any:
+def _derived(axes: np.ndarray, x: int, a: float, p: float) -> Any:
+    """E of all axes, (3, i, j, t), along x dE/dX: d E_t^ij / dX = 2 a E_t^i+1,j - i E_t^i-1,j - (a/p) E_t-1^ij."""
+    found = axes[:, :-1, :, :-1].copy()
+    axis = axes[x]
+    for i in range(found.shape[1]):
+        for j in range(found.shape[2]):
+            for t in range(found.shape[3]):
+                value = 2.0 * a * axis[i + 1, j, t]
+                if i > 0:
+                    value -= i * axis[i - 1, j, t]
+                if t > 0:
+                    value -= a / p * axis[i, j, t - 1]
+                found[x, i, j, t] = value
+    return found
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _hermite_products(one: Any, two: Any, hermite: np.ndarray, axes: np.ndarray) -> Any:
     """(functions, functions, Hermite functions) of two primitives, without their common factor."""
     found = np.zeros((len(one.transformation), len(two.transformation), len(hermite)))
     for m in range(len(one.powers)):
@@ -178,7 +209,7 @@ def hermite_products(one: Any, two: Any, hermite: np.ndarray, axes: np.ndarray) 
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def largest_potential(products: np.ndarray, scales: np.ndarray) -> Any:
+def _largest_potential(products: np.ndarray, scales: np.ndarray) -> Any:
     """Largest potential of any of the products, no Hermite function's derivative being above (2p)^(order/2)."""
     found = 0.0
     for f in range(products.shape[0]):

@@ -25,7 +25,7 @@ from fusion.functionals import DensityFeatures, FunctionalMethod
 from fusion.functionals.charge_gradients import exchange_gradient
 from fusion.functionals.kohn_sham import kohn_sham, molecule
 from fusion.functionals.partition import weight_gradient
-from fusion.functionals.shell_pair_gradients import pair_gradients
+from fusion.functionals.shell_pairs import shell_pairs
 from fusion.system import System
 
 Make = Callable[[gto.Mole], Any]
@@ -119,7 +119,7 @@ def test_gradient_of_the_integrals_is_that_of_pyscf(spins: int, cart: bool) -> N
     random = np.random.default_rng(0)
     coords = np.concatenate([random.normal(size=(70, 3)), 1e-3 * random.normal(size=(10, 3)), [[0.0, 0.0, 20.0]]])
     smeared, by = random.normal(size=(spins, mol.nao, 81)), random.normal(size=(2, spins, 81))
-    of_atoms, of_points = exchange_gradient(pair_gradients(mol), 2, (0.0, 0.4), coords, smeared, by)
+    of_atoms, of_points = exchange_gradient(shell_pairs(mol, derivatives=True), 2, (0.0, 0.4), coords, smeared, by)
     expected = np.zeros((3, mol.nao, 81))
     for factors, omega in zip(by, (0.0, 0.4), strict=True):
         with mol.with_range_coulomb(omega):
