@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,17 +62,21 @@ def search(
         def watch(number: int, energy: float, force: float) -> None:
             bar(done + number, f"E = {energy:.6f} Ha  largest force {force:.1e} Ha/bohr")
 
+        def say(text: str) -> None:
+            bar(done, text)
+
         while True:
-            hessian = np.asarray(hessian_at(journal, system).properties["hessian"])
+            hessian = np.asarray(hessian_at(journal, system, say).properties["hessian"])
             hessians += 1
             with geometric_engine.talking_into(log):
                 ended = geometric_engine.saddle(journal, system, hessian, fmax, min(every, steps - done), trust, watch)
             done, system, trust = done + ended.steps, ended.system, ended.trust
             if ended.converged or done >= steps or (ended.failure is not None and ended.steps == 0):
                 break
-        bar(done, f"in {done} steps, {hessians} Hessians")
+        result = hessian_at(journal, system, say)
+        bar(done, f"in {done} steps, {hessians + 1} Hessians")
     why = None if ended.converged else ended.failure or f"no stationary point in {done} steps"
-    return verify(hessian_at(journal, system), fmax, noise_cm1, done, hessians + 1, why)
+    return verify(result, fmax, noise_cm1, done, hessians + 1, why)
 
 
 def verify(
@@ -98,9 +103,19 @@ def modes_of(result: Result) -> NormalModes:
     return normal_modes(hessian, system.positions, masses_of(system, None), any(system.pbc))
 
 
-def hessian_at(journal: Journal, system: System) -> Result:
-    """Energy, forces and Hessian (3A, 3A), analytic or by differences of forces. Raises CalculationError."""
-    (result,) = methods.calculate(journal, [system], NEEDS)
+def hessian_at(journal: Journal, system: System, say: Callable[[str], None] | None = None) -> Result:
+    """Energy, forces and Hessian (3A, 3A), analytic or by differences of forces. Raises CalculationError.
+
+    `say` is told how many of the displacements are done.
+    """
+    if say is not None:
+        total = 6 * len(system.symbols)
+        say("Hessian")
+        journal.watch = lambda done: say(f"Hessian: {done} of {total} displacements")
+    try:
+        (result,) = methods.calculate(journal, [system], NEEDS)
+    finally:
+        journal.watch = None
     if result.status != "ok" or result.energy is None:
         raise CalculationError(f"no Hessian: {result.message or result.status}")
     return result

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import re
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from geometric import internal, nifty
 from geometric.engine import Engine
 from geometric.errors import Error, GeomOptNotConvergedError
 from geometric.molecule import Molecule
+from geometric.normal_modes import frequency_analysis
 from geometric.optimize import Optimizer
 from geometric.params import OptParams
 
@@ -72,6 +72,16 @@ class MethodEngine(Engine):
             self._watch(self.calls, result.energy, largest_force(forces))
         self.calls += 1
         return {"energy": result.energy, "gradient": -forces.ravel()}
+
+
+class _Optimizer(Optimizer):
+    """geomeTRIC's optimiser, which writes no files."""
+
+    def frequency_analysis(self, hessian: np.ndarray, suffix: str, afterOpt: bool) -> None:
+        """The modes of a Hessian (3A, 3A), from which a path sets out."""
+        self.TSWavenum, self.TSNormal_modes_x, _ = frequency_analysis(
+            self.X, hessian, self.molecule.elem, energy=self.E, verbose=self.params.verbose
+        )
 
 
 @contextmanager
@@ -154,29 +164,28 @@ def _optimised(
     watch: Watch | None = None,
     points: list[tuple[np.ndarray, float]] | None = None,
 ) -> Ended:
-    """Run geomeTRIC's optimiser in a directory of its own; `points` gets its path."""
-    with tempfile.TemporaryDirectory(prefix="fusion-geometric-") as scratch:
-        parameters = OptParams(xyzout=str(Path(scratch) / "path.xyz"), **settings)
-        if hessian is not None:
-            parameters.hess_data = np.array(hessian)
-        engine = MethodEngine(method, system, molecule, watch)
-        optimizer = Optimizer(system.positions.flatten(), molecule, coordinates, engine, scratch, parameters)
-        converged, failure = False, None
-        try:
-            optimizer.optimizeGeometry()
-            converged = True
-        except GeomOptNotConvergedError:
-            pass
-        except (CalculationError, InputError) as error:
-            failure = str(error)
-        except (Error, RuntimeError, ValueError, np.linalg.LinAlgError) as error:  # coordinates that broke down
-            failure = f"geomeTRIC cannot go on ({' '.join(str(error).split()) or type(error).__name__})"
-        if points is not None:
-            found = zip(optimizer.progress.xyzs, optimizer.progress.qm_energies, strict=True)
-            points += [(np.asarray(xyz) / nifty.bohr2ang, float(energy)) for xyz, energy in found]
-        last = np.asarray(optimizer.X).reshape(-1, 3)
-        there = system.moved(last) if np.isfinite(last).all() else system
-        return Ended(there, converged, optimizer.Iteration, failure, float(optimizer.trust))
+    """Run geomeTRIC's optimiser; `points` gets its path."""
+    parameters = OptParams(**settings)
+    if hessian is not None:
+        parameters.hess_data = np.array(hessian)
+    engine = MethodEngine(method, system, molecule, watch)
+    optimizer = _Optimizer(system.positions.flatten(), molecule, coordinates, engine, ".", parameters)
+    converged, failure = False, None
+    try:
+        optimizer.optimizeGeometry()
+        converged = True
+    except GeomOptNotConvergedError:
+        pass
+    except (CalculationError, InputError) as error:
+        failure = str(error)
+    except (Error, RuntimeError, ValueError, np.linalg.LinAlgError) as error:  # coordinates that broke down
+        failure = f"geomeTRIC cannot go on ({' '.join(str(error).split()) or type(error).__name__})"
+    if points is not None:
+        found = zip(optimizer.progress.xyzs, optimizer.progress.qm_energies, strict=True)
+        points += [(np.asarray(xyz) / nifty.bohr2ang, float(energy)) for xyz, energy in found]
+    last = np.asarray(optimizer.X).reshape(-1, 3)
+    there = system.moved(last) if np.isfinite(last).all() else system
+    return Ended(there, converged, optimizer.Iteration, failure, float(optimizer.trust))
 
 
 def _force_alone(fmax: float, steps: int) -> dict[str, Any]:
