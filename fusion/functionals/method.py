@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from torch import nn
 
+from fusion import zoo
 from fusion.errors import InputError
 from fusion.functionals.convergence import Ladder
 from fusion.functionals.features import check_needs
@@ -20,9 +21,6 @@ from fusion.functionals.outcome import describe, unconverged
 from fusion.functionals.start import LastDensity
 from fusion.results import Result
 from fusion.system import System
-
-if TYPE_CHECKING:
-    from fusion.zoo.card import Card
 
 
 class FunctionalMethod:
@@ -82,7 +80,7 @@ class FunctionalMethod:
             "density_fit": density_fit,
             "memory_mb": memory_mb,
         }
-        self._card = None if weights is None else _card(weights, name)
+        self._card = None if weights is None else zoo.find_for(weights, self.kind, name)
         self.training = training
         self._last: LastDensity | None = None
         self._watcher: Callable[[int, str], None] | None = None
@@ -98,8 +96,7 @@ class FunctionalMethod:
     @property
     def weights(self) -> dict[str, Any] | None:
         """Name, version and digest of the zoo's model; None without one."""
-        card = self._card
-        return None if card is None else {"name": card.name, "version": card.version, "sha256": card.weights.sha256}
+        return None if self._card is None else self._card.identity
 
     @cached_property
     def functional(self) -> Any:
@@ -213,12 +210,3 @@ class FunctionalMethod:
 def _check_range(name: str, value: float, lowest: float, highest: float) -> None:
     if not lowest <= value <= highest:
         raise InputError(f"method.{name} must be from {lowest:g} to {highest:g}, not {value}")
-
-
-def _card(weights: str, method: str) -> Card:
-    from fusion import zoo
-
-    card = zoo.find(weights)
-    if card.kind != "functional" or card.method != method:
-        raise InputError(f"{card.label} is a model of +method={card.method}, not of +method={method}")
-    return card

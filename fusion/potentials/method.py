@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from fusion import zoo
 from fusion.errors import InputError
 from fusion.potentials.batch import collate
 from fusion.potentials.derivatives import evaluate
@@ -16,9 +17,6 @@ from fusion.potentials.domain import Domain
 from fusion.potentials.protocol import Prediction
 from fusion.results import Result
 from fusion.system import System
-
-if TYPE_CHECKING:
-    from fusion.zoo.card import Card
 
 _DIPOLES = frozenset({"dipole", "dipole_derivatives"})
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -56,7 +54,7 @@ class PotentialMethod:
             raise InputError(f"method.batch_size must be at least 1, not {batch_size}")
         self.name, self.summary, self.cost, self.requires = name, summary, cost, tuple(requires)
         self._model, self._dtype, self._device, self._batch_size = model, _DTYPES[dtype], device, batch_size
-        self._card = None if weights is None else _card(weights, name)
+        self._card = None if weights is None else zoo.find_for(weights, self.kind, name)
         self.training = training
         self.title = title or name
 
@@ -68,8 +66,7 @@ class PotentialMethod:
     @property
     def weights(self) -> dict[str, Any] | None:
         """Name, version and digest of the zoo's model; None without one."""
-        card = self._card
-        return None if card is None else {"name": card.name, "version": card.version, "sha256": card.weights.sha256}
+        return None if self._card is None else self._card.identity
 
     @cached_property
     def domain(self) -> Domain:
@@ -191,15 +188,6 @@ def _check_periodic(systems: Sequence[System], properties: Iterable[str]) -> Non
     for system in systems if not _DIPOLES.isdisjoint(properties) else ():
         if any(system.pbc):
             raise InputError(f"the dipole of a crystal is not defined, and {system.name} is periodic")
-
-
-def _card(weights: str, method: str) -> Card:
-    from fusion import zoo
-
-    card = zoo.find(weights)
-    if card.kind != "potential" or card.method != method:
-        raise InputError(f"{card.label} is a model of +method={card.method}, not of +method={method}")
-    return card
 
 
 def _unpadded(key: str, value: Tensor, atoms: int) -> Tensor:

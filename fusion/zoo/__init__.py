@@ -1,8 +1,8 @@
 """The zoo: published models by name, downloaded once, verified and kept in a cache. Nothing here imports torch."""
 
 from fusion.zoo.card import Card
-from fusion.zoo.registry import cards, find
+from fusion.zoo.registry import cards, find, find_for
 from fusion.zoo.store import load, place, pull, pulled, state
 from fusion.zoo.tensors import digest
 
-__all__ = ["Card", "cards", "digest", "find", "load", "place", "pull", "pulled", "state"]
+__all__ = ["Card", "cards", "digest", "find", "find_for", "load", "place", "pull", "pulled", "state"]

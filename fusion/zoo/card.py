@@ -131,6 +131,11 @@ class Card:
 
 
 def read(path: Path) -> Card:
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Name, version and digest: what results say of the weights they were made with."""
+        return {"name": self.name, "version": self.version, "sha256": self.weights.sha256}
+
     """The card in the file `path`. Raises InputError."""
     try:
         text = path.read_bytes()

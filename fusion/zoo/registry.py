@@ -65,6 +65,14 @@ def find(name: str) -> Card:
     return card
 
 
+def find_for(name: str, kind: str, method: str) -> Card:
+    """`find` of a model that belongs to a method, which is of a kind. Raises InputError where it does not."""
+    card = find(name)
+    if card.kind != kind or card.method != method:
+        raise InputError(f"{card.label} is a model of +method={card.method}, not of +method={method}")
+    return card
+
+
 def catalogue() -> Catalogue:
     """All sources, read now."""
     found = Catalogue()
