@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -19,11 +18,12 @@ from fusion.functionals.features import check_needs
 from fusion.functionals.kohn_sham import check_options, kohn_sham, load, molecule
 from fusion.functionals.outcome import describe, unconverged
 from fusion.functionals.start import LastDensity
+from fusion.functionals.watching import Watched, after_cycle
 from fusion.results import Result
 from fusion.system import System
 
 
-class FunctionalMethod:
+class FunctionalMethod(Watched):
     """`Method` of kind functional around one `Functional`, given as an `nn.Module` or a config with `_target_`.
 
     `weights` names a model of the zoo, which then takes the place of `model`. `basis` and `grid_level` (0-9) are
@@ -83,7 +83,6 @@ class FunctionalMethod:
         self._card = None if weights is None else zoo.find_for(weights, self.kind, name)
         self.training = training
         self._last: LastDensity | None = None
-        self._watcher: Callable[[int, str], None] | None = None
         self.title = title or name
 
     @property
@@ -131,15 +130,6 @@ class FunctionalMethod:
         for system in systems:
             self._mean_field(system)
 
-    @contextmanager
-    def watched(self, watcher: Callable[[int, str], None]) -> Iterator[None]:
-        """Call `watcher` with the number of cycles and a text after each cycle, as long as the block runs."""
-        self._watcher = watcher
-        try:
-            yield
-        finally:
-            self._watcher = None
-
     def calculate(self, systems: Sequence[System], properties: Iterable[str]) -> list[Result]:
         """One SCF per system; forces (A, 3) in hartree/bohr, dipole (3,) in e bohr."""
         wanted = frozenset(properties)
@@ -171,8 +161,7 @@ class FunctionalMethod:
         mol = molecule(system, self.basis)
         mean_field = kohn_sham(mol, self.functional, name=self.name, occupations=self._occupations, **self._options)
         mean_field.max_cycle, mean_field.ladder = self.max_cycle, self._ladder
-        if self._watcher is not None:
-            mean_field.callback = self._progress(self._watcher)
+        mean_field.callback = after_cycle(self._watcher)
         return mean_field
 
     def _start(self, mean_field: Any, system: System) -> tuple[Any, str]:
@@ -185,17 +174,6 @@ class FunctionalMethod:
 
     def _settings(self, system: System) -> tuple[Any, ...]:
         return (self.basis, system.charge, system.spin)
-
-    def _progress(self, watcher: Callable[[int, str], None]) -> Callable[[dict[str, Any]], None]:
-        cycles = 0
-
-        def after_cycle(envs: dict[str, Any]) -> None:
-            nonlocal cycles
-            cycles += 1
-            change = envs["e_tot"] - envs["last_hf_e"]
-            watcher(cycles, f"E = {envs['e_tot']:.6f} Ha  change {change:+.1e}  gradient {envs['norm_gorb']:.1e}")
-
-        return after_cycle
 
     def _remark(self, system: System, mean_field: Any) -> str | None:
         """What there is to say about a converged result, in one line."""

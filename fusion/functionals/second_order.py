@@ -29,8 +29,9 @@ def possible(mean_field: Any) -> bool:
     return is_pointwise(mean_field._numint.functional) and not getattr(mean_field, "fractional", False)
 
 
-def solved(mean_field: Any, orbitals: Any, numbers: Any, density: Any) -> tuple[Any, int]:
-    """PySCF's solver after its run, and its cycles: from orbitals with their occupations, else from a density."""
+def solved(mean_field: Any, orbitals: Any, numbers: Any, density: Any = None, most: int = CYCLES) -> tuple[Any, int]:
+    """PySCF's solver after its run, and its cycles, at `most` so many: from orbitals with their occupations, else from
+    a density."""
     solver, cycles = mean_field.newton(), 0
 
     def count(envs: dict[str, Any]) -> None:
@@ -40,7 +41,7 @@ def solved(mean_field: Any, orbitals: Any, numbers: Any, density: Any) -> tuple[
             mean_field.callback(envs)
 
     solver.callback, solver.verbose = count, 0
-    solver.max_cycle = min(CYCLES, mean_field.max_cycle)
+    solver.max_cycle = min(most, mean_field.max_cycle)
     if orbitals is None:
         solver.mo_coeff = solver.mo_occ = None
         solver.kernel(dm0=density)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from fusion.functionals.start import LastDensity
+from fusion.functionals.watching import Watched
 from fusion.results import Result
 from fusion.system import System
 from fusion_conventional import basis_limit
 from fusion_conventional.molecules import parsed_ghosts
-from fusion_conventional.self_consistent import Determinant, Settings, Watcher, converge
+from fusion_conventional.self_consistent import Determinant, Settings, converge
 
 Quantities = dict[str, Any]
 """Energy (hartree) and properties in atomic units, by name."""
@@ -32,7 +32,7 @@ class Computed:
     failure: str | None = None
 
 
-class PySCFMethod(ABC):
+class PySCFMethod(Watched, ABC):
     """`Method` of kind conventional on PySCF; the keywords that have no name here are those of `Settings`.
 
     `basis` is PySCF's name, or two adjacent sets as in `basis_limit.terms`. The SCF of a molecule that was just
@@ -56,7 +56,6 @@ class PySCFMethod(ABC):
         self.basis, self._terms = basis, basis_limit.terms(basis)
         self.settings = Settings(ghosts=parsed_ghosts(ghosts), **settings)
         self._last: dict[str, LastDensity] = {}
-        self._watcher: Watcher | None = None
 
     @property
     def label(self) -> str:
@@ -85,15 +84,6 @@ class PySCFMethod(ABC):
     @abstractmethod
     def _check(self, mean_field: Any, system: System) -> None:
         """Raise InputError for what the method cannot do with this molecule."""
-
-    @contextmanager
-    def watched(self, watcher: Callable[[int, str], None]) -> Iterator[None]:
-        """Call `watcher` with the number of cycles and a text after each cycle, as long as the block runs."""
-        self._watcher = watcher
-        try:
-            yield
-        finally:
-            self._watcher = None
 
     def calculate(self, systems: Sequence[System], properties: Iterable[str]) -> list[Result]:
         """One result per system: forces (A, 3), dipole (3,), Hessian (3A, 3A), ... in atomic units."""

@@ -15,11 +15,11 @@ import numpy as np
 from pyscf import dft, scf
 
 from fusion.errors import InputError
-from fusion.functionals import start
+from fusion.functionals import second_order, start
+from fusion.functionals.watching import Watcher, after_cycle
+from fusion.linear_algebra import one_thread
 from fusion.system import System
 from fusion_conventional.molecules import Ghost, molecule
-
-Watcher = Callable[[int, str], None]
 
 _CLASSES: Final[dict[str, tuple[Any, Any]]] = {
     "restricted": (scf.RHF, dft.RKS),
@@ -156,13 +156,14 @@ def converge(mean_field: Any, density: Any, begun: str, check: bool | None, watc
     `check` as `Settings.stability`; `watcher` gets the number of cycles and a text after every cycle.
     """
     found = Determinant(mean_field, begun)
-    mean_field.callback = _progress(watcher)
-    _attempt(found, "DIIS", partial(_diis, mean_field, density))
-    if not mean_field.converged:
-        _attempt(found, "second order", partial(_second_order, mean_field, mean_field.mo_coeff))
-    difficult = not mean_field.istype("RHF") or mean_field.istype("ROHF") or len(found.attempts) > 1
-    if mean_field.converged and (difficult if check is None else check):
-        _step_down(found)
+    mean_field.callback = after_cycle(watcher)
+    with one_thread():  # threads of linear algebra would wait busily where those of the integrals are at work
+        _attempt(found, "DIIS", partial(_diis, mean_field, density))
+        if not mean_field.converged:
+            _attempt(found, "second order", partial(_second_order, mean_field, mean_field.mo_coeff))
+        difficult = not mean_field.istype("RHF") or mean_field.istype("ROHF") or len(found.attempts) > 1
+        if mean_field.converged and (difficult if check is None else check):
+            _step_down(found)
     return found
 
 
@@ -207,16 +208,7 @@ def _diis(mean_field: Any, density: Any) -> int:
 
 def _second_order(mean_field: Any, orbitals: Any) -> int:
     """Converge from orbitals; what was found is put into the object. Returns the number of cycles."""
-    solver, cycles = mean_field.newton(), 0
-
-    def count(envs: dict[str, Any]) -> None:
-        nonlocal cycles
-        cycles = envs["imacro"] + 1
-        if mean_field.callback is not None and "norm_gorb" in envs:
-            mean_field.callback(envs)
-
-    solver.callback, solver.verbose = count, 0
-    solver.kernel(orbitals, mean_field.mo_occ)
+    solver, cycles = second_order.solved(mean_field, orbitals, mean_field.mo_occ, most=mean_field.max_cycle)
     for name in ("converged", "e_tot", "mo_energy", "mo_coeff", "mo_occ"):
         setattr(mean_field, name, getattr(solver, name))
     return cycles
@@ -241,20 +233,6 @@ def _step_down(found: Determinant) -> None:
                 setattr(mean_field, name, value)
             return
     found.remarks.append("the determinant may not be the lowest of its kind: it is not stable")
-
-
-def _progress(watcher: Watcher | None) -> Callable[[dict[str, Any]], None] | None:
-    if watcher is None:
-        return None
-    cycles = 0
-
-    def after_cycle(envs: dict[str, Any]) -> None:
-        nonlocal cycles
-        cycles += 1
-        change = envs["e_tot"] - envs["last_hf_e"]
-        watcher(cycles, f"E = {envs['e_tot']:.6f} Ha  change {change:+.1e}  gradient {envs['norm_gorb']:.1e}")
-
-    return after_cycle
 
 
 def _no_functional(name: object) -> str:
