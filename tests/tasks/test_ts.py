@@ -121,7 +121,19 @@ def test_a_search_that_ends_too_early_says_so(program: Program, tmp_path: Path) 
     assert "verdict" not in document["transition_state"]
 
 
-def test_killed_at_any_step_it_ends_where_it_would_have(program: Program, process: Program, tmp_path: Path) -> None:
+def test_displacements_of_a_numerical_hessian_are_counted(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("fusion.phases.REFRESH_S", 0.0)
+    monkeypatch.setattr("fusion.phases.PlainLine.draw", lambda self, state: said.append(state.text))
+    assert program("+method=ase", "method.calculator=emt", *TS[1:], "system=trans.xyz", "task.steps=1").status == 1
+    assert said[0] == "Hessian" and said.count("Hessian: 24 of 24 displacements") == 2
+
+
+def test_killed_at_any_step_it_ends_where_it_would_have(
+    program: Program, process: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
     words = (*BAND, "task.irc=true", "method.model.seconds=0.02", "method.model.kill_at=35")
     assert process(*words).status == -signal.SIGKILL
     for _ in range(6):
@@ -134,6 +146,7 @@ def test_killed_at_any_step_it_ends_where_it_would_have(program: Program, proces
     killed, whole = result(tmp_path / "run"), result(tmp_path / "whole")
     for key in ("energy", "path", "transition_state", "barriers", "irc"):
         assert killed[key] == whole[key], key
+    assert list((tmp_path / "temporary").iterdir()) == []
 
 
 @pytest.mark.parametrize(
