@@ -281,7 +281,9 @@ def _property_rows(result: dict[str, Any]) -> Iterator[list[str]]:
         worst = max(range(len(norms)), key=norms.__getitem__)
         symbols = (result.get("system") or {}).get("symbols") or [""] * len(norms)
         size = f"{norms[worst]:.5f}" if norms[worst] >= 1e-4 else f"{norms[worst]:.1e}"
-        yield ["forces", f"{size} Ha/bohr", f"largest, on {symbols[worst]} (atom {worst + 1})"]
+        spread = result.get("forces_std_hartree_per_bohr")
+        model = [f"± {math.hypot(*spread[worst]):.2g} Ha/bohr model"] if spread else []
+        yield ["forces", f"{size} Ha/bohr", f"largest, on {symbols[worst]} (atom {worst + 1})", *model]
     steps = (result.get("vmc") or {}).get("optimisation") or {}
     rejected = steps.get("rejected_steps")
     if rejected:

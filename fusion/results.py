@@ -56,6 +56,7 @@ class Result:
 _PROPERTY_KEYS = {
     "energy_members": "energy_members_hartree",
     "forces": "forces_hartree_per_bohr",
+    "forces_std": "forces_std_hartree_per_bohr",
     "stress": "stress_hartree_per_bohr3",
     "hessian": "hessian_hartree_per_bohr2",
     "dipole": "dipole_e_bohr",

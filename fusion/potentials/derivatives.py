@@ -12,12 +12,12 @@ from fusion.errors import CalculationError
 from fusion.potentials.batch import Batch
 from fusion.potentials.protocol import Potential, Prediction
 
-_BY_POSITIONS = frozenset({"forces", "hessian", "hessian_members", "dipole_derivatives"})
+_BY_POSITIONS = frozenset({"forces", "forces_members", "hessian", "hessian_members", "dipole_derivatives"})
 
 
 def evaluate(model: Potential, batch: Batch, properties: Iterable[str]) -> tuple[Prediction, dict[str, Tensor]]:
-    """The model's prediction and, of `forces` (B, A, 3), `stress` (B, 3, 3), `hessian` (B, A, 3, A, 3),
-    `hessian_members` (M, B, A, 3, A, 3) and `dipole_derivatives` (B, A, 3, 3), those asked.
+    """The model's prediction and, of `forces` (B, A, 3), `forces_members` (M, B, A, 3), `stress` (B, 3, 3), `hessian`
+    (B, A, 3, A, 3), `hessian_members` (M, B, A, 3, A, 3) and `dipole_derivatives` (B, A, 3, 3), those asked.
 
     Units hartree/bohr, hartree/bohr^3, hartree/bohr^2 and e; padding gets zeros. The stress is dE/d(strain) / volume,
     as in ASE, and asks for cells; the last index of dipole derivatives is the dipole's. Raises CalculationError where
@@ -43,6 +43,9 @@ def evaluate(model: Potential, batch: Batch, properties: Iterable[str]) -> tuple
             found.setdefault("forces", -gradient)
             if "hessian" in wanted:
                 found["hessian"] = _hessian(gradient, positions)
+        if "forces_members" in wanted and prediction.members is not None:
+            slopes = [_gradient(member, positions, keep=True) for member in prediction.members]
+            found["forces_members"] = -torch.stack(slopes)
         if "hessian_members" in wanted and prediction.members is not None:
             slopes = [_gradient(member, positions, keep=True, twice=True) for member in prediction.members]
             found["hessian_members"] = torch.stack([_hessian(slope, positions) for slope in slopes])

@@ -28,7 +28,8 @@ class Domain:
     """Elements, charges and spins that a model covers; None where nothing is known of it.
 
     `factor` is what the members' standard deviation is multiplied by to be the uncertainty of their mean, calibrated
-    on structures held out (`fusion.tasks.labelled.uncertainty`); None where nobody did. `spread` is the deviation, so
+    on structures held out (`fusion.tasks.labelled.uncertainty`), `forces_factor` the same of a component of a force;
+    None where nobody did. `spread` is the deviation, so
     scaled, per square root of the number of atoms (hartree) beyond which a structure counts as unlike the training data
     (the criterion of Smith et al., J. Chem. Phys. 148, 241733 (2018)).
     """
@@ -39,12 +40,13 @@ class Domain:
     spins: tuple[int, ...] | None = None
     spread: float | None = None
     factor: float | None = None
+    forces_factor: float | None = None
 
     @classmethod
     def of_card(cls, card: Card) -> Domain:
         """The domain that a model card states."""
         states = tuple(card.charges), tuple(card.spins)
-        return cls(card.name, tuple(card.elements), *states, card.spread, card.spread_factor)
+        return cls(card.name, tuple(card.elements), *states, card.spread, card.spread_factor, card.forces_factor)
 
     def check(self, system: System) -> None:
         """Raise InputError for a system the model does not cover; a spin that nobody gave is let pass."""

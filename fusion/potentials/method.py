@@ -131,7 +131,7 @@ class PotentialMethod:
     def provides(self) -> frozenset[str]:
         """What differentiation gives, and what the model says it adds."""
         named: frozenset[str] = getattr(self.model, "provides", frozenset())
-        members = frozenset({"energy_members", "hessian_members"} if "energy_std" in named else ())
+        members = frozenset({"energy_members", "forces_std", "hessian_members"} if "energy_std" in named else ())
         slopes = frozenset({"dipole_derivatives"} if "dipole" in named else ())
         return frozenset({"energy", "forces", "stress", "hessian"}) | named | members | slopes
 
@@ -143,9 +143,10 @@ class PotentialMethod:
 
     def calculate(self, systems: Sequence[System], properties: Iterable[str]) -> list[Result]:
         """Results in the order of `systems`: forces (A, 3), stress (3, 3), hessian (3A, 3A); of an ensemble's members
-        energy_members (M,) and hessian_members (M, 3A, 3A); charges (A,), dipole (3,) and dipole_derivatives (3A, 3)
-        of a model with charges. Where the ensemble was calibrated the members are moved from their mean by the factor
-        of the `domain`, and `energy_std` is the uncertainty that follows."""
+        energy_members (M,), forces_std (A, 3) and hessian_members (M, 3A, 3A); charges (A,), dipole (3,) and
+        dipole_derivatives (3A, 3) of a model with charges. Where the ensemble was calibrated the members are moved from
+        their mean by the factor of the `domain`, and `energy_std` is the uncertainty that follows; `forces_std` has a
+        factor of its own."""
         wanted = frozenset(properties)
         _check_periodic(systems, wanted)
         results: list[Result] = []
@@ -156,7 +157,11 @@ class PotentialMethod:
     def _calculate_batch(self, systems: Sequence[System], wanted: frozenset[str]) -> list[Result]:
         batch = collate(systems, self._dtype).to(self._device)
         with torch.no_grad():  # only what `evaluate` asks for is recorded
-            prediction, derivatives = evaluate(self.model, batch, wanted)
+            asked = wanted | {"forces_members"} if "forces_std" in wanted else wanted
+            prediction, derivatives = evaluate(self.model, batch, asked)
+        if "forces_members" in derivatives:
+            std = derivatives.pop("forces_members").double().std(dim=0, correction=1)
+            derivatives["forces_std"] = std * (self.domain.forces_factor or 1.0)
         return [self._result(row, system, prediction, derivatives, wanted) for row, system in enumerate(systems)]
 
     def _result(
@@ -198,4 +203,4 @@ def _unpadded(key: str, value: Tensor, atoms: int) -> Tensor:
         return value[:, :atoms, :, :atoms].reshape(len(value), 3 * atoms, 3 * atoms)
     if key == "dipole_derivatives":
         return value[:atoms].reshape(3 * atoms, 3)
-    return value[:atoms] if key in ("forces", "charges") else value
+    return value[:atoms] if key in ("forces", "forces_std", "charges") else value

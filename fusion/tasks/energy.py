@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Energy:
-    """One call of `method.calculate`: energy, and forces and dipole where they are provided.
+    """One call of `method.calculate`: energy, and forces, their spread and dipole where they are provided.
 
     The cycles of a method that can be `watched` are shown; files of its result come into the run's directory.
     """
@@ -70,4 +70,4 @@ class Energy:
         left_out: frozenset[str] = getattr(method, "costly", frozenset())  # what takes much longer than the energy
         if any(system.pbc):
             left_out |= {"dipole"}  # a crystal has none
-        return self.needs | (method.provides & {"forces", "dipole"} - left_out)
+        return self.needs | (method.provides & {"forces", "forces_std", "dipole"} - left_out)

@@ -95,7 +95,8 @@ class Nuclei:
 @dataclass(frozen=True)
 class Card:
     """One version of a model. `spread_factor` makes the deviation of an ensemble's members an uncertainty (None: nobody
-    calibrated it); `spread` is that, in hartree per sqrt(atom), above which the ensemble is outside what it knows.
+    calibrated it), `forces_factor` that of a component of a force; `spread` is the uncertainty, in hartree per
+    sqrt(atom), above which the ensemble is outside what it knows.
 
     `files` are what is downloaded, their URLs left out; `source` says where the card was read, and takes no part in
     comparisons.
@@ -119,6 +120,7 @@ class Card:
     spins: tuple[int, ...] = (0,)
     spread: float | None = None
     spread_factor: float | None = None
+    forces_factor: float | None = None
     metrics: tuple[Metric, ...] = ()
     origin: Origin = Origin()
     system: Nuclei | None = None
@@ -129,13 +131,13 @@ class Card:
         """NAME@VERSION."""
         return f"{self.name}@{self.version}"
 
-
-def read(path: Path) -> Card:
     @property
     def identity(self) -> dict[str, Any]:
         """Name, version and digest: what results say of the weights they were made with."""
         return {"name": self.name, "version": self.version, "sha256": self.weights.sha256}
 
+
+def read(path: Path) -> Card:
     """The card in the file `path`. Raises InputError."""
     try:
         text = path.read_bytes()
@@ -172,6 +174,7 @@ def parse(text: bytes, source: str) -> Card:
         spins=domain.wholes("spins", (0,)),
         spread=domain.number("spread", None),
         spread_factor=domain.number("spread_factor", None, positive=True),
+        forces_factor=domain.number("forces_factor", None, positive=True),
         model=Model(model.text("target", _CALLABLE, '"package.module.Class"'), model.free("arguments")),
         weights=Weights(weights.text("sha256", _DIGEST, "64 hexadecimal digits"), weights.whole("size", least=1)),
         origin=Origin(
@@ -234,7 +237,7 @@ def to_toml(card: Card) -> str:
     content |= ({"doi": card.doi} if card.doi else {}) | {"energy_zero": card.energy_zero}
     content["training"] = {"data": card.training.data, "level_of_theory": card.training.level_of_theory}
     content["domain"] = {"elements": card.elements, "charges": card.charges, "spins": card.spins}
-    limits = {"spread": card.spread, "spread_factor": card.spread_factor}
+    limits = {name: getattr(card, name) for name in ("spread", "spread_factor", "forces_factor")}
     content["domain"] |= {key: value for key, value in limits.items() if value is not None}
     if card.system is not None:
         system = card.system

@@ -275,6 +275,7 @@ def _described(card: Card) -> dict[str, Any]:
 def _spread(card: Card) -> str:
     """What an ensemble's spread is multiplied by, and how large it may be."""
     factor = "" if card.spread_factor is None else f"the members' × {card.spread_factor:.3g}, calibrated"
+    factor += "" if card.forces_factor is None else f" (forces × {card.forces_factor:.3g})"
     limit = "" if card.spread is None else f"above {card.spread:.2e} hartree per sqrt(atom): outside"
     return "; ".join(part for part in (factor, limit) if part)
 

@@ -120,7 +120,7 @@ def _draft(config: DictConfig, about: About, into: Path, trained: Mapping[str, A
     elements = tuple(trained.get("elements") or arguments.get("elements") or ())
     elements = about.elements or (tuple(dict.fromkeys(system.symbols)) if system else elements)
     _ask(about, training, elements)
-    limit, factor = _spread(config, trained)
+    limit, factor, of_forces = _spread(config, trained)
     return Card(
         name=about.name,
         version=_version(about.name, into),
@@ -135,24 +135,25 @@ def _draft(config: DictConfig, about: About, into: Path, trained: Mapping[str, A
         elements=elements,
         charges=(system.charge,) if system else tuple(trained.get("charges") or (0,)),
         spins=(system.spin,) if system else (0,),
-        spread=limit,
-        spread_factor=factor,
         model=Model(target, _without_null(arguments)),
         weights=Weights("0" * 64, 1),
         files=(),
+        spread=limit,
+        spread_factor=factor,
+        forces_factor=of_forces,
         system=system,
     )
 
 
-def _spread(config: DictConfig, trained: Mapping[str, Any]) -> tuple[float | None, float | None]:
-    """Limit and factor of an ensemble's spread, as calibrated; of a model whose energies were not trained those it had
+def _spread(config: DictConfig, trained: Mapping[str, Any]) -> tuple[float | None, float | None, float | None]:
+    """Limit and factors of an ensemble's spread, as calibrated; of a model whose energies were not trained those it had
     before."""
-    parts = (trained.get("parts") or {}).values()
-    if config.get("weights") and parts and not any("energy_mae_kcal_mol" in part for part in parts):
+    parts, of_energies = (trained.get("parts") or {}).values(), {"energy_mae_kcal_mol", "forces_mae_mev_angstrom"}
+    if config.get("weights") and parts and not any(of_energies & set(part) for part in parts):
         before = registry.find(str(config.weights))
-        return before.spread, before.spread_factor
-    uncertainty = trained.get("uncertainty") or {}
-    return uncertainty.get("limit_hartree_per_sqrt_atom"), uncertainty.get("factor")
+        return before.spread, before.spread_factor, before.forces_factor
+    found = trained.get("uncertainty") or {}
+    return found.get("limit_hartree_per_sqrt_atom"), found.get("factor"), (found.get("forces") or {}).get("factor")
 
 
 def _nuclei(config: DictConfig) -> Nuclei:
@@ -279,11 +280,12 @@ def _errors_of_parts(parts: dict[str, Any], command: str) -> Iterable[Metric]:
 
 
 def _shares_within(uncertainty: dict[str, Any], command: str) -> Iterable[Metric]:
-    for part in ("test", "unseen"):
-        found = uncertainty.get(part, {}).get("calibrated") or {}
-        for number in (1, 2) if found else ():
-            name = f"errors within {number} standard deviation{'s' if number > 1 else ''}, {part}"
-            yield Metric(name, round(100.0 * found[f"within_{number}"], 1), "%", command)
+    for what, told in (("errors", uncertainty), ("errors of forces", uncertainty.get("forces") or {})):
+        for part in ("test", "unseen"):
+            found = told.get(part, {}).get("calibrated") or {}
+            for number in (1, 2) if found else ():
+                name = f"{what} within {number} standard deviation{'s' if number > 1 else ''}, {part}"
+                yield Metric(name, round(100.0 * found[f"within_{number}"], 1), "%", command)
 
 
 def _training_errors(measured: dict[str, Any], command: str) -> Iterable[Metric]:

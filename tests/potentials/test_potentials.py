@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from fusion import methods
+from fusion.calculators import FusionCalculator
 from fusion.errors import CalculationError, InputError
 from fusion.potentials import Batch, PotentialMethod, Prediction, neighbours
 from fusion.potentials.domain import Domain
@@ -84,6 +85,17 @@ def test_a_calibrated_ensemble_differs_by_its_factor_and_knows_its_limit() -> No
         assert domain["outside"] is outside and domain["calibration_factor"] == 1.8
         assert ("outside what the model was trained on" in (one.message or "")) is outside
     assert "calibration_factor" not in plain[0].details["domain"] and "outside" not in plain[0].details["domain"]
+
+
+def test_spread_of_forces_is_that_of_the_members_gradients_times_its_factor() -> None:
+    method = PotentialMethod("springs", Springs())
+    systems = [molecule(0.0, 2.2), molecule(0.0, 1.3, 3.1)]
+    for factor in (None, 2.5):
+        method.domain = Domain("springs", factor=1.8, forces_factor=factor)
+        for result in method.calculate(systems, {"forces", "forces_std"}):
+            forces, std = (np.asarray(result.properties[key]) for key in ("forces", "forces_std"))
+            np.testing.assert_allclose(std, (factor or 1.0) / 3.0 * np.abs(forces), rtol=1e-6)  # springs of 0.3 +- 0.1
+    assert "forces_std" in FusionCalculator(method).implemented_properties
 
 
 def test_derivatives_are_those_of_the_energy() -> None:

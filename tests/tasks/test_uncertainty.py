@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
-from fusion.tasks.labelled.uncertainty import FEWEST, ONE_SIGMA, calibrated
+from fusion.tasks.labelled.uncertainty import FEWEST, ONE_SIGMA, calibrated, calibrated_forces
 
 
 def drawn(number: int, members: int, wrong: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -60,3 +60,39 @@ def test_what_has_no_label_or_no_spread_does_not_count() -> None:
     assert found is not None and found.structures == FEWEST and np.isfinite(found.factor)
     std[7] = np.nan
     assert calibrated(std, errors, atoms) is None
+
+
+def components(structures: int, seed: int, shared: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of four members on ten atoms each: deviations, errors twice as large as the members' own, owners. `shared`: how
+    much the errors of a structure have in common in size."""
+    random = np.random.default_rng(seed)
+    shape = (10 * structures, 3)
+    size = np.exp(shared * np.repeat(random.normal(size=structures), 10))[:, None]
+    spread = random.normal(size=(4, *shape)).std(axis=0, ddof=1)
+    return spread, 2.0 * size * random.normal(size=shape), np.repeat(np.arange(structures), 10)
+
+
+def test_factor_of_forces() -> None:
+    found = calibrated_forces(*components(1000, 0, 0.0))
+    assert found is not None and (found.structures, found.components) == (1000, 30_000)
+    assert found.factor == pytest.approx(2.0 * t.ppf(0.5 + 0.5 * ONE_SIGMA, 3), rel=0.02)
+    assert found.low < found.factor < found.high
+    assert calibrated_forces(*components(FEWEST - 1, 0, 0.0)) is None
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.7])
+def test_its_range_is_that_of_other_structures(shared: float) -> None:
+    """Also where the components of a structure are off together, so that they say less than as many by themselves."""
+    expected = calibrated_forces(*components(20_000, 1, shared))
+    draws = [calibrated_forces(*components(40, 100 + seed, shared)) for seed in range(200)]
+    assert expected is not None
+    inside = [one is not None and one.low <= expected.factor <= one.high for one in draws]
+    assert 0.58 < np.mean(inside) < 0.78
+
+
+def test_forces_without_labels_do_not_count() -> None:
+    std, errors, owner = components(FEWEST + 1, 0, 0.0)
+    errors[owner == 3] = np.nan
+    std[0, 0] = 0.0
+    found = calibrated_forces(std, errors, owner)
+    assert found is not None and found.structures == FEWEST and found.components == 30 * FEWEST - 1

@@ -68,6 +68,7 @@ def test_the_text_of_a_card_gives_it_back(tiny: Path) -> None:
         doi="10.1/ω",
         spread=3.7e-4,
         spread_factor=1.8,
+        forces_factor=2.1,
         charges=(-1, 0),
         metrics=(Metric("MAE", 0.1234567890123456, "kcal/mol", "fusion 'x'"),),
         system=Nuclei(("H", "O"), ((0.0, 0.0, 0.1), (1 / 3, 0.0, 0.0)), 1, 2),

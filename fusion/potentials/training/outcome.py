@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fusion.datasets import Labelled, Split
     from fusion.potentials.training.fitting import Fitting
     from fusion.runs import Run
-    from fusion.tasks.labelled.uncertainty import Uncertainty
+    from fusion.tasks.labelled.uncertainty import ForceFactor, Uncertainty
 
 TABLE: Final = "structures.csv"
 ARRAYS: Final = "forces.npz"
@@ -51,13 +51,13 @@ def finish(module: Fitting, data: Labelled, split: Split, run: Run) -> Result:
             found[name] = predict(module.passes, module.labels, indices, module.members, _BATCH, module.device)
             measured[name] = _told(errors(found[name], module.labels, final), len(indices))
     held = next(name for name in ("test", "validation", "train") if name in found)
-    known = spread.uncertainty(found, module.labels)
+    known, forces = spread.uncertainty(found, module.labels), spread.force_factor(found, module.labels)
     if processes.rank() == 0:
-        _write(module, data, found, held, known, run)
+        _write(module, data, found, held, known, forces, run)
     details: dict[str, Any] = {
         "data": " + ".join(data.sources),
         "parts": measured,
-        "uncertainty": spread.document(found, module.labels, known),
+        "uncertainty": spread.document(found, module.labels, known, forces),
         "elements": _elements(data, split.train),
         "epochs": module.descent.done // module.per_epoch,
         "steps": module.descent.done,
@@ -112,6 +112,7 @@ def _write(
     found: Mapping[str, Predictions],
     held: str,
     calibrated: Uncertainty | None,
+    forces: ForceFactor | None,
     run: Run,
 ) -> None:
     """structures.csv, a row for each structure held out, forces.npz, one for each of their atoms, dipoles.npz and
@@ -136,6 +137,8 @@ def _write(
     if one.forces is not None and labels.forces is not None:
         atoms = atoms_of(labels.offsets, one.indices)
         arrays = {"label": labels.forces[atoms], "predicted": one.forces, "numbers": np.asarray(data.numbers)[atoms]}
+        if one.forces_std is not None:
+            arrays["std"] = one.forces_std * (1.0 if forces is None else forces.factor)
         _write_arrays(run.directory / ARRAYS, arrays)
     for kind in KINDS:
         label = getattr(labels, kind.name)

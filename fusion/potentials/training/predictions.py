@@ -29,6 +29,8 @@ class Predictions:
     """(n, 3, 3), the same of the stress, hartree/bohr^3."""
     dipole: np.ndarray | None = None
     """(n, 3), the same of dipoles, e bohr."""
+    forces_std: np.ndarray | None = None
+    """(N, 3), the members' standard deviation (ddof=1) of forces; None of a single one."""
 
 
 @torch.no_grad()
@@ -49,6 +51,7 @@ def predict(
     ends = np.cumsum(labels.offsets[indices + 1] - labels.offsets[indices])
     energy = torch.zeros(members, len(indices), dtype=torch.float64, device=device)
     found_forces = torch.zeros(int(ends[-1]) if wanted and len(ends) else 0, 3, dtype=torch.float64, device=device)
+    deviation = torch.zeros_like(found_forces)
     found_stress = torch.zeros(len(indices) if stress else 0, 3, 3, dtype=torch.float64, device=device)
     found_dipole = torch.zeros(len(indices) if dipoles else 0, 3, dtype=torch.float64, device=device)
     size = max(1, min(batch, -(-len(indices) // world_size())))
@@ -63,8 +66,11 @@ def predict(
             found_dipole[rows] = found.dipole.detach().mean(0)
         if found.forces is not None:
             first = 0 if start == 0 else int(ends[start - 1])
-            found_forces[first : first + found.forces.shape[1]] = found.forces.detach().double().mean(0)
-    whole = ((energy, True), (found_forces, wanted), (found_stress, stress), (found_dipole, dipoles))
+            atoms, each = slice(first, first + found.forces.shape[1]), found.forces.detach().double()
+            found_forces[atoms] = each.mean(0)
+            deviation[atoms] = each.std(0, correction=1) if len(each) > 1 else torch.nan
+    whole = [(energy, True), (found_forces, wanted), (found_stress, stress), (found_dipole, dipoles)]
+    whole.append((deviation, wanted and members > 1))
     arrays = [sum_over_ranks(tensor).cpu().numpy() if asked else None for tensor, asked in whole]
     return Predictions(indices, *arrays)  # type: ignore[arg-type]
 

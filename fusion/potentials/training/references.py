@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,14 +28,14 @@ def referenced(
     Self energies are fitted to the structures of the training set, each source of a mixture with its own: the model
     gets those of the first, and labels of the others are moved to its zero. `learned` are the energies that a model
     with weights gives the training set: what its networks say is kept out of the fit. A model without `self_energies`
-    learns the labels as they are. Where a model with weights learns nothing but dipoles, its energies are left alone:
-    those of the labels, which may be of another level of theory, are forgotten.
+    learns the labels as they are. Where nothing but dipoles is learned the energies are left alone: labels of them, and
+    of forces and stress, which may be of another level of theory, are forgotten.
     """
     kind = next(model.parameters()).dtype, "dipole" in getattr(model, "provides", ())
     module, elements = getattr(model, "self_energies", None), getattr(model, "elements", None)
     energy = np.array(data.energy, dtype=np.float64)
-    if learned is not None and settings.dipole.ever and not settings.learns_energies:
-        return Labels(data, np.full_like(energy, np.nan), *kind)
+    if not settings.learns_energies:
+        return Labels(replace(data, forces=None, stress=None), np.full_like(energy, np.nan), *kind)
     if not isinstance(module, SelfEnergies) or elements is None:
         return Labels(data, energy, *kind)
     known = [atomic_numbers[symbol] for symbol in elements]

@@ -25,17 +25,21 @@ def calibration(spread: np.ndarray, errors: np.ndarray) -> dict[str, Any]:
     spread, errors = spread[known], errors[known]
     if not len(spread):
         return {"structures": 0, "bins": [], "within_1": 0.0, "within_2": 0.0, "scale": 0.0, "rms_spread_kcal_mol": 0.0}
-    ratio = np.abs(errors) / spread
     return {
         "structures": len(spread),
         "rms_spread_kcal_mol": _rms(spread),
         "rmse_kcal_mol": _rms(errors),
-        "within_1": float(np.mean(ratio <= 1.0)),
-        "within_2": float(np.mean(ratio <= 2.0)),
+        **within(spread, errors),
         "scale": factor(spread, errors),
         "rank_correlation": _rank_correlation(spread, np.abs(errors)),
         "bins": bins(spread, errors),
     }
+
+
+def within(spread: np.ndarray, errors: np.ndarray) -> dict[str, float]:
+    """Fractions of the errors within 1 and 2 standard deviations, all of them positive."""
+    ratio = np.abs(errors) / spread
+    return {f"within_{number}": float(np.mean(ratio <= number)) for number in (1, 2)}
 
 
 def bins(spread: np.ndarray, errors: np.ndarray) -> list[dict[str, float]]:

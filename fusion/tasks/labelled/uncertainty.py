@@ -23,6 +23,19 @@ _INSIDE: Final = 0.999
 
 
 @dataclass(frozen=True)
+class ForceFactor:
+    """On the members' standard deviation of a component of a force, so that `ONE_SIGMA` of the errors are within it;
+    `low` and `high` as of `Uncertainty`, from the differences of the `structures` rather than of their components,
+    which are not independent."""
+
+    factor: float
+    low: float
+    high: float
+    structures: int
+    components: int
+
+
+@dataclass(frozen=True)
 class Uncertainty:
     """What n = `structures` held-out structures say about the members' standard deviation (ddof=1).
 
@@ -53,6 +66,26 @@ def calibrated(std: np.ndarray, errors: np.ndarray, atoms: np.ndarray) -> Uncert
     scaled = np.sort(factor * std[known] / np.sqrt(atoms[known]))
     rank = _rank(number, _INSIDE)
     return Uncertainty(factor, low, high, float(scaled[rank - 1]), 1.0 - rank / (number + 1), number)
+
+
+def calibrated_forces(std: np.ndarray, errors: np.ndarray, structure: np.ndarray) -> ForceFactor | None:
+    """From deviations and errors (N, 3), hartree/bohr, of atoms of the structures numbered in `structure` (N,).
+
+    None where fewer than `FEWEST` structures have any.
+    """
+    known = np.isfinite(std) & np.isfinite(errors) & (std > 0.0)
+    ratio, owner = (np.abs(errors)[known] / std[known]), np.broadcast_to(structure[:, None], std.shape)[known]
+    _, owner, counts = np.unique(owner, return_inverse=True, return_counts=True)
+    number = len(counts)
+    if number < FEWEST:
+        return None
+    ordered = np.sort(ratio)
+    found = float(ordered[_rank(len(ratio), ONE_SIGMA) - 1])
+    # Of how many components of each structure more or fewer are within than of all: how far the share may be off.
+    surplus = np.bincount(owner, ratio <= found) - ONE_SIGMA * counts
+    off = float(np.linalg.norm(surplus)) / len(ratio)
+    low, high = (float(ordered[_rank(len(ratio), min(max(ONE_SIGMA + by, 0.0), 1.0)) - 1]) for by in (-off, off))
+    return ForceFactor(found, low, high, number, len(ratio))
 
 
 def factor(std: np.ndarray, errors: np.ndarray) -> float:

@@ -23,6 +23,7 @@ from fusion import zoo
 from fusion.datasets import Labelled
 from fusion.errors import InputError
 from fusion.potentials import PotentialMethod
+from fusion.potentials.training import outcome
 from fusion.potentials.training.loss import Weights
 from fusion.potentials.training.predictions import errors, predict
 from fusion.potentials.training.targets import Labels
@@ -166,7 +167,10 @@ def test_charges_are_added_to_a_model_that_has_none(
     after = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     assert all(torch.equal(after[f"model.{name}"], before[name].double()) for name in before)
     parts = document["training"]["parts"].values()
-    assert all("dipole_mae_debye" in part and "energy_mae_kcal_mol" not in part for part in parts)
+    others = {"energy_mae_kcal_mol", "forces_mae_mev_angstrom"}
+    assert all("dipole_mae_debye" in part and not others & set(part) for part in parts)
+    told = list(outcome.lines(document["training"]))
+    assert document["training"]["uncertainty"] == {} and not any(line[0] == "uncertainty" for line in told)
     tuned = publish.add(tmp_path / "run", replace(ABOUT, name="polar"), tmp_path)
     assert tuned.spread_factor == plain.spread_factor == 1.5 and tuned.spread == plain.spread
 

@@ -9,17 +9,20 @@ import signal
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from structures import write
 
 import fusion
-from fusion import app, zoo
+from fusion import app, methods, named, zoo
 from fusion.errors import InputError
 from fusion.potentials.training import outcome
+from fusion.system import System
 from fusion.zoo import publish
 
 HERE = Path(__file__).parent
@@ -113,6 +116,24 @@ def test_two_processes_learn_what_one_does(finished, tmp_path):
     assert all(torch.allclose(one[name], two[name], rtol=1e-6, atol=1e-9) for name in one)
 
 
+def test_two_processes_calibrate_as_one_does(tmp_path):
+    """Parts of different numbers of structures for the ranks; the tables are those of the whole."""
+    data, alone, together = (tmp_path / name for name in ("data.extxyz", "alone", "together"))
+    write(data, 53)
+    split = ("data.split.validation=21", "data.split.test=9", "method.training.epochs=2")
+    fusion.run(words(data, alone, *split))
+    assert processes(words(data, together, *split, "trainer=ddp", "trainer.accelerator=cpu"), number=2) == [0, 0]
+    one, two = (json.loads((run / "result.json").read_text())["training"]["uncertainty"] for run in (alone, together))
+    for key in ("factor", "low", "high", "limit_hartree_per_sqrt_atom"):
+        assert two[key] == pytest.approx(one[key], rel=1e-4), key
+    for key in ("factor", "low", "high", "structures", "components"):
+        assert two["forces"][key] == pytest.approx(one["forces"][key], rel=1e-4), key
+    for part in ({**one, **two}["test"], {**one, **two}["forces"]["test"]):
+        assert 0.0 < part["calibrated"]["within_2"] <= 1.0
+    tables = [(run / "structures.csv").read_text().splitlines() for run in (alone, together)]
+    assert len(tables[0]) == len(tables[1]) == 1 + 21 + 9
+
+
 def test_what_a_run_leaves(finished):
     document = json.loads((finished / "result.json").read_text())
     found = document["training"]
@@ -167,7 +188,22 @@ def test_an_ensemble_is_calibrated_and_published_with_it(tmp_path, monkeypatch):
     assert sum(row["outside"] == "1" for row in told if row["part"] == "test") == found["test"]["outside"]
     assert (run / "calibration.png").stat().st_size > 5000
 
+    forces = found["forces"]
+    assert forces["structures"] == 24 and forces["low"] <= forces["factor"] <= forces["high"]
+    with np.load(run / "forces.npz") as arrays:
+        error, std = np.abs(arrays["predicted"] - arrays["label"]), arrays["std"]
+    assert forces["test"]["components"] == error.size
+    assert forces["test"]["calibrated"]["within_1"] == pytest.approx(np.mean(error <= std), abs=2 / error.size)
+    said = list(outcome.lines(json.loads((run / "result.json").read_text())["training"]))
+    assert [line[0] for line in said if line[0].startswith("spread")] == ["spread", "spread, forces"]
+
     card = publish.add(run, ABOUT, tmp_path)
+    assert card.forces_factor == forces["factor"]
+    method, water = named.method("tiny"), System("water", ("O", "H", "H"), 2.0 * np.eye(3))
+    (one,) = methods.calculate(method, [water], {"forces_std"})
+    method.domain = replace(method.domain, forces_factor=None)
+    (raw,) = methods.calculate(method, [water], {"forces_std"})
+    np.testing.assert_allclose(one.properties["forces_std"], forces["factor"] * raw.properties["forces_std"])
     assert card.spread_factor == found["factor"] and card.spread == found["limit_hartree_per_sqrt_atom"]
     assert {metric.unit for metric in card.metrics} == {"kcal/mol", "meV/Angstrom", "%"}
     chosen = ("+method=ani", "weights=tiny", "task=evaluate", "dtype=float64", "task.part=test", f"data={data}")
