@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -70,6 +71,34 @@ class DensityFeatures:
             coords=self.coords,
             weights=self.weights,
         )
+
+
+def of_spins(
+    needs: frozenset[str],
+    coords: np.ndarray,
+    weights: np.ndarray,
+    rho: np.ndarray,
+    grad: np.ndarray | None,
+    tau: np.ndarray | None,
+    hfx: Mapping[float, np.ndarray],
+) -> DensityFeatures:
+    """The features from arrays (S, ...) of both spins, or of one that stands for two equal ones.
+
+    The places (G, 3) and weights (G,) of the points are among them where `needs` has them.
+    """
+    return DensityFeatures(
+        rho=_both(rho),
+        grad=None if grad is None else _both(grad),
+        tau=None if tau is None else _both(tau),
+        hfx={omega: _both(values) for omega, values in hfx.items()},
+        coords=torch.from_numpy(coords) if "coords" in needs else None,
+        weights=torch.from_numpy(weights) if "weights" in needs else None,
+    )
+
+
+def _both(values: np.ndarray) -> Tensor:
+    tensor = torch.from_numpy(np.ascontiguousarray(values))
+    return tensor if len(values) == 2 else tensor.expand(2, *tensor.shape[1:])
 
 
 def joined(parts: Sequence[DensityFeatures]) -> DensityFeatures:

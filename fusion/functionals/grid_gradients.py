@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fusion.functionals.charge_gradients import exchange_gradient
 from fusion.functionals.differentiation import VACUUM, differentiate
-from fusion.functionals.features import DensityFeatures, joined
+from fusion.functionals.features import DensityFeatures, joined, of_spins
 from fusion.functionals.integrator import LearnedNumInt
 from fusion.functionals.local_exchange import LocalExchange
 from fusion.functionals.partition import check_differentiable, weight_gradient
@@ -75,19 +75,13 @@ class Points:
         chi, smeared = self.chi, self.smeared[:, self.active]
         grad = tau = None
         if "grad" in needs:
-            grad = _both(2.0 * np.einsum("xag,sag->sxg", chi[1:4], smeared))
+            grad = 2.0 * np.einsum("xag,sag->sxg", chi[1:4], smeared)
         if "tau" in needs:
-            tau = _both(0.5 * np.einsum("xag,xsag->sg", chi[1:4], self.smeared_gradient))
+            tau = 0.5 * np.einsum("xag,xsag->sg", chi[1:4], self.smeared_gradient)
         omegas = () if self.local is None else self.local.omegas
         local = -0.5 * np.einsum("sng,wsng->wsg", self.smeared, self.exchange)
-        return DensityFeatures(
-            rho=_both(np.einsum("ag,sag->sg", chi[0], smeared)),
-            grad=grad,
-            tau=tau,
-            hfx={omega: _both(values) for omega, values in zip(omegas, local, strict=True)},
-            coords=torch.from_numpy(self.block.coords) if "coords" in needs else None,
-            weights=torch.from_numpy(self.block.weights) if "weights" in needs else None,
-        )
+        rho, hfx = np.einsum("ag,sag->sg", chi[0], smeared), dict(zip(omegas, local, strict=True))
+        return of_spins(needs, self.block.coords, self.block.weights, rho, grad, tau, hfx)
 
 
 def exchange_correlation_gradient(
@@ -214,12 +208,6 @@ def _potentials(derivatives: DensityFeatures, spins: int) -> np.ndarray:
     """Derivatives (W, S, G) by local exchange, by rising omega."""
     found = [_spins(derivatives.hfx[omega], spins) for omega in sorted(derivatives.hfx)]
     return np.stack(found) if found else np.zeros((0, spins, derivatives.rho.shape[-1]))
-
-
-def _both(values: np.ndarray) -> Tensor:
-    """Two spins (2, ...) from one or two."""
-    tensor = torch.from_numpy(np.ascontiguousarray(values))
-    return tensor if len(values) == 2 else tensor.expand(2, *tensor.shape[1:])
 
 
 def _spins(values: Tensor, spins: int) -> np.ndarray:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from fusion.functionals.available_memory import available_memory
 from fusion.functionals.differentiation import differentiate
-from fusion.functionals.features import DensityFeatures, check_needs, joined, omegas
+from fusion.functionals.features import DensityFeatures, check_needs, joined, of_spins, omegas
 from fusion.functionals.local_exchange import LocalExchange
 from fusion.functionals.potential_matrix import contracted
 from fusion.functionals.protocol import Functional, is_pointwise
@@ -243,15 +243,8 @@ class LearnedNumInt(NumInt):
             matrices = dms[:, active[:, None], active]
             tau = 0.5 * sum(np.einsum("ng,sng->sg", chi[axis], matrices @ chi[axis]) for axis in (1, 2, 3))
         local = -0.5 * np.einsum("sng,wsng->wsg", smeared, exchange)
-        features = DensityFeatures(
-            rho=_both(rho),
-            grad=None if grad is None else _both(grad),
-            tau=None if tau is None else _both(tau),
-            hfx={omega: _both(values) for omega, values in zip(self.omegas, local, strict=True)},
-            coords=torch.from_numpy(block.coords) if "coords" in needs else None,
-            weights=torch.from_numpy(block.weights) if "weights" in needs else None,
-        )
-        return BlockDensity(features, exchange)
+        hfx = dict(zip(self.omegas, local, strict=True))
+        return BlockDensity(of_spins(needs, block.coords, block.weights, rho, grad, tau, hfx), exchange)
 
     def _whole_grid(self, grid: WorkingGrid, dms: np.ndarray) -> tuple[float, DensityFeatures]:
         """Energy of a functional that sees the whole grid, and its derivatives."""
@@ -265,9 +258,3 @@ def _energy_per_electron(values: Tensor, rho: Tensor, weights: Tensor) -> float:
     density = rho.sum(dim=0)
     few = (density * weights.abs() < 10.0 * NEGLIGIBLE) & (density > 0)
     return float((values[few] / density[few]).abs().max()) if few.any() else 0.0
-
-
-def _both(values: np.ndarray) -> Tensor:
-    """Two spins (2, ...) from one or two."""
-    tensor = torch.from_numpy(np.ascontiguousarray(values))
-    return tensor if len(values) == 2 else tensor.expand(2, *tensor.shape[1:])
