@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from fusion.errors import CalculationError
-from fusion.functionals.features import DensityFeatures
+from fusion.functionals.features import DensityFeatures, of_spins
 from fusion.functionals.integrator import LearnedNumInt
 from fusion.functionals.potential_matrix import contract
 from fusion.functionals.protocol import is_pointwise
@@ -91,14 +91,15 @@ class Response:
     ) -> DensityFeatures:
         """d feature, linear in the change, from dE (S, n, G) and F (W, S, n, G) at the reference."""
         chi, needs = block.orbitals, self.numint.functional.needs
-        grad = _both(2.0 * np.einsum("xng,sng->sxg", chi[1:], smeared)) if "grad" in needs else None
+        grad = 2.0 * np.einsum("xng,sng->sxg", chi[1:], smeared) if "grad" in needs else None
         tau = None
         if "tau" in needs:
             terms = [np.einsum("ng,sng->sg", chi[axis], change @ chi[axis]) for axis in (1, 2, 3)]
-            tau = _both(0.5 * np.sum(terms, axis=0))
+            tau = np.asarray(0.5 * np.sum(terms, axis=0))
         local = -np.einsum("sng,wsng->wsg", smeared, exchange)
-        hfx = {omega: _both(values) for omega, values in zip(self.numint.omegas, local, strict=True)}
-        return DensityFeatures(_both(np.einsum("ng,sng->sg", chi[0], smeared)), grad, tau, hfx)
+        hfx = dict(zip(self.numint.omegas, local, strict=True))
+        rho, variable = np.einsum("ng,sng->sg", chi[0], smeared), needs - {"coords", "weights"}
+        return of_spins(variable, block.coords, block.weights, rho, grad, tau, hfx)
 
     def _derivatives(
         self, features: DensityFeatures, change: DensityFeatures | None
@@ -147,9 +148,3 @@ def _curvature(block: Block, potential: DensityFeatures, changed: np.ndarray) ->
         values = values if len(vectors) == 2 else values.mean(axis=0, keepdims=True)
         found -= 0.5 * (values[:, None] * vectors) @ block.orbitals[0].T
     return found
-
-
-def _both(values: np.ndarray) -> Tensor:
-    """Two spins (2, ...) from one or two."""
-    tensor = torch.from_numpy(np.ascontiguousarray(values))
-    return tensor if len(values) == 2 else tensor.expand(2, *tensor.shape[1:])
