@@ -4,7 +4,8 @@ Two layouts: groups of one molecule with `species` (A,), `coordinates` (F, A, 3)
 `coordinatesHE`, `energiesHE`, conformations of high energy that the publication's models were not trained on
 (pyanitools; Smith, Isayev and Roitberg, Sci. Data 4, 170193 (2017)); and groups of one formula with `atomic_numbers`,
 `coordinates` and one array for each level and property, `wb97x_dz.energy` (ANI-1x; Smith et al., Sci. Data 7, 134
-(2020)). Angstrom and hartree in both.
+(2020)), of which forces and dipoles are taken of the level that the energies are of. Angstrom and hartree in both;
+dipoles in e Angstrom.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from fusion.datasets.settings import Settings
 from fusion.errors import InputError
 
 _ENERGIES = ("energies", "energy", "wb97x_dz.energy")
-_FORCES = ("forces", "wb97x_dz.forces")
+_FORCES = ("forces",)
 _NUMBERS = ("atomic_numbers", "species", "numbers")
 _SLICE = 20_000  # conformations in memory at a time
 HIGH = "HE"
@@ -95,8 +96,8 @@ def _part(
     frames = len(coordinates)
     columns = {
         "energy": _array(group, settings.energy, _ENERGIES, suffix),
-        "forces": _array(group, settings.forces.key, _FORCES, suffix),
-        "dipole": group.get(settings.dipole.key) if settings.dipole.key and not suffix else None,
+        "forces": _array(group, settings.forces.key, (*_FORCES, *_of_level(group, settings, "forces")), suffix),
+        "dipole": _array(group, settings.dipole.key, _of_level(group, settings, "dipole"), suffix),
         "fold": group.get(settings.fold) if settings.fold and not suffix else None,
     }
     less = group.get(settings.subtract + suffix) if settings.subtract else None
@@ -110,6 +111,13 @@ def _part(
         if settings.subtract and labels["energy"] is not None:
             labels["energy"] = labels["energy"] - (np.nan if less is None else less[part])
         yield Block(name, first + start, symbols, numbers, coordinates[part], **labels)
+
+
+def _of_level(group: Any, settings: Settings, label: str) -> tuple[str, ...]:
+    """The name of a label of the level that the energies are of, where these have one: `wb97x_dz.dipole`."""
+    energy = settings.energy or next((name for name in _ENERGIES if name in group), "")
+    level, dot, _ = energy.rpartition(".")
+    return (f"{level}.{label}",) if dot else ()
 
 
 def _array(group: Any, key: str | None, usual: tuple[str, ...], suffix: str) -> Any:

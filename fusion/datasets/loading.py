@@ -32,7 +32,7 @@ from fusion.errors import InputError
 STREAM_FROM = 64_000_000
 """Bytes of a source from which on it is converted to files."""
 
-_VERSION = 1  # of the files in the cache
+_VERSION = 2  # of the files in the cache
 _SEED_OF_LIMIT = 0
 
 

@@ -116,6 +116,24 @@ def test_high_energies_only_when_asked_for(tmp_path: Path) -> None:
     assert whole.report.without == {"forces": 6}
 
 
+def test_labels_of_ani1x_are_of_one_level(tmp_path: Path) -> None:
+    """Forces and dipoles of the level of the energies, and none where that has none."""
+    path = write_hdf5(tmp_path / "data.h5", frames(12), "ani1x")
+    with h5py.File(path, "a") as file:
+        for group in file.values():
+            number = len(group["coordinates"])
+            group["ccsd(t)_cbs.energy"] = group["wb97x_dz.energy"][()] + 0.1
+            group["wb97x_tz.energy"], group["wb97x_tz.dipole"] = group["wb97x_dz.energy"][()], np.full((number, 3), 2.0)
+            group["wb97x_dz.dipole"] = np.ones((number, 3))
+    usual, triple = load(path), load(path, energy="wb97x_tz.energy")
+    assert usual.forces is not None and usual.dipole is not None and triple.forces is None
+    np.testing.assert_allclose(usual.dipole, 1.0 / BOHR, rtol=1e-9)
+    np.testing.assert_allclose(triple.dipole, 2.0 / BOHR, rtol=1e-9)
+    coupled = load(path, energy="ccsd(t)_cbs.energy")
+    np.testing.assert_allclose(coupled.energy, usual.energy + 0.1)
+    assert coupled.forces is None and coupled.dipole is None
+
+
 def test_periodic_cells_charges_and_spins(tmp_path: Path) -> None:
     atoms = frames(1)[0]
     atoms.set_cell([5.0, 6.0, 7.0])
