@@ -1,73 +1,116 @@
 """One member's network of one element on many atoms: energies, their gradient by the inputs, and gradients by the
-parameters of both, by matrix products over all atoms.
+parameters of both, compiled, by matrix products over all atoms.
 
-With z_l = W_l a_(l-1) + b_l, a_l = phi(z_l), the energy of an atom e = w a_L + b and g = de/da_0 its gradient, the
-parameters' gradient of sum_n (c_n e_n + g_n v_n), with directions v of the inputs, takes a tangent pass and its
-transpose: a dot over a letter is the change along v, D_l = de/dz_l what the gradient pass leaves behind,
+With z_l = W_l a_(l-1) + b_l, a_l = phi(z_l) (the last layer linear), the energy of an atom e = a_L and g = de/da_0 its
+gradient, the parameters' gradient of sum_n (c_n e_n + g_n v_n), with directions v of the inputs, takes a tangent pass
+and its transpose: a dot over a letter is the change along v, D_l = de/dz_l what the gradient pass leaves behind,
 
-    da_l = phi' (W_l da_(l-1))                               da_0 = v
-    Z_l  = phi' (Z_(l+1) W_(l+1)) + phi'' (D_(l+1) W_(l+1)) dz_l     Z_(L+1) = c
+    da_l = phi' dz_l,   dz_l = W_l da_(l-1)                          da_0 = v
+    Z_l  = phi' (Z_(l+1) W_(l+1)) + phi'' (D_(l+1) W_(l+1)) dz_l     Z_L = c
     grad W_l = sum_n Z_l a_(l-1) + D_l da_(l-1),    grad b_l = sum_n Z_l
 
 which is the derivative of the gradient pass by the parameters, without recording anything.
+
+The passes are to be taken in the order in which they stand here. `network`: weights (M, out, in) and biases (M, out) by
+layer, the last with one output; `columns` (F), those of the first layer's inputs that x (n, F) has; CELU's alpha, None
+for exp(-z^2). `work`, as long as `room` says, keeps what the passes of one member on one x leave behind.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numba import njit
 
+from fusion_ani.products import product_of
 from fusion_ani.simd import OPTIONS, exp
 
+_VALUE, _SLOPE, _BEND, _ALONG, _DOWN, _UP, _CHANGE, _MOVED = range(8)
+"""Of a layer: a, phi', phi'', D_(l+1) W_(l+1), D, Z, dz, da."""
+_PARTS = 8
+Arrays = tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...], np.ndarray, np.floating[Any] | None]
+"""Of a `network`."""
+_BLOCK = 504  # atoms whose numbers stay in the cache from one layer to the next
 
-@njit(**OPTIONS)
-def _celu(z, bias, alpha, value, slope):  # type: ignore[no-untyped-def]
-    real = z.dtype.type
-    scale = real(1.0) / alpha
-    for n in range(len(z)):
-        for u in range(z.shape[1]):
-            x = z[n, u] + bias[u]
-            z[n, u] = x
-            low = x if x < real(0.0) else real(0.0)
-            slant = exp(low * scale)
-            slope[n, u] = slant
-            value[n, u] = (x - low) + alpha * (slant - real(1.0))
+
+def room(rows: int, weights: Sequence[np.ndarray]) -> int:
+    """Numbers that the passes keep for so many atoms."""
+    return _PARTS * rows * sum(weight.shape[1] for weight in weights)
 
 
 @njit(**OPTIONS)
-def _gaussian(z, bias, alpha, value, slope):  # type: ignore[no-untyped-def]
-    real = z.dtype.type
-    for n in range(len(z)):
-        for u in range(z.shape[1]):
-            x = z[n, u] + bias[u]
-            z[n, u] = x
-            bell = exp(-x * x)
-            slope[n, u] = real(-2.0) * x * bell
-            value[n, u] = bell
+def _parts(work, rows, weights, layer):  # type: ignore[no-untyped-def]
+    """(8, n, out): a layer's share of `work`."""
+    before, size = 0, weights[layer].shape[1]
+    for lower in range(layer):
+        before += weights[lower].shape[1]
+    begin = _PARTS * rows * before
+    return work[begin : begin + _PARTS * rows * size].reshape(_PARTS, rows, size)
 
 
 @njit(**OPTIONS)
-def _celu_bent(z, value, slope, alpha, up, along, change, result):  # type: ignore[no-untyped-def]
-    """result = phi' up + phi'' along change."""
-    real = z.dtype.type
-    scale = real(1.0) / alpha
-    for n in range(len(z)):
-        for u in range(z.shape[1]):
-            bend = slope[n, u] * scale if z[n, u] < real(0.0) else real(0.0)
-            result[n, u] = slope[n, u] * up[n, u] + bend * along[n, u] * change[n, u]
+def _below(x, part, work, weights, layer):  # type: ignore[no-untyped-def]
+    """(n, in): that part of the layer below, or x."""
+    return x if layer == 0 else _parts(work, len(x), weights, layer - 1)[part]
 
 
 @njit(**OPTIONS)
-def _gaussian_bent(z, value, slope, alpha, up, along, change, result):  # type: ignore[no-untyped-def]
-    real = z.dtype.type
-    for n in range(len(z)):
-        for u in range(z.shape[1]):
-            bend = (real(4.0) * z[n, u] * z[n, u] - real(2.0)) * value[n, u]
-            result[n, u] = slope[n, u] * up[n, u] + bend * along[n, u] * change[n, u]
+def _turned(weight, columns):  # type: ignore[no-untyped-def]
+    """(in, out), for those columns of a weight (out, all)."""
+    turned = np.empty((len(columns), len(weight)), weight.dtype)
+    for i in range(len(columns)):
+        for o in range(len(weight)):
+            turned[i, o] = weight[o, columns[i]]
+    return turned
+
+
+@njit(**OPTIONS)
+def _activate(alpha, value, slope, bend):  # type: ignore[no-untyped-def]
+    """Replace the values z by phi, and write its derivatives."""
+    real = value.dtype.type
+    for n in range(len(value)):
+        for u in range(value.shape[1]):
+            z = value[n, u]
+            if alpha is None:
+                bell = exp(-z * z)
+                value[n, u], slope[n, u] = bell, real(-2.0) * z * bell
+                bend[n, u] = (real(4.0) * z * z - real(2.0)) * bell
+            else:
+                low = z if z < real(0.0) else real(0.0)
+                slant = exp(low * (real(1.0) / alpha))
+                value[n, u], slope[n, u] = (z - low) + alpha * (slant - real(1.0)), slant
+                bend[n, u] = slant * (real(1.0) / alpha) if z < real(0.0) else real(0.0)
+
+
+@njit(**OPTIONS)
+def energies(network, member, x, work, out):  # type: ignore[no-untyped-def]
+    """Write the energies (n,) of atoms with inputs x."""
+    weights, biases, columns, alpha = network
+    rows, last = len(x), len(weights) - 1
+    for layer in range(last + 1):
+        source, parts = _below(x, _VALUE, work, weights, layer), _parts(work, rows, weights, layer)
+        turned = _turned(weights[layer][member], columns if layer == 0 else np.arange(source.shape[1]))
+        for begin in range(0, rows, _BLOCK):
+            end = min(rows, begin + _BLOCK)
+            value, slope, bend = parts[_VALUE, begin:end], parts[_SLOPE, begin:end], parts[_BEND, begin:end]
+            product_of(value, biases[layer][member : member + 1], source[begin:end], False, turned)
+            if layer < last:
+                _activate(alpha, value, slope, bend)
+            else:
+                slope[:], bend[:] = x.dtype.type(1.0), x.dtype.type(0.0)
+    out[:] = _parts(work, rows, weights, last)[_VALUE, :, 0]
+
+
+@njit(**OPTIONS)
+def _back(part, seed, work, weights, member, layer, rows, begin, end, out):  # type: ignore[no-untyped-def]
+    """Write that part of the layer above times its weights, of the last layer the `seed` (n, 1)."""
+    if layer == len(weights) - 1:
+        out[:] = seed
+    else:
+        above = _parts(work, rows, weights, layer + 1)[part, begin:end]
+        product_of(out, np.zeros((1, out.shape[1]), out.dtype), above, False, weights[layer + 1][member])
 
 
 @njit(**OPTIONS)
@@ -78,123 +121,74 @@ def _times(one, other, result):  # type: ignore[no-untyped-def]
 
 
 @njit(**OPTIONS)
-def _outer(rows, columns, result):  # type: ignore[no-untyped-def]
-    for n in range(len(rows)):
-        for u in range(len(columns)):
-            result[n, u] = rows[n] * columns[u]
+def gradient(network, member, work, out):  # type: ignore[no-untyped-def]
+    """Write g (n, F)."""
+    weights, _, columns, _ = network
+    rows, real = len(out), out.dtype
+    first = weights[0][member]
+    if len(columns) < first.shape[1]:
+        first = _turned(_turned(first, columns), np.arange(len(first)))
+    for begin in range(0, rows, _BLOCK):
+        end = min(rows, begin + _BLOCK)
+        seed = np.ones((end - begin, 1), real)
+        for layer in range(len(weights) - 1, -1, -1):
+            parts = _parts(work, rows, weights, layer)
+            along = parts[_ALONG, begin:end]
+            _back(_DOWN, seed, work, weights, member, layer, rows, begin, end, along)
+            _times(parts[_SLOPE, begin:end], along, parts[_DOWN, begin:end])
+        lowest = _parts(work, rows, weights, 0)[_DOWN, begin:end]
+        product_of(out[begin:end], np.zeros((1, len(columns)), real), lowest, False, first)
 
 
-class Room:
-    """Arrays that are used again and again, grown when needed: fresh memory costs more than the products in it."""
-
-    def __init__(self) -> None:
-        self._kept: dict[tuple[object, ...], np.ndarray] = {}
-
-    def array(self, key: tuple[object, ...], shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        """Of that shape, its content whatever was left there; one key stands for one array at a time."""
-        size = math.prod(shape)
-        kept = self._kept.get(key)
-        if kept is None or len(kept) < size or kept.dtype != dtype:
-            kept = self._kept[key] = np.empty(size + size // 4, dtype)
-        return kept[:size].reshape(shape)
+@njit(**OPTIONS)
+def _tangents(network, member, moves, work):  # type: ignore[no-untyped-def]
+    """Changes along v."""
+    weights, _, columns, _ = network
+    rows = len(moves)
+    for layer in range(len(weights)):
+        source, parts = _below(moves, _MOVED, work, weights, layer), _parts(work, rows, weights, layer)
+        turned = _turned(weights[layer][member], columns if layer == 0 else np.arange(source.shape[1]))
+        product_of(parts[_CHANGE], np.zeros((1, turned.shape[1]), moves.dtype), source, False, turned)
+        _times(parts[_SLOPE], parts[_CHANGE], parts[_MOVED])
 
 
-@dataclass(frozen=True)
-class Parameters:
-    """Of one member: weights (out, in) and biases (out,) by layer, the last with one output; or their gradients."""
+@njit(**OPTIONS)
+def _bent(parts, begin, end):  # type: ignore[no-untyped-def]
+    """What phi'' adds to Z."""
+    for n in range(begin, end):
+        for u in range(parts.shape[2]):
+            parts[_UP, n, u] += parts[_BEND, n, u] * parts[_ALONG, n, u] * parts[_CHANGE, n, u]
 
-    weights: Sequence[np.ndarray]
-    biases: Sequence[np.ndarray]
 
-
-class Network:
-    """A network at work on the atoms of one batch; the steps are to be taken in the order in which they stand here.
-
-    `alpha` is CELU's; None stands for exp(-x^2). `room` keeps the arrays, `key` tells this network's from others'.
-    """
-
-    def __init__(self, parameters: Parameters, alpha: float | None, room: Room, key: tuple[object, ...]) -> None:
-        self.parameters, self.room, self.key = parameters, room, key
-        real = parameters.weights[0].dtype.type
-        self.alpha = real(1.0 if alpha is None else alpha)
-        self.activate, self.bent = (_celu, _celu_bent) if alpha is not None else (_gaussian, _gaussian_bent)
-
-    def _array(self, name: str, layer: int, rows: int, columns: int) -> np.ndarray:
-        return self.room.array((*self.key, name, layer), (rows, columns), self.parameters.weights[0].dtype)
-
-    def energies(self, x: np.ndarray) -> np.ndarray:
-        """(n,) from inputs; `x` (2 n, F) has them in its first half, the second is for their directions."""
-        weights, biases = self.parameters.weights, self.parameters.biases
-        rows = len(x) // 2
-        self.rows, self.values = rows, [x]
-        self.sums: list[np.ndarray] = []
-        self.slopes: list[np.ndarray] = []
-        for layer, (weight, bias) in enumerate(zip(weights[:-1], biases[:-1], strict=True)):
-            size = len(weight)
-            z, slope = self._array("z", layer, rows, size), self._array("slope", layer, rows, size)
-            value = self._array("value", layer, 2 * rows, size)
-            np.dot(self.values[-1][:rows], weight.T, out=z)
-            self.activate(z, bias, self.alpha, value[:rows], slope)
-            self.sums.append(z)
-            self.slopes.append(slope)
-            self.values.append(value)
-        found: np.ndarray = self.values[-1][:rows] @ weights[-1][0]
-        return found + biases[-1][0]
-
-    def gradient(self, out: np.ndarray | None) -> None:
-        """Write g (n, F) to `out`; without it only what the way to the parameters needs is computed."""
-        weights = self.parameters.weights
-        self.back: list[np.ndarray] = []  # (2 n, out): Z, then D
-        self.along: list[np.ndarray] = []  # D_(l+1) W_(l+1)
-        for layer in range(len(weights) - 2, -1, -1):
-            size = len(weights[layer])
-            back, along = self._array("back", layer, 2 * self.rows, size), self._array("along", layer, self.rows, size)
-            if layer == len(weights) - 2:
-                along[:] = weights[-1][0]
-            else:
-                np.dot(self.back[0][self.rows :], weights[layer + 1], out=along)
-            _times(self.slopes[layer], along, back[self.rows :])
-            self.back.insert(0, back)
-            self.along.insert(0, along)
-        if out is not None:
-            np.dot(self.back[0][self.rows :], weights[0], out=out)
-
-    def learn(self, factors: np.ndarray, moved: bool, gradients: Parameters) -> None:
-        """Write the gradient of sum_n (c_n e_n + g_n v_n): c are `factors` (n,), v the second half of `x` if `moved`.
-
-        The first layer's goes to `gradients.weights[0]` as it is to the inputs of `x`.
-        """
-        if moved:
-            self._tangents()
-        weights, rows = self.parameters.weights, self.rows
-        span = slice(None) if moved else slice(rows)
-        last = self.values[-1]
-        gradients.weights[-1][0] = factors @ last[:rows]
-        if moved:
-            gradients.weights[-1][0] += last[rows:].sum(axis=0)
-        gradients.biases[-1][0] = factors.sum()
-        for layer in range(len(weights) - 2, -1, -1):
-            size = len(weights[layer])
-            back = self.back[layer]
+@njit(**OPTIONS)
+def learn(network, member, factors, x, moves, work, by_weights, by_biases):  # type: ignore[no-untyped-def]
+    """Add the gradient of sum_n (c_n e_n + g_n v_n) by the member's parameters to that by all; c are `factors` (n,), v
+    the `moves` (n, F), or none, (0, F). What has nothing to add to, an array of no members, is left out."""
+    weights, _, columns, _ = network
+    rows, moved = len(x), len(moves) > 0
+    some = np.zeros((weights[0].shape[1] if len(columns) < weights[0].shape[2] else 0, len(columns)), x.dtype)
+    if moved:
+        _tangents(network, member, moves, work)
+    for begin in range(0, rows, _BLOCK):
+        end = min(rows, begin + _BLOCK)
+        seed = factors[begin:end].reshape(-1, 1)
+        for layer in range(len(weights) - 1, -1, -1):
+            parts = _parts(work, rows, weights, layer)
+            up, down = parts[_UP, begin:end], parts[_DOWN, begin:end]
+            _back(_UP, seed, work, weights, member, layer, rows, begin, end, up)
+            _times(parts[_SLOPE, begin:end], up, up)
             if moved:
-                up = self._array("up", 0, rows, size)
-                if layer == len(weights) - 2:
-                    _outer(factors, weights[-1][0], up)
-                else:
-                    np.dot(self.back[layer + 1][:rows], weights[layer + 1], out=up)
-                kind = self.sums[layer], self.values[layer + 1][:rows], self.slopes[layer]
-                self.bent(*kind, self.alpha, up, self.along[layer], self.changes[layer], back[:rows])
-            else:
-                np.multiply(back[rows:], factors[:, None], out=back[:rows])
-            np.dot(back[span].T, self.values[layer][span], out=gradients.weights[layer])
-            np.sum(back[:rows], axis=0, out=gradients.biases[layer])
-
-    def _tangents(self) -> None:
-        """Second halves of `values`: changes along v."""
-        weights, rows = self.parameters.weights, self.rows
-        self.changes: list[np.ndarray] = []
-        for layer in range(len(weights) - 1):
-            change = self._array("change", layer, rows, len(weights[layer]))
-            np.dot(self.values[layer][rows:], weights[layer].T, out=change)
-            _times(self.slopes[layer], change, self.values[layer + 1][rows:])
-            self.changes.append(change)
+                _bent(parts, begin, end)
+            if len(by_biases[layer]):
+                into = by_biases[layer][member]
+                for n in range(len(up)):
+                    for u in range(len(into)):
+                        into[u] += up[n, u]
+            if len(by_weights[layer]):
+                matrix = some if layer == 0 and len(some) else by_weights[layer][member]
+                product_of(matrix, matrix, up, True, _below(x, _VALUE, work, weights, layer)[begin:end])
+                if moved:
+                    product_of(matrix, matrix, down, True, _below(moves, _MOVED, work, weights, layer)[begin:end])
+    for o in range(len(some) if len(by_weights[0]) else 0):
+        for i in range(len(columns)):
+            by_weights[0][member, o, columns[i]] += some[o, i]

@@ -77,6 +77,11 @@ class Store:
         self.kept: Pairs | None = None
         self._keep(memory_gb * 1e9)
 
+    @property
+    def size(self) -> int:
+        """Bytes that are kept."""
+        return 0 if self.kept is None else sum(array.nbytes for array in vars(self.kept).values())
+
     def batch(self, indices: np.ndarray) -> Pairs:
         """Of structures `indices` (B,)."""
         if self.kept is None:

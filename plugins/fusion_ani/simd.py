@@ -152,6 +152,12 @@ def _shuffle(builder: Any, vector: Any, places: Sequence[int]) -> Any:
     return builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), mask)
 
 
+def lane_mask(builder: Any, count: Any, begin: int, lanes: int) -> Any:
+    """Which of the lanes that stand for begin, begin + 1, ... are below `count`."""
+    numbers = ir.Constant(ir.VectorType(INT, lanes), [begin + lane for lane in range(lanes)])
+    return builder.icmp_signed("<", numbers, splat(builder, count, lanes))
+
+
 class Memory:
     """Vectors in an array's memory, whose places need not be multiples of their length."""
 
@@ -164,14 +170,29 @@ class Memory:
         pointer = self.builder.gep(self.data, [place])
         return self.builder.bitcast(pointer, ir.VectorType(self.real, lanes).as_pointer())
 
-    def load(self, place: Any, lanes: int) -> Any:
-        return self.builder.load(self._at(place, lanes), align=self.size)
+    def load(self, place: Any, lanes: int, mask: Any = None) -> Any:
+        pointer = self._at(place, lanes)
+        if mask is None:
+            return self.builder.load(pointer, align=self.size)
+        align, zero = ir.Constant(ir.IntType(32), self.size), ir.Constant(pointer.type.pointee, None)
+        return self._masked("load", zero.type, zero.type, pointer, align, mask, zero)
 
     def scalar(self, place: Any) -> Any:
         return self.builder.load(self.builder.gep(self.data, [place]))
 
-    def store(self, value: Any, place: Any) -> None:
-        self.builder.store(value, self._at(place, value.type.count), align=self.size)
+    def store(self, value: Any, place: Any, mask: Any = None) -> None:
+        pointer = self._at(place, value.type.count)
+        if mask is None:
+            self.builder.store(value, pointer, align=self.size)
+        else:
+            align = ir.Constant(ir.IntType(32), self.size)
+            self._masked("store", ir.VoidType(), value.type, value, pointer, align, mask)
+
+    def _masked(self, what: str, result: Any, vector: Any, *arguments: Any) -> Any:
+        """LLVM's load or store of some lanes: what the others stand for is not touched."""
+        name = f"llvm.masked.{what}.v{vector.count}f{8 * self.size}.p0"
+        kind = ir.FunctionType(result, [argument.type for argument in arguments])
+        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), arguments)
 
 
 def fused(builder: Any, one: Any, *factors: Any) -> Any:

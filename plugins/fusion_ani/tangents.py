@@ -89,19 +89,19 @@ def _moved_triples(listed, numbers, indices, close, moved):  # type: ignore[no-u
 
 @njit(**OPTIONS)
 def pushed(  # type: ignore[no-untyped-def]
-    vectors, first, other, species, atoms, constants, radial_places, places, directions, out, line
+    vectors, first, other, species, atoms, constants, radial_places, places, directions, out, begin, line
 ):
-    """Add J u, the change of the environment vectors along `directions` u (M, P, 3), to the lines of `out` (M, ...)."""
+    """Add J u, changes of the environment vectors along `directions` u (M, P, 3), to lines from `begin` of `out`."""
     given, shifts = constants[:2]
     lists, work = _room(vectors, first, atoms, len(places), constants)
-    begin, which, all_of, _ = lists
+    ends, which, all_of, _ = lists
     radial, numbers = work[:2]
     ones, scale, eta = numbers[4], given[0], given[2]
     most = all_of.shape[1]
     away, near = np.zeros((len(out), 4, most), vectors.dtype), np.zeros((len(out), 4, most), vectors.dtype)
     change = np.zeros(most, vectors.dtype)
     for row in range(len(atoms)):
-        i, base, count = atoms[row], row * line, first[atoms[row] + 1] - first[atoms[row]]
+        i, base, count = atoms[row], (begin + row) * line, first[atoms[row] + 1] - first[atoms[row]]
         _list(vectors, first[i], first[i + 1], other, species, given, lists)
         _radial_slopes(count, all_of, eta, shifts, radial)
         for member in range(len(out)):
@@ -110,10 +110,10 @@ def pushed(  # type: ignore[no-untyped-def]
                 change[n] = all_of[5, n] * away[member, 3, n]
                 numbers[5, n] = all_of[4, n] * away[member, 3, n]
             for e in range(len(places)):
-                one, two, at = begin[0, e], begin[0, e + 1], base + radial_places[e]
+                one, two, at = ends[0, e], ends[0, e + 1], base + radial_places[e]
                 outer(out[member], at, change, ones, radial[0], one, two, given[:1], shifts)
                 outer(out[member], at, numbers[5], ones, radial[2], one, two, given[:1], shifts)
-            for n in range(begin[1, len(places)]):
+            for n in range(ends[1, len(places)]):
                 for axis in range(4):
                     near[member, axis, n] = away[member, axis, which[1, n]]
         _angular(True, base, lists, places, constants, work, out, near)
@@ -121,23 +121,23 @@ def pushed(  # type: ignore[no-untyped-def]
 
 @njit(**OPTIONS)
 def pulled(  # type: ignore[no-untyped-def]
-    vectors, first, other, species, atoms, constants, radial_places, places, gradients, line, out
+    vectors, first, other, species, atoms, constants, radial_places, places, gradients, begin, line, out
 ):
-    """Write g J, the gradients by `vectors`, to `out` (M, P, 3), of what has `gradients` g (M, ...) by the lines."""
+    """Write g J, the gradients by `vectors`, to `out` (M, P, 3), of what has `gradients` g by lines from `begin` on."""
     given, shifts = constants[:2]
     lists, work = _room(vectors, first, atoms, len(places), constants)
-    begin, which, all_of, _ = lists
+    ends, which, all_of, _ = lists
     radial, numbers = work[:2]
     ones, scale, eta = numbers[4], given[0], given[2]
     near = np.zeros((len(out), 4, all_of.shape[1]), vectors.dtype)
     for row in range(len(atoms)):
-        i, base, count = atoms[row], row * line, first[atoms[row] + 1] - first[atoms[row]]
+        i, base, count = atoms[row], (begin + row) * line, first[atoms[row] + 1] - first[atoms[row]]
         _list(vectors, first[i], first[i + 1], other, species, given, lists)
         _radial_slopes(count, all_of, eta, shifts, radial)
         for member in range(len(out)):
             for e in range(len(places)):
                 factors = ones, ones, radial[0], radial[2]
-                one, two, at = begin[0, e], begin[0, e + 1], base + radial_places[e]
+                one, two, at = ends[0, e], ends[0, e + 1], base + radial_places[e]
                 into = numbers[5], numbers[6], numbers[7]
                 contract(gradients[member], at, *factors, one, two, *into, given[:1], shifts)
             for n in range(count):
@@ -147,7 +147,7 @@ def pulled(  # type: ignore[no-untyped-def]
         near[:] = vectors.dtype.type(0.0)
         _angular(False, base, lists, places, constants, work, gradients, near)
         for member in range(len(out)):
-            for n in range(begin[1, len(places)]):
+            for n in range(ends[1, len(places)]):
                 for axis in range(3):
                     out[member, which[0, which[1, n]], axis] += scale * near[member, axis, n]
 

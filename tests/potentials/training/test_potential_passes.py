@@ -17,6 +17,7 @@ from fusion.potentials.training.passes import Differentiated, Found, Passes
 from fusion.potentials.training.targets import Labels
 from fusion.units import BOHR_PER_ANGSTROM
 from fusion_ani.network import ANI, ANI1
+from fusion_ani.products import product_of
 
 SMALL: dict[str, Any] = {
     "elements": ["H", "C", "N", "O"],
@@ -103,6 +104,38 @@ def test_pairs_that_do_not_fit_into_memory_are_found_again():
     assert kept.store.kept is not None and found.store.kept is None
     one, two = (passes(np.array([4, 1]), True, False, False)[0] for passes in (kept, found))
     assert torch.equal(one.energy, two.energy) and torch.equal(one.forces, two.forces)
+
+
+def test_vectors_of_structures_are_made_once():
+    data, ani, some = labelled(6), model(), np.array([4, 1, 0])
+    passes = ani.passes(data, 1.0)
+    made, _ = passes(some[:2], True, False, False)
+    assert passes.environments.made.tolist() == [False, True, False, False, True, False]
+    passes(some, False, False, False)
+    kept, _ = passes(some[:2], True, False, False)
+    assert torch.equal(made.energy, kept.energy) and torch.equal(made.forces, kept.forces)
+
+
+def test_threads_share_out_members(request):
+    request.addfinalizer(lambda: torch.set_num_threads(1))
+    data, ani, indices = labelled(40), model(), np.arange(40)
+    labels, used = Labels(data, data.energy, torch.float64), torch.ones(2, 40, dtype=torch.bool)
+    found = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        found.append(gradients(ani, ani.passes(data, 1.0), labels, indices, Weights(1.0, 1.0, 0.0), used))
+    assert torch.equal(found[0][0], found[1][0])
+    assert all(torch.equal(gradient, found[1][1][name]) for name, gradient in found[0][1].items())
+
+
+@pytest.mark.parametrize("rows", [1, 5, 31])
+@pytest.mark.parametrize("turned", [False, True])
+def test_products_of_any_size(rows, turned):
+    random, (depth, columns) = np.random.default_rng(0), (300, 37)
+    left, right = random.normal(size=(rows, depth)), random.normal(size=(depth, columns))
+    start, memory = random.normal(size=(1, columns)), np.full((rows + 1, columns), 7.0)
+    product_of(memory[:rows], start, np.ascontiguousarray(left.T) if turned else left, turned, right)
+    assert np.allclose(memory[:rows], start + left @ right, atol=1e-12) and (memory[rows] == 7.0).all()
 
 
 def test_what_is_frozen_gets_no_gradient():
