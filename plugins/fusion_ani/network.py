@@ -10,20 +10,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from ase.data import atomic_numbers, chemical_symbols
 from torch import Tensor, nn
 
 from fusion.errors import InputError
-from fusion.potentials import Batch, Neighbours, Prediction, neighbours
+from fusion.potentials import Batch, Prediction, neighbours
 from fusion.potentials.charges import balanced, dipoles
 from fusion.potentials.self_energies import SelfEnergies
 from fusion.units import BOHR_PER_ANGSTROM
 from fusion_ani.activations import celu, gaussian
 from fusion_ani.aev import Environment
-from fusion_ani.ensemble import Columns, Packed, padded
-from fusion_ani.fused import ATOMS_PER_THREAD, Block, Energies, blocks, constants, in_threads
+from fusion_ani.fused import Energies
+from fusion_ani.gathered import Gathered
 from fusion_ani.inputs import Inputs
 from fusion_ani.networks import Networks
 
@@ -82,7 +81,7 @@ class ANI(nn.Module):
         self.register_buffer("_species", species, persistent=False)
         spread = {"energy_std"} if members > 1 else set()
         self.provides = frozenset(spread | ({"charges", "dipole"} if charges else set()))
-        self._packed: dict[int, Packed] = {}
+        self._gathered = Gathered(self.environment, len(elements), self.celu_alpha)
 
     def activate(self, x: Tensor) -> Tensor:
         """The hidden layers' activation function."""
@@ -131,7 +130,7 @@ class ANI(nn.Module):
             return summed(inputs.by_torch(displacements))
 
         def fast(differentiate: bool) -> tuple[Tensor, Tensor | None]:
-            return self._packed_energies(pairs, inputs.species, systems, differentiate)
+            return self._gathered.energies(self.tensors, pairs, inputs.species, systems, differentiate)
 
         members: Tensor = Energies.apply(pairs.vectors, fast, plain, pairs)
         return members
@@ -178,55 +177,16 @@ class ANI(nn.Module):
         assert isinstance(networks, Networks)
         return networks
 
-    def _packed_energies(
-        self, pairs: Neighbours, species: Tensor, systems: int, differentiate: bool
-    ) -> tuple[Tensor, Tensor | None]:
-        """(M, B) and, where asked, the gradient (P, 3) of the mean of members, summed over systems."""
-        from fusion_ani import layers, products
-
-        array, elements = pairs.vectors.detach().contiguous().numpy(), species.numpy()
-        width, known = products.panel(array.itemsize), len(self.elements)
-        members = self.members
-        groups = blocks(self.environment, pairs, elements, known)
-        packed = {element: self._packed_networks(element, width).arrays for element, *_ in groups}
-        present = sum(1 << element for element in packed)
-        lists = array, pairs.first.numpy(), pairs.other.numpy(), elements
-        numbers = constants(self.environment, array.dtype)
-        energies = np.empty((members, len(elements)), array.dtype)
-        gradient = np.empty_like(array) if differentiate else array[:0]
-
-        def work(block: Block) -> None:
-            element, atoms, near = block
-            columns = Columns.of(self.environment, known, width, present, near).arrays
-            layers.energies_of(*lists, atoms, numbers, columns, packed[element], differentiate, energies, gradient)
-
-        in_threads(work, groups, max(1, min(torch.get_num_threads(), len(elements) * members // ATOMS_PER_THREAD)))
-        summed = torch.from_numpy(layers.sums(energies, pairs.system.numpy(), systems))
-        return summed, torch.from_numpy(gradient) if differentiate else None
-
-    def _packed_networks(self, element: int, width: int) -> Packed:
-        """The networks of an element in the kernels' order, made once and again when a parameter has changed."""
-        tensors = self.tensors(element)
-        kept = self._packed.get(element)
-        if kept is None or not kept.is_of(tensors):
-            order = padded(self.environment, len(self.elements), width)
-            half = len(tensors) // 2
-            kept = self._packed[element] = Packed.of(tensors[:half], tensors[half:], order, width, self.celu_alpha)
-        return kept
-
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ANI:
-        self._packed.clear()
+        self._gathered.forget()
         super()._apply(fn, recurse)
         return self
 
     def train(self, mode: bool = True) -> ANI:
         """As every module; gathered weights are forgotten, whatever has been done to them."""
-        self._packed.clear()
+        self._gathered.forget()
         super().train(mode)
         return self
-
-    def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"_packed": {}}
 
     def passes(self, labelled: Labelled, memory_gb: float) -> Passes:
         """How the core's training evaluates and differentiates this model on `labelled`; see `fusion_ani.training`."""
