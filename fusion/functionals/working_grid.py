@@ -122,16 +122,14 @@ class WorkingGrid:
         self.group = int(min(GROUP, max(1, (memory - fixed) / 4 // block)))
         left = memory - fixed - self.group * block
         padded = BLOCK * len(self.starts)
-        self.stores_orbitals = orbitals * padded <= left
-        left -= orbitals * padded if self.stores_orbitals else 0.0
-        self.stores_exchange = False
-        self._kept: KeptIntegrals | None = None
-        if self.exchange is not None:
-            if self.exchange.stored_bytes * padded > left:  # some may not fit
-                exchange = 4.0 * ranges * self.spins * size * padded
-                self.stores_exchange = exchange <= left
-                left -= exchange if self.stores_exchange else 0.0
-            self._kept = KeptIntegrals(self.exchange, left)
+        exchange, orbitals = 4.0 * ranges * self.spins * size * padded, orbitals * padded
+        integrals = 0.0 if self.exchange is None else self.exchange.stored_bytes * padded
+        # F first: orbitals are made again in less time.
+        self.stores_exchange = orbitals + integrals > left and 0.0 < exchange <= left
+        left -= exchange if self.stores_exchange else 0.0
+        self.stores_orbitals = orbitals <= left
+        left -= orbitals if self.stores_orbitals else 0.0
+        self._kept = None if self.exchange is None else KeptIntegrals(self.exchange, left)
 
     @property
     def stored_blocks(self) -> int:

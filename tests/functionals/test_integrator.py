@@ -122,6 +122,14 @@ def test_drafts_follow_changes_of_the_density_and_final_calls_start_afresh() -> 
     assert abs(energy - right) < 1e-7 < abs(draft - right) < 1e-4
 
 
+def test_what_is_kept_where_memory_is_short() -> None:
+    """F before orbitals, which are made again in less time; neither F nor its changes where all integrals fit."""
+    grids, dms = level_1(WATER), densities(WATER)
+    for memory_mb, plan in ((10.0, (True, False)), (25.0, (True, True)), (90.0, (False, True))):
+        working = LearnedNumInt(Hybrid(), memory_mb=memory_mb).working_grid(WATER, grids, dms)
+        assert (working.stores_exchange, working.stores_orbitals) == plan
+
+
 def test_another_geometry_basis_grid_or_parameter_is_seen() -> None:
     numint = LearnedNumInt(Hybrid())
     moved = WATER.copy()
