@@ -13,6 +13,7 @@ from fusion.datasets.blocks import Block, Broken
 from fusion.datasets.labelled import UNKNOWN_SPIN
 from fusion.datasets.settings import Settings
 from fusion.errors import InputError
+from fusion.system import formula
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -33,9 +34,7 @@ def read(path: Path, settings: Settings) -> Iterator[Block | Broken]:
         try:
             for atoms in _frames(file):
                 count, number = count + 1, number + 1
-                yield (
-                    Broken(f"structure #{number}", atoms) if isinstance(atoms, str) else _block(atoms, number, settings)
-                )
+                yield _read(atoms, number, settings)
         except InputError:
             raise
         except Exception as error:  # ASE's readers raise whatever their parsing meets
@@ -43,6 +42,20 @@ def read(path: Path, settings: Settings) -> Iterator[Block | Broken]:
                 raise InputError(f"data: ASE cannot read '{file}' after structure {count} ({_words(error)})") from error
             number += 1
             yield Broken(f"structure #{number}", f"ASE cannot read it ({_words(error)})")
+
+
+def _read(atoms: Atoms | str, number: int, settings: Settings) -> Block | Broken:
+    """A structure, or the reason why there is none."""
+    if isinstance(atoms, str):
+        return Broken(f"structure #{number}", atoms)
+    try:
+        return _block(atoms, number, settings)
+    except _NotWhole as error:
+        return Broken(f"{formula(atoms.get_chemical_symbols())} #{number}", str(error))
+
+
+class _NotWhole(ValueError):
+    """A number that has to be a whole one is not."""
 
 
 def names(path: Path) -> list[str]:
@@ -133,9 +146,9 @@ def _block(atoms: Atoms, number: int, settings: Settings) -> Block:
         dipole=None if dipole is None else _shaped(dipole, (1, 3)),
         cell=np.array(atoms.cell) if periodic else None,
         pbc=tuple(bool(one) for one in atoms.pbc),  # type: ignore[arg-type]
-        charge=int(atoms.info.get("charge", 0)),
+        charge=_whole(atoms.info, "charge", 0),
         spin=_spin(atoms.info),
-        fold=None if fold is None else np.array([int(fold)]),
+        fold=None if fold is None else np.array([_whole(atoms.info, str(settings.fold), 0)]),
     )
 
 
@@ -182,8 +195,16 @@ def _matrix(stress: Any) -> np.ndarray:
 
 def _spin(info: dict[str, Any]) -> int:
     if "spin" in info:
-        return int(info["spin"])
-    return int(info["multiplicity"]) - 1 if "multiplicity" in info else UNKNOWN_SPIN
+        return _whole(info, "spin", 0)
+    return _whole(info, "multiplicity", 1) - 1 if "multiplicity" in info else UNKNOWN_SPIN
+
+
+def _whole(info: dict[str, Any], name: str, usual: int) -> int:
+    value = info.get(name, usual)
+    number = _scalar(value)
+    if not number.is_integer():
+        raise _NotWhole(f"its {name}, {value}, is not a whole number")
+    return int(number)
 
 
 def _words(error: Exception) -> str:

@@ -76,6 +76,8 @@ class Converter:
         if problem is not None:
             self._leave_out(block, np.arange(frames), problem)
             return
+        if block.energy is not None:
+            block.energy = block.energy.reshape(frames)
         good = self._good(block)
         if not good.any():
             return
@@ -97,6 +99,16 @@ class Converter:
             return f"its positions have the shape {block.positions.shape[1:]} for {len(block.numbers)} atoms"
         if block.energy is None and block.forces is None:
             return "no energy and no forces"
+        for what, size in (("energy", 1), ("dipole", 3), ("stress", 9), ("fold", 1)):
+            label = getattr(block, what)
+            if label is not None and label.size != size * len(block.positions):
+                return f"its {what} is not {'one number' if size == 1 else f'{size} numbers'}"
+        electrons = int(block.numbers.sum()) - block.charge
+        if electrons < 0:
+            return f"its charge, {block.charge}, is more than that of its nuclei"
+        spin = electrons % 2 if block.spin == UNKNOWN_SPIN else block.spin
+        if (electrons - spin) % 2 or not 0 <= spin <= electrons:
+            return f"its spin (N_up - N_down), {spin}, is impossible with {electrons} electrons"
         return None
 
     def _good(self, block: Block) -> np.ndarray:

@@ -10,7 +10,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from fusion.datasets.blocks import Block
+from fusion.datasets.blocks import Block, numbers_of
 from fusion.datasets.settings import Settings
 from fusion.errors import InputError
 
@@ -23,26 +23,23 @@ _FORCES = ("forces", "F")
 def read(path: Path, settings: Settings) -> Iterator[Block]:
     """Raises InputError for a file that is none, or whose arrays do not belong together."""
     arrays = _load(path)
-    numbers = _required(arrays, None, _NUMBERS, "atomic numbers", path)
+    numbers = _atomic_numbers(_required(arrays, None, _NUMBERS, "atomic numbers", path), path)
     positions = _required(arrays, None, _POSITIONS, "positions", path)
-    frames = len(positions)
     energy, forces = _optional(arrays, settings.energy, _ENERGIES), _optional(arrays, settings.forces.key, _FORCES)
     if settings.subtract is not None and energy is not None:
         energy = energy - _required(arrays, settings.subtract, (), "data.subtract", path)
     dipole, fold = _optional(arrays, settings.dipole.key, ()), _optional(arrays, settings.fold, ())
     labels: dict[str, Any] = {"energy": energy, "forces": forces, "dipole": dipole, "fold": fold}
     _check(path, numbers, positions, labels)
-    if energy is not None:
-        labels["energy"] = energy.reshape(frames)
     if numbers.ndim == 1:
-        yield Block(None, 1, None, numbers.astype(np.int64), positions, **labels)
+        yield Block(None, 1, None, numbers, positions, **labels)
         return
     for start, end in _runs(numbers):
         real = numbers[start] != 0
         parts: dict[str, Any] = {name: None if array is None else array[start:end] for name, array in labels.items()}
         if parts["forces"] is not None:
             parts["forces"] = parts["forces"][:, real]
-        yield Block(None, start + 1, None, numbers[start, real].astype(np.int64), positions[start:end, real], **parts)
+        yield Block(None, start + 1, None, numbers[start, real], positions[start:end, real], **parts)
 
 
 def names(path: Path) -> list[str]:
@@ -57,6 +54,20 @@ def _load(path: Path) -> Mapping[str, np.ndarray]:
     except (OSError, ValueError, EOFError, BadZipFile) as error:
         words = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(f"data: '{path}' is no numpy archive, or a damaged one ({words})") from error
+
+
+def _atomic_numbers(given: np.ndarray, path: Path) -> np.ndarray:
+    """int64; from symbols too, of which empty ones are padding."""
+    if given.dtype.kind in "SU":
+        names, place = np.unique(given, return_inverse=True)
+        symbols, numbers = numbers_of(names)
+        unknown = [name for name, number in zip(symbols, numbers, strict=True) if name and not number]
+        if unknown:
+            raise InputError(f"data: '{path}' has the unknown element {unknown[0]!r}")
+        return numbers[place].reshape(given.shape)
+    if given.dtype.kind not in "iuf":
+        raise InputError(f"data: the atomic numbers of '{path}' are no numbers, but {given.dtype}")
+    return given.astype(np.int64)
 
 
 def _optional(arrays: Mapping[str, np.ndarray], key: str | None, usual: tuple[str, ...]) -> np.ndarray | None:

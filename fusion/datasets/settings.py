@@ -79,6 +79,10 @@ class Settings:
             force = quantities.force(self.forces.unit, "data.forces.unit")
         if self.stress.unit is not None:
             stress = quantities.stress(self.stress.unit, "data.stress.unit")
+        if convention is None and self.dipole.key is not None and self.dipole.unit is None:
+            raise InputError(
+                f"'{self.name}' does not say its unit of dipoles: data.dipole.unit={'|'.join(quantities.DIPOLES)}"
+            )
         dipole = quantities.dipole(self.dipole.unit or "e*angstrom", "data.dipole.unit")
         return Units(unit, energy, length, force * self.forces.sign, stress * self.stress.sign, dipole)
 

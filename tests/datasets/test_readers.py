@@ -152,6 +152,46 @@ def test_periodic_cells_charges_and_spins(tmp_path: Path) -> None:
     assert (data.system(1).charge, data.system(1).spin, data.system(0).pbc) == (1, 3, (True, True, True))
 
 
+@pytest.mark.parametrize(
+    ("info", "reason"),
+    [
+        ({"charge": 0.5}, "its charge, 0.5, is not a whole number"),
+        ({"charge": "plus"}, "its charge, plus, is not a whole number"),
+        ({"charge": 30}, "its charge, 30, is more than that of its nuclei"),
+        ({"spin": 1}, "its spin (N_up - N_down), 1, is impossible with 10 electrons"),
+        ({"dipole": 1.5}, "its dipole is not 3 numbers"),
+    ],
+)
+def test_states_that_cannot_be_are_left_out(tmp_path: Path, info: dict[str, Any], reason: str) -> None:
+    many = [atoms for atoms in frames(12) if len(atoms) == 3]
+    many[1].info |= info
+    data = load(_extxyz(tmp_path, many))
+    assert len(data) == len(many) - 1 and data.report.left_out == [("H2O #2", reason)]
+
+
+def test_symbols_and_odd_shapes_in_numpy_archives(tmp_path: Path) -> None:
+    many = [atoms for atoms in frames(12) if len(atoms) == 3]
+    path = write_npz(tmp_path / "data.npz", many, padded=False)
+    with np.load(path) as content:
+        arrays = dict(content)
+    words = {"energy_unit": "kcal/mol"}
+    expected = load(path, **words)
+    np.savez(path, **arrays | {"nuclear_charges": np.array(["O", "H", "H"])})
+    np.testing.assert_array_equal(load(path, **words).numbers, expected.numbers)
+    np.savez(path, **arrays | {"energies": arrays["energies"][:, None]})
+    np.testing.assert_array_equal(load(path, **words).energy, expected.energy)
+    for wrong, said in (
+        ({"nuclear_charges": np.array(["O", "Q", "H"])}, "unknown element 'Q'"),
+        ({"energies": np.ones((len(many), 2))}, "its energy is not one number"),
+    ):
+        np.savez(path, **arrays | wrong)
+        with pytest.raises(InputError, match=said):
+            load(path, **words)
+    np.savez(path, **arrays | {"mu": np.ones((len(many), 3))})
+    with pytest.raises(InputError, match="does not say its unit of dipoles"):
+        load(path, **words, dipole={"key": "mu"})
+
+
 def test_broken_structures_are_counted_and_the_others_used(tmp_path: Path) -> None:
     path = write_hdf5(tmp_path / "data.h5", frames(30))
     with h5py.File(path, "a") as file:
