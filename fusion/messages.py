@@ -78,5 +78,8 @@ def of_hydra(error: BaseException, known: Iterable[str], groups: Iterable[str]) 
     if key:
         if key[1] in groups or key[1] == "methods":
             return _elsewhere(key[1])
+        inner = re.search(r"Key '([^']+)' is not in struct", f"{text} {error.__cause__}")
+        if inner and key[1] in (known := list(known)):  # {Cu: [64]} for a group that has no Cu
+            return f"{no_setting(f'{key[1]}.{inner[1]}', known)}  +{key[1]}.{inner[1]}=VALUE adds it"
         return no_setting(key[1], known)
     return one_line(error)

@@ -20,6 +20,10 @@ BAD_INPUT = {
     "unknown system": (["+method=toy", "system=lihh"], "no system 'lihh'. Did you mean 'lih'?"),
     "unknown key": (["+method=toy", "method.energi=3"], "no setting 'method.energi'. Did you mean 'method.energy'?"),
     "group of another task": (["+method=toy", "ensemble=nve"], "ensemble= has no meaning here; it belongs to task=md"),
+    "unknown key of a group": (
+        ["+method=morse", "method.model={depht: 1}"],
+        "no setting 'method.model.depht'. Did you mean 'method.model.depth'?  +method.model.depht=VALUE adds it",
+    ),
     "unknown root key": (["+method=toy", "seeds=3"], "no setting 'seeds'. Did you mean 'seed'?"),
     "unknown key with plus": (["+methd=toy"], "no setting 'methd'. Did you mean 'method'?"),
     "key the method refuses": (["+method=toy", "method.basis=none"], "no basis none"),

@@ -233,6 +233,8 @@ def test_what_is_no_ensemble_or_has_too_few_to_calibrate_on_says_so(finished, tm
         ([], "needs labelled structures"),
         (["method.training.epochs=0"], "epochs must be a whole number"),
         (["method.training.frozen=[nothing]"], "no parameter of the model"),
+        (["method.model.hidden.C=5"], "sizes of the hidden layers for C, .* not 5"),
+        (["method.model.elements=[H,C,O,Br]"], "hidden.Br=.* there are none"),
         (["method.training.new_elements=[Br]"], "new_elements are for the weights"),
         (["ckpt={run}", "method.model.members=3"], "another training: its parameters"),
         (["ckpt={run}", "data.limit=20"], "another training: its structures"),
