@@ -61,8 +61,10 @@ class ANI(nn.Module):
         charges: bool = False,
     ) -> None:
         super().__init__()
-        if members < 1 or not set(elements) <= set(hidden) or len(set(elements)) < len(elements):
-            raise InputError("ANI needs at least one member, different elements and hidden sizes for each of them")
+        if members < 1 or len(set(elements)) < len(elements):
+            raise InputError("ANI needs at least one member, and different elements")
+        for name in elements:
+            _check_layers(name, hidden.get(name))
         if not 0.0 < angular_cutoff <= radial_cutoff:
             raise InputError(f"the angular cutoff ({angular_cutoff}) must not exceed the radial one ({radial_cutoff})")
         self.elements, self.celu_alpha = tuple(elements), float(celu_alpha)
@@ -287,3 +289,12 @@ class ANI1(ANI):
 
     def _frozen(self) -> bool:
         return False
+
+
+def _check_layers(element: str, sizes: Any) -> None:
+    """Raise InputError unless `sizes` are those of hidden layers."""
+    whole = isinstance(sizes, Sequence) and all(isinstance(size, int) and size > 0 for size in sizes)
+    if not whole or isinstance(sizes, str):
+        found = "there are none" if sizes is None else f"not {sizes!r}"
+        setting = f"+method.model.hidden.{element}=[160,128,96]"
+        raise InputError(f"ANI needs the sizes of the hidden layers for {element}, {setting}: {found}")
