@@ -140,7 +140,9 @@ def _less(data: Labelled, kept: _Kept, name: str) -> Labelled:
     good = np.flatnonzero(np.isfinite(kept.energy))
     if not len(good):
         raise InputError(f"data.baseline: {name} can do nothing with these data: {next(iter(kept.failures.values()))}")
-    rest: dict[str, Any] = {}
+    rest: dict[str, Any] = {"stress": None}
+    if data.stress is not None:
+        data.report.checks.append("the stress is left out: it is of the energies as they were")
     for what, plural in _MORE.items():
         label, said = getattr(data, what), getattr(kept, what)
         rest[what] = None if label is None or said is None else np.asarray(label) - said

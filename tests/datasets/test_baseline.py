@@ -37,6 +37,18 @@ def test_labels_are_less_what_the_method_says(place: Path) -> None:
     assert rest.energy_zero == "difference" and rest.ids.tolist() == whole.ids.tolist()
 
 
+def test_the_stress_of_whole_energies_is_left_out(place: Path) -> None:
+    many = frames(2)
+    for atoms in many:
+        atoms.set_cell([9.0, 9.0, 9.0])
+        atoms.pbc = True
+        atoms.calc.results["stress"] = np.ones(6)
+    write(place / "crystals.xyz", many, format="extxyz")
+    assert load(place / "crystals.xyz").stress is not None
+    rest = load(place / "crystals.xyz", baseline="morse")
+    assert rest.stress is None and any("the stress is left out" in text for text in rest.report.checks)
+
+
 def test_it_is_calculated_once_and_goes_on_where_it_stopped(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
     original = methods.calculate
