@@ -43,7 +43,7 @@ def dipole(unit: object, setting: str) -> float:
 def force(unit: object, setting: str) -> float:
     """Hartree/bohr in one `unit`, an energy's and a length's: kcal/mol/angstrom. Raises InputError."""
     of_energy, slash, of_length = str(unit).rpartition("/")
-    if not slash:
+    if not slash or of_length.lower() not in LENGTHS:  # kcal/mol has a slash too
         raise InputError(f"{setting} is an energy per length, such as eV/angstrom or hartree/bohr, not {unit!r}")
     return energy(of_energy, setting) / length(of_length, setting)
 

@@ -270,6 +270,7 @@ def test_duplicates_and_outliers_are_reported(tmp_path: Path) -> None:
         ("good.xyz", {"forces": {"key": "pull"}}, "data.forces.key=pull: no structure"),
         ("good.xyz", {"energy_unit": "erg"}, "eV, hartree, kcal/mol or kJ/mol"),
         ("good.xyz", {"forces": {"unit": "eV"}}, "an energy per length"),
+        ("good.xyz", {"forces": {"unit": "kcal/mol"}}, "an energy per length"),
         ("good.xyz", {"limit": 0}, "data.limit"),
         ("good.xyz", {"energi": "x"}, "Did you mean 'data.energy'"),
         ("nowhere.xyz", {}, "no file"),
