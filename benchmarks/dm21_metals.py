@@ -103,8 +103,8 @@ def main(store: Path, minutes: float) -> None:
         "shell by, which is held; in brackets ⟨S²⟩ of the pure state; one thread. DM21 was trained on none: the "
         "table is about convergence, not about accuracy. Not computed for want of time: "
         + (", ".join(missing) or "none")
-        + ". Looking for a lower state takes up to twenty products with the orbital Hessian, second order more: 4 s each "
-        "for V, nearly all of it for second derivatives of the network."
+        + ". Looking for a lower state takes up to twenty products with the orbital Hessian, second order more: 4 s "
+        "each for V, nearly all of it for second derivatives of the network."
     )
     columns = ["system", "spin", "energy / Ha", "what it took", "⟨S²⟩", "torque / Ha", "CPU s", "remarks"]
     write_table(Path(__file__).with_suffix(".md"), "Transition metals with DM21", notes, columns, rows)
