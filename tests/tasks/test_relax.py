@@ -125,6 +125,7 @@ def sheared_argon(directory: Path) -> tuple[str, ...]:
     return (*crystal, "system=argon.xyz", "task.cell=true", "task.fmax=1e-7")
 
 
+@pytest.mark.slow
 def test_a_killed_crystal_finds_the_same_cell(program: Program, process: Program, tmp_path: Path) -> None:
     words = sheared_argon(tmp_path)
     killed = process(*words, "hydra.run.dir=run", "method.model.seconds=0.1", "method.model.kill_at=12")

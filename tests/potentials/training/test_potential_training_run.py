@@ -104,33 +104,38 @@ def test_a_killed_run_goes_on_to_the_same_end(finished, tmp_path, step):
     assert same(one["state_dict"], two["state_dict"]) and same(one["fitting"], two["fitting"])
 
 
-def test_two_processes_learn_what_one_does(finished, tmp_path):
-    run = tmp_path / "run"
-    ddp = ("trainer=ddp", "trainer.accelerator=cpu")
-    assert processes(words(finished.parent / "data.extxyz", run, *ddp), number=2) == [0, 0]
-    for alone, together in zip(rows(finished), rows(run), strict=True):
-        for key in alone:
-            if alone[key] and key != "phase":
-                assert float(together[key]) == pytest.approx(float(alone[key]), rel=1e-6), key
-    one, two = (state(path)["state_dict"] for path in (finished, run))
+@pytest.fixture(scope="module")
+def alone_and_together(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A run by one process, and by two that have parts of different numbers of structures."""
+    place = tmp_path_factory.mktemp("ranks")
+    data, alone, together = (place / name for name in ("data.extxyz", "alone", "together"))
+    write(data, 53)
+    split = ("data.split.validation=21", "data.split.test=9", "method.training.epochs=3")
+    fusion.run(words(data, alone, *split))
+    assert processes(words(data, together, *split, "trainer=ddp", "trainer.accelerator=cpu"), number=2) == [0, 0]
+    return alone, together
+
+
+def test_two_processes_learn_what_one_does(alone_and_together):
+    for one, two in zip(*map(rows, alone_and_together), strict=True):
+        for key in one:
+            if one[key] and key != "phase":
+                assert float(two[key]) == pytest.approx(float(one[key]), rel=1e-6), key
+    one, two = (state(path)["state_dict"] for path in alone_and_together)
     assert all(torch.allclose(one[name], two[name], rtol=1e-6, atol=1e-9) for name in one)
 
 
-def test_two_processes_calibrate_as_one_does(tmp_path):
-    """Parts of different numbers of structures for the ranks; the tables are those of the whole."""
-    data, alone, together = (tmp_path / name for name in ("data.extxyz", "alone", "together"))
-    write(data, 53)
-    split = ("data.split.validation=21", "data.split.test=9", "method.training.epochs=2")
-    fusion.run(words(data, alone, *split))
-    assert processes(words(data, together, *split, "trainer=ddp", "trainer.accelerator=cpu"), number=2) == [0, 0]
-    one, two = (json.loads((run / "result.json").read_text())["training"]["uncertainty"] for run in (alone, together))
+def test_two_processes_calibrate_as_one_does(alone_and_together):
+    """The tables are those of the whole."""
+    documents = (json.loads((run / "result.json").read_text())["training"] for run in alone_and_together)
+    one, two = (document["uncertainty"] for document in documents)
     for key in ("factor", "low", "high", "limit_hartree_per_sqrt_atom"):
         assert two[key] == pytest.approx(one[key], rel=1e-4), key
     for key in ("factor", "low", "high", "structures", "components"):
         assert two["forces"][key] == pytest.approx(one["forces"][key], rel=1e-4), key
-    for part in ({**one, **two}["test"], {**one, **two}["forces"]["test"]):
+    for part in (two["test"], two["forces"]["test"]):
         assert 0.0 < part["calibrated"]["within_2"] <= 1.0
-    tables = [(run / "structures.csv").read_text().splitlines() for run in (alone, together)]
+    tables = [(run / "structures.csv").read_text().splitlines() for run in alone_and_together]
     assert len(tables[0]) == len(tables[1]) == 1 + 21 + 9
 
 
