@@ -51,7 +51,7 @@ COMPILED = (
     "torch.compile did not pay where it came to an end: of a step without Adam of one member of ANI-2x's networks"
     " on ethanol (batches of 16, torch 2.13, one CPU thread, measured once) the generic passes take 8.4 ms for "
     "energies and 20.0 ms with forces, compiled (inductor) 8.7 ms for energies after 13 s of compiling; with "
-    "forces, which are differentiated twice, inductor was not done after ten minutes on a busy machine, and "
+    "forces, which are differentiated twice, inductor was not done after some six minutes on a busy machine, and "
     "graphs without its code took 23.2 ms. ANI's own passes take 2.1 and 4.5 ms."
 )
 Work = Callable[[], None]

@@ -15,7 +15,7 @@ LABELS = ("energy", "forces", "stress", "dipole")
 """What the loss can have a weight for."""
 _PLACE = "method.training"
 _STEPS, _MOST_EPOCHS = 30_000, 1000
-_RATE, _RATE_TUNED = 1e-3, 3e-4  # steps of 1e-3 undo much of what a pretrained ANI knows before they improve it
+_RATE, _RATE_TUNED = 1e-3, 2e-4  # steps of 1e-3 undo much of what a pretrained ANI knows before they improve it
 
 
 @dataclass(frozen=True)
