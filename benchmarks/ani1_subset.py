@@ -25,7 +25,8 @@ RUNS = {"ani": ("one member", ONE), "eight": ("eight members", EIGHT)}
 PARTS = {"train": "trained on", "validation": "validation", "test": "test", "unseen": "new molecules"}
 NOTE = """\
 ANI-2x's architecture for the four elements of the data, energies at ωB97X/6-31G(d), kcal/mol: root mean square / mean
-absolute errors. One thread, {cpu}, loaded; CPU minutes with start, tables and pictures.
+absolute errors. One thread, {cpu}, loaded; CPU minutes with start, tables and pictures;
+of eight members they follow from the conformations per CPU second that the run told.
 
 {commands}
 

@@ -42,7 +42,8 @@ RUNS |= {
 NOTE = """\
 {cpu}, loaded; one thread. 870 conformations to learn from, 30 that steer the training, 100 for the test; PBE/def2-SVP.
 Mean absolute errors of the test, beside published ones of ANI-2x trained further on 950 + 50 of such conformations.
-From nothing: three small networks, 1.8 MB in all. CPU minutes are of the whole command. `defaults` are
+From nothing: three small networks, 1.8 MB in all. CPU minutes are of the whole command; those of
+benzene and of `defaults` follow from the conformations per CPU second that these runs told. `defaults` are
 `+method=ani task=train data=NAME` and that with `weights=null`: 800, 100 and 100 conformations.
 
 {commands}
