@@ -127,7 +127,7 @@ def gradient(network, member, work, out):  # type: ignore[no-untyped-def]
     rows, real = len(out), out.dtype
     first = weights[0][member]
     if len(columns) < first.shape[1]:
-        first = _turned(_turned(first, columns), np.arange(len(first)))
+        first = first[:, columns]
     for begin in range(0, rows, _BLOCK):
         end = min(rows, begin + _BLOCK)
         seed = np.ones((end - begin, 1), real)
