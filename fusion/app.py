@@ -345,7 +345,8 @@ def _announce(run: Run, method: Any, system: System, task: Any) -> None:
         described = report.system_title(system.formula, system.n_electrons, system.spin, system.charge)
         parts, notes = (getattr(method, "label", method.name), described, str(task.name)), ()
     here = run.directory.is_relative_to(run.start_dir)
-    report.header(*parts, notes=(*notes, str(run.directory.relative_to(run.start_dir) if here else run.directory)))
+    place = str(run.directory.relative_to(run.start_dir) if here else run.directory)
+    report.header(*parts, notes=(*notes, *system.notes, place))
     if run.config.ckpt == "last" and run.checkpoint is None:
         report.console().print(f"no {CHECKPOINT} yet: starting from the beginning", soft_wrap=True)
 

@@ -152,6 +152,8 @@ def summary(result: dict[str, Any], directory: Path) -> None:
         _show("converged", f"yes: {verdict}")
     if message and not alarm:
         _show("note", message)
+    for warning in result.get("warnings") or ():
+        _show("warning", str(warning), style="yellow")
     more = getattr(task, "files", None)
     _show("files", "  ".join([*_files(directory), *(more(directory) if more else ())]))
 

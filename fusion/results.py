@@ -48,6 +48,8 @@ class Result:
     properties: dict[str, np.ndarray | float] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
     message: str | None = None
+    warnings: list[str] = field(default_factory=list)
+    """Reasons to doubt an `ok` result, one sentence each: an unstable determinant, amplitudes out of range."""
     files: dict[str, bytes] = field(default_factory=dict)
     """What is kept beside `result.json`, by file name: the orbitals of an SCF that failed, say."""
 
@@ -122,6 +124,7 @@ def _document(run: Run, method: Any, task: str, result: Result, wall_s: float) -
         "system": _describe(system),
         "status": result.status,
         "message": result.message,
+        "warnings": list(dict.fromkeys(result.warnings)) or None,
         "energy": None,
         "energy_std_hartree": result.energy_std,
         "reference": None,

@@ -46,7 +46,9 @@ class System:
 
     `cell` is (3, 3) in bohr with `pbc` per direction for a periodic system. Construction checks everything and raises
     `InputError` with one line that says what is wrong and what would be right. Arrays are read-only. `spin_assumed`:
-    nobody gave the spin, it is the lowest possible.
+    nobody gave the spin, it is the lowest possible. `masses` (A,) in daltons, None for those of the natural mixtures of
+    isotopes; `fixed` (A, 3) is True for every Cartesian coordinate that tasks hold in place, None where all may move.
+    `notes`: sentences for the user on what the reader of a structure ignored or assumed.
     """
 
     name: str
@@ -58,6 +60,9 @@ class System:
     pbc: tuple[bool, bool, bool] = (False, False, False)
     reference: Reference | None = None
     spin_assumed: bool = False
+    masses: np.ndarray | None = None
+    fixed: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         cell = None if self.cell is None else _read_only(np.array(self.cell, dtype=float).reshape(3, 3))
@@ -65,6 +70,8 @@ class System:
         object.__setattr__(self, "symbols", symbols)
         object.__setattr__(self, "positions", _read_only(positions))
         object.__setattr__(self, "cell", cell)
+        object.__setattr__(self, "masses", _checked_masses(self.masses, symbols, self.name))
+        object.__setattr__(self, "fixed", _checked_fixed(self.fixed, symbols, self.name))
         _check_electrons(self.symbols, self.charge)
         _check_spin(self.symbols, self.charge, self.spin)
 
@@ -223,6 +230,24 @@ def _checked_positions(positions: Any, symbols: Sequence[str], name: str) -> np.
     for index in np.flatnonzero(~np.isfinite(array).all(axis=1)).tolist():
         raise InputError(f"atom {index + 1} ({symbols[index]}) of {name} has a coordinate that is not a finite number")
     return array
+
+
+def _checked_masses(masses: Any, symbols: Sequence[str], name: str) -> np.ndarray | None:
+    if masses is None:
+        return None
+    array = np.array(masses, dtype=float)
+    if array.shape != (len(symbols),) or not np.all(np.isfinite(array) & (array > 0)):
+        raise InputError(f"masses of {name} must be one positive number of daltons per atom")
+    return _read_only(array)
+
+
+def _checked_fixed(fixed: Any, symbols: Sequence[str], name: str) -> np.ndarray | None:
+    if fixed is None:
+        return None
+    array = np.array(fixed, dtype=bool)
+    if array.shape != (len(symbols), 3):
+        raise InputError(f"fixed coordinates of {name} must be three of true or false per atom")
+    return _read_only(array) if array.any() else None
 
 
 def _check_distances(

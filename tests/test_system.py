@@ -1,5 +1,6 @@
 """Systems: what is read, what is refused and with which words, and which reference energy belongs to which state."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -157,3 +158,15 @@ def test_formulas() -> None:
     assert [built_in(n).formula for n in ("lih", "nh3", "h2o", "hf", "ethanol", "co2")] == [
         "LiH", "NH3", "H2O", "HF", "C2H6O", "CO2",
     ]  # fmt: skip
+
+
+def test_masses_and_fixed_coordinates_are_one_per_atom() -> None:
+    water = System("water", ("O", "H", "H"), np.array([[0.0, 0, 0], [0, 1.4, 1.1], [0, -1.4, 1.1]]))
+    heavy = replace(water, masses=[16.0, 2.014, 2.014], fixed=[[True] * 3, [False] * 3, [False] * 3])
+    assert heavy.masses is not None and heavy.masses.tolist() == [16.0, 2.014, 2.014]
+    assert heavy.moved(heavy.positions + 0.1).fixed is heavy.fixed
+    assert replace(water, fixed=np.zeros((3, 3))).fixed is None
+    with pytest.raises(InputError, match="one positive number of daltons per atom"):
+        replace(water, masses=[16.0, -1.0, 1.0])
+    with pytest.raises(InputError, match="three of true or false per atom"):
+        replace(water, fixed=[True, False, False])
