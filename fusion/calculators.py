@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -50,8 +51,13 @@ class FusionCalculator(Calculator):
 
     `charge` and `spin` (N_up - N_down) hold for all structures; without them the charge is the sum of the atoms'
     initial charges, and the spin that of the initial magnetic moments, or the lowest possible where there are none.
-    Raises InputError for what the method cannot do and `NotConverged` for a calculation that failed.
+    Raises InputError for what the method cannot do and `NotConverged` for a calculation that failed. What the method
+    remarks on a result (a structure unlike its training data, an unstable determinant) is issued as a Python warning,
+    once per calculator.
     """
+
+    warns = True
+    """False for the calculators of tasks, which print the remarks themselves."""
 
     def __init__(self, method: methods.Method, charge: int | None = None, spin: int | None = None, **ase: Any) -> None:
         self.method, self.charge, self.spin = method, charge, spin
@@ -81,7 +87,9 @@ class FusionCalculator(Calculator):
         if system is None or _meet(system):  # the whole check has the words for nuclei on one spot
             system = self.system(self.atoms)
         self._known = (system, self.charge, self.spin)
-        self.results = in_ase_units(self.evaluated(system, wanted))
+        result = self.evaluated(system, wanted)
+        self._warn(result)
+        self.results = in_ase_units(result)
 
     def evaluated(self, system: System, wanted: Iterable[str]) -> Result:
         """The method's result with what is `wanted`. Raises NotConverged for one that is not to be used."""
@@ -89,6 +97,12 @@ class FusionCalculator(Calculator):
         if result.status != "ok" or result.energy is None:
             raise NotConverged(f"{self.method.name}: {result.message or result.status}")
         return result
+
+    def _warn(self, result: Result) -> None:
+        remarks = [remark for remark in (result.message, *result.warnings) if remark]
+        if remarks and self.warns:
+            self.warns = False
+            warnings.warn(f"{result.system.name}: {'; '.join(remarks)}", UserWarning, stacklevel=4)
 
     def system(self, atoms: Atoms) -> System:
         """The system that `atoms` stand for, with this calculator's charge and spin."""

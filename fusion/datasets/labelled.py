@@ -82,6 +82,12 @@ class Labelled:
         ends = np.cumsum(sizes)
         return np.arange(ends[-1] if len(ends) else 0) + np.repeat(self.offsets[indices] - ends + sizes, sizes)
 
+    def spins(self, indices: Any) -> np.ndarray:
+        """N_up - N_down of the structures `indices`, the lowest possible where the data state none."""
+        chosen = self.select(indices)
+        electrons = np.add.reduceat(chosen.numbers, chosen.offsets[:-1]) - chosen.charge
+        return np.where(chosen.spin == UNKNOWN_SPIN, electrons % 2, chosen.spin)
+
     def select(self, indices: Any) -> Labelled:
         """The structures `indices`, in that order, in memory; groups and sources keep their names."""
         indices = np.asarray(indices, dtype=np.int64)

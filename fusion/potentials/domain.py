@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fusion.errors import InputError
+from fusion.report import count
 from fusion.system import System, near_pairs
 from fusion.units import ANGSTROM_PER_BOHR, BOHR_PER_ANGSTROM
 
@@ -31,7 +32,8 @@ class Domain:
     on structures held out (`fusion.tasks.labelled.uncertainty`), `forces_factor` the same of a component of a force;
     None where nobody did. `spread` is the deviation, so
     scaled, per square root of the number of atoms (hartree) beyond which a structure counts as unlike the training data
-    (the criterion of Smith et al., J. Chem. Phys. 148, 241733 (2018)).
+    (the criterion of Smith et al., J. Chem. Phys. 148, 241733 (2018)). `periodic` and `single_atoms` are False for a
+    model without periodic images, and for one whose energies are relative to separate atoms.
     """
 
     label: str
@@ -41,6 +43,8 @@ class Domain:
     spread: float | None = None
     factor: float | None = None
     forces_factor: float | None = None
+    periodic: bool = True
+    single_atoms: bool = True
 
     @classmethod
     def of_card(cls, card: Card) -> Domain:
@@ -49,13 +53,26 @@ class Domain:
         return cls(card.name, tuple(card.elements), *states, card.spread, card.spread_factor, card.forces_factor)
 
     def check(self, system: System) -> None:
-        """Raise InputError for a system the model does not cover; a spin that nobody gave is let pass."""
+        """Raise InputError for a system the model does not cover.
+
+        A spin that nobody gave passes if the model covers some spin of its parity. It also passes for a single atom,
+        whose energy is a constant of the model (see `remark`).
+        """
         self._check_elements(system)
         if self.charges is not None and system.charge not in self.charges:
             raise InputError(self._outside(f"charge {system.charge}"))
-        if self.spins is not None and system.spin not in self.spins and not system.spin_assumed:
-            raise InputError(self._outside(f"spin {system.spin} (N_up - N_down)"))
+        if any(system.pbc) and not self.periodic:
+            raise InputError(f"{self.label} has no periodic images, and {system.name} is periodic.{_other_methods()}")
+        if _is_atom(system) and not self.single_atoms:
+            raise InputError(f"{self.label} gives energies relative to separate atoms; {system.name} is a single atom")
+        self._check_spin(system)
         check_distances(system)
+
+    def remark(self, system: System) -> str | None:
+        """Return what the energy of a single atom means; None for a molecule."""
+        if not _is_atom(system):
+            return None
+        return f"a single atom: its energy is a constant of {self.label}, not that of a state of {system.symbols[0]}"
 
     def scaled(self, members: Tensor) -> Tensor:
         """What an ensemble's members say (M, ...), moved away from their mean by the factor: all that is told of their
@@ -96,9 +113,24 @@ class Domain:
             f"{_covering(set(system.symbols))}"
         )
 
-    def _outside(self, what: str) -> str:
+    def _check_spin(self, system: System) -> None:
+        if self.spins is None or system.spin in self.spins:
+            return
+        parity_covered = any((system.spin - spin) % 2 == 0 for spin in self.spins)
+        if system.spin_assumed and (parity_covered or _is_atom(system)):
+            return
+        if parity_covered or system.spin % 2 == 0:
+            raise InputError(self._outside(f"spin {system.spin} (N_up - N_down)"))
+        electrons = f"{count(system.n_electrons, 'electron')} is an odd number: an open shell (spin {system.spin})"
+        raise InputError(self._outside(electrons, f"; if {system.name} is an ion, system.charge=... states it"))
+
+    def _outside(self, what: str, advice: str = "") -> str:
         kind = "neutral closed-shell molecules" if (self.charges, self.spins) == ((0,), (0,)) else "other states"
-        return f"{self.label} was trained on {kind}; {what} is outside it.{_other_methods()}"
+        return f"{self.label} was trained on {kind}; {what} is outside it{advice}.{_other_methods()}"
+
+
+def _is_atom(system: System) -> bool:
+    return len(system.symbols) == 1 and not any(system.pbc)
 
 
 def check_distances(system: System) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -70,10 +71,11 @@ class PotentialMethod:
 
     @cached_property
     def domain(self) -> Domain:
-        """What the model covers: by its card, else by its own `elements`."""
-        if self._card is not None:
-            return Domain.of_card(self._card)
-        return Domain(self.name, getattr(self.model, "elements", None))
+        """What the model covers: by its card, else by its own `elements`; its class says more (see `Potential`)."""
+        card, model = self._card, self.model
+        domain = Domain(self.name, getattr(model, "elements", None)) if card is None else Domain.of_card(card)
+        periodic, single_atoms = getattr(model, "periodic", True), getattr(model, "single_atoms", True)
+        return replace(domain, periodic=periodic, single_atoms=single_atoms)
 
     @cached_property
     def model(self) -> nn.Module:
@@ -168,11 +170,12 @@ class PotentialMethod:
         self, row: int, system: System, prediction: Prediction, derivatives: dict[str, Tensor], wanted: frozenset[str]
     ) -> Result:
         atoms = len(system.symbols)
-        result = Result(system, energy=float(prediction.energy[row].detach()))
+        result = Result(system, energy=float(prediction.energy[row].detach()), message=self.domain.remark(system))
         if prediction.members is not None and len(prediction.members) > 1:
             members = self.domain.scaled(prediction.members[:, row].detach().double())
             result.energy_std = float(members.std(correction=1))
-            result.details["domain"], result.message = self.domain.judge(system, result.energy_std)
+            result.details["domain"], doubt = self.domain.judge(system, result.energy_std)
+            result.message = result.message or doubt
             if "energy_members" in wanted:
                 result.properties["energy_members"] = members.cpu().numpy()
         found = dict(derivatives)

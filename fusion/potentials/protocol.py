@@ -32,7 +32,9 @@ class Potential(Protocol):
     """An `nn.Module` whose forward maps a `Batch` to a `Prediction`, differentiably in positions (and cell).
 
     Forces, stress and Hessians come from the core by differentiation. A model that also predicts an ensemble, charges
-    or a dipole says so by an attribute `provides`, e.g. frozenset({"energy_std", "charges", "dipole"}).
+    or a dipole says so by an attribute `provides`, e.g. frozenset({"energy_std", "charges", "dipole"}). One that
+    ignores the cell states `periodic = False`; one whose energies are relative to separate atoms, `single_atoms =
+    False`: such systems are then refused.
     """
 
     def __call__(self, batch: Batch) -> Prediction:

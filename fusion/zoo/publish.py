@@ -134,7 +134,7 @@ def _draft(config: DictConfig, about: About, into: Path, trained: Mapping[str, A
         training=training,
         elements=elements,
         charges=(system.charge,) if system else tuple(trained.get("charges") or (0,)),
-        spins=(system.spin,) if system else (0,),
+        spins=(system.spin,) if system else tuple(trained.get("spins") or (0,)),
         model=Model(target, _without_null(arguments)),
         weights=Weights("0" * 64, 1),
         files=(),

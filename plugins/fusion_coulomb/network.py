@@ -33,6 +33,8 @@ class CoulombNetwork(nn.Module):
     """
 
     energy_zero = "atomization"
+    periodic = False
+    single_atoms = False
 
     entry: Tensor
     """(I,) int64, the entry of the descriptor that an input is made of."""

@@ -52,12 +52,12 @@ def test_atoms_that_meet_through_the_cell_are_refused(zoo_cache: Path) -> None:
         fusion.calculator("ani-2x").get_potential_energy(atoms)
 
 
-def test_an_odd_number_of_electrons_that_nobody_asked_for_is_let_pass(zoo_cache: Path) -> None:
+def test_an_odd_number_of_electrons_is_an_open_shell_whether_or_not_the_spin_was_given(zoo_cache: Path) -> None:
     radical = molecule("CH3")
     radical.set_initial_magnetic_moments(np.zeros(4))
-    assert fusion.calculator("ani-2x").get_potential_energy(radical) < 0
-    with pytest.raises(InputError, match="spin 1"):
-        fusion.calculator("ani-2x", spin=1).get_potential_energy(radical)
+    for spin in (None, 1):
+        with pytest.raises(InputError, match=r"9 electrons is an odd number: .* \(spin 1\) .* system\.charge="):
+            fusion.calculator("ani-2x", spin=spin).get_potential_energy(radical)
 
 
 def test_a_result_far_from_the_data_says_so(program: Program, zoo_cache: Path, tmp_path: Path) -> None:

@@ -32,6 +32,8 @@ class SystemCalculator(FusionCalculator):
     calculation.
     """
 
+    warns = False
+
     def __init__(self, method: Method, system: System, properties: Iterable[str] = ("forces",)) -> None:
         super().__init__(method, system.charge, system.spin)
         self._origin, self._always = system, tuple(properties)
