@@ -149,7 +149,7 @@ def test_ctrl_c_says_how_to_go_on(environment: dict[str, str], tmp_path: Path) -
         command, env=environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     checkpoint = tmp_path / "r" / "checkpoints" / "last.ckpt"
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while not checkpoint.exists() and time.monotonic() < end:
         time.sleep(0.05)
     os.kill(running.pid, signal.SIGINT)

@@ -191,6 +191,7 @@ watcher.start()
 numint = LearnedNumInt(Hybrid(), memory_mb=float(sys.argv[1]))
 for _ in range(2):
     numint.nr_rks(mol, grids, "", dm)
+used.append(psutil.Process().memory_info().rss)
 done = True
 watcher.join()
 working = numint.working_grid(mol, grids, 0.5 * dm[None])

@@ -41,7 +41,7 @@ TINY = (
     "callbacks.checkpoint.every_n_steps=5",
     "hydra.run.dir=run",
 )
-TIMEOUT = 60.0
+TIMEOUT = 240.0
 
 
 @dataclass(frozen=True)

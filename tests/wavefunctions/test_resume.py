@@ -104,21 +104,25 @@ def test_finished_run_shows_its_result_again(uninterrupted: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
-def test_real_process_killed_from_outside(tmp_path: Path) -> None:
-    """At whatever moment it happens to be."""
-    words = (*TINY, "method.optimisation.steps=150")
-    assert fusion(tmp_path / "whole", *words).complete
-    place = tmp_path / "killed"
+def killed_after(rows: int, place: Path, *words: str) -> bool:
+    """Start the program in `place` and kill it once its table has that many rows; False if it ended before the kill."""
     place.mkdir()
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "fusion", *words]
-    process = subprocess.Popen(command, cwd=place, env=environment, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, cwd=place, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
     table, end = place / "run" / "metrics.csv", time.monotonic() + TIMEOUT
-    while not table.is_file() or len(table.read_bytes().splitlines()) < 40:
-        assert process.poll() is None and time.monotonic() < end
+    while process.poll() is None and not (table.is_file() and len(table.read_bytes().splitlines()) >= rows):
+        assert time.monotonic() < end
         time.sleep(0.002)
     process.kill()
-    assert process.wait() == -signal.SIGKILL
+    return process.wait() == -signal.SIGKILL
+
+
+def test_real_process_killed_from_outside(tmp_path: Path) -> None:
+    """At whatever moment it happens to be; on a machine so busy that the kill comes too late, in another try."""
+    words = (*TINY, "method.optimisation.steps=150")
+    assert fusion(tmp_path / "whole", *words).complete
+    places = (tmp_path / f"killed{number}" for number in range(5))
+    place = next(place for place in places if killed_after(40, place, *words))
     assert not (place / "run" / "result.json").exists()
     assert fusion(place, "resume", "run").complete
     assert_same(tmp_path / "whole" / "run", place / "run")

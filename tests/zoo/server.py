@@ -26,6 +26,8 @@ class Fault:
     piece: int = 1 << 14  # bytes sent at a time
     pause: float = 0.0  # seconds after each piece
     meanwhile: Callable[[], object] = lambda: None  # called after the first piece
+    hold_after: int | None = None  # bytes after which nothing more is sent before `release` is set
+    release: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass
@@ -133,11 +135,19 @@ class _Handler(BaseHTTPRequestHandler):
             if at == 0:
                 fault.meanwhile()
             time.sleep(fault.pause)
+            if fault.hold_after is not None and at + len(piece) >= fault.hold_after:
+                _wait(fault.release, self.server_state.stopping)
         if ends:
             time.sleep(0.05)  # the client reads what it has before it learns that there is no more
         if fault.stall_after is not None:
             self.server_state.stopping.wait(20)
         self.close_connection = self.close_connection or bool(ends) or not fault.length
+
+
+def _wait(release: threading.Event, stopping: threading.Event) -> None:
+    """Wait for either event."""
+    while not (release.wait(0.01) or stopping.is_set()):
+        pass
 
 
 class _Proxy(BaseHTTPRequestHandler):

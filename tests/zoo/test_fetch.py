@@ -7,7 +7,6 @@ import random
 import re
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -195,22 +194,22 @@ def test_a_file_that_is_too_short_is_refused(server: Server, mirror: Server, int
 def test_a_stalling_server_is_given_up_on(
     server: Server, mirror: Server, into: Path, begun: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("FUSION_TIMEOUT", "0.4")
+    monkeypatch.setenv("FUSION_TIMEOUT", "1")
     server.faults[""] = Fault(stall_after=begun or 0)
-    start = time.monotonic()
-    with pytest.raises(CalculationError, match=r"no answer for 0\.4 s$"):
+    with pytest.raises(CalculationError, match=r"no answer for 1 s$"):
         fetch("model", [published(server)], into)
+    asked = len(server.requests)
     fetch("model", [published(server, mirror)], into)
-    assert time.monotonic() - start < 3
+    assert len(server.requests) == asked + 1  # a server that fell silent is not asked again
     assert_sound(into)
     (span,) = mirror.asked(NAME)
     assert bool(span) == bool(begun)  # what came before it fell silent is used
 
 
 def test_a_server_that_trickles_is_given_up_on(server: Server, into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FUSION_TIMEOUT", "0.3")
+    monkeypatch.setenv("FUSION_TIMEOUT", "1")
     server.faults[NAME] = Fault(piece=10, pause=0.05)
-    with pytest.raises(CalculationError, match=r"only \d+ bytes in 0\.3 s$"):
+    with pytest.raises(CalculationError, match=r"only \d+ bytes in 1 s$"):
         fetch("model", [published(server)], into)
 
 
@@ -232,17 +231,15 @@ def test_each_url_is_listed_with_its_reason(server: Server, into: Path) -> None:
 def test_a_dead_mirror_costs_its_timeout_once(
     server: Server, mirror: Server, into: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("FUSION_TIMEOUT", "0.5")
+    monkeypatch.setenv("FUSION_TIMEOUT", "1")
     names = [f"{number}.bin" for number in range(60)]
     server.files |= (files := {name: name.encode() for name in names})
     mirror.files |= files
     server.faults[""] = Fault(stall_after=0)
-    start = time.monotonic()
     fetch("model", [published(server, mirror, path=name, contents=name.encode()) for name in names], into)
-    assert time.monotonic() - start < 2
     assert all((into / name).read_text() == name for name in names)
     assert len(server.requests) <= 8  # one of each thread
-    assert capsys.readouterr().out.count("no answer for 0.5 s; trying the next mirror") == 1
+    assert capsys.readouterr().out.count("no answer for 1 s; trying the next mirror") == 1
 
 
 def test_a_mirror_that_lacks_a_file_is_asked_for_the_others(server: Server, mirror: Server, into: Path) -> None:

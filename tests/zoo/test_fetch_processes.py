@@ -52,6 +52,7 @@ def start(server: Server, tmp_path: Path) -> Iterator[Start]:
     """`start()` begins a process that fetches FILES; it may be told the largest size (bytes) of a file it may write."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("FUSION_")}
     environment |= {"FUSION_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1", "no_proxy": "127.0.0.1"}
+    environment |= {"PYTHONUNBUFFERED": "1", "FUSION_TIMEOUT": "120"}  # the server holds back what a test wants held
     files = [(path, len(text), sha256(text).hexdigest(), [server.url + path]) for path, text in FILES.items()]
     running = []
 
@@ -73,7 +74,7 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 
 
 def wait_until(happened: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 120
     while not happened():
         assert time.monotonic() < end
         time.sleep(0.01)
@@ -85,15 +86,19 @@ def assert_sound(into: Path) -> None:
 
 
 def test_two_processes_download_once(server: Server, start: Start, into: Path) -> None:
-    server.faults[""] = Fault(pause=0.02)
+    server.faults[""] = held = Fault(hold_after=100_000)
     first = start()
     wait_until(lambda: bool(server.sent))
     second = start()
+    assert second.stdout is not None
+    waiting = second.stdout.readline()
+    held.release.set()
     results = finish(first), finish(second)
     assert [status for status, _, _ in results] == [0, 0]
     assert len(server.requests) == len(FILES)
     assert sum(server.sent.values()) == sum(map(len, FILES.values()))
-    assert results[1][1:] == ("model@1: another process is at work on it, waiting for that one to finish\n", "")
+    assert waiting == "model@1: another process is at work on it, waiting for that one to finish\n"
+    assert results[1][1:] == ("", "")
     assert_sound(into)
 
 
@@ -101,9 +106,9 @@ def test_two_processes_download_once(server: Server, start: Start, into: Path) -
 def test_a_killed_download_goes_on_in_another_process(
     server: Server, start: Start, into: Path, number: signal.Signals
 ) -> None:
-    server.faults[""] = Fault(pause=0.02)
+    server.faults[""] = Fault(hold_after=150_000)
     process = start()
-    wait_until(lambda: sum(server.sent.values()) > 300_000)
+    wait_until(lambda: sum(path.is_file() and path.stat().st_size > 0 for path in into.rglob("*")) == len(FILES))
     process.send_signal(number)
     assert finish(process)[0] != 0
     assert not [path for path in into.rglob("*.bin") if path.read_bytes() != FILES[path.relative_to(into).as_posix()]]
