@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import os
 import random
-import re
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +30,7 @@ from fusion.runs import CHECKPOINT, Run
 from fusion.system import System
 
 CONFIG = "config.yaml"
+_RUNNING = threading.RLock()
 METHODS = "methods"
 """The list of a task that names several methods; its presence says that no +method= belongs to the run."""
 
@@ -85,16 +86,18 @@ class Unconverged(CalculationError):
 def run(overrides: Sequence[str] = ()) -> Result:
     """Run a calculation in this process: `fusion.run(["+method=ferminet", "system=h2"])`, words as on the command line.
 
-    Returns the result, also one that did not converge (see `status`). Raises InputError for what cannot be done, with
-    nothing written, and CalculationError for a calculation that failed.
+    Returns the result, also one that did not converge (see `status`). Runs of several threads wait for one another:
+    seed, log and output belong to the process. Raises InputError for what cannot be done, with nothing written, and
+    CalculationError for a calculation that failed.
     """
     from fusion import overrides as words
 
     if isinstance(overrides, str):
         raise InputError(f"overrides are a list of words, [{overrides!r}]")
-    config, directory = trees.compose(words.prepare(overrides, multirun=False))
-    named = any(word.startswith("hydra.run.dir=") for word in overrides)
-    return execute(config, directory, Path.cwd(), unique=not named)
+    with _RUNNING:
+        config, directory = trees.compose(words.prepare(overrides, multirun=False))
+        named = any(word.startswith("hydra.run.dir=") for word in overrides)
+        return execute(config, directory, Path.cwd(), unique=not named)
 
 
 def resume(directory: Path, relaunch: bool = False) -> Result:
@@ -207,13 +210,16 @@ def resolved(config: DictConfig, start_dir: Path) -> DictConfig:
         raise InputError(f"dtype must be float32 or float64, not {config.dtype}")
     if config.system.get("path") is not None:
         config.system.path = str(start_dir / Path(str(config.system.path)).expanduser())
-    if config.task.get("frames") is not None:
-        config.task.frames = str(start_dir / Path(str(config.task.frames)).expanduser())
+    for key in ("frames", "product", "guess"):
+        if isinstance(config.task.get(key), str):
+            config.task[key] = str(start_dir / Path(config.task[key]).expanduser())
     reaction = config.task.get("reaction")
+    if reaction is not None:
+        from fusion.reaction import with_full_paths
     if isinstance(reaction, str):
-        config.task.reaction = _with_paths(reaction, start_dir)
+        config.task.reaction = with_full_paths(reaction, start_dir)
     elif isinstance(reaction, ListConfig):
-        config.task.reaction = [_with_paths(str(text), start_dir) for text in reaction]
+        config.task.reaction = [with_full_paths(str(text), start_dir) for text in reaction]
     if config.get("data") is not None:
         from fusion.datasets.naming import absolute
 
@@ -222,14 +228,6 @@ def resolved(config: DictConfig, start_dir: Path) -> DictConfig:
         config.ckpt = str(start_dir / Path(str(config.ckpt)).expanduser())
     OmegaConf.set_struct(config, True)
     return config
-
-
-def _with_paths(text: str, start_dir: Path) -> str:
-    """A reaction with the files in it named by their whole paths, so that it means the same from anywhere."""
-    named = re.split(r"(\s+)", text)
-    return "".join(
-        str(start_dir / word) if Path(word).suffix and (start_dir / word).is_file() else word for word in named
-    )
 
 
 def find_checkpoint(ckpt: str | None, directory: Path, start_dir: Path) -> Path | None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fusion import plugins
 from fusion.errors import InputError
+from fusion.processes import GLOBAL_STATE
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -82,30 +84,44 @@ def compose(words: Sequence[str]) -> tuple[DictConfig, Path]:
 
     Raises InputError.
     """
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
     from omegaconf import OmegaConf, open_dict
 
     from fusion.messages import HYDRA_ERRORS, of_hydra
 
     refuse_empty_choices(words)
     refuse_unknown_additions(words)
-    register_search_path()
-    outer = GlobalHydra.instance().hydra
-    GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(core_directory()), job_name="fusion", version_base=VERSION_BASE):
+        with composer() as hydra_compose:
             config = hydra_compose("config", list(words), return_hydra_config=True)
             directory = Path(OmegaConf.select(config, "hydra.run.dir")).absolute()
-            with open_dict(config):
-                del config["hydra"]
-            return config, directory
     except HYDRA_ERRORS as error:
         raise InputError(of_hydra(error, known_settings(words), groups())) from error
-    finally:
-        if outer is not None:
-            GlobalHydra.instance().initialize(outer)
+    with open_dict(config):
+        del config["hydra"]
+    return config, directory
+
+
+@contextmanager
+def composer() -> Iterator[Callable[..., DictConfig]]:
+    """Hydra's `compose` over all configuration trees, for one thread at a time; the state of a job around it returns.
+
+    Raises what Hydra raises.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    with GLOBAL_STATE:
+        register_search_path()
+        outer = GlobalHydra.instance().hydra
+        GlobalHydra.instance().clear()
+        try:
+            with initialize_config_dir(str(core_directory()), job_name="fusion", version_base=VERSION_BASE):
+                yield hydra_compose
+        finally:
+            GlobalHydra.instance().clear()
+            if outer is not None:
+                GlobalHydra.instance().initialize(outer)
 
 
 def groups() -> list[str]:
@@ -140,16 +156,12 @@ def refuse_unknown_additions(words: Sequence[str]) -> None:
 
 def known_settings(words: Sequence[str]) -> list[str]:
     """Dotted names of all settings of the method, system, task, ... that `words` choose, for a did-you-mean."""
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
     from omegaconf import OmegaConf
 
     chosen = [word for word in words if word.lstrip("+").partition("=")[0] in groups() and "," not in word]
-    GlobalHydra.instance().clear()
     for choice in (chosen, []):
         try:
-            with initialize_config_dir(str(core_directory()), version_base=VERSION_BASE):
+            with composer() as hydra_compose:
                 content = OmegaConf.to_container(hydra_compose("config", choice), resolve=False)
             return list(_dotted(content))
         except Exception:  # only a hint is lost; the error being explained is another one

@@ -33,6 +33,8 @@ def launch(words: list[str]) -> int:
     plugins.refuse_conflicts(trees.sources())
     multirun = bool(_SWEEP & set(words))
     prepared = overrides.prepare([word for word in words if word not in _SWEEP], multirun)
+    if multirun:
+        _refuse_empty_sweeps(prepared)
     prepared[:0] = ["-m"] if multirun else []  # Hydra understands it in front and at the end, not in between
     _refuse_unknown_flags(prepared)
     trees.refuse_empty_choices(prepared)
@@ -115,11 +117,35 @@ def _refuse_unknown_flags(words: list[str]) -> None:
     from hydra._internal.utils import get_args_parser
 
     known = get_args_parser()._option_string_actions
+    completes = bool({"--shell-completion", "-sc"} & set(words))
+    if completes and not any(word.startswith(("install=", "uninstall=", "query=")) for word in words):
+        raise InputError(
+            "--shell-completion needs what to do: --shell-completion install=bash (or zsh, fish) prints a script"
+        )
     for word in words:
         if word.startswith("-") and word.partition("=")[0] not in known:
             raise InputError(
                 f"no option {word}.{trees.suggestion(word, known)}  fusion --help, fusion +method=NAME --help"
             )
+
+
+def _refuse_empty_sweeps(words: list[str]) -> None:
+    """Raise InputError for a sweep over nothing, `seed=range(3,3)`: Hydra would run no job and say nothing."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import Glob, RangeSweep
+    from hydra.errors import HydraException
+
+    for word in words:
+        try:
+            (override,) = OverridesParser.create().parse_overrides([word])
+        except HydraException:  # an option, or what Hydra itself refuses
+            continue
+        value = override.value()
+        options = trees.option_files(override.key_or_group)
+        if isinstance(value, Glob) and not value.filter(list(options)):
+            raise InputError(f"{word} matches no name: the sweep has no job")
+        if isinstance(value, RangeSweep) and not list(value.range()):
+            raise InputError(f"{word} is an empty range: the sweep has no job")
 
 
 @contextmanager

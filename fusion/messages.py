@@ -10,6 +10,7 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from fusion import plugins
 from fusion.config import available, option_files, read_yaml, suggestion
 
 HYDRA_ERRORS = (HydraException, OmegaConfBaseException, YAMLError)
@@ -28,7 +29,14 @@ def no_option(group: str, name: str | None, options: Sequence[str]) -> str:
         start = f"no {group} given: {'+' if group == 'method' else ''}{group}=NAME."
     else:
         start = f"no {group} '{name}'.{suggestion(name, options)}"
-    tail = "   (fusion methods tells more)" if group == "method" else ""
+    tail = ""
+    if group == "method":
+        broken = [plugin.name for plugin in plugins.discover().plugins if plugin.error]
+        tail = (
+            f"   not loaded: {', '.join(broken)} (fusion plugins tells why)"
+            if broken
+            else "   (fusion methods tells more)"
+        )
     return f"{start}  Available: {', '.join(options) or 'none; fusion plugins shows why'}{tail}"
 
 

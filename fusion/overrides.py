@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from fnmatch import fnmatch
+from glob import glob
 from pathlib import Path
 
+from fusion.errors import InputError
+
 # Settings that hold free text. Hydra refuses ; = ( + ~ in a bare value, so these are quoted for the user.
-_TEXT = frozenset({"system.atoms", "system.path", "method.basis", "ckpt"}) | {
-    f"data.{key}" for key in ("path", "energy", "forces.key", "stress.key", "dipole.key", "subtract", "split.file")
-}
+_STRUCTURES = frozenset({"system.path", "task.product", "task.guess", "task.frames"})
+_TEXT = (
+    _STRUCTURES
+    | {"system.atoms", "method.basis", "ckpt"}
+    | {f"data.{key}" for key in ("path", "energy", "forces.key", "stress.key", "dipole.key", "subtract", "split.file")}
+)
+# Settings whose glob(...) in a sweep is over files.
+_FILES = _STRUCTURES | {"system", "data", "data.path", "ckpt"}
 # Settings that are lists of free text, or of groups of settings: 'methods=[hf,{method: dft, basis: 6-31G(d,p)}]'.
 _LISTS = frozenset({"methods", "task.reaction", "data.baseline"})
 _DIRECTORIES = frozenset({"hydra.run.dir", "hydra.sweep.dir"})
@@ -35,6 +44,7 @@ def prepare(words: Sequence[str], multirun: bool) -> list[str]:
     prepared: list[str] = []
     for word in words:
         key, equals, value = word.partition("=")
+        value = _swept(key, value) if multirun else value
         if not equals or word.startswith("-"):
             prepared.append(word)
         elif key == "method":
@@ -66,6 +76,8 @@ def quote(value: str) -> str:
 def _text(key: str, value: str, multirun: bool) -> str:
     if not value or (multirun and _SWEEPS.match(value)):
         return value
+    if not multirun and key in _FILES and value != "null" and Path(value).is_file():
+        return quote(value)
     if multirun and (key not in _ONE_VALUE or value.lstrip()[0] in "'\""):
         return ",".join(_quote_bare(part) for part in split(value))
     return _quote_bare(value)
@@ -98,10 +110,12 @@ def _quote_bare(value: str) -> str:
 
 def split(value: str) -> list[str]:
     """Parts of a sweep, at the commas outside brackets and quotes: `6-31G(d,p),sto-3g` has two."""
-    parts, depth, quoting, current = [], 0, "", ""
+    parts, depth, quoting, current, backslashes = [], 0, "", "", 0
     for character in value:
+        escaped = backslashes % 2 == 1
+        backslashes = backslashes + 1 if character == "\\" else 0
         if quoting:
-            quoting = "" if character == quoting else quoting
+            quoting = "" if character == quoting and not escaped else quoting
         elif character in "'\"":
             quoting = character
         elif character in "([{":
@@ -117,20 +131,68 @@ def split(value: str) -> list[str]:
 
 
 def _files(value: str, multirun: bool) -> list[str]:
-    """The files that `system=VALUE` names, or nothing when it names options: a file has a suffix."""
-    parts = [_unquote(part) for part in (split(value) if multirun else [value])]
-    return parts if all(Path(part).suffix for part in parts) else []
+    """The files that `system=VALUE` names, or nothing when it names options.
+
+    A file has a suffix or a folder, or is there without being the name of an option, as POSCAR.
+    """
+    if _SWEEPS.match(value) and not Path(value).exists():
+        return []
+    parts = _parts(value, multirun)
+    return parts if all(Path(part).suffix or _is_path(part, "system") for part in parts) else []
 
 
 def _data(value: str, multirun: bool) -> list[str]:
     """Words for data=FILE, and for data=[NAME, FILE, ...], a mixture; nothing for the name of an option."""
-    if value.strip()[:1] == "[" and value.strip()[-1:] == "]" and not multirun:
+    if value.strip()[:1] == "[" and value.strip()[-1:] == "]" and not multirun and not Path(value).exists():
         return ["data=mixture", f"data.entries={_quote_inside(value)}"]
-    parts = [_unquote(part).strip() for part in (split(value) if multirun else [value])]
-    named = _options("data")
-    if all(Path(part).suffix or "/" in part or (Path(part).is_dir() and part not in named) for part in parts):
+    if _SWEEPS.match(value) and not Path(value).exists():
+        return []
+    parts = _parts(value, multirun)
+    if all(Path(part).suffix or _is_path(part, "data") for part in parts):
         return ["data=file", f"data.path={','.join(map(quote, parts))}"]
     return []
+
+
+def _parts(value: str, multirun: bool) -> list[str]:
+    """Values of a sweep, or the one of a run, without their quotes, unless these belong to the name of a file."""
+    if not multirun and value and Path(value).exists():
+        return [value]
+    return [_unquote(part).strip() for part in (split(value) if multirun else [value])]
+
+
+def _is_path(name: str, group: str) -> bool:
+    """Whether `name` is a path rather than an option of the group: the option wins where there is a file as well."""
+    if "/" in name:
+        return name not in _options(group)
+    return bool(name) and Path(name).exists() and name not in _options(group)
+
+
+def _swept(key: str, value: str) -> str:
+    """The files that a sweep's `glob(mols/*)` matches, in place of it; what matches names of options is Hydra's.
+
+    Raises InputError where it matches nothing: Hydra would run no job and say nothing.
+    """
+    choice = re.fullmatch(r"\s*choice\((.*)\)\s*", value, re.DOTALL)
+    if choice and key in ("system", "data"):
+        return choice[1]
+    if not re.match(r"\s*glob\(", value):
+        return value
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import Glob
+    from hydra.errors import HydraException
+
+    try:
+        pattern = OverridesParser.create().parse_overrides([f"{key}={value}"])[0].value()
+    except HydraException:  # Hydra says so itself
+        return value
+    options = [name for name in _options(key) if "/" not in name]
+    if key not in _FILES or not isinstance(pattern, Glob) or pattern.filter(options):
+        return value
+    matches = {name for include in pattern.include for name in glob(include) if Path(name).is_file()}
+    files = sorted(name for name in matches if not any(fnmatch(name, exclude) for exclude in pattern.exclude))
+    if not files:
+        raise InputError(f"{key}={value} matches no file{' and no name' if options else ''}: the sweep has no job")
+    return ",".join(map(quote, files))
 
 
 def _options(group: str) -> list[str]:
@@ -140,4 +202,9 @@ def _options(group: str) -> list[str]:
 
 
 def _unquote(value: str) -> str:
-    return value.strip()[1:-1] if _QUOTED.fullmatch(value) else value
+    """The text of a quoted string of Hydra's grammar, see `quote`; any other value as it is."""
+    if not _QUOTED.fullmatch(value):
+        return value
+    mark, text = value.strip()[0], value.strip()[1:-1]
+    text = re.sub(rf"(\\*)\\{mark}", lambda match: match[1][::2] + mark, text)
+    return re.sub(r"(\\+)$", lambda match: match[1][::2], text)

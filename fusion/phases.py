@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Lock
 from typing import Protocol
 
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
@@ -19,6 +20,7 @@ from fusion.report import LABEL_WIDTH, console
 
 REFRESH_S = 0.125
 _BAR_WIDTH = 30
+_BAR = Lock()
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,8 @@ class Line(Protocol):
 
 
 def line(state: State) -> Line:
-    """The line that suits where the output goes."""
-    return BarLine(state) if console().is_terminal else PlainLine(state)
+    """The line that suits where the output goes; a terminal has one bar at a time, whichever thread draws it."""
+    return BarLine(state) if console().is_terminal and _BAR.acquire(blocking=False) else PlainLine(state)
 
 
 @contextmanager
@@ -120,6 +122,7 @@ class BarLine:
     def finish(self, state: State) -> None:
         self.draw(state)
         self._progress.stop()
+        _BAR.release()
 
 
 class PlainLine:

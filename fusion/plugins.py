@@ -18,6 +18,7 @@ import pluggy
 
 from fusion import hookspecs
 from fusion.errors import InputError
+from fusion.processes import GLOBAL_STATE
 
 if TYPE_CHECKING:
     import typer
@@ -57,11 +58,12 @@ _found: Discovery | None = None
 def discover() -> Discovery:
     """Import the plugins, once per process."""
     global _found
-    if _found is None:
-        manager = pluggy.PluginManager("fusion")
-        manager.add_hookspecs(hookspecs)
-        _found = Discovery(tuple(_load(entry, manager) for entry in _entry_points()), manager)
-    return _found
+    with GLOBAL_STATE:
+        if _found is None:
+            manager = pluggy.PluginManager("fusion")
+            manager.add_hookspecs(hookspecs)
+            _found = Discovery(tuple(_load(entry, manager) for entry in _entry_points()), manager)
+        return _found
 
 
 def options(sources: list[tuple[str, Path]]) -> dict[str, list[tuple[str, Path]]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
@@ -28,6 +29,8 @@ _VARIABLES = (
     "PL_GLOBAL_SEED",
     "PL_SEED_WORKERS",
 )
+GLOBAL_STATE = threading.RLock()
+"""Held by a thread while it changes state of the whole process: Hydra's, torch's default dtype, the plugins."""
 _PATIENCE = 60.0  # seconds that the other ranks get to finish what they do after the last collective
 
 
@@ -62,7 +65,8 @@ def job(directory: Path, checkpoint: Path | None, relaunch: bool) -> Iterator[No
         raise
     finally:
         sys.argv[:] = arguments
-        if interrupt is not signal.getsignal(signal.SIGINT):
+        in_main = threading.current_thread() is threading.main_thread()  # others may set no handlers
+        if in_main and interrupt is not signal.getsignal(signal.SIGINT):
             signal.signal(signal.SIGINT, interrupt)
         if torch is not None and threads != torch.get_num_threads():  # Lightning divides them among its ranks
             torch.set_num_threads(threads)

@@ -18,6 +18,9 @@ from fusion.errors import InputError
 from fusion.system import System
 
 _ARROW = re.compile(r"\s*(?:<?[-=]+>|→|⇌|=)\s*")
+_SPACED_ARROW = re.compile(r"\s+(?:<?[-=]+>|→|⇌|=)\s+")
+_QUOTED = re.compile(r"""(?<!\S)(["'])(.+?)\1(?!\S)""")
+_PLAIN_NAME = re.compile(r"[\w./@-]+")
 _TERM = re.compile(r"(?:(\d+\s*/\s*\d+|\d+(?:\.\d*)?|\.\d+)(?:\s*\*\s*|\s+))?(\S.*)")
 _LARGEST = 100  # of coefficients that are proposed
 
@@ -55,17 +58,18 @@ class Reaction:
 
 def parse(text: str, start_dir: Path) -> Reaction:
     """The reaction that `text` says: `[number] NAME + ... -> [number] NAME + ...`; numbers may be 1.5 or 3/2. A file
-    is called by its name without the folder.
+    is called by its name without the folder; a name with spaces or signs in it may be quoted.
 
     Raises InputError for a text that is no reaction, a species nobody knows, and a reaction whose elements or charge
     are not balanced, saying what is missing on which side.
     """
-    sides = _ARROW.split(text.strip()) if isinstance(text, str) else []
+    unquoted, quoted = _protected(text) if isinstance(text, str) else ("", {})
+    sides = _sides(unquoted)
     if len(sides) != 2 or not all(sides):
         raise InputError(f"{text!r} is no reaction; write '2 h2o -> 2 h2 + o2'")
     amounts: Counter[str] = Counter()
     for sign, side in zip((-1, 1), sides, strict=True):
-        for number, name in _split(side, start_dir):
+        for number, name in _split(side, quoted, start_dir):
             amounts[name] += sign * number  # type: ignore[assignment]
     systems = {name: species(name, start_dir) for name in amounts}
     idle = [name for name, amount in amounts.items() if amount == 0]
@@ -75,6 +79,54 @@ def parse(text: str, start_dir: Path) -> Reaction:
     reaction = Reaction(tuple(Term(float(amounts[name]), shown[name], systems[name]) for name in amounts))
     _check_balance(reaction, text)
     return reaction
+
+
+def is_reaction(text: str) -> bool:
+    """Whether `text` has an arrow."""
+    return len(_sides(_protected(text)[0])) > 1
+
+
+def is_file(name: str, start_dir: Path) -> bool:
+    """Whether a name of a species is that of a file: one that fusion knows wins, unless it has a folder or a suffix."""
+    path = Path(name)
+    if not (start_dir / path.expanduser()).is_file():
+        return False
+    return bool(path.suffix) or "/" in name or _named(name) is None
+
+
+def with_full_paths(text: str, start_dir: Path) -> str:
+    """A reaction with the files in it named by their whole paths, so that it means the same from anywhere."""
+    unquoted, quoted = _protected(text)
+    pieces = re.split(r"(\s+(?:[+-]|<?[-=]+>|→|⇌|=)\s+)", unquoted)
+    for index, piece in enumerate(pieces[::2]):
+        term = _TERM.fullmatch(piece.strip())
+        name = quoted.get(term[2], term[2]) if term else ""
+        if name and is_file(name, start_dir):
+            path = str(start_dir / Path(name).expanduser())
+            mark = "" if _PLAIN_NAME.fullmatch(path) else '"' if "'" in path else "'"
+            pieces[2 * index] = f"{term[1] + ' ' if term and term[1] else ''}{mark}{path}{mark}"
+    whole = "".join(pieces)
+    for placeholder, name in quoted.items():
+        whole = whole.replace(placeholder, repr(name))
+    return whole
+
+
+def _protected(text: str) -> tuple[str, dict[str, str]]:
+    """`text` with a placeholder for each quoted name, and the names."""
+    names: dict[str, str] = {}
+
+    def keep(match: re.Match[str]) -> str:
+        placeholder = chr(0xE000 + len(names))
+        names[placeholder] = match[2]
+        return placeholder
+
+    return _QUOTED.sub(keep, text), names
+
+
+def _sides(text: str) -> list[str]:
+    """Both sides of a reaction: arrows between spaces go before those inside of names."""
+    spaced = _SPACED_ARROW.split(text.strip())
+    return spaced if len(spaced) > 1 else _ARROW.split(text.strip())
 
 
 def parse_all(texts: Sequence[str], start_dir: Path) -> list[Reaction]:
@@ -91,7 +143,7 @@ def parse_all(texts: Sequence[str], start_dir: Path) -> list[Reaction]:
 def species(name: str, start_dir: Path) -> System:
     """The system of that name: of conf/system, of the G2 collection, or in a file that ASE reads; case matters only
     where it distinguishes two. Raises InputError for a name that is none of them."""
-    if (start_dir / Path(name).expanduser()).is_file():
+    if is_file(name, start_dir):
         return System.from_config({"path": name}, start_dir)
     known = _named(name)
     if known is not None:
@@ -127,7 +179,7 @@ def _predefined() -> dict[str, Path]:
     return {name: file for name, file in config.option_files("system").items() if name not in ("file", "inline")}
 
 
-def _split(side: str, start_dir: Path) -> list[tuple[Fraction, str]]:
+def _split(side: str, quoted: Mapping[str, str], start_dir: Path) -> list[tuple[Fraction, str]]:
     """Numbers and names of `2 h2 + o2`. A plus without spaces belongs to the name of a file where that exists."""
     parts: list[str] = []
     for piece in re.split(r"\s+\+\s+", side):
@@ -138,7 +190,7 @@ def _split(side: str, start_dir: Path) -> list[tuple[Fraction, str]]:
         found = _TERM.fullmatch(part.strip())
         if found is None:
             raise InputError(f"'{side}' is no side of a reaction; write '2 h2 + o2'")
-        number, name = found[1], found[2].strip()
+        number, name = found[1], quoted.get(found[2].strip(), found[2].strip())
         close = re.fullmatch(r"(\d+)([A-Za-z].*)", name)
         if number is None and close and _named(name) is None and not (start_dir / name).is_file():  # 2H2O
             number, name = close.groups()
@@ -151,7 +203,7 @@ def _split(side: str, start_dir: Path) -> list[tuple[Fraction, str]]:
 
 def _short(names: Sequence[str], start_dir: Path) -> dict[str, str]:
     """Files by their names alone where these differ from all others."""
-    last = {name: Path(name).name if (start_dir / Path(name).expanduser()).is_file() else name for name in names}
+    last = {name: Path(name).name if is_file(name, start_dir) else name for name in names}
     shared = Counter(last.values())
     return {name: short if shared[short] == 1 else name for name, short in last.items()}
 

@@ -71,7 +71,7 @@ def read_file(path: str, frame: Any, start_dir: Path) -> Atoms:
             else f"system.path: no file '{path}'"
         )
     try:
-        frames = ase_read(full, index=":")
+        frames = ase_read(full, index=":", do_not_split_by_at_sign=True)
     except Exception as error:  # ASE's readers raise whatever their parsing meets
         raise InputError(f"system.path: ASE cannot read '{path}' as a structure ({_first_line(error)})") from error
     if not frames:

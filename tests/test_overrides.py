@@ -105,3 +105,78 @@ def test_data_by_name_by_file_and_mixed(tmp_path: Path, monkeypatch: pytest.Monk
     mixture = "data=[qm7,{data: b.xyz, energy: e(dft), forces: {sign: -1}}]"
     entries = ["qm7", {"data": "b.xyz", "energy": "e(dft)", "forces": {"sign": -1}}]
     assert parsed(prepare([mixture], multirun=False)) == ["mixture", entries]
+
+
+NAMES = [
+    "w@1.xyz",
+    "a b.xyz",
+    "a=b.xyz",
+    "a,b.xyz",
+    "a#%b.xyz",
+    "$a.xyz",
+    "it's.xyz",
+    'q"q.xyz',
+    "wässer.xyz",
+    "-dash.xyz",
+]
+NAMES += [
+    "POSCAR",
+    "no suffix",
+    "[1].xyz",
+    "a+b.xyz",
+    "(1).xyz",
+    "{x}.xyz",
+    "glob(a).xyz",
+    "a;b.xyz",
+    "back\\slash.xyz",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_of_any_name_is_a_system(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fusion.system import System
+
+    monkeypatch.chdir(tmp_path)
+    text = "h2\n1.0\n9 0 0\n0 9 0\n0 0 9\nH\n2\nCartesian\n0 0 0\n0 0 0.74\n"
+    (tmp_path / name).write_text(text if name == "POSCAR" else "2\n\nH 0 0 0\nH 0 0 0.74\n")
+    for given in (f"./{name}", str(tmp_path / name), *([] if name.startswith("-") else [name])):
+        words = prepare([f"system={given}", f"task.product={given}"], multirun=False)
+        path, product = parsed([word for word in words if word.startswith(("system.path=", "task.product="))])
+        assert words[0] == "system=file" and path == product == given
+        if name != "no suffix":
+            assert System.from_config({"path": path}, tmp_path).symbols == ("H", "H")
+
+
+def test_the_name_of_an_option_goes_before_that_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("h2o", "qm7", "CONTCAR"):
+        (tmp_path / name).write_text("")
+    assert prepare(["system=h2o", "data=qm7"], multirun=False) == ["system=h2o", "data=qm7"]
+    assert prepare(["system=./h2o"], multirun=False)[:2] == ["system=file", "system.path='./h2o'"]
+    assert prepare(["system=CONTCAR"], multirun=False)[:2] == ["system=file", "system.path='CONTCAR'"]
+    assert prepare(["system=CONTCAT", "data=qm8"], multirun=False) == ["system=CONTCAT", "data=qm8"]
+
+
+def test_a_sweep_over_a_pattern_is_over_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mols").mkdir()
+    for name in ("a.xyz", "it's, b.xyz", "c.cif"):
+        (tmp_path / "mols" / name).write_text("")
+    for key, setting in (("system", "system.path"), ("data", "data.path"), ("task.product", "task.product")):
+        (word,) = [w for w in prepare([f"{key}=glob(mols/*.xyz)"], multirun=True) if w.startswith(f"{setting}=")]
+        (override,) = OverridesParser.create().parse_overrides([word])
+        assert [str(value)[1:-1] for value in override.sweep_string_iterator()] == ["mols/a.xyz", r"mols/it\'s, b.xyz"]
+    excluding = prepare(["system=glob([mols/*],exclude=*.xyz)"], multirun=True)
+    assert excluding[:2] == ["system=file", "system.path='mols/c.cif'"]
+    assert prepare(["system=choice(a.xyz,b.xyz)"], multirun=True)[1] == "system.path='a.xyz','b.xyz'"
+    assert prepare(["system=glob(h2*)"], multirun=True) == ["system=glob(h2*)"]  # names of options
+
+
+@pytest.mark.parametrize(
+    "word", ["system=glob(nothing/*)", "+method=glob(zzz*)", "seed=range(3,3)", "data=glob(x*.npz)"]
+)
+def test_a_sweep_over_nothing_is_refused(program: Program, word: str, tmp_path: Path) -> None:
+    words = [word] if "method" in word else ["+method=toy", word]
+    done = program("-m", *words)
+    assert done.status == 2 and done.out == "" and done.err.count("\n") == 1 and word in done.err
+    assert list(tmp_path.iterdir()) == []

@@ -102,3 +102,20 @@ def test_files_of_one_name_are_not_taken_for_each_other(tmp_path: Path) -> None:
     assert str(reaction.parse("a/x.xyz -> b/x.xyz", tmp_path)) == "a/x.xyz -> b/x.xyz"
     with pytest.raises(InputError, match=r"x\.xyz is the name of two different files"):
         reaction.parse_all(["a/x.xyz -> y.xyz", "b/x.xyz -> y.xyz"], tmp_path)
+
+
+@pytest.mark.parametrize("name", ["o@2.xyz", "o 2.xyz", "o=2.xyz", "o -> 2.xyz", "o + 2.xyz", "o'2.xyz", "O2CAR"])
+def test_files_of_any_name_react(name: str, tmp_path: Path) -> None:
+    """Quoted where a sign stands between spaces; with full paths the reaction means the same from anywhere."""
+    (tmp_path / name).write_text("2\n\nO 0 0 0\nO 0 0 1.2\n")
+    (tmp_path / "h2").write_text("not read: the species of that name goes first")
+    if name == "O2CAR":
+        (tmp_path / name).write_text("o2\n1.0\n9 0 0\n0 9 0\n0 0 9\nO\n2\nCartesian\n0 0 0\n0 0 1.2\n")
+        (tmp_path / name).rename(tmp_path / (name := "POSCAR"))
+    mark = '"' if "'" in name else "'"
+    written = f"{mark}{name}{mark}" if " + " in name or " -> " in name else name
+    whole = reaction.with_full_paths(f"2 h2 + {written} -> 2 h2o", tmp_path)
+    for text, place in ((f"2 h2 + {written} -> 2 h2o", tmp_path), (whole, Path("/"))):
+        parsed = reaction.parse(text, place)
+        assert [(term.coefficient, term.name) for term in parsed.terms] == [(-2, "h2"), (-1, name), (2, "h2o")]
+        assert parsed.terms[1].system.symbols == ("O", "O")

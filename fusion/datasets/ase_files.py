@@ -92,7 +92,7 @@ def _frames(file: Path) -> Iterator[Atoms | str]:
     else:
         from ase.io import iread
 
-        yield from iread(file, index=":")
+        yield from iread(file, index=":", do_not_split_by_at_sign=True)
 
 
 def _xyz(file: Path) -> Iterator[Atoms | str]:

@@ -41,8 +41,6 @@ def node(entry: Any) -> Any:
 
     Raises InputError for a name or a setting that does not exist.
     """
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
     from omegaconf import DictConfig, OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
@@ -59,15 +57,8 @@ def node(entry: Any) -> Any:
     known = trees.available("data")
     if words == [f"data={name}"] and name not in known:
         raise InputError(messages.no_option("data", name, known))
-    outer = GlobalHydra.instance().hydra
-    GlobalHydra.instance().clear()
-    try:
-        trees.register_search_path()
-        with initialize_config_dir(str(trees.core_directory()), job_name="fusion", version_base=trees.VERSION_BASE):
-            found = OmegaConf.create(OmegaConf.to_container(compose("config", words).data, resolve=True))
-    finally:
-        if outer is not None:
-            GlobalHydra.instance().initialize(outer)
+    with trees.composer() as compose:
+        found = OmegaConf.create(OmegaConf.to_container(compose("config", words).data, resolve=True))
     for key, value in options.items():
         if OmegaConf.select(found, key, default=_ABSENT) is _ABSENT:
             raise InputError(messages.no_setting(f"data.{key}", [f"data.{one!s}" for one in found]))

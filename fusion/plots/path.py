@@ -30,7 +30,7 @@ def draw_band(directory: Path, path: Path) -> None:
     relative = (energies - energies[0]) * _KCAL
     with picture(path) as figure:
         axes = _axes(figure, f"{title(result, directory)} · reaction path")
-        fit = fit_images(read(frames, ":"))
+        fit = fit_images(read(frames, ":", do_not_split_by_at_sign=True))
         smooth = np.array(fit.fit_energies) * units.HARTREE_PER_EV * _KCAL
         axes.plot(fit.fit_path, smooth, color=BLUE, lw=1.2, alpha=0.6)
         spreads = np.array(band.get("relative_std_hartree") or np.zeros(len(energies))) * _KCAL

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fusion.errors import CalculationError, InputError
+from fusion.processes import GLOBAL_STATE
 from fusion.zoo import cache, convert, registry
 from fusion.zoo.card import Card
 from fusion.zoo.fetch import File, fetch
@@ -175,15 +176,17 @@ def blank(card: Card, dtypes: set[torch.dtype]) -> nn.Module:
     arguments: dict[str, Any] = convert.built(card.model.arguments, card.label)
     if card.system is not None:
         arguments["system"] = card.system.system(card.name)
-    before = torch.get_default_dtype()
-    try:
-        if len(dtypes) == 1:  # what is no weight, such as nuclear positions, is then in the weights' dtype too
-            torch.set_default_dtype(*dtypes)
-        return target(**arguments)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{card.label}: {card.model.target} cannot be built: {str(error).splitlines()[0]}") from error
-    finally:
-        torch.set_default_dtype(before)
+    with GLOBAL_STATE:
+        before = torch.get_default_dtype()
+        try:
+            if len(dtypes) == 1:  # what is no weight, such as nuclear positions, is then in the weights' dtype too
+                torch.set_default_dtype(*dtypes)
+            return target(**arguments)
+        except (TypeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"{card.label}: {card.model.target} cannot be built: {reason}") from error
+        finally:
+            torch.set_default_dtype(before)
 
 
 def write(path: Path, content: bytes) -> None:

@@ -11,8 +11,6 @@ from fusion import reaction
 from fusion.errors import InputError
 from fusion.tasks.comparing.subject import Quantity, Structure, Subject, unique
 
-_ARROW = re.compile(r"->|=|→|⇌")
-
 
 def subject(given: Any, start_dir: Path) -> Subject:
     """The reactions that `task.reaction` says, one text or a list. Raises InputError for one that is not balanced."""
@@ -35,7 +33,7 @@ def subject(given: Any, start_dir: Path) -> Subject:
 
 def _with_arrow(text: str) -> str:
     """`butadiene - bicyclobutane`, a difference of energies, as the reaction `bicyclobutane -> butadiene`."""
-    if _ARROW.search(text):
+    if reaction.is_reaction(text):
         return text
     parts = re.split(r"(?:^|\s+)([+-])\s+", text.strip())
     signed = list(zip(["+", *parts[1::2]], [parts[0], *parts[2::2]], strict=True))

@@ -55,7 +55,7 @@ def frames(file: str, system: System, start_dir: Path) -> Subject:
     if not path.is_file():
         raise InputError(f"task.frames: no file {path}")
     try:
-        images = read(path, index=":")
+        images = read(path, index=":", do_not_split_by_at_sign=True)
     except Exception as error:  # ASE's readers raise anything
         raise InputError(f"task.frames: {path} cannot be read: {' '.join(str(error).split())}") from error
     if not 2 <= len(images) <= _MOST_POINTS:
