@@ -42,11 +42,13 @@ def launch(words: list[str]) -> int:
     trees.register_search_path()
     known_errors = (InputError, CalculationError, *HYDRA_ERRORS)
     failures: list[Exception] = []
-    process = os.getpid()
+    process, begun = os.getpid(), False
 
     def job(config: DictConfig) -> float | None:
         # Hydra would announce a job that raises in its own words. In a worker of another launcher raising is all one
         # can do.
+        nonlocal begun
+        begun = True
         try:
             return app.job(config)
         except known_errors as error:
@@ -73,6 +75,11 @@ def launch(words: list[str]) -> int:
         if refusal is None:
             raise
         raise refusal from error
+    except (ValueError, LookupError) as error:  # of Hydra's own options
+        options = [word for word in prepared if word.startswith("-") and word not in _SWEEP]
+        if begun or not options:
+            raise
+        raise InputError(f"{' '.join(options)}: {one_line(error)}") from error
     finally:
         if multirun and app.Directories.current is not None:
             app.Directories.current.clean_sweep()

@@ -138,7 +138,11 @@ def _files(value: str, multirun: bool) -> list[str]:
     if _SWEEPS.match(value) and not Path(value).exists():
         return []
     parts = _parts(value, multirun)
-    return parts if all(Path(part).suffix or _is_path(part, "system") for part in parts) else []
+    files = [part for part in parts if Path(part).suffix or _is_path(part, "system")]
+    if files and len(files) < len(parts):
+        names = next(part for part in parts if part not in files)
+        raise InputError(f"system={value}: {files[0]} is a file and {names} a name; sweep over the one or the other")
+    return files
 
 
 def _data(value: str, multirun: bool) -> list[str]:
@@ -156,6 +160,10 @@ def _data(value: str, multirun: bool) -> list[str]:
 def _parts(value: str, multirun: bool) -> list[str]:
     """Values of a sweep, or the one of a run, without their quotes, unless these belong to the name of a file."""
     if not multirun and value and Path(value).exists():
+        if "${" in value:
+            raise InputError(
+                f"the name of the file {value!r} holds ${{, which is read as a reference to a setting; rename it"
+            )
         return [value]
     return [_unquote(part).strip() for part in (split(value) if multirun else [value])]
 

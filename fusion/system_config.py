@@ -64,6 +64,10 @@ def read_file(path: str, frame: Any, start_dir: Path) -> Atoms:
     from ase.io import read as ase_read
 
     full = start_dir / Path(path).expanduser()
+    if full.is_dir() or (not full.exists() and set("*?") & set(path)):
+        what = "a directory" if full.is_dir() else "a pattern"
+        pattern = f"{path}/*" if full.is_dir() else path
+        raise InputError(f"system.path: '{path}' is {what}; -m 'system=glob({pattern})' calculates each file in it")
     if not full.is_file():
         raise InputError(
             f"system.path: no file '{path}' in {start_dir}"

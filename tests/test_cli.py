@@ -133,3 +133,29 @@ def _children_cpu() -> float:
     """CPU seconds of ended child processes: unlike the clock, the same on a busy machine."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--shell-completion",),
+        ("--shell-completion", "install=nosh"),
+        ("--resolve",),
+        ("--experimental-rerun", "nothing"),
+    ],
+)
+def test_hydras_own_options_complain_in_one_line(program: Program, words: tuple[str, ...]) -> None:
+    done = program(*words)
+    assert done.status == 2 and done.err.startswith("error: ") and done.err.count("\n") == 1 and words[0] in done.err
+
+
+def test_an_unknown_method_points_to_the_plugins_that_could_not_be_loaded(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fusion import plugins
+
+    discovery = plugins.discover()
+    broken = plugins.Plugin("mypot", "mypot", "1", error="ImportError: no module named nosuch")
+    monkeypatch.setattr(plugins, "_found", plugins.Discovery((*discovery.plugins, broken), discovery.hooks))
+    done = program("+method=mypot")
+    assert done.status == 2 and "not loaded: mypot (fusion plugins tells why)" in done.err
