@@ -9,12 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fusion import bounds
 from fusion.errors import CalculationError, InputError
-from fusion.processes import GLOBAL_STATE
+from fusion.processes import GLOBAL_STATE, rank
 from fusion.zoo import cache, convert, registry
 from fusion.zoo.card import Card
-from fusion.zoo.fetch import File, fetch
-from fusion.zoo.tensors import SUFFIX, file_digest, serialised, whole
+from fusion.zoo.fetch import File, fetch, offline
+from fusion.zoo.tensors import LONGEST_HEADER, SUFFIX, file_digest, read, serialised, whole
 
 if TYPE_CHECKING:
     import torch
@@ -105,11 +106,22 @@ def files(card: Card) -> list[File]:
 
 
 def _beside(card: Card) -> Path | None:
-    """The weights of a card that has them beside it on this machine: nothing is to be downloaded."""
+    """The weights of a card that has them beside it on this machine: nothing is to be downloaded.
+
+    Raises CalculationError for a file there that cannot be the card's.
+    """
     if card.origin.converter or card.origin.urls or "://" in card.source:
         return None
-    path = Path(card.source).parent / card.files[0].path
-    return path if path.is_file() else None
+    path, size = Path(card.source).parent / card.files[0].path, card.files[0].size
+    try:
+        held = bounds.regular(path).stat().st_size
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise CalculationError(f"{card.label}: {path} cannot be read: {error}; nothing was kept") from error
+    if held != size:
+        raise CalculationError(f"{card.label}: {path} has {held:,} bytes, the card says {size:,}; nothing was kept")
+    return path
 
 
 def verify(card: Card) -> None:
@@ -141,10 +153,47 @@ def remove(card: Card) -> bool:
 
 
 def state(card: Card) -> dict[str, Tensor]:
-    """The model's tensors by name, on the CPU; pulled if missing. Raises as `pull` does."""
-    from safetensors.torch import load_file
+    """The model's tensors by name, on the CPU; pulled if missing. Raises as `pull` does.
 
-    return load_file(pull(card))
+    Their digest is verified each time. Damaged ones are replaced by pulling the model again; where that is forbidden,
+    InputError says so.
+    """
+    tensors, fault = _read(card, pull(card))
+    if fault:
+        _discard(card, fault)
+        tensors, fault = _read(card, pull(card))
+        if fault:
+            raise CalculationError(f"{card.label}: {place(card)} {fault}, although it was just written: check the disk")
+    return tensors
+
+
+def _read(card: Card, path: Path) -> tuple[dict[str, Tensor], str]:
+    """The tensors in the file `path`, and what is wrong with them: empty where they are those of the card."""
+    try:
+        tensors, digest = read(path, card.weights.size + LONGEST_HEADER)
+    except CalculationError as error:
+        return {}, str(error)
+    return tensors, "" if digest == card.weights.sha256 else "is damaged: its tensors are not those of the card"
+
+
+def _discard(card: Card, fault: str) -> None:
+    """Remove the damaged file of a model that can be pulled again. Raises InputError where it cannot."""
+    from fusion.report import console
+
+    path = place(card)
+    if offline() and _beside(card) is None:
+        raise InputError(
+            f"{card.label}: {path} {fault}. FUSION_OFFLINE forbids downloading it again: unset it, or copy the file "
+            "from a machine that has the model"
+        )
+    if rank() == 0:
+        console().print(f"{card.label}: {path} {fault}; getting it again", soft_wrap=True)
+    with cache.locked(card.label):
+        if _read(card, path)[1]:  # another process may have replaced it meanwhile
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise cache.unwritable(path, error) from error
 
 
 def load(name: str) -> nn.Module:

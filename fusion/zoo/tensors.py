@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from fusion import bounds
 from fusion.errors import CalculationError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 SUFFIX = ".safetensors"
-_LONGEST_HEADER = 100_000_000
+LONGEST_HEADER = 100_000_000
 _PIECE = 1 << 22
 
 
@@ -40,18 +41,39 @@ def file_digest(path: Path) -> str:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, framework="np"):
+        with safe_open(bounds.regular(path), framework="np"):
             pass
         with path.open("rb") as file:
             return _digest(file)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise CalculationError(f"is no whole safetensors file: {next(iter(str(error).splitlines()), '')}") from error
+        raise _not_whole(error) from error
+
+
+def read(path: Path, most: int) -> tuple[dict[str, Tensor], str]:
+    """The tensors of a safetensors file of at most `most` bytes, and their digest, from the same reading of the file.
+
+    Raises CalculationError for a file that is not one.
+    """
+    import io
+
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        content = bounds.content(path, most)
+        return load(content), _digest(io.BytesIO(content))  # load checks that the declared sizes fit the content
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise _not_whole(error) from error
+
+
+def _not_whole(error: Exception) -> CalculationError:
+    return CalculationError(f"is no whole safetensors file: {next(iter(str(error).splitlines()), '')}")
 
 
 def whole(path: Path) -> bool:
     """Whether `path` is a safetensors file of the length that its beginning states; the contents are not read."""
     try:
-        with path.open("rb") as file:
+        with bounds.regular(path).open("rb") as file:
             header, start = _header(file)
         return path.stat().st_size == start + max((entry["data_offsets"][1] for entry in header.values()), default=0)
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
@@ -61,9 +83,9 @@ def whole(path: Path) -> bool:
 def _header(file: BinaryIO) -> tuple[dict[str, dict[str, Any]], int]:
     """Entries by name and where the data begin."""
     length = int.from_bytes(file.read(8), "little")
-    if not 2 <= length <= _LONGEST_HEADER:
+    if not 2 <= length <= LONGEST_HEADER:
         raise ValueError("no header")
-    header = json.loads(file.read(length))
+    header = bounds.parsed_json(file.read(length))
     header.pop("__metadata__", None)
     return header, 8 + length
 

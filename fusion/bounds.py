@@ -1,0 +1,196 @@
+"""Bounds on files that others may have made.
+
+Each function refuses, before it costs memory or time, a file that is no regular file, that declares more than it holds,
+that unpacks to far more than its own size, or that is nested without end. All raise ValueError with the reason; the
+caller knows the file's name and purpose. A file that is missing or cannot be opened raises OSError.
+"""
+
+from __future__ import annotations
+
+import bz2
+import io
+import json
+import math
+import os
+import stat
+import tomllib
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+if TYPE_CHECKING:
+    import numpy as np
+
+DEEPEST = 100
+"""Levels to which a document may be nested."""
+TEXT = 1 << 24
+"""Bytes of the longest document (JSON, YAML, TOML) that is read whole."""
+NODES = 200_000
+"""Values in the largest YAML document, repeated ones counted each time."""
+UNPACKED = 1 << 26
+"""Bytes that any packed content may become; above, at most `RATIO` times its packed size."""
+RATIO = 200
+_PIECE = 1 << 20
+
+
+def regular(path: Path) -> Path:
+    """`path`, checked to be a regular file: a pipe or a device may never end. Raises ValueError or OSError."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError("it is not a regular file")
+    return path
+
+
+def content(path: Path, most: int) -> bytes:
+    """The bytes of a regular file of at most `most` bytes."""
+    with regular(path).open("rb") as file:
+        if os.fstat(file.fileno()).st_size > most:
+            raise ValueError(f"it is longer than {most:,} bytes")
+        return file.read()
+
+
+def text(path: Path, most: int = TEXT) -> str:
+    """The text of a regular file in UTF-8."""
+    return content(path, most).decode()
+
+
+def parsed_json(document: str | bytes) -> Any:
+    """The content of a JSON document that is nested to `DEEPEST` levels at most."""
+    try:
+        value = json.loads(document)
+    except RecursionError:
+        raise ValueError(_too_deep()) from None
+    _check_depth(value)
+    return value
+
+
+def parsed_toml(document: str) -> dict[str, Any]:
+    """The content of a TOML document that is nested to `DEEPEST` levels at most."""
+    try:
+        value = tomllib.loads(document)
+    except RecursionError:
+        raise ValueError(_too_deep()) from None
+    _check_depth(value)
+    return value
+
+
+def _check_depth(value: Any) -> None:
+    level = [value]
+    for _ in range(DEEPEST + 1):
+        containers = (item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list))
+        level = [item for container in containers for item in container if isinstance(item, dict | list)]
+        if not level:
+            return
+    raise ValueError(_too_deep())
+
+
+def _too_deep() -> str:
+    return f"it is nested more than {DEEPEST} levels deep"
+
+
+def checked_yaml(document: str) -> str:
+    """`document`, checked to be YAML of at most `NODES` values once its aliases are written out.
+
+    A few hundred bytes of aliases to aliases stand for more values than any memory holds. Raises ValueError, or
+    yaml.YAMLError for what is no YAML.
+    """
+    import yaml
+
+    sizes: dict[str, int] = {}  # of the nodes that have an anchor
+    opened: list[tuple[str | None, int]] = []  # the anchors of the open collections, and the values before them
+    values = 0
+    for event in yaml.parse(document, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor in (anchor for anchor, _ in opened):
+                raise ValueError(f"the alias *{event.anchor} contains itself")
+            values += sizes.get(event.anchor, 0)
+        elif isinstance(event, yaml.CollectionStartEvent):
+            opened.append((event.anchor, values))
+            values += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = opened.pop()
+            if anchor is not None:
+                sizes[anchor] = values - before
+        elif isinstance(event, yaml.ScalarEvent):
+            values += 1
+            if event.anchor is not None:
+                sizes[event.anchor] = 1
+        if len(opened) > DEEPEST:
+            raise ValueError(_too_deep())
+        if values > NODES:
+            raise ValueError(f"it stands for more than {NODES:,} values")
+    return document
+
+
+def bunzipped(packed: bytes, most: int) -> bytes:
+    """The content, of at most `most` bytes, of a bzip2 stream."""
+    unpacked = bz2.BZ2Decompressor().decompress(packed, max_length=most + 1)
+    if len(unpacked) > most:
+        raise ValueError(f"it unpacks to more than {most:,} bytes")
+    return unpacked
+
+
+def limit(packed_size: int) -> int:
+    """Bytes that content of `packed_size` bytes may unpack to."""
+    return max(UNPACKED, RATIO * packed_size)
+
+
+def check_unpacked(stream: BinaryIO, packed_size: int) -> None:
+    """Raise ValueError for a stream that unpacks, as it is read, to more than `limit`."""
+    unpacked, most = 0, limit(packed_size)
+    while piece := stream.read(_PIECE):
+        unpacked += len(piece)
+        if unpacked > most:
+            raise ValueError(f"its {packed_size:,} bytes unpack to more than {most:,}")
+
+
+def npz(path: Path, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+    """The arrays, all or those of `names`, of a numpy archive whose members are as long as their headers say."""
+    import numpy as np
+
+    with regular(path).open("rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                members = _members(archive, os.fstat(file.fileno()).st_size)
+                wanted = members if names is None else {name: members[name] for name in names if name in members}
+                for name, member in wanted.items():
+                    with archive.open(member) as packed:
+                        _check_array(name, member.file_size, packed)
+                arrays = {}
+                for name, member in wanted.items():
+                    with archive.open(member) as packed:
+                        arrays[name] = np.lib.format.read_array(packed, allow_pickle=False)
+                return arrays
+        except (ValueError, OSError):
+            raise
+        except Exception as error:  # zipfile, zlib and numpy raise a dozen kinds for a damaged file
+            raise ValueError(f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}") from error
+
+
+def _members(archive: zipfile.ZipFile, packed_size: int) -> dict[str, zipfile.ZipInfo]:
+    """The members of a numpy archive by array name."""
+    check_zip(archive, (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED), limit(packed_size))
+    return {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+
+
+def check_zip(archive: zipfile.ZipFile, compressions: tuple[int, ...], most: int) -> None:
+    """Raise ValueError for an archive packed in another way than `compressions`, or into more than `most` bytes."""
+    if any(member.compress_type not in compressions for member in archive.infolist()):
+        raise ValueError("its parts are packed in a way that is not used for such files")
+    declared = sum(member.file_size for member in archive.infolist())
+    if declared > most:
+        raise ValueError(f"it declares {declared:,} bytes, more than the {most:,} expected of its size")
+
+
+def _check_array(name: str, size: int, file: Any) -> None:
+    """Raise ValueError unless the array that the header of `file` declares takes its `size` bytes."""
+    import numpy as np
+
+    version = np.lib.format.read_magic(file)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"the array {name} is of the unknown format {version}")
+    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = header(file)
+    declared = math.prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0 or declared != size - file.tell():
+        raise ValueError(f"the array {name} declares {declared:,} bytes (shape {shape}) and has {size - file.tell():,}")
