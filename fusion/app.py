@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import os
 import random
@@ -22,8 +23,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from fusion import bounds, logs, messages, methods, plugins, processes, report
 from fusion import config as trees
-from fusion import logs, messages, methods, plugins, processes, report
 from fusion.errors import CalculationError, InputError
 from fusion.results import FILENAME, Result, read_result, write_atomically, write_result
 from fusion.runs import CHECKPOINT, Run
@@ -115,7 +116,7 @@ def load_config(directory: Path) -> DictConfig:
     if not file.is_file():
         raise InputError(f"{directory} is not the directory of a run: it has no {CONFIG}")
     try:
-        config = OmegaConf.load(file)
+        config = OmegaConf.load(io.StringIO(bounds.checked_yaml(bounds.text(file))))
     except Exception as error:  # YAML has many ways to be wrong
         raise InputError(f"{file}: {messages.one_line(error)}") from error
     assert isinstance(config, DictConfig)

@@ -8,7 +8,6 @@ caller knows the file's name and purpose. A file that is missing or cannot be op
 from __future__ import annotations
 
 import bz2
-import io
 import json
 import math
 import os
@@ -28,10 +27,16 @@ TEXT = 1 << 24
 """Bytes of the longest document (JSON, YAML, TOML) that is read whole."""
 NODES = 200_000
 """Values in the largest YAML document, repeated ones counted each time."""
-UNPACKED = 1 << 26
+UNPACKED = 1 << 24
 """Bytes that any packed content may become; above, at most `RATIO` times its packed size."""
-RATIO = 200
+RATIO = 100
 _PIECE = 1 << 20
+_LONGEST_REASON = 200
+
+
+def reason(error: Exception) -> str:
+    """The first line of an exception's message, shortened, for a message of one line."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:_LONGEST_REASON]
 
 
 def regular(path: Path) -> Path:
@@ -77,7 +82,9 @@ def parsed_toml(document: str) -> dict[str, Any]:
 def _check_depth(value: Any) -> None:
     level = [value]
     for _ in range(DEEPEST + 1):
-        containers = (item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list))
+        containers = (
+            item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list)
+        )
         level = [item for container in containers for item in container if isinstance(item, dict | list)]
         if not level:
             return
@@ -164,7 +171,7 @@ def npz(path: Path, names: Iterable[str] | None = None) -> dict[str, np.ndarray]
         except (ValueError, OSError):
             raise
         except Exception as error:  # zipfile, zlib and numpy raise a dozen kinds for a damaged file
-            raise ValueError(f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}") from error
+            raise ValueError(f"{type(error).__name__}: {reason(error)}") from error
 
 
 def _members(archive: zipfile.ZipFile, packed_size: int) -> dict[str, zipfile.ZipInfo]:

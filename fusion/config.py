@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fusion import plugins
+from fusion import bounds, plugins
 from fusion.errors import InputError
 from fusion.processes import GLOBAL_STATE
 
@@ -48,11 +48,11 @@ def option_files(group: str) -> dict[str, Path]:
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
-    """The raw content of an option's file, nothing composed. Raises yaml.YAMLError."""
+    """The raw content of an option's file, nothing composed. Raises yaml.YAMLError, ValueError or OSError."""
     import yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    content = yaml.load(file.read_text(encoding="utf-8"), Loader=loader)
+    content = yaml.load(bounds.checked_yaml(bounds.text(file)), Loader=loader)
     return content if isinstance(content, dict) else {}
 
 

@@ -53,7 +53,7 @@ def _method_row(name: str, file: Path) -> tuple[str, str, str, str, str]:
 
     try:
         content = config.read_yaml(file)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         return name, "?", "", "", f"{file.name} is not YAML: {str(error).splitlines()[0]}"
     method = content.get("method") or {}
     kind = kind_of(content)

@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fusion import bounds
+
 if TYPE_CHECKING:
     from fusion.runs import Run
     from fusion.system import System
 
 SCHEMA = 1
 FILENAME = "result.json"
+_LONGEST = 1 << 26  # bytes of a document that is read
 _PACKAGES = {
     "fusion": "aiqm-fusion",
     "torch": "torch",
@@ -77,9 +80,9 @@ def write_result(run: Run, method: Any, task: str, result: Result, wall_s: float
 
 
 def read_result(directory: Path) -> dict[str, Any] | None:
-    """The document of a finished run, or None where there is none."""
+    """The document of a finished run, or None where there is none. Raises ValueError for what is no document."""
     path = directory / FILENAME
-    return json.loads(path.read_text()) if path.is_file() else None
+    return bounds.parsed_json(bounds.text(path, _LONGEST)) if path.is_file() else None
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

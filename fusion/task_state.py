@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
+from fusion import bounds
 from fusion.atomic import replacing
 from fusion.errors import InputError
 from fusion.runs import CHECKPOINT, Run
@@ -36,11 +36,10 @@ def read_state(run: Run, task: str) -> dict[str, Any] | None:
     if run.checkpoint is None:
         return None
     try:
-        with np.load(run.checkpoint, allow_pickle=False) as content:
-            arrays = dict(content)
-        state = _with_arrays(json.loads(str(arrays.pop(_TEXT))), arrays)
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-        raise InputError(f"{run.checkpoint} is not a checkpoint of task={task}") from error
+        arrays = bounds.npz(run.checkpoint)
+        state = _with_arrays(bounds.parsed_json(str(arrays.pop(_TEXT))), arrays)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{run.checkpoint} is not a checkpoint of task={task} ({bounds.reason(error)})") from error
     if not isinstance(state, dict) or state.get("task") != task:
         found = state.get("task") if isinstance(state, dict) else None
         raise InputError(f"{run.checkpoint} is a checkpoint of task={found}, not of task={task}")

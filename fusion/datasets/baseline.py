@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from fusion import bounds
 from fusion.atomic import replacing
 from fusion.datasets.labelled import Labelled
 from fusion.errors import CalculationError, InputError
@@ -48,10 +49,10 @@ class _Kept:
     def load(self) -> None:
         if not self.path.is_file():
             return
-        with np.load(self.path, allow_pickle=False) as content:
-            self.energy, self.done = content["energy"], content["done"]
-            self.forces, self.dipole = (content.get(name) for name in _MORE)
-            self.failures = {int(index): text for index, text in json.loads(str(content["failures"])).items()}
+        content = bounds.npz(self.path)
+        self.energy, self.done = content["energy"], content["done"]
+        self.forces, self.dipole = (content.get(name) for name in _MORE)
+        self.failures = {int(index): text for index, text in json.loads(str(content["failures"])).items()}
 
 
 def subtracted(data: Labelled, entry: Any) -> Labelled:

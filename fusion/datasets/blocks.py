@@ -89,6 +89,11 @@ class Converter:
 
     def _of_molecule(self, block: Block) -> str | None:
         """What is wrong with all conformations."""
+        if block.numbers.ndim != 1:
+            return f"its atomic numbers have the shape {block.numbers.shape}"
+        for name in ("positions", "energy", "forces", "stress", "dipole", "fold"):
+            if (array := getattr(block, name)) is not None and array.dtype.kind not in "iuf":
+                return f"its {name} of the type {array.dtype} cannot be used as real numbers"
         unknown = np.flatnonzero((block.numbers < 1) | (block.numbers > HEAVIEST))
         if len(unknown) or not len(block.numbers):
             if not len(block.numbers):

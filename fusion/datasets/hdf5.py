@@ -16,7 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from fusion import bounds
 from fusion.datasets.blocks import Block, Broken, Excluded, numbers_of
+from fusion.datasets.hdf5_groups import Group
 from fusion.datasets.settings import Settings
 from fusion.errors import InputError
 
@@ -32,18 +34,23 @@ def read(path: Path, settings: Settings) -> Iterator[Block | Broken | Excluded]:
     import h5py
 
     try:
-        with h5py.File(path) as file:
-            for name in _molecules(file):
+        with h5py.File(bounds.regular(path)) as file:
+            for name, group in Group(file, path).molecules():
                 given = 0
                 try:
-                    for part in _molecule(name, file[name], settings):
+                    for part in _molecule(name, group, settings):
                         yield part
                         given += len(part.positions) if isinstance(part, Block) else 0
-                except (OSError, KeyError, RuntimeError) as error:  # a damaged piece of an otherwise good file
-                    reason = f"HDF5 cannot read it ({str(error).splitlines()[0]})"
-                    yield Broken(name, reason, max(1, _frames(file, name) - given))
-    except OSError as error:
-        words = str(error).splitlines()[0]
+                except InputError:
+                    raise
+                except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
+                    # a damaged piece of an otherwise good file
+                    reason = f"HDF5 cannot read it ({bounds.reason(error)})"
+                    yield Broken(name, reason, max(1, _frames(group) - given))
+    except InputError:
+        raise
+    except (OSError, RuntimeError, ValueError) as error:
+        words = bounds.reason(error)
         kind = "it is cut off" if "truncated" in words else f"no HDF5 file, or a damaged one ({words})"
         raise InputError(f"data: '{path}' cannot be read: {kind}; get it again") from error
 
@@ -53,26 +60,20 @@ def names(path: Path) -> list[str]:
     import h5py
 
     with h5py.File(path) as file:
-        for name in _molecules(file):
-            return sorted(file[name])
+        for _, group in Group(file, path).molecules():
+            return sorted(group)
     return []
 
 
-def _frames(file: Any, name: str) -> int:
+def _frames(group: Group) -> int:
     """Conformations of a damaged molecule, 0 where not even that can be read."""
     try:
-        return len(file[name]["coordinates"])
-    except (OSError, KeyError, RuntimeError):
+        return len(group["coordinates"])
+    except (OSError, KeyError, RuntimeError, TypeError):
         return 0
 
 
-def _molecules(file: Any) -> list[str]:
-    found: list[str] = []
-    file.visititems(lambda name, node: found.append(name) if "coordinates" in getattr(node, "keys", dict)() else None)
-    return found
-
-
-def _molecule(name: str, group: Any, settings: Settings) -> Iterator[Block | Broken | Excluded]:
+def _molecule(name: str, group: Group, settings: Settings) -> Iterator[Block | Broken | Excluded]:
     key = next((key for key in _NUMBERS if key in group), None)
     if key is None:
         yield Broken(name, f"it has no {' and no '.join(_NUMBERS)}", len(group["coordinates"]))
@@ -89,7 +90,7 @@ def _molecule(name: str, group: Any, settings: Settings) -> Iterator[Block | Bro
 
 
 def _part(
-    name: str, first: int, group: Any, symbols: Any, numbers: np.ndarray, settings: Settings, suffix: str
+    name: str, first: int, group: Group, symbols: Any, numbers: np.ndarray, settings: Settings, suffix: str
 ) -> Iterator[Block | Broken]:
     """The conformations of a molecule, the ordinary ones or those with the suffix."""
     coordinates = group[f"coordinates{suffix}"]
@@ -113,14 +114,14 @@ def _part(
         yield Block(name, first + start, symbols, numbers, coordinates[part], **labels)
 
 
-def _of_level(group: Any, settings: Settings, label: str) -> tuple[str, ...]:
+def _of_level(group: Group, settings: Settings, label: str) -> tuple[str, ...]:
     """The name of a label of the level that the energies are of, where these have one: `wb97x_dz.dipole`."""
     energy = settings.energy or next((name for name in _ENERGIES if name in group), "")
     level, dot, _ = energy.rpartition(".")
     return (f"{level}.{label}",) if dot else ()
 
 
-def _array(group: Any, key: str | None, usual: tuple[str, ...], suffix: str) -> Any:
+def _array(group: Group, key: str | None, usual: tuple[str, ...], suffix: str) -> Any:
     for name in (key,) if key is not None else usual:
         if f"{name}{suffix}" in group:
             return group[f"{name}{suffix}"]

@@ -6,10 +6,10 @@ import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
+from fusion import bounds
 from fusion.datasets.blocks import Block, numbers_of
 from fusion.datasets.settings import Settings
 from fusion.errors import InputError
@@ -49,10 +49,9 @@ def names(path: Path) -> list[str]:
 
 def _load(path: Path) -> Mapping[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as content:
-            return dict(content)
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
-        words = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return bounds.npz(path)
+    except (OSError, ValueError) as error:
+        words = bounds.reason(error)
         raise InputError(f"data: '{path}' is no numpy archive, or a damaged one ({words})") from error
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from ase.data import chemical_symbols
 
+from fusion import bounds
 from fusion.plots.style import BLUE, GREEN, GREY, ORANGE, PURPLE, picture, title
 from fusion.results import read_result
 from fusion.tasks.labelled.errors import KCAL, KCAL_ANGSTROM
@@ -84,8 +85,8 @@ def _forces(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """Labels and predictions (atoms, 3) in kcal/mol/Angstrom and atomic numbers; a sample where there are very many."""
     if not path.is_file():
         return None
-    with np.load(path) as content:
-        label, predicted, numbers = (content[name] for name in ("label", "predicted", "numbers"))
+    content = bounds.npz(path)
+    label, predicted, numbers = (content[name] for name in ("label", "predicted", "numbers"))
     known = np.flatnonzero(np.isfinite(label + predicted).all(axis=1))
     known = known[:: max(1, 3 * len(known) // _MOST_POINTS)]
     return label[known] * KCAL_ANGSTROM, predicted[known] * KCAL_ANGSTROM, numbers[known]
@@ -95,8 +96,8 @@ def _components(path: Path, unit: float) -> tuple[np.ndarray, np.ndarray] | None
     """All components of labels and predictions, one after the other, in their unit; None where there are none."""
     if not path.is_file():
         return None
-    with np.load(path) as content:
-        label, predicted = (content[name].ravel() * unit for name in ("label", "predicted"))
+    content = bounds.npz(path)
+    label, predicted = (content[name].ravel() * unit for name in ("label", "predicted"))
     return (label, predicted) if len(label) else None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +224,63 @@ def test_conformations_of_a_damaged_molecule_are_all_counted(tmp_path: Path) -> 
     path.write_bytes(content)
     data = load(path)
     assert len(data) == 20 and data.report.read == 30 and data.report.grouped()[0]["structures"] == 10
+
+
+HDF5: dict[str, Callable[[Any], object]] = {
+    "is a link that leads out of the file": lambda file: file["m"].update(energies=h5py.ExternalLink("o.h5", "/m/e")),
+    "/n/energies in /m is a link that leads out": lambda file: (
+        file["m"].update(energies=h5py.SoftLink("/n/energies")),
+        file.update(n=h5py.ExternalLink("o.h5", "/m")),
+    ),
+    "is a link that leads out of the file, or nowhere": lambda file: file["m"].update(
+        energies=h5py.SoftLink("energies")
+    ),
+    "the numbers of /m/energies lie in another file": lambda file: file["m"].create_dataset(
+        "energies", (4,), dtype="f8", external=[("o.bin", 0, 32)]
+    ),
+    "the numbers of /m/forces lie in another file": lambda file: file["m"].create_virtual_dataset(
+        "forces", h5py.VirtualLayout((4, 2, 3), "f8")
+    ),
+    r"/m/energies has the shape \(1000000000,\)": lambda file: file["m"].create_dataset(
+        "energies", (10**9,), dtype="f8", chunks=(1000,), compression="gzip"
+    ),
+    r"in chunks \(500000000,\)": lambda file: file["m"].create_dataset(
+        "energies", (4,), dtype="f8", chunks=(5 * 10**8,), maxshape=(None,)
+    ),
+}
+
+
+@pytest.mark.parametrize("words", HDF5)
+def test_links_and_declared_sizes_of_hdf5_are_refused(tmp_path: Path, words: str) -> None:
+    """None of these files holds the numbers that it declares."""
+    np.zeros(4).tofile(tmp_path / "o.bin")
+    with h5py.File(tmp_path / "o.h5", "w") as file:
+        file["m/e"] = file["m/energies"] = np.zeros(4)
+    with h5py.File(tmp_path / "data.h5", "w") as file:
+        file["m/species"], file["m/coordinates"] = [b"H", b"H"], np.random.default_rng(1).normal(size=(4, 2, 3))
+        HDF5[words](file)
+    with pytest.raises(InputError, match=f"data: '.*data.h5' is refused: .*{words}") as caught:
+        load(tmp_path / "data.h5")
+    assert "\n" not in str(caught.value)
+
+
+def test_links_inside_an_hdf5_file_are_followed(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "data.h5", "w") as file:
+        file["m/species"], file["m/coordinates"] = [b"H", b"H"], np.random.default_rng(1).normal(size=(4, 2, 3))
+        file["labels"] = [1.0, 2.0, 3.0, 4.0]
+        file["m/energies"], file["m/energy"] = h5py.SoftLink("energy"), h5py.SoftLink("/labels")
+    np.testing.assert_array_equal(load(tmp_path / "data.h5").energy, [1.0, 2.0, 3.0, 4.0])
+
+
+@pytest.mark.parametrize("array", [3.0, [b"a"] * 4, np.zeros((4, 2)), np.zeros(4, dtype=[("x", "f8")])])
+def test_labels_that_are_no_numbers_cost_one_molecule(tmp_path: Path, array: Any) -> None:
+    with h5py.File(tmp_path / "data.h5", "w") as file:
+        for name, energies_ in (("good", np.zeros(4)), ("bad", array)):
+            positions = np.random.default_rng(1).normal(size=(4, 2, 3))
+            file[f"{name}/species"], file[f"{name}/coordinates"] = [b"H", b"H"], positions
+            file[f"{name}/energies"] = energies_
+    data = load(tmp_path / "data.h5")
+    assert len(data) == 4 and {name.split()[0] for name, _ in data.report.left_out} == {"bad"}
 
 
 def test_a_broken_structure_of_an_xyz_file_costs_no_other(tmp_path: Path) -> None:
