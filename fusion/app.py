@@ -345,7 +345,9 @@ def _announce(run: Run, method: Any, system: System, task: Any) -> None:
         parts, notes = (getattr(method, "label", method.name), described, str(task.name)), ()
     here = run.directory.is_relative_to(run.start_dir)
     place = str(run.directory.relative_to(run.start_dir) if here else run.directory)
-    report.header(*parts, notes=(*notes, *system.notes, place))
+    licence = getattr(method, "licence", None)
+    terms = () if licence is None else (f"licence of {getattr(method, 'label', method.name)}: {licence}",)
+    report.header(*parts, notes=(*notes, *system.notes, *terms, place))
     if run.config.ckpt == "last" and run.checkpoint is None:
         report.console().print(f"no {CHECKPOINT} yet: starting from the beginning", soft_wrap=True)
 

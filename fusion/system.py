@@ -125,12 +125,15 @@ class System:
         return other
 
     def to_atoms(self) -> Atoms:
-        """The system as ASE Atoms (Angstrom), charge and spin in `info`."""
+        """The system as ASE Atoms (Angstrom), with `charge` and `multiplicity` in `info`.
+
+        The key `spin` is left out: some calculators read it as 2S + 1, others as the number of unpaired electrons.
+        """
         from ase import Atoms
 
         cell = None if self.cell is None else self.cell * ANGSTROM_PER_BOHR
         atoms = Atoms(self.symbols, positions=self.positions * ANGSTROM_PER_BOHR, cell=cell, pbc=self.pbc)
-        atoms.info |= {"charge": self.charge, "spin": self.spin}
+        atoms.info |= {"charge": self.charge, "multiplicity": self.multiplicity}
         return atoms
 
     @classmethod

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from ase.data import atomic_numbers
 
 from fusion.errors import InputError
 from fusion.report import count
@@ -51,6 +53,26 @@ class Domain:
         """The domain that a model card states."""
         states = tuple(card.charges), tuple(card.spins)
         return cls(card.name, tuple(card.elements), *states, card.spread, card.spread_factor, card.forces_factor)
+
+    @classmethod
+    def stated(cls, label: str, given: Any, where: str) -> Domain:
+        """The domain of the setting `where`: elements, charges and spins (N_up - N_down), each a list or left out.
+
+        Raises InputError.
+        """
+        keys = ("elements", "charges", "spins")
+        if not isinstance(given, Mapping) or not given.keys() <= set(keys):
+            raise InputError(f"{where} has {', '.join(keys)}: {{elements: [H, C], charges: [0], spins: [0]}}")
+        for key, values in given.items():
+            kind, example = (str, "[H, C]") if key == "elements" else (int, "[0]")
+            listed = isinstance(values, Sequence) and not isinstance(values, str) and len(values) > 0
+            if not listed or not all(type(value) is kind for value in values):
+                raise InputError(f"{where}.{key} must be a list, {example}, not {values!r}")
+        for symbol in given.get("elements", ()):
+            if symbol not in atomic_numbers:
+                raise InputError(f"{where}.elements: {symbol!r} is no element; write symbols as in H, Li, Cl")
+        elements, charges, spins = (tuple(given[key]) if key in given else None for key in keys)
+        return cls(label, elements, charges, spins)
 
     def check(self, system: System) -> None:
         """Raise InputError for a system the model does not cover.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib
 import math
 import shlex
 import shutil
@@ -12,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from ase.calculators import calculator as ase
@@ -21,7 +19,12 @@ from ase.stress import voigt_6_to_full_3x3_stress
 from fusion import units, zeros
 from fusion.errors import InputError
 from fusion.results import Result
-from fusion.system import System, lowest_spin
+from fusion.system import System
+from fusion_conventional.ase_import import made, maker, one_line
+from fusion_conventional.ase_state import State
+
+if TYPE_CHECKING:
+    from fusion.potentials.domain import Domain
 
 _PER_ATOMIC_UNIT: Final = {
     "stress": units.EV_ANGSTROM3_PER_HARTREE_BOHR3,
@@ -39,10 +42,12 @@ _KEPT_BYTES: Final = 2_000_000
 class ASECalculator:
     """`Method` around an ASE calculator, built once with `options` as keywords.
 
-    `calculator` is ASE's name of it (emt, nwchem) or the path of a class (ase.calculators.lj.LennardJones,
-    tblite.ase.TBLite). Programs run in a temporary directory unless `options` has a `directory`; what they wrote is
-    kept when they fail. `energy_zero`, total or own, is what its energies are relative to (None: total of programs that
-    count all electrons). Raises InputError for a calculator that cannot be had.
+    `calculator` is ASE's name of it (emt, nwchem), the path of a class, function or class method that makes one
+    (tblite.ase.TBLite, mace.calculators.mace_off), or that of a calculator. Programs run in a temporary directory
+    unless `options` has a `directory`; what they wrote is kept when they fail. `state` says how the calculator receives
+    charge and spin (`ase_state`), `domain` which elements, charges and spins it covers, as on a model card; `licence`
+    is printed. `energy_zero`, total or own, is what its energies are relative to (None: total of programs that count
+    all electrons). Raises InputError for a calculator that cannot be had.
     """
 
     kind = "conventional"
@@ -54,35 +59,40 @@ class ASECalculator:
         calculator: str | None = None,
         options: Mapping[str, Any] | None = None,
         energy_zero: str | None = None,
+        state: Mapping[str, Any] | None = None,
+        domain: Mapping[str, Any] | None = None,
+        licence: str | None = None,
         **_: Any,
     ) -> None:
         self.name, self.title = name, title
         if not isinstance(calculator, str) or not calculator:
             raise InputError(
-                "method.calculator names a calculator of ASE: method.calculator=nwchem, or the path of a class, "
-                "method.calculator=tblite.ase.TBLite"
+                "method.calculator names a calculator of ASE: method.calculator=nwchem, or the path of a class or "
+                "function, method.calculator=tblite.ase.TBLite"
             )
         if options is not None and not isinstance(options, Mapping):
             raise InputError(f"method.options must be settings, {{theory: dft, basis: 6-31g*}}, not {options!r}")
         self.calculator, self.options = calculator, _plain(options or {})
-        self._class = _class(calculator)
+        self._maker = maker(calculator)
+        self._name = str(getattr(self._maker, "__name__", type(self._maker).__name__))
         if energy_zero not in (None, zeros.TOTAL, zeros.OWN):
             raise InputError(f"method.energy_zero is total or own, not {energy_zero!r}")
-        module = self._class.__module__.rpartition("ase.calculators.")[2].partition(".")[0]
+        module = str(getattr(self._maker, "__module__", "")).rpartition("ase.calculators.")[2].partition(".")[0]
         self.energy_zero = energy_zero or (zeros.TOTAL if module in _OF_ALL_ELECTRONS else zeros.OWN)
+        self._state = State.read(_plain(state), module)
+        self._domain = _plain(domain)
+        self._last_state: tuple[int, int] | None = None
+        self.licence = licence
 
     @property
     def label(self) -> str:
         """What a run is called after."""
-        return f"{self._class.__name__} (ASE)"
+        return f"{self._name} (ASE)"
 
     @cached_property
     def _calculator(self) -> Any:
         options = dict(self.options)
-        try:
-            built = self._class(**options)
-        except Exception as error:  # a calculator may do anything
-            raise InputError(f"method.options of {self.calculator}: {_one_line(error)}") from error
+        built = made(self.calculator, self._maker, options)
         if isinstance(built, ase.FileIOCalculator) and "directory" not in options:
             self._scratch = tempfile.TemporaryDirectory(prefix="fusion-")
             built.directory = self._scratch.name
@@ -93,20 +103,25 @@ class ASECalculator:
         """What the calculator implements, of what has a place here."""
         return frozenset({"energy"}) | frozenset(self._calculator.implemented_properties) & set(_PER_ATOMIC_UNIT)
 
+    @cached_property
+    def domain(self) -> Domain | None:
+        """What the calculator covers, as far as `domain` states it. Raises InputError."""
+        if self._domain is None:
+            return None
+        from fusion.potentials.domain import Domain
+
+        return Domain.stated(self._name, self._domain, "method.domain")
+
     def check(self, systems: Sequence[System], properties: Iterable[str] = ()) -> None:
-        """Raise InputError for a program that is not installed and for a charge the calculator is not told of."""
+        """Raise InputError for a program that is not installed, for systems outside the `domain`, and for a charge or
+        an open shell that the calculator would not receive."""
         program = _program(self._calculator)
         if program is not None and shutil.which(program) is None:
             raise InputError(f"{self.calculator} runs the program {program!r}, which is not installed")
-        told = {key: value for key, value in self.options.items() if "charge" in key.lower()}
         for system in systems:
-            if told and all(isinstance(value, (int, float)) and value != system.charge for value in told.values()):
-                raise InputError(f"method.options has {told}, and system.charge is {system.charge}")
-            if system.charge and not told:
-                raise InputError(
-                    f"ASE has no common way to tell a calculator the charge {system.charge}: name it in method.options "
-                    f"as {self.calculator} calls it, {{charge: {system.charge}}}"
-                )
+            if self.domain is not None:
+                self.domain.check(system)
+            self._state.check(system, self.calculator, self.options)
 
     def calculate(self, systems: Sequence[System], properties: Iterable[str]) -> list[Result]:
         """One result per system, in atomic units; `failed`, with the program's files, where it raises."""
@@ -117,8 +132,10 @@ class ASECalculator:
 
     def _calculate(self, system: System, wanted: Sequence[str]) -> Result:
         atoms = system.to_atoms()
-        if system.spin != lowest_spin(system.symbols, system.charge):
-            atoms.set_initial_magnetic_moments([system.spin / len(atoms)] * len(atoms))
+        if self._last_state not in (None, (system.charge, system.spin)):
+            self._calculator.reset()  # ASE remembers results by the nuclei; atoms.info does not count
+        self._last_state = (system.charge, system.spin)
+        self._state.hand(system, atoms, self._calculator)
         result = Result(replace(system, reference=None))  # its energies need not be total energies
         try:
             values = {name: self._calculator.get_property(name, atoms) for name in wanted}
@@ -132,11 +149,12 @@ class ASECalculator:
         for name, value in values.items():
             array = voigt_6_to_full_3x3_stress(value) if name == "stress" else np.array(value, dtype=float)
             result.properties[name] = array / _PER_ATOMIC_UNIT[name]
-        result.details["ase"] = {"calculator": self._class.__name__, "options": self.options}
+        result.details["ase"] = {"calculator": self._name, "options": self.options}
+        result.details["ase"] |= {} if self.licence is None else {"licence": self.licence}
         return result
 
     def _broken(self, result: Result, status: str, error: Exception) -> Result:
-        result.status, result.message = status, f"{self._class.__name__}: {_one_line(error)}"
+        result.status, result.message = status, f"{self._name}: {one_line(error)}"
         scratch = getattr(self, "_scratch", None)
         if scratch is not None:
             files = (path for path in sorted(Path(scratch.name).rglob("*")) if path.is_file())
@@ -144,32 +162,6 @@ class ASECalculator:
             result.message = result.message.replace(scratch.name, "the run's directory")
         self._calculator.reset()
         return result
-
-
-def _class(name: str) -> Any:
-    """The class of a calculator by ASE's name or by its path. Raises InputError."""
-    if "." not in name:
-        if name.lower() not in ase.names:
-            close = difflib.get_close_matches(name.lower(), ase.names, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise InputError(
-                f"method.calculator: ASE has no calculator {name!r}.{hint}  emt, nwchem, orca are some; others "
-                "are named by the path of their class, tblite.ase.TBLite"
-            )
-        return ase.get_calculator_class(name.lower())
-    module, _, attribute = name.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except ModuleNotFoundError as error:
-        missing = str(error.name)
-        raise InputError(
-            f"method.calculator={name}: there is no Python package {missing!r}; is it installed?"
-        ) from error
-    except (ImportError, AttributeError) as error:
-        raise InputError(f"method.calculator={name}: {module} has no {attribute} ({_one_line(error)})") from error
-    if not hasattr(found, "implemented_properties"):
-        raise InputError(f"method.calculator={name} is no calculator of ASE")
-    return found
 
 
 def _program(calculator: Any) -> str | None:
@@ -187,8 +179,4 @@ def _plain(value: Any) -> Any:
 
     if OmegaConf.is_config(value):
         return OmegaConf.to_container(value, resolve=True)
-    return dict(value)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return dict(value) if isinstance(value, Mapping) else value

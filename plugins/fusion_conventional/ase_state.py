@@ -1,0 +1,143 @@
+"""How a calculator of ASE receives the charge and the spin of a molecule: ASE itself has no common way.
+
+MACE, UMA, AIMNet2 and Orb read `atoms.info`, programs read keywords or initial magnetic moments; the same key `spin` is
+2S + 1 for some and the number of unpaired electrons for others. Nothing is guessed: a calculator outside the tables
+below gets a charge or an open shell only as `method.state` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from fusion.errors import InputError
+from fusion.system import System
+
+MULTIPLICITY: Final = "multiplicity"
+UNPAIRED: Final = "unpaired"
+INITIAL: Final = "initial"
+_THROUGH: Final = ("info", "attribute", "set", INITIAL)
+_EXAMPLE: Final = "method.state={charge: charge, spin: {key: spin, as: multiplicity}}"
+_MULTIPLICITIES: Final = frozenset({"mult", "multiplicity", "spin_multiplicity"})
+"""Keywords of calculators that mean 2S + 1 everywhere."""
+_BY_MOMENTS: Final = frozenset({
+    "abinit", "aims", "castep", "elk", "espresso", "gamess_us", "gaussian", "gpaw", "mopac", "nwchem", "onetep",
+    "openmx", "qchem", "siesta", "tblite", "vasp",
+})  # fmt: skip
+"""Modules of calculators that take the multiplicity from the sum of the initial magnetic moments. (Psi4's takes 1.)"""
+_BY_CHARGES: Final = frozenset({"gaussian", "mopac", "tblite"})
+"""Modules of calculators that take the charge from the sum of the initial charges."""
+_WITHOUT_SPIN: Final = frozenset({
+    "acn", "amber", "combine_mm", "counterions", "eam", "emt", "ff", "gromacs", "gulp", "harmonic", "kim", "lammpslib",
+    "lammpsrun", "lj", "morse", "test", "tip3p", "tip4p",
+})  # fmt: skip
+"""Modules of calculators whose energies know no electrons."""
+_GRAIN: Final = 2.0**-20
+"""Initial values are multiples of this, so that their sum over the atoms is exact."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """Where a calculator reads one number: `key` of atoms.info, an attribute or a keyword of `set`, or the sum of the
+    atoms' initial values; `meaning` is that of a spin."""
+
+    key: str
+    through: str = "info"
+    meaning: str = UNPAIRED
+
+
+@dataclass(frozen=True)
+class State:
+    """The ways of charge and spin: None where nobody stated one, False where the energy does not depend on it."""
+
+    charge: Way | bool | None = None
+    spin: Way | bool | None = None
+
+    @classmethod
+    def read(cls, stated: Any, module: str) -> State:
+        """The `method.state` of a calculator defined in `module`; what is not stated comes from the tables.
+
+        Raises InputError.
+        """
+        if stated is not None and not isinstance(stated, Mapping):
+            raise InputError(f"method.state must be a mapping, {_EXAMPLE}, not {stated!r}")
+        given = dict(stated or {})
+        charge, spin = _way("charge", given.pop("charge", None)), _way("spin", given.pop("spin", None))
+        if given:
+            raise InputError(f"method.state has charge and spin, not {', '.join(map(str, given))}: {_EXAMPLE}")
+        if charge is None and module in _BY_CHARGES:
+            charge = Way("", INITIAL)
+        if spin is None and module in _BY_MOMENTS:
+            spin = Way("", INITIAL)
+        return cls(charge, False if spin is None and module in _WITHOUT_SPIN else spin)
+
+    def check(self, system: System, name: str, options: Mapping[str, Any]) -> None:
+        """Raise InputError for a charge or an open shell that the calculator `name`, made with the keywords `options`,
+        would not receive, and for keywords that contradict the system."""
+        charges = {key: value for key, value in options.items() if "charge" in key.lower()}
+        if charges and all(_number(value) and value != system.charge for value in charges.values()):
+            raise InputError(f"method.options has {charges}, and system.charge is {system.charge}")
+        if system.charge and not charges and self.charge is None:
+            raise InputError(
+                f"ASE has no common way to tell a calculator the charge {system.charge}: name it in method.options as "
+                f"{name} calls it, {{charge: {system.charge}}}, or the key of atoms.info that it reads: {_EXAMPLE}"
+            )
+        spins = {key: value for key, value in options.items() if key.lower() in _MULTIPLICITIES}
+        if any(_number(value) and value != system.multiplicity for value in spins.values()):
+            raise InputError(f"method.options has {spins}, and the multiplicity is {system.multiplicity}")
+        crystal = system.spin_assumed and any(system.pbc)
+        if system.spin and not spins and self.spin is None and not crystal:
+            raise InputError(
+                f"{system.name} is an open shell (spin {system.spin}), and {name} would not receive that: state the "
+                f"key of atoms.info that it reads, {_EXAMPLE} (or as: unpaired), through: initial for initial magnetic "
+                "moments, or spin: false where its energy does not depend on the spin"
+            )
+
+    def hand(self, system: System, atoms: Any, calculator: Any) -> None:
+        """Put the charge and the spin of `system` where the calculator reads them, closed shells included."""
+        if isinstance(self.charge, Way):
+            _put(self.charge, system.charge, atoms, calculator, "set_initial_charges")
+        if isinstance(self.spin, Way):
+            number = system.multiplicity if self.spin.meaning == MULTIPLICITY else system.spin
+            _put(self.spin, number, atoms, calculator, "set_initial_magnetic_moments")
+
+
+def _put(way: Way, number: int, atoms: Any, calculator: Any, initial: str) -> None:
+    if way.through == "info":
+        atoms.info[way.key] = number
+    elif way.through == "attribute":
+        setattr(calculator, way.key, number)
+    elif way.through == "set":
+        calculator.set(**{way.key: number})
+    elif number:
+        values = np.full(len(atoms), round(number / len(atoms) / _GRAIN) * _GRAIN)
+        values[0] += number - values.sum()
+        getattr(atoms, initial)(values)
+
+
+def _way(name: str, stated: Any) -> Way | bool | None:
+    """The way of `charge` or `spin` as stated: a key of atoms.info, a mapping, or False. Raises InputError."""
+    if stated is None or stated is False:
+        return stated
+    given: dict[str, Any] = dict(stated) if isinstance(stated, Mapping) else {"key": stated}
+    key, through = given.pop("key", ""), given.pop("through", "info")
+    usual = UNPAIRED if through == INITIAL else MULTIPLICITY if str(key).lower() in _MULTIPLICITIES else None
+    meaning = given.pop("as", usual) if name == "spin" else UNPAIRED
+    if given or through not in _THROUGH or not isinstance(key, str) or bool(key) is (through == INITIAL):
+        raise InputError(
+            f"method.state.{name} is a key of atoms.info, or {{key: ..., through: info | attribute | set}}, or "
+            f"{{through: initial}}, or false, not {stated!r}"
+        )
+    if meaning not in (MULTIPLICITY, UNPAIRED) or (through == INITIAL and meaning == MULTIPLICITY):
+        raise InputError(
+            f"method.state.spin: say as: multiplicity (2S + 1) or as: unpaired (N_up - N_down), {_EXAMPLE}; "
+            "initial magnetic moments are unpaired electrons"
+        )
+    return Way(key, through, meaning)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -1,0 +1,228 @@
+"""Charge and spin through the door of ASE: what a calculator is handed, and what is refused instead."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+
+import fusion
+from fusion import methods, zeros
+from fusion.errors import InputError
+from fusion.system import System
+from fusion_conventional.ase_calculator import ASECalculator
+from fusion_conventional.ase_state import State
+
+HANDED: list[dict[str, Any]] = []
+"""What each calculation of `Recorder` was given."""
+
+
+class Recorder(Calculator):
+    """A learned potential of somebody's: it notes what it is given."""
+
+    implemented_properties: ClassVar = ["energy", "forces"]
+
+    def __init__(self, model: str = "small", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.model, self.charge = model, None
+
+    @classmethod
+    def from_pretrained(cls, model: str) -> Recorder:
+        return cls(model)
+
+    def calculate(self, atoms: Any = None, properties: Any = None, system_changes: Any = all_changes) -> None:
+        super().calculate(atoms, properties, system_changes)
+        moments, charges = self.atoms.get_initial_magnetic_moments(), self.atoms.get_initial_charges()
+        HANDED.append(
+            {
+                **self.atoms.info, "moment": moments.sum(), "initial_charge": charges.sum(), "attribute": self.charge,
+                "set": self.parameters.get("total_charge"), "model": self.model,
+            }
+        )  # fmt: skip
+        self.results = {"energy": float(len(HANDED)), "forces": np.zeros((len(self.atoms), 3))}
+
+
+def pretrained(model: str = "large") -> Recorder:
+    return Recorder(model)
+
+
+def nothing(**_: Any) -> Atoms:
+    return Atoms("H")
+
+
+MADE = Recorder("made")
+HERE = __name__
+OMOL = {"charge": "charge", "spin": {"key": "spin", "as": "multiplicity"}}
+
+
+def ase(calculator: str = "Recorder", **settings: Any) -> Any:
+    return ASECalculator("ase", "ASE", f"{HERE}.{calculator}", **settings)
+
+
+def molecule(*symbols: str, charge: int = 0, spin: int | None = None, **more: Any) -> System:
+    atoms = Atoms(symbols, [[0.3 * i, 0.0, 1.1 * i] for i in range(len(symbols))], **more)
+    return System.from_atoms(atoms, charge, spin)
+
+
+def handed(method: Any, system: System) -> dict[str, Any]:
+    methods.calculate(method, [system], {"energy"})
+    return HANDED[-1]
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (OMOL, [{"charge": 0, "spin": 1}, {"charge": 1, "spin": 2}, {"charge": 0, "spin": 3}]),
+        ({"charge": "Q", "spin": {"key": "nopen", "as": "unpaired"}},
+         [{"Q": 0, "nopen": 0}, {"Q": 1, "nopen": 1}, {"Q": 0, "nopen": 2}]),
+        ({"charge": {"through": "initial"}, "spin": {"through": "initial"}},
+         [{"initial_charge": 0, "moment": 0}, {"initial_charge": 1, "moment": 1}, {"initial_charge": 0, "moment": 2}]),
+        ({"charge": {"key": "charge", "through": "attribute"}, "spin": "mult"},
+         [{"attribute": 0, "mult": 1}, {"attribute": 1, "mult": 2}, {"attribute": 0, "mult": 3}]),
+        ({"charge": {"key": "total_charge", "through": "set"}, "spin": {"key": "2S+1", "as": "multiplicity"}},
+         [{"set": 0, "2S+1": 1}, {"set": 1, "2S+1": 2}, {"set": 0, "2S+1": 3}]),
+    ],
+)  # fmt: skip
+def test_a_calculator_receives_charge_and_spin_as_it_reads_them(state: Any, expected: list[dict[str, int]]) -> None:
+    method = ase(state=state)
+    states: list[dict[str, int]] = [{}, {"charge": 1}, {"spin": 2}]
+    for given, right in zip(states, expected, strict=True):
+        found = handed(method, molecule("O", "O", "S", **given))
+        assert right.items() <= found.items()
+        assert "spin" in right or "spin" not in found, "an ambiguous key that nobody asked for"
+
+
+def test_the_same_nuclei_in_another_state_are_calculated_again() -> None:
+    """ASE compares nuclei, not atoms.info: an ion would get the energy of its molecule."""
+    method = ase(state=OMOL)
+    energies = [methods.calculate(method, [molecule("O", "O", charge=q)], {"energy"})[0].energy for q in (0, 1, 0)]
+    assert len({*energies}) == 3
+
+
+@pytest.mark.parametrize(
+    ("system", "words"),
+    [
+        (molecule("C", "O", charge=1), "the charge 1"),
+        (molecule("O", "H"), "is an open shell"),
+        (molecule("O", "O", spin=2), r"is an open shell \(spin 2\)"),
+        (molecule("N", spin=3), "is an open shell"),
+    ],
+)
+def test_what_a_calculator_would_not_receive_is_refused(system: System, words: str) -> None:
+    with pytest.raises(InputError, match=rf"{words}.*method\.state=") as error:
+        ase().check([system])
+    assert "\n" not in str(error.value)
+    ase(state={"charge": False, "spin": False}).check([system])
+
+
+def test_programs_that_read_moments_and_force_fields_need_no_state() -> None:
+    ase().check([molecule("O", "O"), molecule("Cu", cell=[5, 5, 5], pbc=True)])
+    triplet = molecule("O", "O", spin=2)
+    for module in ("emt", "nwchem", "tblite"):
+        State.read(None, module).check(triplet, module, {})
+    State.read(None, "psi4").check(triplet, "psi4", {"multiplicity": 3})
+    for options, words in (({"mult": 1}, "multiplicity is 3"), ({}, "open shell")):
+        with pytest.raises(InputError, match=words):
+            State.read(None, "psi4").check(triplet, "psi4", options)
+
+
+def test_moments_of_any_number_of_atoms_sum_to_whole_numbers() -> None:
+    """NWChem's writer cuts the sum off: 0.9999999 would be a singlet."""
+    method = ase(state={"spin": {"through": "initial"}})
+    for atoms in range(1, 60, 2):
+        assert handed(method, molecule(*["H"] * atoms))["moment"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ("charge", "must be a mapping"),
+        ({"multiplicity": "spin"}, "has charge and spin, not multiplicity"),
+        ({"spin": "spin"}, "say as: multiplicity"),
+        ({"spin": {"key": "spin", "as": "triplet"}}, "say as: multiplicity"),
+        ({"charge": {"key": "q", "through": "telepathy"}}, "info | attribute | set"),
+        ({"charge": {"through": "set"}}, "info | attribute | set"),
+        ({"charge": 1}, "is a key of atoms.info"),
+    ],
+)
+def test_a_state_that_says_nothing_clear_is_refused(state: Any, words: str) -> None:
+    with pytest.raises(InputError) as error:
+        ase(state=state)
+    assert words in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_stated_domain_refuses_as_a_card_does() -> None:
+    method = ase(state=OMOL, domain={"elements": ["H", "C", "O"], "charges": [0, -1], "spins": [0]})
+    method.check([molecule("C", "O"), molecule("O", "H", charge=-1)])
+    for system, words in (
+        (molecule("N", "N"), "covers H C O; n2 also has N"),
+        (molecule("C", "O", charge=-2), "charge -2"),
+        (molecule("O", "H"), "9 electrons is an odd number"),
+        (molecule("O", "O", spin=2), "spin 2"),
+    ):
+        with pytest.raises(InputError, match=words):
+            method.check([system])
+    for domain in ({"element": ["H"]}, {"elements": "HCO"}, {"charges": 0}, {"spins": ["0"]}, {"elements": ["Xx"]}, 3):
+        with pytest.raises(InputError, match=r"method\.domain"):
+            ase(domain=domain).check([molecule("C", "O")])
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "model"),
+    [
+        ("Recorder", {}, "small"),
+        ("Recorder", {"model": "own"}, "own"),
+        ("pretrained", {}, "large"),
+        ("pretrained", {"model": "own"}, "own"),
+        ("Recorder.from_pretrained", {"model": "own"}, "own"),
+        ("MADE", {}, "made"),
+    ],
+)
+def test_classes_functions_class_methods_and_instances_give_a_calculator(path: str, options: Any, model: str) -> None:
+    method = ase(path, options=options)
+    assert handed(method, molecule("C", "O"))["model"] == model
+    assert method.provides == {"energy", "forces"} and method.energy_zero == zeros.OWN
+    assert method.label == f"{'Recorder' if path == 'MADE' else path.split('.')[-1]} (ASE)"
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "words"),
+    [
+        ("nothing", {}, "makes an object of"),
+        ("Recorder.from_nowhere", {}, "has no Recorder.from_nowhere"),
+        ("OMOL", {}, "is no calculator of ASE"),
+        ("MADE", {"model": "own"}, "already made"),
+        ("Recorder.from_pretrained", {}, "missing 1 required positional argument"),
+    ],
+)
+def test_paths_that_give_none(path: str, options: Any, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        ase(path, options=options).check([molecule("C", "O")])
+
+
+def test_the_licence_is_printed_and_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    settings = [f"method.calculator={HERE}.Recorder", "method.licence='ASL, non-commercial'", "system=h2o"]
+    result = fusion.run(["+method=ase", *settings])
+    assert "licence of Recorder (ASE): ASL, non-commercial" in capsys.readouterr().out
+    assert result.details["ase"]["licence"] == "ASL, non-commercial"
+
+
+def test_so3lr_knows_its_ions_by_their_charge(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its weights come with the package. Formic acid to formate in the gas phase: 1440 kJ/mol (NIST), 14.9 eV."""
+    pytest.importorskip("so3krates_torch")
+    settings = {"state": {"charge": "charge"}, "domain": {"elements": list("HCNOFPS"), "spins": [0]}}
+    so3lr = fusion.calculator("ase", calculator="so3krates_torch.calculator.so3.SO3LRCalculator", **settings)
+    acid = Atoms("CO2H2", [[0, 0.42, 0], [-1.03, -0.44, 0], [1.16, 0.11, 0], [-0.65, -1.33, 0], [-0.37, 1.45, 0]])
+    ion = acid[[0, 1, 2, 4]]
+    energy = so3lr.get_potential_energy(acid)
+    so3lr.charge = -1
+    difference = so3lr.get_potential_energy(ion) - energy
+    so3lr.charge = 0
+    with pytest.raises(InputError, match="odd number"):
+        so3lr.get_potential_energy(ion)
+    assert np.isfinite(difference)
+    assert "so3krates_torch" in sys.modules
