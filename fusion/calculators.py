@@ -13,6 +13,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from scipy.spatial.distance import pdist
 
 from fusion import methods, named, units
+from fusion.chemistry import structure_state, structures
 from fusion.errors import CalculationError, InputError
 from fusion.results import Result
 from fusion.system import CLOSEST_NUCLEI, System, near_pairs
@@ -49,11 +50,11 @@ class NotConverged(CalculationError, SCFError):
 class FusionCalculator(Calculator):
     """ASE calculator of one method; `results` in eV, Angstrom and e.
 
-    `charge` and `spin` (N_up - N_down) hold for all structures; without them the charge is the sum of the atoms'
-    initial charges, and the spin that of the initial magnetic moments, or the lowest possible where there are none.
-    Raises InputError for what the method cannot do and `NotConverged` for a calculation that failed. What the method
-    remarks on a result (a structure unlike its training data, an unstable determinant) is issued as a Python warning,
-    once per calculator.
+    `charge` and `spin` (N_up - N_down) hold for all structures; without them they are what the atoms state in `info`
+    or by their initial charges and magnetic moments (see `fusion.chemistry.structure_state`), else zero and the lowest
+    possible. Raises InputError for what the method cannot do and `NotConverged` for a calculation that failed. What the
+    method remarks on a result (a structure unlike its training data, an unstable determinant) is issued as a Python
+    warning, once per calculator.
     """
 
     warns = True
@@ -106,11 +107,51 @@ class FusionCalculator(Calculator):
 
     def system(self, atoms: Atoms) -> System:
         """The system that `atoms` stand for, with this calculator's charge and spin."""
-        charge = _whole(atoms.get_initial_charges().sum(), "initial charges") if self.charge is None else self.charge
-        spin, moments = self.spin, atoms.get_initial_magnetic_moments()
-        if spin is None and np.any(moments):
-            spin = abs(_whole(moments.sum(), "initial magnetic moments"))
-        return System.from_atoms(atoms, charge, spin)
+        system = structures.system_of(atoms, self.charge, self.spin, remedy="charge= and spin=", constraints=False)
+        for note in system.notes:
+            warnings.warn(note, UserWarning, stacklevel=2)
+        return system
+
+    @property
+    def charge(self) -> int | None:
+        """Total charge of all structures, None for what each of them states; another value discards the results."""
+        return self._charge
+
+    @charge.setter
+    def charge(self, value: Any) -> None:
+        self._charge = self._whole("charge", value)
+
+    @property
+    def spin(self) -> int | None:
+        """N_up - N_down of all structures, None for what each of them states; another value discards the results."""
+        return self._spin
+
+    @spin.setter
+    def spin(self, value: Any) -> None:
+        self._spin = self._whole("spin", value)
+
+    def _whole(self, key: str, value: Any) -> int | None:
+        number = None if value is None else structure_state.whole(value)
+        if value is not None and number is None:
+            raise InputError(f"{key} of a calculator must be a whole number, not {value!r}")
+        self.reset()
+        return number
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """What differs from the last calculation; ASE does not look at the charge and spin in `atoms.info`."""
+        changes: list[str] = super().check_state(atoms, tol)
+        same = self.atoms is None or _stated(atoms) == _stated(self.atoms)
+        return changes if same else [*changes, "info"]
+
+    def set(self, **settings: Any) -> dict[str, Any]:
+        """Set `charge` or `spin`, as ASE sets parameters. Raises InputError for what a calculator cannot change."""
+        for key in settings:
+            if key not in ("charge", "spin"):
+                raise InputError(
+                    f"{key} of a calculator cannot be changed; make another, fusion.calculator(NAME, {key}=...)"
+                )
+            setattr(self, key, settings[key])
+        return settings
 
 
 def calculator(name: str, charge: int | None = None, spin: int | None = None, **options: Any) -> FusionCalculator:
@@ -137,15 +178,14 @@ def in_ase_units(result: Result) -> dict[str, Any]:
     return {name: value * _SCALES[name] for name, value in values.items() if name in _SCALES and value is not None}
 
 
+def _stated(atoms: Atoms) -> dict[str, str]:
+    """Entries of `info` that state a charge or spin, as text that can be compared."""
+    return {key: repr(value) for key, value in atoms.info.items() if structure_state.is_state_key(key)}
+
+
 def _meet(system: System) -> bool:
     if system.cell is None and len(system.symbols) <= _FEW:
         distances = pdist(system.positions)
     else:
         _, _, distances = near_pairs(system.positions, system.cell, system.pbc)
     return len(distances) > 0 and float(distances.min()) < CLOSEST_NUCLEI
-
-
-def _whole(value: float, what: str) -> int:
-    if abs(value - round(value)) > 0.01:
-        raise InputError(f"the {what} of the atoms sum to {value:.3f}, not to a whole number; give charge= and spin=")
-    return round(value)

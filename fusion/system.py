@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ase.data import atomic_numbers
 
+from fusion.chemistry import cells
 from fusion.errors import InputError
-from fusion.units import ANGSTROM_PER_BOHR, BOHR_PER_ANGSTROM
+from fusion.units import ANGSTROM_PER_BOHR
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -65,7 +66,7 @@ class System:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        cell = None if self.cell is None else _read_only(np.array(self.cell, dtype=float).reshape(3, 3))
+        cell = _checked_cell(self.cell, self.pbc, len(self.symbols), self.name)
         symbols, positions = checked_nuclei(self.symbols, self.positions, self.name, cell, self.pbc)
         object.__setattr__(self, "symbols", symbols)
         object.__setattr__(self, "positions", _read_only(positions))
@@ -120,8 +121,19 @@ class System:
         other = copy.copy(self)
         object.__setattr__(other, "positions", _read_only(_checked_positions(positions, self.symbols, self.name)))
         if cell is not None:
-            object.__setattr__(other, "cell", _read_only(np.array(cell, dtype=float)))
+            object.__setattr__(other, "cell", _checked_cell(cell, self.pbc, len(self.symbols), self.name))
         object.__setattr__(other, "reference", None)
+        return other
+
+    def with_spin_note(self) -> System:
+        """The same system; where its spin was assumed and another is likely, a note says so."""
+        from fusion.chemistry.spin_states import note
+
+        said = note(self)
+        if said is None or said in self.notes:
+            return self
+        other = copy.copy(self)
+        object.__setattr__(other, "notes", (*self.notes, said))
         return other
 
     def to_atoms(self) -> Atoms:
@@ -137,21 +149,16 @@ class System:
         return atoms
 
     @classmethod
-    def from_atoms(cls, atoms: Atoms, charge: int = 0, spin: int | None = None, name: str | None = None) -> System:
-        """A system from ASE Atoms (Angstrom); without `spin` the lowest that the electron number allows."""
-        symbols = _checked_symbols(atoms.get_chemical_symbols(), name or "the structure")
-        _check_electrons(symbols, charge)
-        periodic = bool(np.any(atoms.pbc))
-        return cls(
-            name=name or formula(symbols).lower(),
-            symbols=symbols,
-            positions=atoms.get_positions() * BOHR_PER_ANGSTROM,
-            charge=charge,
-            spin=lowest_spin(symbols, charge) if spin is None else spin,
-            cell=np.asarray(atoms.cell) * BOHR_PER_ANGSTROM if periodic else None,
-            pbc=(bool(atoms.pbc[0]), bool(atoms.pbc[1]), bool(atoms.pbc[2])),
-            spin_assumed=spin is None,
-        )
+    def from_atoms(
+        cls, atoms: Atoms, charge: int | None = None, spin: int | None = None, name: str | None = None
+    ) -> System:
+        """The system that ASE Atoms (Angstrom) describe; `charge` and `spin` go before what the atoms state.
+
+        Raises InputError for what they state and cannot be used; `fusion.chemistry.structures` describes it.
+        """
+        from fusion.chemistry.structures import system_of
+
+        return system_of(atoms, charge, spin, name, remedy="charge= and spin=")
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], start_dir: Path | None = None) -> System:
@@ -233,6 +240,18 @@ def _checked_positions(positions: Any, symbols: Sequence[str], name: str) -> np.
     for index in np.flatnonzero(~np.isfinite(array).all(axis=1)).tolist():
         raise InputError(f"atom {index + 1} ({symbols[index]}) of {name} has a coordinate that is not a finite number")
     return array
+
+
+def _checked_cell(cell: Any, pbc: Sequence[bool], atoms: int, name: str) -> np.ndarray | None:
+    """A cell (3, 3) that can be computed with, None for a molecule. Raises InputError."""
+    try:
+        array = None if cell is None else np.array(cell, dtype=float).reshape(3, 3)
+    except (TypeError, ValueError):
+        raise InputError(f"the cell of {name} must be three vectors of three numbers") from None
+    fault = cells.fault(array, pbc, atoms)
+    if fault is not None:
+        raise InputError(f"{name} {fault}")
+    return _read_only(array) if array is not None and any(pbc) else None
 
 
 def _checked_masses(masses: Any, symbols: Sequence[str], name: str) -> np.ndarray | None:

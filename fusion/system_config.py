@@ -15,20 +15,19 @@ Keys, all optional but one source of nuclei:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from numbers import Integral, Real
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from ase.data import atomic_numbers
 from omegaconf import OmegaConf
 
+from fusion.chemistry import structure_state
+from fusion.chemistry.structure_files import read_file
+from fusion.chemistry.structures import system_of
 from fusion.errors import InputError
-from fusion.system import Reference, System, checked_nuclei, formula, lowest_spin, nuclear_repulsion
-from fusion.units import BOHR_PER_ANGSTROM, bohr_per
-
-if TYPE_CHECKING:
-    from ase import Atoms
+from fusion.system import Reference, System, checked_nuclei, lowest_spin
+from fusion.units import bohr_per
 
 SAME_GEOMETRY = 1e-6
 """Nuclear repulsion (hartree) within which a geometry counts as the one a tabulated energy was computed at."""
@@ -40,56 +39,24 @@ def read(config: Mapping[str, Any], start_dir: Path) -> System:
         config = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     if not isinstance(config, Mapping):
         raise InputError(f"no system {config!r}; give system=NAME, system=file system.path=FILE or system=inline")
-    atoms: Atoms | None = None
-    if config.get("path") is not None:
-        atoms = read_file(str(config["path"]), config.get("frame"), start_dir)
-        symbols, positions = atoms.get_chemical_symbols(), atoms.get_positions() * BOHR_PER_ANGSTROM
-    else:
-        symbols, positions = _nuclei(config)
-    header = _header(atoms)
+    charge, spin = _whole(config, "charge"), _spin(config)
     name = str(config.get("name") or "inline")
-    if atoms is not None and name in ("file", "inline"):
-        name = Path(str(config["path"])).stem
-    cell, pbc = _periodicity(atoms)
-    symbols, positions = checked_nuclei(symbols, positions, name, cell, pbc)
-    charge = _whole(config, "charge", header.get("charge", 0))
-    states = _states(config, symbols, positions, charge)
-    given = _spin(config, header, states)
-    spin = lowest_spin(symbols, charge) if given is None else given
-    return System(name, symbols, positions, charge, spin, cell, pbc, _reference(states, spin), given is None)
-
-
-def read_file(path: str, frame: Any, start_dir: Path) -> Atoms:
-    """One structure from any file that ASE reads. Raises InputError for what is missing, unreadable or ambiguous."""
-    from ase.io import read as ase_read
-
-    full = start_dir / Path(path).expanduser()
-    if full.is_dir() or (not full.exists() and set("*?") & set(path)):
-        what = "a directory" if full.is_dir() else "a pattern"
-        pattern = f"{path}/*" if full.is_dir() else path
-        raise InputError(f"system.path: '{path}' is {what}; -m 'system=glob({pattern})' calculates each file in it")
-    if not full.is_file():
-        raise InputError(
-            f"system.path: no file '{path}' in {start_dir}"
-            if not Path(path).is_absolute()
-            else f"system.path: no file '{path}'"
+    if config.get("path") is not None:
+        path = str(config["path"])
+        name = Path(path).stem if name in ("file", "inline") else name
+        system = system_of(read_file(path, config.get("frame"), start_dir), charge, spin, name)
+    else:
+        symbols, positions = checked_nuclei(*_nuclei(config), name)
+        lowest = lowest_spin(symbols, charge or 0)
+        system = System(
+            name, symbols, positions, charge or 0, lowest if spin is None else spin, spin_assumed=spin is None
         )
-    try:
-        frames = ase_read(full, index=":", do_not_split_by_at_sign=True)
-    except Exception as error:  # ASE's readers raise whatever their parsing meets
-        raise InputError(f"system.path: ASE cannot read '{path}' as a structure ({_first_line(error)})") from error
-    if not frames:
-        raise InputError(f"system.path: '{path}' holds no structure")
-    if frame is None:
-        if len(frames) > 1:
-            raise InputError(
-                f"'{path}' holds {len(frames)} structures; choose one: system.frame=0 ... {len(frames) - 1}"
-            )
-        return frames[0]
-    index = _integer(frame, "system.frame")
-    if not -len(frames) <= index < len(frames):
-        raise InputError(f"system.frame={index}, but '{path}' holds {len(frames)} structures: 0 ... {len(frames) - 1}")
-    return frames[index]
+    states = _states(config, system)
+    if not states:
+        return system.with_spin_note()
+    if system.spin_assumed:
+        system = replace(system, spin=int(states[0]["spin"]), spin_assumed=False)
+    return replace(system, reference=_reference(states, system.spin))
 
 
 def parse_atoms(text: str) -> tuple[list[str], list[list[float]]]:
@@ -129,65 +96,38 @@ def _nuclei(config: Mapping[str, Any]) -> tuple[Sequence[str], Any]:
         raise InputError("system.positions must be three numbers per atom") from None
 
 
-def _periodicity(atoms: Atoms | None) -> tuple[np.ndarray | None, tuple[bool, bool, bool]]:
-    if atoms is None or not np.any(atoms.pbc):
-        return None, (False, False, False)
-    x, y, z = (bool(flag) for flag in atoms.pbc)
-    return np.asarray(atoms.cell) * BOHR_PER_ANGSTROM, (x, y, z)
-
-
-def _integer(value: Any, key: str) -> int:
-    """`value` as an integer; raises InputError naming `key` for anything that is not a whole number."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not float(value).is_integer():
-        raise InputError(f"{key} must be a whole number, not {value!r}")
-    return int(float(value))
-
-
-def _header(atoms: Atoms | None) -> dict[str, int]:
-    """Charge and multiplicity that a file states for itself; whatever else its comment line says is not ours."""
-    info = {} if atoms is None else atoms.info
-    stated = {"charge": info.get("charge"), "multiplicity": info.get("multiplicity", info.get("mult"))}
-    return {key: int(value) for key, value in stated.items() if isinstance(value, Integral)}
-
-
-def _whole(config: Mapping[str, Any], key: str, default: int) -> int:
+def _whole(config: Mapping[str, Any], key: str) -> int | None:
+    """The whole number under `system.key`, None where there is none. Raises InputError."""
     value = config.get(key)
-    return default if value is None else _integer(value, f"system.{key}")
+    if value is None:
+        return None
+    number = structure_state.whole(value)
+    if number is None:
+        raise InputError(f"system.{key} must be a whole number, not {value!r}")
+    return number
 
 
-def _states(
-    config: Mapping[str, Any], symbols: Sequence[str], positions: np.ndarray, charge: int
-) -> list[Mapping[str, Any]]:
+def _spin(config: Mapping[str, Any]) -> int | None:
+    """N_up - N_down as the user gives it by spin or multiplicity. Raises InputError where they disagree."""
+    spin, multiplicity = _whole(config, "spin"), _whole(config, "multiplicity")
+    if multiplicity is None:
+        return spin
+    if spin is not None and spin != multiplicity - 1:
+        raise InputError(
+            f"system.spin={spin} and system.multiplicity={multiplicity} disagree "
+            "(multiplicity = spin + 1); give one of them"
+        )
+    return multiplicity - 1
+
+
+def _states(config: Mapping[str, Any], system: System) -> list[Mapping[str, Any]]:
     """The tabulated states of these very nuclei at this charge, the ground state first."""
     states = config.get("states") or []
-    if not states or formula(symbols) != config["formula"]:
+    if not states or system.formula != config["formula"]:
         return []
-    numbers = np.array([atomic_numbers[symbol] for symbol in symbols])
-    if abs(nuclear_repulsion(numbers, positions) - float(config["nuclear_repulsion"])) > SAME_GEOMETRY:
+    if abs(system.nuclear_repulsion - float(config["nuclear_repulsion"])) > SAME_GEOMETRY:
         return []
-    return [state for state in states if state["charge"] == charge]
-
-
-def _spin(
-    config: Mapping[str, Any],
-    header: Mapping[str, int],
-    states: list[Mapping[str, Any]],
-) -> int | None:
-    """Spin from the user's key, else from a file's header, else of the tabulated ground state, else None."""
-    spin, multiplicity = config.get("spin"), config.get("multiplicity")
-    if spin is None and multiplicity is None and config.get("charge") is None:
-        multiplicity = header.get("multiplicity")
-    if multiplicity is not None:
-        implied = _integer(multiplicity, "system.multiplicity") - 1
-        if spin is not None and _integer(spin, "system.spin") != implied:
-            raise InputError(
-                f"system.spin={spin} and system.multiplicity={multiplicity} disagree "
-                "(multiplicity = spin + 1); give one of them"
-            )
-        return implied
-    if spin is not None:
-        return _integer(spin, "system.spin")
-    return int(states[0]["spin"]) if states else None
+    return [state for state in states if state["charge"] == system.charge]
 
 
 def _reference(states: list[Mapping[str, Any]], spin: int) -> Reference | None:
@@ -198,8 +138,3 @@ def _reference(states: list[Mapping[str, Any]], spin: int) -> Reference | None:
                 float(state["energy"]), str(state["source"]), None if uncertainty is None else float(uncertainty)
             )
     return None
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0]

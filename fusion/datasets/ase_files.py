@@ -1,14 +1,15 @@
-"""Readers of what ASE reads: extended XYZ, databases, trajectories, plain XYZ, and folders of such files."""
+"""Labels of structures in files that ASE reads: XYZ, databases, trajectories, and folders of such files."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fusion.chemistry import structure_state
+from fusion.chemistry.structure_files import frames
 from fusion.datasets.blocks import Block, Broken
 from fusion.datasets.labelled import UNKNOWN_SPIN
 from fusion.datasets.settings import Settings
@@ -18,7 +19,6 @@ from fusion.system import formula
 if TYPE_CHECKING:
     from ase import Atoms
 
-_DATABASES = (".db", ".json", ".aselmdb")
 _ENERGIES = ("energy", "free_energy", "Energy", "total_energy", "dft_energy", "E", "U0")
 _FORCES = ("forces", "force", "Forces", "dft_forces")
 _STRESSES, _DIPOLES = ("stress", "dft_stress"), ("dipole", "dft_dipole")
@@ -32,7 +32,7 @@ def read(path: Path, settings: Settings) -> Iterator[Block | Broken]:
     for file in files:
         count = 0
         try:
-            for atoms in _frames(file):
+            for atoms in frames(file):
                 count, number = count + 1, number + 1
                 yield _read(atoms, number, settings)
         except InputError:
@@ -50,17 +50,13 @@ def _read(atoms: Atoms | str, number: int, settings: Settings) -> Block | Broken
         return Broken(f"structure #{number}", atoms)
     try:
         return _block(atoms, number, settings)
-    except _NotWhole as error:
+    except structure_state.Misstated as error:
         return Broken(f"{formula(atoms.get_chemical_symbols())} #{number}", str(error))
-
-
-class _NotWhole(ValueError):
-    """A number that has to be a whole one is not."""
 
 
 def names(path: Path) -> list[str]:
     """What the first structure has besides positions: keys of its comment line or row, and columns."""
-    for atoms in _frames(_files(path)[0]):
+    for atoms in frames(_files(path)[0]):
         if isinstance(atoms, str):
             continue
         labels = set(atoms.calc.results) if atoms.calc is not None else set()
@@ -78,50 +74,6 @@ def _files(path: Path) -> list[Path]:
     return structures
 
 
-def _frames(file: Path) -> Iterator[Atoms | str]:
-    """The structures of a file; of one that cannot be read, alone, the reason."""
-    if file.suffix.lower() in (".xyz", ".extxyz"):
-        yield from _xyz(file)
-    elif file.suffix.lower() in _DATABASES:
-        from ase.db import connect
-
-        for row in connect(file).select():
-            atoms = row.toatoms()
-            atoms.info = {**row.key_value_pairs, **(row.data or {}), "charge": row.get("charge") or 0}
-            yield atoms
-    else:
-        from ase.io import iread
-
-        yield from iread(file, index=":", do_not_split_by_at_sign=True)
-
-
-def _xyz(file: Path) -> Iterator[Atoms | str]:
-    """Extended or plain XYZ; a broken structure costs no other, as each says how many lines it has."""
-    from ase.io.extxyz import read_xyz
-
-    with file.open(encoding="utf-8", errors="replace") as lines:
-        for number, head in enumerate(filter(str.strip, lines), start=1):
-            if not head.strip().isdecimal():
-                found = head.strip()[:40]
-                raise ValueError(f"structure {number} begins with {found!r} instead of its number of atoms")
-            body = [line for _, line in zip(range(int(head) + 1), lines, strict=False)]
-            if len(body) <= int(head) or not int(head):
-                yield (
-                    f"it has {max(0, len(body) - 1)} of {int(head)} atoms: the file is cut off"
-                    if int(head)
-                    else "no atoms"
-                )
-                continue
-            try:
-                atoms: Atoms = next(read_xyz(io.StringIO(head + "".join(body)), 0))
-            except KeyError as error:
-                yield f"unknown element {error}"
-            except Exception as error:  # whatever the parsing meets
-                yield f"ASE cannot read it ({_words(error)})"
-            else:
-                yield atoms
-
-
 def _block(atoms: Atoms, number: int, settings: Settings) -> Block:
     count = len(atoms)
     energy = _label(atoms, settings.energy, _ENERGIES)
@@ -134,6 +86,7 @@ def _block(atoms: Atoms, number: int, settings: Settings) -> Block:
     dipole = _label(atoms, settings.dipole.key, _DIPOLES)
     fold = atoms.info.get(settings.fold) if settings.fold is not None else None
     periodic = bool(np.any(atoms.pbc))
+    state = structure_state.read(atoms)
     return Block(
         name=None,
         first=number,
@@ -146,8 +99,8 @@ def _block(atoms: Atoms, number: int, settings: Settings) -> Block:
         dipole=None if dipole is None else _shaped(dipole, (1, 3)),
         cell=np.array(atoms.cell) if periodic else None,
         pbc=tuple(bool(one) for one in atoms.pbc),  # type: ignore[arg-type]
-        charge=_whole(atoms.info, "charge", 0),
-        spin=_spin(atoms.info),
+        charge=state.charge,
+        spin=UNKNOWN_SPIN if state.spin is None else state.spin,
         fold=None if fold is None else np.array([_whole(atoms.info, str(settings.fold), 0)]),
     )
 
@@ -193,18 +146,12 @@ def _matrix(stress: Any) -> np.ndarray:
     return array[_VOIGT] if array.size == 6 else array.reshape(3, 3) if array.size == 9 else np.full((3, 3), np.nan)
 
 
-def _spin(info: dict[str, Any]) -> int:
-    if "spin" in info:
-        return _whole(info, "spin", 0)
-    return _whole(info, "multiplicity", 1) - 1 if "multiplicity" in info else UNKNOWN_SPIN
-
-
 def _whole(info: dict[str, Any], name: str, usual: int) -> int:
     value = info.get(name, usual)
-    number = _scalar(value)
-    if not number.is_integer():
-        raise _NotWhole(f"its {name}, {value}, is not a whole number")
-    return int(number)
+    number = structure_state.whole(value)
+    if number is None:
+        raise structure_state.Misstated(f"its {name}, {value}, is not a whole number")
+    return number
 
 
 def _words(error: Exception) -> str:

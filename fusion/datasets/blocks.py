@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fusion.chemistry import cells
 from fusion.datasets.labelled import UNKNOWN_SPIN
 from fusion.datasets.report import Report
 from fusion.datasets.settings import Units
@@ -108,9 +109,16 @@ class Converter:
             label = getattr(block, what)
             if label is not None and label.size != size * len(block.positions):
                 return f"its {what} is not {'one number' if size == 1 else f'{size} numbers'}"
-        electrons = int(block.numbers.sum()) - block.charge
+        cell = None if block.cell is None else np.asarray(block.cell, dtype=float) * self.units.length
+        fault = cells.fault(cell, block.pbc, len(block.numbers))
+        if fault is not None:
+            return f"it {fault}"
+        nuclear = int(block.numbers.sum())
+        electrons = nuclear - block.charge
         if electrons < 0:
             return f"its charge, {block.charge}, is more than that of its nuclei"
+        if electrons > 2 * nuclear + len(block.numbers):
+            return f"its charge, {block.charge}, is more than its nuclei bind"
         spin = electrons % 2 if block.spin == UNKNOWN_SPIN else block.spin
         if (electrons - spin) % 2 or not 0 <= spin <= electrons:
             return f"its spin (N_up - N_down), {spin}, is impossible with {electrons} electrons"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -234,8 +234,9 @@ class TransitionState:
 
 def matching(path: str, system: System, run: Run, setting: str) -> System:
     """The structure in a file, which must have the system's atoms in their order. Raises InputError."""
-    from fusion.system import System, formula
-    from fusion.system_config import read_file
+    from fusion.chemistry.structure_files import read_file
+    from fusion.chemistry.structures import in_state_of
+    from fusion.system import formula
 
     try:
         atoms = read_file(path, None, run.start_dir)
@@ -250,7 +251,10 @@ def matching(path: str, system: System, run: Run, setting: str) -> System:
                 f"{setting}: atom {number} is {mine} in the system and {its} in {name}; "
                 "both need the same order of atoms"
             )
-    other = System.from_atoms(atoms, system.charge, system.spin, Path(path).stem)
+    try:
+        other = replace(in_state_of(atoms, system, name), name=Path(path).stem)
+    except InputError as error:
+        raise InputError(f"{setting}: {error}") from None
     if other.pbc != system.pbc:
         raise InputError(f"{setting}: {name} and the system must be periodic in the same directions")
     return other

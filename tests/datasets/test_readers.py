@@ -159,7 +159,7 @@ def test_periodic_cells_charges_and_spins(tmp_path: Path) -> None:
         ({"charge": 0.5}, "its charge, 0.5, is not a whole number"),
         ({"charge": "plus"}, "its charge, plus, is not a whole number"),
         ({"charge": 30}, "its charge, 30, is more than that of its nuclei"),
-        ({"spin": 1}, "its spin (N_up - N_down), 1, is impossible with 10 electrons"),
+        ({"unpaired": 1}, "unpaired=1 is impossible with 10 electrons (charge 0)"),
         ({"dipole": 1.5}, "its dipole is not 3 numbers"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,27 +50,31 @@ def subject(settings: Any, system: System) -> Subject:
 def frames(file: str, system: System, start_dir: Path) -> Subject:
     """The structures of a file with as many atoms of the same elements as one another; charge and spin are `system`'s
     where it is of the same atoms. Raises InputError."""
-    from ase.io import read
+    from fusion.chemistry import structure_files
+    from fusion.chemistry.structures import in_state_of, system_of
 
     path = start_dir / Path(file).expanduser()
     if not path.is_file():
         raise InputError(f"task.frames: no file {path}")
     try:
-        images = read(path, index=":", do_not_split_by_at_sign=True)
+        images = structure_files.all_frames(path)
     except Exception as error:  # ASE's readers raise anything
         raise InputError(f"task.frames: {path} cannot be read: {' '.join(str(error).split())}") from error
     if not 2 <= len(images) <= _MOST_POINTS:
         raise InputError(f"task.frames: {path} holds {len(images)} structures; 2 to {_MOST_POINTS} can be compared")
     symbols = images[0].get_chemical_symbols()
-    same = sorted(symbols) == sorted(system.symbols)
-    charge, spin = (system.charge, system.spin) if same else (int(images[0].info.get("charge", 0)), None)
+    like = system if sorted(symbols) == sorted(system.symbols) else system_of(images[0])
+    like = replace(like, name=path.stem)
     structures, points = [], []
     for index, image in enumerate(images):
         if sorted(image.get_chemical_symbols()) != sorted(symbols):
             raise InputError(f"task.frames: structure {index + 1} of {path} is of other atoms than the first")
         if any(image.pbc):
             raise InputError(f"task.frames: structure {index + 1} of {path} is periodic")
-        there = System.from_atoms(image, charge, spin, name=path.stem)
+        try:
+            there = in_state_of(image, like, f"structure {index + 1} of {path.name}")
+        except InputError as error:
+            raise InputError(f"task.frames: {error}") from None
         structures.append(Structure(_name(index), there))
         points.append(Point(_name(index), float(index + 1)))
     title = f"{len(points)} structures of {path.name}"

@@ -1,0 +1,1 @@
+"""Molecules: what a structure states of its nuclei."""

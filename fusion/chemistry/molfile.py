@@ -1,0 +1,135 @@
+"""Reader of MDL molfiles and SD files (V2000 and V3000) with what they state of charge, radicals and isotopes.
+
+Biovia, CTfile Formats (2020). `M  CHG` and `M  RAD` lines go before the charge column of the atom block, `M  ISO` lines
+before its mass difference. ASE's reader keeps the nuclei of the first record only.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ase import Atoms
+from ase.data import atomic_masses, atomic_numbers
+
+from fusion.chemistry import structure_state
+
+_COLUMN_CHARGES = {1: 3, 2: 2, 3: 1, 5: -1, 6: -2, 7: -3}
+_DOUBLET_COLUMN = 4
+_UNPAIRED = {0: 0, 1: 0, 2: 1, 3: 2}
+"""`RAD` value -> unpaired electrons: 1 is a singlet, 2 a doublet, 3 a triplet."""
+_ISOTOPES = {"D": 2, "T": 3}
+_MASSES = {
+    ("H", 1): 1.00782503, ("H", 2): 2.01410178, ("H", 3): 3.01604928, ("Li", 6): 6.01512289, ("Li", 7): 7.01600344,
+    ("B", 10): 10.0129369, ("B", 11): 11.0093054, ("C", 12): 12.0, ("C", 13): 13.0033548, ("C", 14): 14.0032420,
+    ("N", 14): 14.0030740, ("N", 15): 15.0001089, ("O", 16): 15.9949146, ("O", 17): 16.9991317, ("O", 18): 17.9991596,
+    ("Si", 29): 28.9764947, ("S", 33): 32.9714589, ("S", 34): 33.9678670, ("Cl", 35): 34.9688527,
+    ("Cl", 37): 36.9659026, ("Br", 79): 78.9183376, ("Br", 81): 80.9162897,
+}  # fmt: skip
+"""Isotopes' masses in daltons (AME2020, rounded)."""
+_ITEM = re.compile(r">.*<([^>]+)>")
+_PAIR = re.compile(r"(CHG|RAD|MASS)=(-?\d+)")
+
+
+def read(path: Path) -> Iterator[Atoms]:
+    """The records of a file as ASE Atoms with charge and unpaired electrons in `info`. Raises ValueError."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    records = [record for record in re.split(r"^\$\$\$\$.*\n?", text, flags=re.MULTILINE) if record.strip()]
+    for number, record in enumerate(records, start=1):
+        try:
+            yield _molecule(record.splitlines())
+        except (IndexError, KeyError, ValueError) as error:
+            raise ValueError(f"record {number}: {error}") from error
+
+
+def _molecule(lines: Sequence[str]) -> Atoms:
+    if len(lines) < 4:
+        raise ValueError("it has no counts line")
+    return _v3000(lines) if "V3000" in lines[3] else _v2000(lines)
+
+
+def _v2000(lines: Sequence[str]) -> Atoms:
+    count = int(lines[3][:3])
+    rows = [_columns(row) for row in lines[4 : 4 + count]]
+    if len(rows) < count or not count:
+        raise ValueError(f"it has {len(rows)} of {count} atoms")
+    codes = [_number(row[5]) for row in rows]
+    isotopes = [_nearest(row[3], _number(row[4])) for row in rows]
+    listed = {"CHG": [_COLUMN_CHARGES.get(code, 0) for code in codes], "RAD": [0] * count, "ISO": isotopes}
+    listed["RAD"] = [2 if code == _DOUBLET_COLUMN else 0 for code in codes]
+    end = next((index for index, line in enumerate(lines) if line.startswith("M  END")), len(lines))
+    properties = lines[4 + count : end]
+    if any(line[:6] in ("M  CHG", "M  RAD") for line in properties):
+        listed |= {"CHG": [0] * count, "RAD": [0] * count}
+    for line in properties:
+        if line[:3] == "M  " and line[3:6] in listed:
+            words = [int(word) for word in line[9:].split()]
+            for atom, value in zip(words[0::2], words[1::2], strict=True):
+                listed[line[3:6]][atom - 1] = value
+    symbols, positions = [row[3] for row in rows], [[float(value) for value in row[:3]] for row in rows]
+    return _atoms(symbols, positions, listed["CHG"], listed["RAD"], listed["ISO"], lines[end:])
+
+
+def _columns(row: str) -> list[str]:
+    """x, y, z, symbol, mass difference and charge code, by white space or else by the columns of the format."""
+    words = row.split()
+    if len(words) > 3 and words[3].isalpha():
+        return [*words[:6], *[""] * (6 - len(words))]
+    return [row[:10], row[10:20], row[20:30], row[31:34].strip(), row[34:36], row[36:39]]
+
+
+def _v3000(lines: Sequence[str]) -> Atoms:
+    joined = re.sub(r"-\nM  V30 ", "", "\n".join(lines)).splitlines()
+    rows = [line[7:].strip() for line in joined if line.startswith("M  V30 ")]
+    atoms = rows[rows.index("BEGIN ATOM") + 1 : rows.index("END ATOM")]
+    if not atoms:
+        raise ValueError("it has no atoms")
+    words = [row.split() for row in atoms]
+    symbols, positions = [word[1] for word in words], [[float(value) for value in word[2:5]] for word in words]
+    stated = [{key: int(value) for key, value in _PAIR.findall(row)} for row in atoms]
+    charges, radicals, masses = ([entry.get(key, 0) for entry in stated] for key in ("CHG", "RAD", "MASS"))
+    return _atoms(symbols, positions, charges, radicals, masses, lines)
+
+
+def _atoms(
+    symbols: Sequence[str],
+    positions: Sequence[Sequence[float]],
+    charges: Sequence[int],
+    radicals: Sequence[int],
+    isotopes: Sequence[int],
+    data: Sequence[str],
+) -> Atoms:
+    elements = ["H" if symbol in _ISOTOPES else symbol for symbol in symbols]
+    unknown = [symbol for symbol in elements if not atomic_numbers.get(symbol)]
+    if unknown:
+        raise ValueError(f"unknown element {unknown[0]!r}")
+    atoms = Atoms(elements, positions=positions)
+    atoms.info["charge"] = sum(charges)
+    if any(radicals):
+        atoms.info["unpaired"] = sum(_UNPAIRED.get(radical, 0) for radical in radicals)
+    for head, value in itertools.pairwise(data):
+        item = _ITEM.match(head)
+        if item and structure_state.is_state_key(item[1]):
+            atoms.info[item[1]] = value.strip()
+    numbers = [_ISOTOPES.get(symbol, isotope) for symbol, isotope in zip(symbols, isotopes, strict=True)]
+    if any(numbers):
+        atoms.set_masses([_mass(symbol, number) for symbol, number in zip(elements, numbers, strict=True)])
+    return atoms
+
+
+def _mass(symbol: str, nucleons: int) -> float:
+    """Mass in daltons of an isotope, the mass number where it is not tabulated; zero is the natural mixture."""
+    natural = float(atomic_masses[atomic_numbers[symbol]])
+    return _MASSES.get((symbol, nucleons), float(nucleons)) if nucleons else natural
+
+
+def _nearest(symbol: str, difference: int) -> int:
+    """Nucleons of the isotope that lies `difference` above the natural mass, zero for no difference."""
+    number = atomic_numbers.get(symbol, 0)
+    return round(float(atomic_masses[number])) + difference if difference and number else 0
+
+
+def _number(text: str) -> int:
+    return int(text) if text.strip() else 0

@@ -1,0 +1,232 @@
+"""Structures from files and from ASE Atoms: the stated state is read, or refused in one line, never dropped."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms, FixBondLength, FixCartesian, FixedPlane, FixScaled
+
+from fusion.errors import InputError
+from fusion.system import System
+
+HYDRONIUM = [[0, 0, 0], [0.94, 0, -0.3], [-0.47, 0.814, -0.3], [-0.47, -0.814, -0.3]]
+LINES = "".join(f"{s} {x} {y} {z}\n" for s, (x, y, z) in zip("OHHH", HYDRONIUM, strict=True))
+
+
+def hydronium(**info: Any) -> Atoms:
+    return Atoms("OH3", positions=HYDRONIUM, info=info)
+
+
+def read(folder: Path, name: str, text: str, **keys: Any) -> System:
+    (folder / name).write_text(text)
+    return System.from_config({"name": "file", "path": name, **keys}, folder)
+
+
+@pytest.mark.parametrize(
+    ("info", "spin"),
+    [
+        ({"charge": 1.0, "multiplicity": 3}, 2),
+        ({"Total_Charge": "+1", "Spin_Multiplicity": "triplet"}, 2),
+        ({"molecular_charge": np.float32(1), "SPIN": 2}, 2),  # N_up - N_down of an even number of electrons
+        ({"CHARGE": np.array([1]), "spin": 3}, 2),  # 2S + 1
+        ({"q": 1, "uhf": np.int64(2)}, 2),
+        ({"net charge": "1+", "multiplicity": 1, "spin": 0}, 0),
+        ({"charge": 1}, None),
+    ],
+)
+def test_spellings_of_charge_and_spin(info: dict[str, Any], spin: int | None) -> None:
+    system = System.from_atoms(hydronium(**info))
+    assert (system.charge, system.spin, system.spin_assumed) == (1, spin or 0, spin is None)
+
+
+@pytest.mark.parametrize(
+    ("info", "words"),
+    [
+        ({"charge": 0.5}, "its charge, 0.5, is not a whole number"),
+        ({"charge": "abc"}, "its charge, abc, is not a whole number"),
+        ({"charge": 1, "total_charge": 2}, "charge=1 and total_charge=2 contradict each other"),
+        ({"charge": 1, "multiplicity": 2}, "multiplicity=2 is impossible with 10 electrons"),
+        ({"charge": 1, "multiplicity": 3, "spin": 1}, "contradict"),
+        ({"spin": 0}, "its spin, 0, is neither N_up - N_down nor 2S + 1 of 11 electrons"),
+    ],
+)
+def test_statements_that_cannot_be_used_are_refused(info: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match="^h3o: .*" + words.replace("+", r"\+")):
+        System.from_atoms(hydronium(**info))
+    assert System.from_atoms(hydronium(**info), charge=1, spin=2).spin == 2  # the user's words go before them
+
+
+def test_charges_and_moments_of_the_atoms() -> None:
+    charged = hydronium()
+    charged.set_initial_charges([-0.5, 0.5, 0.5, 0.5])
+    charged.set_initial_magnetic_moments([-2.0, 0, 0, 0])
+    system = System.from_atoms(charged)
+    assert (system.charge, system.spin, system.spin_assumed) == (1, 2, False)
+    for info in ({"charge": 0}, {"charge": 1, "multiplicity": 1}):
+        charged.info = info
+        with pytest.raises(InputError, match="sum to"):
+            System.from_atoms(charged)
+    charged.info = {}
+    charged.set_initial_charges([0.4, 0, 0, 0])
+    with pytest.raises(InputError, match=r"initial charges sum to 0\.400, not to a whole number"):
+        System.from_atoms(charged)
+    computed = Atoms("O2", positions=[[0, 0, 0], [0, 0, 1.2]])
+    computed.calc = SinglePointCalculator(computed, magmom=2.0)
+    assert System.from_atoms(computed).multiplicity == 3
+
+
+def test_the_multiplicity_of_a_file_belongs_to_its_charge(tmp_path: Path) -> None:
+    text = f"4\ncharge=1 multiplicity=3\n{LINES}"
+    assert read(tmp_path, "a.xyz", text, charge=1).spin == 2
+    other = read(tmp_path, "a.xyz", text, charge=-1)
+    assert other.spin == 0 and "is not used" in other.notes[0]
+
+
+V2000 = """x
+ x
+
+  2  1  0  0  0  0  0  0  0  0999 V2000
+    0.0000    0.0000    0.0000 O   0  5  0  0  0  0
+    0.0000    0.0000    0.9700 H   1  0  0  0  0  0
+  1  2  1  0
+"""
+V3000 = """x
+ x
+
+  0  0  0     0  0            999 V3000
+M  V30 BEGIN CTAB
+M  V30 COUNTS 2 1 0 0 0
+M  V30 BEGIN ATOM
+M  V30 1 O 0 0 0 0 CHG=-1
+M  V30 2 H 0 0 0.97 0 MASS=2
+M  V30 END ATOM
+M  V30 END CTAB
+M  END
+"""
+PDB = "HETATM    1  O   HOH A   1       0.000   0.000   0.000  1.00  0.00           O1-\n"
+PDB += "HETATM    2  H   HOH A   1       0.000   0.000   0.970  1.00  0.00           H  \nEND\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "charge", "spin"),
+    [
+        ("a.sdf", V2000 + "M  END\n$$$$\n", -1, 0),
+        ("a.mol", V2000 + "M  CHG  1   1   1\nM  RAD  1   1   3\nM  END\n", 1, 2),  # goes before the column
+        ("b.sdf", V2000.replace("  5  0", "  0  0") + "M  RAD  1   1   2\nM  END\n> <total_charge>\n0\n", 0, 1),
+        ("c.sdf", V3000, -1, 0),
+        ("a.pdb", PDB, -1, 0),
+        ("a.gjf", "#p hf\n\nhydroxide\n\n-1 3\nO 0.0 0.0 0.0\nH 0.0 0.0 0.97\n\n", -1, 2),
+        ("a.xyz", "2\n-1 3\nO 0 0 0\nH 0 0 0.97\n", -1, 2),
+        ("b.xyz", "2\nhydroxide, charge: -1, multiplicity: 3\nO 0 0 0\nH 0 0 0.97\n", -1, 2),
+        ("c.xyz", "2\nProperties=species:S:1:pos:R:3:initial_charges:R:1\nO 0 0 0 -1\nH 0 0 0.97 0\n", -1, 0),
+        ("d.xyz", "2\nProperties=species:S:1:pos:R:3:charge:R:1\nO 0 0 0 -1.1\nH 0 0 0.97 0.1\n", -1, 0),
+        ("noext", "2\ncharge=-1\nO 0 0 0\nH 0 0 0.97\n", -1, 0),
+        ("coord", "$coord\n0 0 0 o\n0 0 1.83 h\n$eht charge=-1 unpaired=2\n$end\n", -1, 2),
+    ],
+)
+def test_formats_that_state_a_charge(tmp_path: Path, name: str, text: str, charge: int, spin: int) -> None:
+    system = read(tmp_path, name, text)
+    assert (system.formula, system.charge, system.spin) == ("HO", charge, spin)
+
+
+def test_isotopes_of_molfiles_and_several_records(tmp_path: Path) -> None:
+    masses = read(tmp_path, "a.sdf", V3000).masses
+    assert masses is not None and masses[1] == pytest.approx(2.0141, abs=1e-4)
+    assert read(tmp_path, "b.sdf", V2000 + "M  ISO  1   2   3\nM  END\n").masses[1] == pytest.approx(3.016, abs=1e-3)
+    with pytest.raises(InputError, match="holds 2 structures"):
+        read(tmp_path, "c.sdf", f"{V3000}$$$$\n{V3000}$$$$\n")
+
+
+def test_an_odd_molecule_of_a_format_whose_charge_is_not_read(tmp_path: Path) -> None:
+    coordinates = "$coord\n0 0 0 o\n0 0 1.83 h\n$end\n"
+    with pytest.raises(InputError, match="its charge is not read from a file of the format turbomole"):
+        read(tmp_path, "coord", coordinates)
+    assert read(tmp_path, "coord", coordinates, charge=-1).charge == -1
+
+
+def test_constraints_become_fixed_coordinates() -> None:
+    atoms = hydronium()
+    atoms.set_cell([10.0, 10.0, 12.0])
+    atoms.set_constraint([FixAtoms([0]), FixCartesian([1], [True, False, False]), FixedPlane([2], [0, 0, 2])])
+    fixed = System.from_atoms(atoms, charge=1).fixed
+    assert fixed is not None and fixed.astype(int).tolist() == [[1, 1, 1], [1, 0, 0], [0, 0, 1], [0, 0, 0]]
+    atoms.set_constraint(FixScaled([3], [True, True, False]))
+    assert System.from_atoms(atoms, charge=1).fixed.astype(int).tolist()[3] == [1, 1, 0]
+    for bad in (FixBondLength(0, 1), FixedPlane([1], [1, 1, 0])):
+        atoms.set_constraint(bad)
+        with pytest.raises(InputError, match=f"h3o has the constraint {type(bad).__name__}"):
+            System.from_atoms(atoms, charge=1)
+    atoms.set_cell([[10.0, 5.0, 0], [0, 10.0, 0], [0, 0, 12.0]])
+    atoms.set_constraint(FixScaled([3], [False, True, True]))
+    with pytest.raises(InputError, match="FixScaled"):
+        System.from_atoms(atoms, charge=1)
+
+
+CELLS = [
+    (np.zeros((3, 3)), (True,) * 3, "periodic along xyz, but a cell vector is zero"),
+    (np.diag([5.0, 0, 5.0]), (True, True, False), "periodic along xy, but a cell vector is zero"),
+    (np.full((3, 3), np.nan), (True,) * 3, "not a finite number"),
+    (np.ones((3, 3)), (True,) * 3, "linearly dependent"),
+    (np.diag([5.0, 5.0, 0.01]), (True,) * 3, "0.01 Angstrom thickness"),
+    (np.eye(3), (True,) * 3, "too small for its 4 atoms"),
+    (np.diag([5.0, 5.0, 1e9]), (True,) * 3, "cell vector of 1e"),
+]
+
+
+@pytest.mark.parametrize(("cell", "pbc", "words"), CELLS)
+def test_cells_that_cannot_be_are_refused(cell: np.ndarray, pbc: tuple[bool, bool, bool], words: str) -> None:
+    atoms = hydronium(charge=1)
+    atoms.set_cell(cell)
+    atoms.pbc = pbc
+    with pytest.raises(InputError, match=words):
+        System.from_atoms(atoms)
+    atoms.pbc = False
+    assert System.from_atoms(atoms).cell is None
+
+
+def test_slabs_and_wires_need_the_cell_of_their_directions_only() -> None:
+    atoms = Atoms("He", cell=np.diag([3.0, 0.0, 0.0]), pbc=(True, False, False))
+    assert System.from_atoms(atoms).pbc == (True, False, False)
+
+
+@pytest.mark.parametrize("lengths", ["1.000    1.000    1.000", "0.000    0.000    0.000", "1.800    1.800    1.800"])
+def test_the_placeholder_cell_of_a_pdb_file_is_ignored(tmp_path: Path, lengths: str) -> None:
+    head = f"CRYST1    {lengths}  90.00  90.00  90.00 P 1           1\n"
+    system = read(tmp_path, "a.pdb", head + PDB)
+    assert not any(system.pbc) and system.cell is None
+    assert "placeholder: ignored" in system.notes[0]
+    crystal = head.replace(lengths, "9.000    9.000    9.000")
+    assert read(tmp_path, "a.pdb", crystal + PDB).pbc == (True, True, True)
+
+
+@pytest.mark.parametrize(
+    ("symbols", "charge", "words"),
+    [
+        ("O2", 0, r"a singlet; its ground state is a triplet \(multiplicity=3\)"),
+        ("SO", 0, "triplet"),
+        ("C", 0, "triplet"),
+        ("N", 1, "triplet"),  # isoelectronic with carbon
+        ("Cr", 0, r"septet \(multiplicity=7\)"),
+        ("FeO", 0, "Fe may have more unpaired electrons"),
+        ("OH", 0, "odd: a radical, unless a charge was left out"),
+        ("N2", 1, "13, is odd"),
+    ],
+)
+def test_an_assumed_spin_that_may_be_another_is_said(symbols: str, charge: int, words: str) -> None:
+    atoms = Atoms(symbols)
+    atoms.positions[:, 2] = 1.2 * np.arange(len(atoms))
+    system = System.from_atoms(atoms, charge=charge)
+    assert len(system.notes) == 1
+    assert re.search(words, system.notes[0])
+    assert not System.from_atoms(atoms, charge=charge, spin=system.spin + 2).notes
+
+
+@pytest.mark.parametrize("symbols", ["H2", "N2", "CO", "F2", "H", "Na", "He", "LiH", "ClF", "HF"])
+def test_usual_closed_shells_and_doublet_atoms_need_no_word(symbols: str) -> None:
+    atoms = Atoms(symbols)
+    atoms.positions[:, 2] = 1.1 * np.arange(len(atoms))
+    assert not System.from_atoms(atoms).notes
