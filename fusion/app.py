@@ -23,14 +23,14 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fusion import bounds, logs, messages, methods, plugins, processes, report
+from fusion import bounds, logs, messages, methods, plugins, processes, report, trust
 from fusion import config as trees
 from fusion.errors import CalculationError, InputError
 from fusion.results import FILENAME, Result, read_result, write_atomically, write_result
 from fusion.runs import CHECKPOINT, Run
 from fusion.system import System
+from fusion.trust import CONFIG
 
-CONFIG = "config.yaml"
 _RUNNING = threading.RLock()
 METHODS = "methods"
 """The list of a task that names several methods; its presence says that no +method= belongs to the run."""
@@ -105,9 +105,10 @@ def resume(directory: Path, relaunch: bool = False) -> Result:
     """Go on with the run in `directory`, from its last checkpoint if there is one; a finished run shows its result
     again."""
     config = load_config(directory)
-    if (directory / CHECKPOINT).is_file() or config.get("ckpt") is None:
-        config.ckpt = "last"
-    return execute(config, directory.absolute(), Path.cwd(), relaunch)
+    with trust.settings(config, directory / CONFIG):
+        if (directory / CHECKPOINT).is_file() or config.get("ckpt") is None:
+            config.ckpt = "last"
+        return execute(config, directory.absolute(), Path.cwd(), relaunch)
 
 
 def load_config(directory: Path) -> DictConfig:
@@ -120,6 +121,7 @@ def load_config(directory: Path) -> DictConfig:
     except Exception as error:  # YAML has many ways to be wrong
         raise InputError(f"{file}: {messages.one_line(error)}") from error
     assert isinstance(config, DictConfig)
+    trust.refuse_interpolations(config, f"{file}: ")
     return config
 
 
@@ -201,10 +203,12 @@ def resolved(config: DictConfig, start_dir: Path) -> DictConfig:
     Raises InputError where there is no method, or one with a task that names several itself.
     """
     _check_nodes(config)
+    trust.refuse_environment(config)
     try:
         config = DictConfig(OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
     except OmegaConfBaseException as error:
         raise InputError(messages.one_line(error)) from error
+    trust.refuse_interpolations(config)
     if not isinstance(config.seed, int) or isinstance(config.seed, bool):
         raise InputError(f"seed must be a whole number, not {config.seed}")
     if config.dtype not in ("float32", "float64"):
@@ -330,7 +334,7 @@ def _prepare_directory(run: Run) -> None:
         (run.directory / "metrics.csv").unlink(missing_ok=True)
         if own.is_file():  # days of work may be in it
             os.replace(own, own.with_name("previous.ckpt"))
-    write_atomically(run.directory / CONFIG, OmegaConf.to_yaml(run.config))
+    write_atomically(run.directory / CONFIG, trust.text(run.config))
 
 
 def _announce(run: Run, method: Any, system: System, task: Any) -> None:

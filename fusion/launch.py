@@ -102,11 +102,12 @@ def join(directory: Path, checkpoint: Path | None) -> int:
 
     Ends with 0 unless something was raised: the first rank reports.
     """
-    from fusion import app
+    from fusion import app, trust
 
     config = app.load_config(directory)
-    config.ckpt = str(checkpoint) if checkpoint else None
-    app.execute(config, directory, Path.cwd())
+    with trust.settings(config, directory / app.CONFIG):
+        config.ckpt = str(checkpoint) if checkpoint else None
+        app.execute(config, directory, Path.cwd())
     return 0
 
 

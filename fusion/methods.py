@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 
 import numpy as np
 
+from fusion import trust
 from fusion.errors import CalculationError, InputError
 from fusion.results import Result
 from fusion.system import System
@@ -62,6 +63,7 @@ def build(config: Mapping[str, Any], **context: Any) -> Any:
 
     if not isinstance(config, Mapping) or not config.get("_target_"):
         raise InputError(f"no method {config!r}; give +method=NAME (fusion methods lists them)")
+    trust.refuse_programs(config)
     try:
         return instantiate(config, _recursive_=False, **context)
     except InstantiationException as error:

@@ -163,12 +163,14 @@ def report(run_dir: Path) -> None:
 
     Raises InputError where `run_dir` is not a run's directory or its `result.json` cannot be read.
     """
+    from fusion import trust
     from fusion.results import read_result
 
     run_dir = Path(run_dir)
     if not any((run_dir / name).is_file() for name in _MARKER_FILES):
         what = "holds none of " + ", ".join(_MARKER_FILES) if run_dir.is_dir() else "is not a directory"
         raise InputError(f"{run_dir} is not the directory of a run: it {what}")
+    trust.refuse_links(run_dir)
     try:
         result = read_result(run_dir)
     except ValueError as error:
@@ -193,16 +195,12 @@ def redraw(run_dir: Path) -> None:
 
 def _task(run_dir: Path) -> Any:
     """The class of the task that the run's settings name, None where it cannot be had (a plugin that is gone)."""
-    from hydra.utils import get_class
-
+    from fusion import trust
     from fusion.config import read_yaml
 
     file = run_dir / "config.yaml"
     target = (read_yaml(file).get("task") or {}).get("_target_") if file.is_file() else None
-    try:
-        return get_class(target) if target else None
-    except Exception:  # importing somebody's module may fail in any way
-        return None
+    return trust.task_class(target, file) if target else None
 
 
 def _decimals(error: float, digits: int) -> int:

@@ -111,6 +111,15 @@ def zoo_cache(published: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return published
 
 
+@pytest.fixture(scope="session", autouse=True)
+def signing_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The directory of a key of the tests' own, for this process and those it starts."""
+    place = tmp_path_factory.mktemp("data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_DATA_HOME", str(place))
+        yield place
+
+
 @pytest.fixture(autouse=True)
 def default_dtype() -> Iterator[None]:
     """Whatever a test does to torch's default dtype ends with it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,12 +51,15 @@ def add(run: Path, about: About, into: Path, words: Sequence[str] = (), prefix: 
     """
     import hashlib
 
+    from fusion import trust
+    from fusion.app import CONFIG
     from fusion.results import read_result
 
     directory = _run_directory(run)
     config = _config(run, directory, words)
     document = read_result(directory) if directory else None
-    draft = _draft(config, about, into, (document or {}).get("training") or {})
+    with trust.settings(config, directory / CONFIG) if directory else nullcontext():
+        draft = _draft(config, about, into, (document or {}).get("training") or {})
     if directory and (document is None or document.get("status") == "failed"):
         raise InputError(f"{directory} has no result: the run is not finished (fusion resume {directory})")
     tensors = _weights(_state(run, directory), draft, prefix)

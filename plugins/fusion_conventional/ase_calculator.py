@@ -51,6 +51,7 @@ class ASECalculator:
     """
 
     kind = "conventional"
+    own_words = ("calculator", "options")  # classes and programs to run: never from somebody else's file
 
     def __init__(
         self,

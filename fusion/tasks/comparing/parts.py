@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from fusion import units, zeros
+from fusion import trust, units, zeros
 from fusion.errors import CalculationError, InputError
 from fusion.results import FILENAME, read_result, write_atomically
 from fusion.tasks.comparing import subject
@@ -101,9 +101,8 @@ def prepare(part: Part) -> None:
         previous = part.directory.with_name(f"{part.directory.name}.previous")
         shutil.rmtree(previous, ignore_errors=True)
         os.replace(part.directory, previous)
-    if not file.is_file():
-        part.directory.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, OmegaConf.to_yaml(OmegaConf.create(part.settings)))
+    part.directory.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, trust.text(OmegaConf.create(part.settings)))
 
 
 def work(directories: Sequence[Path]) -> int:
