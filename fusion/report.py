@@ -194,12 +194,21 @@ def redraw(run_dir: Path) -> None:
 
 
 def _task(run_dir: Path) -> Any:
-    """The class of the task that the run's settings name, None where it cannot be had (a plugin that is gone)."""
+    """The class of the task that the run's settings name, None where it cannot be had (a plugin that is gone).
+
+    Raises InputError for settings that cannot be read.
+    """
+    import yaml
+
     from fusion import trust
     from fusion.config import read_yaml
 
-    file = run_dir / "config.yaml"
-    target = (read_yaml(file).get("task") or {}).get("_target_") if file.is_file() else None
+    file = run_dir / trust.CONFIG
+    try:
+        task = read_yaml(file).get("task") if file.is_file() else None
+    except (yaml.YAMLError, ValueError) as error:
+        raise InputError(f"{file} cannot be read: {' '.join(str(error).split())}") from None
+    target = task.get("_target_") if isinstance(task, dict) else None
     return trust.task_class(target, file) if target else None
 
 
