@@ -27,6 +27,11 @@ def line(content: Mapping[str, Any]) -> str:
     return f"# signature: {_digest(key, content)}\n" if key else ""
 
 
+def present(text: str) -> bool:
+    """True if `text` begins with a signature, valid or not."""
+    return _LINE.match(text) is not None
+
+
 def valid(text: str, content: Mapping[str, Any]) -> bool:
     """True if `text`, a configuration file whose content is `content`, begins with this user's signature of it."""
     match = _LINE.match(text)

@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fusion import places, signature
+from fusion import bounds, places, signature
 from fusion.errors import InputError
 
 if TYPE_CHECKING:
@@ -51,11 +51,9 @@ def settings(config: DictConfig, file: Path) -> Iterator[None]:
 def signed(config: DictConfig, file: Path) -> bool:
     """True if `config` is what `file` holds under the user's signature."""
     try:
-        with file.open(encoding="utf-8", errors="replace") as lines:
-            first = lines.readline(200)
-    except OSError:
+        return signature.valid(bounds.text(file), _plain(config))
+    except (OSError, ValueError):
         return False
-    return signature.valid(first, _plain(config))
 
 
 def refuse_interpolations(config: DictConfig, where: str = "") -> None:
@@ -133,12 +131,18 @@ def refuse_links(directory: Path) -> None:
 
 
 def _is_signed(file: Path) -> bool:
-    from omegaconf import OmegaConf
+    import io
+
+    from omegaconf import DictConfig, OmegaConf
 
     try:
-        return signed(OmegaConf.load(file), file)  # type: ignore[arg-type]
+        text = bounds.text(file)
+        if not signature.present(text):
+            return False
+        config = OmegaConf.load(io.StringIO(bounds.checked_yaml(text)))
     except Exception:  # a file that is absent or broken in any way
         return False
+    return isinstance(config, DictConfig) and signature.valid(text, _plain(config))
 
 
 def _plain(config: DictConfig) -> dict[str, Any]:
