@@ -342,6 +342,8 @@ def _announce(run: Run, method: Any, system: System, task: Any) -> None:
 
     A task may have a `title(method, system, run)` of its own: the parts of the line, and the notes below it.
     """
+    from fusion.chemistry import constraints
+
     if hasattr(task, "title"):
         parts, notes = task.title(method, system, run)
     else:
@@ -351,7 +353,7 @@ def _announce(run: Run, method: Any, system: System, task: Any) -> None:
     place = str(run.directory.relative_to(run.start_dir) if here else run.directory)
     licence = getattr(method, "licence", None)
     terms = () if licence is None else (f"licence of {getattr(method, 'label', method.name)}: {licence}",)
-    report.header(*parts, notes=(*notes, *system.notes, *terms, place))
+    report.header(*parts, notes=(*notes, *constraints.notes(system), *system.notes, *terms, place))
     if run.config.ckpt == "last" and run.checkpoint is None:
         report.console().print(f"no {CHECKPOINT} yet: starting from the beginning", soft_wrap=True)
 

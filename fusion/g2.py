@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from ase.data import covalent_radii
 
+from fusion.chemistry.constraints import isotopes
 from fusion.errors import InputError
 from fusion.system import System, formula
 from fusion.units import BOHR_PER_ANGSTROM, KCAL_MOL_PER_HARTREE
@@ -90,9 +91,9 @@ def measured(name: str) -> Measured | None:
 def recognised(molecule: System) -> str | None:
     """The name of the molecule, or atom, of the collection with the bonds of a neutral `molecule` and its spin.
 
-    Bonds are those within 1.25 times the sum of covalent radii. None where there is none.
+    Bonds are those within 1.25 times the sum of covalent radii. None where there is none, and for isotopes.
     """
-    if molecule.charge or any(molecule.pbc):
+    if molecule.charge or any(molecule.pbc) or isotopes(molecule):
         return None
     return _by_bonds().get((_bonds(molecule), molecule.spin))
 

@@ -286,7 +286,11 @@ def _reference_rows(result: dict[str, Any]) -> Iterator[list[str]]:
 def _property_rows(result: dict[str, Any]) -> Iterator[list[str]]:
     forces = result.get("forces_hartree_per_bohr")
     if forces:
-        norms = [math.hypot(*force) for force in forces]
+        fixed = (result.get("system") or {}).get("fixed") or [(False, False, False)] * len(forces)
+        norms = [
+            math.hypot(*(value for value, held in zip(force, row, strict=True) if not held))
+            for force, row in zip(forces, fixed, strict=True)
+        ]
         worst = max(range(len(norms)), key=norms.__getitem__)
         symbols = (result.get("system") or {}).get("symbols") or [""] * len(norms)
         size = f"{norms[worst]:.5f}" if norms[worst] >= 1e-4 else f"{norms[worst]:.1e}"

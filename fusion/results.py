@@ -161,8 +161,14 @@ def _total(method: Any) -> bool:
 
 def _describe(system: System) -> dict[str, Any]:
     from fusion import units
+    from fusion.chemistry import constraints
 
-    return {
+    own: dict[str, Any] = {}
+    if system.fixed is not None:
+        own |= {"held": constraints.names(system), "fixed": system.fixed.tolist()}
+    if system.masses is not None:
+        own["masses_dalton"] = system.masses.tolist()
+    return own | {
         "name": system.name,
         "formula": system.formula,
         "charge": system.charge,

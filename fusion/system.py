@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from ase.data import atomic_numbers
+from ase.data import atomic_masses, atomic_numbers
 
 from fusion.chemistry import cells
 from fusion.errors import InputError
@@ -82,6 +82,11 @@ class System:
         return np.array([atomic_numbers[symbol] for symbol in self.symbols], dtype=int)
 
     @property
+    def nuclear_masses(self) -> np.ndarray:
+        """Masses (A,) in daltons: `masses`, or the standard atomic weights. Every use of masses takes these."""
+        return atomic_masses[self.numbers] if self.masses is None else self.masses
+
+    @property
     def n_electrons(self) -> int:
         """Number of electrons."""
         return count_electrons(self.symbols, self.charge)
@@ -137,7 +142,7 @@ class System:
         return other
 
     def to_atoms(self) -> Atoms:
-        """The system as ASE Atoms (Angstrom), with `charge` and `multiplicity` in `info`.
+        """The system as ASE Atoms (Angstrom), with `charge` and `multiplicity` in `info` and masses if it states them.
 
         The key `spin` is left out: some calculators read it as 2S + 1, others as the number of unpaired electrons.
         """
@@ -146,6 +151,8 @@ class System:
         cell = None if self.cell is None else self.cell * ANGSTROM_PER_BOHR
         atoms = Atoms(self.symbols, positions=self.positions * ANGSTROM_PER_BOHR, cell=cell, pbc=self.pbc)
         atoms.info |= {"charge": self.charge, "multiplicity": self.multiplicity}
+        if self.masses is not None:
+            atoms.set_masses(self.masses)
         return atoms
 
     @classmethod

@@ -56,7 +56,13 @@ class MolecularDynamics:
 
     def check(self, method: Method, system: System, run: Run) -> None:
         """Raises InputError: settings that make no sense, no forces, a checkpoint of another simulation."""
+        import numpy as np
+
+        from fusion.chemistry import constraints
+        from fusion.units import BOHR_PER_ANGSTROM
+
         self._check_settings()
+        constraints.check_free(system, "move")
         self.ensemble.check(system, self.temperature_k)
         methods.require(method, self.ensemble.needs, f"task {self.name}", [system])
         state = read_state(run, self.name)
@@ -64,6 +70,9 @@ class MolecularDynamics:
             return
         if state["symbols"] != list(system.symbols):
             raise InputError(f"{run.checkpoint} is of other atoms than {system.formula} ({system.name})")
+        elsewhere = constraints.elsewhere(system, np.asarray(state["positions"]) * BOHR_PER_ANGSTROM)
+        if elsewhere:
+            raise InputError(f"{run.checkpoint} has the held {elsewhere[0]} of {system.name} in another place")
         if is_own(run):
             for key, value in self._identity(run).items():
                 if state["identity"].get(key) != value:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,8 @@ class Relax:
     """Relaxation with one of ASE's optimisers; goes on from a kill where it was.
 
     `fmax`: the largest force left on an atom, hartree/bohr; with `cell` also the largest derivative by the cell as
-    ASE's FrechetCellFilter scales it. `fixed`: atoms, counted from 1, that stay where they are.
+    ASE's FrechetCellFilter scales it. `fixed`: atoms, counted from 1, that stay where they are, beside those that the
+    structure file holds.
     """
 
     def __init__(
@@ -46,19 +46,21 @@ class Relax:
         """Raises InputError: settings that make no sense, a method without forces, a foreign checkpoint."""
         from fusion.tasks.interruption.journal import going_on
 
-        relaxation.check_settings(self._for(system), system)
+        system = self._held(system)
+        relaxation.check_settings(self._settings, system)
         methods.require(method, self.needs, f"task {self.name}", [system])
         going_on(method, system, run, self.name)
 
     def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """What is relaxed, how, and how far."""
-        from fusion.report import system_title
+        from fusion.report import count, system_title
         from fusion.tasks.interruption.journal import going_on
 
         described = system_title(system.formula, system.n_electrons, system.spin, system.charge)
         parts = (getattr(method, "label", method.name), described, relaxation.describe(self._settings))
-        note = going_on(method, system, run, self.name)
-        return parts, (note,) if note else ()
+        number = len(self._fixed or ())
+        asked = f"task.fixed holds {count(number, 'atom')}" if number else None
+        return parts, tuple(note for note in (asked, going_on(method, system, run, self.name)) if note)
 
     def run(self, method: Method, system: System, run: Run) -> Result:
         """The result at the last geometry, with `relaxation` in its details; writes relax.extxyz and relaxed.xyz."""
@@ -67,8 +69,9 @@ class Relax:
 
         if processes.rank() != 0:  # one process does it
             return Result(system)
+        system = self._held(system)
         with Journal(method, system, run, self.name) as journal:
-            relaxed = relaxation.relax(journal, system, self._for(system), run.directory / TRAJECTORY)
+            relaxed = relaxation.relax(journal, system, self._settings, run.directory / TRAJECTORY)
         write_structure(run.directory / STRUCTURE, relaxed.result)
         return relaxation.outcome(relaxed, run)
 
@@ -88,7 +91,9 @@ class Relax:
     def files(directory: Path) -> list[str]:
         return [name for name in (STRUCTURE, TRAJECTORY) if (directory / name).is_file()]
 
-    def _for(self, system: System) -> Settings:
+    def _held(self, system: System) -> System:
+        """The system with the atoms of `fixed` held as well."""
+        from fusion.chemistry.constraints import hold
         from fusion.tasks.structure.geometry import atom_indices
 
-        return replace(self._settings, fixed=atom_indices(self._fixed, system, "task.fixed"))
+        return hold(system, atom_indices(self._fixed, system, "task.fixed"))

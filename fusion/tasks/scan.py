@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fusion import methods, processes
+from fusion.chemistry.constraints import free
 from fusion.errors import CalculationError, InputError
 from fusion.results import Result, write_atomically
 from fusion.tasks.structure import internal_coordinate
@@ -76,6 +77,9 @@ class Scan:
             raise InputError("task.both_ways=true: a rigid scan has no history; it needs task.relaxed=true")
         coordinate = internal_coordinate.chosen(self._kind, self._atoms, system)
         self._values(coordinate, system)
+        if not free(system)[list(coordinate.atoms)].any():
+            label = internal_coordinate.label(coordinate, system.symbols)
+            raise InputError(f"task.atoms: all atoms of {label} are held: the {coordinate.name} cannot change")
         if not self._relaxed:
             internal_coordinate.RigidMotion(coordinate, system)
         methods.require(method, self.needs, f"task {self.name}", [system])

@@ -249,12 +249,19 @@ class Thermochemistry:
     def _check_species(self, method: Method, run: Run) -> None:
         """Species that the method cannot do are marked so. Raises InputError where it can do none of the molecules, and
         for a foreign checkpoint."""
+        from fusion.chemistry.constraints import names
         from fusion.tasks.thermochemical.species import recorded
 
         methods.require(method, self.needs, f"task {self.name}")
         periodic = [name for name, one in self.species.items() if any(one.system.pbc)]
         if periodic:
             raise InputError(f"{periodic[0]} is periodic; the thermochemistry of an ideal gas is that of molecules")
+        for name, one in self.species.items():
+            if one.system.fixed is not None:
+                raise InputError(
+                    f"{name} has held atoms ({' '.join(names(one.system)[:8])}): an ideal gas is of free molecules; "
+                    "task=vibrations has the harmonic free energy of what is held"
+                )
         molecules = [one for one in self.species.values() if not one.is_atom]
         refusals = []
         for one in self.species.values():

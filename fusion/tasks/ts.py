@@ -233,7 +233,11 @@ class TransitionState:
 
 
 def matching(path: str, system: System, run: Run, setting: str) -> System:
-    """The structure in a file, which must have the system's atoms in their order. Raises InputError."""
+    """The structure in a file, which must have the system's atoms in their order, and those that are held where the
+    system has them. Raises InputError."""
+    import numpy as np
+
+    from fusion.chemistry import ase_constraints, constraints
     from fusion.chemistry.structure_files import read_file
     from fusion.chemistry.structures import in_state_of
     from fusion.system import formula
@@ -257,7 +261,13 @@ def matching(path: str, system: System, run: Run, setting: str) -> System:
         raise InputError(f"{setting}: {error}") from None
     if other.pbc != system.pbc:
         raise InputError(f"{setting}: {name} and the system must be periodic in the same directions")
-    return other
+    own = ase_constraints.held(atoms, name)
+    if own is not None and not np.array_equal(own, ~constraints.free(system)):
+        raise InputError(f"{setting}: {name} and the system must hold the same atoms")
+    elsewhere = constraints.elsewhere(system, other.positions)
+    if elsewhere:
+        raise InputError(f"{setting}: {' '.join(elsewhere[:8])} are held, but {name} has them in another place")
+    return replace(other, positions=constraints.placed(system, other.positions))
 
 
 def descend(

@@ -42,12 +42,14 @@ class Conditions:
 
 
 class Vibrations:
-    """Relax, then diagonalise the mass-weighted Hessian without translations and rotations.
+    """Relax, then diagonalise the mass-weighted Hessian without translations and rotations; where the structure holds
+    atoms, that of the free coordinates, with nothing left out.
 
     `relax`: relax first; `fmax`: the largest force of a stationary point, hartree/bohr. `masses`: by atom, counted from
-    1, in dalton, for isotopes. `spread`: with an ensemble that gives its members' Hessians, the standard deviation of
-    every frequency. `dipoles`: the method of the dipoles and polarisabilities, as in a list of methods, where it is
-    another; `raman`: Raman intensities too; `spectrum`: the fields of `fusion.tasks.harmonic.intensities.Shown`.
+    1, in dalton, for isotopes, in place of those of the structure file. `spread`: with an ensemble that gives its
+    members' Hessians, the standard deviation of every frequency. `dipoles`: the method of the dipoles and
+    polarisabilities, as in a list of methods, where it is another; `raman`: Raman intensities too; `spectrum`: the
+    fields of `fusion.tasks.harmonic.intensities.Shown`.
     """
 
     def __init__(
@@ -82,7 +84,7 @@ class Vibrations:
         from fusion.tasks.interruption.journal import going_on
 
         relaxing.check_settings(self._settings, system)
-        masses_of(system, self._masses)
+        system = with_masses(system, self._masses)
         conditions = self._conditions
         for setting, value in (("temperature_k", conditions.temperature_k), ("pressure_bar", conditions.pressure_bar)):
             if not value > 0:
@@ -105,7 +107,14 @@ class Vibrations:
         how = relaxing.describe(self._settings) + ", then vibrations" if self._relax else "vibrations as it is"
         if self._intensities.label is not None:
             how += f", dipoles of {self._intensities.label}"
-        notes = (going_on(method, system, run, self.name), self._intensities.going_on(system, run))
+        notes = (
+            ", ".join(f"task.masses: atom {number} {mass:g} Da" for number, mass in (self._masses or {}).items()),
+            "modes of the free coordinates alone: no translations or rotations are projected out"
+            if system.fixed is not None
+            else None,
+            going_on(method, system, run, self.name),
+            self._intensities.going_on(system, run),
+        )
         return (getattr(method, "label", method.name), described, how), tuple(note for note in notes if note)
 
     def run(self, method: Method, system: System, run: Run) -> Result:
@@ -117,6 +126,7 @@ class Vibrations:
 
         if processes.rank() != 0:  # one process does it
             return Result(system)
+        system = with_masses(system, self._masses)
         relaxed, start = None, system
         with Journal(method, system, run, self.name) as journal:
             if self._relax:
@@ -126,8 +136,8 @@ class Vibrations:
                 system = relaxed.result.system
                 write_structure(run.directory / relaxing.STRUCTURE, relaxed.result)
             found = self._hessian(journal, system)
-            masses, hessian = masses_of(system, self._masses), np.asarray(found.properties["hessian"])
-            modes = normal_modes(hessian, system.positions, masses, any(system.pbc))
+            masses, hessian = system.nuclear_masses, np.asarray(found.properties["hessian"])
+            modes = normal_modes(hessian, system.positions, masses, any(system.pbc), system.fixed)
             try:
                 lines, failure = self._intensities.calculate(journal, found, modes, start, run), None
             except CalculationError as error:  # the frequencies stand
@@ -137,12 +147,12 @@ class Vibrations:
         for name in ("hessian", "dipole_derivatives", "polarizability", "polarizability_derivatives"):
             result.properties.pop(name, None)
         np.save(run.directory / HESSIAN, hessian)
-        details = describe(result, modes, masses, self._conditions)
+        details = describe(result, modes, self._conditions)
         members = result.properties.pop("hessian_members", None)
         if members is not None:
             from fusion.tasks.harmonic.normal_modes import spread
 
-            deviations = spread(np.asarray(members), modes, system.positions, masses, any(system.pbc))
+            deviations = spread(np.asarray(members), modes, system.positions, masses, any(system.pbc), system.fixed)
             details["frequencies_std_cm1"] = deviations.tolist()
         write_modes(run.directory / MODES, system, modes)
         if relaxed is not None:
@@ -183,7 +193,7 @@ class Vibrations:
         from fusion.tasks.harmonic import lines
         from fusion.tasks.harmonic.intensities import experiment
 
-        observed = experiment(run.config.system, result.system, bool(self._masses))
+        observed = experiment(run.config.system, result.system)
         if observed is not None:
             result.details["experiment"] = observed
         (run.directory / lines.CSV).unlink(missing_ok=True)
@@ -193,10 +203,11 @@ class Vibrations:
 
     def _judge(self, result: Result, relaxed: relaxing.Relaxed | None, run: Run) -> None:
         """Set status and message: frequencies away from a stationary point are no frequencies of the molecule."""
+        from fusion.chemistry.constraints import free_part
         from fusion.tasks.structure.geometry import largest_force, without_torque
 
-        forces, fmax = np.asarray(result.properties["forces"]), self._settings.fmax
-        if not any(result.system.pbc):
+        forces, fmax = free_part(result.system, np.asarray(result.properties["forces"])), self._settings.fmax
+        if not any(result.system.pbc) and result.system.fixed is None:
             forces = without_torque(forces, result.system.positions)
         force = largest_force(forces)
         found = result.details["vibrations"]
@@ -244,24 +255,24 @@ class Vibrations:
         return [*names, f"{MODES}/{modes[0]} …" if len(modes) > 1 else f"{MODES}/{modes[0]}"]
 
 
-def masses_of(system: System, given: Mapping[int, float] | None) -> np.ndarray:
-    """Standard atomic weights (A,) in dalton, with those of single atoms (counted from 1) replaced."""
-    from ase.data import atomic_masses
-
+def with_masses(system: System, given: Mapping[int, float] | None) -> System:
+    """The system with the masses (dalton) of single atoms, counted from 1, replaced. Raises InputError."""
     from fusion.tasks.structure.geometry import atom_indices
 
-    masses = np.array([atomic_masses[number] for number in system.numbers])
-    for number, mass in (given or {}).items():
+    if not given:
+        return system
+    masses = np.array(system.nuclear_masses)
+    for number, mass in given.items():
         (index,) = atom_indices([number], system, "task.masses")
         if isinstance(mass, bool) or not isinstance(mass, (int, float)) or not 0 < mass < 1000:
             raise InputError(
                 f"task.masses: atom {number} cannot have the mass {mass}; give dalton: 2.014 for deuterium"
             )
         masses[index] = mass
-    return masses
+    return replace(system, masses=masses)
 
 
-def describe(result: Result, modes: NormalModes, masses: np.ndarray, conditions: Conditions) -> dict[str, Any]:
+def describe(result: Result, modes: NormalModes, conditions: Conditions) -> dict[str, Any]:
     """What `result.json` says of the vibrations of `result`'s system. Imaginary frequencies are negative numbers."""
     from fusion.tasks.harmonic.normal_modes import largest_movers
 
@@ -279,15 +290,17 @@ def describe(result: Result, modes: NormalModes, masses: np.ndarray, conditions:
             "nature": nature(imaginary),
             "removed_translations_and_rotations": modes.removed,
             "residual_of_removed_cm1": modes.residual.tolist(),
-            "masses_dalton": masses.tolist(),
+            "free_coordinates": None if system.fixed is None else int((~system.fixed).sum()),
+            "masses_dalton": system.nuclear_masses.tolist(),
             "reduced_masses_dalton": modes.reduced_masses.tolist(),
             "force_constants_mdyne_per_angstrom": (modes.force_constants * _MDYNE_ANGSTROM).tolist(),
             "movers": [largest_movers(mode, system.symbols) for mode in modes.displacements],
         },
         "modes": modes.displacements.tolist(),
     }
-    if not any(system.pbc):
-        details["thermochemistry"] = _thermochemistry(result, modes, masses, conditions)
+    details["vibrations"] = {key: value for key, value in details["vibrations"].items() if value is not None}
+    if result.energy is not None and (system.fixed is not None or not any(system.pbc)):
+        details["thermochemistry"] = _thermochemistry(result, modes, conditions)
     return details
 
 
@@ -300,24 +313,21 @@ def nature(imaginary: int) -> str:
     return f"{imaginary} imaginary modes: a saddle point of higher order, neither minimum nor transition state"
 
 
-def _thermochemistry(
-    result: Result, modes: NormalModes, masses: np.ndarray, conditions: Conditions
-) -> dict[str, Any] | None:
+def _thermochemistry(result: Result, modes: NormalModes, conditions: Conditions) -> dict[str, Any]:
     from fusion.tasks.harmonic.symmetry import TOLERANCE_BOHR, point_group
-    from fusion.tasks.harmonic.thermochemistry import Shape, thermochemistry
+    from fusion.tasks.harmonic.thermochemistry import Shape, held_thermochemistry, thermochemistry
 
-    if result.energy is None:
-        return None
-    system = result.system
-    group = point_group(system.positions, list(zip(system.symbols, masses.tolist(), strict=True)))
+    assert result.energy is not None
+    system, real = result.system, modes.frequencies[modes.frequencies > 0]
+    if system.fixed is not None:
+        return held_thermochemistry(result.energy, real, system.spin, conditions.temperature_k, conditions.pressure_bar)
+    group = point_group(system.positions, list(zip(system.symbols, system.nuclear_masses.tolist(), strict=True)))
     shapes: dict[int, Shape] = {3: "monatomic", 5: "linear", 6: "nonlinear"}
-    atoms = system.to_atoms()
-    atoms.set_masses(masses)
     number = conditions.symmetry_number
     found = thermochemistry(
-        atoms,
+        system.to_atoms(),
         result.energy,
-        modes.frequencies[modes.frequencies > 0],
+        real,
         shapes[modes.removed],
         group.symmetry_number if number is None else number,
         system.spin,

@@ -8,7 +8,7 @@ import numpy as np
 
 from fusion.system import System
 from fusion.tasks.harmonic.normal_modes import NormalModes
-from fusion.tasks.structure.geometry import header, write_frames
+from fusion.tasks.structure.geometry import constrained, header, write_frames
 
 _FRAMES = 20  # of one period of a mode
 _AMPLITUDE_ANGSTROM = 0.3  # of the atom that moves most
@@ -18,7 +18,7 @@ def write_modes(directory: Path, system: System, modes: NormalModes) -> None:
     """One extxyz file per mode, a period of it, named by its number: 07.xyz follows six translations and rotations."""
     for old in directory.glob("*.xyz"):
         old.unlink()
-    atoms = system.to_atoms()
+    atoms = constrained(system)
     width = len(str(modes.removed + len(modes.frequencies)))
     for number, (frequency, mode) in enumerate(zip(modes.frequencies, modes.displacements, strict=True)):
         scale = _AMPLITUDE_ANGSTROM / np.linalg.norm(mode, axis=1).max()

@@ -268,13 +268,15 @@ class Intensities:
             yield own
 
 
-def experiment(config: Mapping[str, Any], system: System, isotopes: bool) -> dict[str, Any] | None:
+def experiment(config: Mapping[str, Any], system: System) -> dict[str, Any] | None:
     """Observed fundamentals that a `conf/system` node states of these molecules: `fundamentals_cm1`, each degenerate
-    set once, and `source`. None where there are none, or of an ion, another spin or isotopes."""
+    set once, and `source`. None where there are none, or of an ion, another spin, isotopes or held atoms."""
+    from fusion.chemistry.constraints import isotopes
     from fusion.system import formula
 
     observed = config.get("fundamentals_cm1")
-    if not observed or isotopes or system.charge or system.spin or formula(config["symbols"]) != system.formula:
+    another = system.charge or system.spin or system.fixed is not None or isotopes(system)
+    if not observed or another or formula(config["symbols"]) != system.formula:
         return None
     return {
         "fundamentals_cm1": sorted(float(value) for value in observed),

@@ -1,5 +1,8 @@
 """Normal modes of a Hessian: harmonic frequencies with translations and rotations projected out.
 
+Where coordinates are held, the modes are those of the free ones alone, from their part of the Hessian (partial Hessian
+vibrational analysis: Li and Jensen, Theor. Chem. Acc. 107, 211 (2002)).
+
 After Wilson, Decius and Cross, Molecular Vibrations (1955); the projection as in Miller, Handy and Adams,
 J. Chem. Phys. 72, 99 (1980).
 """
@@ -43,15 +46,22 @@ class NormalModes:
         return 0.5 * float(self.frequencies[self.frequencies > 0].sum()) / units.CM1_PER_HARTREE
 
 
-def normal_modes(hessian: np.ndarray, positions: np.ndarray, masses: np.ndarray, periodic: bool = False) -> NormalModes:
+def normal_modes(
+    hessian: np.ndarray,
+    positions: np.ndarray,
+    masses: np.ndarray,
+    periodic: bool = False,
+    fixed: np.ndarray | None = None,
+) -> NormalModes:
     """Modes of a Hessian (3A, 3A) in hartree/bohr^2 at positions (A, 3) in bohr with masses (A,) in dalton.
 
     Of a periodic system only the three translations are left out; of a straight molecule two rotations, of an atom
-    none.
+    none. With `fixed` (A, 3) bool, the held coordinates, there is a mode for each free coordinate and nothing else is
+    left out.
     """
     roots = np.sqrt(np.repeat(np.asarray(masses, dtype=float), 3))
     weighted = 0.5 * (hessian + hessian.T) / np.outer(roots, roots)
-    external, internal = external_and_internal(positions, masses, periodic)
+    external, internal = external_and_internal(positions, masses, periodic, fixed)
     values, vectors = np.linalg.eigh(internal.T @ weighted @ internal)
     cartesian = (internal @ vectors) / roots[:, None]
     reduced = 1.0 / (cartesian**2).sum(axis=0)
@@ -66,9 +76,12 @@ def normal_modes(hessian: np.ndarray, positions: np.ndarray, masses: np.ndarray,
 
 
 def external_and_internal(
-    positions: np.ndarray, masses: np.ndarray, periodic: bool = False
+    positions: np.ndarray, masses: np.ndarray, periodic: bool = False, fixed: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Orthonormal bases of mass-weighted motions: translations and rotations (3A, r), and all others (3A, 3A - r)."""
+    """Orthonormal bases of mass-weighted motions: translations and rotations (3A, r), and all others (3A, 3A - r); with
+    `fixed` (A, 3) none of the former, and the free coordinates (3A, n)."""
+    if fixed is not None:
+        return np.empty((fixed.size, 0)), np.eye(fixed.size)[:, ~fixed.ravel()]
     masses = np.asarray(masses, dtype=float)
     roots = np.sqrt(masses)[:, None]
     motions = [np.tile(axis, (len(masses), 1)) * roots for axis in np.eye(3)]
@@ -88,7 +101,12 @@ def inertia(centred: np.ndarray, masses: np.ndarray) -> np.ndarray:
 
 
 def spread(
-    members: np.ndarray, mean: NormalModes, positions: np.ndarray, masses: np.ndarray, periodic: bool = False
+    members: np.ndarray,
+    mean: NormalModes,
+    positions: np.ndarray,
+    masses: np.ndarray,
+    periodic: bool = False,
+    fixed: np.ndarray | None = None,
 ) -> np.ndarray:
     """Standard deviation (n,) in cm^-1 (ddof=1) of the frequencies of M Hessians (M, 3A, 3A) at one geometry.
 
@@ -101,7 +119,7 @@ def spread(
     wanted = _normalised(mean.displacements * roots)
     frequencies = np.empty((len(members), len(mean.frequencies)))
     for number, hessian in enumerate(members):
-        modes = normal_modes(hessian, positions, masses, periodic)
+        modes = normal_modes(hessian, positions, masses, periodic, fixed)
         overlap = (wanted @ _normalised(modes.displacements * roots).T) ** 2
         row, column = linear_sum_assignment(-overlap)
         frequencies[number, row] = modes.frequencies[column]

@@ -6,12 +6,13 @@ The partition functions are ASE's (`ase.thermochemistry.IdealGasThermo`; Cramer,
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final, Literal
 
 import numpy as np
 from ase import Atoms
 from ase import units as ase_units
-from ase.thermochemistry import HarmonicMode, IdealGasThermo, RRHOMode
+from ase.thermochemistry import HarmonicMode, HarmonicThermo, IdealGasThermo, RRHOMode
 
 from fusion import units
 
@@ -72,6 +73,30 @@ def thermochemistry(
             "gibbs_hartree": found["gibbs_hartree"] - temperature_k * change * units.HARTREE_PER_EV,
         }
     return found
+
+
+def held_thermochemistry(
+    energy: float, frequencies: np.ndarray, spin: int, temperature_k: float, pressure_bar: float
+) -> dict[str, Any]:
+    """Thermochemistry of what is held in place: harmonic modes alone, which have no pV, so that the enthalpy is the
+    internal energy and the Gibbs energy the Helmholtz one. Arguments as in `thermochemistry`."""
+    solid = HarmonicThermo(frequencies * ase_units.invcm)
+    thermal = solid.get_internal_energy(temperature_k, verbose=False)
+    entropy = solid.get_entropy(temperature_k, verbose=False) + ase_units.kB * math.log(spin + 1)
+    width = 1e-3 * temperature_k
+    above, below = (solid.get_internal_energy(temperature_k + sign * width, verbose=False) for sign in (1, -1))
+    return {
+        "model": "harmonic oscillators alone: held atoms leave neither translations nor rotations",
+        "temperature_k": temperature_k,
+        "pressure_bar": pressure_bar,
+        "multiplicity": spin + 1,
+        "enthalpy_correction_hartree": thermal * units.HARTREE_PER_EV,
+        "enthalpy_hartree": energy + thermal * units.HARTREE_PER_EV,
+        "entropy_j_per_mol_k": entropy * _JOULE_PER_MOL_K,
+        "heat_capacity_cv_j_per_mol_k": (above - below) / (2.0 * width) * _JOULE_PER_MOL_K,
+        "gibbs_correction_hartree": (thermal - temperature_k * entropy) * units.HARTREE_PER_EV,
+        "gibbs_hartree": energy + (thermal - temperature_k * entropy) * units.HARTREE_PER_EV,
+    }
 
 
 def _towards_rotor(energy: float, inertia: float, temperature_k: float) -> float:

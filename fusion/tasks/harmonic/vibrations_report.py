@@ -114,12 +114,14 @@ def _quality(how: dict[str, Any], unit: str) -> str:
 
 def _thermochemistry(thermo: dict[str, Any]) -> Iterator[list[str]]:
     at = f"{thermo['temperature_k']:g} K, {thermo['pressure_bar']:g} bar"
-    symmetry = f"{thermo['point_group']}, symmetry number {thermo['symmetry_number']}"
-    if thermo["symmetry_number_from"] != "the point group":
+    gas = "point_group" in thermo
+    symmetry = f"{thermo['point_group']}, symmetry number {thermo['symmetry_number']}" if gas else ""
+    if gas and thermo["symmetry_number_from"] != "the point group":
         symmetry += " (as given)"
     yield ["H", f"{thermo['enthalpy_hartree']:.6f} Ha", at]
     yield ["S", f"{thermo['entropy_j_per_mol_k']:.2f} J/mol/K", symmetry]
-    yield ["G", f"{thermo['gibbs_hartree']:.6f} Ha", "ideal gas, rigid rotor, harmonic"]
+    model = "ideal gas, rigid rotor, harmonic" if gas else "harmonic modes of the free coordinates alone"
+    yield ["G", f"{thermo['gibbs_hartree']:.6f} Ha", model]
     low = thermo.get("quasi_rrho")
     if low:
         count = low["low_modes"]

@@ -66,7 +66,15 @@ def frame(system: System, atoms: Atoms, results: Mapping[str, Any], step: int, t
         words.append(f"charge={system.charge}")
     table = np.hstack([atoms.positions, atoms.get_momenta(), results["forces"]])
     line = " ".join(["%s", *["%.8f"] * 9])
-    rows = [line % (symbol, *row) for symbol, row in zip(system.symbols, table.tolist(), strict=True)]
+    if system.masses is not None:
+        words[0] += ":masses:R:1"
+        table, line = np.column_stack([table, system.masses]), line + " %.8f"
+    ends = [""] * len(table)
+    if system.fixed is not None:
+        words[0] += ":move_mask:L:3"
+        ends = ["".join("FT"[free].rjust(3) for free in row) for row in (~system.fixed).tolist()]
+    atom_rows = zip(system.symbols, table.tolist(), ends, strict=True)
+    rows = [line % (symbol, *row) + end for symbol, row, end in atom_rows]
     return "\n".join([str(len(rows)), " ".join(words), *rows, ""])
 
 

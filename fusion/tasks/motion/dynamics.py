@@ -16,12 +16,14 @@ from ase import Atoms, units
 from ase.calculators.calculator import all_changes
 
 from fusion import methods
-from fusion.calculators import FusionCalculator, NotConverged, in_ase_units, moved
+from fusion.calculators import FusionCalculator, NotConverged, in_ase_units
+from fusion.chemistry import constraints
 from fusion.errors import CalculationError, InputError
 from fusion.results import Result
 from fusion.system import System, near_pairs
 from fusion.tasks.interruption.appending import Growing, frame
 from fusion.tasks.motion.ensembles import BAR, Ensemble, set_velocities, stand_still
+from fusion.tasks.structure.geometry import constrained, moved
 from fusion.units import BOHR_PER_ANGSTROM, EV_ANGSTROM_PER_HARTREE_BOHR, HARTREE_PER_EV
 
 CLOSEST_ANGSTROM = 0.1
@@ -121,7 +123,7 @@ class Simulation:
         self.timestep_fs, self.temperature_k = timestep_fs, temperature_k
         self.log_every, self.save_every = log_every, save_every
         self.random = np.random.default_rng(abs(seed))
-        self.atoms = system.to_atoms()
+        self.atoms = constrained(system)
         self.atoms.calc = surface
         self.freedom = ensemble.degrees_of_freedom(self.atoms)
         self._half_inverse_masses = 0.5 / self.atoms.get_masses()[:, None]
@@ -134,6 +136,7 @@ class Simulation:
             set_velocities(self.atoms, self.temperature_k, self.freedom, self.random)
         else:
             self._place(other)
+            self.atoms.set_momenta(self.atoms.get_momenta())  # none of held atoms
             stand_still(self.atoms)
         self._open(directory, {})
         self.surface.wanted = self._wanted(0)
@@ -189,9 +192,8 @@ class Simulation:
     def result(self) -> Result:
         """The structure of `state` with what the method says of it, in atomic units."""
         results, cell = self.state["results"], self.state["cell"] * BOHR_PER_ANGSTROM
-        there = self.start.moved(
-            self.state["positions"] * BOHR_PER_ANGSTROM, cell if self.start.cell is not None else None
-        )
+        positions = constraints.placed(self.start, self.state["positions"] * BOHR_PER_ANGSTROM)
+        there = self.start.moved(positions, cell if self.start.cell is not None else None)
         result = Result(there, energy=results["energy"] * HARTREE_PER_EV)
         if "energy_std" in results:
             result.energy_std = results["energy_std"] * HARTREE_PER_EV
@@ -222,9 +224,12 @@ class Simulation:
         self._table = Growing(directory / "md.csv", lengths.get("table", 0))
 
     def _place(self, state: dict[str, Any]) -> None:
+        held = self.atoms.constraints
+        self.atoms.set_constraint()  # which would round the positions of the free atoms again
         self.atoms.set_cell(state["cell"])
         self.atoms.set_positions(state["positions"])
         self.atoms.set_momenta(state["momenta"])
+        self.atoms.set_constraint(held)
 
     def _record(self) -> None:
         """Look, write what is due, and only then let the new state count."""

@@ -57,7 +57,8 @@ class Ensemble(Protocol):
 
 
 class ConstantEnergy:
-    """NVE: velocity Verlet. Momentum is conserved and, of a molecule, angular momentum: both are zero."""
+    """NVE: velocity Verlet. Momentum is conserved and, of a molecule, angular momentum: both are zero, unless atoms are
+    held."""
 
     title, thermostat = "NVE, velocity Verlet", False
     needs = frozenset({"forces"})
@@ -66,8 +67,8 @@ class ConstantEnergy:
         return None
 
     def degrees_of_freedom(self, atoms: Atoms) -> int:
-        if len(atoms) == 1:
-            return 3
+        if len(atoms) == 1 or atoms.constraints:
+            return free_coordinates(atoms)
         if any(atoms.pbc):
             return 3 * len(atoms) - 3
         moments = atoms.get_moments_of_inertia()
@@ -88,7 +89,8 @@ class ConstantEnergy:
 
 
 class Langevin:
-    """NVT: Langevin dynamics in the BAOAB splitting (Leimkuhler & Matthews 2013), the centre of mass at rest.
+    """NVT: Langevin dynamics in the BAOAB splitting (Leimkuhler & Matthews 2013), the centre of mass at rest unless
+    atoms are held.
 
     Positions are sampled at the right temperature to a high order of the time step; the kinetic temperature of a mode
     of frequency w is low by the factor 1 - (w dt)^2 / 4.
@@ -107,7 +109,7 @@ class Langevin:
             )
 
     def degrees_of_freedom(self, atoms: Atoms) -> int:
-        return 3 * len(atoms) - (3 if len(atoms) > 1 else 0)
+        return free_coordinates(atoms) - (3 if len(atoms) > 1 and not atoms.constraints else 0)
 
     def integrator(self, atoms: Atoms, timestep_fs: float, temperature_k: float, random: np.random.Generator) -> Any:
         return self._integrator(atoms, timestep_fs, temperature_k, random, hydrostatic=True)
@@ -125,7 +127,7 @@ class Langevin:
     def _integrator(
         self, atoms: Atoms, timestep_fs: float, temperature_k: float, random: np.random.Generator, **settings: Any
     ) -> Any:
-        if len(atoms) > 1:
+        if len(atoms) > 1 and not atoms.constraints:
             atoms.set_constraint(FixCom())
         tau = 1000.0 * units.fs / self.friction_per_ps
         with warnings.catch_warnings():  # it has not been tested with FixCom, it says; here it is
@@ -149,6 +151,8 @@ class ConstantPressure(Langevin):
         super().check(system, temperature_k)
         if not all(system.pbc):
             raise InputError(f"ensemble=npt needs a cell periodic in three directions; {system.name} is not")
+        if system.fixed is not None:
+            raise InputError(f"ensemble=npt moves every atom with the cell, but atoms of {system.name} are held")
         if not self.barostat_ps > 0:
             raise InputError(f"ensemble.barostat_ps must be positive, not {self.barostat_ps}")
 
@@ -185,10 +189,17 @@ class _Thermostat(LangevinBAOAB):
         self.heat += float(self.atoms.get_kinetic_energy() - before)
 
 
+def free_coordinates(atoms: Atoms) -> int:
+    """Number of Cartesian coordinates that no constraint holds."""
+    held = sum(constraint.get_removed_dof(atoms) for constraint in atoms.constraints)
+    return 3 * len(atoms) - int(held)
+
+
 def set_velocities(atoms: Atoms, temperature_k: float, freedom: int, random: np.random.Generator) -> None:
     """Maxwell-Boltzmann velocities without net momentum and, of a molecule, rotation.
 
-    They are scaled so that 2 Ekin = `freedom` k T exactly. A single atom keeps its momentum.
+    They are scaled so that 2 Ekin = `freedom` k T exactly. A single atom keeps its momentum, and so do atoms
+    beside held ones.
     """
     thermalize_momenta(atoms, temperature_k, rng=random)
     stand_still(atoms)
@@ -198,8 +209,9 @@ def set_velocities(atoms: Atoms, temperature_k: float, freedom: int, random: np.
 
 
 def stand_still(atoms: Atoms) -> None:
-    """Take away the net momentum and, of a molecule, the rotation; a single atom keeps its momentum."""
-    if len(atoms) == 1:
+    """Take away the net momentum and, of a molecule, the rotation; a single atom, and atoms beside held ones, keep
+    theirs."""
+    if len(atoms) == 1 or atoms.constraints:
         return
     Stationary(atoms, preserve_temperature=False)
     if not any(atoms.pbc):

@@ -21,11 +21,12 @@ from ase.optimize import FIRE
 
 from fusion import methods, units
 from fusion.calculators import in_ase_units
+from fusion.chemistry.constraints import free
 from fusion.errors import CalculationError, InputError
 from fusion.methods import Method
 from fusion.results import Result
 from fusion.system import System
-from fusion.tasks.structure.geometry import HARTREE_BOHR_PER_EV_ANGSTROM, largest_force, moved
+from fusion.tasks.structure.geometry import HARTREE_BOHR_PER_EV_ANGSTROM, constrained, largest_force, moved
 
 _SPRING = 0.1  # eV/Angstrom^2, between images
 _BEFORE_CLIMBING = 3.0  # times the wanted force: from where on the highest image climbs
@@ -69,15 +70,16 @@ class Band:
     def __init__(self, method: Method, reactant: Result, product: Result, images: int) -> None:
         self._method, self._system, self._ends = method, reactant.system, (reactant, product)
         self._results: list[Result] = []
-        first, last = reactant.system.to_atoms(), product.system.to_atoms()
+        first, last = constrained(reactant.system), constrained(product.system)
         self._atoms = [first.copy() for _ in range(images - 1)] + [last]
         periodic = any(first.pbc)
-        if not periodic:
+        turns = not periodic and self._system.fixed is None
+        if turns:
             minimize_rotation_and_translation(first, last)
-        self._neb = NEB(self._atoms, k=_SPRING, method="improvedtangent", remove_rotation_and_translation=not periodic)
+        self._neb = NEB(self._atoms, k=_SPRING, method="improvedtangent", remove_rotation_and_translation=turns)
         with np.errstate(all="ignore"), suppress(np.linalg.LinAlgError):  # judged by the positions
             self._neb.interpolate("linear", mic=periodic)
-            _bend_round_collisions(self._atoms)
+            _bend_round_collisions(self._atoms, free(self._system))
             idpp_interpolate(self._neb, traj=None, log=None, mic=periodic)
         if not all(np.isfinite(atoms.positions).all() for atoms in self._atoms):
             raise CalculationError("reactant and product cannot be joined: atoms would pass through each other")
@@ -133,15 +135,16 @@ class _Image(Calculator):
         self.results = in_ase_units(self._band.results_of(self._index))
 
 
-def _bend_round_collisions(images: Sequence[Atoms]) -> None:
+def _bend_round_collisions(images: Sequence[Atoms], moving: np.ndarray) -> None:
     """Push atoms that would meet on the straight way aside: by symmetry (atoms in a row) nothing else would.
 
-    The push is arbitrary but always the same, and the larger the nearer to the middle.
+    The push is arbitrary but always the same, and the larger the nearer to the middle; only coordinates that are
+    `moving` (A, 3) bool get one.
     """
     closest = [np.sort(atoms.get_all_distances(mic=any(atoms.pbc)), axis=None)[len(atoms)] for atoms in images]
     if min(closest[1:-1]) > _COLLISION * min(closest[0], closest[-1]):
         return
-    aside = _ASIDE_ANGSTROM * np.random.default_rng(0).uniform(-1.0, 1.0, images[0].positions.shape)
+    aside = _ASIDE_ANGSTROM * np.random.default_rng(0).uniform(-1.0, 1.0, images[0].positions.shape) * moving
     for number, atoms in enumerate(images[1:-1], start=1):
         atoms.positions += np.sin(np.pi * number / (len(images) - 1)) * aside
 

@@ -15,7 +15,6 @@ from fusion.tasks.structure import geometric_engine
 from fusion.tasks.structure import relaxation as relaxing
 from fusion.tasks.structure.geometry import frame, write_frames
 from fusion.tasks.structure.internal_coordinate import bonds
-from fusion.tasks.vibrations import masses_of
 
 if TYPE_CHECKING:
     from fusion.system import System
@@ -68,8 +67,7 @@ def whole(backward: Branch, forward: Branch) -> list[Result]:
 
 def arc_lengths(results: list[Result]) -> np.ndarray:
     """(points,) length of the path in mass-weighted coordinates, bohr dalton^1/2."""
-    masses = masses_of(results[0].system, None)
-    return path_lengths([result.system.positions for result in results], masses)
+    return path_lengths([result.system.positions for result in results], results[0].system.nuclear_masses)
 
 
 def describe(backward: Branch, forward: Branch, known: dict[str, System]) -> dict[str, Any]:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fusion import methods
+from fusion.chemistry.constraints import free_part
 from fusion.errors import CalculationError
 from fusion.results import Result
 from fusion.tasks.harmonic.normal_modes import NormalModes, largest_movers, normal_modes
 from fusion.tasks.structure import geometric_engine
-from fusion.tasks.structure.geometry import largest_force, write_frames
-from fusion.tasks.vibrations import masses_of
+from fusion.tasks.structure.geometry import constrained, largest_force, write_frames
 
 if TYPE_CHECKING:
     from fusion.system import System
@@ -85,7 +85,7 @@ def verify(
     """Judge a result with forces and Hessian: is it a transition state?"""
     modes = modes_of(result)
     imaginary = int((modes.frequencies < -noise_cm1).sum())
-    force = largest_force(np.asarray(result.properties["forces"]))
+    force = largest_force(free_part(result.system, np.asarray(result.properties["forces"])))
     if failure is None and force > fmax * 1.001:
         failure = f"not a stationary point: largest force {force:.1e} Ha/bohr, above {fmax:g}"
     if imaginary != 1:
@@ -97,10 +97,9 @@ def verify(
 
 
 def modes_of(result: Result) -> NormalModes:
-    """The normal modes of a result with a Hessian, standard atomic weights."""
-    system = result.system
-    hessian = np.asarray(result.properties["hessian"])
-    return normal_modes(hessian, system.positions, masses_of(system, None), any(system.pbc))
+    """The normal modes of a result with a Hessian."""
+    system, hessian = result.system, np.asarray(result.properties["hessian"])
+    return normal_modes(hessian, system.positions, system.nuclear_masses, any(system.pbc), system.fixed)
 
 
 def hessian_at(journal: Journal, system: System, say: Callable[[str], None] | None = None) -> Result:
@@ -143,7 +142,7 @@ def describe(saddle: Saddle) -> dict[str, Any]:
 def write_mode(path: Path, saddle: Saddle) -> None:
     """One period of the lowest mode as extxyz frames."""
     frequency, mode = float(saddle.modes.frequencies[0]), saddle.modes.displacements[0]
-    atoms = saddle.result.system.to_atoms()
+    atoms = constrained(saddle.result.system)
     scale = _AMPLITUDE_ANGSTROM / np.linalg.norm(mode, axis=1).max()
     frames = []
     for angle in np.linspace(0.0, 2.0 * np.pi, _FRAMES, endpoint=False):

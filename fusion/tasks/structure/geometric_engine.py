@@ -1,7 +1,8 @@
 """geomeTRIC, driven by a fusion method: constrained minima, transition states and reaction paths.
 
-geomeTRIC (Wang and Song, J. Chem. Phys. 144, 214108 (2016)) optimises in translation-rotation internal coordinates. It
-speaks of what it does at length: into a file.
+geomeTRIC (Wang and Song, J. Chem. Phys. 144, 214108 (2016)) optimises in translation-rotation internal coordinates;
+where coordinates are held, in the Cartesian coordinates of the others. It speaks of what it does at length: into a
+file.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from geometric import internal, nifty
 from geometric.engine import Engine
 from geometric.errors import Error, GeomOptNotConvergedError
 from geometric.molecule import Molecule
-from geometric.normal_modes import frequency_analysis
 from geometric.optimize import Optimizer
 from geometric.params import OptParams
 
 from fusion import methods, units
+from fusion.chemistry import constraints
 from fusion.errors import CalculationError, InputError
+from fusion.tasks.harmonic.normal_modes import normal_modes
 from fusion.tasks.structure.internal_coordinate import Angle, Bond, InternalCoordinate
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ Watch = Callable[[int, float, float], None]
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _PATH_STEP = 0.07  # Angstrom, root mean square, of a step along a reaction path
+_CARTESIAN = (internal.CartesianX, internal.CartesianY, internal.CartesianZ)
 _ANYTHING = 1e3  # a criterion that is always met: the largest force decides, as in every task
 
 
@@ -53,7 +56,8 @@ class Ended:
 
 
 class MethodEngine(Engine):
-    """Energies and gradients of one system's geometries from a method, as geomeTRIC asks for them."""
+    """Energies and gradients of one system's geometries from a method, as geomeTRIC asks for them; held coordinates are
+    where the system has them and have no gradient."""
 
     def __init__(self, method: Method, system: System, molecule: Molecule, watch: Watch | None = None) -> None:
         super().__init__(molecule)
@@ -63,11 +67,11 @@ class MethodEngine(Engine):
         """Energy in hartree and gradient (3A,) in hartree/bohr. Raises CalculationError."""
         from fusion.tasks.structure.geometry import largest_force
 
-        system = self._system.moved(np.asarray(coords).reshape(-1, 3))
+        system = self._system.moved(constraints.placed(self._system, np.asarray(coords).reshape(-1, 3)))
         (result,) = methods.calculate(self._method, [system], {"energy", "forces"})
         if result.status != "ok" or result.energy is None:
             raise CalculationError(f"{self._method.name}: {result.message or result.status}")
-        forces = np.asarray(result.properties["forces"])
+        forces = constraints.free_part(system, np.asarray(result.properties["forces"]))
         if self._watch is not None:
             self._watch(self.calls, result.energy, largest_force(forces))
         self.calls += 1
@@ -75,13 +79,35 @@ class MethodEngine(Engine):
 
 
 class _Optimizer(Optimizer):
-    """geomeTRIC's optimiser, which writes no files."""
+    """geomeTRIC's optimiser, which writes no files and takes the masses of the system."""
+
+    system: System
 
     def frequency_analysis(self, hessian: np.ndarray, suffix: str, afterOpt: bool) -> None:
         """The modes of a Hessian (3A, 3A), from which a path sets out."""
-        self.TSWavenum, self.TSNormal_modes_x, _ = frequency_analysis(
-            self.X, hessian, self.molecule.elem, energy=self.E, verbose=self.params.verbose
-        )
+        positions, system = self.X.reshape(-1, 3), self.system
+        modes = normal_modes(hessian, positions, system.nuclear_masses, any(system.pbc), system.fixed)
+        self.TSWavenum = modes.frequencies
+        self.TSNormal_modes_x = modes.displacements.reshape(len(modes.frequencies), -1)
+
+    def checkCoordinateSystem(self, recover: bool = False, cartesian: bool = False) -> bool | None:
+        """New internal coordinates where the old ones broke down; Cartesian ones of the free coordinates never do."""
+        if isinstance(self.IC, _FreeCoordinates):
+            return False
+        changed: bool | None = super().checkCoordinateSystem(recover, cartesian)
+        self.IC.mass = np.repeat(self.system.nuclear_masses, 3)
+        return changed
+
+
+class _FreeCoordinates(internal.CartesianCoordinates):
+    """Cartesian coordinates of those atoms, and in those directions, that are not held."""
+
+    def __init__(self, molecule: Molecule, free: np.ndarray) -> None:
+        super().__init__(molecule)
+        self.Internals: list[Any] = [self.Internals[index] for index in np.flatnonzero(free)]
+
+    def guess_hessian(self, xyz: np.ndarray) -> np.ndarray:
+        return 0.5 * np.eye(len(self.Internals))
 
 
 @contextmanager
@@ -108,11 +134,15 @@ def constrained_minimum(
     steps: int,
     watch: Watch | None = None,
 ) -> Ended:
-    """Relax all but one coordinate, held at `value` (Angstrom or degrees), until the largest force of the others is
-    below `fmax` (hartree/bohr)."""
+    """Relax all but one coordinate, held at `value` (Angstrom or degrees), and what the system holds, until the largest
+    force of the others is below `fmax` (hartree/bohr)."""
     molecule = _molecule(system)
-    held, target = _constraint(coordinate, value)
-    coordinates = internal.DelocalizedInternalCoordinates(molecule, build=True, constraints=[held], cvals=[target])
+    held, targets = ([each] for each in _constraint(coordinate, value))
+    if system.fixed is not None:
+        places = np.argwhere(system.fixed).tolist()
+        held += [_CARTESIAN[axis](atom, w=1.0) for atom, axis in places]
+        targets += system.positions[system.fixed].tolist()
+    coordinates = internal.DelocalizedInternalCoordinates(molecule, build=True, constraints=held, cvals=targets)
     settings = _force_alone(fmax, steps) | {"enforce": 0.1, "convergence_cmax": 1e-3}
     return _optimised(method, system, molecule, coordinates, settings, watch=watch)
 
@@ -149,8 +179,8 @@ def reaction_path(
     settings = {"irc": True, "irc_direction": direction, "maxiter": steps, "hessian": "never", "trust": _PATH_STEP}
     points: list[tuple[np.ndarray, float]] = []
     # Fragments that are not connected would add free rotations, along which a step of the path is not defined.
-    connected = internal.DelocalizedInternalCoordinates(molecule, build=True, connect=True)
-    ended = _optimised(method, system, molecule, connected, settings, hessian, watch, points)
+    coordinates = _coordinates(molecule, system, connect=True)
+    ended = _optimised(method, system, molecule, coordinates, settings, hessian, watch, points)
     return ended, points
 
 
@@ -165,11 +195,14 @@ def _optimised(
     points: list[tuple[np.ndarray, float]] | None = None,
 ) -> Ended:
     """Run geomeTRIC's optimiser; `points` gets its path."""
-    parameters = OptParams(**settings)
+    held = {"subfrctor": 0} if system.fixed is not None else {}  # net forces and torques are real beside held atoms
+    parameters = OptParams(**settings, **held)
     if hessian is not None:
         parameters.hess_data = np.array(hessian)
     engine = MethodEngine(method, system, molecule, watch)
+    coordinates.mass = np.repeat(system.nuclear_masses, 3)
     optimizer = _Optimizer(system.positions.flatten(), molecule, coordinates, engine, ".", parameters)
+    optimizer.system = system
     converged, failure = False, None
     try:
         optimizer.optimizeGeometry()
@@ -182,8 +215,9 @@ def _optimised(
         failure = f"geomeTRIC cannot go on ({' '.join(str(error).split()) or type(error).__name__})"
     if points is not None:
         found = zip(optimizer.progress.xyzs, optimizer.progress.qm_energies, strict=True)
-        points += [(np.asarray(xyz) / nifty.bohr2ang, float(energy)) for xyz, energy in found]
-    last = np.asarray(optimizer.X).reshape(-1, 3)
+        places = ((np.asarray(xyz) / nifty.bohr2ang, float(energy)) for xyz, energy in found)
+        points += [(constraints.placed(system, positions), energy) for positions, energy in places]
+    last = constraints.placed(system, np.asarray(optimizer.X).reshape(-1, 3))
     there = system.moved(last) if np.isfinite(last).all() else system
     return Ended(there, converged, optimizer.Iteration, failure, float(optimizer.trust))
 
@@ -202,11 +236,14 @@ def _molecule(system: System) -> Molecule:
     return molecule
 
 
-def _coordinates(molecule: Molecule, system: System) -> internal.InternalCoordinates:
-    """Internal coordinates; in a cell, where bonds cross the border, Cartesian ones."""
+def _coordinates(molecule: Molecule, system: System, connect: bool = False) -> internal.InternalCoordinates:
+    """Internal coordinates; in a cell, where bonds cross the border, Cartesian ones; those that are free where some are
+    held."""
+    if system.fixed is not None:
+        return _FreeCoordinates(molecule, constraints.free(system).ravel())
     if any(system.pbc):
         return internal.CartesianCoordinates(molecule)
-    return internal.DelocalizedInternalCoordinates(molecule, build=True)
+    return internal.DelocalizedInternalCoordinates(molecule, build=True, connect=connect)
 
 
 def _constraint(coordinate: InternalCoordinate, value: float) -> tuple[Any, float]:

@@ -15,8 +15,9 @@ from ase.constraints import FixConstraint
 from ase.io import write
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from fusion import units
+from fusion import calculators, units
 from fusion.calculators import FusionCalculator
+from fusion.chemistry import constraints
 from fusion.errors import InputError
 from fusion.methods import Method
 from fusion.results import Result
@@ -52,10 +53,18 @@ def atoms_of(system: System, method: Method, properties: Iterable[str] = ("force
     return atoms
 
 
+def constrained(system: System) -> Atoms:
+    """The system as ASE Atoms whose held coordinates ASE holds as well."""
+    atoms = system.to_atoms()
+    atoms.set_constraint(constraints.of_ase(system))
+    return atoms
+
+
 def moved(system: System, atoms: Atoms) -> System:
-    """The system with its nuclei, and cell if it has one, where `atoms` (Angstrom) has them."""
-    cell = None if system.cell is None else np.asarray(atoms.cell) * units.BOHR_PER_ANGSTROM
-    return system.moved(atoms.get_positions() * units.BOHR_PER_ANGSTROM, cell)
+    """The system with its nuclei, and cell if it has one, where `atoms` (Angstrom) has them; held coordinates keep
+    every bit."""
+    there = calculators.moved(system, atoms)
+    return there if system.fixed is None else there.moved(constraints.placed(system, there.positions))
 
 
 def largest_force(forces: np.ndarray) -> float:
@@ -100,8 +109,11 @@ def atom_indices(given: Sequence[int] | None, system: System, setting: str) -> t
 
 
 def frame(result: Result, **info: Any) -> Atoms:
-    """A result as ASE Atoms with energy, forces and stress in eV and Angstrom, and `info` for the comment line."""
-    atoms = result.system.to_atoms()
+    """A result as ASE Atoms with energy, forces and stress in eV and Angstrom, and `info` for the comment line.
+
+    Masses and held coordinates of the system are kept, so that a run that starts from the file treats them the same.
+    """
+    atoms = constrained(result.system)
     found: dict[str, Any] = {}
     if result.energy is not None:
         found["energy"] = result.energy * units.EV_PER_HARTREE

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from fusion import units
+from fusion.chemistry.constraints import free
 from fusion.errors import InputError
 
 if TYPE_CHECKING:
@@ -161,8 +162,9 @@ def difference(coordinate: InternalCoordinate, to: float, of: float) -> float:
 class RigidMotion:
     """How a coordinate changes when one of the parts of the molecule that it connects moves as a rigid body.
 
-    The parts are those that fall apart when the bond of the coordinate is cut; the one with fewer atoms moves. Bonds
-    are those of `system`'s distances. Raises InputError where nothing falls apart: a bond in a ring.
+    The parts are those that fall apart when the bond of the coordinate is cut; the one with fewer atoms moves, of those
+    without held atoms. Bonds are those of `system`'s distances. Raises InputError where nothing falls apart, a bond in
+    a ring, or where both parts hold atoms.
     """
 
     def __init__(self, coordinate: InternalCoordinate, system: System) -> None:
@@ -180,7 +182,15 @@ class RigidMotion:
                 f"task.relaxed=false: {names} does not join two parts of the molecule that could move apart (a ring?); "
                 "task.relaxed=true lets the other atoms follow"
             )
-        _, self._stays, self.moving = min(parts, key=lambda part: part[0])
+        held = ~free(system).all(axis=1)
+        loose = [part for part in parts if not (part[2] & held).any()]
+        if not loose:
+            names = label(coordinate, system.symbols)
+            raise InputError(
+                f"task.relaxed=false: atoms are held in both parts of the molecule that {names} joins; "
+                "task.relaxed=true moves the others"
+            )
+        _, self._stays, self.moving = min(loose, key=lambda part: part[0])
 
     def to(self, value: float, positions: np.ndarray) -> np.ndarray:
         """Positions with the coordinate at `value`."""

@@ -30,7 +30,7 @@ _EV_ANGSTROM3_PER_GPA = units.EV_ANGSTROM3_PER_HARTREE_BOHR3 / _GPA_PER_HARTREE_
 
 @dataclass(frozen=True)
 class Settings:
-    """How far and in which way to relax: forces in hartree/bohr, pressure in GPa, atoms counted from 0.
+    """How far and in which way to relax: forces in hartree/bohr, pressure in GPa. What is held the system says.
 
     `optimiser` is a config: `_target_`, an ASE optimiser, and its keywords.
     """
@@ -40,7 +40,6 @@ class Settings:
     steps: int
     cell: bool = False
     pressure_gpa: float = 0.0
-    fixed: tuple[int, ...] = ()
 
     @property
     def needs(self) -> frozenset[str]:
@@ -70,19 +69,21 @@ class Relaxed:
 
 def check_settings(settings: Settings, system: System) -> None:
     """Raise InputError for settings that cannot be meant."""
+    from fusion.chemistry import constraints
+
     if not settings.fmax > 0:
         raise InputError(f"task.fmax must be a positive force in hartree/bohr, such as 1e-4, not {settings.fmax}")
     if isinstance(settings.steps, bool) or not isinstance(settings.steps, int) or settings.steps < 1:
         raise InputError(f"task.steps must be a whole number of at least 1, not {settings.steps}")
     if settings.cell and not all(system.pbc):
         raise InputError(f"task.cell=true relaxes a cell with three periodic directions; {system.name} has none such")
-    if settings.cell and settings.fixed:
-        raise InputError("task.fixed has no meaning in a cell that relaxes (task.cell=true): choose one of the two")
+    if settings.cell and system.fixed is not None:
+        names = " ".join(constraints.names(system)[:8])
+        raise InputError(f"task.cell=true moves every atom with the cell, but atoms are held ({names}): choose one")
     if settings.pressure_gpa and not settings.cell:
         raise InputError("task.pressure_gpa acts on a cell that relaxes: add task.cell=true")
-    if len(settings.fixed) == len(system.symbols):
-        raise InputError("task.fixed holds all atoms: nothing is left to relax")
-    _made(settings.optimiser, _moving(system.to_atoms(), settings))
+    constraints.check_free(system, "relax")
+    _made(settings.optimiser, _moving(system.to_atoms(), system, settings))
 
 
 def describe(settings: Settings) -> str:
@@ -116,7 +117,7 @@ def relax(
     from fusion.tasks.structure.geometry import Trajectory, atoms_of, frame
 
     atoms = atoms_of(system, journal, settings.needs - {"energy"})
-    moving = _moving(atoms, settings)
+    moving = _moving(atoms, system, settings)
     energies: list[float] = []
     forces: list[float] = []
     result, converged, failure, stuck = None, False, None, False
@@ -181,8 +182,8 @@ def details_of(relaxed: Relaxed) -> dict[str, Any]:
         details["verdict"] = (
             f"largest force {short(relaxed.largest_forces[-1])} Ha/bohr, asked for {short(settings.fmax)}"
         )
-    if settings.fixed:
-        details["fixed_atoms"] = [index + 1 for index in settings.fixed]
+    if end.fixed is not None:
+        details["fixed_atoms"] = (np.flatnonzero(end.fixed.any(axis=1)) + 1).tolist()
     if end.cell is not None and start.cell is not None and all(end.pbc):
         volumes = [abs(float(np.linalg.det(cell))) for cell in (start.cell, end.cell)]
         details["cell_angstrom"] = (end.cell * units.ANGSTROM_PER_BOHR).tolist()
@@ -235,12 +236,14 @@ def rows(relaxation: Mapping[str, Any]) -> Iterator[list[str]]:
 
 
 def rmsd(start: System, end: System) -> float:
-    """Root mean square displacement of the atoms in Angstrom, the rotation and shift of a molecule as a whole left out;
-    in a cell that changed, that of the fractional coordinates in the final cell."""
+    """Root mean square displacement of the atoms in Angstrom, the rotation and shift of a molecule as a whole left out
+    unless atoms are held; in a cell that changed, that of the fractional coordinates in the final cell."""
     from ase.build import minimize_rotation_and_translation
 
     before, after = start.to_atoms(), end.to_atoms()
-    if any(start.pbc):
+    if start.fixed is not None:
+        difference = after.positions - before.positions
+    elif any(start.pbc):
         before.set_cell(after.cell, scale_atoms=True)
         difference = after.positions - before.positions
         difference -= difference.mean(axis=0)
@@ -250,15 +253,15 @@ def rmsd(start: System, end: System) -> float:
     return float(np.sqrt((difference**2).sum(axis=1).mean()))
 
 
-def _moving(atoms: Atoms, settings: Settings) -> Any:
-    """What an optimiser moves: the atoms that are not fixed, or atoms and cell; a free molecule does not turn."""
-    from ase.constraints import FixAtoms
+def _moving(atoms: Atoms, system: System, settings: Settings) -> Any:
+    """What an optimiser moves: the coordinates that are not held, or atoms and cell; a free molecule does not turn."""
     from ase.filters import FrechetCellFilter
 
+    from fusion.chemistry import constraints
     from fusion.tasks.structure.geometry import NoTorque
 
     free = None if any(atoms.pbc) else NoTorque()
-    atoms.set_constraint(FixAtoms(list(settings.fixed)) if settings.fixed else free)
+    atoms.set_constraint(constraints.of_ase(system) or free)
     if not settings.cell:
         return atoms
     return FrechetCellFilter(atoms, scalar_pressure=settings.pressure_gpa * _EV_ANGSTROM3_PER_GPA)

@@ -20,7 +20,7 @@ from fusion.tasks.harmonic.normal_modes import normal_modes
 from fusion.tasks.interruption.journal import Journal, going_on
 from fusion.tasks.structure import relaxation as relaxing
 from fusion.tasks.structure.geometry import write_structure
-from fusion.tasks.vibrations import Conditions, describe, masses_of, nature
+from fusion.tasks.vibrations import Conditions, describe, nature
 
 FOLDER = Path("molecules")
 """Where in a run's directory the species have theirs."""
@@ -171,11 +171,10 @@ def _with_hessian(journal: Journal, found: Result, watch: Watch) -> Result:
 def _corrections(species: Species, result: Result, conditions: Conditions) -> None:
     """Zero-point energy and thermal corrections at the conditions and at 298.15 K, or the reason why there are none."""
     system = result.system
-    masses = masses_of(system, None)
-    modes = normal_modes(np.asarray(result.properties["hessian"]), system.positions, masses)
-    found = describe(result, modes, masses, conditions)
+    modes = normal_modes(np.asarray(result.properties["hessian"]), system.positions, system.nuclear_masses)
+    found = describe(result, modes, conditions)
     thermo = found["thermochemistry"]
-    room = describe(result, modes, masses, replace(conditions, temperature_k=g2.ROOM_K))["thermochemistry"]
+    room = describe(result, modes, replace(conditions, temperature_k=g2.ROOM_K))["thermochemistry"]
     species.zero_point = modes.zero_point_energy
     species.thermal = thermo["enthalpy_correction_hartree"] - species.zero_point
     species.thermal_room = room["enthalpy_correction_hartree"] - species.zero_point

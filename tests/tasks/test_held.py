@@ -1,0 +1,208 @@
+"""Held coordinates stay to the last bit in every task, masses of the structure count, and both are said and written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.io import read, write
+
+from conftest import Program
+from fusion import units
+from fusion.chemistry import constraints
+from fusion.errors import InputError
+from fusion.system import System
+from fusion.tasks.harmonic.normal_modes import normal_modes
+from fusion.tasks.structure.internal_coordinate import Bond, RigidMotion
+
+MORSE = ("+method=morse", "hydra.run.dir=run")
+TORSION = ("+method=torsion", "system=chain.xyz", "hydra.run.dir=run")
+States = Callable[..., None]
+
+
+def result(tmp_path: Path, name: str = "run") -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((tmp_path / name / "result.json").read_text())
+    return document
+
+
+@pytest.fixture
+def stated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> States:
+    """`stated(fixed=..., masses=...)`: what the run's structure states of its atoms."""
+    for name, degrees in (("chain", 100), ("other", -120), ("top", 170)):
+        atoms = Atoms("HOOH", [[0.9, 0.6, 0.3], [0, 0.7, 0], [0, -0.75, 0], [0.8, -0.9, -0.4]])
+        atoms.set_dihedral(0, 1, 2, 3, degrees, indices=[3])
+        write(tmp_path / f"{name}.xyz", atoms)
+    from fusion.system_config import read as read_system
+
+    def state(fixed: Any = None, masses: Any = None) -> None:
+        def given(_: type[System], config: Mapping[str, Any], start_dir: Path) -> System:
+            return replace(read_system(config, start_dir), fixed=fixed, masses=masses)
+
+        monkeypatch.setattr(System, "from_config", classmethod(given))
+
+    return state
+
+
+def mask(atoms: int, *held: int, axes: tuple[int, ...] = (0, 1, 2)) -> np.ndarray:
+    fixed = np.zeros((atoms, 3), dtype=bool)
+    fixed[np.ix_(held, axes)] = True
+    return fixed
+
+
+def positions(tmp_path: Path, name: str = "run") -> np.ndarray:
+    return np.array(result(tmp_path, name)["system"]["positions"])
+
+
+@pytest.mark.parametrize("fixed", [mask(3, 1, 2), mask(3, 0, axes=(2,)), mask(3, 0, 1, axes=(0, 2))])
+def test_a_relaxation_moves_what_is_free_alone(
+    program: Program, tmp_path: Path, stated: States, fixed: np.ndarray
+) -> None:
+    stated(fixed)
+    done = program(*MORSE, "task=relax")
+    assert done.status == 0, done
+    frames = read(tmp_path / "run" / "relax.extxyz", ":")
+    np.testing.assert_array_equal(frames[0].positions[fixed], frames[-1].positions[fixed])
+    assert np.abs(frames[0].positions - frames[-1].positions)[~fixed].max() > 0.005
+    document = result(tmp_path)
+    forces = np.array(document["forces_hartree_per_bohr"])
+    assert np.abs(forces[~fixed]).max() < 1e-4 and document["system"]["fixed"] == fixed.tolist()
+    held = constraints.names(replace(System("w", ("O", "H", "H"), positions(tmp_path)), fixed=fixed))
+    assert document["system"]["held"] == held and f"held: {' '.join(held)}" in done.out
+    kept = read(tmp_path / "run" / "relaxed.xyz")
+    np.testing.assert_array_equal(constraints_of(kept), fixed)
+
+
+def constraints_of(atoms: Atoms) -> np.ndarray:
+    fixed = np.zeros((len(atoms), 3), dtype=bool)
+    for each in atoms.constraints:
+        fixed[each.index] |= getattr(each, "mask", True)
+    return fixed
+
+
+@pytest.mark.parametrize(
+    ("words", "fixed", "complaint"),
+    [
+        (("task=relax",), mask(3, 0, 1, 2), "nothing is left to relax"),
+        (("task=relax", "task.fixed=[1]"), mask(3, 1, 2), "nothing is left to relax"),
+        (("task=vibrations",), mask(3, 0, 1, 2), "nothing is left to relax"),
+        (("task=md",), mask(3, 0, 1, 2), "nothing is left to move"),
+        (("task=scan", "task.atoms=[1,2]", "task.stop=1"), mask(3, 0, 1), "bond O1-H2 are held"),
+        (
+            ("task=scan", "task.atoms=[1,2]", "task.stop=1", "task.relaxed=false"),
+            mask(3, 0, 1, axes=(2,)),
+            "both parts",
+        ),
+        (("task=thermochemistry", "task.reaction='2 H2 + O2 -> 2 w.xyz'"), mask(3, 0), "held"),
+    ],
+)
+def test_what_held_atoms_make_impossible_is_refused(
+    program: Program, tmp_path: Path, stated: States, words: tuple[str, ...], fixed: np.ndarray, complaint: str
+) -> None:
+    stated(fixed)
+    done = program(*MORSE[:1], *words, "hydra.run.dir=run")
+    assert done.status == 2 and complaint in done.err and done.err.count("\n") == 1, done
+
+
+def test_a_rigid_motion_leaves_the_side_with_held_atoms() -> None:
+    system = System("w", ("O", "H", "H"), np.array([[0.0, 0, 0], [0, 1.4, 1.1], [0, -1.4, 1.1]]))
+    bond = Bond((0, 1))
+    assert RigidMotion(bond, system).moving.tolist() == [False, True, False]
+    assert RigidMotion(bond, replace(system, fixed=mask(3, 1))).moving.tolist() == [True, False, True]
+    with pytest.raises(InputError, match="both parts"):
+        RigidMotion(bond, replace(system, fixed=mask(3, 1, 2)))
+
+
+def test_a_band_keeps_held_atoms_and_refuses_them_elsewhere(program: Program, tmp_path: Path, stated: States) -> None:
+    fixed = mask(4, 0, 1, 2)
+    stated(fixed)
+    words = (*TORSION, "task=ts", "task.product=other.xyz", "task.zero_point=false")
+    done = program(*words)
+    assert done.status == 0, done
+    path = read(tmp_path / "run" / "path.extxyz", ":")
+    assert all((frame.positions[fixed] == path[0].positions[fixed]).all() for frame in path)
+    moved = read(tmp_path / "other.xyz")
+    moved.positions[1] += 0.1
+    write(tmp_path / "other.xyz", moved)
+    assert "O2 are held, but other.xyz has them in another place" in program(*words).err
+
+
+@pytest.mark.parametrize("ensemble", ["nve", "langevin"])
+@pytest.mark.parametrize("fixed", [mask(3, 0), mask(3, 1, axes=(0, 2))])
+def test_dynamics_move_what_is_free_and_count_it(
+    program: Program, tmp_path: Path, stated: States, fixed: np.ndarray, ensemble: str
+) -> None:
+    stated(fixed)
+    words = (*MORSE, "task=md", f"ensemble={ensemble}", "task.temperature_k=300", "task.timestep_fs=0.25")
+    done = program(*words, "task.steps=40", "task.save_every=20", "task.drift_limit_mev=1000")
+    assert done.status == 0, done
+    frames = read(tmp_path / "run" / "md.extxyz", ":")
+    np.testing.assert_array_equal(frames[0].positions[fixed], frames[-1].positions[fixed])
+    assert (frames[-1].get_momenta()[fixed] == 0).all() and (frames[-1].get_momenta()[~fixed] != 0).all()
+    document = result(tmp_path)
+    assert document["md"]["degrees_of_freedom"] == 9 - fixed.sum()
+    assert document["md"]["initial_temperature_k"] == pytest.approx(300, abs=1e-3)
+    np.testing.assert_array_equal(constraints_of(frames[-1]), fixed)
+    again = program(*words[:1], "hydra.run.dir=again", *words[2:], "task.steps=20", "task.save_every=20")
+    more = program(*words[:1], "hydra.run.dir=again", *words[2:], "task.steps=40", "task.save_every=20", "ckpt=last")
+    assert more.status == again.status == 0, more
+    np.testing.assert_array_equal(positions(tmp_path, "again"), positions(tmp_path))
+
+
+def test_modes_of_free_coordinates_are_those_of_their_block_of_the_hessian() -> None:
+    random = np.random.default_rng(1)
+    hessian = random.normal(size=(9, 9))
+    hessian = hessian @ hessian.T
+    places, masses, fixed = random.normal(size=(3, 3)), np.array([12.0, 1.0, 2.0]), mask(3, 0, axes=(0, 1))
+    modes = normal_modes(hessian, places, masses, fixed=fixed)
+    free = ~fixed.ravel()
+    roots = np.sqrt(np.repeat(masses, 3)[free])
+    wanted = np.linalg.eigvalsh(hessian[np.ix_(free, free)] / np.outer(roots, roots))
+    scale = units.CM1_PER_HARTREE / np.sqrt(units.ELECTRON_MASSES_PER_DALTON)
+    np.testing.assert_allclose(modes.frequencies, scale * np.sqrt(wanted), rtol=1e-9)
+    assert modes.removed == 0 and (modes.displacements[:, fixed] == 0).all()
+
+
+def test_vibrations_of_a_held_molecule_have_neither_translations_nor_rotations(
+    program: Program, tmp_path: Path, stated: States
+) -> None:
+    stated(mask(3, 0, 1))
+    done = program(*MORSE, "task=vibrations")
+    assert done.status == 0, done
+    document = result(tmp_path)
+    assert len(document["frequencies_cm1"]) == 3 and "free coordinates alone" in done.out
+    thermo = document["thermochemistry"]
+    assert "symmetry_number" not in thermo and "harmonic oscillators alone" in thermo["model"]
+    # Two stretches and a rotation about the held bond, which costs nothing.
+    frequencies = np.array([value for value in document["frequencies_cm1"] if value > 20])
+    assert len(frequencies) == 2 and document["zero_point_energy_hartree"] >= frequencies.sum() / 2 / 219474.64
+    quanta = 1.438777 * frequencies / 298.15
+    entropy = 8.314463 * (quanta / np.expm1(quanta) - np.log1p(-np.exp(-quanta)))
+    assert thermo["entropy_j_per_mol_k"] >= entropy.sum() - 1e-3
+
+
+def test_masses_of_the_structure_are_those_of_task_masses(program: Program, tmp_path: Path, stated: States) -> None:
+    heavy = [15.999, 2.014, 2.014]
+    assert program(*MORSE, "task=vibrations", "task.masses={2:2.014,3:2.014}").status == 0
+    wanted = result(tmp_path)
+    stated(masses=heavy)
+    done = program("+method=morse", "task=vibrations", "hydra.run.dir=file")
+    assert "masses in daltons: H2 2.014, H3 2.014" in done.out
+    document = result(tmp_path, "file")
+    assert document["frequencies_cm1"] == wanted["frequencies_cm1"]
+    assert document["thermochemistry"]["gibbs_hartree"] == wanted["thermochemistry"]["gibbs_hartree"]
+    assert "experiment" not in document and document["system"]["masses_dalton"] == heavy
+    assert read(tmp_path / "file" / "relaxed.xyz").get_masses() == pytest.approx(heavy)
+    assert (
+        program("+method=morse", "task=vibrations", "task.masses={2:1.008,3:1.008}", "hydra.run.dir=user").status == 0
+    )
+    light = result(tmp_path, "user")["frequencies_cm1"]
+    assert light[-1] / document["frequencies_cm1"][-1] == pytest.approx(np.sqrt(2.0), rel=0.05)
+    words = ("task=md", "task.steps=5", "task.save_every=5", "hydra.run.dir=md")
+    assert program("+method=morse", *words).status == 0
+    assert read(tmp_path / "md" / "md.extxyz", "-1").get_masses() == pytest.approx(heavy)
