@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import itertools
 import os
@@ -10,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,15 +24,20 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fusion import bounds, logs, messages, methods, plugins, processes, report, trust
+from fusion import bounds, logs, messages, methods, plugins, processes, report, run_directory, trust
 from fusion import config as trees
+from fusion.atomic import WRITTEN, listing, write_atomically
 from fusion.errors import CalculationError, InputError
-from fusion.results import FILENAME, Result, read_result, write_atomically, write_result
+from fusion.results import FILENAME, Result, read_result, write_result
+from fusion.run_directory import LOCK, Lock
 from fusion.runs import CHECKPOINT, Run
 from fusion.system import System
 from fusion.trust import CONFIG
 
 _RUNNING = threading.RLock()
+_DISK_ERRORS = {
+    getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EROFS", "EIO", "EFBIG", "ESTALE") if hasattr(errno, name)
+}
 METHODS = "methods"
 """The list of a task that names several methods; its presence says that no +method= belongs to the run."""
 
@@ -139,51 +145,91 @@ def execute(
     done = _finished(directory, config)
     if done is not None:
         return done
-    system = System.from_config(config.system, start_dir)  # first: the method imports torch
-    method = None if METHODS in config else _build(lambda: methods.build(config.method), "method")
-    task = _build(lambda: instantiate(config.task, _recursive_=False), "task")
-    if config.get("data") is not None and not getattr(task, "reads_data", False):
-        raise InputError(f"task={task.name} reads no data; data= belongs to task=evaluate and task=train")
-    checkpoint = find_checkpoint(config.ckpt, directory, start_dir)
-    run = Run(directory, config, checkpoint, config.seed, start_dir)
-    if config.trainer.get("threads") is not None:
-        _use_threads(config.trainer.threads)
-    _build(lambda: task.check(method, system, run), "task")
     first = processes.rank() == 0
     existing = _existing(directory)
+    with Lock(directory) as lock:
+        if first and existing == directory and not unique:
+            with _usable(directory):
+                lock.acquire()
+        system = System.from_config(config.system, start_dir)  # first: the method imports torch
+        method = None if METHODS in config else _build(lambda: methods.build(config.method), "method")
+        task = _build(lambda: instantiate(config.task, _recursive_=False), "task")
+        if config.get("data") is not None and not getattr(task, "reads_data", False):
+            raise InputError(f"task={task.name} reads no data; data= belongs to task=evaluate and task=train")
+        run = Run(directory, config, find_checkpoint(config.ckpt, directory, start_dir), config.seed, start_dir)
+        if config.trainer.get("threads") is not None:
+            _use_threads(config.trainer.threads)
+        _build(lambda: task.check(method, system, run), "task")
+        if first:
+            with _usable(directory):
+                run = _prepare_directory(run, lock, unique)
+            _announce(run, method, system, task)
+        try:
+            with _resumable(run.directory, first), _writing(run.directory):
+                result = _calculated(run, method, system, task, lock, began, relaunch)
+        except InputError:
+            if first:
+                _withdraw(run.directory, existing)
+            raise
     if first:
-        if unique:
-            run = replace(run, directory=_unused(directory))
-            directory = run.directory
-        _prepare_directory(run)
-        _announce(run, method, system, task)
+        if (run.directory / "metrics.csv").is_file():  # progress has been shown
+            report.console().print()
+        report.summary(read_result(run.directory) or {}, run.directory)
+    return result
+
+
+def _calculated(run: Run, method: Any, system: System, task: Any, lock: Lock, began: float, relaunch: bool) -> Result:
+    """The result of the run's task; the first rank writes it and draws its pictures."""
+    first = processes.rank() == 0
     with (
-        _resumable(directory, first),
-        logs.into(directory if first else None),
-        processes.job(directory, checkpoint, relaunch),
+        listing(run.directory) if first else nullcontext(),
+        logs.into(run.directory if first else None),
+        processes.job(run.directory, run.checkpoint, relaunch),
         processes.silent(not first),
     ):
         _seed(run)
         try:
             result = _build(lambda: task.run(method, system, run), "task")
-        except InputError:
-            if first:
-                _withdraw(directory, existing)
-            raise
+            lock.check()
         except CalculationError as error:
             if first:
-                write_result(
-                    run, method, task.name, Result(system, "failed", message=str(error)), time.perf_counter() - began
-                )
+                with suppress(OSError, CalculationError):
+                    lock.check()
+                    failed = Result(system, "failed", message=str(error))
+                    write_result(run, method, task.name, failed, time.perf_counter() - began)
             raise
         if first:
             write_result(run, method, task.name, result, time.perf_counter() - began)
-            report.redraw(directory)
-    if first:
-        if (directory / "metrics.csv").is_file():  # progress has been shown
-            report.console().print()
-        report.summary(read_result(directory) or {}, directory)
+            report.redraw(run.directory)
     return result
+
+
+@contextmanager
+def _usable(directory: Path) -> Iterator[None]:
+    """Raise InputError where a run cannot begin to write into `directory`."""
+    try:
+        yield
+    except OSError as error:
+        place = error.filename or directory
+        raise InputError(f"the directory {directory} cannot be written to: {place}: {error.strerror}") from error
+
+
+@contextmanager
+def _writing(directory: Path) -> Iterator[None]:
+    """Raise CalculationError, in one line, where a file cannot be written: a full disk, a directory that is gone."""
+    try:
+        yield
+    except OSError as error:
+        file = error.filename2 or error.filename
+        inside = file is not None and Path(os.fsdecode(file)).is_relative_to(directory)
+        if not inside and error.errno not in _DISK_ERRORS:
+            raise
+        if not directory.is_dir():
+            raise CalculationError(f"{directory} was removed while the run was writing to it") from error
+        reason = error.strerror or messages.one_line(error)
+        raise CalculationError(
+            f"{file or 'a file'} cannot be written: {reason}; fusion resume {directory} continues the run after that"
+        ) from error
 
 
 @contextmanager
@@ -283,7 +329,7 @@ def _finished(directory: Path, config: DictConfig) -> Result | None:
     document = read_result(directory)
     if document is None or document["status"] == "failed":
         return None
-    if _without_ckpt(load_config(directory)) != _without_ckpt(config):
+    if not _same_settings(directory, config):
         return None
     if processes.rank() == 0:
         report.report(directory)
@@ -295,6 +341,13 @@ def _finished(directory: Path, config: DictConfig) -> Result | None:
         energy.get("stderr"),
         message=document.get("message"),
     )
+
+
+def _same_settings(directory: Path, config: DictConfig) -> bool:
+    """True where the run in `directory` goes on (`ckpt=last`) with the settings it had."""
+    if config.ckpt != "last" or not (directory / CONFIG).is_file():
+        return False
+    return _without_ckpt(load_config(directory)) == _without_ckpt(config)
 
 
 def _without_ckpt(config: DictConfig) -> dict[str, Any]:
@@ -318,23 +371,45 @@ def _unused(directory: Path) -> Path:
 
 def _withdraw(directory: Path, existing: Path) -> None:
     """Leave nothing of a run that was refused only when it began, such as for a device that is not there."""
-    if existing != directory and {path.name for path in directory.iterdir()} <= {CONFIG, logs.FILENAME}:
+    if existing != directory and {path.name for path in directory.iterdir()} <= {CONFIG, LOCK, WRITTEN, logs.FILENAME}:
         for path in directory.iterdir():
             path.unlink()
         remove_empty(directory, existing)
 
 
-def _prepare_directory(run: Run) -> None:
-    """Make the run's directory and write its settings; a run that starts anew in the directory of another begins with
-    a clean table."""
+def _prepare_directory(run: Run, lock: Lock, unique: bool) -> Run:
+    """Make the run's directory, lock it and write the settings; the files of another run in it are moved aside.
+
+    Returns the run, with another directory where `unique` asks for one that no run has.
+    """
+    if unique:
+        run = replace(run, directory=_unused(run.directory))
     run.directory.mkdir(parents=True, exist_ok=True)
+    lock.directory = run.directory
+    lock.acquire()
     own = run.directory / CHECKPOINT
-    (run.directory / FILENAME).unlink(missing_ok=True)
+    run_directory.remove_parts(run.directory)
     if run.checkpoint is None or run.checkpoint.resolve() != own.resolve():
+        if not _same_settings(run.directory, run.config):
+            run_directory.put_aside(run.directory, list(_texts(OmegaConf.to_container(run.config))))
         (run.directory / "metrics.csv").unlink(missing_ok=True)
         if own.is_file():  # days of work may be in it
             os.replace(own, own.with_name("previous.ckpt"))
-    write_atomically(run.directory / CONFIG, trust.text(run.config))
+    (run.directory / FILENAME).unlink(missing_ok=True)
+    with listing(run.directory):
+        write_atomically(run.directory / CONFIG, trust.text(run.config))
+    return run
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All texts of nested containers."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+    elif isinstance(value, str):
+        yield value
 
 
 def _announce(run: Run, method: Any, system: System, task: Any) -> None:

@@ -26,6 +26,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes beside the target, flushes to the disk, then renames: the file under the final name is always whole."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        Path(path).parent.mkdir(exist_ok=True)
         with replacing(Path(path)) as file:
             torch.save(checkpoint, file)
 

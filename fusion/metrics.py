@@ -15,7 +15,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from fusion import processes
-from fusion.results import write_atomically
+from fusion.atomic import naming, record, write_atomically
 
 if TYPE_CHECKING:
     from pytorch_lightning import Trainer
@@ -57,7 +57,7 @@ class MetricsFile(Logger):
         new = [key for key in row if key not in self.columns]
         if new:
             self._write(self.columns + new, self._read())
-        with self.path.open("a", newline="") as file:
+        with naming(self.path), record(self.path).open("a", newline="") as file:
             csv.DictWriter(file, self.columns, restval="", lineterminator="\n").writerow(row)
         self.rows += 1
 

@@ -324,8 +324,9 @@ def _title_parts(result: dict[str, Any]) -> list[str]:
 
 
 def _unfinished(run_dir: Path) -> None:
-    """Say at which step an unfinished run stopped (or is: a run in progress looks the same) and how it is continued."""
+    """Say at which step an unfinished run stopped and how it is continued, or where a run in progress is."""
     from fusion.plots.energy import last_row
+    from fusion.run_directory import holder
 
     last = last_row(run_dir)
     checkpoint = run_dir / "checkpoints" / "last.ckpt"
@@ -333,6 +334,11 @@ def _unfinished(run_dir: Path) -> None:
     energy = f", E = {with_error(last['energy'], last['stderr'])} Ha" if last and math.isfinite(last["energy"]) else ""
     stands = getattr(_task(run_dir), "stands", None)
     record = (stands(run_dir) if stands else None) or f"{where}{energy}"
+    running = holder(run_dir)
+    if running is not None:
+        line("RUNNING", f"{running}; last record: {record}", style="bold")
+        line("files", "  ".join(_files(run_dir)) or "none")
+        return
     line("UNFINISHED", f"no result yet; last record: {record}", style="bold yellow")
     start = "goes on from checkpoints/last.ckpt" if checkpoint.is_file() else "no checkpoint: starts from the beginning"
     line("to continue", f"fusion resume {run_dir}   ({start})")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import platform
-import tempfile
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fusion import bounds
+from fusion.atomic import write_atomically
 
 if TYPE_CHECKING:
     from fusion.runs import Run
@@ -83,22 +82,6 @@ def read_result(directory: Path) -> dict[str, Any] | None:
     """The document of a finished run, or None where there is none. Raises ValueError for what is no document."""
     path = directory / FILENAME
     return bounds.parsed_json(bounds.text(path, _LONGEST)) if path.is_file() else None
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replace `path` by a file holding `content` so that a reader, or a crash, sees the old content or the new, never a
-    part."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def versions() -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,12 @@ class Run:
     checkpoint: Path | None
     seed: int
     start_dir: Path
+
+    def part(self, folder: Path, config: DictConfig) -> Run:
+        """A calculation with a checkpoint of its own in `folder`, below this run's directory, and its settings."""
+        beside = None if self.checkpoint is None else self.checkpoint.parent.parent / folder / CHECKPOINT
+        checkpoint = beside if beside is not None and beside.is_file() else None
+        return replace(self, directory=self.directory / folder, config=config, checkpoint=checkpoint)
 
     def trainer(self, **overrides: Any) -> Trainer:
         """The Lightning Trainer of this run: settings of `trainer`, `logger` and `callbacks`, then `overrides`

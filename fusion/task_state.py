@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fusion import bounds
-from fusion.atomic import replacing
+from fusion.atomic import make_folder, replacing
 from fusion.errors import InputError
 from fusion.runs import CHECKPOINT, Run
 
@@ -24,7 +24,9 @@ def write_state(run: Run, state: dict[str, Any]) -> None:
     """Replace the run's checkpoint by `state` so that a kill at any moment leaves the old one or the new one."""
     arrays: dict[str, np.ndarray] = {}
     text = json.dumps(_without_arrays(state, arrays))
-    with replacing(run.directory / CHECKPOINT) as file:
+    target = run.directory / CHECKPOINT
+    make_folder(target.parent, run.directory)
+    with replacing(target) as file:
         np.savez(file, **{_TEXT: np.array(text)}, **arrays)  # type: ignore[arg-type]
 
 

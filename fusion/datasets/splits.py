@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from fusion.atomic import write_atomically
 from fusion.datasets.labelled import Labelled
 from fusion.errors import InputError
-from fusion.results import write_atomically
 
 FILENAME = "split.json"
 PARTS = ("train", "validation", "test")

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fusion.atomic import replacing
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -42,7 +44,8 @@ def picture(path: Path, size: tuple[float, float] = (7.0, 4.5)) -> Iterator[Figu
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasAgg(figure)
         yield figure
-        figure.savefig(path, dpi=150)
+        with replacing(path) as file:
+            figure.savefig(file, format="png", dpi=150)
 
 
 def title(result: dict[str, Any], directory: Path) -> str:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fusion import processes
+from fusion.atomic import write_atomically
 from fusion.errors import InputError
-from fusion.results import Result, write_atomically
+from fusion.results import Result
 from fusion.tasks.comparing import dimers, entries, outcome, parts, reactions, running, scans, subject, tables
 from fusion.tasks.comparing.board import board
 

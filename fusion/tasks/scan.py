@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fusion import methods, processes
+from fusion.atomic import write_atomically
 from fusion.chemistry.constraints import free
 from fusion.errors import CalculationError, InputError
-from fusion.results import Result, write_atomically
+from fusion.results import Result
 from fusion.tasks.structure import internal_coordinate
 from fusion.tasks.structure.scan_outcome import Point, lower, outcome, table, with_spreads
 

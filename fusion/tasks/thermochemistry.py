@@ -114,7 +114,7 @@ class Thermochemistry:
 
     def _write(self, run: Run) -> dict[str, Any]:
         """The tables of what is known by now."""
-        from fusion.results import write_atomically
+        from fusion.atomic import write_atomically
         from fusion.tasks.thermochemical import outcome
 
         found = outcome.document(

@@ -119,6 +119,7 @@ class Vibrations:
 
     def run(self, method: Method, system: System, run: Run) -> Result:
         """The result at the stationary point, with frequencies, modes and thermochemistry in its details."""
+        from fusion.atomic import replacing
         from fusion.tasks.harmonic.animation import write_modes
         from fusion.tasks.harmonic.normal_modes import normal_modes
         from fusion.tasks.interruption.journal import Journal
@@ -146,7 +147,8 @@ class Vibrations:
         result = replace(found, properties=dict(found.properties), details=dict(found.details))
         for name in ("hessian", "dipole_derivatives", "polarizability", "polarizability_derivatives"):
             result.properties.pop(name, None)
-        np.save(run.directory / HESSIAN, hessian)
+        with replacing(run.directory / HESSIAN) as file:
+            np.save(file, hessian)
         details = describe(result, modes, self._conditions)
         members = result.properties.pop("hessian_members", None)
         if members is not None:

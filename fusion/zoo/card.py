@@ -254,6 +254,6 @@ def to_toml(card: Card) -> str:
 
 def write(card: Card, path: Path) -> None:
     """Write `card` to the file `path`, in one piece or not at all."""
-    from fusion.results import write_atomically
+    from fusion.atomic import write_atomically
 
     write_atomically(path, to_toml(card))

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from fusion import processes
+from fusion.atomic import write_atomically
 from fusion.potentials.training import spread
 from fusion.potentials.training.loss import Weights
 from fusion.potentials.training.predictions import Errors, Predictions, errors, predict
 from fusion.potentials.training.targets import atoms_of
-from fusion.results import Result, write_atomically
+from fusion.results import Result
 from fusion.tasks.labelled.tensors import KINDS
 
 if TYPE_CHECKING:

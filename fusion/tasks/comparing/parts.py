@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from fusion import trust, units, zeros
+from fusion import run_directory, trust, units, zeros
+from fusion.atomic import make_folder, record, write_atomically
 from fusion.errors import CalculationError, InputError
-from fusion.results import FILENAME, read_result, write_atomically
+from fusion.results import FILENAME, read_result
 from fusion.tasks.comparing import subject
 from fusion.tasks.comparing.entries import Entry
 from fusion.tasks.comparing.subject import Structure, Subject
@@ -29,17 +30,19 @@ DIRECTORY = "parts"
 REASON = "refused.txt"
 _CONFIG = "config.yaml"
 _SHARED = ("trainer", "logger", "callbacks")  # settings of the comparison that hold for its parts
+_PATIENCE_S = 60.0
 _MEASURED = "fusion.tasks.comparing.measured."
 
 
 @dataclass(frozen=True)
 class Part:
-    """One method on one structure; `settings` of its run."""
+    """One method on one structure; `settings` of its run, whose directory is below `home`, that of the comparison."""
 
     entry: Entry
     structure: Structure
     directory: Path
     settings: dict[str, Any]
+    home: Path
 
     @property
     def document(self) -> dict[str, Any] | None:
@@ -76,7 +79,7 @@ def plan(entry: Entry, subject: Subject, run: Run) -> list[Part]:
         one for one in subject.structures if not (_is_zero(one, entry) or (one.ghosts and not has_ghosts(entry)))
     ]
     home = run.directory / DIRECTORY / entry.label
-    return [Part(entry, one, home / one.name, _settings(entry, one, run)) for one in structures]
+    return [Part(entry, one, home / one.name, _settings(entry, one, run), run.directory) for one in structures]
 
 
 def refusal(part: Part) -> str | None:
@@ -101,7 +104,7 @@ def prepare(part: Part) -> None:
         previous = part.directory.with_name(f"{part.directory.name}.previous")
         shutil.rmtree(previous, ignore_errors=True)
         os.replace(part.directory, previous)
-    part.directory.mkdir(parents=True, exist_ok=True)
+    make_folder(record(part.directory), part.home)
     write_atomically(file, trust.text(OmegaConf.create(part.settings)))
 
 
@@ -116,6 +119,7 @@ def work(directories: Sequence[Path]) -> int:
     status = 0
     for directory in directories:
         (directory / REASON).unlink(missing_ok=True)
+        run_directory.wait(directory, _PATIENCE_S)  # for the process of a comparison that was killed
         try:
             if app.resume(directory, relaunch=True).status != "ok":
                 status = 1

@@ -16,8 +16,7 @@ _AMPLITUDE_ANGSTROM = 0.3  # of the atom that moves most
 
 def write_modes(directory: Path, system: System, modes: NormalModes) -> None:
     """One extxyz file per mode, a period of it, named by its number: 07.xyz follows six translations and rotations."""
-    for old in directory.glob("*.xyz"):
-        old.unlink()
+    directory.mkdir(exist_ok=True)
     atoms = constrained(system)
     width = len(str(modes.removed + len(modes.frequencies)))
     for number, (frequency, mode) in enumerate(zip(modes.frequencies, modes.displacements, strict=True)):

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fusion import methods
+from fusion.atomic import make_folder
 from fusion.errors import CalculationError, InputError
 from fusion.runs import CHECKPOINT
 
@@ -251,11 +253,7 @@ class Intensities:
         from omegaconf import OmegaConf
 
         config = OmegaConf.create({"method": self._node(), "dtype": None, "weights": None})
-        known = None
-        if run.checkpoint is not None:
-            beside = run.checkpoint.parent.parent / FOLDER / CHECKPOINT
-            known = beside if beside.is_file() else None
-        return replace(run, directory=run.directory / FOLDER, config=config, checkpoint=known)
+        return run.part(Path(FOLDER), config)
 
     @contextmanager
     def _source(self, journal: Journal, start: System, run: Run) -> Iterator[Method]:
@@ -264,7 +262,9 @@ class Intensities:
         if self.second is None:
             yield journal
             return
-        with Journal(self.second, start, self._run(run), FOLDER) as own:
+        part = self._run(run)
+        make_folder(part.directory, run.directory)
+        with Journal(self.second, start, part, FOLDER) as own:
             yield own
 
 

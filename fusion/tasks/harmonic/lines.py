@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fusion.results import write_atomically
+from fusion.atomic import write_atomically
 
 CSV = "spectrum.csv"
 SERIES = {

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fusion.atomic import naming, record
 from fusion.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,23 +31,28 @@ class Growing:
                 f"{path} has {size} bytes, its checkpoint knows of {length}: what is gone cannot be gone on with; "
                 "without ckpt=last the run starts anew"
             )
-        self._file = path.open("r+b" if length else "wb")
-        self._file.truncate(length)
-        self._file.seek(length)
+        self._path = record(path)
+        with naming(path):
+            self._file = path.open("r+b" if length else "wb")
+            self._file.truncate(length)
+            self._file.seek(length)
         self.length = length
 
     def write(self, text: str) -> None:
         data = text.encode()
-        self._file.write(data)
-        self._file.flush()
+        with naming(self._path):
+            self._file.write(data)
+            self._file.flush()
         self.length += len(data)
 
     def sync(self) -> None:
         """See that what is written outlives a crash of the machine."""
-        os.fsync(self._file.fileno())
+        with naming(self._path):
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        self._file.close()
+        with naming(self._path):
+            self._file.close()
 
 
 def frame(system: System, atoms: Atoms, results: Mapping[str, Any], step: int, time_fs: float) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fusion.results import write_atomically
+from fusion.atomic import write_atomically
 from fusion.system import formula
 from fusion.tasks.labelled import errors
 from fusion.tasks.labelled.predictions import Predictions

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from fusion.results import write_atomically
+from fusion.atomic import write_atomically
 from fusion.units import DEBYE_PER_ATOMIC_DIPOLE, EV_ANGSTROM3_PER_HARTREE_BOHR3
 
 if TYPE_CHECKING:

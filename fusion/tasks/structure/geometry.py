@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +16,7 @@ from ase.io import write
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from fusion import calculators, units
+from fusion.atomic import naming, record, write_atomically
 from fusion.calculators import FusionCalculator
 from fusion.chemistry import constraints
 from fusion.errors import InputError
@@ -135,33 +136,29 @@ class Trajectory:
         self._file: TextIO | None = None
 
     def __enter__(self) -> Trajectory:
-        self._file = self.path.open("w")
+        self._file = record(self.path).open("w")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._file is not None:
-            self._file.close()
+            with naming(self.path):
+                self._file.close()
 
     def add(self, atoms: Atoms) -> None:
         """Append one frame."""
         assert self._file is not None
-        write(self._file, atoms, format="extxyz")
-        self._file.flush()
+        with naming(self.path):
+            write(self._file, atoms, format="extxyz")
+            self._file.flush()
 
 
 def write_frames(path: Path, frames: Sequence[Atoms]) -> None:
     """An extxyz file of `frames`, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with part.open("w") as file:
-            write(file, list(frames), format="extxyz")
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    text = io.StringIO()
+    write(text, list(frames), format="extxyz")
+    write_atomically(path, text.getvalue())
 
 
 def write_structure(path: Path, result: Result) -> None:

@@ -12,9 +12,10 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from fusion import g2, methods, named, units, zeros
+from fusion.atomic import make_folder
 from fusion.errors import CalculationError, InputError
 from fusion.results import Result
-from fusion.runs import CHECKPOINT, Run
+from fusion.runs import Run
 from fusion.system import System
 from fusion.tasks.harmonic.normal_modes import normal_modes
 from fusion.tasks.interruption.journal import Journal, going_on
@@ -102,6 +103,7 @@ def calculate(
         _atom(species, levels, conditions, run, task, watch)
         return
     own = part(run, species.name)
+    make_folder(own.directory, run.directory)
     try:
         with Journal(levels[0].method, species.system, own, task) as journal:
             found = _minimum(journal, species, settings, own, watch)
@@ -117,6 +119,7 @@ def calculate(
         for number, level in enumerate(levels[1:], start=1):
             watch(number, f"{level.label} ...")
             own = part(run, species.name, level, number)
+            make_folder(own.directory, run.directory)
             species.energies[level.label] = _single_point(species, hessian.system, level, own, task)
 
 
@@ -131,12 +134,12 @@ def _atom(species: Species, levels: list[Level], conditions: Conditions, run: Ru
             species.energies[level.label] = Energy(0.0)
         elif zero != zeros.OWN:
             own = part(run, species.name, level if number else None, number)
+            make_folder(own.directory, run.directory)
             species.energies[level.label] = _single_point(species, system, level, own, task)
 
 
 def _minimum(journal: Journal, species: Species, settings: relaxing.Settings, own: Run, watch: Watch) -> Result | None:
     """The result at the minimum; None where there is none, which the species then says."""
-    own.directory.mkdir(parents=True, exist_ok=True)
     relaxed = relaxing.relax(
         journal,
         species.system,
@@ -209,11 +212,7 @@ def part(run: Run, name: str, level: Level | None = None, number: int = 0) -> Ru
         folder = folder / f"energy-{number}"
         config = OmegaConf.create({"method": level.node, "dtype": None, "weights": None})
     assert isinstance(config, DictConfig)
-    known = None
-    if run.checkpoint is not None:
-        beside = run.checkpoint.parent.parent / folder / CHECKPOINT
-        known = beside if beside.is_file() else None
-    return replace(run, directory=run.directory / folder, config=config, checkpoint=known)
+    return run.part(folder, config)
 
 
 def recorded(species: Species, levels: list[Level], run: Run, task: str) -> bool:
