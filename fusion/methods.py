@@ -52,6 +52,20 @@ class Method(Protocol):
         ...
 
 
+@runtime_checkable
+class Remembering(Protocol):
+    """A method whose next result depends, within its convergence threshold, on the last one: an SCF starts from the
+    last density. A resumed run gives it the memory back, so that it ends with the same numbers to the last bit."""
+
+    def memory(self) -> dict[str, Any]:
+        """What is remembered: numbers, words, lists, dicts and arrays; empty for a method that has just been built."""
+        ...
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        """Remember what `memory` returned."""
+        ...
+
+
 def build(config: Mapping[str, Any], **context: Any) -> Any:
     """The method that a `method` config node names by `_target_`; `context` goes to the adapter as keywords.
 

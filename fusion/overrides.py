@@ -105,7 +105,9 @@ def _quote_inside(value: str) -> str:
 
 
 def _quote_bare(value: str) -> str:
-    return value if _QUOTED.fullmatch(value) or _STRUCTURED.fullmatch(value) else quote(value)
+    if _STRUCTURED.fullmatch(value):
+        return _quote_inside(value) if value.strip()[:1] in "[{" else value
+    return value if _QUOTED.fullmatch(value) else quote(value)
 
 
 def split(value: str) -> list[str]:

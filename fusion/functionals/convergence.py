@@ -19,6 +19,7 @@ from pyscf import lib
 from pyscf.scf import diis, hf
 
 from fusion.functionals import occupations, second_order
+from fusion.scf import broken_symmetry
 
 NEAR = 3.0
 """Times the tolerance of the gradient: from there on cycles are computed in full precision."""
@@ -109,7 +110,8 @@ class Ladder:
         assert found is not None
         if not mean_field.attempts[-1].converged and second_order.possible(mean_field):
             found = self._second_order(mean_field, "second order", best)
-        if mean_field.attempts[-1].converged and _aufbau_broken_by(found) > AUFBAU_TOL:
+        collapsed = mean_field.singlet and broken_symmetry.is_closed(np.asarray(found.density))
+        if mean_field.attempts[-1].converged and (collapsed or _aufbau_broken_by(found) > AUFBAU_TOL):
             found = self._off_the_saddle(mean_field, found)
         _finish(mean_field, found)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -15,6 +16,9 @@ from fusion.functionals import occupations as numbers
 from fusion.functionals import start as starts
 from fusion.functionals.integrator import LearnedNumInt
 from fusion.functionals.mean_field import LearnedRKS, LearnedUKS
+from fusion.scf.basis import Basis, of_element
+from fusion.scf.reference import RESTRICTED, UNRESTRICTED
+from fusion.scf.reference import read as read_reference
 from fusion.system import System
 
 DISPERSIONS = (None, "d3bj")
@@ -26,29 +30,31 @@ _NO_POTENTIALS = (
 )
 
 
-def molecule(system: System, basis: str) -> gto.Mole:
-    """The PySCF molecule of a system.
+def molecule(system: System, basis: Basis) -> gto.Mole:
+    """The PySCF molecule of a system in a basis, or in one per element.
 
     Raises InputError for a periodic one, and for a basis that PySCF lacks or that leaves core electrons out.
     """
     if system.cell is not None:
         raise InputError(f"{system.name} is periodic; Kohn-Sham calculations here are for molecules")
-    if basis.lower().startswith(VALENCE):
-        raise InputError(f"method.basis={basis} {_NO_POTENTIALS}")
+    names = {symbol: of_element(basis, symbol) for symbol in system.symbols}
+    for name in names.values():
+        if name.lower().startswith(VALENCE):
+            raise InputError(f"method.basis={name} {_NO_POTENTIALS}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a missing basis PySCF also says which package might have it
             mol = gto.M(
                 atom=list(zip(system.symbols, system.positions.tolist(), strict=True)),
                 unit="Bohr",
-                basis=basis,
-                ecp={symbol: basis for symbol in set(system.symbols) if _has_potential(basis, symbol)},
+                basis=names,
+                ecp={symbol: name for symbol, name in names.items() if _has_potential(name, symbol)},
                 charge=system.charge,
                 spin=system.spin,
                 verbose=0,
             )
     except (KeyError, gto.basis.BasisNotFoundError) as error:
-        raise InputError(_no_basis(basis, system)) from error
+        raise InputError(_no_basis(names, system)) from error
     check(mol, f"method.basis={basis}")
     return mol
 
@@ -68,6 +74,7 @@ def kohn_sham(
     mol: gto.Mole,
     functional: str | nn.Module,
     *,
+    reference: str | None = None,
     grid_level: int = 3,
     conv_tol: float = 1e-9,
     occupations: Any = None,
@@ -80,10 +87,12 @@ def kohn_sham(
 ) -> Any:
     """A mean-field object of PySCF with a learned functional: a model of the zoo ("dm21"), or a `Functional` module.
 
-    Restricted for spin 0, else unrestricted, and unrestricted with `occupations`: the numbers (up, down) of the spin
-    orbitals from the lowest on, each from 0 to 1, which also give the number of electrons. `kernel()`, `e_tot`
-    (hartree), `converged`, `grids`, `nuc_grad_method()`, `density_fit()`, `newton()`, `stability()`, `as_scanner()`
-    and the rest as PySCF's users know them; `attempts` and `remarks` say how the SCF went.
+    `reference` is "restricted" ("rks") or "unrestricted" ("uks"); None is restricted for spin 0, else unrestricted. An
+    unrestricted singlet starts with broken symmetry. `occupations` are the numbers (up, down) of the spin orbitals of
+    an unrestricted calculation from the lowest on, each from 0 to 1, which also give the number of electrons.
+    `kernel()`, `e_tot` (hartree), `converged`, `grids`, `nuc_grad_method()`, `density_fit()`, `newton()`,
+    `stability()`, `as_scanner()`, PySCF's decorations (`addons.frac_occ`, `mom_occ`, `smearing`, ...) and the rest as
+    PySCF's users know them; `attempts` and `remarks` say how the SCF went.
 
     `start` is the functional of the starting density (None: PySCF's guess from atoms; `init_guess` of the object);
     `dispersion="d3bj"` adds D3(BJ) as the functional's authors do; `density_fit` is for the Coulomb matrix;
@@ -94,16 +103,25 @@ def kohn_sham(
     check_options(grid_level, conv_tol, start, dispersion)
     module, label = load(functional, symmetrize)
     numint = LearnedNumInt(module, name or label, memory_mb)  # type: ignore[arg-type]
-    if occupations is None:
-        mean_field: Any = (LearnedRKS if mol.spin == 0 else LearnedUKS)(mol)
-    else:
-        mean_field = LearnedUKS(mol)
+    mean_field: Any = (LearnedRKS if _kind(reference, mol.spin, occupations) == RESTRICTED else LearnedUKS)(mol)
+    if occupations is not None:
         mean_field.occupations = numbers.checked(occupations, mol.nao)
+    elif mean_field.singlet:
+        mean_field.init_guess_breaksym = "mix"
     mean_field.learn(numint)
     mean_field.grids.level, mean_field.conv_tol = grid_level, conv_tol
     mean_field.init_guess = "minao" if start is None else start
     mean_field.dispersion = dispersion
     return mean_field.density_fit() if density_fit else mean_field
+
+
+def _kind(reference: str | None, spin: int, occupations: Any) -> str:
+    """The kind of determinant. Raises InputError for a restricted one of unpaired electrons or with occupations."""
+    kind = read_reference(reference, (RESTRICTED, UNRESTRICTED))
+    if kind == RESTRICTED and (spin or occupations is not None):
+        why = f"a spin of {spin}" if spin else "occupations"
+        raise InputError(f"method.reference={reference} does not go with {why}; choose unrestricted or null")
+    return kind or (UNRESTRICTED if spin or occupations is not None else RESTRICTED)
 
 
 def check_options(grid_level: int, conv_tol: float, start: str | None, dispersion: str | None) -> None:
@@ -153,16 +171,18 @@ def _has_potential(basis: str, symbol: str) -> bool:
         return False
 
 
-def _no_basis(basis: str, system: System) -> str:
-    """What is wrong with a basis: that PySCF has none of the name, or that it lacks an element."""
+def _no_basis(names: Mapping[str, str], system: System) -> str:
+    """What is wrong with the bases of elements: that PySCF has none of the name, or that it lacks an element."""
     missing = []
-    for symbol in dict.fromkeys(system.symbols):
+    for symbol, name in names.items():
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                gto.basis.load(basis, symbol)
+                gto.basis.load(name, symbol)
         except (KeyError, RuntimeError, gto.basis.BasisNotFoundError):
             missing.append(symbol)
+    basis = names[missing[0]]
+    missing = [symbol for symbol in missing if names[symbol] == basis]
     if set(missing) == set(system.symbols):
         return f"method.basis: PySCF has no basis {basis!r} for {system.formula}; def2-svp, def2-tzvp, cc-pvdz are some"
     return f"method.basis: {basis} has no functions for {' '.join(missing)}; def2-svp and def2-tzvp have up to Kr"

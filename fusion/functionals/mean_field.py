@@ -37,6 +37,8 @@ class Learned(_PySCF):
     """What restricted and unrestricted objects share; before PySCF's class in the bases."""
 
     _keys = frozenset({"functional_name", "ladder", "attempts", "remarks", "dispersion", "torque"})
+    _full = 1.0
+    """Electrons of a full orbital."""
     mol: Any
     mo_coeff: Any
     mo_occ: Any
@@ -57,6 +59,22 @@ class Learned(_PySCF):
         self.torque = 0.0
         """Of the grid on the open shell of an atom or linear molecule (hartree), which is held as it is oriented."""
         self._orientation: Orientation | None = None
+
+    @property
+    def singlet(self) -> bool:
+        """Whether it is an unrestricted singlet, of whole electrons, whose spins have to be parted at the start."""
+        whole = not self.decorated and getattr(self, "occupations", None) is None
+        return bool(self.istype("UHF") and self.mol.spin == 0 and whole)
+
+    @property
+    def decorated(self) -> bool:
+        """Whether the occupations are decided by somebody else: PySCF's `frac_occ`, `mom_occ`, `smearing`, a user."""
+        return getattr(self.get_occ, "__func__", None) not in (LearnedRKS.get_occ, LearnedUKS.get_occ)
+
+    @property
+    def fractional(self) -> bool:
+        """Whether an orbital is neither empty nor full."""
+        return self.mo_occ is not None and not occupations.are_whole([np.ravel(self.mo_occ) / self._full])
 
     def scf(self, dm0: Any = None, **kwargs: Any) -> float:
         """Bring the SCF to convergence with `ladder`, from `dm0`, from the orbitals at hand or from `init_guess`.
@@ -93,7 +111,7 @@ class Learned(_PySCF):
         dm = self.make_rdm1() if dm is None else dm
         h1e = self.get_hcore() if h1e is None else h1e
         vhf = self.get_veff(self.mol, dm) if vhf is None else vhf
-        if not getattr(self, "fractional", False) and "coords" not in self._numint.functional.needs:
+        if not self.decorated and not self.fractional and "coords" not in self._numint.functional.needs:
             if self._orientation is None:
                 self._orientation = Orientation(self.mol)
             fock, self.torque = self._orientation.held(np.asarray(h1e + vhf), np.asarray(dm))
@@ -144,7 +162,6 @@ class Learned(_PySCF):
     PCM = CPCM = DDPCM = ddPCM = DDCOSMO = ddCOSMO = SMD = PE = _refused("solvent models")
     Hessian = _refused("analytic Hessians")
     NMR = NSR = SSC = EFG = Polarizability = RotationalGTensor = _refused("response properties")
-    smearing = _refused("smearing of occupations (give them with occupations=...)")
     multigrid_numint = COSX = _refused("another integration grid")
     to_gks = to_ghf = _refused("non-collinear spins")
     to_gpu = _refused("PySCF's GPU classes")
@@ -161,6 +178,8 @@ class LearnedDF(df_jk._DFHF):
 
 class LearnedRKS(Learned, rks.RKS):
     """Restricted Kohn-Sham: spin 0."""
+
+    _full = 2.0
 
     def gen_response(
         self, mo_coeff: Any = None, mo_occ: Any = None, singlet: Any = None, hermi: int = 0, **ignored: Any
@@ -199,7 +218,7 @@ class LearnedUKS(Learned, uks.UKS):
     @property
     def fractional(self) -> bool:
         """Whether an orbital is neither empty nor full."""
-        return self.occupations is not None and not occupations.are_whole(self.occupations)
+        return super().fractional if self.occupations is None else not occupations.are_whole(self.occupations)
 
     def get_occ(self, mo_energy: Any = None, mo_coeff: Any = None) -> np.ndarray:
         if self.occupations is None:

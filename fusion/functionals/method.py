@@ -20,17 +20,20 @@ from fusion.functionals.outcome import describe, unconverged
 from fusion.functionals.start import LastDensity
 from fusion.functionals.watching import Watched, after_cycle
 from fusion.results import Result
+from fusion.scf.basis import read as read_basis
+from fusion.scf.reference import RESTRICTED, UNRESTRICTED
+from fusion.scf.reference import read as read_reference
 from fusion.system import System
 
 
 class FunctionalMethod(Watched):
     """`Method` of kind functional around one `Functional`, given as an `nn.Module` or a config with `_target_`.
 
-    `weights` names a model of the zoo, which then takes the place of `model`. `basis` and `grid_level` (0-9) are
-    PySCF's, `conv_tol` is the change of the energy (hartree) at convergence, `max_cycle` the number of SCF cycles per
-    attempt, `damp` (0-1) and `level_shift` (hartree) the strengths of the attempts after the first; the others as in
-    `fusion.kohn_sham`, and `start` may be a checkpoint file of PySCF. Spin 0 is restricted, all else unrestricted. The
-    SCF of a molecule that was just converged nearby starts from that density. `training` is for task=train.
+    `weights` names a model of the zoo, which then takes the place of `model`. `basis` (one, or one per element) and
+    `grid_level` (0-9) are PySCF's, `conv_tol` is the change of the energy (hartree) at convergence, `max_cycle` the
+    number of SCF cycles per attempt, `damp` (0-1) and `level_shift` (hartree) the strengths of the attempts after the
+    first; the others as in `fusion.kohn_sham`, and `start` may be a checkpoint file of PySCF. The SCF of a molecule
+    that was just converged nearby starts from that density. `training` is for task=train.
     """
 
     kind = "functional"
@@ -39,7 +42,8 @@ class FunctionalMethod(Watched):
         self,
         name: str,
         model: nn.Module | Mapping[str, Any],
-        basis: str = "def2-tzvp",
+        basis: Any = "def2-tzvp",
+        reference: str | None = None,
         grid_level: int = 3,
         conv_tol: float = 1e-9,
         max_cycle: int = 50,
@@ -69,10 +73,12 @@ class FunctionalMethod(Watched):
         if max_cycle < 1:
             raise InputError(f"method.max_cycle must be at least 1, not {max_cycle}")
         self.name, self.summary, self.cost, self.requires = name, summary, cost, tuple(requires)
-        self.basis, self.grid_level, self.conv_tol, self.max_cycle = basis, grid_level, conv_tol, max_cycle
+        self.reference = read_reference(reference, (RESTRICTED, UNRESTRICTED))
+        self.basis, self.grid_level, self.conv_tol, self.max_cycle = read_basis(basis), grid_level, conv_tol, max_cycle
         self._model, self._checkpoint, self._symmetrize = model, start if checkpoint else None, symmetrize
         self._ladder, self._occupations = Ladder(damp, level_shift), occupations
         self._options: dict[str, Any] = {
+            "reference": self.reference,
             "grid_level": grid_level,
             "conv_tol": conv_tol,
             "start": None if checkpoint else start,
@@ -143,7 +149,7 @@ class FunctionalMethod(Watched):
         if self._occupations is not None:  # another number of electrons, or an ensemble: no reference is of it
             system = replace(system, reference=None)
         result = Result(system, energy=float(mean_field.e_tot))
-        result.details["kohn_sham"] = describe(mean_field, self.basis, start)
+        result.details["kohn_sham"] = describe(mean_field, str(self.basis), start)
         if not mean_field.converged:
             self._last = None
             result.status, result.message = "not_converged", unconverged(mean_field)
@@ -173,7 +179,15 @@ class FunctionalMethod(Watched):
         return None, mean_field.init_guess
 
     def _settings(self, system: System) -> tuple[Any, ...]:
-        return (self.basis, system.charge, system.spin)
+        return (str(self.basis), system.charge, system.spin)
+
+    def memory(self) -> dict[str, Any]:
+        """The density that the next SCF may start from."""
+        return {} if self._last is None else {"last": self._last.packed()}
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        """Take a density that `memory` gave for the last one."""
+        self._last = LastDensity.unpacked(memory["last"]) if memory else None
 
     def _remark(self, system: System, mean_field: Any) -> str | None:
         """What there is to say about a converged result, in one line."""

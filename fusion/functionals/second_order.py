@@ -25,8 +25,8 @@ FLAT = 1e-3
 
 
 def possible(mean_field: Any) -> bool:
-    """Whether the functional has a response, and all orbitals are empty or full."""
-    return is_pointwise(mean_field._numint.functional) and not getattr(mean_field, "fractional", False)
+    """Whether the functional has a response, all orbitals are empty or full, and nobody else decides which."""
+    return is_pointwise(mean_field._numint.functional) and not (mean_field.fractional or mean_field.decorated)
 
 
 def solved(mean_field: Any, orbitals: Any, numbers: Any, density: Any = None, most: int = CYCLES) -> tuple[Any, int]:

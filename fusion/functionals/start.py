@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -13,6 +14,7 @@ from pyscf.scf.dispersion import parse_dft
 
 from fusion.errors import InputError
 from fusion.linear_algebra import one_thread
+from fusion.scf import broken_symmetry
 
 COARSE_LEVEL = 1
 """Grid level of the conventional calculation: only its density is used."""
@@ -62,7 +64,7 @@ def density(mean_field: Any, name: str) -> np.ndarray:
         conventional.grids.level = min(COARSE_LEVEL, mean_field.grids.level)
     if getattr(mean_field, "with_df", None) is not None:
         conventional = conventional.density_fit(with_df=mean_field.with_df)
-    if getattr(mean_field, "occupations", None) is not None:
+    if mean_field.decorated or getattr(mean_field, "occupations", None) is not None:
         conventional.get_occ = mean_field.get_occ
         conventional.get_grad = mean_field.get_grad
     conventional.verbose, conventional.chkfile = 0, None
@@ -71,6 +73,8 @@ def density(mean_field: Any, name: str) -> np.ndarray:
     with one_thread():
         conventional.kernel()
     mean_field._eri = conventional._eri
+    if mean_field.singlet:
+        conventional.mo_coeff = broken_symmetry.parted(conventional.mo_coeff, conventional.mo_occ)
     return np.asarray(conventional.make_rdm1())
 
 
@@ -78,37 +82,63 @@ def density(mean_field: Any, name: str) -> np.ndarray:
 class LastDensity:
     """A converged density, to start the next SCF of the same molecule from."""
 
-    mol: Any
-    orbitals: np.ndarray
-    """(n, m), or (2, n, m) with spin."""
-    occupations: np.ndarray
+    symbols: tuple[str, ...]
+    positions: np.ndarray
+    """(A, 3), bohr."""
+    functions: tuple[int, ...]
+    """Where the functions of each shell begin."""
+    orbitals: tuple[np.ndarray, ...]
+    """The occupied ones (n, m), or those of each spin."""
+    numbers: tuple[np.ndarray, ...]
+    """Their occupations (m,)."""
     settings: tuple[Any, ...]
-    """What else has to agree: basis, state, functional."""
+    """What else has to agree: basis, charge, spin."""
 
     @classmethod
     def of(cls, mean_field: Any, settings: tuple[Any, ...]) -> LastDensity:
-        """That of a converged mean-field object."""
-        return cls(mean_field.mol, np.asarray(mean_field.mo_coeff), np.asarray(mean_field.mo_occ), settings)
+        """That of a converged mean-field object; an unrestricted singlet's spins are parted where they are equal."""
+        mol, coefficients, numbers = mean_field.mol, np.asarray(mean_field.mo_coeff), np.asarray(mean_field.mo_occ)
+        if mean_field.istype("ROHF"):
+            coefficients, numbers = np.stack([coefficients] * 2), np.array([numbers > 0, numbers == 2], dtype=float)
+        elif mean_field.istype("UHF") and mol.spin == 0:
+            coefficients = broken_symmetry.parted(coefficients, numbers)
+        spins = [(coefficients, numbers)] if numbers.ndim == 1 else list(zip(coefficients, numbers, strict=True))
+        orbitals = tuple(c[:, n > 0] for c, n in spins)
+        return cls(
+            tuple(mol.atom_symbol(atom) for atom in range(mol.natm)),
+            mol.atom_coords(),
+            tuple(mol.ao_loc.tolist()),
+            orbitals,
+            tuple(n[n > 0] for _, n in spins),
+            settings,
+        )
+
+    @classmethod
+    def unpacked(cls, fields: Mapping[str, Any]) -> LastDensity:
+        """That of which `packed` is given."""
+        tuples = {name: tuple(value) for name, value in fields.items() if name != "positions"}
+        return cls(positions=fields["positions"], **tuples)
+
+    def packed(self) -> dict[str, Any]:
+        """Its fields by name, as a checkpoint takes them."""
+        return dict(vars(self))
 
     def suits(self, mol: Any, settings: tuple[Any, ...]) -> bool:
         """Whether `mol` has the same atoms in the same order, not far from where they were, and the same settings."""
-        if settings != self.settings or mol.natm != self.mol.natm or not np.array_equal(mol.ao_loc, self.mol.ao_loc):
+        if settings != self.settings or tuple(mol.ao_loc.tolist()) != self.functions:
             return False
-        if [mol.atom_symbol(i) for i in range(mol.natm)] != [self.mol.atom_symbol(i) for i in range(mol.natm)]:
+        if tuple(mol.atom_symbol(atom) for atom in range(mol.natm)) != self.symbols:
             return False
-        moved = np.linalg.norm(mol.atom_coords() - self.mol.atom_coords(), axis=1)
-        return bool(moved.max() <= FARTHEST_BOHR)
+        return bool(np.linalg.norm(mol.atom_coords() - self.positions, axis=1).max() <= FARTHEST_BOHR)
 
     def on(self, mol: Any) -> np.ndarray:
         """Density matrices on the basis of `mol`: the orbitals' coefficients, orthonormalised symmetrically there."""
         overlap = mol.intor_symmetric("int1e_ovlp")
-        if self.orbitals.ndim == 2:
-            return _density(self.orbitals, self.occupations, overlap)
-        return np.stack([_density(c, n, overlap) for c, n in zip(self.orbitals, self.occupations, strict=True)])
+        densities = [_density(c, n, overlap) for c, n in zip(self.orbitals, self.numbers, strict=True)]
+        return densities[0] if len(densities) == 1 else np.stack(densities)
 
 
-def _density(orbitals: np.ndarray, numbers: np.ndarray, overlap: np.ndarray) -> np.ndarray:
-    filled = orbitals[:, numbers > 0]
+def _density(filled: np.ndarray, numbers: np.ndarray, overlap: np.ndarray) -> np.ndarray:
     values, vectors = np.linalg.eigh(filled.T @ overlap @ filled)
     filled = filled @ (vectors / np.sqrt(values)) @ vectors.T
-    return np.asarray((filled * numbers[numbers > 0]) @ filled.T)
+    return np.asarray((filled * numbers) @ filled.T)

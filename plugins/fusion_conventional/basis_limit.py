@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from fusion.errors import InputError
+from fusion.scf.basis import Basis, all_names
 
 _LETTERS: Final = "dtq567"
 """Cardinal numbers 2, 3, ... as names of basis sets have them."""
@@ -28,16 +29,21 @@ _WHAT: Final = "the limit needs two adjacent basis sets of one family, cbs(cc-pv
 class Term:
     """One basis set, and the weights its mean-field and correlation energies have in the sum."""
 
-    basis: str
+    basis: Basis
     mean_field: float = 1.0
     correlation: float = 1.0
 
 
-def terms(basis: str) -> tuple[Term, ...]:
+def terms(basis: Basis) -> tuple[Term, ...]:
     """One term for a basis set, two for `cbs(cc-pvtz,cc-pvqz)` or `cc-pv[tq]z`, the smaller first.
 
-    Raises InputError for a pair that does not belong together.
+    Raises InputError for a pair that does not belong together, or that is for one element only.
     """
+    if not isinstance(basis, str):
+        pairs = [name for name in all_names(basis) if _pair(name) is not None]
+        if pairs:
+            raise InputError(f"method.basis: {pairs[0]} is a pair of basis sets, which is for all elements alike")
+        return (Term(basis),)
     pair = _pair(basis)
     if pair is None:
         return (Term(basis),)
@@ -53,8 +59,10 @@ def terms(basis: str) -> tuple[Term, ...]:
     return (Term(pair[0], -mean_field, -correlation), Term(pair[1], 1.0 + mean_field, 1.0 + correlation))
 
 
-def title(basis: str) -> str:
-    """The basis as a label names it: `CBS(cc-pvtz,cc-pvqz)` for a pair."""
+def title(basis: Basis) -> str:
+    """The basis as a label names it: `CBS(cc-pvtz,cc-pvqz)` for a pair, `{O 6-31g, H sto-3g}` for one per element."""
+    if not isinstance(basis, str):
+        return f"{{{basis}}}"
     pair = _pair(basis)
     return basis if pair is None else f"CBS({','.join(pair)})"
 

@@ -22,6 +22,7 @@ from fusion import methods
 from fusion.errors import CalculationError, InputError
 from fusion.report import memory
 from fusion.results import Result
+from fusion.scf.basis import Basis
 from fusion.system import System
 from fusion_conventional.method import Computed, PySCFMethod
 from fusion_conventional.self_consistent import Determinant, semicanonical
@@ -45,7 +46,7 @@ class Correlated(PySCFMethod):
     amplitudes = 0
     """How many copies of the doubly excited amplitudes are in memory at once."""
 
-    def __init__(self, name: str, title: str, basis: str, frozen_core: bool | int = True, **settings: Any) -> None:
+    def __init__(self, name: str, title: str, basis: Any, frozen_core: bool | int = True, **settings: Any) -> None:
         super().__init__(name, title, basis, **settings)
         if not isinstance(frozen_core, (bool, int)) or frozen_core < 0:
             raise InputError(f"method.frozen_core must be true, false or a number of orbitals, not {frozen_core!r}")
@@ -58,7 +59,7 @@ class Correlated(PySCFMethod):
         """Forces take several times as long as the energy: for those who ask for them."""
         return frozenset({"forces"})
 
-    def _mean_field(self, system: System, basis: str) -> Any:
+    def _mean_field(self, system: System, basis: Basis) -> Any:
         mean_field = super()._mean_field(system, basis)
         mean_field.conv_tol_grad = _GRADIENT * math.sqrt(self.settings.conv_tol)
         return mean_field
@@ -159,7 +160,7 @@ class CoupledCluster(Correlated):
     amplitudes = 16  # six pairs of DIIS, the others of one iteration
 
     def __init__(
-        self, name: str, title: str, basis: str, triples: bool = False, cc_max_cycle: int = _STEPS, **settings: Any
+        self, name: str, title: str, basis: Any, triples: bool = False, cc_max_cycle: int = _STEPS, **settings: Any
     ) -> None:
         super().__init__(name, title, basis, **settings)
         if isinstance(cc_max_cycle, bool) or not isinstance(cc_max_cycle, int) or cc_max_cycle < 1:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from pyscf import fci, mcscf
 
 from fusion.errors import InputError
+from fusion.scf.basis import Basis
 from fusion.system import System
 from fusion_conventional.correlated import Correlated
 from fusion_conventional.method import Computed
@@ -31,7 +32,7 @@ class FullCI(Correlated):
     `max_determinants`: more than so many are refused before any work. Raises InputError.
     """
 
-    def __init__(self, name: str, title: str, basis: str, max_determinants: float, **settings: Any) -> None:
+    def __init__(self, name: str, title: str, basis: Any, max_determinants: float, **settings: Any) -> None:
         super().__init__(name, title, basis, **settings)
         if self.settings.reference == "unrestricted":
             raise InputError("method.reference=unrestricted changes nothing in full CI; leave it null")
@@ -44,7 +45,7 @@ class FullCI(Correlated):
         """The energy; forces are derived from it."""
         return frozenset({"energy"})
 
-    def _mean_field(self, system: System, basis: str) -> Any:
+    def _mean_field(self, system: System, basis: Basis) -> Any:
         reference = "restricted_open" if system.spin else "restricted"
         return replace(self.settings, reference=reference).mean_field(system, basis)
 

@@ -28,13 +28,13 @@ class MeanField(PySCFMethod):
     `Settings`. Raises InputError for values that are none.
     """
 
-    def __init__(self, name: str, title: str, basis: str, dispersion: str | None = None, **settings: Any) -> None:
+    def __init__(self, name: str, title: str, basis: Any, dispersion: str | None = None, **settings: Any) -> None:
         super().__init__(name, title, basis, **settings)
         if dispersion not in (None, "d3bj"):
             raise InputError(f"method.dispersion={dispersion!r} is not known; there is d3bj, or null for none")
         if self.settings.xc is not None and len(self._terms) > 1:
             raise InputError(
-                f"method.basis={basis}: energies of density functionals have no known limit to extrapolate to; "
+                f"method.basis={self.basis}: energies of density functionals have no known limit to extrapolate to; "
                 "choose one basis, def2-qzvp is near it"
             )
         self._d3 = None if dispersion is None else (self.settings.xc or "hf").lower()

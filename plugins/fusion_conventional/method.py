@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,8 @@ import numpy as np
 from fusion.functionals.start import LastDensity
 from fusion.functionals.watching import Watched
 from fusion.results import Result
+from fusion.scf.basis import Basis
+from fusion.scf.basis import read as read_basis
 from fusion.system import System
 from fusion_conventional import basis_limit
 from fusion_conventional.molecules import parsed_ghosts
@@ -35,7 +37,8 @@ class Computed:
 class PySCFMethod(Watched, ABC):
     """`Method` of kind conventional on PySCF; the keywords that have no name here are those of `Settings`.
 
-    `basis` is PySCF's name, or two adjacent sets as in `basis_limit.terms`. The SCF of a molecule that was just
+    `basis` is PySCF's name, a mapping from elements to such names, or two adjacent sets as in `basis_limit.terms`. The
+    SCF of a molecule that was just
     converged nearby starts from that density.
     """
 
@@ -45,7 +48,7 @@ class PySCFMethod(Watched, ABC):
         self,
         name: str,
         title: str,
-        basis: str,
+        basis: Any,
         summary: str = "",
         cost: str = "",
         gives: str = "",
@@ -53,7 +56,8 @@ class PySCFMethod(Watched, ABC):
         **settings: Any,
     ) -> None:
         self.name, self.title, self.summary, self.cost = name, title, summary, cost
-        self.basis, self._terms = basis, basis_limit.terms(basis)
+        self.basis = read_basis(basis)
+        self._terms = basis_limit.terms(self.basis)
         self.settings = Settings(ghosts=parsed_ghosts(ghosts), **settings)
         self._last: dict[str, LastDensity] = {}
 
@@ -67,7 +71,7 @@ class PySCFMethod(Watched, ABC):
     def provides(self) -> frozenset[str]:
         """What PySCF has analytically with these settings."""
 
-    def _mean_field(self, system: System, basis: str) -> Any:
+    def _mean_field(self, system: System, basis: Basis) -> Any:
         """PySCF's object, not yet converged."""
         return self.settings.mean_field(system, basis)
 
@@ -118,7 +122,7 @@ class PySCFMethod(Watched, ABC):
         details = dict(computed[-1].details)
         if len(computed) > 1:
             details["basis_limit"] = {
-                "bases": [term.basis for term in self._terms],
+                "bases": [str(term.basis) for term in self._terms],
                 "mean_field_hartree": [one.mean_field["energy"] for one in computed],
                 "correlation_hartree": [one.correlation.get("energy", 0.0) for one in computed],
                 "limit_mean_field_hartree": _sum("mean_field", computed, self._terms),
@@ -128,9 +132,17 @@ class PySCFMethod(Watched, ABC):
             }
         return details
 
-    def _in_basis(self, system: System, basis: str, wanted: frozenset[str]) -> Computed:
+    def memory(self) -> dict[str, Any]:
+        """The densities that the next SCF may start from, by basis."""
+        return {basis: last.packed() for basis, last in self._last.items()}
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        """Take densities that `memory` gave for the last ones."""
+        self._last = {basis: LastDensity.unpacked(packed) for basis, packed in memory.items()}
+
+    def _in_basis(self, system: System, basis: Basis, wanted: frozenset[str]) -> Computed:
         mean_field = self._mean_field(system, basis)
-        last, state = self._last.get(basis), (system.charge, system.spin)
+        last, state = self._last.get(str(basis)), (str(basis), system.charge, system.spin)
         density, begun, check = None, "atoms", self.settings.stability
         if last is not None and last.suits(mean_field.mol, state):
             density, begun = last.on(mean_field.mol), "the last density"
@@ -138,12 +150,12 @@ class PySCFMethod(Watched, ABC):
         determinant = converge(mean_field, density, begun, check, self._watcher)
         failure = determinant.failure()
         if failure is not None:
-            self._last.pop(basis, None)
-            details = {"scf": determinant.describe(basis)}
+            self._last.pop(str(basis), None)
+            details = {"scf": determinant.describe(str(basis))}
             return Computed({"energy": float(mean_field.e_tot)}, details=details, failure=failure)
-        self._last[basis] = _remembered(mean_field, state)
+        self._last[str(basis)] = LastDensity.of(mean_field, state)
         computed = self._computed(determinant, wanted)
-        computed.details = {"scf": determinant.describe(basis), **computed.details}
+        computed.details = {"scf": determinant.describe(str(basis)), **computed.details}
         computed.remarks = [*determinant.remarks, *computed.remarks]
         return computed
 
@@ -162,11 +174,3 @@ def _combined(computed: Sequence[Computed], terms: Sequence[basis_limit.Term]) -
             for name, value in part.items():
                 total[name] = total.get(name, 0.0) + weight * np.asarray(value)
     return total
-
-
-def _remembered(mean_field: Any, state: tuple[int, int]) -> LastDensity:
-    if not mean_field.istype("ROHF"):
-        return LastDensity.of(mean_field, state)
-    numbers = np.asarray(mean_field.mo_occ)
-    spins = np.array([numbers > 0, numbers == 2], dtype=float)
-    return LastDensity(mean_field.mol, np.stack([mean_field.mo_coeff] * 2), spins, state)

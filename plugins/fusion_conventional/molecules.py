@@ -12,6 +12,7 @@ from ase.data import atomic_numbers
 from pyscf import gto
 
 from fusion.errors import InputError
+from fusion.scf.basis import Basis, of_element
 from fusion.system import System
 from fusion.units import BOHR_PER_ANGSTROM
 
@@ -27,7 +28,7 @@ class Ghost:
     position: tuple[float, float, float]
 
 
-def molecule(system: System, basis: str, cartesian: bool = False, ghosts: Sequence[Ghost] = ()) -> gto.Mole:
+def molecule(system: System, basis: Basis, cartesian: bool = False, ghosts: Sequence[Ghost] = ()) -> gto.Mole:
     """The PySCF molecule of a system in a basis of PySCF's, with the core potentials that belong to the basis.
 
     `cartesian`: six d functions per shell instead of five. `ghosts` come after the system's atoms. Raises InputError
@@ -38,15 +39,19 @@ def molecule(system: System, basis: str, cartesian: bool = False, ghosts: Sequen
     atoms: list[Any] = list(zip(system.symbols, system.positions.tolist(), strict=True))
     atoms += [(f"ghost-{ghost.symbol}", ghost.position) for ghost in ghosts]
     elements = dict.fromkeys([*system.symbols, *(ghost.symbol for ghost in ghosts)])
-    names = {symbol: _of_element(basis, symbol) for symbol in elements}
+    names = {symbol: _valence(of_element(basis, symbol), symbol) for symbol in elements}
     missing = [symbol for symbol, name in names.items() if not _has(gto.basis.load, name, symbol)]
     if missing:
-        raise InputError(_no_basis(basis, missing, len(missing) == len(elements), system))
+        basis_name = names[missing[0]]
+        missing = [symbol for symbol in missing if names[symbol] == basis_name]
+        raise InputError(_no_basis(basis_name, missing, len(missing) == len(elements), system))
     return gto.M(
         atom=atoms,
         unit="Bohr",
         basis=names | {f"ghost-{symbol}": name for symbol, name in names.items()},
-        ecp={symbol: basis for symbol in set(system.symbols) if _has(gto.basis.load_ecp, basis, symbol)},
+        ecp={
+            symbol: names[symbol] for symbol in set(system.symbols) if _has(gto.basis.load_ecp, names[symbol], symbol)
+        },
         charge=system.charge,
         spin=system.spin,
         cart=cartesian,
@@ -54,7 +59,7 @@ def molecule(system: System, basis: str, cartesian: bool = False, ghosts: Sequen
     )
 
 
-def _of_element(basis: str, symbol: str) -> str:
+def _valence(basis: str, symbol: str) -> str:
     """The core-valence sets, cc-pCVXZ, are the valence sets, cc-pVXZ, for hydrogen and helium, which have no core."""
     return re.sub(r"(?i)cc-pw?cv", "cc-pv", basis) if symbol in ("H", "He") else basis
 

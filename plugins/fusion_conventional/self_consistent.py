@@ -18,15 +18,18 @@ from fusion.errors import InputError
 from fusion.functionals import second_order, start
 from fusion.functionals.watching import Watcher, after_cycle
 from fusion.linear_algebra import one_thread
+from fusion.scf.basis import Basis
+from fusion.scf.reference import RESTRICTED, RESTRICTED_OPEN, UNRESTRICTED
+from fusion.scf.reference import read as read_reference
 from fusion.system import System
 from fusion_conventional.molecules import Ghost, molecule
 
 _CLASSES: Final[dict[str, tuple[Any, Any]]] = {
-    "restricted": (scf.RHF, dft.RKS),
-    "unrestricted": (scf.UHF, dft.UKS),
-    "restricted_open": (scf.ROHF, dft.ROKS),
+    RESTRICTED: (scf.RHF, dft.RKS),
+    UNRESTRICTED: (scf.UHF, dft.UKS),
+    RESTRICTED_OPEN: (scf.ROHF, dft.ROKS),
 }
-_SHORT: Final = {"restricted": "R", "unrestricted": "U", "restricted_open": "RO"}
+_SHORT: Final = {RESTRICTED: "R", UNRESTRICTED: "U", RESTRICTED_OPEN: "RO"}
 _LOWERED: Final = 1e-6
 """Hartree by which a step down from a saddle has to lower the energy to count as one."""
 _STEPS_DOWN: Final = 3
@@ -36,11 +39,11 @@ _STEPS_DOWN: Final = 3
 class Settings:
     """How determinants are computed.
 
-    `xc`: PySCF's name of a functional, None for Hartree-Fock. `reference`: restricted, unrestricted, restricted_open;
-    None is restricted for spin 0, else unrestricted. `cartesian`: Cartesian d and f functions. `density_fit`: of
-    Coulomb and exchange. `grid_level` is PySCF's 0-9; `conv_tol` in hartree; `max_cycle` per attempt. `stability`:
-    look for a lower determinant of the same kind; None does so for open shells and after second order. `ghosts`: more
-    centres of basis functions. Raises InputError for values that are none.
+    `xc`: PySCF's name of a functional, None for Hartree-Fock. `reference`: restricted, unrestricted, restricted_open in
+    any spelling of `fusion.scf.reference`; None is restricted for spin 0, else unrestricted. `cartesian`: Cartesian d
+    and f functions. `density_fit`: of Coulomb and exchange. `grid_level` is PySCF's 0-9; `conv_tol` in hartree;
+    `max_cycle` per attempt. `stability`: look for a lower determinant of the same kind; None does so for open shells
+    and after second order. `ghosts`: more centres of basis functions. Raises InputError for values that are none.
     """
 
     xc: str | None = None
@@ -56,10 +59,7 @@ class Settings:
     def __post_init__(self) -> None:
         if self.xc is not None and (not isinstance(self.xc, str) or not start.is_functional(self.xc)):
             raise InputError(_no_functional(self.xc))
-        if self.reference is not None and self.reference not in _CLASSES:
-            raise InputError(
-                f"method.reference={self.reference!r} is not known; there are {', '.join(_CLASSES)} and null"
-            )
+        object.__setattr__(self, "reference", read_reference(self.reference))
         if self.grid_level not in range(10):
             raise InputError(f"method.grid_level must be 0 ... 9, not {self.grid_level}")
         if not self.conv_tol > 0:
@@ -80,7 +80,7 @@ class Settings:
         """The kind of determinant for a number of unpaired electrons."""
         return self.reference or ("unrestricted" if spin else "restricted")
 
-    def mean_field(self, system: System, basis: str) -> Any:
+    def mean_field(self, system: System, basis: Basis) -> Any:
         """PySCF's object, not yet converged. Raises InputError for a basis or system that cannot be done."""
         mol = molecule(system, basis, self.cartesian, self.ghosts)
         hartree_fock, kohn_sham = _CLASSES[self.reference_of(system)]

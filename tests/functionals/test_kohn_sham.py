@@ -154,7 +154,7 @@ def test_the_starting_density_is_that_of_a_conventional_functional() -> None:
     np.testing.assert_allclose(energies, energies[0], atol=1e-8)
 
 
-@pytest.mark.parametrize("name", ["TDA", "TDDFT", "TDHF", "PCM", "ddCOSMO", "Hessian", "smearing", "to_gks"])
+@pytest.mark.parametrize("name", ["TDA", "TDDFT", "TDHF", "PCM", "ddCOSMO", "Hessian", "to_gks"])
 def test_what_is_not_supported_says_so_in_a_sentence(name: str) -> None:
     for mean_field in (of_molecule(), of_molecule(density_fit=True)):
         with pytest.raises(NotImplementedError, match="with a learned functional: not supported"):

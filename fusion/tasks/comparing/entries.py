@@ -98,12 +98,19 @@ def _labels(parts: Sequence[_Part]) -> list[str]:
     names = Counter(part.name for part in parts if part.label is None)
     found = []
     for part in parts:
-        settings = [str(value) for value in part.options.values() if not isinstance(value, Mapping)]
+        settings = [word for key, value in part.options.items() for word in _words(key, value)]
         found.append(part.label or ("-".join([part.name, *settings]) if names[part.name] > 1 else part.name))
     twice = [label for label, times in Counter(found).items() if times > 1]
     if twice:
         raise InputError(f"methods: {twice[0]} is listed twice; {{method: ..., label: ...}} tells two apart")
     return unique(found)
+
+
+def _words(key: str, value: Any) -> list[str]:
+    """The parts of a label that a setting gives: a basis per element is named, other groups of settings are not."""
+    if not isinstance(value, Mapping):
+        return [str(value)]
+    return [str(word) for pair in value.items() for word in pair] if key == "basis" else []
 
 
 def _entry(label: str, part: _Part, seed: int, forces: bool) -> Entry:
