@@ -26,6 +26,7 @@ _DIRECTORIES = frozenset({"hydra.run.dir", "hydra.sweep.dir"})
 _ONE_VALUE = frozenset({"system.atoms"}) | _DIRECTORIES
 _QUOTED = re.compile(r"""\s*(['"]).*\1\s*""", re.DOTALL)
 _STRUCTURED = re.compile(r"\s*(null|\[.*\]|\{.*\})\s*", re.DOTALL)
+_NOT_BARE = re.compile(r"[()=;+~*]")
 _SWEEPS = re.compile(r"\s*(choice|glob|range|interval|sort|shuffle|tag)\(")
 _PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|true|false|null", re.IGNORECASE)
 _WORD = re.compile(r"[+~]{0,2}[A-Za-z_][\w./@:-]*=|~\w|-m$|--multirun$")
@@ -106,7 +107,7 @@ def _quote_inside(value: str) -> str:
 
 def _quote_bare(value: str) -> str:
     if _STRUCTURED.fullmatch(value):
-        return _quote_inside(value) if value.strip()[:1] in "[{" else value
+        return _quote_inside(value) if _NOT_BARE.search(value) else value
     return value if _QUOTED.fullmatch(value) else quote(value)
 
 

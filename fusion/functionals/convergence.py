@@ -4,7 +4,9 @@ DIIS (Pulay, J. Comput. Chem. 3, 556 (1982)); damping of the first cycles; a lev
 and Hillier, Int. J. Quantum Chem. 7, 699 (1973)); second order (Sun, arXiv:1610.08423). A learned functional may bind
 an electron in an orbital above an empty one: one more diagonalisation without the shift would then leave the state,
 so the shift stays to the end, and DIIS extrapolates shifted matrices: where the gap is negative, extrapolated ones that
-are shifted afterwards lead away from the state. Convergence is judged by the energy and by the gradient with the Fock
+are shifted afterwards lead away from the state. Unrestricted singlets, whose spins live in different places, have empty
+orbitals far below the occupied ones: there the occupied orbitals are those that overlap most with the start (Barca,
+Gilbert and Gill, J. Chem. Theory Comput. 14, 1501 (2018)). Convergence is judged by the energy and by the gradient with the Fock
 matrix proper.
 """
 
@@ -36,6 +38,7 @@ CREEPING = 4
 open shell turns on the grid for ever."""
 PROGRESS = 0.7
 """What counts as smaller: this fraction of the smallest so far."""
+OVERLAP = "maximum overlap"
 AUFBAU_TOL = 1e-4
 """Hartree by which an occupied orbital may lie above an empty one unmentioned: degenerate ones differ by noise."""
 
@@ -79,6 +82,8 @@ class Rung:
     damp: float = 0.0
     damped_cycles: int = 8
     shift: float = 0.0
+    overlap: bool = False
+    """Fill the orbitals that overlap most with the starting density, not the lowest."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,8 @@ class Ladder:
         """The rungs without second order. Damping and shift that the object has itself come with the first."""
         own = [f"{word} {value:g}" for word in ("damp", "level_shift") if (value := getattr(mean_field, word))]
         yield Rung(", ".join(["DIIS", *own]), mean_field.damp, shift=mean_field.level_shift)
+        if mean_field.singlet:
+            yield Rung(OVERLAP, overlap=True)
         yield Rung("damping", self.damp)
         yield Rung("level shift", self.damp, 3, self.shift)
         yield Rung("larger level shift", self.damp, 3, 3.0 * self.shift)
@@ -102,7 +109,7 @@ class Ladder:
         mean_field.attempts, mean_field.remarks = [], []
         found = None
         for rung in self.rungs(mean_field):
-            watch = _climb(mean_field, rung, best.density)
+            watch = _climb(mean_field, rung, density if rung.overlap else best.density)
             found, best = watch.last, min((best, watch.lowest), key=lambda state: state.energy)
             _note(mean_field, rung.name, watch.cycles, watch.converged, found)
             if watch.converged:
@@ -123,21 +130,32 @@ class Ladder:
         return found
 
     def _off_the_saddle(self, mean_field: Any, state: State) -> State:
-        """A state with occupied orbitals above empty ones where it is a minimum, else the one that lies below it."""
-        curvature = None
-        if second_order.possible(mean_field):
+        """A state with occupied orbitals above empty ones where it is a minimum, else the one that lies below it.
+
+        Orbitals that were followed by overlap stay: where there is one spin only, the potential of the other is far
+        from smooth, and so is the curvature.
+        """
+        where = ""
+        if second_order.possible(mean_field) and mean_field.attempts[-1].name != OVERLAP:
             _fill(mean_field, state)
             curvature, orbitals = second_order.lowest_curvature(mean_field)
+            where = ", in a minimum of the energy"
             if curvature < -second_order.FLAT:
-                state = self._second_order(mean_field, "down from a saddle", replace(state, orbitals=orbitals))
-                curvature = None
+                state, where = self._down(mean_field, state, orbitals)
         broken = _aufbau_broken_by(state)
         if broken > AUFBAU_TOL:
-            where = "" if curvature is None else ", in a minimum of the energy"
             mean_field.remarks.append(
                 f"the occupied orbitals are not the lowest: one lies {broken:.4f} Ha above an empty one{where}"
             )
         return state
+
+    def _down(self, mean_field: Any, saddle: State, orbitals: Any) -> tuple[State, str]:
+        """The state below a saddle point and what to say of it; the saddle point where no lower state was reached."""
+        lower = self._second_order(mean_field, "down from a saddle", replace(saddle, orbitals=orbitals))
+        if mean_field.attempts[-1].converged and lower.energy < saddle.energy + RISEN:
+            return lower, ""
+        mean_field.attempts.pop()
+        return saddle, ", in a saddle point of the energy below which no state was found"
 
 
 class Extrapolation(diis.SCF_DIIS):
@@ -215,6 +233,8 @@ def _climb(mean_field: Any, rung: Rung, density: Any) -> _Watch:
     if mean_field.diis is True and mean_field.DIIS is diis.SCF_DIIS:  # else as the user has chosen
         settings |= {"diis": Extrapolation(mean_field, rung), "damp": 0.0, "level_shift": 0.0}
         settings["diis_start_cycle"] = 0 if rung.damp or rung.shift else mean_field.diis_start_cycle
+    if rung.overlap:
+        settings["get_occ"] = occupations.by_overlap(np.asarray(density), mean_field.get_ovlp(), mean_field.nelec)
     numint.draft = True
     try:
         with lib.temporary_env(mean_field, **settings):

@@ -7,7 +7,7 @@ matrix does not couple orbitals i, j with n_i != n_j.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,22 @@ def by_energy(energies: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     found = np.zeros(len(energies))
     found[np.argsort(energies.round(9), kind="stable")[: len(numbers)]] = numbers
     return found
+
+
+def by_overlap(
+    densities: np.ndarray, overlap: np.ndarray, electrons: Sequence[int]
+) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """A `get_occ` of unrestricted orbitals (2, n, m) that fills, of each spin, those most alike to the densities."""
+    projectors = [overlap @ density @ overlap for density in densities]
+
+    def get_occ(mo_energy: np.ndarray, mo_coeff: np.ndarray) -> np.ndarray:
+        numbers = np.zeros(np.shape(mo_energy))
+        for spin, (projector, orbitals, number) in enumerate(zip(projectors, mo_coeff, electrons, strict=True)):
+            shares = np.einsum("ni,nm,mi->i", orbitals, projector, orbitals, optimize=True)
+            numbers[spin, np.argsort(-shares, kind="stable")[:number]] = 1.0
+        return numbers
+
+    return get_occ
 
 
 def coupling(coefficients: np.ndarray, numbers: np.ndarray, fock: np.ndarray) -> np.ndarray:
