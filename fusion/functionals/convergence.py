@@ -6,8 +6,8 @@ an electron in an orbital above an empty one: one more diagonalisation without t
 so the shift stays to the end, and DIIS extrapolates shifted matrices: where the gap is negative, extrapolated ones that
 are shifted afterwards lead away from the state. Unrestricted singlets, whose spins live in different places, have empty
 orbitals far below the occupied ones: there the occupied orbitals are those that overlap most with the start (Barca,
-Gilbert and Gill, J. Chem. Theory Comput. 14, 1501 (2018)). Convergence is judged by the energy and by the gradient with the Fock
-matrix proper.
+Gilbert and Gill, J. Chem. Theory Comput. 14, 1501 (2018)). Convergence is judged by the energy and by the gradient with
+the Fock matrix proper.
 """
 
 from __future__ import annotations
