@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,7 +10,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
 import fusion
-from fusion import methods, zeros
+from fusion import methods, units, zeros
 from fusion.errors import InputError
 from fusion.system import System
 from fusion_conventional.ase_calculator import ASECalculator
@@ -211,18 +210,20 @@ def test_the_licence_is_printed_and_kept(capsys: pytest.CaptureFixture[str]) -> 
     assert result.details["ase"]["licence"] == "ASL, non-commercial"
 
 
-def test_so3lr_knows_its_ions_by_their_charge(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its weights come with the package. Formic acid to formate in the gas phase: 1440 kJ/mol (NIST), 14.9 eV."""
-    pytest.importorskip("so3krates_torch")
-    settings = {"state": {"charge": "charge"}, "domain": {"elements": list("HCNOFPS"), "spins": [0]}}
-    so3lr = fusion.calculator("ase", calculator="so3krates_torch.calculator.so3.SO3LRCalculator", **settings)
-    acid = Atoms("CO2H2", [[0, 0.42, 0], [-1.03, -0.44, 0], [1.16, 0.11, 0], [-0.65, -1.33, 0], [-0.37, 1.45, 0]])
-    ion = acid[[0, 1, 2, 4]]
-    energy = so3lr.get_potential_energy(acid)
-    so3lr.charge = -1
-    difference = so3lr.get_potential_energy(ion) - energy
-    so3lr.charge = 0
-    with pytest.raises(InputError, match="odd number"):
-        so3lr.get_potential_energy(ion)
-    assert np.isfinite(difference)
-    assert "so3krates_torch" in sys.modules
+def test_so3lr_gets_the_charge_it_gets_in_ase_and_no_radicals() -> None:
+    """Its weights come with the package."""
+    so3 = pytest.importorskip("so3krates_torch.calculator.so3")
+    path = "so3krates_torch.calculator.so3.SO3LRCalculator"
+    domain = {"elements": [*"HCNOFPS", "Cl"], "spins": [0]}
+    method = ASECalculator("ase", "ASE", path, state={"charge": "charge"}, domain=domain)
+    systems = [molecule("O", "C", "O"), molecule("O", "C", "O", charge=-2)]
+    energies = [methods.calculate(method, [system], {"energy"})[0].energy for system in systems]
+    plain = so3.SO3LRCalculator()
+    for system, energy in zip(systems, energies, strict=True):
+        atoms = system.to_atoms()
+        plain.reset()
+        assert energy == pytest.approx(plain.get_potential_energy(atoms) / units.EV_PER_HARTREE, abs=1e-5)
+    assert abs(energies[0] - energies[1]) > 1e-3
+    for system in (molecule("O", "H"), molecule("Br", "Cl")):
+        with pytest.raises(InputError, match="odd number|also has Br"):
+            method.check([system])
