@@ -285,7 +285,7 @@ def _reference_rows(result: dict[str, Any]) -> Iterator[list[str]]:
 
 def _property_rows(result: dict[str, Any]) -> Iterator[list[str]]:
     forces = result.get("forces_hartree_per_bohr")
-    if forces:
+    if forces and all(None not in force for force in forces):
         fixed = (result.get("system") or {}).get("fixed") or [(False, False, False)] * len(forces)
         norms = [
             math.hypot(*(value for value, held in zip(force, row, strict=True) if not held))

@@ -129,7 +129,8 @@ def _document(run: Run, method: Any, task: str, result: Result, wall_s: float) -
             "difference_mhartree": difference,
         }
     for name, value in result.properties.items():
-        document[_PROPERTY_KEYS.get(name, name)] = value
+        if np.all(np.isfinite(np.asarray(value, dtype=float))):
+            document[_PROPERTY_KEYS.get(name, name)] = value
     document.update(result.details)
     # weights, energy and reference are null when there is none; anything else that does not apply is absent.
     kept = {"weights", "energy", "reference"}

@@ -23,16 +23,34 @@ def differentiate(functional: Any, features: DensityFeatures, name: str) -> tupl
     """
     dtype = next((parameter.dtype for parameter in functional.parameters()), torch.float64)
     if not is_pointwise(functional):
-        values, derivatives = _by_autograd(functional.energy, features.map(lambda tensor: tensor.to(dtype)), name)
-        return _checked(values, derivatives, name)
+        shown = features.map(lambda tensor: tensor.to(dtype))
+        values, derivatives = _by_autograd(lambda seen: checked(functional.energy(seen), (), name), shown, name)
+        return _finite(values, derivatives, name)
     occupied = features.rho.sum(dim=0) > VACUUM
     shown = features.at(occupied).map(lambda tensor: tensor.to(dtype))
     if hasattr(functional, "derivatives"):
         values, derivatives = functional.derivatives(shown)
+        checked(values, shown.rho.shape[1:], name)
     else:
-        values, derivatives = _by_autograd(functional.energy_density, shown, name)
-    values, derivatives = _checked(values, derivatives, name)
+        values, derivatives = _by_autograd(lambda seen: energy_density(functional, seen, name), shown, name)
+    values, derivatives = _finite(values, derivatives, name)
     return _scattered(values, occupied), derivatives.map(lambda tensor: _scattered(tensor, occupied))
+
+
+def energy_density(functional: Any, features: DensityFeatures, name: str) -> Tensor:
+    """Energy density (G,) of a pointwise functional. Raises CalculationError for anything else that it returns."""
+    return checked(functional.energy_density(features), features.rho.shape[1:], name)
+
+
+def checked(values: Any, shape: tuple[int, ...], name: str) -> Tensor:
+    """Return `values` if they are a floating-point tensor of that shape; raise CalculationError otherwise."""
+    what = "energy_density (G,)" if shape else "energy ()"
+    if not isinstance(values, Tensor) or not values.is_floating_point():
+        kind = f"a tensor of {values.dtype}" if isinstance(values, Tensor) else type(values).__name__
+        raise CalculationError(f"{name}: its {what} must be a tensor of floating-point numbers, not {kind}")
+    if tuple(values.shape) != tuple(shape):
+        raise CalculationError(f"{name}: its {what} must have the shape {tuple(shape)}, not {tuple(values.shape)}")
+    return values
 
 
 def _by_autograd(
@@ -49,7 +67,7 @@ def _by_autograd(
     return values.detach(), DensityFeatures(rho=found.rho, grad=found.grad, tau=found.tau, hfx=found.hfx)
 
 
-def _checked(values: Tensor, derivatives: DensityFeatures, name: str) -> tuple[Tensor, DensityFeatures]:
+def _finite(values: Tensor, derivatives: DensityFeatures, name: str) -> tuple[Tensor, DensityFeatures]:
     finite = torch.isfinite(values).reshape(-1)
     for tensor in derivatives.variables():
         finite = finite & torch.isfinite(tensor).reshape(-1, tensor.shape[-1]).all(dim=0)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fusion.errors import CalculationError
 from fusion.potentials.batch import Batch
-from fusion.potentials.protocol import Potential, Prediction
+from fusion.potentials.protocol import Potential, Prediction, checked
 
 _BY_POSITIONS = frozenset({"forces", "forces_members", "hessian", "hessian_members", "dipole_derivatives"})
 
@@ -31,7 +31,7 @@ def evaluate(model: Potential, batch: Batch, properties: Iterable[str]) -> tuple
         if "stress" in wanted:
             deform = torch.eye(3, dtype=strain.dtype, device=strain.device) + 0.5 * (strain + strain.transpose(1, 2))
             moved = replace(batch, positions=positions @ deform, cell=batch.cell @ deform)
-        prediction = model(moved)
+        prediction = checked(model(moved), batch)
         found: dict[str, Tensor] = {}
         if "stress" in wanted:
             volume = torch.linalg.det(batch.cell).abs()

@@ -7,11 +7,12 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fusion import zoo
-from fusion.errors import InputError
+from fusion.errors import CalculationError, InputError
 from fusion.potentials.batch import collate
 from fusion.potentials.derivatives import evaluate
 from fusion.potentials.domain import Domain
@@ -161,6 +162,7 @@ class PotentialMethod:
         with torch.no_grad():  # only what `evaluate` asks for is recorded
             asked = wanted | {"forces_members"} if "forces_std" in wanted else wanted
             prediction, derivatives = evaluate(self.model, batch, asked)
+        _check_provided(prediction, self.provides)
         if "forces_members" in derivatives:
             std = derivatives.pop("forces_members").double().std(dim=0, correction=1)
             derivatives["forces_std"] = std * (self.domain.forces_factor or 1.0)
@@ -183,10 +185,20 @@ class PotentialMethod:
         for key, value in found.items():
             value = self.domain.scaled(value[:, row]) if key == "hessian_members" else value[row]
             result.properties[key] = _unpadded(key, value.detach().double(), atoms).cpu().numpy()
-        if not torch.isfinite(prediction.energy[row]):
-            result.status, result.energy, result.energy_std = "failed", None, None
-            result.message = f"{self.name} gives no finite energy for {system.name}"
+        values = {"energy": result.energy, "energy_std": result.energy_std or 0.0, **result.properties}
+        faults = [key for key, value in values.items() if not np.isfinite(value).all()]  # type: ignore[arg-type]
+        if faults:
+            result.status, result.message = "failed", f"{self.name} gives no finite {faults[0]} for {system.name}"
+            result.energy, result.energy_std, result.properties = None, None, {}
         return result
+
+
+def _check_provided(prediction: Prediction, provides: frozenset[str]) -> None:
+    """Raise CalculationError for what the model's `provides` names and its forward leaves out."""
+    fields = {"energy_std": "members", "charges": "charges", "dipole": "dipole"}
+    for name, field in fields.items():
+        if name in provides and getattr(prediction, field) is None:
+            raise CalculationError(f"the potential's provides has {name}, and its forward gives no {field}")
 
 
 def _check_periodic(systems: Sequence[System], properties: Iterable[str]) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
+from fusion.errors import CalculationError
 from fusion.potentials.batch import Batch
 
 
@@ -40,3 +41,36 @@ class Potential(Protocol):
     def __call__(self, batch: Batch) -> Prediction:
         """Energies of the batch; each system's energy depends on that system alone."""
         ...
+
+
+def checked(prediction: Any, batch: Batch) -> Prediction:
+    """Return what a potential's forward gave for `batch`, if its type and shapes are those of a `Prediction`.
+
+    Raises CalculationError naming the first fault; the cost does not depend on the size of the batch.
+    """
+    if not isinstance(prediction, Prediction):
+        kind = type(prediction).__name__
+        raise CalculationError(f"the potential's forward must return a fusion.potentials.Prediction, not {kind}")
+    size, atoms = batch.numbers.shape
+    members = prediction.members
+    many = len(members) if isinstance(members, Tensor) and members.dim() else 0
+    expected: dict[str, tuple[str, tuple[int, ...]]] = {
+        "energy": ("(B,)", (size,)),
+        "members": ("(M, B)", (many, size)),
+        "forces": ("(B, A, 3)", (size, atoms, 3)),
+        "charges": ("(B, A)", (size, atoms)),
+        "dipole": ("(B, 3)", (size, 3)),
+        "dipole_members": ("(M, B, 3)", (many, size, 3)),
+    }
+    for name, (meaning, shape) in expected.items():
+        value = getattr(prediction, name)
+        if value is None and name != "energy":
+            continue
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            kind = f"a tensor of {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
+            raise CalculationError(f"the potential's {name} must be a tensor of floating-point numbers, not {kind}")
+        if tuple(value.shape) != shape:
+            raise CalculationError(
+                f"the potential's {name} must have the shape {meaning} = {shape}, not {tuple(value.shape)}"
+            )
+    return prediction

@@ -49,7 +49,7 @@ class Energy:
         """The terms of a sum, the dipole, and how a self-consistent energy came about, of a `result.json`."""
         yield from sum_report.rows(result)
         dipole = result.get("dipole_e_bohr")
-        if dipole and not result["system"]["charge"]:  # of an ion it depends on the origin
+        if dipole and None not in dipole and not result["system"]["charge"]:  # of an ion it depends on the origin
             debye = [component * units.DEBYE_PER_ATOMIC_DIPOLE for component in dipole]
             along = ", ".join(f"{component:.3f}" for component in debye)
             yield ["dipole", f"{math.hypot(*debye):.4f} D", f"({along})"]

@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from fusion.errors import CalculationError
 from fusion.wavefunctions.laplacian import LogPsi, laplacian_by_autograd
 
 
@@ -38,6 +39,22 @@ class HasOrbitals(Protocol):
     def orbitals(self, electrons: Tensor) -> list[Tensor]:
         """Orbital matrices (B, K, n, n): one for full determinants, or one per spin; rows are electrons."""
         ...
+
+
+@torch.no_grad()
+def check_forward(ansatz: nn.Module, electrons: Tensor) -> None:
+    """Raise CalculationError unless the ansatz returns sign and log|psi|, each (B,), some finite, for electrons
+    (B, N, 3)."""
+    output = ansatz(electrons)
+    if not isinstance(output, tuple) or len(output) != 2:
+        kind = f"a tuple of {len(output)}" if isinstance(output, tuple) else type(output).__name__
+        raise CalculationError(f"the ansatz's forward must return a tuple of two, sign and log|psi|, not {kind}")
+    for name, value in zip(("sign", "log|psi|"), output, strict=True):
+        if not isinstance(value, Tensor) or tuple(value.shape) != electrons.shape[:1]:
+            shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise CalculationError(f"the ansatz's {name} must have the shape (B,) = ({len(electrons)},), not {shape}")
+    if not torch.isfinite(output[1]).any():
+        raise CalculationError("the ansatz's log|psi| is not a finite number for any of the first walkers")
 
 
 def laplacian(ansatz: nn.Module, electrons: Tensor, chunk: int) -> LogPsi:

@@ -15,6 +15,7 @@ from fusion.checkpoints import drop_rows
 from fusion.distributed import gather_rows, mean_over_ranks, own_rows, random_stream, world_size
 from fusion.report import with_error
 from fusion.system import System
+from fusion.wavefunctions.ansatz import check_forward
 from fusion.wavefunctions.checkpoint import identity
 from fusion.wavefunctions.hamiltonian import Hamiltonian, clip
 from fusion.wavefunctions.hartree_fock import HartreeFock
@@ -27,6 +28,7 @@ from fusion.wavefunctions.schedule import PHASES, Schedule
 from fusion.wavefunctions.statistics import blocked
 
 _ROW_NAMES = dict(zip(PHASES, ("pretrain", "optimise", "evaluate"), strict=True))
+_CHECKED = 16  # walkers whose signs and logarithms are looked at before the first step
 _WINDOW = 100  # iterations that the running energy on the progress line averages
 
 
@@ -128,6 +130,7 @@ class VariationalMonteCarlo(pl.LightningModule):
         if not self.restored:
             placing = random_stream(self.seed, "cpu", "places")
             self.sampler.electrons = initial_electrons(self.system, walkers, placing).to(self.device, dtype)
+            check_forward(self.ansatz, self.sampler.electrons[:_CHECKED])
         self.optimiser = self._make_optimiser(self.ansatz, self.schedule.chunk * 4)
         self.optimisation = Optimisation(
             self.ansatz,

@@ -225,5 +225,5 @@ def test_so3lr_gets_the_charge_it_gets_in_ase_and_no_radicals() -> None:
         assert energy == pytest.approx(plain.get_potential_energy(atoms) / units.EV_PER_HARTREE, abs=1e-5)
     assert abs(energies[0] - energies[1]) > 1e-3
     for system in (molecule("O", "H"), molecule("Br", "Cl")):
-        with pytest.raises(InputError, match="odd number|also has Br"):
+        with pytest.raises(InputError, match=r"odd number|also has Br"):
             method.check([system])

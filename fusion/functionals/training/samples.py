@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fusion.functionals.differentiation import checked, energy_density
 from fusion.functionals.features import DensityFeatures
 from fusion.functionals.protocol import is_pointwise
 from fusion.functionals.training.dataset import Entry, Set
@@ -87,8 +88,8 @@ def xc_energy(functional: torch.nn.Module, features: DensityFeatures) -> Tensor:
     model, weights = functional, features.weights
     assert weights is not None
     if is_pointwise(model):
-        return weights @ model.energy_density(features)  # type: ignore[operator]
-    return model.energy(features)  # type: ignore[operator]
+        return weights @ energy_density(model, features, "the functional")
+    return checked(model.energy(features), (), "the functional")  # type: ignore[operator]
 
 
 def prepare(

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from fusion.errors import CalculationError
-from fusion.potentials.protocol import Prediction
+from fusion.potentials.protocol import Prediction, checked
 
 if TYPE_CHECKING:
     from fusion.datasets import Labelled
@@ -74,7 +74,7 @@ class Differentiated:
             if stress:
                 turn = torch.eye(3, dtype=strain.dtype, device=device) + 0.5 * (strain + strain.transpose(1, 2))
                 moved = replace(batch, positions=positions @ turn, cell=batch.cell @ turn)
-            prediction = self.model(moved)
+            prediction = checked(self.model(moved), batch)
             energy = _members(prediction)
             found = Found(energy=energy.double(), dipole=_dipoles(prediction) if dipoles else None)
             if forces and prediction.forces is not None:
@@ -86,6 +86,8 @@ class Differentiated:
                 volume = torch.linalg.det(batch.cell).abs()[:, None, None]
                 virials = torch.stack([_gradient(member, strain, learn) for member in energy])
                 found = replace(found, stress=torch.where(volume > 0, virials / volume.clamp(min=1e-30), 0.0))
+        if learn and not any(value is not None and value.requires_grad for value in vars(found).values()):
+            raise CalculationError("the potential's energy does not depend on its parameters: is it detached?")
         return found, (lambda by: add_gradients(self.model, found, by)) if learn else None
 
 
