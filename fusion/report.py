@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fusion import zeros
 from fusion.errors import InputError
 
 if TYPE_CHECKING:
@@ -141,7 +142,8 @@ def summary(result: dict[str, Any], directory: Path) -> None:
     if alarm:
         _show(alarm, str(message or verdict or "no reason was recorded"), style=style)
     if (alarm and "comparison" not in result) or result.get("energy"):
-        _show("last energy" if alarm else "energy", *_energy_columns(result, alarm), style=style or "bold")
+        name = zeros.called(result.get("energy_zero"))
+        _show(f"last {name}" if alarm else name, *_energy_columns(result, alarm), style=style or "bold")
     task = _task(directory)
     rows = getattr(task, "rows", None)
     for row in (*_reference_rows(result), *_property_rows(result), *(rows(result) if rows else ())):
@@ -224,7 +226,7 @@ def _show(label: str, text: str, *columns: str, style: str = "") -> None:
     """A line of the summary; its columns begin under one another."""
     if columns:
         text = f"{text:<{_RESULT_WIDTH - 2}}  " + "    ".join(columns)
-    console().print(f"{label:<{LABEL_WIDTH}}{text}", style=style, soft_wrap=True)
+    console().print(f"{label:<{LABEL_WIDTH - 1}} {text}", style=style, soft_wrap=True)
 
 
 def _status(result: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fusion import bounds
+from fusion import bounds, zeros
 from fusion.atomic import write_atomically
 
 if TYPE_CHECKING:
@@ -112,6 +112,7 @@ def _document(run: Run, method: Any, task: str, result: Result, wall_s: float) -
         "message": result.message,
         "warnings": list(dict.fromkeys(result.warnings)) or None,
         "energy": None,
+        "energy_zero": _zero(method),
         "energy_std_hartree": result.energy_std,
         "reference": None,
         "timing": {"wall_s": round(wall_s, 3)},
@@ -121,7 +122,7 @@ def _document(run: Run, method: Any, task: str, result: Result, wall_s: float) -
     if result.energy is not None:
         document["energy"] = {"value": result.energy, "stderr": result.energy_stderr}
     # The total energy of a potential is that of its training data's level of theory: no reference is comparable.
-    if result.energy is not None and system.reference is not None and method is not None and _total(method):
+    if result.energy is not None and system.reference is not None and document["energy_zero"] == zeros.TOTAL:
         difference = 1000.0 * (result.energy - system.reference.value)
         document["reference"] = {
             "value": system.reference.value,
@@ -137,10 +138,9 @@ def _document(run: Run, method: Any, task: str, result: Result, wall_s: float) -
     return {key: value for key, value in document.items() if value is not None or key in kept}
 
 
-def _total(method: Any) -> bool:
-    from fusion import zeros
-
-    return zeros.of(method) == zeros.TOTAL
+def _zero(method: Any) -> str | None:
+    """What the method's energies are relative to; None for a task that names several methods."""
+    return zeros.of(method) if hasattr(method, "kind") else None
 
 
 def _describe(system: System) -> dict[str, Any]:

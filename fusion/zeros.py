@@ -17,6 +17,11 @@ DIFFERENCE: Final = "difference"
 """Of labels and of models that have learned them: what is to be added to a cheaper method, a correction."""
 
 
+def called(zero: str | None) -> str:
+    """The name of an energy with that zero."""
+    return "atomisation energy" if zero == ATOMISATION else "energy"
+
+
 def of(method: Any) -> str:
     """What a method's energies are relative to: as it says itself in `energy_zero`, as the card of its model says, or
     as its kind implies."""

@@ -1,5 +1,6 @@
 """Coulomb matrices and the network on them: the formula, order of atoms, sortings, calibration, a saved model."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -148,3 +149,13 @@ def test_the_model_of_the_zoo_knows_methane(monkeypatch: pytest.MonkeyPatch, tmp
     methane = molecule("CH4")
     methane.calc = fusion.calculator("coulomb-qm7")
     assert methane.get_potential_energy() == pytest.approx(-417.0 / 23.0605, abs=0.1)
+
+
+def test_its_energies_are_called_what_they_are(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FUSION_CACHE", str(tmp_path))
+    fusion.run(["+method=coulomb", "system=nh3", f"hydra.run.dir={tmp_path / 'run'}"])
+    assert "\natomisation energy -0." in capsys.readouterr().out
+    document = json.loads((tmp_path / "run/result.json").read_text())
+    assert document["energy_zero"] == "atomization"

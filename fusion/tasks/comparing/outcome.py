@@ -161,6 +161,9 @@ def _notes(subject: Subject, entries: Sequence[Entry], reference: Entry, found: 
         alone = [entry.label for entry in entries if entry is not reference and not _same_zero(entry, reference)]
         if alone:
             who = ", ".join(alone) if reference.zero == zeros.TOTAL else reference.label
+            atomised = [entry.label for entry in entries if entry.zero == zeros.ATOMISATION]
+            if atomised:
+                notes.append(f"{', '.join(atomised)}: atomisation energies, relative to separate atoms")
             notes.append(
                 f"{who}: energies with a zero of their own, that of their training; reaction, relative and atomisation "
                 "energies can be compared (task.reaction, task.scan, task.atomisation=true)"

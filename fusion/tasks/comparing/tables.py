@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from fusion import zeros
 from fusion.report import duration, memory, plus_minus
 from fusion.units import KCAL_MOL_PER_HARTREE, MILLIHARTREE_PER_HARTREE
 
@@ -144,7 +145,9 @@ def _energy_columns(found: Mapping[str, Any]) -> dict[str, list[str]]:
     scale, unit, decimals = (1.0, "Ha", 6) if absolute else (KCAL_MOL_PER_HARTREE, "kcal mol⁻¹", 2)
     for quantity in found["quantities"]:
         here = [quantity["values"][method["label"]] for method in found["methods"]]
-        name = quantity["label"] if several or not absolute else "energy"
+        named = {zeros.called(method.get("energy_zero")) for method in found["methods"]}
+        alone = named.pop() if len(named) == 1 else "energy"
+        name = quantity["label"] if several or not absolute else alone
         table[f"{name} / {unit}"] = [_energy(value, "energy", scale, decimals) for value in here]
         spreads = [value.get("std_hartree") for value in here]
         small = MILLIHARTREE_PER_HARTREE if absolute else scale
