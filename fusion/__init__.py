@@ -3,7 +3,16 @@
 Potentials, density functionals and wavefunctions behind one calculation interface.
 """
 
-from __future__ import annotations
+import os
+import sys
+
+# `python -m fusion` looks for modules in the current directory first, where a stranger's files may lie: stop it before
+# anything else is imported. A directory that was removed is not in the search path, and has no name.
+try:
+    if sys.argv[:1] == ["-m"] and "fusion" in sys.orig_argv and sys.path[0] == os.getcwd():
+        sys.path.pop(0)
+except OSError:
+    pass
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -66,9 +66,11 @@ class Places:
             return _is_optimiser(value) if key == "_target_" else not isinstance(value, (str, Mapping, Sequence))
         if _SPECIAL.search(key):
             return isinstance(value, Hashable) and value in self.values.get(_general((*place, key)), ())
+        if (key in ("trainer", *_FREE) and not place) or (group in _FREE and len(place) == 1):
+            return isinstance(value, Mapping) or (value is None and key != "trainer")
         if group == "trainer":
             return place[1:] == ("devices",) or bool(_TRAINER.fullmatch(key) and len(place) == 1)
-        if group in _FREE and len(place) > 1:
+        if group in _FREE:
             allowed = self.keys.get(f"{group}.*", set()) | (_LOGGER_KEYS if group == "logger" else set())
             plain = value is None or (key != "save_dir" and (not isinstance(value, str) or _is_plain(value)))
             return len(place) == 2 and key in allowed and plain

@@ -15,6 +15,7 @@ import yaml
 from conftest import Program
 from fusion import config as trees
 from fusion import places, signature
+from fusion.errors import InputError
 
 Alter = Callable[[dict[str, Any], Path], None]
 
@@ -111,6 +112,8 @@ HOSTILE: dict[str, Alter] = {
     "callback": call("callbacks/x", "pytorch_lightning.callbacks.ModelCheckpoint", dirpath="canary"),
     "trainer": at("trainer/default_root_dir", "canary"),
     "trainer plugins": at("trainer/plugins", [{"_target_": "evil.Task"}]),
+    "trainer of text": at("trainer", "evil.Task"),
+    "logger of text": at("logger/x", "evil.Task"),
     "strategy": call("trainer/strategy", "evil.Task"),
     "optimiser": at("task/optimiser", {"_target_": "ase.optimize.LBFGS", "trajectory": "canary"}),
     "other optimiser": call("task/optimiser", "ase.io.read", filename="secret"),
@@ -174,6 +177,31 @@ def test_links_out_of_the_directory_are_not_followed(name: str, program: Program
     (hostile / name).unlink(missing_ok=True)
     (hostile / name).symlink_to(outside)
     assert_refused(program, hostile)
+
+
+@pytest.mark.parametrize("kind", ["conventional", "functional", "ansatz"])
+@pytest.mark.parametrize("text", [True, False])
+def test_a_basis_set_is_numbers(kind: str, text: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fusion.functionals.kohn_sham import molecule as all_electron
+    from fusion.system import System
+    from fusion.wavefunctions.hartree_fock import hartree_fock
+    from fusion_conventional.molecules import molecule
+
+    monkeypatch.chdir(tmp_path)
+    basis = "BASIS\nH S\n open('canary','w').tell()+1 1.0\nEND\n"
+    Path("evil.nw").write_text(basis)
+    system = System.from_config({"name": "h2", "atoms": "H 0 0 0; H 0 0 0.74"}, tmp_path)
+    read = {"conventional": molecule, "functional": all_electron, "ansatz": hartree_fock}[kind]
+    with pytest.raises(InputError):
+        read(system, basis if text else "evil.nw")
+    assert not Path("canary").exists()
+
+
+def test_modules_of_the_current_directory_are_not_imported(process: Program, tmp_path: Path) -> None:
+    for name in ("typing", "pluggy", "typer", "yaml", "toy"):
+        (tmp_path / f"{name}.py").write_text("open('canary', 'w').close()\n")
+    done = process("plugins")
+    assert done.status == 0 and "toy" in done.out and not (tmp_path / "canary").exists()
 
 
 def test_settings_without_a_signature_resume(program: Program, tmp_path: Path) -> None:

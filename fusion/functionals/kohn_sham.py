@@ -17,9 +17,12 @@ from fusion.functionals import start as starts
 from fusion.functionals.integrator import LearnedNumInt
 from fusion.functionals.mean_field import LearnedRKS, LearnedUKS
 from fusion.scf.basis import Basis, of_element
+from fusion.scf.expressions import refuse_expressions
 from fusion.scf.reference import RESTRICTED, UNRESTRICTED
 from fusion.scf.reference import read as read_reference
 from fusion.system import System
+
+refuse_expressions()
 
 DISPERSIONS = (None, "d3bj")
 VALENCE = ("bfd", "ccecp", "gth")
@@ -53,7 +56,7 @@ def molecule(system: System, basis: Basis) -> gto.Mole:
                 spin=system.spin,
                 verbose=0,
             )
-    except (KeyError, gto.basis.BasisNotFoundError) as error:
+    except (KeyError, ValueError, gto.basis.BasisNotFoundError) as error:
         raise InputError(_no_basis(names, system)) from error
     check(mol, f"method.basis={basis}")
     return mol
@@ -167,7 +170,7 @@ def _has_potential(basis: str, symbol: str) -> bool:
     """Whether PySCF's basis of that name comes with an effective core potential for the element."""
     try:
         return bool(gto.basis.load_ecp(basis, symbol))
-    except (KeyError, RuntimeError, gto.basis.BasisNotFoundError):
+    except (KeyError, ValueError, RuntimeError, gto.basis.BasisNotFoundError):
         return False
 
 
@@ -179,7 +182,7 @@ def _no_basis(names: Mapping[str, str], system: System) -> str:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 gto.basis.load(name, symbol)
-        except (KeyError, RuntimeError, gto.basis.BasisNotFoundError):
+        except (KeyError, ValueError, RuntimeError, gto.basis.BasisNotFoundError):
             missing.append(symbol)
     basis = names[missing[0]]
     missing = [symbol for symbol in missing if names[symbol] == basis]

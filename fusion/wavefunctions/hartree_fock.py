@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fusion.errors import CalculationError, InputError
+from fusion.scf.expressions import refuse_expressions
 from fusion.system import System
 from fusion.wavefunctions.gaussian_orbitals import GaussianOrbitals
 
@@ -90,11 +91,12 @@ def _has_element(name: str, symbol: str) -> bool:
     """Whether PySCF has a basis `name` for the element that is not made for an effective core potential."""
     from pyscf import gto
 
+    refuse_expressions()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return bool(gto.basis.load(name, symbol)) and not gto.basis.load_ecp(name, symbol)
-    except RuntimeError:  # BasisNotFoundError, and what load_ecp says of sets made for pseudopotentials
+    except (RuntimeError, ValueError):  # BasisNotFoundError, and what load_ecp says of sets made for pseudopotentials
         return False
 
 

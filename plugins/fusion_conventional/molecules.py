@@ -13,10 +13,13 @@ from pyscf import gto
 
 from fusion.errors import InputError
 from fusion.scf.basis import Basis, of_element
+from fusion.scf.expressions import refuse_expressions
 from fusion.system import System
 from fusion.units import BOHR_PER_ANGSTROM
 
-_MISSING = (KeyError, TypeError, RuntimeError, AssertionError, gto.basis.BasisNotFoundError)
+refuse_expressions()
+
+_MISSING = (KeyError, TypeError, ValueError, RuntimeError, AssertionError, gto.basis.BasisNotFoundError)
 """What PySCF raises, from case to case, where it has no basis or potential."""
 
 
