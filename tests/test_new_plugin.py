@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from conftest import Done, Program
 from fusion.errors import InputError
 from fusion.new_plugin import KINDS, write
+from fusion.potentials import SelfEnergies, collate
+from fusion.system import System
 
 
 @pytest.fixture
@@ -69,3 +74,14 @@ def test_what_it_refuses(with_toy: None, tmp_path: Path) -> None:
         write(f"of_{kind}", kind, tmp_path)
         with pytest.raises(InputError, match="exists already"):
             write(f"of_{kind}", kind, tmp_path)
+
+
+def test_the_potential_of_the_template_has_energies_of_elements_that_training_fits() -> None:
+    """Without them a first training on total energies would have to learn thousands of kcal/mol."""
+    source = Path(__file__).parents[1] / "tools/plugin_template/potential/model.py"
+    model = runpy.run_path(str(source))["Model"](["H", "O"], depth=0.2, width=1.0, distance=1.8, cutoff=20.0)
+    fluid = [System("oh2", ("O", "H", "H"), np.array([[0, 0, 0], [1.8, 0, 0], [-1.8, 0, 0]]))] * 3  # type: ignore[list-item]
+    before = model(collate(fluid)).energy
+    assert isinstance(model.self_energies, SelfEnergies) and model.elements == ("H", "O")
+    model.self_energies.values.copy_(torch.tensor([-0.5, -75.0]))
+    torch.testing.assert_close(model.float()(collate(fluid)).energy.double(), before - 76.0, atol=1e-5, rtol=0)

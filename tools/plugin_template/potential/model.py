@@ -1,16 +1,29 @@
-"""Energy of atoms as a sum over pairs: replace it by your model."""
+"""Energy of atoms as energies of elements and a sum over pairs: replace the sum by your model."""
+
+from collections.abc import Sequence
 
 import torch
-from torch import nn
+from ase.data import atomic_numbers, chemical_symbols
+from torch import Tensor, nn
 
-from fusion.potentials import Batch, Prediction, neighbours
+from fusion.potentials import Batch, Prediction, SelfEnergies, neighbours
 
 
 class Model(nn.Module):
-    """Morse potential of pairs of atoms closer than `cutoff`: `depth` in hartree, `width` in 1/bohr, lengths in bohr."""
+    """Morse potential of pairs of atoms closer than `cutoff`: `depth` in hartree, `width` in 1/bohr, lengths in bohr.
 
-    def __init__(self, depth: float, width: float, distance: float, cutoff: float) -> None:
+    To the pairs the self energies of `elements` are added: training fits them to the data before anything else.
+    """
+
+    places: Tensor
+
+    def __init__(self, elements: Sequence[str], depth: float, width: float, distance: float, cutoff: float) -> None:
         super().__init__()
+        self.elements = tuple(elements)  # others are refused
+        self.self_energies = SelfEnergies(len(self.elements))
+        places = torch.zeros(len(chemical_symbols), dtype=torch.int64)
+        places[[atomic_numbers[symbol] for symbol in self.elements]] = torch.arange(len(self.elements))
+        self.register_buffer("places", places, persistent=False)
         self.depth = nn.Parameter(torch.tensor(float(depth), dtype=torch.float64))
         self.width, self.distance, self.cutoff = width, distance, cutoff
 
@@ -20,4 +33,5 @@ class Model(nn.Module):
         r = found.distances
         well = (1.0 - torch.exp(-self.width * (r - self.distance))) ** 2 - 1.0
         system = found.system[found.centre]
-        return Prediction(energy=0.5 * self.depth * r.new_zeros(len(batch)).index_add(0, system, well))
+        pairs = 0.5 * self.depth * r.new_zeros(len(batch)).index_add(0, system, well)
+        return Prediction(energy=pairs + self.self_energies(self.places[found.numbers], found.system, len(batch)))
