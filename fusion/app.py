@@ -126,7 +126,11 @@ def load_config(directory: Path) -> DictConfig:
         config = OmegaConf.load(io.StringIO(bounds.checked_yaml(bounds.text(file))))
     except Exception as error:  # YAML has many ways to be wrong
         raise InputError(f"{file}: {messages.one_line(error)}") from error
-    assert isinstance(config, DictConfig)
+    if not isinstance(config, DictConfig):
+        raise InputError(f"{file} is damaged: it holds a list, not settings")
+    for key in ("system", "task", "trainer", "seed", "dtype", "ckpt"):
+        if key not in config or (key in ("system", "task", "trainer") and not isinstance(config[key], DictConfig)):
+            raise InputError(f"{file} is damaged: it has no settings of {key}")
     trust.refuse_interpolations(config, f"{file}: ")
     return config
 
@@ -327,7 +331,7 @@ def _finished(directory: Path, config: DictConfig) -> Result | None:
     if config.ckpt != "last":
         return None
     document = read_result(directory)
-    if document is None or document["status"] == "failed":
+    if document is None or document.get("status") == "failed":
         return None
     if not _same_settings(directory, config):
         return None

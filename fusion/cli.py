@@ -54,10 +54,22 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         status = _complain(error, 1, verbose)
     except KeyboardInterrupt as stop:
         status = _interrupted(stop)
+    except FileNotFoundError:
+        if _has_working_directory():
+            raise
+        status = _complain(InputError("the working directory was removed; change into one that exists"), 2, verbose)
     except BrokenPipeError:  # `fusion methods | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
     sys.exit(status)
+
+
+def _has_working_directory() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _interrupted(stop: KeyboardInterrupt) -> int:

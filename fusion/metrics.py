@@ -16,6 +16,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from fusion import processes
 from fusion.atomic import naming, record, write_atomically
+from fusion.results import check_table
 
 if TYPE_CHECKING:
     from pytorch_lightning import Trainer
@@ -73,6 +74,7 @@ class MetricsFile(Logger):
     def _read(self) -> list[dict[str, str]]:
         if not self.path.is_file():
             return []
+        check_table(self.path)
         with self.path.open(newline="") as file:
             reader = csv.DictReader(file)
             # A kill can leave half a last line; it belongs to no checkpoint.

@@ -10,6 +10,7 @@ import functools
 import math
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,35 +136,43 @@ def system_title(formula: str, electrons: int, spin: int, charge: int = 0) -> st
 
 def summary(result: dict[str, Any], directory: Path) -> None:
     """Print the last lines of a run from its `result.json`; a status other than `ok` is shouted first and last."""
+    for label, text, columns, style in list(_summary(result, directory)):
+        _show(label, text, *columns, style=style)
+
+
+def _summary(result: dict[str, Any], directory: Path) -> Iterator[tuple[str, str, list[str], str]]:
+    """Label, text, further columns and style of each of the last lines."""
     status = _status(result)
     alarm = "" if status == "ok" else status.upper().replace("_", " ")
     style = "bold red" if alarm else ""
     verdict, message = _verdict(result), result.get("message")
     if alarm:
-        _show(alarm, str(message or verdict or "no reason was recorded"), style=style)
+        yield alarm, str(message or verdict or "no reason was recorded"), [], style
     if (alarm and "comparison" not in result) or result.get("energy"):
         name = zeros.called(result.get("energy_zero"))
-        _show(f"last {name}" if alarm else name, *_energy_columns(result, alarm), style=style or "bold")
+        text, *columns = _energy_columns(result, alarm)
+        yield f"last {name}" if alarm else name, text, columns, style or "bold"
     task = _task(directory)
     rows = getattr(task, "rows", None)
     for row in (*_reference_rows(result), *_property_rows(result), *(rows(result) if rows else ())):
-        _show(*row)
+        label, text, *columns = row
+        yield label, text, columns, ""
     if alarm:
-        _show("converged", f"NO: {verdict or message or alarm.lower()}", style=style)
+        yield "converged", f"NO: {verdict or message or alarm.lower()}", [], style
     elif verdict:
-        _show("converged", f"yes: {verdict}")
+        yield "converged", f"yes: {verdict}", [], ""
     if message and not alarm:
-        _show("note", message)
+        yield "note", message, [], ""
     for warning in result.get("warnings") or ():
-        _show("warning", str(warning), style="yellow")
+        yield "warning", str(warning), [], "yellow"
     more = getattr(task, "files", None)
-    _show("files", "  ".join([*_files(directory), *(more(directory) if more else ())]))
+    yield "files", "  ".join([*_files(directory), *(more(directory) if more else ())]), [], ""
 
 
 def report(run_dir: Path) -> None:
     """Print a run's result again and redraw its pictures; of an unfinished run, say where it stands and how to go on.
 
-    Raises InputError where `run_dir` is not a run's directory or its `result.json` cannot be read.
+    Raises InputError where `run_dir` is not a run's directory or its files are damaged.
     """
     from fusion import trust
     from fusion.results import read_result
@@ -173,19 +182,34 @@ def report(run_dir: Path) -> None:
         what = "holds none of " + ", ".join(_MARKER_FILES) if run_dir.is_dir() else "is not a directory"
         raise InputError(f"{run_dir} is not the directory of a run: it {what}")
     trust.refuse_links(run_dir)
+    result = read_result(run_dir)
+    with _reading(run_dir):
+        try:
+            redraw(run_dir)
+        except OSError as error:  # somebody else's directory: reading it is what was asked for
+            line("note", f"pictures are not redrawn: {error.strerror}")
+        if result is None:
+            _unfinished(run_dir)
+            return
+        title, rows = _title_parts(result), list(_summary(result, run_dir))
+    header(*title, notes=(str(run_dir),))
+    for label, text, columns, style in rows:
+        _show(label, text, *columns, style=style)
+
+
+@contextmanager
+def _reading(run_dir: Path) -> Iterator[None]:
+    """Raise InputError where the files of a run that exists have contents that no run writes."""
+    from fusion.results import check_table
+
+    check_table(run_dir / "metrics.csv")
     try:
-        result = read_result(run_dir)
-    except ValueError as error:
-        raise InputError(f"{run_dir / 'result.json'} cannot be read: {error}") from None
-    try:
-        redraw(run_dir)
-    except OSError as error:  # somebody else's directory: reading it is what was asked for
-        line("note", f"pictures are not redrawn: {error.strerror}")
-    if result is None:
-        _unfinished(run_dir)
-        return
-    header(*_title_parts(result), notes=(str(run_dir),))
-    summary(result, run_dir)
+        yield
+    except (InputError, OSError):
+        raise
+    except Exception as error:  # anything may stand in them
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise InputError(f"{run_dir}: a file of the run is damaged ({reason})") from error
 
 
 def redraw(run_dir: Path) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from fusion import bounds, zeros
 from fusion.atomic import write_atomically
+from fusion.errors import InputError
 
 if TYPE_CHECKING:
     from fusion.runs import Run
@@ -79,9 +80,67 @@ def write_result(run: Run, method: Any, task: str, result: Result, wall_s: float
 
 
 def read_result(directory: Path) -> dict[str, Any] | None:
-    """The document of a finished run, or None where there is none. Raises ValueError for what is no document."""
+    """The document of a finished run, or None where there is none. Raises InputError for what no run wrote."""
     path = directory / FILENAME
-    return bounds.parsed_json(bounds.text(path, _LONGEST)) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        document = bounds.parsed_json(bounds.text(path, _LONGEST))
+        _check(document, _FORM, "")
+        if "status" not in document:
+            raise ValueError("it has no status")
+    except ValueError as error:
+        raise InputError(
+            f"{path} cannot be read: {bounds.reason(error)}; without the file, fusion resume makes it again"
+        ) from None
+    assert isinstance(document, dict)
+    return document
+
+
+def check_table(path: Path) -> None:
+    """Raise InputError where a table of numbers, if it is there, is not text. A kill can leave half a last line."""
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        for number, row in enumerate(file, start=1):
+            try:
+                row.decode()
+                broken = b"\0" in row
+            except UnicodeDecodeError:
+                broken = True
+            if broken:
+                raise InputError(f"{path} is damaged: line {number} is not text; remove the lines from there on")
+
+
+_NUMBER, _TEXT = (int, float, type(None)), (str, type(None))
+_FORM: dict[str, Any] = {
+    "": dict,
+    "status": str,
+    "method": _TEXT,
+    "kind": _TEXT,
+    "task": _TEXT,
+    "message": _TEXT,
+    "weights": (dict, type(None)),
+    "settings": dict,
+    "system": {"": dict, "symbols": list, "formula": _TEXT, "name": _TEXT, "charge": int, "spin": int},
+    "energy": {"": (dict, type(None)), "value": _NUMBER, "stderr": _NUMBER},
+    "energy_std_hartree": _NUMBER,
+    "reference": {"": (dict, type(None)), "value": _NUMBER, "source": _TEXT, "difference_mhartree": _NUMBER},
+    "timing": {"": dict, "wall_s": _NUMBER},
+    "warnings": (list, type(None)),
+}
+"""Types of what every result has, by key, those of a nested object in an object of their own; "" is the object's."""
+
+
+def _check(value: Any, form: Any, place: str) -> None:
+    """Raise ValueError where a value of a document, if it is there, is of another type than `form` says."""
+    types = form[""] if isinstance(form, dict) else form
+    if not isinstance(value, types) or isinstance(value, bool):  # no part of the form is true or false
+        raise ValueError(f"{place or 'it'} cannot be {json.dumps(value)[:40]}")
+    if isinstance(form, dict) and isinstance(value, dict):
+        for key, inner in form.items():
+            if key and key in value:
+                _check(value[key], inner, f"{place}.{key}" if place else key)
 
 
 def versions() -> dict[str, str]:

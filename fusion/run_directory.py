@@ -40,7 +40,7 @@ class Lock:
     def acquire(self) -> None:
         """Take the lock, unless this object has it. Raises InputError at once where another run has it."""
         while self._file is None:
-            file = os.open(self.directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            file = os.open(self.directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -199,3 +199,46 @@ def test_a_directory_that_cannot_be_made_is_bad_input(program: Program, tmp_path
     assert is_one_line(program(*ENERGY, "hydra.run.dir=file/run"), 2)
     with pytest.raises(InputError, match="file"):
         app.run([*ENERGY, f"hydra.run.dir={tmp_path}/file/run"])
+
+
+def test_a_working_directory_that_is_gone(program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    for words in (ENERGY, FIT, ("report", "r"), ("resume", "r")):
+        assert is_one_line(program(*words), 2)
+    assert program("methods").status == 0
+
+
+DAMAGES = [b"", b'{"status": "ok", "en', b"[1, 2]", b"\x80\x02\xff\x00", b"3", b"{}", b'{"status": ["ok"]}']
+WRONG_TYPES = (b'system": []', b'energy": "abc"', b'energy": {"value": [1]}')
+DAMAGES += [b'{"status": "ok", "%s}' % inner for inner in WRONG_TYPES]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_result_is_one_line(program: Program, tmp_path: Path, damage: bytes) -> None:
+    assert program(*ENERGY, "hydra.run.dir=r").status == 0
+    (tmp_path / "r/result.json").write_bytes(damage)
+    for words in (("report", "r"), ("resume", "r"), ("zoo", "add", "r", "--name", "mine", "--into", "zoo")):
+        done = program(*words)
+        assert is_one_line(done, 2) and done.out == ""
+
+
+@pytest.mark.parametrize("damage", [b"", b"method: {_targ", b"- a\n- b\n", b"\x80\xff\x00", b"word", b"system: []\n"])
+def test_damaged_settings_are_one_line(program: Program, tmp_path: Path, damage: bytes) -> None:
+    assert program(*ENERGY, "hydra.run.dir=r").status == 0
+    (tmp_path / "r/config.yaml").write_bytes(damage)
+    for words in (("resume", "r"), ("zoo", "add", "r", "--name", "mine", "--into", "zoo")):
+        assert is_one_line(program(*words), 2)
+    report = program("report", "r")
+    assert report.status == 0 or is_one_line(report, 2)
+
+
+def test_a_damaged_table_is_one_line(program: Program, tmp_path: Path) -> None:
+    assert program(*FIT, "hydra.run.dir=r").status == 0
+    (tmp_path / "r/metrics.csv").write_bytes(b"step,phase\n1,optimise\n\xff\x00\x80")
+    (tmp_path / "r/result.json").unlink()
+    for words in (("report", "r"), ("resume", "r")):
+        done = program(*words)
+        assert is_one_line(done, 2) and "line 3" in done.err
