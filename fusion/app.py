@@ -426,13 +426,13 @@ def _announce(run: Run, method: Any, system: System, task: Any) -> None:
     if hasattr(task, "title"):
         parts, notes = task.title(method, system, run)
     else:
-        described = report.system_title(system.formula, system.n_electrons, system.spin, system.charge)
-        parts, notes = (getattr(method, "label", method.name), described, str(task.name)), ()
+        parts, notes = (getattr(method, "label", method.name), report.title_of(system), str(task.name)), ()
     here = run.directory.is_relative_to(run.start_dir)
     place = str(run.directory.relative_to(run.start_dir) if here else run.directory)
     licence = getattr(method, "licence", None)
     terms = () if licence is None else (f"licence of {getattr(method, 'label', method.name)}: {licence}",)
-    report.header(*parts, notes=(*notes, *constraints.notes(system), *system.notes, *terms, place))
+    own = dict.fromkeys((*notes, *constraints.notes(system), *system.notes))
+    report.header(*parts, notes=(*own, *terms, place))
     if run.config.ckpt == "last" and run.checkpoint is None:
         report.console().print(f"no {CHECKPOINT} yet: starting from the beginning", soft_wrap=True)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,8 @@ from fusion.errors import InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from fusion.system import System
 
 LABEL_WIDTH = 17  # columns of the label that starts a line
 PLAIN_WIDTH = 120  # columns assumed where the output is not a terminal
@@ -128,10 +130,19 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
-def system_title(formula: str, electrons: int, spin: int, charge: int = 0) -> str:
-    """`LiH (4 electrons, singlet)`; `spin` is N_up - N_down, a charge other than zero is named."""
+def system_title(
+    formula: str, electrons: int, spin: int, charge: int = 0, pbc: Sequence[bool] = (False, False, False)
+) -> str:
+    """`LiH (4 electrons, singlet)`; `spin` is N_up - N_down; a charge other than zero and periodicity are named."""
     shell = _SHELLS[spin] if 0 <= spin < len(_SHELLS) else f"multiplicity {abs(spin) + 1}"
-    return f"{formula} ({count(electrons, 'electron')}, {shell}" + (f", charge {charge:+d})" if charge else ")")
+    parts = [count(electrons, "electron"), shell, *([f"charge {charge:+d}"] if charge else [])]
+    axes = "".join(axis for axis, periodic in zip("xyz", pbc, strict=True) if periodic)
+    return f"{formula} ({', '.join([*parts, *([f'periodic in {axes}'] if axes else [])])})"
+
+
+def title_of(system: System) -> str:
+    """`system_title` of a system."""
+    return system_title(system.formula, system.n_electrons, system.spin, system.charge, system.pbc)
 
 
 def summary(result: dict[str, Any], directory: Path) -> None:
@@ -341,7 +352,7 @@ def _title_parts(result: dict[str, Any]) -> list[str]:
 
     charge, spin = int(system.get("charge", 0)), int(system.get("spin", 0))
     electrons = sum(atomic_numbers[symbol] for symbol in system.get("symbols", [])) - charge
-    title = system_title(system.get("formula", "?"), electrons, spin, charge)
+    title = system_title(system.get("formula", "?"), electrons, spin, charge, system.get("pbc") or (False,) * 3)
     parts = [str(result.get("method")), title, str(result.get("task"))]
     if "comparison" in result:  # of several methods, maybe of several systems
         parts = [str(result["comparison"]["title"]), str(result["task"])]

@@ -207,6 +207,8 @@ def _describe(system: System) -> dict[str, Any]:
     from fusion.chemistry import constraints
 
     own: dict[str, Any] = {}
+    if system.cell is not None:
+        own |= {"pbc": list(system.pbc), "cell": (system.cell * units.ANGSTROM_PER_BOHR).tolist()}
     if system.fixed is not None:
         own |= {"held": constraints.names(system), "fixed": system.fixed.tolist()}
     if system.masses is not None:
@@ -218,6 +220,7 @@ def _describe(system: System) -> dict[str, Any]:
         "spin": system.spin,
         "symbols": list(system.symbols),
         "positions": (np.asarray(system.positions) * units.ANGSTROM_PER_BOHR).tolist(),
+        **({"notes": list(system.notes)} if system.notes else {}),
     }
 
 

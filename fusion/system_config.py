@@ -4,8 +4,8 @@ Keys, all optional but one source of nuclei:
 
 * nuclei: `atoms` ("H 0 0 0; H 0 0 1.4", lines or semicolons) with `unit` angstrom (default) or bohr;
   or `symbols` and `positions` with `unit`; or `path` to a file that ASE reads, with `frame` if it holds several;
-* `charge` (default 0), `spin` = N_up - N_down or `multiplicity` (default: that of the first listed state with this
-  charge, else the lowest possible);
+* `charge` (default: what the file states, else 0), `spin` = N_up - N_down or `multiplicity` (default: what the file
+  states for its charge, else that of the first listed state with this charge, else the lowest possible);
 * `states`: a list of {charge, spin, energy, source, uncertainty}: known states of these nuclei and, where known, their
   energies in hartree. They hold for the geometry with the given `formula` and `nuclear_repulsion` (hartree) only, so an
   overridden geometry, charge or spin never keeps a reference that is not its own;
@@ -48,9 +48,8 @@ def read(config: Mapping[str, Any], start_dir: Path) -> System:
     else:
         symbols, positions = checked_nuclei(*_nuclei(config), name)
         lowest = lowest_spin(symbols, charge or 0)
-        system = System(
-            name, symbols, positions, charge or 0, lowest if spin is None else spin, spin_assumed=spin is None
-        )
+        assumed = spin is None
+        system = System(name, symbols, positions, charge or 0, lowest if spin is None else spin, spin_assumed=assumed)
     states = _states(config, system)
     if not states:
         return system.with_spin_note()

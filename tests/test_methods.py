@@ -112,6 +112,29 @@ def test_ase_steps_keep_the_state_and_nothing_else() -> None:
         atoms.get_potential_energy()
 
 
+def test_ase_results_are_those_of_the_state_that_is_set_now() -> None:
+    atoms = ase.Atoms("H2", [[0, 0, 0], [0, 0, 2 * ase.units.Bohr]], calculator=FusionCalculator(Well()))
+    ion, neutral = pytest.approx(-1.1 * ase.units.Hartree), pytest.approx(0.0, abs=1e-12)
+    assert atoms.get_potential_energy() == neutral
+    atoms.calc.charge = 1.0
+    assert atoms.get_potential_energy() == ion
+    atoms.calc.set(charge=None)
+    assert atoms.get_potential_energy() == neutral
+    atoms.info["Total_Charge"] = "+1"
+    assert atoms.get_potential_energy() == ion
+    atoms.info = {"multiplicity": 3}
+    assert atoms.get_potential_energy() == pytest.approx(-0.2 * ase.units.Hartree)
+    atoms.info = {"charge": 0.5}
+    with pytest.raises(InputError, match=r"charge, 0\.5, is not a whole number"):
+        atoms.get_potential_energy()
+    for settings, words in (
+        ({"basis": "sto-3g"}, "basis of a calculator cannot be changed"),
+        ({"charge": 0.5}, "whole"),
+    ):
+        with pytest.raises(InputError, match=words):
+            atoms.calc.set(**settings)
+
+
 def test_ase_stress_is_in_its_order_and_unit() -> None:
     provides = frozenset({"energy", "stress"})
     atoms = ase.Atoms(

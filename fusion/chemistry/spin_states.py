@@ -51,7 +51,7 @@ def _reason(system: System) -> str | None:
     metals = [symbol for symbol in dict.fromkeys(system.symbols) if _is_transition_metal(symbol)]
     if metals:
         return f"{', '.join(metals)} may have more unpaired electrons (multiplicity={system.multiplicity + 2}, ...)"
-    if system.spin:
+    if system.spin and system.n_electrons > 1:
         odd = f"its number of electrons, {system.n_electrons}, is odd"
         return odd if system.charge else f"{odd}: a radical, unless a charge was left out (charge=1 or -1)"
     part = None if system.charge or any(system.pbc) else _open_part(system)

@@ -87,6 +87,8 @@ class Compare:
         done = sum(part.done for part in planned) if run.checkpoint is not None else 0
         if done:
             notes.append(f"going on after {done} of {count(len(planned), 'calculation')}")
+        for structure in self.subject.structures:
+            notes += [f"{structure.name}: {note}" for note in structure.system.notes if note not in system.notes]
         return (self.subject.title, self.name), tuple(notes)
 
     def run(self, method: None, system: System, run: Run) -> Result:

@@ -58,12 +58,15 @@ class ReactionCoordinate:
 
     def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Where the path begins."""
-        from fusion.report import system_title
+        from fusion.report import title_of
         from fusion.tasks.interruption.journal import going_on
 
-        described = system_title(system.formula, system.n_electrons, system.spin, system.charge)
         note = going_on(method, system, run, self.name)
-        parts = (getattr(method, "label", method.name), described, "downhill from the transition state, both ways")
+        parts = (
+            getattr(method, "label", method.name),
+            title_of(system),
+            "downhill from the transition state, both ways",
+        )
         return parts, (note,) if note else ()
 
     def run(self, method: Method, system: System, run: Run) -> Result:

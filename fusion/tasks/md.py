@@ -83,12 +83,12 @@ class MolecularDynamics:
 
     def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """What is about to be simulated, for how long, and from where."""
-        from fusion.report import count, system_title
+        from fusion.report import count, title_of
 
         length = f"{self.steps * self.timestep_fs / 1000:g} ps in {count(self.steps, 'step')}"
         parts = (
             str(getattr(method, "label", method.name)),
-            system_title(system.formula, system.n_electrons, system.spin, system.charge),
+            title_of(system),
             self.ensemble.title + (f" at {self.temperature_k:g} K" if self.ensemble.thermostat else ""),
             f"{length} of {self.timestep_fs:g} fs",
         )

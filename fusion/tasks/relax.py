@@ -53,11 +53,10 @@ class Relax:
 
     def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """What is relaxed, how, and how far."""
-        from fusion.report import count, system_title
+        from fusion.report import count, title_of
         from fusion.tasks.interruption.journal import going_on
 
-        described = system_title(system.formula, system.n_electrons, system.spin, system.charge)
-        parts = (getattr(method, "label", method.name), described, relaxation.describe(self._settings))
+        parts = (getattr(method, "label", method.name), title_of(system), relaxation.describe(self._settings))
         number = len(self._fixed or ())
         asked = f"task.fixed holds {count(number, 'atom')}" if number else None
         return parts, tuple(note for note in (asked, going_on(method, system, run, self.name)) if note)

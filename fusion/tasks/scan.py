@@ -88,10 +88,9 @@ class Scan:
 
     def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """What is moved, from where to where."""
-        from fusion.report import system_title
+        from fusion.report import title_of
         from fusion.tasks.interruption.journal import going_on
 
-        described = system_title(system.formula, system.n_electrons, system.spin, system.charge)
         coordinate = internal_coordinate.chosen(self._kind, self._atoms, system)
         values = self._values(coordinate, system)
         how = "relaxed" if self._relaxed else "rigid"
@@ -99,7 +98,10 @@ class Scan:
         span = f"{values[0]:.4g} to {values[-1]:.4g} {coordinate.unit} in {len(values)} points"
         note = going_on(method, system, run, self.name)
         here = f"now {coordinate.value(system.positions):.4g} {coordinate.unit}"
-        return (getattr(method, "label", method.name), described, what), (f"{span}; {here}", *((note,) if note else ()))
+        return (getattr(method, "label", method.name), title_of(system), what), (
+            f"{span}; {here}",
+            *((note,) if note else ()),
+        )
 
     def run(self, method: Method, system: System, run: Run) -> Result:
         """The result at the lowest point, with `scan` in its details; writes scan.extxyz and scan.csv."""

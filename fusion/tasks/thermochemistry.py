@@ -79,6 +79,8 @@ class Thermochemistry:
         begun = [one.name for one in self.species.values() if recorded(one, self.levels, run, self.name)]
         notes += [f"going on with what is known of {', '.join(begun)}"] if begun else []
         notes += [f"left out: {one.name}: {one.problem}" for one in self.species.values() if one.problem]
+        for one in self.species.values():
+            notes += [f"{one.name}: {note}" for note in one.system.notes if note not in system.notes]
         return (levels, " and ".join(parts), self.name), tuple(notes)
 
     def run(self, method: Method, system: System, run: Run) -> Result:

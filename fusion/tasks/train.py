@@ -67,7 +67,7 @@ class Train:
         """What is about to be done, where it starts, and what it will cost."""
         if self._supervised is not None:
             return self._supervised.title(method, system, run)
-        from fusion.report import count, duration, memory, system_title
+        from fusion.report import count, duration, memory, title_of
 
         schedule = self._schedule(method, system)
         seconds = max(0, schedule.optimisation_steps - self.done["optimising"]) * self.cost.optimisation_s
@@ -78,7 +78,7 @@ class Train:
         place = f"{ranks} ranks, {place} each" if ranks > 1 else place
         parts = (
             method.title,
-            system_title(system.formula, system.n_electrons, system.spin, system.charge),
+            title_of(system),
             count(self.parameters, "parameter"),
             f"{schedule.walkers} walkers",
             f"{place}, {method.dtype_name}",

@@ -111,16 +111,15 @@ class TransitionState:
 
     def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """What is searched, and where the search begins."""
-        from fusion.report import system_title
+        from fusion.report import title_of
         from fusion.tasks.interruption.journal import going_on
 
-        described = system_title(system.formula, system.n_electrons, system.spin, system.charge)
         if self._product is not None:
             how = f"band of {self._limits.images} images to {Path(self._product).name}, then saddle search"
         else:
             how = f"saddle search from {Path(self._guess).name if self._guess else system.name}"
         note = going_on(method, system, run, self.name)
-        parts = (getattr(method, "label", method.name), f"transition state of {described}")
+        parts = (getattr(method, "label", method.name), f"transition state of {title_of(system)}")
         return parts, (how, *((note,) if note else ()))
 
     def run(self, method: Method, system: System, run: Run) -> Result:

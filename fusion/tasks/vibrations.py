@@ -100,10 +100,9 @@ class Vibrations:
 
     def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """What is done, and where it starts."""
-        from fusion.report import system_title
+        from fusion.report import title_of
         from fusion.tasks.interruption.journal import going_on
 
-        described = system_title(system.formula, system.n_electrons, system.spin, system.charge)
         how = relaxing.describe(self._settings) + ", then vibrations" if self._relax else "vibrations as it is"
         if self._intensities.label is not None:
             how += f", dipoles of {self._intensities.label}"
@@ -115,7 +114,7 @@ class Vibrations:
             going_on(method, system, run, self.name),
             self._intensities.going_on(system, run),
         )
-        return (getattr(method, "label", method.name), described, how), tuple(note for note in notes if note)
+        return (getattr(method, "label", method.name), title_of(system), how), tuple(note for note in notes if note)
 
     def run(self, method: Method, system: System, run: Run) -> Result:
         """The result at the stationary point, with frequencies, modes and thermochemistry in its details."""

@@ -9,9 +9,15 @@ import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms, FixBondLength, FixCartesian, FixedPlane, FixScaled
+from ase.io import write
 
+from fusion import datasets, report
+from fusion.chemistry import structures
+from fusion.datasets.naming import node
 from fusion.errors import InputError
+from fusion.results import Result
 from fusion.system import System
+from fusion.tasks.structure.geometry import write_structure
 
 HYDRONIUM = [[0, 0, 0], [0.94, 0, -0.3], [-0.47, 0.814, -0.3], [-0.47, -0.814, -0.3]]
 LINES = "".join(f"{s} {x} {y} {z}\n" for s, (x, y, z) in zip("OHHH", HYDRONIUM, strict=True))
@@ -230,3 +236,52 @@ def test_usual_closed_shells_and_doublet_atoms_need_no_word(symbols: str) -> Non
     atoms = Atoms(symbols)
     atoms.positions[:, 2] = 1.1 * np.arange(len(atoms))
     assert not System.from_atoms(atoms).notes
+
+
+def test_what_fusion_writes_it_reads_back(tmp_path: Path) -> None:
+    for charge, spin, cell in ((1, 0, None), (1, 2, 8.0 * np.eye(3)), (0, None, None)):
+        atoms = hydronium()
+        if cell is not None:
+            atoms.set_cell(cell)
+            atoms.pbc = (True, True, False)
+        system = System.from_atoms(atoms, charge=charge, spin=spin)
+        write_structure(tmp_path / "out.xyz", Result(system, energy=-75.0))
+        back = System.from_config({"name": "file", "path": "out.xyz"}, tmp_path)
+        assert (back.charge, back.spin, back.spin_assumed) == (system.charge, system.spin, system.spin_assumed)
+        assert back.pbc == system.pbc and (back.cell is None) == (cell is None)
+        np.testing.assert_allclose(back.positions, system.positions, atol=1e-7)
+
+
+def test_frames_with_cells_that_cannot_be_are_left_out_of_data(tmp_path: Path) -> None:
+    images = []
+    for cell in (None, 9.0 * np.eye(3), np.zeros((3, 3)), 0.01 * np.eye(3)):
+        image = hydronium(charge=1.0)
+        image.pbc = cell is not None
+        image.set_cell(cell)
+        image.set_constraint(FixBondLength(0, 1))  # of no account for labels
+        image.info["energy"] = -10.0
+        images.append(image)
+    write(tmp_path / "d.extxyz", images)
+    data = datasets.load(node({"data": str(tmp_path / "d.extxyz")}), tmp_path)
+    assert len(data) == 2 and data.charge.tolist() == [1, 1]
+    assert [what for _, what in data.report.left_out] == [
+        "it is periodic along xyz, but a cell vector is zero",
+        "it has a cell of 0.01 Angstrom thickness; at least 0.5 are needed",
+    ]
+
+
+def test_titles_say_what_is_periodic() -> None:
+    atoms = hydronium(charge=1)
+    assert report.title_of(System.from_atoms(atoms)) == "H3O (10 electrons, singlet, charge +1)"
+    atoms.set_cell(9.0 * np.eye(3))
+    atoms.pbc = (True, True, False)
+    assert report.title_of(System.from_atoms(atoms)) == "H3O (10 electrons, singlet, charge +1, periodic in xy)"
+
+
+def test_another_geometry_must_be_of_the_same_state() -> None:
+    system = System.from_atoms(hydronium(), charge=1)
+    assert structures.in_state_of(hydronium(), system, "p.xyz").charge == 1
+    with pytest.raises(InputError, match=r"p\.xyz states the charge -1, but the system has 1"):
+        structures.in_state_of(hydronium(charge=-1), system, "p.xyz")
+    with pytest.raises(InputError, match=r"p\.xyz states the multiplicity 3, but the system has 1"):
+        structures.in_state_of(hydronium(charge=1, mult=3), system, "p.xyz")

@@ -86,7 +86,8 @@ def _charges(given: Any, groups: Sequence[tuple[int, ...]], system: System) -> l
 def _fragment(system: System, atoms: tuple[int, ...], charge: int, index: int) -> System:
     symbols = tuple(system.symbols[atom] for atom in atoms)
     spin = lowest_spin(symbols, charge)
-    return System(f"fragment-{index + 1}", symbols, system.positions[list(atoms)], charge, spin, spin_assumed=True)
+    positions = system.positions[list(atoms)]
+    return System(f"fragment-{index + 1}", symbols, positions, charge, spin, spin_assumed=True).with_spin_note()
 
 
 def _ghosts(system: System, atoms: tuple[int, ...]) -> tuple[tuple[str, float, float, float], ...]:
