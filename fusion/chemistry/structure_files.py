@@ -58,11 +58,9 @@ def read_file(path: str, frame: Any, start_dir: Path) -> Atoms:
         pattern = f"{path}/*" if full.is_dir() else path
         raise InputError(f"system.path: '{path}' is {what}; -m 'system=glob({pattern})' calculates each file in it")
     if not full.is_file():
-        raise InputError(
-            f"system.path: no file '{path}' in {start_dir}"
-            if not Path(path).is_absolute()
-            else f"system.path: no file '{path}'"
-        )
+        inside = full.is_relative_to(start_dir)
+        place = f"'{full.relative_to(start_dir)}' in {start_dir}" if inside else f"'{path}'"
+        raise InputError(f"system.path: no file {place}")
     try:
         structures = all_frames(full)
     except Exception as error:  # ASE's readers raise whatever their parsing meets
