@@ -30,7 +30,6 @@ NODES = 200_000
 UNPACKED = 1 << 24
 """Bytes that any packed content may become; above, at most `RATIO` times its packed size."""
 RATIO = 100
-_PIECE = 1 << 20
 _LONGEST_REASON = 200
 
 
@@ -142,13 +141,13 @@ def limit(packed_size: int) -> int:
     return max(UNPACKED, RATIO * packed_size)
 
 
-def check_unpacked(stream: BinaryIO, packed_size: int) -> None:
-    """Raise ValueError for a stream that unpacks, as it is read, to more than `limit`."""
-    unpacked, most = 0, limit(packed_size)
-    while piece := stream.read(_PIECE):
-        unpacked += len(piece)
-        if unpacked > most:
-            raise ValueError(f"its {packed_size:,} bytes unpack to more than {most:,}")
+def unpacked(stream: BinaryIO, packed_size: int) -> bytes:
+    """The content of a stream that unpacks as it is read, to at most `limit` bytes."""
+    most = limit(packed_size)
+    whole = stream.read(most + 1)
+    if len(whole) > most:
+        raise ValueError(f"its {packed_size:,} bytes unpack to more than {most:,}")
+    return whole
 
 
 def npz(path: Path, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fusion.chemistry import structure_state
+from fusion import bounds
+from fusion.chemistry import declared_sizes, structure_state
 from fusion.errors import InputError
 
 if TYPE_CHECKING:
@@ -72,7 +73,9 @@ def read_file(path: str, frame: Any, start_dir: Path) -> Atoms:
 
 def frames(file: Path) -> Iterator[Atoms | str]:
     """The structures of a file; of one that cannot be read, alone, the reason. Raises what ASE's readers raise."""
+    bounds.regular(file)
     kind = _kind(file)
+    declared_sizes.check(file, kind)
     if kind == "extxyz":
         yield from _xyz(file)
     elif kind == "sdf":
@@ -138,7 +141,9 @@ def _rows(file: Path) -> Iterator[Atoms]:
 
 def _xyz(file: Path) -> Iterator[Atoms | str]:
     """Extended or plain XYZ; a broken structure costs no other, as each says how many lines it has."""
-    with file.open(encoding="utf-8", errors="replace") as lines:
+    from ase.io.formats import open_with_compression
+
+    with io.TextIOWrapper(open_with_compression(str(file), "rb"), encoding="utf-8", errors="replace") as lines:
         number, head = 0, next(filter(str.strip, lines), None)
         while head is not None:
             number += 1
@@ -163,6 +168,8 @@ def _frame(head: str, body: Sequence[str], count: int) -> Atoms | str:
         return "no atoms"
     if len(body) <= count:
         return f"it has {max(0, len(body) - 1)} of {count} atoms: the file is cut off"
+    if fault := declared_sizes.of_columns(body[0], body[1]):
+        return fault
     try:
         atoms: Atoms = next(read_xyz(io.StringIO(head + "".join(body)), 0))
     except KeyError as error:
