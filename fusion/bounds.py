@@ -33,9 +33,10 @@ RATIO = 100
 _LONGEST_REASON = 200
 
 
-def reason(error: Exception) -> str:
-    """The first line of an exception's message, shortened, for a message of one line."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:_LONGEST_REASON]
+def reason(error: Exception | str) -> str:
+    """The first line of an exception's message, shortened and of printable characters, for a message of one line."""
+    line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return "".join(letter if letter.isprintable() else "?" for letter in line[:_LONGEST_REASON])
 
 
 def regular(path: Path) -> Path:
@@ -69,13 +70,22 @@ def parsed_json(document: str | bytes) -> Any:
 
 
 def parsed_toml(document: str) -> dict[str, Any]:
-    """The content of a TOML document that is nested to `DEEPEST` levels at most."""
+    """The content of a TOML document that is nested to `DEEPEST` levels at most, its whole numbers of 64 bits."""
     try:
         value = tomllib.loads(document)
     except RecursionError:
         raise ValueError(_too_deep()) from None
     _check_depth(value)
+    _check_whole(value)
     return value
+
+
+def _check_whole(value: Any) -> None:
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            _check_whole(item)
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ValueError("it has a whole number of more than 64 bits")
 
 
 def _check_depth(value: Any) -> None:
@@ -134,6 +144,13 @@ def bunzipped(packed: bytes, most: int) -> bytes:
     if len(unpacked) > most:
         raise ValueError(f"it unpacks to more than {most:,} bytes")
     return unpacked
+
+
+def check_torch(path: Path) -> None:
+    """Raise ValueError for a file that torch.save did not write: no regular one, or one that packs its parts."""
+    if zipfile.is_zipfile(regular(path)):
+        with zipfile.ZipFile(path) as archive:
+            check_zip(archive, (zipfile.ZIP_STORED,), path.stat().st_size)
 
 
 def limit(packed_size: int) -> int:

@@ -41,10 +41,9 @@ def check(file: Path, kind: str) -> None:
             _check_text(bounds.unpacked(packed, file.stat().st_size), kind)
     elif suffix == ".db":
         _check_database(file)
-    elif kind in _ATOMS or kind in _JSON:
-        if file.stat().st_size:
-            with file.open("rb") as plain, closing(mmap.mmap(plain.fileno(), 0, access=mmap.ACCESS_READ)) as content:
-                _check_text(content, kind)
+    elif (kind in _ATOMS or kind in _JSON) and file.stat().st_size:
+        with file.open("rb") as plain, closing(mmap.mmap(plain.fileno(), 0, access=mmap.ACCESS_READ)) as content:
+            _check_text(content, kind)
 
 
 def of_columns(comment: str, following: str) -> str | None:

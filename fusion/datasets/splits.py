@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from fusion import bounds
 from fusion.atomic import write_atomically
 from fusion.datasets.labelled import Labelled
 from fusion.errors import InputError
 
 FILENAME = "split.json"
+_LONGEST = 1 << 28  # bytes: about 20 for each structure
 PARTS = ("train", "validation", "test")
 
 
@@ -56,7 +58,7 @@ class Split:
         """
         path = path / FILENAME if path.is_dir() else path
         try:
-            content = json.loads(path.read_text())
+            content = bounds.parsed_json(bounds.text(path, _LONGEST))
             ids = {name: np.array([int(one, 16) for one in content[name]["ids"]], dtype=np.uint64) for name in PARTS}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"data.split.file: '{path}' is no {FILENAME} of a run") from error

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from fusion import bounds
 from fusion.errors import InputError
 from fusion.system import System
 
@@ -21,9 +22,10 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         InputError: not a checkpoint, cut short, or holding anything else.
     """
-    if not zipfile.is_zipfile(path):
-        raise InputError(f"{path} is not a checkpoint, or only a part of one")
     try:
+        if not zipfile.is_zipfile(bounds.regular(path)):
+            raise InputError(f"{path} is not a checkpoint, or only a part of one")
+        bounds.check_torch(path)
         with zipfile.ZipFile(path) as archive:
             if (damaged := archive.testzip()) is not None:  # torch does not look at the check sums
                 raise InputError(f"{path} is damaged ({damaged})")
@@ -35,7 +37,7 @@ def read(path: Path) -> dict[str, Any]:
             f"{path} is not a checkpoint of fusion: it holds Python objects, which could run code, and is not loaded"
         ) from error
     except Exception as error:  # torch raises a dozen kinds for a file that is not one of its own
-        raise InputError(f"{path} is not a readable checkpoint: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{path} is not a readable checkpoint: {bounds.reason(error)}") from error
     if not isinstance(content, dict):
         raise InputError(f"{path} is not a checkpoint")
     return content

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fusion import bounds
 from fusion.errors import InputError
 from fusion.zoo.fetch import File
 from fusion.zoo.table import Table
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from fusion.system import System
 
 SCHEMA = 1
+LONGEST = 1 << 20
+"""Bytes of a card."""
 KINDS = ("potential", "functional", "ansatz")
 ZEROS = ("total", "atomization", "difference")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -140,18 +142,20 @@ class Card:
 def read(path: Path) -> Card:
     """The card in the file `path`. Raises InputError."""
     try:
-        text = path.read_bytes()
+        text = bounds.content(path, LONGEST)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
+        raise InputError(f"{path} is no card: {error}") from error
     return parse(text, str(path))
 
 
 def parse(text: bytes, source: str) -> Card:
     """The card that `text` is; `source`, a path or URL, is named in errors. Raises InputError."""
     try:
-        content = tomllib.loads(text.decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{source} is not TOML: {str(error).splitlines()[0]}") from error
+        content = bounds.parsed_toml(text.decode())
+    except ValueError as error:
+        raise InputError(f"{source} is not TOML: {bounds.reason(error)}") from error
     top = Table(source, content)
     schema = top.whole("schema", least=1)
     if schema != SCHEMA:

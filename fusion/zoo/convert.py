@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from fusion import plugins
+from fusion import bounds, plugins
 from fusion.errors import CalculationError, InputError
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ def torch_state_dict(directory: Path, card: Card) -> dict[str, Tensor]:
     path = directory / card.files[0].path
     try:
         with warnings.catch_warnings(action="ignore"):  # of old formats, which the error below covers
+            bounds.check_torch(path)
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # UnpicklingError, RuntimeError, EOFError, ...: whatever a wrong file leads to
         raise CalculationError(f"{path.name} is no file of tensors alone, and nothing else is read") from error

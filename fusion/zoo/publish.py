@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fusion import bounds
 from fusion.errors import InputError
 from fusion.zeros import TOTAL
 from fusion.zoo import card as cards
@@ -222,6 +223,7 @@ def _state(run: Path, directory: Path | None) -> dict[str, Tensor]:
         except SafetensorError as error:
             raise InputError(f"{path} is no whole safetensors file: {error}") from error
     try:
+        bounds.check_torch(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a wrong file leads to
         raise InputError(f"{path} is no checkpoint of plain tensors, and nothing else is read") from error

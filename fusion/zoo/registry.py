@@ -156,8 +156,7 @@ def _read_remote(sources: object, url: str) -> Card:
 
     assert isinstance(sources, Sources)
     try:
-        with sources.open(url, 0) as stream:
-            text = b"".join(iter(partial(stream.read, 1 << 20), b""))
+        text = sources.content(url, card.LONGEST)
     except (Unavailable, Dropped) as error:
         raise CalculationError(f"{url}: {error}") from error
     return card.parse(text, url)

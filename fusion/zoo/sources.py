@@ -7,13 +7,19 @@ import queue
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urljoin
+
+from fusion import bounds
 
 _AGAIN = (408, 425, 429, 500, 502, 503, 504)  # HTTP statuses of a server that may answer better in a moment
 _BLOCK = 1 << 20  # bytes that a store of objects is asked for at a time
+_LONGEST_INDEX = 1 << 22  # bytes of the index page of a directory
+_LINK = re.compile(r"""href\s{0,9}=\s{0,9}["']([^"'<>]{1,999})["']""", re.IGNORECASE)
 _LONGEST_WAIT_S = 20.0  # that a server may ask for
 
 
@@ -92,6 +98,21 @@ class Sources:
         size = size if isinstance(size, int) else None
         return Stream(file, lambda count: _within(self.timeout, lambda: file.read(count)), offset, size, self.timeout)
 
+    def content(self, url: str, most: int) -> bytes:
+        """All of a short file, of at most `most` bytes, that has to come within the timeout.
+
+        Raises Unavailable or Dropped.
+        """
+        content, end = b"", time.monotonic() + self.timeout
+        with self.open(url, 0) as stream:
+            while piece := stream.read(most + 1 - len(content)):
+                content += piece
+                if len(content) > most:
+                    raise Unavailable(f"it is longer than {most:,} bytes")
+                if time.monotonic() > end:
+                    raise Unavailable(f"only {len(content)} bytes in {self.timeout:g} s", everything=True)
+        return content
+
     def names(self, url: str) -> list[str]:
         """Names in the directory `url`, sorted; of a web server those that its index page links to.
 
@@ -100,9 +121,11 @@ class Sources:
         import fsspec
 
         protocol = fsspec.utils.get_protocol(url)
+        if protocol in ("http", "https"):
+            links = _LINK.findall(self.content(url, _LONGEST_INDEX).decode(errors="replace"))
+            paths = {urljoin(url, link).removeprefix(url) for link in links}
+            return sorted(path for path in paths if path and not {"/", "?"} & set(path))
         with _explained(self.timeout):
-            if protocol in ("http", "https"):
-                return sorted(str(path).rpartition("/")[2] for path in self._web_session().ls(url, detail=False))
             _require(protocol)
             filesystem, path = fsspec.core.url_to_fs(url)
             found = _within(self.timeout, lambda: filesystem.ls(path, detail=False))
@@ -132,7 +155,7 @@ class Sources:
             headers["Range"] = f"bytes={offset}-"
         # A size of its own accord keeps fsspec from asking for it first; the blocks of size 0 make it a stream.
         try:
-            file = web.open(url, "rb", block_size=0, size=1, headers=headers)
+            file = _within(self.timeout, lambda: web.open(url, "rb", block_size=0, size=1, headers=headers))
         except FileNotFoundError:
             raise NotFound("404 not found") from None
         except aiohttp.ClientResponseError as error:
@@ -218,7 +241,7 @@ def _explanation(error: Exception, timeout: float) -> Unavailable | Dropped:
         case FileNotFoundError():
             return NotFound("not found")
         case aiohttp.ClientResponseError():
-            text = f"{error.status} {error.message}".strip()
+            text = f"{error.status} {bounds.reason(error.message)}".strip()
             if error.status not in _AGAIN:
                 return Unavailable(text)
             asked = error.headers.get("Retry-After", "") if error.headers else ""
@@ -253,4 +276,4 @@ def _connection(error: OSError) -> str:
 def _words(error: Exception) -> str:
     """What an exception says, in one line."""
     system = error.strerror if isinstance(error, OSError) else None
-    return system or next(iter(str(error).splitlines()), "")
+    return system or (bounds.reason(error) if str(error).strip() else "")

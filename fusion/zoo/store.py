@@ -213,7 +213,8 @@ def build(card: Card, tensors: dict[str, Tensor]) -> nn.Module:
         model.load_state_dict({name: tensor.clone() for name, tensor in tensors.items()}, strict=True, assign=True)
     except RuntimeError as error:
         reasons = [line.strip() for line in str(error).splitlines()[1:]]
-        raise InputError(f"{card.label}: the weights do not fit {card.model.target}: {reasons[0]}") from error
+        reason = next(iter(reasons), bounds.reason(error))
+        raise InputError(f"{card.label}: the weights do not fit {card.model.target}: {reason}") from error
     return model.eval().requires_grad_(False)
 
 
@@ -222,17 +223,19 @@ def blank(card: Card, dtypes: set[torch.dtype]) -> nn.Module:
     import torch
 
     target = convert.module_class(card.model.target, card.label)
-    arguments: dict[str, Any] = convert.built(card.model.arguments, card.label)
-    if card.system is not None:
-        arguments["system"] = card.system.system(card.name)
     with GLOBAL_STATE:
         before = torch.get_default_dtype()
         try:
+            arguments: dict[str, Any] = convert.built(card.model.arguments, card.label)
+            if card.system is not None:
+                arguments["system"] = card.system.system(card.name)
             if len(dtypes) == 1:  # what is no weight, such as nuclear positions, is then in the weights' dtype too
                 torch.set_default_dtype(*dtypes)
             return target(**arguments)
-        except (TypeError, ValueError) as error:
-            reason = str(error).splitlines()[0]
+        except InputError:
+            raise
+        except (TypeError, ValueError, RuntimeError, MemoryError, OverflowError) as error:
+            reason = bounds.reason(error)
             raise InputError(f"{card.label}: {card.model.target} cannot be built: {reason}") from error
         finally:
             torch.set_default_dtype(before)

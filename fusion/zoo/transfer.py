@@ -18,7 +18,7 @@ _READ = 1 << 20  # bytes asked for at a time
 _GAIN = 1 << 18  # bytes that a try must gain for the next failure to count as the first again
 RETRIES = 4  # after a dropped connection, on the same URL
 BACKOFF_S = 0.25  # before the first retry; doubled for each further one
-_TRICKLE = 1024  # a server that gives fewer bytes than this within the timeout stalls
+_SLOWEST = 4096  # bytes per second, on average over the timeout, below which a server stalls
 
 
 class WrongContents(Unavailable):
@@ -118,7 +118,7 @@ def _receive(sources: Sources, url: str, wanted: Wanted, moved: Callable[[int], 
                 offset += len(block)
                 moved(len(block))
                 if (now := time.monotonic()) - marked_at > sources.timeout:
-                    if offset - mark < _TRICKLE:
+                    if offset - mark < _SLOWEST * sources.timeout:
                         raise Unavailable(f"only {offset - mark} bytes in {sources.timeout:g} s", everything=True)
                     mark, marked_at = offset, now
             if stream.size is None and stream.read(1):

@@ -7,13 +7,14 @@ matrices. Everything is read as data: of the text only the keys needed, some oth
 
 from __future__ import annotations
 
-import bz2
+import math
 import re
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fusion import bounds
 from fusion.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 _LINEAR, _CELU = 6, 9
 CELU_ALPHA = 0.1
+_LONGEST = 1 << 16  # bytes of a text file
+_LONGEST_LAYERS = 1 << 14  # bytes of the text in a network's file; those published have a thousand
 
 
 def convert(directory: Path, card: object = None) -> dict[str, Tensor]:
@@ -31,6 +34,8 @@ def convert(directory: Path, card: object = None) -> dict[str, Tensor]:
     state = {"self_energies.values": torch.tensor(list(self_energies.values()), dtype=torch.float64)}
     for element in self_energies:
         members = [read_network(network / f"ANN-{element}.nnf") for network in networks]
+        if len({tuple(weights.shape for weights, _ in member) for member in members}) > 1:
+            raise InputError(f"the members in {directory} have networks of different sizes for {element}")
         for layer, _ in enumerate(members[0]):
             weights, biases = zip(*(member[layer] for member in members), strict=True)
             state[f"networks.{element}.weights.{layer}"] = torch.from_numpy(np.stack(weights))
@@ -53,15 +58,22 @@ def _model(directory: Path) -> tuple[Path, dict[str, float], list[Path]]:
     found = sorted(directory.glob("*.info"))
     if len(found) != 1:
         raise InputError(f"a NeuroChem model has one .info file; {directory} has {len(found)}")
-    lines = found[0].read_text().split()
-    if len(lines) != 4 or not lines[3].isdecimal():
+    lines = _text(found[0]).split()
+    if len(lines) != 4 or not re.fullmatch("[1-9][0-9]{0,3}", lines[3]):
         raise InputError(f"{found[0]} should name parameters, self energies, the members' prefix and their number")
     parameters, self_energies, prefix = (_inside(directory, line) for line in lines[:3])
     networks = [prefix.parent / f"{prefix.name}{member}" / "networks" for member in range(int(lines[3]))]
     energies = read_self_energies(self_energies)
-    if list(energies) != read_lists(parameters)["Atyp"]:
+    if list(energies) != read_lists(parameters).get("Atyp"):
         raise InputError(f"{parameters} and {self_energies} list different elements")
     return parameters, energies, networks
+
+
+def _text(path: Path) -> str:
+    try:
+        return bounds.text(path, _LONGEST)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {bounds.reason(error)}") from error
 
 
 def _inside(directory: Path, name: str) -> Path:
@@ -73,7 +85,7 @@ def _inside(directory: Path, name: str) -> Path:
 
 def read_lists(path: Path) -> dict[str, list[str]]:
     """The lines `key = value` or `key = [value, ...]` of a .params file, values as text."""
-    pairs = (line.split("=", 1) for line in path.read_text().splitlines() if "=" in line)
+    pairs = (line.split("=", 1) for line in _text(path).splitlines() if "=" in line)
     return {key.strip(): [item.strip() for item in value.strip().strip("[]").split(",")] for key, value in pairs}
 
 
@@ -96,22 +108,31 @@ def _single(values: list[str]) -> float:
 
 def read_self_energies(path: Path) -> dict[str, float]:
     """Hartree by element, in the order of the indices, from lines such as `H,0=-0.6`."""
-    matches = re.findall(r"^\s*([A-Z][a-z]?)\s*,\s*(\d+)\s*=\s*(\S+)\s*$", path.read_text(), flags=re.MULTILINE)
+    matches = re.findall(r"^\s*([A-Z][a-z]?)\s*,\s*(\d{1,3})\s*=\s*(\S+)[ \t]*$", _text(path), flags=re.MULTILINE)
     ordered = sorted(matches, key=lambda match: int(match[1]))
-    if not ordered or [int(match[1]) for match in ordered] != list(range(len(ordered))):
+    try:
+        energies = {symbol: float(value) for symbol, _, value in ordered}
+    except ValueError as error:
+        raise InputError(f"{path} is not a list of self energies: {bounds.reason(error)}") from error
+    if not ordered or [int(match[1]) for match in ordered] != list(range(len(energies))):
         raise InputError(f"{path} is not a list of self energies")
-    return {symbol: float(value) for symbol, _, value in ordered}
+    return energies
 
 
 def read_network(path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
     """Weights (out, in) and biases (out,), float32, of the layers of one .nnf file."""
-    length, separator, packed = path.read_bytes().partition(b"=\n")
-    if not separator or not length.strip().isdigit():
-        raise InputError(f"{path} is not a NeuroChem network")
-    text = bz2.decompress(packed)
+    try:
+        length, separator, packed = bounds.content(path, _LONGEST).partition(b"=\n")
+        if not separator or not re.fullmatch(rb"\s*[0-9]{1,9}\s*", length):
+            raise InputError(f"{path} is not a NeuroChem network")
+        text = bounds.bunzipped(packed, _LONGEST_LAYERS)
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {bounds.reason(error)}") from error
     if len(text) != int(length):
         raise InputError(f"{path} holds {len(text)} characters of text, not {int(length)} as it says")
-    blocks = re.findall(r"layer\s*\[(.*?)\n\s*\]", text.decode("ascii", errors="replace"), flags=re.DOTALL)
+    blocks = re.findall(r"layer[ \t]*\[(.*?)\n[ \t]*\]", text.decode("ascii", errors="replace"), flags=re.DOTALL)
     layers = [_layer(path, block, last=block is blocks[-1]) for block in blocks]
     if not layers:
         raise InputError(f"{path} has no layers")
@@ -119,8 +140,12 @@ def read_network(path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def _layer(path: Path, block: str, last: bool) -> tuple[np.ndarray, np.ndarray]:
-    numbers = dict(re.findall(r"^\s*(nodes|blocksize|activation)\s*=\s*(\d+)\s*;", block, flags=re.MULTILINE))
-    files = dict(re.findall(r"^\s*(weights|biases)\s*=\s*FILE:([\w.-]+)\[\d+\]\s*;", block, flags=re.MULTILINE))
+    numbers = dict(
+        re.findall(r"^[ \t]*(nodes|blocksize|activation)[ \t]*=[ \t]*(\d{1,9})[ \t]*;", block, flags=re.MULTILINE)
+    )
+    files = dict(
+        re.findall(r"^[ \t]*(weights|biases)[ \t]*=[ \t]*FILE:([\w.-]+)\[\d+\][ \t]*;", block, flags=re.MULTILINE)
+    )
     if len(numbers) != 3 or len(files) != 2:
         raise InputError(f"{path}: a layer lacks its size, its activation or its files")
     if int(numbers["activation"]) != (_LINEAR if last else _CELU):
@@ -130,7 +155,12 @@ def _layer(path: Path, block: str, last: bool) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _matrix(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    content = path.read_bytes()
-    if len(content) != 4 * int(np.prod(shape)):
-        raise InputError(f"{path} has {len(content)} bytes, not those of {shape} numbers")
+    size = 4 * math.prod(shape)
+    try:
+        held = bounds.regular(path).stat().st_size
+        content = bounds.content(path, size) if held == size else b""
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {bounds.reason(error)}") from error
+    if held != size:
+        raise InputError(f"{path} has {held} bytes, not those of {shape} numbers")
     return np.frombuffer(content, dtype="<f4").reshape(shape).astype(np.float32)

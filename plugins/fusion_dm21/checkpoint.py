@@ -7,12 +7,14 @@ files a tensor lies, of which type and shape, and with which CRC-32C. Every chec
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from fusion import bounds
 from fusion.errors import InputError
 
 _MAGIC = 0xDB4775248B80FB57
@@ -21,6 +23,9 @@ _TRAILER = 5  # of a block: one byte of kind, four of checksum
 _DTYPES = {1: "<f4", 2: "<f8", 3: "<i4", 9: "<i8"}  # TensorFlow's DataType
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # kinds of fields in protocol buffers
 _LONGEST_VARINT = 10
+_LONGEST_INDEX, _LONGEST_DATA = 1 << 18, 1 << 24  # bytes; those published have 681 and 1.6 million
+_MOST_SHARDS = 64
+_LONGEST_NAME = 1 << 10
 
 
 class _Broken(Exception):
@@ -47,15 +52,18 @@ def read(prefix: Path) -> dict[str, np.ndarray]:
     """
     index = prefix.with_name(f"{prefix.name}.index")
     try:
-        shards, entries = _index(_contents(index))
+        shards, entries = _index(_contents(index, _LONGEST_INDEX))
     except (_Broken, UnicodeDecodeError) as error:
         raise InputError(f"{index} is no whole index of a TensorFlow checkpoint: {error}") from error
     paths = [prefix.with_name(f"{prefix.name}.data-{shard:05d}-of-{shards:05d}") for shard in range(shards)]
-    data = [_contents(path) for path in paths]
-    found = {}
+    data = [_contents(path, _LONGEST_DATA) for path in paths]
+    found, rest = {}, sum(map(len, data))
     for entry in entries:
         try:
             found[entry.name] = _tensor(data[entry.shard], entry)
+            rest -= entry.size
+            if rest < 0:
+                raise _Broken("overlaps with others")
         except _Broken as error:
             raise InputError(f"{paths[entry.shard]}: the tensor {entry.name} {error}") from error
     return found
@@ -79,7 +87,9 @@ def unsnappy(packed: bytes) -> bytes:
     """The contents of a raw snappy block. Raises InputError for what is not one."""
     length, at = _varint(packed, 0)
     found = bytearray()
-    while at < len(packed):
+    if length > _LONGEST_INDEX:
+        raise _Broken(f"a block that unpacks to {length} bytes")
+    while at < len(packed) and len(found) <= length:
         tag = packed[at]
         at += 1
         if tag & 3 == 0:  # as it stands
@@ -104,11 +114,13 @@ def unsnappy(packed: bytes) -> bytes:
     return bytes(found)
 
 
-def _contents(path: Path) -> bytes:
+def _contents(path: Path, most: int) -> bytes:
     try:
-        return path.read_bytes()
+        return bounds.content(path, most)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
 
 
 def _index(content: bytes) -> tuple[int, list[Entry]]:
@@ -117,13 +129,19 @@ def _index(content: bytes) -> tuple[int, list[Entry]]:
         raise _Broken("it does not end as one")
     _, of_blocks = (list(_block(content, *handle)) for handle in _handles(content[-_FOOTER:], 2))  # the first is empty
     rows: dict[bytes, bytes] = {}
+    end = 0
     for _, value in of_blocks:
-        (handle,) = _handles(value, 1)
-        rows.update(_block(content, *handle))
+        ((start, size),) = _handles(value, 1)
+        if start < end:
+            raise _Broken("its blocks overlap")
+        rows.update(_block(content, start, size))
+        end = start + size
     header = _fields(rows.pop(b"", b""))
     if header.get(2, [0]) != [0]:
         raise _Broken("its numbers are big-endian")
     shards = _number(header, 1)
+    if shards > _MOST_SHARDS:
+        raise _Broken(f"it declares {shards} data files")
     entries = [_entry(name.decode(), value, shards) for name, value in rows.items()]
     return shards, entries
 
@@ -152,6 +170,8 @@ def _block(content: bytes, start: int, size: int) -> Iterator[tuple[bytes, bytes
         own, at = _varint(block, at)
         length, at = _varint(block, at)
         key = key[:shared] + _part(block, at, own)
+        if len(key) > _LONGEST_NAME:
+            raise _Broken("a name is too long")
         yield key, _part(block, at + own, length)
         at += own + length
 
@@ -176,7 +196,7 @@ def _tensor(data: bytes, entry: Entry) -> np.ndarray:
         raise _Broken(f"ends after {len(content)} of {entry.size} bytes")
     if masked(crc32c(content)) != entry.checksum:
         raise _Broken("is damaged: its checksum is wrong")
-    if len(content) != np.dtype(entry.dtype).itemsize * int(np.prod(entry.shape, dtype=np.int64)):
+    if len(content) != np.dtype(entry.dtype).itemsize * math.prod(entry.shape):
         raise _Broken(f"has {entry.size} bytes, not those of the shape {entry.shape}")
     return np.frombuffer(content, entry.dtype).reshape(entry.shape).astype(entry.dtype[1:])
 

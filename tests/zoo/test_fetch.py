@@ -206,9 +206,12 @@ def test_a_stalling_server_is_given_up_on(
     assert bool(span) == bool(begun)  # what came before it fell silent is used
 
 
-def test_a_server_that_trickles_is_given_up_on(server: Server, into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("piece", [10, 100])
+def test_a_server_that_trickles_is_given_up_on(
+    server: Server, into: Path, piece: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("FUSION_TIMEOUT", "1")
-    server.faults[NAME] = Fault(piece=10, pause=0.05)
+    server.faults[NAME] = Fault(piece=piece, pause=0.05)
     with pytest.raises(CalculationError, match=r"only \d+ bytes in 1 s$"):
         fetch("model", [published(server)], into)
 

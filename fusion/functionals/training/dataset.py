@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from fusion import bounds
 from fusion.errors import InputError
 from fusion.functionals import occupations as numbers
 from fusion.system import System
@@ -57,11 +57,11 @@ def read(path: Path | None = None) -> Set:
     """The set in a TOML file, or the bundled one. Raises InputError, in one line, for what is wrong with it."""
     path = BUNDLED if path is None else path
     try:
-        content = tomllib.loads(path.read_text())
+        content = bounds.parsed_toml(bounds.text(path))
     except OSError as error:
         raise InputError(f"method.training.data: {path} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"method.training.data: {path} is no TOML: {error}") from error
+    except ValueError as error:
+        raise InputError(f"method.training.data: {path} is no TOML: {bounds.reason(error)}") from error
     entries = {name: _entry(path, name, table) for name, table in content.items()}
     if not entries:
         raise InputError(f"method.training.data: {path} holds no systems")
