@@ -12,13 +12,15 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.io import read, write
+from scipy.spatial.transform import Rotation
 
 from conftest import Program
 from fusion import units
 from fusion.chemistry import constraints
 from fusion.errors import InputError
 from fusion.system import System
-from fusion.tasks.harmonic.normal_modes import normal_modes
+from fusion.tasks.harmonic.normal_modes import normal_modes, spread
+from fusion.tasks.reaction.descent import onto
 from fusion.tasks.structure.internal_coordinate import Bond, RigidMotion
 
 MORSE = ("+method=morse", "hydra.run.dir=run")
@@ -206,3 +208,68 @@ def test_masses_of_the_structure_are_those_of_task_masses(program: Program, tmp_
     words = ("task=md", "task.steps=5", "task.save_every=5", "hydra.run.dir=md")
     assert program("+method=morse", *words).status == 0
     assert read(tmp_path / "md" / "md.extxyz", "-1").get_masses() == pytest.approx(heavy)
+
+
+@pytest.mark.parametrize("fixed", [mask(4, 1), mask(4, 0, 1, axes=(0, 1))])
+def test_a_relaxed_scan_keeps_held_atoms(program: Program, tmp_path: Path, stated: States, fixed: np.ndarray) -> None:
+    stated(fixed)
+    done = program(*TORSION, "task=scan", "task.atoms=[1,2,3,4]", "task.stop=160", "task.points=3", "task.fmax=1e-5")
+    assert done.status == 0, done
+    scan = result(tmp_path)["scan"]
+    angle = np.radians(scan["values_degree"])
+    assert scan["converged"] == [True] * 3
+    np.testing.assert_allclose(scan["energies_hartree"], 0.008 * np.cos(angle) + 0.006 * np.cos(2 * angle), atol=1e-6)
+    frames = read(tmp_path / "run" / "scan.extxyz", ":")
+    start = read(tmp_path / "chain.xyz").positions[fixed]
+    assert all((np.abs(frame.positions[fixed] - start) < 1e-7).all() for frame in frames)
+    np.testing.assert_array_equal(frames[0].positions[fixed], frames[-1].positions[fixed])
+
+
+@pytest.mark.parametrize("fixed", [mask(4, 1), mask(4, 0, 1, axes=(1,))])
+def test_transition_states_and_paths_keep_held_atoms(
+    program: Program, tmp_path: Path, stated: States, fixed: np.ndarray
+) -> None:
+    stated(fixed)
+    done = program(*TORSION[:1], "task=ts", "system=top.xyz", "task.irc=true", "task.fmax=1e-5", "hydra.run.dir=run")
+    assert done.status == 0, done
+    document, start = result(tmp_path), read(tmp_path / "top.xyz").positions
+    assert document["energy"]["value"] == pytest.approx(0.006 - 0.008, abs=1e-6)
+    found = document["transition_state"]
+    assert found["n_imaginary"] == 1 and len(found["frequencies_cm1"]) == 12 - fixed.sum()
+    assert (np.array(found["mode"])[fixed] == 0).all()
+    path = read(tmp_path / "run" / "irc.extxyz", ":")
+    assert all((np.abs(frame.positions[fixed] - start[fixed]) < 1e-7).all() for frame in path)
+    minimum = -0.006 - 0.008**2 / (8 * 0.006)
+    assert [document["irc"][way]["energy_hartree"] for way in ("backward", "forward")] == pytest.approx(
+        [minimum] * 2, abs=1e-6
+    )
+    np.testing.assert_array_equal(constraints_of(path[0]), fixed)
+
+
+def test_a_reaction_path_is_weighted_by_the_masses_of_the_structure(
+    program: Program, tmp_path: Path, stated: States
+) -> None:
+    lengths = []
+    for masses in (None, [2.014, 15.999, 15.999, 2.014]):
+        stated(masses=masses)
+        words = ("task=ts", "system=top.xyz", "task.irc=true", "task.fmax=1e-5", "task.zero_point=false")
+        assert program(*TORSION[:1], *words, "hydra.run.dir=run").status == 0
+        document = result(tmp_path)
+        lengths.append(np.ptp(document["irc"]["s_bohr_sqrt_dalton"]))
+        assert document["transition_state"]["imaginary_cm1"] < -100
+    assert lengths[1] / lengths[0] == pytest.approx(np.sqrt(2.014 / 1.008), rel=0.05)
+
+
+def test_an_atom_has_no_modes_whose_members_could_differ() -> None:
+    modes = normal_modes(np.zeros((3, 3)), np.zeros((1, 3)), np.array([15.999]))
+    assert spread(np.zeros((8, 3, 3)), modes, np.zeros((1, 3)), np.array([15.999])).shape == (0,)
+
+
+def test_the_length_of_a_path_does_not_count_rotations_of_the_whole() -> None:
+    places, masses = np.random.default_rng(2).normal(size=(4, 3)), np.array([1.0, 12.0, 14.0, 16.0])
+    turn = Rotation.from_rotvec([0.2, -0.4, 0.3]).as_matrix()
+    moved = places.copy()
+    moved[0] += 0.01
+    back = onto(moved @ turn.T + 1.0, places, masses)
+    assert np.sqrt((masses[:, None] * (back - places) ** 2).sum()) <= 0.01 * np.sqrt(3.0)
+    assert np.abs(onto(places @ turn.T - 3.0, places, masses) - places).max() < 1e-12

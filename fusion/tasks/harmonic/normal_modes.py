@@ -144,5 +144,5 @@ def _wavenumbers(values: np.ndarray) -> np.ndarray:
 
 
 def _normalised(modes: np.ndarray) -> np.ndarray:
-    flat = modes.reshape(len(modes), -1)
+    flat = modes.reshape(len(modes), modes.shape[1] * 3)
     return flat / np.linalg.norm(flat, axis=1, keepdims=True)

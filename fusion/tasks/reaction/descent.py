@@ -66,8 +66,23 @@ def whole(backward: Branch, forward: Branch) -> list[Result]:
 
 
 def arc_lengths(results: list[Result]) -> np.ndarray:
-    """(points,) length of the path in mass-weighted coordinates, bohr dalton^1/2."""
-    return path_lengths([result.system.positions for result in results], results[0].system.nuclear_masses)
+    """(points,) length of the path in mass-weighted coordinates, bohr dalton^1/2, without what turns or shifts the
+    whole molecule from one point to the next (unless atoms are held)."""
+    system, places = results[0].system, [results[0].system.positions]
+    for result in results[1:]:
+        there = result.system.positions
+        places.append(there if system.fixed is not None else onto(there, places[-1], system.nuclear_masses))
+    return path_lengths(places, system.nuclear_masses)
+
+
+def onto(positions: np.ndarray, others: np.ndarray, masses: np.ndarray) -> np.ndarray:
+    """Positions (A, 3) shifted and turned as a whole to where their mass-weighted distance from `others` is least
+    (Kabsch, Acta Cryst. A32, 922 (1976))."""
+    weights = masses[:, None] / masses.sum()
+    centre, target = (weights * positions).sum(axis=0), (weights * others).sum(axis=0)
+    left, _, right = np.linalg.svd((weights * (positions - centre)).T @ (others - target))
+    sense = np.diag([1.0, 1.0, np.sign(np.linalg.det(left @ right))])
+    return np.asarray((positions - centre) @ left @ sense @ right + target)
 
 
 def describe(backward: Branch, forward: Branch, known: dict[str, System]) -> dict[str, Any]:

@@ -39,7 +39,6 @@ Watch = Callable[[int, float, float], None]
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _PATH_STEP = 0.07  # Angstrom, root mean square, of a step along a reaction path
-_CARTESIAN = (internal.CartesianX, internal.CartesianY, internal.CartesianZ)
 _ANYTHING = 1e3  # a criterion that is always met: the largest force decides, as in every task
 
 
@@ -84,10 +83,13 @@ class _Optimizer(Optimizer):
     system: System
 
     def frequency_analysis(self, hessian: np.ndarray, suffix: str, afterOpt: bool) -> None:
-        """The modes of a Hessian (3A, 3A), from which a path sets out."""
+        """The modes of a Hessian (3A, 3A), from which a path sets out along the lowest.
+
+        That only one is imaginary has been judged before: free rotations beside held atoms may seem so by noise.
+        """
         positions, system = self.X.reshape(-1, 3), self.system
         modes = normal_modes(hessian, positions, system.nuclear_masses, any(system.pbc), system.fixed)
-        self.TSWavenum = modes.frequencies
+        self.TSWavenum = np.concatenate([modes.frequencies[:1], np.abs(modes.frequencies[1:])])
         self.TSNormal_modes_x = modes.displacements.reshape(len(modes.frequencies), -1)
 
     def checkCoordinateSystem(self, recover: bool = False, cartesian: bool = False) -> bool | None:
@@ -136,13 +138,13 @@ def constrained_minimum(
 ) -> Ended:
     """Relax all but one coordinate, held at `value` (Angstrom or degrees), and what the system holds, until the largest
     force of the others is below `fmax` (hartree/bohr)."""
-    molecule = _molecule(system)
-    held, targets = ([each] for each in _constraint(coordinate, value))
+    held, target = _constraint(coordinate, value)
     if system.fixed is not None:
-        places = np.argwhere(system.fixed).tolist()
-        held += [_CARTESIAN[axis](atom, w=1.0) for atom, axis in places]
-        targets += system.positions[system.fixed].tolist()
-    coordinates = internal.DelocalizedInternalCoordinates(molecule, build=True, constraints=held, cvals=targets)
+        from fusion.tasks.structure import constrained_coordinate
+
+        return Ended(*constrained_coordinate.minimum(method, system, held, target, fmax, steps, watch), trust=0.0)
+    molecule = _molecule(system)
+    coordinates = internal.DelocalizedInternalCoordinates(molecule, build=True, constraints=[held], cvals=[target])
     settings = _force_alone(fmax, steps) | {"enforce": 0.1, "convergence_cmax": 1e-3}
     return _optimised(method, system, molecule, coordinates, settings, watch=watch)
 
