@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import fusion
-from fusion import listing
+from fusion import listing, streams
 from fusion.errors import CalculationError, InputError
 from fusion.processes import PART_COMMAND, RANK_COMMAND, rank
 from fusion.zoo import commands as zoo
@@ -45,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     0 done, 1 failed or not converged, 2 bad input, 130 interrupted, 143 terminated.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None:
+        streams.open_any()
     verbose = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
     try:
         status = _dispatch(words)
@@ -58,9 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         if _has_working_directory():
             raise
         status = _complain(InputError("the working directory was removed; change into one that exists"), 2, verbose)
-    except BrokenPipeError:  # `fusion methods | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 0
+    lost = streams.lost()
+    if lost:
+        print(f"standard output could not be written: {lost}", file=sys.stderr)
+        status = status or int(not _is_run(words) and words[:1] != ["resume"])  # a run's results are in its directory
     sys.exit(status)
 
 
@@ -88,23 +91,26 @@ def _complain(error: Exception, status: int, verbose: bool) -> int:
 
 
 def _dispatch(words: list[str]) -> int:
-    from fusion import overrides
-
     first = words[0] if words else ""
     if first == RANK_COMMAND:
         return _rank(words[1:])
     if first == PART_COMMAND:
         return _parts(words[1:])
-    if first == "run":
-        return _run(words[1:])
-    if not words or overrides.is_override(first) or (first.startswith("-") and first not in _OWN_FLAGS):
-        return _run(words)
-    if first in ("-h", "--help") and len(words) > 1:
-        return _run(words)
+    if _is_run(words):
+        return _run(words[1:] if first == "run" else words)
     return _command(words)
 
 
-_OWN_FLAGS = ("-h", "--help", "--version")
+def _is_run(words: list[str]) -> bool:
+    """Whether the words are settings of a run rather than a command."""
+    from fusion import overrides
+
+    first = words[0] if words else ""
+    if first in ("-h", "--help"):
+        return len(words) > 1
+    return (
+        not words or first == "run" or overrides.is_override(first) or (first.startswith("-") and first != "--version")
+    )
 
 
 def _run(words: list[str]) -> int:

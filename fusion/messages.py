@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
@@ -81,6 +81,10 @@ def of_hydra(error: BaseException, known: Iterable[str], groups: Iterable[str]) 
         if name and error.options is not None:
             presets = available(group) if "/" in name else []
             return no_option(group, name, sorted({*error.options, *presets}))
+    if isinstance(error, OverrideParseException):
+        key, _, value = error.override.partition("=")
+        wrong = f"the value {value!r}" if value else f"{key!r}, which is not key=value,"
+        return f"{error.override}: {wrong} is not understood; quote text with signs in it, \"{key}='...'\""
     text = str(error)
     key = re.search(r"Could not (?:override|delete[^']*) '([^']+)'", text)
     if key:

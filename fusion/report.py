@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fusion import zeros
+from fusion import streams, zeros
 from fusion.errors import InputError
 
 if TYPE_CHECKING:
@@ -36,9 +36,7 @@ def console() -> Console:
     """The one console of the program: plain text of fixed width where the output is not a terminal."""
     from rich.console import Console
 
-    # An old locale must not end a long run at the first ± sign.
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")
+    streams.any_text(sys.stdout)  # an old locale must not end a long run at the first ± sign
     terminal = sys.stdout.isatty()
     return Console(
         highlight=False,
