@@ -24,7 +24,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fusion import bounds, logs, messages, methods, plugins, processes, report, run_directory, trust
+from fusion import bounds, devices, logs, messages, methods, plugins, processes, report, run_directory, trust
 from fusion import config as trees
 from fusion.atomic import WRITTEN, listing, write_atomically
 from fusion.errors import CalculationError, InputError
@@ -135,6 +135,7 @@ def load_config(directory: Path) -> DictConfig:
     return config
 
 
+@processes.running()
 def execute(
     config: DictConfig, directory: Path, start_dir: Path, relaunch: bool = False, unique: bool = False
 ) -> Result:
@@ -160,6 +161,8 @@ def execute(
         task = _build(lambda: instantiate(config.task, _recursive_=False), "task")
         if config.get("data") is not None and not getattr(task, "reads_data", False):
             raise InputError(f"task={task.name} reads no data; data= belongs to task=evaluate and task=train")
+        kind, name = getattr(method, "kind", None), getattr(method, "name", f"task={task.name}")
+        devices.check(str(config.trainer.get("accelerator", "auto")), kind, name, task.name == "train")
         run = Run(directory, config, find_checkpoint(config.ckpt, directory, start_dir), config.seed, start_dir)
         if config.trainer.get("threads") is not None:
             _use_threads(config.trainer.threads)

@@ -82,9 +82,9 @@ def of_hydra(error: BaseException, known: Iterable[str], groups: Iterable[str]) 
             presets = available(group) if "/" in name else []
             return no_option(group, name, sorted({*error.options, *presets}))
     if isinstance(error, OverrideParseException):
-        key, _, value = error.override.partition("=")
-        wrong = f"the value {value!r}" if value else f"{key!r}, which is not key=value,"
-        return f"{error.override}: {wrong} is not understood; quote text with signs in it, \"{key}='...'\""
+        word, _, value = error.override.partition("=")
+        wrong = f"the value {value!r}" if value else f"{word!r}, which is not key=value,"
+        return f"{error.override}: {wrong} is not understood; quote text with signs in it, \"{word}='...'\""
     text = str(error)
     key = re.search(r"Could not (?:override|delete[^']*) '([^']+)'", text)
     if key:

@@ -42,6 +42,25 @@ def rank() -> int:
     return 0
 
 
+_running = 0
+
+
+@contextmanager
+def running() -> Iterator[None]:
+    """While the block lasts, this process does a run, whose output is the terminal's."""
+    global _running
+    _running += 1
+    try:
+        yield
+    finally:
+        _running -= 1
+
+
+def in_run() -> bool:
+    """Whether a run is in progress, rather than fusion used as a library."""
+    return _running > 0
+
+
 @contextmanager
 def job(directory: Path, checkpoint: Path | None, relaunch: bool) -> Iterator[None]:
     """Around everything that may build a Trainer.

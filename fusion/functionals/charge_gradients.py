@@ -13,8 +13,8 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from fusion.compilation import njit
 from fusion.functionals.charge_potentials import (
     CHUNK,
     INLINE,

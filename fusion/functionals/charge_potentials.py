@@ -15,8 +15,8 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from fusion.compilation import njit
 from fusion.functionals.shell_pairs import ShellPairs, hermite_powers
 
 CHUNK: Final = 64

@@ -13,8 +13,9 @@ import math
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from numba import njit
 from pyscf import gto
+
+from fusion.compilation import njit
 
 NEGLIGIBLE: Final = 1e-13
 """Pairs of primitives whose potential stays below this (hartree) are left out."""

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fusion import zoo
+from fusion import devices, zoo
 from fusion.errors import CalculationError, InputError
 from fusion.potentials.batch import collate
 from fusion.potentials.derivatives import evaluate
@@ -28,9 +28,9 @@ class PotentialMethod:
     """`Method` of kind potential around one `Potential`, given as an `nn.Module` or a config with `_target_`.
 
     `weights` names a model of the zoo, which then takes the place of `model`. `dtype` is that of positions and
-    floating-point parameters, `batch_size` the number of systems per forward pass, `device` a torch device. The model
-    is built, and pulled if missing, at its first use. `training` is for task=train. Raises InputError for an unknown
-    dtype, or weights that are not of this method.
+    floating-point parameters, `batch_size` the number of systems per forward pass, `device` one of
+    `fusion.devices`. The model is built, and pulled if missing, at its first use. `training` is for task=train. Raises
+    InputError for an unknown dtype or device, or weights that are not of this method.
     """
 
     kind = "potential"
@@ -40,7 +40,7 @@ class PotentialMethod:
         name: str,
         model: nn.Module | Mapping[str, Any],
         dtype: str = "float64",
-        device: str = "cpu",
+        device: str = "auto",
         batch_size: int = 64,
         weights: str | None = None,
         training: Mapping[str, Any] | None = None,
@@ -55,7 +55,8 @@ class PotentialMethod:
         if batch_size < 1:
             raise InputError(f"method.batch_size must be at least 1, not {batch_size}")
         self.name, self.summary, self.cost, self.requires = name, summary, cost, tuple(requires)
-        self._model, self._dtype, self._device, self._batch_size = model, _DTYPES[dtype], device, batch_size
+        self._model, self._dtype, self._batch_size = model, _DTYPES[dtype], batch_size
+        self._device = devices.device(device)
         self._card = None if weights is None else zoo.find_for(weights, self.kind, name)
         self.training = training
         self.title = title or name

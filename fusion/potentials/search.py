@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from fusion.compilation import njit
 
 FEW = 48
 """Up to so many atoms comparing all pairs is fastest; more are sorted into cells."""

@@ -13,7 +13,9 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import nn
 
+from fusion import devices
 from fusion.errors import InputError
+from fusion.processes import GLOBAL_STATE
 from fusion.results import Result
 from fusion.system import System
 from fusion.wavefunctions.ansatz import HasOrbitals
@@ -59,6 +61,7 @@ class AnsatzMethod:
         evaluation: Mapping[str, Any],
         dtype: str = "float32",
         seed: int = 0,
+        device: str = "auto",
         title: str | None = None,
         note: str | None = None,
         summary: str = "",
@@ -71,6 +74,7 @@ class AnsatzMethod:
         self.title, self.note = title or name, note
         self.dtype_name, self.dtype, self.seed = dtype, _DTYPES[dtype], seed
         self._model, self._optimiser, self._chunk = model, optimiser, chunk
+        self._device = None if device == "auto" else devices.device(device)
         self._basis = pretraining["basis"]
         # Settings that are null depend on the system; the other ones are checked here.
         self._by_electron = {
@@ -99,12 +103,13 @@ class AnsatzMethod:
 
     def ansatz(self, system: System) -> nn.Module:
         """The untrained wavefunction of ``system``, in this method's dtype."""
-        before = torch.get_default_dtype()
-        torch.set_default_dtype(self.dtype)  # initial parameters are then drawn in the dtype they will have
-        try:
-            ansatz = instantiate(self._model, _partial_=True, _convert_="all")(system=system)
-        finally:
-            torch.set_default_dtype(before)
+        with GLOBAL_STATE:
+            before = torch.get_default_dtype()
+            torch.set_default_dtype(self.dtype)  # initial parameters are then drawn in the dtype they will have
+            try:
+                ansatz = instantiate(self._model, _partial_=True, _convert_="all")(system=system)
+            finally:
+                torch.set_default_dtype(before)
         return ansatz.to(self.dtype)
 
     def schedule(self, system: System, ansatz: nn.Module) -> Schedule:
@@ -147,8 +152,8 @@ class AnsatzMethod:
             module = self.module(system)
             with tempfile.TemporaryDirectory() as directory:
                 Trainer(
-                    accelerator="auto",
-                    devices=1,
+                    accelerator="auto" if self._device is None else self._device.type,
+                    devices=[self._device.index or 0] if self._device and self._device.type == "cuda" else 1,
                     max_epochs=1,
                     logger=False,
                     enable_checkpointing=False,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
     from torch import Tensor
 
-_REPEATED = ("ckpt", "method.seed", "method.weights", "method.dtype")
+_REPEATED = ("ckpt", "method.seed", "method.weights", "method.dtype", "method.device")
 """Keys that follow others, or belong to no result."""
 _VARIATIONAL = Training("none: the variational principle", "variational Monte Carlo")
 

@@ -22,8 +22,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from fusion.compilation import njit
 from fusion_ani.products import product_of
 from fusion_ani.simd import OPTIONS, exp
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from fusion.compilation import njit
 from fusion_ani.aev import COSINE_FACTOR, RADIAL_FACTOR
 from fusion_ani.simd import OPTIONS, combine, contract, cosine, exp, log, outer, sine
 

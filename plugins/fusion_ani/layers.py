@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from fusion.compilation import njit
 from fusion_ani.kernels import backward, forward
 from fusion_ani.products import STEP, panel_of, product
 from fusion_ani.simd import OPTIONS, exp

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numba import njit
 
+from fusion.compilation import njit
 from fusion.potentials import neighbours
 
 if TYPE_CHECKING:

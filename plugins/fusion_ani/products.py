@@ -11,10 +11,11 @@ from typing import Any
 import llvmlite.binding  # type: ignore[import-untyped]
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
+from fusion.compilation import njit
 from fusion_ani.simd import INT, OPTIONS, Memory, fused, lane_mask, splat
 
 _WIDE = bool(llvmlite.binding.get_host_cpu_features().get("avx512f", False))

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from llvmlite import ir  # type: ignore[import-untyped]
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
+
+from fusion.compilation import njit
 
 # Without nnan and ninf: what is not finite must stay so.
 OPTIONS: dict[str, Any] = {

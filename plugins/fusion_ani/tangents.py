@@ -8,8 +8,8 @@ forces to parameters). Exponentials and the like are computed once for all membe
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from fusion.compilation import njit
 from fusion_ani.aev import COSINE_FACTOR
 from fusion_ani.kernels import TRIPLES, _factors, _list, _push, _radial, _room, _slopes, _triples
 from fusion_ani.simd import OPTIONS, contract, outer

@@ -14,9 +14,11 @@ from typing import Any
 import llvmlite.binding  # type: ignore[import-untyped]
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
+
+from fusion.compilation import njit
 
 CHUNK = 48
 """Points at a time; a multiple of ROWS."""

@@ -1,0 +1,16 @@
+"""`python -m fusion_ani` compiles the kernels of the published models, ahead of their first use."""
+
+from __future__ import annotations
+
+import torch
+
+from fusion import zoo
+from fusion.potentials import PotentialMethod
+from fusion.system import System
+from fusion.zoo import store
+
+system = System.from_config({"atoms": "O 0 0 0; H 0 0 0.96; H 0.93 0 -0.24"})
+for card in zoo.cards():
+    if card.kind == "potential" and card.method == "ani":
+        model = store.blank(card, {torch.float32}).eval().requires_grad_(False)
+        PotentialMethod("ani", model, dtype="float32").calculate([system], ["energy", "forces"])
