@@ -13,6 +13,7 @@ from ase.io import write
 from molecules import frames
 
 from fusion import datasets
+from fusion.datasets.labelled import UNKNOWN_SPIN
 from fusion.datasets.mixture import mixed
 from fusion.datasets.naming import absolute, node
 from fusion.errors import InputError
@@ -132,3 +133,9 @@ def test_a_mixture_knows_its_sources(data: datasets.Labelled) -> None:
     np.testing.assert_array_equal(both.forces[both.atoms([112])], data.forces[data.atoms([2])])  # type: ignore[index]
     with pytest.raises(InputError, match="cannot be mixed"):
         mixed([data, replace(bare, energy_zero="atomization")])
+
+
+def test_a_spin_that_the_data_do_not_state_is_the_lowest_possible(data: datasets.Labelled) -> None:
+    charge, spin = np.zeros_like(data.charge), np.full_like(data.spin, UNKNOWN_SPIN)
+    charge[1], spin[2], charge[3], spin[3] = 1, 2, -1, 3
+    assert replace(data, charge=charge, spin=spin).spins([0, 1, 2, 3]).tolist() == [0, 1, 2, 3]

@@ -173,6 +173,8 @@ class Fitting(pl.LightningModule):
             back(result.by if tau is None else steepened(result.by, value, tau))
         mean = float(value.mean())
         if not math.isfinite(mean):
+            if self.descent.done == 0:
+                raise CalculationError("the loss is not a finite number before any training: what forward gives is not")
             raise CalculationError(
                 f"the loss is not a finite number in step {self.descent.done + 1}; try a smaller "
                 "method.training.learning_rate, or method.training.clip=10"
