@@ -13,7 +13,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from scipy.spatial.distance import pdist
 
 from fusion import methods, named, units
-from fusion.chemistry import structure_state, structures
+from fusion.chemistry import spin_states, structure_state, structures
 from fusion.errors import CalculationError, InputError
 from fusion.results import Result
 from fusion.system import CLOSEST_NUCLEI, System, near_pairs
@@ -108,8 +108,9 @@ class FusionCalculator(Calculator):
     def system(self, atoms: Atoms) -> System:
         """The system that `atoms` stand for, with this calculator's charge and spin."""
         system = structures.system_of(atoms, self.charge, self.spin, remedy="charge= and spin=", constraints=False)
-        for note in system.notes:
-            warnings.warn(note, UserWarning, stacklevel=2)
+        doubt = spin_states.note(system)
+        if doubt is not None:
+            warnings.warn(doubt, UserWarning, stacklevel=2)
         return system
 
     @property

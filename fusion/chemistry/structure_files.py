@@ -46,7 +46,7 @@ _LEAST_PDB_ANGSTROM3 = 4.0
 """Volume per atom below which the cell of a PDB file is a placeholder; diamond has 5.7."""
 
 _IN_COMMENT = re.compile(
-    r"\b(\w*charge|\w*multiplicity|mult|unpaired|spin)\s*[:=]?\s*([+-]?\d+(?:\.\d*)?[+-]?)(?=[\s,;|)]|$)"
+    r"\b(\w*charge|\w*multiplicity|mult|unpaired|spin)[\"']?\s*([:=]?)\s*([+-]?\d+(?:\.\d*)?[+-]?)(?=[\s,;|)}]|$)"
 )
 _COMMENT_PAIR = re.compile(r"\s*([+-]?\d+)\s+([1-9])\s*")
 
@@ -176,22 +176,33 @@ def _frame(head: str, body: Sequence[str], count: int) -> Atoms | str:
         return f"unknown element {error}"
     except Exception as error:  # whatever the parsing meets
         return f"ASE cannot read it ({_first_line(error)})"
-    _read_comment(body[0], atoms)
-    return atoms
+    return _read_comment(body[0], atoms) or atoms
 
 
-def _read_comment(comment: str, atoms: Atoms) -> None:
-    """Put into `info` a state that a comment line states in other ways than key=value: `charge: 1`, or `1 1` alone."""
+def _read_comment(comment: str, atoms: Atoms) -> str | None:
+    """Put into `info` a state that a comment line states in other ways than key=value: `charge: 1`, or `1 1` alone.
+
+    A bare word, which ASE reads as True, states nothing. Returns what is wrong with a line that states a key twice.
+    """
     pair = _COMMENT_PAIR.fullmatch(comment)
     if pair:
         charge, multiplicity = int(pair[1]), int(pair[2])
         if (int(atoms.numbers.sum()) - charge - multiplicity) % 2:
             atoms.info = {"charge": charge, "multiplicity": multiplicity}
-        return
-    stated = {structure_state.normal(key) for key, value in atoms.info.items() if not isinstance(value, bool)}
-    for key, value in _IN_COMMENT.findall(comment.lower()):
-        if structure_state.is_state_key(key) and structure_state.normal(key) not in stated:
+        return None
+    for key in [key for key in atoms.info if structure_state.is_state_key(key)]:
+        if atoms.info[key] is True and not re.search(rf"{re.escape(key)}\s*=", comment):
+            del atoms.info[key]
+    values: dict[str, str] = {}
+    stated = {structure_state.normal(key) for key in atoms.info}
+    for key, sign, value in _IN_COMMENT.findall(comment.lower()):
+        if not structure_state.is_state_key(key):
+            continue
+        if sign and structure_state.whole(values.setdefault(key, value)) != structure_state.whole(value):
+            return f"its comment line states {key}={values[key]} and {key}={value}"
+        if structure_state.normal(key) not in stated:
             atoms.info[key] = value
+    return None
 
 
 def _stated(file: Path, kind: str) -> dict[str, Any]:

@@ -7,9 +7,10 @@ parity of the electron number fits only one of the two.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,10 @@ _ROUNDED = 0.05
 """Partial charges and moments that are rounded in a file sum to a whole number within this."""
 
 
+_Entries = list[tuple[str, str, Any]]
+"""Entries of `info` that state something: key, `normal` key, value."""
+
+
 class Misstated(ValueError):
     """A structure states a charge or spin that cannot be used; the message says which, without naming the structure."""
 
@@ -53,6 +58,7 @@ class State:
     notes: tuple[str, ...] = ()
 
 
+@functools.cache
 def normal(key: Any) -> str:
     """A key in lower case without punctuation."""
     return _PUNCTUATION.sub("", str(key).lower())
@@ -72,9 +78,11 @@ def read(atoms: Atoms, charge: int | None = None, spin: int | None = None) -> St
         return State(charge, spin)
     if charge is not None:
         return _at_charge(atoms, charge)
-    found, stated, notes = _charge(atoms)
+    entries = [(str(key), normal(key), value) for key, value in atoms.info.items() if value is not None]
+    entries = [entry for entry in entries if entry[1] in _KEYS]
+    found, stated, notes = _charge(atoms, entries)
     if spin is None:
-        spin, remarks = _spin(atoms, found)
+        spin, remarks = _spin(atoms, found, entries)
         notes = (*notes, *remarks)
         electrons = int(atoms.numbers.sum())
         if spin is None and not stated and UNREAD in atoms.info and electrons % 2 and not atoms.pbc.any():
@@ -115,18 +123,24 @@ def _at_charge(atoms: Atoms, charge: int) -> State:
     return State(charge, None, notes=(left_out,))
 
 
-def _charge(atoms: Atoms) -> tuple[int, bool, tuple[str, ...]]:
+def _charge(atoms: Atoms, entries: _Entries) -> tuple[int, bool, tuple[str, ...]]:
     """The charge, False where it is a default, and notes."""
     totals: dict[str, int] = {}
-    for key, value in _stated(atoms.info, CHARGES):
-        totals[f"{key}={value}"] = _whole(key, value)
-    totals |= {f"{key}={value}": number for key, value in _stated(atoms.info, {"q"}) if (number := whole(value))}
+    for key, kind, value in entries:
+        if kind in CHARGES:
+            totals[f"{key}={value}"] = _whole(key, value)
+        elif kind == "q" and (number := whole(value)):  # a coordinate may have this name
+            totals[f"{key}={value}"] = number
     total = _agreed(totals)
     for name, array in atoms.arrays.items():
         if normal(name) in _CHARGE_ARRAYS and np.ndim(array) == 1:
             part = _summed(array, name.replace("_", " "), total, _ROUNDED)
             if total is None and part is not None:
-                return part, True, (f"charge {part:+d}: the sum of the atoms' {name.replace('_', ' ')}",)
+                return (
+                    part,
+                    True,
+                    (f"charge {part:+d}: the sum of the atoms' {name.replace('_', ' ')}",) if part else (),
+                )
     if total is not None:
         return total, True, ()
     computed = _computed(atoms, "charges")
@@ -135,25 +149,28 @@ def _charge(atoms: Atoms) -> tuple[int, bool, tuple[str, ...]]:
     return 0, False, ()
 
 
-def _spin(atoms: Atoms, charge: int) -> tuple[int | None, tuple[str, ...]]:
+def _spin(atoms: Atoms, charge: int, entries: _Entries) -> tuple[int | None, tuple[str, ...]]:
     """N_up - N_down as stated, None where it is not, and notes."""
     electrons = int(atoms.numbers.sum()) - charge
     spins: dict[str, int] = {}
-    for key, value in _stated(atoms.info, MULTIPLICITIES):
-        spins[f"{key}={value}"] = _multiplicity(key, value) - 1
-    for key, value in _stated(atoms.info, UNPAIRED):
-        spins[f"{key}={value}"] = abs(_whole(key, value))
-    for key, value in _stated(atoms.info, SPINS):
-        spins[f"{key}={value}"] = _by_parity(key, value, electrons)
+    for key, kind, value in entries:
+        if kind in MULTIPLICITIES:
+            spins[f"{key}={value}"] = _multiplicity(key, value) - 1
+        elif kind in UNPAIRED:
+            spins[f"{key}={value}"] = abs(_whole(key, value))
+        elif kind in SPINS:
+            spins[f"{key}={value}"] = _by_parity(key, value, electrons)
     total = _agreed(spins)
     if total is not None and not _possible(total, electrons):
         raise Misstated(f"{next(iter(spins))} is impossible with {electrons} electrons (charge {charge})")
-    moments = atoms.arrays.get("initial_magmoms", np.zeros(1))
-    if np.ndim(moments) != 1 or not np.any(moments):
+    moments = atoms.arrays.get("initial_magmoms")
+    if moments is None or not np.any(moments):
         return total if total is not None else _computed_spin(atoms, electrons), ()
     name = "initial magnetic moments"
+    if np.ndim(moments) != 1:
+        return total, (f"its {name} are vectors, which are not used",)
     try:
-        part = _summed(np.sign(np.sum(moments)) * moments, name, total, _ROUNDED if total is None else 0.5)
+        part = _summed(-moments if np.sum(moments) < 0 else moments, name, total, _ROUNDED if total is None else 0.5)
         if total is None and part is not None and not _possible(part, electrons):
             raise Misstated(f"its {name} sum to {part}, which is impossible with {electrons} electrons")
     except Misstated:
@@ -170,13 +187,6 @@ def _possible(spin: int, electrons: int) -> bool:
 def _computed_spin(atoms: Atoms, electrons: int) -> int | None:
     spins = (abs(_computed(atoms, name)) for name in ("magmom", "magmoms"))
     return next((spin for spin in spins if spin and _possible(spin, electrons)), None)
-
-
-def _stated(info: Mapping[Any, Any], keys: frozenset[str] | set[str]) -> Iterator[tuple[str, Any]]:
-    """Entries of `info` under one of the keys; a bare word of a comment line, which ASE reads as True, is none."""
-    for key, value in info.items():
-        if normal(key) in keys and value is not None and not isinstance(value, (bool, np.bool_)):
-            yield str(key), value
 
 
 def _whole(key: str, value: Any) -> int:
@@ -197,6 +207,8 @@ def _multiplicity(key: str, value: Any) -> int:
 
 def _by_parity(key: str, value: Any, electrons: int) -> int:
     """N_up - N_down from a number that is either it or 2S + 1."""
+    if isinstance(value, str) and value.strip().lower() in _WORDS:
+        return _multiplicity(key, value) - 1
     number = abs(_whole(key, value))
     if (electrons - number) % 2 == 0:
         return number
@@ -227,8 +239,10 @@ def _summed(array: np.ndarray, name: str, total: int | None, tolerance: float) -
 def _computed(atoms: Atoms, name: str) -> int:
     """A computed result summed over the atoms where that is a whole number, else zero: it was not meant as input."""
     results = getattr(atoms.calc, "results", None) or {}
+    if results.get(name) is None:
+        return 0
     try:
-        value = float(np.sum(np.asarray(results.get(name, 0.0), dtype=float)))
+        value = float(np.sum(np.asarray(results[name], dtype=float)))
     except (TypeError, ValueError):
         return 0
     return round(value) if math.isfinite(value) and abs(value - round(value)) < _ROUNDED else 0

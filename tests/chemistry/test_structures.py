@@ -57,6 +57,7 @@ def test_spellings_of_charge_and_spin(info: dict[str, Any], spin: int | None) ->
         ({"charge": 1, "total_charge": 2}, "charge=1 and total_charge=2 contradict each other"),
         ({"charge": 1, "multiplicity": 2}, "multiplicity=2 is impossible with 10 electrons"),
         ({"charge": 1, "multiplicity": 3, "spin": 1}, "contradict"),
+        ({"charge": True}, "its charge, True, is not a whole number"),
         ({"spin": 0}, "its spin, 0, is neither N_up - N_down nor 2S + 1 of 11 electrons"),
     ],
 )
@@ -80,6 +81,9 @@ def test_charges_and_moments_of_the_atoms() -> None:
     charged.set_initial_charges([0.4, 0, 0, 0])
     with pytest.raises(InputError, match=r"initial charges sum to 0\.400, not to a whole number"):
         System.from_atoms(charged)
+    charged.set_initial_charges([1.0, 0, 0, 0])
+    charged.set_initial_magnetic_moments([1.0, -1.0, 0, 0])
+    assert (System.from_atoms(charged).spin, System.from_atoms(charged).spin_assumed) == (0, False)
     computed = Atoms("O2", positions=[[0, 0, 0], [0, 0, 1.2]])
     computed.calc = SinglePointCalculator(computed, magmom=2.0)
     assert System.from_atoms(computed).multiplicity == 3
@@ -128,6 +132,7 @@ PDB += "HETATM    2  H   HOH A   1       0.000   0.000   0.970  1.00  0.00      
         ("a.gjf", "#p hf\n\nhydroxide\n\n-1 3\nO 0.0 0.0 0.0\nH 0.0 0.0 0.97\n\n", -1, 2),
         ("a.xyz", "2\n-1 3\nO 0 0 0\nH 0 0 0.97\n", -1, 2),
         ("b.xyz", "2\nhydroxide, charge: -1, multiplicity: 3\nO 0 0 0\nH 0 0 0.97\n", -1, 2),
+        ("e.xyz", '2\n{"charge": -1, "multiplicity": 1}\nO 0 0 0\nH 0 0 0.97\n', -1, 0),
         ("c.xyz", "2\nProperties=species:S:1:pos:R:3:initial_charges:R:1\nO 0 0 0 -1\nH 0 0 0.97 0\n", -1, 0),
         ("d.xyz", "2\nProperties=species:S:1:pos:R:3:charge:R:1\nO 0 0 0 -1.1\nH 0 0 0.97 0.1\n", -1, 0),
         ("noext", "2\ncharge=-1\nO 0 0 0\nH 0 0 0.97\n", -1, 0),
@@ -145,6 +150,13 @@ def test_isotopes_of_molfiles_and_several_records(tmp_path: Path) -> None:
     assert read(tmp_path, "b.sdf", V2000 + "M  ISO  1   2   3\nM  END\n").masses[1] == pytest.approx(3.016, abs=1e-3)
     with pytest.raises(InputError, match="holds 2 structures"):
         read(tmp_path, "c.sdf", f"{V3000}$$$$\n{V3000}$$$$\n")
+
+
+def test_words_and_contradictions_in_a_comment_line(tmp_path: Path) -> None:
+    assert read(tmp_path, "a.xyz", f"4\nno charge is meant here\n{LINES}").charge == 0
+    for line, words in (("charge=1 charge=2", "states charge=1 and charge=2"), ("charge=T", "charge, True, is not")):
+        with pytest.raises(InputError, match=words):
+            read(tmp_path, "a.xyz", f"4\n{line}\n{LINES}")
 
 
 def test_an_odd_molecule_of_a_format_whose_charge_is_not_read(tmp_path: Path) -> None:
