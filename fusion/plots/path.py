@@ -83,7 +83,7 @@ def _mark(axes: Any, result: dict[str, Any], x: float, zero: float) -> None:
     found, energy = result.get("transition_state"), (result.get("energy") or {}).get("value")
     if not found or energy is None:
         return
-    height, proven = energy - zero, result.get("status") == "ok"
+    height, proven = energy - zero, result.get("status") == "ok" or "proof" in found
     label = "transition state" if proven else "where the search ended"
     axes.plot([x], [height * _KCAL], "*", color=ORANGE, mfc=ORANGE if proven else "white", ms=12, label=label)
     text = f"{height * _KCAL:.2f} kcal/mol\n{height * _KJ:.2f} kJ/mol"

@@ -13,6 +13,11 @@ from ase import Atoms
 from ase.io import read, write
 
 from conftest import Program
+from fusion.results import Result
+from fusion.system import System
+from fusion.tasks.harmonic.normal_modes import normal_modes
+from fusion.tasks.reaction.saddle import Saddle
+from fusion.tasks.reaction.ts_outcome import outcome
 
 B, C = 0.008, 0.006  # of the toy potential's torsion, hartree
 MINIMUM = -C - B**2 / (8.0 * C)  # at 109.5 degrees
@@ -111,6 +116,42 @@ def test_ends_that_are_not_relaxed_are_named(program: Program, tmp_path: Path) -
     words = ("system=half/relaxed.xyz", "task.product=run/product.xyz", "task.relax_ends=false", "hydra.run.dir=other")
     done = program(*BAND[:2], *words)
     assert done.status == 0 and "note             the reactant is not relaxed" in done.out
+
+
+def path(converged: bool = True) -> dict[str, Any]:
+    forces = {"forces_at_ends_hartree_per_bohr": {"reactant": 0.0, "product": 0.0}, "ends_fmax_hartree_per_bohr": 1e-4}
+    return {"converged": converged, "steps": 300, "largest_force_hartree_per_bohr": 0.2, "minima_between": []} | forces
+
+
+def irc(backward: str = "reactant", forward: str = "product", arrived: bool = True) -> dict[str, Any]:
+    ends = {"backward": backward, "forward": forward}
+    return {way: {"is": end, "relaxed": True, "arrived": arrived, "points": 9} for way, end in ends.items()}
+
+
+@pytest.mark.parametrize(
+    ("details", "status", "said"),
+    [
+        ({}, "ok", None),
+        ({"path": path(), "irc": irc()}, "ok", None),
+        ({"path": path(False)}, "not_converged", "band itself did not converge"),
+        ({"path": path(False), "irc": irc()}, "ok", "band itself did not converge"),
+        ({"path": path(), "irc": irc(arrived=False)}, "ok", "still going down"),
+        ({"path": path(), "irc": irc(forward="reactant")}, "not_converged", "does not connect reactant and product"),
+        ({"barriers": {"n_imaginary": {"reactant": 0, "product": 2}}}, "not_converged", "the product is no minimum"),
+        ({"barriers": {"forward_hartree": 0.1, "reverse_hartree": -0.01}}, "not_converged", "lies below the product"),
+    ],
+)
+def test_a_saddle_point_without_its_reaction_is_no_success(
+    details: dict[str, Any], status: str, said: str | None
+) -> None:
+    system = System("chain", ("H", "O", "H"), np.array([[0.0, 0, 0], [0, 0, 2], [0, 2, 2]]))
+    modes = normal_modes(-np.eye(9), system.positions, system.nuclear_masses)
+    saddle = Saddle(Result(system, energy=-1.0), modes, 1, 1, 1e-6, 1, None)
+    found = {"imaginary_cm1": -500.0, "shift_from_path_angstrom": 0.1}
+    done = outcome(saddle, {"transition_state": found} | details)
+    assert done.status == status and ("verdict" in found) == (status == "ok")
+    told = done.message if status == "not_converged" else " ".join(done.warnings)
+    assert said in told if said else not told  # type: ignore[operator]
 
 
 def test_a_search_that_ends_too_early_says_so(program: Program, tmp_path: Path) -> None:

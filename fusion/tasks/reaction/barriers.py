@@ -47,12 +47,15 @@ def barriers(
     return details
 
 
-def remarks(details: dict[str, Any]) -> Iterator[str]:
-    """What is wrong with the minima."""
+def faults(details: dict[str, Any]) -> Iterator[str]:
+    """What is wrong with the minima, and barriers that are none."""
     for name, imaginary in details.get("n_imaginary", {}).items():
         if imaginary:
             modes = f"{imaginary} imaginary mode{'' if imaginary == 1 else 's'}"
             yield f"the {name} is no minimum: it has {modes}"
+    for name, below in (("forward", "reactant"), ("reverse", "product")):
+        if details.get(f"{name}_hartree", 0.0) < 0.0:
+            yield f"the {name} barrier is negative: the transition state lies below the {below}"
 
 
 def _differences(energies: dict[str, float]) -> dict[str, float]:

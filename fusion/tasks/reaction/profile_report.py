@@ -74,6 +74,8 @@ def reaction_rows(document: dict[str, Any]) -> Iterator[list[str]]:
             label = "reaction energy" if name == "reaction" else f"barrier {name}"
             kcal, kilojoule = energy * units.KCAL_MOL_PER_HARTREE, energy * units.KJ_MOL_PER_HARTREE
             columns = [f"{kilojoule:z.2f} kJ/mol"]
+            if name != "reaction" and energy < 0.0:
+                columns.append("NO BARRIER: negative")
             if f"{name}_std_hartree" in barriers:
                 columns.append(f"± {barriers[f'{name}_std_hartree'] * units.KCAL_MOL_PER_HARTREE:.2f} kcal/mol model")
             if "with_zero_point" in barriers:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fusion.chemistry.constraints import free_part
 from fusion.results import Result
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def describe_path(path: BandPath, journal: Journal) -> dict[str, Any]:
     }
     ends = zip(("reactant", "product"), (path.results[0], path.results[-1]), strict=True)
     details["forces_at_ends_hartree_per_bohr"] = {
-        name: largest_force(np.asarray(end.properties["forces"])) for name, end in ends
+        name: largest_force(free_part(end.system, np.asarray(end.properties["forces"]))) for name, end in ends
     }
     if members is not None:
         details["relative_std_hartree"] = spreads_of_differences(members, 0).tolist()
@@ -41,51 +42,89 @@ def describe_path(path: BandPath, journal: Journal) -> dict[str, Any]:
 
 
 def outcome(found: Saddle, details: dict[str, Any]) -> Result:
-    """The run's result: ok for a proven transition state, else what was found."""
+    """The run's result: ok for a proven transition state of the reaction that was asked for, else what was found.
+
+    A proven saddle point whose path or ends are not those of the reaction is `not_converged`: its barriers mean
+    nothing. Lesser doubts are warnings.
+    """
     result = found.result
     properties = {name: value for name, value in result.properties.items() if name != "hessian"}
-    status, message = "ok", result.message
+    status, message, warnings = "ok", result.message, list(result.warnings)
     if found.failure is not None:
         status, message = "not_converged", found.failure
     else:
         frequency = -details["transition_state"]["imaginary_cm1"]
-        verdict = f"one imaginary mode, {frequency:.0f}i cm⁻¹; largest force {found.largest_force:.1e} Ha/bohr"
-        details["transition_state"]["verdict"] = verdict
-        message = "; ".join(part for part in (message, *_remarks(details)) if part) or None
-    more = result.details | details
+        proof = f"one imaginary mode, {frequency:.0f}i cm⁻¹; largest force {found.largest_force:.1e} Ha/bohr"
+        faults, doubts = list(_faults(details)), list(_doubts(details))
+        message = "; ".join(part for part in (message, *_unrelaxed(details)) if part) or None
+        if faults:
+            details["transition_state"]["proof"] = proof
+            warnings += doubts + ([message] if message else [])
+            status = "not_converged"
+            message = f"the saddle point is proven ({proof}), its reaction is not: {'; '.join(faults)}"
+        else:
+            details["transition_state"]["verdict"] = proof
+            warnings += doubts
     return Result(
-        result.system, status, result.energy, result.energy_stderr, result.energy_std, properties, more, message
+        result.system,
+        status,
+        result.energy,
+        result.energy_stderr,
+        result.energy_std,
+        properties,
+        result.details | details,
+        message,
+        warnings,
     )
 
 
-def _remarks(details: dict[str, Any]) -> Iterator[str]:
-    """What a reader must know of a proven transition state before using its barrier."""
+def _faults(details: dict[str, Any]) -> Iterator[str]:
+    """Reasons why the barriers of a proven transition state are not those of the reaction."""
     from fusion.tasks.reaction import barriers
 
     path, irc = details.get("path"), details.get("irc")
-    yield from barriers.remarks(details.get("barriers", {}))
-    if path:
-        for name, force in path["forces_at_ends_hartree_per_bohr"].items():
-            if force > path["ends_fmax_hartree_per_bohr"] * 1.001:
-                yield f"the {name} is not relaxed: largest force {force:.1e} Ha/bohr"
-    if path and not path["converged"]:
-        force = path["largest_force_hartree_per_bohr"]
-        yield f"the band itself did not converge ({force:.1e} Ha/bohr after {path['steps']} steps)"
+    yield from barriers.faults(details.get("barriers", {}))
+    if path and irc and not _connects(irc):
+        yield "the path downhill does not connect reactant and product: the barriers are not those of one step"
+    if path and not path["converged"] and not irc:
+        yield f"{_band(path)}; task.path_steps= allows more, task.irc=true tells what the saddle point connects"
+    for way in ("backward", "forward"):
+        if irc and not irc[way]["relaxed"]:
+            yield f"the {way} end did not relax"
+
+
+def _doubts(details: dict[str, Any]) -> Iterator[str]:
+    """What a reader must know of a proven transition state before using its barrier."""
+    path, irc = details.get("path"), details.get("irc")
+    if path and not path["converged"] and irc:
+        yield _band(path)
     if path and path["minima_between"]:
         numbers = ", ".join(str(number) for number in path["minima_between"])
         yield f"the path has a minimum on the way (image {numbers}): more than one step, of which this is the highest"
-    if irc:
-        ends = {irc[way].get("is") for way in ("backward", "forward")}
-        if path and ends != {"reactant", "product"}:
-            yield "the path downhill does not connect reactant and product: the barriers are not those of one step"
-        for way in ("backward", "forward"):
-            if not irc[way]["relaxed"]:
-                yield f"the {way} end did not relax"
-            elif not irc[way]["arrived"]:
-                points = irc[way]["points"]
-                yield f"after {points} points the {way} path was still going down; its end was relaxed from there"
-    elif path and details["transition_state"]["shift_from_path_angstrom"] > 0.5:
+    for way in ("backward", "forward"):
+        if irc and irc[way]["relaxed"] and not irc[way]["arrived"]:
+            points, failure = irc[way]["points"], irc[way].get("failure")
+            how = f" ({failure})" if failure else ""
+            yield f"after {points} points the {way} path was still going down{how}; its end was relaxed from there"
+    if path and not irc and details["transition_state"]["shift_from_path_angstrom"] > 0.5:
         yield "the transition state is far from the path's top; task.irc=true tells what it connects"
+
+
+def _unrelaxed(details: dict[str, Any]) -> Iterator[str]:
+    """Ends that were to be taken as they are."""
+    path = details.get("path") or {}
+    for name, force in path.get("forces_at_ends_hartree_per_bohr", {}).items():
+        if force > path["ends_fmax_hartree_per_bohr"] * 1.001:
+            yield f"the {name} is not relaxed: largest force {force:.1e} Ha/bohr"
+
+
+def _connects(irc: dict[str, Any]) -> bool:
+    return {irc[way].get("is") for way in ("backward", "forward")} == {"reactant", "product"}
+
+
+def _band(path: dict[str, Any]) -> str:
+    force = path["largest_force_hartree_per_bohr"]
+    return f"the band itself did not converge ({force:.1e} Ha/bohr after {path['steps']} steps)"
 
 
 def no_barrier(path: BandPath, details: dict[str, Any]) -> Result:
