@@ -147,6 +147,8 @@ def execute(
     began = time.perf_counter()
     plugins.refuse_conflicts(trees.sources())
     config = resolved(config, start_dir)
+    if (directory / CONFIG).is_file():
+        trust.refuse_links(directory)
     done = _finished(directory, config)
     if done is not None:
         return done

@@ -165,18 +165,34 @@ def test_foreign_settings_run_nothing(name: str, program: Program, hostile: Path
     assert_refused(program, hostile)
 
 
+@pytest.mark.parametrize("name", ["method", "model", "ase module"])
+def test_publishing_a_foreign_run_runs_nothing(name: str, program: Program, hostile: Path) -> None:
+    from fusion.zoo.publish import About, add
+
+    file = hostile / "config.yaml"
+    config = yaml.safe_load(file.read_text())
+    HOSTILE[name](config, hostile)
+    config["method"].setdefault("model", {})
+    file.write_text(yaml.safe_dump(config))
+    with pytest.raises(InputError, match="signature"):
+        add(hostile, About("x"), hostile.parent / "zoo")
+    assert not Path("canary").exists()
+
+
 def test_objects_of_yaml_are_not_made(program: Program, hostile: Path) -> None:
     (hostile / "config.yaml").write_text("task: !!python/object/apply:os.system ['touch canary']\n")
     assert_refused(program, hostile)
 
 
-@pytest.mark.parametrize("name", ["metrics.csv", "result.json", "checkpoints", "x.png"])
+@pytest.mark.parametrize("name", ["metrics.csv", "result.json", "checkpoints", "x.png", ".lock"])
 def test_links_out_of_the_directory_are_not_followed(name: str, program: Program, hostile: Path) -> None:
     outside = hostile.parent / ("folder" if name == "checkpoints" else "secret")
     (hostile.parent / "folder").mkdir()
     (hostile / name).unlink(missing_ok=True)
     (hostile / name).symlink_to(outside)
     assert_refused(program, hostile)
+    done = program("+method=toy", "ckpt=last", "hydra.run.dir=r")
+    assert done.status == 2 and "link" in done.err and (hostile.parent / "secret").read_text() == "5ecret"
 
 
 @pytest.mark.parametrize("kind", ["conventional", "functional", "ansatz"])

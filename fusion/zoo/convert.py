@@ -26,7 +26,10 @@ def converter(card: Card) -> Callable[[Path, Card], dict[str, Tensor]] | None:
     """
     if card.origin.converter is None:
         return None
-    return _resolve(card.origin.converter, card.label, _plugin_packages() | {__name__})
+    found = _resolve(card.origin.converter, card.label, _plugin_packages() | {__name__})
+    if isinstance(found, type):
+        raise InputError(f"{card.label}: {card.origin.converter} is a class; a converter is a function")
+    return found
 
 
 def module_class(path: str, label: str) -> type[nn.Module]:
