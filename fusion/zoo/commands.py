@@ -220,12 +220,12 @@ def remove(
 def add(
     run: Annotated[Path, typer.Argument(metavar="RUN_DIR|CHECKPOINT", show_default=False)],
     name: Annotated[str, typer.Option(help="Name of the model: lower-case letters, digits, - and _.")],
-    summary: Annotated[str, typer.Option(help="What it is, in a line.")] = "",
-    licence: Annotated[str, typer.Option(help="Licence of the weights: MIT, CC-BY-4.0, ...")] = "",
-    citation: Annotated[str, typer.Option(help="What to cite.")] = "",
+    summary: Annotated[str, typer.Option(help="What it is, in a line; without it method and data.")] = "",
+    licence: Annotated[str, typer.Option(help="Licence of the weights: MIT, CC-BY-4.0, ...; else not stated.")] = "",
+    citation: Annotated[str, typer.Option(help="What to cite; else not stated.")] = "",
     doi: Annotated[str, typer.Option(help="DOI of that, 10....")] = "",
-    data: Annotated[str, typer.Option(help="What it was trained on.")] = "",
-    level_of_theory: Annotated[str, typer.Option(help="Of the labels of those data.")] = "",
+    data: Annotated[str, typer.Option(help="What it was trained on; without it the data of the run.")] = "",
+    level_of_theory: Annotated[str, typer.Option(help="Of the labels of those data; else not stated.")] = "",
     energy_zero: Annotated[
         str, typer.Option(help="total, atomization or difference; without it as the labels of the training.")
     ] = "",
@@ -251,6 +251,9 @@ def add(
         _print_json(_described(card))
     else:
         print(f"{card.label}   {card.source}   digest {card.weights.sha256[:4]}…{card.weights.sha256[-2:]}")
+        absent = publish.not_stated(card)
+        if absent:
+            print(f"not stated: {', '.join(absent)}   (edit the card, or add it again with --{absent[0]} ...)")
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -24,13 +25,16 @@ if TYPE_CHECKING:
 
 _REPEATED = ("ckpt", "method.seed", "method.weights", "method.dtype", "method.device")
 """Keys that follow others, or belong to no result."""
+_BARE = re.compile(r"[A-Za-z_][\w.@-]*")
+"""Text that needs no quotes on the command line."""
+NOT_STATED = "not stated"
 _VARIATIONAL = Training("none: the variational principle", "variational Monte Carlo")
 
 
 @dataclass(frozen=True)
 class About:
-    """What a run does not know of itself; what is empty and needed is asked for. `energy_zero` is that of the labels of
-    a training, else total, unless it is given."""
+    """What a run does not know of itself; what is empty is taken from its settings, or is not stated. `energy_zero` is
+    that of the labels of a training, else total, unless it is given."""
 
     name: str
     summary: str = ""
@@ -119,12 +123,12 @@ def _draft(config: DictConfig, about: About, into: Path, trained: Mapping[str, A
     arguments: Any = dict(trained.get("model") or {}) or OmegaConf.to_container(config.method.model, resolve=True)
     target = arguments.pop("_target_")
     system = _nuclei(config) if method.kind == "ansatz" else None
+    about = _completed(about, config, method)
     training = Training(about.data, about.level_of_theory)
-    if system:
-        training = Training(about.data or _VARIATIONAL.data, about.level_of_theory or _VARIATIONAL.level_of_theory)
     elements = tuple(trained.get("elements") or arguments.get("elements") or ())
     elements = about.elements or (tuple(dict.fromkeys(system.symbols)) if system else elements)
-    _ask(about, training, elements)
+    if not elements:
+        raise InputError("a card needs --elements too: neither the training nor the model tells them")
     limit, factor, of_forces = _spread(config, trained)
     return Card(
         name=about.name,
@@ -171,19 +175,36 @@ def _nuclei(config: DictConfig) -> Nuclei:
     return Nuclei(system.symbols, positions, system.charge, system.spin)
 
 
-def _ask(about: About, training: Training, elements: Sequence[str]) -> None:
-    """Raise InputError naming all options that are missing."""
-    given = {
-        "--summary": about.summary,
-        "--licence": about.licence,
-        "--citation": about.citation,
-        "--data": training.data,
-        "--level-of-theory": training.level_of_theory,
-        "--elements": elements,
+def _completed(about: About, config: DictConfig, method: Any) -> About:
+    """`about` with what is empty taken from the run's settings; what these do not tell is not stated."""
+    data = config.get("data")
+    name = (data.get("name") or Path(str(data.get("path") or "")).name) if data else ""
+    started = config.get("weights")
+    if method.kind == "ansatz":
+        labels, level = _VARIATIONAL.data, _VARIATIONAL.level_of_theory
+    else:
+        labels, level = str(name or NOT_STATED), NOT_STATED
+    further = f"{started}, trained further" if started else f"{getattr(method, 'title', method.name)}, trained"
+    title = f"{further} on {name}" if name else further
+    return replace(
+        about,
+        summary=about.summary or title,
+        licence=about.licence or NOT_STATED,
+        citation=about.citation or NOT_STATED,
+        data=about.data or labels,
+        level_of_theory=about.level_of_theory or level,
+    )
+
+
+def not_stated(card: Card) -> list[str]:
+    """Options of `fusion zoo add` whose values a card that is to be shared still needs."""
+    values = {
+        "licence": card.licence,
+        "citation": card.citation,
+        "data": card.training.data,
+        "level-of-theory": card.training.level_of_theory,
     }
-    missing = [option for option, value in given.items() if not value]
-    if missing:
-        raise InputError(f"a card needs {', '.join(missing)} too (fusion zoo add --help)")
+    return [option for option, value in values.items() if value == NOT_STATED]
 
 
 def _version(name: str, into: Path) -> int:
@@ -306,7 +327,12 @@ def _training_errors(measured: dict[str, Any], command: str) -> Iterable[Metric]
 
 def _command(config: DictConfig) -> str:
     """The command that does the run of `config` again: what differs from the method's own settings is stated."""
+    import shlex
+
+    from omegaconf import OmegaConf
+
     from fusion import config as trees
+    from fusion import overrides
 
     system = str(config.system.get("name"))
     trains_on_others = "training" in config.method and config.task.name == "train"
@@ -315,14 +341,40 @@ def _command(config: DictConfig) -> str:
     if config.task.name != trees.compose(words)[0].task.name and config.task.name in trees.available("task"):
         words.append(f"task={config.task.name}")
     data = config.get("data")
+    repeated = set(_REPEATED)
     if trains_on_others and data is not None and data.get("name") in trees.available("data"):
         words.append(f"data={data.name}")
-    usual = _leaves(trees.compose(words)[0])
-    for key, value in _leaves(config).items():
-        skipped = key.startswith(("callbacks.", "trainer.", "logger", "hydra.")) or key in _REPEATED
+    elif trains_on_others and data is not None and isinstance(data.get("path"), str):
+        words.append(f"data={_from_here(Path(data.path))}")
+        repeated |= {"data.path", "data.name", "system.name"}
+    usual = _leaves(trees.compose(overrides.prepare(words, multirun=False))[0])
+    here = _leaves(config)
+    for key, value in usual.items():  # {method: hf} in place of null
+        if value is None and key not in here and OmegaConf.is_config(node := OmegaConf.select(config, key)):
+            here[key] = OmegaConf.to_container(node, resolve=True)
+    for key, value in here.items():
+        skipped = key.startswith(("callbacks.", "trainer.", "logger", "hydra.")) or key in repeated
         if key in usual and usual[key] != value and not skipped:
-            words.append(f"{key}={json.dumps(value, separators=(',', ':'))}")
-    return f"python -m fusion {' '.join(words)}"
+            words.append(f"{key}={_written(value)}")
+    return f"python -m fusion {shlex.join(words)}"
+
+
+def _from_here(path: Path) -> Path:
+    """`path` from the working directory where it is below it, else as it is."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _written(value: Any) -> str:
+    """A value as the command line takes it."""
+    from fusion import overrides
+
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{_written(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return f"[{','.join(map(_written, value))}]"
+    if isinstance(value, str):
+        return value if _BARE.fullmatch(value) else overrides.quote(value)
+    return json.dumps(value)
 
 
 def _leaves(config: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -100,14 +101,12 @@ def test_what_is_missing_or_wrong_is_said_and_nothing_is_written(tiny: Path, tra
     (tmp_path / "running/config.yaml").write_text((trained / "config.yaml").read_text())
     pair = ["+method=tinypair"]
     cases: list[tuple[Path, About, list[str], str]] = [
-        (trained, About("mine", citation="x"), [], "a card needs --summary, --licence too"),
         (trained, replace(ABOUT, name="ani-2x"), [], "ani-2x is a model of .*; choose another name"),
         (trained, replace(ABOUT, name="Mine"), [], "name must be lower-case"),
         (tmp_path / "running", ABOUT, [], "has no result: the run is not finished"),
         (tmp_path / "absent", ABOUT, [], "no such run directory or checkpoint"),
         (tmp_path, ABOUT, [], "is not the directory of a run"),
         (tmp_path / "best.ckpt", LABELLED, [], "say what model it is of"),
-        (tmp_path / "best.ckpt", ABOUT, pair, "a card needs --data, --level-of-theory too"),
         (tmp_path / "text.ckpt", LABELLED, pair, "no checkpoint of plain tensors"),
         (tmp_path / "other.ckpt", LABELLED, pair, "does not hold the weights of tiny.model.Pair"),
     ]
@@ -116,3 +115,37 @@ def test_what_is_missing_or_wrong_is_said_and_nothing_is_written(tiny: Path, tra
             publish.add(run, about, tiny, words)
         assert "\n" not in str(caught.value)
     assert list(tiny.iterdir()) == [] and left_in_cache() == []
+
+
+def test_a_card_is_made_from_a_name_alone(tiny: Path, trained: Path, tmp_path: Path) -> None:
+    """What nobody states is said to be so."""
+    card = publish.add(trained, About("mine"), tiny)
+    assert card.summary == "FermiNet, trained" and card.training.data == "none: the variational principle"
+    assert publish.not_stated(card) == ["licence", "citation"]
+    potential_checkpoint(tmp_path / "best.ckpt", "model.")
+    bare = publish.add(tmp_path / "best.ckpt", About("other"), tiny, ["+method=tinypair"])
+    assert publish.not_stated(bare) == ["licence", "citation", "data", "level-of-theory"]
+    assert publish.not_stated(publish.add(trained, ABOUT, tiny)) == []
+
+
+@pytest.mark.parametrize("name", ["small.extxyz", "my data.extxyz", "it's@home.extxyz", "POSCARS"])
+def test_the_command_of_a_training_names_its_data_and_settings(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shlex
+
+    from fusion import config as trees
+    from fusion import overrides
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_text("")
+    words = ["+method=coulomb", "weights=null", "task=train", f"data={name}", "data.energy_unit=kcal/mol", "seed=3"]
+    words += ["data.baseline={method: hf, basis: 6-31G(d)}", "method.training.epochs=7", "data.energy=it's E"]
+
+    def composed(given: list[str]) -> Any:
+        return app.resolved(trees.compose(overrides.prepare(given, multirun=False))[0], tmp_path)
+
+    config = composed(words)
+    command = shlex.split(publish._command(config))
+    assert command[:4] == ["python", "-m", "fusion", "+method=coulomb"] and f"data={name}" in command
+    assert composed(command[3:]) == config
