@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,8 @@ import numpy as np
 import pytest
 
 from fusion.errors import InputError
+from fusion.plots import comparison, potential_training, scan, spectrum, thermochemistry
 from fusion.plots import energy as plots
-from fusion.plots import spectrum
 from fusion.tasks.harmonic.lines import broadened
 
 COLUMNS = ["step", "phase", "energy", "stderr", "variance", "loss"]
@@ -102,3 +104,89 @@ def test_a_broadened_spectrum_keeps_its_intensities(tmp_path: Path) -> None:
         (tmp_path / name / "result.json").write_text(json.dumps(found | more))
         spectrum.draw(tmp_path / name, tmp_path / f"{name}.png")
     assert (tmp_path / "with.png").is_file() and not (tmp_path / "without.png").exists()
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The figures that are drawn, in their order."""
+    figures: list[Any] = []
+
+    @contextlib.contextmanager
+    def picture(*_: Any) -> Iterator[Any]:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        figure = Figure(layout="constrained")
+        FigureCanvasAgg(figure)
+        figures.append(figure)
+        yield figure
+        figure.canvas.draw()
+
+    for module in (comparison, potential_training, scan, thermochemistry):
+        monkeypatch.setattr(module, "picture", picture)
+    return figures
+
+
+def compared(directory: Path, kind: str, *quantities: dict[str, dict[str, float]], **more: Any) -> None:
+    labels = list(quantities[0])
+    methods = [{"label": label, "cpu_s": 1.0 + index, "peak_memory_bytes": 2e8} for index, label in enumerate(labels)]
+    rows = [{"label": f"q{n}", "coordinate": 1.0 + n, "values": each} for n, each in enumerate(quantities)]
+    found = {"title": "a comparison", "against": labels[0], "kind": kind, "methods": methods, "quantities": rows} | more
+    (directory / "result.json").write_text(json.dumps({"status": "ok", "comparison": found}))
+    comparison.draw(directory, directory / "comparison.png")
+
+
+def test_a_comparison_draws_no_panel_without_data(tmp_path: Path, drawn: list[Any]) -> None:
+    alone = {"hf": {"energy_hartree": -1.0}, "own zero": {"energy_hartree": -3.0}}
+    compared(tmp_path, "molecule", alone)
+    compared(tmp_path, "scan", alone, {"hf": {"energy_hartree": -0.9}, "own zero": {}}, axis="bond / Å")
+    compared(tmp_path, "molecule", {"hf": {"energy_hartree": -1.0}, "mp2": {"difference_hartree": -0.1}})
+    assert [len(figure.axes) for figure in drawn] == [1, 2, 2]
+    assert all(axes.has_data() and np.ptp(axes.get_xlim()) > 1e-3 for figure in drawn for axes in figure.axes)
+
+
+def test_numbers_of_bars_stand_beyond_their_errors(tmp_path: Path, drawn: list[Any]) -> None:
+    values = {"energy_hartree": 0.02, "std_hartree": 0.01}
+    compared(tmp_path, "reaction", {"hf": values, "ani": {**values, "energy_hartree": -0.02}})
+    texts = {text.get_text(): text.xy[1] for text in drawn[0].axes[0].texts}
+    assert texts["12.6"] == pytest.approx(627.509 * 0.03, abs=0.1)
+    assert texts["-12.6"] == pytest.approx(-627.509 * 0.03, abs=0.1)
+
+
+def test_thermochemistry_has_a_linear_axis_numbers_and_a_title(tmp_path: Path, drawn: list[Any]) -> None:
+    rows = [{"name": name, "level": "hf", "error_hartree": error} for name, error in (("H2O", 0.14), ("CO2", -0.017))]
+    found = {"formation": rows, "reactions": [], "levels": ["hf"], "unit": "kcal/mol"}
+    (tmp_path / "result.json").write_text(json.dumps({"status": "ok", "thermochemical": found}))
+    thermochemistry.draw(tmp_path, tmp_path / "thermochemistry.png")
+    (axes,) = drawn[0].axes
+    assert axes.get_xscale() == "linear" and drawn[0].get_suptitle()
+    assert [text.get_text() for text in axes.texts] == ["+87.9", "-10.7"]
+
+
+def test_training_has_whole_epochs_a_labelled_loss_and_no_single_formula(tmp_path: Path, drawn: list[Any]) -> None:
+    rows = "epoch_done,loss,validation_loss,learning_rate,validation_energy_mae_kcal_mol\n"
+    rows += "".join(f"{n},{0.5**n},{0.6**n},0.001,{2.0**-n}\n" for n in range(1, 4))
+    (tmp_path / "metrics.csv").write_text(rows)
+    (tmp_path / "result.json").write_text(json.dumps({"status": "ok", "method": "ani", "system": {"formula": "H2O"}}))
+    potential_training.draw(tmp_path)
+    above, below, _ = drawn[0].axes
+    assert above.get_ylabel() == "loss" and "H2O" not in drawn[0].get_suptitle()
+    assert all(float(tick).is_integer() for tick in below.get_xticks())
+    for axes in (above, below):  # the legend stands above the curves
+        box = axes.get_legend().get_window_extent(drawn[0].canvas.get_renderer())
+        assert box.y0 >= axes.get_window_extent().y1 - 1
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        (np.linspace(180, 540, 7), np.linspace(-180, 180, 7)),
+        (np.linspace(-45, 315, 7), np.linspace(-45, 315, 7)),
+        (np.linspace(-150, -240, 4), np.linspace(210, 120, 4)),
+        (np.array([60, 180, 300, 420]), np.array([-180, -60, 60, 60])),
+    ],
+)
+def test_dihedrals_are_drawn_within_a_turn(values: np.ndarray, shown: np.ndarray) -> None:
+    order, degrees = scan.turned(values)
+    assert degrees == pytest.approx(shown)
+    assert np.cos(np.radians(values[order])) == pytest.approx(np.cos(np.radians(degrees)))

@@ -31,7 +31,7 @@ def draw(directory: Path) -> Path | None:
     found = result.get("evaluation") or {}
     known = found.get("calibration") or (result.get("training") or {}).get("uncertainty") or {}
     with picture(directory / "calibration.png", (8.0, 4.0)) as figure:
-        name = title(result, directory).split(" · ")[-1]
+        name = title(result | {"system": None}, directory)
         figure.suptitle(f"{name} · {found.get('data') or directory.resolve().name}", x=0.02, ha="left", fontsize=11)
         left, right = figure.subplots(1, 2)
         _draw_bins(left, spread, error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,9 @@ from fusion.units import KCAL_MOL_PER_HARTREE, MILLIHARTREE_PER_HARTREE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
+Panel = Callable[["Axes", Mapping[str, Any], Mapping[str, str]], None]
 _COLOURS = (BLUE, ORANGE, GREEN, PURPLE, "#c2a11d", "#2a9d9d", "#c24d87", "#7fa6d6", "#d69a7f", "#9c8f5a")
 _REFERENCE = "#222222"
 _MARKERS = "osD^vP*X<>"
@@ -30,26 +32,54 @@ def draw(directory: Path, path: Path) -> None:
     others = [method["label"] for method in found["methods"] if method["label"] != found["against"]]
     of_others = {label: _COLOURS[index % len(_COLOURS)] for index, label in enumerate(others)}
     colours = {method["label"]: of_others.get(method["label"], _REFERENCE) for method in found["methods"]}
-    scan = "axis" in found
+    scan, panels = "axis" in found, _panels(found)
+    if not panels:
+        return
     with picture(path, (9.5, 6.0) if scan else (10.0, 4.2)) as figure:
         figure.suptitle(f"{found['title']} · reference {found['against']}", x=0.02, ha="left", fontsize=11)
         if scan:
-            grid = figure.add_gridspec(2, 2, width_ratios=(3, 1.3), height_ratios=(3, 2))
-            energies = figure.add_subplot(grid[0, 0])
-            differences = figure.add_subplot(grid[1, 0], sharex=energies)
-            _curves(energies, found, colours, "energy_hartree", "stderr_hartree")
-            _curves(differences, found, colours, "difference_hartree", "difference_stderr_hartree")
-            energies.set_ylabel("relative energy / kcal mol⁻¹")
-            energies.tick_params(labelbottom=False)
-            energies.legend(fontsize=7, ncols=2)
-            differences.set_ylabel(f"− {found['against']} / kcal mol⁻¹")
-            differences.axhspan(-_CHEMICAL, _CHEMICAL, color=GREY, alpha=0.15, lw=0)
-            differences.set_xlabel(found["axis"])
-            _cost(figure.add_subplot(grid[:, 1]), found, colours)
-        else:
-            left, right = figure.subplots(1, 2, width_ratios=(3, 1.3))
-            (_deviations if found["kind"] == "molecule" else _bars)(left, found, colours)
-            _cost(right, found, colours)
+            _scan(figure, found, colours)
+            return
+        ratios = [1.3 if panel is _cost else 3.0 for panel in panels]
+        row = figure.subplots(1, len(panels), width_ratios=ratios, squeeze=False)[0]
+        for axes, panel in zip(row, panels, strict=True):
+            panel(axes, found, colours)
+
+
+def _panels(found: Mapping[str, Any]) -> list[Panel]:
+    """What there is to draw of molecules and reactions: nothing without data."""
+    molecule = found["kind"] == "molecule"
+    compared: list[Panel] = [_deviations if molecule else _bars] if not molecule or _compared(found) else []
+    cost = any(method.get("cpu_s") is not None for method in found["methods"])
+    return [*compared, *([_cost] if cost else [])]
+
+
+def _compared(found: Mapping[str, Any]) -> bool:
+    """True where a method has a difference to the reference: one alone, or another zero of energy, has none."""
+    return any(
+        "difference_hartree" in value
+        for quantity in found["quantities"]
+        for label, value in quantity["values"].items()
+        if label != found["against"]
+    )
+
+
+def _scan(figure: Figure, found: Mapping[str, Any], colours: Mapping[str, str]) -> None:
+    """Energies along a coordinate and what they cost; differences to the reference where there are any."""
+    compared = _compared(found)
+    grid = figure.add_gridspec(1 + compared, 2, width_ratios=(3, 1.3), height_ratios=(3, 2) if compared else (1,))
+    energies = lowest = figure.add_subplot(grid[0, 0])
+    _curves(energies, found, colours, "energy_hartree", "stderr_hartree")
+    energies.set_ylabel("relative energy / kcal mol⁻¹")
+    energies.legend(fontsize=7, ncols=2)
+    if compared:
+        lowest = figure.add_subplot(grid[1, 0], sharex=energies)
+        _curves(lowest, found, colours, "difference_hartree", "difference_stderr_hartree")
+        energies.tick_params(labelbottom=False)
+        lowest.set_ylabel(f"− {found['against']} / kcal mol⁻¹")
+        lowest.axhspan(-_CHEMICAL, _CHEMICAL, color=GREY, alpha=0.15, lw=0)
+    lowest.set_xlabel(found["axis"])
+    _cost(figure.add_subplot(grid[:, 1]), found, colours)
 
 
 def _curves(axes: Axes, found: Mapping[str, Any], colours: Mapping[str, str], key: str, error: str) -> None:
@@ -80,13 +110,21 @@ def _bars(axes: Axes, found: Mapping[str, Any], colours: Mapping[str, str]) -> N
         values = [quantity["values"][label] for quantity in quantities]
         places = np.arange(len(values)) + width * (index - 0.5 * (len(labels) - 1))
         heights = KCAL_MOL_PER_HARTREE * np.array([value.get("energy_hartree", math.nan) for value in values])
-        drawn = axes.bar(places, heights, 0.92 * width, color=colours[label], label=label)
-        texts = ["" if math.isnan(height) else f"{height:.1f}" for height in heights]
-        axes.bar_label(drawn, texts, fontsize=6.5, padding=2, rotation=90 if len(labels) * len(values) > 14 else 0)
+        axes.bar(places, heights, 0.92 * width, color=colours[label], label=label)
+        beyond = np.zeros(len(heights))  # the number stands beyond the longest error bar
         for key, colour, cap in (("std_hartree", GREY, 0), ("stderr_hartree", "black", 2)):
             errors = KCAL_MOL_PER_HARTREE * np.array([value.get(key, math.nan) for value in values])
             if np.isfinite(errors).any():
                 axes.errorbar(places, heights, yerr=errors, fmt="none", ecolor=colour, capsize=cap, lw=1.0)
+                beyond = np.maximum(beyond, np.nan_to_num(errors))
+        for place, height, error in zip(places, heights, beyond, strict=True):
+            if np.isfinite(height):
+                side = -1 if height < 0 else 1
+                axes.annotate(
+                    f"{height:.1f}", (place, height + side * error), (0, 3 * side), textcoords="offset points",
+                    ha="center", va="bottom" if side > 0 else "top", fontsize=6.5,
+                    rotation=90 if len(labels) * len(values) > 14 else 0,
+                )  # fmt: skip
     axes.set_xticks(np.arange(len(quantities)), [_wrapped(quantity["label"]) for quantity in quantities], fontsize=8)
     axes.axhline(0.0, color=GREY, lw=0.8)
     axes.margins(y=0.15)
@@ -120,7 +158,7 @@ def _deviations(axes: Axes, found: Mapping[str, Any], colours: Mapping[str, str]
         )  # fmt: skip
     axes.set_yticks(places, labels)
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel(f"energy − {found['against']} / mHa")
+    axes.set_xlabel(f"energy − {found['against']} / mHa, logarithmic beyond ±1")
 
 
 def _cost(axes: Axes, found: Mapping[str, Any], colours: Mapping[str, str]) -> None:

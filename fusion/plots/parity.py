@@ -38,7 +38,7 @@ def draw(directory: Path) -> Path | None:
         return None
     with picture(directory / "parity.png", (8.0, 1.0 + 3.4 * len(panels))) as figure:
         data = Path(found.get("data") or directory.resolve().name).name
-        figure.suptitle(f"{title(result, directory).split(' · ')[-1]} · {data}", x=0.02, ha="left", fontsize=11)
+        figure.suptitle(f"{title(result | {'system': None}, directory)} · {data}", x=0.02, ha="left", fontsize=11)
         axes = iter(figure.subplots(len(panels), 2, squeeze=False))
         if energies is not None:
             left, right = next(axes)

@@ -89,4 +89,8 @@ def _mark(axes: Any, result: dict[str, Any], x: float, zero: float) -> None:
     text = f"{height * _KCAL:.2f} kcal/mol\n{height * _KJ:.2f} kJ/mol"
     if "imaginary_cm1" in found and proven:
         text += f"\n{-found['imaginary_cm1']:.0f}i cm⁻¹"
-    axes.annotate(text, (x, height * _KCAL), (10, 2), textcoords="offset points", fontsize=8, va="bottom")
+    low, high = axes.get_xlim()
+    side = -1 if x > low + 0.6 * (high - low) else 1  # away from the edge
+    align = "left" if side > 0 else "right"
+    place = (10 * side, 2)
+    axes.annotate(text, (x, height * _KCAL), place, textcoords="offset points", fontsize=8, va="bottom", ha=align)

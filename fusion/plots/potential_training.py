@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,17 +39,19 @@ def draw(directory: Path) -> Path | None:
         return epochs, values
 
     with picture(directory / "training.png", (8.0, 5.6)) as figure:
-        figure.suptitle(f"{title(read_result(directory) or {}, directory)} · training", x=0.02, ha="left", fontsize=11)
+        result = (read_result(directory) or {}) | {"system": None}  # of many molecules, not of the first alone
+        figure.suptitle(f"{title(result, directory)} · training", x=0.02, ha="left", fontsize=11)
         above, below = figure.subplots(2, 1, sharex=True)
         above.plot(*column("loss"), color=GREY, lw=1.0, label="loss, training")
         above.plot(*column("validation_loss"), color=BLUE, lw=1.0, label="loss, validation")
         _logarithmic(above)
+        above.set_ylabel("loss")
         rates = above.twinx()
         rates.plot(*column("learning_rate"), color=ORANGE, lw=0.8, ls="--", label="learning rate")
         rates.set_yscale("log")
         rates.set_ylabel("learning rate", color=ORANGE)
         rates.grid(visible=False)
-        above.legend(loc="upper right")
+        _legend(above)
         below.plot(*column("validation_energy_mae_kcal_mol"), color=BLUE, lw=1.0, label="energy / kcal mol$^{-1}$")
         epochs, forces = column("validation_forces_mae_mev_angstrom")
         if len(forces):
@@ -61,7 +64,8 @@ def draw(directory: Path) -> Path | None:
         _logarithmic(below)
         below.set_xlabel("epoch")
         below.set_ylabel("mean error, validation")
-        below.legend(loc="upper right")
+        below.xaxis.get_major_locator().set_params(integer=True)
+        _legend(below)
     parity.draw(directory)
     calibration.draw(directory)
     return directory / "training.png"
@@ -81,6 +85,11 @@ def stands(directory: Path) -> str | None:
         if last.get(f"validation_{key}"):
             parts.append(f"{float(last[f'validation_{key}']):.3g} {unit}")
     return ", ".join(parts)
+
+
+def _legend(axes: Any) -> None:
+    """A legend above the axes, where there is no curve."""
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4, borderaxespad=0.2)
 
 
 def _logarithmic(axes: object) -> None:

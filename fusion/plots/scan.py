@@ -13,6 +13,7 @@ from fusion.results import read_result
 
 _KJ_PER_KCAL = units.KJ_MOL_PER_HARTREE / units.KCAL_MOL_PER_HARTREE
 _VISIBLE = 1e-4  # hartree; ways there and back that differ by less are one line
+_TURN = 360.0
 _UNITS = {"degree": "degrees", "angstrom": "Å"}
 
 
@@ -29,6 +30,11 @@ def draw(table: Path, path: Path) -> None:
     column = next(iter(rows[0]))
     name, unit = column.rsplit("_", 1)
     values = np.array([float(row[column]) for row in rows])
+    if name == "dihedral":
+        order, values = turned(values)
+        rows, good, trusted = [rows[index] for index in order], good[order], trusted[order]
+    else:
+        order = np.arange(len(values))
     energies = np.array([float(row["energy_hartree"]) for row in rows])
     relative = (energies - energies[trusted].min()) * units.KCAL_MOL_PER_HARTREE
     known = "relative_std_hartree" if any(row["relative_std_hartree"] for row in rows) else "energy_std_hartree"
@@ -46,7 +52,7 @@ def draw(table: Path, path: Path) -> None:
             axes.fill_between(values, relative - spreads, relative + spreads, color=BLUE, alpha=0.15, lw=0, label=label)
         for key, colour, label in (("forward_hartree", ORANGE, "there"), ("backward_hartree", GREEN, "back")):
             if scan.get("hysteresis_hartree", 0.0) > _VISIBLE and len(scan[key]) == len(values):
-                way = (np.array(scan[key], dtype=float) - energies[trusted].min()) * units.KCAL_MOL_PER_HARTREE
+                way = (np.array(scan[key], dtype=float)[order] - energies[trusted].min()) * units.KCAL_MOL_PER_HARTREE
                 axes.plot(values, way, color=colour, lw=1.0, ls="--", label=label)
         axes.plot(values, relative, color=BLUE, lw=1.2, alpha=0.6)
         axes.plot(values[good], relative[good], "o", color=BLUE, ms=4)
@@ -56,8 +62,10 @@ def draw(table: Path, path: Path) -> None:
             axes.plot(values[~good], relative[~good], "o", mfc="white", mec=BLUE, ms=5, label="not converged")
         top = int(np.argmax(np.where(trusted, relative, -np.inf)))
         height = f"{relative[top]:.2f} kcal/mol\n{relative[top] * _KJ_PER_KCAL:.2f} kJ/mol"
-        axes.annotate(height, (values[top], relative[top]), (0, 6), textcoords="offset points", ha="center", fontsize=8)
-        axes.margins(y=0.15)
+        share = (values[top] - values.min()) / np.ptp(values)  # at an edge the text stays inside
+        align = "left" if share < 0.1 else "right" if share > 0.9 else "center"
+        axes.annotate(height, (values[top], relative[top]), (0, 6), textcoords="offset points", ha=align, fontsize=8)
+        axes.margins(y=0.18)
         axes.axhline(0.0, color=GREY, lw=0.8)
         if name == "dihedral" and np.ptp(values) > 180.0:
             axes.xaxis.set_major_locator(MultipleLocator(60.0))
@@ -68,3 +76,14 @@ def draw(table: Path, path: Path) -> None:
         right.set_ylabel("kJ mol⁻¹")
         if axes.get_legend_handles_labels()[0]:
             axes.legend(loc="best")
+
+
+def turned(degrees: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Dihedrals (n,) as an axis shows them, within -180 ... 360 degrees, and their order on it: moved by a full turn
+    where that is enough, else each within -180 ... 180."""
+    for turn in (0.0, -_TURN, _TURN):
+        if (degrees + turn).min() >= -0.5 * _TURN and (degrees + turn).max() <= _TURN:
+            return np.arange(len(degrees)), degrees + turn
+    within = (degrees + 0.5 * _TURN) % _TURN - 0.5 * _TURN
+    order = np.argsort(within, kind="stable")
+    return order, within[order]

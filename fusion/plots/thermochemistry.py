@@ -8,12 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from fusion import units
 from fusion.plots.style import BLUE, GREEN, GREY, ORANGE, PURPLE, picture
 from fusion.results import read_result
 
 _COLOURS = (BLUE, ORANGE, GREEN, PURPLE, GREY)
-_WIDE_KCAL = 50.0  # errors beyond this are drawn logarithmically outside of +- 10 kcal/mol
 _LONGEST = 34  # characters of a name
 
 
@@ -46,6 +44,12 @@ def draw(directory: Path, path: Path) -> None:
             )
             if np.isfinite(deviations).any():
                 axes.errorbar(values, places, xerr=deviations, fmt="none", ecolor="black", capsize=2, lw=0.8)
+            for place, value, deviation in zip(places, values, np.nan_to_num(deviations), strict=True):
+                side = -1 if value < 0 else 1
+                axes.annotate(
+                    f"{value:+.1f}", (value + side * deviation, place), (4 * side, 0), textcoords="offset points",
+                    va="center", ha="left" if side > 0 else "right", fontsize=7,
+                )  # fmt: skip
         one = UNITS[found["unit"]] / UNITS["kcal/mol"]
         axes.axvspan(-one, one, color=GREY, alpha=0.2, lw=0, zorder=0)
         axes.axvline(0.0, color="black", lw=0.8)
@@ -55,16 +59,9 @@ def draw(directory: Path, path: Path) -> None:
         axes.set_xlabel(
             f"calculated − measured, 298.15 K / {found['unit'].replace('/mol', ' mol⁻¹')}; grey: ±1 kcal/mol"
         )
-        axes.margins(y=0.01)
-        largest = max(abs(row["error_hartree"]) for row in rows) * units.KCAL_MOL_PER_HARTREE
-        if largest > _WIDE_KCAL:
-            axes.set_xscale("symlog", linthresh=10.0 * one, linscale=1.5)
-            low, high = axes.get_xlim()
-            ticks = [sign * tick for sign in (-1, 1) for tick in (0, 5, 10, 20, 50, 100, 200, 500)]
-            axes.set_xticks([tick for tick in ticks if low <= tick <= high])
-            axes.minorticks_off()
-            axes.xaxis.set_major_formatter("{x:g}")
-        figure.legend(loc="outside upper center", ncols=2)
+        axes.margins(x=0.15, y=0.01)
+        figure.suptitle("errors of heats of formation and reaction enthalpies", x=0.02, ha="left", fontsize=11)
+        figure.legend(loc="outside lower center", ncols=2)
 
 
 def _deviation(row: dict[str, Any]) -> float:
