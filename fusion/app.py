@@ -24,7 +24,19 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fusion import bounds, devices, logs, messages, methods, plugins, processes, report, run_directory, trust
+from fusion import (
+    bounds,
+    devices,
+    logs,
+    messages,
+    methods,
+    plugins,
+    processes,
+    report,
+    run_directory,
+    trust,
+    warning_summary,
+)
 from fusion import config as trees
 from fusion.atomic import WRITTEN, listing, write_atomically
 from fusion.errors import CalculationError, InputError
@@ -198,7 +210,9 @@ def _calculated(run: Run, method: Any, system: System, task: Any, lock: Lock, be
     ):
         _seed(run)
         try:
-            result = _build(lambda: task.run(method, system, run), "task")
+            with warning_summary.collected() as warned:
+                result = _build(lambda: task.run(method, system, run), "task")
+            result.warnings = list(dict.fromkeys([*result.warnings, *warned.sentences()]))
             lock.check()
         except CalculationError as error:
             if first:

@@ -15,6 +15,7 @@ from fusion import trust
 from fusion.errors import CalculationError, InputError
 from fusion.results import Result
 from fusion.system import System
+from fusion.warning_summary import counted
 
 DERIVED: Final[dict[str, str]] = {
     "forces": "energy",
@@ -57,6 +58,11 @@ class Remembering(Protocol):
     """A method whose next result depends, within its convergence threshold, on the last one: an SCF starts from the
     last density. A resumed run gives it the memory back, so that it ends with the same numbers to the last bit."""
 
+    @property
+    def remembers(self) -> bool:
+        """Whether it does with its settings."""
+        ...
+
     def memory(self) -> dict[str, Any]:
         """What is remembered: numbers, words, lists, dicts and arrays; empty for a method that has just been built."""
         ...
@@ -64,6 +70,11 @@ class Remembering(Protocol):
     def recall(self, memory: Mapping[str, Any]) -> None:
         """Remember what `memory` returned."""
         ...
+
+
+def remembering(method: Any) -> Remembering | None:
+    """Return the method if its results depend on the last one, else None."""
+    return method if isinstance(method, Remembering) and method.remembers else None
 
 
 def build(config: Mapping[str, Any], **context: Any) -> Any:
@@ -108,6 +119,7 @@ def available(method: Method) -> frozenset[str]:
     return method.provides | {name for name in DERIVED if _available(method, name)}
 
 
+@counted
 def calculate(method: Method, systems: Sequence[System], properties: Iterable[str]) -> list[Result]:
     """`method.calculate`, with missing but derivable properties added by central differences: forces, a Hessian, the
     derivatives of dipole and polarisability; all from the same displaced geometries, asked for in one call."""

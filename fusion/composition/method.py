@@ -9,7 +9,7 @@ forces, dipole derivatives and Hessian follow by the chain rule exactly.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cached_property
 from typing import Any, Final
@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 from omegaconf import OmegaConf
 
-from fusion import zeros
+from fusion import methods, zeros
 from fusion.composition import fragments
 from fusion.composition.fragments import Fragment
 from fusion.composition.terms import Term, read
@@ -114,6 +114,23 @@ class SumMethod:
                     stack.enter_context(watched(_labelled(watcher, term.label)))
             yield
 
+    @property
+    def remembers(self) -> bool:
+        """Whether a term does."""
+        return any(methods.remembering(term.method) for term in self.terms)
+
+    def memory(self) -> dict[str, Any]:
+        """What each term remembers, by its number."""
+        pairs = ((str(number), methods.remembering(term.method)) for number, term in enumerate(self.terms))
+        return {number: method.memory() for number, method in pairs if method is not None}
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        """Give every term its memory back."""
+        for number, term in enumerate(self.terms):
+            method = methods.remembering(term.method)
+            if method is not None:
+                method.recall(memory.get(str(number), {}))
+
     def calculate(self, systems: Sequence[System], properties: Iterable[str]) -> list[Result]:
         """One result per system; what the terms said is in its details. A system at which a term fails gets no energy,
         and the terms after that one are not calculated."""
@@ -158,6 +175,7 @@ class SumMethod:
         if result.energy_std is not None or result.energy_stderr is not None:
             result.details["sum"]["uncertainty"] = self._how()
         result.message = "; ".join(_remarks(system, parts)) or None
+        result.warnings = [f"{term.method_label}: {text}" for term, _, found in parts for text in found.warnings]
         return result
 
     def _spread(self, parts: Sequence[Part]) -> float | None:

@@ -13,8 +13,10 @@ from torch import nn
 
 from fusion import zoo
 from fusion.errors import InputError
+from fusion.functionals import second_order
 from fusion.functionals.convergence import Ladder
 from fusion.functionals.features import check_needs
+from fusion.functionals.instability import Analyses
 from fusion.functionals.kohn_sham import check_options, kohn_sham, load, molecule
 from fusion.functionals.outcome import describe, unconverged
 from fusion.functionals.start import LastDensity
@@ -24,6 +26,15 @@ from fusion.scf.basis import read as read_basis
 from fusion.scf.reference import RESTRICTED, UNRESTRICTED
 from fusion.scf.reference import read as read_reference
 from fusion.system import System
+
+FINE_GRID = 3
+"""Level from which on the learned functionals' energies are converged with the grid."""
+NARROW_GAP = 0.15
+"""Hartree between occupied and empty orbitals below which a restricted solution is analysed."""
+CLOSED_GAP = 0.05
+"""The same below which one that is too large to be analysed is doubted."""
+ANALYSED_FUNCTIONS = 60
+"""Basis functions up to which the analysis costs no more than the SCF."""
 
 
 class FunctionalMethod(Watched):
@@ -89,6 +100,7 @@ class FunctionalMethod(Watched):
         self._card = None if weights is None else zoo.find_for(weights, self.kind, name)
         self.training = training
         self._last: LastDensity | None = None
+        self._analyses = Analyses()
         self.title = title or name
 
     @property
@@ -157,6 +169,7 @@ class FunctionalMethod(Watched):
             return result
         self._last = LastDensity.of(mean_field, self._settings(system))
         result.message = self._remark(system, mean_field)
+        result.warnings = self._warnings(system, mean_field, result.details["kohn_sham"])
         if "dipole" in wanted:
             result.properties["dipole"] = np.asarray(mean_field.dip_moment(unit="AU", verbose=0))
         if "forces" in wanted:
@@ -181,13 +194,38 @@ class FunctionalMethod(Watched):
     def _settings(self, system: System) -> tuple[Any, ...]:
         return (str(self.basis), system.charge, system.spin)
 
+    remembers = True
+
     def memory(self) -> dict[str, Any]:
-        """The density that the next SCF may start from."""
-        return {} if self._last is None else {"last": self._last.packed()}
+        """The density that the next SCF may start from, and the last analysis of its stability."""
+        last = {} if self._last is None else {"last": self._last.packed()}
+        return {**last, "analyses": self._analyses.packed()}
 
     def recall(self, memory: Mapping[str, Any]) -> None:
-        """Take a density that `memory` gave for the last one."""
-        self._last = LastDensity.unpacked(memory["last"]) if memory else None
+        """Take what `memory` gave for the last density and analysis."""
+        self._last = LastDensity.unpacked(memory["last"]) if "last" in memory else None
+        self._analyses.recall(memory.get("analyses", {}))
+
+    def _warnings(self, system: System, mean_field: Any, details: Mapping[str, Any]) -> list[str]:
+        """Reasons to doubt a converged result: a coarse grid, and a restricted solution with a narrow gap that is
+        unstable. The second derivatives of large molecules cost more than the SCF: there the gap itself has to do."""
+        found = []
+        if self.grid_level < FINE_GRID:
+            found.append(
+                f"method.grid_level={self.grid_level} is coarse: learned functionals need level {FINE_GRID} or finer, "
+                "else energies may be off by millihartrees"
+            )
+        gap = details.get("lumo_hartree", np.inf) - details.get("homo_hartree", -np.inf)
+        if details["reference"] != "RKS" or gap > NARROW_GAP:
+            return found
+        if second_order.possible(mean_field) and mean_field.mol.nao <= ANALYSED_FUNCTIONS:
+            return found + self._analyses.warnings(mean_field, self.name, self._settings(system))
+        if gap < CLOSED_GAP:
+            found.append(
+                f"the gap between occupied and empty orbitals is {gap:.3f} Ha: the restricted solution may be "
+                "unstable; compare with method.reference=unrestricted"
+            )
+        return found
 
     def _remark(self, system: System, mean_field: Any) -> str | None:
         """What there is to say about a converged result, in one line."""

@@ -50,7 +50,7 @@ def solved(mean_field: Any, orbitals: Any, numbers: Any, density: Any = None, mo
     return solver, cycles
 
 
-def lowest_curvature(mean_field: Any) -> tuple[float, Any]:
+def lowest_curvature(mean_field: Any, products: int = PRODUCTS) -> tuple[float, Any]:
     """The lowest eigenvalue (hartree) of the orbital Hessian, and the orbitals after a step along its vector."""
     orbitals, numbers = mean_field.mo_coeff, mean_field.mo_occ
     restricted = np.ndim(numbers) == 1
@@ -67,7 +67,7 @@ def lowest_curvature(mean_field: Any) -> tuple[float, Any]:
     start = np.zeros(len(gradient))
     start[np.argmin(diagonal)] = 1.0
     start += 1e-2 / (1.0 + np.abs(diagonal))  # along all symmetries
-    value, vector = lib.davidson(hessian_times, start, preconditioned, tol=TOL, max_cycle=PRODUCTS, verbose=0)
+    value, vector = lib.davidson(hessian_times, start, preconditioned, tol=TOL, max_cycle=products, verbose=0)
     if restricted:
         return float(value), stability._rotate_mo(orbitals, numbers, vector)
     pairs = np.count_nonzero(numbers[0] > 0) * np.count_nonzero(numbers[0] == 0)

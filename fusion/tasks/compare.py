@@ -115,7 +115,8 @@ class Compare:
         status, message = outcome.status(found)
         # Reactions and frames are of other systems than the run's.
         own = {"system": None} if self._given["reaction"] or self._given["frames"] else {}
-        return Result(system, status, details={"comparison": found, **own}, message=message)
+        doubts = outcome.warnings(self.plan)
+        return Result(system, status, details={"comparison": found, **own}, message=message, warnings=doubts)
 
     def _check_settings(self, run: Run) -> None:
         given = [key for key in _SUBJECTS if self._given[key] is not None]

@@ -40,6 +40,8 @@ class FullCI(Correlated):
             raise InputError(f"method.max_determinants must be at least 1, not {max_determinants}")
         self.max_determinants = max_determinants
 
+    trusts_determinant = False
+
     @property
     def provides(self) -> frozenset[str]:
         """The energy; forces are derived from it."""

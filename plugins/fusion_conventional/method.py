@@ -9,15 +9,17 @@ from typing import Any
 
 import numpy as np
 
+from fusion.functionals.instability import Analyses
 from fusion.functionals.start import LastDensity
 from fusion.functionals.watching import Watched
 from fusion.results import Result
 from fusion.scf.basis import Basis
 from fusion.scf.basis import read as read_basis
 from fusion.system import System
+from fusion.warning_summary import kind
 from fusion_conventional import basis_limit
 from fusion_conventional.molecules import parsed_ghosts
-from fusion_conventional.self_consistent import Determinant, Settings, converge
+from fusion_conventional.self_consistent import Determinant, Settings, converge, reference_title
 
 Quantities = dict[str, Any]
 """Energy (hartree) and properties in atomic units, by name."""
@@ -30,7 +32,7 @@ class Computed:
     mean_field: Quantities
     correlation: Quantities = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
-    remarks: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     failure: str | None = None
 
 
@@ -43,6 +45,8 @@ class PySCFMethod(Watched, ABC):
     """
 
     kind = "conventional"
+    trusts_determinant = True
+    """Whether a determinant that is not the lowest spoils the result."""
 
     def __init__(
         self,
@@ -60,6 +64,7 @@ class PySCFMethod(Watched, ABC):
         self._terms = basis_limit.terms(self.basis)
         self.settings = Settings(ghosts=parsed_ghosts(ghosts), **settings)
         self._last: dict[str, LastDensity] = {}
+        self._analyses = Analyses()
 
     @property
     def label(self) -> str:
@@ -102,6 +107,7 @@ class PySCFMethod(Watched, ABC):
             one = self._in_basis(system, term.basis, wanted)
             if one.failure is not None:
                 result.status, result.message, result.details = "not_converged", one.failure, one.details
+                result.warnings = one.warnings
                 last = one.mean_field["energy"] + one.correlation.get("energy", 0.0)
                 result.energy = None if len(self._terms) > 1 else last
                 return result
@@ -111,7 +117,7 @@ class PySCFMethod(Watched, ABC):
         result.energy = float(values.pop("energy"))
         result.properties.update({name: np.asarray(value) for name, value in values.items()})
         result.details = self._details(system, computed)
-        result.message = "; ".join(remark for one in computed for remark in one.remarks) or None
+        result.warnings = list({kind(text): text for one in computed for text in one.warnings}.values())
         return result
 
     def _beside(self, system: System, name: str) -> Any:
@@ -132,13 +138,17 @@ class PySCFMethod(Watched, ABC):
             }
         return details
 
+    remembers = True
+
     def memory(self) -> dict[str, Any]:
-        """The densities that the next SCF may start from, by basis."""
-        return {basis: last.packed() for basis, last in self._last.items()}
+        """The densities that the next SCF may start from, by basis, and the last analyses of their stability."""
+        densities = {basis: last.packed() for basis, last in self._last.items()}
+        return {"densities": densities, "analyses": self._analyses.packed()}
 
     def recall(self, memory: Mapping[str, Any]) -> None:
-        """Take densities that `memory` gave for the last ones."""
-        self._last = {basis: LastDensity.unpacked(packed) for basis, packed in memory.items()}
+        """Take what `memory` gave for the last densities and analyses."""
+        self._last = {basis: LastDensity.unpacked(packed) for basis, packed in memory.get("densities", {}).items()}
+        self._analyses.recall(memory.get("analyses", {}))
 
     def _in_basis(self, system: System, basis: Basis, wanted: frozenset[str]) -> Computed:
         mean_field = self._mean_field(system, basis)
@@ -154,9 +164,13 @@ class PySCFMethod(Watched, ABC):
             details = {"scf": determinant.describe(str(basis))}
             return Computed({"energy": float(mean_field.e_tot)}, details=details, failure=failure)
         self._last[str(basis)] = LastDensity.of(mean_field, state)
+        closed = reference_title(mean_field) in ("RHF", "RKS")
+        if closed and self.trusts_determinant and self.settings.stability is not False:
+            title = self.settings.xc or "Hartree–Fock"
+            determinant.warnings += self._analyses.warnings(mean_field, title, state)
         computed = self._computed(determinant, wanted)
         computed.details = {"scf": determinant.describe(str(basis)), **computed.details}
-        computed.remarks = [*determinant.remarks, *computed.remarks]
+        computed.warnings = [*determinant.warnings, *computed.warnings]
         return computed
 
 

@@ -98,7 +98,7 @@ class Determinant:
     mean_field: Any
     start: str
     attempts: list[dict[str, Any]] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def converged(self) -> bool:
@@ -127,8 +127,8 @@ class Determinant:
             half = 0.5 * mol.spin
             details["spin_squared"] = float(mean_field.spin_square()[0])
             details["spin_squared_of_pure_state"] = half * (half + 1.0)
-        if self.remarks:
-            details["remarks"] = self.remarks
+        if self.warnings:
+            details["warnings"] = self.warnings
         return details
 
     def failure(self) -> str | None:
@@ -232,7 +232,7 @@ def _step_down(found: Determinant) -> None:
             for name, value in before.items():
                 setattr(mean_field, name, value)
             return
-    found.remarks.append("the determinant may not be the lowest of its kind: it is not stable")
+    found.warnings.append("the determinant may not be the lowest of its kind: it is not stable")
 
 
 def _no_functional(name: object) -> str:

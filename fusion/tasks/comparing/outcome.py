@@ -11,6 +11,7 @@ from fusion.tasks.comparing import values
 from fusion.tasks.comparing.entries import Entry
 from fusion.tasks.comparing.parts import Part, has_basis, has_ghosts
 from fusion.tasks.comparing.subject import Quantity, Subject
+from fusion.warning_summary import kind
 
 Documents = dict[str, Any]
 
@@ -55,7 +56,30 @@ def describe(
         reasons = _reasons(plan[label], refusals[label], ended.get(label))
         found["methods"].append(_method(entry, documents[label], documents[reference.label], reasons, reference))
     found["quantities"] = [_quantity(one, entries, reference, documents, plan, subject) for one in quantities]
-    found["notes"] = _notes(subject, entries, reference, found)
+    found["notes"] = [*_notes(subject, entries, reference, found), *_doubts(documents)]
+    return found
+
+
+def warnings(plan: Mapping[str, Sequence[Part]]) -> list[str]:
+    """The last warning of each kind of every method, with the number of structures that it holds for."""
+    found = []
+    for label, planned in plan.items():
+        kinds: dict[str, tuple[str, int]] = {}
+        for part in planned:
+            for text in (part.document or {}).get("warnings") or ():
+                kinds[kind(text)] = f"{part.structure.name}: {text}", kinds.get(kind(text), ("", 0))[1] + 1
+        for text, times in kinds.values():
+            found.append(f"{label}, {text}" + (f" ({times} of {len(planned)} structures)" if len(planned) > 1 else ""))
+    return found
+
+
+def _doubts(documents: Mapping[str, Documents]) -> list[str]:
+    """A note for each method that doubts its own results."""
+    found = []
+    for label, of_method in documents.items():
+        doubtful = [name for name, document in of_method.items() if (document or {}).get("warnings")]
+        if doubtful:
+            found.append(f"{label}: doubtful for {', '.join(doubtful)}, see the warnings")
     return found
 
 

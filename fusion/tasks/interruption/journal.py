@@ -19,6 +19,7 @@ from fusion.runs import CHECKPOINT, Run
 from fusion.system import System
 from fusion.task_state import read_state, write_state
 from fusion.tasks.interruption.stopping import between_steps
+from fusion.warning_summary import counted
 
 SAVE_SHARE = 0.05
 """Of the time, spent on saving at most: a kill loses the work of as long as twenty times a saving."""
@@ -35,7 +36,8 @@ class Journal:
     An algorithm that depends on nothing but the answers it gets (an optimiser, a band of images, finite differences)
     goes on after a kill by starting again: it gets the recorded answers at once and to the last bit, so that it ends
     where it would have ended, with files written along the way as they would have been. Answers are given again in the
-    order of the questions; at the first question that differs the rest is forgotten.
+    order of the questions; at the first question that differs the rest is forgotten. The memory of a method that has
+    one is in the checkpoint as well.
 
     Derived forces are recorded as forces; a list of systems is calculated in parts, each saved when it is done. Use it
     as a context manager: whatever ends the block, what was calculated is saved, and Ctrl-C or SIGTERM let the
@@ -49,8 +51,11 @@ class Journal:
         """Called with the number of systems done after each part of a list."""
         self._run, self._identity = run, {"task": task, **_identity(system, run)}
         self._results: list[Result] = []
+        self._memory: dict[str, Any] | None = {}
+        """Of the method after the last recorded result; None once the method has its own."""
         state = read_state(run, task)
         if state is not None:
+            self._memory = state.get("memory", {})
             _check_same(state["identity"], self._identity, run)
             self._results = _unpacked(state["calls"], system)
         self.recorded = len(self._results)
@@ -69,6 +74,7 @@ class Journal:
         if check is not None:
             check(systems, frozenset(properties) & self.method.provides)
 
+    @counted
     def calculate(self, systems: Sequence[System], properties: Iterable[str]) -> list[Result]:
         """`methods.calculate` of the method, or what it said before."""
         wanted = frozenset(properties)
@@ -78,6 +84,8 @@ class Journal:
             if known is None:
                 break
             results.append(known)
+        if len(results) < len(systems):
+            self._restore_memory()
         while len(results) < len(systems):
             began = time.monotonic()
             new = methods.calculate(self.method, systems[len(results) : len(results) + self._size], wanted)
@@ -89,7 +97,8 @@ class Journal:
             if self.watch is not None:
                 self.watch(len(results))
             # The larger a part, the cheaper it is, and the more is lost by a kill.
-            if len(new) == self._size and time.monotonic() - began < _CHUNK_S:
+            short = time.monotonic() - began < _CHUNK_S
+            if len(new) == self._size and short and methods.remembering(self.method) is None:
                 self._size *= 2
         return results
 
@@ -108,7 +117,12 @@ class Journal:
         began = time.monotonic()
         write_state(
             self._run,
-            {"task": self._identity["task"], "identity": self._identity, "calls": _packed(self._results)},
+            {
+                "task": self._identity["task"],
+                "identity": self._identity,
+                "calls": _packed(self._results),
+                "memory": self._remembered(),
+            },
         )
         self._saved, self._saved_at = len(self._results), time.monotonic()
         self._cost = self._saved_at - began
@@ -131,9 +145,21 @@ class Journal:
         result = self._results[self._asked]
         if not (_same(result.system, system) and _has(result, wanted)):
             del self._results[self._asked :]
+            self._memory = {}
             return None
         self._asked += 1
         return result
+
+    def _restore_memory(self) -> None:
+        """Let the method remember what it did after the last recorded result, and nothing of another journal."""
+        method = methods.remembering(self.method)
+        if method is not None and self._memory is not None:
+            method.recall(self._memory)
+        self._memory = None
+
+    def _remembered(self) -> dict[str, Any]:
+        method = methods.remembering(self.method)
+        return {} if method is None else method.memory() if self._memory is None else self._memory
 
     def _save_if_due(self) -> None:
         if time.monotonic() - self._saved_at >= self._cost / SAVE_SHARE:
@@ -213,6 +239,7 @@ def _packed(results: Sequence[Result]) -> dict[str, Any]:
                 result.energy_std,
                 plain(result.details),
                 result.message,
+                result.warnings,
             ]
             for result in results
         ],
@@ -221,10 +248,12 @@ def _packed(results: Sequence[Result]) -> dict[str, Any]:
 
 def _unpacked(calls: dict[str, Any], system: System) -> list[Result]:
     results = []
-    for number, (status, energy, stderr, std, details, message) in enumerate(calls["fields"]):
+    for number, (status, energy, stderr, std, details, message, *warnings) in enumerate(calls["fields"]):
         cell = None if calls["cells"] is None else calls["cells"][number]
         there = system.moved(calls["positions"][number], cell)
-        results.append(Result(there, status, energy, stderr, std, details=details, message=message))
+        result = Result(there, status, energy, stderr, std, details=details, message=message)
+        result.warnings = list(*warnings)  # checkpoints of earlier versions have none
+        results.append(result)
     for name, part in calls["properties"].items():
         for number, value in zip(part["of"], part["values"], strict=True):
             results[number].properties[name] = value if np.ndim(value) else float(value)

@@ -70,6 +70,17 @@ class Surface(FusionCalculator):
         same = np.array_equal(atoms.positions, self._positions) and np.array_equal(np.asarray(atoms.cell), self._cell)
         return [] if same else ["positions", "cell"]
 
+    def memory(self) -> dict[str, Any]:
+        """What the method remembers of its last result."""
+        method = methods.remembering(self.method)
+        return {} if method is None else method.memory()
+
+    def recall(self, memory: dict[str, Any]) -> None:
+        """Let the method remember what `memory` returned."""
+        method = methods.remembering(self.method)
+        if method is not None:
+            method.recall(memory)
+
     def take_up(self, atoms: Atoms, results: dict[str, Any]) -> None:
         """Know the `results` of an earlier calculation of `atoms`."""
         self.atoms, self._positions, self._cell = atoms, atoms.positions.copy(), np.array(atoms.cell)
@@ -139,6 +150,7 @@ class Simulation:
             self.atoms.set_momenta(self.atoms.get_momenta())  # none of held atoms
             stand_still(self.atoms)
         self._open(directory, {})
+        self.surface.recall({})
         self.surface.wanted = self._wanted(0)
         self.integrator = self._integrator()
         self.atoms.get_potential_energy()
@@ -149,6 +161,7 @@ class Simulation:
         self._place(state)
         self.step, self.seen = state["step"], Seen(**state["seen"])
         self.surface.take_up(self.atoms, state["results"])
+        self.surface.recall(state.get("memory", {}))
         self.integrator = self._integrator()
         self.ensemble.restore(self.integrator, state["ensemble"])
         self.random.bit_generator.state = state["random"]
@@ -254,6 +267,7 @@ class Simulation:
             "seen": dict(vars(self.seen)),
             "domain": self.surface.last.details.get("domain"),
             "message": self.surface.last.message,
+            "memory": self.surface.memory(),
             "lengths": {"frames": self._frames.length, "table": self._table.length},
         }
 

@@ -1,0 +1,121 @@
+"""Restricted solutions that are not minima of the energy: a bounded search for a direction in which it falls.
+
+R. Seeger, J. A. Pople, J. Chem. Phys. 66, 3045 (1977); PySCF's products with the orbital Hessians. A Ritz value is an
+upper bound of the lowest eigenvalue: a negative one shows an instability, however few products it took.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from pyscf import lib
+from pyscf.scf import stability
+
+from fusion.functionals.second_order import FLAT, TOL, lowest_curvature
+
+PRODUCTS: Final = 8
+"""Products with each orbital Hessian at most: each costs about as much as an SCF cycle."""
+HARTREE_FOCK_LIMIT: Final = 0.1
+"""Hartree of negative curvature towards unrestricted determinants that Hartree-Fock has for ordinary pi bonds: ethylene
+and benzene at their equilibria have up to 0.08 (Cizek and Paldus, J. Chem. Phys. 47, 3976 (1967)). Half-broken bonds
+have 0.3. Functionals have none at equilibrium."""
+NEW_BOHR: Final = 0.3
+"""Change of a distance between nuclei from which on a geometry is analysed again."""
+
+
+def warning(mean_field: Any, name: str) -> str | None:
+    """Return a sentence about a converged restricted determinant that is a saddle point of the energy; None for one
+    that is not, and where PySCF has no second derivatives."""
+    numbers = np.asarray(mean_field.mo_occ)
+    if numbers.ndim != 1 or not np.isin(numbers, (0.0, 2.0)).all() or not (numbers > 0).any() or (numbers > 0).all():
+        return None
+    limit = FLAT if hasattr(mean_field, "xc") else HARTREE_FOCK_LIMIT
+    try:
+        external = _towards_unrestricted(mean_field)
+        internal = external if external < -limit else lowest_curvature(mean_field, PRODUCTS)[0]
+    except NotImplementedError:
+        return None
+    if external < -limit:
+        return (
+            f"the restricted {name} solution is unstable: an unrestricted one lies below it (curvature {external:.3f} "
+            "Ha); method.reference=unrestricted follows it"
+        )
+    if internal < -FLAT:
+        return (
+            f"the restricted {name} solution is unstable: another restricted one lies below it (curvature "
+            f"{internal:.3f} Ha); method.stability=true follows it where the method has it"
+        )
+    return None
+
+
+@dataclass(frozen=True)
+class Analysed:
+    """A geometry that was analysed, and what came out."""
+
+    distances: np.ndarray
+    """(A, A), bohr."""
+    settings: tuple[Any, ...]
+    text: str | None
+
+    @classmethod
+    def unpacked(cls, fields: Mapping[str, Any]) -> Analysed:
+        """That of which `packed` is given."""
+        return cls(fields["distances"], tuple(fields["settings"]), fields["text"])
+
+    def packed(self) -> dict[str, Any]:
+        """Its fields by name, as a checkpoint takes them."""
+        return dict(vars(self))
+
+    def holds_for(self, mol: Any, settings: tuple[Any, ...]) -> bool:
+        """Whether `mol` is hardly another geometry."""
+        there = distances(mol)
+        same = settings == self.settings and there.shape == self.distances.shape
+        return same and float(np.abs(there - self.distances).max()) < NEW_BOHR
+
+
+class Analyses:
+    """The last analysis of each kind of calculation: small moves, as of finite differences, need no new one."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, Analysed] = {}
+
+    def warnings(self, mean_field: Any, name: str, settings: tuple[Any, ...]) -> list[str]:
+        """Return what is to be said about a converged determinant, from the last analysis where that is near."""
+        last = self._last.get(name)
+        if last is None or not last.holds_for(mean_field.mol, settings):
+            last = Analysed(distances(mean_field.mol), settings, warning(mean_field, name))
+            self._last[name] = last
+        return [] if last.text is None else [last.text]
+
+    def packed(self) -> dict[str, Any]:
+        """What is remembered, as a checkpoint takes it."""
+        return {name: last.packed() for name, last in self._last.items()}
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        """Remember what `packed` returned."""
+        self._last = {name: Analysed.unpacked(fields) for name, fields in memory.items()}
+
+
+def distances(mol: Any) -> np.ndarray:
+    """Return the distances (A, A) between nuclei, bohr."""
+    positions = mol.atom_coords()
+    return np.asarray(np.linalg.norm(positions[:, None] - positions[None], axis=-1))
+
+
+def _towards_unrestricted(mean_field: Any) -> float:
+    """Return the lowest Ritz value (hartree) of the orbital Hessian for rotations that differ between both spins."""
+    _, _, product, diagonal = stability._gen_hop_rhf_external(mean_field, with_symmetry=False)
+
+    def preconditioned(step: np.ndarray, value: float, _: Any) -> np.ndarray:
+        shifted = diagonal - value
+        shifted[np.abs(shifted) < 1e-8] = 1e-8
+        return np.asarray(step / shifted)
+
+    start = np.zeros(len(diagonal))
+    start[np.argmin(diagonal)] = 1.0
+    start += 1e-2 / (1.0 + np.abs(diagonal))  # along all symmetries
+    value, _ = lib.davidson(product, start, preconditioned, tol=TOL, max_cycle=PRODUCTS, verbose=0)
+    return float(value)

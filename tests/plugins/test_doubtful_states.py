@@ -1,0 +1,73 @@
+"""Warnings of solutions that are mathematically fine and physically wrong, and none of ordinary molecules."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import molecule
+
+import fusion
+from fusion import named
+from fusion.results import read_result
+from fusion.system import System
+
+DFT = {"method": "dft", "grid_level": 0}
+UNSTABLE, DOUBLES = "an unrestricted one lies below", "largest double excitation"
+
+
+def diatomic(symbol: str, angstrom: float) -> System:
+    return System.from_atoms(Atoms([symbol] * 2, [[0, 0, 0], [0, 0, angstrom]]), 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("system", "method", "reasons"),
+    [
+        (diatomic("H", 4.0), {"method": "hf"}, [UNSTABLE]),
+        (diatomic("N", 3.0), {"method": "mp2"}, [UNSTABLE, DOUBLES]),
+        (diatomic("N", 3.0), {**DFT, "xc": "b3lyp"}, [UNSTABLE]),
+        (diatomic("N", 3.0), {**DFT, "xc": "pbe"}, [UNSTABLE]),
+        (diatomic("N", 1.7), {"method": "ccsd_t"}, [UNSTABLE, DOUBLES]),
+        (diatomic("F", 2.2), {"method": "ccsd"}, [UNSTABLE, DOUBLES]),
+    ],
+)
+def test_broken_bonds_are_warned_of(system: System, method: dict[str, object], reasons: list[str]) -> None:
+    result = named.method({"basis": "sto-3g", **method}).calculate([system], ["energy"])[0]
+    assert result.status == "ok"
+    assert all(any(reason in text for text in result.warnings) for reason in reasons)
+
+
+@pytest.mark.parametrize("name", ["H2O", "N2", "C2H4", "C6H6"])
+@pytest.mark.parametrize("method", [{"method": "hf"}, {"method": "mp2"}, {**DFT, "xc": "pbe"}])
+def test_ordinary_molecules_are_not(name: str, method: dict[str, object]) -> None:
+    system = System.from_atoms(molecule(name), 0, 0)
+    assert named.method({"basis": "sto-3g", **method}).calculate([system], ["energy"])[0].warnings == []
+
+
+def test_unrestricted_and_exact_states_are_not() -> None:
+    for method in ({"method": "hf", "reference": "uhf"}, {"method": "fci"}, {"method": "hf", "stability": False}):
+        result = named.method({"basis": "sto-3g", **method}).calculate([diatomic("H", 4.0)], ["energy"])[0]
+        assert result.warnings == []
+
+
+def test_a_scan_warns_of_the_points_behind_the_break(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = [
+        "system=inline",
+        "system.atoms='H 0 0 0; H 0 0 0.74'",
+        "task=scan",
+        "task.atoms=[1,2]",
+        "task.relaxed=false",
+    ]
+    terms = "method.terms=[{method: hf, basis: sto-3g},d3]"
+    fusion.run(["+method=sum", terms, *words, "task.stop=3.74", "task.points=4", "hydra.run.dir=run"])
+    (text,) = (read_result(tmp_path / "run") or {})["warnings"]
+    assert text.startswith("HF/sto-3g: ") and UNSTABLE in text and text.endswith("(at 3 of 4 geometries)")
+
+
+def test_small_moves_need_no_new_analysis(monkeypatch: pytest.MonkeyPatch) -> None:
+    method, system = named.method({"method": "hf", "basis": "sto-3g"}), diatomic("H", 4.0)
+    near = system.moved(system.positions * 1.001)
+    results = [method.calculate([one], ["energy"])[0] for one in (system, near)]
+    assert results[0].warnings == results[1].warnings != []
+    assert not np.array_equal(results[0].energy, results[1].energy)

@@ -1,0 +1,63 @@
+"""Tasks of several geometries on PySCF end with the same bits when they were stopped: the SCF's memory is recorded."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fusion
+from fusion import app, report
+from fusion.results import Result, read_result
+from fusion.system import System
+from fusion_conventional.method import PySCFMethod
+
+WATER = ["system=inline", "system.atoms='O 0 0 0; H 0 0.8 0.65; H 0 -0.75 0.55'"]
+RADICAL = ["system=inline", "system.atoms='O 0 0 0; H 0 0.1 1.1'", "system.spin=1"]
+HF = ["+method=hf", "method.basis=sto-3g", "method.conv_tol=1e-6"]
+CASES = {
+    "relax": [*HF, *WATER, "task=relax"],
+    "relax unrestricted": [*HF, *RADICAL, "task=relax"],
+    "relax mp2": ["+method=mp2", "method.basis=sto-3g", "method.conv_tol=1e-6", *WATER, "task=relax"],
+    "relax of a sum": ["+method=sum", "method.terms=[{method: hf, basis: sto-3g},d3]", *RADICAL, "task=relax"],
+    "scan": [*HF, *WATER, "task=scan", "task.atoms=[1,2]", "task.stop=1.4", "task.points=3"],
+    "vibrations": [*HF, "method.dispersion=d3bj", *RADICAL, "task=vibrations"],
+    "md": [*HF, *WATER, "task=md", "task.steps=6", "task.time_ps=0.003"],
+    "thermochemistry": [*HF, "task=thermochemistry", "task.reaction='H2 + F2 -> 2 HF'"],
+}
+STOPPED_AFTER = 3
+
+
+def interrupted(patch: pytest.MonkeyPatch) -> None:
+    """Interrupt the fourth calculation."""
+    calculate, done = PySCFMethod._calculate, 0
+
+    def counting(self: PySCFMethod, system: System, wanted: frozenset[str]) -> Result:
+        nonlocal done
+        if done == STOPPED_AFTER:
+            raise KeyboardInterrupt
+        done += 1
+        return calculate(self, system, wanted)
+
+    patch.setattr(PySCFMethod, "_calculate", counting)
+
+
+def numbers(directory: Path) -> dict[str, Any]:
+    """All that a run measured, but times and places."""
+    document = dict(read_result(directory) or {})
+    for key in ("timing", "settings", "threads", "md"):
+        document.pop(key, None)
+    return document
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_stopped_run_ends_with_the_same_bits(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(report, "redraw", lambda directory: None)
+    fusion.run([*CASES[name], "hydra.run.dir=whole"])
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupted(patch)
+        fusion.run([*CASES[name], "hydra.run.dir=parted"])
+    app.resume(tmp_path / "parted")
+    assert numbers(tmp_path / "parted") == numbers(tmp_path / "whole")
+    for file in (tmp_path / "whole").glob("*.extxyz"):
+        assert (tmp_path / "parted" / file.name).read_bytes() == file.read_bytes()
