@@ -8,7 +8,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Protocol
 
@@ -41,6 +42,9 @@ class State:
         return self.total is not None and self.step >= self.total
 
 
+_DETAIL: ContextVar[Callable[[int, str], None] | None] = ContextVar("detail", default=None)
+
+
 class Line(Protocol):
     """The line of one phase."""
 
@@ -54,6 +58,13 @@ def line(state: State) -> Line:
     return BarLine(state) if console().is_terminal and _BAR.acquire(blocking=False) else PlainLine(state)
 
 
+def detail(step: int, text: str) -> None:
+    """Show the cycles of an SCF behind what the phase in progress says of itself; nothing where there is none."""
+    show = _DETAIL.get()
+    if show is not None:
+        show(step, text)
+
+
 @contextmanager
 def phase(name: str, total: int | None = None, start: int = 0) -> Iterator[Callable[[int, str], None]]:
     """Show a phase while the block runs: call what it gives with (steps done, text), as often as one likes.
@@ -64,16 +75,25 @@ def phase(name: str, total: int | None = None, start: int = 0) -> Iterator[Calla
     shown = line(state) if rank() == 0 else None
     drawn = time.monotonic()
 
-    def update(step: int, text: str = "") -> None:
-        nonlocal state, drawn
-        state = State(name, step, total, text)
+    def draw(current: State) -> None:
+        nonlocal drawn
         if shown is not None and (state.complete or time.monotonic() - drawn >= REFRESH_S):
-            shown.draw(state)
+            shown.draw(current)
             drawn = time.monotonic()
 
+    def update(step: int, text: str = "") -> None:
+        nonlocal state
+        state = State(name, step, total, text)
+        draw(state)
+
+    def detail(step: int, text: str) -> None:
+        draw(replace(state, text="  ".join(part for part in (state.text, f"SCF {step}", text) if part)))
+
+    token = _DETAIL.set(detail)
     try:
         yield update
     finally:
+        _DETAIL.reset(token)
         if shown is not None:
             shown.finish(state)
 
@@ -140,7 +160,8 @@ class PlainLine:
         now = time.monotonic()
         waited = now - self._printed_at
         tenth = state.total is not None and state.step - self._printed.step >= state.total / 10
-        if (tenth and waited >= 2) or waited >= max(30.0, (now - self._start) / 20):
+        first = state.text and not self._printed.text  # what is being done is said before half a minute has passed
+        if ((tenth or first) and waited >= 2) or waited >= max(30.0, (now - self._start) / 20):
             self._print(state, _clock(now - self._start))
 
     def finish(self, state: State) -> None:

@@ -11,7 +11,7 @@ sec. 1.3, and Neumann, Nobes and Handy, Mol. Phys. 87, 1 (1996), for the semi-lo
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -71,6 +71,8 @@ class LearnedNumInt(NumInt):
         self.omegas = omegas(functional.needs)
         self.dropped = Dropped()
         """The points that the last call left out."""
+        self.on_grid: Callable[[int, int], None] | None = None
+        """Called with the number of blocks that are done, and of all, while a density is integrated."""
         self._grid: WorkingGrid | None = None
         self._single: Any = None
 
@@ -126,6 +128,8 @@ class LearnedNumInt(NumInt):
                 energy, derivatives = whole[0], whole[1].at(slice(start, start + len(weights)))
             electrons += (features.rho[: len(dms)] @ weights).numpy()
             matrix += contracted(blocks, derivatives, [density.exchange for density in densities])
+            if self.on_grid is not None:
+                self.on_grid(min(first + grid.group, len(grid)), len(grid))
         grid.reference = dms.copy()
         self.dropped = grid.dropped(highest)
         return electrons, energy, matrix + matrix.transpose(0, 2, 1)

@@ -36,7 +36,7 @@ _PySCF: Any = object  # the bases are given by the classes below
 class Learned(_PySCF):
     """What restricted and unrestricted objects share; before PySCF's class in the bases."""
 
-    _keys = frozenset({"functional_name", "ladder", "attempts", "remarks", "dispersion", "torque"})
+    _keys = frozenset({"functional_name", "ladder", "attempts", "remarks", "dispersion", "torque", "start_callback"})
     _full = 1.0
     """Electrons of a full orbital."""
     mol: Any
@@ -54,6 +54,8 @@ class Learned(_PySCF):
         """How the last `kernel` went, rung by rung (`fusion.functionals.convergence.Attempt`)."""
         self.remarks: list[str] = []
         """What is unusual about the converged state, one sentence each."""
+        self.start_callback: Callable[[str], Callable[..., None]] | None = None
+        """Called with the name of the starting functional; returns the `callback` of its calculation."""
         self.dispersion: str | None = None
         """"d3bj" or None."""
         self.torque = 0.0

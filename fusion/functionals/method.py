@@ -20,7 +20,7 @@ from fusion.functionals.instability import Analyses
 from fusion.functionals.kohn_sham import check_options, kohn_sham, load, molecule
 from fusion.functionals.outcome import describe, unconverged
 from fusion.functionals.start import LastDensity
-from fusion.functionals.watching import Watched, after_cycle
+from fusion.functionals.watching import Progress, Watched
 from fusion.results import Result
 from fusion.scf.basis import read as read_basis
 from fusion.scf.reference import RESTRICTED, UNRESTRICTED
@@ -180,7 +180,9 @@ class FunctionalMethod(Watched):
         mol = molecule(system, self.basis)
         mean_field = kohn_sham(mol, self.functional, name=self.name, occupations=self._occupations, **self._options)
         mean_field.max_cycle, mean_field.ladder = self.max_cycle, self._ladder
-        mean_field.callback = after_cycle(self._watcher)
+        progress = Progress(self._watcher)
+        mean_field.callback, mean_field.start_callback = progress.after_cycle, progress.after_start
+        mean_field._numint.on_grid = progress.on_grid
         return mean_field
 
     def _start(self, mean_field: Any, system: System) -> tuple[Any, str]:

@@ -70,6 +70,8 @@ def density(mean_field: Any, name: str) -> np.ndarray:
     conventional.verbose, conventional.chkfile = 0, None
     conventional.conv_tol, conventional.conv_check = CONV_TOL, False
     conventional._eri = mean_field._eri
+    if mean_field.start_callback is not None:
+        conventional.callback = mean_field.start_callback(name.upper())
     with one_thread():
         conventional.kernel()
     mean_field._eri = conventional._eri

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fusion import methods, phases, report, units
 from fusion.composition import sum_report
 from fusion.tasks import conventional
+from fusion.tasks.interruption.stopping import between_steps
 
 if TYPE_CHECKING:
     from fusion.methods import Method
@@ -37,7 +38,8 @@ class Energy:
         watched = getattr(method, "watched", None)
         if watched is None:
             return methods.calculate(method, [system], self._wanted(method, system))[0]
-        with phases.phase("SCF") as update, watched(update):
+        # Nothing of an SCF is kept, so that a signal stops it at once.
+        with phases.phase("SCF") as update, watched(update), between_steps(patience=0.0):
             result = methods.calculate(method, [system], self._wanted(method, system))[0]
         report.console().print()
         if result.files:

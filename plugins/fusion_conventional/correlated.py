@@ -259,8 +259,6 @@ class CoupledCluster(Correlated):
 
     def _progress(self, solver: Any) -> Any:
         watcher = self._watcher
-        if watcher is None:
-            return None
 
         def after_cycle(envs: dict[str, Any]) -> None:
             energy = solver._scf.e_tot + float(envs["eccsd"])

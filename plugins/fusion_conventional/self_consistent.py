@@ -150,7 +150,7 @@ def reference_title(mean_field: Any) -> str:
     return _SHORT[kind] + ("KS" if hasattr(mean_field, "grids") else "HF")
 
 
-def converge(mean_field: Any, density: Any, begun: str, check: bool | None, watcher: Watcher | None) -> Determinant:
+def converge(mean_field: Any, density: Any, begun: str, check: bool | None, watcher: Watcher) -> Determinant:
     """Bring PySCF's object to convergence from a density (None: its own guess, by superposition of atoms).
 
     `check` as `Settings.stability`; `watcher` gets the number of cycles and a text after every cycle.

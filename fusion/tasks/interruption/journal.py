@@ -40,9 +40,8 @@ class Journal:
     one is in the checkpoint as well.
 
     Derived forces are recorded as forces; a list of systems is calculated in parts, each saved when it is done. Use it
-    as a context manager: whatever ends the block, what was calculated is saved, and Ctrl-C or SIGTERM let the
-    calculation in progress end. Raises InputError for a checkpoint of
-    another task, system or method.
+    as a context manager: whatever ends the block, what was calculated is saved, and Ctrl-C or SIGTERM give the
+    calculation in progress some seconds to end. Raises InputError for a checkpoint of another task, system or method.
     """
 
     def __init__(self, method: Method, system: System, run: Run, task: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,24 +12,38 @@ from types import FrameType
 from fusion.errors import Stopped
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+PATIENCE_S = 4.0
+"""Time that the step in progress gets to end: a short one is kept, a long one is lost whenever it is stopped."""
 
 
 @contextmanager
-def between_steps() -> Iterator[Callable[[], None]]:
+def between_steps(patience: float = PATIENCE_S) -> Iterator[Callable[[], None]]:
     """Signals wait for the step in progress: what it gives, called between two steps, raises Stopped after one.
 
-    The same signal again stops at once. Outside of the main thread, which alone gets signals, nothing is changed.
+    A step that takes longer than `patience` seconds is stopped where it is, and so is any step by the same signal
+    again. A library's compiled code gets to its end first. Outside of the main thread, which alone gets signals,
+    nothing is changed.
     """
     asked = 0
+    timer: threading.Timer | None = None
 
     def note(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked == number:
+        nonlocal asked, timer
+        if asked == number or not patience:
             raise Stopped(number)
         asked = number
+        if timer is None:
+            print(f"\nstopping: the step in progress gets {patience:g} s to end", file=sys.stderr, flush=True)
+            main = threading.main_thread().ident
+            assert main is not None
+            timer = threading.Timer(patience, signal.pthread_kill, (main, number))
+            timer.daemon = True
+            timer.start()
 
     def stop_if_asked() -> None:
         if asked:
+            if timer is not None:
+                timer.cancel()
             raise Stopped(asked)
 
     if threading.current_thread() is not threading.main_thread():
@@ -38,5 +53,7 @@ def between_steps() -> Iterator[Callable[[], None]]:
     try:
         yield stop_if_asked
     finally:
+        if timer is not None:
+            timer.cancel()
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -1,0 +1,62 @@
+"""A signal lets a short step end, and stops a long one where it is."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+import fusion
+from fusion.errors import Stopped
+from fusion.tasks.interruption.stopping import between_steps
+from fusion_conventional.method import PySCFMethod
+
+
+def work(steps: int) -> None:
+    """Something long, in pieces of Python."""
+    for _ in range(steps):
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("patience", [0.0, 0.05])
+def test_a_long_step_is_stopped(patience: float, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(Stopped) as stopped, between_steps(patience):
+        os.kill(os.getpid(), signal.SIGTERM)
+        work(100_000)
+    assert stopped.value.number == signal.SIGTERM
+    assert ("stopping" in capsys.readouterr().err) == bool(patience)
+
+
+def test_a_short_step_ends_first() -> None:
+    done = False
+    with pytest.raises(Stopped), between_steps(patience=600.0) as stop_if_asked:
+        os.kill(os.getpid(), signal.SIGTERM)
+        work(3)
+        done = True
+        stop_if_asked()
+    assert done
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_the_same_signal_again_stops_at_once() -> None:
+    with pytest.raises(Stopped), between_steps(patience=600.0):
+        os.kill(os.getpid(), signal.SIGINT)
+        work(2)
+        os.kill(os.getpid(), signal.SIGINT)
+        work(100_000)
+
+
+def test_a_single_scf_is_stopped_and_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def endless(*args: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        work(100_000)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(PySCFMethod, "_calculate", endless)
+    with pytest.raises(Stopped) as stopped:
+        fusion.run(["+method=hf", "method.basis=sto-3g", "system=h2", "hydra.run.dir=run"])
+    assert stopped.value.number == signal.SIGTERM
+    assert "fusion resume" in capsys.readouterr().err
