@@ -17,9 +17,11 @@ from typing import Any
 import numpy as np
 
 from fusion import bounds
+from fusion.chemistry import structure_state
 from fusion.datasets.blocks import Block, Broken, Excluded, numbers_of
 from fusion.datasets.hdf5_groups import Group
 from fusion.datasets.settings import Settings
+from fusion.datasets.states import by_state
 from fusion.errors import InputError
 
 _ENERGIES = ("energies", "energy", "wb97x_dz.energy")
@@ -106,12 +108,22 @@ def _part(
         if node is not None and len(node) != frames:
             yield Broken(name, f"{len(node)} {what} for {frames} conformations", frames)
             return
+    states = _states(group, suffix, frames)
     for start in range(0, frames, _SLICE):
         part = slice(start, start + _SLICE)
         labels: dict[str, Any] = {what: None if node is None else node[part] for what, node in columns.items()}
         if settings.subtract and labels["energy"] is not None:
             labels["energy"] = labels["energy"] - (np.nan if less is None else less[part])
-        yield Block(name, first + start, symbols, numbers, coordinates[part], **labels)
+        block = Block(name, first + start, symbols, numbers, coordinates[part], **labels)
+        parts = {key: node[part] if node.size == frames else node[()] for key, node in states.items()}
+        yield from by_state(block, parts)
+
+
+def _states(group: Group, suffix: str, frames: int) -> dict[str, Any]:
+    """Arrays that state charges or spins, one number for all conformations or one for each."""
+    keys = [key for key in group if structure_state.is_state_key(key)]
+    nodes = {key: _array(group, None, (f"{key}{suffix}", key), "") for key in keys}
+    return {key: node for key, node in nodes.items() if node is not None and node.size in (1, frames)}
 
 
 def _of_level(group: Group, settings: Settings, label: str) -> tuple[str, ...]:

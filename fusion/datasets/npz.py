@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from fusion import bounds
-from fusion.datasets.blocks import Block, numbers_of
+from fusion.chemistry import structure_state
+from fusion.datasets.blocks import Block, Broken, numbers_of
 from fusion.datasets.settings import Settings
+from fusion.datasets.states import by_state
 from fusion.errors import InputError
 
 _NUMBERS = ("nuclear_charges", "Z", "z", "species", "atomic_numbers", "numbers")
@@ -20,7 +22,7 @@ _ENERGIES = ("energies", "energy", "E")
 _FORCES = ("forces", "F")
 
 
-def read(path: Path, settings: Settings) -> Iterator[Block]:
+def read(path: Path, settings: Settings) -> Iterator[Block | Broken]:
     """Raises InputError for a file that is none, or whose arrays do not belong together."""
     arrays = _load(path)
     numbers = _atomic_numbers(_required(arrays, None, _NUMBERS, "atomic numbers", path), path)
@@ -31,15 +33,22 @@ def read(path: Path, settings: Settings) -> Iterator[Block]:
     dipole, fold = _optional(arrays, settings.dipole.key, ()), _optional(arrays, settings.fold, ())
     labels: dict[str, Any] = {"energy": energy, "forces": forces, "dipole": dipole, "fold": fold}
     _check(path, numbers, positions, labels)
+    states = {name: array for name, array in arrays.items() if structure_state.is_state_key(name)}
     if numbers.ndim == 1:
-        yield Block(None, 1, None, numbers, positions, **labels)
+        yield from by_state(Block(None, 1, None, numbers, positions, **labels), states)
         return
     for start, end in _runs(numbers):
         real = numbers[start] != 0
         parts: dict[str, Any] = {name: None if array is None else array[start:end] for name, array in labels.items()}
         if parts["forces"] is not None:
             parts["forces"] = parts["forces"][:, real]
-        yield Block(None, start + 1, None, numbers[start, real], positions[start:end, real], **parts)
+        block = Block(None, start + 1, None, numbers[start, real], positions[start:end, real], **parts)
+        yield from by_state(block, {name: _part(array, start, end, len(numbers)) for name, array in states.items()})
+
+
+def _part(array: np.ndarray, start: int, end: int, frames: int) -> np.ndarray:
+    """The entries of some conformations of an array that may have one entry for all."""
+    return array[start:end] if array.ndim and len(array) == frames else array
 
 
 def names(path: Path) -> list[str]:

@@ -170,6 +170,26 @@ def test_states_that_cannot_be_are_left_out(tmp_path: Path, info: dict[str, Any]
     assert len(data) == len(many) - 1 and data.report.left_out == [("H2O #2", reason)]
 
 
+@pytest.mark.parametrize("kind", ["npz", "hdf5"])
+def test_charges_and_spins_in_files_of_arrays(kind: str, tmp_path: Path) -> None:
+    many = frames(4, shapes=("OHH",))
+    if kind == "npz":
+        path = write_npz(tmp_path / "d.npz", many, True)
+        with np.load(path) as content:
+            np.savez(path, **content, Q=[1, 1, 0, 0.5], multiplicity=[2, 4, 1, 1])
+        data = load(path, **KCAL)
+    else:
+        path = write_hdf5(tmp_path / "d.h5", many)
+        with h5py.File(path, "a") as file:
+            group = file["set/OH2"]
+            group["Total_Charge"], group["multiplicity"] = [1, 1, 0, 0.5], [2, 4, 1, 1]
+        data = load(path)
+    assert data.charge.tolist()[:3] == [1, 1, 0] and data.spin.tolist()[:3] == [1, 3, 0]
+    assert data.place.tolist()[:3] == [1, 2, 3]
+    if kind == "hdf5":  # Q may be the name of something else
+        assert len(data) == 3 and "0.5, is not a whole number" in data.report.left_out[0][1]
+
+
 def test_symbols_and_odd_shapes_in_numpy_archives(tmp_path: Path) -> None:
     many = [atoms for atoms in frames(12) if len(atoms) == 3]
     path = write_npz(tmp_path / "data.npz", many, padded=False)

@@ -1,0 +1,53 @@
+"""Charges and spins of conformations in files of arrays, under the same keys as in structures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from fusion.chemistry import structure_state
+from fusion.datasets.blocks import HEAVIEST, Block, Broken
+from fusion.datasets.labelled import UNKNOWN_SPIN
+from fusion.system import formula
+
+_PER_FRAME = ("positions", "energy", "forces", "stress", "dipole", "fold")
+
+
+def by_state(block: Block, arrays: Mapping[str, Any]) -> Iterator[Block | Broken]:
+    """Runs of the block's conformations of one charge and spin each.
+
+    `arrays`: those of the file whose key states a charge or spin, one number for all conformations or one for each;
+    arrays of other shapes are not used.
+    """
+    from ase import Atoms
+
+    frames, numbers = len(block.positions), block.numbers
+    columns = {key: values for key, array in arrays.items() if (values := _column(array, frames)) is not None}
+    if not columns or not frames or numbers.ndim != 1 or not ((numbers > 0) & (numbers <= HEAVIEST)).all():
+        yield block
+        return
+    table = np.stack(list(columns.values()), axis=1)
+    changes = (np.flatnonzero((table[1:] != table[:-1]).any(axis=1)) + 1).tolist()
+    for start, end in zip([0, *changes], [*changes, frames], strict=True):
+        stated = dict(zip(columns, table[start].tolist(), strict=True))
+        atoms = Atoms(numbers, info=stated)
+        try:
+            state = structure_state.read(atoms)
+        except structure_state.Misstated as error:
+            name = block.name or formula(atoms.get_chemical_symbols())
+            yield Broken(f"{name} #{block.first + start}", str(error), end - start)
+            continue
+        parts = {name: value[start:end] for name in _PER_FRAME if (value := getattr(block, name)) is not None}
+        spin = UNKNOWN_SPIN if state.spin is None else state.spin
+        yield replace(block, first=block.first + start, charge=state.charge, spin=spin, **parts)
+
+
+def _column(array: Any, frames: int) -> np.ndarray | None:
+    """(F,) numbers, None where an array has none for each conformation."""
+    values = np.asarray(array)
+    if values.dtype.kind not in "iuf" or values.size not in (1, frames) or values.ndim > 2:
+        return None
+    return np.broadcast_to(np.ravel(values).astype(float), (frames,))
