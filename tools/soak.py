@@ -2,37 +2,42 @@
 
 python tools/soak.py relax-ani md --kills 20 --seed 1      without names: every task; --table writes docs/reliability.md
 
-A run is killed (SIGKILL) after a random part of the time that the uninterrupted run took, start-up included, and
-resumed with `fusion resume` until it ends; then the next one starts, until all kills are used. Compared to the last bit
-are result.json and config.yaml (times left out), tables, trajectories, pictures, arrays and checkpoints. Models and
-labels come from FUSION_CACHE and FUSION_MIRROR, as always.
+A run is killed (SIGKILL) after a random part of the time that the uninterrupted run took, and resumed with `fusion
+resume` until it ends; then the next one starts, until all kills are used. Compared to the last bit are result.json and
+config.yaml (times left out), tables, trajectories, pictures, arrays and checkpoints. Models and labels come from
+FUSION_CACHE and FUSION_MIRROR, as always.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import random
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-RUN = "run"
+RUN, OUTPUT = "run", "output.txt"
+# A server imports what every run needs, once, so that a kill lands in the work and not among the imports.
+_SERVER = multiprocessing.get_context("forkserver")
+_PRELOADED = ["fusion.cli", "fusion.launch", "fusion.checkpoints", "fusion.wavefunctions", "ase.io", "pyscf"]
 PAGE = Path(__file__).parents[1] / "docs" / "reliability.md"
 HEADER = "| task | what runs | uninterrupted, s | kills | runs | resumes | identical |"
 _TIMES = {"timing", "cost", "wall_s", "cpu_s", "step_ms", "ns_per_day", "timed_steps", "model_fraction", "memory_mb"}
 _TIMES |= {"peak_memory_bytes", "memory_bytes", "since_interruption", "ckpt", "jobs", "threads"}
-_LOGS = {"log.txt", "output.txt", "geometric.log"}
+_TIMES |= {"loops"}  # Lightning's count of the batches of this process
+_LOGS = {"log.txt", OUTPUT, "geometric.log"}
 _WITH_TIMES = re.compile(r"comparison\.(md|csv|png)")  # these show what each method costs
 
 HCN = "3\n\nH 0 0 -1.07\nC 0 0 0\nN 0 0 1.15\n"
@@ -116,26 +121,29 @@ class Program:
 
     def run(self, words: tuple[str, ...], limit: float | None = None) -> tuple[int | None, float, str]:
         """Exit status (None: killed after `limit` seconds), the seconds it took, and what it printed last."""
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+        process = _SERVER.Process(target=_main, args=(self.home, words), daemon=True)
         began = time.monotonic()
-        with (self.home / "output.txt").open("w+") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "fusion", *words],
-                cwd=self.home,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-            try:
-                status: int | None = process.wait(limit)
-            except subprocess.TimeoutExpired:
-                os.kill(process.pid, signal.SIGKILL)
-                process.wait()
-                status = None
-            output.seek(0)
-            lines = output.read().splitlines()
-        return status, time.monotonic() - began, next((line for line in reversed(lines) if line.strip()), "")
+        process.start()
+        process.join(limit)
+        if process.is_alive():
+            process.kill()
+        process.join()
+        seconds, status = time.monotonic() - began, process.exitcode
+        lines = (self.home / OUTPUT).read_text(errors="replace").splitlines()
+        last = next((line for line in reversed(lines) if line.strip()), "")
+        return (None if status == -signal.SIGKILL else status), seconds, last
+
+
+def _main(home: Path, words: tuple[str, ...]) -> None:
+    """The program, in a process that the server forked."""
+    output = os.open(home / OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for stream in (1, 2):
+        os.dup2(output, stream)
+    os.chdir(home)
+    sys.argv[:] = ["fusion", *words]
+    from fusion import cli
+
+    cli.main()
 
 
 def soak(task: str, kills: int, seed: int, home: Path) -> Soak:
@@ -144,8 +152,6 @@ def soak(task: str, kills: int, seed: int, home: Path) -> Soak:
     program, run, whole = Program(home), home / RUN, home / "whole"
     for place in (run, whole):
         shutil.rmtree(place, ignore_errors=True)
-    program.run((*words, "hydra.run.dir=first"))  # fills the caches
-    shutil.rmtree(home / "first", ignore_errors=True)
     status, seconds, last = program.run(words)
     if status not in (0, 1) or not (run / "result.json").is_file():
         raise RuntimeError(f"{task}: the undisturbed run ends with status {status}: {last}")
@@ -229,13 +235,12 @@ def _arrays(path: Path) -> Any:
     """The content of numpy's files, tasks' checkpoints and Lightning's."""
     if path.suffix == ".npy":
         return np.load(path)
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            arrays: dict[str, Any] = dict(content)
-    except ValueError:
+    if any(name.endswith("/data.pkl") for name in zipfile.ZipFile(path).namelist()):
         import torch
 
         return torch.load(path, weights_only=True, map_location="cpu")
+    with np.load(path, allow_pickle=False) as content:
+        arrays: dict[str, Any] = dict(content)
     if "state" in arrays:
         arrays["state"] = json.loads(str(arrays["state"]))
     return arrays
@@ -283,6 +288,8 @@ def main() -> int:
     unknown = set(options.tasks) - set(TASKS)
     if unknown:
         parser.error(f"no task {', '.join(sorted(unknown))}; there are {', '.join(TASKS)}")
+    os.environ |= {"OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+    _SERVER.set_forkserver_preload(_PRELOADED)
     failed = False
     with tempfile.TemporaryDirectory() as temporary:
         for task in options.tasks or TASKS:
