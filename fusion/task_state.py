@@ -44,7 +44,7 @@ def read_state(run: Run, task: str) -> dict[str, Any] | None:
         raise InputError(f"{run.checkpoint} is not a checkpoint of task={task} ({bounds.reason(error)})") from error
     if not isinstance(state, dict) or state.get("task") != task:
         found = state.get("task") if isinstance(state, dict) else None
-        raise InputError(f"{run.checkpoint} is a checkpoint of task={found}, not of task={task}")
+        raise InputError(f"{run.checkpoint} is a checkpoint of task={bounds.reason(str(found))}, not of task={task}")
     return state
 
 

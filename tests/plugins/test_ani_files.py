@@ -43,6 +43,10 @@ biases=FILE:{name}.bparam[{nodes}];
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
+    return write_model(tmp_path)
+
+
+def write_model(tmp_path: Path) -> Path:
     """Two members of a model of H and Cl, 3-2-1, whose numbers count up."""
     (tmp_path / "m.info").write_text("m/p.params\nm/sae.dat\nm/train\n2\n")
     for member in range(2):
