@@ -280,6 +280,8 @@ def resolved(config: DictConfig, start_dir: Path) -> DictConfig:
     trust.refuse_interpolations(config)
     if not isinstance(config.seed, int) or isinstance(config.seed, bool):
         raise InputError(f"seed must be a whole number, not {config.seed}")
+    if not -(2**63) <= config.seed < 2**63:
+        raise InputError(f"seed must be a number of at most 64 bits, not {config.seed}")
     if config.dtype not in ("float32", "float64"):
         raise InputError(f"dtype must be float32 or float64, not {config.dtype}")
     if config.system.get("path") is not None:

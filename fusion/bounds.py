@@ -107,8 +107,8 @@ def _too_deep() -> str:
 def checked_yaml(document: str) -> str:
     """`document`, checked to be YAML of at most `NODES` values once its aliases are written out.
 
-    A few hundred bytes of aliases to aliases stand for more values than any memory holds. Raises ValueError, or
-    yaml.YAMLError for what is no YAML.
+    A few hundred bytes of aliases to aliases stand for more values than any memory holds. Raises ValueError, also for
+    binary values, which no setting is, or yaml.YAMLError for what is no YAML.
     """
     import yaml
 
@@ -129,6 +129,8 @@ def checked_yaml(document: str) -> str:
                 sizes[anchor] = values - before
         elif isinstance(event, yaml.ScalarEvent):
             values += 1
+            if event.tag == "tag:yaml.org,2002:binary":
+                raise ValueError("it holds binary data, !!binary")
             if event.anchor is not None:
                 sizes[event.anchor] = 1
         if len(opened) > DEEPEST:

@@ -86,7 +86,7 @@ def _complain(error: Exception, status: int, verbose: bool) -> int:
     if verbose:
         traceback.print_exception(error)
     if str(error):
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {streams.visible(' '.join(str(error).splitlines()))}", file=sys.stderr)
     return status
 
 

@@ -7,7 +7,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from fusion import config, plugins
+from fusion import config, plugins, streams
 from fusion.errors import InputError
 
 # What a kind gives unless its method's file says more precisely.
@@ -90,7 +90,7 @@ def _installed(requirement: str) -> bool:
 
 def print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     """Left-aligned columns; the last one is as wide as it is."""
-    table = [header, *rows]
+    table = [header, *(tuple(streams.visible(" ".join(cell.split("\n"))) for cell in row) for row in rows)]
     # A cell followed by empty ones only may run over them and widens no column.
     widths = [max(len(row[i]) for row in table if any(row[i + 1 :])) for i in range(len(header) - 1)]
     for row in table:

@@ -10,7 +10,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from fusion import plugins
+from fusion import plugins, streams
 from fusion.config import available, option_files, read_yaml, suggestion
 
 HYDRA_ERRORS = (HydraException, OmegaConfBaseException, YAMLError)
@@ -20,7 +20,7 @@ def one_line(error: BaseException) -> str:
     """The message of an exception on one line, the details that only a programmer needs left out."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     kept = [line for line in lines if not line.startswith(("full_key:", "object_type=", "reference_type="))]
-    return " ".join(kept) or type(error).__name__
+    return streams.visible(" ".join(kept)) or type(error).__name__
 
 
 def no_option(group: str, name: str | None, options: Sequence[str]) -> str:

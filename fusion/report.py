@@ -36,9 +36,13 @@ def console() -> Console:
     """The one console of the program: plain text of fixed width where the output is not a terminal."""
     from rich.console import Console
 
+    class Printable(Console):
+        def print(self, *objects: Any, **settings: Any) -> None:
+            super().print(*(streams.visible(item) if isinstance(item, str) else item for item in objects), **settings)
+
     streams.any_text(sys.stdout)  # an old locale must not end a long run at the first ± sign
     terminal = sys.stdout.isatty()
-    return Console(
+    return Printable(
         highlight=False,
         markup=False,
         emoji=False,
@@ -50,9 +54,9 @@ def console() -> Console:
 
 def header(*parts: str | None, notes: tuple[str, ...] = ()) -> None:
     """The first line of a run: `parts` (None is left out) joined by dots; `notes` indented below it; an empty line."""
-    console().print(" · ".join(part for part in parts if part), style="bold", soft_wrap=True)
+    _print_line(" · ".join(part for part in parts if part), "bold")
     for text in notes:
-        console().print(f"  {text}", style="dim", soft_wrap=True)
+        _print_line(f"  {text}", "dim")
     console().print()
 
 
@@ -61,7 +65,12 @@ def line(label: str, text: str, note: str = "", seconds: float | None = None, st
     row = f"{label:<{LABEL_WIDTH}}" + (f"{text:<{_VALUE_WIDTH}}{note}" if note else text)
     if seconds is not None:
         row = f"{row}  {duration(seconds):>{max(0, _TIME_COLUMN - len(row) - 2)}}"
-    console().print(row, style=style, soft_wrap=True)
+    _print_line(row, style)
+
+
+def _print_line(text: str, style: str) -> None:
+    """Print one line, whatever names and messages it quotes."""
+    console().print(" ".join(text.split("\n")), style=style, soft_wrap=True)
 
 
 def with_error(value: float, error: float | None, digits: int = 1, decimals: int = 6) -> str:
@@ -259,7 +268,7 @@ def _show(label: str, text: str, *columns: str, style: str = "") -> None:
     """A line of the summary; its columns begin under one another."""
     if columns:
         text = f"{text:<{_RESULT_WIDTH - 2}}  " + "    ".join(columns)
-    console().print(f"{label:<{LABEL_WIDTH - 1}} {text}", style=style, soft_wrap=True)
+    _print_line(f"{label:<{LABEL_WIDTH - 1}} {text}", style)
 
 
 def _status(result: dict[str, Any]) -> str:

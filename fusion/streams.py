@@ -11,9 +11,12 @@ import errno
 import io
 import os
 import sys
+import unicodedata
 from typing import Any, TextIO
 
 _ERRORS = "fusion.plain"
+_UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Unicode's categories of control characters: escape sequences, changes of direction, separators of lines."""
 _PLAIN = {
     **{
         "·": "-",
@@ -60,6 +63,18 @@ def any_text(stream: Any) -> None:
     """Let a stream print characters that its encoding does not have."""
     if hasattr(stream, "reconfigure"):
         stream.reconfigure(errors=_ERRORS)
+
+
+def visible(text: str) -> str:
+    """`text` with question marks for what a terminal would obey: a stranger's name may hold control characters.
+
+    Line feeds and tabs stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        "?" if unicodedata.category(letter) in _UNSEEN and letter not in "\n\t" else letter for letter in text
+    )
 
 
 def lost() -> str:

@@ -79,6 +79,8 @@ def laughs(levels: int) -> str:
         ("[" * 100_000, "more than 100 levels"),
         ("[x, " * 200 + "]" * 200, "more than 100 levels"),
         ("a:\n- " + "- " * 300 + "x", "more than 100 levels"),
+        ("a: !!binary aGVsbG8=", "binary data"),
+        ("a: [!<tag:yaml.org,2002:binary> aGVsbG8=]", "binary data"),
     ],
 )
 def test_documents_in_yaml_are_refused(document: str, words: str) -> None:

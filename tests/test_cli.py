@@ -28,6 +28,10 @@ BAD_INPUT = {
     "unknown key with plus": (["+methd=toy"], "no setting 'methd'. Did you mean 'method'?"),
     "key the method refuses": (["+method=toy", "method.basis=none"], "no basis none"),
     "bad grammar": (["+method=toy", "seed=["], "'['"),
+    "seed of more than 64 bits": (
+        ["+method=toy", "seed=9223372036854775808"],
+        "seed must be a number of at most 64 bits",
+    ),
     "seed that is no number": (["+method=toy", "seed=one"], "seed must be a whole number, not one"),
     "dtype": (["+method=toy", "dtype=float16"], "dtype must be float32 or float64"),
     "interpolation": (["+method=toy", "seed=${nothing}"], "nothing"),

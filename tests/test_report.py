@@ -141,6 +141,20 @@ def test_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "energy.png" in out and (tmp_path / "energy.png").is_file()
 
 
+@pytest.mark.parametrize("name", ["\x1b[2J", "\x1b]0;title\x07", "\x9b31m", "\u202e", "two\nlines", "\u2028"])
+def test_names_of_strangers_command_no_terminal(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document = a_result()
+    document |= {"method": name, "message": name, "warnings": [name]}
+    (tmp_path / "result.json").write_text(json.dumps(a_result()))
+    report.report(tmp_path)
+    plain = capsys.readouterr().out
+    (tmp_path / "result.json").write_text(json.dumps(document))
+    report.report(tmp_path)
+    out = capsys.readouterr().out
+    assert all(letter.isprintable() or letter == "\n" for letter in out)
+    assert out.count("\n") == plain.count("\n") + 2  # the message and the warning
+
+
 def test_report_of_an_unfinished_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "metrics.csv").write_text("step,phase,energy,stderr\n839,optimise,-8.0,0.01\n840,optimise,-8.07,0.")
     (tmp_path / "checkpoints").mkdir()

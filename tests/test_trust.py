@@ -213,6 +213,20 @@ def test_a_basis_set_is_numbers(kind: str, text: bool, tmp_path: Path, monkeypat
     assert not Path("canary").exists()
 
 
+def test_a_file_with_the_name_of_a_basis_set_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fusion.system import System
+    from fusion_conventional.molecules import molecule
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("sto-3g", "mine", "mine.nw"):
+        Path(name).write_text("BASIS\nH S\n 1.0 1.0\nEND\n")
+    system = System.from_config({"name": "h2", "atoms": "H 0 0 0; H 0 0 0.74"}, tmp_path)
+    primitives = {name: molecule(system, name).npgto_nr() for name in ("sto-3g", "./sto-3g", "./mine", "mine.nw")}
+    assert primitives == {"sto-3g": 6, "./sto-3g": 2, "./mine": 2, "mine.nw": 2}
+    with pytest.raises(InputError, match="no basis 'mine'"):
+        molecule(system, "mine")
+
+
 def test_modules_of_the_current_directory_are_not_imported(process: Program, tmp_path: Path) -> None:
     for name in ("typing", "pluggy", "typer", "yaml", "toy"):
         (tmp_path / f"{name}.py").write_text("open('canary', 'w').close()\n")

@@ -9,6 +9,7 @@ from typing import Any
 
 from fusion.config import suggestion
 from fusion.errors import InputError
+from fusion.streams import visible
 
 _REQUIRED: Any = object()
 
@@ -40,6 +41,8 @@ class Table:
             return default
         if not isinstance(value, str) or not value.strip() or (pattern is not None and not pattern.fullmatch(value)):
             raise self._wrong(key, form, value)
+        if visible(value) != value or "\n" in value:
+            raise self._wrong(key, "text of one line without control characters", value)
         return value
 
     def choice(self, key: str, choices: Iterable[str]) -> str:
