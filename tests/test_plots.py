@@ -190,3 +190,13 @@ def test_dihedrals_are_drawn_within_a_turn(values: np.ndarray, shown: np.ndarray
     order, degrees = scan.turned(values)
     assert degrees == pytest.approx(shown)
     assert np.cos(np.radians(values[order])) == pytest.approx(np.cos(np.radians(degrees)))
+
+
+@pytest.mark.parametrize("name", ["a$\\frac{$", "$", "$^$", "\x1b[31m", "漢"])
+def test_any_name_can_be_drawn(name: str, tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    from fusion.plots.style import picture
+
+    with picture(tmp_path / "x.png") as figure:
+        figure.suptitle(name)
+        figure.subplots().set_xlabel("kcal mol$^{-1}$")
+    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG") and not recwarn.list

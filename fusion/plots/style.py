@@ -5,6 +5,7 @@ matplotlib is imported where something is drawn.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,13 +40,22 @@ def picture(path: Path, size: tuple[float, float] = (7.0, 4.5)) -> Iterator[Figu
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasAgg(figure)
         yield figure
-        with replacing(path) as file:
-            figure.savefig(file, format="png", dpi=150)
+        with replacing(path) as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of numbers and letters that cannot be drawn
+            try:
+                figure.savefig(file, format="png", dpi=150)
+            except ValueError:  # a name with dollar signs is not the formula that matplotlib takes it for
+                for text in figure.findobj(Text):
+                    text.set_parse_math(False)
+                file.seek(0)
+                file.truncate()
+                figure.savefig(file, format="png", dpi=150)
 
 
 def title(result: dict[str, Any], directory: Path) -> str:
