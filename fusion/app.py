@@ -186,7 +186,7 @@ def execute(
                 run = _prepare_directory(run, lock, unique)
             _announce(run, method, system, task)
         try:
-            with _resumable(run.directory, first), _writing(run.directory):
+            with _resumable(run.directory, first, relaunch), _writing(run.directory):
                 result = _calculated(run, method, system, task, lock, began, relaunch)
         except InputError:
             if first:
@@ -223,8 +223,19 @@ def _calculated(run: Run, method: Any, system: System, task: Any, lock: Lock, be
             raise
         if first:
             write_result(run, method, task.name, result, time.perf_counter() - began)
-            report.redraw(run.directory)
+            _draw(run.directory)
     return result
+
+
+def _draw(directory: Path) -> None:
+    """Draw the pictures of a run whose result is written: without room for them, the run is done all the same."""
+    try:
+        report.redraw(directory)
+    except OSError as error:
+        if not (directory / FILENAME).is_file():
+            raise
+        place = error.filename or directory
+        report.line("note", f"no picture: {place}: {error.strerror}; fusion report {directory} draws it")
 
 
 @contextmanager
@@ -256,10 +267,13 @@ def _writing(directory: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _resumable(directory: Path, first: bool) -> Iterator[None]:
-    """Tell who stops the run how to go on with it."""
+def _resumable(directory: Path, first: bool, program: bool) -> Iterator[None]:
+    """Tell who stops the run how to go on with it; `program`: signals are fusion's, not those of a user's Python."""
+    from fusion.tasks.interruption.stopping import raised
+
     try:
-        yield
+        with raised() if program else nullcontext():
+            yield
     except KeyboardInterrupt:
         if first:
             print(f"\nstopped; fusion resume {directory} goes on with it", file=sys.stderr, flush=True)

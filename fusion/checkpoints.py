@@ -17,9 +17,9 @@ from fusion.distributed import largest_of_ranks
 from fusion.errors import Stopped
 from fusion.metrics import MetricsFile
 from fusion.runs import CHECKPOINT
+from fusion.tasks.interruption.stopping import accepted
 
 _ROWS = "fusion_metrics_rows"
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -35,7 +35,7 @@ class SaveLast(Callback):
     """Saves `checkpoints/last.ckpt` in the run's directory every `every_n_steps` training batches, at the end, and
     when the run is interrupted.
 
-    Ctrl-C and SIGTERM let the batch in progress end, on all ranks; a second Ctrl-C stops at once.
+    Ctrl-C, SIGTERM and SIGHUP let the batch in progress end, on all ranks; a second one stops at once.
     Batches are counted here, over the whole run and across restarts: `global_step` stands still while nothing is
     optimised.
     """
@@ -54,7 +54,7 @@ class SaveLast(Callback):
         self._asked = 0
         if threading.current_thread() is threading.main_thread():
             # Lightning puts back the handlers that were there before.
-            for number in _SIGNALS:
+            for number in accepted():
                 signal.signal(number, self._stop)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:

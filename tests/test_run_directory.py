@@ -180,6 +180,18 @@ def test_a_full_disk_is_one_line_and_the_run_resumes(
     }
 
 
+def test_a_run_without_room_for_its_picture_is_done(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def draw(directory: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(directory / "energy.png"))
+
+    monkeypatch.setattr(app.report, "redraw", draw)
+    done = program(*ENERGY, "hydra.run.dir=r")
+    assert done.status == 0 and done.err == "" and "energy  " in done.out
+    assert "energy.png: No space left on device; fusion report" in done.out
+
+
 def test_a_library_that_hides_the_error_of_writing(tmp_path: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))

@@ -9,7 +9,7 @@ import pytest
 
 import fusion
 from fusion.errors import Stopped
-from fusion.tasks.interruption.stopping import between_steps
+from fusion.tasks.interruption.stopping import between_steps, raised
 from fusion_conventional.method import PySCFMethod
 
 
@@ -37,6 +37,25 @@ def test_a_short_step_ends_first() -> None:
         stop_if_asked()
     assert done
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_outside_of_steps_is_raised(number: signal.Signals) -> None:
+    for block in (raised, lambda: between_steps(0.0)):
+        with pytest.raises(Stopped) as stopped, block():
+            os.kill(os.getpid(), number)
+            work(100_000)
+        assert stopped.value.number == number and signal.getsignal(number) is signal.SIG_DFL
+
+
+def test_a_hangup_that_is_ignored_stays_so() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nohup
+    try:
+        with raised(), between_steps(0.0) as stop_if_asked:
+            os.kill(os.getpid(), signal.SIGHUP)
+            stop_if_asked()
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_the_same_signal_again_stops_at_once() -> None:

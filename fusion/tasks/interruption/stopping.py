@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM in work that should end between two of its steps."""
+"""Ctrl-C, SIGTERM and SIGHUP: in a whole run, and in work that should end between two of its steps."""
 
 from __future__ import annotations
 
@@ -11,9 +11,33 @@ from types import FrameType
 
 from fusion.errors import Stopped
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PATIENCE_S = 4.0
 """Time that the step in progress gets to end: a short one is kept, a long one is lost whenever it is stopped."""
+
+
+@contextmanager
+def raised() -> Iterator[None]:
+    """SIGTERM and SIGHUP raise Stopped, as Ctrl-C raises KeyboardInterrupt, unless this process ignores or handles
+    them already. Outside of the main thread nothing is changed."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Stopped(number)
+
+    main = threading.current_thread() is threading.main_thread()
+    own = [number for number in SIGNALS if main and signal.getsignal(number) is signal.SIG_DFL]
+    for number in own:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in own:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def accepted() -> list[signal.Signals]:
+    """The signals that stop a run: all but a SIGHUP that is ignored, as under nohup."""
+    return [number for number in SIGNALS if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN]
 
 
 @contextmanager
@@ -49,7 +73,7 @@ def between_steps(patience: float = PATIENCE_S) -> Iterator[Callable[[], None]]:
     if threading.current_thread() is not threading.main_thread():
         yield stop_if_asked
         return
-    before = {number: signal.signal(number, note) for number in _SIGNALS}
+    before = {number: signal.signal(number, note) for number in accepted()}
     try:
         yield stop_if_asked
     finally:
