@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -82,13 +83,13 @@ class Journal:
             known = self._next(systems[len(results)], wanted)
             if known is None:
                 break
-            results.append(known)
+            results.append(_copied(known))
         if len(results) < len(systems):
             self._restore_memory()
         while len(results) < len(systems):
             began = time.monotonic()
             new = methods.calculate(self.method, systems[len(results) : len(results) + self._size], wanted)
-            self._results += new
+            self._results += map(_copied, new)
             self._asked += len(new)
             results += new
             self._save_if_due()
@@ -106,7 +107,7 @@ class Journal:
         wanted = frozenset(properties)
         for result in reversed(self._results[: self._asked]):
             if _same(result.system, system) and _has(result, wanted):
-                return result
+                return _copied(result)
         return methods.calculate(self, [system], wanted)[0]
 
     def save(self) -> None:
@@ -208,6 +209,11 @@ def _same(one: System, other: System) -> bool:
     if one.cell is not None and other.cell is not None:
         near = near and np.abs(one.cell - other.cell).max() <= SAME_BOHR
     return bool(near)
+
+
+def _copied(result: Result) -> Result:
+    """A result to which its reader may add what it derives; the record stays as it was answered."""
+    return replace(result, properties=dict(result.properties), details=dict(result.details))
 
 
 def _has(result: Result, wanted: frozenset[str]) -> bool:
