@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from fusion.chemistry import structure_state
+from fusion.chemistry import isotopes, structure_state
 from fusion.chemistry.structure_files import read_file
 from fusion.chemistry.structures import system_of
 from fusion.errors import InputError
@@ -46,10 +46,13 @@ def read(config: Mapping[str, Any], start_dir: Path) -> System:
         name = Path(path).stem if name in ("file", "inline") else name
         system = system_of(read_file(path, config.get("frame"), start_dir), charge, spin, name)
     else:
-        symbols, positions = checked_nuclei(*_nuclei(config), name)
+        written, coordinates = _nuclei(config)
+        symbols, positions = checked_nuclei([isotopes.element(symbol) for symbol in written], coordinates, name)
+        masses = isotopes.masses(written)
         lowest = lowest_spin(symbols, charge or 0)
         assumed = spin is None
-        system = System(name, symbols, positions, charge or 0, lowest if spin is None else spin, spin_assumed=assumed)
+        spin = lowest if spin is None else spin
+        system = System(name, symbols, positions, charge or 0, spin, spin_assumed=assumed, masses=masses)
     states = _states(config, system)
     if not states:
         return system.with_spin_note()

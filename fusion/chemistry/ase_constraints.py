@@ -6,12 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fusion.chemistry.structure_state import normal
 from fusion.errors import InputError
 
 if TYPE_CHECKING:
     from ase import Atoms
 
 _PARALLEL = 1e-6
+_HELD = frozenset({"fixed", "frozen", "freeze", "fix", "constrained", "isfixed", "isfrozen"})
+_MOVING = frozenset({"movemask", "movable", "moveable", "mobile", "selectivedynamics", "relaxmask"})
+_LISTED = frozenset({"fixedatoms", "frozenatoms", "fixatoms", "freezeatoms", "fixedindices", "frozenindices"})
+"""Keys, compared by `normal`: columns that hold atoms, columns that let them move, lists of atoms."""
 
 
 def held(atoms: Atoms, name: str) -> np.ndarray | None:
@@ -20,7 +25,7 @@ def held(atoms: Atoms, name: str) -> np.ndarray | None:
     Fixed atoms and coordinates, and planes, lines and lattice directions along the Cartesian axes. Raises InputError
     naming a constraint of another kind.
     """
-    mask = np.zeros((len(atoms), 3), dtype=bool)
+    mask = _columns(atoms, name)
     for constraint in atoms.constraints:
         allowed = _allowed(constraint, np.asarray(atoms.cell))
         if allowed is None:
@@ -30,6 +35,26 @@ def held(atoms: Atoms, name: str) -> np.ndarray | None:
             )
         mask[np.atleast_1d(constraint.get_indices())] |= ~allowed
     return mask if mask.any() else None
+
+
+def _columns(atoms: Atoms, name: str) -> np.ndarray:
+    """Mask (A, 3) of columns that other programs write. Raises InputError for one of another form, and for lists."""
+    mask = np.zeros((len(atoms), 3), dtype=bool)
+    for key, values in atoms.arrays.items():
+        if (plain := normal(key)) not in _HELD | _MOVING:
+            continue
+        flags = np.asarray(values)
+        truth = flags.dtype.kind == "b" or (flags.dtype.kind in "iuf" and np.isin(flags, (0, 1)).all())
+        if not truth or flags.shape not in ((len(atoms),), (len(atoms), 3)):
+            raise InputError(f"{name}: its column {key} is not true or false, or 1 or 0, for each atom or coordinate")
+        held = flags.astype(bool) == (plain in _HELD)
+        mask |= held if held.ndim == 2 else held[:, None]
+    listed = next((key for key in atoms.info if normal(key) in _LISTED), None)
+    if listed is not None:
+        raise InputError(
+            f"{name}: {listed}={atoms.info[listed]} is not read; atoms are fixed by a column move_mask:L:1 with F"
+        )
+    return mask
 
 
 def _allowed(constraint: Any, cell: np.ndarray) -> np.ndarray | None:

@@ -14,21 +14,12 @@ from pathlib import Path
 from ase import Atoms
 from ase.data import atomic_masses, atomic_numbers
 
-from fusion.chemistry import structure_state
+from fusion.chemistry import isotopes, reader_errors, structure_state
 
 _COLUMN_CHARGES = {1: 3, 2: 2, 3: 1, 5: -1, 6: -2, 7: -3}
 _DOUBLET_COLUMN = 4
 _UNPAIRED = {0: 0, 1: 0, 2: 1, 3: 2}
 """`RAD` value -> unpaired electrons: 1 is a singlet, 2 a doublet, 3 a triplet."""
-_ISOTOPES = {"D": 2, "T": 3}
-_MASSES = {
-    ("H", 1): 1.00782503, ("H", 2): 2.01410178, ("H", 3): 3.01604928, ("Li", 6): 6.01512289, ("Li", 7): 7.01600344,
-    ("B", 10): 10.0129369, ("B", 11): 11.0093054, ("C", 12): 12.0, ("C", 13): 13.0033548, ("C", 14): 14.0032420,
-    ("N", 14): 14.0030740, ("N", 15): 15.0001089, ("O", 16): 15.9949146, ("O", 17): 16.9991317, ("O", 18): 17.9991596,
-    ("Si", 29): 28.9764947, ("S", 33): 32.9714589, ("S", 34): 33.9678670, ("Cl", 35): 34.9688527,
-    ("Cl", 37): 36.9659026, ("Br", 79): 78.9183376, ("Br", 81): 80.9162897,
-}  # fmt: skip
-"""Isotopes' masses in daltons (AME2020, rounded)."""
 _ITEM = re.compile(r">.*<([^>]+)>")
 _PAIR = re.compile(r"(CHG|RAD|MASS)=(-?\d+)")
 
@@ -41,12 +32,14 @@ def read(path: Path) -> Iterator[Atoms]:
         try:
             yield _molecule(record.splitlines())
         except (IndexError, KeyError, ValueError) as error:
-            raise ValueError(f"record {number}: {error}") from error
+            raise ValueError(f"record {number}: {reader_errors.reason(error, path)}") from error
 
 
 def _molecule(lines: Sequence[str]) -> Atoms:
     if len(lines) < 4:
         raise ValueError("it has no counts line")
+    if not re.match(r"[ \d]{2}\d", lines[3]):
+        raise ValueError(f"its fourth line, '{lines[3].strip()[:40]}', does not begin with the number of atoms")
     return _v3000(lines) if "V3000" in lines[3] else _v2000(lines)
 
 
@@ -56,8 +49,8 @@ def _v2000(lines: Sequence[str]) -> Atoms:
     if len(rows) < count or not count:
         raise ValueError(f"it has {len(rows)} of {count} atoms")
     codes = [_number(row[5]) for row in rows]
-    isotopes = [_nearest(row[3], _number(row[4])) for row in rows]
-    listed = {"CHG": [_COLUMN_CHARGES.get(code, 0) for code in codes], "RAD": [0] * count, "ISO": isotopes}
+    nucleons = [_nearest(row[3], _number(row[4])) for row in rows]
+    listed = {"CHG": [_COLUMN_CHARGES.get(code, 0) for code in codes], "RAD": [0] * count, "ISO": nucleons}
     listed["RAD"] = [2 if code == _DOUBLET_COLUMN else 0 for code in codes]
     end = next((index for index, line in enumerate(lines) if line.startswith("M  END")), len(lines))
     properties = lines[4 + count : end]
@@ -66,6 +59,8 @@ def _v2000(lines: Sequence[str]) -> Atoms:
     for line in properties:
         if line[:3] == "M  " and line[3:6] in listed:
             words = [int(word) for word in line[9:].split()]
+            if len(words) % 2 or not all(0 < atom <= count for atom in words[0::2]):
+                raise ValueError(f"'{line.strip()[:40]}' is not pairs of an atom, 1 ... {count}, and a value")
             for atom, value in zip(words[0::2], words[1::2], strict=True):
                 listed[line[3:6]][atom - 1] = value
     symbols, positions = [row[3] for row in rows], [[float(value) for value in row[:3]] for row in rows]
@@ -83,10 +78,15 @@ def _columns(row: str) -> list[str]:
 def _v3000(lines: Sequence[str]) -> Atoms:
     joined = re.sub(r"-\nM  V30 ", "", "\n".join(lines)).splitlines()
     rows = [line[7:].strip() for line in joined if line.startswith("M  V30 ")]
+    if "BEGIN ATOM" not in rows or "END ATOM" not in rows:
+        raise ValueError("its block of atoms, M  V30 BEGIN ATOM ... END ATOM, is not complete")
     atoms = rows[rows.index("BEGIN ATOM") + 1 : rows.index("END ATOM")]
     if not atoms:
         raise ValueError("it has no atoms")
     words = [row.split() for row in atoms]
+    short = [row for row, parts in zip(atoms, words, strict=True) if len(parts) < 5]
+    if short:
+        raise ValueError(f"'{short[0][:40]}' is no line of an atom: number symbol x y z ...")
     symbols, positions = [word[1] for word in words], [[float(value) for value in word[2:5]] for word in words]
     stated = [{key: int(value) for key, value in _PAIR.findall(row)} for row in atoms]
     charges, radicals, masses = ([entry.get(key, 0) for entry in stated] for key in ("CHG", "RAD", "MASS"))
@@ -98,31 +98,28 @@ def _atoms(
     positions: Sequence[Sequence[float]],
     charges: Sequence[int],
     radicals: Sequence[int],
-    isotopes: Sequence[int],
+    nucleons: Sequence[int],
     data: Sequence[str],
 ) -> Atoms:
-    elements = ["H" if symbol in _ISOTOPES else symbol for symbol in symbols]
+    elements = [isotopes.element(symbol) for symbol in symbols]
     unknown = [symbol for symbol in elements if not atomic_numbers.get(symbol)]
     if unknown:
         raise ValueError(f"unknown element {unknown[0]!r}")
     atoms = Atoms(elements, positions=positions)
-    atoms.info["charge"] = sum(charges)
+    if any(charges):
+        atoms.info["charge"] = sum(charges)
     if any(radicals):
         atoms.info["unpaired"] = sum(_UNPAIRED.get(radical, 0) for radical in radicals)
     for head, value in itertools.pairwise(data):
         item = _ITEM.match(head)
         if item and structure_state.is_state_key(item[1]):
             atoms.info[item[1]] = value.strip()
-    numbers = [_ISOTOPES.get(symbol, isotope) for symbol, isotope in zip(symbols, isotopes, strict=True)]
+    if not any(structure_state.normal(key) in structure_state.CHARGES for key in atoms.info):
+        atoms.info["charge"] = 0
+    numbers = [isotopes.HYDROGENS.get(symbol, number) for symbol, number in zip(symbols, nucleons, strict=True)]
     if any(numbers):
-        atoms.set_masses([_mass(symbol, number) for symbol, number in zip(elements, numbers, strict=True)])
+        atoms.set_masses([isotopes.mass(symbol, number) for symbol, number in zip(elements, numbers, strict=True)])
     return atoms
-
-
-def _mass(symbol: str, nucleons: int) -> float:
-    """Mass in daltons of an isotope, the mass number where it is not tabulated; zero is the natural mixture."""
-    natural = float(atomic_masses[atomic_numbers[symbol]])
-    return _MASSES.get((symbol, nucleons), float(nucleons)) if nucleons else natural
 
 
 def _nearest(symbol: str, difference: int) -> int:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fusion import bounds
-from fusion.chemistry import declared_sizes, structure_state
+from fusion.chemistry import declared_sizes, gaussian_input, molfile, pdb, reader_errors, structure_state, xyz
 from fusion.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,7 +21,6 @@ _SUFFIXES = {
 
 _CHARGE, _MULTIPLICITY = r"(?P<charge>[+-]?[\d.]+)", r"(?P<multiplicity>\d+)"
 _STATED: dict[str, tuple[str, ...]] = {
-    "gaussian-in": (rf"^[ \t]*(?P<charge>[+-]?\d+)[ \t,]+{_MULTIPLICITY}(?:[ \t,]+[+-]?\d+)*[ \t]*$",),
     "gaussian-out": (rf"Charge =\s*{_CHARGE}\s+Multiplicity =\s*{_MULTIPLICITY}",),
     "orca-output": (rf"Total Charge\s+Charge\s+\.+\s+{_CHARGE}", rf"Multiplicity\s+Mult\s+\.+\s+{_MULTIPLICITY}"),
     "nwchem-in": (rf"^\s*charge\s+{_CHARGE}", rf"^\s*mult\s+{_MULTIPLICITY}", r"^\s*nopen\s+(?P<unpaired>\d+)"),
@@ -42,13 +39,6 @@ _UNREAD = frozenset(
     }
 )  # fmt: skip
 """Formats whose charge stands in a second file, or where it is not read."""
-_LEAST_PDB_ANGSTROM3 = 4.0
-"""Volume per atom below which the cell of a PDB file is a placeholder; diamond has 5.7."""
-
-_IN_COMMENT = re.compile(
-    r"\b(\w*charge|\w*multiplicity|mult|unpaired|spin)[\"']?\s*([:=]?)\s*([+-]?\d+(?:\.\d*)?[+-]?)(?=[\s,;|)}]|$)"
-)
-_COMMENT_PAIR = re.compile(r"\s*([+-]?\d+)\s+([1-9])\s*")
 
 
 def read_file(path: str, frame: Any, start_dir: Path) -> Atoms:
@@ -65,7 +55,8 @@ def read_file(path: str, frame: Any, start_dir: Path) -> Atoms:
     try:
         structures = all_frames(full)
     except Exception as error:  # ASE's readers raise whatever their parsing meets
-        raise InputError(f"system.path: cannot read '{path}' as a structure ({_first_line(error)})") from error
+        reason = reader_errors.reason(error, full)
+        raise InputError(f"system.path: cannot read '{path}' as a structure: {reason}") from error
     if not structures:
         raise InputError(f"system.path: '{path}' holds no structure")
     return structures[_index(frame, len(structures), path)]
@@ -77,22 +68,36 @@ def frames(file: Path) -> Iterator[Atoms | str]:
     kind = _kind(file)
     declared_sizes.check(file, kind)
     if kind == "extxyz":
-        yield from _xyz(file)
+        yield from xyz.read(file)
     elif kind == "sdf":
-        from fusion.chemistry import molfile
-
         yield from molfile.read(file)
+    elif kind == "gaussian-in":
+        yield from gaussian_input.read(file)
     elif kind == "db":
         yield from _rows(file)
     elif kind == "proteindatabank":
-        yield from _pdb(file)
+        yield from pdb.read(file)
     else:
         from ase.io import iread
 
         stated = _stated(file, kind)
         for atoms in iread(str(file), index=":", format=kind, do_not_split_by_at_sign=True):
+            _check_whole(file, kind, len(atoms))
             atoms.info |= stated
             yield atoms
+
+
+def _check_whole(file: Path, kind: str, atoms: int) -> None:
+    """Raise ValueError for a file that is cut off, in formats whose ASE reader takes the atoms before the cut."""
+    if atoms == 0:
+        raise ValueError("it has no atoms")
+    if kind not in ("gromacs", "turbomole"):
+        return
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    if kind == "turbomole" and not any(line.startswith("$end") for line in lines):
+        raise ValueError("its $end is missing: the file is cut off")
+    if kind == "gromacs" and lines[1].strip() != str(atoms):
+        raise ValueError(f"its second line declares {lines[1].strip()[:20]} atoms, but it has {atoms}")
 
 
 def _kind(file: Path) -> str:
@@ -135,74 +140,9 @@ def _rows(file: Path) -> Iterator[Atoms]:
 
     for row in connect(file).select():
         atoms = row.toatoms()
-        atoms.info = {**row.key_value_pairs, **(row.data or {})}
+        pairs = {key: vars(row)[key] for key in row.key_value_pairs}  # row.charge is that of the atoms' charges instead
+        atoms.info = {**pairs, **(row.data or {})}
         yield atoms
-
-
-def _xyz(file: Path) -> Iterator[Atoms | str]:
-    """Extended or plain XYZ; a broken structure costs no other, as each says how many lines it has."""
-    from ase.io.formats import open_with_compression
-
-    with io.TextIOWrapper(open_with_compression(str(file), "rb"), encoding="utf-8", errors="replace") as lines:
-        number, head = 0, next(filter(str.strip, lines), None)
-        while head is not None:
-            number += 1
-            if not head.strip().isdecimal():
-                begins = head.strip()[:40]
-                raise ValueError(f"structure {number} begins with {begins!r} instead of its number of atoms")
-            count = int(head)
-            body = list(itertools.islice(lines, count + 1))
-            following = next(filter(str.strip, lines), None)
-            while following is not None and following.lstrip().startswith("VEC"):  # cell vectors, as ADF writes them
-                body.append(following)
-                following = next(filter(str.strip, lines), None)
-            yield _frame(head, body, count)
-            head = following
-
-
-def _frame(head: str, body: Sequence[str], count: int) -> Atoms | str:
-    """A structure of an XYZ file from its lines, or the reason why there is none."""
-    from ase.io.extxyz import read_xyz
-
-    if count == 0:
-        return "no atoms"
-    if len(body) <= count:
-        return f"it has {max(0, len(body) - 1)} of {count} atoms: the file is cut off"
-    if fault := declared_sizes.of_columns(body[0], body[1]):
-        return fault
-    try:
-        atoms: Atoms = next(read_xyz(io.StringIO(head + "".join(body)), 0))
-    except KeyError as error:
-        return f"unknown element {error}"
-    except Exception as error:  # whatever the parsing meets
-        return f"ASE cannot read it ({_first_line(error)})"
-    return _read_comment(body[0], atoms) or atoms
-
-
-def _read_comment(comment: str, atoms: Atoms) -> str | None:
-    """Put into `info` a state that a comment line states in other ways than key=value: `charge: 1`, or `1 1` alone.
-
-    A bare word, which ASE reads as True, states nothing. Returns what is wrong with a line that states a key twice.
-    """
-    pair = _COMMENT_PAIR.fullmatch(comment)
-    if pair:
-        charge, multiplicity = int(pair[1]), int(pair[2])
-        if (int(atoms.numbers.sum()) - charge - multiplicity) % 2:
-            atoms.info = {"charge": charge, "multiplicity": multiplicity}
-        return None
-    for key in [key for key in atoms.info if structure_state.is_state_key(key)]:
-        if atoms.info[key] is True and not re.search(rf"{re.escape(key)}\s*=", comment):
-            del atoms.info[key]
-    values: dict[str, str] = {}
-    stated = {structure_state.normal(key) for key in atoms.info}
-    for key, sign, value in _IN_COMMENT.findall(comment.lower()):
-        if not structure_state.is_state_key(key):
-            continue
-        if sign and structure_state.whole(values.setdefault(key, value)) != structure_state.whole(value):
-            return f"its comment line states {key}={values[key]} and {key}={value}"
-        if structure_state.normal(key) not in stated:
-            atoms.info[key] = value
-    return None
 
 
 def _stated(file: Path, kind: str) -> dict[str, Any]:
@@ -214,40 +154,3 @@ def _stated(file: Path, kind: str) -> dict[str, Any]:
         match = re.search(pattern, text, re.MULTILINE | re.IGNORECASE)
         stated |= match.groupdict() if match else {}
     return {structure_state.UNREAD: kind} if not stated and kind in _UNREAD else stated
-
-
-def _pdb(file: Path) -> Iterator[Atoms]:
-    """Models of a PDB file with the charges of their atoms (columns 79-80); a placeholder cell is taken away."""
-    from ase.io import iread
-
-    charges: list[list[str]] = [[]]
-    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
-        if line.startswith(("ATOM", "HETATM")):
-            charges[-1].append(line[78:80].strip())
-        elif line.startswith("END"):
-            charges.append([])
-    models = (atoms for atoms in iread(str(file), index=":", format="proteindatabank", do_not_split_by_at_sign=True))
-    for atoms, written in zip(models, charges, strict=False):
-        if len(atoms) == 0:  # ASE makes one of END after ENDMDL
-            continue
-        if any(written):
-            atoms.set_initial_charges([_formal_charge(text) for text in written])
-        volume = atoms.cell.volume
-        if atoms.pbc.any() and not volume > _LEAST_PDB_ANGSTROM3 * len(atoms):
-            atoms.info[structure_state.NOTES] = (
-                f"the cell of {file.name} ({volume:.3g} cubic Angstrom) is a placeholder: ignored",
-            )
-            atoms.pbc = False
-            atoms.cell = None
-        yield atoms
-
-
-def _formal_charge(text: str) -> int:
-    charge = structure_state.whole(text) if text else 0
-    if charge is None:
-        raise ValueError(f"columns 79-80 hold {text!r}, which is no charge as in 1+ or 2-")
-    return charge
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

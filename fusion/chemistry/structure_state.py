@@ -19,7 +19,12 @@ import numpy as np
 if TYPE_CHECKING:
     from ase import Atoms
 
-CHARGES = frozenset({"charge", "totalcharge", "netcharge", "molecularcharge", "molcharge", "systemcharge", "chrg"})
+CHARGES = frozenset(
+    {
+        "charge", "totalcharge", "totcharge", "netcharge", "molecularcharge", "moleculecharge", "molcharge",
+        "systemcharge", "ioncharge", "formalcharge", "chargestate", "chrg", "chg", "totalchg", "pubchemtotalcharge",
+    }
+)  # fmt: skip
 MULTIPLICITIES = frozenset(
     {"multiplicity", "mult", "spinmultiplicity", "molecularmultiplicity", "totalmultiplicity", "spinmult"}
 )
@@ -95,6 +100,8 @@ def read(atoms: Atoms, charge: int | None = None, spin: int | None = None) -> St
 
 def whole(value: Any) -> int | None:
     """A number as an int where it is a whole one, else None; numpy scalars, arrays of one element and text too."""
+    if isinstance(value, (list, tuple)) and len(value) == 1:
+        value = value[0]
     if isinstance(value, np.ndarray):
         value = value.item() if value.size == 1 else None
     if isinstance(value, str):

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 _SAME_MASS = 1e-6
+_EMPTY = 0.01
+"""Share of a site that may be empty through rounding."""
 
 
 def system_of(
@@ -37,6 +39,7 @@ def system_of(
     """
     symbols = atoms.get_chemical_symbols()
     name = name or formula(symbols).lower()
+    _check_occupancy(atoms, name)
     try:
         state = structure_state.read(atoms, charge, spin)
     except structure_state.Misstated as error:
@@ -51,7 +54,7 @@ def system_of(
         cell=np.asarray(atoms.cell) * BOHR_PER_ANGSTROM if x or y or z else None,
         pbc=(x, y, z),
         spin_assumed=state.spin is None,
-        masses=_masses(atoms),
+        masses=_masses(atoms, name),
         fixed=ase_constraints.held(atoms, name) if constraints else None,
         notes=(*atoms.info.get(structure_state.NOTES, ()), *state.notes),
     ).with_spin_note()
@@ -82,14 +85,34 @@ def in_state_of(atoms: Atoms, system: System, name: str) -> System:
     )
 
 
-def _masses(atoms: Atoms) -> np.ndarray | None:
-    """Masses in daltons where the structure states any that are not those of the natural mixtures of isotopes."""
+def _masses(atoms: Atoms, name: str) -> np.ndarray | None:
+    """Masses in daltons where the structure states any that are not those of the natural mixtures of isotopes.
+
+    They are a column of the atoms, or a list in `info`. Raises InputError for a list of another length.
+    """
     from ase.data import atomic_masses
 
-    given = atoms.arrays.get("masses", atoms.arrays.get("mass"))
-    if given is None:
+    columns = {structure_state.normal(key): value for key, value in (*atoms.info.items(), *atoms.arrays.items())}
+    given = next(
+        (columns[key] for key in ("masses", "mass", "atomicmasses") if key in columns and np.ndim(columns[key])), None
+    )
+    if given is None:  # one number is the mass of the molecule
         return None
     natural = atomic_masses[atoms.numbers]
-    masses = np.asarray(given, dtype=float)
+    try:
+        masses = np.asarray(given, dtype=float)
+    except (TypeError, ValueError):
+        masses = np.zeros(0)
+    if masses.shape != natural.shape:
+        raise InputError(f"{name}: its masses must be one number of daltons for each of its {len(atoms)} atoms")
     masses = np.where(np.isnan(masses), natural, masses)
     return None if np.allclose(masses, natural, rtol=0.0, atol=_SAME_MASS) else masses
+
+
+def _check_occupancy(atoms: Atoms, name: str) -> None:
+    """Raise InputError for a crystal whose sites are shared by several elements or partly empty (CIF)."""
+    sites = atoms.info.get("occupancy")
+    for shares in sites.values() if isinstance(sites, dict) else ():
+        if isinstance(shares, dict) and (len(shares) > 1 or any(share < 1 - _EMPTY for share in shares.values())):
+            shown = ", ".join(f"{symbol} {share:g}" for symbol, share in shares.items())
+            raise InputError(f"{name}: a site is occupied in part ({shown}); write one whole atom for each site")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fusion.chemistry import structure_state
+from fusion.chemistry import reader_errors, structure_state
 from fusion.chemistry.structure_files import frames
 from fusion.datasets.blocks import Block, Broken
 from fusion.datasets.labelled import UNKNOWN_SPIN
@@ -39,15 +39,16 @@ def read(path: Path, settings: Settings) -> Iterator[Block | Broken]:
             raise
         except Exception as error:  # ASE's readers raise whatever their parsing meets
             if len(files) == 1:
-                raise InputError(f"data: ASE cannot read '{file}' after structure {count} ({_words(error)})") from error
+                place = f" after structure {count}" if count else ""
+                raise InputError(f"data: cannot read '{file}'{place}: {reader_errors.reason(error, file)}") from error
             number += 1
-            yield Broken(f"structure #{number}", f"ASE cannot read it ({_words(error)})")
+            yield Broken(f"structure #{number}", reader_errors.reason(error, file))
 
 
 def _read(atoms: Atoms | str, number: int, settings: Settings) -> Block | Broken:
     """A structure, or the reason why there is none."""
     if isinstance(atoms, str):
-        return Broken(f"structure #{number}", atoms)
+        return Broken(f"structure #{number}", reader_errors.without_line(atoms))
     try:
         return _block(atoms, number, settings)
     except structure_state.Misstated as error:
@@ -152,7 +153,3 @@ def _whole(info: dict[str, Any], name: str, usual: int) -> int:
     if number is None:
         raise structure_state.Misstated(f"its {name}, {value}, is not a whole number")
     return number
-
-
-def _words(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

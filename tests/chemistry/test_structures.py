@@ -9,6 +9,7 @@ import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms, FixBondLength, FixCartesian, FixedPlane, FixScaled
+from ase.db import connect
 from ase.io import write
 
 from fusion import datasets, report
@@ -297,3 +298,100 @@ def test_another_geometry_must_be_of_the_same_state() -> None:
         structures.in_state_of(hydronium(charge=-1), system, "p.xyz")
     with pytest.raises(InputError, match=r"p\.xyz states the multiplicity 3, but the system has 1"):
         structures.in_state_of(hydronium(charge=1, mult=3), system, "p.xyz")
+
+
+GAUSSIAN = "%mem=1GB\n#p hf/6-31g*\n opt\n\n 1 1\n\n-1,3 ! triplet\nO 0.0 0.0 0.0\nH(iso=2) -1 0.0 0.0 0.97\n\n"
+
+
+def test_gaussian_inputs_state_isotopes_and_frozen_atoms(tmp_path: Path) -> None:
+    system = read(tmp_path, "a.gjf", GAUSSIAN)
+    assert (system.formula, system.charge, system.multiplicity) == ("HO", -1, 3)  # not the 1 1 of the title
+    assert system.masses is not None and system.masses[1] == pytest.approx(2.0141, abs=1e-4)
+    assert system.fixed is not None and system.fixed.astype(int).tolist() == [[0, 0, 0], [1, 1, 1]]
+    bohr = read(tmp_path, "b.com", "# hf units=au\n\nt\n\n-1 1\nO 0.0 0.0 0.0\nH 0.0 0.0 1.8\n\n")
+    assert np.ptp(bohr.positions[:, 2]) == pytest.approx(1.8)
+    z_matrix = read(tmp_path, "c.com", "# hf\n\nt\n\n0 1\nO\nH 1 r\nH 1 r 2 a\n\nr=0.96\na=104.5\n\n")
+    assert z_matrix.formula == "H2O"
+
+
+def test_deuterium_by_its_symbol(tmp_path: Path) -> None:
+    water = "3\n\nO 0 0 0\nD 0.76 0 0.59\nT -0.76 0 0.59\n"
+    inline = System.from_config({"atoms": water.split("\n\n")[1]})
+    for system in (read(tmp_path, "a.xyz", water), inline):
+        assert system.masses is not None and system.formula == "H2O"
+        assert system.masses.round(3).tolist() == [15.999, 2.014, 3.016]
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "expected"),
+    [
+        ("fixed:L:1", "T F", [[1, 1, 1], [0, 0, 0]]),
+        ("Frozen:I:1", "0 1", [[0, 0, 0], [1, 1, 1]]),
+        ("selective_dynamics:L:3", "FTF TTT", [[1, 0, 1], [0, 0, 0]]),
+    ],
+)
+def test_columns_that_hold_atoms(tmp_path: Path, column: str, values: str, expected: list[list[int]]) -> None:
+    rows = zip(("O 0 0 0", "H 0 0 0.97"), values.split(), strict=True)
+    lines = "\n".join(f"{row} {' '.join(flags)}" for row, flags in rows)
+    system = read(tmp_path, "a.xyz", f"2\nProperties=species:S:1:pos:R:3:{column} charge=-1\n{lines}\n")
+    assert system.fixed is not None and system.fixed.astype(int).tolist() == expected
+    with pytest.raises(InputError, match=r"fixed_atoms=.* is not read"):
+        read(tmp_path, "a.xyz", "2\nfixed_atoms=0 charge=-1\nO 0 0 0\nH 0 0 0.97\n")
+
+
+def test_key_value_pairs_of_databases(tmp_path: Path) -> None:
+    with connect(tmp_path / "a.db") as rows:
+        rows.write(hydronium(), charge=1, multiplicity=3)
+    system = System.from_config({"path": "a.db"}, tmp_path)
+    assert (system.charge, system.multiplicity) == (1, 3)
+
+
+def test_what_crystallographers_state_of_sites_and_cells(tmp_path: Path) -> None:
+    both = PDB.replace("O   HOH", "O  AHOH").replace("END\n", "")
+    both += "HETATM    3  O  BHOH A   1       0.300   0.000   0.000  0.10  0.00           O1-\nEND\n"
+    system = read(tmp_path, "a.pdb", both)
+    assert system.formula == "HO" and "alternative locations A" in system.notes[0]
+    head = "CRYST1    9.000    9.000    9.000  90.00  90.00  90.00 P 21 21 21    4\n"
+    with pytest.raises(InputError, match="space group P 21 21 21"):
+        read(tmp_path, "a.pdb", head + PDB)
+    site = Atoms("Na", cell=4.0 * np.eye(3), pbc=True, info={"occupancy": {"0": {"Na": 0.5, "K": 0.5}}})
+    with pytest.raises(InputError, match=r"occupied in part \(Na 0\.5, K 0\.5\)"):
+        System.from_atoms(site)
+
+
+GOOD = "2\nw\nO 0 0 0\nH 0 0 0.97\n"
+
+
+@pytest.mark.parametrize("text", [GOOD.replace("\n", "\r\n"), GOOD + "\n\n", GOOD.replace(" ", "\t"), "\ufeff" + GOOD])
+def test_line_ends_blanks_tabs_and_byte_order_marks(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.xyz").write_bytes(text.encode())
+    assert System.from_config({"path": "a.xyz", "charge": -1}, tmp_path).formula == "HO"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("a.xyz", GOOD.replace("2", "two"), "instead of its number of atoms; an XYZ file has it alone"),
+        ("a.xyz", GOOD.replace("2\n", "1\n"), r"structure 2 begins with 'H 0 0 0.97' .* too small \(line 4\)"),
+        ("a.xyz", GOOD.replace("0.97", "abc"), r"'abc' stands where a coordinate belongs \(line 4\)"),
+        ("a.xyz", GOOD.replace(" 0.97", ""), r"3 of 4 columns, symbol x y z \(line 4\)"),
+        ("a.xyz", GOOD.replace("H", "Hx"), r"unknown element 'Hx' \(line 4\)"),
+        ("a.xyz", GOOD.replace("w", "pbc=maybe"), "its pbc, 'maybe', is not three of T or F"),
+        ("a.xyz", GOOD.replace("w", 'Lattice="1 0 0"'), "its Lattice is not nine numbers"),
+        ("a.xyz", GOOD.replace("w", "Properties=pos:R:3"), "do not have species:S:1 and pos:R:3"),
+        ("a.xyz", "9" * 5000, "instead of its number of atoms"),
+        ("a.xyz", GOOD.encode("utf-16"), "not text in UTF-8"),
+        ("a.cif", "", "it is empty"),
+        ("POSCAR", "x\n1\n2 0 0\n0 2\n", "a line is missing, or has too few or too many columns"),
+        ("a.mol", V2000 + "M  CHG  1   7  -1\nM  END\n", "is not pairs of an atom, 1 ... 2"),
+        ("a.pdb", PDB.replace("0.970", "x.970"), r"columns 31-38, 39-46 and 47-54.*\(line 2\)"),
+        ("a.com", "#hf\n\nt\n\nO 0.0 0.0 0.0\n\n", "instead of charge and multiplicity"),
+        ("coord", "$coord\n0 0 0 o\n", "is missing: the file is cut off"),
+        ("a.foo", "hello\n", "its format is not known"),
+    ],
+)
+def test_broken_files_are_refused_in_our_words(tmp_path: Path, name: str, text: str | bytes, words: str) -> None:
+    (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(InputError, match=words) as refused:
+        System.from_config({"path": name}, tmp_path)
+    assert "\n" not in str(refused.value) and len(str(refused.value)) < 300
