@@ -51,7 +51,7 @@ def read(path: Path, settings: Settings) -> Iterator[Block | Broken | Excluded]:
                     yield Broken(name, reason, max(1, _frames(group) - given))
     except InputError:
         raise
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
         words = bounds.reason(error)
         kind = "it is cut off" if "truncated" in words else f"no HDF5 file, or a damaged one ({words})"
         raise InputError(f"data: '{path}' cannot be read: {kind}; get it again") from error

@@ -84,7 +84,9 @@ class Domain:
         if self.charges is not None and system.charge not in self.charges:
             raise InputError(self._outside(f"charge {system.charge}"))
         if any(system.pbc) and not self.periodic:
-            raise InputError(f"{self.label} has no periodic images, and {system.name} is periodic.{_other_methods()}")
+            raise InputError(
+                f"{self.label} has no periodic images, and {system.name} is periodic; take its cell away for a molecule"
+            )
         if _is_atom(system) and not self.single_atoms:
             raise InputError(f"{self.label} gives energies relative to separate atoms; {system.name} is a single atom")
         self._check_spin(system)

@@ -386,3 +386,12 @@ def test_named_data_come_from_the_mirror(tmp_path: Path, monkeypatch: pytest.Mon
         datasets.load(absolute(node({"data": "s66x8", "forces": {"sign": 1}}), tmp_path), tmp_path)
     folds = datasets.load(absolute(node("qm7"), tmp_path), tmp_path)
     assert folds.fold is not None and np.bincount(folds.fold).tolist() == [1420] * 4
+
+
+def test_a_datatype_of_hdf5_that_cannot_be_is_refused(tmp_path: Path) -> None:
+    path = write_hdf5(tmp_path / "data.h5", frames(4))
+    float64 = bytes.fromhex("4000340b0034")
+    assert float64 in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(float64, bytes.fromhex("4000100b0034")))  # exponent within the mantissa
+    with pytest.raises(InputError, match="cannot be read: no HDF5 file, or a damaged one"):
+        load(path)
