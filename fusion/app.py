@@ -160,7 +160,7 @@ def execute(
     plugins.refuse_conflicts(trees.sources())
     config = resolved(config, start_dir)
     if (directory / CONFIG).is_file():
-        trust.refuse_links(directory)
+        trust.refuse_links(directory, to_write=True)
     done = _finished(directory, config)
     if done is not None:
         return done

@@ -111,10 +111,11 @@ def task_class(target: Any, file: Path) -> Any:
         return None
 
 
-def refuse_links(directory: Path) -> None:
+def refuse_links(directory: Path, to_write: bool = False) -> None:
     """Raise InputError for a link in `directory` that leads out of it: a run would read and write through it.
 
-    Directories whose configuration the user has signed may have such links.
+    `to_write`: also for a file that has another name elsewhere (a hard link), since a run truncates files and appends
+    to them. Directories whose configuration the user has signed may have such links.
     """
     if _is_signed(directory / CONFIG):
         return
@@ -126,6 +127,11 @@ def refuse_links(directory: Path) -> None:
                 raise InputError(
                     f"{path} is a link out of the run's directory, which a run without your signature does not follow: "
                     "put the file there instead"
+                )
+            if to_write and not path.is_symlink() and path.is_file() and path.stat().st_nlink > 1:
+                raise InputError(
+                    f"{path} has another name elsewhere (a hard link), which a run without your signature does not "
+                    "write to: put a copy there instead"
                 )
 
 

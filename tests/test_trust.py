@@ -195,6 +195,18 @@ def test_links_out_of_the_directory_are_not_followed(name: str, program: Program
     assert done.status == 2 and "link" in done.err and (hostile.parent / "secret").read_text() == "5ecret"
 
 
+@pytest.mark.parametrize("name", [".lock", "md.csv", "checkpoints/last.ckpt"])
+def test_files_with_a_name_outside_are_not_written_to(name: str, program: Program, hostile: Path) -> None:
+    secret = hostile.parent / "secret"
+    (hostile / name).parent.mkdir(exist_ok=True)
+    (hostile / name).hardlink_to(secret)
+    (hostile / "result.json").unlink()
+    for words in (("resume", "r"), ("+method=toy", "hydra.run.dir=r")):
+        done = program(*words)
+        assert done.status == 2 and "hard link" in done.err and secret.read_text() == "5ecret"
+    assert program("report", "r").status == 0
+
+
 @pytest.mark.parametrize("kind", ["conventional", "functional", "ansatz"])
 @pytest.mark.parametrize("text", [True, False])
 def test_a_basis_set_is_numbers(kind: str, text: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
