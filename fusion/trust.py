@@ -115,7 +115,7 @@ def refuse_links(directory: Path, to_write: bool = False) -> None:
     """Raise InputError for a link in `directory` that leads out of it: a run would read and write through it.
 
     `to_write`: also for a file that has another name elsewhere (a hard link), since a run truncates files and appends
-    to them. Directories whose configuration the user has signed may have such links.
+    to them, and for a pipe or a device. Directories whose configuration the user has signed may have such links.
     """
     if _is_signed(directory / CONFIG):
         return
@@ -128,7 +128,11 @@ def refuse_links(directory: Path, to_write: bool = False) -> None:
                     f"{path} is a link out of the run's directory, which a run without your signature does not follow: "
                     "put the file there instead"
                 )
-            if to_write and not path.is_symlink() and path.is_file() and path.stat().st_nlink > 1:
+            if not to_write or path.is_symlink() or name in folders:
+                continue
+            if not path.is_file():
+                raise InputError(f"{path} is not a regular file: a run would wait for it without end; remove it")
+            if path.stat().st_nlink > 1:
                 raise InputError(
                     f"{path} has another name elsewhere (a hard link), which a run without your signature does not "
                     "write to: put a copy there instead"

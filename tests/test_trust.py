@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import re
 import shutil
@@ -205,6 +206,15 @@ def test_files_with_a_name_outside_are_not_written_to(name: str, program: Progra
         done = program(*words)
         assert done.status == 2 and "hard link" in done.err and secret.read_text() == "5ecret"
     assert program("report", "r").status == 0
+
+
+@pytest.mark.parametrize("name", [".files", "md.csv", "metrics.csv"])
+def test_a_run_does_not_wait_for_pipes(name: str, program: Program, hostile: Path) -> None:
+    (hostile / name).unlink(missing_ok=True)
+    os.mkfifo(hostile / name)
+    (hostile / "result.json").unlink()
+    done = program("resume", "r")
+    assert done.status == 2 and "is not a regular file" in done.err and done.err.count("\n") == 1
 
 
 @pytest.mark.parametrize("kind", ["conventional", "functional", "ansatz"])
