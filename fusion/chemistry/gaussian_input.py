@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from ase.constraints import FixAtoms
 from ase.data import atomic_numbers, chemical_symbols
 
 from fusion.chemistry import isotopes
@@ -86,6 +85,8 @@ def _atoms(rows: Sequence[str], following: Sequence[Sequence[str]], unit: float)
     if any(nucleons):
         atoms.set_masses([isotopes.mass(*pair) for pair in zip(atoms.get_chemical_symbols(), nucleons, strict=True)])
     if any(frozen):
+        from ase.constraints import FixAtoms
+
         atoms.set_constraint(FixAtoms(mask=frozen))
     if vectors:
         atoms.set_cell(np.array([*vectors, *[[0.0] * 3] * (3 - len(vectors))]))
