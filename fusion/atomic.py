@@ -14,6 +14,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from fusion import bounds
+from fusion.errors import InputError
+
 PART = ".part"
 """Suffix of a file that is not yet whole; a kill can leave one behind."""
 WRITTEN = ".files"
@@ -33,9 +36,13 @@ def listing(directory: Path) -> Iterator[None]:
 
 
 def read_listed(directory: Path) -> list[str]:
-    """The names in the list of `directory`, those left out that point outside of it."""
+    """The names in the list of `directory`, those left out that point outside of it. Raises InputError for a list that
+    no run wrote: a pipe, or one of endless length."""
     file = directory / WRITTEN
-    names = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
+    try:
+        names = bounds.content(file, bounds.TEXT).decode(errors="replace").splitlines() if os.path.lexists(file) else []
+    except ValueError as error:
+        raise InputError(f"{file} is not the list of a run's files, {error}; remove it") from None
     return [name for name in dict.fromkeys(names) if _is_inside(name, directory)]
 
 

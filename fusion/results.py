@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 SCHEMA = 1
 FILENAME = "result.json"
 _LONGEST = 1 << 26  # bytes of a document that is read
+_LONGEST_ROW = 1 << 20  # bytes of a line of a table
 _PACKAGES = {
     "fusion": "aiqm-fusion",
     "torch": "torch",
@@ -102,7 +103,7 @@ def check_table(path: Path) -> None:
     if not path.is_file():
         return
     with path.open("rb") as file:
-        for number, row in enumerate(file, start=1):
+        for number, row in enumerate(iter(lambda: file.readline(_LONGEST_ROW), b""), start=1):
             try:
                 row.decode()
                 broken = b"\0" in row

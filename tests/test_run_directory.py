@@ -17,6 +17,7 @@ import pytest
 from conftest import Done, Program
 from fusion import app, atomic, run_directory
 from fusion.errors import InputError
+from fusion.results import check_table
 from fusion.run_directory import LOCK, PREVIOUS, Lock
 
 ENERGY, FIT = ("+method=toy",), ("+method=toy", "task=fit", "callbacks.checkpoint.every_n_steps=7")
@@ -146,6 +147,26 @@ def test_a_list_of_files_cannot_point_outside(tmp_path: Path, name: str) -> None
     (run / "inside").write_text("")
     run_directory.put_aside(run)
     assert outside.read_text() == "of the user" and (run / PREVIOUS / "inside").exists()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "long", "folder"])
+def test_a_list_of_files_that_no_run_wrote_is_one_line(kind: str, program: Program, tmp_path: Path) -> None:
+    (tmp_path / "r").mkdir()
+    file = tmp_path / "r" / atomic.WRITTEN
+    if kind == "long":
+        file.touch()
+        os.truncate(file, 1 << 40)
+    else:
+        {"pipe": os.mkfifo, "folder": os.mkdir}[kind](file)
+    done = program(*ENERGY, "hydra.run.dir=r")
+    assert is_one_line(done, 2) and f"{atomic.WRITTEN} is not the list" in done.err
+
+
+def test_a_table_of_zeros_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").touch()
+    os.truncate(tmp_path / "metrics.csv", 1 << 40)
+    with pytest.raises(InputError, match="line 1 is not text"):
+        check_table(tmp_path / "metrics.csv")
 
 
 def full_disk(after: int) -> Callable[..., int]:
