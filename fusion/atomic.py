@@ -36,14 +36,17 @@ def listing(directory: Path) -> Iterator[None]:
 
 
 def read_listed(directory: Path) -> list[str]:
-    """The names in the list of `directory`, those left out that point outside of it. Raises InputError for a list that
-    no run wrote: a pipe, or one of endless length."""
+    """The names in the list of `directory`, those left out whose folder is not there or outside of it.
+
+    Raises InputError for a list that no run wrote: a pipe, or one of endless length.
+    """
     file = directory / WRITTEN
     try:
         names = bounds.content(file, bounds.TEXT).decode(errors="replace").splitlines() if os.path.lexists(file) else []
     except ValueError as error:
         raise InputError(f"{file} is not the list of a run's files, {error}; remove it") from None
-    return [name for name in dict.fromkeys(names) if _is_inside(name, directory)]
+    there = (name for name in dict.fromkeys(names) if os.path.isdir(os.path.dirname(os.path.join(directory, name))))
+    return [name for name in there if _is_inside(name, directory)]
 
 
 def _is_inside(name: str, directory: Path) -> bool:
