@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -125,18 +124,7 @@ def test_listings_answer_at_once(environment: dict[str, str], tmp_path: Path, wo
     listed = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True).stderr
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in listed.splitlines()}
     assert not imported & {"torch", "hydra", "omegaconf", "pytorch_lightning", "pyscf", "numpy", "matplotlib"}
-    seconds = []
-    for _ in range(3):
-        began = _children_cpu()
-        subprocess.run([sys.executable, "-m", "fusion", *words], env=environment, cwd=tmp_path, check=True, stdout=-3)
-        seconds.append(_children_cpu() - began)
-    assert min(seconds) < 0.5
-
-
-def _children_cpu() -> float:
-    """CPU seconds of ended child processes: unlike the clock, the same on a busy machine."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
+    assert listed.count("import time:") < 450  # modules: what start-up costs, whatever else the machine does
 
 
 @pytest.mark.parametrize(
