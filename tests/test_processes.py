@@ -11,7 +11,7 @@ from conftest import Program
 from fusion import processes
 
 DDP = ("+method=toy", "task=fit", "task.steps=5", "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu")
-FILES = {"checkpoints", "config.yaml", "log.txt", "metrics.csv", "result.json"}
+FILES = {".files", "checkpoints", "config.yaml", "log.txt", "metrics.csv", "result.json"}
 
 
 def sum_of_ranks(directory: Path) -> int:

@@ -32,12 +32,11 @@ class Touch:
 def benign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A finished run of the toy method, as another user would hand it over."""
     import fusion
-    from conftest import TOY
     from fusion import plugins
 
     place = tmp_path_factory.mktemp("benign")
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(TOY))
+        patch.syspath_prepend(str(Path(__file__).parent / "toy_plugin"))
         patch.setattr(plugins, "_found", None)
         patch.chdir(place)
         fusion.run(["+method=toy", "hydra.run.dir=r"])

@@ -163,7 +163,7 @@ class PotentialMethod:
         with torch.no_grad():  # only what `evaluate` asks for is recorded
             asked = wanted | {"forces_members"} if "forces_std" in wanted else wanted
             prediction, derivatives = evaluate(self.model, batch, asked)
-        _check_provided(prediction, self.provides)
+        _check_provided(prediction, getattr(self.model, "provides", frozenset()))
         if "forces_members" in derivatives:
             std = derivatives.pop("forces_members").double().std(dim=0, correction=1)
             derivatives["forces_std"] = std * (self.domain.forces_factor or 1.0)

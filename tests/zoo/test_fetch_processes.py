@@ -52,14 +52,16 @@ def start(server: Server, tmp_path: Path) -> Iterator[Start]:
     """`start()` begins a process that fetches FILES; it may be told the largest size (bytes) of a file it may write."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("FUSION_")}
     environment |= {"FUSION_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1", "no_proxy": "127.0.0.1"}
-    environment |= {"PYTHONUNBUFFERED": "1", "FUSION_TIMEOUT": "120"}  # the server holds back what a test wants held
+    environment |= {"PYTHONUNBUFFERED": "1"}
     files = [(path, len(text), sha256(text).hexdigest(), [server.url + path]) for path, text in FILES.items()]
     running = []
 
-    def begin(limit: int = 0) -> subprocess.Popen[str]:
+    def begin(limit: int = 0, timeout: int = 120) -> subprocess.Popen[str]:
         command = [sys.executable, "-c", PROGRAM, json.dumps({"files": files, "limit": limit})]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        running.append(subprocess.Popen(command, text=True, env=environment, **pipes))
+        running.append(
+            subprocess.Popen(command, text=True, env=environment | {"FUSION_TIMEOUT": str(timeout)}, **pipes)
+        )
         return running[-1]
 
     yield begin
@@ -107,7 +109,7 @@ def test_a_killed_download_goes_on_in_another_process(
     server: Server, start: Start, into: Path, number: signal.Signals
 ) -> None:
     server.faults[""] = Fault(hold_after=150_000)
-    process = start()
+    process = start(timeout=10)  # an interrupted process first waits for what it asked
     wait_until(lambda: sum(path.is_file() and path.stat().st_size > 0 for path in into.rglob("*")) == len(FILES))
     process.send_signal(number)
     assert finish(process)[0] != 0

@@ -66,7 +66,7 @@ def finish(module: Fitting, data: Labelled, split: Split, run: Run) -> Result:
         "members": module.members,
         "energy_zero": data.energy_zero,
         "charges": np.unique(np.asarray(data.charge)[split.train]).tolist(),
-        "spins": np.unique(data.spins(split.train)).tolist(),
+        "spins": [int(spin) for spin in np.unique(data.spins(split.train))],
         "parameters": sum(p.numel() for p in module.model.parameters()),
         "trained_parameters": sum(p.numel() for p in module.descent.parameters),
         "model": described(module.model),
