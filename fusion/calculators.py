@@ -139,7 +139,7 @@ class FusionCalculator(Calculator):
         return number
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
-        """What differs from the last calculation; ASE does not look at the charge and spin in `atoms.info`."""
+        """Changes since the last calculation; ASE does not look at the charge and spin in `atoms.info`."""
         changes: list[str] = super().check_state(atoms, tol)
         same = self.atoms is None or _stated(atoms) == _stated(self.atoms)
         return changes if same else [*changes, "info"]

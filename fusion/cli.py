@@ -102,7 +102,7 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _is_run(words: list[str]) -> bool:
-    """Whether the words are settings of a run rather than a command."""
+    """True for settings of a run, False for a command."""
     from fusion import overrides
 
     first = words[0] if words else ""

@@ -60,11 +60,11 @@ class Remembering(Protocol):
 
     @property
     def remembers(self) -> bool:
-        """Whether it does with its settings."""
+        """True if the method has a memory with its settings."""
         ...
 
     def memory(self) -> dict[str, Any]:
-        """What is remembered: numbers, words, lists, dicts and arrays; empty for a method that has just been built."""
+        """The memory: numbers, words, lists, dicts and arrays; empty for a method that has just been built."""
         ...
 
     def recall(self, memory: Mapping[str, Any]) -> None:

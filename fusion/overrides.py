@@ -172,7 +172,7 @@ def _parts(value: str, multirun: bool) -> list[str]:
 
 
 def _is_path(name: str, group: str) -> bool:
-    """Whether `name` is a path rather than an option of the group: the option wins where there is a file as well."""
+    """True if `name` is a path, not an option of the group: the option wins where there is a file as well."""
     if "/" in name:
         return name not in _options(group)
     return bool(name) and Path(name).exists() and name not in _options(group)

@@ -57,7 +57,7 @@ def running() -> Iterator[None]:
 
 
 def in_run() -> bool:
-    """Whether a run is in progress, rather than fusion used as a library."""
+    """True while a run is in progress, False where fusion is used as a library."""
     return _running > 0
 
 

@@ -82,12 +82,12 @@ def parse(text: str, start_dir: Path) -> Reaction:
 
 
 def is_reaction(text: str) -> bool:
-    """Whether `text` has an arrow."""
+    """True if `text` has an arrow."""
     return len(_sides(_protected(text)[0])) > 1
 
 
 def is_file(name: str, start_dir: Path) -> bool:
-    """Whether a name of a species is that of a file: one that fusion knows wins, unless it has a folder or a suffix."""
+    """True if a species is named by a file: a name that fusion knows wins, unless it has a folder or a suffix."""
     path = Path(name)
     if not (start_dir / path.expanduser()).is_file():
         return False

@@ -199,7 +199,7 @@ def _document(run: Run, method: Any, task: str, result: Result, wall_s: float) -
 
 
 def _zero(method: Any) -> str | None:
-    """What the method's energies are relative to; None for a task that names several methods."""
+    """The zero of the method's energies; None for a task that names several methods."""
     return zeros.of(method) if hasattr(method, "kind") else None
 
 

@@ -46,7 +46,7 @@ _PLAIN = {
         "ü": "u",
     },
 }
-"""What stands for a character that the encoding of a stream does not have; for all others a question mark does."""
+"""Replacements of characters that the encoding of a stream does not have; for all others a question mark does."""
 
 
 def open_any() -> None:

@@ -88,7 +88,7 @@ TASKS: dict[str, tuple[str, ...]] = {
 
 @dataclass
 class Soak:
-    """How a task stood its kills. `differences`: files, or places in them, that are not as in the uninterrupted run."""
+    """Outcome of the kills of a task. `differences`: files, or places in them, unlike the uninterrupted run."""
 
     task: str
     seconds: float

@@ -116,11 +116,11 @@ class SumMethod:
 
     @property
     def remembers(self) -> bool:
-        """Whether a term does."""
+        """True if a term has a memory."""
         return any(methods.remembering(term.method) for term in self.terms)
 
     def memory(self) -> dict[str, Any]:
-        """What each term remembers, by its number."""
+        """The memory of each term, by its number."""
         pairs = ((str(number), methods.remembering(term.method)) for number, term in enumerate(self.terms))
         return {number: method.memory() for number, method in pairs if method is not None}
 

@@ -62,7 +62,7 @@ class Analysed:
 
     @classmethod
     def unpacked(cls, fields: Mapping[str, Any]) -> Analysed:
-        """That of which `packed` is given."""
+        """Return the object that `packed` was made from."""
         return cls(fields["distances"], tuple(fields["settings"]), fields["text"])
 
     def packed(self) -> dict[str, Any]:
@@ -70,7 +70,7 @@ class Analysed:
         return dict(vars(self))
 
     def holds_for(self, mol: Any, settings: tuple[Any, ...]) -> bool:
-        """Whether `mol` is hardly another geometry."""
+        """True if `mol` has nearly the same geometry."""
         there = distances(mol)
         same = settings == self.settings and there.shape == self.distances.shape
         return same and float(np.abs(there - self.distances).max()) < NEW_BOHR
@@ -91,7 +91,7 @@ class Analyses:
         return [] if last.text is None else [last.text]
 
     def packed(self) -> dict[str, Any]:
-        """What is remembered, as a checkpoint takes it."""
+        """The memory, as a checkpoint takes it."""
         return {name: last.packed() for name, last in self._last.items()}
 
     def recall(self, memory: Mapping[str, Any]) -> None:

@@ -175,7 +175,7 @@ def _has_potential(basis: str, symbol: str) -> bool:
 
 
 def _no_basis(names: Mapping[str, str], system: System) -> str:
-    """What is wrong with the bases of elements: that PySCF has none of the name, or that it lacks an element."""
+    """The fault in the bases of elements: PySCF has none of the name, or it lacks an element."""
     missing = []
     for symbol, name in names.items():
         try:

@@ -64,18 +64,18 @@ class Learned(_PySCF):
 
     @property
     def singlet(self) -> bool:
-        """Whether it is an unrestricted singlet, of whole electrons, whose spins have to be parted at the start."""
+        """True for an unrestricted singlet of whole electrons: its start must break spin symmetry."""
         whole = not self.decorated and getattr(self, "occupations", None) is None
         return bool(self.istype("UHF") and self.mol.spin == 0 and whole)
 
     @property
     def decorated(self) -> bool:
-        """Whether the occupations are decided by somebody else: PySCF's `frac_occ`, `mom_occ`, `smearing`, a user."""
+        """True if somebody else decides the occupations: PySCF's `frac_occ`, `mom_occ`, `smearing`, a user."""
         return getattr(self.get_occ, "__func__", None) not in (LearnedRKS.get_occ, LearnedUKS.get_occ)
 
     @property
     def fractional(self) -> bool:
-        """Whether an orbital is neither empty nor full."""
+        """True if an orbital is neither empty nor full."""
         return self.mo_occ is not None and not occupations.are_whole([np.ravel(self.mo_occ) / self._full])
 
     def scf(self, dm0: Any = None, **kwargs: Any) -> float:
@@ -219,7 +219,7 @@ class LearnedUKS(Learned, uks.UKS):
 
     @property
     def fractional(self) -> bool:
-        """Whether an orbital is neither empty nor full."""
+        """True if an orbital is neither empty nor full."""
         return super().fractional if self.occupations is None else not occupations.are_whole(self.occupations)
 
     def get_occ(self, mo_energy: Any = None, mo_coeff: Any = None) -> np.ndarray:

@@ -25,7 +25,7 @@ FLAT = 1e-3
 
 
 def possible(mean_field: Any) -> bool:
-    """Whether the functional has a response, all orbitals are empty or full, and nobody else decides which."""
+    """True if the functional has a response, all orbitals are empty or full, and nobody else decides which."""
     return is_pointwise(mean_field._numint.functional) and not (mean_field.fractional or mean_field.decorated)
 
 

@@ -88,17 +88,17 @@ class LastDensity:
     positions: np.ndarray
     """(A, 3), bohr."""
     functions: tuple[int, ...]
-    """Where the functions of each shell begin."""
+    """Index of the first function of each shell."""
     orbitals: tuple[np.ndarray, ...]
     """The occupied ones (n, m), or those of each spin."""
     numbers: tuple[np.ndarray, ...]
     """Their occupations (m,)."""
     settings: tuple[Any, ...]
-    """What else has to agree: basis, charge, spin."""
+    """Settings that must agree as well: basis, charge, spin."""
 
     @classmethod
     def of(cls, mean_field: Any, settings: tuple[Any, ...]) -> LastDensity:
-        """That of a converged mean-field object; an unrestricted singlet's spins are parted where they are equal."""
+        """Build it from a converged mean field; equal spins of an unrestricted singlet are parted."""
         mol, coefficients, numbers = mean_field.mol, np.asarray(mean_field.mo_coeff), np.asarray(mean_field.mo_occ)
         if mean_field.istype("ROHF"):
             coefficients, numbers = np.stack([coefficients] * 2), np.array([numbers > 0, numbers == 2], dtype=float)
@@ -117,7 +117,7 @@ class LastDensity:
 
     @classmethod
     def unpacked(cls, fields: Mapping[str, Any]) -> LastDensity:
-        """That of which `packed` is given."""
+        """Return the object that `packed` was made from."""
         tuples = {name: tuple(value) for name, value in fields.items() if name != "positions"}
         return cls(positions=fields["positions"], **tuples)
 

@@ -47,7 +47,7 @@ def draw(directory: Path, path: Path) -> None:
 
 
 def _panels(found: Mapping[str, Any]) -> list[Panel]:
-    """What there is to draw of molecules and reactions: nothing without data."""
+    """The values to draw of molecules and reactions: nothing without data."""
     molecule = found["kind"] == "molecule"
     compared: list[Panel] = [_deviations if molecule else _bars] if not molecule or _compared(found) else []
     cost = any(method.get("cpu_s") is not None for method in found["methods"])

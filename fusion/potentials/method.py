@@ -73,7 +73,7 @@ class PotentialMethod:
 
     @cached_property
     def domain(self) -> Domain:
-        """What the model covers: by its card, else by its own `elements`; its class says more (see `Potential`)."""
+        """The domain of the model: by its card, else by its own `elements`; its class says more (see `Potential`)."""
         card, model = self._card, self.model
         domain = Domain(self.name, getattr(model, "elements", None)) if card is None else Domain.of_card(card)
         periodic, single_atoms = getattr(model, "periodic", True), getattr(model, "single_atoms", True)

@@ -33,7 +33,7 @@ _VARIATIONAL = Training("none: the variational principle", "variational Monte Ca
 
 @dataclass(frozen=True)
 class About:
-    """What a run does not know of itself; what is empty is taken from its settings, or is not stated. `energy_zero` is
+    """Facts that a run does not know; what is empty is taken from its settings, or is not stated. `energy_zero` is
     that of the labels of a training, else total, unless it is given."""
 
     name: str

@@ -106,7 +106,7 @@ class ASECalculator:
 
     @cached_property
     def domain(self) -> Domain | None:
-        """What the calculator covers, as far as `domain` states it. Raises InputError."""
+        """The domain of the calculator, as far as `domain` states it. Raises InputError."""
         if self._domain is None:
             return None
         from fusion.potentials.domain import Domain

@@ -1,4 +1,4 @@
-"""How a calculator of ASE receives the charge and the spin of a molecule: ASE itself has no common way.
+"""Ways in which a calculator of ASE receives the charge and the spin of a molecule: ASE itself has no common way.
 
 MACE, UMA, AIMNet2 and Orb read `atoms.info`, programs read keywords or initial magnetic moments; the same key `spin` is
 2S + 1 for some and the number of unpaired electrons for others. Nothing is guessed: a calculator outside the tables
@@ -41,7 +41,7 @@ _GRAIN: Final = 2.0**-20
 
 @dataclass(frozen=True)
 class Way:
-    """Where a calculator reads one number: `key` of atoms.info, an attribute or a keyword of `set`, or the sum of the
+    """Place of a number: `key` of atoms.info, an attribute or a keyword of `set`, or the sum of the
     atoms' initial values; `meaning` is that of a spin."""
 
     key: str

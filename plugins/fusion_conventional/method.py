@@ -46,7 +46,7 @@ class PySCFMethod(Watched, ABC):
 
     kind = "conventional"
     trusts_determinant = True
-    """Whether a determinant that is not the lowest spoils the result."""
+    """True if a determinant that is not the lowest spoils the result."""
 
     def __init__(
         self,

@@ -52,7 +52,7 @@ class Journal:
         self._run, self._identity = run, {"task": task, **_identity(system, run)}
         self._results: list[Result] = []
         self._memory: dict[str, Any] | None = {}
-        """Of the method after the last recorded result; None once the method has its own."""
+        """The method's memory after the last recorded result; None once the method has its own."""
         state = read_state(run, task)
         if state is not None:
             self._memory = state.get("memory", {})

@@ -71,7 +71,7 @@ class Surface(FusionCalculator):
         return [] if same else ["positions", "cell"]
 
     def memory(self) -> dict[str, Any]:
-        """What the method remembers of its last result."""
+        """The method's memory of its last result."""
         method = methods.remembering(self.method)
         return {} if method is None else method.memory()
 

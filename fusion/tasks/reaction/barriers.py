@@ -48,7 +48,7 @@ def barriers(
 
 
 def faults(details: dict[str, Any]) -> Iterator[str]:
-    """What is wrong with the minima, and barriers that are none."""
+    """Faults of the minima, and barriers that are none."""
     for name, imaginary in details.get("n_imaginary", {}).items():
         if imaginary:
             modes = f"{imaginary} imaginary mode{'' if imaginary == 1 else 's'}"

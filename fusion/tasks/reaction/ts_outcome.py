@@ -94,7 +94,7 @@ def _faults(details: dict[str, Any]) -> Iterator[str]:
 
 
 def _doubts(details: dict[str, Any]) -> Iterator[str]:
-    """What a reader must know of a proven transition state before using its barrier."""
+    """Doubts about a proven transition state that a reader must know before using its barrier."""
     path, irc = details.get("path"), details.get("irc")
     if path and not path["converged"] and irc:
         yield _band(path)

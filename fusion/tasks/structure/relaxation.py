@@ -30,7 +30,7 @@ _EV_ANGSTROM3_PER_GPA = units.EV_ANGSTROM3_PER_HARTREE_BOHR3 / _GPA_PER_HARTREE_
 
 @dataclass(frozen=True)
 class Settings:
-    """How far and in which way to relax: forces in hartree/bohr, pressure in GPa. What is held the system says.
+    """Thresholds and settings of a relaxation: forces in hartree/bohr, pressure in GPa. What is held the system says.
 
     `optimiser` is a config: `_target_`, an ASE optimiser, and its keywords.
     """
@@ -254,7 +254,7 @@ def rmsd(start: System, end: System) -> float:
 
 
 def _moving(atoms: Atoms, system: System, settings: Settings) -> Any:
-    """What an optimiser moves: the coordinates that are not held, or atoms and cell; a free molecule does not turn."""
+    """Variables of an optimiser: the coordinates not held, or atoms and cell; a free molecule does not turn."""
     from ase.filters import FrechetCellFilter
 
     from fusion.chemistry import constraints
