@@ -22,6 +22,9 @@ PART = ".part"
 WRITTEN = ".files"
 """The list, in a run's directory, of the files that the run wrote: one name a line."""
 
+_MOST_LISTED = 20_000
+"""Names in the longest list; each costs a look at the disk."""
+
 _listed: dict[Path, set[str]] = {}  # run directories of this process -> the names in their lists
 
 
@@ -43,6 +46,8 @@ def read_listed(directory: Path) -> list[str]:
     file = directory / WRITTEN
     try:
         names = bounds.content(file, bounds.TEXT).decode(errors="replace").splitlines() if os.path.lexists(file) else []
+        if len(names) > _MOST_LISTED:
+            raise ValueError(f"it has {len(names):,} lines, more than {_MOST_LISTED:,}")
     except ValueError as error:
         raise InputError(f"{file} is not the list of a run's files, {error}; remove it") from None
     there = (name for name in dict.fromkeys(names) if os.path.isdir(os.path.dirname(os.path.join(directory, name))))

@@ -60,6 +60,9 @@ class FusionCalculator(Calculator):
     warns = True
     """False for the calculators of tasks, which print the remarks themselves."""
 
+    settings: frozenset[str] = frozenset()
+    """Names of the method's settings, which cannot be changed."""
+
     def __init__(self, method: methods.Method, charge: int | None = None, spin: int | None = None, **ase: Any) -> None:
         self.method, self.charge, self.spin = method, charge, spin
         super().__init__(**ase)
@@ -148,11 +151,15 @@ class FusionCalculator(Calculator):
         """Set `charge` or `spin`, as ASE sets parameters. Raises InputError for what a calculator cannot change."""
         for key in settings:
             if key not in ("charge", "spin"):
-                raise InputError(
-                    f"{key} of a calculator cannot be changed; make another, fusion.calculator(NAME, {key}=...)"
-                )
+                raise _unchangeable(key)
             setattr(self, key, settings[key])
         return settings
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        """Set an attribute. Raises InputError for a setting of the method, which is fixed when the method is made."""
+        if key in self.settings and not hasattr(self, key):
+            raise _unchangeable(key)
+        super().__setattr__(key, value)
 
 
 def calculator(name: str, charge: int | None = None, spin: int | None = None, **options: Any) -> FusionCalculator:
@@ -161,7 +168,14 @@ def calculator(name: str, charge: int | None = None, spin: int | None = None, **
     Options are the method's settings (`basis`, `grid_level`, ... as in `method.KEY`; nested ones as
     `**{"model.determinants": 8}`) and `dtype` or `seed`. Raises InputError for a method or setting that does not exist.
     """
-    return FusionCalculator(methods.build(named.node(name, options)), charge, spin)
+    node = named.node(name, options)
+    made = FusionCalculator(methods.build(node), charge, spin)
+    made.settings = frozenset(map(str, node)) - _NOT_SETTINGS | set(named.BESIDE)
+    return made
+
+
+def _unchangeable(key: str) -> InputError:
+    return InputError(f"{key} of a calculator cannot be changed; make another, fusion.calculator(NAME, {key}=...)")
 
 
 def moved(system: System, atoms: Atoms) -> System:

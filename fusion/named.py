@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from fusion.zoo.card import Card
 
 _ABSENT = object()
-_BESIDE = ("dtype", "seed", "weights")  # settings that stand beside the `method` node
+BESIDE = ("dtype", "seed", "weights")
+"""Settings that stand beside the `method` node."""
 
 
 def method(entry: str | Mapping[str, Any]) -> Any:
@@ -61,7 +62,7 @@ def composed(name: str, options: Mapping[str, Any]) -> DictConfig:
 
     config, _ = trees.compose(_words(name))
     for key, value in options.items():
-        path = key if key in _BESIDE else f"method.{key}"
+        path = key if key in BESIDE else f"method.{key}"
         if OmegaConf.select(config, path, default=_ABSENT) is _ABSENT:
             known = [
                 str(setting) for setting in config.method if setting not in ("_target_", "name", "summary", "cost")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from ase.optimize import BFGS
 
+import fusion
 from fusion import methods
 from fusion.calculators import FusionCalculator, NotConverged
 from fusion.errors import InputError
@@ -133,6 +134,15 @@ def test_ase_results_are_those_of_the_state_that_is_set_now() -> None:
     ):
         with pytest.raises(InputError, match=words):
             atoms.calc.set(**settings)
+
+
+def test_a_setting_of_the_method_is_no_attribute_of_its_calculator() -> None:
+    calculator = fusion.calculator("hf", basis="sto-3g")
+    for key in ("basis", "dtype"):
+        with pytest.raises(InputError, match=rf"{key} of a calculator cannot be changed; make another"):
+            setattr(calculator, key, "6-31g")
+    calculator.charge, calculator.label = 1, "mine"
+    assert calculator.charge == 1 and calculator.label == "mine"
 
 
 def test_ase_stress_is_in_its_order_and_unit() -> None:

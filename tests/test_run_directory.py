@@ -162,6 +162,12 @@ def test_a_list_of_files_that_no_run_wrote_is_one_line(kind: str, program: Progr
     assert is_one_line(done, 2) and f"{atomic.WRITTEN} is not the list" in done.err
 
 
+def test_a_list_of_very_many_files_is_refused_before_any_is_looked_up(tmp_path: Path) -> None:
+    (tmp_path / atomic.WRITTEN).write_text("a\n" * 300_000)
+    with pytest.raises(InputError, match="300,000 lines, more than 20,000; remove it"):
+        atomic.read_listed(tmp_path)
+
+
 def test_a_table_of_zeros_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").touch()
     os.truncate(tmp_path / "metrics.csv", 1 << 40)

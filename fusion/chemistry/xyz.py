@@ -21,6 +21,8 @@ _IN_COMMENT = re.compile(
     r"([+-]?\d+(?:\.\d*)?[+-]?)(?=[\s,;|)}]|$)"
 )
 _COMMENT_PAIR = re.compile(r"\s*([+-]?\d+)\s+([1-9])\s*")
+_LEADING_PAIR = re.compile(r"\s*([+-]?\d)\s+([1-9])(?=\s|$)")
+_NEUTRAL = (("0", "1"), ("0", "2"))
 _PROPERTIES = re.compile(r"\bProperties\s*=\s*[\"']?([^\s\"']+)", re.IGNORECASE)
 _PERIODIC = re.compile(r"\bpbc\s*=\s*[\"'\[{]?\s*([^\"'\]}=]*?)\s*(?:[\"'\]}]|\s\w+\s*=|$)", re.IGNORECASE)
 _FLAGS = frozenset({"T", "F", "TRUE", "FALSE", "0", "1"})
@@ -164,7 +166,7 @@ def _read_comment(comment: str, atoms: Atoms) -> str | None:
         charge, multiplicity = int(pair[1]), int(pair[2])
         if (int(atoms.numbers.sum()) - charge - multiplicity) % 2:
             atoms.info = {"charge": charge, "multiplicity": multiplicity}
-        return None
+            return None
     for key in [key for key in atoms.info if structure_state.is_state_key(key)]:
         if atoms.info[key] is True and not re.search(rf"{re.escape(key)}\s*=", comment):
             del atoms.info[key]
@@ -177,4 +179,15 @@ def _read_comment(comment: str, atoms: Atoms) -> str | None:
             return f"its comment line states {key}={values[key]} and {key}={value}"
         if structure_state.normal(key) not in stated:
             atoms.info[key] = value
+    pair = _LEADING_PAIR.match(comment)
+    if (
+        pair
+        and (pair[1].lstrip("+-"), pair[2]) not in _NEUTRAL
+        and not any(map(structure_state.is_state_key, atoms.info))
+    ):
+        states = f"charge={int(pair[1])} multiplicity={pair[2]}"
+        atoms.info[structure_state.NOTES] = (
+            f"its comment line begins with '{pair[0].strip()}', which is not read as charge and multiplicity; "
+            f"{states} would state them",
+        )
     return None

@@ -160,6 +160,8 @@ class Vibrations:
             details["relaxation"] = relaxing.details_of(relaxed)
             details["relaxation"].pop("verdict", None)  # the modes have the last word
         result.details |= details | lines
+        if system.fixed is not None:
+            result.warnings = [*result.warnings, *_free_motions(system)]
         self._spectrum(result, run)
         self._judge(result, relaxed, run)
         if failure is not None:
@@ -303,6 +305,21 @@ def describe(result: Result, modes: NormalModes, conditions: Conditions) -> dict
     if result.energy is not None and (system.fixed is not None or not any(system.pbc)):
         details["thermochemistry"] = _thermochemistry(result, modes, conditions)
     return details
+
+
+def _free_motions(system: System) -> list[str]:
+    """The warning that held atoms leave motions of the whole free; such a motion has no restoring force."""
+    from fusion.tasks.harmonic.normal_modes import free_rigid_motions
+
+    assert system.fixed is not None
+    number = free_rigid_motions(system.positions, system.nuclear_masses, any(system.pbc), system.fixed)
+    if not number:
+        return []
+    what = "1 translation or rotation" if number == 1 else f"{number} translations or rotations"
+    return [
+        f"the held atoms leave {what} of the whole system free, counted as vibrations near 0 cm-1: "
+        "entropy and free energy are not meaningful; hold at least three atoms off one line, or none",
+    ]
 
 
 def nature(imaginary: int) -> str:

@@ -153,6 +153,17 @@ def test_isotopes_of_molfiles_and_several_records(tmp_path: Path) -> None:
         read(tmp_path, "c.sdf", f"{V3000}$$$$\n{V3000}$$$$\n")
 
 
+@pytest.mark.parametrize(
+    ("comment", "said"), [("1 1 hydronium", True), ("-1 1", True), ("0 1 water", False), ("1 2 charge=0", False)]
+)
+def test_a_pair_of_numbers_at_the_start_of_a_comment_line_is_not_read_silently(
+    tmp_path: Path, comment: str, said: bool
+) -> None:
+    system = read(tmp_path, "w.xyz", f"3\n{comment}\nO 0 0 0\nH 0 0 0.96\nH 0.93 0 -0.24\n")
+    assert (system.charge, system.spin) == (0, 0)
+    assert any("is not read as charge and multiplicity" in note for note in system.notes) == said
+
+
 def test_words_and_contradictions_in_a_comment_line(tmp_path: Path) -> None:
     assert read(tmp_path, "a.xyz", f"4\nno charge is meant here\n{LINES}").charge == 0
     for line, words in (("charge=1 charge=2", "states charge=1 and charge=2"), ("charge=T", "charge, True, is not")):

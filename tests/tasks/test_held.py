@@ -19,9 +19,11 @@ from fusion import units
 from fusion.chemistry import constraints
 from fusion.errors import InputError
 from fusion.system import System
-from fusion.tasks.harmonic.normal_modes import normal_modes, spread
+from fusion.tasks.harmonic.normal_modes import free_rigid_motions, normal_modes, spread
+from fusion.tasks.motion.ensembles import ConstantPressure
 from fusion.tasks.reaction.descent import onto
 from fusion.tasks.structure.internal_coordinate import Bond, RigidMotion
+from fusion.tasks.structure.relaxation import Settings, check_settings
 
 MORSE = ("+method=morse", "hydra.run.dir=run")
 TORSION = ("+method=torsion", "system=chain.xyz", "hydra.run.dir=run")
@@ -111,6 +113,30 @@ def test_what_held_atoms_make_impossible_is_refused(
     assert done.status == 2 and complaint in done.err and done.err.count("\n") == 1, done
 
 
+def test_held_atoms_in_a_cell_that_moves_are_refused() -> None:
+    system = System("w", ("H", "H"), np.eye(2, 3), cell=np.eye(3) * 20, pbc=(True, True, True), fixed=mask(2, 0))
+    with pytest.raises(InputError, match=r"task\.cell=true moves every atom with the cell, but atoms are held \(H1\)"):
+        check_settings(Settings({"_target_": "ase.optimize.LBFGS"}, 1e-4, 10, cell=True), system)
+    with pytest.raises(InputError, match="ensemble=npt moves every atom with the cell, but atoms of w are held"):
+        ConstantPressure(1.0, 1.0, 1.0, True).check(system, 300.0)
+
+
+@pytest.mark.parametrize(
+    ("fixed", "periodic", "number"),
+    [
+        (mask(4, 0), False, 3),
+        (mask(4, 0, 1), False, 1),
+        (mask(4, 0, 1, 2), False, 0),
+        (mask(4, 0, 1, 2, 3, axes=(0, 1)), False, 1),
+        (mask(4, 0, axes=(2,)), True, 2),
+        (mask(4, 0), True, 0),
+    ],
+)
+def test_motions_of_the_whole_that_held_atoms_leave_free(fixed: np.ndarray, periodic: bool, number: int) -> None:
+    places = np.random.default_rng(3).normal(size=(4, 3))
+    assert free_rigid_motions(places, np.array([1.0, 12.0, 14.0, 16.0]), periodic, fixed) == number
+
+
 def test_a_rigid_motion_leaves_the_side_with_held_atoms() -> None:
     system = System("w", ("O", "H", "H"), np.array([[0.0, 0, 0], [0, 1.4, 1.1], [0, -1.4, 1.1]]))
     bond = Bond((0, 1))
@@ -178,6 +204,7 @@ def test_vibrations_of_a_held_molecule_have_neither_translations_nor_rotations(
     assert done.status == 0, done
     document = result(tmp_path)
     assert len(document["frequencies_cm1"]) == 3 and "free coordinates alone" in done.out
+    assert "leave 1 translation or rotation of the whole system free" in document["warnings"][0]
     thermo = document["thermochemistry"]
     assert "symmetry_number" not in thermo and "harmonic oscillators alone" in thermo["model"]
     # Two stretches and a rotation about the held bond, which costs nothing.

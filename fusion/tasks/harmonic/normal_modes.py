@@ -19,6 +19,9 @@ from fusion import units
 LINEAR = 1e-4
 """Moments of inertia below this share of the largest one belong to no rotation: within half a degree of straight."""
 
+_HELD = 1e-4
+"""Rigid motions of norm one that displace the held coordinates by less are free."""
+
 _CM1 = units.CM1_PER_HARTREE / np.sqrt(units.ELECTRON_MASSES_PER_DALTON)
 """Wavenumber of one square root of hartree/(bohr^2 dalton)."""
 
@@ -82,6 +85,20 @@ def external_and_internal(
     `fixed` (A, 3) none of the former, and the free coordinates (3A, n)."""
     if fixed is not None:
         return np.empty((fixed.size, 0)), np.eye(fixed.size)[:, ~fixed.ravel()]
+    motions = _rigid_motions(positions, masses, periodic)
+    basis, _ = np.linalg.qr(motions, mode="complete")
+    return basis[:, : motions.shape[1]], basis[:, motions.shape[1] :]
+
+
+def free_rigid_motions(positions: np.ndarray, masses: np.ndarray, periodic: bool, fixed: np.ndarray) -> int:
+    """Number of translations and rotations of the whole that move none of the held coordinates `fixed` (A, 3)."""
+    motions = _rigid_motions(positions, masses, periodic)
+    motions /= np.linalg.norm(motions, axis=0)
+    return motions.shape[1] - int(np.linalg.matrix_rank(motions[fixed.ravel()], tol=_HELD))
+
+
+def _rigid_motions(positions: np.ndarray, masses: np.ndarray, periodic: bool) -> np.ndarray:
+    """Mass-weighted translations, and rotations about the centre of mass unless `periodic`: (3A, r)."""
     masses = np.asarray(masses, dtype=float)
     roots = np.sqrt(masses)[:, None]
     motions = [np.tile(axis, (len(masses), 1)) * roots for axis in np.eye(3)]
@@ -90,8 +107,7 @@ def external_and_internal(
         moments, axes = np.linalg.eigh(inertia(centred, masses))
         turning = moments > max(LINEAR * moments[-1], 1e-10)
         motions += [np.cross(axis, centred) * roots for axis in axes.T[turning]]
-    basis, _ = np.linalg.qr(np.stack([motion.ravel() for motion in motions], axis=1), mode="complete")
-    return basis[:, : len(motions)], basis[:, len(motions) :]
+    return np.stack([motion.ravel() for motion in motions], axis=1)
 
 
 def inertia(centred: np.ndarray, masses: np.ndarray) -> np.ndarray:
