@@ -16,11 +16,12 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from fusion import processes
 from fusion.atomic import naming, record, write_atomically
+from fusion.errors import InputError
 from fusion.results import check_table
 
 if TYPE_CHECKING:
     from pytorch_lightning import Trainer
-    from pytorch_lightning.loggers import WandbLogger
+    from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 
 FILENAME = "metrics.csv"
 
@@ -101,6 +102,21 @@ def log(trainer: Trainer, row: Mapping[str, Any], step: int) -> None:
             logger.log_metrics(row, step)
         else:
             logger.log_metrics(numbers, step)
+
+
+def tensorboard_logger(save_dir: str, **settings: Any) -> TensorBoardLogger:
+    """Return Lightning's logger for TensorBoard.
+
+    Raises:
+        InputError: TensorBoard, which is an optional dependency, is not installed.
+    """
+    from pytorch_lightning.loggers import TensorBoardLogger
+
+    try:
+        return TensorBoardLogger(save_dir=save_dir, **settings)
+    except ModuleNotFoundError as error:
+        extra = "pip install 'aiqm-fusion[tensorboard]'"
+        raise InputError(f"logger=tensorboard needs TensorBoard, which is not installed: {extra}") from error
 
 
 def wandb_logger(save_dir: str, **settings: Any) -> WandbLogger:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from fusion import metrics
+from fusion.errors import InputError
 from fusion.metrics import MetricsFile
 
 
@@ -73,3 +74,10 @@ def test_wandb_is_offline_without_an_account(tmp_path: Path, monkeypatch: pytest
     assert not metrics._has_wandb_account()
     monkeypatch.setenv("WANDB_API_KEY", "x")
     assert metrics._has_wandb_account()
+
+
+def test_missing_tensorboard_names_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for library in ("TENSORBOARD", "TENSORBOARDX"):
+        monkeypatch.setattr(f"lightning_fabric.loggers.tensorboard._{library}_AVAILABLE", False)
+    with pytest.raises(InputError, match=r"pip install 'aiqm-fusion\[tensorboard\]'"):
+        metrics.tensorboard_logger(str(tmp_path))
