@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from fusion.errors import InputError
-from fusion.plots import comparison, potential_training, scan, spectrum, thermochemistry
+from fusion.plots import comparison, potential_training, scan, spectrum, style, thermochemistry
 from fusion.plots import energy as plots
 from fusion.tasks.harmonic.lines import broadened
 
@@ -200,3 +200,16 @@ def test_any_name_can_be_drawn(name: str, tmp_path: Path, recwarn: pytest.Warnin
         figure.suptitle(name)
         figure.subplots().set_xlabel("kcal mol$^{-1}$")
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG") and not recwarn.list
+
+
+@pytest.mark.parametrize(
+    ("result", "text"),
+    [
+        ({"method": "dft", "settings": {"method": {"xc": "pbe", "basis": "def2-svp"}}}, "H2O · pbe/def2-svp"),
+        ({"method": "hf", "settings": {"method": {"xc": None, "basis": "sto-3g"}}}, "H2O · hf/sto-3g"),
+        ({"method": "d3", "settings": {"method": {"xc": "pbe"}}}, "H2O · d3"),
+        ({"method": "ani", "weights": {"name": "ani-2x"}}, "H2O · ani-2x"),
+    ],
+)
+def test_a_title_states_functional_and_basis(tmp_path: Path, result: dict[str, Any], text: str) -> None:
+    assert style.title(result | {"status": "ok", "system": {"formula": "H2O"}}, tmp_path) == text

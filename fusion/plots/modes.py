@@ -42,7 +42,7 @@ def draw(directory: Path, path: Path) -> None:
             )
         if imaginary.any() or spreads.any():
             lower.legend(loc="upper left")
-        lower.set_ylabel("|k| / mdyn Å⁻¹")
+        lower.set_ylabel("|force constant|\n/ mdyn Å⁻¹")
         lower.set_ylim(bottom=0.0)
         lower.set_xlabel("wavenumber / cm⁻¹")
         lower.set_xlim(low, high)

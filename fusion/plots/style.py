@@ -60,8 +60,14 @@ def picture(path: Path, size: tuple[float, float] = (7.0, 4.5)) -> Iterator[Figu
 
 def title(result: dict[str, Any], directory: Path) -> str:
     """`C2H6O · ani-2x`, with a status other than ok behind it; the directory's name where there is no result."""
-    method = (result.get("weights") or {}).get("name") or result.get("method")
-    parts = [(result.get("system") or {}).get("formula"), method]
+    parts = [(result.get("system") or {}).get("formula"), _level(result)]
     text = " · ".join(str(part) for part in parts if part) or directory.resolve().name
     status = result.get("status", "unfinished")
     return text if status == "ok" else f"{text} · {status.replace('_', ' ').upper()}"
+
+
+def _level(result: dict[str, Any]) -> str | None:
+    """`ani-2x`, `hf/sto-3g`, `b3lyp/def2-svp`: model or method, or its functional, and the basis where there is one."""
+    settings = (result.get("settings") or {}).get("method") or {}
+    name, basis = (result.get("weights") or {}).get("name") or result.get("method"), settings.get("basis")
+    return f"{settings.get('xc') or name}/{basis}" if isinstance(basis, str) and name else name
