@@ -74,7 +74,7 @@ def _draw_bins(axes: Any, spread: np.ndarray, error: np.ndarray) -> None:
     axes.set_ylim(0.7 * ends[0], 1.4 * ends[1])
     axes.set_xlabel("spread of the model / kcal mol$^{-1}$")
     axes.set_ylabel("size of the error / kcal mol$^{-1}$")
-    axes.legend(loc="upper left")
+    axes.legend(loc="best")
 
 
 def _draw_fractions(axes: Any, ratio: np.ndarray, calibrated: float | None) -> None:
@@ -84,9 +84,9 @@ def _draw_fractions(axes: Any, ratio: np.ndarray, calibrated: float | None) -> N
 
     if calibrated is None:
         scale = factor(np.ones(len(ratio)), ratio)
-        curves = ((ratio, BLUE, "as stated"), (ratio / scale, ORANGE, f"spread × {scale:.2g}"))
+        curves = ((ratio, BLUE, "as stated"), (ratio / scale, ORANGE, f"spread × {_short(scale)}"))
     else:
-        curves = ((ratio * calibrated, ORANGE, "members"), (ratio, BLUE, f"calibrated, × {calibrated:.2g}"))
+        curves = ((ratio * calibrated, ORANGE, "members"), (ratio, BLUE, f"calibrated, × {_short(calibrated)}"))
     for values, colour, label in curves:
         within = [float(np.mean(values <= sigma)) for sigma in _SIGMAS]
         axes.plot(_SIGMAS, np.array(within) * 100.0, color=colour, lw=1.5, label=label)
@@ -96,4 +96,9 @@ def _draw_fractions(axes: Any, ratio: np.ndarray, calibrated: float | None) -> N
     axes.set_ylabel("errors within / %")
     one, two = (100.0 * np.mean(ratio <= sigma) for sigma in (1.0, 2.0))
     axes.set_title(f"{one:.0f} % within 1, {two:.0f} % within 2", fontsize=9)
-    axes.legend(loc="lower right")
+    axes.legend(loc="best")
+
+
+def _short(factor: float) -> str:
+    """A factor to two digits, without an exponent above one: `0.31`, `1.8`, `140`."""
+    return f"{float(f'{factor:.2g}'):g}"

@@ -36,7 +36,8 @@ def draw(directory: Path, path: Path) -> None:
     if not panels:
         return
     with picture(path, (9.5, 6.0) if scan else (10.0, 4.2)) as figure:
-        figure.suptitle(f"{found['title']} · reference {found['against']}", x=0.02, ha="left", fontsize=11)
+        about = f"reference {found['against']}" if _compared(found) else "no energies that can be compared"
+        figure.suptitle(f"{found['title']} · {about}", x=0.02, ha="left", fontsize=11)
         if scan:
             _scan(figure, found, colours)
             return

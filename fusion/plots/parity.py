@@ -112,7 +112,7 @@ def _draw_energies(parity: Any, errors: Any, energies: Energies) -> None:
         marked = "outside of the model's domain"
         parity.scatter(label[outside], predicted[outside], s=22, facecolors="none", edgecolors=ORANGE, label=marked)
     if outside.any() or not counted.all():
-        parity.legend(loc="upper left")
+        parity.legend(loc="best")
     _diagonal(parity, label)
     parity.set_xlabel("label − mean of its formula / kcal mol$^{-1}$")
     parity.set_ylabel("energy − mean label of its formula / kcal mol$^{-1}$")
@@ -127,7 +127,7 @@ def _draw_forces(parity: Any, errors: Any, label: np.ndarray, predicted: np.ndar
             label[chosen], predicted[chosen], s=5, lw=0, alpha=0.5, color=colour, label=symbol, rasterized=True
         )
     _diagonal(parity, label)
-    parity.legend(loc="upper left", markerscale=2.5, ncols=2)
+    parity.legend(loc="best", markerscale=2.5, ncols=2)
     parity.set_xlabel("force component, label / kcal mol$^{-1}$ Å$^{-1}$")
     parity.set_ylabel("force / kcal mol$^{-1}$ Å$^{-1}$")
     _histogram(errors, (predicted - label).ravel(), "error of a force component / kcal mol$^{-1}$ Å$^{-1}$", GREEN)

@@ -35,8 +35,8 @@ def draw_band(directory: Path, path: Path) -> None:
         axes.plot(fit.fit_path, smooth, color=BLUE, lw=1.2, alpha=0.6)
         spreads = np.array(band.get("relative_std_hartree") or np.zeros(len(energies))) * _KCAL
         if spreads.any():
-            low, high, label = relative - spreads, relative + spreads, "± model spread"
-            axes.fill_between(lengths, low, high, color=BLUE, alpha=0.15, lw=0, label=label)
+            spread, label = np.interp(fit.fit_path, lengths, spreads), "± model spread"
+            axes.fill_between(fit.fit_path, smooth - spread, smooth + spread, color=BLUE, alpha=0.15, lw=0, label=label)
         filled = BLUE if band["converged"] else "white"
         label = "images" if band["converged"] else "images (band not converged)"
         axes.plot(lengths, relative, "o", color=BLUE, mfc=filled, ms=5, label=label)
