@@ -1,9 +1,12 @@
 """A signal lets a short step end, and stops a long one where it is."""
 
+import ctypes
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,6 +49,18 @@ def test_a_signal_outside_of_steps_is_raised(number: signal.Signals) -> None:
             os.kill(os.getpid(), number)
             work(100_000)
         assert stopped.value.number == number and signal.getsignal(number) is signal.SIG_DFL
+
+
+@pytest.mark.parametrize("block", [raised, lambda: between_steps(0.0)])
+def test_a_signal_in_a_callback_of_compiled_code_is_raised_after_it(
+    block: Callable[[], Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    callback = ctypes.CFUNCTYPE(None)(lambda: os.kill(os.getpid(), signal.SIGTERM) or work(1))
+    with pytest.raises(Stopped), block():
+        callback()
+        work(500)
+    assert "ignored" not in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_a_hangup_that_is_ignored_stays_so() -> None:

@@ -14,6 +14,7 @@ from fusion.errors import Stopped
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PATIENCE_S = 4.0
 """Time that the step in progress gets to end: a short one is kept, a long one is lost whenever it is stopped."""
+_REPEAT_S = 0.05
 
 
 @contextmanager
@@ -29,10 +30,35 @@ def raised() -> Iterator[None]:
     for number in own:
         signal.signal(number, stop)
     try:
-        yield
+        with _raised_again():
+            yield
     finally:
         for number in own:
             signal.signal(number, signal.SIG_DFL)
+
+
+@contextmanager
+def _raised_again() -> Iterator[None]:
+    """Repeat a signal whose Stopped was raised where Python drops exceptions: in a callback of compiled code."""
+    before, main = sys.unraisablehook, threading.main_thread().ident
+    timers: list[threading.Timer] = []
+    assert main is not None
+
+    def repeat(dropped: sys.UnraisableHookArgs) -> None:
+        if not isinstance(dropped.exc_value, Stopped):
+            before(dropped)
+            return
+        timers.append(threading.Timer(_REPEAT_S, signal.pthread_kill, (main, dropped.exc_value.number)))
+        timers[-1].daemon = True
+        timers[-1].start()
+
+    sys.unraisablehook = repeat
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+        for timer in timers:
+            timer.cancel()
 
 
 def accepted() -> list[signal.Signals]:
@@ -75,7 +101,8 @@ def between_steps(patience: float = PATIENCE_S) -> Iterator[Callable[[], None]]:
         return
     before = {number: signal.signal(number, note) for number in accepted()}
     try:
-        yield stop_if_asked
+        with _raised_again():
+            yield stop_if_asked
     finally:
         if timer is not None:
             timer.cancel()
