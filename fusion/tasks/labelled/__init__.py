@@ -1,1 +1,1 @@
-"""Labelled structures and how far predictions are from them."""
+"""Evaluation: predictions of a method compared with labelled structures."""

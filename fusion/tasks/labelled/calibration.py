@@ -1,7 +1,7 @@
-"""Whether a model's spread is the size of its error: by bins of the spread, and in all.
+"""Calibration of a model's spread: comparison with its errors, overall and in bins of the spread.
 
-Levi et al., Sensors 22, 5540 (2022): a calibrated regressor's root mean square error in a bin of like predicted
-standard deviation is their root mean square.
+Levi et al., Sensors 22, 5540 (2022): the root mean square error of a calibrated regressor equals the root mean square
+of its predicted standard deviations in every bin of similar standard deviation.
 """
 
 from __future__ import annotations
@@ -13,16 +13,19 @@ import numpy as np
 from fusion.tasks.labelled.uncertainty import factor
 
 _BINS = 10
-_FEWEST = 5  # structures in a bin
+_SMALLEST_BIN = 5  # structures
 
 
 def calibration(spread: np.ndarray, errors: np.ndarray) -> dict[str, Any]:
-    """Of standard deviations and errors (n,) in one unit, kcal/mol: fractions of the errors within 1 and 2 standard
-    deviations, `scale`, the factor on the spread that brings 68.3 % of the errors within one (it is not at the mercy of
-    a few small spreads, as a mean of squared ratios is: with four members that has no finite variance), rank
-    correlation of their sizes, and `bins` of equal numbers with the root mean squares of both."""
-    known = np.isfinite(spread) & np.isfinite(errors) & (spread > 0)
-    spread, errors = spread[known], errors[known]
+    """Calibration statistics, for `result.json`, of standard deviations and errors (n,), both in kcal/mol.
+
+    They hold the fractions of the errors within 1 and 2 standard deviations, the rank correlation of spread and error,
+    and `bins` with equal numbers of structures. `scale` is the factor on the spread that brings 68.3 % of the errors
+    within one standard deviation. Unlike a mean of squared ratios it does not depend on a few small spreads; with four
+    members that mean has no finite variance.
+    """
+    usable = np.isfinite(spread) & np.isfinite(errors) & (spread > 0)
+    spread, errors = spread[usable], errors[usable]
     if not len(spread):
         return {"structures": 0, "bins": [], "within_1": 0.0, "within_2": 0.0, "scale": 0.0, "rms_spread_kcal_mol": 0.0}
     return {
@@ -37,15 +40,15 @@ def calibration(spread: np.ndarray, errors: np.ndarray) -> dict[str, Any]:
 
 
 def within(spread: np.ndarray, errors: np.ndarray) -> dict[str, float]:
-    """Fractions of the errors within 1 and 2 standard deviations, all of them positive."""
+    """Fractions of the errors within 1 and 2 standard deviations; every standard deviation must be positive."""
     ratio = np.abs(errors) / spread
     return {f"within_{number}": float(np.mean(ratio <= number)) for number in (1, 2)}
 
 
 def bins(spread: np.ndarray, errors: np.ndarray) -> list[dict[str, float]]:
-    """Groups of equal size in the order of the spread: its root mean square and that of the errors."""
+    """Root mean squares of spread and error in groups of equal size, ordered by the spread."""
     order = np.argsort(spread, kind="stable")
-    number = min(_BINS, max(1, len(order) // _FEWEST))
+    number = min(_BINS, max(1, len(order) // _SMALLEST_BIN))
     return [
         {"structures": len(part), "spread_kcal_mol": _rms(spread[part]), "rmse_kcal_mol": _rms(errors[part])}
         for part in np.array_split(order, number)
@@ -53,7 +56,7 @@ def bins(spread: np.ndarray, errors: np.ndarray) -> list[dict[str, float]]:
 
 
 def _rank_correlation(first: np.ndarray, second: np.ndarray) -> float | None:
-    """Spearman's; None for fewer than three, or without any variation."""
+    """Spearman's rank correlation; None for fewer than three values, or where one of them does not vary."""
     if len(first) < 3 or np.ptp(first) == 0 or np.ptp(second) == 0:
         return None
     ranks = [np.argsort(np.argsort(values, kind="stable"), kind="stable") for values in (first, second)]

@@ -1,4 +1,4 @@
-"""task=evaluate data=...: how far a method is from labels: energies, forces, stress and dipoles of structures."""
+"""task=evaluate data=...: errors of a method on labelled energies, forces, stress and dipoles."""
 
 from __future__ import annotations
 
@@ -26,14 +26,16 @@ if TYPE_CHECKING:
 
 PARTS = ("all", "train", "validation", "test")
 _CALL_S = 2.0
-"""Structures per call double until a call takes this long: few calls, and little is lost by a kill."""
+"""The number of structures per call doubles until a call takes this long: few calls, and a kill loses little."""
 _SAVE_S = 1.0
 _MOST = 4096
 
 
 class LabelledEvaluation:
-    """What has labels and the method gives, of all structures of the data, or of a part of its split. Nothing is left
-    out unsaid."""
+    """Compares the labels of all structures of the data, or of a part of its split, with the method's predictions.
+
+    Every structure that is left out is reported with the reason.
+    """
 
     needs = frozenset({"energy"})
 
@@ -43,19 +45,19 @@ class LabelledEvaluation:
         self.name, self.part = name, part
 
     def check(self, method: Method, system: System, run: Run) -> None:
-        """Raises InputError: data that cannot be read or contradict themselves, nothing that the method can do."""
+        """Raises InputError for unreadable or contradictory data, and where the method can calculate no structure."""
         methods.require(method, self.needs, f"task {self.name}")
         self.data = self._data(run)
         self.asked, self.problems = asked(self.data, method, self.needs)
         if len(self.problems) == len(self.data):
             first = self.problems[min(self.problems)]
-            raise InputError(f"{method.name} can do nothing with the data {self._title}: {first}")
+            raise InputError(f"{method.name} cannot calculate any structure of the data {self._title}: {first}")
         self.state = read_state(run, self.name)
         if self.state is not None and not np.array_equal(self.state["ids"], self.data.ids):
             raise InputError(f"{run.checkpoint} is of other structures than the data {self._title}")
 
     def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Which method, against what, and what was noticed about the data."""
+        """Method and data for the title, and notes on the data and on a resumed run."""
         from fusion.report import count
 
         good = len(self.data) - len(self.problems)
@@ -63,11 +65,11 @@ class LabelledEvaluation:
         if self.state is not None and is_own(run):
             done = int(np.sum(self.state["done"])) - len(self.state["problems"])
             notes.append(f"going on after {done} of {good} ({CHECKPOINT})")
-        words = f"{count(good, 'labelled structure')} of {self._title}"
-        return (str(getattr(method, "label", method.name)), words, self.name), tuple(notes)
+        structures = f"{count(good, 'labelled structure')} of {self._title}"
+        return (str(getattr(method, "label", method.name)), structures, self.name), tuple(notes)
 
     def run(self, method: Method, system: System, run: Run) -> Result:
-        """Raises InputError where labels have another unit or sign than the data say."""
+        """The errors in the details. Raises InputError where labels have another unit or sign than the data state."""
         if processes.rank() != 0:  # one process does it
             return Result(system)
         predictions = Predictions(self.data, dict(self.problems), frozenset[str]().union(*self.asked))
@@ -75,24 +77,26 @@ class LabelledEvaluation:
             predictions.restore(self.state)
         self._calculate(method, run, predictions)
         factor = getattr(getattr(method, "domain", None), "factor", None)
-        found = errors.measure(predictions, zeros.of(method), factor)
-        found |= {"data": self._title, "part": self.part, "noticed": self.data.report.document()}
-        tables.write(run.directory, predictions, found)
-        worst = errors.worst(predictions, found.get("energy"))
-        result = Result(self.data.system(worst), details={"evaluation": found})
-        if "failed" in found:
+        evaluation = errors.measure(predictions, zeros.of(method), factor)
+        evaluation |= {"data": self._title, "part": self.part, "noticed": self.data.report.document()}
+        tables.write(run.directory, predictions, evaluation)
+        worst = errors.worst(predictions, evaluation.get("energy"))
+        result = Result(self.data.system(worst), details={"evaluation": evaluation})
+        if "failed" in evaluation:
             result.status = "not_converged"
-            result.message = f"{found['failed']['structures']} structures failed, the first: {found['failed']['first']}"
+            result.message = (
+                f"{evaluation['failed']['structures']} structures failed, the first: {evaluation['failed']['first']}"
+            )
         return result
 
     @staticmethod
     def rows(document: dict[str, Any]) -> Iterator[list[str]]:
-        """Errors of all kinds of labels, and what was left out."""
+        """Lines for the errors of all kinds of labels and the structures left out."""
         yield from errors.rows(document["evaluation"])
 
     @staticmethod
     def draw(directory: Path) -> None:
-        """`parity.png`, and `calibration.png` of a model that states its spread."""
+        """Draw `parity.png`, and `calibration.png` for a model that states its spread."""
         from fusion.plots import calibration, parity
 
         parity.draw(directory)
@@ -100,7 +104,7 @@ class LabelledEvaluation:
 
     @staticmethod
     def files(directory: Path) -> list[str]:
-        """The tables."""
+        """Names of the tables written."""
         names = (tables.STRUCTURES, tables.MOLECULES, tables.FORCES, *(kind.file for kind in tensors.KINDS))
         return [name for name in names if (directory / name).is_file()]
 
@@ -119,21 +123,21 @@ class LabelledEvaluation:
         return data.select(chosen)
 
     def _calculate(self, method: Method, run: Run, predictions: Predictions) -> None:
-        """All that is not yet done."""
+        """Calculate every structure that is not yet done, with checkpoints."""
         from fusion.phases import phase
         from fusion.tasks.interruption.stopping import between_steps
 
-        left = predictions.left()
+        pending = predictions.pending()
         total, size, due = len(predictions.data), 1, time.monotonic() + _SAVE_S
-        with phase("comparing", total, total - len(left)) as bar, between_steps() as stop_if_asked:
+        with phase("comparing", total, total - len(pending)) as bar, between_steps() as stop_if_asked:
             try:
-                while left:
+                while pending:
                     began = time.monotonic()
-                    for alike in self._alike(left[:size]):
-                        self._calculate_some(method, predictions, alike)
-                    left = left[size:]
+                    for group in self._alike(pending[:size]):
+                        self._calculate_some(method, predictions, group)
+                    pending = pending[size:]
                     misread.refuse(predictions, run.config.data, self._title)
-                    bar(total - len(left), predictions.text())
+                    bar(total - len(pending), predictions.text())
                     size = min(2 * size, _MOST) if time.monotonic() - began < _CALL_S else size
                     if time.monotonic() > due:
                         due = time.monotonic() + max(_SAVE_S, 20.0 * self._save(run, predictions))
@@ -144,20 +148,21 @@ class LabelledEvaluation:
         self._save(run, predictions)
 
     def _save(self, run: Run, predictions: Predictions) -> float:
-        """Write the checkpoint; the seconds that took."""
+        """Write the checkpoint; return the time this took, in seconds."""
         began = time.monotonic()
         write_state(run, {"task": self.name, **predictions.state()})
         return time.monotonic() - began
 
     def _alike(self, chosen: list[int]) -> list[list[int]]:
-        """The structures `chosen` by what the method is asked for them."""
+        """The structures `chosen` grouped by the properties requested for them."""
         groups: dict[frozenset[str], list[int]] = {}
         for index in chosen:
             groups.setdefault(self.asked[index], []).append(index)
         return list(groups.values())
 
     def _calculate_some(self, method: Method, predictions: Predictions, chosen: list[int]) -> None:
-        """One call for all, which are alike; where it fails as a whole, halves: one bad structure costs no other."""
+        """Calculate similar structures in one call. If the call fails, repeat it with each half, so that one bad
+        structure does not affect the others."""
         data = predictions.data
         try:
             systems = [data.system(index) for index in chosen]

@@ -1,4 +1,4 @@
-"""Labels that agree with a method but for a sign, or a unit: the data were read wrongly."""
+"""Check of the labels' sign and unit: labels that agree with a method except for these were read wrongly."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from fusion.tasks.labelled.predictions import Predictions
 from fusion.tasks.labelled.tensors import DIPOLE, STRESS
 
 _AGREE = 0.9
-"""Correlation from which on sizes are compared."""
+"""Correlation above which magnitudes are compared."""
 
 
 def refuse(predictions: Predictions, config: Mapping[str, Any], title: str) -> None:
-    """Raise InputError, naming the setting of the data `config` that mends it; nothing of mixtures, or check=false."""
+    """Raise InputError for labels in another sign or unit, naming the setting of the data `config` to change.
+
+    Mixtures, and data with check=false, are not checked.
+    """
     if config.get("entries") is not None or not config.get("check", True):
         return
     _signs(predictions, config, title)
@@ -27,8 +30,8 @@ def refuse(predictions: Predictions, config: Mapping[str, Any], title: str) -> N
     unit = quantities.named(quantities.ENERGIES, quantities.energy(read, "data.energy_unit") / ratio, 0.02)
     if unit is not None:
         raise InputError(
-            f"the energies of {title}, read in {read}, are {ratio:.4g} times those of the method: they are "
-            f"in {unit}, it seems; data.energy_unit={unit}"
+            f"data.energy_unit: the energies of {title}, read in {read}, are {ratio:.4g} times those of the method; "
+            f"they look like {unit}. Set data.energy_unit={unit}, or data.check=false to keep {read}"
         )
 
 
@@ -36,14 +39,16 @@ def _signs(predictions: Predictions, config: Mapping[str, Any], title: str) -> N
     correlation = predictions.force_correlation()
     if correlation is not None and correlation < -0.5:
         raise InputError(
-            f"the forces of {title} point against those of the method (correlation {correlation:.2f}): they "
-            f"are gradients +dE/dR, it seems; data.forces.sign={-int(config['forces']['sign'])} turns them round"
+            f"data.forces.sign: the forces of {title} point against those of the method (correlation "
+            f"{correlation:.2f}); they look like gradients (+dE/dR), not forces. "
+            f"Set data.forces.sign={-int(config['forces']['sign'])}, or data.check=false to keep the sign"
         )
     agreement = predictions.agreement(STRESS)
     if agreement is not None and agreement[0] < -_AGREE:
         raise InputError(
-            f"the stress of {title} is against that of the method (correlation {agreement[0]:.2f}): it is a pressure, "
-            f"or a virial, it seems; data.stress.sign={-int(config['stress']['sign'])} turns it round"
+            f"data.stress.sign: the stress of {title} has the opposite sign of the method's (correlation "
+            f"{agreement[0]:.2f}); it looks like a pressure or a virial. "
+            f"Set data.stress.sign={-int(config['stress']['sign'])}, or data.check=false to keep the sign"
         )
 
 
@@ -55,6 +60,6 @@ def _dipoles(predictions: Predictions, config: Mapping[str, Any], title: str) ->
     unit = quantities.named(quantities.DIPOLES, quantities.dipole(read, "data.dipole.unit") / ratio, 0.25)
     if unit is not None and not 0.7 < ratio < 1.4:
         raise InputError(
-            f"the dipoles of {title}, read in {read}, are {ratio:.3g} times those of the method: they are in {unit}, "
-            f"it seems; data.dipole.unit={unit}"
+            f"data.dipole.unit: the dipoles of {title}, read in {read}, are {ratio:.3g} times those of the method; "
+            f"they look like {unit}. Set data.dipole.unit={unit}, or data.check=false to keep {read}"
         )

@@ -1,4 +1,4 @@
-"""What a method says of labelled structures, beside the labels. Atomic units."""
+"""Predictions of a method for labelled structures, with the labels. Atomic units."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from fusion.datasets import Labelled
 from fusion.results import Result
 from fusion.tasks.labelled.tensors import Kind, labelled
 
-_ENOUGH = 12
-"""Components that it takes to tell forces from gradients, and units from one another."""
+_FEWEST = 12
+"""Components needed to distinguish forces from gradients, and one unit from another."""
 
 
 class Predictions:
-    """Energies (M,), spreads (M,), forces (N, 3) of the structures of `data`; NaN where there is none yet, or ever.
+    """Energies (M,), spreads (M,) and forces (N, 3) of the structures of `data`; NaN where not calculated.
 
     `tensors` has predictions and labels (M, ...) of stress and dipoles where the data and `properties` have them.
-    `problems` says why a structure is left out, `failures` why its calculation failed.
+    `problems` has the reasons for leaving structures out, `failures` those of failed calculations, by index.
     """
 
     def __init__(self, data: Labelled, problems: dict[int, str], properties: Collection[str]) -> None:
@@ -35,16 +35,16 @@ class Predictions:
 
     @property
     def good(self) -> int:
-        """Structures that the method can be asked about."""
+        """Number of structures that the method does not refuse."""
         return len(self.data) - len(self.problems)
 
-    def left(self) -> list[int]:
-        """Indices of what is not yet calculated, large structures first: equal sizes make good batches."""
-        left = np.flatnonzero(~self.done)
-        return left[np.argsort(-self.data.sizes[left], kind="stable")].tolist()
+    def pending(self) -> list[int]:
+        """Indices of the structures to calculate, large ones first: equal sizes make good batches."""
+        pending = np.flatnonzero(~self.done)
+        return pending[np.argsort(-self.data.sizes[pending], kind="stable")].tolist()
 
     def add(self, index: int, result: Result) -> None:
-        """The result of one structure, a failed one too."""
+        """Record the result of one structure, or its failure."""
         self.done[index] = True
         if result.status != "ok" or result.energy is None:
             self.failures[index] = result.message or result.status
@@ -59,39 +59,39 @@ class Predictions:
                 predicted[index] = result.properties[kind.name]
 
     def leave_out(self, index: int, problem: str) -> None:
-        """What the method refuses."""
+        """Record that the method refuses a structure, and why."""
         self.done[index] = True
         self.problems[index] = problem
 
     def energy_errors(self) -> np.ndarray:
-        """(M,) prediction less label, hartree; NaN where either is missing."""
+        """Prediction minus label (M,) in hartree; NaN where either is missing."""
         return self.energy - np.asarray(self.data.energy)
 
     def force_errors(self) -> np.ndarray | None:
-        """(N, 3) hartree/bohr."""
+        """Prediction minus label (N, 3) in hartree/bohr; None where the data have no forces."""
         return None if self.forces is None or self.data.forces is None else self.forces - np.asarray(self.data.forces)
 
     def force_mae(self) -> np.ndarray:
-        """(M,) mean absolute error of each structure's force components, hartree/bohr; NaN where there is none."""
+        """Mean absolute error (M,) of each structure's force components, hartree/bohr; NaN where there is none."""
         errors = self.force_errors()
         if errors is None or not len(self.data):
             return np.full(len(self.data), np.nan)
         return np.add.reduceat(np.abs(errors).mean(axis=1), self.data.offsets[:-1]) / self.data.sizes
 
     def tensor_mae(self, kind: Kind) -> np.ndarray:
-        """(M,) mean absolute error of each structure's components, atomic units; NaN where there is none."""
+        """Mean absolute error (M,) of each structure's components, atomic units; NaN where there is none."""
         predicted, label = self.tensors[kind]
         return np.abs(predicted - label).reshape(len(label), -1).mean(axis=1)
 
     def force_correlation(self) -> float | None:
-        """Pearson's correlation of the force components so far; None for too few."""
+        """Pearson's correlation of the force components calculated so far; None for too few."""
         if self.forces is None or self.data.forces is None:
             return None
         return _correlation(self.forces, np.asarray(self.data.forces))
 
     def agreement(self, kind: Kind) -> tuple[float, float] | None:
-        """Pearson's correlation of its components so far, and how many times as large as predictions labels are; None
-        for too few."""
+        """Pearson's correlation of the components calculated so far, and the ratio of the norms of labels and
+        predictions; None for too few."""
         if kind not in self.tensors:
             return None
         predicted, label = self.tensors[kind]
@@ -102,7 +102,7 @@ class Predictions:
         return correlation, float(np.linalg.norm(label[both]) / np.linalg.norm(predicted[both]))
 
     def energy_ratio(self) -> float | None:
-        """Median ratio of label and prediction of the energies so far; None where they do not have one in common."""
+        """Median ratio of label and prediction of the energies calculated so far; None where the ratios scatter."""
         label = np.asarray(self.data.energy)
         both = np.isfinite(self.energy) & np.isfinite(label) & (self.energy != 0)
         ratios = label[both] / self.energy[both]
@@ -111,7 +111,7 @@ class Predictions:
         return float(np.median(ratios))
 
     def text(self) -> str:
-        """For the progress line."""
+        """Text of the progress line: the mean absolute force error."""
         errors = self.force_errors()
         if errors is None or not np.isfinite(errors).any():
             return ""
@@ -119,7 +119,7 @@ class Predictions:
         return f"forces off by {np.nanmean(np.abs(errors)) * scale:.3g} kcal/mol/Å"
 
     def state(self) -> dict[str, Any]:
-        """For a checkpoint."""
+        """Arrays and reasons for a checkpoint."""
         return {
             "ids": np.asarray(self.data.ids),
             "done": self.done,
@@ -133,17 +133,17 @@ class Predictions:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """What `state` gave, of the same structures."""
+        """Restore what `state` returned for the same structures."""
         self.done, self.energy, self.spread = state["done"], state["energy"], state["spread"]
         self.outside = state["outside"]
         self.forces = None if self.forces is None else state["forces"]
-        self.tensors = {kind: (state.get(kind.name, said), label) for kind, (said, label) in self.tensors.items()}
+        self.tensors = {kind: (state.get(kind.name, empty), label) for kind, (empty, label) in self.tensors.items()}
         self.failures = {int(index): text for index, text in state["failures"].items()}
         self.problems = {int(index): text for index, text in state["problems"].items()}
 
 
 def _correlation(predicted: np.ndarray, label: np.ndarray) -> float | None:
     both = np.isfinite(predicted) & np.isfinite(label)
-    if both.sum() < _ENOUGH or not predicted[both].std() * label[both].std() > 0:
+    if both.sum() < _FEWEST or not predicted[both].std() * label[both].std() > 0:
         return None
     return float(np.corrcoef(predicted[both], label[both])[0, 1])

@@ -1,4 +1,4 @@
-"""The files of an evaluation: a row for each structure, a row for each molecule, forces, stress and dipoles."""
+"""Files of an evaluation: a row for each structure, a row for each molecule, forces, stress and dipoles."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from fusion.tasks.labelled.tensors import KINDS
 STRUCTURES, MOLECULES, FORCES = "structures.csv", "molecules.csv", "forces.npz"
 
 
-def write(directory: Path, predictions: Predictions, found: dict[str, Any]) -> None:
-    """structures.csv, forces.npz, stress.npz and dipoles.npz in atomic units, molecules.csv in those of result.json."""
-    counted = errors.corrected(predictions, found.get("energy"))
+def write(directory: Path, predictions: Predictions, evaluation: dict[str, Any]) -> None:
+    """Write structures.csv, forces.npz, stress.npz and dipoles.npz in atomic units, and molecules.csv in the units of
+    result.json."""
+    counted = errors.corrected(predictions, evaluation.get("energy"))
     _structures(directory / STRUCTURES, predictions, counted)
     _molecules(directory / MOLECULES, errors.molecule_table(predictions, counted))
     for kind in KINDS:
@@ -49,13 +50,13 @@ def _structures(path: Path, predictions: Predictions, counted: np.ndarray) -> No
     columns += [*(f"{kind.name}_mae_{kind.atomic}" for kind in predictions.tensors), "error_counted_hartree"]
     table.writerow(["structure", "source", "formula", "atoms", *columns, "outside", "problem"])
     more = [predictions.tensor_mae(kind) for kind in predictions.tensors]
-    whole = [data.energy, predictions.energy, predictions.spread, predictions.force_mae(), *more]
-    values = np.column_stack([*whole, counted / errors.KCAL])
+    arrays = [data.energy, predictions.energy, predictions.spread, predictions.force_mae(), *more]
+    values = np.column_stack([*arrays, counted / errors.KCAL])
     for index in range(len(data)):
-        what = [data.name(index), data.sources[int(data.source[index])], formula(data.symbols(index))]
+        identity = [data.name(index), data.sources[int(data.source[index])], formula(data.symbols(index))]
         numbers = [f"{value:.10f}" if math.isfinite(value) else "" for value in values[index]]
         problem = predictions.problems.get(index) or predictions.failures.get(index, "")
-        table.writerow([*what, int(data.sizes[index]), *numbers, int(predictions.outside[index]), problem])
+        table.writerow([*identity, int(data.sizes[index]), *numbers, int(predictions.outside[index]), problem])
     for name, reason in data.report.left_out:
         table.writerow([name, "", "", "", *[""] * len(columns), 0, reason])
     write_atomically(path, text.getvalue())
@@ -66,6 +67,6 @@ def _molecules(path: Path, rows: list[dict[str, Any]]) -> None:
     table = csv.DictWriter(text, list(rows[0]) if rows else ["molecule"], lineterminator="\n")
     table.writeheader()
     for row in rows:
-        told = {key: "" if math.isnan(v) else f"{v:.6g}" for key, v in row.items() if isinstance(v, float)}
-        table.writerow(row | told)
+        formatted = {key: "" if math.isnan(v) else f"{v:.6g}" for key, v in row.items() if isinstance(v, float)}
+        table.writerow(row | formatted)
     write_atomically(path, text.getvalue())

@@ -1,4 +1,4 @@
-"""Labels of a structure as a whole beside its energy, stress and dipole: which it has, and the unit of their errors."""
+"""Stress and dipole labels: the structures that have them, and the units of their errors."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Kind:
-    """One of them, with its unit for people and in the names of numbers, and that unit per atomic unit."""
+    """A kind of tensor label: its display unit `text`, that unit in key names (`key`) and per atomic unit (`scale`),
+    and the atomic unit in column names (`atomic`)."""
 
     name: str
-    """Of the property, and of the column of `Labelled`."""
+    """Name of the property and of the column of `Labelled`."""
     plural: str
     shape: tuple[int, ...]
     text: str
@@ -32,32 +33,35 @@ class Kind:
 
     @property
     def file(self) -> str:
-        """Labels and predictions in atomic units."""
+        """Name of the file with labels and predictions in atomic units."""
         return f"{self.plural}.npz"
 
     def labels(self, data: Labelled) -> np.ndarray | None:
-        """(M, ...) atomic units; NaN where there is none, or none that means anything: the stress of what is not
-        periodic in three directions, the dipole of what is in any. None where no structure has the column."""
+        """Labels (M, ...) in atomic units; None where the data do not have the column.
+
+        NaN where a label is missing or undefined: the stress of a structure that is not periodic in all three
+        directions, and the dipole of one that is periodic in any.
+        """
         column: np.ndarray | None = getattr(data, self.name)
         if column is None:
             return None
         periodic = np.zeros((len(data), 3), dtype=bool) if data.pbc is None else np.asarray(data.pbc)
-        sensible = periodic.all(axis=1) if self is STRESS else ~periodic.any(axis=1)
-        if sensible.all():
+        defined = periodic.all(axis=1) if self is STRESS else ~periodic.any(axis=1)
+        if defined.all():
             return column
-        return np.where(sensible.reshape(-1, *[1] * len(self.shape)), column, np.nan)
+        return np.where(defined.reshape(-1, *[1] * len(self.shape)), column, np.nan)
 
     def known(self, values: np.ndarray) -> np.ndarray:
-        """(M,) bool: whether all components (M, ...) are numbers."""
+        """Mask (M,) of the structures whose components (M, ...) are all finite."""
         return np.isfinite(values).reshape(len(values), -1).all(axis=1)
 
     def errors(self, predicted: np.ndarray, label: np.ndarray) -> np.ndarray:
-        """Prediction less label, of those that have one, in the unit."""
-        some = self.known(label)
-        return self.scale * (predicted[some] - label[some])
+        """Prediction minus label of the structures that have a label, in the display unit."""
+        labelled_rows = self.known(label)
+        return self.scale * (predicted[labelled_rows] - label[labelled_rows])
 
     def write(self, directory: Path, predicted: np.ndarray | None, label: np.ndarray | None, rows: np.ndarray) -> None:
-        """The file of those that have both, of the structures `rows` (n,) by number; none where there is nothing."""
+        """Write the structures, numbered by `rows` (n,), that have label and prediction; no file without any."""
         path = directory / self.file
         both = np.zeros(0, dtype=bool) if predicted is None or label is None else self.known(predicted - label)
         if predicted is None or label is None or not both.any():
@@ -76,7 +80,7 @@ KINDS: Final = (STRESS, DIPOLE)
 
 
 def labelled(data: Labelled, properties: Collection[str]) -> Iterator[tuple[Kind, np.ndarray]]:
-    """Those of `properties` that some structure has, with their labels."""
+    """Kinds among `properties` for which at least one structure has a label, with the labels (M, ...)."""
     for kind in KINDS:
         label = kind.labels(data) if kind.name in properties else None
         if label is not None and kind.known(label).any():

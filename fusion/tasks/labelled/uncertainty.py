@@ -1,9 +1,9 @@
-"""From the spread of an ensemble's members to an uncertainty, and to what lies outside of the data.
+"""Uncertainties from the spread of an ensemble's members, and the limit beyond which a structure is outside the data.
 
-Both come from structures held out of the training, by split conformal prediction: of n + 1 numbers that might as well
-have come in any other order, the last exceeds the k-th smallest of the others with a probability of 1 - k / (n + 1) (at
-most), whatever their distribution. For potentials: Hu, Musielewicz, Ulissi, Medford, Mach. Learn.: Sci. Technol. 3,
-045028 (2022). The promise is for structures drawn as the held-out ones were, and for no others. Atomic units.
+Both come from structures held out of the training, by split conformal prediction: of n + 1 exchangeable numbers the
+last exceeds the k-th smallest of the others with a probability of at most 1 - k / (n + 1), whatever their distribution.
+For potentials: Hu, Musielewicz, Ulissi, Medford, Mach. Learn.: Sci. Technol. 3, 045028 (2022). The guarantee holds only
+for structures drawn from the same distribution as the held-out ones. Atomic units.
 """
 
 from __future__ import annotations
@@ -15,18 +15,20 @@ from typing import Final
 import numpy as np
 
 FEWEST: Final = 20
-"""Structures that a factor is taken from at least; its relative error is then about a fifth."""
+"""Smallest number of structures for a factor; its relative error is then about a fifth."""
 ONE_SIGMA: Final = math.erf(1.0 / math.sqrt(2.0))
 """Share of a normal distribution within one standard deviation."""
 _INSIDE: Final = 0.999
-"""Share of structures like the held-out ones that is to count as inside, where these are enough to tell."""
+"""Share of structures like the held-out ones that counts as inside, where there are enough of these."""
 
 
 @dataclass(frozen=True)
 class ForceFactor:
-    """On the members' standard deviation of a component of a force, so that `ONE_SIGMA` of the errors are within it;
-    `low` and `high` as of `Uncertainty`, from the differences of the `structures` rather than of their components,
-    which are not independent."""
+    """Factor on the members' standard deviation of a force component, so that it covers `ONE_SIGMA` of the errors.
+
+    `low` and `high` as in `Uncertainty`, from the scatter between `structures`: components of one structure are not
+    independent.
+    """
 
     factor: float
     low: float
@@ -37,11 +39,11 @@ class ForceFactor:
 
 @dataclass(frozen=True)
 class Uncertainty:
-    """What n = `structures` held-out structures say about the members' standard deviation (ddof=1).
+    """Calibration of the members' standard deviation (ddof=1) by n = `structures` held-out structures.
 
-    Times `factor` it is one that `ONE_SIGMA` of the errors do not exceed; `low` and `high` are where the factor would
-    lie with other structures, two times out of three. `limit`, in hartree per sqrt(atom), is for the scaled deviation:
-    the largest of fewer than a thousand structures. Of structures like these a share of `beyond` at most exceeds it.
+    `factor` times the deviation covers `ONE_SIGMA` of the errors; with other structures the factor would lie between
+    `low` and `high` two times out of three. `limit`, in hartree per sqrt(atom), is for the scaled deviation: the
+    largest one, for fewer than a thousand structures. At most a share `beyond` of similar structures exceeds it.
     """
 
     factor: float
@@ -53,48 +55,51 @@ class Uncertainty:
 
 
 def calibrated(std: np.ndarray, errors: np.ndarray, atoms: np.ndarray) -> Uncertainty | None:
-    """From the members' standard deviations, the errors of their mean (hartree) and numbers of atoms, each (n,).
+    """Calibrate with the members' standard deviations, the errors of their mean (hartree) and numbers of atoms (n,).
 
-    What is not finite, and a deviation of nothing, does not count. None where fewer than `FEWEST` are left.
+    Values that are not finite and deviations of zero are ignored. None where fewer than `FEWEST` structures remain.
     """
-    known = np.isfinite(std) & np.isfinite(errors) & (std > 0.0)
-    number = int(known.sum())
+    usable = np.isfinite(std) & np.isfinite(errors) & (std > 0.0)
+    number = int(usable.sum())
     if number < FEWEST:
         return None
-    ratio = np.sort(np.abs(errors[known]) / std[known])
+    ratio = np.sort(np.abs(errors[usable]) / std[usable])
     factor, low, high = (float(ratio[_rank(number, ONE_SIGMA, sigmas) - 1]) for sigmas in (0.0, -1.0, 1.0))
-    scaled = np.sort(factor * std[known] / np.sqrt(atoms[known]))
+    scaled = np.sort(factor * std[usable] / np.sqrt(atoms[usable]))
     rank = _rank(number, _INSIDE)
     return Uncertainty(factor, low, high, float(scaled[rank - 1]), 1.0 - rank / (number + 1), number)
 
 
 def calibrated_forces(std: np.ndarray, errors: np.ndarray, structure: np.ndarray) -> ForceFactor | None:
-    """From deviations and errors (N, 3), hartree/bohr, of atoms of the structures numbered in `structure` (N,).
+    """Calibrate with deviations and errors (N, 3), hartree/bohr, of the atoms of structures numbered `structure` (N,).
 
     None where fewer than `FEWEST` structures have any.
     """
-    known = np.isfinite(std) & np.isfinite(errors) & (std > 0.0)
-    ratio, owner = (np.abs(errors)[known] / std[known]), np.broadcast_to(structure[:, None], std.shape)[known]
+    usable = np.isfinite(std) & np.isfinite(errors) & (std > 0.0)
+    ratio, owner = (np.abs(errors)[usable] / std[usable]), np.broadcast_to(structure[:, None], std.shape)[usable]
     _, owner, counts = np.unique(owner, return_inverse=True, return_counts=True)
     number = len(counts)
     if number < FEWEST:
         return None
     ordered = np.sort(ratio)
-    found = float(ordered[_rank(len(ratio), ONE_SIGMA) - 1])
-    # Of how many components of each structure more or fewer are within than of all: how far the share may be off.
-    surplus = np.bincount(owner, ratio <= found) - ONE_SIGMA * counts
-    off = float(np.linalg.norm(surplus)) / len(ratio)
-    low, high = (float(ordered[_rank(len(ratio), min(max(ONE_SIGMA + by, 0.0), 1.0)) - 1]) for by in (-off, off))
-    return ForceFactor(found, low, high, number, len(ratio))
+    factor = float(ordered[_rank(len(ratio), ONE_SIGMA) - 1])
+    # Standard error of the coverage, from the scatter between structures.
+    surplus = np.bincount(owner, ratio <= factor) - ONE_SIGMA * counts
+    standard_error = float(np.linalg.norm(surplus)) / len(ratio)
+    low, high = (
+        float(ordered[_rank(len(ratio), min(max(ONE_SIGMA + shift, 0.0), 1.0)) - 1])
+        for shift in (-standard_error, standard_error)
+    )
+    return ForceFactor(factor, low, high, number, len(ratio))
 
 
 def factor(std: np.ndarray, errors: np.ndarray) -> float:
-    """On standard deviations (n,), n > 0, so that `ONE_SIGMA` of the errors are within one of them."""
+    """Factor on standard deviations (n,), n > 0, so that they cover `ONE_SIGMA` of the errors."""
     return float(np.sort(np.abs(errors) / std)[_rank(len(std), ONE_SIGMA) - 1])
 
 
 def _rank(number: int, share: float, sigmas: float = 0.0) -> int:
-    """Of the smallest of `number` values that covers a `share` of those to come, counted from 1 and as many as there
-    are at most; moved by that many standard deviations of the number that is covered."""
+    """Rank, from 1 to `number`, of the smallest of `number` values that covers a `share` of further values; shifted by
+    `sigmas` standard deviations of the number covered."""
     moved = math.ceil((number + 1) * share) + round(sigmas * math.sqrt(number * share * (1.0 - share)))
     return min(max(moved, 1), number)
