@@ -26,14 +26,14 @@ HESSIAN = "hessian.npy"
 MODES = Path("modes")
 PICTURE = "modes.png"
 INFRARED, RAMAN = "infrared.png", "raman.png"
-_NEARLY = 1e-3  # hartree/bohr; with such a force a structure may pass for stationary
+_NEARLY_STATIONARY = 1e-3  # hartree/bohr; for a smaller force the message says how to accept it
 _MDYNE_ANGSTROM = units.EV_ANGSTROM2_PER_HARTREE_BOHR2 * 0.160217662  # one hartree/bohr^2; 1 eV is 0.16 mdyn Angstrom
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """Temperature in K, pressure in bar, symmetry number (None: that of the structure), below which wavenumber
-    (cm^-1) an imaginary mode is noise."""
+    """Temperature in K, pressure in bar, symmetry number (None: that of the point group), and the wavenumber in cm^-1
+    below which an imaginary mode counts as noise."""
 
     temperature_k: float
     pressure_bar: float
@@ -42,13 +42,13 @@ class Conditions:
 
 
 class Vibrations:
-    """Relax, then diagonalise the mass-weighted Hessian without translations and rotations; where the structure holds
-    atoms, that of the free coordinates, with nothing left out.
+    """Relaxes, then diagonalises the mass-weighted Hessian without translations and rotations. If the structure holds
+    atoms, the Hessian is that of the free coordinates, and nothing is projected out.
 
-    `relax`: relax first; `fmax`: the largest force of a stationary point, hartree/bohr. `masses`: by atom, counted from
-    1, in dalton, for isotopes, in place of those of the structure file. `spread`: with an ensemble that gives its
-    members' Hessians, the standard deviation of every frequency. `dipoles`: the method of the dipoles and
-    polarisabilities, as in a list of methods, where it is another; `raman`: Raman intensities too; `spectrum`: the
+    `relax`: relax first; `fmax`: largest force of a stationary point, hartree/bohr. `masses`: masses in dalton by atom,
+    counted from 1, in place of those of the structure file, for isotopes. `spread`: give the standard deviation of
+    every frequency, for an ensemble with members' Hessians. `dipoles`: a second method for dipoles and
+    polarisabilities, written as in a list of methods; `raman`: calculate Raman intensities as well; `spectrum`: the
     fields of `fusion.tasks.harmonic.intensities.Shown`.
     """
 
@@ -79,8 +79,8 @@ class Vibrations:
     needs = frozenset({"energy", "forces", "hessian"})
 
     def check(self, method: Method, system: System, run: Run) -> None:
-        """Raises InputError: settings that make no sense, a method without forces, a second one without dipoles, a
-        foreign checkpoint."""
+        """Raises InputError for wrong settings, a method without forces, a second method without dipoles, or a foreign
+        checkpoint."""
         from fusion.tasks.interruption.journal import going_on
 
         relaxing.check_settings(self._settings, system)
@@ -99,13 +99,15 @@ class Vibrations:
         self._intensities.check(method, system, run)
 
     def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """What is done, and where it starts."""
+        """Method, system and steps for the title, and notes on masses, held atoms and a resumed run."""
         from fusion.report import title_of
         from fusion.tasks.interruption.journal import going_on
 
-        how = relaxing.describe(self._settings) + ", then vibrations" if self._relax else "vibrations as it is"
+        steps = (
+            relaxing.describe(self._settings) + ", then vibrations" if self._relax else "vibrations without relaxation"
+        )
         if self._intensities.label is not None:
-            how += f", dipoles of {self._intensities.label}"
+            steps += f", dipoles of {self._intensities.label}"
         notes = (
             ", ".join(f"task.masses: atom {number} {mass:g} Da" for number, mass in (self._masses or {}).items()),
             "modes of the free coordinates alone: no translations or rotations are projected out"
@@ -114,10 +116,10 @@ class Vibrations:
             going_on(method, system, run, self.name),
             self._intensities.going_on(system, run),
         )
-        return (getattr(method, "label", method.name), title_of(system), how), tuple(note for note in notes if note)
+        return (getattr(method, "label", method.name), title_of(system), steps), tuple(note for note in notes if note)
 
     def run(self, method: Method, system: System, run: Run) -> Result:
-        """The result at the stationary point, with frequencies, modes and thermochemistry in its details."""
+        """Return the result at the stationary point, with frequencies, modes and thermochemistry in its details."""
         from fusion.atomic import replacing
         from fusion.tasks.harmonic.animation import write_modes
         from fusion.tasks.harmonic.normal_modes import normal_modes
@@ -135,15 +137,15 @@ class Vibrations:
                     return relaxing.outcome(relaxed, run)
                 system = relaxed.result.system
                 write_structure(run.directory / relaxing.STRUCTURE, relaxed.result)
-            found = self._hessian(journal, system)
-            masses, hessian = system.nuclear_masses, np.asarray(found.properties["hessian"])
+            with_hessian = self._hessian(journal, system)
+            masses, hessian = system.nuclear_masses, np.asarray(with_hessian.properties["hessian"])
             modes = normal_modes(hessian, system.positions, masses, any(system.pbc), system.fixed)
             try:
-                lines, failure = self._intensities.calculate(journal, found, modes, start, run), None
+                intensities, failure = self._intensities.calculate(journal, with_hessian, modes, start, run), None
             except CalculationError as error:  # the frequencies stand
-                lines, failure = {}, f"no intensities: {error}"
-        # The journal keeps its own.
-        result = replace(found, properties=dict(found.properties), details=dict(found.details))
+                intensities, failure = {}, f"no intensities: {error}"
+        # The journal holds the original result; change a copy.
+        result = replace(with_hessian, properties=dict(with_hessian.properties), details=dict(with_hessian.details))
         for name in ("hessian", "dipole_derivatives", "polarizability", "polarizability_derivatives"):
             result.properties.pop(name, None)
         with replacing(run.directory / HESSIAN) as file:
@@ -158,8 +160,8 @@ class Vibrations:
         write_modes(run.directory / MODES, system, modes)
         if relaxed is not None:
             details["relaxation"] = relaxing.details_of(relaxed)
-            details["relaxation"].pop("verdict", None)  # the modes have the last word
-        result.details |= details | lines
+            details["relaxation"].pop("verdict", None)  # the verdict of the vibrations replaces it
+        result.details |= details | intensities
         if system.fixed is not None:
             result.warnings = [*result.warnings, *_free_motions(system)]
         self._spectrum(result, run)
@@ -171,20 +173,20 @@ class Vibrations:
         return result
 
     def _hessian(self, journal: Journal, system: System) -> Result:
-        """Energy, forces and Hessian (3A, 3A), of the members too where they are asked for and to be had; the dipole
-        where the method gives dipoles, its derivatives where they cost nothing more."""
+        """Energy, forces and Hessian (3A, 3A); the members' Hessians where requested and provided; the dipole where the
+        method gives one, and its derivatives where they cost nothing more."""
         from fusion.phases import phase
 
-        wanted = set(self.needs)
+        properties = set(self.needs)
         if self._spread and "hessian_members" in journal.provides:
-            wanted.add("hessian_members")
-        wanted |= self._intensities.beside_hessian(journal, system)
+            properties.add("hessian_members")
+        properties |= self._intensities.beside_hessian(journal, system)
         numerical = "hessian" not in journal.provides
         total = 6 * len(system.symbols) if numerical else 1
         with phase("Hessian", total) as bar:
             if numerical:
                 journal.watch = lambda done: bar(done, "by differences of forces")
-            (result,) = methods.calculate(journal, [system], wanted)
+            (result,) = methods.calculate(journal, [system], properties)
             journal.watch = None
             bar(total, "by differences of forces" if numerical else "analytic")
         if result.status != "ok":
@@ -192,7 +194,7 @@ class Vibrations:
         return result
 
     def _spectrum(self, result: Result, run: Run) -> None:
-        """What is shown, what is known from experiment, and `spectrum.csv` where there are intensities."""
+        """Add the settings of the spectrum and observed fundamentals; write `spectrum.csv` if there are intensities."""
         from fusion.tasks.harmonic import lines
         from fusion.tasks.harmonic.intensities import experiment
 
@@ -205,7 +207,7 @@ class Vibrations:
             lines.write(run.directory / lines.CSV, result.details)
 
     def _judge(self, result: Result, relaxed: relaxing.Relaxed | None, run: Run) -> None:
-        """Set status and message: frequencies away from a stationary point are no frequencies of the molecule."""
+        """Set status and message. Away from a stationary point the frequencies are not those of the molecule."""
         from fusion.chemistry.constraints import free_part
         from fusion.tasks.structure.geometry import largest_force, without_torque
 
@@ -213,23 +215,23 @@ class Vibrations:
         if not any(result.system.pbc) and result.system.fixed is None:
             forces = without_torque(forces, result.system.positions)
         force = largest_force(forces)
-        found = result.details["vibrations"]
-        found["largest_force_hartree_per_bohr"] = force
+        vibrations = result.details["vibrations"]
+        vibrations["largest_force_hartree_per_bohr"] = force
         if relaxed is not None and not relaxed.converged:
             result.status, result.message = "not_converged", relaxing.why_not(relaxed, run)
         elif force > fmax:
             result.status = "not_converged"
             advice = "" if relaxed is not None else "; task.relax=true relaxes first"
-            advice += f", task.fmax={short(1.5 * force)} accepts it" if force < _NEARLY else ""
+            advice += f", task.fmax={short(1.5 * force)} accepts it" if force < _NEARLY_STATIONARY else ""
             result.message = (
                 f"not a stationary point: largest force {short(force)} Ha/bohr, above {short(fmax)}{advice}"
             )
         else:
-            found["verdict"] = f"{found['nature']}; largest force {short(force)} Ha/bohr"
+            vibrations["verdict"] = f"{vibrations['nature']}; largest force {short(force)} Ha/bohr"
 
     @staticmethod
     def rows(document: dict[str, Any]) -> Iterator[list[str]]:
-        """The table of frequencies, what is special about them, zero-point and Gibbs energy."""
+        """Yield the table of frequencies, remarks on them, zero-point and Gibbs energy."""
         from fusion.tasks.harmonic.vibrations_report import rows
 
         yield from relaxing.rows(document.get("relaxation") or {})
@@ -237,7 +239,7 @@ class Vibrations:
 
     @staticmethod
     def draw(directory: Path) -> None:
-        """`modes.png` of a finished run, `infrared.png` and `raman.png` where there are intensities, and
+        """Draw `modes.png` of a finished run, `infrared.png` and `raman.png` if there are intensities, and
         `relaxation.png`."""
         from fusion.plots import modes, relaxation, spectrum
 
@@ -250,22 +252,22 @@ class Vibrations:
     def files(directory: Path) -> list[str]:
         from fusion.tasks.harmonic.lines import CSV
 
-        known = (relaxing.STRUCTURE, relaxing.TRAJECTORY, HESSIAN, CSV)
-        names = [name for name in known if (directory / name).is_file()]
+        files = (relaxing.STRUCTURE, relaxing.TRAJECTORY, HESSIAN, CSV)
+        names = [name for name in files if (directory / name).is_file()]
         modes = sorted(path.name for path in (directory / MODES).glob("*.xyz"))
         if not modes:
             return names
         return [*names, f"{MODES}/{modes[0]} …" if len(modes) > 1 else f"{MODES}/{modes[0]}"]
 
 
-def with_masses(system: System, given: Mapping[int, float] | None) -> System:
+def with_masses(system: System, replaced: Mapping[int, float] | None) -> System:
     """The system with the masses (dalton) of single atoms, counted from 1, replaced. Raises InputError."""
     from fusion.tasks.structure.geometry import atom_indices
 
-    if not given:
+    if not replaced:
         return system
     masses = np.array(system.nuclear_masses)
-    for number, mass in given.items():
+    for number, mass in replaced.items():
         (index,) = atom_indices([number], system, "task.masses")
         if isinstance(mass, bool) or not isinstance(mass, (int, float)) or not 0 < mass < 1000:
             raise InputError(
@@ -276,7 +278,7 @@ def with_masses(system: System, given: Mapping[int, float] | None) -> System:
 
 
 def describe(result: Result, modes: NormalModes, conditions: Conditions) -> dict[str, Any]:
-    """What `result.json` says of the vibrations of `result`'s system. Imaginary frequencies are negative numbers."""
+    """Details of the vibrations of `result`'s system for `result.json`. Imaginary frequencies are negative numbers."""
     from fusion.tasks.harmonic.normal_modes import largest_movers
 
     system = result.system
@@ -308,22 +310,22 @@ def describe(result: Result, modes: NormalModes, conditions: Conditions) -> dict
 
 
 def _free_motions(system: System) -> list[str]:
-    """The warning that held atoms leave motions of the whole free; such a motion has no restoring force."""
+    """Warn if the held atoms leave rigid motions of the whole system free: these have no restoring force."""
     from fusion.tasks.harmonic.normal_modes import free_rigid_motions
 
     assert system.fixed is not None
     number = free_rigid_motions(system.positions, system.nuclear_masses, any(system.pbc), system.fixed)
     if not number:
         return []
-    what = "1 translation or rotation" if number == 1 else f"{number} translations or rotations"
+    motions = "1 translation or rotation" if number == 1 else f"{number} translations or rotations"
     return [
-        f"the held atoms leave {what} of the whole system free, counted as vibrations near 0 cm-1: "
+        f"the held atoms leave {motions} of the whole system free, counted as vibrations near 0 cm-1: "
         "entropy and free energy are not meaningful; hold at least three atoms off one line, or none",
     ]
 
 
 def nature(imaginary: int) -> str:
-    """What a stationary point with so many imaginary modes is."""
+    """Kind of a stationary point with this number of imaginary modes, in words."""
     if imaginary == 0:
         return "no imaginary modes: a minimum"
     if imaginary == 1:
@@ -342,7 +344,7 @@ def _thermochemistry(result: Result, modes: NormalModes, conditions: Conditions)
     group = point_group(system.positions, list(zip(system.symbols, system.nuclear_masses.tolist(), strict=True)))
     shapes: dict[int, Shape] = {3: "monatomic", 5: "linear", 6: "nonlinear"}
     number = conditions.symmetry_number
-    found = thermochemistry(
+    thermo = thermochemistry(
         system.to_atoms(),
         result.energy,
         real,
@@ -352,12 +354,12 @@ def _thermochemistry(result: Result, modes: NormalModes, conditions: Conditions)
         conditions.temperature_k,
         conditions.pressure_bar,
     )
-    found["point_group"] = group.name
-    found["point_group_tolerance_angstrom"] = TOLERANCE_BOHR * units.ANGSTROM_PER_BOHR
-    found["symmetry_number_from"] = "the point group" if number is None else "task.symmetry_number"
-    return found
+    thermo["point_group"] = group.name
+    thermo["point_group_tolerance_angstrom"] = TOLERANCE_BOHR * units.ANGSTROM_PER_BOHR
+    thermo["symmetry_number_from"] = "the point group" if number is None else "task.symmetry_number"
+    return thermo
 
 
 def movers(shares: Sequence[Sequence[Any]]) -> str:
-    """`H4 (62 %), C1 (20 %)`."""
+    """Format the atoms that move most: `H4 (62 %), C1 (20 %)`."""
     return ", ".join(f"{symbol}{number} ({100 * share:.0f} %)" for symbol, number, share in shares)

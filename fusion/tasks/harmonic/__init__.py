@@ -1,1 +1,1 @@
-"""Normal modes, point groups, thermochemistry."""
+"""Normal modes, point groups, vibrational spectra and thermochemistry."""

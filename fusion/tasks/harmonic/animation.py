@@ -1,4 +1,4 @@
-"""Normal modes as films: one extended XYZ file per mode."""
+"""Animations of normal modes: one extended XYZ file per mode."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _AMPLITUDE_ANGSTROM = 0.3  # of the atom that moves most
 
 
 def write_modes(directory: Path, system: System, modes: NormalModes) -> None:
-    """One extxyz file per mode, a period of it, named by its number: 07.xyz follows six translations and rotations."""
+    """Write one period of each mode to an extxyz file named by its number: 07.xyz follows six rigid motions."""
     directory.mkdir(exist_ok=True)
     atoms = constrained(system)
     width = len(str(modes.removed + len(modes.frequencies)))

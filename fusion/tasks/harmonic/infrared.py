@@ -24,17 +24,20 @@ KM_MOL: Final[float] = (
 
 
 def intensities(modes: NormalModes, dipole_derivatives: np.ndarray) -> np.ndarray:
-    """(n,) km/mol of n modes from the derivatives (3A, 3) of the dipole in e; of an imaginary mode it means nothing."""
+    """Intensities (n,) in km/mol of n modes from the derivatives (3A, 3) of the dipole in e.
+
+    The intensity of an imaginary mode has no meaning.
+    """
     flat = modes.displacements.reshape(len(modes.frequencies), len(dipole_derivatives))
     return strengths(flat @ dipole_derivatives, modes.reduced_masses)
 
 
 def strengths(slopes: np.ndarray, reduced_masses: np.ndarray) -> np.ndarray:
-    """(n,) km/mol from the derivatives (n, 3) of the dipole along displacements of norm one, e, and the reduced masses
-    (n,) in dalton that belong to them."""
+    """Intensities (n,) in km/mol from the derivatives (n, 3), e, of the dipole along displacements of norm one, and
+    their reduced masses (n,) in dalton."""
     return np.asarray(KM_MOL * (slopes**2).sum(axis=1) / reduced_masses)
 
 
 def dipole_magnitude(dipole: np.ndarray) -> float:
-    """Of a dipole (3,) in e bohr, debye."""
+    """Magnitude in debye of a dipole (3,) in e bohr."""
     return float(np.linalg.norm(dipole) * units.DEBYE_PER_ATOMIC_DIPOLE)

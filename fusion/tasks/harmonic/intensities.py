@@ -1,4 +1,4 @@
-"""Infrared and Raman intensities of a vibrational analysis: what is asked for, from which method, what is found."""
+"""Infrared and Raman intensities of a vibrational analysis: settings, the method of the dipoles, and results."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fusion.tasks.interruption.journal import Journal
 
 FOLDER = "dipoles"
-"""Where in a run's directory the calculations of a second method are recorded."""
+"""Folder in a run's directory for the journal of a second method."""
 
 _DERIVATIVES = {"dipole": "dipole_derivatives", "polarizability": "polarizability_derivatives"}
 _LASERS_NM = (150.0, 2500.0)
@@ -34,9 +34,11 @@ _LASERS_NM = (150.0, 2500.0)
 
 @dataclass(frozen=True)
 class Shown:
-    """What a spectrum shows. `range_cm1`: only the modes within have intensities; `scale`: of the wavenumbers in
-    spectrum and pictures; `half_width_cm1`: of a line at half its height; `laser_nm`: what the Raman lines are
-    scattered from."""
+    """Settings of a spectrum.
+
+    `range_cm1`: only modes within it get intensities; `scale`: factor on the wavenumbers in spectrum and pictures;
+    `half_width_cm1`: half width of a line at half its height; `laser_nm`: wavelength of the exciting Raman laser.
+    """
 
     range_cm1: tuple[float, float] | None = None
     scale: float = 1.0
@@ -44,7 +46,7 @@ class Shown:
     laser_nm: float = 532.0
 
     def check(self) -> None:
-        """Raises InputError."""
+        """Check the settings. Raises InputError."""
         for name, value, low, high in (
             ("scale", self.scale, 0.5, 1.5),
             ("half_width_cm1", self.half_width_cm1, 0.01, 1000.0),
@@ -61,15 +63,15 @@ class Shown:
             )
 
     def chosen(self, frequencies: np.ndarray) -> np.ndarray:
-        """Which modes (n,), cm^-1, are to have intensities: real ones within the range, bool."""
+        """Mask (n,) of the modes that get intensities: real `frequencies` (n,), cm^-1, within the range."""
         low, high = self.range_cm1 or (0.0, np.inf)
         return (frequencies > 0) & (frequencies * self.scale >= low) & (frequencies * self.scale <= high)
 
 
 @dataclass
 class Intensities:
-    """Infrared, and with `raman` Raman intensities, from `entry`, a method as `fusion.named` has them, or from the
-    method of the Hessian itself."""
+    """Infrared and, with `raman`, Raman intensities from a second method `entry` (in the form of `fusion.named`), or
+    from the method of the Hessian if `entry` is None."""
 
     entry: str | Mapping[str, Any] | None
     raman: bool
@@ -78,20 +80,20 @@ class Intensities:
 
     @cached_property
     def second(self) -> Method | None:
-        """The method of the dipoles, where it is another."""
+        """The method of the dipoles; None where it is the method of the Hessian."""
         from fusion import named
 
         return None if self.entry is None else named.method(self.entry)
 
     def check(self, method: Method, system: System, run: Run) -> None:
-        """Raises InputError: settings, a method without dipoles or polarisabilities, a foreign checkpoint."""
+        """Raises InputError for wrong settings, a method without dipoles or polarisabilities, a foreign checkpoint."""
         self.shown.check()
         if not isinstance(self.raman, bool):
             raise InputError(f"task.raman must be true or false, not {self.raman}")
         if not (self.raman or self.entry):
             return
         if any(system.pbc):
-            raise InputError(f"{system.name} is periodic: a crystal's dipole is not defined, leave task.dipoles out")
+            raise InputError(f"{system.name} is periodic: a crystal's dipole is not defined; remove task.dipoles")
         names = frozenset(self._names)
         try:
             second = self.second
@@ -102,7 +104,7 @@ class Intensities:
                 lacking = " and ".join(sorted(names - method.provides))
                 raise InputError(
                     f"task.raman needs {lacking}, which {method.name} does not give; "
-                    "task.dipoles=METHOD takes dipoles and polarizabilities from another: task.dipoles=hf"
+                    "task.dipoles=METHOD takes dipoles and polarizabilities from another method: task.dipoles=hf"
                 )
             methods.require(method, names, "task.raman", [system])
             return
@@ -110,7 +112,7 @@ class Intensities:
         self.going_on(system, run)
 
     def going_on(self, system: System, run: Run) -> str | None:
-        """The note that says where the dipoles of a second method go on; None for a beginning."""
+        """Note on the resumed dipoles of a second method; None where they start anew."""
         from fusion.tasks.interruption.journal import going_on
 
         note = None if self.second is None else going_on(self.second, system, self._run(run), FOLDER)
@@ -118,118 +120,126 @@ class Intensities:
 
     @property
     def label(self) -> str | None:
-        """What the second method is called; None without one."""
+        """Label of the second method; None without one."""
         return None if self.second is None else str(getattr(self.second, "label", self.second.name))
 
     def beside_hessian(self, method: Method, system: System) -> frozenset[str]:
-        """What the method of the Hessian is to be asked for with it: its dipole, and what costs nothing more or the
-        method gives itself."""
+        """Properties to request together with the Hessian: the dipole, and the derivatives that the method provides
+        itself or that cost nothing more."""
         if self.second is not None or "dipole" not in method.provides or any(system.pbc):
             return frozenset()
         numerical = "hessian" not in method.provides
-        slopes = {_DERIVATIVES[name] for name in self._names}
-        return frozenset(self._names) | (slopes if numerical else slopes & method.provides)
+        derivatives = {_DERIVATIVES[name] for name in self._names}
+        return frozenset(self._names) | (derivatives if numerical else derivatives & method.provides)
 
-    def calculate(self, journal: Journal, found: Result, modes: NormalModes, start: System, run: Run) -> dict[str, Any]:
-        """What `result.json` says of intensities; nothing where the method has no dipoles. `found` is the result with
-        the Hessian, at the stationary point; `start` the system of the run. Raises CalculationError."""
-        if self.second is None and not self.beside_hessian(journal, found.system):
+    def calculate(
+        self, journal: Journal, stationary: Result, modes: NormalModes, start: System, run: Run
+    ) -> dict[str, Any]:
+        """Intensities for `result.json`; empty where the method has no dipoles. Raises CalculationError.
+
+        `stationary` is the result with the Hessian at the stationary point, `start` the system of the run.
+        """
+        if self.second is None and not self.beside_hessian(journal, stationary.system):
             return {}
         with self._source(journal, start, run) as source:
-            there, slopes = self._slopes(source, found, modes)
+            with_dipole, slopes = self._slopes(source, stationary, modes)
         described: dict[str, Any] = {name: slope.how for name, slope in slopes.items()}
         if self.second is not None:
             described = self._described() | described
-            if there.message:
-                described["remark"] = there.message
-        return {**self._numbers(there, slopes, modes), "intensities": described}
+            if with_dipole.message:
+                described["remark"] = with_dipole.message
+        return {**self._numbers(with_dipole, slopes, modes), "intensities": described}
 
     def spectrum(self) -> dict[str, Any]:
-        """How intensities are shown, for `result.json`."""
+        """Settings of the spectrum for `result.json`."""
         shown = self.shown
-        found: dict[str, Any] = {"scale": shown.scale, "half_width_cm1": shown.half_width_cm1}
+        settings: dict[str, Any] = {"scale": shown.scale, "half_width_cm1": shown.half_width_cm1}
         if shown.range_cm1 is not None:
-            found["range_cm1"] = list(shown.range_cm1)
+            settings["range_cm1"] = list(shown.range_cm1)
         if self.raman:
-            found |= {"laser_nm": shown.laser_nm, "temperature_k": self.temperature_k}
-        return found
+            settings |= {"laser_nm": shown.laser_nm, "temperature_k": self.temperature_k}
+        return settings
 
     @property
     def _names(self) -> tuple[str, ...]:
         return ("dipole", "polarizability") if self.raman else ("dipole",)
 
-    def _slopes(self, source: Method, found: Result, modes: NormalModes) -> tuple[Result, dict[str, Slopes]]:
+    def _slopes(self, source: Method, stationary: Result, modes: NormalModes) -> tuple[Result, dict[str, Slopes]]:
         """The result with dipole and polarisability at the stationary point, and their derivatives along the modes."""
         from fusion.phases import phase
         from fusion.tasks.harmonic.slopes import along_modes, calculations
 
         chosen = self.shown.chosen(modes.frequencies)
-        known = found.properties if self.second is None else source.provides
-        rest = [name for name in self._names if _DERIVATIVES[name] not in known]
+        provided = stationary.properties if self.second is None else source.provides
+        missing = [name for name in self._names if _DERIVATIVES[name] not in provided]
         first = int(self.second is not None)
-        total = first + calculations(chosen, len(rest))
+        total = first + calculations(chosen, len(missing))
         if not total:
-            return found, self._of_nuclei(source, found, modes, self._names)
-        by = "by differences along modes" if rest else "derivatives of the method itself"
+            return stationary, self._of_nuclei(source, stationary, modes, self._names)
+        by = "by differences along modes" if missing else "derivatives of the method itself"
         with phase("dipoles", total) as bar:
-            there = self._there(source, found, lambda _, text: bar(0, text))
+            with_dipole = self._with_dipole(source, stationary, lambda _, text: bar(0, text))
             bar(first, by)
-            slopes = self._of_nuclei(source, there, modes, [name for name in self._names if name not in rest])
-            if rest:
-                slopes |= along_modes(source, found.system, modes, chosen, rest, lambda done: bar(first + done, by))
+            slopes = self._of_nuclei(source, with_dipole, modes, [name for name in self._names if name not in missing])
+            if missing:
+                slopes |= along_modes(
+                    source, stationary.system, modes, chosen, missing, lambda done: bar(first + done, by)
+                )
             bar(total, by)
-        return there, slopes
+        return with_dipole, slopes
 
-    def _there(self, source: Method, found: Result, tell: Callable[[int, str], None]) -> Result:
-        """The result at the stationary point with what the method of the dipoles gives there. `tell` hears of the
-        cycles of a method that tells of them."""
+    def _with_dipole(self, source: Method, stationary: Result, tell: Callable[[int, str], None]) -> Result:
+        """The result at the stationary point with dipole and derivatives from the method of the dipoles. `tell` is
+        called in every cycle of a method that reports its cycles."""
         if self.second is None:
-            return found
+            return stationary
         analytic = {_DERIVATIVES[name] for name in self._names} & source.provides
         watched = getattr(self.second, "watched", None)
         with watched(tell) if watched else nullcontext():
-            (there,) = source.calculate([found.system], {"energy", *self._names, *analytic})
-        if there.status != "ok":
-            raise CalculationError(there.message or there.status)
-        return there
+            (result,) = source.calculate([stationary.system], {"energy", *self._names, *analytic})
+        if result.status != "ok":
+            raise CalculationError(result.message or result.status)
+        return result
 
-    def _of_nuclei(self, source: Method, there: Result, modes: NormalModes, names: Iterable[str]) -> dict[str, Slopes]:
+    def _of_nuclei(self, source: Method, result: Result, modes: NormalModes, names: Iterable[str]) -> dict[str, Slopes]:
+        """Derivatives of the properties `names` along the modes, from those by the nuclei in `result`."""
         from fusion.tasks.harmonic.slopes import of_nuclei
 
-        found = {}
+        all_slopes = {}
         for name in names:
-            charge = there.system.charge if name == "dipole" else 0
-            slopes = of_nuclei(modes, np.asarray(there.properties[_DERIVATIVES[name]]), charge)
+            charge = result.system.charge if name == "dipole" else 0
+            slopes = of_nuclei(modes, np.asarray(result.properties[_DERIVATIVES[name]]), charge)
             slopes.values[~self.shown.chosen(modes.frequencies)] = np.nan
             by = "the method itself" if _DERIVATIVES[name] in source.provides else "central differences by the nuclei"
-            found[name] = replace(slopes, how={"by": by, **slopes.how})
-        return found
+            all_slopes[name] = replace(slopes, how={"by": by, **slopes.how})
+        return all_slopes
 
-    def _numbers(self, there: Result, slopes: Mapping[str, Slopes], modes: NormalModes) -> dict[str, Any]:
+    def _numbers(self, result: Result, slopes: Mapping[str, Slopes], modes: NormalModes) -> dict[str, Any]:
+        """Intensities, dipole and polarisability for `result.json`."""
         from fusion.tasks.harmonic.infrared import dipole_magnitude, strengths
 
         masses = modes.reduced_masses
-        found: dict[str, Any] = {
+        numbers: dict[str, Any] = {
             "ir_intensities_km_per_mol": strengths(slopes["dipole"].values, masses).tolist(),
-            "dipole_debye": dipole_magnitude(np.asarray(there.properties["dipole"])),
+            "dipole_debye": dipole_magnitude(np.asarray(result.properties["dipole"])),
         }
         if self.raman:
             from fusion.tasks.harmonic.raman import activities, cross_sections
 
-            strong, ratios = activities(slopes["polarizability"].values, masses)
-            scattered = cross_sections(
-                modes.frequencies * self.shown.scale, strong, self.shown.laser_nm, self.temperature_k
+            activity, ratios = activities(slopes["polarizability"].values, masses)
+            cross_section = cross_sections(
+                modes.frequencies * self.shown.scale, activity, self.shown.laser_nm, self.temperature_k
             )
-            found |= {
-                "raman_activities_angstrom4_per_dalton": strong.tolist(),
+            numbers |= {
+                "raman_activities_angstrom4_per_dalton": activity.tolist(),
                 "depolarization_ratios": ratios.tolist(),
-                "raman_cross_sections_cm2_per_sr": scattered.tolist(),
-                "polarizability_bohr3": np.asarray(there.properties["polarizability"]).tolist(),
+                "raman_cross_sections_cm2_per_sr": cross_section.tolist(),
+                "polarizability_bohr3": np.asarray(result.properties["polarizability"]).tolist(),
             }
-        return found
+        return numbers
 
     def _described(self) -> dict[str, Any]:
-        """The second method as `result.json` has the first."""
+        """Description of the second method for `result.json`, as for the first."""
         assert self.second is not None
         described = {
             "label": self.label,
@@ -249,7 +259,7 @@ class Intensities:
         return OmegaConf.to_container(named.node(*named.parts(self.entry)), resolve=True)
 
     def _run(self, run: Run) -> Run:
-        """The run as the journal of the second method sees it: its settings, and a checkpoint beside the run's."""
+        """The run for the journal of the second method: its settings, and a folder of its own for the checkpoint."""
         from omegaconf import OmegaConf
 
         config = OmegaConf.create({"method": self._node(), "dtype": None, "weights": None})
@@ -264,19 +274,19 @@ class Intensities:
             return
         part = self._run(run)
         make_folder(part.directory, run.directory)
-        with Journal(self.second, start, part, FOLDER) as own:
-            yield own
+        with Journal(self.second, start, part, FOLDER) as second_journal:
+            yield second_journal
 
 
 def experiment(config: Mapping[str, Any], system: System) -> dict[str, Any] | None:
-    """Observed fundamentals that a `conf/system` node states of these molecules: `fundamentals_cm1`, each degenerate
-    set once, and `source`. None where there are none, or of an ion, another spin, isotopes or held atoms."""
+    """Observed fundamentals of the molecule from its `conf/system` node: `fundamentals_cm1`, each degenerate set once,
+    and `source`. None where the node has none, and for ions, other spins, isotopes and held atoms."""
     from fusion.chemistry.constraints import isotopes
     from fusion.system import formula
 
     observed = config.get("fundamentals_cm1")
-    another = system.charge or system.spin or system.fixed is not None or isotopes(system)
-    if not observed or another or formula(config["symbols"]) != system.formula:
+    differs = system.charge or system.spin or system.fixed is not None or isotopes(system)
+    if not observed or differs or formula(config["symbols"]) != system.formula:
         return None
     return {
         "fundamentals_cm1": sorted(float(value) for value in observed),

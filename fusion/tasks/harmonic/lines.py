@@ -1,4 +1,4 @@
-"""Lines of finite width: what a spectrometer would show of a list of intensities, and `spectrum.csv`."""
+"""Spectra with lines of finite width, and `spectrum.csv`."""
 
 from __future__ import annotations
 
@@ -21,22 +21,24 @@ _POINTS_PER_HALF_WIDTH = 10
 
 
 def broadened(places: np.ndarray, wavenumbers: np.ndarray, strengths: np.ndarray, half_width: float) -> np.ndarray:
-    """Lorentzians of area `strengths` and half width at half maximum `half_width` at `places` (P,), all in cm^-1: (P,),
-    the unit of the strengths per cm^-1."""
+    """Spectrum (P,) at the wavenumbers `places` (P,), cm^-1, in the unit of `strengths` per cm^-1.
+
+    The lines are Lorentzians of area `strengths` and half width at half maximum `half_width`, cm^-1.
+    """
     shapes = half_width / np.pi / ((places[:, None] - wavenumbers) ** 2 + half_width**2)
     return np.asarray(shapes @ strengths)
 
 
 def lines(document: dict[str, Any], key: str) -> tuple[np.ndarray, np.ndarray]:
-    """Wavenumbers (scaled as the document says) and intensities of the real modes that have one, cm^-1."""
+    """Scaled wavenumbers (n,), cm^-1, and intensities (n,) of the real modes that have an intensity."""
     strengths = np.array(document.get(key) or [], dtype=float)
     wavenumbers = np.array(document.get("frequencies_cm1") or [], dtype=float)[: len(strengths)]
-    shown = (wavenumbers > 0) & np.isfinite(strengths)
-    return wavenumbers[shown] * float((document.get("spectrum") or {}).get("scale", 1.0)), strengths[shown]
+    drawable = (wavenumbers > 0) & np.isfinite(strengths)
+    return wavenumbers[drawable] * float((document.get("spectrum") or {}).get("scale", 1.0)), strengths[drawable]
 
 
 def axis(document: dict[str, Any], half_width: float) -> np.ndarray:
-    """Wavenumbers (P,), cm^-1, from the lower to the upper end of what is shown."""
+    """Wavenumbers (P,), cm^-1, from the lower to the upper end of the spectrum."""
     spectrum = document.get("spectrum") or {}
     highest = max(document.get("frequencies_cm1") or [0.0]) * float(spectrum.get("scale", 1.0))
     low, high = spectrum.get("range_cm1") or (0.0, np.ceil((highest + _MARGIN) / 100.0) * 100.0)
@@ -44,7 +46,7 @@ def axis(document: dict[str, Any], half_width: float) -> np.ndarray:
 
 
 def write(path: Path, document: dict[str, Any]) -> None:
-    """`spectrum.csv`: the broadened spectrum of what there is of infrared and Raman lines."""
+    """Write `spectrum.csv`: the broadened infrared and Raman spectra, as far as there are intensities."""
     half_width = float(document["spectrum"]["half_width_cm1"])
     places = axis(document, half_width)
     columns = {"wavenumber_cm1": places}

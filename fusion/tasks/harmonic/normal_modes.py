@@ -1,9 +1,9 @@
 """Normal modes of a Hessian: harmonic frequencies with translations and rotations projected out.
 
-Where coordinates are held, the modes are those of the free ones alone, from their part of the Hessian (partial Hessian
+If coordinates are held, only the free coordinates have modes, from their part of the Hessian (partial Hessian
 vibrational analysis: Li and Jensen, Theor. Chem. Acc. 107, 211 (2002)).
 
-After Wilson, Decius and Cross, Molecular Vibrations (1955); the projection as in Miller, Handy and Adams,
+Source: Wilson, Decius and Cross, Molecular Vibrations (1955); the projection as in Miller, Handy and Adams,
 J. Chem. Phys. 72, 99 (1980).
 """
 
@@ -17,10 +17,10 @@ import numpy as np
 from fusion import units
 
 LINEAR = 1e-4
-"""Moments of inertia below this share of the largest one belong to no rotation: within half a degree of straight."""
+"""A moment of inertia below this share of the largest one is that of a linear molecule (within half a degree)."""
 
 _HELD = 1e-4
-"""Rigid motions of norm one that displace the held coordinates by less are free."""
+"""A rigid motion of norm one is free if it displaces the held coordinates by less than this."""
 
 _CM1 = units.CM1_PER_HARTREE / np.sqrt(units.ELECTRON_MASSES_PER_DALTON)
 """Wavenumber of one square root of hartree/(bohr^2 dalton)."""
@@ -28,7 +28,7 @@ _CM1 = units.CM1_PER_HARTREE / np.sqrt(units.ELECTRON_MASSES_PER_DALTON)
 
 @dataclass(frozen=True)
 class NormalModes:
-    """n modes of A atoms in ascending order; what is left out are `removed` translations and rotations."""
+    """n modes of A atoms in ascending order, without the `removed` translations and rotations."""
 
     frequencies: np.ndarray
     """(n,) cm^-1; an imaginary frequency is negative."""
@@ -40,8 +40,8 @@ class NormalModes:
     """(n,) hartree/bohr^2, of the displacement of norm one."""
     removed: int
     residual: np.ndarray
-    """(removed,) cm^-1, the frequencies of translations and rotations by themselves, zero at an exact stationary point
-    of an exact Hessian: a measure of noise and of forces left."""
+    """(removed,) cm^-1, frequencies of the translations and rotations. They vanish for an exact Hessian at an exact
+    stationary point, and so measure the noise and the remaining forces."""
 
     @property
     def zero_point_energy(self) -> float:
@@ -58,9 +58,8 @@ def normal_modes(
 ) -> NormalModes:
     """Modes of a Hessian (3A, 3A) in hartree/bohr^2 at positions (A, 3) in bohr with masses (A,) in dalton.
 
-    Of a periodic system only the three translations are left out; of a straight molecule two rotations, of an atom
-    none. With `fixed` (A, 3) bool, the held coordinates, there is a mode for each free coordinate and nothing else is
-    left out.
+    A periodic system loses only the three translations, a linear molecule two rotations as well, an atom no rotation.
+    With `fixed` (A, 3) bool, the held coordinates, every free coordinate keeps its mode and nothing is projected out.
     """
     roots = np.sqrt(np.repeat(np.asarray(masses, dtype=float), 3))
     weighted = 0.5 * (hessian + hessian.T) / np.outer(roots, roots)
@@ -81,8 +80,10 @@ def normal_modes(
 def external_and_internal(
     positions: np.ndarray, masses: np.ndarray, periodic: bool = False, fixed: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Orthonormal bases of mass-weighted motions: translations and rotations (3A, r), and all others (3A, 3A - r); with
-    `fixed` (A, 3) none of the former, and the free coordinates (3A, n)."""
+    """Orthonormal bases of mass-weighted motions: translations and rotations (3A, r), and vibrations (3A, 3A - r).
+
+    With `fixed` (A, 3) the first is empty, and the second contains the n free coordinates (3A, n).
+    """
     if fixed is not None:
         return np.empty((fixed.size, 0)), np.eye(fixed.size)[:, ~fixed.ravel()]
     motions = _rigid_motions(positions, masses, periodic)
@@ -132,27 +133,29 @@ def spread(
     from scipy.optimize import linear_sum_assignment
 
     roots = np.sqrt(np.asarray(masses, dtype=float))[None, :, None]
-    wanted = _normalised(mean.displacements * roots)
+    reference = _normalised(mean.displacements * roots)
     frequencies = np.empty((len(members), len(mean.frequencies)))
     for number, hessian in enumerate(members):
         modes = normal_modes(hessian, positions, masses, periodic, fixed)
-        overlap = (wanted @ _normalised(modes.displacements * roots).T) ** 2
+        overlap = (reference @ _normalised(modes.displacements * roots).T) ** 2
         row, column = linear_sum_assignment(-overlap)
         frequencies[number, row] = modes.frequencies[column]
     return frequencies.std(axis=0, ddof=1)
 
 
 def largest_movers(displacement: np.ndarray, symbols: Sequence[str], most: int = 3) -> list[tuple[str, int, float]]:
-    """The atoms that move most in a mode (A, 3): symbol, number from 1, and share of the squared displacement; as many
-    as carry four fifths of it, at most `most`."""
+    """Symbol, number from 1 and share of the squared displacement of the atoms that move most in a mode (A, 3).
+
+    As many atoms as carry four fifths of the displacement, at most `most`.
+    """
     shares = (displacement**2).sum(axis=1)
     shares = shares / shares.sum()
-    found: list[tuple[str, int, float]] = []
+    movers: list[tuple[str, int, float]] = []
     for index in np.argsort(-shares)[:most]:
-        found.append((symbols[index], int(index) + 1, float(shares[index])))
-        if sum(share for _, _, share in found) >= 0.8:
+        movers.append((symbols[index], int(index) + 1, float(shares[index])))
+        if sum(share for _, _, share in movers) >= 0.8:
             break
-    return found
+    return movers
 
 
 def _wavenumbers(values: np.ndarray) -> np.ndarray:

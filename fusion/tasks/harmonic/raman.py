@@ -23,7 +23,7 @@ from fusion import units
 
 ANGSTROM4: Final[float] = units.ANGSTROM_PER_BOHR**4
 
-_DARK = 1e-4  # Angstrom^4/dalton; the depolarisation of less is that of noise
+_DARK = 1e-4  # Angstrom^4/dalton; below it the depolarisation is noise
 _CM = 100.0  # per metre
 
 
@@ -31,7 +31,7 @@ def activities(slopes: np.ndarray, reduced_masses: np.ndarray) -> tuple[np.ndarr
     """Activities (n,) in Angstrom^4/dalton and depolarisation ratios (n,), from 0 to 3/4, of n modes.
 
     `slopes`: derivatives (n, 3, 3), bohr^2, of the polarisability along displacements of norm one, with the reduced
-    masses (n,) in dalton that belong to them. A mode without activity (1e-4) has no depolarisation ratio: NaN.
+    masses (n,) in dalton that belong to them. The ratio is NaN for activities below 1e-4 Angstrom^4/dalton.
     """
     mean = np.trace(slopes, axis1=1, axis2=2) / 3.0
     traceless = 0.5 * (slopes + slopes.transpose(0, 2, 1)) - mean[:, None, None] * np.eye(3)
@@ -44,10 +44,10 @@ def activities(slopes: np.ndarray, reduced_masses: np.ndarray) -> tuple[np.ndarr
 
 
 def cross_sections(wavenumbers: np.ndarray, strengths: np.ndarray, laser_nm: float, temperature_k: float) -> np.ndarray:
-    """Differential cross-sections (n,) in cm^2/sr of the Stokes lines of modes (n,) in cm^-1 with those activities.
+    """Differential cross-sections (n,) in cm^2/sr of the Stokes lines; NaN for imaginary modes.
 
-    (2 pi)^4 / 45 (nu_0 - nu)^4 h / (8 pi^2 c nu) S / (1 - exp(-h c nu / k T)), wavenumbers nu; the polarisability is
-    taken at frequency zero. NaN of imaginary modes.
+    (2 pi)^4 / 45 (nu_0 - nu)^4 h / (8 pi^2 c nu) S / (1 - exp(-h c nu / k T)) with `wavenumbers` nu (n,) in cm^-1 and
+    activities `strengths` S (n,) in Angstrom^4/dalton. The polarisability is the static one.
     """
     nu = np.where(wavenumbers > 0, wavenumbers, np.nan) * _CM
     activity = strengths * 1e-40 / constants.atomic_mass  # m^4/kg

@@ -1,7 +1,7 @@
-"""Derivatives of dipole and polarisability along normal modes: from those by the nuclei, or by differences.
+"""Derivatives of dipole and polarisability along normal modes, from nuclear derivatives or by finite differences.
 
-Along modes two calculations each are enough, 6A - 12 for A atoms instead of the 6A of all coordinates, and fewer where
-only some of the modes are wanted.
+Differences along modes take two calculations a mode: 6A - 12 for A atoms instead of 6A for all coordinates, and fewer
+where only some of the modes are requested.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from fusion.tasks.harmonic.normal_modes import NormalModes
 from fusion.tasks.harmonic.raman import activities
 
 STEP_BOHR: Final[float] = 0.02
-"""How far the atom that moves most is displaced along a mode: a third of the zero-point amplitude of a stiff stretch,
-where cubic terms are below 0.1 % of a derivative and the dipole's noise, about 1e-5 e bohr, below 0.001 e."""
+"""Displacement along a mode of the atom that moves most: a third of the zero-point amplitude of a stiff stretch. Cubic
+terms are then below 0.1 % of a derivative, and the dipole's noise of about 1e-5 e bohr adds less than 0.001 e."""
 
 
 @dataclass(frozen=True)
@@ -29,16 +29,16 @@ class Slopes:
     """Derivatives of one property along the displacements of norm one of n modes."""
 
     values: np.ndarray
-    """(n, ...), the property's unit per bohr; NaN of modes that were left out."""
+    """(n, ...), the property's unit per bohr; NaN for modes that were left out."""
     how: dict[str, Any]
-    """By what means, and how good they are."""
+    """Origin and measured accuracy of the derivatives, for `result.json`."""
 
 
 def of_nuclei(modes: NormalModes, derivatives: np.ndarray, charge: int = 0) -> Slopes:
-    """From the derivatives (3A, ...) by all coordinates of the nuclei.
+    """Derivatives along the modes from the derivatives (3A, ...) by all coordinates of the nuclei.
 
-    A translation of the molecule changes no polarisability, and the dipole by `charge` (0 for the polarisability): the
-    largest deviation of the sum over all atoms from that is a measure of the numerical error.
+    The derivatives summed over all atoms are those of a translation: zero for the polarisability, and `charge` times
+    the unit matrix for the dipole. The largest deviation from it measures the numerical error.
     """
     flat = modes.displacements.reshape(len(modes.frequencies), len(derivatives))
     total = derivatives.reshape(-1, 3, *derivatives.shape[1:]).sum(axis=0)
@@ -55,40 +55,42 @@ def along_modes(
     names: Sequence[str],
     tell: Callable[[int], None],
 ) -> dict[str, Slopes]:
-    """Of the properties `names` (dipole, polarizability) by central differences along the `chosen` modes (n,), bool.
+    """Derivatives of the properties `names` (dipole, polarizability) by central differences along `chosen` modes (n,).
 
-    The strongest line of each property is calculated again at twice the step; the change is a measure of the error.
+    The strongest line of each property is calculated again at twice the step; its change measures the error.
     `tell` is called with the number of calculations done. Raises CalculationError.
     """
     differences = _Differences(source, system, modes, tuple(names), tell)
-    places = [int(place) for place in np.flatnonzero(chosen)]
-    found = {name: np.full((len(chosen), *_SHAPES[name]), np.nan) for name in names}
-    for place in places:
-        for name, slope in differences.at(place, STEP_BOHR).items():
-            found[name][place] = slope
-    described = {"by": "central differences along the modes", "step_bohr": STEP_BOHR, "modes": len(places)}
+    chosen_modes = [int(mode) for mode in np.flatnonzero(chosen)]
+    derivatives = {name: np.full((len(chosen), *_SHAPES[name]), np.nan) for name in names}
+    for mode in chosen_modes:
+        for name, slope in differences.at(mode, STEP_BOHR).items():
+            derivatives[name][mode] = slope
+    described = {"by": "central differences along the modes", "step_bohr": STEP_BOHR, "modes": len(chosen_modes)}
     remarks: dict[str, dict[str, Any]] = {name: dict(described) for name in names}
-    if len(places):
-        strength = {name: _STRENGTHS[name](found[name], modes.reduced_masses) for name in names}
-        strongest = {name: places[int(np.argmax(strength[name][places]))] for name in names}
-        wider = {place: differences.at(place, 2.0 * STEP_BOHR) for place in dict.fromkeys(strongest.values())}
-        for name, place in strongest.items():
-            mass = modes.reduced_masses[place : place + 1]
-            again = float(_STRENGTHS[name](wider[place][name][None], mass)[0])
-            before = float(strength[name][place])
-            if before > 0:
-                remarks[name]["strongest_changes_by_at_twice_the_step"] = abs(again - before) / before
-    return {name: Slopes(found[name], remarks[name]) for name in names}
+    if len(chosen_modes):
+        strength = {name: _STRENGTHS[name](derivatives[name], modes.reduced_masses) for name in names}
+        strongest = {name: chosen_modes[int(np.argmax(strength[name][chosen_modes]))] for name in names}
+        wider = {mode: differences.at(mode, 2.0 * STEP_BOHR) for mode in dict.fromkeys(strongest.values())}
+        for name, mode in strongest.items():
+            mass = modes.reduced_masses[mode : mode + 1]
+            at_twice_the_step = float(_STRENGTHS[name](wider[mode][name][None], mass)[0])
+            at_the_step = float(strength[name][mode])
+            if at_the_step > 0:
+                remarks[name]["strongest_changes_by_at_twice_the_step"] = (
+                    abs(at_twice_the_step - at_the_step) / at_the_step
+                )
+    return {name: Slopes(derivatives[name], remarks[name]) for name in names}
 
 
 def calculations(chosen: np.ndarray, properties: int) -> int:
-    """How many `along_modes` takes at most for so many properties."""
+    """Largest number of calculations that `along_modes` takes for this number of properties."""
     number = int(np.count_nonzero(chosen))
     return 2 * (number + properties) if number and properties else 0
 
 
 class _Differences:
-    """One calculation at a time: each is in the journal when it is done."""
+    """Finite differences, one calculation at a time, so that the journal records each when it is done."""
 
     def __init__(
         self,

@@ -17,7 +17,7 @@ from ase.thermochemistry import HarmonicMode, HarmonicThermo, IdealGasThermo, RR
 from fusion import units
 
 LOW_CM1: Final[float] = 100.0
-"""Below this a harmonic entropy is doubtful, and the quasi-harmonic one is given beside: Grimme's omega_0."""
+"""Modes below it have a doubtful harmonic entropy; the quasi-harmonic one is given as well (Grimme's omega_0)."""
 
 _JOULE_PER_MOL_K: Final[float] = float(ase_units.mol / ase_units.J)  # of one eV/K per molecule
 
@@ -36,9 +36,9 @@ def thermochemistry(
 ) -> dict[str, Any]:
     """Enthalpy, entropy and Gibbs energy of an ideal gas; `energy` in hartree, real `frequencies` in cm^-1.
 
-    `atoms` carry geometry and masses, `spin` is N_up - N_down (the ground state's degeneracy is spin + 1). Of modes
-    below 100 cm^-1, `quasi_rrho` interpolates the entropy towards that of a free rotor: S. Grimme, Chem. Eur. J. 18,
-    9955 (2012), omega_0 = 100 cm^-1.
+    `atoms` has geometry and masses; `spin` is N_up - N_down (the ground state's degeneracy is spin + 1). `quasi_rrho`
+    interpolates the entropy of modes below 100 cm^-1 towards that of a free rotor: S. Grimme, Chem. Eur. J. 18, 9955
+    (2012), omega_0 = 100 cm^-1.
     """
     energies = frequencies * ase_units.invcm
     gas = IdealGasThermo(
@@ -49,7 +49,7 @@ def thermochemistry(
     entropy = gas.get_entropy(temperature_k, pascal, verbose=False)
     width = 1e-3 * temperature_k
     above, below = (gas.get_enthalpy(temperature_k + sign * width, verbose=False) for sign in (1, -1))
-    found = {
+    results = {
         "model": "ideal gas, rigid rotor, harmonic oscillator",
         "temperature_k": temperature_k,
         "pressure_bar": pressure_bar,
@@ -66,20 +66,22 @@ def thermochemistry(
     if low:
         inertia = float(np.mean(atoms.get_moments_of_inertia()))
         change = sum(_towards_rotor(float(value), inertia, temperature_k) for value in energies)
-        found["quasi_rrho"] = {
+        results["quasi_rrho"] = {
             "model": "entropy of low modes towards a free rotor, Grimme 2012, omega_0 = 100 cm^-1",
             "low_modes": low,
             "entropy_j_per_mol_k": (entropy + change) * _JOULE_PER_MOL_K,
-            "gibbs_hartree": found["gibbs_hartree"] - temperature_k * change * units.HARTREE_PER_EV,
+            "gibbs_hartree": results["gibbs_hartree"] - temperature_k * change * units.HARTREE_PER_EV,
         }
-    return found
+    return results
 
 
 def held_thermochemistry(
     energy: float, frequencies: np.ndarray, spin: int, temperature_k: float, pressure_bar: float
 ) -> dict[str, Any]:
-    """Thermochemistry of what is held in place: harmonic modes alone, which have no pV, so that the enthalpy is the
-    internal energy and the Gibbs energy the Helmholtz one. Arguments as in `thermochemistry`."""
+    """Thermochemistry of a system with held atoms, from its harmonic modes alone. Arguments as in `thermochemistry`.
+
+    There is no pV term: the enthalpy equals the internal energy, and the Gibbs energy the Helmholtz energy.
+    """
     solid = HarmonicThermo(frequencies * ase_units.invcm)
     thermal = solid.get_internal_energy(temperature_k, verbose=False)
     entropy = solid.get_entropy(temperature_k, verbose=False) + ase_units.kB * math.log(spin + 1)
@@ -100,6 +102,6 @@ def held_thermochemistry(
 
 
 def _towards_rotor(energy: float, inertia: float, temperature_k: float) -> float:
-    """What the interpolation adds to the entropy of a mode, eV/K; energy in eV, mean inertia in dalton Angstrom^2."""
+    """Change of a mode's entropy by the interpolation, eV/K; energy in eV, mean inertia in dalton Angstrom^2."""
     interpolated = RRHOMode(energy, inertia, tau=LOW_CM1).get_entropy(temperature_k, contributions=False)
     return float(interpolated - HarmonicMode(energy).get_vib_entropy_contribution(temperature_k))

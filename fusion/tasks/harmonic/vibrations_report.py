@@ -1,4 +1,4 @@
-"""What the terminal shows of a vibrational analysis: the table of frequencies and the lines below it."""
+"""Terminal report of a vibrational analysis: the table of frequencies and the lines below it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 from fusion import units
 
 _COLUMNS = 3  # modes side by side
-_MOST = 60  # modes shown; a screen's worth
-_MOST_OBSERVED = 8  # lines of experiment that are all written out
+_MOST = 60  # modes shown: one screen
+_MOST_OBSERVED = 8  # experimental lines shown in full
 _LOW_CM1 = 100.0
 _EXTRAS = (  # title, key, decimals
     ("± model", "frequencies_std_cm1", 1),
@@ -21,12 +21,12 @@ _UNITS = {"dipole": "e", "polarizability": "bohr²"}
 
 
 def rows(document: dict[str, Any]) -> Iterator[list[str]]:
-    """Lines of the summary from the content of `result.json`; none for a run that failed before its Hessian."""
-    found = document.get("vibrations")
-    if not found:
+    """Yield lines of the summary from the content of `result.json`; none for a run that failed before its Hessian."""
+    vibrations = document.get("vibrations")
+    if not vibrations:
         return
     yield from _table(document)
-    yield from _remarks(document, found)
+    yield from _remarks(document, vibrations)
     yield from _intensities(document)
     energy = document["zero_point_energy_hartree"]
     kcal, kilojoule = energy * units.KCAL_MOL_PER_HARTREE, energy * units.KJ_MOL_PER_HARTREE
@@ -36,8 +36,8 @@ def rows(document: dict[str, Any]) -> Iterator[list[str]]:
 
 
 def _table(document: dict[str, Any]) -> Iterator[list[str]]:
-    """Number, wavenumber, spread, infrared intensity, Raman activity and depolarisation of the modes, in columns to be
-    read downwards."""
+    """Number, wavenumber, spread, infrared intensity, Raman activity and depolarisation of the modes, in columns that
+    are read downwards."""
     frequencies = document["frequencies_cm1"]
     first = document["vibrations"]["removed_translations_and_rotations"] + 1
     extras = [(title, decimals, values) for title, key, decimals in _EXTRAS if (values := document.get(key))]
@@ -60,20 +60,20 @@ def _table(document: dict[str, Any]) -> Iterator[list[str]]:
     for row in range(height):
         yield ["    ".join(entries[row::height]), ""]
     if left_out > 0:
-        yield ["", f"{left_out} modes between the last four are left out here: result.json has all"]
+        yield ["", f"{left_out} modes before the last three are not shown: result.json has all"]
 
 
-def _remarks(document: dict[str, Any], found: dict[str, Any]) -> Iterator[list[str]]:
-    """Imaginary modes, who moves in them and what to do about them; noise."""
+def _remarks(document: dict[str, Any], vibrations: dict[str, Any]) -> Iterator[list[str]]:
+    """Imaginary modes with the atoms that move and the advice to follow them downhill; modes below the noise."""
     from fusion.tasks.vibrations import movers
 
     frequencies = document["frequencies_cm1"]
-    noise = found["noise_cm1"]
+    noise = vibrations["noise_cm1"]
     imaginary = [index for index, value in enumerate(frequencies) if value < -noise]
     for index in imaginary[:3]:
-        yield ["imaginary", f"{wavenumber(frequencies[index])} cm⁻¹", f"moves {movers(found['movers'][index])}"]
+        yield ["imaginary", f"{wavenumber(frequencies[index])} cm⁻¹", f"moves {movers(vibrations['movers'][index])}"]
     if imaginary:
-        number = found["removed_translations_and_rotations"] + 1 + imaginary[0]
+        number = vibrations["removed_translations_and_rotations"] + 1 + imaginary[0]
         yield [
             "downhill",
             f"system=RUN/modes/{number:02d}.xyz system.frame=5 task=relax relaxes from its largest displacement",
@@ -84,23 +84,23 @@ def _remarks(document: dict[str, Any], found: dict[str, Any]) -> Iterator[list[s
         yield [
             "near zero",
             f"{values} cm⁻¹",
-            f"imaginary below {noise:g}: noise or a flat direction; in no thermochemistry",
+            f"imaginary below {noise:g}: noise or a flat direction; not in the thermochemistry",
         ]
 
 
 def _intensities(document: dict[str, Any]) -> Iterator[list[str]]:
-    """Where the dipoles are from and how good their derivatives are; what is observed."""
-    found = document.get("intensities") or {}
+    """Method of the dipoles, quality of their derivatives, and the observed fundamentals."""
+    intensities = document.get("intensities") or {}
     for name, plural in (("dipole", "dipoles"), ("polarizability", "polarizabilities")):
-        how = found.get(name)
+        how = intensities.get(name)
         if how:
-            yield [plural, str(found.get("label") or document.get("method")), _quality(how, _UNITS[name])]
+            yield [plural, str(intensities.get("label") or document.get("method")), _quality(how, _UNITS[name])]
     observed = document.get("experiment")
     if observed:
         values = observed["fundamentals_cm1"]
-        few = len(values) <= _MOST_OBSERVED
-        shown = "  ".join(f"{value:g}" for value in values) if few else f"{values[0]:g} … {values[-1]:g}"
-        count = "" if few else f"{len(values)} "
+        shown_in_full = len(values) <= _MOST_OBSERVED
+        shown = "  ".join(f"{value:g}" for value in values) if shown_in_full else f"{values[0]:g} … {values[-1]:g}"
+        count = "" if shown_in_full else f"{len(values)} "
         yield ["experiment", f"{shown} cm⁻¹", f"{count}observed fundamentals, {observed['source']}"]
 
 
