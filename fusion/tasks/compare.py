@@ -1,4 +1,4 @@
-"""Several methods on the same molecule, reaction, scan or complex, beside one another in one table and picture."""
+"""Comparison of several methods on the same molecule, reaction, scan or complex, in one table and picture."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _SUBJECTS = ("reaction", "atomisation", "scan", "frames", "fragments")
 
 
 class Compare:
-    """Runs every entry of `methods` on the same geometries and compares what came out.
+    """Runs every entry of `methods` on the same geometries and compares the results.
 
-    Every method has a process of its own and, for every structure, an ordinary run in `parts/LABEL/STRUCTURE`. What is
-    finished is not repeated when an interrupted comparison goes on. The settings are those of conf/task/compare.yaml.
-    The status is `ok` when every method did everything, `failed` when one could not: its line says why.
+    Every method has a process of its own and, for every structure, an ordinary run in `parts/LABEL/STRUCTURE`. A
+    resumed comparison does not repeat finished runs. The settings are those of conf/task/compare.yaml. The status is
+    `ok` if every calculation succeeded; otherwise the line of each incomplete method gives the reason.
     """
 
     needs = frozenset({"energy"})
@@ -60,7 +60,7 @@ class Compare:
         self._charges, self._forces, self._jobs, self._threads = fragment_charges, forces, jobs, threads
 
     def check(self, method: None, system: System, run: Run) -> None:
-        """Raises InputError: settings, methods or a reaction that make no comparison, or one that no method can do."""
+        """Raises InputError for settings, methods or a reaction that cannot be compared, or that no method can do."""
         self._check_settings(run)
         self.subject = self._subject(system, run.start_dir)
         self.entries = entries.read(run.config.methods, run.seed, self._forces)
@@ -68,7 +68,7 @@ class Compare:
         outcome.check_common(self.subject, self.entries, self.reference)
         self.plan = {entry.label: parts.plan(entry, self.subject, run) for entry in self.entries}
         self.refusals = {label: _refusals(planned) for label, planned in self.plan.items()}
-        unable = {label: found for label, found in self.refusals.items() if len(found) == len(self.plan[label])}
+        unable = {label: reasons for label, reasons in self.refusals.items() if len(reasons) == len(self.plan[label])}
         if unable and (len(unable) == len(self.entries) or self.reference.label in unable):
             label = self.reference.label
             more = "; task.against=LABEL chooses another reference" if len(unable) < len(self.entries) else ""
@@ -76,23 +76,23 @@ class Compare:
         self.share = running.share(len(self.entries) - len(unable), self._jobs, self._threads)
 
     def title(self, method: None, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """What is compared, by which methods, and how the machine is shared."""
+        """Subject for the title, and notes on the methods, the division of the machine and a resumed comparison."""
         from fusion.report import count
 
         labels = ", ".join(entry.label for entry in self.entries)
         jobs, threads = self.share.jobs, count(self.share.threads, "thread")
         together = "one method at a time" if jobs == 1 else f"{jobs} methods at a time"
         notes = [f"{labels} against {self.reference.label}", f"{together}, {threads} each"]
-        planned = [part for several in self.plan.values() for part in several]
+        planned = [part for parts_of_method in self.plan.values() for part in parts_of_method]
         done = sum(part.done for part in planned) if run.checkpoint is not None else 0
         if done:
-            notes.append(f"going on after {done} of {count(len(planned), 'calculation')}")
+            notes.append(f"resuming after {done} of {count(len(planned), 'calculation')}")
         for structure in self.subject.structures:
             notes += [f"{structure.name}: {note}" for note in structure.system.notes if note not in system.notes]
         return (self.subject.title, self.name), tuple(notes)
 
     def run(self, method: None, system: System, run: Run) -> Result:
-        """The comparison in the details; writes comparison.md and comparison.csv."""
+        """Return the comparison in the details; write comparison.md and comparison.csv."""
         if processes.rank() != 0:
             return Result(system)
         _begin(run)
@@ -105,59 +105,61 @@ class Compare:
             running.run(workers, self.share, run.start_dir, show)
         zero = self.subject.points[self._zero - 1].structure if self._zero and self.subject.points else None
         ended = {worker.label: worker.why for worker in workers}
-        found = outcome.describe(self.subject, self.entries, self.reference, self.plan, self.refusals, ended, zero)
-        found["jobs"], found["threads"] = self.share.jobs, self.share.threads
-        write_atomically(run.directory / tables.MARKDOWN, tables.markdown(found))
-        write_atomically(run.directory / tables.TABLE, tables.comma_separated(found))
+        comparison = outcome.describe(self.subject, self.entries, self.reference, self.plan, self.refusals, ended, zero)
+        comparison["jobs"], comparison["threads"] = self.share.jobs, self.share.threads
+        write_atomically(run.directory / tables.MARKDOWN, tables.markdown(comparison))
+        write_atomically(run.directory / tables.TABLE, tables.comma_separated(comparison))
         from fusion.report import console
 
         console().print()
-        status, message = outcome.status(found)
-        # Reactions and frames are of other systems than the run's.
-        own = {"system": None} if self._given["reaction"] or self._given["frames"] else {}
+        status, message = outcome.status(comparison)
+        # The structures of reactions and frames are not the system of the run.
+        no_system = {"system": None} if self._given["reaction"] or self._given["frames"] else {}
         doubts = outcome.warnings(self.plan)
-        return Result(system, status, details={"comparison": found, **own}, message=message, warnings=doubts)
+        return Result(system, status, details={"comparison": comparison, **no_system}, message=message, warnings=doubts)
 
     def _check_settings(self, run: Run) -> None:
-        given = [key for key in _SUBJECTS if self._given[key] is not None]
-        if len(given) > 1:
-            raise InputError(f"task.{given[0]} and task.{given[1]}: a comparison is of one of them")
+        chosen = [key for key in _SUBJECTS if self._given[key] is not None]
+        if len(chosen) > 1:
+            raise InputError(f"task.{chosen[0]} and task.{chosen[1]}: a comparison has only one of them")
         for setting, flag in (("counterpoise", self._counterpoise), ("forces", self._forces)):
             if not isinstance(flag, bool):
-                raise InputError(f"task.{setting} is true or false, not {flag!r}")
+                raise InputError(f"task.{setting} must be true or false, not {flag!r}")
         for setting, number in (("jobs", self._jobs), ("threads", self._threads), ("zero", self._zero)):
             if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
                 raise InputError(f"task.{setting} must be a whole number of at least 1, not {number!r}")
         if self._zero is not None and self._given["scan"] is None and self._given["frames"] is None:
-            raise InputError("task.zero is a point of task.scan or task.frames, and there is none")
+            raise InputError("task.zero is a point of task.scan or task.frames; give one of them")
         if self._charges is not None and self._given["fragments"] is None:
-            raise InputError("task.fragment_charges are of task.fragments, and there are none")
+            raise InputError("task.fragment_charges are the charges of task.fragments; give task.fragments")
         for setting, usual, example in (("weights", None, "ani-1x"), ("dtype", "float32", "float64")):
             if run.config.get(setting) != usual:
                 raise InputError(
                     f"{setting} belongs to one method: methods=[{{method: ani, {setting}: {example}}}, ...]"
                 )
         if run.config.get("ckpt") not in (None, "last"):
-            raise InputError("ckpt=last goes on with a comparison; it starts from no other file")
+            raise InputError(
+                "ckpt: a comparison can only be resumed with ckpt=last; it does not start from another file"
+            )
 
     def _subject(self, system: System, start_dir: Path) -> subject.Subject:
-        given = self._given
-        if given["reaction"] is not None:
-            return reactions.subject(_plain(given["reaction"]), start_dir)
-        if given["scan"] is not None or given["frames"] is not None:
-            found = (
-                scans.subject(_plain(given["scan"]), system)
-                if given["scan"] is not None
-                else scans.frames(str(given["frames"]), system, start_dir)
+        options = self._given
+        if options["reaction"] is not None:
+            return reactions.subject(_plain(options["reaction"]), start_dir)
+        if options["scan"] is not None or options["frames"] is not None:
+            scan = (
+                scans.subject(_plain(options["scan"]), system)
+                if options["scan"] is not None
+                else scans.frames(str(options["frames"]), system, start_dir)
             )
-            if self._zero is not None and self._zero > len(found.points):
-                raise InputError(f"task.zero={self._zero}: there are {len(found.points)} points, the first is 1")
-            return found
-        if given["fragments"] is not None:
-            return dimers.subject(_plain(given["fragments"]), _plain(self._charges), self._counterpoise, system)
+            if self._zero is not None and self._zero > len(scan.points):
+                raise InputError(f"task.zero={self._zero}: there are {len(scan.points)} points, the first is 1")
+            return scan
+        if options["fragments"] is not None:
+            return dimers.subject(_plain(options["fragments"]), _plain(self._charges), self._counterpoise, system)
         if any(system.pbc):
-            raise InputError(f"{system.name} is periodic; molecules are compared")
-        if given["atomisation"]:
+            raise InputError(f"{system.name} is periodic; only molecules can be compared")
+        if options["atomisation"]:
             from fusion.reaction import species
 
             atoms = {symbol: species(symbol.lower(), start_dir) for symbol in dict.fromkeys(system.symbols)}
@@ -166,13 +168,13 @@ class Compare:
 
     @staticmethod
     def rows(document: dict[str, Any]) -> Iterator[list[str]]:
-        """The table, and what there is to know about it."""
+        """Yield the lines of the table, failures and notes."""
         if "comparison" in document:
             yield from tables.rows(document["comparison"])
 
     @staticmethod
     def draw(directory: Path) -> None:
-        """`comparison.png`."""
+        """Draw `comparison.png`."""
         from fusion.plots.comparison import draw
 
         draw(directory, directory / PICTURE)
@@ -183,7 +185,7 @@ class Compare:
 
     @staticmethod
     def stands(directory: Path) -> str | None:
-        """How many calculations of an unfinished comparison are done."""
+        """Number of finished calculations of an unfinished comparison, in words."""
         from fusion.report import count
 
         done = len(list((directory / parts.DIRECTORY).glob("*/*/result.json")))
@@ -191,13 +193,13 @@ class Compare:
 
 
 def _refusals(planned: Sequence[parts.Part]) -> dict[str, str]:
-    """Reasons of a method by structure, as far as it knows before any work."""
-    found = {part.structure.name: parts.refusal(part) for part in planned}
-    return {name: reason for name, reason in found.items() if reason is not None}
+    """Reasons why a method refuses structures, by structure, as far as its check tells."""
+    reasons = {part.structure.name: parts.refusal(part) for part in planned}
+    return {name: reason for name, reason in reasons.items() if reason is not None}
 
 
 def _begin(run: Run) -> None:
-    """A comparison that starts anew in the directory of another puts that one's parts aside."""
+    """Move the parts of an earlier comparison in this directory aside, unless it is resumed."""
     from fusion.task_state import write_state
 
     home = run.directory / parts.DIRECTORY
@@ -205,7 +207,7 @@ def _begin(run: Run) -> None:
         previous = home.with_name(f"previous-{parts.DIRECTORY}")
         shutil.rmtree(previous, ignore_errors=True)
         os.replace(home, previous)
-    write_state(run, {"task": "compare"})  # the parts have the state; this says that there are some
+    write_state(run, {"task": "compare"})  # marks the run as resumable; the parts hold the state
 
 
 def _plain(value: Any) -> Any:

@@ -190,7 +190,7 @@ def test_counterpoise_is_for_methods_with_a_basis(program: Program, tmp_path: Pa
         (("methods=[toy]", "system=h2o", "task.scan={atoms: [1,2]}"), "where should the bond go"),
         (("methods=[toy]", "system=h2o", "task.fragments=auto"), "is one molecule"),
         (("methods=[toy]", "system=h2o", "task.fragments=[[1],[2]]"), "atom 3 is in none"),
-        (("methods=[toy]", "task.atomisation=true", SCAN), "a comparison is of one of them"),
+        (("methods=[toy]", "task.atomisation=true", SCAN), "a comparison has only one of them"),
     ],
 )
 def test_bad_input_is_one_line(program: Program, tmp_path: Path, words: tuple[str, ...], reason: str) -> None:

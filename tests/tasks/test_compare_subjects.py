@@ -36,7 +36,7 @@ def test_points_of_a_scan_are_rigid() -> None:
     assert np.abs(angles) == pytest.approx([0.0, 90.0, 180.0], abs=1e-8)
     lengths = [np.linalg.norm(positions[:3, None] - positions[None, :3], axis=-1) for positions in turned]
     assert np.ptp(lengths, axis=0) == pytest.approx(0.0, abs=1e-9)
-    with pytest.raises(InputError, match="has two parts to move"):
+    with pytest.raises(InputError, match="does not divide the molecule into two parts"):
         scans.subject({"atoms": [1, 2], "stop": 2.0}, System.from_atoms(molecule("C3H6_D3h")))
     stretched = scans.subject({"atoms": [3, 4], "start": 0.9, "stop": 1.1, "points": 3}, ethanol)
     bonds = [Bond((2, 3)).value(structure.system.positions) for structure in stretched.structures]
@@ -53,7 +53,7 @@ def test_frames_are_of_the_same_atoms(tmp_path: Path) -> None:
     found = scans.frames("good.xyz", system, tmp_path)
     assert [structure.system.charge for structure in found.structures] == [1, 1]
     assert found.structures[0].system.positions == pytest.approx(system.positions, abs=1e-6)
-    with pytest.raises(InputError, match=r"structure 2 of .* is of other atoms"):
+    with pytest.raises(InputError, match=r"structure 2 of .* has other atoms"):
         scans.frames("bad.xyz", system, tmp_path)
     with pytest.raises(InputError, match="no file"):
         scans.frames("none.xyz", system, tmp_path)

@@ -1,1 +1,1 @@
-"""Comparing methods: what is compared, every method in a process of its own, the tables."""
+"""Comparison of methods: subjects, one process per method, and tables."""

@@ -1,4 +1,4 @@
-"""Progress of a comparison: one line per method, redrawn in a terminal; in a log a line when something happens."""
+"""Progress of a comparison: one line per method, redrawn in a terminal; in a log a line for each event."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _REPEAT_S = 30.0  # between lines of a log about a method that is still running
 
 @contextmanager
 def board() -> Iterator[Callable[[Sequence[Worker]], None]]:
-    """What shows the workers while the block runs: call what it gives as often as one likes."""
+    """Yield a function that shows the workers; it may be called as often as one likes while the block runs."""
     if not console().is_terminal:
         yield Log()
         return
@@ -42,28 +42,28 @@ def board() -> Iterator[Callable[[Sequence[Worker]], None]]:
 
 
 class Log:
-    """A line when a method starts, when it ends, and now and then in between."""
+    """Prints a line when a method starts, when it ends, and at intervals in between."""
 
     def __init__(self) -> None:
-        self._said: dict[str, tuple[str, float]] = {}
+        self._printed: dict[str, tuple[str, float]] = {}
 
     def __call__(self, workers: Sequence[Worker]) -> None:
         for worker in workers:
             word, now = _word(worker), time.monotonic()
-            before, when = self._said.get(worker.label, ("waiting", now))
+            before, last_time = self._printed.get(worker.label, ("waiting", now))
             wait = max(_REPEAT_S, (now - worker.began) / 20)
-            if word != before or (word == "running" and now - when >= wait):
-                self._said[worker.label] = (word, now)
+            if word != before or (word == "running" and now - last_time >= wait):
+                self._printed[worker.label] = (word, now)
                 console().print(f"{worker.label:<{LABEL_WIDTH}}{state(worker)}", soft_wrap=True)
 
 
 def state(worker: Worker) -> str:
-    """What there is to say about a method at this moment."""
+    """Current state of a method in words, with its progress and time."""
     if worker.waiting:
         return "waiting"
     counter = f"{worker.finished}/{len(worker.parts)}" if len(worker.parts) > 1 else ""
     if worker.running:
-        parts = ("running", counter, _where(worker), duration(time.monotonic() - worker.began))
+        parts = ("running", counter, _progress(worker), duration(time.monotonic() - worker.began))
     else:
         taken = duration((worker.ended or 0.0) - worker.began) if worker.process is not None else "before"
         parts = ("done" if worker.good else "NOT ALL DONE", counter, "", taken)
@@ -76,8 +76,8 @@ def _word(worker: Worker) -> str:
     return "waiting" if worker.waiting else "over"
 
 
-def _where(worker: Worker) -> str:
-    """The structure in hand and, of a run that keeps a table of its steps, the last of them."""
+def _progress(worker: Worker) -> str:
+    """The structure being calculated and, for an optimisation of a wavefunction, its last step."""
     part = worker.current
     if part is None:
         return ""

@@ -1,4 +1,4 @@
-"""The methods that a comparison names: their labels, their settings, and what their energies are relative to."""
+"""Methods of a comparison: their labels, settings and energy zeros."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Entry:
-    """A method of the list: `label` in tables and as its directory, the `settings` of its runs, the method itself.
+    """A method of the list: `label` for tables and its directory, the `settings` of its runs, and the method itself.
 
-    `zero`: what its energies are relative to, one of `fusion.zeros`; `forces`: whether they are wanted of it.
+    `zero`: energy zero, one of `fusion.zeros`; `forces`: true if its forces are requested.
     """
 
     label: str
@@ -33,18 +33,20 @@ class Entry:
 
     @property
     def level(self) -> str:
-        """What the method calls itself, B3LYP/def2-TZVP, say."""
+        """Level of theory as the method states it, for example B3LYP/def2-TZVP."""
         return str(getattr(self.method, "label", self.method.name))
 
     @property
     def trains(self) -> bool:
-        """Whether a run of it optimises a wavefunction."""
+        """True if its runs optimise a wavefunction."""
         return bool(self.settings["task"]["name"] == "train")
 
 
 def read(listed: Any, seed: int, forces: bool) -> list[Entry]:
-    """The entries of `methods=[...]`, each built once to see that it can be; `forces`, where an entry does not say
-    itself whether they are wanted of it. Raises InputError."""
+    """Read the entries of `methods=[...]` and build each method once to check it. Raises InputError.
+
+    `forces`: request forces of an entry that does not set `forces` itself.
+    """
     if not isinstance(listed, Sequence) or isinstance(listed, str) or not listed:
         raise InputError("no methods to compare; name them: methods=[hf,ani-2x,{method: dft, xc: pbe}]")
     parts = [_parts(entry) for entry in listed]
@@ -53,18 +55,18 @@ def read(listed: Any, seed: int, forces: bool) -> list[Entry]:
 
 
 def chosen(against: Any, entries: Sequence[Entry]) -> Entry:
-    """The reference method that `task.against` names, by label or, where only one has it, by name; the first if null.
+    """The reference method `task.against`, by label or by a name that only one method has; the first if null.
 
     Raises InputError.
     """
     if against is None:
         return entries[0]
-    for found in (
+    for matches in (
         [entry for entry in entries if entry.label == against],
         [entry for entry in entries if entry.method.name == against],
     ):
-        if len(found) == 1:
-            return found[0]
+        if len(matches) == 1:
+            return matches[0]
     labels = [entry.label for entry in entries]
     raise InputError(
         f"task.against: {against!r} is none of the methods compared.{suggestion(str(against), labels)}  "
@@ -74,7 +76,7 @@ def chosen(against: Any, entries: Sequence[Entry]) -> Entry:
 
 @dataclass(frozen=True)
 class _Part:
-    """An entry as it is written."""
+    """An entry as written in the settings."""
 
     name: str
     options: dict[str, Any]
@@ -87,27 +89,27 @@ def _parts(entry: Any) -> _Part:
     name, options = named.parts(plain)  # type: ignore[arg-type]
     label, forces = options.pop("label", None), options.pop("forces", None)
     if label is not None and not str(label).strip():
-        raise InputError(f"methods: the label of {name} is empty")
+        raise InputError(f"methods: the label of {name} is empty; give a name, or leave label out")
     if forces is not None and not isinstance(forces, bool):
-        raise InputError(f"methods: forces of {name} are true or false, not {forces!r}")
+        raise InputError(f"methods: forces of {name} must be true or false, not {forces!r}")
     return _Part(name, options, None if label is None else str(label), forces)
 
 
 def _labels(parts: Sequence[_Part]) -> list[str]:
-    """Names, with the settings behind them where a name is used more than once; labels that are given stay."""
+    """Labels as given, else names; a name used more than once is followed by its settings. Raises InputError."""
     names = Counter(part.name for part in parts if part.label is None)
-    found = []
+    labels = []
     for part in parts:
         settings = [word for key, value in part.options.items() for word in _words(key, value)]
-        found.append(part.label or ("-".join([part.name, *settings]) if names[part.name] > 1 else part.name))
-    twice = [label for label, times in Counter(found).items() if times > 1]
-    if twice:
-        raise InputError(f"methods: {twice[0]} is listed twice; {{method: ..., label: ...}} tells two apart")
-    return unique(found)
+        labels.append(part.label or ("-".join([part.name, *settings]) if names[part.name] > 1 else part.name))
+    repeated = [label for label, times in Counter(labels).items() if times > 1]
+    if repeated:
+        raise InputError(f"methods: {repeated[0]} is listed twice; distinguish the two by {{method: ..., label: ...}}")
+    return unique(labels)
 
 
 def _words(key: str, value: Any) -> list[str]:
-    """The parts of a label that a setting gives: a basis per element is named, other groups of settings are not."""
+    """Words of a label from one setting. Of groups of settings only a basis per element is named."""
     if not isinstance(value, Mapping):
         return [str(value)]
     return [str(word) for pair in value.items() for word in pair] if key == "basis" else []

@@ -1,4 +1,4 @@
-"""The calculations of a comparison, each an ordinary run that also measures what it costs."""
+"""Calculations of a comparison: ordinary runs that also measure their cost."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _SHORT_S = 60.0
 
 
 class MeasuredEnergy(Energy):
-    """An energy with the forces, if `forces`, and what the members of an ensemble say, where the method has them.
+    """Energy, forces if `forces`, and the members' energies of an ensemble, as far as the method provides them.
 
-    One by a potential that takes less than a minute is done twice, and the second is what counts as its cost.
+    A calculation by a potential that takes less than a minute is repeated, and the second one gives the cost.
     """
 
     def __init__(self, forces: bool = True, name: str = "energy") -> None:
@@ -39,7 +39,7 @@ class MeasuredEnergy(Energy):
         with measuring() as cost:
             result = super().run(method, system, run)
         if method.kind == "potential" and result.status == "ok" and cost["wall_s"] < _SHORT_S:
-            # The first also read the model and compiled what it needed, which takes longer than the work.
+            # The first calculation also reads and compiles the model, which takes longer than the work itself.
             with measuring() as cost:
                 super().run(method, system, run)
         result.details[COST] = cost
@@ -50,7 +50,7 @@ class MeasuredEnergy(Energy):
 
 
 class MeasuredTraining(Train):
-    """Optimisation and evaluation of a wavefunction. Of one that was interrupted the cost is that of its last part."""
+    """Optimisation and evaluation of a wavefunction. After an interruption only the cost of the last part counts."""
 
     def run(self, method: Any, system: System, run: Run) -> Result:
         with measuring() as cost:
@@ -61,18 +61,21 @@ class MeasuredTraining(Train):
 
 @contextmanager
 def measuring() -> Iterator[dict[str, Any]]:
-    """Fills in what the block costs when it ends: `wall_s`, `cpu_s` of all threads and of programs that were called,
-    and `peak_memory_bytes`, the most this process ever had, libraries included."""
-    found: dict[str, Any] = {}
+    """Yield a dictionary that holds the cost of the block when it ends.
+
+    `wall_s`; `cpu_s` of all threads and called programs; `peak_memory_bytes`, the largest memory this process ever
+    had, libraries included.
+    """
+    cost: dict[str, Any] = {}
     wall, cpu = time.perf_counter(), _cpu_seconds()
-    yield found
-    found["wall_s"] = time.perf_counter() - wall
-    found["cpu_s"] = _cpu_seconds() - cpu
-    found["peak_memory_bytes"] = peak_memory()
+    yield cost
+    cost["wall_s"] = time.perf_counter() - wall
+    cost["cpu_s"] = _cpu_seconds() - cpu
+    cost["peak_memory_bytes"] = peak_memory()
 
 
 def peak_memory() -> int:
-    """The most memory this process had, bytes."""
+    """Largest memory that this process ever had, bytes."""
     status = Path("/proc/self/status")
     if status.is_file():  # getrusage also counts what the parent had when it started this process
         for line in status.read_text().splitlines():

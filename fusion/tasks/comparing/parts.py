@@ -1,4 +1,4 @@
-"""The runs that a comparison is made of, one per method and structure, each an ordinary run in its own directory."""
+"""Runs of a comparison: one per method and structure, each an ordinary run in its own directory."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _MEASURED = "fusion.tasks.comparing.measured."
 
 @dataclass(frozen=True)
 class Part:
-    """One method on one structure; `settings` of its run, whose directory is below `home`, that of the comparison."""
+    """Run of one method on one structure, with its `settings`; its `directory` is below `home`, the comparison's."""
 
     entry: Entry
     structure: Structure
@@ -46,57 +46,62 @@ class Part:
 
     @property
     def document(self) -> dict[str, Any] | None:
-        """What came out, None as long as nothing did."""
+        """Content of its result.json; None as long as there is none."""
         return read_result(self.directory)
 
     @property
     def done(self) -> bool:
-        """Whether nothing is left to do; what failed is tried again when a comparison goes on."""
+        """True for a finished run. A failed run is repeated when the comparison is resumed."""
         document = self.document
         return document is not None and document["status"] != "failed"
 
     @property
     def good(self) -> bool:
-        """Whether there is a result to use."""
+        """True if there is a result to use."""
         return (self.document or {}).get("status") == "ok"
 
     @property
     def over(self) -> bool:
-        """Whether it has been tried, to whatever end."""
+        """True if the run has ended, successfully or not."""
         return (self.directory / FILENAME).is_file() or (self.directory / REASON).is_file()
 
     @property
     def reason(self) -> str | None:
-        """Why the method did not do it, if it said so without leaving a result."""
+        """Reason why the method refused the structure; None where it did not, or left a result."""
         file = self.directory / REASON
         return file.read_text().strip() if file.is_file() else None
 
 
 def plan(entry: Entry, subject: Subject, run: Run) -> list[Part]:
-    """The parts of one method, in the order in which they are done; single atoms are left out for a method whose
-    energies are relative to them."""
+    """Parts of one method in the order of calculation. Single atoms are left out for a method whose energies are
+    relative to them."""
     structures = [
-        one for one in subject.structures if not (_is_zero(one, entry) or (one.ghosts and not has_ghosts(entry)))
+        structure
+        for structure in subject.structures
+        if not (_is_zero(structure, entry) or (structure.ghosts and not has_ghosts(entry)))
     ]
     home = run.directory / DIRECTORY / entry.label
-    return [Part(entry, one, home / one.name, _settings(entry, one, run), run.directory) for one in structures]
+    return [
+        Part(entry, structure, home / structure.name, _settings(entry, structure, run), run.directory)
+        for structure in structures
+    ]
 
 
 def refusal(part: Part) -> str | None:
-    """Why the method cannot do the structure, as far as it knows before any work."""
+    """Reason why the method cannot calculate the structure, as far as its check tells; None if it can."""
     check = getattr(part.entry.method, "check", None)
     if check is None:
         return None
-    wanted = part.entry.method.provides & ({"energy", "forces"} if part.entry.forces else {"energy"})
+    properties = part.entry.method.provides & ({"energy", "forces"} if part.entry.forces else {"energy"})
     try:
-        check([part.structure.system], wanted)
+        check([part.structure.system], properties)
     except InputError as error:
         return str(error)
     return None
 
 
 def prepare(part: Part) -> None:
-    """Write the run's settings, forget a failure. What lies there of other settings is put aside."""
+    """Write the run's settings and remove the record of a failure. A run with other settings is moved aside."""
     for name in (FILENAME, REASON):
         (part.directory / name).unlink(missing_ok=True)
     file = part.directory / _CONFIG
@@ -109,9 +114,9 @@ def prepare(part: Part) -> None:
 
 
 def work(directories: Sequence[Path]) -> int:
-    """Go on with the runs in `directories` one after another: what the process of one method does.
+    """Resume the runs in `directories` one after another, in the process of one method; return its exit status.
 
-    Ends at once when the process that started it is gone. One that fails does not keep the others from being done.
+    The process ends at once when the one that started it is gone. A run that fails does not stop the others.
     """
     from fusion import app
 
@@ -128,7 +133,7 @@ def work(directories: Sequence[Path]) -> int:
         except (InputError, CalculationError) as error:
             _give_up(directory, str(error))
             status = 1
-        except Exception as error:  # of a library: it must not take the other structures along
+        except Exception as error:  # from a library: the other structures must still run
             traceback.print_exc()
             _give_up(directory, f"{type(error).__name__}: {' '.join(str(error).split())}")
             status = 1
@@ -136,16 +141,16 @@ def work(directories: Sequence[Path]) -> int:
 
 
 def _give_up(directory: Path, reason: str) -> None:
-    """Keep the reason where no result says it."""
+    """Write the reason to a file where no result states it."""
     print(f"error: {reason}", file=sys.stderr, flush=True)
     if read_result(directory) is None:
         write_atomically(directory / REASON, f"{reason}\n")
 
 
 def _follow() -> None:
-    """Wait on the pipe from the process that started this one; it closes when that ends, however it does."""
+    """Wait on the pipe from the parent process, which closes when that ends for any reason; then end this process."""
     os.read(sys.stdin.fileno(), 1)
-    os.killpg(0, signal.SIGKILL)  # with the programs that were called; every file is whole at any moment
+    os.killpg(0, signal.SIGKILL)  # called programs included; files are written atomically
 
 
 def _settings(entry: Entry, structure: Structure, run: Run) -> dict[str, Any]:
@@ -165,17 +170,17 @@ def _settings(entry: Entry, structure: Structure, run: Run) -> dict[str, Any]:
 
 
 def has_ghosts(entry: Entry) -> bool:
-    """Whether the method takes basis functions without nuclei."""
+    """True if the method accepts ghost atoms: basis functions without nuclei."""
     return "ghosts" in entry.settings["method"]
 
 
 def has_basis(entry: Entry) -> bool:
-    """Whether the method expands in functions centred on nuclei."""
+    """True if the method has a basis of functions centred on nuclei."""
     return entry.settings["method"].get("basis") is not None
 
 
 def _is_zero(structure: Structure, entry: Entry) -> bool:
-    """Whether the energy of a structure is zero by definition."""
+    """True if the energy of the structure is zero by definition."""
     return entry.zero == zeros.ATOMISATION and len(structure.system.symbols) == 1
 
 

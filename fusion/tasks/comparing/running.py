@@ -1,4 +1,4 @@
-"""Every method in a process of its own, as many at a time as cores and memory allow."""
+"""Worker processes of a comparison: one per method, as many at a time as cores and memory allow."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from fusion.tasks.interruption.stopping import between_steps
 
 OUTPUT = "output.txt"
 _POLL_S = 0.1
-_PATIENCE_S = 20.0  # that a process gets to end in good order
-_ROOM_BYTES = 1.5e9  # free memory below which no further process starts beside others
+_PATIENCE_S = 20.0  # time for a process to stop by itself
+_ROOM_BYTES = 1.5e9  # with less free memory no further process starts beside others
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 _RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PL_GLOBAL_SEED")
 
 
 class Worker:
-    """The process of one method and the parts it has to do; `looked` at now and then, it knows where it stands."""
+    """The process of one method with the parts to calculate; call `look` regularly to update its state."""
 
     def __init__(self, label: str, parts: Sequence[Part]) -> None:
         self.label, self.parts = label, list(parts)
@@ -45,16 +45,16 @@ class Worker:
 
     @property
     def finished(self) -> int:
-        """Parts that are over, well or not."""
+        """Number of parts that have ended, successfully or not."""
         return len(self.parts) - len(self.todo) + self._next
 
     @property
     def current(self) -> Part | None:
-        """The part in hand."""
+        """The part being calculated; None when all have ended."""
         return self.todo[self._next] if self._next < len(self.todo) else None
 
     def look(self) -> None:
-        """Notice what has been finished, and when the process has ended."""
+        """Update the state: finished parts, and the end of the process."""
         if not self.running or self.process is None:
             return
         over = self.process.poll() is not None
@@ -68,12 +68,12 @@ class Worker:
 
     @property
     def why(self) -> str | None:
-        """How the process came to its end where that was not its own doing."""
+        """Reason for an abnormal end of the process; None for an ordinary one."""
         status = None if self.process is None else self.process.returncode
         if status is None or status in (0, 1):
             return None
         if status == -signal.SIGKILL:
-            return "its process was killed, for memory perhaps"
+            return "its process was killed, perhaps for lack of memory"
         if status < 0:
             return f"its process ended by {signal.Signals(-status).name}"
         return f"its process ended with status {status}: {_last_line(self.parts[0].directory.parent / OUTPUT)}"
@@ -81,16 +81,16 @@ class Worker:
 
 @dataclass(frozen=True)
 class Share:
-    """How the machine is shared: `jobs` processes at a time, each with `threads`."""
+    """Division of the machine: `jobs` processes at a time, each with `threads` threads."""
 
     jobs: int
     threads: int
 
 
 def share(methods: int, jobs: int | None, threads: int | None) -> Share:
-    """The settings where they are given; else all cores, a process for every method as long as cores last.
+    """Use the settings where given; otherwise all cores, with a process for every method as long as cores last.
 
-    OMP_NUM_THREADS, where the user has set it, is the threads of a process.
+    If the user has set OMP_NUM_THREADS, it is the number of threads of a process.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     stated = os.environ.get("OMP_NUM_THREADS", "")
@@ -102,9 +102,9 @@ def share(methods: int, jobs: int | None, threads: int | None) -> Share:
 
 
 def run(workers: Sequence[Worker], shared: Share, cwd: Path, show: Callable[[Sequence[Worker]], None]) -> None:
-    """Do what the workers have to do. `show` is called with them a few times a second.
+    """Run the workers. `show` is called with them a few times a second.
 
-    Ctrl-C and SIGTERM end the processes, then raise Stopped; whatever ends this process ends them too.
+    Ctrl-C and SIGTERM stop the processes, then raise Stopped. The processes end with this one, whatever ends it.
     """
     waiting = [worker for worker in workers if worker.waiting]
     with between_steps() as stop_if_asked:
@@ -133,8 +133,8 @@ def _start(worker: Worker, shared: Share, cwd: Path) -> None:
     environment |= dict.fromkeys(_THREADS, str(shared.threads))
     environment.setdefault("PYSCF_MAX_MEMORY", str(_megabytes() // shared.jobs))
     with (home / OUTPUT).open("ab") as output:
-        # The pipe is never written to: it tells the process when this one is gone. A session of its own, so that
-        # Ctrl-C in a terminal comes here alone.
+        # Nothing is written to the pipe: its end tells the process that this one is gone. In a session of its own the
+        # process does not receive Ctrl-C from the terminal.
         worker.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -148,7 +148,7 @@ def _start(worker: Worker, shared: Share, cwd: Path) -> None:
 
 
 def _end(workers: Sequence[Worker]) -> None:
-    """Ask the processes to end, insist after a while, and take the programs they called along."""
+    """Ask the processes to stop, kill them after a while, and kill the programs they called."""
     processes = [worker.process for worker in workers if worker.process is not None]
     for process in processes:
         with suppress(ProcessLookupError):
@@ -167,7 +167,7 @@ def _end(workers: Sequence[Worker]) -> None:
 
 def _last_line(file: Path) -> str:
     lines = [line for line in file.read_text(errors="replace").splitlines() if line.strip()] if file.is_file() else []
-    return lines[-1] if lines else "it said nothing"
+    return lines[-1] if lines else "no output"
 
 
 def _room() -> bool:
@@ -177,7 +177,7 @@ def _room() -> bool:
 
 
 def _megabytes() -> int:
-    """Memory that processes may share, leaving a fifth of what is free."""
+    """Memory in MB for all processes together: four fifths of the free memory."""
     import psutil
 
     return int(0.8 * psutil.virtual_memory().available / 1e6)

@@ -1,4 +1,4 @@
-"""Points along a coordinate, or the frames of a file, as what is compared: by energies relative to one of them."""
+"""Scans as the subject of a comparison: points along a coordinate or frames of a file, relative to one of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _KEYS = ("atoms", "coordinate", "start", "stop", "points", "values")
 
 
 def subject(settings: Any, system: System) -> Subject:
-    """Rigid points of a bond, an angle or a dihedral: `{atoms: [1,2,3,4], start: 0, stop: 360, points: 13}`, or
+    """Rigid scan of a bond, an angle or a dihedral: `{atoms: [1,2,3,4], start: 0, stop: 360, points: 13}`, or
     `values: [...]` in Angstrom or degrees. Raises InputError."""
     if not isinstance(settings, Mapping) or set(settings) - set(_KEYS):
         raise InputError(
@@ -35,8 +35,8 @@ def subject(settings: Any, system: System) -> Subject:
         motion = internal_coordinate.RigidMotion(coordinate, system)
     except InputError:
         raise InputError(
-            f"task.scan is rigid, and no cut at the {label} has two parts to move (a ring?); task=scan relaxes the "
-            "others, and task.frames=scan.extxyz compares its points"
+            f"task.scan is rigid, but the {label} does not divide the molecule into two parts (a ring?); task=scan "
+            "relaxes the other coordinates, and task.frames=scan.extxyz compares its points"
         ) from None
     structures, points = [], []
     for index, value in enumerate(values):
@@ -48,8 +48,10 @@ def subject(settings: Any, system: System) -> Subject:
 
 
 def frames(file: str, system: System, start_dir: Path) -> Subject:
-    """The structures of a file with as many atoms of the same elements as one another; charge and spin are `system`'s
-    where it is of the same atoms. Raises InputError."""
+    """Structures of a file, all with the same atoms. Charge and spin are those of `system` if it has the same ones.
+
+    Raises InputError.
+    """
     from fusion.chemistry import structure_files
     from fusion.chemistry.structures import in_state_of, system_of
 
@@ -63,19 +65,19 @@ def frames(file: str, system: System, start_dir: Path) -> Subject:
     if not 2 <= len(images) <= _MOST_POINTS:
         raise InputError(f"task.frames: {path} holds {len(images)} structures; 2 to {_MOST_POINTS} can be compared")
     symbols = images[0].get_chemical_symbols()
-    like = system if sorted(symbols) == sorted(system.symbols) else system_of(images[0])
-    like = replace(like, name=path.stem)
+    template = system if sorted(symbols) == sorted(system.symbols) else system_of(images[0])
+    template = replace(template, name=path.stem)
     structures, points = [], []
     for index, image in enumerate(images):
         if sorted(image.get_chemical_symbols()) != sorted(symbols):
-            raise InputError(f"task.frames: structure {index + 1} of {path} is of other atoms than the first")
+            raise InputError(f"task.frames: structure {index + 1} of {path} has other atoms than the first")
         if any(image.pbc):
             raise InputError(f"task.frames: structure {index + 1} of {path} is periodic")
         try:
-            there = in_state_of(image, like, f"structure {index + 1} of {path.name}")
+            structure = in_state_of(image, template, f"structure {index + 1} of {path.name}")
         except InputError as error:
             raise InputError(f"task.frames: {error}") from None
-        structures.append(Structure(_name(index), there))
+        structures.append(Structure(_name(index), structure))
         points.append(Point(_name(index), float(index + 1)))
     title = f"{len(points)} structures of {path.name}"
     return Subject("scan", title, tuple(structures), (), tuple(points), "structure / number")
@@ -98,8 +100,8 @@ def _values(
     """Values (points,) of the coordinate. Raises InputError."""
     if settings.get("values") is not None:
         if any(settings.get(key) is not None for key in ("start", "stop", "points")):
-            raise InputError("task.scan: values, or start, stop and points, not both")
-        given = settings["values"]
+            raise InputError("task.scan: give values, or start, stop and points, not both")
+        listed = settings["values"]
     else:
         number, start, stop = settings.get("points", 13), settings.get("start"), settings.get("stop")
         if isinstance(number, bool) or not isinstance(number, int):
@@ -107,12 +109,14 @@ def _values(
         start = coordinate.value(system.positions) if start is None else start
         stop = start + 360.0 if stop is None and coordinate.period else stop
         if stop is None:
-            raise InputError(f"task.scan.stop: where should the {coordinate.name} go, in {coordinate.unit}?")
-        given = np.linspace(start, stop, number) if number > 1 else [start]
+            raise InputError(
+                f"task.scan.stop is missing; give the last value of the {coordinate.name} in {coordinate.unit}"
+            )
+        listed = np.linspace(start, stop, number) if number > 1 else [start]
     try:
-        values = np.array(given, dtype=float)
+        values = np.array(listed, dtype=float)
     except (TypeError, ValueError):
-        raise InputError(f"task.scan.values must be numbers of {coordinate.unit}, not {given!r}") from None
+        raise InputError(f"task.scan.values must be numbers of {coordinate.unit}, not {listed!r}") from None
     if values.ndim != 1 or not 2 <= len(values) <= _MOST_POINTS:
         raise InputError(f"task.scan: a scan has 2 to {_MOST_POINTS} points, not {values.size}")
     for value in values:

@@ -1,5 +1,4 @@
-"""What is compared: the structures that every method computes, and the sums of their energies that are set beside one
-another.
+"""Subject of a comparison: the structures that every method calculates, and the sums of their energies to compare.
 
 Total energies of two methods have a common zero only where both are those of all electrons and nuclei. A sum whose
 elements and charges cancel (reaction, atomisation, binding and relative energies) is comparable between any two.
@@ -16,9 +15,9 @@ from fusion.system import System
 
 @dataclass(frozen=True)
 class Structure:
-    """One calculation of every method: `name` is that of its directory.
+    """One calculation of every method; `name` is also the name of its directory.
 
-    `ghosts` are centres (symbol, x, y, z in bohr) with basis functions and nothing else, for methods that have a basis.
+    `ghosts` are centres (symbol, x, y, z in bohr) that carry only basis functions, for methods with a basis.
     """
 
     name: str
@@ -28,7 +27,7 @@ class Structure:
 
 @dataclass(frozen=True)
 class Quantity:
-    """A sum of energies: `terms` are names of structures with their coefficients; `coordinate` of a scan's point."""
+    """A sum of energies: `terms` are names of structures with coefficients; `coordinate`: value of a scan point."""
 
     label: str
     terms: tuple[tuple[str, float], ...]
@@ -37,7 +36,7 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Point:
-    """A structure of a scan: the value of what is scanned there, or its number in a file."""
+    """A structure of a scan with the value of the scanned coordinate, or its number in the file."""
 
     structure: str
     value: float
@@ -45,10 +44,10 @@ class Point:
 
 @dataclass(frozen=True)
 class Subject:
-    """`kind`: molecule, reaction, atomisation, scan or binding; `title` for the first line of a run.
+    """Structures and quantities to compare.
 
-    Of all but a scan the `quantities` are known; those of a scan follow from its `points` once its zero is chosen.
-    `axis` names what is scanned, with its unit.
+    `kind`: molecule, reaction, atomisation, scan or binding; `title` for the first line of a run. The `quantities` of a
+    scan follow from its `points` once its zero is chosen. `axis`: the scanned coordinate with its unit.
     """
 
     kind: str
@@ -60,24 +59,24 @@ class Subject:
 
     @property
     def absolute(self) -> bool:
-        """Whether total energies are compared, which needs a common zero."""
+        """True if total energies are compared, which needs a common zero."""
         return self.kind == "molecule"
 
     def relative_to(self, zero: str) -> tuple[Quantity, ...]:
-        """Energies of a scan's points above the structure `zero`."""
+        """Energies of a scan's points relative to the structure `zero`."""
         return tuple(
             Quantity(point.structure, ((point.structure, 1.0), (zero, -1.0)), point.value) for point in self.points
         )
 
 
 def molecule(system: System) -> Subject:
-    """One molecule, by its total energy and forces."""
+    """One molecule, compared by its total energy and forces."""
     structure = Structure(system.name, system)
     return Subject("molecule", system.formula, (structure,), (Quantity(system.name, ((system.name, 1.0),)),))
 
 
 def atomisation(system: System, atoms: Mapping[str, System]) -> Subject:
-    """A molecule and its `atoms`, by symbol, each in its ground state: the energy that takes it apart."""
+    """Atomisation energy of a molecule; `atoms` by symbol, each in its ground state."""
     names = {symbol: f"atom-{symbol}" for symbol in dict.fromkeys(system.symbols)}
     structures = (Structure(system.name, system), *(Structure(names[symbol], atoms[symbol]) for symbol in names))
     terms = ((system.name, -1.0), *((names[symbol], float(system.symbols.count(symbol))) for symbol in names))
@@ -104,12 +103,12 @@ def node(system: System) -> dict[str, Any]:
 
 
 def unique(names: Sequence[str]) -> list[str]:
-    """Names made fit for directories, a number behind those that are taken."""
-    found: list[str] = []
+    """Names made valid for directories, with a number after repeated ones."""
+    accepted: list[str] = []
     for name in names:
         plain = "".join(character if character.isalnum() or character in "-_.@+" else "-" for character in name)
         plain, number = plain.strip(".-") or "structure", 1
-        while (candidate := plain if number == 1 else f"{plain}-{number}") in found:
+        while (candidate := plain if number == 1 else f"{plain}-{number}") in accepted:
             number += 1
-        found.append(candidate)
-    return found
+        accepted.append(candidate)
+    return accepted
