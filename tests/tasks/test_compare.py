@@ -101,7 +101,7 @@ def test_one_method_that_dies_does_not_take_the_others_along(program: Program, t
     config = tmp_path / "run" / "config.yaml"
     config.write_text(config.read_text().replace("model.kill_at: 0", "model.kill_at: null"))
     done = program("resume", "run")
-    assert done.status == 0 and "going on after 3 of 6 calculations" in done.out
+    assert done.status == 0 and "resuming after 3 of 6 calculations" in done.out
     assert kept.stat().st_mtime_ns == before
     found = comparison(tmp_path / "run")
     for quantity in found["quantities"]:  # the same model at the same geometries
@@ -225,7 +225,7 @@ def test_errors_of_sums() -> None:
 def test_status_names_who_failed() -> None:
     methods = [{"label": "a", "status": "ok"}, {"label": "b", "status": "not_converged"}]
     assert outcome.status({"methods": methods[:1]}) == ("ok", None)
-    assert outcome.status({"methods": methods}) == ("not_converged", "not all was done by b")
+    assert outcome.status({"methods": methods}) == ("not_converged", "not all calculations succeeded: b")
     methods.append({"label": "c", "status": "failed"})
     assert outcome.status({"methods": methods})[0] == "failed"
 

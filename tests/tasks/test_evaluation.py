@@ -193,7 +193,7 @@ def test_killed_and_resumed_it_says_the_same(program: Program, process: Program,
     slow = ("data=data.xyz", "method.model.seconds=1.05", "method.model.kill_at=3")
     assert process(*WORDS, *slow).status == -signal.SIGKILL
     done = process("resume", "run")
-    assert done.status == 0 and "going on after 7 of 12" in done.out
+    assert done.status == 0 and "resuming after 7 of 12" in done.out
     assert program(*WORDS[:2], "data=data.xyz", "hydra.run.dir=whole").status == 0
     assert evaluation(tmp_path / "run") == evaluation(tmp_path / "whole")
     (tmp_path / "run" / "parity.png").unlink()

@@ -54,7 +54,7 @@ def test_too_few_steps_are_no_success(program: Program, tmp_path: Path) -> None:
     np.testing.assert_allclose(positions, document["system"]["positions"], atol=1e-7)
     # With more of them it goes on, not from the beginning: the trajectory is that of one run.
     more = program(*MORSE, "task.steps=100", "ckpt=last")
-    assert more.status == 0 and "going on after 4 calculations" in more.out
+    assert more.status == 0 and "resuming after 4 calculations" in more.out
     whole = program(*MORSE[:2], "hydra.run.dir=whole")
     assert whole.status == 0
     assert result(tmp_path / "run")["relaxation"] == result(tmp_path / "whole")["relaxation"]
@@ -62,7 +62,7 @@ def test_too_few_steps_are_no_success(program: Program, tmp_path: Path) -> None:
 
 def test_noise_of_single_precision_is_named(program: Program, tmp_path: Path) -> None:
     done = program(*MORSE, "system=ch4", "dtype=float32", "task.fmax=1e-9", "task.steps=60")
-    assert done.status == 1 and "the noise of float32; dtype=float64 goes further" in done.out
+    assert done.status == 1 and "the noise of float32. Set dtype=float64" in done.out
 
 
 def test_fixed_atoms_stay_and_their_force_does_not_count(program: Program, tmp_path: Path) -> None:
@@ -80,13 +80,13 @@ def test_fixed_atoms_stay_and_their_force_does_not_count(program: Program, tmp_p
     [
         (("task.fmax=0",), "task.fmax must be a positive force"),
         (("task.steps=0",), "task.steps must be a whole number"),
-        (("task.cell=true",), "none such"),
+        (("task.cell=true",), "three periodic directions"),
         (("task.pressure_gpa=1",), "add task.cell=true"),
         (("task.fixed=[4]",), "no atom 4 in H2O"),
         (("task.fixed=[1,2,3]",), "nothing is left"),
         (("task.optimiser._target_=ase.optimize.Best",), "no optimiser 'ase.optimize.Best'"),
         (("task.optimiser._target_=ase.Atoms",), "not one of ASE's own optimisers"),
-        (("+task.optimiser.stride=3",), "cannot be made so"),
+        (("+task.optimiser.stride=3",), "cannot create"),
         (("task.optimiser._target_=ase.optimize.ODE12r",), "not one of ASE's own optimisers"),
         (("+method=ferminet",), "task relax needs forces"),
     ],
@@ -104,7 +104,7 @@ def test_killed_at_any_step_it_ends_where_it_would_have(program: Program, proces
     assert process(*words).status == -signal.SIGKILL
     for _ in range(4):
         done = process("resume", "run")
-        assert "going on after" in done.out
+        assert "resuming after" in done.out
         if done.status != -signal.SIGKILL:
             break
     assert done.status == 0, done
@@ -132,7 +132,7 @@ def test_a_killed_crystal_finds_the_same_cell(program: Program, process: Program
     assert killed.status == -signal.SIGKILL
     for _ in range(4):
         done = process("resume", "run")
-        assert "going on after" in done.out
+        assert "resuming after" in done.out
         if done.status != -signal.SIGKILL:
             break
     assert done.status == 0, done
@@ -158,7 +158,7 @@ def test_a_crystal_finds_its_cell_and_yields_to_pressure(program: Program, tmp_p
     assert pressed["volume_angstrom3"] < free["volume_angstrom3"]
     work = 0.5 / 4.3597447e3 * free["volume_angstrom3"]  # GPa Angstrom^3 in hartree: 1 Ha = 4359.7 GPa Angstrom^3
     assert pressed["enthalpy_hartree"] < free["final_energy_hartree"] + work
-    assert "pressure left" in program("report", "free").out
+    assert "remaining pressure" in program("report", "free").out
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -167,7 +167,7 @@ def test_asked_to_stop_it_saves_all_it_did(program: Program, tmp_path: Path, num
     assert stopped.status == 128 + number and "run goes on with it" in stopped.err
     again = (*MORSE, "ckpt=last", "method.model.kill_at=6", f"method.model.kill_by={number.name}")
     resumed = program(*again)  # the signal comes at the seventh call of this process again, and is obeyed
-    assert resumed.status == 128 + number and "going on after 7 calculations" in resumed.out
+    assert resumed.status == 128 + number and "resuming after 7 calculations" in resumed.out
     assert program("resume", "run").status == 0
     assert program(*MORSE[:2], "hydra.run.dir=whole").status == 0
     assert result(tmp_path / "run")["relaxation"] == result(tmp_path / "whole")["relaxation"]

@@ -135,7 +135,7 @@ def test_killed_at_any_step_it_ends_where_it_would_have(program: Program, proces
     assert process(*words).status == -signal.SIGKILL
     for _ in range(9):
         done = process("resume", "run")
-        assert "going on after" in done.out
+        assert "resuming after" in done.out
         if done.status != -signal.SIGKILL:
             break
     assert done.status == 0, done
@@ -150,13 +150,13 @@ def test_killed_at_any_step_it_ends_where_it_would_have(program: Program, proces
     [
         (("task.atoms=[1,2,3,5]",), "no atom 5"),
         (("task.atoms=[1,2,2,3]",), "twice"),
-        (("task.atoms=[1,2,3]", "task.coordinate=dihedral"), "a dihedral is of 4 atoms"),
+        (("task.atoms=[1,2,3]", "task.coordinate=dihedral"), "a dihedral needs 4 atoms"),
         (("task.atoms=[1,2,3]", "task.coordinate=twist"), "bond, angle or dihedral"),
         ((), "none are given"),
         (("task.atoms=7",), "a list of atoms"),
         (("task.atoms=[1,2]",), "where should the bond go"),
         (("task.atoms=[1,2]", "task.stop=-1"), "a bond of -1"),
-        (("task.atoms=[1,2,3]", "task.stop=180"), "from 1 to 179"),
+        (("task.atoms=[1,2,3]", "task.stop=180"), "1 to 179"),
         (("task.atoms=[1,2,3]", "task.stop=far"), "must be a number"),
         (("task.atoms=[1,2,3,4]", "task.start=0", "task.stop=0"), "nothing would move"),
         (("task.atoms=[1,2,3,4]", "task.points=1"), "task.points"),

@@ -232,13 +232,13 @@ def test_killed_amid_the_dipoles_it_ends_where_it_would_have(
     killed = process(*RUN[:2], "task.dipoles={method: bonds, seconds: 0.1, kill_at: 8}", *RUN[3:])
     assert killed.status == -signal.SIGKILL and (tmp_path / "run" / "dipoles/checkpoints/last.ckpt").is_file()
     resumed = program("resume", "run")
-    assert resumed.status == 0 and re.search("dipoles: going on after [1-8] calculation", resumed.out), resumed
+    assert resumed.status == 0 and re.search("dipoles: resuming after [1-8] calculation", resumed.out), resumed
     assert program(*RUN[:-1], "hydra.run.dir=whole").status == 0
     one, other = result(tmp_path / "run"), result(tmp_path / "whole")
     assert one["ir_intensities_km_per_mol"] == pytest.approx(other["ir_intensities_km_per_mol"], rel=1e-9)
     assert one["frequencies_cm1"] == other["frequencies_cm1"]
     changed = program(*RUN[:2], "task.dipoles={method: bonds, flux: 0.7}", *RUN[3:], "ckpt=last")
-    assert changed.status == 2 and "is of another method" in changed.err
+    assert changed.status == 2 and "belongs to another method" in changed.err
 
 
 def test_dipoles_that_fail_leave_the_frequencies(program: Program, tmp_path: Path) -> None:

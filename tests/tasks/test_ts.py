@@ -179,7 +179,7 @@ def test_killed_at_any_step_it_ends_where_it_would_have(
     assert process(*words).status == -signal.SIGKILL
     for _ in range(6):
         done = process("resume", "run")
-        assert "going on after" in done.out
+        assert "resuming after" in done.out
         if done.status != -signal.SIGKILL:
             break
     assert done.status == 0, done

@@ -238,7 +238,7 @@ def test_killed_amid_the_differences_it_ends_where_it_would_have(
     killed = process(*words, "method.model.seconds=0.1", "method.model.kill_at=17")
     assert killed.status == -signal.SIGKILL and (tmp_path / "run" / "relaxed.xyz").is_file()
     resumed = process("resume", "run")
-    assert resumed.status == 0 and "going on after" in resumed.out, resumed
+    assert resumed.status == 0 and "resuming after" in resumed.out, resumed
     assert program(*words[:2], words[3], "hydra.run.dir=whole").status == 0
     one, other = result(tmp_path / "run"), result(tmp_path / "whole")
     assert one["relaxation"] == other["relaxation"]

@@ -1,1 +1,1 @@
-"""What lets a task be stopped or killed at any moment and go on."""
+"""Interruption: a task can be stopped or killed at any moment and resumed."""

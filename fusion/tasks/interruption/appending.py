@@ -1,4 +1,4 @@
-"""Files that a long run appends to, and that a killed one goes on with: text, and frames of extended XYZ."""
+"""Files that a long run appends to, and that a resumed run continues: text, and frames of extended XYZ."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 
 class Growing:
-    """A text file that only grows. A run that goes on keeps its first `length` bytes: those its checkpoint knows.
+    """A text file that is only appended to. A resumed run keeps the first `length` bytes, as stated by its checkpoint.
 
-    Raises InputError where there are fewer.
+    Raises InputError if the file is shorter.
     """
 
     def __init__(self, path: Path, length: int = 0) -> None:
         size = path.stat().st_size if path.is_file() else 0
         if size < length:
             raise InputError(
-                f"{path} has {size} bytes, its checkpoint knows of {length}: what is gone cannot be gone on with; "
-                "without ckpt=last the run starts anew"
+                f"{path} is shorter than its checkpoint expects ({size} of {length} bytes); cannot resume. "
+                "Without ckpt=last the run starts anew"
             )
         self._path = record(path)
         with naming(path):
@@ -46,7 +46,7 @@ class Growing:
         self.length += len(data)
 
     def sync(self) -> None:
-        """See that what is written outlives a crash of the machine."""
+        """Write the data to disk, so that it survives a crash of the machine."""
         with naming(self._path):
             os.fsync(self._file.fileno())
 
@@ -56,9 +56,9 @@ class Growing:
 
 
 def frame(system: System, atoms: Atoms, results: Mapping[str, Any], step: int, time_fs: float) -> str:
-    """`atoms` in the extended XYZ that ASE reads: Angstrom, eV, and momenta in ASE's unit, sqrt(amu eV).
+    """Format `atoms` as extended XYZ for ASE: Angstrom, eV, and momenta in ASE's unit, sqrt(amu eV).
 
-    `results` are ASE's; ASE itself would take longer to write than a small molecule to move.
+    `results` are those of ASE. ASE's own writer would take longer than a step of a small molecule.
     """
     words = ["Properties=species:S:1:pos:R:3:momenta:R:3:forces:R:3", f"step={step}", f"time_fs={time_fs:.10g}"]
     words += [f"{key}={results[key]:.9f}" for key in ("energy", "energy_std") if key in results]

@@ -1,4 +1,4 @@
-"""What a task has calculated so far, so that a run which was killed does none of it twice."""
+"""Journal of a task's calculations, so that a resumed run repeats none of them."""
 
 from __future__ import annotations
 
@@ -23,25 +23,24 @@ from fusion.tasks.interruption.stopping import between_steps
 from fusion.warning_summary import counted
 
 SAVE_SHARE = 0.05
-"""Of the time, spent on saving at most: a kill loses the work of as long as twenty times a saving."""
+"""Largest share of the time spent on saving; a kill then loses at most the work of twenty times a saving."""
 
 SAME_BOHR = 1e-8
-"""Nuclei nearer than this are where they were: starting again reproduces positions up to rounding."""
+"""Positions that differ by less are the same: a repeated run reproduces them up to rounding."""
 
 _CHUNK_S = 2.0
 
 
 class Journal:
-    """A `Method` that records every answer of another in the run's checkpoint, and gives recorded answers again.
+    """A `Method` that records the results of another one in the run's checkpoint, and replays recorded results.
 
-    An algorithm that depends on nothing but the answers it gets (an optimiser, a band of images, finite differences)
-    goes on after a kill by starting again: it gets the recorded answers at once and to the last bit, so that it ends
-    where it would have ended, with files written along the way as they would have been. Answers are given again in the
-    order of the questions; at the first question that differs the rest is forgotten. The memory of a method that has
-    one is in the checkpoint as well.
+    An algorithm that depends only on these results (an optimiser, a band of images, finite differences) resumes by
+    starting again: it receives the recorded results at once and bit for bit, so that its result and its files are those
+    of an uninterrupted run. Results are replayed in the order of the requests; at the first request that differs the
+    remaining ones are discarded. The checkpoint also holds the memory of a method that has one.
 
-    Derived forces are recorded as forces; a list of systems is calculated in parts, each saved when it is done. Use it
-    as a context manager: whatever ends the block, what was calculated is saved, and Ctrl-C or SIGTERM give the
+    Derived forces are recorded as forces. A list of systems is calculated in parts, each saved when it is done. Use the
+    journal as a context manager: all results are saved whatever ends the block, and Ctrl-C or SIGTERM give the
     calculation in progress some seconds to end. Raises InputError for a checkpoint of another task, system or method.
     """
 
@@ -60,58 +59,58 @@ class Journal:
             self._results = _unpacked(state["calls"], system)
         self.recorded = len(self._results)
         self._asked, self._size = 0, 1
-        self._stack, self._stop = ExitStack(), _go_on
+        self._stack, self._stop = ExitStack(), _never_stop
         self._saved, self._saved_at, self._cost = self.recorded, time.monotonic(), 0.0
 
     @property
     def provides(self) -> frozenset[str]:
-        """What the method provides, and forces where the core derives them."""
+        """Properties that the method provides, and forces if the core derives them."""
         return self.method.provides | (methods.available(self.method) & {"forces"})
 
     def check(self, systems: Sequence[System], properties: Iterable[str] = ()) -> None:
-        """What the method itself says it cannot do."""
+        """Raise the method's own InputError for systems that it cannot calculate."""
         check = getattr(self.method, "check", None)
         if check is not None:
             check(systems, frozenset(properties) & self.method.provides)
 
     @counted
     def calculate(self, systems: Sequence[System], properties: Iterable[str]) -> list[Result]:
-        """`methods.calculate` of the method, or what it said before."""
-        wanted = frozenset(properties)
+        """Return recorded results as far as they match, then those of `methods.calculate`."""
+        requested = frozenset(properties)
         results: list[Result] = []
         while len(results) < len(systems):
-            known = self._next(systems[len(results)], wanted)
-            if known is None:
+            recorded = self._next(systems[len(results)], requested)
+            if recorded is None:
                 break
-            results.append(_copied(known))
+            results.append(_copied(recorded))
         if len(results) < len(systems):
             self._restore_memory()
         while len(results) < len(systems):
             began = time.monotonic()
-            new = methods.calculate(self.method, systems[len(results) : len(results) + self._size], wanted)
-            self._results += map(_copied, new)
-            self._asked += len(new)
-            results += new
+            calculated = methods.calculate(self.method, systems[len(results) : len(results) + self._size], requested)
+            self._results += map(_copied, calculated)
+            self._asked += len(calculated)
+            results += calculated
             self._save_if_due()
             self._stop()
             if self.watch is not None:
                 self.watch(len(results))
-            # The larger a part, the cheaper it is, and the more is lost by a kill.
+            # Larger parts are cheaper, but a kill loses more.
             short = time.monotonic() - began < _CHUNK_S
-            if len(new) == self._size and short and methods.remembering(self.method) is None:
+            if len(calculated) == self._size and short and methods.remembering(self.method) is None:
                 self._size *= 2
         return results
 
     def at(self, system: System, properties: Iterable[str]) -> Result:
-        """The result at a geometry that may have been calculated at any time; it is calculated if it was not."""
-        wanted = frozenset(properties)
+        """The result for a geometry, from any earlier request if there is one, else calculated."""
+        requested = frozenset(properties)
         for result in reversed(self._results[: self._asked]):
-            if _same(result.system, system) and _has(result, wanted):
+            if _same(result.system, system) and _has(result, requested):
                 return _copied(result)
-        return methods.calculate(self, [system], wanted)[0]
+        return methods.calculate(self, [system], requested)[0]
 
     def save(self) -> None:
-        """Write what is not yet in the checkpoint."""
+        """Write the checkpoint if there are new results."""
         if len(self._results) == self._saved or processes.rank() != 0:
             return
         began = time.monotonic()
@@ -134,16 +133,16 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop = _go_on
+        self._stop = _never_stop
         with self._stack:
             self.save()
 
-    def _next(self, system: System, wanted: frozenset[str]) -> Result | None:
-        """The next recorded result if it answers this question; if it answers another, the rest is forgotten."""
+    def _next(self, system: System, requested: frozenset[str]) -> Result | None:
+        """The next recorded result if it matches the request; otherwise discard the remaining ones and return None."""
         if self._asked == len(self._results):
             return None
         result = self._results[self._asked]
-        if not (_same(result.system, system) and _has(result, wanted)):
+        if not (_same(result.system, system) and _has(result, requested)):
             del self._results[self._asked :]
             self._memory = {}
             return None
@@ -151,7 +150,7 @@ class Journal:
         return result
 
     def _restore_memory(self) -> None:
-        """Let the method remember what it did after the last recorded result, and nothing of another journal."""
+        """Give the method its memory after the last recorded result, free of any other journal's."""
         method = methods.remembering(self.method)
         if method is not None and self._memory is not None:
             method.recall(self._memory)
@@ -167,18 +166,18 @@ class Journal:
 
 
 def going_on(method: Method, system: System, run: Run, task: str) -> str | None:
-    """The note for a run's first lines that says where it goes on; None for one that begins at the beginning.
+    """Note on a resumed run for its title; None for a new run.
 
     Raises InputError for a checkpoint of another task, system or method.
     """
     if run.checkpoint is None:
         return None
     number = Journal(method, system, run, task).recorded
-    return f"going on after {number} calculation{'' if number == 1 else 's'} ({CHECKPOINT})"
+    return f"resuming after {number} calculation{'' if number == 1 else 's'} ({CHECKPOINT})"
 
 
-def _go_on() -> None:
-    """Outside of the block nobody asks to stop."""
+def _never_stop() -> None:
+    """Do nothing: outside the block signals act at once."""
 
 
 def _identity(system: System, run: Run) -> dict[str, Any]:
@@ -195,34 +194,36 @@ def _identity(system: System, run: Run) -> dict[str, Any]:
     }
 
 
-def _check_same(found: dict[str, Any], expected: dict[str, Any], run: Run) -> None:
+def _check_same(stored: dict[str, Any], expected: dict[str, Any], run: Run) -> None:
     for key, value in expected.items():
-        if found.get(key) != value:
-            what = {"positions_bohr": "geometry", "cell_bohr": "cell", "symbols": "system"}.get(key, key)
-            raise InputError(f"{run.checkpoint} is of another {what}; leave ckpt out to start from the beginning")
+        if stored.get(key) != value:
+            difference = {"positions_bohr": "geometry", "cell_bohr": "cell", "symbols": "system"}.get(key, key)
+            raise InputError(
+                f"{run.checkpoint} belongs to another {difference}; remove ckpt to start from the beginning"
+            )
 
 
-def _same(one: System, other: System) -> bool:
-    if (one.cell is None) != (other.cell is None) or one.symbols != other.symbols:
+def _same(first: System, second: System) -> bool:
+    if (first.cell is None) != (second.cell is None) or first.symbols != second.symbols:
         return False
-    near = np.abs(one.positions - other.positions).max() <= SAME_BOHR
-    if one.cell is not None and other.cell is not None:
-        near = near and np.abs(one.cell - other.cell).max() <= SAME_BOHR
+    near = np.abs(first.positions - second.positions).max() <= SAME_BOHR
+    if first.cell is not None and second.cell is not None:
+        near = near and np.abs(first.cell - second.cell).max() <= SAME_BOHR
     return bool(near)
 
 
 def _copied(result: Result) -> Result:
-    """A result to which its reader may add what it derives; the record stays as it was answered."""
+    """Copy a result, so that a caller may add to its properties and details without changing the record."""
     return replace(result, properties=dict(result.properties), details=dict(result.details))
 
 
-def _has(result: Result, wanted: frozenset[str]) -> bool:
-    """Whether the result has all that is wanted; one that failed has all there is."""
-    return result.status != "ok" or wanted - {"energy", "energy_std", "energy_stderr"} <= set(result.properties)
+def _has(result: Result, requested: frozenset[str]) -> bool:
+    """True if the result has the requested properties; a failed result always counts as complete."""
+    return result.status != "ok" or requested - {"energy", "energy_std", "energy_stderr"} <= set(result.properties)
 
 
 def _packed(results: Sequence[Result]) -> dict[str, Any]:
-    """Equal arrays of all results stacked: thousands of small ones would take long to write."""
+    """Content for the checkpoint, with the arrays of all results stacked: thousands of small ones are slow to write."""
     names = sorted({name for result in results for name in result.properties})
     properties = {}
     for name in names:
@@ -255,8 +256,8 @@ def _unpacked(calls: dict[str, Any], system: System) -> list[Result]:
     results = []
     for number, (status, energy, stderr, std, details, message, *warnings) in enumerate(calls["fields"]):
         cell = None if calls["cells"] is None else calls["cells"][number]
-        there = system.moved(calls["positions"][number], cell)
-        result = Result(there, status, energy, stderr, std, details=details, message=message)
+        moved = system.moved(calls["positions"][number], cell)
+        result = Result(moved, status, energy, stderr, std, details=details, message=message)
         result.warnings = list(*warnings)  # checkpoints of earlier versions have none
         results.append(result)
     for name, part in calls["properties"].items():
@@ -266,7 +267,7 @@ def _unpacked(calls: dict[str, Any], system: System) -> list[Result]:
 
 
 def plain(value: Any) -> Any:
-    """Nested containers with arrays as lists."""
+    """Convert arrays in nested containers to lists."""
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

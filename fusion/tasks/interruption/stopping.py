@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: in a whole run, and in work that should end between two of its steps."""
+"""Handling of Ctrl-C, SIGTERM and SIGHUP: for a whole run, and for work that should stop between two steps."""
 
 from __future__ import annotations
 
@@ -13,27 +13,29 @@ from fusion.errors import Stopped
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PATIENCE_S = 4.0
-"""Time that the step in progress gets to end: a short one is kept, a long one is lost whenever it is stopped."""
+"""Time for the step in progress to end. A shorter step is completed; a longer one is lost."""
 _REPEAT_S = 0.05
 
 
 @contextmanager
 def raised() -> Iterator[None]:
-    """SIGTERM and SIGHUP raise Stopped, as Ctrl-C raises KeyboardInterrupt, unless this process ignores or handles
-    them already. Outside of the main thread nothing is changed."""
+    """Let signals with a default handler raise Stopped while the block runs.
+
+    Signals that this process ignores or handles already stay as they are. Outside the main thread nothing changes.
+    """
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise Stopped(number)
 
     main = threading.current_thread() is threading.main_thread()
-    own = [number for number in SIGNALS if main and signal.getsignal(number) is signal.SIG_DFL]
-    for number in own:
+    default = [number for number in SIGNALS if main and signal.getsignal(number) is signal.SIG_DFL]
+    for number in default:
         signal.signal(number, stop)
     try:
         with _raised_again():
             yield
     finally:
-        for number in own:
+        for number in default:
             signal.signal(number, signal.SIG_DFL)
 
 
@@ -62,17 +64,17 @@ def _raised_again() -> Iterator[None]:
 
 
 def accepted() -> list[signal.Signals]:
-    """The signals that stop a run: all but a SIGHUP that is ignored, as under nohup."""
+    """Signals that stop a run: all except an ignored SIGHUP, as under nohup."""
     return [number for number in SIGNALS if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN]
 
 
 @contextmanager
 def between_steps(patience: float = PATIENCE_S) -> Iterator[Callable[[], None]]:
-    """Signals wait for the step in progress: what it gives, called between two steps, raises Stopped after one.
+    """Let signals wait for the step in progress. Call the function it yields between two steps: it raises Stopped after
+    a signal.
 
-    A step that takes longer than `patience` seconds is stopped where it is, and so is any step by the same signal
-    again. A library's compiled code gets to its end first. Outside of the main thread, which alone gets signals,
-    nothing is changed.
+    A step that takes longer than `patience` seconds is interrupted, and so is any step by a second signal of the same
+    kind. Compiled code of a library ends first. Outside the main thread, which alone receives signals, nothing changes.
     """
     asked = 0
     timer: threading.Timer | None = None
@@ -83,7 +85,7 @@ def between_steps(patience: float = PATIENCE_S) -> Iterator[Callable[[], None]]:
             raise Stopped(number)
         asked = number
         if timer is None:
-            print(f"\nstopping: the step in progress gets {patience:g} s to end", file=sys.stderr, flush=True)
+            print(f"\nstopping: waiting up to {patience:g} s for the step in progress", file=sys.stderr, flush=True)
             main = threading.main_thread().ident
             assert main is not None
             timer = threading.Timer(patience, signal.pthread_kill, (main, number))

@@ -64,7 +64,7 @@ class LabelledEvaluation:
         notes = list(self.data.report.notes())
         if self.state is not None and is_own(run):
             done = int(np.sum(self.state["done"])) - len(self.state["problems"])
-            notes.append(f"going on after {done} of {good} ({CHECKPOINT})")
+            notes.append(f"resuming after {done} of {good} ({CHECKPOINT})")
         structures = f"{count(good, 'labelled structure')} of {self._title}"
         return (str(getattr(method, "label", method.name)), structures, self.name), tuple(notes)
 

@@ -1,1 +1,1 @@
-"""Molecular dynamics: integrators, what is recorded, averages."""
+"""Molecular dynamics: integrators, recorded quantities, averages."""

@@ -1,6 +1,6 @@
-"""The steps of molecular dynamics: forces from any method, what is recorded of them, and the state to go on from.
+"""Steps of molecular dynamics with forces from any method, their records, and the state to resume from.
 
-ASE's units here: eV, Angstrom, amu and the time that belongs to them; files say theirs in the names of their columns.
+Units are ASE's: eV, Angstrom, amu and the corresponding time. Files state their units in the names of columns.
 """
 
 from __future__ import annotations
@@ -28,16 +28,17 @@ from fusion.units import BOHR_PER_ANGSTROM, EV_ANGSTROM_PER_HARTREE_BOHR, HARTRE
 
 CLOSEST_ANGSTROM = 0.1
 HOTTEST = 10.0
-"""Times the temperature asked for: more is an explosion. Small systems fluctuate more, cold ones may start strained."""
+"""Highest temperature, as a multiple of the requested one; above it the system explodes. The limit is raised for small
+systems, which fluctuate more, and for cold ones, which may start strained."""
 COLDEST_LIMIT_K = 1000.0
 
 _FORMATS = {"hartree": "{:.10f}", "k": "{:.4f}", "fs": "{:.10g}", "bar": "{:.4f}", "angstrom3": "{:.6f}"}
 
 
 class Surface(FusionCalculator):
-    """The method as the steps of dynamics ask for it: all that is `wanted` in one call, and the time that takes.
+    """Calculator for the steps of dynamics: all `wanted` properties in one call, with the total time in `seconds`.
 
-    `last` is the latest result of the method. Whatever goes wrong is NotConverged: it is not the user's input any more.
+    `last` is the latest result of the method. Every error becomes NotConverged: the user's input has been checked.
     """
 
     def __init__(self, method: methods.Method, system: System) -> None:
@@ -66,7 +67,7 @@ class Surface(FusionCalculator):
         self.results = in_ase_units(self.last)
 
     def check_state(self, atoms: Atoms, tol: float = 0.0) -> list[str]:
-        """What has changed since the last calculation: only nuclei and cell ever do, which is looked up fast."""
+        """Changes since the last calculation. Only positions and cell can change, so that the check is fast."""
         same = np.array_equal(atoms.positions, self._positions) and np.array_equal(np.asarray(atoms.cell), self._cell)
         return [] if same else ["positions", "cell"]
 
@@ -76,13 +77,13 @@ class Surface(FusionCalculator):
         return {} if method is None else method.memory()
 
     def recall(self, memory: dict[str, Any]) -> None:
-        """Let the method remember what `memory` returned."""
+        """Give the method back what `memory` returned."""
         method = methods.remembering(self.method)
         if method is not None:
             method.recall(memory)
 
     def take_up(self, atoms: Atoms, results: dict[str, Any]) -> None:
-        """Know the `results` of an earlier calculation of `atoms`."""
+        """Set the `results` of an earlier calculation of `atoms`."""
         self.atoms, self._positions, self._cell = atoms, atoms.positions.copy(), np.array(atoms.cell)
         self.results = dict(results)
 
@@ -95,13 +96,13 @@ class Surface(FusionCalculator):
 
 @dataclass
 class Seen:
-    """What the steps met that the files need not show: how far outside of its model's domain the system went."""
+    """Extremes over all steps, which the files need not show: departures from the domain of the model."""
 
     largest_spread: float | None = None
-    """Of an ensemble's energies, eV."""
+    """Largest standard deviation of an ensemble's energies, eV."""
     largest_step: int = 0
     outside: int = 0
-    """Steps."""
+    """Number of steps outside the domain."""
     first_outside: int | None = None
 
     def look(self, step: int, result: Result, spread: float | None) -> None:
@@ -113,9 +114,9 @@ class Seen:
 
 
 class Simulation:
-    """A system in motion. `advance` makes one step; `state` is what a later process needs to go on in every bit.
+    """A system in motion. `advance` makes one step; from `state` a later process resumes bit for bit.
 
-    Files are `md.csv`, a row each `log_every` steps, and `md.extxyz`, a frame each `save_every`.
+    Files are `md.csv`, a row every `log_every` steps, and `md.extxyz`, a frame every `save_every` steps.
     """
 
     def __init__(
@@ -142,12 +143,12 @@ class Simulation:
         self._logs_stress = all(system.pbc) and "stress" in surface.method.provides
 
     def begin(self, directory: Path, other: dict[str, Any] | None = None) -> None:
-        """Start with thermal velocities, or where another run (`other`, its state) ended; the files begin anew."""
+        """Start with thermal velocities, or from the final state `other` of another run; the files begin anew."""
         if other is None:
             set_velocities(self.atoms, self.temperature_k, self.freedom, self.random)
         else:
             self._place(other)
-            self.atoms.set_momenta(self.atoms.get_momenta())  # none of held atoms
+            self.atoms.set_momenta(self.atoms.get_momenta())  # held atoms get none
             stand_still(self.atoms)
         self._open(directory, {})
         self.surface.recall({})
@@ -157,7 +158,7 @@ class Simulation:
         self._record()
 
     def go_on(self, directory: Path, state: dict[str, Any]) -> None:
-        """Take up the state that a process left behind; the files lose what it did not know of yet."""
+        """Resume from the state of an earlier process; the files lose anything written after it."""
         self._place(state)
         self.step, self.seen = state["step"], Seen(**state["seen"])
         self.surface.take_up(self.atoms, state["results"])
@@ -169,7 +170,7 @@ class Simulation:
         self.state = state
 
     def advance(self) -> None:
-        """One step. Raises CalculationError when the method fails or the system flies apart."""
+        """Make one step. Raises CalculationError if the method fails or the system flies apart."""
         self.surface.wanted = self._wanted(self.step + 1)
         self.integrator.step()
         self.step += 1
@@ -187,27 +188,27 @@ class Simulation:
 
     @property
     def kinetic(self) -> float:
-        """Kinetic energy in eV; ASE's own takes several times as long, at every step."""
+        """Kinetic energy in eV. ASE's own function takes several times as long, which counts at every step."""
         momenta = self.atoms.arrays["momenta"]
         return float(np.vdot(momenta * self._half_inverse_masses, momenta))
 
     @property
     def potential(self) -> float:
-        """eV."""
+        """Potential energy in eV."""
         return float(self.surface.results["energy"])
 
     def text(self, seconds: float, steps: int) -> str:
-        """For the progress line, `steps` having taken so many `seconds`."""
+        """Text of the progress line; the last `steps` took `seconds`."""
         speed = ns_per_day(self.timestep_fs, seconds / steps)
         energy = self.potential * HARTREE_PER_EV
         return f"{self.time_fs / 1000:.3f} ps  {self.temperature:.0f} K  {energy:.4f} Ha  {speed:.2g} ns/day"
 
     def result(self) -> Result:
-        """The structure of `state` with what the method says of it, in atomic units."""
+        """Result of the method for the structure of `state`, in atomic units."""
         results, cell = self.state["results"], self.state["cell"] * BOHR_PER_ANGSTROM
         positions = constraints.placed(self.start, self.state["positions"] * BOHR_PER_ANGSTROM)
-        there = self.start.moved(positions, cell if self.start.cell is not None else None)
-        result = Result(there, energy=results["energy"] * HARTREE_PER_EV)
+        system = self.start.moved(positions, cell if self.start.cell is not None else None)
+        result = Result(system, energy=results["energy"] * HARTREE_PER_EV)
         if "energy_std" in results:
             result.energy_std = results["energy_std"] * HARTREE_PER_EV
         result.properties["forces"] = results["forces"] / EV_ANGSTROM_PER_HARTREE_BOHR
@@ -217,7 +218,7 @@ class Simulation:
         return result
 
     def sync(self) -> None:
-        """Let the files be on disk before the checkpoint that counts on them."""
+        """Write the files to disk, before the checkpoint that depends on them."""
         self._frames.sync()
         self._table.sync()
 
@@ -238,14 +239,14 @@ class Simulation:
 
     def _place(self, state: dict[str, Any]) -> None:
         held = self.atoms.constraints
-        self.atoms.set_constraint()  # which would round the positions of the free atoms again
+        self.atoms.set_constraint()  # the constraint would round the positions of the free atoms
         self.atoms.set_cell(state["cell"])
         self.atoms.set_positions(state["positions"])
         self.atoms.set_momenta(state["momenta"])
         self.atoms.set_constraint(held)
 
     def _record(self) -> None:
-        """Look, write what is due, and only then let the new state count."""
+        """Update the extremes, write due rows and frames, and only then set the new state."""
         self.seen.look(self.step, self.surface.last, self.surface.results.get("energy_std"))
         if self.step % self.log_every == 0:
             self._check_distances()
@@ -275,7 +276,9 @@ class Simulation:
         limit = HOTTEST * max(self.temperature_k, COLDEST_LIMIT_K) * (1.0 + 10.0 / self.freedom)
         hot = self.temperature
         if not hot <= limit or not np.isfinite(self.surface.results["forces"]).all():
-            raise CalculationError(f"the temperature is {hot:.3g} K: the system flies apart")
+            raise CalculationError(
+                f"the temperature is {hot:.3g} K: the system flies apart (time step too long, or a bad start?)"
+            )
 
     def _check_distances(self) -> None:
         cell = None if self.start.cell is None else np.asarray(self.atoms.cell) * BOHR_PER_ANGSTROM
@@ -288,7 +291,7 @@ class Simulation:
             )
 
     def _row(self) -> dict[str, str]:
-        """The columns of md.csv; what does not apply has none."""
+        """Row of md.csv by column; quantities that do not apply have no column."""
         kinetic, results = self.kinetic, self.surface.results
         conserved = self.ensemble.conserved(self.integrator)
         values: dict[str, float | None] = {
@@ -311,5 +314,5 @@ class Simulation:
 
 
 def ns_per_day(timestep_fs: float, step_s: float) -> float:
-    """Simulated time in a day of steps that take `step_s` each."""
+    """Simulated nanoseconds per day if a step takes `step_s` seconds."""
     return timestep_fs * 1e-6 * 86400.0 / step_s

@@ -1,8 +1,8 @@
-"""What molecular dynamics keeps constant: energy, temperature, or temperature and pressure. Integrators are ASE's.
+"""Ensembles of molecular dynamics: constant energy, temperature, or temperature and pressure. Integrators are ASE's.
 
-ASE's units here: eV, Angstrom, amu and the time that belongs to them. An ensemble makes an integrator of atoms that
-have velocities and a calculator; `state` and `restore` are what a checkpoint needs besides positions, momenta, cell
-and random state.
+Units are ASE's: eV, Angstrom, amu and the corresponding time. An ensemble creates an integrator for atoms with
+velocities and a calculator. `state` and `restore` handle what a checkpoint needs besides positions, momenta, cell and
+random state.
 """
 
 from __future__ import annotations
@@ -29,36 +29,36 @@ BAR = 1e5 * units.Pascal
 
 
 class Ensemble(Protocol):
-    """Equations of motion."""
+    """Equations of motion of molecular dynamics."""
 
     title: str
     needs: frozenset[str]
-    """Properties wanted at every step."""
+    """Properties needed at every step."""
     thermostat: bool
-    """Whether something outside keeps the temperature."""
+    """True if a thermostat controls the temperature."""
 
     def check(self, system: System, temperature_k: float) -> None:
-        """Raise InputError for settings or systems that make no sense."""
+        """Raise InputError for wrong settings, and for systems that the ensemble does not apply to."""
 
     def degrees_of_freedom(self, atoms: Atoms) -> int:
-        """Velocity components that are free: 2 Ekin / (k T) on average. Called once, at the start."""
+        """Number of free velocity components, the average of 2 Ekin / (k T). Called once, at the start."""
 
     def integrator(self, atoms: Atoms, timestep_fs: float, temperature_k: float, random: np.random.Generator) -> Any:
         """ASE's dynamics, whose `step()` makes one step."""
 
     def conserved(self, integrator: Any) -> float | None:
-        """The energy (eV) that exact integration would keep constant, None where there is none."""
+        """Energy (eV) that exact integration would conserve; None where there is none."""
 
     def state(self, integrator: Any) -> dict[str, Any]:
-        """What a checkpoint must hold of the integrator."""
+        """State of the integrator for a checkpoint."""
 
     def restore(self, integrator: Any, state: dict[str, Any]) -> None:
-        """Put `state` back."""
+        """Restore the integrator's `state`."""
 
 
 class ConstantEnergy:
-    """NVE: velocity Verlet. Momentum is conserved and, of a molecule, angular momentum: both are zero, unless atoms are
-    held."""
+    """NVE: velocity Verlet. Momentum, and for a molecule angular momentum, are conserved; both are zero unless atoms
+    are held."""
 
     title, thermostat = "NVE, velocity Verlet", False
     needs = frozenset({"forces"})
@@ -89,11 +89,11 @@ class ConstantEnergy:
 
 
 class Langevin:
-    """NVT: Langevin dynamics in the BAOAB splitting (Leimkuhler & Matthews 2013), the centre of mass at rest unless
+    """NVT: Langevin dynamics in the BAOAB splitting (Leimkuhler & Matthews 2013). The centre of mass is at rest unless
     atoms are held.
 
-    Positions are sampled at the right temperature to a high order of the time step; the kinetic temperature of a mode
-    of frequency w is low by the factor 1 - (w dt)^2 / 4.
+    Positions are sampled at the right temperature to a high order of the time step. The kinetic temperature of a mode
+    of frequency w is too low by the factor 1 - (w dt)^2 / 4.
     """
 
     title, thermostat = "Langevin", True
@@ -130,7 +130,7 @@ class Langevin:
         if len(atoms) > 1 and not atoms.constraints:
             atoms.set_constraint(FixCom())
         tau = 1000.0 * units.fs / self.friction_per_ps
-        with warnings.catch_warnings():  # it has not been tested with FixCom, it says; here it is
+        with warnings.catch_warnings():  # ASE warns that it is untested with FixCom; the tests here cover it
             warnings.simplefilter("ignore")
             return _Thermostat(
                 atoms, timestep_fs * units.fs, temperature_K=temperature_k, T_tau=tau, rng=random, **settings
@@ -138,7 +138,7 @@ class Langevin:
 
 
 class ConstantPressure(Langevin):
-    """NPT: Langevin dynamics of atoms and cell (Quigley & Probert 2004). The pressure includes the kinetic part."""
+    """NPT: Langevin dynamics of atoms and cell (Quigley & Probert 2004). The pressure includes the kinetic term."""
 
     title = "NPT, Langevin"
     needs = frozenset({"forces", "stress"})
@@ -171,7 +171,7 @@ class ConstantPressure(Langevin):
         return None
 
     def state(self, integrator: Any) -> dict[str, Any]:
-        # Copies: ASE changes the cell's momentum in place.
+        # Copy these: ASE changes the cell's momentum in place.
         return {"p_eps": copy(integrator.p_eps), "force_eps": copy(integrator.force_eps)}
 
     def restore(self, integrator: Any, state: dict[str, Any]) -> None:
@@ -179,7 +179,7 @@ class ConstantPressure(Langevin):
 
 
 class _Thermostat(LangevinBAOAB):
-    """ASE's integrator, which also adds up the heat that flows in through the thermostat (Bussi & Parrinello 2007)."""
+    """ASE's integrator, which also sums up the heat received from the thermostat (Bussi & Parrinello 2007)."""
 
     heat = 0.0
 
@@ -196,21 +196,20 @@ def free_coordinates(atoms: Atoms) -> int:
 
 
 def set_velocities(atoms: Atoms, temperature_k: float, freedom: int, random: np.random.Generator) -> None:
-    """Maxwell-Boltzmann velocities without net momentum and, of a molecule, rotation.
+    """Set Maxwell-Boltzmann velocities without net momentum and, for a molecule, without rotation.
 
-    They are scaled so that 2 Ekin = `freedom` k T exactly. A single atom keeps its momentum, and so do atoms
-    beside held ones.
+    They are scaled so that 2 Ekin = `freedom` k T exactly. A single atom keeps its momentum, and so do systems with
+    held atoms.
     """
     thermalize_momenta(atoms, temperature_k, rng=random)
     stand_still(atoms)
     kinetic = atoms.get_kinetic_energy()
-    wanted = 0.5 * freedom * units.kB * temperature_k
-    atoms.set_momenta(atoms.get_momenta() * (np.sqrt(wanted / kinetic) if kinetic > 0 else 0.0))
+    target = 0.5 * freedom * units.kB * temperature_k
+    atoms.set_momenta(atoms.get_momenta() * (np.sqrt(target / kinetic) if kinetic > 0 else 0.0))
 
 
 def stand_still(atoms: Atoms) -> None:
-    """Take away the net momentum and, of a molecule, the rotation; a single atom, and atoms beside held ones, keep
-    theirs."""
+    """Remove the net momentum and, for a molecule, the rotation; not for a single atom or a system with held atoms."""
     if len(atoms) == 1 or atoms.constraints:
         return
     Stationary(atoms, preserve_temperature=False)

@@ -1,4 +1,4 @@
-"""What the table of a molecular dynamics run says: averages with their errors, and how well energy was conserved."""
+"""Analysis of a molecular dynamics run's table: averages with their errors, and the conservation of energy."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from fusion.units import EV_PER_HARTREE, HARTREE_PER_EV
 
 TABLE = "md.csv"
 _VISIBLE_MEV = 0.5
-"""Change of the conserved energy per atom, of 26 meV that are kT, below which a short run says nothing of its drift."""
+"""Change of the conserved energy per atom below which a short run tells nothing about its drift; kT is 26 meV."""
 _LONGEST_STEP = 0.2
-"""Scatter of the conserved energy per scatter of the kinetic one above which the time step is too long."""
+"""Ratio of the scatters of conserved and kinetic energy above which the time step is too long."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Drift:
     intercept_hartree: float
 
     def plain(self) -> dict[str, float]:
-        """For result.json."""
+        """Values for result.json."""
         return {
             "slope_mev_per_atom_ps": self.mev_per_atom_ps,
             "scatter_mev_per_atom": self.scatter_mev_per_atom,
@@ -42,7 +42,7 @@ class Drift:
         }
 
     def problem(self, limit: float) -> str | None:
-        """What is wrong with it in words: a slope above `limit` that shows in the scatter, or too much scatter."""
+        """Description of a fault: a slope above `limit` that exceeds the scatter, or too much scatter; None without."""
         change = abs(self.mev_per_atom_ps) * (self.to_ps - self.from_ps)
         if abs(self.mev_per_atom_ps) > limit and change > max(3.0 * self.scatter_mev_per_atom, _VISIBLE_MEV):
             return f"the conserved energy drifts by {self.mev_per_atom_ps:+.3g} meV per atom and ps"
@@ -52,7 +52,7 @@ class Drift:
 
 
 def read_table(directory: Path) -> dict[str, np.ndarray]:
-    """The columns of md.csv, each (rows,); a last row that a kill cut short is left out. Empty without the file."""
+    """Read the columns of md.csv, each (rows,), without a last row cut short by a kill. Empty without the file."""
     path = directory / TABLE
     if not path.is_file():
         return {}
@@ -68,21 +68,21 @@ def read_table(directory: Path) -> dict[str, np.ndarray]:
 
 
 def averages(table: dict[str, np.ndarray], discard: float) -> dict[str, dict[str, float | None]]:
-    """Mean and standard error of each varying quantity after the first `discard` of the rows."""
+    """Mean and standard error of each fluctuating quantity, without the first fraction `discard` of the rows."""
     names = ("temperature_k", "potential_hartree", "total_hartree", "volume_angstrom3", "pressure_bar")
-    found = {}
+    means = {}
     for name in names:
         if name in table and len(table[name]):
             series = table[name][int(discard * len(table[name])) :]
-            found[name] = {"value": float(series.mean()), "stderr": mean_error(series)}
-    return found
+            means[name] = {"value": float(series.mean()), "stderr": mean_error(series)}
+    return means
 
 
 def mean_error(series: np.ndarray) -> float | None:
-    """Standard error of the mean of a correlated series, the largest that blocks of any length give.
+    """Standard error of the mean of a correlated series: the largest estimate over all block lengths.
 
-    Flyvbjerg & Petersen, J. Chem. Phys. 91, 461 (1989), down to four blocks. Of vibrations, which are anticorrelated at
-    first, and of short runs any earlier plateau is too low. None for fewer than two values.
+    Flyvbjerg & Petersen, J. Chem. Phys. 91, 461 (1989), down to four blocks. An earlier plateau is too low for short
+    runs and for vibrations, which are anticorrelated at first. None for fewer than two values.
     """
     errors: list[float] = []
     blocks = np.asarray(series, dtype=float)
@@ -93,9 +93,9 @@ def mean_error(series: np.ndarray) -> float | None:
 
 
 def drift(table: dict[str, np.ndarray], atoms: int, discard: float) -> Drift | None:
-    """The drift of the conserved energy after the first `discard` of the rows.
+    """Drift of the conserved energy, without the first fraction `discard` of the rows.
 
-    None where nothing is conserved or there are too few rows to see.
+    None if no energy is conserved or there are too few rows.
     """
     first = int(discard * len(table.get("time_fs", ())))
     if "conserved_hartree" not in table or len(table["time_fs"]) - first < 4:
@@ -117,30 +117,30 @@ def drift(table: dict[str, np.ndarray], atoms: int, discard: float) -> Drift | N
 
 
 def departures(state: dict[str, Any], atoms: int, timestep_fs: float) -> dict[str, Any]:
-    """Where the model was least sure, and how much of the run was outside of what it was trained on."""
-    seen, found = state["seen"], {}
+    """Largest uncertainty of the model, and the share of the run outside its training data, for result.json."""
+    seen, details = state["seen"], {}
     if seen["largest_spread"] is not None:
         spread = seen["largest_spread"] * HARTREE_PER_EV
-        found["largest_spread"] = {
+        details["largest_spread"] = {
             "hartree": spread,
             "hartree_per_sqrt_atom": spread / math.sqrt(atoms),
             "time_fs": seen["largest_step"] * timestep_fs,
         }
     if seen["first_outside"] is not None:
-        found["outside"] = {
+        details["outside"] = {
             "fraction_of_steps": seen["outside"] / (state["step"] + 1),
             "first_fs": seen["first_outside"] * timestep_fs,
         }
-    return found
+    return details
 
 
 def rows(md: dict[str, Any]) -> Iterator[list[str]]:
     """Lines for the terminal from the `md` part of result.json."""
     target, drift, outside = md.get("target_temperature_k"), md.get("drift"), md.get("outside")
     if "temperature_k" in md:
-        start = f"{md.get('initial_temperature_k', math.nan):.0f} K at the start"
-        remark = f"asked for {target:g} K" if target is not None else start
-        yield ["temperature", f"{_estimate(md['temperature_k'], 1)} K", remark]
+        initial = f"{md.get('initial_temperature_k', math.nan):.0f} K at the start"
+        comment = f"asked for {target:g} K" if target is not None else initial
+        yield ["temperature", f"{_estimate(md['temperature_k'], 1)} K", comment]
     if "pressure_bar" in md:
         volume = f"volume {_estimate(md['volume_angstrom3'], 1)} Å³" if "volume_angstrom3" in md else ""
         yield ["pressure", f"{_estimate(md['pressure_bar'], 0)} bar", volume]
@@ -150,8 +150,8 @@ def rows(md: dict[str, Any]) -> Iterator[list[str]]:
         yield [name, f"{drift['slope_mev_per_atom_ps']:+.2g} meV/(atom ps)", scatter]
     if "largest_spread" in md:
         spread = md["largest_spread"]
-        remark = f"{1000 * spread['hartree_per_sqrt_atom']:.2g} mHa per sqrt(atom), at {spread['time_fs']:g} fs"
-        yield ["model, at most", f"± {spread['hartree']:.2g} Ha", remark]
+        comment = f"{1000 * spread['hartree_per_sqrt_atom']:.2g} mHa per sqrt(atom), at {spread['time_fs']:g} fs"
+        yield ["model, at most", f"± {spread['hartree']:.2g} Ha", comment]
     if outside:
         share = f"{100 * outside['fraction_of_steps']:.2g} % of the steps"
         yield ["OUTSIDE", share, f"of what the model was trained on, first at {outside['first_fs']:g} fs"]

@@ -1,1 +1,1 @@
-"""Atoms and how they are moved: relaxation, internal coordinates and scans of them, geomeTRIC."""
+"""Structures: relaxation, internal coordinates and their scans, and the interface to geomeTRIC."""

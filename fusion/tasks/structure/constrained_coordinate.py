@@ -1,4 +1,4 @@
-"""Minima with one internal coordinate at a value and Cartesian coordinates held, by ASE's BFGS on what is left."""
+"""Minima with one internal coordinate at a given value and Cartesian coordinates held, by ASE's BFGS."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _CLOSE = 1e-10  # bohr or radians
 
 
 class CoordinateAt(FixConstraint):
-    """A constraint of ASE: `primitive`, an internal coordinate of geomeTRIC, has the value `target` (bohr, radians).
+    """An ASE constraint that holds `primitive`, an internal coordinate of geomeTRIC, at `target` (bohr or radians).
 
-    Only the coordinates that are `free` (A, 3) bool move for it.
+    Only the Cartesian coordinates in `free` (A, 3), bool, move to satisfy it.
     """
 
     def __init__(self, primitive: Any, target: float, free: np.ndarray) -> None:
         self._primitive, self._target, self._free = primitive, target, free
 
     def adjust_positions(self, atoms: Atoms, new: np.ndarray) -> None:
-        """Bring `new` (A, 3), Angstrom, in place to the value along the coordinate's gradient (Newton steps)."""
+        """Move `new` (A, 3), Angstrom, in place along the coordinate's gradient to the target (Newton steps)."""
         for _ in range(_NEWTON_STEPS):
             missing = self._missing(new)
             slope = self._slope(new)
@@ -43,7 +43,7 @@ class CoordinateAt(FixConstraint):
             new += missing / np.vdot(slope, slope) * slope * units.ANGSTROM_PER_BOHR
 
     def adjust_forces(self, atoms: Atoms, forces: np.ndarray) -> None:
-        """Take the part along the coordinate out of `forces` (A, 3), in place."""
+        """Remove the component along the coordinate from `forces` (A, 3), in place."""
         slope = self._slope(atoms.positions)
         if slope.any():
             forces -= np.vdot(forces, slope) / np.vdot(slope, slope) * slope
@@ -65,16 +65,18 @@ def minimum(
     steps: int,
     watch: Callable[[int, float, float], None] | None,
 ) -> tuple[System, bool, int, str | None]:
-    """The system with `primitive` at `target` where the largest of the other forces is below `fmax` (hartree/bohr),
-    whether it got there, the steps it took, and why it could not go on."""
+    """Minimise with `primitive` held at `target` until the largest of the other forces is below `fmax` (hartree/bohr).
+
+    Returns the last system, true if converged, the number of steps, and the reason of a failure.
+    """
     atoms = atoms_of(system, method)
     free = constraints.free(system)
     atoms.set_constraint([*constraints.of_ase(system), CoordinateAt(primitive, target, free)])
-    atoms.set_positions(atoms.positions.copy())  # onto the value
+    atoms.set_positions(atoms.positions.copy())  # applies the constraint
     optimiser, converged = BFGS(atoms, logfile=None), False
     try:
-        for done in optimiser.irun(fmax=fmax * units.EV_ANGSTROM_PER_HARTREE_BOHR, steps=steps):
-            converged = bool(done)
+        for below_fmax in optimiser.irun(fmax=fmax * units.EV_ANGSTROM_PER_HARTREE_BOHR, steps=steps):
+            converged = bool(below_fmax)
             if watch is not None:
                 force = largest_force(atoms.get_forces()) / units.EV_ANGSTROM_PER_HARTREE_BOHR
                 watch(optimiser.nsteps, atoms.get_potential_energy() * units.HARTREE_PER_EV, force)

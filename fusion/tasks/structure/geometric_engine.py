@@ -1,8 +1,7 @@
 """geomeTRIC, driven by a fusion method: constrained minima, transition states and reaction paths.
 
-geomeTRIC (Wang and Song, J. Chem. Phys. 144, 214108 (2016)) optimises in translation-rotation internal coordinates;
-where coordinates are held, in the Cartesian coordinates of the others. It speaks of what it does at length: into a
-file.
+geomeTRIC (Wang and Song, J. Chem. Phys. 144, 214108 (2016)) optimises in translation-rotation internal coordinates. If
+coordinates are held, it optimises in the remaining Cartesian coordinates. Its long output goes to a file.
 """
 
 from __future__ import annotations
@@ -39,13 +38,15 @@ Watch = Callable[[int, float, float], None]
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _PATH_STEP = 0.07  # Angstrom, root mean square, of a step along a reaction path
-_ANYTHING = 1e3  # a criterion that is always met: the largest force decides, as in every task
+_ALWAYS_MET = 1e3  # a criterion that is always met: only the largest force decides, as in every task
 
 
 @dataclass(frozen=True)
 class Ended:
-    """Where an optimisation ended: the last geometry, whether that is what was asked for, the steps it took, why it
-    could not go on if that was not for want of steps, and the step (Angstrom, rms) that geomeTRIC trusted last."""
+    """End of an optimisation: last geometry, number of steps, and last trust radius of geomeTRIC (Angstrom, rms).
+
+    `failure`: reason why it stopped, None where it converged or reached the limit of steps.
+    """
 
     system: System
     converged: bool
@@ -55,8 +56,7 @@ class Ended:
 
 
 class MethodEngine(Engine):
-    """Energies and gradients of one system's geometries from a method, as geomeTRIC asks for them; held coordinates are
-    where the system has them and have no gradient."""
+    """Energies and gradients from a method, for geomeTRIC. Held coordinates stay in place and have no gradient."""
 
     def __init__(self, method: Method, system: System, molecule: Molecule, watch: Watch | None = None) -> None:
         super().__init__(molecule)
@@ -78,14 +78,15 @@ class MethodEngine(Engine):
 
 
 class _Optimizer(Optimizer):
-    """geomeTRIC's optimiser, which writes no files and takes the masses of the system."""
+    """geomeTRIC's optimiser without files, with the masses of the system."""
 
     system: System
 
     def frequency_analysis(self, hessian: np.ndarray, suffix: str, afterOpt: bool) -> None:
-        """The modes of a Hessian (3A, 3A), from which a path sets out along the lowest.
+        """Set the modes of a Hessian (3A, 3A); a path starts along the lowest.
 
-        That only one is imaginary has been judged before: free rotations beside held atoms may seem so by noise.
+        All but the lowest are taken as real. The task has already checked that only one is imaginary; beside held
+        atoms free rotations may look imaginary by noise.
         """
         positions, system = self.X.reshape(-1, 3), self.system
         modes = normal_modes(hessian, positions, system.nuclear_masses, any(system.pbc), system.fixed)
@@ -93,7 +94,7 @@ class _Optimizer(Optimizer):
         self.TSNormal_modes_x = modes.displacements.reshape(len(modes.frequencies), -1)
 
     def checkCoordinateSystem(self, recover: bool = False, cartesian: bool = False) -> bool | None:
-        """New internal coordinates where the old ones broke down; Cartesian ones of the free coordinates never do."""
+        """Rebuild internal coordinates that broke down, which Cartesian ones never do; return true if they changed."""
         if isinstance(self.IC, _FreeCoordinates):
             return False
         changed: bool | None = super().checkCoordinateSystem(recover, cartesian)
@@ -102,7 +103,7 @@ class _Optimizer(Optimizer):
 
 
 class _FreeCoordinates(internal.CartesianCoordinates):
-    """Cartesian coordinates of those atoms, and in those directions, that are not held."""
+    """Cartesian coordinates that are not held."""
 
     def __init__(self, molecule: Molecule, free: np.ndarray) -> None:
         super().__init__(molecule)
@@ -114,7 +115,7 @@ class _FreeCoordinates(internal.CartesianCoordinates):
 
 @contextmanager
 def talking_into(path: Path) -> Iterator[None]:
-    """What geomeTRIC says goes to the end of the file `path` while the block runs, and nowhere else."""
+    """Append the output of geomeTRIC to the file `path` while the block runs; it goes nowhere else."""
     logger = nifty.logger
     handler = nifty.RawFileHandler(path, mode="a", encoding="utf-8")
     handler.setFormatter(_Plain())
@@ -136,8 +137,8 @@ def constrained_minimum(
     steps: int,
     watch: Watch | None = None,
 ) -> Ended:
-    """Relax all but one coordinate, held at `value` (Angstrom or degrees), and what the system holds, until the largest
-    force of the others is below `fmax` (hartree/bohr)."""
+    """Relax with `coordinate` held at `value` (Angstrom or degrees), and the coordinates that the system holds, until
+    the largest of the remaining forces is below `fmax` (hartree/bohr)."""
     held, target = _constraint(coordinate, value)
     if system.fixed is not None:
         from fusion.tasks.structure import constrained_coordinate
@@ -159,7 +160,7 @@ def saddle(
     watch: Watch | None = None,
 ) -> Ended:
     """Follow the lowest eigenvector of `hessian` (3A, 3A; hartree/bohr^2, exact at `system`) uphill and all others
-    downhill (restricted-step partitioned rational function optimisation) to a largest force below `fmax`."""
+    downhill until the largest force is below `fmax` (restricted-step partitioned rational function optimisation)."""
     molecule = _molecule(system)
     settings = _force_alone(fmax, steps) | {"transition": True, "hessian": "never"}
     if trust is not None:
@@ -175,8 +176,11 @@ def reaction_path(
     steps: int,
     watch: Watch | None = None,
 ) -> tuple[Ended, list[tuple[np.ndarray, float]]]:
-    """Steepest descent in mass-weighted coordinates from a transition state (Gonzalez and Schlegel, J. Phys. Chem. 94,
-    5523 (1990)), `direction` forward or backward; with the points (A, 3) in bohr and their energies in hartree."""
+    """Follow steepest descent in mass-weighted coordinates from a transition state, `direction` forward or backward.
+
+    Gonzalez and Schlegel, J. Phys. Chem. 94, 5523 (1990). Returns the end, and the points (A, 3) in bohr with their
+    energies in hartree.
+    """
     molecule = _molecule(system)
     settings = {"irc": True, "irc_direction": direction, "maxiter": steps, "hessian": "never", "trust": _PATH_STEP}
     points: list[tuple[np.ndarray, float]] = []
@@ -196,9 +200,11 @@ def _optimised(
     watch: Watch | None = None,
     points: list[tuple[np.ndarray, float]] | None = None,
 ) -> Ended:
-    """Run geomeTRIC's optimiser; `points` gets its path."""
-    held = {"subfrctor": 0} if system.fixed is not None else {}  # net forces and torques are real beside held atoms
-    parameters = OptParams(**settings, **held)
+    """Run geomeTRIC's optimiser; append its path to `points`."""
+    keep_net_force = (
+        {"subfrctor": 0} if system.fixed is not None else {}
+    )  # with held atoms, net forces and torques are physical
+    parameters = OptParams(**settings, **keep_net_force)
     if hessian is not None:
         parameters.hess_data = np.array(hessian)
     engine = MethodEngine(method, system, molecule, watch)
@@ -213,20 +219,20 @@ def _optimised(
         pass
     except (CalculationError, InputError) as error:
         failure = str(error)
-    except (Error, RuntimeError, ValueError, np.linalg.LinAlgError) as error:  # coordinates that broke down
-        failure = f"geomeTRIC cannot go on ({' '.join(str(error).split()) or type(error).__name__})"
+    except (Error, RuntimeError, ValueError, np.linalg.LinAlgError) as error:  # internal coordinates broke down
+        failure = f"geomeTRIC cannot continue ({' '.join(str(error).split()) or type(error).__name__})"
     if points is not None:
-        found = zip(optimizer.progress.xyzs, optimizer.progress.qm_energies, strict=True)
-        places = ((np.asarray(xyz) / nifty.bohr2ang, float(energy)) for xyz, energy in found)
-        points += [(constraints.placed(system, positions), energy) for positions, energy in places]
+        raw_points = zip(optimizer.progress.xyzs, optimizer.progress.qm_energies, strict=True)
+        path = ((np.asarray(xyz) / nifty.bohr2ang, float(energy)) for xyz, energy in raw_points)
+        points += [(constraints.placed(system, positions), energy) for positions, energy in path]
     last = constraints.placed(system, np.asarray(optimizer.X).reshape(-1, 3))
-    there = system.moved(last) if np.isfinite(last).all() else system
-    return Ended(there, converged, optimizer.Iteration, failure, float(optimizer.trust))
+    end = system.moved(last) if np.isfinite(last).all() else system
+    return Ended(end, converged, optimizer.Iteration, failure, float(optimizer.trust))
 
 
 def _force_alone(fmax: float, steps: int) -> dict[str, Any]:
-    """Settings with which the largest force is the only criterion."""
-    met = dict.fromkeys(("convergence_energy", "convergence_drms", "convergence_dmax"), _ANYTHING)
+    """Settings that make the largest force the only criterion."""
+    met = dict.fromkeys(("convergence_energy", "convergence_drms", "convergence_dmax"), _ALWAYS_MET)
     return met | {"convergence_gmax": fmax, "convergence_grms": fmax, "maxiter": steps}
 
 
@@ -239,8 +245,8 @@ def _molecule(system: System) -> Molecule:
 
 
 def _coordinates(molecule: Molecule, system: System, connect: bool = False) -> internal.InternalCoordinates:
-    """Internal coordinates; in a cell, where bonds cross the border, Cartesian ones; those that are free where some are
-    held."""
+    """Internal coordinates for molecules; Cartesian ones in a cell, where bonds cross the border; the free Cartesian
+    ones if some are held."""
     if system.fixed is not None:
         return _FreeCoordinates(molecule, constraints.free(system).ravel())
     if any(system.pbc):
@@ -249,7 +255,7 @@ def _coordinates(molecule: Molecule, system: System, connect: bool = False) -> i
 
 
 def _constraint(coordinate: InternalCoordinate, value: float) -> tuple[Any, float]:
-    """geomeTRIC's coordinate, and the value in bohr or radians."""
+    """geomeTRIC's coordinate, and its value in bohr or radians."""
     if isinstance(coordinate, Bond):
         first, second = sorted(coordinate.atoms)
         return internal.Distance(first, second), value * units.BOHR_PER_ANGSTROM
@@ -261,7 +267,7 @@ def _constraint(coordinate: InternalCoordinate, value: float) -> tuple[Any, floa
 
 
 class _Plain(logging.Formatter):
-    """Text without the colours of a terminal."""
+    """Formats text without terminal colours."""
 
     def format(self, record: logging.LogRecord) -> str:
         return _COLOURS.sub("", super().format(record))

@@ -1,4 +1,4 @@
-"""Systems whose atoms move: ASE's view of them, trajectories, structures that other runs can start from."""
+"""Conversion of systems with moving atoms to ASE Atoms; trajectories and structure files."""
 
 from __future__ import annotations
 
@@ -28,10 +28,9 @@ HARTREE_BOHR_PER_EV_ANGSTROM = 1.0 / units.EV_ANGSTROM_PER_HARTREE_BOHR
 
 
 class SystemCalculator(FusionCalculator):
-    """The ASE calculator of one system wherever its atoms are moved to.
+    """The ASE calculator of one system whose atoms move.
 
-    `properties` (forces, stress) are calculated together whenever one of them is asked for, so that a step costs one
-    calculation.
+    `properties` (forces, stress) are always calculated together, so that a step costs one calculation.
     """
 
     warns = False
@@ -48,55 +47,54 @@ class SystemCalculator(FusionCalculator):
 
 
 def atoms_of(system: System, method: Method, properties: Iterable[str] = ("forces",)) -> Atoms:
-    """The system as ASE Atoms that calculate themselves with `method`."""
+    """The system as ASE Atoms with a calculator for `method`."""
     atoms = system.to_atoms()
     atoms.calc = SystemCalculator(method, system, properties)
     return atoms
 
 
 def constrained(system: System) -> Atoms:
-    """The system as ASE Atoms whose held coordinates ASE holds as well."""
+    """The system as ASE Atoms, with its held coordinates as ASE constraints."""
     atoms = system.to_atoms()
     atoms.set_constraint(constraints.of_ase(system))
     return atoms
 
 
 def moved(system: System, atoms: Atoms) -> System:
-    """The system with its nuclei, and cell if it has one, where `atoms` (Angstrom) has them; held coordinates keep
-    every bit."""
-    there = calculators.moved(system, atoms)
-    return there if system.fixed is None else there.moved(constraints.placed(system, there.positions))
+    """The system with positions, and cell if it has one, of `atoms` (Angstrom); held coordinates stay bit for bit."""
+    result = calculators.moved(system, atoms)
+    return result if system.fixed is None else result.moved(constraints.placed(system, result.positions))
 
 
 def largest_force(forces: np.ndarray) -> float:
-    """The norm of the largest of the forces (A, 3), in their unit; zero without atoms."""
+    """Norm of the largest of the forces (A, 3), in their unit; zero without atoms."""
     return float(np.linalg.norm(np.asarray(forces).reshape(-1, 3), axis=1).max(initial=0.0))
 
 
 def without_torque(forces: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Forces (A, 3) without what would only turn the atoms at `positions` (A, 3) as a whole.
+    """Forces (A, 3) without the part that only rotates the atoms at `positions` (A, 3) as a whole.
 
-    No free molecule has it, but numerical quadrature on a grid whose directions are fixed in space gives some.
+    A free molecule has no torque, but numerical quadrature on a grid fixed in space creates one.
     """
-    places = positions - positions.mean(axis=0)
-    turns = np.stack([np.cross(axis, places).ravel() for axis in np.eye(3)], axis=1)
-    coefficients = np.linalg.lstsq(turns, np.ravel(forces), rcond=1e-6)[0]
-    return np.asarray(forces - (turns @ coefficients).reshape(-1, 3))
+    centred = positions - positions.mean(axis=0)
+    rotations = np.stack([np.cross(axis, centred).ravel() for axis in np.eye(3)], axis=1)
+    coefficients = np.linalg.lstsq(rotations, np.ravel(forces), rcond=1e-6)[0]
+    return np.asarray(forces - (rotations @ coefficients).reshape(-1, 3))
 
 
 class NoTorque(FixConstraint):
-    """A constraint of ASE that takes the torque out of the forces: noise of a method does not turn a molecule."""
+    """An ASE constraint that removes the torque from the forces, so that noise does not rotate a molecule."""
 
     def adjust_positions(self, atoms: Atoms, new: np.ndarray) -> None:
-        """Atoms may move anywhere."""
+        """Leave `new` as it is: positions are not constrained."""
 
     def adjust_forces(self, atoms: Atoms, forces: np.ndarray) -> None:
-        """`forces` (A, 3) in place."""
+        """Remove the torque from `forces` (A, 3) in place."""
         forces[:] = without_torque(forces, atoms.positions)
 
 
 def atom_indices(given: Sequence[int] | None, system: System, setting: str) -> tuple[int, ...]:
-    """Indices from 0 of the atoms that a setting lists counted from 1, as messages count them. Raises InputError."""
+    """Indices from 0 of the atoms in a setting, which counts them from 1 as messages do. Raises InputError."""
     indices = []
     for number in given or ():
         if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= len(system.symbols):
@@ -112,24 +110,24 @@ def atom_indices(given: Sequence[int] | None, system: System, setting: str) -> t
 def frame(result: Result, **info: Any) -> Atoms:
     """A result as ASE Atoms with energy, forces and stress in eV and Angstrom, and `info` for the comment line.
 
-    Masses and held coordinates of the system are kept, so that a run that starts from the file treats them the same.
+    It has the masses and held coordinates of the system, so that a run that starts from the file uses the same.
     """
     atoms = constrained(result.system)
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     if result.energy is not None:
-        found["energy"] = result.energy * units.EV_PER_HARTREE
+        values["energy"] = result.energy * units.EV_PER_HARTREE
     if "forces" in result.properties:
-        found["forces"] = np.asarray(result.properties["forces"]) * units.EV_ANGSTROM_PER_HARTREE_BOHR
+        values["forces"] = np.asarray(result.properties["forces"]) * units.EV_ANGSTROM_PER_HARTREE_BOHR
     if "stress" in result.properties:
         stress = np.asarray(result.properties["stress"]) * units.EV_ANGSTROM3_PER_HARTREE_BOHR3
-        found["stress"] = full_3x3_to_voigt_6_stress(stress)
-    atoms.calc = SinglePointCalculator(atoms, **found)
+        values["stress"] = full_3x3_to_voigt_6_stress(stress)
+    atoms.calc = SinglePointCalculator(atoms, **values)
     atoms.info = header(result.system) | info
     return atoms
 
 
 class Trajectory:
-    """An extxyz file (Angstrom, eV) written frame by frame from the start: whole frames, as soon as they are there."""
+    """An extxyz file (Angstrom, eV), written anew frame by frame; every frame is flushed at once."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -155,14 +153,14 @@ class Trajectory:
 
 
 def write_frames(path: Path, frames: Sequence[Atoms]) -> None:
-    """An extxyz file of `frames`, whole or not at all."""
+    """Write `frames` to an extxyz file atomically."""
     text = io.StringIO()
     write(text, list(frames), format="extxyz")
     write_atomically(path, text.getvalue())
 
 
 def write_structure(path: Path, result: Result) -> None:
-    """An extxyz file with the energy (eV) for `system=FILE` to read; it states the charge, and the spin if given."""
+    """Write an extxyz file for `system=FILE`, with the energy (eV), the charge, and the spin if it was given."""
     atoms = frame(result)
     if atoms.calc is not None:
         atoms.calc.results = {key: value for key, value in atoms.calc.results.items() if key == "energy"}
@@ -170,7 +168,7 @@ def write_structure(path: Path, result: Result) -> None:
 
 
 def header(system: System) -> dict[str, Any]:
-    """Charge and multiplicity for the comment line of a file, as far as they were given."""
+    """Charge, if not zero, and multiplicity, if not assumed, for the comment line of a file."""
     assumed = getattr(system, "spin_assumed", False)
     charge = {"charge": system.charge} if system.charge else {}
     return charge if assumed else charge | {"multiplicity": system.multiplicity}

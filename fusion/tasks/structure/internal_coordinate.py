@@ -1,6 +1,6 @@
-"""Bonds, angles and dihedrals: their values, and how the smaller part of a molecule is moved to change one.
+"""Bonds, angles and dihedrals: their values, and rigid motions of a part of the molecule that change them.
 
-Positions in bohr; values as chemists give them: Angstrom and degrees.
+Positions in bohr; values in Angstrom and degrees.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fusion.system import System
 
 STRAIGHT_DEGREE = 175.0
-"""A dihedral whose neighbouring angle is wider than this turns about an axis that is not defined."""
+"""A dihedral is not defined if one of its angles is wider than this: its axis is undetermined."""
 
 _BONDED = 1.2  # times the sum of two covalent radii
 
@@ -41,12 +41,12 @@ class Bond:
         return float(np.linalg.norm(second - first)) * units.ANGSTROM_PER_BOHR
 
     def refusal(self, value: float) -> str | None:
-        """Why the distance cannot be `value`."""
-        return None if value > 0.1 else f"a bond of {value:g} Å; give Angstrom, above 0.1"
+        """Reason why the distance cannot be `value` (Angstrom); None if it can."""
+        return None if value > 0.1 else f"a bond of {value:g} Å is too short; give Angstrom, above 0.1"
 
     @property
     def cuts(self) -> tuple[tuple[int, int], ...]:
-        """Pairs (stays, moves): the bond to cut and the end that moves away from the cut."""
+        """Pairs (stays, moves) of atoms: the bond to cut, and its end whose side moves."""
         first, second = self.atoms
         return (first, second), (second, first)
 
@@ -75,8 +75,8 @@ class Angle:
         return _angle(first - apex, last - apex)
 
     def refusal(self, value: float) -> str | None:
-        """Why the angle cannot be `value`: at its ends the plane in which it opens is not defined."""
-        return None if 1.0 <= value <= 179.0 else f"an angle of {value:g}°; it can go from 1 to 179 degrees"
+        """Reason why the angle cannot be `value` (degrees): near 0 and 180 its plane is not defined; None if it can."""
+        return None if 1.0 <= value <= 179.0 else f"an angle of {value:g}° is out of range: 1 to 179 degrees"
 
     @property
     def cuts(self) -> tuple[tuple[int, int], ...]:
@@ -105,11 +105,15 @@ class Dihedral:
     def value(self, positions: np.ndarray) -> float:
         first, second, third, fourth = positions[list(self.atoms)]
         axis = _unit(third - second)
-        one, other = np.cross(first - second, axis), np.cross(fourth - third, axis)
-        return float(np.degrees(np.arctan2(np.dot(np.cross(one, other), axis), np.dot(one, other))))
+        first_normal, second_normal = np.cross(first - second, axis), np.cross(fourth - third, axis)
+        return float(
+            np.degrees(
+                np.arctan2(np.dot(np.cross(first_normal, second_normal), axis), np.dot(first_normal, second_normal))
+            )
+        )
 
     def refusal(self, value: float) -> str | None:
-        """None: it can be anything."""
+        """None: every value is possible."""
         return None
 
     @property
@@ -129,7 +133,10 @@ KINDS: dict[str, type[InternalCoordinate]] = {kind.name: kind for kind in (Bond,
 
 
 def chosen(kind: str | None, numbers: Sequence[int] | None, system: System) -> InternalCoordinate:
-    """The coordinate that the settings name: atoms counted from 1, the kind also by their number. Raises InputError."""
+    """The coordinate of the settings: `numbers` count atoms from 1, and imply the kind if it is None.
+
+    Raises InputError.
+    """
     from fusion.tasks.structure.geometry import atom_indices
 
     if numbers is not None and (isinstance(numbers, str) or not isinstance(numbers, Sequence)):
@@ -137,34 +144,39 @@ def chosen(kind: str | None, numbers: Sequence[int] | None, system: System) -> I
     atoms = atom_indices(numbers, system, "task.atoms")
     if kind is not None and kind not in KINDS:
         raise InputError(f"task.coordinate must be bond, angle or dihedral, not {kind!r}")
-    found = KINDS[kind] if kind is not None else next((k for k in KINDS.values() if k.count == len(atoms)), None)
-    if found is None or len(atoms) != found.count:
-        wanted = f"a {found.name} is of {found.count} atoms" if found else "2 for a bond, 3 an angle, 4 a dihedral"
-        given = f"not {list(numbers)}" if numbers else "and none are given: task.atoms=[1,2,3,4], counted from 1"
-        raise InputError(f"task.atoms: {wanted}, {given}")
-    coordinate = found(atoms)
+    coordinate_class = (
+        KINDS[kind] if kind is not None else next((k for k in KINDS.values() if k.count == len(atoms)), None)
+    )
+    if coordinate_class is None or len(atoms) != coordinate_class.count:
+        requirement = (
+            f"a {coordinate_class.name} needs {coordinate_class.count} atoms"
+            if coordinate_class
+            else "2 for a bond, 3 an angle, 4 a dihedral"
+        )
+        reason = f"not {list(numbers)}" if numbers else "and none are given: task.atoms=[1,2,3,4], counted from 1"
+        raise InputError(f"task.atoms: {requirement}, {reason}")
+    coordinate = coordinate_class(atoms)
     if not isinstance(coordinate, Bond):
         _check_straight(coordinate, system)
     return coordinate
 
 
 def label(coordinate: InternalCoordinate, symbols: Sequence[str]) -> str:
-    """`dihedral C1-C2-C3-H4`, atoms counted from 1."""
+    """Name of a coordinate with its atoms counted from 1: `dihedral C1-C2-C3-H4`."""
     return f"{coordinate.name} " + "-".join(f"{symbols[index]}{index + 1}" for index in coordinate.atoms)
 
 
 def difference(coordinate: InternalCoordinate, to: float, of: float) -> float:
-    """`to - of`, for a dihedral the short way round."""
+    """The change from `of` to `to`; for a dihedral between -180 and 180 degrees."""
     change = to - of
     return change if coordinate.period is None else (change + 180.0) % 360.0 - 180.0
 
 
 class RigidMotion:
-    """How a coordinate changes when one of the parts of the molecule that it connects moves as a rigid body.
+    """Change of a coordinate by a rigid motion of one of the two parts of the molecule that it connects.
 
-    The parts are those that fall apart when the bond of the coordinate is cut; the one with fewer atoms moves, of those
-    without held atoms. Bonds are those of `system`'s distances. Raises InputError where nothing falls apart, a bond in
-    a ring, or where both parts hold atoms.
+    Cutting the bond of the coordinate gives the parts; bonds are judged by the distances of `system`. The smaller part
+    without held atoms moves. Raises InputError if the bond is in a ring, or if both parts have held atoms.
     """
 
     def __init__(self, coordinate: InternalCoordinate, system: System) -> None:
@@ -173,33 +185,33 @@ class RigidMotion:
         parts = []
         for stays, moves in coordinate.cuts:
             moving = _part(bonded, stays, moves)
-            inside = [index for index in coordinate.atoms if moving[index]]
-            if not moving[stays] and inside in (_end(coordinate, moves), _end(coordinate, moves)[::-1]):
+            moving_atoms = [index for index in coordinate.atoms if moving[index]]
+            if not moving[stays] and moving_atoms in (_end(coordinate, moves), _end(coordinate, moves)[::-1]):
                 parts.append((int(moving.sum()), stays, moving))
         if not parts:
             names = label(coordinate, system.symbols)
             raise InputError(
-                f"task.relaxed=false: {names} does not join two parts of the molecule that could move apart (a ring?); "
-                "task.relaxed=true lets the other atoms follow"
+                f"task.relaxed=false: {names} does not connect two parts that could move apart (a ring?). "
+                "Set task.relaxed=true to relax the other atoms"
             )
         held = ~free(system).all(axis=1)
-        loose = [part for part in parts if not (part[2] & held).any()]
-        if not loose:
+        movable = [part for part in parts if not (part[2] & held).any()]
+        if not movable:
             names = label(coordinate, system.symbols)
             raise InputError(
-                f"task.relaxed=false: atoms are held in both parts of the molecule that {names} joins; "
-                "task.relaxed=true moves the others"
+                f"task.relaxed=false: both parts of the molecule connected by {names} have held atoms. "
+                "Set task.relaxed=true to move only the free atoms"
             )
-        _, self._stays, self.moving = min(loose, key=lambda part: part[0])
+        _, self._stays, self.moving = min(movable, key=lambda part: part[0])
 
     def to(self, value: float, positions: np.ndarray) -> np.ndarray:
-        """Positions with the coordinate at `value`."""
+        """Positions (A, 3) in bohr with the coordinate at `value`."""
         change = difference(self.coordinate, value, self.coordinate.value(positions))
         return self.coordinate.shifted(np.array(positions), self.moving, self._stays, change)
 
 
 def bonds(system: System) -> np.ndarray:
-    """(A, A) bool, which atoms are nearer than 1.2 times the sum of their covalent radii."""
+    """Bonded pairs (A, A), bool: atoms nearer than 1.2 times the sum of their covalent radii."""
     from ase.data import covalent_radii
 
     radii = covalent_radii[system.numbers] * units.BOHR_PER_ANGSTROM
@@ -210,7 +222,7 @@ def bonds(system: System) -> np.ndarray:
 
 
 def _part(bonded: np.ndarray, stays: int, moves: int) -> np.ndarray:
-    """(A,) bool, the atoms connected with `moves` when its bond to `stays` is cut."""
+    """Mask (A,) of the atoms connected to `moves` when its bond to `stays` is cut."""
     bonded = bonded.copy()
     bonded[stays, moves] = bonded[moves, stays] = False
     reached = np.zeros(len(bonded), dtype=bool)
@@ -224,7 +236,7 @@ def _part(bonded: np.ndarray, stays: int, moves: int) -> np.ndarray:
 
 
 def _end(coordinate: InternalCoordinate, moves: int) -> list[int]:
-    """The atoms of the coordinate that must move together with `moves`."""
+    """Atoms of the coordinate that must move together with `moves`."""
     place = coordinate.atoms.index(moves)
     if coordinate.count < 4:
         return [moves]
@@ -247,14 +259,14 @@ def _unit(vector: np.ndarray) -> np.ndarray:
     return np.asarray(vector / np.linalg.norm(vector))
 
 
-def _angle(one: np.ndarray, other: np.ndarray) -> float:
-    return float(np.degrees(np.arctan2(np.linalg.norm(np.cross(one, other)), np.dot(one, other))))
+def _angle(first: np.ndarray, second: np.ndarray) -> float:
+    return float(np.degrees(np.arctan2(np.linalg.norm(np.cross(first, second)), np.dot(first, second))))
 
 
 def _turned(
     positions: np.ndarray, moving: np.ndarray, centre: np.ndarray, axis: np.ndarray, degrees: float
 ) -> np.ndarray:
-    """Positions with the atoms `moving` rotated about an axis through `centre` (Rodrigues)."""
+    """Positions with the atoms `moving` rotated about an axis through `centre` (Rodrigues' formula)."""
     angle = np.radians(degrees)
     arms = positions[moving] - centre
     along = np.outer(arms @ axis, axis)

@@ -1,4 +1,4 @@
-"""Relaxing a structure with one of ASE's optimisers: what any task does that needs a minimum."""
+"""Relaxation of a structure with one of ASE's optimisers, for all tasks that need a minimum."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _EV_ANGSTROM3_PER_GPA = units.EV_ANGSTROM3_PER_HARTREE_BOHR3 / _GPA_PER_HARTREE_
 
 @dataclass(frozen=True)
 class Settings:
-    """Thresholds and settings of a relaxation: forces in hartree/bohr, pressure in GPa. What is held the system says.
+    """Settings of a relaxation: force threshold in hartree/bohr, pressure in GPa. Held atoms belong to the system.
 
     `optimiser` is a config: `_target_`, an ASE optimiser, and its keywords.
     """
@@ -43,13 +43,13 @@ class Settings:
 
     @property
     def needs(self) -> frozenset[str]:
-        """What a method has to give."""
+        """Properties that the method must provide."""
         return frozenset({"energy", "forces"} | ({"stress"} if self.cell else set()))
 
 
 @dataclass(frozen=True)
 class Relaxed:
-    """Where a relaxation ended: the result there, energies (hartree) and largest forces (hartree/bohr) of all steps."""
+    """End of a relaxation: last result, energies (hartree) and largest forces (hartree/bohr) of all steps."""
 
     start: System
     result: Result
@@ -58,9 +58,9 @@ class Relaxed:
     largest_forces: list[float]
     settings: Settings
     failure: str | None = None
-    """Why the method could not calculate the next step."""
+    """Reason why the method could not calculate the next step."""
     stuck: bool = False
-    """Whether the optimiser knew no further step: at the noise of the forces its steps can become 0 / 0."""
+    """True if the optimiser returned no finite step: within the noise of the forces its steps can become 0 / 0."""
 
     @property
     def steps(self) -> int:
@@ -68,7 +68,7 @@ class Relaxed:
 
 
 def check_settings(settings: Settings, system: System) -> None:
-    """Raise InputError for settings that cannot be meant."""
+    """Raise InputError for settings without meaning for the system."""
     from fusion.chemistry import constraints
 
     if not settings.fmax > 0:
@@ -76,25 +76,28 @@ def check_settings(settings: Settings, system: System) -> None:
     if isinstance(settings.steps, bool) or not isinstance(settings.steps, int) or settings.steps < 1:
         raise InputError(f"task.steps must be a whole number of at least 1, not {settings.steps}")
     if settings.cell and not all(system.pbc):
-        raise InputError(f"task.cell=true relaxes a cell with three periodic directions; {system.name} has none such")
+        raise InputError(f"task.cell=true needs a cell with three periodic directions; {system.name} has none")
     if settings.cell and system.fixed is not None:
         names = " ".join(constraints.names(system)[:8])
-        raise InputError(f"task.cell=true moves every atom with the cell, but atoms are held ({names}): choose one")
+        raise InputError(
+            f"task.cell=true moves every atom with the cell, but atoms are held ({names}). "
+            "Set task.cell=false, or hold no atoms"
+        )
     if settings.pressure_gpa and not settings.cell:
         raise InputError("task.pressure_gpa acts on a cell that relaxes: add task.cell=true")
     constraints.check_free(system, "relax")
-    _made(settings.optimiser, _moving(system.to_atoms(), system, settings))
+    _create(settings.optimiser, _moving(system.to_atoms(), system, settings))
 
 
 def describe(settings: Settings) -> str:
-    """`relax to 1e-04 Ha/bohr, atoms and cell, at 2 GPa`."""
-    what = ", atoms and cell" if settings.cell else ""
+    """Description for titles: `relax to 1e-04 Ha/bohr, atoms and cell, at 2 GPa`."""
+    cell = ", atoms and cell" if settings.cell else ""
     pressure = f", at {settings.pressure_gpa:g} GPa" if settings.pressure_gpa else ""
-    return f"relax to {short(settings.fmax)} Ha/bohr{what}{pressure}"
+    return f"relax to {short(settings.fmax)} Ha/bohr{cell}{pressure}"
 
 
 def short(force: float) -> str:
-    """`1e-4`, `2.3e-5`, `0.12`: a force in two figures."""
+    """Format a force with two significant figures: `1e-4`, `2.3e-5`, `0.12`."""
     if force >= 0.01 or force == 0:
         return f"{force:.2g}"
     return f"{force:.1e}".replace("e-0", "e-").replace(".0e", "e")
@@ -109,9 +112,8 @@ def relax(
 ) -> Relaxed:
     """Relax `system` with the journal's method; frames go to the file `trajectory`.
 
-    `after(step, energy, force)` is called after every step; without it the relaxation shows a line of its own. A step
-    at which the method fails ends the relaxation at the last good one. Raises CalculationError where the first
-    geometry already fails.
+    `after(step, energy, force)` is called after every step; without it the relaxation shows its own progress line. If
+    the method fails, the relaxation ends at the last good step. Raises CalculationError if the first geometry fails.
     """
     from fusion.phases import phase
     from fusion.tasks.structure.geometry import Trajectory, atoms_of, frame
@@ -125,17 +127,17 @@ def relax(
         frames = stack.enter_context(Trajectory(trajectory)) if trajectory else None
         show = after or _shown(stack.enter_context(phase("relaxing")))
         try:
-            optimiser = _made(settings.optimiser, moving)
+            optimiser = _create(settings.optimiser, moving)
             fmax = settings.fmax * units.EV_ANGSTROM_PER_HARTREE_BOHR
-            for now in optimiser.irun(fmax=fmax, steps=settings.steps):
-                converged = bool(now)
+            for below_fmax in optimiser.irun(fmax=fmax, steps=settings.steps):
+                converged = bool(below_fmax)
                 result = journal.at(atoms.calc.system(atoms), settings.needs)
                 energies.append(_energy(result))
                 forces.append(_force(moving))
                 if frames is not None:
                     frames.add(frame(result, step=len(energies) - 1, largest_force_hartree_per_bohr=forces[-1]))
                 show(len(energies) - 1, energies[-1], forces[-1])
-        except (CalculationError, InputError) as error:  # an InputError of a later step: atoms ran into each other
+        except (CalculationError, InputError) as error:  # an InputError at a later step: atoms collided
             if result is None:
                 raise
             stuck = not np.isfinite(atoms.positions).all()
@@ -145,11 +147,11 @@ def relax(
 
 
 def outcome(relaxed: Relaxed, run: Run) -> Result:
-    """The relaxation as a run's result: status, message and `relaxation` in the details."""
+    """Result of a run that relaxes: status, message and `relaxation` in the details."""
     result, details = relaxed.result, details_of(relaxed)
     status, message = "ok", result.message
     if relaxed.failure is not None:
-        status, message = "failed", f"step {relaxed.steps + 1}: {relaxed.failure}; the last good geometry is kept"
+        status, message = "failed", f"step {relaxed.steps + 1}: {relaxed.failure}; the result is the last good geometry"
     elif not relaxed.converged:
         status, message = "not_converged", why_not(relaxed, run)
     return Result(
@@ -165,7 +167,7 @@ def outcome(relaxed: Relaxed, run: Run) -> Result:
 
 
 def details_of(relaxed: Relaxed) -> dict[str, Any]:
-    """What `result.json` says of a relaxation."""
+    """Details of a relaxation for `result.json`."""
     settings, end, start = relaxed.settings, relaxed.result.system, relaxed.start
     details: dict[str, Any] = {
         "steps": relaxed.steps,
@@ -200,7 +202,7 @@ def details_of(relaxed: Relaxed) -> dict[str, Any]:
 
 
 def why_not(relaxed: Relaxed, run: Run) -> str:
-    """The reason why a relaxation did not converge, and what would help."""
+    """Reason why a relaxation did not converge, and the advice."""
     forces = np.array(relaxed.largest_forces)
     text = (
         f"largest force {short(forces[-1])} Ha/bohr after {relaxed.steps} steps, above {short(relaxed.settings.fmax)}"
@@ -208,16 +210,14 @@ def why_not(relaxed: Relaxed, run: Run) -> str:
     half = len(forces) // 2
     stalled = relaxed.stuck or (half >= 10 and forces[half:].min() >= 0.5 * forces[:half].min())
     if stalled and forces.min() < 1e-4 and run.config.get("dtype") == "float32":
-        return (
-            f"{text}: it stopped falling near {short(forces.min())}, the noise of float32; dtype=float64 goes further"
-        )
+        return f"{text}: it stopped falling near {short(forces.min())}, the noise of float32. Set dtype=float64"
     if stalled:
         return f"{text}, and no longer falling: another task.optimiser._target_ may help (ase.optimize.FIRE)"
-    return f"{text}; go on with task.steps={2 * relaxed.settings.steps}, or from {STRUCTURE}"
+    return f"{text}; continue with task.steps={2 * relaxed.settings.steps}, or from {STRUCTURE}"
 
 
 def rows(relaxation: Mapping[str, Any]) -> Iterator[list[str]]:
-    """Lines about a relaxation from what `result.json` says of it."""
+    """Terminal lines from the `relaxation` of `result.json`."""
     if not relaxation:
         return
     from fusion.report import count
@@ -231,13 +231,16 @@ def rows(relaxation: Mapping[str, Any]) -> Iterator[list[str]]:
     ]
     if "pressure_gpa" in relaxation:
         change = relaxation["volume_angstrom3"] / relaxation["initial_volume_angstrom3"] - 1.0
-        columns = [f"{100 * change:+.2f} %", f"pressure left {relaxation['pressure_gpa']:.3f} GPa"]
+        columns = [f"{100 * change:+.2f} %", f"remaining pressure {relaxation['pressure_gpa']:.3f} GPa"]
         yield ["cell", f"{relaxation['volume_angstrom3']:.2f} Å³", *columns]
 
 
 def rmsd(start: System, end: System) -> float:
-    """Root mean square displacement of the atoms in Angstrom, the rotation and shift of a molecule as a whole left out
-    unless atoms are held; in a cell that changed, that of the fractional coordinates in the final cell."""
+    """Root mean square displacement of the atoms in Angstrom.
+
+    A molecule without held atoms is first superimposed by translation and rotation. For a periodic system it is the
+    displacement of the fractional coordinates in the final cell, without the mean shift.
+    """
     from ase.build import minimize_rotation_and_translation
 
     before, after = start.to_atoms(), end.to_atoms()
@@ -254,7 +257,7 @@ def rmsd(start: System, end: System) -> float:
 
 
 def _moving(atoms: Atoms, system: System, settings: Settings) -> Any:
-    """Variables of an optimiser: the coordinates not held, or atoms and cell; a free molecule does not turn."""
+    """Variables of an optimiser: the free coordinates, or atoms and cell. A free molecule is kept from rotating."""
     from ase.filters import FrechetCellFilter
 
     from fusion.chemistry import constraints
@@ -268,32 +271,32 @@ def _moving(atoms: Atoms, system: System, settings: Settings) -> Any:
 
 
 def _optimiser(config: Mapping[str, Any]) -> Any:
-    """The class that the config names. Raises InputError unless it is an ASE optimiser."""
+    """The class named by the config. Raises InputError unless it is an ASE optimiser."""
     from ase.optimize.optimize import Optimizer
     from hydra.utils import get_class
 
     target = config.get("_target_")
     try:
-        found: Any = get_class(str(target))
+        optimiser: Any = get_class(str(target))
     except Exception as error:
         raise InputError(f"task.optimiser._target_: no optimiser {target!r}; ase.optimize.LBFGS is one") from error
-    # SciPy's and ODE solvers have no steps of their own that could be watched.
-    own = getattr(found, "step", Optimizer.step) is not Optimizer.step
-    if not (isinstance(found, type) and issubclass(found, Optimizer) and own):
+    # SciPy's and the ODE optimisers have no `step` of their own to follow.
+    has_own_step = getattr(optimiser, "step", Optimizer.step) is not Optimizer.step
+    if not (isinstance(optimiser, type) and issubclass(optimiser, Optimizer) and has_own_step):
         raise InputError(
             f"task.optimiser._target_: {target} is not one of ASE's own optimisers; ase.optimize.LBFGS is one"
         )
-    return found
+    return optimiser
 
 
-def _made(config: Mapping[str, Any], moving: Atoms) -> Any:
-    """The optimiser of what is moving. Raises InputError for settings that it does not take."""
+def _create(config: Mapping[str, Any], moving: Atoms) -> Any:
+    """Create the optimiser of the variables `moving`. Raises InputError for settings that it does not accept."""
     keywords = {str(key): value for key, value in config.items() if key != "_target_"}
     optimiser = _optimiser(config)
     try:
         return optimiser(moving, logfile=None, **keywords)
     except (TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"task.optimiser: {config['_target_']} cannot be made so ({error})") from error
+        raise InputError(f"task.optimiser: cannot create {config['_target_']} with these settings: {error}") from error
 
 
 def _energy(result: Result) -> float:
@@ -302,7 +305,7 @@ def _energy(result: Result) -> float:
 
 
 def _force(moving: Atoms) -> float:
-    """The largest force of what moves, a cell included, hartree/bohr."""
+    """Largest force on the variables, a cell included, hartree/bohr."""
     from fusion.tasks.structure.geometry import HARTREE_BOHR_PER_EV_ANGSTROM, largest_force
 
     return largest_force(moving.get_forces()) * HARTREE_BOHR_PER_EV_ANGSTROM

@@ -1,4 +1,4 @@
-"""What a scan found: its points, their table, and what `result.json` says of them."""
+"""Results of a scan: its points, their table, and the details for `result.json`."""
 
 from __future__ import annotations
 
@@ -22,15 +22,17 @@ _SCALES = (units.KCAL_MOL_PER_HARTREE, units.KJ_MOL_PER_HARTREE)
 
 @dataclass(frozen=True)
 class Point:
-    """One point: where the coordinate was asked to be, the result there (None where even the first calculation failed),
-    how many steps the other atoms took and, if they did not come to rest, why."""
+    """A point of a scan: value of the coordinate, result (None if the first calculation failed), and number of steps.
+
+    `failure`: reason why the other atoms did not converge; None if they did.
+    """
 
     value: float
     result: Result | None
     steps: int = 0
     failure: str | None = None
     spread: float | None = None
-    """Of an ensemble's members, of the energy relative to the lowest point, hartree."""
+    """Standard deviation of an ensemble's members, of the energy relative to the lowest point, hartree."""
 
     @property
     def energy(self) -> float | None:
@@ -46,7 +48,10 @@ def outcome(
     relaxed: bool,
     fmax: float,
 ) -> Result:
-    """The lowest converged point's result with the scan in its details; status by all points."""
+    """Result of the lowest converged point, with the scan in its details; the status depends on all points.
+
+    Raises CalculationError if no point has an energy.
+    """
     if all(point.energy is None for point in points):
         raise CalculationError(f"no point of the scan has an energy: {points[0].failure}")
     lowest = min(trusted(points), key=_energy)
@@ -59,19 +64,19 @@ def outcome(
     status, message = "ok", result.message
     if failed:
         status = "not_converged"
-        where = ", ".join(f"{point.value:.4g}" for point in failed[:5]) + (" ..." if len(failed) > 5 else "")
-        message = f"{len(failed)} of {len(points)} points, at {where} {coordinate.unit}: {failed[0].failure}"
+        places = ", ".join(f"{point.value:.4g}" for point in failed[:5]) + (" ..." if len(failed) > 5 else "")
+        message = f"{len(failed)} of {len(points)} points, at {places} {coordinate.unit}: {failed[0].failure}"
     else:
-        how = f"largest force of every point below {fmax:g} Ha/bohr" if relaxed else "rigid points"
-        details["scan"]["verdict"] = how
+        criterion = f"largest force of every point below {fmax:g} Ha/bohr" if relaxed else "rigid points"
+        details["scan"]["verdict"] = criterion
         message = noted(points, coordinate)
     energy, spread = result.energy, result.energy_std
-    properties, more = dict(result.properties), result.details | details
-    return Result(result.system, status, energy, result.energy_stderr, spread, properties, more, message)
+    properties, all_details = dict(result.properties), result.details | details
+    return Result(result.system, status, energy, result.energy_stderr, spread, properties, all_details, message)
 
 
 def describe(coordinate: InternalCoordinate, system: System, points: list[Point], relaxed: bool) -> dict[str, Any]:
-    """What `result.json` says of a scan; energies of points without one are null."""
+    """Details of a scan for `result.json`; the energy of a point is null if it has none."""
     lowest, highest = min(trusted(points), key=_energy), max(trusted(points), key=_energy)
     scan: dict[str, Any] = {
         "coordinate": coordinate.name,
@@ -102,49 +107,56 @@ def describe(coordinate: InternalCoordinate, system: System, points: list[Point]
 
 
 def noted(points: list[Point], coordinate: InternalCoordinate) -> str | None:
-    """What the method had to say of points that did converge, such as that they are unlike its training data."""
-    said = [
+    """Summary of the method's messages on converged points, for example that they are unlike its training data."""
+    messages = [
         (point.value, point.result.message) for point in points if point.result is not None and point.result.message
     ]
-    if not said:
+    if not messages:
         return None
-    where = ", ".join(f"{value:.4g}" for value, _ in said[:5]) + (" ..." if len(said) > 5 else "")
-    return f"{len(said)} of {len(points)} points, at {where} {coordinate.unit}: {said[0][1]}"
+    places = ", ".join(f"{value:.4g}" for value, _ in messages[:5]) + (" ..." if len(messages) > 5 else "")
+    return f"{len(messages)} of {len(points)} points, at {places} {coordinate.unit}: {messages[0][1]}"
 
 
 def _stationary(coordinate: InternalCoordinate, points: list[Point]) -> list[dict[str, Any]]:
-    """Points that are lower, or higher, than both their neighbours; a full turn has no ends."""
+    """Points that are lower, or higher, than both their neighbours; a full turn is periodic."""
     energies = [point.energy if point.failure is None else None for point in points]
-    turn = coordinate.period is not None and abs(abs(points[-1].value - points[0].value) - coordinate.period) < 1e-6
-    number = len(points) - 1 if turn else len(points)
-    found = []
-    for index in range(0 if turn else 1, number if turn else number - 1):
-        before, here, after = energies[(index - 1) % number], energies[index], energies[(index + 1) % number]
-        if before is None or here is None or after is None:
+    full_turn = (
+        coordinate.period is not None and abs(abs(points[-1].value - points[0].value) - coordinate.period) < 1e-6
+    )
+    number = len(points) - 1 if full_turn else len(points)
+    extrema = []
+    for index in range(0 if full_turn else 1, number if full_turn else number - 1):
+        before, energy, after = energies[(index - 1) % number], energies[index], energies[(index + 1) % number]
+        if before is None or energy is None or after is None:
             continue
-        if here < before and here <= after:
-            found.append({"kind": "minimum", **_place(coordinate, points[index])})
-        elif here > before and here >= after:
-            found.append({"kind": "maximum", **_place(coordinate, points[index])})
-    return found
+        if energy < before and energy <= after:
+            extrema.append({"kind": "minimum", **_place(coordinate, points[index])})
+        elif energy > before and energy >= after:
+            extrema.append({"kind": "maximum", **_place(coordinate, points[index])})
+    return extrema
 
 
 def with_spreads(journal: Journal, points: list[Point]) -> list[Point]:
-    """The points with the spread of an ensemble's members, if it is one."""
+    """The points with the spread of the members, if the method is an ensemble."""
     from fusion.tasks.reaction.spread import member_energies, spreads_of_differences
 
-    known = [point for point in points if point.result is not None and point.energy is not None]
-    members = member_energies(journal, [point.result.system for point in known if point.result is not None])
+    calculated = [point for point in points if point.result is not None and point.energy is not None]
+    members = member_energies(journal, [point.result.system for point in calculated if point.result is not None])
     if members is None:
         return points
-    zero = known.index(min(trusted(known), key=_energy))
-    spreads = dict(zip(map(id, known), spreads_of_differences(members, zero).tolist(), strict=True))
+    zero = calculated.index(min(trusted(calculated), key=_energy))
+    spreads = dict(zip(map(id, calculated), spreads_of_differences(members, zero).tolist(), strict=True))
     return [replace(point, spread=spreads.get(id(point))) for point in points]
 
 
 def hysteresis(coordinate: InternalCoordinate, there: list[Point], back: list[Point]) -> dict[str, Any]:
-    """How far the way back is from the way there: zero where every point finds the same minimum of the other atoms."""
-    pairs = [(one, other) for one, other in zip(there, back, strict=True) if not one.failure and not other.failure]
+    """Energy difference between the two directions of a scan; zero if every point reaches the same minimum of the other
+    atoms in both."""
+    pairs = [
+        (forward, backward)
+        for forward, backward in zip(there, back, strict=True)
+        if not forward.failure and not backward.failure
+    ]
     details: dict[str, Any] = {
         "forward_hartree": [point.energy for point in there],
         "backward_hartree": [point.energy for point in back],
@@ -157,15 +169,15 @@ def hysteresis(coordinate: InternalCoordinate, there: list[Point], back: list[Po
 
 
 def table(coordinate: InternalCoordinate, points: list[Point]) -> str:
-    """scan.csv: a row per point; energies relative to the lowest converged one."""
+    """Content of scan.csv: a row per point; relative energies refer to the lowest converged point."""
     zero = min((_energy(point) for point in trusted(points)), default=float("nan"))
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     names = ["energy_hartree", "relative_kcal_mol", "relative_kj_mol", "energy_stderr_hartree", "energy_std_hartree"]
     writer.writerow([f"{coordinate.name}_{coordinate.key}", *names, "relative_std_hartree", "steps", "converged"])
     for point in points:
-        energy, known = point.energy, point.result
-        errors = [None, None] if known is None else [known.energy_stderr, known.energy_std]
+        energy, result = point.energy, point.result
+        errors = [None, None] if result is None else [result.energy_stderr, result.energy_std]
         relative = [None, None] if energy is None else [f"{(energy - zero) * scale:.6f}" for scale in _SCALES]
         cells = [None if energy is None else f"{energy:.10f}", *relative, *errors, point.spread, point.steps]
         cells.append(int(not point.failure))
@@ -173,15 +185,15 @@ def table(coordinate: InternalCoordinate, points: list[Point]) -> str:
     return file.getvalue()
 
 
-def lower(one: Point, other: Point) -> Point:
-    """The better of two: a converged one, then the one with the lower energy."""
-    return min(one, other, key=lambda point: (point.failure is not None, point.energy is None, point.energy or 0.0))
+def lower(first: Point, second: Point) -> Point:
+    """The better of two points: a converged one before others, then the one with the lower energy."""
+    return min(first, second, key=lambda point: (point.failure is not None, point.energy is None, point.energy or 0.0))
 
 
 def trusted(points: list[Point]) -> list[Point]:
-    """The converged points; all that have an energy where none is."""
-    known = [point for point in points if point.energy is not None]
-    return [point for point in known if point.failure is None] or known
+    """The converged points; if there are none, all points with an energy."""
+    with_energy = [point for point in points if point.energy is not None]
+    return [point for point in with_energy if point.failure is None] or with_energy
 
 
 def _energy(point: Point) -> float:
