@@ -12,6 +12,7 @@ from fusion.plots.style import BLUE, GREEN, GREY, ORANGE, PURPLE, picture
 from fusion.results import read_result
 
 _COLOURS = {"atomisation": BLUE, "ionisation": GREEN, "fractional": PURPLE}
+_FEW = 40  # names that can be printed in a normal size
 
 
 def draw(directory: Path) -> Path | None:
@@ -56,7 +57,7 @@ def _draw_steps(axes: Any, rows: list[dict[str, str]]) -> None:
             axes.plot(*zip(*known, strict=True), "o-", markersize=3, color=colour, label=f"{name}, kcal/mol")
     axes.set_yscale("log")
     axes.set_xlabel("step")
-    axes.legend()
+    axes.legend(fontsize=7, ncols=2, loc="lower left", bbox_to_anchor=(0.0, 1.0), borderaxespad=0.2)
 
 
 def _draw_errors(axes: Any, rows: list[dict[str, Any]], density: str) -> None:
@@ -81,8 +82,10 @@ def _draw_errors(axes: Any, rows: list[dict[str, Any]], density: str) -> None:
     first = sum(not row["held_out"] for row in ordered)
     if first < len(ordered):
         axes.axvspan(first - 0.5, len(ordered) - 0.5, color=ORANGE, alpha=0.08)
-    axes.set_xticks(places, [row["name"] for row in ordered], rotation=90, fontsize=5.5)
+    axes.set_xticks(places, [row["name"] for row in ordered], rotation=90, fontsize=8 if len(ordered) <= _FEW else 5.5)
     axes.set_yscale("symlog", linthresh=5.0)
+    axes.yaxis.set_major_formatter(lambda tick, _: f"{tick:g}")
+    axes.margins(y=0.08)
     axes.set_ylabel("error, kcal/mol (shaded: held out)")
     axes.grid(axis="x", visible=False)
     axes.legend(fontsize=7, ncol=5, loc="lower center", bbox_to_anchor=(0.5, 1.0), columnspacing=1.0)
