@@ -157,3 +157,4 @@ def _histogram(axes: Any, errors: np.ndarray, name: str, colour: str) -> None:
     axes.set_title(f"MAE {mae:.3g}, RMSE {rmse:.3g}", fontsize=9)
     axes.set_xlabel(name)
     axes.set_ylabel("number")
+    axes.yaxis.get_major_locator().set_params(integer=True)

@@ -218,6 +218,8 @@ def test_errors_of_sums() -> None:
     assert values.total(above, {"a": result(-1.0, 0.003)}, frozenset()).stderr == 0.0
     spread = {"a": result(-1.0, members=[-0.9, -1.1]) | {"energy_std_hartree": 0.14}}
     assert values.total(above, spread, frozenset()).std == 0.0
+    failed = values.total(above, {"a": result(-1.0) | {"status": "failed", "message": "50 cycles"}}, frozenset())
+    assert failed.energy is None and failed.missing == "50 cycles"
     loose = result(-1.0) | {"status": "not_converged", "message": "50 cycles"}
     assert values.total(reaction, {"a": loose, "b": result(-2.0)}, frozenset()).missing == "a: 50 cycles"
 

@@ -38,7 +38,7 @@ def total(quantity: Quantity, documents: Mapping[str, Mapping[str, Any] | None],
     for name, coefficient in terms:
         merged[name] = merged.get(name, 0.0) + coefficient
     coefficients = {name: coefficient for name, coefficient in merged.items() if coefficient}
-    for name in coefficients:
+    for name in coefficients or merged:  # a point above itself needs its energy too
         reason = problem(documents.get(name))
         if reason is not None:
             return Value(None, missing=f"{name}: {reason}" if len(documents) > 1 else reason)
