@@ -1,1 +1,1 @@
-"""Bands of images, transition states, barriers and the paths down from them."""
+"""Reaction paths: nudged elastic bands, transition states, barriers and intrinsic reaction coordinates."""

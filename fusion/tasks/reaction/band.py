@@ -1,7 +1,7 @@
-"""A nudged elastic band between two minima, all its images calculated in one call per step.
+"""Nudged elastic band between two minima; all its images are calculated in one call per step.
 
-Henkelman, Uberuaga and Jonsson, J. Chem. Phys. 113, 9901 (climbing image) and 9978 (improved tangent) (2000); started
-by interpolating distances (Smidstrup et al., J. Chem. Phys. 140, 214106 (2014)). ASE's implementation.
+Henkelman, Uberuaga and Jonsson, J. Chem. Phys. 113, 9901 (climbing image) and 9978 (improved tangent) (2000). The
+initial path interpolates distances (Smidstrup et al., J. Chem. Phys. 140, 214106 (2014)). ASE's implementation.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from fusion.system import System
 from fusion.tasks.structure.geometry import HARTREE_BOHR_PER_EV_ANGSTROM, constrained, largest_force, moved
 
 _SPRING = 0.1  # eV/Angstrom^2, between images
-_BEFORE_CLIMBING = 3.0  # times the wanted force: from where on the highest image climbs
+_BEFORE_CLIMBING = 3.0  # times the force threshold: below it the highest image climbs
 _COLLISION = 0.7  # times the shortest distance at the ends
 _ASIDE_ANGSTROM = 0.3
 _NEEDS = frozenset({"energy", "forces"})
@@ -37,8 +37,8 @@ _NEEDS = frozenset({"energy", "forces"})
 
 @dataclass(frozen=True)
 class Path:
-    """Images from reactant to product with their results, the steps it took, and the largest force (hartree/bohr)
-    across the path that is left."""
+    """Results of the images from reactant to product, the number of steps, and the largest remaining force
+    (hartree/bohr) across the path."""
 
     results: list[Result]
     converged: bool
@@ -52,7 +52,7 @@ class Path:
 
     @property
     def top(self) -> int:
-        """The image with the highest energy."""
+        """Index of the image with the highest energy."""
         return int(np.argmax(self.energies))
 
     @property
@@ -62,9 +62,9 @@ class Path:
 
 
 class Band:
-    """`images` structures from `reactant` to `product` (results at minima), the two included.
+    """A band of `images` structures from `reactant` to `product` (results at minima), these two included.
 
-    Raises CalculationError where the two cannot be joined: atoms meet on the way.
+    Raises CalculationError if the path between the two cannot be interpolated because atoms meet.
     """
 
     def __init__(self, method: Method, reactant: Result, product: Result, images: int) -> None:
@@ -73,42 +73,42 @@ class Band:
         first, last = constrained(reactant.system), constrained(product.system)
         self._atoms = [first.copy() for _ in range(images - 1)] + [last]
         periodic = any(first.pbc)
-        turns = not periodic and self._system.fixed is None
-        if turns:
+        may_rotate = not periodic and self._system.fixed is None
+        if may_rotate:
             minimize_rotation_and_translation(first, last)
-        self._neb = NEB(self._atoms, k=_SPRING, method="improvedtangent", remove_rotation_and_translation=turns)
-        with np.errstate(all="ignore"), suppress(np.linalg.LinAlgError):  # judged by the positions
+        self._neb = NEB(self._atoms, k=_SPRING, method="improvedtangent", remove_rotation_and_translation=may_rotate)
+        with np.errstate(all="ignore"), suppress(np.linalg.LinAlgError):  # the positions are checked below
             self._neb.interpolate("linear", mic=periodic)
             _bend_round_collisions(self._atoms, free(self._system))
             idpp_interpolate(self._neb, traj=None, log=None, mic=periodic)
         if not all(np.isfinite(atoms.positions).all() for atoms in self._atoms):
-            raise CalculationError("reactant and product cannot be joined: atoms would pass through each other")
+            raise CalculationError("no path between reactant and product: atoms would pass through each other")
         for index, atoms in enumerate(self._atoms):
             atoms.calc = _Image(self, index)
 
     def relax(self, fmax: float, steps: int, watch: Callable[[int, float, float], None]) -> Path:
-        """Relax the band until the largest force across the path is below `fmax` (hartree/bohr), the highest image
-        climbing towards the end; `watch(step, energy of the top, force)` is told of every step."""
+        """Relax the band until the largest force across the path is below `fmax` (hartree/bohr). In the second part the
+        highest image climbs. `watch(step, energy of the top, force)` is called at every step."""
         done, force = 0, np.inf
-        for climb, goal in ((False, _BEFORE_CLIMBING * fmax), (True, fmax)):
+        for climb, threshold in ((False, _BEFORE_CLIMBING * fmax), (True, fmax)):
             self._neb.climb = climb
             optimiser = FIRE(self._neb, logfile=None)
-            left = steps - done if climb else (steps - done) // 2
+            steps_left = steps - done if climb else (steps - done) // 2
             try:
-                for _ in optimiser.irun(fmax=goal * units.EV_ANGSTROM_PER_HARTREE_BOHR, steps=left):
+                for _ in optimiser.irun(fmax=threshold * units.EV_ANGSTROM_PER_HARTREE_BOHR, steps=steps_left):
                     force = largest_force(self._neb.get_forces()) * HARTREE_BOHR_PER_EV_ANGSTROM
                     watch(done + optimiser.nsteps, float(self._neb.emax) * units.HARTREE_PER_EV, force)
-            except (InputError, np.linalg.LinAlgError) as error:  # atoms ran into each other
+            except (InputError, np.linalg.LinAlgError) as error:  # atoms collided
                 raise CalculationError(f"the band broke in step {done + optimiser.nsteps + 1}: {error}") from error
             done += optimiser.nsteps
         first, last = self._ends
-        turned = moved(self._system, self._atoms[-1])  # as the band has turned
-        (end,) = methods.calculate(self._method, [turned], _NEEDS)
+        final = moved(self._system, self._atoms[-1])  # the product as rotated with the band
+        (end,) = methods.calculate(self._method, [final], _NEEDS)
         end.energy, end.energy_std = last.energy, last.energy_std
         return Path([first, *self._results, end], force < fmax, done, force)
 
     def results_of(self, index: int) -> Result:
-        """The result of one image; all that moved are calculated together."""
+        """Result of one image. If the images have moved, all are calculated together."""
         if index in (0, len(self._atoms) - 1):
             return self._ends[index > 0]
         systems = [moved(self._system, atoms) for atoms in self._atoms[1:-1]]
@@ -122,7 +122,7 @@ class Band:
 
 
 class _Image(Calculator):
-    """One image's part of what the band calculates."""
+    """ASE calculator of one image; the band calculates all of them at once."""
 
     implemented_properties: ClassVar[list[str]] = ["energy", "forces"]
 
@@ -136,26 +136,26 @@ class _Image(Calculator):
 
 
 def _bend_round_collisions(images: Sequence[Atoms], moving: np.ndarray) -> None:
-    """Push atoms that would meet on the straight way aside: by symmetry (atoms in a row) nothing else would.
+    """Displace atoms sideways if some would collide on the linear path; by symmetry the band may not do so itself.
 
-    The push is arbitrary but always the same, and the larger the nearer to the middle; only coordinates that are
-    `moving` (A, 3) bool get one.
+    The displacement is random but reproducible, and largest in the middle of the path. It applies only to the
+    coordinates in `moving` (A, 3), bool.
     """
     closest = [np.sort(atoms.get_all_distances(mic=any(atoms.pbc)), axis=None)[len(atoms)] for atoms in images]
     if min(closest[1:-1]) > _COLLISION * min(closest[0], closest[-1]):
         return
-    aside = _ASIDE_ANGSTROM * np.random.default_rng(0).uniform(-1.0, 1.0, images[0].positions.shape) * moving
+    shift = _ASIDE_ANGSTROM * np.random.default_rng(0).uniform(-1.0, 1.0, images[0].positions.shape) * moving
     for number, atoms in enumerate(images[1:-1], start=1):
-        atoms.positions += np.sin(np.pi * number / (len(images) - 1)) * aside
+        atoms.positions += np.sin(np.pi * number / (len(images) - 1)) * shift
 
 
 def path_lengths(positions: Sequence[np.ndarray], weights: np.ndarray | None = None) -> np.ndarray:
-    """Length of a path up to each of its points (A, 3), in their unit; `weights` (A,) of the atoms' squared shifts."""
+    """Length of a path up to each of its points (A, 3), in their unit; `weights` (A,) multiply the squared shifts."""
     scale = np.ones(len(positions[0])) if weights is None else weights
     steps = [np.sqrt((scale[:, None] * (after - before) ** 2).sum()) for before, after in itertools.pairwise(positions)]
     return np.concatenate([[0.0], np.cumsum(steps)])
 
 
 def _same(some: Sequence[System], others: Sequence[System]) -> bool:
-    """Whether the atoms are where they were but for the rounding of turning them onto each other again."""
-    return all(np.abs(one.positions - other.positions).max() < 1e-10 for one, other in zip(some, others, strict=True))
+    """True if all positions agree, apart from rounding by the rotation of the images onto each other."""
+    return all(np.abs(a.positions - b.positions).max() < 1e-10 for a, b in zip(some, others, strict=True))

@@ -1,4 +1,4 @@
-"""How high a transition state lies above the minima at its sides."""
+"""Barriers: energies of a transition state relative to the minima on both sides."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _PAIRS |= {"reaction": ("product", "reactant")}
 
 
 def barriers(
-    journal: Journal, reactant: Result, found: Saddle, product: Result, noise_cm1: float, zero_point: bool
+    journal: Journal, reactant: Result, saddle: Saddle, product: Result, noise_cm1: float, zero_point: bool
 ) -> dict[str, Any]:
     """Forward and reverse barrier and reaction energy, hartree, with the spread of an ensemble's members.
 
-    `zero_point`: with zero-point energies as well, for which the Hessians of both minima are calculated; they also
-    tell whether these are minima. Raises CalculationError where a Hessian cannot be had.
+    `zero_point`: add values with zero-point energies. This takes the Hessians of both minima, which also show if these
+    are minima. Raises CalculationError if a Hessian cannot be calculated.
     """
-    results = {"reactant": reactant, "transition_state": found.result, "product": product}
+    results = {"reactant": reactant, "transition_state": saddle.result, "product": product}
     energies = {name: result.energy or 0.0 for name, result in results.items()}
     details: dict[str, Any] = {f"{name}_energy_hartree": energy for name, energy in energies.items()}
     details |= _differences(energies)
@@ -37,8 +37,8 @@ def barriers(
             details[f"{name}_std_hartree"] = float(np.std(by_name[upper] - by_name[lower], ddof=1))
     if zero_point:
         modes = {name: modes_of(hessian_at(journal, results[name].system)) for name in ("reactant", "product")}
-        modes["transition_state"] = found.modes
-        zero_points = {name: found.zero_point_energy for name, found in modes.items()}
+        modes["transition_state"] = saddle.modes
+        zero_points = {name: normal_modes.zero_point_energy for name, normal_modes in modes.items()}
         details |= {f"{name}_zero_point_hartree": zero_points[name] for name in results}
         details["with_zero_point"] = _differences({name: energies[name] + zero_points[name] for name in results})
         details["n_imaginary"] = {
@@ -48,11 +48,11 @@ def barriers(
 
 
 def faults(details: dict[str, Any]) -> Iterator[str]:
-    """Faults of the minima, and barriers that are none."""
+    """Yield faults: minima with imaginary modes, and negative barriers."""
     for name, imaginary in details.get("n_imaginary", {}).items():
         if imaginary:
             modes = f"{imaginary} imaginary mode{'' if imaginary == 1 else 's'}"
-            yield f"the {name} is no minimum: it has {modes}"
+            yield f"the {name} is not a minimum: it has {modes}"
     for name, below in (("forward", "reactant"), ("reverse", "product")):
         if details.get(f"{name}_hartree", 0.0) < 0.0:
             yield f"the {name} barrier is negative: the transition state lies below the {below}"

@@ -1,4 +1,4 @@
-"""From a transition state down both sides: the intrinsic reaction coordinate and the minima at its ends."""
+"""Intrinsic reaction coordinate: paths from a transition state down both sides, and the minima at their ends."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 
 FRAMES = "irc.extxyz"
 SAME_ANGSTROM = 0.1
-"""Two structures whose atoms are nearer than this (root mean square) are one."""
+"""Root mean square distance of atoms below which two structures count as the same."""
 
 
 @dataclass(frozen=True)
 class Branch:
-    """One side: points from the transition state downhill, whether they reached a valley, and the minimum there."""
+    """One side of the path: results from the transition state downhill, and the relaxed end. `arrived`: true if the
+    path reached a valley."""
 
     results: list[Result]
     arrived: bool
@@ -39,54 +40,58 @@ class Branch:
 def follow(
     journal: Journal, saddle: Saddle, steps: int, settings: relaxing.Settings, log: Path
 ) -> tuple[Branch, Branch]:
-    """Both branches, each of at most `steps` points; which is which is the sign of the imaginary mode."""
-    backward, forward = (_branch(journal, saddle, way, steps, settings, log) for way in ("backward", "forward"))
+    """Follow both branches, each for at most `steps` points; the sign of the imaginary mode tells them apart."""
+    backward, forward = (
+        _branch(journal, saddle, direction, steps, settings, log) for direction in ("backward", "forward")
+    )
     return backward, forward
 
 
-def _branch(journal: Journal, saddle: Saddle, way: str, steps: int, settings: relaxing.Settings, log: Path) -> Branch:
+def _branch(
+    journal: Journal, saddle: Saddle, direction: str, steps: int, settings: relaxing.Settings, log: Path
+) -> Branch:
     from fusion.phases import phase
 
     system = saddle.result.system
-    with phase(way) as bar:
+    with phase(direction) as bar:
 
         def watch(number: int, energy: float, force: float) -> None:
             bar(number, f"E = {energy:.6f} Ha  largest force {force:.1e} Ha/bohr")
 
         with geometric_engine.talking_into(log):
-            ended, points = geometric_engine.reaction_path(journal, system, saddle.hessian, way, steps, watch)
+            ended, points = geometric_engine.reaction_path(journal, system, saddle.hessian, direction, steps, watch)
     results = [journal.at(system.moved(positions), {"energy", "forces"}) for positions, _ in points]
     end = relaxing.relax(journal, ended.system, settings)
     return Branch(results, ended.converged, ended.failure, end)
 
 
 def whole(backward: Branch, forward: Branch) -> list[Result]:
-    """The path from one end to the other, the transition state once."""
+    """Results along the path from one end to the other; the transition state is included once."""
     return [*reversed(backward.results), *forward.results[1:]]
 
 
 def arc_lengths(results: list[Result]) -> np.ndarray:
-    """(points,) length of the path in mass-weighted coordinates, bohr dalton^1/2, without what turns or shifts the
-    whole molecule from one point to the next (unless atoms are held)."""
-    system, places = results[0].system, [results[0].system.positions]
+    """Length of the path (points,) in mass-weighted coordinates, bohr dalton^1/2. Translations and rotations of the
+    whole molecule between points do not count (unless atoms are held)."""
+    system, aligned = results[0].system, [results[0].system.positions]
     for result in results[1:]:
-        there = result.system.positions
-        places.append(there if system.fixed is not None else onto(there, places[-1], system.nuclear_masses))
-    return path_lengths(places, system.nuclear_masses)
+        positions = result.system.positions
+        aligned.append(positions if system.fixed is not None else onto(positions, aligned[-1], system.nuclear_masses))
+    return path_lengths(aligned, system.nuclear_masses)
 
 
 def onto(positions: np.ndarray, others: np.ndarray, masses: np.ndarray) -> np.ndarray:
-    """Positions (A, 3) shifted and turned as a whole to where their mass-weighted distance from `others` is least
-    (Kabsch, Acta Cryst. A32, 922 (1976))."""
+    """Positions (A, 3), translated and rotated as a whole to the least mass-weighted distance from `others` (Kabsch,
+    Acta Cryst. A32, 922 (1976))."""
     weights = masses[:, None] / masses.sum()
     centre, target = (weights * positions).sum(axis=0), (weights * others).sum(axis=0)
-    left, _, right = np.linalg.svd((weights * (positions - centre)).T @ (others - target))
-    sense = np.diag([1.0, 1.0, np.sign(np.linalg.det(left @ right))])
-    return np.asarray((positions - centre) @ left @ sense @ right + target)
+    u, _, vt = np.linalg.svd((weights * (positions - centre)).T @ (others - target))
+    sense = np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
+    return np.asarray((positions - centre) @ u @ sense @ vt + target)
 
 
 def describe(backward: Branch, forward: Branch, known: dict[str, System]) -> dict[str, Any]:
-    """What `result.json` says of the path; `known` minima are recognised at its ends."""
+    """Details of the path for `result.json`; the minima `known`, by name, are recognised at its ends."""
     results = whole(backward, forward)
     top = len(backward.results) - 1
     lengths = arc_lengths(results)
@@ -105,12 +110,12 @@ def describe(backward: Branch, forward: Branch, known: dict[str, System]) -> dic
 
 
 def statement(backward: Branch, forward: Branch, known: dict[str, System]) -> str:
-    """Which minima the path connects, in words."""
-    one, other = (branch.end.result.system for branch in (backward, forward))
-    names = [_recognised(system, known.items()) for system in (one, other)]
+    """The minima that the path connects, in words."""
+    start, end = (branch.end.result.system for branch in (backward, forward))
+    names = [_recognised(system, known.items()) for system in (start, end)]
     if all(names):
         return f"it connects {names[0]} and {names[1]}" if names[0] != names[1] else f"both ends are the {names[0]}"
-    made, broken = bond_changes(one, other)
+    made, broken = bond_changes(start, end)
     changes = [f"{word} {', '.join(pairs)}" for word, pairs in (("makes", made), ("breaks", broken)) if pairs]
     ends = [name or "another minimum" for name in names]
     between = f"it connects {ends[0]} and {ends[1]}" if any(names) else "it connects two minima"
@@ -118,24 +123,24 @@ def statement(backward: Branch, forward: Branch, known: dict[str, System]) -> st
 
 
 def bond_changes(before: System, after: System) -> tuple[list[str], list[str]]:
-    """Bonds that are in `after` alone, and in `before` alone: C1-H4, atoms counted from 1."""
-    old, new = bonds(before), bonds(after)
+    """Bonds only in `after`, and bonds only in `before`, as C1-H4 with atoms counted from 1."""
+    bonds_before, bonds_after = bonds(before), bonds(after)
 
     def names(pairs: np.ndarray) -> list[str]:
         return [
             f"{before.symbols[i]}{i + 1}-{before.symbols[j]}{j + 1}" for i, j in np.argwhere(np.triu(pairs)).tolist()
         ]
 
-    return names(new & ~old), names(old & ~new)
+    return names(bonds_after & ~bonds_before), names(bonds_before & ~bonds_after)
 
 
-def same(one: System, other: System) -> bool:
-    """Whether the two are one structure: atom on atom, shifted and turned as a whole; mirror images are not."""
-    return relaxing.rmsd(one, other) < SAME_ANGSTROM
+def same(first: System, second: System) -> bool:
+    """True if the two are the same structure, atom by atom, up to translation and rotation; mirror images differ."""
+    return relaxing.rmsd(first, second) < SAME_ANGSTROM
 
 
 def write(directory: Path, backward: Branch, forward: Branch) -> None:
-    """irc.extxyz, the whole path, and the relaxed minima at its ends."""
+    """Write the whole path to irc.extxyz, and the minima at its ends to irc_backward.xyz and irc_forward.xyz."""
     results = whole(backward, forward)
     lengths = arc_lengths(results)
     lengths -= lengths[len(backward.results) - 1]
@@ -146,7 +151,7 @@ def write(directory: Path, backward: Branch, forward: Branch) -> None:
 
 
 def _end(branch: Branch, known: dict[str, System]) -> dict[str, Any]:
-    found = {
+    details = {
         "points": len(branch.results),
         "arrived": branch.arrived,
         "energy_hartree": branch.end.energies[-1],
@@ -154,7 +159,7 @@ def _end(branch: Branch, known: dict[str, System]) -> dict[str, Any]:
         "is": _recognised(branch.end.result.system, known.items()),
         "failure": branch.failure,
     }
-    return {key: value for key, value in found.items() if value is not None}
+    return {key: value for key, value in details.items() if value is not None}
 
 
 def _recognised(system: System, known: Iterable[tuple[str, System]]) -> str | None:

@@ -1,4 +1,4 @@
-"""What the terminal shows of energies along a coordinate or a path."""
+"""Terminal report of energies along a coordinate or a path."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 
 from fusion import units
 
-_SHOWN = 40  # rows of a table; a screen's worth
+_SHOWN = 40  # rows of a table: one screen
 
 
 def both_units(energy: float) -> str:
-    """`3.62 kcal/mol (15.15 kJ/mol)` of an energy in hartree."""
+    """Format an energy in hartree as `3.62 kcal/mol (15.15 kJ/mol)`."""
     return f"{energy * units.KCAL_MOL_PER_HARTREE:.2f} kcal/mol ({energy * units.KJ_MOL_PER_HARTREE:.2f} kJ/mol)"
 
 
 def scan_rows(scan: dict[str, Any]) -> Iterator[list[str]]:
-    """Lines about a scan from what `result.json` says of it."""
+    """Yield lines about a scan from the `scan` of `result.json`."""
     energies, unit = scan["energies_hartree"], scan["unit"]
     values = next(scan[key] for key in ("values_degree", "values_angstrom") if key in scan)
     key = "degree" if "values_degree" in scan else "angstrom"
@@ -43,31 +43,31 @@ def scan_rows(scan: dict[str, Any]) -> Iterator[list[str]]:
         yield ["lowest" if name == "minimum" else "highest", f"at {place[key]:.2f} {unit}", height]
     places = scan.get("stationary") or []
     for kind in ("minimum", "maximum"):
-        found = [place for place in places if place["kind"] == kind]
-        if len(found) > 1:
-            heights = [(place["energy_hartree"] - zero) * units.KCAL_MOL_PER_HARTREE for place in found]
-            text = ", ".join(f"{place[key]:g} ({z:z.2f})" for place, z in zip(found[:8], heights[:8], strict=True))
+        extrema = [place for place in places if place["kind"] == kind]
+        if len(extrema) > 1:
+            heights = [(place["energy_hartree"] - zero) * units.KCAL_MOL_PER_HARTREE for place in extrema]
+            text = ", ".join(f"{place[key]:g} ({z:z.2f})" for place, z in zip(extrema[:8], heights[:8], strict=True))
             yield ["minima" if kind == "minimum" else "maxima", f"at {text} {unit} (kcal/mol)"]
     if scan.get("hysteresis_hartree") is not None:
         text = both_units(scan["hysteresis_hartree"])
-        yield ["hysteresis", f"at {scan[f'hysteresis_at_{key}']:.2f} {unit}", f"{text} between there and back"]
+        yield ["hysteresis", f"at {scan[f'hysteresis_at_{key}']:.2f} {unit}", f"{text} between the two directions"]
 
 
 def reaction_rows(document: dict[str, Any]) -> Iterator[list[str]]:
-    """Lines about a transition state, its barriers and its path."""
+    """Yield lines about a transition state, its barriers and its path."""
     from fusion.tasks.harmonic.vibrations_report import wavenumber
     from fusion.tasks.vibrations import movers
 
-    found, path, barriers, irc = (document.get(key) for key in ("transition_state", "path", "barriers", "irc"))
+    saddle, path, barriers, irc = (document.get(key) for key in ("transition_state", "path", "barriers", "irc"))
     if path:
-        how = "converged" if path["converged"] else "not converged"
+        verdict = "converged" if path["converged"] else "not converged"
         top = max(path["energies_hartree"]) - path["energies_hartree"][0]
-        yield ["path", f"{path['images']} images, {path['steps']} steps", how, f"top at {both_units(top)}"]
-    if found and "imaginary_cm1" in found:
-        yield ["imaginary", f"{wavenumber(found['imaginary_cm1'])} cm⁻¹", f"moves {movers(found['movers'])}"]
-    if found:
-        others = [wavenumber(value) for value in found["frequencies_cm1"][1:4]]
-        yield ["next modes", f"{', '.join(others)} cm⁻¹", f"{found['steps']} steps, {found['hessians']} Hessians"]
+        yield ["path", f"{path['images']} images, {path['steps']} steps", verdict, f"top at {both_units(top)}"]
+    if saddle and "imaginary_cm1" in saddle:
+        yield ["imaginary", f"{wavenumber(saddle['imaginary_cm1'])} cm⁻¹", f"moves {movers(saddle['movers'])}"]
+    if saddle:
+        others = [wavenumber(value) for value in saddle["frequencies_cm1"][1:4]]
+        yield ["next modes", f"{', '.join(others)} cm⁻¹", f"{saddle['steps']} steps, {saddle['hessians']} Hessians"]
     if barriers:
         energies = {name: barriers[f"{name}_hartree"] for name in ("forward", "reverse", "reaction")}
         for name, energy in energies.items():
@@ -79,8 +79,8 @@ def reaction_rows(document: dict[str, Any]) -> Iterator[list[str]]:
             if f"{name}_std_hartree" in barriers:
                 columns.append(f"± {barriers[f'{name}_std_hartree'] * units.KCAL_MOL_PER_HARTREE:.2f} kcal/mol model")
             if "with_zero_point" in barriers:
-                whole = barriers["with_zero_point"][f"{name}_hartree"] * units.KCAL_MOL_PER_HARTREE
-                columns.append(f"with zero-point energy {whole:z.2f} kcal/mol")
+                with_zero_point = barriers["with_zero_point"][f"{name}_hartree"] * units.KCAL_MOL_PER_HARTREE
+                columns.append(f"with zero-point energy {with_zero_point:z.2f} kcal/mol")
             yield [label, f"{kcal:z.2f} kcal/mol", *columns]
     if irc:
         points = f"{irc['backward']['points']} + {irc['forward']['points']} points"

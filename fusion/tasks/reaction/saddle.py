@@ -1,4 +1,4 @@
-"""Transition states: found by following an eigenvector, proved by exactly one imaginary mode of the full Hessian."""
+"""Transition states: search by eigenvector following, proof by exactly one imaginary mode of the full Hessian."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _AMPLITUDE_ANGSTROM = 0.3  # of the atom that moves most
 
 @dataclass(frozen=True)
 class Saddle:
-    """Where a search ended: the result with its exact Hessian, the modes there, and how it got there.
+    """End of a search: result with its exact Hessian, modes, and the numbers of steps and Hessians.
 
-    `failure` says why this is no transition state, None where it is one.
+    `failure`: reason why this is not a transition state; None if it is one.
     """
 
     result: Result
@@ -49,10 +49,10 @@ class Saddle:
 def search(
     journal: Journal, system: System, fmax: float, steps: int, every: int, noise_cm1: float, log: Path
 ) -> Saddle:
-    """Search a transition state from `system` until the largest force is below `fmax` (hartree/bohr).
+    """Search for a transition state from `system` until the largest force is below `fmax` (hartree/bohr).
 
-    The Hessian is exact at the start and after every `every` steps, and updated in between. Raises CalculationError
-    where none can be calculated.
+    The Hessian is calculated at the start and after every `every` steps, and updated in between. Raises
+    CalculationError if it cannot be calculated.
     """
     from fusion.phases import phase
 
@@ -62,42 +62,42 @@ def search(
         def watch(number: int, energy: float, force: float) -> None:
             bar(done + number, f"E = {energy:.6f} Ha  largest force {force:.1e} Ha/bohr")
 
-        def say(text: str) -> None:
+        def show(text: str) -> None:
             bar(done, text)
 
         while True:
-            hessian = np.asarray(hessian_at(journal, system, say).properties["hessian"])
+            hessian = np.asarray(hessian_at(journal, system, show).properties["hessian"])
             hessians += 1
             with geometric_engine.talking_into(log):
                 ended = geometric_engine.saddle(journal, system, hessian, fmax, min(every, steps - done), trust, watch)
             done, system, trust = done + ended.steps, ended.system, ended.trust
             if ended.converged or done >= steps or (ended.failure is not None and ended.steps == 0):
                 break
-        result = hessian_at(journal, system, say)
+        result = hessian_at(journal, system, show)
         bar(done, f"in {done} steps, {hessians + 1} Hessians")
-    why = None if ended.converged else ended.failure or f"no stationary point in {done} steps"
-    return verify(result, fmax, noise_cm1, done, hessians + 1, why)
+    reason = None if ended.converged else ended.failure or f"no stationary point in {done} steps"
+    return verify(result, fmax, noise_cm1, done, hessians + 1, reason)
 
 
 def verify(
     result: Result, fmax: float, noise_cm1: float, steps: int = 0, hessians: int = 1, failure: str | None = None
 ) -> Saddle:
-    """Judge a result with forces and Hessian: is it a transition state?"""
+    """Check that a result with forces and Hessian is a transition state."""
     modes = modes_of(result)
     imaginary = int((modes.frequencies < -noise_cm1).sum())
     force = largest_force(free_part(result.system, np.asarray(result.properties["forces"])))
     if failure is None and force > fmax * 1.001:
         failure = f"not a stationary point: largest force {force:.1e} Ha/bohr, above {fmax:g}"
     if imaginary != 1:
-        what = "no imaginary mode, so a minimum" if imaginary == 0 else f"{imaginary} imaginary modes"
+        count = "no imaginary mode, so a minimum" if imaginary == 0 else f"{imaginary} imaginary modes"
         lowest = ", ".join(f"{frequency:.0f}" for frequency in modes.frequencies[: max(imaginary, 1)])
-        found = f"it has {what} (lowest: {lowest} cm⁻¹, imaginary ones negative), where a transition state has one"
-        failure = f"{failure}; {found}" if failure else found
+        fault = f"it has {count} (lowest: {lowest} cm⁻¹, imaginary ones negative), where a transition state has one"
+        failure = f"{failure}; {fault}" if failure else fault
     return Saddle(result, modes, steps, hessians, force, imaginary, failure)
 
 
 def modes_of(result: Result) -> NormalModes:
-    """The normal modes of a result with a Hessian."""
+    """Normal modes of a result with a Hessian."""
     system, hessian = result.system, np.asarray(result.properties["hessian"])
     return normal_modes(hessian, system.positions, system.nuclear_masses, any(system.pbc), system.fixed)
 
@@ -105,7 +105,7 @@ def modes_of(result: Result) -> NormalModes:
 def hessian_at(journal: Journal, system: System, say: Callable[[str], None] | None = None) -> Result:
     """Energy, forces and Hessian (3A, 3A), analytic or by differences of forces. Raises CalculationError.
 
-    `say` is told how many of the displacements are done.
+    `say` is called with the progress in words.
     """
     if say is not None:
         total = 6 * len(system.symbols)
@@ -121,7 +121,7 @@ def hessian_at(journal: Journal, system: System, say: Callable[[str], None] | No
 
 
 def describe(saddle: Saddle) -> dict[str, Any]:
-    """What `result.json` says of a transition state. Imaginary frequencies are negative numbers."""
+    """Details of a transition state for `result.json`. Imaginary frequencies are negative numbers."""
     frequencies = saddle.modes.frequencies
     details: dict[str, Any] = {
         "n_imaginary": saddle.imaginary,
@@ -140,7 +140,7 @@ def describe(saddle: Saddle) -> dict[str, Any]:
 
 
 def write_mode(path: Path, saddle: Saddle) -> None:
-    """One period of the lowest mode as extxyz frames."""
+    """Write one period of the lowest mode as extxyz frames."""
     frequency, mode = float(saddle.modes.frequencies[0]), saddle.modes.displacements[0]
     atoms = constrained(saddle.result.system)
     scale = _AMPLITUDE_ANGSTROM / np.linalg.norm(mode, axis=1).max()

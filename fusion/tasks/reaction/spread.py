@@ -1,5 +1,5 @@
-"""How far the members of an ensemble disagree about differences of energies: less than about the energies themselves,
-for an error that all structures share is none of a difference."""
+"""Spread of an ensemble's members for differences of energies. It is smaller than for the energies themselves, because
+errors common to all structures cancel."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MEMBERS = "energy_members"
 
 
 def member_energies(method: Method, systems: Sequence[System]) -> np.ndarray | None:
-    """Energies (systems, M) in hartree by every member of an ensemble, in one call; None by any other method."""
+    """Energies (systems, M) in hartree from every member of an ensemble, in one call; None for any other method."""
     if MEMBERS not in method.provides or not systems:
         return None
     results = methods.calculate(method, systems, {"energy", MEMBERS})
@@ -28,6 +28,6 @@ def member_energies(method: Method, systems: Sequence[System]) -> np.ndarray | N
 
 
 def spreads_of_differences(members: np.ndarray, zero: int | np.ndarray) -> np.ndarray:
-    """Standard deviations (systems,) in hartree, ddof=1, of the members' energies relative to those of the system (or
-    systems) `zero`."""
+    """Standard deviations (systems,) in hartree, ddof=1, of the members' energies relative to those of the system, or
+    systems, at the index `zero`."""
     return np.asarray((members - members[zero]).std(axis=1, ddof=1))

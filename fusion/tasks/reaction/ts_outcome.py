@@ -1,4 +1,4 @@
-"""What a search for a transition state found, and what a reader must know before using its barrier."""
+"""Results of a search for a transition state, with faults and doubts about its barriers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def describe_path(path: BandPath, journal: Journal) -> dict[str, Any]:
-    """What `result.json` says of the band; spreads are those of energies relative to the reactant."""
+    """Details of the band for `result.json`; spreads are those of energies relative to the reactant."""
     from fusion.tasks.reaction.spread import member_energies, spreads_of_differences
     from fusion.tasks.structure.geometry import largest_force
 
@@ -41,27 +41,27 @@ def describe_path(path: BandPath, journal: Journal) -> dict[str, Any]:
     return details
 
 
-def outcome(found: Saddle, details: dict[str, Any]) -> Result:
-    """The run's result: ok for a proven transition state of the reaction that was asked for, else what was found.
+def outcome(saddle: Saddle, details: dict[str, Any]) -> Result:
+    """Result of the run: ok for a proven transition state of the requested reaction.
 
-    A proven saddle point whose path or ends are not those of the reaction is `not_converged`: its barriers mean
-    nothing. Lesser doubts are warnings.
+    A proven saddle point whose path or ends are not those of the reaction is `not_converged`, because its barriers
+    have no meaning. Lesser doubts are warnings.
     """
-    result = found.result
+    result = saddle.result
     properties = {name: value for name, value in result.properties.items() if name != "hessian"}
     status, message, warnings = "ok", result.message, list(result.warnings)
-    if found.failure is not None:
-        status, message = "not_converged", found.failure
+    if saddle.failure is not None:
+        status, message = "not_converged", saddle.failure
     else:
         frequency = -details["transition_state"]["imaginary_cm1"]
-        proof = f"one imaginary mode, {frequency:.0f}i cm⁻¹; largest force {found.largest_force:.1e} Ha/bohr"
+        proof = f"one imaginary mode, {frequency:.0f}i cm⁻¹; largest force {saddle.largest_force:.1e} Ha/bohr"
         faults, doubts = list(_faults(details)), list(_doubts(details))
         message = "; ".join(part for part in (message, *_unrelaxed(details)) if part) or None
         if faults:
             details["transition_state"]["proof"] = proof
             warnings += doubts + ([message] if message else [])
             status = "not_converged"
-            message = f"the saddle point is proven ({proof}), its reaction is not: {'; '.join(faults)}"
+            message = f"the saddle point is proven ({proof}), but not its reaction: {'; '.join(faults)}"
         else:
             details["transition_state"]["verdict"] = proof
             warnings += doubts
@@ -79,7 +79,7 @@ def outcome(found: Saddle, details: dict[str, Any]) -> Result:
 
 
 def _faults(details: dict[str, Any]) -> Iterator[str]:
-    """Reasons why the barriers of a proven transition state are not those of the reaction."""
+    """Yield reasons why the barriers of a proven transition state are not those of the reaction."""
     from fusion.tasks.reaction import barriers
 
     path, irc = details.get("path"), details.get("irc")
@@ -87,31 +87,31 @@ def _faults(details: dict[str, Any]) -> Iterator[str]:
     if path and irc and not _connects(irc):
         yield "the path downhill does not connect reactant and product: the barriers are not those of one step"
     if path and not path["converged"] and not irc:
-        yield f"{_band(path)}; task.path_steps= allows more, task.irc=true tells what the saddle point connects"
-    for way in ("backward", "forward"):
-        if irc and not irc[way]["relaxed"]:
-            yield f"the {way} end did not relax"
+        yield f"{_band(path)}; raise task.path_steps, or set task.irc=true to see what the saddle point connects"
+    for direction in ("backward", "forward"):
+        if irc and not irc[direction]["relaxed"]:
+            yield f"the {direction} end did not relax"
 
 
 def _doubts(details: dict[str, Any]) -> Iterator[str]:
-    """Doubts about a proven transition state that a reader must know before using its barrier."""
+    """Yield doubts about a proven transition state that a reader must know before using its barriers."""
     path, irc = details.get("path"), details.get("irc")
     if path and not path["converged"] and irc:
         yield _band(path)
     if path and path["minima_between"]:
         numbers = ", ".join(str(number) for number in path["minima_between"])
-        yield f"the path has a minimum on the way (image {numbers}): more than one step, of which this is the highest"
-    for way in ("backward", "forward"):
-        if irc and irc[way]["relaxed"] and not irc[way]["arrived"]:
-            points, failure = irc[way]["points"], irc[way].get("failure")
-            how = f" ({failure})" if failure else ""
-            yield f"after {points} points the {way} path was still going down{how}; its end was relaxed from there"
+        yield f"the path has an intermediate minimum (image {numbers}): several steps, of which this is the highest"
+    for direction in ("backward", "forward"):
+        if irc and irc[direction]["relaxed"] and not irc[direction]["arrived"]:
+            points, failure = irc[direction]["points"], irc[direction].get("failure")
+            reason = f" ({failure})" if failure else ""
+            yield f"the {direction} path still goes down after {points} points{reason}; its end was relaxed from there"
     if path and not irc and details["transition_state"]["shift_from_path_angstrom"] > 0.5:
-        yield "the transition state is far from the path's top; task.irc=true tells what it connects"
+        yield "the transition state is far from the path's top; set task.irc=true to see what it connects"
 
 
 def _unrelaxed(details: dict[str, Any]) -> Iterator[str]:
-    """Ends that were to be taken as they are."""
+    """Yield remarks on ends with large forces that were not to be relaxed."""
     path = details.get("path") or {}
     for name, force in path.get("forces_at_ends_hartree_per_bohr", {}).items():
         if force > path["ends_fmax_hartree_per_bohr"] * 1.001:
@@ -119,7 +119,7 @@ def _unrelaxed(details: dict[str, Any]) -> Iterator[str]:
 
 
 def _connects(irc: dict[str, Any]) -> bool:
-    return {irc[way].get("is") for way in ("backward", "forward")} == {"reactant", "product"}
+    return {irc[direction].get("is") for direction in ("backward", "forward")} == {"reactant", "product"}
 
 
 def _band(path: dict[str, Any]) -> str:
@@ -128,10 +128,10 @@ def _band(path: dict[str, Any]) -> str:
 
 
 def no_barrier(path: BandPath, details: dict[str, Any]) -> Result:
-    """The run's result where the path has no top between its ends."""
+    """Result of a run whose path has no maximum between its ends."""
     result = path.results[path.top]
-    what = "product" if path.top else "reactant"
-    message = f"no barrier: along the path the energy is highest at the {what} itself (is it a minimum?)"
+    end = "product" if path.top else "reactant"
+    message = f"no barrier: along the path the energy is highest at the {end} itself (is it a minimum?)"
     return Result(
         result.system, "not_converged", result.energy, energy_std=result.energy_std, details=details, message=message
     )

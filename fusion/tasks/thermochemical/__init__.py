@@ -1,1 +1,1 @@
-"""Enthalpies and free energies of molecules and reactions, against experiment."""
+"""Enthalpies and free energies of molecules and reactions, compared with experiment."""

@@ -1,4 +1,4 @@
-"""From energies of species to what reactions, atomisation and formation cost, with their errors. Hartree."""
+"""Enthalpies and free energies of reaction, atomisation and formation from those of species, with errors. Hartree."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from fusion.tasks.thermochemical.species import Energy, Species
 
 @dataclass(frozen=True)
 class Conditions:
-    """Kelvin; `scale` of zero-point energies; whether atoms get their spin-orbit energies from experiment."""
+    """Temperature in K; `scale`: factor on zero-point energies; `spin_orbit`: add measured spin-orbit energies of
+    atoms."""
 
     temperature_k: float
     scale: float = 1.0
@@ -27,8 +28,8 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Change:
-    """Products minus reactants at one level: of the energy, of the enthalpy at 0 K and at the temperature, of the Gibbs
-    energy there. Errors are those of the energies alone, None where they have none."""
+    """Products minus reactants at one level: energy; enthalpy at 0 K, at the temperature and at 298.15 K; Gibbs energy
+    at the temperature. Errors are those of the energies alone, None where there are none."""
 
     electronic: float
     enthalpy_0: float
@@ -48,14 +49,14 @@ class Formation:
 
 
 def atomisation(species: Species) -> Reaction:
-    """The reaction of a molecule to its atoms, named by their symbols."""
+    """Reaction of a molecule to its atoms, which are named by their symbols."""
     counts = Counter(species.system.symbols)
     atoms = (Term(float(count), symbol, atom(symbol)) for symbol, count in counts.items())
     return Reaction((Term(-1.0, species.name, species.system), *atoms))
 
 
 def atom(symbol: str) -> System:
-    """A free atom in its ground state: as the G2 collection has it, else of the multiplicity that ASE tabulates."""
+    """A free atom in its ground state: from the G2 collection, or else with the multiplicity tabulated by ASE."""
     if g2.knows([symbol]):
         return g2.system(symbol)
     from ase.data import atomic_numbers, ground_state_magnetic_moments
@@ -64,68 +65,68 @@ def atom(symbol: str) -> System:
     return System(symbol, (symbol,), np.zeros((1, 3)), spin=spin)
 
 
-def missing(reaction: Reaction, known: Mapping[str, Species], level: str) -> list[str]:
-    """Names of the species that have no energy at the level, or of which nothing may be made."""
-    return [term.name for term in reaction.terms if energy_of(known[term.name], level) is None]
+def missing(reaction: Reaction, species: Mapping[str, Species], level: str) -> list[str]:
+    """Names of the species without a usable energy at the level."""
+    return [term.name for term in reaction.terms if energy_of(species[term.name], level) is None]
 
 
 def energy_of(species: Species, level: str) -> Energy | None:
-    """The energy of a species at a level if it is to be used."""
+    """Energy of a species at a level; None if it is missing or not usable."""
     energy = species.energies.get(level)
     usable = species.problem is None and energy is not None and energy.value is not None
     return energy if usable else None
 
 
-def change(reaction: Reaction, known: Mapping[str, Species], level: str, conditions: Conditions) -> Change | None:
-    """What the reaction costs at a level; None where a species is missing."""
-    if missing(reaction, known, level):
+def change(reaction: Reaction, species: Mapping[str, Species], level: str, conditions: Conditions) -> Change | None:
+    """Changes of energy, enthalpy and Gibbs energy at a level; None if a species has no usable energy."""
+    if missing(reaction, species, level):
         return None
-    energies = {term.name: known[term.name].energies[level] for term in reaction.terms}
+    energies = {term.name: species[term.name].energies[level] for term in reaction.terms}
     electronic = reaction.change({name: _value(energy) for name, energy in energies.items()})
     if conditions.spin_orbit:
-        electronic += reaction.change({name: g2.spin_orbit(_lone(known[name])) for name in energies})
-    zero_point = conditions.scale * reaction.change({name: known[name].zero_point for name in energies})
-    cold = electronic + zero_point
-    warm = cold + reaction.change({name: known[name].thermal for name in energies})
-    room = cold + reaction.change({name: known[name].thermal_room for name in energies})
-    entropy = reaction.change({name: known[name].entropy for name in energies})
+        electronic += reaction.change({name: g2.spin_orbit(_free_atom(species[name])) for name in energies})
+    zero_point = conditions.scale * reaction.change({name: species[name].zero_point for name in energies})
+    enthalpy_0 = electronic + zero_point
+    enthalpy = enthalpy_0 + reaction.change({name: species[name].thermal for name in energies})
+    enthalpy_room = enthalpy_0 + reaction.change({name: species[name].thermal_room for name in energies})
+    entropy = reaction.change({name: species[name].entropy for name in energies})
     return Change(
         electronic,
-        cold,
-        warm,
-        room,
-        warm - conditions.temperature_k * entropy,
+        enthalpy_0,
+        enthalpy,
+        enthalpy_room,
+        enthalpy - conditions.temperature_k * entropy,
         reaction.error({name: energy.stderr for name, energy in energies.items()}),
         _spread(reaction, energies),
     )
 
 
 def formation(species: Species, atomised: Change) -> Formation | None:
-    """Heats of formation; None for elements without measured ones of their atoms."""
+    """Heats of formation of a species; None for elements without measured heats of formation of the atoms."""
     symbols = species.system.symbols
     if not g2.knows(symbols):
         return None
-    cold = g2.atoms_formation_0(symbols) - atomised.enthalpy_0
-    return Formation(cold, cold + species.thermal_room - g2.elements_thermal(symbols))
+    formation_0 = g2.atoms_formation_0(symbols) - atomised.enthalpy_0
+    return Formation(formation_0, formation_0 + species.thermal_room - g2.elements_thermal(symbols))
 
 
-def experiment(reaction: Reaction, known: Mapping[str, Species]) -> Formation | None:
-    """The measured enthalpy of a reaction at 0 K and 298.15 K; None where not all species are in the collection."""
-    found = {}
+def experiment(reaction: Reaction, species: Mapping[str, Species]) -> Formation | None:
+    """Measured enthalpy of a reaction at 0 K and 298.15 K; None unless all species are in the G2 collection."""
+    heats = {}
     for term in reaction.terms:
-        name = known[term.name].experiment
+        name = species[term.name].experiment
         measured = None if name is None else g2.measured(name)
         if measured is None:
             return None
-        found[term.name] = measured
+        heats[term.name] = measured
     return Formation(
-        reaction.change({name: measured.formation_0 for name, measured in found.items()}),
-        reaction.change({name: measured.formation_298 for name, measured in found.items()}),
+        reaction.change({name: measured.formation_0 for name, measured in heats.items()}),
+        reaction.change({name: measured.formation_298 for name, measured in heats.items()}),
     )
 
 
 def statistics(errors: Sequence[tuple[str, float]]) -> dict[str, Any] | None:
-    """Number, mean, mean absolute, root mean square and largest of errors given with their names."""
+    """Number, mean, mean absolute, root mean square and largest of `errors`, pairs (name, error)."""
     if not errors:
         return None
     values = np.array([error for _, error in errors])
@@ -145,16 +146,17 @@ def _value(energy: Energy) -> float:
     return energy.value
 
 
-def _lone(species: Species) -> tuple[str, ...]:
+def _free_atom(species: Species) -> tuple[str, ...]:
+    """Symbol of a single atom, as a tuple; empty for a molecule."""
     return species.system.symbols if species.is_atom else ()
 
 
 def _spread(reaction: Reaction, energies: Mapping[str, Energy]) -> float | None:
-    """The ensemble's standard deviation: of the members' own reactions where all are known, as their errors are alike
-    in all species; else in quadrature."""
+    """Standard deviation of an ensemble for the reaction. The members' own reactions give it if all their energies are
+    there, because a member's errors are similar in all species; otherwise deviations add in quadrature."""
     members = [energies[term.name].members for term in reaction.terms]
-    known = [one for one in members if one is not None]
-    if len(known) == len(members) and len({len(one) for one in known}) == 1:
-        total = sum(term.coefficient * one for term, one in zip(reaction.terms, known, strict=True))
+    complete = [values for values in members if values is not None]
+    if len(complete) == len(members) and len({len(values) for values in complete}) == 1:
+        total = sum(term.coefficient * values for term, values in zip(reaction.terms, complete, strict=True))
         return float(np.std(total, ddof=1))
     return reaction.error({name: energy.std for name, energy in energies.items()})

@@ -1,4 +1,4 @@
-"""What a run of task=thermochemistry says: the content of `result.json`, tables in the terminal, Markdown and CSV."""
+"""Report of task=thermochemistry: content of `result.json`, tables for the terminal, Markdown and CSV."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Row = dict[str, Any]
 
 
 def document(
-    known: Mapping[str, Species],
+    species: Mapping[str, Species],
     molecules: Sequence[str],
     reactions: Sequence[Reaction],
     levels: Sequence[Level],
@@ -30,14 +30,14 @@ def document(
     conditions: balance.Conditions,
     pressure_bar: float,
 ) -> dict[str, Any]:
-    """`thermochemical` of `result.json`: energies in hartree. `atoms` says of each level whether it has atoms."""
+    """`thermochemical` of `result.json`, energies in hartree. `atoms`: true for each level with atomic energies."""
     formations = [
-        _formation(known[name], known, level.label, conditions)
+        _formation(species[name], species, level.label, conditions)
         for level in levels
         if atoms[level.label]
         for name in molecules
     ]
-    changes = [_reaction(one, known, level.label, conditions) for level in levels for one in reactions]
+    changes = [_reaction(entry, species, level.label, conditions) for level in levels for entry in reactions]
     return {
         "temperature_k": conditions.temperature_k,
         "pressure_bar": pressure_bar,
@@ -47,7 +47,7 @@ def document(
         "experiment": g2.SOURCE,
         "levels": [level.label for level in levels],
         "without_atoms": [level.label for level in levels if not atoms[level.label]],
-        "species": [_species(one) for one in known.values()],
+        "species": [_species(entry) for entry in species.values()],
         "formation": formations,
         "reactions": changes,
         "formation_errors_hartree": _statistics(formations, levels),
@@ -55,23 +55,23 @@ def document(
     }
 
 
-def _formation(species: Species, known: Mapping[str, Species], level: str, conditions: balance.Conditions) -> Row:
+def _formation(species: Species, all_species: Mapping[str, Species], level: str, conditions: balance.Conditions) -> Row:
     reaction = balance.atomisation(species)
-    found = balance.change(reaction, known, level, conditions)
-    row: Row = {"name": species.name, "level": level, "missing": balance.missing(reaction, known, level)}
+    change = balance.change(reaction, all_species, level, conditions)
+    row: Row = {"name": species.name, "level": level, "missing": balance.missing(reaction, all_species, level)}
     measured = None if species.experiment is None else g2.measured(species.experiment)
-    atomised = balance.experiment(reaction, known)
+    atomised = balance.experiment(reaction, all_species)
     if measured is not None and atomised is not None:
         row |= {
             "experiment_0_hartree": measured.formation_0,
             "experiment_298_hartree": measured.formation_298,
             "atomisation_experiment_0_hartree": atomised.at_0,
         }
-    if found is None:
+    if change is None:
         return _plain(row)
-    formed = balance.formation(species, found)
-    row |= {f"atomisation_{key}": value for key, value in _change(found).items()}
-    row |= {"stderr_hartree": found.stderr, "std_hartree": found.std}
+    formed = balance.formation(species, change)
+    row |= {f"atomisation_{key}": value for key, value in _change(change).items()}
+    row |= {"stderr_hartree": change.stderr, "std_hartree": change.std}
     if formed is not None:
         row |= {"formation_0_hartree": formed.at_0, "formation_298_hartree": formed.at_298}
         if measured is not None:
@@ -79,44 +79,44 @@ def _formation(species: Species, known: Mapping[str, Species], level: str, condi
     return _plain(row)
 
 
-def _reaction(reaction: Reaction, known: Mapping[str, Species], level: str, conditions: balance.Conditions) -> Row:
-    row: Row = {"name": str(reaction), "level": level, "missing": balance.missing(reaction, known, level)}
-    found, measured = balance.change(reaction, known, level, conditions), balance.experiment(reaction, known)
+def _reaction(reaction: Reaction, species: Mapping[str, Species], level: str, conditions: balance.Conditions) -> Row:
+    row: Row = {"name": str(reaction), "level": level, "missing": balance.missing(reaction, species, level)}
+    change, measured = balance.change(reaction, species, level, conditions), balance.experiment(reaction, species)
     if measured is not None:
         row |= {"experiment_0_hartree": measured.at_0, "experiment_298_hartree": measured.at_298}
-    if found is not None:
-        row |= _change(found) | {"stderr_hartree": found.stderr, "std_hartree": found.std}
-        row |= {} if measured is None else {"error_hartree": _error(found, measured)}
+    if change is not None:
+        row |= _change(change) | {"stderr_hartree": change.stderr, "std_hartree": change.std}
+        row |= {} if measured is None else {"error_hartree": _error(change, measured)}
     return _plain(row)
 
 
-def _error(found: Change, measured: Formation) -> float:
-    return found.enthalpy_room - measured.at_298
+def _error(calculated: Change, measured: Formation) -> float:
+    return calculated.enthalpy_room - measured.at_298
 
 
-def _change(found: Change) -> Row:
+def _change(calculated: Change) -> Row:
     return {
-        "energy_hartree": found.electronic,
-        "enthalpy_0_hartree": found.enthalpy_0,
-        "enthalpy_hartree": found.enthalpy,
-        "enthalpy_298_hartree": found.enthalpy_room,
-        "gibbs_hartree": found.gibbs,
+        "energy_hartree": calculated.electronic,
+        "enthalpy_0_hartree": calculated.enthalpy_0,
+        "enthalpy_hartree": calculated.enthalpy,
+        "enthalpy_298_hartree": calculated.enthalpy_room,
+        "gibbs_hartree": calculated.gibbs,
     }
 
 
-def _species(one: Species) -> Row:
+def _species(species: Species) -> Row:
     return _plain(
         {
-            "name": one.name,
-            "formula": one.system.formula,
-            "charge": one.system.charge or None,
-            "spin": one.system.spin,
-            "experiment": one.experiment,
-            "status": one.status,
-            "problem": one.problem,
-            "zero_point_energy_hartree": one.zero_point if one.energies else None,
-            "thermal_enthalpy_hartree": one.thermal if one.energies else None,
-            **one.details,
+            "name": species.name,
+            "formula": species.system.formula,
+            "charge": species.system.charge or None,
+            "spin": species.system.spin,
+            "experiment": species.experiment,
+            "status": species.status,
+            "problem": species.problem,
+            "zero_point_energy_hartree": species.zero_point if species.energies else None,
+            "thermal_enthalpy_hartree": species.thermal if species.energies else None,
+            **species.details,
             "energies": [
                 _plain(
                     {
@@ -127,7 +127,7 @@ def _species(one: Species) -> Row:
                         "message": energy.message,
                     }
                 )
-                for level, energy in one.energies.items()
+                for level, energy in species.energies.items()
             ],
         }
     )
@@ -138,28 +138,28 @@ def _plain(row: Row) -> Row:
 
 
 def _statistics(rows: Sequence[Row], levels: Sequence[Level]) -> dict[str, Any]:
-    found = {}
+    by_level = {}
     for level in levels:
-        mine = [row for row in rows if row["level"] == level.label and "error_hartree" in row]
-        errors = balance.statistics([(row["name"], row["error_hartree"]) for row in mine])
+        compared = [row for row in rows if row["level"] == level.label and "error_hartree" in row]
+        errors = balance.statistics([(row["name"], row["error_hartree"]) for row in compared])
         if errors is not None:
-            found[level.label] = errors
-    return found
+            by_level[level.label] = errors
+    return by_level
 
 
-def problems(found: Mapping[str, Any]) -> list[str]:
-    """Species, and levels of species, that gave nothing, with the reason."""
-    said = [f"{one['name']}: {one['problem']}" for one in found["species"] if "problem" in one]
-    for one in found["species"]:
-        for energy in one.get("energies", ()):
-            if "energy_hartree" not in energy and "problem" not in one:
-                said.append(f"{one['name']}: {energy['level']}: {energy.get('message', 'no energy')}")
-    return said
+def problems(document: Mapping[str, Any]) -> list[str]:
+    """Reasons for species, and for levels of species, without a usable energy."""
+    reasons = [f"{species['name']}: {species['problem']}" for species in document["species"] if "problem" in species]
+    for species in document["species"]:
+        for energy in species.get("energies", ()):
+            if "energy_hartree" not in energy and "problem" not in species:
+                reasons.append(f"{species['name']}: {energy['level']}: {energy.get('message', 'no energy')}")
+    return reasons
 
 
-def rows(found: Mapping[str, Any], unit: str) -> Iterator[list[str]]:
-    """Lines of the summary: a table of molecules and one of reactions per level, and their errors."""
-    for title, header, lines, errors in blocks(found, unit):
+def rows(document: Mapping[str, Any], unit: str) -> Iterator[list[str]]:
+    """Yield lines of the summary: a table of molecules and one of reactions per level, and their errors."""
+    for title, header, lines, errors in blocks(document, unit):
         yield ["", ""]
         yield [title, ""]
         widths = [max(len(line[column]) for line in (header, *lines)) for column in range(len(header))]
@@ -169,17 +169,26 @@ def rows(found: Mapping[str, Any], unit: str) -> Iterator[list[str]]:
         if errors:
             yield ["  " + errors, ""]
     yield ["", ""]
-    yield from (list(said) for said in _remarks(found))
+    yield from (list(remark) for remark in _remarks(document))
 
 
-def blocks(found: Mapping[str, Any], unit: str) -> Iterator[tuple[str, list[str], list[list[str]], str]]:
-    """Title, header, lines and errors of each table: per level the molecules, then the reactions."""
+def blocks(document: Mapping[str, Any], unit: str) -> Iterator[tuple[str, list[str], list[list[str]], str]]:
+    """Yield title, header, lines and errors of each table: for each level the molecules, then the reactions."""
     scale = UNITS[unit]
-    at = f"{found['temperature_k']:g} K"
-    for level in found["levels"]:
-        lines = [row for row in found["formation"] if row["level"] == level]
+    temperature = f"{document['temperature_k']:g} K"
+    for level in document["levels"]:
+        lines = [row for row in document["formation"] if row["level"] == level]
         if lines:
-            header = ["", "ΔatH(0)", "exp. ΔatH(0)", "ΔfH(0)", "ΔfH(298)", "exp. ΔfH(298)", "error", f"ΔatG({at})"]
+            header = [
+                "",
+                "ΔatH(0)",
+                "exp. ΔatH(0)",
+                "ΔfH(0)",
+                "ΔfH(298)",
+                "exp. ΔfH(298)",
+                "error",
+                f"ΔatG({temperature})",
+            ]
             keys: tuple[str, ...] = (
                 "atomisation_enthalpy_0_hartree",
                 "atomisation_experiment_0_hartree",
@@ -190,10 +199,10 @@ def blocks(found: Mapping[str, Any], unit: str) -> Iterator[tuple[str, list[str]
                 "atomisation_gibbs_hartree",
             )
             title = f"atomisation and formation, {unit}, {level}"
-            yield title, *_table(lines, header, keys, scale, 3), _errors(found, "formation", level, unit)
-        lines = [row for row in found["reactions"] if row["level"] == level]
+            yield title, *_table(lines, header, keys, scale, 3), _errors(document, "formation", level, unit)
+        lines = [row for row in document["reactions"] if row["level"] == level]
         if lines:
-            header = ["", "ΔE", "ΔH(0)", f"ΔH({at})", f"ΔG({at})", "exp. ΔH(298)", "error"]
+            header = ["", "ΔE", "ΔH(0)", f"ΔH({temperature})", f"ΔG({temperature})", "exp. ΔH(298)", "error"]
             keys = (
                 "energy_hartree",
                 "enthalpy_0_hartree",
@@ -203,13 +212,13 @@ def blocks(found: Mapping[str, Any], unit: str) -> Iterator[tuple[str, list[str]
                 "error_hartree",
             )
             title = f"reactions, {unit}, {level}"
-            yield title, *_table(lines, header, keys, scale, 2), _errors(found, "reaction", level, unit)
+            yield title, *_table(lines, header, keys, scale, 2), _errors(document, "reaction", level, unit)
 
 
 def _table(
     lines: Sequence[Row], header: list[str], keys: Sequence[str], scale: float, uncertain: int
 ) -> tuple[list[str], list[list[str]]]:
-    """Header and cells; a column of errors of the energies follows where there are any."""
+    """Header and cells, with a last column for the errors of the energies if there are any."""
     deviations = any("stderr_hartree" in row or "std_hartree" in row for row in lines)
     cells = []
     for row in lines:
@@ -228,7 +237,7 @@ def _number(value: float | None, scale: float, signed: bool = False) -> str:
 
 
 def _deviation(row: Row, scale: float) -> str:
-    """`0.4 model`, or the statistical error."""
+    """Format the statistical error and the spread of an ensemble: `0.4 model`."""
     words = [
         f"{row[key] * scale:.1f}{word}"
         for key, word in (("stderr_hartree", ""), ("std_hartree", " model"))
@@ -237,8 +246,8 @@ def _deviation(row: Row, scale: float) -> str:
     return ", ".join(words) or "–"
 
 
-def _errors(found: Mapping[str, Any], kind: str, level: str, unit: str) -> str:
-    errors = found[f"{kind}_errors_hartree"].get(level)
+def _errors(document: Mapping[str, Any], kind: str, level: str, unit: str) -> str:
+    errors = document[f"{kind}_errors_hartree"].get(level)
     if not errors or errors["number"] < 2:
         return ""
     scale = UNITS[unit]
@@ -249,46 +258,46 @@ def _errors(found: Mapping[str, Any], kind: str, level: str, unit: str) -> str:
     )
 
 
-def _remarks(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    scale = found["zero_point_scale"]
+def _remarks(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    scale = document["zero_point_scale"]
     scaled = "not scaled" if scale == 1 else f"scaled by {scale:g}"
-    low = found["levels"][0]
-    where = f"harmonic, {low}, zero-point energies {scaled}"
-    yield ("corrections", f"{where}; {found['temperature_k']:g} K, {found['pressure_bar']:g} bar")
-    if found["formation"]:
-        coupling = "with" if found["spin_orbit_of_atoms"] else "without"
+    level = document["levels"][0]
+    treatment = f"harmonic, {level}, zero-point energies {scaled}"
+    yield ("corrections", f"{treatment}; {document['temperature_k']:g} K, {document['pressure_bar']:g} bar")
+    if document["formation"]:
+        coupling = "with" if document["spin_orbit_of_atoms"] else "without"
         yield ("atoms", f"measured heats of formation at 0 K; calculated {coupling} spin-orbit coupling")
-    for label in found["without_atoms"] if found["formation"] else ():
-        yield ("atomisation", f"not of {label}: its energies of single atoms mean nothing")
-    if any("experiment_298_hartree" in row for row in (*found["formation"], *found["reactions"])):
-        yield ("experiment", found["experiment"])
-    yield from (("note", said) for said in _notes(found))
-    yield from (("left out", said) for said in problems(found))
+    for label in document["without_atoms"] if document["formation"] else ():
+        yield ("atomisation", f"none with {label}: it has no meaningful energies of single atoms")
+    if any("experiment_298_hartree" in row for row in (*document["formation"], *document["reactions"])):
+        yield ("experiment", document["experiment"])
+    yield from (("note", text) for text in _notes(document))
+    yield from (("left out", text) for text in problems(document))
 
 
-def _notes(found: Mapping[str, Any]) -> Iterator[str]:
-    """What methods had to say about energies that are used; species of which the same is said together."""
-    said: dict[str, list[str]] = {}
-    for one in found["species"]:
-        for energy in one.get("energies", ()):
-            if "problem" not in one and "energy_hartree" in energy and "message" in energy:
-                said.setdefault(_wording(energy["message"]), []).append(one["name"])
-    yield from (f"{', '.join(names)}: {message}" for message, names in said.items())
+def _notes(document: Mapping[str, Any]) -> Iterator[str]:
+    """Messages of the methods on energies in use; species with the same message share a note."""
+    species_by_message: dict[str, list[str]] = {}
+    for species in document["species"]:
+        for energy in species.get("energies", ()):
+            if "problem" not in species and "energy_hartree" in energy and "message" in energy:
+                species_by_message.setdefault(_wording(energy["message"]), []).append(species["name"])
+    yield from (f"{', '.join(names)}: {message}" for message, names in species_by_message.items())
 
 
 def _wording(message: str) -> str:
-    """A message without the numbers of its species."""
+    """A message without the numbers that belong to one species, so that equal messages compare equal."""
     return re.sub(r":[^:;]*members differ by[^;]*;", ";", message)
 
 
-def markdown(found: Mapping[str, Any], unit: str) -> str:
+def markdown(document: Mapping[str, Any], unit: str) -> str:
     """The tables in Markdown."""
     parts = []
-    for title, header, lines, errors in blocks(found, unit):
+    for title, header, lines, errors in blocks(document, unit):
         parts += [f"**{title[0].upper()}{title[1:]}**", ""]
         parts += [_line(header), _line(["---", *["---:"] * (len(header) - 1)]), *map(_line, lines), ""]
         parts += [f"{errors[0].upper()}{errors[1:]}.", ""] if errors else []
-    parts += [f"{label[0].upper()}{label[1:]}: {text}." for label, text in _remarks(found)]
+    parts += [f"{label[0].upper()}{label[1:]}: {text}." for label, text in _remarks(document)]
     return "\n".join(parts) + "\n"
 
 
@@ -296,9 +305,9 @@ def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def table(found: Mapping[str, Any], unit: str) -> str:
-    """The CSV: one line per molecule or reaction and level, every energy in a column of its own."""
-    lines = [{"kind": kind, **row} for kind in ("formation", "reactions") for row in found[kind]]
+def table(document: Mapping[str, Any], unit: str) -> str:
+    """Content of the CSV: one line per molecule or reaction and level, with every energy in a column of its own."""
+    lines = [{"kind": kind, **row} for kind in ("formation", "reactions") for row in document[kind]]
     names = list(dict.fromkeys(key for line in lines for key in line if key != "missing"))
     suffix = unit.replace("/", "_per_")
     text = io.StringIO()
@@ -306,17 +315,17 @@ def table(found: Mapping[str, Any], unit: str) -> str:
     writer.writerow([name.replace("hartree", suffix) for name in (*names, "missing")])
     for line in lines:
         cells = [line.get(name) for name in names]
-        shown = [
+        formatted = [
             f"{cell * UNITS[unit]:.6f}" if isinstance(cell, float) and math.isfinite(cell) else cell for cell in cells
         ]
-        writer.writerow([*shown, " ".join(line.get("missing", ()))])
+        writer.writerow([*formatted, " ".join(line.get("missing", ()))])
     return text.getvalue()
 
 
-def summary(found: Mapping[str, Any]) -> str | None:
-    """Why the run is not complete, in one line; None where it is."""
-    said = problems(found)
-    if not said:
+def summary(document: Mapping[str, Any]) -> str | None:
+    """Reason why the run is not complete, in one line; None if it is."""
+    reasons = problems(document)
+    if not reasons:
         return None
-    count = report.count(len(said), "calculation")
-    return f"{count} left out of all sums: {'; '.join(said[:3])}{' ...' if len(said) > 3 else ''}"
+    count = report.count(len(reasons), "calculation")
+    return f"{count} left out of all sums: {'; '.join(reasons[:3])}{' ...' if len(reasons) > 3 else ''}"

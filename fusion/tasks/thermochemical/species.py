@@ -1,4 +1,4 @@
-"""One molecule or atom: its minimum, vibrations and thermal corrections, and its energy at further levels."""
+"""Species of thermochemistry: minimum, vibrations and thermal corrections, and energies at further levels."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from fusion.tasks.structure.geometry import write_structure
 from fusion.tasks.vibrations import Conditions, describe, nature
 
 FOLDER = Path("molecules")
-"""Where in a run's directory the species have theirs."""
+"""Folder in a run's directory with the folders of the species."""
 
 Watch = Callable[[int, str], None]
 
 
 @dataclass(frozen=True)
 class Level:
-    """Where energies come from: the run's method (`node` None), or a further one for energies at its geometries."""
+    """Level of theory: the run's method (`node` None), or a further method for energies at the same geometries."""
 
     label: str
     method: Any
@@ -40,8 +40,8 @@ class Level:
 
 @dataclass(frozen=True)
 class Energy:
-    """The energy (hartree) of a species at a level, with its statistical error, the spread of an ensemble and the
-    energies of its members (M,) where they are known; None where the calculation failed, and why."""
+    """Energy (hartree) of a species at a level, with statistical error, spread of an ensemble and energies of its
+    members (M,), as far as there are any. If the calculation failed, `value` is None and `message` the reason."""
 
     value: float | None
     stderr: float | None = None
@@ -51,21 +51,20 @@ class Energy:
 
     @classmethod
     def of(cls, result: Result) -> Energy:
-        """What a result says; nothing of one that is not ok."""
+        """The energy of a result; None with the reason if its status is not ok."""
         if result.status != "ok" or result.energy is None:
             return cls(None, message=result.message or result.status)
         members = result.properties.get("energy_members")
-        known = None if members is None else np.asarray(members)
-        return cls(result.energy, result.energy_stderr, result.energy_std, known, result.message)
+        member_energies = None if members is None else np.asarray(members)
+        return cls(result.energy, result.energy_stderr, result.energy_std, member_energies, result.message)
 
 
 @dataclass
 class Species:
-    """What is known of one species: the corrections to its energies (hartree, entropy in hartree/K), and those energies
-    by level.
+    """A species with its energies by level and their thermal corrections (hartree; entropy in hartree/K).
 
-    `zero_point` is not scaled; `thermal` is H(T) - H(0 K), `thermal_room` the same at 298.15 K. `problem` says why it
-    has none of this, or why nothing may be made of it.
+    `zero_point` is not scaled; `thermal` is H(T) - H(0 K), `thermal_room` the same at 298.15 K. `problem`: reason why
+    these are missing or must not be used.
     """
 
     name: str
@@ -82,7 +81,7 @@ class Species:
 
     @property
     def is_atom(self) -> bool:
-        """Whether it has a single nucleus."""
+        """True for a single atom."""
         return len(self.system.symbols) == 1
 
 
@@ -95,21 +94,21 @@ def calculate(
     task: str,
     watch: Watch,
 ) -> None:
-    """Fill `species`: relax it and its vibrations with the first of `levels`, then energies of the others there.
+    """Fill in `species`: minimum and vibrations with the first of `levels`, then energies of the others at the minimum.
 
-    What fails is said in `problem`, or in the message of the level's energy.
+    The reason of a failure goes to `problem`, or to the message of the level's energy.
     """
     if species.is_atom:
         _atom(species, levels, conditions, run, task, watch)
         return
-    own = part(run, species.name)
-    make_folder(own.directory, run.directory)
+    species_run = part(run, species.name)
+    make_folder(species_run.directory, run.directory)
     try:
-        with Journal(levels[0].method, species.system, own, task) as journal:
-            found = _minimum(journal, species, settings, own, watch)
-            if found is None:
+        with Journal(levels[0].method, species.system, species_run, task) as journal:
+            minimum = _minimum(journal, species, settings, species_run, watch)
+            if minimum is None:
                 return
-            hessian = _with_hessian(journal, found, watch)
+            hessian = _with_hessian(journal, minimum, watch)
     except (CalculationError, InputError) as error:
         species.status, species.problem = "failed", str(error)
         return
@@ -118,13 +117,13 @@ def calculate(
     if species.problem is None:
         for number, level in enumerate(levels[1:], start=1):
             watch(number, f"{level.label} ...")
-            own = part(run, species.name, level, number)
-            make_folder(own.directory, run.directory)
-            species.energies[level.label] = _single_point(species, hessian.system, level, own, task)
+            species_run = part(run, species.name, level, number)
+            make_folder(species_run.directory, run.directory)
+            species.energies[level.label] = _single_point(species, hessian.system, level, species_run, task)
 
 
 def _atom(species: Species, levels: list[Level], conditions: Conditions, run: Run, task: str, watch: Watch) -> None:
-    """Energies and thermal corrections of an atom: none at a level that has no energies of atoms."""
+    """Fill in energies and thermal corrections of an atom; no energy at a level without atomic energies."""
     system = species.system
     _corrections(species, Result(system, energy=0.0, properties={"hessian": np.zeros((3, 3))}), conditions)
     for number, level in enumerate(levels):
@@ -133,38 +132,40 @@ def _atom(species: Species, levels: list[Level], conditions: Conditions, run: Ru
         if zero == zeros.ATOMISATION:
             species.energies[level.label] = Energy(0.0)
         elif zero != zeros.OWN:
-            own = part(run, species.name, level if number else None, number)
-            make_folder(own.directory, run.directory)
-            species.energies[level.label] = _single_point(species, system, level, own, task)
+            species_run = part(run, species.name, level if number else None, number)
+            make_folder(species_run.directory, run.directory)
+            species.energies[level.label] = _single_point(species, system, level, species_run, task)
 
 
-def _minimum(journal: Journal, species: Species, settings: relaxing.Settings, own: Run, watch: Watch) -> Result | None:
-    """The result at the minimum; None where there is none, which the species then says."""
+def _minimum(
+    journal: Journal, species: Species, settings: relaxing.Settings, species_run: Run, watch: Watch
+) -> Result | None:
+    """Result at the minimum; None if there is none, with the reason in `species`."""
     relaxed = relaxing.relax(
         journal,
         species.system,
         settings,
-        own.directory / relaxing.TRAJECTORY,
+        species_run.directory / relaxing.TRAJECTORY,
         lambda step, energy, force: watch(step, f"E = {energy:.6f} Ha  largest force {relaxing.short(force)} Ha/bohr"),
     )
-    write_structure(own.directory / relaxing.STRUCTURE, relaxed.result)
+    write_structure(species_run.directory / relaxing.STRUCTURE, relaxed.result)
     species.details["relaxation_steps"] = relaxed.steps
     if relaxed.failure is not None:
         species.status, species.problem = "failed", f"step {relaxed.steps + 1} of the relaxation: {relaxed.failure}"
         return None
     if not relaxed.converged:
-        species.status, species.problem = "not_converged", f"not relaxed: {relaxing.why_not(relaxed, own)}"
+        species.status, species.problem = "not_converged", f"not relaxed: {relaxing.why_not(relaxed, species_run)}"
         return None
     return relaxed.result
 
 
-def _with_hessian(journal: Journal, found: Result, watch: Watch) -> Result:
-    """The result at a minimum with the Hessian. Raises CalculationError."""
+def _with_hessian(journal: Journal, minimum: Result, watch: Watch) -> Result:
+    """Result at a minimum with the Hessian. Raises CalculationError."""
     if "hessian" not in journal.provides:
-        total = 6 * len(found.system.symbols)
+        total = 6 * len(minimum.system.symbols)
         journal.watch = lambda done: watch(done, f"of {total} displacements for the Hessian")
     members = {"energy_members"} & journal.provides
-    (result,) = methods.calculate(journal, [found.system], {"energy", "forces", "hessian"} | members)
+    (result,) = methods.calculate(journal, [minimum.system], {"energy", "forces", "hessian"} | members)
     journal.watch = None
     if result.status != "ok" or result.energy is None:
         raise CalculationError(result.message or result.status)
@@ -172,40 +173,41 @@ def _with_hessian(journal: Journal, found: Result, watch: Watch) -> Result:
 
 
 def _corrections(species: Species, result: Result, conditions: Conditions) -> None:
-    """Zero-point energy and thermal corrections at the conditions and at 298.15 K, or the reason why there are none."""
+    """Set zero-point energy and thermal corrections at the conditions and at 298.15 K; set the problem of a saddle
+    point."""
     system = result.system
     modes = normal_modes(np.asarray(result.properties["hessian"]), system.positions, system.nuclear_masses)
-    found = describe(result, modes, conditions)
-    thermo = found["thermochemistry"]
-    room = describe(result, modes, replace(conditions, temperature_k=g2.ROOM_K))["thermochemistry"]
+    details = describe(result, modes, conditions)
+    thermo = details["thermochemistry"]
+    thermo_room = describe(result, modes, replace(conditions, temperature_k=g2.ROOM_K))["thermochemistry"]
     species.zero_point = modes.zero_point_energy
     species.thermal = thermo["enthalpy_correction_hartree"] - species.zero_point
-    species.thermal_room = room["enthalpy_correction_hartree"] - species.zero_point
+    species.thermal_room = thermo_room["enthalpy_correction_hartree"] - species.zero_point
     species.entropy = thermo["entropy_j_per_mol_k"] / (1000.0 * units.KJ_MOL_PER_HARTREE)
     species.details |= {
-        "frequencies_cm1": found["frequencies_cm1"],
+        "frequencies_cm1": details["frequencies_cm1"],
         "point_group": thermo["point_group"],
         "symmetry_number": thermo["symmetry_number"],
         "entropy_j_per_mol_k": thermo["entropy_j_per_mol_k"],
     }
-    imaginary = found["vibrations"]["n_imaginary"]
+    imaginary = details["vibrations"]["n_imaginary"]
     if imaginary:
         species.status = "not_converged"
         species.problem = f"{nature(imaginary)} ({-modes.frequencies[0]:.0f}i cm⁻¹)"
 
 
-def _single_point(species: Species, system: System, level: Level, own: Run, task: str) -> Energy:
-    """The energy at a geometry of the species; a failure is in its message."""
-    wanted = {"energy"} | ({"energy_members"} & level.method.provides)
+def _single_point(species: Species, system: System, level: Level, species_run: Run, task: str) -> Energy:
+    """Energy at a geometry of the species; the message has the reason of a failure."""
+    properties = {"energy"} | ({"energy_members"} & level.method.provides)
     try:
-        with Journal(level.method, species.system, own, task) as journal:
-            return Energy.of(journal.at(system, wanted))
+        with Journal(level.method, species.system, species_run, task) as journal:
+            return Energy.of(journal.at(system, properties))
     except (CalculationError, InputError) as error:
         return Energy(None, message=str(error))
 
 
 def part(run: Run, name: str, level: Level | None = None, number: int = 0) -> Run:
-    """The run as the journal of one species, or of a further level's energy of it, sees it."""
+    """The run for the journal of one species, or of its energy at a further level."""
     folder = FOLDER / re.sub(r"[^\w.+-]", "_", name)
     config: Any = run.config
     if level is not None:
@@ -216,7 +218,8 @@ def part(run: Run, name: str, level: Level | None = None, number: int = 0) -> Ru
 
 
 def recorded(species: Species, levels: list[Level], run: Run, task: str) -> bool:
-    """Whether the run goes on with something of the species. Raises InputError for a checkpoint of something else."""
+    """True if the run resumes calculations of the species. Raises InputError for a checkpoint of another task, system
+    or method."""
     notes = [going_on(levels[0].method, species.system, part(run, species.name), task)]
     for number, level in enumerate(levels[1:], start=1):
         notes.append(going_on(level.method, species.system, part(run, species.name, level, number), task))
@@ -224,7 +227,7 @@ def recorded(species: Species, levels: list[Level], run: Run, task: str) -> bool
 
 
 def further(entries: Any) -> list[Level]:
-    """The levels that `task.energies` names: one entry of `fusion.named`, or a list. Raises InputError."""
+    """Levels of `task.energies`: one entry in the form of `fusion.named`, or a list. Raises InputError."""
     if entries is None:
         return []
     plain: Any = OmegaConf.to_container(entries, resolve=True) if OmegaConf.is_config(entries) else entries
