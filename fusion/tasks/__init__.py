@@ -1,4 +1,4 @@
-"""What can be done with a method and a system: one file per task, named by `_target_` in conf/task."""
+"""Tasks: calculations with a method and a system. `_target_` in conf/task names the class of each."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ if TYPE_CHECKING:
 
 
 class Task(Protocol):
-    """One thing to do. `needs` are the properties a method has to provide, or the core to derive.
+    """A task. `needs`: properties that the method must provide or the core must derive.
 
-    A task that reads labelled structures (data=...) says so by `reads_data = True`; others refuse them.
-    A task may also have `title(method, system, run)`, the first lines of its run, and static methods for the report,
-    which work from a run's files alone: `rows(document)`, lines (label, text, further columns) below the energy made
-    from the content of result.json; `draw(directory)`, its pictures; `files(directory)`, names of what it left besides
-    pictures and tables; `stands(directory)`, where an unfinished run stands, None for a run that left nothing yet.
+    A task that reads labelled structures (data=...) sets `reads_data = True`; others refuse them. A task may also have
+    `title(method, system, run)` for the first lines of its run, and static methods for the report, which use only the
+    files of a run: `rows(document)` yields lines (label, text, further columns) below the energy from the content of
+    result.json; `draw(directory)` draws the pictures; `files(directory)` names the files written besides pictures and
+    tables; `stands(directory)` describes the progress of an unfinished run, None if it has written nothing.
     """
 
     name: str
     needs: frozenset[str]
 
     def check(self, method: Method, system: System, run: Run) -> None:
-        """Raise InputError for what cannot be done. Nothing has been written yet; `run.directory` need not exist."""
+        """Raise InputError if the task cannot run. Nothing has been written yet; `run.directory` need not exist."""
 
     def run(self, method: Method, system: System, run: Run) -> Result:
-        """Do it. Raises CalculationError when nothing useful came out; a result that did not converge is returned."""
+        """Run the task. Raises CalculationError without a useful result; an unconverged result is returned."""
         ...

@@ -1,4 +1,4 @@
-"""What is shown of a determinant and of the correlation added to it, from a `result.json`."""
+"""Terminal report of an SCF calculation and of the correlation energy, from a `result.json`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fusion import report
 
 
 def rows(document: Mapping[str, Any]) -> Iterator[list[str]]:
-    """Lines on the parts of the energy, the SCF, the spin and the limit of the basis; none without those details."""
+    """Yield lines on the parts of the energy, the SCF, the spin and the basis-set limit; none without those details."""
     correlation, scf, limit = (document.get(name) or {} for name in ("correlation", "scf", "basis_limit"))
     if limit:
         yield from _limit_rows(limit)
@@ -24,11 +24,11 @@ def rows(document: Mapping[str, Any]) -> Iterator[list[str]]:
 def _limit_rows(limit: Mapping[str, Any]) -> Iterator[list[str]]:
     parts = zip(limit["bases"], limit["mean_field_hartree"], limit["correlation_hartree"], strict=True)
     for basis, mean_field, correlation in parts:
-        added = f"and {correlation:.6f} Ha" if correlation else ""
-        yield [basis, f"{mean_field:.6f} Ha", f"Hartree–Fock {added}".rstrip()]
+        correlation_part = f"and {correlation:.6f} Ha" if correlation else ""
+        yield [basis, f"{mean_field:.6f} Ha", f"Hartree–Fock {correlation_part}".rstrip()]
     mean_field, correlation = limit["limit_mean_field_hartree"], limit["limit_correlation_hartree"]
-    added = f"and {correlation:.6f} Ha by L⁻³" if correlation else ""
-    yield ["basis limit", f"{mean_field:.6f} Ha", f"Hartree–Fock by (L + 1) exp(-9 √L) {added}".rstrip()]
+    correlation_part = f"and {correlation:.6f} Ha by L⁻³" if correlation else ""
+    yield ["basis limit", f"{mean_field:.6f} Ha", f"Hartree–Fock by (L + 1) exp(-9 √L) {correlation_part}".rstrip()]
 
 
 def _correlation_rows(correlation: Mapping[str, Any], extrapolated: bool) -> Iterator[list[str]]:
@@ -49,14 +49,14 @@ def _correlation_rows(correlation: Mapping[str, Any], extrapolated: bool) -> Ite
 
 
 def _scf_rows(scf: Mapping[str, Any]) -> Iterator[list[str]]:
-    where = f"{scf['reference']}, {scf['basis']}, {report.count(scf['functions'], 'function')}"
+    settings = f"{scf['reference']}, {scf['basis']}, {report.count(scf['functions'], 'function')}"
     if "grid_level" in scf:
-        where += f", grid level {scf['grid_level']} ({scf['grid_points']:,} points)"
+        settings += f", grid level {scf['grid_level']} ({scf['grid_points']:,} points)"
     yield [
         "SCF",
         report.count(scf["cycles"], "cycle"),
         ", then ".join(attempt["name"] for attempt in scf["attempts"]),
-        where,
+        settings,
     ]
     if scf.get("core_potential_electrons"):
         yield ["core potential", report.count(scf["core_potential_electrons"], "electron"), "of the basis set"]

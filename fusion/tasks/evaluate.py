@@ -1,4 +1,4 @@
-"""task=evaluate: of labelled structures (data=...) the errors of a method, else a wavefunction from a checkpoint."""
+"""task=evaluate: errors of a method on labelled structures (data=...), or energy of a wavefunction in a checkpoint."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Evaluate:
-    """What there is to evaluate decides: data, or a checkpoint."""
+    """Evaluates a method on data if there are any, otherwise the wavefunction of a checkpoint."""
 
     needs = frozenset({"energy"})
     reads_data = True
@@ -28,12 +28,12 @@ class Evaluate:
         self._task: LabelledEvaluation | Wavefunction | None = None
 
     def check(self, method: Method, system: System, run: Run) -> None:
-        """Raises InputError: neither data nor a wavefunction, or what the one of them that is given refuses."""
+        """Raises InputError without data and wavefunction, and for the faults that either evaluation refuses."""
         self._task = self._chosen(method, run)
         self._task.check(method, system, run)
 
     def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """As the evaluation that is chosen says it."""
+        """Title and notes of the chosen evaluation."""
         assert self._task is not None
         return self._task.title(method, system, run)
 
@@ -43,7 +43,7 @@ class Evaluate:
 
     @staticmethod
     def rows(document: dict[str, Any]) -> Iterator[list[str]]:
-        """Errors against labels."""
+        """Yield the errors against labels."""
         if "evaluation" in document:
             from fusion.tasks.labelled import errors
 
@@ -51,7 +51,7 @@ class Evaluate:
 
     @staticmethod
     def draw(directory: Path) -> None:
-        """`parity.png` and `calibration.png`, or `energy.png`."""
+        """Draw `parity.png` and `calibration.png`, or `energy.png`."""
         from fusion.plots import energy
         from fusion.tasks.labelled.evaluation import LabelledEvaluation
 
@@ -62,7 +62,7 @@ class Evaluate:
 
     @staticmethod
     def files(directory: Path) -> list[str]:
-        """The tables of an evaluation on labels."""
+        """Names of the tables of an evaluation on labels."""
         from fusion.tasks.labelled.evaluation import LabelledEvaluation
 
         return LabelledEvaluation.files(directory)

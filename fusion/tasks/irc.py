@@ -1,4 +1,4 @@
-"""From a transition state to the two minima it connects."""
+"""Intrinsic reaction coordinate from a transition state to the two minima it connects."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ _FILES = ("irc.extxyz", "irc_backward.xyz", "irc_forward.xyz", "ts_mode.xyz")
 
 
 class ReactionCoordinate:
-    """The intrinsic reaction coordinate both ways from the system, which must be a transition state with forces below
-    `fmax` (hartree/bohr); at most `points` on each side, and the minima at the ends relaxed."""
+    """Follows the intrinsic reaction coordinate from the system in both directions and relaxes the minima at the ends.
+
+    The system must be a transition state with forces below `fmax` (hartree/bohr). Each side has at most `points`.
+    """
 
     needs = frozenset({"energy", "forces", "hessian"})
 
@@ -41,7 +43,7 @@ class ReactionCoordinate:
         self._settings = relaxing.Settings(optimiser, fmax, steps)
 
     def check(self, method: Method, system: System, run: Run) -> None:
-        """Raises InputError: settings that make no sense, a periodic system, a method without forces."""
+        """Raises InputError for wrong settings, a periodic system, a method without forces, a foreign checkpoint."""
         from fusion.tasks.interruption.journal import going_on
 
         if any(system.pbc):
@@ -51,13 +53,13 @@ class ReactionCoordinate:
         if isinstance(self._points, bool) or not isinstance(self._points, int) or self._points < 1:
             raise InputError(f"task.points must be a whole number of at least 1, not {self._points}")
         if not isinstance(self._zero_point, bool):
-            raise InputError(f"task.zero_point is true or false, not {self._zero_point!r}")
+            raise InputError(f"task.zero_point must be true or false, not {self._zero_point!r}")
         relaxing.check_settings(self._settings, system)
         methods.require(method, self.needs, f"task {self.name}", [system])
         going_on(method, system, run, self.name)
 
     def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Where the path begins."""
+        """Method and system for the title, and a note on a resumed run."""
         from fusion.report import title_of
         from fusion.tasks.interruption.journal import going_on
 
@@ -65,12 +67,12 @@ class ReactionCoordinate:
         parts = (
             getattr(method, "label", method.name),
             title_of(system),
-            "downhill from the transition state, both ways",
+            "downhill from the transition state in both directions",
         )
         return parts, (note,) if note else ()
 
     def run(self, method: Method, system: System, run: Run) -> Result:
-        """The result at the transition state, with the path in its details; writes irc.extxyz and the minima."""
+        """Return the result at the transition state, with the path in its details; write irc.extxyz and the minima."""
         from fusion.tasks.interruption.journal import Journal
         from fusion.tasks.reaction import saddle
         from fusion.tasks.reaction.barriers import barriers
@@ -81,15 +83,17 @@ class ReactionCoordinate:
         log = run.directory / geometric_engine.LOG
         log.unlink(missing_ok=True)
         with Journal(method, system, run, self.name) as journal:
-            found = saddle.verify(saddle.hessian_at(journal, system), self._settings.fmax, self._noise)
-            details: dict[str, Any] = {"transition_state": saddle.describe(found)}
-            saddle.write_mode(run.directory / "ts_mode.xyz", found)
-            if found.failure is None:
-                details["irc"], *ends = descend(journal, found, self._points, self._settings, log, {}, run)
-                details["barriers"] = barriers(journal, ends[0], found, ends[1], self._noise, self._zero_point)
-        result = outcome(found, details)
-        if found.failure is not None:
-            result.message = f"{found.failure}; task=ts finds the transition state first"
+            transition_state = saddle.verify(saddle.hessian_at(journal, system), self._settings.fmax, self._noise)
+            details: dict[str, Any] = {"transition_state": saddle.describe(transition_state)}
+            saddle.write_mode(run.directory / "ts_mode.xyz", transition_state)
+            if transition_state.failure is None:
+                details["irc"], *ends = descend(journal, transition_state, self._points, self._settings, log, {}, run)
+                details["barriers"] = barriers(
+                    journal, ends[0], transition_state, ends[1], self._noise, self._zero_point
+                )
+        result = outcome(transition_state, details)
+        if transition_state.failure is not None:
+            result.message = f"{transition_state.failure}; find the transition state first with task=ts"
         return result
 
     rows = staticmethod(TransitionState.rows)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fusion.tasks.motion.md_table import Drift
 
 _SAVE_S = 60.0
-"""At most so much work is lost by a kill, or one step."""
+"""Time between checkpoints; a kill loses at most the work of this time, or of one step."""
 
 
 class MolecularDynamics:
@@ -55,7 +55,7 @@ class MolecularDynamics:
         self._time_ps, self._steps = time_ps, steps
 
     def check(self, method: Method, system: System, run: Run) -> None:
-        """Raises InputError: settings that make no sense, no forces, a checkpoint of another simulation."""
+        """Raises InputError for wrong settings, a method without forces, or a checkpoint of another simulation."""
         import numpy as np
 
         from fusion.chemistry import constraints
@@ -69,20 +69,22 @@ class MolecularDynamics:
         if state is None:
             return
         if state["symbols"] != list(system.symbols):
-            raise InputError(f"{run.checkpoint} is of other atoms than {system.formula} ({system.name})")
+            raise InputError(f"{run.checkpoint} has other atoms than {system.formula} ({system.name})")
         elsewhere = constraints.elsewhere(system, np.asarray(state["positions"]) * BOHR_PER_ANGSTROM)
         if elsewhere:
-            raise InputError(f"{run.checkpoint} has the held {elsewhere[0]} of {system.name} in another place")
+            raise InputError(
+                f"{run.checkpoint}: the held atom {elsewhere[0]} of {system.name} has another position there"
+            )
         if is_own(run):
             for key, value in self._identity(run).items():
                 if state["identity"].get(key) != value:
                     raise InputError(
-                        f"{run.checkpoint} is of a run with another {key}: {state['identity'].get(key)}, not {value}; "
-                        "start in another directory, with ckpt=RUN_DIR from where this one ended"
+                        f"{run.checkpoint} belongs to a run with another {key}: {state['identity'].get(key)}, not "
+                        f"{value}; to continue from its last state, start in another directory with ckpt=RUN_DIR"
                     )
 
     def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """What is about to be simulated, for how long, and from where."""
+        """Method, system, ensemble and length for the title, and notes on the forces and the start."""
         from fusion.report import count, title_of
 
         length = f"{self.steps * self.timestep_fs / 1000:g} ps in {count(self.steps, 'step')}"
@@ -97,13 +99,13 @@ class MolecularDynamics:
             notes.append(f"forces by central differences: {6 * len(system.symbols)} energies for each step")
         state = read_state(run, self.name)
         if state is not None and is_own(run):
-            notes.append(f"going on from step {state['step']} of {self.steps} ({CHECKPOINT})")
+            notes.append(f"resuming from step {state['step']} of {self.steps} ({CHECKPOINT})")
         elif state is not None:
             notes.append(f"from the last structure and velocities of {run.checkpoint}")
         return parts, tuple(notes)
 
     def run(self, method: Method, system: System, run: Run) -> Result:
-        """All steps, or those left. Where the system flies apart it ends, failed, with the last good structure."""
+        """Run all remaining steps. If the system flies apart the run fails, with the last good structure."""
         from fusion.tasks.motion.dynamics import Simulation, Surface
 
         if processes.rank() != 0:  # one process does it
@@ -127,9 +129,9 @@ class MolecularDynamics:
         try:
             timing = self._advance(simulation, run)
         except CalculationError as error:
-            at = f"step {simulation.step}, {simulation.time_fs:g} fs"
+            when = f"step {simulation.step}, {simulation.time_fs:g} fs"
             advice = f"try task.timestep_fs={self.timestep_fs / 2:g}, or relax the structure first"
-            failure, timing = f"{error} ({at}); {advice}", {}
+            failure, timing = f"{error} ({when}); {advice}", {}
         finally:  # also when stopped: no step is lost
             self._save(simulation, run)
             simulation.close()
@@ -137,14 +139,14 @@ class MolecularDynamics:
 
     @staticmethod
     def rows(document: dict[str, Any]) -> Iterator[list[str]]:
-        """Temperature, conservation, pressure, spread of the model, and speed."""
+        """Yield temperature, pressure, energy conservation, spread of the model, and speed."""
         from fusion.tasks.motion.md_table import rows
 
         yield from rows(document["md"]) if "md" in document else ()
 
     @staticmethod
     def draw(directory: Path) -> None:
-        """`md.png`, as soon as md.csv has two rows."""
+        """Draw `md.png`, as soon as md.csv has two rows."""
         from fusion.plots import trajectory
 
         trajectory.draw(directory)
@@ -155,7 +157,7 @@ class MolecularDynamics:
 
     @staticmethod
     def stands(directory: Path) -> str | None:
-        """The last row of md.csv."""
+        """Progress by the last row of md.csv."""
         from fusion.tasks.motion.md_table import read_table
 
         table = read_table(directory)
@@ -168,7 +170,7 @@ class MolecularDynamics:
 
     @property
     def steps(self) -> int:
-        """Steps of the whole run."""
+        """Number of steps of the whole run."""
         return self._steps if self._steps is not None else max(1, round(1000.0 * self._time_ps / self.timestep_fs))
 
     @property
@@ -179,7 +181,7 @@ class MolecularDynamics:
         return ensemble
 
     def _advance(self, simulation: Simulation, run: Run) -> dict[str, float]:
-        """Make the steps that are left; says how long one takes and which part of that the method takes."""
+        """Make the remaining steps; return the time of a step and the share of the method in it."""
         from fusion.phases import REFRESH_S, phase
         from fusion.tasks.interruption.stopping import between_steps
         from fusion.tasks.motion.dynamics import ns_per_day
@@ -194,7 +196,9 @@ class MolecularDynamics:
                     self._save(simulation, run)
                     due = time.monotonic() + _SAVE_S
                 taken = time.perf_counter() - began
-                if taken > shown + REFRESH_S or simulation.step == self.steps:  # the line costs more than looking
+                if (
+                    taken > shown + REFRESH_S or simulation.step == self.steps
+                ):  # writing the line is slower than this check
                     bar(simulation.step, simulation.text(taken, simulation.step - first))
                     shown = taken
         taken, steps = time.perf_counter() - began, simulation.step - first
@@ -212,7 +216,7 @@ class MolecularDynamics:
         write_state(run, {"task": self.name, "identity": self._identity(run), **simulation.state})
 
     def _identity(self, run: Run) -> dict[str, Any]:
-        """What must be the same for a trajectory to be the same, its length and its seed apart."""
+        """Settings that determine the trajectory, apart from its length and seed."""
         config = run.config
         return {
             "method": _plain(config.get("method")),
@@ -223,14 +227,14 @@ class MolecularDynamics:
         }
 
     def _result(self, simulation: Simulation, directory: Path, failure: str | None, timing: dict[str, float]) -> Result:
-        """The last structure, and what the table says of the whole run."""
+        """Result at the last structure, with averages of the whole run in its details."""
         from fusion.tasks.motion import md_table
 
         result, atoms = simulation.result(), len(simulation.start.symbols)
         table = md_table.read_table(directory)
         drift = md_table.drift(table, atoms, self.discard)
         averages = md_table.averages(table, self.discard)
-        found: dict[str, Any] = {
+        md: dict[str, Any] = {
             "ensemble": self.ensemble.title,
             "steps": simulation.state["step"],
             "timestep_fs": self.timestep_fs,
@@ -243,7 +247,7 @@ class MolecularDynamics:
             **md_table.departures(simulation.state, atoms, self.timestep_fs),
             **timing,
         }
-        result.details["md"] = {key: value for key, value in found.items() if value is not None}
+        result.details["md"] = {key: value for key, value in md.items() if value is not None}
         if failure is not None:
             result.status, result.message = "failed", failure
         else:
@@ -251,22 +255,24 @@ class MolecularDynamics:
         return result
 
     def _judge(self, result: Result, drift: Drift | None) -> None:
-        """Is energy conserved, or the temperature the one asked for? What is not is said, together with the model's own
-        message on the last structure; without a thermostat it makes the run unconverged."""
-        md, said = result.details["md"], []
+        """Check the conservation of energy and the mean temperature; add faults to the message of the last structure.
+
+        Without a thermostat, energy that is not conserved makes the run unconverged.
+        """
+        md, faults = result.details["md"], []
         problem = drift.problem(self.drift_limit_mev) if drift is not None else None
         if problem is not None:
-            said.append(f"{problem}; try task.timestep_fs={self.timestep_fs / 2:g}")
+            faults.append(f"{problem}; try task.timestep_fs={self.timestep_fs / 2:g}")
             result.status = "ok" if self.ensemble.thermostat else "not_converged"
         elif drift is not None and not self.ensemble.thermostat:
             md["verdict"] = f"the total energy stays within {drift.scatter_mev_per_atom:.2g} meV per atom"
         mean = md.get("temperature_k")
         if self.ensemble.thermostat and mean and mean["stderr"] is not None:
-            off = abs(mean["value"] - self.temperature_k)
-            if off > 4.0 * mean["stderr"] and off > 0.05 * self.temperature_k + 1.0:
+            deviation = abs(mean["value"] - self.temperature_k)
+            if deviation > 4.0 * mean["stderr"] and deviation > 0.05 * self.temperature_k + 1.0:
                 kelvin = f"{mean['value']:.0f} K, not {self.temperature_k:g} K"
-                said.append(f"the mean temperature is {kelvin}: not yet in equilibrium (task.time_ps, task.discard)")
-        result.message = "; ".join(part for part in (*said, result.message) if part) or None
+                faults.append(f"the mean temperature is {kelvin}: not yet in equilibrium (task.time_ps, task.discard)")
+        result.message = "; ".join(part for part in (*faults, result.message) if part) or None
 
     def _check_settings(self) -> None:
         if not (self.temperature_k >= 0 and math.isfinite(self.temperature_k)):
@@ -283,7 +289,7 @@ class MolecularDynamics:
             if not isinstance(number, int) or isinstance(number, bool) or number < 1:
                 raise InputError(f"task.{key} must be a whole number of at least 1, not {number}")
         if not 0 <= self.discard < 1:
-            raise InputError(f"task.discard must be a part of the run, 0 up to but not 1, not {self.discard}")
+            raise InputError(f"task.discard must be a fraction of the run, at least 0 and below 1, not {self.discard}")
 
 
 def _plain(config: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Move the atoms, and the cell if asked, to where no force is left on them."""
+"""Relaxation of the atoms, and of the cell on request, to a minimum."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ if TYPE_CHECKING:
 
 
 class Relax:
-    """Relaxation with one of ASE's optimisers; goes on from a kill where it was.
+    """Relaxation with one of ASE's optimisers; an interrupted run can be resumed.
 
-    `fmax`: the largest force left on an atom, hartree/bohr; with `cell` also the largest derivative by the cell as
-    ASE's FrechetCellFilter scales it. `fixed`: atoms, counted from 1, that stay where they are, beside those that the
-    structure file holds.
+    `fmax`: force threshold per atom, hartree/bohr; with `cell` also for the derivatives by the cell as scaled by ASE's
+    FrechetCellFilter. `fixed`: atoms to hold, counted from 1, in addition to those held by the structure file.
     """
 
     def __init__(
@@ -43,7 +42,7 @@ class Relax:
         return self._settings.needs
 
     def check(self, method: Method, system: System, run: Run) -> None:
-        """Raises InputError: settings that make no sense, a method without forces, a foreign checkpoint."""
+        """Raises InputError for wrong settings, a method without forces, or a foreign checkpoint."""
         from fusion.tasks.interruption.journal import going_on
 
         system = self._held(system)
@@ -52,17 +51,17 @@ class Relax:
         going_on(method, system, run, self.name)
 
     def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """What is relaxed, how, and how far."""
+        """Method, system and thresholds for the title, and notes on held atoms and a resumed run."""
         from fusion.report import count, title_of
         from fusion.tasks.interruption.journal import going_on
 
         parts = (getattr(method, "label", method.name), title_of(system), relaxation.describe(self._settings))
         number = len(self._fixed or ())
-        asked = f"task.fixed holds {count(number, 'atom')}" if number else None
-        return parts, tuple(note for note in (asked, going_on(method, system, run, self.name)) if note)
+        held = f"task.fixed holds {count(number, 'atom')}" if number else None
+        return parts, tuple(note for note in (held, going_on(method, system, run, self.name)) if note)
 
     def run(self, method: Method, system: System, run: Run) -> Result:
-        """The result at the last geometry, with `relaxation` in its details; writes relax.extxyz and relaxed.xyz."""
+        """Return the last geometry's result, with `relaxation` in its details; write relax.extxyz and relaxed.xyz."""
         from fusion.tasks.interruption.journal import Journal
         from fusion.tasks.structure.geometry import write_structure
 
@@ -76,12 +75,12 @@ class Relax:
 
     @staticmethod
     def rows(document: dict[str, Any]) -> Iterator[list[str]]:
-        """How far the atoms and the energy went."""
+        """Yield the changes of energy, positions and cell."""
         yield from relaxation.rows(document.get("relaxation") or {})
 
     @staticmethod
     def draw(directory: Path) -> None:
-        """`relaxation.png`, as soon as there are two steps."""
+        """Draw `relaxation.png`, as soon as there are two steps."""
         from fusion.plots.relaxation import draw
 
         draw(directory / TRAJECTORY, directory / PICTURE)

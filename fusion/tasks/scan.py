@@ -1,4 +1,4 @@
-"""Energies along a bond, an angle or a dihedral, the other atoms relaxed or rigid."""
+"""Scan of a bond, an angle or a dihedral; the other coordinates are relaxed or rigid."""
 
 from __future__ import annotations
 
@@ -31,12 +31,13 @@ _FULL_TURN = 360.0
 
 
 class Scan:
-    """Move one internal coordinate through evenly spaced values.
+    """Moves one internal coordinate through evenly spaced values.
 
-    `coordinate`: bond, angle or dihedral (None: by the number of `atoms`, counted from 1); `start` (None: where it is)
-    and `stop` (None: a full turn of a dihedral) in Angstrom or degrees; `relaxed`: the other atoms relax at every point
-    until the largest force on them is below `fmax` (hartree/bohr), beginning from the neighbouring point; else the
-    smaller part of the molecule moves as a rigid body. `both_ways`: back again as well, and the lower energy counts.
+    `coordinate`: bond, angle or dihedral (None: by the number of `atoms`, counted from 1); `start` (None: its present
+    value) and `stop` (None: a full turn of a dihedral) in Angstrom or degrees. `relaxed`: the other atoms relax at
+    every point, from the neighbouring point, until the largest force on them is below `fmax` (hartree/bohr); otherwise
+    the smaller part of the molecule moves as a rigid body. `both_ways`: scan in both directions and take the lower
+    energy of each point.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class Scan:
         return frozenset({"energy", "forces"}) if self._relaxed else frozenset({"energy"})
 
     def check(self, method: Method, system: System, run: Run) -> None:
-        """Raises InputError: a coordinate that cannot be or be moved, a method without forces, a foreign checkpoint."""
+        """Raises InputError for a coordinate that cannot be moved, a method without forces, or a foreign checkpoint."""
         from fusion.tasks.interruption.journal import going_on
 
         if any(system.pbc):
@@ -73,7 +74,7 @@ class Scan:
             raise InputError(f"task.steps must be a whole number of at least 1, not {self._steps}")
         for setting, flag in (("relaxed", self._relaxed), ("both_ways", self._both_ways)):
             if not isinstance(flag, bool):
-                raise InputError(f"task.{setting} is true or false, not {flag!r}")
+                raise InputError(f"task.{setting} must be true or false, not {flag!r}")
         if self._both_ways and not self._relaxed:
             raise InputError("task.both_ways=true: a rigid scan has no history; it needs task.relaxed=true")
         coordinate = internal_coordinate.chosen(self._kind, self._atoms, system)
@@ -87,52 +88,52 @@ class Scan:
         going_on(method, system, run, self.name)
 
     def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """What is moved, from where to where."""
+        """Method, system and coordinate for the title, and notes on the range and a resumed run."""
         from fusion.report import title_of
         from fusion.tasks.interruption.journal import going_on
 
         coordinate = internal_coordinate.chosen(self._kind, self._atoms, system)
         values = self._values(coordinate, system)
-        how = "relaxed" if self._relaxed else "rigid"
-        what = f"{how} scan of {internal_coordinate.label(coordinate, system.symbols)}"
+        mode = "relaxed" if self._relaxed else "rigid"
+        scan = f"{mode} scan of {internal_coordinate.label(coordinate, system.symbols)}"
         span = f"{values[0]:.4g} to {values[-1]:.4g} {coordinate.unit} in {len(values)} points"
         note = going_on(method, system, run, self.name)
-        here = f"now {coordinate.value(system.positions):.4g} {coordinate.unit}"
-        return (getattr(method, "label", method.name), title_of(system), what), (
-            f"{span}; {here}",
+        present = f"now {coordinate.value(system.positions):.4g} {coordinate.unit}"
+        return (getattr(method, "label", method.name), title_of(system), scan), (
+            f"{span}; {present}",
             *((note,) if note else ()),
         )
 
     def run(self, method: Method, system: System, run: Run) -> Result:
-        """The result at the lowest point, with `scan` in its details; writes scan.extxyz and scan.csv."""
+        """Return the result at the lowest point, with `scan` in its details; write scan.extxyz and scan.csv."""
         from fusion.tasks.interruption.journal import Journal
 
         if processes.rank() != 0:  # one process does it
             return Result(system)
         coordinate = internal_coordinate.chosen(self._kind, self._atoms, system)
         values = self._values(coordinate, system)
-        back: list[Point] = []
+        backward: list[Point] = []
         with Journal(method, system, run, self.name) as journal:
             if not self._relaxed:
-                there = self._rigid(journal, system, coordinate, values)
+                forward = self._rigid(journal, system, coordinate, values)
             else:
-                there = self._walk(journal, run, "scanning", system, coordinate, values)
-                last = next((p.result.system for p in reversed(there) if p.result is not None), system)
+                forward = self._walk(journal, run, "scanning", system, coordinate, values)
+                last = next((p.result.system for p in reversed(forward) if p.result is not None), system)
                 if self._both_ways:
-                    back = self._walk(journal, run, "and back", last, coordinate, values[::-1])[::-1]
-            points = [lower(*pair) for pair in zip(there, back, strict=True)] if back else there
+                    backward = self._walk(journal, run, "scanning back", last, coordinate, values[::-1])[::-1]
+            points = [lower(*pair) for pair in zip(forward, backward, strict=True)] if backward else forward
             points = with_spreads(journal, points)
         self._write(run, coordinate, points)
-        return outcome(coordinate, system, points, there, back, self._relaxed, self._fmax)
+        return outcome(coordinate, system, points, forward, backward, self._relaxed, self._fmax)
 
     def _values(self, coordinate: InternalCoordinate, system: System) -> np.ndarray:
         """Values (points,) of the coordinate; those of a dihedral may go beyond 180 degrees, to keep their order."""
-        for setting, given in (("start", self._start), ("stop", self._stop)):
-            if given is not None and (isinstance(given, bool) or not isinstance(given, (int, float))):
-                raise InputError(f"task.{setting} must be a number of {coordinate.unit}, not {given!r}")
+        for setting, value in (("start", self._start), ("stop", self._stop)):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+                raise InputError(f"task.{setting} must be a number of {coordinate.unit}, not {value!r}")
         start = coordinate.value(system.positions) if self._start is None else float(self._start)
         if self._stop is None and coordinate.period is None:
-            raise InputError(f"task.stop: where should the {coordinate.name} go, in {coordinate.unit}?")
+            raise InputError(f"task.stop is missing; give the last value of the {coordinate.name} in {coordinate.unit}")
         stop = start + _FULL_TURN if self._stop is None else float(self._stop)
         for value in (start, stop):
             refusal = coordinate.refusal(value) if np.isfinite(value) else f"a {coordinate.name} of {value}"
@@ -145,18 +146,18 @@ class Scan:
     def _rigid(
         self, journal: Journal, system: System, coordinate: InternalCoordinate, values: np.ndarray
     ) -> list[Point]:
-        """All points in one call."""
+        """Rigid points, all in one call."""
         from fusion.phases import phase
 
         motion = internal_coordinate.RigidMotion(coordinate, system)
         systems = [system.moved(motion.to(value, system.positions)) for value in values]
-        wanted = self.needs | (methods.available(journal.method) & {"forces"})
+        properties = self.needs | (methods.available(journal.method) & {"forces"})
         with phase("scanning", len(systems)) as bar:
             journal.watch = lambda done: bar(done, "")
             try:
-                results: list[Result] = methods.calculate(journal, systems, wanted)
-            except (InputError, CalculationError):  # of one of them: parts that run into each other
-                results = [_alone(journal, system, wanted) for system in systems]
+                results: list[Result] = methods.calculate(journal, systems, properties)
+            except (InputError, CalculationError):  # one point failed: parts of the molecule collide
+                results = [_alone(journal, system, properties) for system in systems]
             journal.watch = None
         return [
             Point(float(value), result, failure=None if result.status == "ok" else result.message or result.status)
@@ -172,7 +173,7 @@ class Scan:
         coordinate: InternalCoordinate,
         values: np.ndarray,
     ) -> list[Point]:
-        """Relaxed points one after another, each from the last good geometry with the coordinate moved on."""
+        """Relaxed points one after another, each from the last good geometry with the coordinate moved to its value."""
         from fusion.phases import phase
 
         points: list[Point] = []
@@ -216,7 +217,7 @@ class Scan:
         return Point(value, result, ended.steps, failure)
 
     def _write(self, run: Run, coordinate: InternalCoordinate, points: list[Point]) -> None:
-        """scan.extxyz and scan.csv of the points so far."""
+        """Write scan.extxyz and scan.csv with the points so far."""
         from fusion.tasks.structure.geometry import frame, write_frames
 
         frames = [
@@ -230,7 +231,7 @@ class Scan:
 
     @staticmethod
     def rows(document: dict[str, Any]) -> Iterator[list[str]]:
-        """The table of points, lowest and highest point, barriers."""
+        """Yield the table of points, lowest and highest point, and barriers."""
         scan = document.get("scan")
         if scan:
             from fusion.tasks.reaction.profile_report import scan_rows
@@ -239,7 +240,7 @@ class Scan:
 
     @staticmethod
     def draw(directory: Path) -> None:
-        """`scan.png`."""
+        """Draw `scan.png`."""
         from fusion.plots.scan import draw
 
         draw(directory / TABLE, directory / PICTURE)
@@ -249,16 +250,16 @@ class Scan:
         return [name for name in (TABLE, FRAMES) if (directory / name).is_file()]
 
 
-def _alone(journal: Journal, system: System, wanted: frozenset[str]) -> Result:
-    """The result of one system; a failed one where the method refuses it."""
+def _alone(journal: Journal, system: System, properties: frozenset[str]) -> Result:
+    """Result of one system; a failed one if the method refuses it."""
     try:
-        return methods.calculate(journal, [system], wanted)[0]
+        return methods.calculate(journal, [system], properties)[0]
     except (InputError, CalculationError) as error:
         return Result(system, "failed", message=str(error))
 
 
 def _near(coordinate: InternalCoordinate, system: System, value: float) -> System:
-    """The system with the coordinate moved to `value` by a rigid motion where there is one; else as it is."""
+    """The system with the coordinate moved to `value` by a rigid motion; unchanged if none is possible."""
     try:
         motion = internal_coordinate.RigidMotion(coordinate, system)
     except InputError:

@@ -1,4 +1,4 @@
-"""Enthalpies and free energies of atomisation, formation and reaction, against experiment."""
+"""Enthalpies and free energies of atomisation, formation and reaction, compared with experiment."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Thermochemistry:
     """Relaxation, harmonic frequencies and thermal corrections of every molecule of `molecules` and `reaction` (one
     text or several, as in `fusion.reaction`), then enthalpies and free energies at the temperature and pressure.
 
-    Without both, the run's own system is the molecule. `energies` names further methods for energies at the geometries
-    of the run's method. `zero_point_scale` multiplies zero-point energies only; `spin_orbit` adds measured spin-orbit
-    energies to atoms. One journal per species: a run that was killed goes on where it was.
+    Without both, the molecule is the run's own system. `energies` names further methods for energies at the geometries
+    of the run's method. `zero_point_scale` multiplies only zero-point energies; `spin_orbit` adds measured spin-orbit
+    energies to atoms. Every species has its own journal, so that an interrupted run can be resumed.
     """
 
     needs = frozenset({"energy", "forces", "hessian"})
@@ -56,8 +56,8 @@ class Thermochemistry:
         self._pressure_bar, self._noise_cm1, self._unit = pressure_bar, noise_cm1, unit
 
     def check(self, method: Method, system: System, run: Run) -> None:
-        """Raises InputError: unknown molecules, unbalanced reactions, settings that make no sense, methods that can do
-        none of the molecules, atoms where a method has none."""
+        """Raises InputError for wrong settings, unknown molecules, unbalanced reactions, a method that can calculate
+        none of the molecules, and atoms if no level has atomic energies."""
         self._check_settings(system)
         self.levels = self._read_levels(method)
         self.reactions = self._read_reactions(run)
@@ -67,7 +67,7 @@ class Thermochemistry:
         self._check_species(method, run)
 
     def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Which levels, of what, and where it goes on."""
+        """Levels and subjects for the title, and notes on geometries, resumed and refused species."""
         from fusion.report import count
         from fusion.tasks.thermochemical.species import recorded
 
@@ -76,15 +76,17 @@ class Thermochemistry:
         high = ", ".join(level.label for level in self.levels[1:])
         levels = f"{high} // {self.levels[0].label}" if high else self.levels[0].label
         notes = [f"energies of {high} at geometries and frequencies of {self.levels[0].label}"] if high else []
-        begun = [one.name for one in self.species.values() if recorded(one, self.levels, run, self.name)]
-        notes += [f"going on with what is known of {', '.join(begun)}"] if begun else []
-        notes += [f"left out: {one.name}: {one.problem}" for one in self.species.values() if one.problem]
-        for one in self.species.values():
-            notes += [f"{one.name}: {note}" for note in one.system.notes if note not in system.notes]
+        resumed = [species.name for species in self.species.values() if recorded(species, self.levels, run, self.name)]
+        notes += [f"resuming the calculations of {', '.join(resumed)}"] if resumed else []
+        notes += [
+            f"left out: {species.name}: {species.problem}" for species in self.species.values() if species.problem
+        ]
+        for species in self.species.values():
+            notes += [f"{species.name}: {note}" for note in species.system.notes if note not in system.notes]
         return (levels, " and ".join(parts), self.name), tuple(notes)
 
     def run(self, method: Method, system: System, run: Run) -> Result:
-        """All energies in `thermochemical` of the details; writes tables as it goes."""
+        """Return all energies in `thermochemical` of the details; write tables after every species."""
         from fusion.phases import phase
         from fusion.task_state import write_state
         from fusion.tasks.thermochemical import species as calculations
@@ -93,33 +95,33 @@ class Thermochemistry:
         first = next(iter(self.species.values())).system
         if processes.rank() != 0:  # one process does it
             return Result(first)
-        write_state(run, {"task": self.name, "species": list(self.species)})  # the species have checkpoints themselves
+        write_state(run, {"task": self.name, "species": list(self.species)})  # every species has its own checkpoint
         conditions = Conditions(self._conditions.temperature_k, self._pressure_bar, None, self._noise_cm1)
         for one in self.species.values():
             if one.problem is not None:
                 continue
             with phase(one.name) as bar:
                 calculations.calculate(one, self.levels, self._settings, conditions, run, self.name, bar)
-                bar(one.details.get("relaxation_steps", 0), _said(one))
+                bar(one.details.get("relaxation_steps", 0), _summary(one))
             self._write(run)
         return self._outcome(first, run)
 
     def _outcome(self, system: System, run: Run) -> Result:
         from fusion.tasks.thermochemical import outcome
 
-        found = self._write(run)
-        result = Result(system, details={"thermochemical": found})
-        result.message = outcome.summary(found)
+        document = self._write(run)
+        result = Result(system, details={"thermochemical": document})
+        result.message = outcome.summary(document)
         if result.message is not None:
             result.status = "not_converged"
         return result
 
     def _write(self, run: Run) -> dict[str, Any]:
-        """The tables of what is known by now."""
+        """Write the tables of all results so far; return their content."""
         from fusion.atomic import write_atomically
         from fusion.tasks.thermochemical import outcome
 
-        found = outcome.document(
+        document = outcome.document(
             self.species,
             list(self.molecules),
             self.reactions,
@@ -128,23 +130,23 @@ class Thermochemistry:
             self._conditions,
             self._pressure_bar,
         )
-        found["unit"] = self._unit
-        write_atomically(run.directory / outcome.TABLE, outcome.table(found, self._unit))
-        write_atomically(run.directory / outcome.MARKDOWN, outcome.markdown(found, self._unit))
-        return found
+        document["unit"] = self._unit
+        write_atomically(run.directory / outcome.TABLE, outcome.table(document, self._unit))
+        write_atomically(run.directory / outcome.MARKDOWN, outcome.markdown(document, self._unit))
+        return document
 
     @staticmethod
     def rows(document: dict[str, Any]) -> Iterator[list[str]]:
-        """Tables of molecules and reactions."""
+        """Yield tables of molecules and reactions."""
         from fusion.tasks.thermochemical.outcome import rows
 
-        found = document.get("thermochemical")
-        if found:
-            yield from rows(found, found["unit"])
+        thermochemical = document.get("thermochemical")
+        if thermochemical:
+            yield from rows(thermochemical, thermochemical["unit"])
 
     @staticmethod
     def draw(directory: Path) -> None:
-        """`thermochemistry.png`, errors against experiment, once there are any."""
+        """Draw `thermochemistry.png`, the errors against experiment, once there are any."""
         from fusion.plots.thermochemistry import draw
 
         draw(directory, directory / PICTURE)
@@ -159,7 +161,7 @@ class Thermochemistry:
 
     @staticmethod
     def stands(directory: Path) -> str | None:
-        """How many species an unfinished run has begun, and which one last."""
+        """Number of species that an unfinished run has begun, and the last of them, in words."""
         from fusion.tasks.thermochemical.species import FOLDER
 
         folder = directory / FOLDER
@@ -179,7 +181,9 @@ class Thermochemistry:
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
                 raise InputError(f"task.{setting} must be a positive number, not {value}")
         if not 0.5 <= self._conditions.scale <= 1.5:
-            raise InputError(f"task.zero_point_scale is about 1, such as 0.97; it is {self._conditions.scale}")
+            raise InputError(
+                f"task.zero_point_scale must be from 0.5 to 1.5, such as 0.97, not {self._conditions.scale}"
+            )
         if self._unit not in UNITS:
             raise InputError(f"task.unit must be {' or '.join(UNITS)}, not {self._unit!r}")
 
@@ -188,9 +192,9 @@ class Thermochemistry:
 
         levels = [Level(str(getattr(method, "label", method.name)), method), *further(self._entries)]
         labels = [level.label for level in levels]
-        twice = next((label for label in labels if labels.count(label) > 1), None)
-        if twice is not None:
-            raise InputError(f"task.energies: {twice} is there twice; the run's own method is always there")
+        repeated = next((label for label in labels if labels.count(label) > 1), None)
+        if repeated is not None:
+            raise InputError(f"task.energies: {repeated} is listed twice; the run's own method is always included")
         return levels
 
     def _read_reactions(self, run: Run) -> list[Reaction]:
@@ -202,41 +206,41 @@ class Thermochemistry:
             raise InputError(f"task.reaction: {error}") from error
 
     def _read_molecules(self, system: System, run: Run) -> dict[str, System]:
-        """The molecules to be atomised, by name; the run's own where nothing else is asked for."""
+        """Molecules to atomise, by name; the run's own if there are neither molecules nor reactions."""
         from fusion import reaction
 
         if not self._molecules and not self._reactions:
-            found = {system.name: system}
+            molecules = {system.name: system}
         else:
             try:
-                found = {name: reaction.species(name, run.start_dir) for name in self._molecules}
+                molecules = {name: reaction.species(name, run.start_dir) for name in self._molecules}
             except InputError as error:
                 raise InputError(f"task.molecules: {error}") from error
-        atoms = [name for name, one in found.items() if len(one.symbols) == 1]
+        atoms = [name for name, molecule in molecules.items() if len(molecule.symbols) == 1]
         if atoms:
             raise InputError(
                 f"task.molecules: {atoms[0]} is an atom; name molecules, task.molecules=[H2O,CH4], or a reaction, "
                 "task.reaction='2 H2O -> 2 H2 + O2'"
             )
-        return found
+        return molecules
 
     def _refuse_atoms(self) -> None:
-        """Raise InputError where there are atoms, of molecules or in a reaction, and no level has energies of them."""
+        """Raise InputError if atoms are needed, for molecules or in a reaction, but no level has atomic energies."""
         if any(_has_atoms(level) for level in self.levels):
             return
-        lone = [term for one in self.reactions for term in one.terms if len(term.system.symbols) == 1]
-        without = f"{self.levels[0].label} has no meaningful energies of single atoms"
-        instead = (
+        atoms = [term for one in self.reactions for term in one.terms if len(term.system.symbols) == 1]
+        no_atoms = f"{self.levels[0].label} has no meaningful energies of single atoms"
+        advice = (
             "reactions of molecules instead, task.reaction='2 H2O -> 2 H2 + O2', or energies of another method at its "
             "geometries, task.energies={method: dft}"
         )
         if self.molecules:
-            raise InputError(f"{without}, so no atomisation energies or heats of formation: give {instead}")
-        if lone:
-            raise InputError(f"task.reaction: {lone[0].name} is an atom, and {without}: give {instead}")
+            raise InputError(f"{no_atoms}, so no atomisation energies or heats of formation: give {advice}")
+        if atoms:
+            raise InputError(f"task.reaction: {atoms[0].name} is an atom, and {no_atoms}: give {advice}")
 
     def _read_species(self) -> dict[str, Species]:
-        """All molecules and atoms, each once; the atoms of molecules under their symbols."""
+        """All molecules and atoms, each once; atoms of the molecules are named by their symbols."""
         from fusion import g2
         from fusion.tasks.thermochemical import balance
         from fusion.tasks.thermochemical.species import Species
@@ -249,40 +253,40 @@ class Thermochemistry:
         return {name: Species(name, one, g2.recognised(one)) for name, one in systems.items()}
 
     def _check_species(self, method: Method, run: Run) -> None:
-        """Species that the method cannot do are marked so. Raises InputError where it can do none of the molecules, and
-        for a foreign checkpoint."""
+        """Mark species that the methods cannot calculate. Raises InputError if no molecule is left, and for a foreign
+        checkpoint."""
         from fusion.chemistry.constraints import names
         from fusion.tasks.thermochemical.species import recorded
 
         methods.require(method, self.needs, f"task {self.name}")
-        periodic = [name for name, one in self.species.items() if any(one.system.pbc)]
+        periodic = [name for name, species in self.species.items() if any(species.system.pbc)]
         if periodic:
-            raise InputError(f"{periodic[0]} is periodic; the thermochemistry of an ideal gas is that of molecules")
-        for name, one in self.species.items():
-            if one.system.fixed is not None:
+            raise InputError(f"{periodic[0]} is periodic; the thermochemistry of an ideal gas applies to molecules")
+        for name, species in self.species.items():
+            if species.system.fixed is not None:
                 raise InputError(
-                    f"{name} has held atoms ({' '.join(names(one.system)[:8])}): an ideal gas is of free molecules; "
-                    "task=vibrations has the harmonic free energy of what is held"
+                    f"{name} has held atoms ({' '.join(names(species.system)[:8])}): an ideal gas has free molecules; "
+                    "task=vibrations gives the harmonic free energy with held atoms"
                 )
-        molecules = [one for one in self.species.values() if not one.is_atom]
+        molecules = [species for species in self.species.values() if not species.is_atom]
         refusals = []
-        for one in self.species.values():
+        for species in self.species.values():
             try:
-                self._check_one(one)
+                self._check_one(species)
             except InputError as error:
-                one.status, one.problem = "failed", str(error)
+                species.status, species.problem = "failed", str(error)
                 refusals.append(error)
-            recorded(one, self.levels, run, self.name)
-        if refusals and all(one.problem for one in molecules):
+            recorded(species, self.levels, run, self.name)
+        if refusals and all(species.problem for species in molecules):
             raise refusals[0]
 
-    def _check_one(self, one: Species) -> None:
+    def _check_one(self, species: Species) -> None:
         for number, level in enumerate(self.levels):
-            if not one.is_atom:
+            if not species.is_atom:
                 needs = self.needs if number == 0 else {"energy"}
-                methods.require(level.method, needs, f"task {self.name}", [one.system])
+                methods.require(level.method, needs, f"task {self.name}", [species.system])
             elif _has_atoms(level) and not _zero_by_definition(level):
-                methods.require(level.method, {"energy"}, f"task {self.name}", [one.system])
+                methods.require(level.method, {"energy"}, f"task {self.name}", [species.system])
 
 
 def _listed(given: Sequence[str] | str | None) -> list[str]:
@@ -303,12 +307,16 @@ def _zero_by_definition(level: Level) -> bool:
     return zeros.of(level.method) == zeros.ATOMISATION
 
 
-def _said(one: Species) -> str:
-    """The end of a species' line."""
+def _summary(species: Species) -> str:
+    """Energies of a species, or its problem, for the end of its progress line."""
     from fusion import units
 
-    if one.problem is not None:
-        return f"LEFT OUT: {one.problem}"
-    values = [f"{energy.value:.6f}" if energy.value is not None else "none" for energy in one.energies.values()]
+    if species.problem is not None:
+        return f"LEFT OUT: {species.problem}"
+    values = [f"{energy.value:.6f}" if energy.value is not None else "none" for energy in species.energies.values()]
     text = f"E = {', '.join(values)} Ha" if values else "no energy"
-    return text if one.is_atom else f"{text}  zero-point {one.zero_point * units.KCAL_MOL_PER_HARTREE:.2f} kcal/mol"
+    return (
+        text
+        if species.is_atom
+        else f"{text}  zero-point {species.zero_point * units.KCAL_MOL_PER_HARTREE:.2f} kcal/mol"
+    )

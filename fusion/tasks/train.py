@@ -1,4 +1,5 @@
-"""Optimise a wavefunction, then evaluate it; or evaluate one from a checkpoint. Train a functional or a potential."""
+"""Training: optimise and evaluate a wavefunction, or evaluate one from a checkpoint; train a functional or a
+potential."""
 
 from __future__ import annotations
 
@@ -22,10 +23,10 @@ if TYPE_CHECKING:
 
 
 class Train:
-    """What the method's kind learns by, from ``run.checkpoint`` if there is one.
+    """Training of the method's kind, from ``run.checkpoint`` if there is one.
 
-    Of a wavefunction all phases: pretraining, optimisation, evaluation; of a functional a
-    `fusion.functionals.training.task.FunctionalTraining`, of a potential a
+    A wavefunction goes through pretraining, optimisation and evaluation; a functional uses
+    `fusion.functionals.training.task.FunctionalTraining`, a potential
     `fusion.potentials.training.task.PotentialTraining`.
     """
 
@@ -37,7 +38,8 @@ class Train:
         self._supervised: FunctionalTraining | PotentialTraining | None = None
 
     def check(self, method: Method, system: System, run: Run) -> None:
-        """Raises InputError: nothing to train, walkers that ranks cannot share, a foreign checkpoint, bad settings."""
+        """Raises InputError for a method without training, walkers that the ranks cannot share, wrong settings, or a
+        foreign checkpoint."""
         if method.kind in ("functional", "potential") and not isinstance(self, Evaluate):
             self._supervised = _supervised(method.kind, self.name)
             self._supervised.check(method, system, run)  # type: ignore[arg-type]
@@ -45,9 +47,9 @@ class Train:
         if method.kind != "ansatz":
             raise InputError(f"task {self.name} optimises wavefunctions; {method.name} is a {method.kind}: task=energy")
         if any(system.pbc):
-            raise InputError(f"{system.formula} is periodic; {method.name} computes molecules: remove the cell")
+            raise InputError(f"{system.formula} is periodic; {method.name} only calculates molecules: remove the cell")
         if run.config.get("weights") is not None:
-            raise InputError(f"{method.name} has no published weights to start from: weights=null")
+            raise InputError(f"{method.name} has no published weights to start from; set weights=null")
         from fusion.wavefunctions.checkpoint import identity
         from fusion.wavefunctions.resources import estimate
 
@@ -56,7 +58,7 @@ class Train:
         schedule = method.schedule(system, ansatz)  # type: ignore[attr-defined]
         if schedule.walkers % ranks:
             fit = max(1, round(schedule.walkers / ranks)) * ranks
-            raise InputError(f"method.walkers={schedule.walkers} cannot be shared by {ranks} ranks; {fit} can")
+            raise InputError(f"method.walkers={schedule.walkers} cannot be divided among {ranks} ranks; use {fit}")
         self.done = _check_checkpoint(run, identity(system, ansatz, method.settings))  # type: ignore[attr-defined]
         walkers = schedule.walkers // ranks
         cost = (walkers, schedule.chunk, schedule.moves, schedule.evaluation_moves, schedule.walkers)
@@ -64,7 +66,7 @@ class Train:
         self.parameters = sum(p.numel() for p in ansatz.parameters())
 
     def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """What is about to be done, where it starts, and what it will cost."""
+        """Method, system, size and device for the title, and notes on cost and start."""
         if self._supervised is not None:
             return self._supervised.title(method, system, run)
         from fusion.report import count, duration, memory, title_of
@@ -74,17 +76,17 @@ class Train:
         evaluated = self.done["evaluating"] if _is_own(run) else 0
         seconds += max(0, schedule.evaluation_steps - evaluated) * self.cost.evaluation_s
         ranks = _ranks(run)
-        place = f"CPU, {count(_threads(run, ranks), 'thread')}" if not _on_gpu(run) else "GPU"
-        place = f"{ranks} ranks, {place} each" if ranks > 1 else place
+        device = f"CPU, {count(_threads(run, ranks), 'thread')}" if not _on_gpu(run) else "GPU"
+        device = f"{ranks} ranks, {device} each" if ranks > 1 else device
         parts = (
             method.title,
             title_of(system),
             count(self.parameters, "parameter"),
             f"{schedule.walkers} walkers",
-            f"{place}, {method.dtype_name}",
+            f"{device}, {method.dtype_name}",
         )
-        where = "" if not _on_gpu(run) else " on the CPU"
-        cost = f"about {duration(seconds)} and {memory(self.cost.memory)} of memory{where}"
+        of_cpu = "" if not _on_gpu(run) else " on the CPU"
+        cost = f"about {duration(seconds)} and {memory(self.cost.memory)} of memory{of_cpu}"
         return parts, tuple(note for note in (method.note, cost, self._start(run, schedule)) if note)
 
     def run(self, method: Any, system: System, run: Run) -> Result:
@@ -94,13 +96,13 @@ class Train:
 
     @staticmethod
     def rows(document: dict[str, Any]) -> Iterator[list[str]]:
-        """The errors of a trained functional or potential."""
+        """Yield the errors of a trained functional or potential."""
         if "training" in document:
             yield from _supervised(document["kind"], "train").rows(document)
 
     @staticmethod
     def draw(directory: Path) -> None:
-        """`energy.png`, as soon as an energy is recorded; `training.png` of a functional or a potential."""
+        """Draw `energy.png`, as soon as an energy is recorded, or `training.png` of a functional or a potential."""
         from fusion.plots import energy, functional_training, potential_training
 
         if energy.has_energies(directory):
@@ -112,7 +114,7 @@ class Train:
 
     @staticmethod
     def stands(directory: Path) -> str | None:
-        """Where the unfinished training of a functional or a potential stands; None of a wavefunction's."""
+        """Progress of an unfinished training of a functional or a potential; None for a wavefunction."""
         from fusion.plots import potential_training
 
         kind = "potential" if potential_training.has_epochs(directory) else "functional"
@@ -120,7 +122,7 @@ class Train:
 
     @staticmethod
     def files(directory: Path) -> list[str]:
-        """The tables of errors of a trained functional or potential."""
+        """Names of the tables of errors of a trained functional or potential."""
         return [name for name in ("differences.csv", "structures.csv") if (directory / name).is_file()]
 
     def _schedule(self, method: Any, system: System) -> Schedule:
@@ -128,7 +130,7 @@ class Train:
         return schedule
 
     def _start(self, run: Run, schedule: Schedule) -> str | None:
-        """Where a run that does not begin at the beginning begins."""
+        """Note on the start of a run from a checkpoint; None for a new run."""
         if run.checkpoint is None:
             return None
         if not _is_own(run):
@@ -138,11 +140,11 @@ class Train:
             done, total, word = self.done["pretraining"], schedule.pretraining_steps, "pretraining step"
         elif done >= total:
             done, total, word = self.done["evaluating"], schedule.evaluation_steps, "evaluation step"
-        return f"going on from {word} {done} of {total} ({CHECKPOINT})"
+        return f"resuming from {word} {done} of {total} ({CHECKPOINT})"
 
 
 def _supervised(kind: str, name: str) -> FunctionalTraining | PotentialTraining:
-    """What trains a method of that kind on labels."""
+    """Training of a functional or a potential on labels."""
     if kind == "functional":
         from fusion.functionals.training.task import FunctionalTraining
 
@@ -153,7 +155,7 @@ def _supervised(kind: str, name: str) -> FunctionalTraining | PotentialTraining:
 
 
 class Evaluate(Train):
-    """The evaluation alone, of the wavefunction in ``run.checkpoint``, which is not changed."""
+    """Evaluation of the wavefunction in ``run.checkpoint``, which is not changed."""
 
     def __init__(self, name: str = "evaluate") -> None:
         super().__init__(name)
@@ -174,7 +176,7 @@ class Evaluate(Train):
 
 
 def fit(module: Any, run: Run) -> Result:
-    """Run what is left of the module's phases under Lightning; every rank returns the result."""
+    """Run the remaining phases of the module under Lightning; every rank returns the result."""
     from omegaconf import OmegaConf
 
     from fusion.distributed import partners
@@ -189,12 +191,12 @@ def fit(module: Any, run: Run) -> Result:
 
 
 def _is_own(run: Run) -> bool:
-    """Whether the run goes on from its own checkpoint."""
+    """True if the run resumes from its own checkpoint."""
     return run.checkpoint is not None and run.checkpoint.resolve() == (run.directory / CHECKPOINT).resolve()
 
 
 def _threads(run: Run, ranks: int) -> int:
-    """CPU threads of one process: Lightning shares the machine's among several unless told otherwise."""
+    """CPU threads of one process. Lightning divides the cores among several processes unless their number is set."""
     import torch
 
     if ranks == 1 or "OMP_NUM_THREADS" in os.environ or run.config.trainer.get("threads") is not None:
@@ -203,7 +205,7 @@ def _threads(run: Run, ranks: int) -> int:
 
 
 def _ranks(run: Run) -> int:
-    """Processes this run will have: torchrun's or SLURM's if they are there, else what the trainer is told to start."""
+    """Number of processes of this run: that of torchrun or SLURM if it is set, otherwise that of the trainer."""
     for variable in ("WORLD_SIZE", "SLURM_NTASKS"):
         if variable in os.environ:
             return int(os.environ[variable])
@@ -220,36 +222,36 @@ def _on_gpu(run: Run) -> bool:
 
 
 def _check_checkpoint(run: Run, expected: dict[str, Any]) -> dict[str, int]:
-    """Iterations done of every phase, by the run's checkpoint.
+    """Finished iterations of every phase, from the run's checkpoint.
 
     Raises:
-        InputError: it is of another system or network; says what differs.
+        InputError: the checkpoint belongs to another system or network; the message names the difference.
     """
     if run.checkpoint is None:
         return {"pretraining": 0, "optimising": 0, "evaluating": 0}
     from fusion.wavefunctions.checkpoint import read
 
     content = read(run.checkpoint).get("vmc", {})
-    found = content.get("identity")
-    if found is None:
+    stored = content.get("identity")
+    if stored is None:
         raise InputError(f"{run.checkpoint} is not a checkpoint of a wavefunction")
     for key in ("formula", "charge", "spin"):
-        if found[key] != expected[key]:
-            raise InputError(f"{run.checkpoint} is of another system: {key} {found[key]} there, {expected[key]} here")
-    if found["positions"] != expected["positions"]:
+        if stored[key] != expected[key]:
+            raise InputError(f"{run.checkpoint} is of another system: {key} {stored[key]} there, {expected[key]} here")
+    if stored["positions"] != expected["positions"]:
         raise InputError(f"{run.checkpoint} is of another system: {expected['formula']} with another geometry")
     for part in ("settings", "parameters"):
-        if found[part] != expected[part]:
-            raise InputError(f"{run.checkpoint} is of another network: {_difference(found[part], expected[part])}")
+        if stored[part] != expected[part]:
+            raise InputError(f"{run.checkpoint} is of another network: {_difference(stored[part], expected[part])}")
     return dict(content["done"])
 
 
-def _difference(found: dict[str, Any], expected: dict[str, Any]) -> str:
-    """The first setting or shape that differs, in words."""
-    for name in (*expected, *found):
-        there, here = found.get(name, "absent"), expected.get(name, "absent")
-        if isinstance(there, dict) and isinstance(here, dict) and there != here:
-            return _difference(there, here)
-        if there != here:
-            return f"{name} is {there} there, {here} here"
+def _difference(stored: dict[str, Any], expected: dict[str, Any]) -> str:
+    """First setting or shape that differs, in words."""
+    for name in (*expected, *stored):
+        old_value, new_value = stored.get(name, "absent"), expected.get(name, "absent")
+        if isinstance(old_value, dict) and isinstance(new_value, dict) and old_value != new_value:
+            return _difference(old_value, new_value)
+        if old_value != new_value:
+            return f"{name} is {old_value} there, {new_value} here"
     return "its parameters have another order"

@@ -1,4 +1,4 @@
-"""Transition states: from two minima by a band of images, or from a guess; barriers; the path down both sides."""
+"""Search for transition states from two minima (nudged elastic band) or from a guess; barriers and reaction paths."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _FILES = (STRUCTURE, MODE, BAND, *ENDS.values(), "irc.extxyz", "irc_backward.xyz
 
 @dataclass(frozen=True)
 class Limits:
-    """When searches end: forces in hartree/bohr, `noise_cm1` as in vibrations."""
+    """Thresholds and limits of the searches: forces in hartree/bohr, `noise_cm1` as in vibrations."""
 
     fmax: float
     steps: int
@@ -42,7 +42,7 @@ class Limits:
     irc_steps: int
 
     def check(self) -> None:
-        """Raises InputError for what cannot be meant."""
+        """Raises InputError for values without meaning."""
         for setting in ("fmax", "path_fmax"):
             if not getattr(self, setting) > 0:
                 raise InputError(
@@ -57,13 +57,13 @@ class Limits:
 
 
 class TransitionState:
-    """Find a transition state and prove it by exactly one imaginary mode.
+    """Finds a transition state and proves it by exactly one imaginary mode.
 
-    `product`: a structure file with the system's atoms in their order; then the system is the reactant, both are
-    relaxed (`relax_ends`), and the top of a nudged elastic band of `images` structures between them is where the search
-    begins. Without it the search begins at the structure file `guess`, or at the system itself. `irc`: go down from the
-    transition state as well and say which minima it connects. `zero_point`: barriers with zero-point energies too, for
-    which the minima's Hessians are calculated.
+    `product`: a structure file with the system's atoms in the same order. The system is then the reactant, both are
+    relaxed (`relax_ends`), and the search begins at the top of a nudged elastic band of `images` structures between
+    them. Without it the search begins at the structure file `guess`, or at the system itself. `irc`: follow the path
+    down both sides and name the minima it connects. `zero_point`: also give barriers with zero-point energies, for
+    which the Hessians of the minima are calculated.
     """
 
     needs = frozenset({"energy", "forces", "hessian"})
@@ -91,40 +91,40 @@ class TransitionState:
         self._limits = Limits(fmax, steps, path_fmax, path_steps, images, hessian_every, noise_cm1, irc_steps)
 
     def check(self, method: Method, system: System, run: Run) -> None:
-        """Raises InputError: settings or structures that do not belong together, a method without forces, a foreign
-        checkpoint."""
+        """Raises InputError for wrong settings, structures that do not fit together, a method without forces, or a
+        foreign checkpoint."""
         from fusion.tasks.interruption.journal import going_on
 
         self._limits.check()
         flags = {"relax_ends": self._relax_ends, "irc": self._irc, "zero_point": self._zero_point}
         for setting, flag in flags.items():
             if not isinstance(flag, bool):
-                raise InputError(f"task.{setting} is true or false, not {flag!r}")
+                raise InputError(f"task.{setting} must be true or false, not {flag!r}")
         if self._irc and any(system.pbc):
             raise InputError(f"task.irc=true is for molecules; {system.name} is periodic")
         relaxing.check_settings(self._settings, system)
         if len(system.symbols) < 3:
             raise InputError(f"task={self.name} needs at least 3 atoms; {system.name} has {len(system.symbols)}")
-        systems = [system, *(found for found in self._others(system, run) if found is not None)]
+        systems = [system, *(other for other in self._others(system, run) if other is not None)]
         methods.require(method, self.needs, f"task {self.name}", systems)
         going_on(method, system, run, self.name)
 
     def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """What is searched, and where the search begins."""
+        """Method and system for the title, and notes on the start of the search and a resumed run."""
         from fusion.report import title_of
         from fusion.tasks.interruption.journal import going_on
 
         if self._product is not None:
-            how = f"band of {self._limits.images} images to {Path(self._product).name}, then saddle search"
+            steps = f"band of {self._limits.images} images to {Path(self._product).name}, then saddle search"
         else:
-            how = f"saddle search from {Path(self._guess).name if self._guess else system.name}"
+            steps = f"saddle search from {Path(self._guess).name if self._guess else system.name}"
         note = going_on(method, system, run, self.name)
         parts = (getattr(method, "label", method.name), f"transition state of {title_of(system)}")
-        return parts, (how, *((note,) if note else ()))
+        return parts, (steps, *((note,) if note else ()))
 
     def run(self, method: Method, system: System, run: Run) -> Result:
-        """The result at the transition state, with `transition_state`, `path` and `irc` in its details; writes ts.xyz,
-        ts_mode.xyz, path.extxyz, and the minima."""
+        """Return the result at the transition state, with `transition_state`, `path` and `irc` in its details; write
+        ts.xyz, ts_mode.xyz, path.extxyz, and the minima."""
         from fusion.tasks.interruption.journal import Journal
         from fusion.tasks.reaction import saddle
         from fusion.tasks.reaction.barriers import barriers
@@ -137,38 +137,42 @@ class TransitionState:
         limits, log = self._limits, run.directory / geometric_engine.LOG
         log.unlink(missing_ok=True)
         details: dict[str, Any] = {}
-        known: dict[str, System] = {}
+        minima: dict[str, System] = {}
         with Journal(method, system, run, self.name) as journal:
             path = None
             if product is not None:
                 path = self._path(journal, run, system, product)
-                known = {"reactant": path.results[0].system, "product": path.results[-1].system}
+                minima = {"reactant": path.results[0].system, "product": path.results[-1].system}
                 details["path"] = describe_path(path, journal) | {"ends_fmax_hartree_per_bohr": limits.fmax}
                 if path.top in (0, len(path.results) - 1):
                     return no_barrier(path, details)
                 start = guess or path.results[path.top].system
             else:
                 start = guess or system
-            found = saddle.search(
+            transition_state = saddle.search(
                 journal, start, limits.fmax, limits.steps, limits.hessian_every, limits.noise_cm1, log
             )
-            write_structure(run.directory / STRUCTURE, found.result)
-            saddle.write_mode(run.directory / MODE, found)
-            details["transition_state"] = saddle.describe(found)
+            write_structure(run.directory / STRUCTURE, transition_state.result)
+            saddle.write_mode(run.directory / MODE, transition_state)
+            details["transition_state"] = saddle.describe(transition_state)
             ends: tuple[Result, Result] | None = None
             if path is not None:
                 ends = path.results[0], path.results[-1]
-                shift = relaxing.rmsd(path.results[path.top].system, found.result.system)
+                shift = relaxing.rmsd(path.results[path.top].system, transition_state.result.system)
                 details["transition_state"]["shift_from_path_angstrom"] = shift
-            if self._irc and found.failure is None:
-                details["irc"], *feet = descend(journal, found, limits.irc_steps, self._settings, log, known, run)
-                ends = ends or (feet[0], feet[1])
-            if ends is not None and found.failure is None:
-                details["barriers"] = barriers(journal, ends[0], found, ends[1], limits.noise_cm1, self._zero_point)
-        return outcome(found, details)
+            if self._irc and transition_state.failure is None:
+                details["irc"], *irc_ends = descend(
+                    journal, transition_state, limits.irc_steps, self._settings, log, minima, run
+                )
+                ends = ends or (irc_ends[0], irc_ends[1])
+            if ends is not None and transition_state.failure is None:
+                details["barriers"] = barriers(
+                    journal, ends[0], transition_state, ends[1], limits.noise_cm1, self._zero_point
+                )
+        return outcome(transition_state, details)
 
     def _path(self, journal: Journal, run: Run, system: System, product: System) -> BandPath:
-        """The band between the relaxed ends."""
+        """Relax both ends and the band between them; write them to files."""
         from fusion.phases import phase
         from fusion.tasks.reaction.band import Band
         from fusion.tasks.reaction.descent import same
@@ -176,8 +180,8 @@ class TransitionState:
         from fusion.tasks.structure.geometry import frame, write_frames, write_structure
 
         ends = []
-        for (name, file), there in zip(ENDS.items(), (system, product), strict=True):
-            ends.append(self._end(journal, run, there, name))
+        for (name, file), start in zip(ENDS.items(), (system, product), strict=True):
+            ends.append(self._end(journal, run, start, name))
             write_structure(run.directory / file, ends[-1])
         if same(ends[0].system, ends[1].system):
             raise CalculationError("reactant and product relax to the same structure: there is no barrier between them")
@@ -205,7 +209,7 @@ class TransitionState:
         return relaxed.result
 
     def _others(self, system: System, run: Run) -> tuple[System | None, System | None]:
-        """Product and guess where they are given. Raises InputError."""
+        """Product and guess, each None if it is not given. Raises InputError."""
         return tuple(
             None if path is None else matching(path, system, run, f"task.{setting}")
             for setting, path in (("product", self._product), ("guess", self._guess))
@@ -213,14 +217,14 @@ class TransitionState:
 
     @staticmethod
     def rows(document: dict[str, Any]) -> Iterator[list[str]]:
-        """The imaginary mode, barriers, and what the path connects."""
+        """Yield the imaginary mode, barriers, and the minima that the path connects."""
         from fusion.tasks.reaction.profile_report import reaction_rows
 
         yield from reaction_rows(document)
 
     @staticmethod
     def draw(directory: Path) -> None:
-        """`path.png` of the band, `irc.png` of the path downhill."""
+        """Draw `path.png` of the band and `irc.png` of the reaction path."""
         from fusion.plots.path import draw_band, draw_irc
 
         draw_band(directory, directory / "path.png")
@@ -232,8 +236,10 @@ class TransitionState:
 
 
 def matching(path: str, system: System, run: Run, setting: str) -> System:
-    """The structure in a file, which must have the system's atoms in their order, and those that are held where the
-    system has them. Raises InputError."""
+    """Read a structure with the system's atoms in the same order, and held atoms at the same positions.
+
+    Raises InputError.
+    """
     import numpy as np
 
     from fusion.chemistry import ase_constraints, constraints
@@ -248,10 +254,10 @@ def matching(path: str, system: System, run: Run, setting: str) -> System:
     name, symbols = Path(path).name, atoms.get_chemical_symbols()
     if formula(symbols) != system.formula:
         raise InputError(f"{setting}: {name} is {formula(symbols)}, the system {system.formula}; give the same atoms")
-    for number, (mine, its) in enumerate(zip(system.symbols, symbols, strict=True), start=1):
-        if mine != its:
+    for number, (expected, actual) in enumerate(zip(system.symbols, symbols, strict=True), start=1):
+        if expected != actual:
             raise InputError(
-                f"{setting}: atom {number} is {mine} in the system and {its} in {name}; "
+                f"{setting}: atom {number} is {expected} in the system and {actual} in {name}; "
                 "both need the same order of atoms"
             )
     try:
@@ -260,29 +266,31 @@ def matching(path: str, system: System, run: Run, setting: str) -> System:
         raise InputError(f"{setting}: {error}") from None
     if other.pbc != system.pbc:
         raise InputError(f"{setting}: {name} and the system must be periodic in the same directions")
-    own = ase_constraints.held(atoms, name)
-    if own is not None and not np.array_equal(own, ~constraints.free(system)):
+    held = ase_constraints.held(atoms, name)
+    if held is not None and not np.array_equal(held, ~constraints.free(system)):
         raise InputError(f"{setting}: {name} and the system must hold the same atoms")
     elsewhere = constraints.elsewhere(system, other.positions)
     if elsewhere:
-        raise InputError(f"{setting}: {' '.join(elsewhere[:8])} are held, but {name} has them in another place")
+        raise InputError(f"{setting}: {' '.join(elsewhere[:8])} are held, but have other positions in {name}")
     return replace(other, positions=constraints.placed(system, other.positions))
 
 
 def descend(
     journal: Journal,
-    found: Saddle,
+    saddle: Saddle,
     steps: int,
     settings: relaxing.Settings,
     log: Path,
     known: dict[str, System],
     run: Run,
 ) -> tuple[dict[str, Any], Result, Result]:
-    """Follow the path down both sides: what `result.json` says of it, and the minima at its ends, the reactant first
-    where it is known. Writes irc.extxyz."""
+    """Follow the reaction path down both sides and write irc.extxyz.
+
+    Returns the details for `result.json`, and the minima at the ends; a reactant among the minima `known` comes first.
+    """
     from fusion.tasks.reaction import descent
 
-    backward, forward = descent.follow(journal, found, steps, settings, log)
+    backward, forward = descent.follow(journal, saddle, steps, settings, log)
     if known and descent.same(forward.end.result.system, known["reactant"]):
         backward, forward = forward, backward
     descent.write(run.directory, backward, forward)

@@ -151,7 +151,7 @@ def test_a_wavefunction_goes_on_from_its_checkpoint(
         process.kill()
     assert not (home / "h2" / "result.json").is_file()
     assert program("resume", "run").status == 0
-    assert "going on from step" in (home / "output.txt").read_text()
+    assert "resuming from step" in (home / "output.txt").read_text()
     found = comparison(tmp_path / "run")
     value = found["quantities"][0]["values"]["ferminet"]
     assert value["stderr_hartree"] == value["difference_stderr_hartree"] > 0.0  # the other side has no error

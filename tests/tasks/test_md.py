@@ -346,7 +346,7 @@ def test_killed_and_resumed_it_is_the_same_trajectory(program: Program, process:
     words = (*MD, "task.steps=80", "method.model.kill_at=42")
     assert process(*words, "hydra.run.dir=run").status == -signal.SIGKILL
     done = process("resume", "run")
-    assert done.status == -signal.SIGKILL and "going on from step 36 of 80" in done.out
+    assert done.status == -signal.SIGKILL and "resuming from step 36 of 80" in done.out
     done = process("resume", "run")
     assert done.status == 0, done
     assert program(*MD, "task.steps=80", "hydra.run.dir=whole").status == 0
@@ -361,7 +361,7 @@ def test_a_signal_loses_no_step(program: Program, process: Program, tmp_path: Pa
     assert f"last record: step {3 * rows - 3}, " in program("report", "run").out
     done = process("resume", "run")
     assert done.status == 0, done
-    step = int(done.out.split("going on from step ")[1].split()[0])
+    step = int(done.out.split("resuming from step ")[1].split()[0])
     assert step // 3 + 1 in (rows, rows - 1) and step > 90
     assert program(*MD, "task.steps=150", "hydra.run.dir=whole").status == 0
     assert_same(tmp_path / "run", tmp_path / "whole")

@@ -154,7 +154,7 @@ def test_killed_at_any_step_it_ends_where_it_would_have(program: Program, proces
         (("task.atoms=[1,2,3]", "task.coordinate=twist"), "bond, angle or dihedral"),
         ((), "none are given"),
         (("task.atoms=7",), "a list of atoms"),
-        (("task.atoms=[1,2]",), "where should the bond go"),
+        (("task.atoms=[1,2]",), "task.stop is missing"),
         (("task.atoms=[1,2]", "task.stop=-1"), "a bond of -1"),
         (("task.atoms=[1,2,3]", "task.stop=180"), "1 to 179"),
         (("task.atoms=[1,2,3]", "task.stop=far"), "must be a number"),

@@ -135,9 +135,9 @@ def irc(backward: str = "reactant", forward: str = "product", arrived: bool = Tr
         ({"path": path(), "irc": irc()}, "ok", None),
         ({"path": path(False)}, "not_converged", "band itself did not converge"),
         ({"path": path(False), "irc": irc()}, "ok", "band itself did not converge"),
-        ({"path": path(), "irc": irc(arrived=False)}, "ok", "still going down"),
+        ({"path": path(), "irc": irc(arrived=False)}, "ok", "still goes down"),
         ({"path": path(), "irc": irc(forward="reactant")}, "not_converged", "does not connect reactant and product"),
-        ({"barriers": {"n_imaginary": {"reactant": 0, "product": 2}}}, "not_converged", "the product is no minimum"),
+        ({"barriers": {"n_imaginary": {"reactant": 0, "product": 2}}}, "not_converged", "the product is not a minimum"),
         ({"barriers": {"forward_hartree": 0.1, "reverse_hartree": -0.01}}, "not_converged", "lies below the product"),
     ],
 )

@@ -143,14 +143,14 @@ def test_a_rank_dies_and_all_go_on_from_the_checkpoint(uninterrupted: Path, tmp_
     assert dead[0].err.startswith("error: another process of this run has ended") and dead[0].err.count("\n") == 1
     resumed = ranks(tmp_path / "ddp", *words, "ckpt=last")
     assert resumed[0].complete, resumed
-    assert "going on from step 3 of 13" in resumed[0].out
+    assert "resuming from step 3 of 13" in resumed[0].out
     assert_same(uninterrupted, tmp_path / "ddp" / "run")
 
 
 def test_walkers_that_cannot_be_shared_are_refused(tmp_path: Path) -> None:
     refused = fusion(tmp_path, *DDP, "trainer.devices=3")
     assert refused.status == 2
-    assert refused.err == "error: method.walkers=16 cannot be shared by 3 ranks; 15 can\n"
+    assert refused.err == "error: method.walkers=16 cannot be divided among 3 ranks; 15 can\n"
     assert not any(tmp_path.iterdir())
 
 

@@ -78,7 +78,7 @@ def test_optimisation_goes_on(trained: Path, tmp_path: Path, dtype: str) -> None
     assert document(more)["vmc"]["optimisation"]["iterations"] == 20
 
     ended = fusion(tmp_path / "whole", *words, "ckpt=last", "method.optimisation.steps=22")
-    assert ended.complete and "going on from step 20 of 22" in ended.out
+    assert ended.complete and "resuming from step 20 of 22" in ended.out
     assert phases(more) == [("optimise", step) for step in range(25, 34)] + [("evaluate", s) for s in range(34, 46)]
 
 

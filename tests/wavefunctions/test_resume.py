@@ -41,7 +41,7 @@ def test_killed_and_resumed(uninterrupted: Path, tmp_path: Path, stop: Stop, mes
     assert fusion(tmp_path, *TINY, stop=stop).status == -signal.SIGKILL
     resumed = fusion(tmp_path, "resume", "run")
     assert resumed.complete, resumed
-    start = "no checkpoints/last.ckpt yet: " if stop.call == 2 else "going on from "
+    start = "no checkpoints/last.ckpt yet: " if stop.call == 2 else "resuming from "
     assert f"{start}{message}" in resumed.out
     assert_same(uninterrupted, tmp_path / "run")
     left = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
@@ -66,7 +66,7 @@ def test_every_optimiser_is_saved_whole(tmp_path: Path, optimiser: str, dtype: s
     for moment in (18, 8):
         assert fusion(place, *words, "ckpt=last", stop=Stop("step", moment)).status == -signal.SIGKILL
     resumed = fusion(place, *words, "ckpt=last")
-    assert resumed.complete and "going on from step 8 of 13 (checkpoints/last.ckpt)" in resumed.out
+    assert resumed.complete and "resuming from step 8 of 13 (checkpoints/last.ckpt)" in resumed.out
     assert_same(tmp_path / "whole" / "run", place / "run")
 
 
@@ -92,7 +92,7 @@ def test_asked_to_stop(uninterrupted: Path, tmp_path: Path, number: signal.Signa
     assert stopped.err == f"\nstopped; fusion resume {tmp_path / 'run'} goes on with it\n"
     assert fusion(tmp_path, "resume", "run", stop=Stop("step", 3, number)).status == 128 + number
     resumed = fusion(tmp_path, "resume", "run")
-    assert "going on from step 11 of 13" in resumed.out
+    assert "resuming from step 11 of 13" in resumed.out
     assert_same(uninterrupted, tmp_path / "run")
 
 

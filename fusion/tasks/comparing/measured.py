@@ -45,7 +45,7 @@ class MeasuredEnergy(Energy):
         result.details[COST] = cost
         return result
 
-    def _wanted(self, method: Method, system: System) -> frozenset[str]:
+    def _properties(self, method: Method, system: System) -> frozenset[str]:
         return self.needs | (method.provides & ({"forces", MEMBERS} if self._forces else {MEMBERS}))
 
 

@@ -276,9 +276,7 @@ class Simulation:
         limit = HOTTEST * max(self.temperature_k, COLDEST_LIMIT_K) * (1.0 + 10.0 / self.freedom)
         hot = self.temperature
         if not hot <= limit or not np.isfinite(self.surface.results["forces"]).all():
-            raise CalculationError(
-                f"the temperature is {hot:.3g} K: the system flies apart (time step too long, or a bad start?)"
-            )
+            raise CalculationError(f"the temperature is {hot:.3g} K: the system flies apart")
 
     def _check_distances(self) -> None:
         cell = None if self.start.cell is None else np.asarray(self.atoms.cell) * BOHR_PER_ANGSTROM
