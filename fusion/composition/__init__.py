@@ -1,4 +1,4 @@
-"""Methods made of methods: sums, differences, and layers of a molecule treated at different levels."""
+"""Composite methods: sums and differences of methods, and layers of a molecule at different levels."""
 
 from fusion.composition.method import SumMethod
 from fusion.composition.oniom import Oniom

@@ -1,4 +1,4 @@
-"""A term of a sum: a method, a factor, and the atoms it is for."""
+"""Terms of a sum: a method, a factor, and the atoms it applies to."""
 
 from __future__ import annotations
 
@@ -20,15 +20,18 @@ from fusion.results import Result
 from fusion.system import System
 
 OWN_KEYS = ("factor", "atoms", "charge", "spin", "cuts")
-"""Settings of a term that are not its method's."""
+"""Settings of a term that do not belong to its method."""
 
-_KEPT = 4  # fragments whose results are remembered: most displacements of a molecule leave its parts where they were
+_CACHED = 4  # fragments whose results are cached: most displacements of a molecule leave its parts unchanged
 
 
 @dataclass(eq=False)
 class Term:
-    """`factor` times the energy of a method for `atoms` (counted from 0; None: all), `charge` and `spin` those of the
-    part, `cuts` the bonds (inside, outside) to be cut (None: found by distance). `entry` is what the user wrote."""
+    """`factor` times the energy of a method for `atoms` (counted from 0; None: all).
+
+    `charge` and `spin` are those of the part; `cuts`: bonds (inside, outside) to cut (None: judged by distances).
+    `entry`: the user's entry.
+    """
 
     entry: Mapping[str, Any]
     method: Any
@@ -37,30 +40,30 @@ class Term:
     charge: int | None = None
     spin: int | None = None
     cuts: tuple[tuple[int, int], ...] | None = None
-    _known: OrderedDict[bytes, Result] = field(default_factory=OrderedDict)
+    _cache: OrderedDict[bytes, Result] = field(default_factory=OrderedDict)
 
     @cached_property
     def method_label(self) -> str:
-        """What the method calls itself."""
+        """Label of the method."""
         return str(getattr(self.method, "label", self.method.name))
 
     @property
     def label(self) -> str:
-        """`ani-2x@1`, or `ani-2x@1 of atoms 1-4`."""
+        """Label of the term: `ani-2x@1`, or `ani-2x@1 of atoms 1-4`."""
         if self.atoms is None:
             return self.method_label
         return f"{self.method_label} of atom{'s' if len(self.atoms) > 1 else ''} {ranges(self.atoms)}"
 
     @property
     def zero(self) -> str:
-        """What the method's energies are relative to."""
+        """Energy zero of the method."""
         return zeros.of(self.method)
 
     def fragment(self, system: System, strict: bool = False) -> Fragment | None:
-        """The part of `system` that the term is for; None for all of it.
+        """The part of `system` that the term applies to; None for all of it.
 
-        Raises InputError for atoms that are not there and, if `strict`, for a double bond that would be cut: a bond may
-        come near one on the way of a calculation.
+        Raises InputError for atoms that do not exist and, if `strict`, for cutting a double bond. It is not strict
+        during a calculation, where a bond may become short.
         """
         if self.atoms is None:
             return None
@@ -78,98 +81,109 @@ class Term:
         return fragments.fragment(system, self.atoms, cuts, self.charge, self.spin)
 
     def check(self, systems: Sequence[System], properties: Iterable[str]) -> None:
-        """Raise InputError, beginning with the term, for what it cannot do with these systems."""
+        """Raise InputError, naming the term, if it cannot calculate these systems."""
         with naming(self.label):
             parts = [self.fragment(system, strict=True) for system in systems]
-            wanted = frozenset(properties) & methods.available(self.method) | {"energy"}
-            chosen = [system if part is None else part.system for system, part in zip(systems, parts, strict=True)]
-            methods.require(self.method, wanted, "the sum", chosen)
+            requested = frozenset(properties) & methods.available(self.method) | {"energy"}
+            calculated = [system if part is None else part.system for system, part in zip(systems, parts, strict=True)]
+            methods.require(self.method, requested, "the sum", calculated)
 
     def calculate(self, systems: Sequence[System], properties: Iterable[str]) -> list[tuple[Fragment | None, Result]]:
-        """The part of every system and the method's result for it, not yet multiplied by the factor."""
-        wanted = frozenset(properties)
+        """Return the part of every system and the method's result for it, without the factor."""
+        requested = frozenset(properties)
         with naming(self.label):
             parts = [self.fragment(system) for system in systems]
             if self.atoms is None:
-                results: Sequence[Result] = methods.calculate(self.method, systems, wanted)
+                results: Sequence[Result] = methods.calculate(self.method, systems, requested)
             else:
-                results = self._of_parts([part.system for part in parts if part is not None], wanted)
+                results = self._of_parts([part.system for part in parts if part is not None], requested)
         return list(zip(parts, results, strict=True))
 
-    def _of_parts(self, systems: Sequence[System], wanted: frozenset[str]) -> list[Result]:
-        """Results of fragments; equal ones, as of displacements of atoms far away, are calculated once."""
-        keys = [system.positions.tobytes() + repr(sorted(wanted)).encode() for system in systems]
-        new = {key: system for key, system in zip(keys, systems, strict=True) if key not in self._known}
-        found = dict(zip(new, methods.calculate(self.method, list(new.values()), wanted) if new else (), strict=True))
-        results = [found[key] if key in found else self._known[key] for key in keys]
+    def _of_parts(self, systems: Sequence[System], requested: frozenset[str]) -> list[Result]:
+        """Results of fragments. Equal fragments, such as those after a displacement of distant atoms, are calculated
+        once."""
+        keys = [system.positions.tobytes() + repr(sorted(requested)).encode() for system in systems]
+        new = {key: system for key, system in zip(keys, systems, strict=True) if key not in self._cache}
+        calculated = dict(
+            zip(new, methods.calculate(self.method, list(new.values()), requested) if new else (), strict=True)
+        )
+        results = [calculated[key] if key in calculated else self._cache[key] for key in keys]
         for key, result in zip(keys, results, strict=True):
-            self._known[key] = result
-            self._known.move_to_end(key)
-        while len(self._known) > _KEPT:
-            self._known.popitem(last=False)
+            self._cache[key] = result
+            self._cache.move_to_end(key)
+        while len(self._cache) > _CACHED:
+            self._cache.popitem(last=False)
         return results
 
 
 @contextmanager
 def naming(label: str) -> Iterator[None]:
-    """Errors of the block say what they are about."""
+    """Prefix the errors of the block with `label`."""
     try:
         yield
     except (InputError, CalculationError) as error:
         raise type(error)(f"{label}: {error}") from error
 
 
-def read(entries: Any, beside: Mapping[str, Any]) -> tuple[Term, ...]:
-    """The terms that `method.terms` names; `beside` (dtype, seed) holds for those that do not say otherwise.
+def read(entries: Any, defaults: Mapping[str, Any]) -> tuple[Term, ...]:
+    """Read the terms of `method.terms`; `defaults` (dtype, seed) apply to terms that do not set them.
 
-    Raises InputError for no terms, a method or setting that does not exist, and atoms that are no atoms.
+    Raises InputError for an empty list, an unknown method or setting, and wrong atoms.
     """
     if not isinstance(entries, Sequence) or isinstance(entries, str) or not len(entries):
         raise InputError(
-            "method.terms names the methods to be added: method.terms=[ani-2x,{method: d3, xc: wb97x}] "
+            "method.terms must list the methods to add: method.terms=[ani-2x,{method: d3, xc: wb97x}] "
             "(+method=sum/oniom treats part of a molecule at a higher level)"
         )
-    return tuple(_term(entry, number, beside) for number, entry in enumerate(entries, start=1))
+    return tuple(_term(entry, number, defaults) for number, entry in enumerate(entries, start=1))
 
 
-def _term(entry: Any, number: int, beside: Mapping[str, Any]) -> Term:
+def _term(entry: Any, number: int, defaults: Mapping[str, Any]) -> Term:
     with naming(f"method.terms, term {number}"):
         name, options = named.parts(entry)
-        own = {key: options.pop(key) for key in OWN_KEYS if key in options}
-        method = named.method({"method": name, **beside, **options})
-        factor = own.get("factor", 1.0)
+        term_settings = {key: options.pop(key) for key in OWN_KEYS if key in options}
+        method = named.method({"method": name, **defaults, **options})
+        factor = term_settings.get("factor", 1.0)
         if isinstance(factor, bool) or not isinstance(factor, (int, float)) or factor == 0 or not np.isfinite(factor):
             raise InputError(f"factor must be a number other than zero, not {factor!r}")
-        charge, spin = (_whole(own.get(key), key) for key in ("charge", "spin"))
-        atoms = None if own.get("atoms") is None else indices(own["atoms"])
+        charge, spin = (_whole(term_settings.get(key), key) for key in ("charge", "spin"))
+        atoms = None if term_settings.get("atoms") is None else indices(term_settings["atoms"])
         for key in ("charge", "spin", "cuts"):
-            if atoms is None and own.get(key) is not None:
+            if atoms is None and term_settings.get(key) is not None:
                 raise InputError(f"{key} belongs to a part of the molecule: give atoms=[1,2,...] too")
         return Term(
-            {"method": name, **options}, method, float(factor), atoms, charge, spin, _cuts(own.get("cuts"), atoms)
+            {"method": name, **options},
+            method,
+            float(factor),
+            atoms,
+            charge,
+            spin,
+            _cuts(term_settings.get("cuts"), atoms),
         )
 
 
 def indices(given: Any) -> tuple[int, ...]:
-    """Atoms counted from 0, ascending, of a list that counts from 1 and may hold ranges: `[1, 2, "5-8"]`. Raises
-    InputError."""
+    """Atoms counted from 0, ascending, from a list that counts from 1 and may have ranges: `[1, 2, "5-8"]`.
+
+    Raises InputError.
+    """
     parts = [given] if isinstance(given, (int, str)) else given
     if not isinstance(parts, Sequence) or not parts:
         raise InputError(f"atoms must be a list of atoms counted from 1, [1,2,5-8], not {given!r}")
-    found: list[int] = []
+    atoms: list[int] = []
     for part in parts:
         match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", str(part))
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
         if not 1 <= first <= last:
             raise InputError(f"atoms must be whole numbers from 1 on or ranges such as 5-8, not {part!r}")
-        found += range(first - 1, last)
-    if len(set(found)) < len(found):
+        atoms += range(first - 1, last)
+    if len(set(atoms)) < len(atoms):
         raise InputError(f"atoms names an atom twice: {list(parts)}")
-    return tuple(sorted(found))
+    return tuple(sorted(atoms))
 
 
 def ranges(atoms: Sequence[int]) -> str:
-    """`1-4, 7` of atoms counted from 0."""
+    """Format atoms counted from 0 as ranges counted from 1: `1-4, 7`."""
     runs: list[list[int]] = []
     for atom in atoms:
         if runs and runs[-1][1] == atom - 1:

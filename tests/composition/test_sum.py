@@ -186,7 +186,7 @@ def test_a_term_that_fails_fails_the_sum_and_is_named(program: Program, tmp_path
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ("method.terms=null", "method.terms names the methods to be added"),
+        ("method.terms=null", "method.terms must list the methods to add"),
         ("method.terms=[tay]", "term 1: no method 'tay'. Did you mean 'toy'?"),
         ("method.terms=[morse, {method: morse, modell: 1}]", "term 2: morse has no setting 'modell'"),
         ("method.terms=[{method: toy, factor: 0}]", "term 1: factor must be a number other than zero"),
@@ -197,7 +197,7 @@ def test_a_term_that_fails_fails_the_sum_and_is_named(program: Program, tmp_path
         ("method.terms=[{method: toy, atoms: [0]}]", "whole numbers from 1 on"),
         ("method.terms=[{method: toy, atoms: [1, 1]}]", "names an atom twice"),
         ("method.terms=[{method: toy, charge: 1}]", "charge belongs to a part of the molecule"),
-        ("method.terms=[{method: toy, atoms: [1, 3, 4]}]", "the bond C1–C2 is a multiple one (order about 1.9)"),
+        ("method.terms=[{method: toy, atoms: [1, 3, 4]}]", "the bond C1–C2 is a multiple bond (order about 1.9)"),
         ("method.terms=[{method: toy, atoms: [1, 3], cuts: [[3, 1]]}]", "cuts: of [3, 1] one atom must be among"),
         ("method.terms=[{method: toy, atoms: [1], cuts: [[1, 2]]}]", "these atoms have an odd electron"),
     ],
@@ -214,7 +214,7 @@ def test_what_is_wrong_with_layers_is_said_in_one_line(program: Program, tmp_pat
     done = program(*layers, "method.low={method: toy, atoms: [1]}", "method.atoms=[1]")
     assert done.status == 2 and "method.low: atoms is a setting of the sum" in done.err
     charged = program(*layers, "method.low=toy", "method.atoms=[1,7-9]", "system.charge=1")
-    assert charged.status == 2 and "ethanol has charge +1: say how much" in charged.err
+    assert charged.status == 2 and "ethanol has charge +1: give the charge" in charged.err
     done = program("+method=sum", "method.terms=[toy, {method: ani, weights: null}]", "system=lih")
     assert done.status == 2 and done.err.startswith("error: ANI, untrained: ani covers H C N O S F Cl; lih also has Li")
     assert not list(tmp_path.iterdir())

@@ -157,7 +157,7 @@ def test_a_band_keeps_held_atoms_and_refuses_them_elsewhere(program: Program, tm
     moved = read(tmp_path / "other.xyz")
     moved.positions[1] += 0.1
     write(tmp_path / "other.xyz", moved)
-    assert "O2 are held, but other.xyz has them in another place" in program(*words).err
+    assert "O2 are held, but have other positions in other.xyz" in program(*words).err
 
 
 @pytest.mark.parametrize("ensemble", ["nve", "langevin"])

@@ -169,7 +169,7 @@ def test_a_saddle_point_is_no_molecule(program: Program, tmp_path: Path) -> None
         ((*SMALL, "task.zero_point_scale=97"), "task.zero_point_scale must be from"),
         ((*SMALL, "task.unit=eV"), "task.unit must be kcal/mol or kJ/mol"),
         ((*SMALL, "task.energies=[hff]"), "task.energies: no method 'hff'. Did you mean 'hf'?"),
-        ((*SMALL, "task.energies={method: hf, basis: 6-31g}"), "HF/6-31g is there twice"),
+        ((*SMALL, "task.energies={method: hf, basis: 6-31g}"), "HF/6-31g is listed twice"),
         (("+method=toy", AMMONIA), "task thermochemistry needs hessian"),
     ],
 )

@@ -78,7 +78,7 @@ def test_there_are_no_published_weights():
 
 @pytest.mark.parametrize(("devices", "fit"), [(3, "63"), (5, "65"), (100, "100")])
 def test_walkers_that_ranks_cannot_share(devices, fit):
-    with pytest.raises(InputError, match=rf"method.walkers=64 cannot be divided among {devices} ranks; {fit} can"):
+    with pytest.raises(InputError, match=rf"method.walkers=64 cannot be divided among {devices} ranks; use {fit}"):
         Train().check(method(), HELIUM, run(trainer={"accelerator": "cpu", "devices": devices}))
 
 

@@ -199,7 +199,7 @@ def test_killed_at_any_step_it_ends_where_it_would_have(
         (("task.guess=short.xyz",), "task.guess"),
         (("task.product=right.xyz", "task.images=2"), "task.images"),
         (("task.fmax=0",), "task.fmax"),
-        (("task.irc=maybe",), "task.irc is true or false"),
+        (("task.irc=maybe",), "task.irc must be true or false"),
         (("task.hessian_every=0",), "task.hessian_every"),
         (("system=inline", "system.atoms=H 0 0 0; H 0 0 0.74"), "at least 3 atoms"),
     ],

@@ -150,7 +150,7 @@ def test_a_rank_dies_and_all_go_on_from_the_checkpoint(uninterrupted: Path, tmp_
 def test_walkers_that_cannot_be_shared_are_refused(tmp_path: Path) -> None:
     refused = fusion(tmp_path, *DDP, "trainer.devices=3")
     assert refused.status == 2
-    assert refused.err == "error: method.walkers=16 cannot be divided among 3 ranks; 15 can\n"
+    assert refused.err == "error: method.walkers=16 cannot be divided among 3 ranks; use 15\n"
     assert not any(tmp_path.iterdir())
 
 
