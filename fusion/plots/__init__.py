@@ -1,1 +1,1 @@
-"""Pictures, drawn from the files in a run's directory: one file per kind of picture."""
+"""Pictures drawn from the files in a run's directory, one module per kind of picture."""

@@ -1,4 +1,4 @@
-"""`calibration.png`: the error that a model's spread foretells against the one that it makes."""
+"""`calibration.png`: errors of a model against the errors predicted by its spread."""
 
 from __future__ import annotations
 
@@ -20,22 +20,24 @@ _SIGMAS = np.linspace(0.0, 4.0, 81)
 
 
 def draw(directory: Path) -> Path | None:
-    """Draw `calibration.png` from structures.csv, of an evaluation or a training; None where too few structures have a
-    spread and an error. Of a training only those count that took no share in it, nor in the calibration."""
+    """Draw `calibration.png` from structures.csv of an evaluation or a training; None if too few structures have a
+    spread and an error. After a training only structures count that neither it nor its calibration used."""
     if not (directory / STRUCTURES).is_file():
         return None
     spread, error = _read(directory / STRUCTURES)
     if len(spread) < _FEWEST:
         return None
     result = read_result(directory) or {}
-    found = result.get("evaluation") or {}
-    known = found.get("calibration") or (result.get("training") or {}).get("uncertainty") or {}
+    evaluation = result.get("evaluation") or {}
+    calibrated = evaluation.get("calibration") or (result.get("training") or {}).get("uncertainty") or {}
     with picture(directory / "calibration.png", (8.0, 4.0)) as figure:
         name = title(result | {"system": None}, directory)
-        figure.suptitle(f"{name} · {found.get('data') or directory.resolve().name}", x=0.02, ha="left", fontsize=11)
+        figure.suptitle(
+            f"{name} · {evaluation.get('data') or directory.resolve().name}", x=0.02, ha="left", fontsize=11
+        )
         left, right = figure.subplots(1, 2)
         _draw_bins(left, spread, error)
-        _draw_fractions(right, np.abs(error) / spread, known.get("factor"))
+        _draw_fractions(right, np.abs(error) / spread, calibrated.get("factor"))
     return directory / "calibration.png"
 
 
@@ -44,8 +46,8 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     with path.open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row.get("part", "test") in ("test", "unseen")]
     spread, error = (np.array([value(row) for row in rows], dtype=float) for value in (_spread, _error))
-    known = np.isfinite(error) & (spread > 0)
-    return spread[known] * units.KCAL_MOL_PER_HARTREE, error[known] * units.KCAL_MOL_PER_HARTREE
+    usable = np.isfinite(error) & (spread > 0)
+    return spread[usable] * units.KCAL_MOL_PER_HARTREE, error[usable] * units.KCAL_MOL_PER_HARTREE
 
 
 def _spread(row: dict[str, str]) -> float:
@@ -53,14 +55,14 @@ def _spread(row: dict[str, str]) -> float:
 
 
 def _error(row: dict[str, str]) -> float:
-    """That which counts, where the table has it."""
+    """Error of the energy: the corrected one if the table has it, else prediction minus label."""
     if "error_counted_hartree" in row:
         return float(row["error_counted_hartree"] or "nan")
     return float(row["energy_hartree"] or "nan") - float(row["label_hartree"] or "nan")
 
 
 def _draw_bins(axes: Any, spread: np.ndarray, error: np.ndarray) -> None:
-    """Each structure, and root mean squares of bins of like spread; on the diagonal they are calibrated."""
+    """Draw each structure, and root mean squares in bins of similar spread; a calibrated model lies on the diagonal."""
     axes.scatter(spread, np.abs(error), s=6, lw=0, alpha=0.35, color=GREY, label="structures", rasterized=True)
     parts = bins(spread, error)
     x, y = (np.array([part[key] for part in parts]) for key in ("spread_kcal_mol", "rmse_kcal_mol"))
@@ -78,8 +80,11 @@ def _draw_bins(axes: Any, spread: np.ndarray, error: np.ndarray) -> None:
 
 
 def _draw_fractions(axes: Any, ratio: np.ndarray, calibrated: float | None) -> None:
-    """How many errors are within so many standard deviations, beside the normal distribution: as the model states
-    them, and before it was `calibrated` by that factor; or, of one that was not, with the factor that would do."""
+    """Draw the share of errors within a number of standard deviations, with that of the normal distribution.
+
+    A model with a `calibrated` factor is drawn with and without it; another one as stated and with the factor that
+    would calibrate it.
+    """
     from scipy.special import erf
 
     if calibrated is None:
@@ -94,8 +99,8 @@ def _draw_fractions(axes: Any, ratio: np.ndarray, calibrated: float | None) -> N
     axes.set_ylim(0.0, 102.0)
     axes.set_xlabel("standard deviations")
     axes.set_ylabel("errors within / %")
-    one, two = (100.0 * np.mean(ratio <= sigma) for sigma in (1.0, 2.0))
-    axes.set_title(f"{one:.0f} % within 1, {two:.0f} % within 2", fontsize=9)
+    within_one, within_two = (100.0 * np.mean(ratio <= sigma) for sigma in (1.0, 2.0))
+    axes.set_title(f"{within_one:.0f} % within 1, {within_two:.0f} % within 2", fontsize=9)
     axes.legend(loc="best")
 
 

@@ -1,4 +1,4 @@
-"""`comparison.png`: energies by all methods beside one another, how far each is from the reference, what it cost."""
+"""`comparison.png`: energies by all methods, their differences to the reference, and their cost."""
 
 from __future__ import annotations
 
@@ -25,75 +25,75 @@ _CHEMICAL = 1.0  # kcal/mol, chemical accuracy
 
 
 def draw(directory: Path, path: Path) -> None:
-    """Draw from `result.json`; nothing where no method has an energy."""
-    found = (read_result(directory) or {}).get("comparison")
-    if not found or not any("energy_hartree" in v for q in found["quantities"] for v in q["values"].values()):
+    """Draw from `result.json`; nothing if no method has an energy."""
+    comparison = (read_result(directory) or {}).get("comparison")
+    if not comparison or not any("energy_hartree" in v for q in comparison["quantities"] for v in q["values"].values()):
         return
-    others = [method["label"] for method in found["methods"] if method["label"] != found["against"]]
-    of_others = {label: _COLOURS[index % len(_COLOURS)] for index, label in enumerate(others)}
-    colours = {method["label"]: of_others.get(method["label"], _REFERENCE) for method in found["methods"]}
-    scan, panels = "axis" in found, _panels(found)
+    others = [method["label"] for method in comparison["methods"] if method["label"] != comparison["against"]]
+    other_colours = {label: _COLOURS[index % len(_COLOURS)] for index, label in enumerate(others)}
+    colours = {method["label"]: other_colours.get(method["label"], _REFERENCE) for method in comparison["methods"]}
+    scan, panels = "axis" in comparison, _panels(comparison)
     if not panels:
         return
     with picture(path, (9.5, 6.0) if scan else (10.0, 4.2)) as figure:
-        about = f"reference {found['against']}" if _compared(found) else "no energies that can be compared"
-        figure.suptitle(f"{found['title']} · {about}", x=0.02, ha="left", fontsize=11)
+        about = f"reference {comparison['against']}" if _compared(comparison) else "no energies that can be compared"
+        figure.suptitle(f"{comparison['title']} · {about}", x=0.02, ha="left", fontsize=11)
         if scan:
-            _scan(figure, found, colours)
+            _scan(figure, comparison, colours)
             return
         ratios = [1.3 if panel is _cost else 3.0 for panel in panels]
         row = figure.subplots(1, len(panels), width_ratios=ratios, squeeze=False)[0]
         for axes, panel in zip(row, panels, strict=True):
-            panel(axes, found, colours)
+            panel(axes, comparison, colours)
 
 
-def _panels(found: Mapping[str, Any]) -> list[Panel]:
-    """The values to draw of molecules and reactions: nothing without data."""
-    molecule = found["kind"] == "molecule"
-    compared: list[Panel] = [_deviations if molecule else _bars] if not molecule or _compared(found) else []
-    cost = any(method.get("cpu_s") is not None for method in found["methods"])
+def _panels(comparison: Mapping[str, Any]) -> list[Panel]:
+    """Panels for molecules and reactions; none without data."""
+    molecule = comparison["kind"] == "molecule"
+    compared: list[Panel] = [_deviations if molecule else _bars] if not molecule or _compared(comparison) else []
+    cost = any(method.get("cpu_s") is not None for method in comparison["methods"])
     return [*compared, *([_cost] if cost else [])]
 
 
-def _compared(found: Mapping[str, Any]) -> bool:
-    """True where a method has a difference to the reference: one alone, or another zero of energy, has none."""
+def _compared(comparison: Mapping[str, Any]) -> bool:
+    """True if a method has a difference to the reference; a single method or another energy zero has none."""
     return any(
         "difference_hartree" in value
-        for quantity in found["quantities"]
+        for quantity in comparison["quantities"]
         for label, value in quantity["values"].items()
-        if label != found["against"]
+        if label != comparison["against"]
     )
 
 
-def _scan(figure: Figure, found: Mapping[str, Any], colours: Mapping[str, str]) -> None:
-    """Energies along a coordinate and what they cost; differences to the reference where there are any."""
-    compared = _compared(found)
+def _scan(figure: Figure, comparison: Mapping[str, Any], colours: Mapping[str, str]) -> None:
+    """Draw energies along a coordinate and their cost, and differences to the reference if there are any."""
+    compared = _compared(comparison)
     grid = figure.add_gridspec(1 + compared, 2, width_ratios=(3, 1.3), height_ratios=(3, 2) if compared else (1,))
     energies = lowest = figure.add_subplot(grid[0, 0])
-    _curves(energies, found, colours, "energy_hartree", "stderr_hartree")
+    _curves(energies, comparison, colours, "energy_hartree", "stderr_hartree")
     energies.set_ylabel("relative energy / kcal mol⁻¹")
     energies.legend(fontsize=7, ncols=2)
     if compared:
         lowest = figure.add_subplot(grid[1, 0], sharex=energies)
-        _curves(lowest, found, colours, "difference_hartree", "difference_stderr_hartree")
+        _curves(lowest, comparison, colours, "difference_hartree", "difference_stderr_hartree")
         energies.tick_params(labelbottom=False)
-        lowest.set_ylabel(f"energy − {found['against']}\n/ kcal mol⁻¹")
+        lowest.set_ylabel(f"energy − {comparison['against']}\n/ kcal mol⁻¹")
         lowest.axhspan(-_CHEMICAL, _CHEMICAL, color=GREY, alpha=0.15, lw=0)
-    lowest.set_xlabel(found["axis"])
-    _cost(figure.add_subplot(grid[:, 1]), found, colours)
+    lowest.set_xlabel(comparison["axis"])
+    _cost(figure.add_subplot(grid[:, 1]), comparison, colours)
 
 
-def _curves(axes: Axes, found: Mapping[str, Any], colours: Mapping[str, str], key: str, error: str) -> None:
-    """Along a scan, kcal/mol, with statistical errors where there are any."""
+def _curves(axes: Axes, comparison: Mapping[str, Any], colours: Mapping[str, str], key: str, error: str) -> None:
+    """Draw energies along a scan, kcal/mol, with statistical errors if there are any."""
     for index, (label, colour) in enumerate(colours.items()):
-        points = [(q["coordinate"], q["values"][label]) for q in found["quantities"] if key in q["values"][label]]
+        points = [(q["coordinate"], q["values"][label]) for q in comparison["quantities"] if key in q["values"][label]]
         if not points:
             continue
         points.sort(key=lambda point: point[0])
         x = [coordinate for coordinate, _ in points]
         y = KCAL_MOL_PER_HARTREE * np.array([value[key] for _, value in points])
         dy = KCAL_MOL_PER_HARTREE * np.array([value.get(error, math.nan) for _, value in points])
-        style = "-" if label == found["against"] else "--"
+        style = "-" if label == comparison["against"] else "--"
         axes.plot(x, y, style, marker=_MARKERS[index % len(_MARKERS)], ms=3.5, lw=1.2, color=colour, label=label)
         if np.isfinite(dy).any():
             axes.errorbar(x, y, yerr=dy, fmt="none", ecolor=colour, capsize=2)
@@ -103,16 +103,16 @@ def _curves(axes: Axes, found: Mapping[str, Any], colours: Mapping[str, str], ke
     axes.axhline(0.0, color=GREY, lw=0.8)
 
 
-def _bars(axes: Axes, found: Mapping[str, Any], colours: Mapping[str, str]) -> None:
-    """Reaction and binding energies, kcal/mol, grouped by reaction, with their errors."""
-    quantities, labels = found["quantities"], list(colours)
+def _bars(axes: Axes, comparison: Mapping[str, Any], colours: Mapping[str, str]) -> None:
+    """Draw reaction and binding energies, kcal/mol, grouped by reaction, with their errors."""
+    quantities, labels = comparison["quantities"], list(colours)
     width = 0.8 / len(labels)
     for index, label in enumerate(labels):
         values = [quantity["values"][label] for quantity in quantities]
         places = np.arange(len(values)) + width * (index - 0.5 * (len(labels) - 1))
         heights = KCAL_MOL_PER_HARTREE * np.array([value.get("energy_hartree", math.nan) for value in values])
         axes.bar(places, heights, 0.92 * width, color=colours[label], label=label)
-        beyond = np.zeros(len(heights))  # the number stands beyond the longest error bar
+        beyond = np.zeros(len(heights))  # numbers are placed beyond the longest error bar
         for key, colour, cap in (("std_hartree", GREY, 0), ("stderr_hartree", "black", 2)):
             errors = KCAL_MOL_PER_HARTREE * np.array([value.get(key, math.nan) for value in values])
             if np.isfinite(errors).any():
@@ -134,11 +134,11 @@ def _bars(axes: Axes, found: Mapping[str, Any], colours: Mapping[str, str]) -> N
     axes.figure.legend(loc="outside lower left", fontsize=7, ncols=10)
 
 
-def _deviations(axes: Axes, found: Mapping[str, Any], colours: Mapping[str, str]) -> None:
-    """Total energies minus the reference's, mHa, on a scale that shows small and large ones; what has another zero is
-    named."""
-    values = found["quantities"][0]["values"]
-    labels = [label for label in colours if label != found["against"]][::-1]
+def _deviations(axes: Axes, comparison: Mapping[str, Any], colours: Mapping[str, str]) -> None:
+    """Draw total energies minus the reference, mHa, on a symmetric logarithmic scale; methods with another energy zero
+    are only named."""
+    values = comparison["quantities"][0]["values"]
+    labels = [label for label in colours if label != comparison["against"]][::-1]
     numbers = [values[label].get("difference_hartree", math.nan) for label in labels]
     sizes = MILLIHARTREE_PER_HARTREE * np.array(numbers, dtype=float)
     errors = [MILLIHARTREE_PER_HARTREE * values[label].get("difference_stderr_hartree", math.nan) for label in labels]
@@ -152,21 +152,21 @@ def _deviations(axes: Axes, found: Mapping[str, Any], colours: Mapping[str, str]
     for place, label, size, error in zip(places, labels, sizes, errors, strict=True):
         text = f"{size:+.2f}" if math.isfinite(size) else _why(values[label])
         side = -1 if size < 0 else 1
-        at = size + side * (error if math.isfinite(error) else 0.0) if math.isfinite(size) else 0.0
+        position = size + side * (error if math.isfinite(error) else 0.0) if math.isfinite(size) else 0.0
         axes.annotate(
-            text, (at, place), (4 * side, 0), textcoords="offset points", va="center", fontsize=8,
+            text, (position, place), (4 * side, 0), textcoords="offset points", va="center", fontsize=8,
             ha="right" if side < 0 else "left",
         )  # fmt: skip
     axes.set_yticks(places, labels)
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel(f"energy − {found['against']} / mHa, logarithmic beyond ±1")
+    axes.set_xlabel(f"energy − {comparison['against']} / mHa, logarithmic beyond ±1")
 
 
-def _cost(axes: Axes, found: Mapping[str, Any], colours: Mapping[str, str]) -> None:
-    """CPU time of every method, with its memory."""
+def _cost(axes: Axes, comparison: Mapping[str, Any], colours: Mapping[str, str]) -> None:
+    """Draw the CPU time of every method, with its memory."""
     from matplotlib.ticker import NullFormatter
 
-    methods: Sequence[Mapping[str, Any]] = found["methods"][::-1]
+    methods: Sequence[Mapping[str, Any]] = comparison["methods"][::-1]
     places = np.arange(len(methods))
     times = [max(method.get("cpu_s", math.nan), 1e-3) for method in methods]
     axes.barh(places, times, 0.6, color=[colours[method["label"]] for method in methods])

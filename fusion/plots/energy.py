@@ -45,9 +45,9 @@ class Level:
 
 
 def read_metrics(directory: Path) -> list[dict[str, Any]]:
-    """Rows of `metrics.csv`, ordered by phase and step; numbers that are missing are nan.
+    """Rows of `metrics.csv`, ordered by phase and step; missing numbers are nan.
 
-    A killed run leaves a cut last line, which is dropped, and a resumed one repeats steps, of which the last record
+    A killed run leaves an incomplete last line, which is dropped. A resumed run repeats steps, whose last record
     counts. Without the file, or without its columns `step` and `phase`, the list is empty.
     """
     path = directory / "metrics.csv"
@@ -70,15 +70,15 @@ def last_row(directory: Path) -> dict[str, Any] | None:
 
 
 def has_energies(directory: Path) -> bool:
-    """Whether `metrics.csv` records a finite energy, so that there is something to draw."""
+    """True if `metrics.csv` has a finite energy, so that there is something to draw."""
     return any(math.isfinite(row["energy"]) for row in read_metrics(directory))
 
 
 def energy_curve(directory: Path) -> Path:
-    """Draw `energy.png` from `metrics.csv` and, where there is one, `result.json`; returns its path.
+    """Draw `energy.png` from `metrics.csv` and, if there is one, `result.json`; return its path.
 
-    Upper panel: the energy in hartree. Middle: the smoothed energy with its error band, in mHa from the reference or,
-    where none is known, from the final energy. Lower: variance of the local energy. Raises InputError where no energy
+    Upper panel: the energy in hartree. Middle: the smoothed energy with its error band, in mHa relative to the
+    reference or, without one, to the final energy. Lower: variance of the local energy. Raises InputError if no energy
     is recorded.
     """
     curves = _curves(read_metrics(directory))
@@ -88,12 +88,12 @@ def energy_curve(directory: Path) -> Path:
     reference, hartree_fock = _levels(result)
     smooth = [_smooth(curve) for curve in curves]
     with picture(directory / "energy.png", (7.5, 7.5)) as figure:
-        whole, close, variance = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 2))
+        overview, detail, variance = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 2))
         figure.suptitle(title(result, directory), x=0.02, ha="left", fontsize=11)
-        _draw_whole(whole, curves, smooth, [level for level in (reference, hartree_fock) if level])
-        _draw_close(close, curves, smooth, reference, _final(result))
+        _draw_overview(overview, curves, smooth, [level for level in (reference, hartree_fock) if level])
+        _draw_detail(detail, curves, smooth, reference, _final(result))
         _draw_variance(variance, curves)
-        for axes in (whole, close, variance):
+        for axes in (overview, detail, variance):
             _shade_evaluation(axes, curves)
     return directory / "energy.png"
 
@@ -106,7 +106,7 @@ def _number(text: Any) -> float:
 
 
 def _curves(rows: list[dict[str, Any]]) -> list[Curve]:
-    """The phases with a finite energy, side by side on one axis even if the steps of each phase start at zero."""
+    """The phases with a finite energy, one after another on one axis even if the steps of each phase start at zero."""
     curves: list[Curve] = []
     end = 0.0
     for phase in PHASES:
@@ -121,7 +121,7 @@ def _curves(rows: list[dict[str, Any]]) -> list[Curve]:
 
 
 def _levels(result: dict[str, Any]) -> tuple[Level | None, Level | None]:
-    """The reference and the Hartree-Fock energy, where the result knows them."""
+    """The reference and the Hartree-Fock energy, as far as the result has them."""
     reference, hartree_fock = result.get("reference"), (result.get("vmc") or {}).get("hartree_fock")
     exact = mean_field = None
     if reference:
@@ -134,7 +134,7 @@ def _levels(result: dict[str, Any]) -> tuple[Level | None, Level | None]:
 
 
 def _final(result: dict[str, Any]) -> tuple[float, float] | None:
-    """Energy and error bar of a run that has an evaluation, hartree."""
+    """Energy and error bar of a run with an evaluation, hartree; None for another."""
     energy = result.get("energy") or {}
     value, error = energy.get("value"), energy.get("stderr")
     if value is None or error is None or not math.isfinite(value + error):
@@ -153,9 +153,9 @@ class _Smooth:
 
 
 def _smooth(curve: Curve) -> _Smooth:
-    """Averages at up to 600 places: medians during optimisation, which single bad iterations do not move, else means.
+    """Averages at up to 600 points: means in the evaluation, otherwise medians, which resist single bad iterations.
 
-    The window is centred; that of the optimisation grows from one iteration at its start, where the energy falls fast.
+    The window is centred; in an optimisation it grows from one iteration at the start, where the energy falls fast.
     """
     number = len(curve.x)
     window = max(1, number // 30)
@@ -173,19 +173,19 @@ def _smooth(curve: Curve) -> _Smooth:
 
 
 def _limits(low: np.ndarray, high: np.ndarray, include: Sequence[float]) -> tuple[float, float]:
-    """A range of y with a margin for the lines `low` and `high`, less their outermost 2 % above and 1 % below."""
+    """A range of y with a margin for the lines `low` and `high`, without their outermost 2 % above and 1 % below."""
     ends = [np.nanpercentile(low, 1), np.nanpercentile(high, 98), *include]
     margin = 0.07 * (max(ends) - min(ends)) or 1e-3 * max(1.0, abs(ends[0]))
     return min(ends) - margin, max(ends) + margin
 
 
 def _marker(curve: Curve) -> str | None:
-    """A run of a few iterations needs points, a longer one lines."""
+    """Marker for runs of few iterations; None for longer ones, which are drawn as lines."""
     return "." if len(curve.x) <= 30 else None
 
 
-def _draw_whole(axes: Any, curves: list[Curve], smooth: list[_Smooth], levels: list[Level]) -> None:
-    """The whole run in hartree, cut so that spikes of the first steps do not flatten the rest."""
+def _draw_overview(axes: Any, curves: list[Curve], smooth: list[_Smooth], levels: list[Level]) -> None:
+    """Draw the whole run in hartree, cut so that spikes of the first steps do not flatten the remaining curve."""
     for curve, mean in zip(curves, smooth, strict=True):
         colour, kind = _COLOURS[curve.phase], "mean" if curve.phase == "evaluate" else "median"
         label = _NAMES[curve.phase] + (f", {kind} of {mean.window}" if mean.window > 1 else "")
@@ -201,10 +201,11 @@ def _draw_whole(axes: Any, curves: list[Curve], smooth: list[_Smooth], levels: l
     axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, borderaxespad=0.2)
 
 
-def _draw_close(
+def _draw_detail(
     axes: Any, curves: list[Curve], smooth: list[_Smooth], reference: Level | None, final: tuple[float, float] | None
 ) -> None:
-    """The smoothed energy in mHa: from the reference, symmetric logarithmic; else from the final energy, linear."""
+    """Draw the smoothed energy in mHa, relative to the reference on a symmetric logarithmic scale, or relative to the
+    final energy on a linear scale."""
     last = curves[-1].energy[np.isfinite(curves[-1].energy)]
     zero = reference.energy if reference else final[0] if final else float(np.mean(last[-math.ceil(len(last) / 4) :]))
     for curve, mean in zip(curves, smooth, strict=True):
@@ -228,7 +229,7 @@ def _draw_close(
 
 
 def _draw_final(axes: Any, curve: Curve, value: float, error: float) -> None:
-    """The result: mean and error bar of the evaluation, over its iterations."""
+    """Draw the result, mean and error bar of the evaluation, over its iterations."""
     ends = [curve.x[0] - 0.5, curve.x[-1] + 0.5]
     band = axes.fill_between(ends, value - error, value + error, color="black", alpha=0.3, lw=0)
     (mean,) = axes.plot(ends, [value, value], color="black", lw=1.2)
@@ -236,7 +237,7 @@ def _draw_final(axes: Any, curve: Curve, value: float, error: float) -> None:
 
 
 def _draw_variance(axes: Any, curves: list[Curve]) -> None:
-    """Variance of the local energy; zero (an exact wavefunction) has no place on a logarithm and is left out."""
+    """Draw the variance of the local energy; zero (an exact wavefunction) is left out on the logarithmic axis."""
     for curve in curves:
         positive = np.where(curve.variance > 0, curve.variance, np.nan)
         axes.plot(curve.x, positive, color=_COLOURS[curve.phase], lw=0.5, marker=_marker(curve))

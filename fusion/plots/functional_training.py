@@ -1,4 +1,4 @@
-"""`training.png` of a functional's training: the loss and the errors by step, and the errors that are left."""
+"""`training.png` of a functional's training: loss and errors by step, and the final errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FEW = 40  # names that can be printed in a normal size
 
 
 def draw(directory: Path) -> Path | None:
-    """Draw `training.png` from metrics.csv and, once there is one, differences.csv; None where nothing is recorded."""
+    """Draw `training.png` from metrics.csv and, once there is one, differences.csv; None if nothing is recorded."""
     from fusion.functionals.training import outcome
 
     path = directory / "metrics.csv"
@@ -52,24 +52,24 @@ def _draw_steps(axes: Any, rows: list[dict[str, str]]) -> None:
         ("train_mae_kcal_mol", "mean error, trained on", BLUE),
         ("held_out_mae_kcal_mol", "mean error, held out", ORANGE),
     ):
-        known = [(float(row["step"]), float(row[key])) for row in rows if row.get(key)]
-        if known:
-            axes.plot(*zip(*known, strict=True), "o-", markersize=3, color=colour, label=f"{name}, kcal/mol")
+        recorded = [(float(row["step"]), float(row[key])) for row in rows if row.get(key)]
+        if recorded:
+            axes.plot(*zip(*recorded, strict=True), "o-", markersize=3, color=colour, label=f"{name}, kcal/mol")
     axes.set_yscale("log")
     axes.set_xlabel("step")
     axes.legend(fontsize=7, ncols=2, loc="lower left", bbox_to_anchor=(0.0, 1.0), borderaxespad=0.2)
 
 
 def _draw_errors(axes: Any, rows: list[dict[str, Any]], density: str) -> None:
-    """Errors of every difference, the held-out ones to the right, beside those of the conventional functional."""
+    """Draw errors of every difference, with held-out ones on the right, and those of the conventional functional."""
     ordered = sorted(rows, key=lambda row: (row["held_out"], list(_COLOURS).index(row["kind"])))
     places = np.arange(len(ordered))
     for kind, colour in _COLOURS.items():
-        mine = [
+        errors = [
             (p, r["fixed_density"] - r["reference"]) for p, r in zip(places, ordered, strict=True) if r["kind"] == kind
         ]
-        if mine:
-            axes.plot(*zip(*mine, strict=True), "o", color=colour, markersize=4, label=f"{kind}, fixed density")
+        if errors:
+            axes.plot(*zip(*errors, strict=True), "o", color=colour, markersize=4, label=f"{kind}, fixed density")
     scf = [
         (p, row["self_consistent"] - row["reference"])
         for p, row in zip(places, ordered, strict=True)

@@ -1,5 +1,4 @@
-"""`parity.png`: predictions against labels, energies above, then forces, stress and dipoles where there are labels of
-them, with their differences beside them."""
+"""`parity.png`: predictions against labels and histograms of the errors, for energies, forces, stress and dipoles."""
 
 from __future__ import annotations
 
@@ -23,21 +22,21 @@ _MOST_POINTS = 20000
 
 
 def draw(directory: Path) -> Path | None:
-    """Draw `parity.png` from structures.csv and forces.npz; None where they are not there or hold nothing to compare.
+    """Draw `parity.png` from structures.csv and the arrays; None if they are missing or have nothing to compare.
 
-    Energies are shown less the mean label of each formula, so that structures of different size share an axis.
+    Energies are relative to the mean label of each formula, so that structures of different size share an axis.
     """
     if not (directory / TABLE).is_file():
         return None
     result = read_result(directory) or {}
-    found = result.get("evaluation") or result.get("training") or {}
-    energies, forces = _energies(directory / TABLE, found), _forces(directory / ARRAYS)
+    evaluation = result.get("evaluation") or result.get("training") or {}
+    energies, forces = _energies(directory / TABLE, evaluation), _forces(directory / ARRAYS)
     others = [(kind, part) for kind in KINDS if (part := _components(directory / kind.file, kind.scale)) is not None]
     panels = [part for part in (energies, forces, *others) if part is not None]
     if not panels:
         return None
     with picture(directory / "parity.png", (8.0, 1.0 + 3.4 * len(panels))) as figure:
-        data = Path(found.get("data") or directory.resolve().name).name
+        data = Path(evaluation.get("data") or directory.resolve().name).name
         figure.suptitle(f"{title(result | {'system': None}, directory)} · {data}", x=0.02, ha="left", fontsize=11)
         axes = iter(figure.subplots(len(panels), 2, squeeze=False))
         if energies is not None:
@@ -53,18 +52,18 @@ def draw(directory: Path) -> Path | None:
 
 
 class Energies(NamedTuple):
-    """kcal/mol from the mean label of each formula; `correction`: what is taken off the predictions."""
+    """Energies in kcal/mol relative to the mean label of each formula; `correction` to the predictions, in words."""
 
     label: np.ndarray
     predicted: np.ndarray
     outside: np.ndarray
     unseen: np.ndarray
-    """Of a training: molecules none of whose structures it saw, whose errors are of another kind."""
+    """Structures of molecules that are absent from the training set; their errors are of another kind."""
     correction: str
 
 
-def _energies(path: Path, found: dict[str, Any]) -> Energies | None:
-    """Where an evaluation found that constants for the elements have to come off (`found`, of result.json), they do."""
+def _energies(path: Path, evaluation: dict[str, Any]) -> Energies | None:
+    """Read energies from structures.csv; subtract constants per element if the evaluation `evaluation` does."""
     with path.open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["label_hartree"] and row["energy_hartree"]]
     if not rows:
@@ -72,7 +71,7 @@ def _energies(path: Path, found: dict[str, Any]) -> Energies | None:
     label, energy = (np.array([float(row[key]) for row in rows]) for key in ("label_hartree", "energy_hartree"))
     outside, formulas = (np.array([row[key] for row in rows]) for key in ("outside", "formula"))
     unseen, correction = np.array([row.get("part") == "unseen" for row in rows]), ""
-    if (found.get("energy") or {}).get("counted") == "composition_fitted":
+    if (evaluation.get("energy") or {}).get("counted") == "composition_fitted":
         energy = label + np.array([float(row["error_counted_hartree"]) for row in rows])
         correction = "less element constants "
     zero = np.zeros(len(rows))
@@ -82,18 +81,18 @@ def _energies(path: Path, found: dict[str, Any]) -> Energies | None:
 
 
 def _forces(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Labels and predictions (atoms, 3) in kcal/mol/Angstrom and atomic numbers; a sample where there are very many."""
+    """Labels and predictions (atoms, 3) in kcal/mol/Angstrom and atomic numbers; a sample if there are very many."""
     if not path.is_file():
         return None
     content = bounds.npz(path)
     label, predicted, numbers = (content[name] for name in ("label", "predicted", "numbers"))
-    known = np.flatnonzero(np.isfinite(label + predicted).all(axis=1))
-    known = known[:: max(1, 3 * len(known) // _MOST_POINTS)]
-    return label[known] * KCAL_ANGSTROM, predicted[known] * KCAL_ANGSTROM, numbers[known]
+    labelled = np.flatnonzero(np.isfinite(label + predicted).all(axis=1))
+    labelled = labelled[:: max(1, 3 * len(labelled) // _MOST_POINTS)]
+    return label[labelled] * KCAL_ANGSTROM, predicted[labelled] * KCAL_ANGSTROM, numbers[labelled]
 
 
 def _components(path: Path, unit: float) -> tuple[np.ndarray, np.ndarray] | None:
-    """All components of labels and predictions, one after the other, in their unit; None where there are none."""
+    """All components of labels and predictions, flattened, in their unit; None if there are none."""
     if not path.is_file():
         return None
     content = bounds.npz(path)

@@ -15,8 +15,8 @@ _KCAL, _KJ = units.KCAL_MOL_PER_HARTREE, units.KJ_MOL_PER_HARTREE
 
 
 def draw_band(directory: Path, path: Path) -> None:
-    """The images of a band with a spline through their energies and forces, and the transition state; from result.json
-    and path.extxyz, nothing where they are not there."""
+    """Draw the images of a band with a spline through their energies and forces, and the transition state, from
+    result.json and path.extxyz; nothing if these are missing."""
     result = read_result(directory) or {}
     band = result.get("path")
     frames = directory / "path.extxyz"
@@ -47,7 +47,7 @@ def draw_band(directory: Path, path: Path) -> None:
 
 
 def draw_irc(directory: Path, path: Path) -> None:
-    """Energy along the intrinsic reaction coordinate, with the relaxed ends as lines; from result.json."""
+    """Draw the energy along the intrinsic reaction coordinate, with the relaxed ends as lines, from result.json."""
     result = read_result(directory) or {}
     irc = result.get("irc")
     if not irc:
@@ -57,12 +57,12 @@ def draw_irc(directory: Path, path: Path) -> None:
     with picture(path) as figure:
         axes = _axes(figure, f"{title(result, directory)} · intrinsic reaction coordinate")
         axes.plot(s, (energies - zero) * _KCAL, ".-", color=BLUE, lw=1.0, ms=4, label="path")
-        for way, x in (("backward", s[0]), ("forward", s[-1])):
-            end = irc[way]
-            name = end.get("is") or f"{way} minimum"
+        for direction, x in (("backward", s[0]), ("forward", s[-1])):
+            end = irc[direction]
+            name = end.get("is") or f"{direction} minimum"
             height = (end["energy_hartree"] - zero) * _KCAL
             axes.axhline(height, color=GREY, lw=0.8, ls="--")
-            align = "left" if way == "backward" else "right"
+            align = "left" if direction == "backward" else "right"
             axes.annotate(name, (x, height), (0, -11), textcoords="offset points", ha=align, fontsize=8, color=GREY)
         _mark(axes, result, 0.0, zero)
         axes.set_xlabel("s / bohr dalton$^{1/2}$")
@@ -79,18 +79,18 @@ def _axes(figure: Any, text: str) -> Any:
 
 
 def _mark(axes: Any, result: dict[str, Any], x: float, zero: float) -> None:
-    """The transition state of the result at `x`, its height written beside it; hollow if it is not one."""
-    found, energy = result.get("transition_state"), (result.get("energy") or {}).get("value")
-    if not found or energy is None:
+    """Draw the transition state of the result at `x` with its height; hollow if it is not proven."""
+    transition_state, energy = result.get("transition_state"), (result.get("energy") or {}).get("value")
+    if not transition_state or energy is None:
         return
-    height, proven = energy - zero, result.get("status") == "ok" or "proof" in found
-    label = "transition state" if proven else "where the search ended"
+    height, proven = energy - zero, result.get("status") == "ok" or "proof" in transition_state
+    label = "transition state" if proven else "end of the search"
     axes.plot([x], [height * _KCAL], "*", color=ORANGE, mfc=ORANGE if proven else "white", ms=12, label=label)
     text = f"{height * _KCAL:.2f} kcal/mol\n{height * _KJ:.2f} kJ/mol"
-    if "imaginary_cm1" in found and proven:
-        text += f"\n{-found['imaginary_cm1']:.0f}i cm⁻¹"
+    if "imaginary_cm1" in transition_state and proven:
+        text += f"\n{-transition_state['imaginary_cm1']:.0f}i cm⁻¹"
     low, high = axes.get_xlim()
     side = -1 if x > low + 0.6 * (high - low) else 1  # away from the edge
     align = "left" if side > 0 else "right"
-    place = (10 * side, 2)
-    axes.annotate(text, (x, height * _KCAL), place, textcoords="offset points", fontsize=8, va="bottom", ha=align)
+    offset = (10 * side, 2)
+    axes.annotate(text, (x, height * _KCAL), offset, textcoords="offset points", fontsize=8, va="bottom", ha=align)

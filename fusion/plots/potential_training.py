@@ -14,7 +14,7 @@ from fusion.results import read_result
 
 
 def has_epochs(directory: Path) -> bool:
-    """Whether metrics.csv is that of a potential's training."""
+    """True if metrics.csv belongs to the training of a potential."""
     path = directory / "metrics.csv"
     if not path.is_file():
         return False
@@ -23,7 +23,7 @@ def has_epochs(directory: Path) -> bool:
 
 
 def draw(directory: Path) -> Path | None:
-    """Draw what metrics.csv, structures.csv and forces.npz have; None where nothing is recorded."""
+    """Draw from metrics.csv, structures.csv and forces.npz, as far as they exist; None if nothing is recorded."""
     from fusion.plots import calibration, parity
 
     if not has_epochs(directory):
@@ -39,40 +39,40 @@ def draw(directory: Path) -> Path | None:
         return epochs, values
 
     with picture(directory / "training.png", (8.0, 5.6)) as figure:
-        result = (read_result(directory) or {}) | {"system": None}  # of many molecules, not of the first alone
+        result = (read_result(directory) or {}) | {"system": None}  # the data have many molecules
         figure.suptitle(f"{title(result, directory)} · training", x=0.02, ha="left", fontsize=11)
-        above, below = figure.subplots(2, 1, sharex=True)
-        above.plot(*column("loss"), color=GREY, lw=1.0, label="loss, training")
-        above.plot(*column("validation_loss"), color=BLUE, lw=1.0, label="loss, validation")
-        _logarithmic(above)
-        above.set_ylabel("loss")
-        rates = above.twinx()
+        losses, errors = figure.subplots(2, 1, sharex=True)
+        losses.plot(*column("loss"), color=GREY, lw=1.0, label="loss, training")
+        losses.plot(*column("validation_loss"), color=BLUE, lw=1.0, label="loss, validation")
+        _logarithmic(losses)
+        losses.set_ylabel("loss")
+        rates = losses.twinx()
         rates.plot(*column("learning_rate"), color=ORANGE, lw=0.8, ls="--", label="learning rate")
         rates.set_yscale("log")
         rates.set_ylabel("learning rate", color=ORANGE)
         rates.grid(visible=False)
-        _legend(above)
-        below.plot(*column("validation_energy_mae_kcal_mol"), color=BLUE, lw=1.0, label="energy / kcal mol$^{-1}$")
+        _legend(losses)
+        errors.plot(*column("validation_energy_mae_kcal_mol"), color=BLUE, lw=1.0, label="energy / kcal mol$^{-1}$")
         epochs, forces = column("validation_forces_mae_mev_angstrom")
         if len(forces):
-            below.plot(epochs, forces / 100.0, color=GREEN, lw=1.0, label="forces / 0.1 eV Å$^{-1}$")
+            errors.plot(epochs, forces / 100.0, color=GREEN, lw=1.0, label="forces / 0.1 eV Å$^{-1}$")
         more = (("stress_mae_mev_angstrom3", "stress / meV Å$^{-3}$"), ("dipole_mae_debye", "dipole / debye"))
         for (key, label), colour in zip(more, (ORANGE, PURPLE), strict=True):
             epochs, values = column(f"validation_{key}")
             if len(values):
-                below.plot(epochs, values, color=colour, lw=1.0, label=label)
-        _logarithmic(below)
-        below.set_xlabel("epoch")
-        below.set_ylabel("mean error, validation")
-        below.xaxis.get_major_locator().set_params(integer=True)
-        _legend(below)
+                errors.plot(epochs, values, color=colour, lw=1.0, label=label)
+        _logarithmic(errors)
+        errors.set_xlabel("epoch")
+        errors.set_ylabel("mean error, validation")
+        errors.xaxis.get_major_locator().set_params(integer=True)
+        _legend(errors)
     parity.draw(directory)
     calibration.draw(directory)
     return directory / "training.png"
 
 
 def stands(directory: Path) -> str | None:
-    """Where an unfinished training stands: its last recorded epoch."""
+    """Progress of an unfinished training: its last recorded epoch."""
     if not has_epochs(directory):
         return None
     with (directory / "metrics.csv").open(newline="") as file:
@@ -88,7 +88,7 @@ def stands(directory: Path) -> str | None:
 
 
 def _legend(axes: Any) -> None:
-    """A legend above the axes, where there is no curve."""
+    """Draw the legend above the axes, where it hides no curve."""
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4, borderaxespad=0.2)
 
 

@@ -13,8 +13,8 @@ from fusion.tasks.structure.relaxation import short
 
 
 def draw(trajectory: Path, path: Path) -> None:
-    """Draw the picture from an extxyz file whose comment lines hold `energy` (eV) and
-    `largest_force_hartree_per_bohr`; nothing is drawn of less than two frames."""
+    """Draw the picture from an extxyz file whose comment lines have `energy` (eV) and
+    `largest_force_hartree_per_bohr`; nothing if there are fewer than two frames."""
     energies, forces = series(trajectory) if trajectory.is_file() else (np.zeros(0), np.zeros(0))
     if len(energies) < 2:
         return
@@ -30,7 +30,7 @@ def draw(trajectory: Path, path: Path) -> None:
         upper.text(0.99, 0.95, f"last: {energies[-1]:.6f} Ha", transform=upper.transAxes, ha="right", va="top")
         lower.semilogy(steps, np.maximum(forces, 1e-12), color=ORANGE, marker=marker)
         if fmax is not None:
-            lower.axhline(fmax, color=GREY, ls="--", lw=1.0, label=f"asked for: {short(fmax)} Ha/bohr")
+            lower.axhline(fmax, color=GREY, ls="--", lw=1.0, label=f"threshold: {short(fmax)} Ha/bohr")
             lower.legend(loc="upper right")
         lower.set_ylabel("largest force / Ha bohr⁻¹")
         lower.set_xlabel("step")
@@ -38,7 +38,7 @@ def draw(trajectory: Path, path: Path) -> None:
 
 
 def series(trajectory: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Energies (hartree) and largest forces (hartree/bohr) of all whole frames; only comment lines are read."""
+    """Energies (hartree) and largest forces (hartree/bohr) of all complete frames, from their comment lines."""
     from ase.io.extxyz import key_val_str_to_dict
 
     energies, forces = [], []
@@ -46,7 +46,7 @@ def series(trajectory: Path) -> tuple[np.ndarray, np.ndarray]:
         while (count := file.readline().strip()).isdigit():
             comment = file.readline()
             atoms = [file.readline() for _ in range(int(count))]
-            if not atoms[-1].endswith("\n"):  # cut by a kill
+            if not atoms[-1].endswith("\n"):  # incomplete after a kill
                 break
             info = key_val_str_to_dict(comment)
             energies.append(float(info["energy"]) * units.HARTREE_PER_EV)

@@ -12,13 +12,13 @@ from fusion.plots.style import BLUE, GREEN, GREY, ORANGE, picture, title
 from fusion.results import read_result
 
 _KJ_PER_KCAL = units.KJ_MOL_PER_HARTREE / units.KCAL_MOL_PER_HARTREE
-_VISIBLE = 1e-4  # hartree; ways there and back that differ by less are one line
+_VISIBLE = 1e-4  # hartree; directions that differ by less are drawn as one line
 _TURN = 360.0
 _UNITS = {"degree": "degrees", "angstrom": "Å"}
 
 
 def draw(table: Path, path: Path) -> None:
-    """Draw from the table of a scan, finished or not; nothing of less than two points with an energy."""
+    """Draw from the table of a scan, finished or not; nothing if fewer than two points have an energy."""
     if not table.is_file():
         return
     with table.open(newline="") as file:
@@ -37,8 +37,8 @@ def draw(table: Path, path: Path) -> None:
         order = np.arange(len(values))
     energies = np.array([float(row["energy_hartree"]) for row in rows])
     relative = (energies - energies[trusted].min()) * units.KCAL_MOL_PER_HARTREE
-    known = "relative_std_hartree" if any(row["relative_std_hartree"] for row in rows) else "energy_std_hartree"
-    spreads = np.array([float(row[known] or "nan") for row in rows]) * units.KCAL_MOL_PER_HARTREE
+    spread_key = "relative_std_hartree" if any(row["relative_std_hartree"] for row in rows) else "energy_std_hartree"
+    spreads = np.array([float(row[spread_key] or "nan") for row in rows]) * units.KCAL_MOL_PER_HARTREE
     errors = np.array([float(row["energy_stderr_hartree"] or "nan") for row in rows]) * units.KCAL_MOL_PER_HARTREE
     result = read_result(table.parent) or {}
     scan = result.get("scan") or {}
@@ -48,12 +48,14 @@ def draw(table: Path, path: Path) -> None:
         axes = figure.subplots()
         figure.suptitle(title(result, table.parent), x=0.02, ha="left", fontsize=11)
         if np.isfinite(spreads).any():
-            label = "± model spread" if known.startswith("rel") else "± model spread of each energy"
+            label = "± model spread" if spread_key.startswith("rel") else "± model spread of each energy"
             axes.fill_between(values, relative - spreads, relative + spreads, color=BLUE, alpha=0.15, lw=0, label=label)
-        for key, colour, label in (("forward_hartree", ORANGE, "there"), ("backward_hartree", GREEN, "back")):
+        for key, colour, label in (("forward_hartree", ORANGE, "forward"), ("backward_hartree", GREEN, "backward")):
             if scan.get("hysteresis_hartree", 0.0) > _VISIBLE and len(scan[key]) == len(values):
-                way = (np.array(scan[key], dtype=float)[order] - energies[trusted].min()) * units.KCAL_MOL_PER_HARTREE
-                axes.plot(values, way, color=colour, lw=1.0, ls="--", label=label)
+                branch = (
+                    np.array(scan[key], dtype=float)[order] - energies[trusted].min()
+                ) * units.KCAL_MOL_PER_HARTREE
+                axes.plot(values, branch, color=colour, lw=1.0, ls="--", label=label)
         axes.plot(values, relative, color=BLUE, lw=1.2, alpha=0.6)
         axes.plot(values[good], relative[good], "o", color=BLUE, ms=4)
         if np.isfinite(errors).any():
@@ -79,8 +81,10 @@ def draw(table: Path, path: Path) -> None:
 
 
 def turned(degrees: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Dihedrals (n,) as an axis shows them, within -180 ... 360 degrees, and their order on it: moved by a full turn
-    where that is enough, else each within -180 ... 180."""
+    """Order (n,) on the axis, and values (n,) within -180 ... 360 degrees, of dihedrals (n,).
+
+    They are moved together by a full turn if that is enough, otherwise each to -180 ... 180.
+    """
     for turn in (0.0, -_TURN, _TURN):
         if (degrees + turn).min() >= -0.5 * _TURN and (degrees + turn).max() <= _TURN:
             return np.arange(len(degrees)), degrees + turn

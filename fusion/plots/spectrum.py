@@ -1,4 +1,4 @@
-"""`infrared.png` and `raman.png`: the spectra of a vibrational analysis, broadened, and the lines beneath."""
+"""`infrared.png` and `raman.png`: broadened spectra of a vibrational analysis, with their lines."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from fusion.tasks.harmonic.lines import axis, broadened, lines
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_HALF_WIDTH = 10.0  # cm^-1, where the result does not say
+_HALF_WIDTH = 10.0  # cm^-1, if the result does not state one
 _LABELLED = 0.03  # of the highest peak
 _MOST_LABELS = 12
-_LABEL_SIZE = (0.04, 0.05)  # of a label, in parts of the picture's width and height
+_LABEL_SIZE = (0.04, 0.05)  # as fractions of the picture's width and height
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ _RAMAN = _Kind(
 
 
 def draw(directory: Path, path: Path) -> None:
-    """The infrared spectrum from `result.json`; nothing where it holds no intensities, nor lines of imaginary modes."""
+    """Draw the infrared spectrum of the real modes from `result.json`; nothing if it has no intensities."""
     _draw(directory, path, _INFRARED)
 
 
 def draw_raman(directory: Path, path: Path) -> None:
-    """The Raman spectrum, Stokes lines at the wavelength and temperature of the run; nothing where there is none."""
+    """Draw the Raman spectrum, Stokes lines at the run's laser wavelength and temperature; nothing if there is none."""
     _draw(directory, path, _RAMAN)
 
 
@@ -78,22 +78,22 @@ def _draw(directory: Path, path: Path, kind: _Kind) -> None:
 
 
 def _title(result: dict[str, Any], directory: Path, kind: _Kind) -> str:
-    """Molecule, methods, what spectrum, and on the second line what it is shown at."""
-    shown = result.get("spectrum") or {}
+    """Title with molecule, methods and kind of spectrum, and its settings on the second line."""
+    settings = result.get("spectrum") or {}
     other = (result.get("intensities") or {}).get("label")
     first = f"{title(result, directory)} · {kind.name}, harmonic"
     if other:
         first += f" · {'dipoles' if kind is _INFRARED else 'polarizabilities'} of {other}"
-    second = [f"half width {shown.get('half_width_cm1', _HALF_WIDTH):g} cm⁻¹"]
+    second = [f"half width {settings.get('half_width_cm1', _HALF_WIDTH):g} cm⁻¹"]
     if kind is _RAMAN:
-        second.insert(0, f"laser {shown['laser_nm']:g} nm, {shown['temperature_k']:g} K")
-    scale = float(shown.get("scale", 1.0))
+        second.insert(0, f"laser {settings['laser_nm']:g} nm, {settings['temperature_k']:g} K")
+    scale = float(settings.get("scale", 1.0))
     second.append("not scaled" if scale == 1.0 else f"wavenumbers scaled by {scale:g}")
     return f"{first}\n{', '.join(second)}"
 
 
 def _label(axes: Axes, places: np.ndarray, curve: np.ndarray) -> None:
-    """Wavenumbers above the highest peaks of the curve, where labels do not meet."""
+    """Write wavenumbers above the highest peaks of the curve, unless the labels would overlap."""
     size = np.array(_LABEL_SIZE) * (places[-1] - places[0], axes.get_ylim()[1])
     peaks = np.flatnonzero((curve[1:-1] > curve[:-2]) & (curve[1:-1] >= curve[2:])) + 1
     done: list[np.ndarray] = []
@@ -108,7 +108,7 @@ def _label(axes: Axes, places: np.ndarray, curve: np.ndarray) -> None:
 
 
 def _observed(lower: Axes, upper: Axes, result: dict[str, Any], places: np.ndarray) -> None:
-    """Fundamentals known from experiment, hanging from the top of the lines; what they are, above the picture."""
+    """Draw observed fundamentals from the top of the lines' panel, with a legend above the picture."""
     observed = result.get("experiment") or {}
     values = [value for value in observed.get("fundamentals_cm1", []) if places[0] <= value <= places[-1]]
     if values:

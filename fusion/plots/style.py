@@ -1,6 +1,6 @@
-"""How all pictures look, and how one is made: always through Agg, with no display and no global state.
+"""Style of all pictures, and the context that draws them: always with Agg, without display and global state.
 
-matplotlib is imported where something is drawn.
+matplotlib is only imported to draw.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _STYLE = {
 
 @contextmanager
 def picture(path: Path, size: tuple[float, float] = (7.0, 4.5)) -> Iterator[Figure]:
-    """A figure of `size` inches to draw on, written to `path` (PNG, 150 dpi) when the block ends well."""
+    """Yield a figure of `size` inches; write it to `path` (PNG, 150 dpi) if the block succeeds."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -47,10 +47,10 @@ def picture(path: Path, size: tuple[float, float] = (7.0, 4.5)) -> Iterator[Figu
         FigureCanvasAgg(figure)
         yield figure
         with replacing(path) as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of numbers and letters that cannot be drawn
+            warnings.simplefilter("ignore")  # for numbers and letters that cannot be drawn
             try:
                 figure.savefig(file, format="png", dpi=150)
-            except ValueError:  # a name with dollar signs is not the formula that matplotlib takes it for
+            except ValueError:  # matplotlib took a name with dollar signs for a formula
                 for text in figure.findobj(Text):
                     text.set_parse_math(False)
                 file.seek(0)

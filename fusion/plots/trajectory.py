@@ -1,4 +1,4 @@
-"""`md.png`: temperature, energies, conservation and, where there are any, volume and model spread against time."""
+"""`md.png`: temperature, energies, conserved energy and, if there are any, volume and model spread against time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MOST_POINTS = 20000
 
 
 def draw(directory: Path) -> Path | None:
-    """Draw `md.png` from md.csv and, where there is one, result.json; None while there are fewer than two rows."""
+    """Draw `md.png` from md.csv and, if there is one, result.json; None while there are fewer than two rows."""
     table = read_table(directory)
     if len(table.get("time_fs", ())) < 2:
         return None
@@ -52,7 +52,7 @@ def _temperature(axes: Any, time: np.ndarray, values: np.ndarray, md: dict[str, 
     _running(axes, time, values, ORANGE)
     target, mean = md.get("target_temperature_k"), md.get("temperature_k")
     if target is not None:
-        axes.axhline(target, color=GREY, lw=1.0, ls="--", label=f"asked for: {target:g} K")
+        axes.axhline(target, color=GREY, lw=1.0, ls="--", label=f"target: {target:g} K")
     if mean:
         error = f" ± {mean['stderr']:.2g}" if mean.get("stderr") else ""
         start = time[int(md.get("discarded_fraction", 0.0) * len(time))]
@@ -66,7 +66,7 @@ def _temperature(axes: Any, time: np.ndarray, values: np.ndarray, md: dict[str, 
 
 
 def _energy(axes: Any, time: np.ndarray, table: dict[str, np.ndarray]) -> None:
-    """Potential and total energy in kcal/mol from where the potential energy was lowest."""
+    """Draw potential and total energy in kcal/mol relative to the lowest potential energy."""
     zero = table["potential_hartree"].min()
     above = f"potential, above {zero:.5f} Ha"
     for name, label, colour in (("potential", above, BLUE), ("total", "potential + kinetic", GREEN)):
@@ -106,12 +106,12 @@ def _spread(axes: Any, time: np.ndarray, spread: np.ndarray, atoms: int, md: dic
 
 
 def _legend(axes: Any) -> None:
-    """Above the panel, where no line is."""
+    """Draw the legend above the panel, where it hides no line."""
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.1, ncols=2)
 
 
 def _running(axes: Any, time: np.ndarray, values: np.ndarray, colour: str) -> None:
-    """Mean over a twentieth of the run about each time."""
+    """Draw the running mean over a twentieth of the run."""
     window = len(values) // 20
     if window >= 3:
         mean = np.convolve(values, np.full(window, 1.0 / window), mode="valid")
@@ -119,6 +119,6 @@ def _running(axes: Any, time: np.ndarray, values: np.ndarray, colour: str) -> No
 
 
 def _atoms(directory: Path) -> int:
-    """Atoms of an unfinished run: the first line of its trajectory."""
+    """Number of atoms of an unfinished run, from the first line of its trajectory."""
     with (directory / "md.extxyz").open() as file:
         return int(file.readline())
