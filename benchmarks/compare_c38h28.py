@@ -19,7 +19,7 @@ from ase.io import read, write
 from ase.units import Hartree
 
 import fusion
-from fusion.report import duration
+from fusion.console.format import duration
 from runs import machine, run, write_table
 
 CALLS = 20

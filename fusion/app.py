@@ -39,6 +39,7 @@ from fusion import (
 )
 from fusion import config as trees
 from fusion.atomic import WRITTEN, listing, write_atomically
+from fusion.console.format import console, header, line
 from fusion.errors import CalculationError, InputError
 from fusion.results import FILENAME, Result, read_result, write_result
 from fusion.run_directory import LOCK, Lock
@@ -89,7 +90,7 @@ def job(config: DictConfig) -> float | None:
     """
     hydra = HydraConfig.get()
     if hydra.mode == RunMode.MULTIRUN and processes.rank() == 0:
-        report.console().print(f"\njob {hydra.job.num}: {' '.join(hydra.overrides.task)}", soft_wrap=True)
+        console().print(f"\njob {hydra.job.num}: {' '.join(hydra.overrides.task)}", soft_wrap=True)
     named = hydra.mode == RunMode.MULTIRUN or any(word.startswith("hydra.run.dir=") for word in hydra.overrides.hydra)
     directory, start_dir = Path(hydra.runtime.output_dir), Path(hydra.runtime.cwd)
     result = execute(config, directory, start_dir, relaunch=True, unique=not named)
@@ -194,7 +195,7 @@ def execute(
             raise
     if first:
         if (run.directory / "metrics.csv").is_file():  # progress has been shown
-            report.console().print()
+            console().print()
         report.summary(read_result(run.directory) or {}, run.directory)
     return result
 
@@ -235,7 +236,7 @@ def _draw(directory: Path) -> None:
         if not (directory / FILENAME).is_file():
             raise
         place = error.filename or directory
-        report.line("note", f"no picture: {place}: {error.strerror}; fusion report {directory} draws it")
+        line("note", f"no picture: {place}: {error.strerror}; fusion report {directory} draws it")
 
 
 @contextmanager
@@ -467,9 +468,9 @@ def _announce(run: Run, method: Any, system: System, task: Any) -> None:
     licence = getattr(method, "licence", None)
     terms = () if licence is None else (f"licence of {getattr(method, 'label', method.name)}: {licence}",)
     own = dict.fromkeys((*notes, *constraints.notes(system), *system.notes))
-    report.header(*parts, notes=(*own, *terms, place))
+    header(*parts, notes=(*own, *terms, place))
     if run.config.ckpt == "last" and run.checkpoint is None:
-        report.console().print(f"no {CHECKPOINT} yet: starting from the beginning", soft_wrap=True)
+        console().print(f"no {CHECKPOINT} yet: starting from the beginning", soft_wrap=True)
 
 
 def _use_threads(number: Any) -> None:

@@ -54,12 +54,13 @@ class _Announcer(event.Listener):
 
 def _announce(text: str) -> None:
     """A line of the run, or one on standard error where fusion is used as a library."""
-    from fusion import processes, report
+    from fusion import processes
+    from fusion.console.format import line
 
     if processes.rank() > 0:
         return
     if processes.in_run():
-        report.line("compiling", text)
+        line("compiling", text)
     else:
         print(f"fusion: compiling {text}", file=sys.stderr, flush=True)
 

@@ -16,8 +16,8 @@ from typing import Protocol
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
+from fusion.console.format import LABEL_WIDTH, console
 from fusion.processes import rank
-from fusion.report import LABEL_WIDTH, console
 
 REFRESH_S = 0.125
 _BAR_WIDTH = 30

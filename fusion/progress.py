@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from pytorch_lightning.callbacks import ProgressBar
 
+from fusion.console.format import console
 from fusion.phases import REFRESH_S, Line, State, line
-from fusion.report import console
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningModule, Trainer

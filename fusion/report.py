@@ -1,150 +1,36 @@
-"""What a run says in the terminal: one console, the lines of a run, its last lines, and `fusion report RUN_DIR`.
+"""The last lines of a run, and `fusion report RUN_DIR`.
 
-Imports nothing heavy: rich, numpy and matplotlib come in with the first line that needs them. Energies are in hartree,
-differences to a reference in millihartree.
+Imports nothing heavy: numpy and matplotlib come in with the pictures.
 """
 
 from __future__ import annotations
 
-import functools
 import math
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fusion import streams, zeros
+from fusion import zeros
+from fusion.console.format import (
+    LABEL_WIDTH,
+    count,
+    difference,
+    duration,
+    header,
+    line,
+    plus_minus,
+    print_line,
+    system_title,
+    with_error,
+)
 from fusion.errors import InputError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from fusion.system import System
 
-LABEL_WIDTH = 17  # columns of the label that starts a line
-PLAIN_WIDTH = 120  # columns assumed where the output is not a terminal
-_VALUE_WIDTH = 14  # a value followed by a remark
 _RESULT_WIDTH = 25  # a value with its error bar followed by a remark
-_TIME_COLUMN = 84  # where times end
-_SHELLS = ("singlet", "doublet", "triplet", "quartet", "quintet", "sextet", "septet")
 _MARKER_FILES = ("result.json", "config.yaml", "metrics.csv")
-
-
-@functools.cache
-def console() -> Console:
-    """The one console of the program: plain text of fixed width where the output is not a terminal."""
-    from rich.console import Console
-
-    class Printable(Console):
-        def print(self, *objects: Any, **settings: Any) -> None:
-            super().print(*(streams.visible(item) if isinstance(item, str) else item for item in objects), **settings)
-
-    streams.any_text(sys.stdout)  # an old locale must not end a long run at the first ± sign
-    terminal = sys.stdout.isatty()
-    return Printable(
-        highlight=False,
-        markup=False,
-        emoji=False,
-        width=None if terminal else PLAIN_WIDTH,
-        force_terminal=terminal,
-        color_system="auto" if terminal else None,
-    )
-
-
-def header(*parts: str | None, notes: tuple[str, ...] = ()) -> None:
-    """The first line of a run: `parts` (None is left out) joined by dots; `notes` indented below it; an empty line."""
-    _print_line(" · ".join(part for part in parts if part), "bold")
-    for text in notes:
-        _print_line(f"  {text}", "dim")
-    console().print()
-
-
-def line(label: str, text: str, note: str = "", seconds: float | None = None, style: str = "") -> None:
-    """One line `label  text  note  time`, the columns aligned with those of the other lines; never wrapped."""
-    row = f"{label:<{LABEL_WIDTH}}" + (f"{text:<{_VALUE_WIDTH}}{note}" if note else text)
-    if seconds is not None:
-        row = f"{row}  {duration(seconds):>{max(0, _TIME_COLUMN - len(row) - 2)}}"
-    _print_line(row, style)
-
-
-def _print_line(text: str, style: str) -> None:
-    """Print one line, whatever names and messages it quotes."""
-    console().print(" ".join(text.split("\n")), style=style, soft_wrap=True)
-
-
-def with_error(value: float, error: float | None, digits: int = 1, decimals: int = 6) -> str:
-    """`-8.0700(4)`: the error, rounded to `digits` figures, in units of the last decimals shown.
-
-    Without an error (None) `decimals` are shown; an error that is not finite gives `(?)`; an error of one or more is
-    written out, `12.0(2.5)`.
-    """
-    if error is None or not math.isfinite(value):
-        return f"{value:z.{decimals}f}"
-    if not math.isfinite(error):
-        return f"{value:z.{decimals}f}(?)"
-    shown = _decimals(error, digits)
-    bracket = f"{abs(error):.{shown}f}" if abs(error) >= 1 else f"{abs(error) * 10**shown:.0f}"
-    return f"{value:z.{shown}f}({bracket})"
-
-
-def plus_minus(value: float, error: float | None, digits: int = 2, decimals: int = 6) -> str:
-    """`-8.07005 ± 0.00024`: as many decimals as the error's `digits` figures have; `decimals` without error."""
-    if error is None or not math.isfinite(value):
-        return f"{value:z.{decimals}f}"
-    if not math.isfinite(error):
-        return f"{value:z.{decimals}f} ± ?"
-    shown = _decimals(error, digits)
-    return f"{value:z.{shown}f} ± {abs(error):.{shown}f}"
-
-
-def difference(value: float, error: float | None) -> str:
-    """`+0.5 ± 0.2 mHa above`: a difference (mHa) to a reference and its side; one within its error is called so."""
-    if not math.isfinite(value):
-        return f"{value} mHa"
-    text = plus_minus(value, error or None, digits=1, decimals=2 if abs(value) < 10 else 1)
-    text = f"{'' if text.startswith('-') else '+'}{text} mHa"
-    if error and abs(value) <= error:
-        return f"{text}, within the error"
-    return f"{text} {'above' if value > 0 else 'below'}" if value else text
-
-
-def duration(seconds: float) -> str:
-    """`0.6 s`, `41 s`, `3 min 05 s`, `2 h 05 min`."""
-    if not math.isfinite(seconds):
-        return "?"
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def memory(size: float) -> str:
-    """A size in bytes as `512 MB`, `2.1 GB` (powers of 1000)."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 999.5:
-            return f"{size:.0f} {unit}" if size >= 10 or unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
-
-
-def count(number: int, noun: str) -> str:
-    """`1 determinant`, `33,440 parameters`: a regular English noun with its number."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
-
-
-def system_title(
-    formula: str, electrons: int, spin: int, charge: int = 0, pbc: Sequence[bool] = (False, False, False)
-) -> str:
-    """`LiH (4 electrons, singlet)`; `spin` is N_up - N_down; a charge other than zero and periodicity are named."""
-    shell = _SHELLS[spin] if 0 <= spin < len(_SHELLS) else f"multiplicity {abs(spin) + 1}"
-    parts = [count(electrons, "electron"), shell, *([f"charge {charge:+d}"] if charge else [])]
-    axes = "".join(axis for axis, periodic in zip("xyz", pbc, strict=True) if periodic)
-    return f"{formula} ({', '.join([*parts, *([f'periodic in {axes}'] if axes else [])])})"
 
 
 def title_of(system: System) -> str:
@@ -256,19 +142,11 @@ def _task(run_dir: Path) -> Any:
     return trust.task_class(target, file) if target else None
 
 
-def _decimals(error: float, digits: int) -> int:
-    """Decimals that show `digits` figures of an error; at most 8, 6 for an error of zero."""
-    if error == 0:
-        return 6
-    exponent = int(f"{abs(error):.{digits - 1}e}".split("e")[1])  # after rounding: 0.0996 has the exponent of 0.1
-    return min(max(digits - 1 - exponent, 0), 8)
-
-
 def _show(label: str, text: str, *columns: str, style: str = "") -> None:
     """A line of the summary; its columns begin under one another."""
     if columns:
         text = f"{text:<{_RESULT_WIDTH - 2}}  " + "    ".join(columns)
-    _print_line(f"{label:<{LABEL_WIDTH - 1}} {text}", style)
+    print_line(f"{label:<{LABEL_WIDTH - 1}} {text}", style)
 
 
 def _status(result: dict[str, Any]) -> str:

@@ -31,13 +31,13 @@ Program = Callable[..., Done]
 @pytest.fixture
 def with_toy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """This process with the toy plugin."""
-    from fusion import plugins, report
+    from fusion import plugins
 
     monkeypatch.syspath_prepend(str(TOY))
     monkeypatch.setattr(plugins, "_found", None)
-    report.console.cache_clear()  # it holds the standard output of its first use
+    format.console.cache_clear()  # it holds the standard output of its first use
     yield
-    report.console.cache_clear()
+    format.console.cache_clear()
 
 
 @pytest.fixture
@@ -45,12 +45,13 @@ def program(
     with_toy: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Program:
     """`program("+method=toy", ...)` in this process, started in an empty directory."""
-    from fusion import cli, report
+    from fusion import cli
+    from fusion.console import format
 
     monkeypatch.chdir(tmp_path)
 
     def call(*words: str) -> Done:
-        report.console.cache_clear()
+        format.console.cache_clear()
         capsys.readouterr()
         status = None
         with contextlib.suppress(SystemExit):

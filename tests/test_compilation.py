@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 from numba.core import caching
 
-from fusion import compilation, processes, report
+from fusion import compilation, processes
+from fusion.console import format
 
 
 def kernel(cache: bool = False) -> Callable[[float], float]:
@@ -22,7 +23,7 @@ def kernel(cache: bool = False) -> Callable[[float], float]:
 def silent_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compilation._announcer, "announced", False)
     monkeypatch.setattr(compilation._announcer, "often", "once")
-    report.console.cache_clear()
+    format.console.cache_clear()
 
 
 def test_a_library_user_gets_one_line_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:

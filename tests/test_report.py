@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from fusion import report
+from fusion.console import format
 from fusion.errors import InputError
 
 
@@ -53,14 +54,14 @@ def a_result(**changes: Any) -> dict[str, Any]:
     ],
 )
 def test_value_with_error(value: float, error: float | None, text: str) -> None:
-    assert report.with_error(value, error) == text
+    assert format.with_error(value, error) == text
 
 
 def test_plus_minus() -> None:
-    assert report.plus_minus(-8.070049, 0.00024) == "-8.07005 ± 0.00024"
-    assert report.plus_minus(-8.0, None) == "-8.000000"
-    assert report.plus_minus(-8.0, math.inf) == "-8.000000 ± ?"
-    assert report.plus_minus(0.1, 123.0) == "0 ± 123"
+    assert format.plus_minus(-8.070049, 0.00024) == "-8.07005 ± 0.00024"
+    assert format.plus_minus(-8.0, None) == "-8.000000"
+    assert format.plus_minus(-8.0, math.inf) == "-8.000000 ± ?"
+    assert format.plus_minus(0.1, 123.0) == "0 ± 123"
 
 
 @pytest.mark.parametrize(
@@ -76,16 +77,16 @@ def test_plus_minus() -> None:
     ],
 )
 def test_difference(value: float, error: float | None, text: str) -> None:
-    assert report.difference(value, error) == text
+    assert format.difference(value, error) == text
 
 
 def test_small_formats() -> None:
-    assert [report.duration(s) for s in (0.61, 41.2, 59.7, 185, 7500)] == [
+    assert [format.duration(s) for s in (0.61, 41.2, 59.7, 185, 7500)] == [
         "0.6 s", "41 s", "1 min 00 s", "3 min 05 s", "2 h 05 min",
     ]  # fmt: skip
-    assert [report.memory(b) for b in (12, 1500, 2.1e9, 999.6e6)] == ["12 B", "1.5 kB", "2.1 GB", "1.0 GB"]
-    assert report.count(1, "determinant") == "1 determinant"
-    assert report.system_title("HO", 10, 0, -1) == "HO (10 electrons, singlet, charge -1)"
+    assert [format.memory(b) for b in (12, 1500, 2.1e9, 999.6e6)] == ["12 B", "1.5 kB", "2.1 GB", "1.0 GB"]
+    assert format.count(1, "determinant") == "1 determinant"
+    assert format.system_title("HO", 10, 0, -1) == "HO (10 electrons, singlet, charge -1)"
 
 
 def test_summary_of_a_good_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from fusion import report, zeros
+from fusion import zeros
+from fusion.console.format import count, plus_minus
 
 _ZEROS = {
     zeros.ATOMISATION: "relative to separate atoms",
@@ -19,7 +20,7 @@ def rows(document: dict[str, Any]) -> Iterator[list[str]]:
     details = document.get("sum") or {}
     for number, term in enumerate(details.get("terms", ())):
         energy = term.get("energy_hartree")
-        value = "none" if energy is None else report.plus_minus(energy, term.get("energy_stderr_hartree")) + " Ha"
+        value = "none" if energy is None else plus_minus(energy, term.get("energy_stderr_hartree")) + " Ha"
         factor = "" if term["factor"] == 1 else f"{term['factor']:g} × "
         columns = [term["term"], *_part(term), "" if term["status"] == "ok" else term["status"]]
         yield ["" if number else "terms", factor + value, *(column for column in columns if column)]
@@ -33,4 +34,4 @@ def _part(term: dict[str, Any]) -> list[str]:
         return []
     links = len(term["link_atoms"])
     charge = f", charge {term['charge']:+d}" if term["charge"] else ""
-    return [f"{term['formula']}{charge}" + (f", with {report.count(links, 'link atom')}" if links else "")]
+    return [f"{term['formula']}{charge}" + (f", with {count(links, 'link atom')}" if links else "")]

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from fusion.console.format import plus_minus
 from fusion.errors import InputError
 from fusion.plots.style import picture, title
-from fusion.report import plus_minus
 from fusion.results import read_result
 
 PHASES = ("pretrain", "optimise", "evaluate")

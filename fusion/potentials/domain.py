@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ase.data import atomic_numbers
 
+from fusion.console.format import count
 from fusion.errors import InputError
-from fusion.report import count
 from fusion.system import System, near_pairs
 from fusion.units import ANGSTROM_PER_BOHR, BOHR_PER_ANGSTROM
 

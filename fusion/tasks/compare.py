@@ -77,7 +77,7 @@ class Compare:
 
     def title(self, method: None, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Subject for the title, and notes on the methods, the division of the machine and a resumed comparison."""
-        from fusion.report import count
+        from fusion.console.format import count
 
         labels = ", ".join(entry.label for entry in self.entries)
         jobs, threads = self.share.jobs, count(self.share.threads, "thread")
@@ -109,7 +109,7 @@ class Compare:
         comparison["jobs"], comparison["threads"] = self.share.jobs, self.share.threads
         write_atomically(run.directory / tables.MARKDOWN, tables.markdown(comparison))
         write_atomically(run.directory / tables.TABLE, tables.comma_separated(comparison))
-        from fusion.report import console
+        from fusion.console.format import console
 
         console().print()
         status, message = outcome.status(comparison)
@@ -186,7 +186,7 @@ class Compare:
     @staticmethod
     def stands(directory: Path) -> str | None:
         """Number of finished calculations of an unfinished comparison, in words."""
-        from fusion.report import count
+        from fusion.console.format import count
 
         done = len(list((directory / parts.DIRECTORY).glob("*/*/result.json")))
         return f"{count(done, 'calculation')} done" if done else None

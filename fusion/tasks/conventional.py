@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fusion import report
+from fusion.console.format import count
 
 
 def rows(document: Mapping[str, Any]) -> Iterator[list[str]]:
@@ -33,9 +33,9 @@ def _limit_rows(limit: Mapping[str, Any]) -> Iterator[list[str]]:
 
 def _correlation_rows(correlation: Mapping[str, Any], extrapolated: bool) -> Iterator[list[str]]:
     frozen = correlation.get("frozen_orbitals", 0)
-    remark = f"{report.count(frozen, 'core orbital')} frozen" if frozen else "all electrons"
+    remark = f"{count(frozen, 'core orbital')} frozen" if frozen else "all electrons"
     if "determinants" in correlation:
-        remark += f", {report.count(correlation['determinants'], 'determinant')}"
+        remark += f", {count(correlation['determinants'], 'determinant')}"
     if not extrapolated:
         yield ["correlation", f"{correlation['energy_hartree']:.6f} Ha", remark]
     if "triples_hartree" in correlation:
@@ -44,22 +44,22 @@ def _correlation_rows(correlation: Mapping[str, Any], extrapolated: bool) -> Ite
         yield [
             "T1 diagnostic",
             f"{correlation['t1_diagnostic']:.4f}",
-            f"{report.count(correlation['cycles'], 'cycle')}",
+            f"{count(correlation['cycles'], 'cycle')}",
         ]
 
 
 def _scf_rows(scf: Mapping[str, Any]) -> Iterator[list[str]]:
-    settings = f"{scf['reference']}, {scf['basis']}, {report.count(scf['functions'], 'function')}"
+    settings = f"{scf['reference']}, {scf['basis']}, {count(scf['functions'], 'function')}"
     if "grid_level" in scf:
         settings += f", grid level {scf['grid_level']} ({scf['grid_points']:,} points)"
     yield [
         "SCF",
-        report.count(scf["cycles"], "cycle"),
+        count(scf["cycles"], "cycle"),
         ", then ".join(attempt["name"] for attempt in scf["attempts"]),
         settings,
     ]
     if scf.get("core_potential_electrons"):
-        yield ["core potential", report.count(scf["core_potential_electrons"], "electron"), "of the basis set"]
+        yield ["core potential", count(scf["core_potential_electrons"], "electron"), "of the basis set"]
     if scf.get("dispersion_hartree") is not None:
         yield ["dispersion", f"{scf['dispersion_hartree']:.6f} Ha", "D3(BJ)"]
     if scf.get("spin_squared") is not None:

@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from fusion import methods, phases, report, units
+from fusion import methods, phases, units
 from fusion.composition import sum_report
+from fusion.console.format import console, count
 from fusion.tasks import conventional
 from fusion.tasks.interruption.stopping import between_steps
 
@@ -41,7 +42,7 @@ class Energy:
         # An SCF has no checkpoint to complete, so that a signal stops it at once.
         with phases.phase("SCF") as update, watched(update), between_steps(patience=0.0):
             result = methods.calculate(method, [system], self._properties(method, system))[0]
-        report.console().print()
+        console().print()
         if result.files:
             result.message = f"{result.message}; the last density is in {', '.join(result.files)}"
         return result
@@ -61,7 +62,7 @@ class Energy:
             return
         names = [attempt["name"] for attempt in scf["attempts"]]
         settings = f"{scf['reference']}, {scf['basis']}, grid level {scf['grid_level']} ({scf['grid_points']:,} points)"
-        yield ["SCF", report.count(scf["cycles"], "cycle"), ", then ".join(names), settings]
+        yield ["SCF", count(scf["cycles"], "cycle"), ", then ".join(names), settings]
         if scf.get("occupations"):
             up, down = (", ".join(f"{number:g}" for number in numbers) or "none" for numbers in scf["occupations"])
             yield ["occupations", f"{up} up", f"{down} down"]

@@ -85,7 +85,8 @@ class MolecularDynamics:
 
     def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Method, system, ensemble and length for the title, and notes on the forces and the start."""
-        from fusion.report import count, title_of
+        from fusion.console.format import count
+        from fusion.report import title_of
 
         length = f"{self.steps * self.timestep_fs / 1000:g} ps in {count(self.steps, 'step')}"
         parts = (

@@ -52,7 +52,8 @@ class Relax:
 
     def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Method, system and thresholds for the title, and notes on held atoms and a resumed run."""
-        from fusion.report import count, title_of
+        from fusion.console.format import count
+        from fusion.report import title_of
         from fusion.tasks.interruption.journal import going_on
 
         parts = (getattr(method, "label", method.name), title_of(system), relaxation.describe(self._settings))

@@ -68,7 +68,7 @@ class Thermochemistry:
 
     def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Levels and subjects for the title, and notes on geometries, resumed and refused species."""
-        from fusion.report import count
+        from fusion.console.format import count
         from fusion.tasks.thermochemical.species import recorded
 
         parts = [count(len(self.molecules), "molecule")] if self.molecules else []

@@ -69,7 +69,8 @@ class Train:
         """Method, system, size and device for the title, and notes on cost and start."""
         if self._supervised is not None:
             return self._supervised.title(method, system, run)
-        from fusion.report import count, duration, memory, title_of
+        from fusion.console.format import count, duration, memory
+        from fusion.report import title_of
 
         schedule = self._schedule(method, system)
         seconds = max(0, schedule.optimisation_steps - self.done["optimising"]) * self.cost.optimisation_s

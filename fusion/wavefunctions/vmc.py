@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from fusion import metrics
 from fusion.checkpoints import drop_rows
+from fusion.console.format import with_error
 from fusion.distributed import gather_rows, mean_over_ranks, own_rows, random_stream, world_size
-from fusion.report import with_error
 from fusion.system import System
 from fusion.wavefunctions.ansatz import check_forward
 from fusion.wavefunctions.checkpoint import identity

@@ -122,15 +122,15 @@ def pull(names: Names, as_json: AsJson = False) -> None:
     from contextlib import redirect_stdout
     from sys import stderr
 
-    from fusion import report
+    from fusion.console.format import console
     from fusion.zoo import registry, store
 
     cards = [registry.find(name) for name in names]
     if as_json:
         with redirect_stdout(stderr):
-            report.console.cache_clear()
+            console.cache_clear()
             paths = [store.pull(card) for card in cards]
-        report.console.cache_clear()
+        console.cache_clear()
         _print_json([_described(card) | {"path": str(path)} for card, path in zip(cards, paths, strict=True)])
         return
     for card in cards:
@@ -288,7 +288,7 @@ def _print_json(content: Any) -> None:
 
 
 def _size(size: int) -> str:
-    from fusion.report import memory
+    from fusion.console.format import memory
 
     return memory(size)
 

@@ -13,10 +13,10 @@ from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
+from fusion.console.format import console, memory
 from fusion.errors import CalculationError, InputError
 from fusion.phases import REFRESH_S, Line, State, line
 from fusion.processes import rank
-from fusion.report import console, memory
 from fusion.zoo import cache
 from fusion.zoo.fetch import PARTIAL, File, part_name
 from fusion.zoo.sources import NotFound, NotInstalled, Sources, Unavailable

@@ -115,7 +115,7 @@ def _make_room(model: str, missing: Sequence[File], into: Path) -> None:
 
     CalculationError where it does not, before anything is downloaded.
     """
-    from fusion.report import memory
+    from fusion.console.format import memory
 
     parts = into / PARTIAL
     if parts.is_symlink():
@@ -143,7 +143,7 @@ def part_name(file: File) -> str:
 
 
 def _offline(model: str, missing: Sequence[File], files: Sequence[File]) -> str:
-    from fusion.report import memory
+    from fusion.console.format import memory
 
     size = memory(sum(file.size for file in missing))
     what = f"{len(missing)} of its {len(files)} files are missing ({size})" if len(files) > 1 else f"missing ({size})"

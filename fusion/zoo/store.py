@@ -178,7 +178,7 @@ def _read(card: Card, path: Path) -> tuple[dict[str, Tensor], str]:
 
 def _discard(card: Card, fault: str) -> None:
     """Remove the damaged file of a model that can be pulled again. Raises InputError where it cannot."""
-    from fusion.report import console
+    from fusion.console.format import console
 
     path = place(card)
     if offline() and _beside(card) is None:

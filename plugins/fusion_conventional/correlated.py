@@ -21,8 +21,8 @@ from pyscf.data.elements import chemcore
 from pyscf.grad import ccsd_t as restricted_triples
 
 from fusion import methods
+from fusion.console.format import memory
 from fusion.errors import CalculationError, InputError
-from fusion.report import memory
 from fusion.results import Result
 from fusion.scf.basis import Basis
 from fusion.system import System

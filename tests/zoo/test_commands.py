@@ -26,9 +26,9 @@ def type_(tiny: Path, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-un
     """`type_("zoo", "list")` -> exit status, output, errors."""
 
     def call(*words: str) -> tuple[int, str, str]:
-        from fusion import report
+        from fusion.console import format
 
-        report.console.cache_clear()
+        format.console.cache_clear()
         with pytest.raises(SystemExit) as end:
             cli.main(words)
         assert isinstance(end.value.code, int)

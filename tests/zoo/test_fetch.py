@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from fusion import report
+from fusion.console import format
 from fusion.errors import CalculationError, InputError
 from fusion.zoo import cache, transfer
 from fusion.zoo.fetch import PARTIAL, File, fetch
@@ -30,9 +30,9 @@ def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
             monkeypatch.delenv(variable)
     monkeypatch.setenv("FUSION_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(transfer, "BACKOFF_S", 0.01)
-    report.console.cache_clear()
+    format.console.cache_clear()
     yield
-    report.console.cache_clear()
+    format.console.cache_clear()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from fusion import report
+from fusion.console import format
 from fusion.errors import CalculationError, InputError
 from fusion.zoo import cache
 from fusion.zoo.fetch import PARTIAL, File, fetch, part_name
@@ -25,9 +25,9 @@ def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
         if variable.startswith("FUSION_") or variable.lower().endswith("_proxy"):
             monkeypatch.delenv(variable)
     monkeypatch.setenv("FUSION_CACHE", str(tmp_path / "cache"))
-    report.console.cache_clear()
+    format.console.cache_clear()
     yield
-    report.console.cache_clear()
+    format.console.cache_clear()
 
 
 @pytest.fixture

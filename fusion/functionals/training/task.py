@@ -57,7 +57,7 @@ class FunctionalTraining:
 
     def title(self, method: FunctionalMethod, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """What is trained on what."""
-        from fusion.report import count
+        from fusion.console.format import count
 
         level, differences = self.settings.level, self.set.differences
         held_out = sum(difference.held_out for difference in differences)

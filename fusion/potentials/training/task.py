@@ -66,7 +66,7 @@ class PotentialTraining:
 
     def title(self, method: PotentialMethod, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """What is trained on what."""
-        from fusion.report import count
+        from fusion.console.format import count
 
         trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
         everything = sum(p.numel() for p in self.model.parameters())

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fusion.report import LABEL_WIDTH, console, duration, with_error
+from fusion.console.format import LABEL_WIDTH, console, duration, with_error
 
 if TYPE_CHECKING:
     from fusion.tasks.comparing.running import Worker

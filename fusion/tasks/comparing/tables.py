@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fusion import zeros
-from fusion.report import duration, memory, plus_minus
+from fusion.console.format import duration, memory, plus_minus
 from fusion.units import KCAL_MOL_PER_HARTREE, MILLIHARTREE_PER_HARTREE
 
 MARKDOWN = "comparison.md"

@@ -10,9 +10,9 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from fusion import units, zeros
+from fusion.console.format import count
 from fusion.datasets import Labelled
 from fusion.datasets.inspection import compositions
-from fusion.report import count
 from fusion.tasks.labelled.calibration import calibration
 from fusion.tasks.labelled.predictions import Predictions
 from fusion.tasks.labelled.tensors import KINDS

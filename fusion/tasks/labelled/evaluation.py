@@ -58,7 +58,7 @@ class LabelledEvaluation:
 
     def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Method and data for the title, and notes on the data and on a resumed run."""
-        from fusion.report import count
+        from fusion.console.format import count
 
         good = len(self.data) - len(self.problems)
         notes = list(self.data.report.notes())

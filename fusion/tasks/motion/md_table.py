@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fusion.report import plus_minus
+from fusion.console.format import plus_minus
 from fusion.units import EV_PER_HARTREE, HARTREE_PER_EV
 
 TABLE = "md.csv"

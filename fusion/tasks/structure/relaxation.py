@@ -220,7 +220,7 @@ def rows(relaxation: Mapping[str, Any]) -> Iterator[list[str]]:
     """Terminal lines from the `relaxation` of `result.json`."""
     if not relaxation:
         return
-    from fusion.report import count
+    from fusion.console.format import count
 
     gain = relaxation["final_energy_hartree"] - relaxation["initial_energy_hartree"]
     yield [

@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from fusion import g2, report, units
+from fusion import g2, units
+from fusion.console.format import count
 from fusion.reaction import Reaction
 from fusion.tasks.thermochemical import balance
 from fusion.tasks.thermochemical.balance import Change, Formation
@@ -327,5 +328,5 @@ def summary(document: Mapping[str, Any]) -> str | None:
     reasons = problems(document)
     if not reasons:
         return None
-    count = report.count(len(reasons), "calculation")
-    return f"{count} left out of all sums: {'; '.join(reasons[:3])}{' ...' if len(reasons) > 3 else ''}"
+    number = count(len(reasons), "calculation")
+    return f"{number} left out of all sums: {'; '.join(reasons[:3])}{' ...' if len(reasons) > 3 else ''}"
