@@ -41,6 +41,7 @@ from fusion import config as trees
 from fusion.atomic import WRITTEN, listing, write_atomically
 from fusion.console.format import console, header, line
 from fusion.errors import CalculationError, InputError
+from fusion.options import available, sources
 from fusion.results import FILENAME, Result, read_result, write_result
 from fusion.run_directory import LOCK, Lock
 from fusion.runs import CHECKPOINT, Run
@@ -158,7 +159,7 @@ def execute(
     Raises InputError before anything is written.
     """
     began = time.perf_counter()
-    plugins.refuse_conflicts(trees.sources())
+    plugins.refuse_conflicts(sources())
     config = resolved(config, start_dir)
     if (directory / CONFIG).is_file():
         trust.refuse_links(directory, to_write=True)
@@ -338,7 +339,7 @@ def find_checkpoint(ckpt: str | None, directory: Path, start_dir: Path) -> Path 
 
 def _check_nodes(config: DictConfig) -> None:
     """Hydra makes `+method=x` the string x when nobody provides that option."""
-    known = trees.available("method")
+    known = available("method")
     method = config.get("method")
     if METHODS in config and method is not None:
         task = config.task.get("name")
@@ -347,7 +348,7 @@ def _check_nodes(config: DictConfig) -> None:
         raise InputError(messages.no_option("method", None if method is None else str(method), known))
     for group in ("system", "task"):
         if not isinstance(config.get(group), DictConfig):
-            raise InputError(messages.no_option(group, str(config.get(group)), trees.available(group)))
+            raise InputError(messages.no_option(group, str(config.get(group)), available(group)))
 
 
 def _build(make: Any, what: str) -> Any:

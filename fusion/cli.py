@@ -136,7 +136,7 @@ def _parts(words: list[str]) -> int:
 
 def _command(words: list[str]) -> int:
     from fusion import plugins
-    from fusion.config import suggestion
+    from fusion.options import suggestion
 
     for name, reason in plugins.add_commands(app).items():
         print(f"the commands of {name} are missing: {reason}", file=sys.stderr)

@@ -61,7 +61,7 @@ def system(name: str) -> System:
     from ase.symbols import string2symbols
 
     if name not in _data():
-        from fusion.config import suggestion
+        from fusion.options import suggestion
 
         raise InputError(f"no molecule {name!r} in the G2 collection.{suggestion(name, names())}")
     entry = _data()[name]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from fusion import config as trees
 from fusion import overrides, plugins, processes
 from fusion.errors import CalculationError, InputError
+from fusion.options import core_directory, groups, option_files, sources, suggestion
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -30,7 +31,7 @@ def launch(words: list[str]) -> int:
     from fusion import app
     from fusion.messages import HYDRA_ERRORS, of_hydra, one_line
 
-    plugins.refuse_conflicts(trees.sources())
+    plugins.refuse_conflicts(sources())
     multirun = bool(_SWEEP & set(words))
     prepared = overrides.prepare([word for word in words if word not in _SWEEP], multirun)
     if multirun:
@@ -59,9 +60,7 @@ def launch(words: list[str]) -> int:
                 print(f"error: {one_line(error)}", file=sys.stderr, flush=True)
             return math.nan
 
-    start = hydra.main(version_base=trees.VERSION_BASE, config_path=str(trees.core_directory()), config_name="config")(
-        job
-    )
+    start = hydra.main(version_base=trees.VERSION_BASE, config_path=str(core_directory()), config_name="config")(job)
     try:
         with _arguments(), _own_directory(prepared) as arguments:
             sys.argv[1:] = arguments
@@ -69,7 +68,7 @@ def launch(words: list[str]) -> int:
         if failures and not multirun:
             raise failures[0]
     except HYDRA_ERRORS as error:
-        raise InputError(of_hydra(error, trees.known_settings(prepared), trees.groups())) from error
+        raise InputError(of_hydra(error, trees.known_settings(prepared), groups())) from error
     except OSError as error:
         refusal = _unusable_directory(error, app.Directories.current)
         if refusal is None:
@@ -92,7 +91,7 @@ def resume(directory: Path) -> int:
     """`fusion resume RUN_DIR`. Returns the exit status."""
     from fusion import app
 
-    plugins.refuse_conflicts(trees.sources())
+    plugins.refuse_conflicts(sources())
     converged = app.resume(directory, relaunch=True).status == "ok"
     return 0 if converged or processes.rank() > 0 else 1  # the first rank reports
 
@@ -132,9 +131,7 @@ def _refuse_unknown_flags(words: list[str]) -> None:
         )
     for word in words:
         if word.startswith("-") and word.partition("=")[0] not in known:
-            raise InputError(
-                f"no option {word}.{trees.suggestion(word, known)}  fusion --help, fusion +method=NAME --help"
-            )
+            raise InputError(f"no option {word}.{suggestion(word, known)}  fusion --help, fusion +method=NAME --help")
 
 
 def _refuse_empty_sweeps(words: list[str]) -> None:
@@ -149,7 +146,7 @@ def _refuse_empty_sweeps(words: list[str]) -> None:
         except HydraException:  # an option, or what Hydra itself refuses
             continue
         value = override.value()
-        options = trees.option_files(override.key_or_group)
+        options = option_files(override.key_or_group)
         if isinstance(value, Glob) and not value.filter(list(options)):
             raise InputError(f"{word} matches no name: the sweep has no job")
         if isinstance(value, RangeSweep) and not list(value.range()):

@@ -7,8 +7,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from fusion import config, plugins, streams
+from fusion import plugins, streams
 from fusion.errors import InputError
+from fusion.options import option_files, read_yaml, sources
 
 # What a kind gives unless its method's file says more precisely.
 _GIVES = {
@@ -21,7 +22,7 @@ _GIVES = {
 
 def methods() -> None:
     """Print a table of the methods of all plugins."""
-    rows = [_method_row(name, file) for name, file in config.option_files("method").items()]
+    rows = [_method_row(name, file) for name, file in option_files("method").items()]
     if not rows:
         raise InputError("no methods are installed; fusion plugins shows what could not be loaded")
     order = {kind: position for position, kind in enumerate(_GIVES)}
@@ -30,7 +31,7 @@ def methods() -> None:
     broken = [plugin.name for plugin in plugins.discover().plugins if plugin.error]
     if broken:
         print(f"\nnot loaded: {', '.join(broken)} (fusion plugins tells why)")
-    for conflict in plugins.conflicts(config.sources()):
+    for conflict in plugins.conflicts(sources()):
         print(f"\nconflict: {conflict}")
 
 
@@ -44,7 +45,7 @@ def plugins_() -> None:
         print("no plugins are installed")
         return
     print_table(("plugin", "package", "state"), rows)
-    for conflict in plugins.conflicts(config.sources()):
+    for conflict in plugins.conflicts(sources()):
         print(f"\nconflict: {conflict}")
 
 
@@ -52,7 +53,7 @@ def _method_row(name: str, file: Path) -> tuple[str, str, str, str, str]:
     import yaml
 
     try:
-        content = config.read_yaml(file)
+        content = read_yaml(file)
     except (yaml.YAMLError, ValueError) as error:
         return name, "?", "", "", f"{file.name} is not YAML: {str(error).splitlines()[0]}"
     method = content.get("method") or {}

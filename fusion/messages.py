@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from fusion import plugins, streams
-from fusion.config import available, option_files, read_yaml, suggestion
+from fusion.options import available, option_files, read_yaml, suggestion
 
 HYDRA_ERRORS = (HydraException, OmegaConfBaseException, YAMLError)
 

@@ -59,6 +59,7 @@ def composed(name: str, options: Mapping[str, Any]) -> DictConfig:
 
     from fusion import config as trees
     from fusion import messages
+    from fusion.options import suggestion
 
     config, _ = trees.compose(_words(name))
     for key, value in options.items():
@@ -67,9 +68,7 @@ def composed(name: str, options: Mapping[str, Any]) -> DictConfig:
             known = [
                 str(setting) for setting in config.method if setting not in ("_target_", "name", "summary", "cost")
             ]
-            raise InputError(
-                f"{name} has no setting {key!r}.{trees.suggestion(key, known)}  It has: {', '.join(known)}"
-            )
+            raise InputError(f"{name} has no setting {key!r}.{suggestion(key, known)}  It has: {', '.join(known)}")
         try:
             OmegaConf.update(config, path, value)
         except OmegaConfBaseException as error:
@@ -78,9 +77,9 @@ def composed(name: str, options: Mapping[str, Any]) -> DictConfig:
 
 
 def _words(name: str) -> list[str]:
-    from fusion import config as trees
+    from fusion.options import available
 
-    known = trees.available("method")
+    known = available("method")
     card = None if name in known else _model(name)
     if name not in known and card is None:
         from fusion import messages, zoo

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from string import Template
 
-from fusion import config
 from fusion.errors import InputError
+from fusion.options import available, suggestion
 
 KINDS = ("potential", "functional", "ansatz")
 
@@ -20,8 +20,8 @@ def write(name: str, kind: str, into: Path) -> Path:
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise InputError(f"a plugin's name is made of a-z, 0-9 and _, and starts with a letter: not '{name}'")
     if kind not in KINDS:
-        raise InputError(f"no kind '{kind}'.{config.suggestion(kind, KINDS)}  Kinds: {', '.join(KINDS)}")
-    if name in config.available("method"):
+        raise InputError(f"no kind '{kind}'.{suggestion(kind, KINDS)}  Kinds: {', '.join(KINDS)}")
+    if name in available("method"):
         raise InputError(f"there is a method '{name}' already (fusion methods)")
     directory = into / f"fusion-{name.replace('_', '-')}"
     if directory.exists():

@@ -207,9 +207,9 @@ def _swept(key: str, value: str) -> str:
 
 
 def _options(group: str) -> list[str]:
-    from fusion import config
+    from fusion.options import available
 
-    return config.available(group)
+    return available(group)
 
 
 def _unquote(value: str) -> str:

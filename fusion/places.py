@@ -86,7 +86,7 @@ def of(sources: Sequence[tuple[str, Path]]) -> Places:
 
 @functools.lru_cache(maxsize=4)
 def _of(sources: tuple[tuple[str, Path], ...]) -> Places:
-    from fusion.config import read_yaml
+    from fusion.options import read_yaml
 
     places, aliases = Places({key: set(value) for key, value in _MORE.items()}), []
     nodes: list[tuple[str, str, dict[str, Any]]] = []

@@ -148,7 +148,7 @@ def species(name: str, start_dir: Path) -> System:
     known = _named(name)
     if known is not None:
         return known
-    from fusion.config import suggestion
+    from fusion.options import suggestion
 
     if Path(name).suffix or "/" in name:
         raise InputError(f"no file '{name}' in {start_dir}")
@@ -174,9 +174,9 @@ def _named(name: str) -> System | None:
 
 
 def _predefined() -> dict[str, Path]:
-    from fusion import config
+    from fusion.options import option_files
 
-    return {name: file for name, file in config.option_files("system").items() if name not in ("file", "inline")}
+    return {name: file for name, file in option_files("system").items() if name not in ("file", "inline")}
 
 
 def _split(side: str, quoted: Mapping[str, str], start_dir: Path) -> list[tuple[Fraction, str]]:

@@ -131,7 +131,7 @@ def _task(run_dir: Path) -> Any:
     import yaml
 
     from fusion import trust
-    from fusion.config import read_yaml
+    from fusion.options import read_yaml
 
     file = run_dir / trust.CONFIG
     try:

@@ -35,7 +35,7 @@ def settings(config: DictConfig, file: Path) -> Iterator[None]:
     if signed(config, file):
         yield
         return
-    from fusion.config import sources
+    from fusion.options import sources
 
     refused = places.of(sources()).refusal(_plain(config))
     if refused is not None:
@@ -101,7 +101,7 @@ def task_class(target: Any, file: Path) -> Any:
     signed by the user either, or cannot be imported."""
     from hydra.utils import get_class
 
-    from fusion.config import sources
+    from fusion.options import sources
 
     if not places.of(sources()).task(target) and not _is_signed(file):
         return None

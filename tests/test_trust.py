@@ -15,7 +15,7 @@ import yaml
 
 from conftest import Program
 from fusion import config as trees
-from fusion import places, signature
+from fusion import options, places, signature
 from fusion.errors import InputError
 
 Alter = Callable[[dict[str, Any], Path], None]
@@ -266,7 +266,7 @@ def test_settings_without_a_signature_resume(program: Program, tmp_path: Path) -
 
 
 def test_options_are_allowed_in_their_places(with_toy: None) -> None:
-    allowed = places.of(trees.sources())
+    allowed = places.of(options.sources())
     from omegaconf import OmegaConf
 
     for words in (

@@ -46,6 +46,7 @@ def node(entry: Any) -> Any:
 
     from fusion import config as trees
     from fusion import messages, overrides
+    from fusion.options import available
 
     if isinstance(entry, Mapping) and "split" in entry:  # one that was written out before
         return OmegaConf.create(dict(entry)) if not isinstance(entry, DictConfig) else entry
@@ -54,7 +55,7 @@ def node(entry: Any) -> Any:
     if not isinstance(name, str) or not name:
         raise InputError(f"{entry!r} names no data; give a name, a file, or one of them with settings, {{data: FILE}}")
     words = overrides.prepare([f"data={name}"], multirun=False)
-    known = trees.available("data")
+    known = available("data")
     if words == [f"data={name}"] and name not in known:
         raise InputError(messages.no_option("data", name, known))
     with trees.composer() as compose:

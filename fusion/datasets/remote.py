@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from fusion.zoo import cache
-from fusion.zoo.fetch import File, fetch
+from fusion.zoo.fetch import fetch
+from fusion.zoo.files import File
 
 
 def fetched(name: str, files: Sequence[Mapping[str, Any]]) -> tuple[Path, ...]:

@@ -187,11 +187,12 @@ def _covering(symbols: set[str]) -> str:
 
 def _other_methods() -> str:
     """Methods that are not tied to training data of closed shells."""
-    from fusion import config, listing
+    from fusion import listing
+    from fusion.options import option_files, read_yaml
 
     able = [
         name
-        for name, file in config.option_files("method").items()
-        if listing.kind_of(config.read_yaml(file)) in ("functional", "ansatz", "conventional")
+        for name, file in option_files("method").items()
+        if listing.kind_of(read_yaml(file)) in ("functional", "ansatz", "conventional")
     ]
     return f" Methods that can: {', '.join(able)}" if able else ""

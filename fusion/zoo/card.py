@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fusion import bounds
 from fusion.errors import InputError
-from fusion.zoo.fetch import File
+from fusion.zoo.files import File
 from fusion.zoo.table import Table
 
 if TYPE_CHECKING:

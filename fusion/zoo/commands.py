@@ -19,7 +19,7 @@ class _Group(TyperGroup):
     """A misspelt command gets a suggestion."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        from fusion.config import suggestion
+        from fusion.options import suggestion
 
         names = list(self.commands)
         if args and not args[0].startswith("-") and args[0] not in names:

@@ -18,7 +18,7 @@ from fusion.errors import CalculationError, InputError
 from fusion.phases import REFRESH_S, Line, State, line
 from fusion.processes import rank
 from fusion.zoo import cache
-from fusion.zoo.fetch import PARTIAL, File, part_name
+from fusion.zoo.files import PARTIAL, File, part_name
 from fusion.zoo.sources import NotFound, NotInstalled, Sources, Unavailable
 from fusion.zoo.transfer import Cancelled, StorageFailed, Wanted, WrongContents, download, shown
 

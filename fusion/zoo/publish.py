@@ -16,7 +16,7 @@ from fusion.zeros import TOTAL
 from fusion.zoo import card as cards
 from fusion.zoo import registry, store
 from fusion.zoo.card import Card, Metric, Model, Nuclei, Training, Weights
-from fusion.zoo.fetch import File
+from fusion.zoo.files import File
 from fusion.zoo.tensors import SUFFIX, digest, serialised
 
 if TYPE_CHECKING:
@@ -333,16 +333,17 @@ def _command(config: DictConfig) -> str:
 
     from fusion import config as trees
     from fusion import overrides
+    from fusion.options import available
 
     system = str(config.system.get("name"))
     trains_on_others = "training" in config.method and config.task.name == "train"
-    known = system in trees.available("system") and not trains_on_others
+    known = system in available("system") and not trains_on_others
     words = [f"+method={config.method.name}", *([f"system={system}"] if known else [])]
-    if config.task.name != trees.compose(words)[0].task.name and config.task.name in trees.available("task"):
+    if config.task.name != trees.compose(words)[0].task.name and config.task.name in available("task"):
         words.append(f"task={config.task.name}")
     data = config.get("data")
     repeated = set(_REPEATED)
-    if trains_on_others and data is not None and data.get("name") in trees.available("data"):
+    if trains_on_others and data is not None and data.get("name") in available("data"):
         words.append(f"data={data.name}")
     elif trains_on_others and data is not None and isinstance(data.get("path"), str):
         words.append(f"data={_from_here(Path(data.path))}")

@@ -14,11 +14,11 @@ from functools import partial
 from pathlib import Path
 
 from fusion import plugins
-from fusion.config import suggestion
 from fusion.errors import CalculationError, InputError
+from fusion.options import suggestion
 from fusion.zoo import cache, card
 from fusion.zoo.card import Card
-from fusion.zoo.fetch import offline, timeout_s
+from fusion.zoo.files import offline, timeout_s
 
 
 @dataclass

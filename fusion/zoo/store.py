@@ -14,7 +14,8 @@ from fusion.errors import CalculationError, InputError
 from fusion.processes import GLOBAL_STATE, rank
 from fusion.zoo import cache, convert, registry
 from fusion.zoo.card import Card
-from fusion.zoo.fetch import File, fetch, offline
+from fusion.zoo.fetch import fetch
+from fusion.zoo.files import File, offline
 from fusion.zoo.tensors import LONGEST_HEADER, SUFFIX, file_digest, read, serialised, whole
 
 if TYPE_CHECKING:

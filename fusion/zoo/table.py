@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from fusion.config import suggestion
 from fusion.errors import InputError
+from fusion.options import suggestion
 from fusion.streams import visible
 
 _REQUIRED: Any = object()

@@ -16,7 +16,8 @@ import pytest
 from fusion.console import format
 from fusion.errors import CalculationError, InputError
 from fusion.zoo import cache, transfer
-from fusion.zoo.fetch import PARTIAL, File, fetch
+from fusion.zoo.fetch import fetch
+from fusion.zoo.files import PARTIAL, File
 from server import Fault, Server, serving
 
 BYTES = random.Random(1).randbytes(400_000)

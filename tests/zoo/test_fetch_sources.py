@@ -13,7 +13,8 @@ import pytest
 from fusion.console import format
 from fusion.errors import CalculationError, InputError
 from fusion.zoo import cache
-from fusion.zoo.fetch import PARTIAL, File, fetch, part_name
+from fusion.zoo.fetch import fetch
+from fusion.zoo.files import PARTIAL, File, part_name
 from server import proxying, serving
 
 BYTES = os.urandom(600_000)

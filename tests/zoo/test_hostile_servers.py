@@ -14,7 +14,8 @@ import pytest
 
 from fusion.errors import CalculationError
 from fusion.zoo import registry
-from fusion.zoo.fetch import File, fetch
+from fusion.zoo.fetch import fetch
+from fusion.zoo.files import File
 from tiny_models import surroundings
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n"

@@ -14,7 +14,7 @@ from fusion import plugins
 from fusion.console import format
 from fusion.zoo import Card, card
 from fusion.zoo.card import Model, Origin, Training, Weights
-from fusion.zoo.fetch import File
+from fusion.zoo.files import File
 from fusion.zoo.tensors import digest, serialised
 
 PLUGIN = Path(__file__).parent / "tiny_plugin"

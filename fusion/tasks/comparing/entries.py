@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 
 from fusion import methods, named, zeros
-from fusion.config import suggestion
 from fusion.errors import InputError
+from fusion.options import suggestion
 from fusion.tasks.comparing.subject import unique
 
 if TYPE_CHECKING:
