@@ -41,12 +41,12 @@ from fusion import config as trees
 from fusion.atomic import WRITTEN, listing, write_atomically
 from fusion.console.format import console, header, line
 from fusion.errors import CalculationError, InputError
+from fusion.layout import CHECKPOINT, CONFIG, METRICS, RESULT
 from fusion.options import available, sources
-from fusion.results import FILENAME, Result, read_result, write_result
+from fusion.results import Result, read_result, write_result
 from fusion.run_directory import LOCK, Lock
-from fusion.runs import CHECKPOINT, Run
+from fusion.runs import Run
 from fusion.system import System
-from fusion.trust import CONFIG
 
 _RUNNING = threading.RLock()
 _DISK_ERRORS = {
@@ -195,7 +195,7 @@ def execute(
                 _withdraw(run.directory, existing)
             raise
     if first:
-        if (run.directory / "metrics.csv").is_file():  # progress has been shown
+        if (run.directory / METRICS).is_file():  # progress has been shown
             console().print()
         report.summary(read_result(run.directory) or {}, run.directory)
     return result
@@ -234,7 +234,7 @@ def _draw(directory: Path) -> None:
     try:
         report.redraw(directory)
     except OSError as error:
-        if not (directory / FILENAME).is_file():
+        if not (directory / RESULT).is_file():
             raise
         place = error.filename or directory
         line("note", f"no picture: {place}: {error.strerror}; fusion report {directory} draws it")
@@ -433,10 +433,10 @@ def _prepare_directory(run: Run, lock: Lock, unique: bool) -> Run:
     if run.checkpoint is None or run.checkpoint.resolve() != own.resolve():
         if not _same_settings(run.directory, run.config):
             run_directory.put_aside(run.directory, list(_texts(OmegaConf.to_container(run.config))))
-        (run.directory / "metrics.csv").unlink(missing_ok=True)
+        (run.directory / METRICS).unlink(missing_ok=True)
         if own.is_file():  # days of work may be in it
             os.replace(own, own.with_name("previous.ckpt"))
-    (run.directory / FILENAME).unlink(missing_ok=True)
+    (run.directory / RESULT).unlink(missing_ok=True)
     with listing(run.directory):
         write_atomically(run.directory / CONFIG, trust.text(run.config))
     return run

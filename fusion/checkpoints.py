@@ -1,9 +1,11 @@
-"""Checkpoints that survive a kill at any moment, and the callback that writes `checkpoints/last.ckpt`."""
+"""Checkpoints that survive a kill at any moment: the callback that writes `checkpoints/last.ckpt`, and its reader."""
 
 from __future__ import annotations
 
+import pickle
 import signal
 import threading
+import zipfile
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -12,11 +14,12 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
+from fusion import bounds
 from fusion.atomic import replacing
 from fusion.distributed import largest_of_ranks
-from fusion.errors import Stopped
+from fusion.errors import InputError, Stopped
+from fusion.layout import CHECKPOINT
 from fusion.metrics import MetricsFile
-from fusion.runs import CHECKPOINT
 from fusion.tasks.interruption.stopping import accepted
 
 _ROWS = "fusion_metrics_rows"
@@ -42,8 +45,6 @@ class SaveLast(Callback):
 
     def __init__(self, every_n_steps: int = 100) -> None:
         if every_n_steps < 1:
-            from fusion.errors import InputError
-
             raise InputError(f"callbacks.checkpoint.every_n_steps must be at least 1, not {every_n_steps}")
         self.every_n_steps = every_n_steps
         self.batches = 0
@@ -112,3 +113,30 @@ def drop_rows(checkpoint: dict[str, Any], rows: int) -> None:
 
 def _metrics(trainer: Trainer) -> list[MetricsFile]:
     return [logger for logger in trainer.loggers if isinstance(logger, MetricsFile)]
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint: tensors and plain containers only, on the CPU.
+
+    Raises:
+        InputError: not a checkpoint, cut short, or holding anything else.
+    """
+    try:
+        if not zipfile.is_zipfile(bounds.regular(path)):
+            raise InputError(f"{path} is not a checkpoint, or only a part of one")
+        bounds.check_torch(path)
+        with zipfile.ZipFile(path) as archive:
+            if (damaged := archive.testzip()) is not None:  # torch does not look at the check sums
+                raise InputError(f"{path} is damaged ({damaged})")
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except InputError:
+        raise
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"{path} is not a checkpoint of fusion: it holds Python objects, which could run code, and is not loaded"
+        ) from error
+    except Exception as error:  # torch raises a dozen kinds for a file that is not one of its own
+        raise InputError(f"{path} is not a readable checkpoint: {bounds.reason(error)}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is not a checkpoint")
+    return content

@@ -17,13 +17,12 @@ from pytorch_lightning.utilities import rank_zero_only
 from fusion import processes
 from fusion.atomic import naming, record, write_atomically
 from fusion.errors import InputError
+from fusion.layout import METRICS
 from fusion.results import check_table
 
 if TYPE_CHECKING:
     from pytorch_lightning import Trainer
     from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
-
-FILENAME = "metrics.csv"
 
 
 class MetricsFile(Logger):
@@ -35,7 +34,7 @@ class MetricsFile(Logger):
 
     def __init__(self, directory: Path) -> None:
         super().__init__()
-        self.path = directory / FILENAME
+        self.path = directory / METRICS
         rows = self._read()
         self.columns = list(rows[0]) if rows else []
         self.rows = len(rows)

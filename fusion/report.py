@@ -25,12 +25,13 @@ from fusion.console.format import (
     with_error,
 )
 from fusion.errors import InputError
+from fusion.layout import CHECKPOINT, CONFIG, METRICS, RESULT
 
 if TYPE_CHECKING:
     from fusion.system import System
 
 _RESULT_WIDTH = 25  # a value with its error bar followed by a remark
-_MARKER_FILES = ("result.json", "config.yaml", "metrics.csv")
+_MARKER_FILES = (RESULT, CONFIG, METRICS)
 
 
 def title_of(system: System) -> str:
@@ -106,7 +107,7 @@ def _reading(run_dir: Path) -> Iterator[None]:
     """Raise InputError where the files of a run that exists have contents that no run writes."""
     from fusion.results import check_table
 
-    check_table(run_dir / "metrics.csv")
+    check_table(run_dir / METRICS)
     try:
         yield
     except (InputError, OSError):
@@ -133,7 +134,7 @@ def _task(run_dir: Path) -> Any:
     from fusion import trust
     from fusion.options import read_yaml
 
-    file = run_dir / trust.CONFIG
+    file = run_dir / CONFIG
     try:
         task = read_yaml(file).get("task") if file.is_file() else None
     except (yaml.YAMLError, ValueError) as error:
@@ -227,7 +228,7 @@ def _property_rows(result: dict[str, Any]) -> Iterator[list[str]]:
 
 def _files(directory: Path) -> list[str]:
     """Names of what a run left, in the order in which a reader wants them."""
-    patterns = ("result.json", "metrics.csv", "*.png", "checkpoints/last.ckpt")
+    patterns = (RESULT, METRICS, "*.png", CHECKPOINT.as_posix())
     return [path.relative_to(directory).as_posix() for pattern in patterns for path in sorted(directory.glob(pattern))]
 
 
@@ -247,11 +248,11 @@ def _title_parts(result: dict[str, Any]) -> list[str]:
 
 def _unfinished(run_dir: Path) -> None:
     """Say at which step an unfinished run stopped and how it is continued, or where a run in progress is."""
-    from fusion.plots.energy import last_row
+    from fusion.metrics_table import last_row
     from fusion.run_directory import holder
 
     last = last_row(run_dir)
-    checkpoint = run_dir / "checkpoints" / "last.ckpt"
+    checkpoint = run_dir / CHECKPOINT
     where = f"{last['phase']} step {float(last['step']):.0f}" if last else "before the first recorded step"
     energy = f", E = {with_error(last['energy'], last['stderr'])} Ha" if last and math.isfinite(last["energy"]) else ""
     stands = getattr(_task(run_dir), "stands", None)
@@ -262,6 +263,6 @@ def _unfinished(run_dir: Path) -> None:
         line("files", "  ".join(_files(run_dir)) or "none")
         return
     line("UNFINISHED", f"no result yet; last record: {record}", style="bold yellow")
-    start = "goes on from checkpoints/last.ckpt" if checkpoint.is_file() else "no checkpoint: starts from the beginning"
+    start = f"goes on from {CHECKPOINT}" if checkpoint.is_file() else "no checkpoint: starts from the beginning"
     line("to continue", f"fusion resume {run_dir}   ({start})")
     line("files", "  ".join(_files(run_dir)) or "none")

@@ -15,13 +15,13 @@ import numpy as np
 from fusion import bounds, zeros
 from fusion.atomic import write_atomically
 from fusion.errors import InputError
+from fusion.layout import RESULT
 
 if TYPE_CHECKING:
     from fusion.runs import Run
     from fusion.system import System
 
 SCHEMA = 1
-FILENAME = "result.json"
 _LONGEST = 1 << 26  # bytes of a document that is read
 _LONGEST_ROW = 1 << 20  # bytes of a line of a table
 _PACKAGES = {
@@ -72,7 +72,7 @@ _PROPERTY_KEYS = {
 
 def write_result(run: Run, method: Any, task: str, result: Result, wall_s: float) -> Path:
     """Write the result's files, then `result.json`, into the run's directory, atomically; returns its path."""
-    path = run.directory / FILENAME
+    path = run.directory / RESULT
     for name, content in result.files.items():
         write_atomically(run.directory / name, content)
     document = _strict(_document(run, method, task, result, wall_s))
@@ -82,7 +82,7 @@ def write_result(run: Run, method: Any, task: str, result: Result, wall_s: float
 
 def read_result(directory: Path) -> dict[str, Any] | None:
     """The document of a finished run, or None where there is none. Raises InputError for what no run wrote."""
-    path = directory / FILENAME
+    path = directory / RESULT
     if not path.is_file():
         return None
     try:

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from fusion.errors import InputError
+from fusion.layout import CHECKPOINT
 
 if TYPE_CHECKING:
     from pytorch_lightning import Callback, Trainer
     from pytorch_lightning.loggers import Logger
-
-CHECKPOINT = Path("checkpoints", "last.ckpt")
 
 
 @dataclass(frozen=True)

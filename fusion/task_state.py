@@ -14,7 +14,8 @@ import numpy as np
 from fusion import bounds
 from fusion.atomic import make_folder, replacing
 from fusion.errors import InputError
-from fusion.runs import CHECKPOINT, Run
+from fusion.layout import CHECKPOINT
+from fusion.runs import Run
 
 _TEXT = "state"
 _ARRAY = "__array__"

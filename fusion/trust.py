@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from fusion import bounds, places, signature
 from fusion.errors import InputError
+from fusion.layout import CONFIG
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-CONFIG = "config.yaml"
 
 _stranger: ContextVar[Path | None] = ContextVar("stranger", default=None)
 """The unsigned configuration that the run in progress follows; None while all words are the user's own."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 TOTAL: Final = "total"
@@ -22,17 +21,19 @@ def called(zero: str | None) -> str:
     return "atomisation energy" if zero == ATOMISATION else "energy"
 
 
-def of(method: Any) -> str:
-    """What a method's energies are relative to: as it says itself in `energy_zero`, as the card of its model says, or
-    as its kind implies."""
-    stated = getattr(method, "energy_zero", None)
-    if stated is not None:
-        return str(stated)
-    weights = getattr(method, "weights", None)
-    if isinstance(weights, Mapping) and weights.get("name"):
-        from fusion import zoo
+def of_card(stated: str, kind: str) -> str:
+    """The zero of the energies of a published model of a kind, from what its card states."""
+    if stated == TOTAL:
+        return of_kind(kind)
+    return CORRECTION if stated == DIFFERENCE else ATOMISATION
 
-        stated = zoo.find(f"{weights['name']}@{weights['version']}").energy_zero
-        if stated != TOTAL:
-            return CORRECTION if stated == DIFFERENCE else ATOMISATION
-    return OWN if method.kind == "potential" else TOTAL
+
+def of_kind(kind: str) -> str:
+    """The zero of the energies of methods of a kind where nothing else is stated."""
+    return OWN if kind == "potential" else TOTAL
+
+
+def of(method: Any) -> str:
+    """The zero of a method's energies: its `energy_zero`, else that of its kind."""
+    stated = getattr(method, "energy_zero", None)
+    return of_kind(method.kind) if stated is None else str(stated)

@@ -21,12 +21,12 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 from omegaconf import OmegaConf
 
-from fusion import app, datasets, report, results, task_state
+from fusion import app, checkpoints, datasets, report, results, task_state
 from fusion.chemistry.structure_files import read_file
 from fusion.datasets.naming import absolute, node
 from fusion.errors import InputError
-from fusion.runs import CHECKPOINT, Run
-from fusion.wavefunctions import checkpoint
+from fusion.layout import CHECKPOINT
+from fusion.runs import Run
 from fusion.zoo import card
 from fuzzing import Files, fuzzed
 
@@ -153,7 +153,7 @@ READERS: dict[str, tuple[Callable[[], Files], Callable[[Path], object]]] = {
     "npz": (written("d.npz", save_npz), structures("d.npz")),
     "card": (lambda: {"c.toml": CARD.encode()}, lambda directory: card.read(directory / "c.toml")),
     "state of a task": (save_state, state),
-    "checkpoint of a training": (written("a.ckpt", save_torch), lambda path: checkpoint.read(path / "a.ckpt")),
+    "checkpoint of a training": (written("a.ckpt", save_torch), lambda path: checkpoints.read(path / "a.ckpt")),
     "run directory": (save_run, run_directory),
 }
 

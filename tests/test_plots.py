@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fusion import metrics_table
 from fusion.errors import InputError
 from fusion.plots import comparison, potential_training, scan, spectrum, style, thermochemistry
 from fusion.plots import energy as plots
@@ -77,7 +78,7 @@ def test_nothing_to_draw(tmp_path: Path) -> None:
 def test_metrics_of_a_killed_and_resumed_run(tmp_path: Path) -> None:
     lines = ["step,phase,energy,stderr", "0,evaluate,3,1", "0,optimise,1,1", "1,optimise,9,1", "1,optimise,2,1"]
     (tmp_path / "metrics.csv").write_text("\n".join([*lines, "oops", "2,optimise,nan,1", "1,evaluate,4"]))
-    rows = plots.read_metrics(tmp_path)
+    rows = metrics_table.read_metrics(tmp_path)
     assert [(row["phase"], row["step"]) for row in rows] == [
         ("optimise", 0), ("optimise", 1), ("optimise", 2), ("evaluate", 0),
     ]  # fmt: skip

@@ -9,7 +9,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from fusion.errors import InputError
-from fusion.runs import CHECKPOINT, Run
+from fusion.layout import CHECKPOINT
+from fusion.runs import Run
 from fusion.task_state import read_state, write_state
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from fusion import zoo
+from fusion import zeros, zoo
 from fusion.errors import InputError
 from fusion.functionals import second_order
 from fusion.functionals.convergence import Ladder
@@ -114,6 +114,11 @@ class FunctionalMethod(Watched):
     def weights(self) -> dict[str, Any] | None:
         """Name, version and digest of the zoo's model; None without one."""
         return None if self._card is None else self._card.identity
+
+    @property
+    def energy_zero(self) -> str:
+        """The zero of its energies, one of `fusion.zeros`."""
+        return zeros.of_kind(self.kind) if self._card is None else zeros.of_card(self._card.energy_zero, self.kind)
 
     @cached_property
     def functional(self) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import textwrap
 from collections.abc import Sequence
@@ -14,11 +13,10 @@ import numpy as np
 
 from fusion.console.format import plus_minus
 from fusion.errors import InputError
+from fusion.metrics_table import NUMBERS, PHASES, read_metrics
 from fusion.plots.style import picture, title
 from fusion.results import read_result
 
-PHASES = ("pretrain", "optimise", "evaluate")
-_NUMBERS = ("energy", "stderr", "variance")
 _NAMES = {"pretrain": "pretraining", "optimise": "optimisation", "evaluate": "evaluation"}
 _COLOURS = {"pretrain": "#8c8c8c", "optimise": "#1f5fa8", "evaluate": "#b3541e"}
 _REFERENCE, _HARTREE_FOCK = "#1b7a43", "#7a4fa0"
@@ -42,31 +40,6 @@ class Level:
     energy: float
     label: str
     colour: str
-
-
-def read_metrics(directory: Path) -> list[dict[str, Any]]:
-    """Rows of `metrics.csv`, ordered by phase and step; missing numbers are nan.
-
-    A killed run leaves an incomplete last line, which is dropped. A resumed run repeats steps, whose last record
-    counts. Without the file, or without its columns `step` and `phase`, the list is empty.
-    """
-    path = directory / "metrics.csv"
-    if not path.is_file():
-        return []
-    rows: dict[tuple[int, float], dict[str, Any]] = {}
-    with path.open(newline="", encoding="utf-8", errors="replace") as file:
-        for record in csv.DictReader(file):
-            step, phase = _number(record.get("step")), record.get("phase")
-            if phase in PHASES and math.isfinite(step) and None not in record.values():
-                numbers = {name: _number(record.get(name)) for name in _NUMBERS}
-                rows[PHASES.index(phase), step] = {"phase": phase, "step": step, **numbers}
-    return [rows[key] for key in sorted(rows)]
-
-
-def last_row(directory: Path) -> dict[str, Any] | None:
-    """The latest recorded iteration, or None."""
-    rows = read_metrics(directory)
-    return rows[-1] if rows else None
 
 
 def has_energies(directory: Path) -> bool:
@@ -98,13 +71,6 @@ def energy_curve(directory: Path) -> Path:
     return directory / "energy.png"
 
 
-def _number(text: Any) -> float:
-    try:
-        return float(text)
-    except (TypeError, ValueError):
-        return math.nan
-
-
 def _curves(rows: list[dict[str, Any]]) -> list[Curve]:
     """The phases with a finite energy, one after another on one axis even if the steps of each phase start at zero."""
     curves: list[Curve] = []
@@ -116,7 +82,7 @@ def _curves(rows: list[dict[str, Any]]) -> list[Curve]:
         steps = np.array([row["step"] for row in part])
         x = steps - steps[0] + end
         end = x[-1] + (x[-1] - x[-2] if len(x) > 1 else 1.0)
-        curves.append(Curve(phase, x, *(np.array([row[name] for row in part]) for name in _NUMBERS)))
+        curves.append(Curve(phase, x, *(np.array([row[name] for row in part]) for name in NUMBERS)))
     return curves
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fusion import devices, zoo
+from fusion import devices, zeros, zoo
 from fusion.errors import CalculationError, InputError
 from fusion.potentials.batch import collate
 from fusion.potentials.derivatives import evaluate
@@ -70,6 +70,11 @@ class PotentialMethod:
     def weights(self) -> dict[str, Any] | None:
         """Name, version and digest of the zoo's model; None without one."""
         return None if self._card is None else self._card.identity
+
+    @property
+    def energy_zero(self) -> str:
+        """The zero of its energies, one of `fusion.zeros`."""
+        return zeros.of_kind(self.kind) if self._card is None else zeros.of_card(self._card.energy_zero, self.kind)
 
     @cached_property
     def domain(self) -> Domain:

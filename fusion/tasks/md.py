@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from fusion import methods, processes
 from fusion.errors import CalculationError, InputError
+from fusion.layout import CHECKPOINT
 from fusion.results import Result
-from fusion.runs import CHECKPOINT
 from fusion.task_state import is_own, read_state, write_state
 
 if TYPE_CHECKING:

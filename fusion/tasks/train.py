@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fusion.errors import InputError
-from fusion.runs import CHECKPOINT
+from fusion.layout import CHECKPOINT
 
 if TYPE_CHECKING:
     from fusion.functionals.training.task import FunctionalTraining
@@ -230,7 +230,7 @@ def _check_checkpoint(run: Run, expected: dict[str, Any]) -> dict[str, int]:
     """
     if run.checkpoint is None:
         return {"pretraining": 0, "optimising": 0, "evaluating": 0}
-    from fusion.wavefunctions.checkpoint import read
+    from fusion.checkpoints import read
 
     content = read(run.checkpoint).get("vmc", {})
     stored = content.get("identity")

@@ -13,7 +13,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import nn
 
-from fusion import devices
+from fusion import devices, zeros
 from fusion.errors import InputError
 from fusion.processes import GLOBAL_STATE
 from fusion.results import Result
@@ -47,6 +47,7 @@ class AnsatzMethod:
     kind = "ansatz"
     provides = frozenset({"energy", "energy_stderr"})
     weights: dict[str, Any] | None = None
+    energy_zero = zeros.TOTAL
 
     def __init__(
         self,

@@ -230,7 +230,7 @@ def _state(run: Path, directory: Path | None) -> dict[str, Tensor]:
     """All tensors of the checkpoint's state dict."""
     import torch
 
-    from fusion.runs import CHECKPOINT
+    from fusion.layout import CHECKPOINT
 
     path = directory / CHECKPOINT if directory and run.is_dir() else run
     if not path.is_file():

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fusion import zeros
 from fusion.functionals.instability import Analyses
 from fusion.functionals.start import LastDensity
 from fusion.functionals.watching import Watched
@@ -45,6 +46,7 @@ class PySCFMethod(Watched, ABC):
     """
 
     kind = "conventional"
+    energy_zero = zeros.TOTAL
     trusts_determinant = True
     """True if a determinant that is not the lowest spoils the result."""
 

@@ -16,8 +16,9 @@ from omegaconf import OmegaConf
 
 from conftest import Program
 from fusion.errors import InputError
+from fusion.layout import CHECKPOINT
 from fusion.results import Result
-from fusion.runs import CHECKPOINT, Run
+from fusion.runs import Run
 from fusion.system import System
 from fusion.tasks.md import MolecularDynamics
 from fusion.tasks.motion import dynamics

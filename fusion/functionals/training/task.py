@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from fusion.errors import InputError
 from fusion.functionals.training import dataset, outcome
 from fusion.functionals.training.settings import Settings
+from fusion.layout import CHECKPOINT
 from fusion.results import Result
-from fusion.runs import CHECKPOINT
 
 if TYPE_CHECKING:
     from fusion.functionals import FunctionalMethod
@@ -28,9 +28,9 @@ class FunctionalTraining:
 
     def check(self, method: FunctionalMethod, system: System, run: Run) -> None:
         """Raises InputError: settings, a data file or a checkpoint that is of something else."""
+        from fusion.checkpoints import read
         from fusion.functionals.features import check_needs
         from fusion.functionals.kohn_sham import molecule
-        from fusion.wavefunctions.checkpoint import read
 
         if method.weights is not None:
             raise InputError(f"task={self.name} begins with an untrained functional: weights=null")

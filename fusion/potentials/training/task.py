@@ -11,10 +11,10 @@ import numpy as np
 
 from fusion import processes
 from fusion.errors import InputError
+from fusion.layout import CHECKPOINT
 from fusion.potentials.training import outcome
 from fusion.potentials.training.settings import Settings
 from fusion.results import Result
-from fusion.runs import CHECKPOINT
 
 if TYPE_CHECKING:
     from torch import nn
@@ -37,8 +37,8 @@ class PotentialTraining:
     def check(self, method: PotentialMethod, system: System, run: Run) -> None:
         """Raises InputError: no data, settings, elements the model lacks, or a checkpoint of something else."""
         from fusion import datasets
+        from fusion.checkpoints import read
         from fusion.potentials.training.descent import trained
-        from fusion.wavefunctions.checkpoint import read
 
         if run.config.get("data") is None:
             raise InputError(f"task={self.name} of a potential needs labelled structures: data=NAME or data=FILE")

@@ -87,7 +87,7 @@ def _progress(worker: Worker) -> str:
 
 
 def _step(directory: Path) -> str:
-    from fusion.plots.energy import last_row
+    from fusion.metrics_table import last_row
 
     row = last_row(directory)
     if row is None:

@@ -18,7 +18,8 @@ from omegaconf import OmegaConf
 from fusion import run_directory, trust, units, zeros
 from fusion.atomic import make_folder, record, write_atomically
 from fusion.errors import CalculationError, InputError
-from fusion.results import FILENAME, read_result
+from fusion.layout import CONFIG, RESULT
+from fusion.results import read_result
 from fusion.tasks.comparing import subject
 from fusion.tasks.comparing.entries import Entry
 from fusion.tasks.comparing.subject import Structure, Subject
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 DIRECTORY = "parts"
 REASON = "refused.txt"
-_CONFIG = "config.yaml"
 _SHARED = ("trainer", "logger", "callbacks")  # settings of the comparison that hold for its parts
 _PATIENCE_S = 60.0
 _MEASURED = "fusion.tasks.comparing.measured."
@@ -63,7 +63,7 @@ class Part:
     @property
     def over(self) -> bool:
         """True if the run has ended, successfully or not."""
-        return (self.directory / FILENAME).is_file() or (self.directory / REASON).is_file()
+        return (self.directory / RESULT).is_file() or (self.directory / REASON).is_file()
 
     @property
     def reason(self) -> str | None:
@@ -102,9 +102,9 @@ def refusal(part: Part) -> str | None:
 
 def prepare(part: Part) -> None:
     """Write the run's settings and remove the record of a failure. A run with other settings is moved aside."""
-    for name in (FILENAME, REASON):
+    for name in (RESULT, REASON):
         (part.directory / name).unlink(missing_ok=True)
-    file = part.directory / _CONFIG
+    file = part.directory / CONFIG
     if file.is_file() and _without_ckpt(OmegaConf.to_container(OmegaConf.load(file))) != _without_ckpt(part.settings):
         previous = part.directory.with_name(f"{part.directory.name}.previous")
         shutil.rmtree(previous, ignore_errors=True)

@@ -14,7 +14,7 @@ import numpy as np
 from fusion import methods
 from fusion.atomic import make_folder
 from fusion.errors import CalculationError, InputError
-from fusion.runs import CHECKPOINT
+from fusion.layout import CHECKPOINT
 
 if TYPE_CHECKING:
     from fusion.methods import Method

@@ -14,9 +14,10 @@ from omegaconf import OmegaConf
 
 from fusion import methods, processes
 from fusion.errors import InputError
+from fusion.layout import CHECKPOINT
 from fusion.methods import Method
 from fusion.results import Result
-from fusion.runs import CHECKPOINT, Run
+from fusion.runs import Run
 from fusion.system import System
 from fusion.task_state import read_state, write_state
 from fusion.tasks.interruption.stopping import between_steps

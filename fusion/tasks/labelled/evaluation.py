@@ -12,8 +12,8 @@ import numpy as np
 from fusion import datasets, methods, processes, zeros
 from fusion.datasets import Labelled
 from fusion.errors import CalculationError, InputError
+from fusion.layout import CHECKPOINT
 from fusion.results import Result
-from fusion.runs import CHECKPOINT
 from fusion.task_state import is_own, read_state, write_state
 from fusion.tasks.labelled import errors, misread, tables, tensors
 from fusion.tasks.labelled.asking import asked
