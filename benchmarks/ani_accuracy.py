@@ -16,8 +16,8 @@ import numpy as np
 from ase import Atoms
 
 import fusion
+from fusion.chemistry.structures import from_atoms
 from fusion.potentials import PotentialMethod
-from fusion.system import System
 from fusion.units import BOHR_PER_ANGSTROM, KCAL_MOL_PER_HARTREE
 from runs import write_table
 
@@ -31,7 +31,7 @@ def s66x8(method: PotentialMethod, path: Path) -> dict[str, float]:
     with h5py.File(path) as file:
         for dimer in file["s66x8"].values():
             symbols = [symbol.decode() for symbol in dimer["species"][()]]
-            systems = [System.from_atoms(Atoms(symbols, positions), name="x") for positions in dimer["coordinates"]]
+            systems = [from_atoms(Atoms(symbols, positions), name="x") for positions in dimer["coordinates"]]
             results = method.calculate(systems, {"forces"})
             for result, energy, gradient in zip(results, dimer["energies"], dimer["forces"], strict=True):
                 energies.append((result.energy or np.nan) - energy)
@@ -52,7 +52,7 @@ def worst(method: PotentialMethod, key: str, reference: dict[str, Any]) -> dict[
         cell = case.get("cell")
         atoms = Atoms(case["symbols"], case["positions"], cell=cell, pbc=cell is not None)
         wanted = {"forces", *(["hessian"] if "hessian_Ha_A2" in expected else [])}
-        (result,) = method.calculate([System.from_atoms(atoms, name="x")], wanted)
+        (result,) = method.calculate([from_atoms(atoms, name="x")], wanted)
         error = abs((result.energy or np.nan) - expected["energy"])
         found["energy"] = max(found["energy"], error)
         found["per 100 atoms"] = max(found["per 100 atoms"], error / max(len(atoms) / 100, 1.0))

@@ -25,6 +25,7 @@ from ase.collections import g2
 from ase.data import atomic_masses
 
 import fusion
+from fusion.chemistry.structures import from_atoms
 from fusion.errors import CalculationError, InputError
 from fusion.potentials import Batch, PotentialMethod, collate
 from fusion.potentials.derivatives import evaluate
@@ -243,7 +244,7 @@ def main() -> None:
         modes = {}
     lines = []
     for name, atoms in structures():
-        systems = [System.from_atoms(each, name="x") for each in atoms]
+        systems = [from_atoms(each, name="x") for each in atoms]
         batch = collate(systems, torch.float32).to(device)
         for threads in arguments.threads if device.type == "cpu" else [torch.get_num_threads()]:
             torch.set_num_threads(threads)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from fusion import config, named
+from fusion import config, named, system_config
 from fusion.results import Result, versions
 from fusion.system import System
 
@@ -141,7 +141,7 @@ def _run(entry: dict[str, Any], system: System) -> Result:
 
 def _system(name: str) -> System:
     composed, _ = config.compose(["+method=hf", f"system={name}"])
-    return System.from_config(composed.system)
+    return system_config.read(composed.system)
 
 
 def _settings() -> str:

@@ -18,7 +18,7 @@ from ase.io import read
 from ase.optimize import LBFGS
 from pyscf import dft
 
-from fusion import methods, units
+from fusion import methods, system_config, units
 from fusion.calculators import FusionCalculator
 from fusion.functionals.kohn_sham import molecule
 from fusion.results import Result
@@ -169,7 +169,7 @@ def molecule_named(name: str) -> System:
     from omegaconf import OmegaConf
 
     file = Path(__file__).parents[1] / "conf" / "system" / f"{name}.yaml"
-    return System.from_config(OmegaConf.to_container(OmegaConf.load(file)))  # type: ignore[arg-type]
+    return system_config.read(OmegaConf.to_container(OmegaConf.load(file)))  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from fusion import system_config
 from fusion.system import System
 from fusion.wavefunctions.hamiltonian import Hamiltonian, clip
 from fusion.wavefunctions.optimisers import Constant
@@ -64,7 +65,7 @@ def built_in(name: str) -> System:
 
     file = Path(__file__).parents[1] / "conf" / "system" / f"{name}.yaml"
     config = OmegaConf.create({"system": OmegaConf.load(file)})
-    return System.from_config(OmegaConf.to_container(config.system, resolve=True))  # type: ignore[arg-type]
+    return system_config.read(OmegaConf.to_container(config.system, resolve=True))  # type: ignore[arg-type]
 
 
 def timed(work: Callable[[], None], device: torch.device) -> tuple[float, float]:

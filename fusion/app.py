@@ -34,6 +34,7 @@ from fusion import (
     processes,
     report,
     run_directory,
+    system_config,
     trust,
     warning_summary,
 )
@@ -172,7 +173,7 @@ def execute(
         if first and existing == directory and not unique:
             with _usable(directory):
                 lock.acquire()
-        system = System.from_config(config.system, start_dir)  # first: the method imports torch
+        system = system_config.read(config.system, start_dir)  # first: the method imports torch
         method = None if METHODS in config else _build(lambda: methods.build(config.method), "method")
         task = _build(lambda: instantiate(config.task, _recursive_=False), "task")
         if config.get("data") is not None and not getattr(task, "reads_data", False):
@@ -376,7 +377,7 @@ def _finished(directory: Path, config: DictConfig) -> Result | None:
         report.report(directory)
     energy = document.get("energy") or {}
     return Result(
-        System.from_config(config.system, Path.cwd()),
+        system_config.read(config.system, Path.cwd()),
         document["status"],
         energy.get("value"),
         energy.get("stderr"),

@@ -16,8 +16,9 @@ import numpy as np
 from ase.data import covalent_radii
 
 from fusion.chemistry.constraints import isotopes
+from fusion.chemistry.formulas import formula
 from fusion.errors import InputError
-from fusion.system import System, formula
+from fusion.system import System
 from fusion.units import BOHR_PER_ANGSTROM, KCAL_MOL_PER_HARTREE
 
 ROOM_K = 298.15

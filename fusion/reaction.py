@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fusion import g2
+from fusion import g2, system_config
 from fusion.errors import InputError
 from fusion.system import System
 
@@ -144,7 +144,7 @@ def species(name: str, start_dir: Path) -> System:
     """The system of that name: of conf/system, of the G2 collection, or in a file that ASE reads; case matters only
     where it distinguishes two. Raises InputError for a name that is none of them."""
     if is_file(name, start_dir):
-        return System.from_config({"path": name}, start_dir)
+        return system_config.read({"path": name}, start_dir)
     known = _named(name)
     if known is not None:
         return known
@@ -166,7 +166,7 @@ def _named(name: str) -> System | None:
     for same in (str.__eq__, lambda one, other: one.lower() == other.lower()):
         for option, file in files.items():
             if same(option, name):
-                return System.from_config(OmegaConf.load(file), file.parent)  # type: ignore[arg-type]
+                return system_config.read(OmegaConf.load(file), file.parent)  # type: ignore[arg-type]
         for molecule in g2.names():
             if same(molecule, name):
                 return g2.system(molecule)

@@ -6,16 +6,15 @@ Lengths are bohr. The configuration may speak Angstrom; `System` never does.
 from __future__ import annotations
 
 import copy
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase.data import atomic_masses, atomic_numbers
 
 from fusion.chemistry import cells
+from fusion.chemistry.formulas import count_electrons, formula
 from fusion.errors import InputError
 from fusion.units import ANGSTROM_PER_BOHR
 
@@ -27,9 +26,6 @@ CLOSEST_NUCLEI = 0.05
 
 _FEW = 100
 """Atoms up to which all distances are fastest."""
-
-_ELECTRONEGATIVE = ("B", "Si", "C", "P", "N", "H", "Se", "S", "O", "I", "Br", "Cl", "F")
-"""The end of the IUPAC element sequence, for formulas without carbon: LiH, NH3, H2O, HF."""
 
 
 @dataclass(frozen=True)
@@ -154,45 +150,6 @@ class System:
         if self.masses is not None:
             atoms.set_masses(self.masses)
         return atoms
-
-    @classmethod
-    def from_atoms(
-        cls, atoms: Atoms, charge: int | None = None, spin: int | None = None, name: str | None = None
-    ) -> System:
-        """The system that ASE Atoms (Angstrom) describe; `charge` and `spin` go before what the atoms state.
-
-        Raises InputError for what they state and cannot be used; `fusion.chemistry.structures` describes it.
-        """
-        from fusion.chemistry.structures import system_of
-
-        return system_of(atoms, charge, spin, name, remedy="charge= and spin=")
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any], start_dir: Path | None = None) -> System:
-        """A system from a `conf/system` node; `fusion.system_config` describes the keys. Raises InputError."""
-        from fusion.system_config import read
-
-        return read(config, start_dir or Path.cwd())
-
-
-def formula(symbols: Sequence[str]) -> str:
-    """Chemical formula of the symbols, e.g. "LiH", "H2O", "C2H6O"."""
-    counts = Counter(symbols)
-    if "C" in counts and "H" in counts:
-        order = ["C", "H", *sorted(set(counts) - {"C", "H"})]
-    else:
-        order = sorted(set(counts) - set(_ELECTRONEGATIVE)) + [s for s in _ELECTRONEGATIVE if s in counts]
-    return "".join(symbol + (str(counts[symbol]) if counts[symbol] > 1 else "") for symbol in order)
-
-
-def count_electrons(symbols: Sequence[str], charge: int) -> int:
-    """Electrons of the nuclei `symbols` at total charge `charge`."""
-    return sum(atomic_numbers[symbol] for symbol in symbols) - charge
-
-
-def lowest_spin(symbols: Sequence[str], charge: int) -> int:
-    """The lowest N_up - N_down that the electron number allows: 0 or 1."""
-    return count_electrons(symbols, charge) % 2
 
 
 def nuclear_repulsion(numbers: np.ndarray, positions: np.ndarray) -> float:

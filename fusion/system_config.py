@@ -23,18 +23,23 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from fusion.chemistry import isotopes, structure_state
+from fusion.chemistry.formulas import lowest_spin
 from fusion.chemistry.structure_files import read_file
 from fusion.chemistry.structures import system_of
 from fusion.errors import InputError
-from fusion.system import Reference, System, checked_nuclei, lowest_spin
+from fusion.system import Reference, System, checked_nuclei
 from fusion.units import bohr_per
 
 SAME_GEOMETRY = 1e-6
 """Nuclear repulsion (hartree) within which a geometry counts as the one a tabulated energy was computed at."""
 
 
-def read(config: Mapping[str, Any], start_dir: Path) -> System:
-    """The system that `config` describes; relative paths are taken from `start_dir`. Raises InputError."""
+def read(config: Mapping[str, Any], start_dir: Path | None = None) -> System:
+    """The system that `config` describes; relative paths are taken from `start_dir`, else from the current directory.
+
+    Raises InputError.
+    """
+    start_dir = start_dir or Path.cwd()
     if OmegaConf.is_config(config):
         config = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     if not isinstance(config, Mapping):

@@ -134,7 +134,7 @@ NAMES += [
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_file_of_any_name_is_a_system(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fusion.system import System
+    from fusion import system_config
 
     monkeypatch.chdir(tmp_path)
     text = "h2\n1.0\n9 0 0\n0 9 0\n0 0 9\nH\n2\nCartesian\n0 0 0\n0 0 0.74\n"
@@ -144,7 +144,7 @@ def test_a_file_of_any_name_is_a_system(name: str, tmp_path: Path, monkeypatch: 
         path, product = parsed([word for word in words if word.startswith(("system.path=", "task.product="))])
         assert words[0] == "system=file" and path == product == given
         if name != "no suffix":
-            assert System.from_config({"path": path}, tmp_path).symbols == ("H", "H")
+            assert system_config.read({"path": path}, tmp_path).symbols == ("H", "H")
 
 
 def test_the_name_of_an_option_goes_before_that_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from fusion import units
+from fusion import system_config, units
+from fusion.chemistry.structures import from_atoms
 from fusion.errors import InputError
 from fusion.system import System
 
@@ -18,11 +19,11 @@ NAMES = sorted(path.stem for path in CONF.glob("*.yaml") if path.stem not in ("f
 def built_in(name: str, **overrides: object) -> System:
     root = OmegaConf.create({"system": OmegaConf.load(CONF / f"{name}.yaml")})
     root.system.merge_with(overrides)
-    return System.from_config(root.system)
+    return system_config.read(root.system)
 
 
 def inline(atoms: str, **keys: object) -> System:
-    return System.from_config({"atoms": atoms, "unit": "bohr", **keys})
+    return system_config.read({"atoms": atoms, "unit": "bohr", **keys})
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -82,7 +83,7 @@ def test_moving_nuclei_and_cell_leaves_the_original_alone() -> None:
 
 def test_inline_string_and_units() -> None:
     bohr = inline("H 0 0 0; H 0 0 1.4")
-    lines = System.from_config({"atoms": "h 0 0 0\n h, 0, 0, 1.4\n", "unit": "angstrom"})
+    lines = system_config.read({"atoms": "h 0 0 0\n h, 0, 0, 1.4\n", "unit": "angstrom"})
     assert bohr.symbols == lines.symbols == ("H", "H")
     np.testing.assert_allclose(lines.positions, bohr.positions * units.BOHR_PER_ANGSTROM)
     assert bohr.nuclear_repulsion == pytest.approx(1 / 1.4)
@@ -129,11 +130,11 @@ def test_files(tmp_path: Path) -> None:
     (tmp_path / "one.xyz").write_text("2\ncharge=1\nHe 0 0 0\nH 0 0 0.774\n")
     (tmp_path / "two.xyz").write_text("1\n\nH 0 0 0\n" * 2)
     (tmp_path / "bad.xyz").write_text("not a structure")
-    system = System.from_config({"path": "one.xyz"}, tmp_path)
+    system = system_config.read({"path": "one.xyz"}, tmp_path)
     assert (system.name, system.charge, system.spin) == ("one", 1, 0)
     assert system.positions[1, 2] == pytest.approx(0.774 / units.ANGSTROM_PER_BOHR)
-    assert System.from_config({"path": "one.xyz", "charge": 0}, tmp_path).spin == 1
-    assert System.from_config({"path": "two.xyz", "frame": 1}, tmp_path).formula == "H"
+    assert system_config.read({"path": "one.xyz", "charge": 0}, tmp_path).spin == 1
+    assert system_config.read({"path": "two.xyz", "frame": 1}, tmp_path).formula == "H"
     for config, words in [
         ({"path": "none.xyz"}, "no file 'none.xyz'"),
         ({"path": "two.xyz"}, "holds 2 structures"),
@@ -143,14 +144,14 @@ def test_files(tmp_path: Path) -> None:
         ({"atoms": None}, "needs its atoms"),
     ]:
         with pytest.raises(InputError, match=words):
-            System.from_config(config, tmp_path)
+            system_config.read(config, tmp_path)
 
 
 def test_ase_round_trip_keeps_cell_charge_and_spin() -> None:
     system = System("x", ("Li",), np.zeros((1, 3)), 0, 1, cell=6.0 * np.eye(3), pbc=(True, True, False))
     atoms = system.to_atoms()
     assert "spin" not in atoms.info, "it means 2S + 1 to some calculators"
-    back = System.from_atoms(atoms, charge=atoms.info["charge"], spin=atoms.info["multiplicity"] - 1, name="x")
+    back = from_atoms(atoms, charge=atoms.info["charge"], spin=atoms.info["multiplicity"] - 1, name="x")
     assert (back.formula, back.charge, back.spin, back.pbc) == ("Li", 0, 1, (True, True, False))
     np.testing.assert_allclose(back.cell, system.cell)
 

@@ -219,15 +219,15 @@ def test_a_run_does_not_wait_for_pipes(name: str, program: Program, hostile: Pat
 @pytest.mark.parametrize("kind", ["conventional", "functional", "ansatz"])
 @pytest.mark.parametrize("text", [True, False])
 def test_a_basis_set_is_numbers(kind: str, text: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fusion import system_config
     from fusion.functionals.kohn_sham import molecule as all_electron
-    from fusion.system import System
     from fusion.wavefunctions.hartree_fock import hartree_fock
     from fusion_conventional.molecules import molecule
 
     monkeypatch.chdir(tmp_path)
     basis = "BASIS\nH S\n open('canary','w').tell()+1 1.0\nEND\n"
     Path("evil.nw").write_text(basis)
-    system = System.from_config({"name": "h2", "atoms": "H 0 0 0; H 0 0 0.74"}, tmp_path)
+    system = system_config.read({"name": "h2", "atoms": "H 0 0 0; H 0 0 0.74"}, tmp_path)
     read = {"conventional": molecule, "functional": all_electron, "ansatz": hartree_fock}[kind]
     with pytest.raises(InputError):
         read(system, basis if text else "evil.nw")
@@ -235,13 +235,13 @@ def test_a_basis_set_is_numbers(kind: str, text: bool, tmp_path: Path, monkeypat
 
 
 def test_a_file_with_the_name_of_a_basis_set_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fusion.system import System
+    from fusion import system_config
     from fusion_conventional.molecules import molecule
 
     monkeypatch.chdir(tmp_path)
     for name in ("sto-3g", "mine", "mine.nw"):
         Path(name).write_text("BASIS\nH S\n 1.0 1.0\nEND\n")
-    system = System.from_config({"name": "h2", "atoms": "H 0 0 0; H 0 0 0.74"}, tmp_path)
+    system = system_config.read({"name": "h2", "atoms": "H 0 0 0; H 0 0 0.74"}, tmp_path)
     primitives = {name: molecule(system, name).npgto_nr() for name in ("sto-3g", "./sto-3g", "./mine", "mine.nw")}
     assert primitives == {"sto-3g": 6, "./sto-3g": 2, "./mine": 2, "mine.nw": 2}
     with pytest.raises(InputError, match="no basis 'mine'"):

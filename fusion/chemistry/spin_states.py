@@ -63,7 +63,7 @@ def _open_part(system: System) -> tuple[str, int] | None:
     from ase.data import covalent_radii
     from scipy.sparse.csgraph import connected_components
 
-    from fusion.system import formula
+    from fusion.chemistry.formulas import formula
     from fusion.units import ANGSTROM_PER_BOHR
 
     if not 1 < len(system.symbols) <= _MOST_ATOMS:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fusion.chemistry import ase_constraints, structure_state
+from fusion.chemistry.formulas import formula, lowest_spin
 from fusion.errors import InputError
-from fusion.system import System, formula, lowest_spin
+from fusion.system import System
 from fusion.units import BOHR_PER_ANGSTROM
 
 if TYPE_CHECKING:
@@ -58,6 +59,14 @@ def system_of(
         fixed=ase_constraints.held(atoms, name) if constraints else None,
         notes=(*atoms.info.get(structure_state.NOTES, ()), *state.notes),
     ).with_spin_note()
+
+
+def from_atoms(atoms: Atoms, charge: int | None = None, spin: int | None = None, name: str | None = None) -> System:
+    """The system that ASE Atoms (Angstrom) describe in Python; `charge` and `spin` go before what the atoms state.
+
+    Raises InputError for what they state and cannot be used.
+    """
+    return system_of(atoms, charge, spin, name, remedy="charge= and spin=")
 
 
 def in_state_of(atoms: Atoms, system: System, name: str) -> System:

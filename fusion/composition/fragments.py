@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from ase.data import atomic_numbers, covalent_radii
 
+from fusion.chemistry.formulas import lowest_spin
 from fusion.errors import InputError
-from fusion.system import System, lowest_spin
+from fusion.system import System
 from fusion.units import ANGSTROM_PER_BOHR
 
 BONDED = 1.25

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fusion.chemistry import reader_errors, structure_state
+from fusion.chemistry.formulas import formula
 from fusion.chemistry.structure_files import frames
 from fusion.datasets.blocks import Block, Broken
 from fusion.datasets.labelled import UNKNOWN_SPIN
 from fusion.datasets.settings import Settings
 from fusion.errors import InputError
-from fusion.system import formula
 
 if TYPE_CHECKING:
     from ase import Atoms

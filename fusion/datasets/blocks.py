@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from fusion.chemistry import cells
+from fusion.chemistry.formulas import formula
 from fusion.datasets.labelled import UNKNOWN_SPIN
 from fusion.datasets.report import Report
 from fusion.datasets.settings import Units
-from fusion.system import CLOSEST_NUCLEI, formula
+from fusion.system import CLOSEST_NUCLEI
 
 HEAVIEST = 118
 _CHUNK = 20_000_000  # distances computed at a time

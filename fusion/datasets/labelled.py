@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ase.data import chemical_symbols
 
+from fusion.chemistry.formulas import lowest_spin
 from fusion.datasets.report import Report
-from fusion.system import System, lowest_spin
+from fusion.system import System
 
 if TYPE_CHECKING:
     import torch

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from fusion.chemistry import structure_state
+from fusion.chemistry.formulas import formula
 from fusion.datasets.blocks import HEAVIEST, Block, Broken
 from fusion.datasets.labelled import UNKNOWN_SPIN
-from fusion.system import formula
 
 _PER_FRAME = ("positions", "energy", "forces", "stress", "dipole", "fold")
 

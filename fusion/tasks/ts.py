@@ -243,9 +243,9 @@ def matching(path: str, system: System, run: Run, setting: str) -> System:
     import numpy as np
 
     from fusion.chemistry import ase_constraints, constraints
+    from fusion.chemistry.formulas import formula
     from fusion.chemistry.structure_files import read_file
     from fusion.chemistry.structures import in_state_of
-    from fusion.system import formula
 
     try:
         atoms = read_file(path, None, run.start_dir)

@@ -166,9 +166,9 @@ def _spread(config: DictConfig, trained: Mapping[str, Any]) -> tuple[float | Non
 
 
 def _nuclei(config: DictConfig) -> Nuclei:
-    from fusion.system import System
+    from fusion import system_config
 
-    system = System.from_config(config.system, Path.cwd())
+    system = system_config.read(config.system, Path.cwd())
     if system.cell is not None:
         raise InputError("a wavefunction of a periodic system cannot be published")
     positions = tuple((float(x), float(y), float(z)) for x, y, z in system.positions)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from fusion import zoo
+from fusion import system_config, zoo
 from fusion.potentials import PotentialMethod
-from fusion.system import System
 from fusion.zoo import store
 
-system = System.from_config({"atoms": "O 0 0 0; H 0 0 0.96; H 0.93 0 -0.24"})
+system = system_config.read({"atoms": "O 0 0 0; H 0 0 0.96; H 0.93 0 -0.24"})
 for card in zoo.cards():
     if card.kind == "potential" and card.method == "ani":
         model = store.blank(card, {torch.float32}).eval().requires_grad_(False)

@@ -12,8 +12,9 @@ from ase.constraints import FixAtoms, FixBondLength, FixCartesian, FixedPlane, F
 from ase.db import connect
 from ase.io import write
 
-from fusion import datasets, report
+from fusion import datasets, report, system_config
 from fusion.chemistry import structures
+from fusion.chemistry.structures import from_atoms
 from fusion.datasets.naming import node
 from fusion.errors import InputError
 from fusion.results import Result
@@ -30,7 +31,7 @@ def hydronium(**info: Any) -> Atoms:
 
 def read(folder: Path, name: str, text: str, **keys: Any) -> System:
     (folder / name).write_text(text)
-    return System.from_config({"name": "file", "path": name, **keys}, folder)
+    return system_config.read({"name": "file", "path": name, **keys}, folder)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +47,7 @@ def read(folder: Path, name: str, text: str, **keys: Any) -> System:
     ],
 )
 def test_spellings_of_charge_and_spin(info: dict[str, Any], spin: int | None) -> None:
-    system = System.from_atoms(hydronium(**info))
+    system = from_atoms(hydronium(**info))
     assert (system.charge, system.spin, system.spin_assumed) == (1, spin or 0, spin is None)
 
 
@@ -64,30 +65,30 @@ def test_spellings_of_charge_and_spin(info: dict[str, Any], spin: int | None) ->
 )
 def test_statements_that_cannot_be_used_are_refused(info: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match="^h3o: .*" + words.replace("+", r"\+")):
-        System.from_atoms(hydronium(**info))
-    assert System.from_atoms(hydronium(**info), charge=1, spin=2).spin == 2  # the user's words go before them
+        from_atoms(hydronium(**info))
+    assert from_atoms(hydronium(**info), charge=1, spin=2).spin == 2  # the user's words go before them
 
 
 def test_charges_and_moments_of_the_atoms() -> None:
     charged = hydronium()
     charged.set_initial_charges([-0.5, 0.5, 0.5, 0.5])
     charged.set_initial_magnetic_moments([-2.0, 0, 0, 0])
-    system = System.from_atoms(charged)
+    system = from_atoms(charged)
     assert (system.charge, system.spin, system.spin_assumed) == (1, 2, False)
     for info in ({"charge": 0}, {"charge": 1, "multiplicity": 1}):
         charged.info = info
         with pytest.raises(InputError, match="sum to"):
-            System.from_atoms(charged)
+            from_atoms(charged)
     charged.info = {}
     charged.set_initial_charges([0.4, 0, 0, 0])
     with pytest.raises(InputError, match=r"initial charges sum to 0\.400, not to a whole number"):
-        System.from_atoms(charged)
+        from_atoms(charged)
     charged.set_initial_charges([1.0, 0, 0, 0])
     charged.set_initial_magnetic_moments([1.0, -1.0, 0, 0])
-    assert (System.from_atoms(charged).spin, System.from_atoms(charged).spin_assumed) == (0, False)
+    assert (from_atoms(charged).spin, from_atoms(charged).spin_assumed) == (0, False)
     computed = Atoms("O2", positions=[[0, 0, 0], [0, 0, 1.2]])
     computed.calc = SinglePointCalculator(computed, magmom=2.0)
-    assert System.from_atoms(computed).multiplicity == 3
+    assert from_atoms(computed).multiplicity == 3
 
 
 def test_the_multiplicity_of_a_file_belongs_to_its_charge(tmp_path: Path) -> None:
@@ -182,18 +183,18 @@ def test_constraints_become_fixed_coordinates() -> None:
     atoms = hydronium()
     atoms.set_cell([10.0, 10.0, 12.0])
     atoms.set_constraint([FixAtoms([0]), FixCartesian([1], [True, False, False]), FixedPlane([2], [0, 0, 2])])
-    fixed = System.from_atoms(atoms, charge=1).fixed
+    fixed = from_atoms(atoms, charge=1).fixed
     assert fixed is not None and fixed.astype(int).tolist() == [[1, 1, 1], [1, 0, 0], [0, 0, 1], [0, 0, 0]]
     atoms.set_constraint(FixScaled([3], [True, True, False]))
-    assert System.from_atoms(atoms, charge=1).fixed.astype(int).tolist()[3] == [1, 1, 0]
+    assert from_atoms(atoms, charge=1).fixed.astype(int).tolist()[3] == [1, 1, 0]
     for bad in (FixBondLength(0, 1), FixedPlane([1], [1, 1, 0])):
         atoms.set_constraint(bad)
         with pytest.raises(InputError, match=f"h3o has the constraint {type(bad).__name__}"):
-            System.from_atoms(atoms, charge=1)
+            from_atoms(atoms, charge=1)
     atoms.set_cell([[10.0, 5.0, 0], [0, 10.0, 0], [0, 0, 12.0]])
     atoms.set_constraint(FixScaled([3], [False, True, True]))
     with pytest.raises(InputError, match="FixScaled"):
-        System.from_atoms(atoms, charge=1)
+        from_atoms(atoms, charge=1)
 
 
 CELLS = [
@@ -213,14 +214,14 @@ def test_cells_that_cannot_be_are_refused(cell: np.ndarray, pbc: tuple[bool, boo
     atoms.set_cell(cell)
     atoms.pbc = pbc
     with pytest.raises(InputError, match=words):
-        System.from_atoms(atoms)
+        from_atoms(atoms)
     atoms.pbc = False
-    assert System.from_atoms(atoms).cell is None
+    assert from_atoms(atoms).cell is None
 
 
 def test_slabs_and_wires_need_the_cell_of_their_directions_only() -> None:
     atoms = Atoms("He", cell=np.diag([3.0, 0.0, 0.0]), pbc=(True, False, False))
-    assert System.from_atoms(atoms).pbc == (True, False, False)
+    assert from_atoms(atoms).pbc == (True, False, False)
 
 
 @pytest.mark.parametrize("lengths", ["1.000    1.000    1.000", "0.000    0.000    0.000", "1.800    1.800    1.800"])
@@ -249,17 +250,17 @@ def test_the_placeholder_cell_of_a_pdb_file_is_ignored(tmp_path: Path, lengths: 
 def test_an_assumed_spin_that_may_be_another_is_said(symbols: str, charge: int, words: str) -> None:
     atoms = Atoms(symbols)
     atoms.positions[:, 2] = 1.2 * np.arange(len(atoms))
-    system = System.from_atoms(atoms, charge=charge)
+    system = from_atoms(atoms, charge=charge)
     assert len(system.notes) == 1
     assert re.search(words, system.notes[0])
-    assert not System.from_atoms(atoms, charge=charge, spin=system.spin + 2).notes
+    assert not from_atoms(atoms, charge=charge, spin=system.spin + 2).notes
 
 
 @pytest.mark.parametrize("symbols", ["H2", "N2", "CO", "F2", "H", "Na", "He", "LiH", "ClF", "HF"])
 def test_usual_closed_shells_and_doublet_atoms_need_no_word(symbols: str) -> None:
     atoms = Atoms(symbols)
     atoms.positions[:, 2] = 1.1 * np.arange(len(atoms))
-    assert not System.from_atoms(atoms).notes
+    assert not from_atoms(atoms).notes
 
 
 def test_what_fusion_writes_it_reads_back(tmp_path: Path) -> None:
@@ -268,9 +269,9 @@ def test_what_fusion_writes_it_reads_back(tmp_path: Path) -> None:
         if cell is not None:
             atoms.set_cell(cell)
             atoms.pbc = (True, True, False)
-        system = System.from_atoms(atoms, charge=charge, spin=spin)
+        system = from_atoms(atoms, charge=charge, spin=spin)
         write_structure(tmp_path / "out.xyz", Result(system, energy=-75.0))
-        back = System.from_config({"name": "file", "path": "out.xyz"}, tmp_path)
+        back = system_config.read({"name": "file", "path": "out.xyz"}, tmp_path)
         assert (back.charge, back.spin, back.spin_assumed) == (system.charge, system.spin, system.spin_assumed)
         assert back.pbc == system.pbc and (back.cell is None) == (cell is None)
         np.testing.assert_allclose(back.positions, system.positions, atol=1e-7)
@@ -296,14 +297,14 @@ def test_frames_with_cells_that_cannot_be_are_left_out_of_data(tmp_path: Path) -
 
 def test_titles_say_what_is_periodic() -> None:
     atoms = hydronium(charge=1)
-    assert report.title_of(System.from_atoms(atoms)) == "H3O (10 electrons, singlet, charge +1)"
+    assert report.title_of(from_atoms(atoms)) == "H3O (10 electrons, singlet, charge +1)"
     atoms.set_cell(9.0 * np.eye(3))
     atoms.pbc = (True, True, False)
-    assert report.title_of(System.from_atoms(atoms)) == "H3O (10 electrons, singlet, charge +1, periodic in xy)"
+    assert report.title_of(from_atoms(atoms)) == "H3O (10 electrons, singlet, charge +1, periodic in xy)"
 
 
 def test_another_geometry_must_be_of_the_same_state() -> None:
-    system = System.from_atoms(hydronium(), charge=1)
+    system = from_atoms(hydronium(), charge=1)
     assert structures.in_state_of(hydronium(), system, "p.xyz").charge == 1
     with pytest.raises(InputError, match=r"p\.xyz states the charge -1, but the system has 1"):
         structures.in_state_of(hydronium(charge=-1), system, "p.xyz")
@@ -327,7 +328,7 @@ def test_gaussian_inputs_state_isotopes_and_frozen_atoms(tmp_path: Path) -> None
 
 def test_deuterium_by_its_symbol(tmp_path: Path) -> None:
     water = "3\n\nO 0 0 0\nD 0.76 0 0.59\nT -0.76 0 0.59\n"
-    inline = System.from_config({"atoms": water.split("\n\n")[1]})
+    inline = system_config.read({"atoms": water.split("\n\n")[1]})
     for system in (read(tmp_path, "a.xyz", water), inline):
         assert system.masses is not None and system.formula == "H2O"
         assert system.masses.round(3).tolist() == [15.999, 2.014, 3.016]
@@ -353,7 +354,7 @@ def test_columns_that_hold_atoms(tmp_path: Path, column: str, values: str, expec
 def test_key_value_pairs_of_databases(tmp_path: Path) -> None:
     with connect(tmp_path / "a.db") as rows:
         rows.write(hydronium(), charge=1, multiplicity=3)
-    system = System.from_config({"path": "a.db"}, tmp_path)
+    system = system_config.read({"path": "a.db"}, tmp_path)
     assert (system.charge, system.multiplicity) == (1, 3)
 
 
@@ -367,7 +368,7 @@ def test_what_crystallographers_state_of_sites_and_cells(tmp_path: Path) -> None
         read(tmp_path, "a.pdb", head + PDB)
     site = Atoms("Na", cell=4.0 * np.eye(3), pbc=True, info={"occupancy": {"0": {"Na": 0.5, "K": 0.5}}})
     with pytest.raises(InputError, match=r"occupied in part \(Na 0\.5, K 0\.5\)"):
-        System.from_atoms(site)
+        from_atoms(site)
 
 
 GOOD = "2\nw\nO 0 0 0\nH 0 0 0.97\n"
@@ -376,7 +377,7 @@ GOOD = "2\nw\nO 0 0 0\nH 0 0 0.97\n"
 @pytest.mark.parametrize("text", [GOOD.replace("\n", "\r\n"), GOOD + "\n\n", GOOD.replace(" ", "\t"), "\ufeff" + GOOD])
 def test_line_ends_blanks_tabs_and_byte_order_marks(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.xyz").write_bytes(text.encode())
-    assert System.from_config({"path": "a.xyz", "charge": -1}, tmp_path).formula == "HO"
+    assert system_config.read({"path": "a.xyz", "charge": -1}, tmp_path).formula == "HO"
 
 
 @pytest.mark.parametrize(
@@ -404,5 +405,5 @@ def test_line_ends_blanks_tabs_and_byte_order_marks(tmp_path: Path, text: str) -
 def test_broken_files_are_refused_in_our_words(tmp_path: Path, name: str, text: str | bytes, words: str) -> None:
     (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(InputError, match=words) as refused:
-        System.from_config({"path": name}, tmp_path)
+        system_config.read({"path": name}, tmp_path)
     assert "\n" not in str(refused.value) and len(str(refused.value)) < 300

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 import fusion
 from conftest import Program
-from fusion import config, methods, named, reaction, zeros
+from fusion import config, methods, named, reaction, system_config, zeros
 from fusion.composition import fragments
 from fusion.errors import InputError
 from fusion.system import System
@@ -127,7 +127,7 @@ def test_displacements_elsewhere_do_not_calculate_the_part_again(monkeypatch: py
 
 
 def test_spreads_add_in_quadrature_but_one_ensemble_member_by_member() -> None:
-    hooh = System.from_config(config.compose(["+method=torsion"])[0].system)
+    hooh = system_config.read(config.compose(["+method=torsion"])[0].system)
     torsion = {"method": "torsion", "model.spread": 1e-3}
     single = one(named.method(torsion), hooh).energy_std
     assert single > 0

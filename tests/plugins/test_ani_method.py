@@ -77,10 +77,10 @@ def test_energies_of_dimers_have_their_known_errors(program: Program, zoo_cache:
 
 def test_members_hessians_average_to_the_hessian(zoo_cache: Path) -> None:
     from fusion import methods
-    from fusion.system import System
+    from fusion.chemistry.structures import from_atoms
 
     method = fusion.calculator("ani-2x", dtype="float64").method
-    system = System.from_atoms(molecule("H2O"))
+    system = from_atoms(molecule("H2O"))
     (found,) = methods.calculate(method, [system], {"hessian", "hessian_members"})
     members = found.properties["hessian_members"]
     np.testing.assert_allclose(members.mean(axis=0), found.properties["hessian"], atol=1e-10)  # type: ignore[union-attr]

@@ -14,6 +14,7 @@ import pytest
 import torch
 from ase import Atoms
 
+from fusion.chemistry.structures import from_atoms
 from fusion.potentials import PotentialMethod, collate, neighbours
 from fusion.system import System
 from fusion.units import BOHR_PER_ANGSTROM, EV_ANGSTROM3_PER_HARTREE_BOHR3
@@ -57,7 +58,7 @@ def system_of(name: str) -> System:
     case = reference()["cases"][name]
     cell = case.get("cell")
     atoms = Atoms(case["symbols"], case["positions"], cell=cell, pbc=cell is not None)
-    return System.from_atoms(atoms, name=name)
+    return from_atoms(atoms, name=name)
 
 
 @pytest.mark.parametrize("key", NAMES)
@@ -119,7 +120,7 @@ def test_padded_batch(load: Callable[[str], ANI]) -> None:
     for numbers, positions in zip(batch["atomic_numbers"], batch["coordinates"], strict=True):
         real = [number > 0 for number in numbers]
         atoms = Atoms(np.array(numbers)[real], np.array(positions)[real])
-        systems.append(System.from_atoms(atoms, name=str(atoms.symbols)))
+        systems.append(from_atoms(atoms, name=str(atoms.symbols)))
     for key, energies in batch["energies"].items():
         found = load(key)(collate(systems)).energy
         np.testing.assert_allclose(found, energies, rtol=0, atol=1e-8)

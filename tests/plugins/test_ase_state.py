@@ -11,6 +11,7 @@ from ase.calculators.calculator import Calculator, all_changes
 
 import fusion
 from fusion import methods, units, zeros
+from fusion.chemistry.structures import from_atoms
 from fusion.errors import InputError
 from fusion.system import System
 from fusion_conventional.ase_calculator import ASECalculator
@@ -64,7 +65,7 @@ def ase(calculator: str = "Recorder", **settings: Any) -> Any:
 
 def molecule(*symbols: str, charge: int = 0, spin: int | None = None, **more: Any) -> System:
     atoms = Atoms(symbols, [[0.3 * i, 0.0, 1.1 * i] for i in range(len(symbols))], **more)
-    return System.from_atoms(atoms, charge, spin)
+    return from_atoms(atoms, charge, spin)
 
 
 def handed(method: Any, system: System) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from ase.build import molecule
 
 import fusion
 from fusion import named
+from fusion.chemistry.structures import from_atoms
 from fusion.results import read_result
 from fusion.system import System
 
@@ -17,7 +18,7 @@ UNSTABLE, DOUBLES = "an unrestricted one lies below", "largest double excitation
 
 
 def diatomic(symbol: str, angstrom: float) -> System:
-    return System.from_atoms(Atoms([symbol] * 2, [[0, 0, 0], [0, 0, angstrom]]), 0, 0)
+    return from_atoms(Atoms([symbol] * 2, [[0, 0, 0], [0, 0, angstrom]]), 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +41,7 @@ def test_broken_bonds_are_warned_of(system: System, method: dict[str, object], r
 @pytest.mark.parametrize("name", ["H2O", "N2", "C2H4", "C6H6"])
 @pytest.mark.parametrize("method", [{"method": "hf"}, {"method": "mp2"}, {**DFT, "xc": "pbe"}])
 def test_ordinary_molecules_are_not(name: str, method: dict[str, object]) -> None:
-    system = System.from_atoms(molecule(name), 0, 0)
+    system = from_atoms(molecule(name), 0, 0)
     assert named.method({"basis": "sto-3g", **method}).calculate([system], ["energy"])[0].warnings == []
 
 

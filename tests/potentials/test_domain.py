@@ -13,10 +13,11 @@ from test_potentials import Springs
 
 from fusion import zoo
 from fusion.calculators import FusionCalculator
+from fusion.chemistry.formulas import lowest_spin
 from fusion.errors import InputError
 from fusion.potentials import PotentialMethod
 from fusion.potentials.domain import Domain
-from fusion.system import System, lowest_spin
+from fusion.system import System
 
 CLOSED = Domain("springs", charges=(0,), spins=(0,))
 

@@ -11,8 +11,9 @@ from ase.build import molecule
 from ase.data.s22 import create_s22_system
 from ase.io import write
 
+from fusion import system_config
+from fusion.chemistry.structures import from_atoms
 from fusion.errors import InputError
-from fusion.system import System
 from fusion.tasks.comparing import dimers, reactions, scans, subject, values
 from fusion.tasks.comparing.subject import Subject
 from fusion.tasks.structure.internal_coordinate import Bond, Dihedral
@@ -29,7 +30,7 @@ def balance(found: Subject) -> dict[str, float]:
 
 
 def test_points_of_a_scan_are_rigid() -> None:
-    ethanol = System.from_atoms(molecule("CH3CH2OH"))
+    ethanol = from_atoms(molecule("CH3CH2OH"))
     found = scans.subject({"atoms": [4, 3, 2, 1], "values": [0.0, 90.0, 180.0]}, ethanol)
     turned = [structure.system.positions for structure in found.structures]
     angles = [Dihedral((3, 2, 1, 0)).value(positions) for positions in turned]
@@ -37,7 +38,7 @@ def test_points_of_a_scan_are_rigid() -> None:
     lengths = [np.linalg.norm(positions[:3, None] - positions[None, :3], axis=-1) for positions in turned]
     assert np.ptp(lengths, axis=0) == pytest.approx(0.0, abs=1e-9)
     with pytest.raises(InputError, match="does not divide the molecule into two parts"):
-        scans.subject({"atoms": [1, 2], "stop": 2.0}, System.from_atoms(molecule("C3H6_D3h")))
+        scans.subject({"atoms": [1, 2], "stop": 2.0}, from_atoms(molecule("C3H6_D3h")))
     stretched = scans.subject({"atoms": [3, 4], "start": 0.9, "stop": 1.1, "points": 3}, ethanol)
     bonds = [Bond((2, 3)).value(structure.system.positions) for structure in stretched.structures]
     assert bonds == pytest.approx([0.9, 1.0, 1.1]) == [point.value for point in stretched.points]
@@ -49,7 +50,7 @@ def test_frames_are_of_the_same_atoms(tmp_path: Path) -> None:
     water, ammonia = molecule("H2O"), molecule("NH3")
     write(tmp_path / "good.xyz", [water, water])
     write(tmp_path / "bad.xyz", [water, ammonia])
-    system = System.from_atoms(water, charge=1)
+    system = from_atoms(water, charge=1)
     found = scans.frames("good.xyz", system, tmp_path)
     assert [structure.system.charge for structure in found.structures] == [1, 1]
     assert found.structures[0].system.positions == pytest.approx(system.positions, abs=1e-6)
@@ -60,7 +61,7 @@ def test_frames_are_of_the_same_atoms(tmp_path: Path) -> None:
 
 
 def test_fragments_are_found_and_dressed() -> None:
-    dimer = System.from_atoms(create_s22_system("Water_dimer"))
+    dimer = from_atoms(create_s22_system("Water_dimer"))
     found = dimers.subject("auto", None, True, dimer)
     assert balance(found) == {"H": 0.0, "O": 0.0}
     assert [structure.name for structure in found.structures] == [
@@ -70,7 +71,7 @@ def test_fragments_are_found_and_dressed() -> None:
         places = np.array([*structure.system.positions, *(place for _, *place in structure.ghosts)])
         assert sorted(map(tuple, places)) == pytest.approx(np.array(sorted(map(tuple, dimer.positions))))
     assert len(dimers.subject([[1, 2, 3], [4, 5, 6]], None, False, dimer).structures) == 3
-    ion = System.from_atoms(Atoms("LiF", [[0, 0, 0], [0, 0, 1.6]]))
+    ion = from_atoms(Atoms("LiF", [[0, 0, 0], [0, 0, 1.6]]))
     parts = dimers.subject([[1], [2]], [1, -1], False, ion).structures[1:]
     assert [part.system.n_electrons for part in parts] == [2, 10]
     with pytest.raises(InputError, match="sum to the charge of the complex"):
@@ -90,8 +91,8 @@ def test_reactions_share_their_species(tmp_path: Path) -> None:
 
 
 def test_atoms_are_the_zero_of_atomisation_energies() -> None:
-    water = System.from_atoms(molecule("H2O"), name="water")
-    atoms = {"O": System.from_atoms(Atoms("O"), spin=2), "H": System.from_atoms(Atoms("H"))}
+    water = from_atoms(molecule("H2O"), name="water")
+    atoms = {"O": from_atoms(Atoms("O"), spin=2), "H": from_atoms(Atoms("H"))}
     found = subject.atomisation(water, atoms)
     assert balance(found) == {"O": 0.0, "H": 0.0} and not found.absolute
     bound = {"status": "ok", "energy": {"value": -0.37, "stderr": None}}
@@ -101,8 +102,8 @@ def test_atoms_are_the_zero_of_atomisation_energies() -> None:
 
 
 def test_the_geometry_goes_to_every_method_as_it_is() -> None:
-    water = System.from_atoms(molecule("H2O"), charge=1, name="a b/c")
-    again = System.from_config(subject.node(water))
+    water = from_atoms(molecule("H2O"), charge=1, name="a b/c")
+    again = system_config.read(subject.node(water))
     assert np.array_equal(again.positions, water.positions)
     assert (again.symbols, again.charge, again.spin) == (water.symbols, 1, 1)
     assert subject.unique(["a b/c", "a-b-c", ".."]) == ["a-b-c", "a-b-c-2", "structure"]

@@ -15,7 +15,7 @@ from ase.io import read, write
 from scipy.spatial.transform import Rotation
 
 from conftest import Program
-from fusion import units
+from fusion import system_config, units
 from fusion.chemistry import constraints
 from fusion.errors import InputError
 from fusion.system import System
@@ -42,13 +42,13 @@ def stated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> States:
         atoms = Atoms("HOOH", [[0.9, 0.6, 0.3], [0, 0.7, 0], [0, -0.75, 0], [0.8, -0.9, -0.4]])
         atoms.set_dihedral(0, 1, 2, 3, degrees, indices=[3])
         write(tmp_path / f"{name}.xyz", atoms)
-    from fusion.system_config import read as read_system
+    read_system = system_config.read
 
     def state(fixed: Any = None, masses: Any = None) -> None:
-        def given(_: type[System], config: Mapping[str, Any], start_dir: Path) -> System:
+        def given(config: Mapping[str, Any], start_dir: Path) -> System:
             return replace(read_system(config, start_dir), fixed=fixed, masses=masses)
 
-        monkeypatch.setattr(System, "from_config", classmethod(given))
+        monkeypatch.setattr(system_config, "read", given)
 
     return state
 

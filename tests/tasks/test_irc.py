@@ -13,7 +13,7 @@ from ase.io import read, write
 from scipy.optimize import brentq
 
 from conftest import Program
-from fusion.system import System
+from fusion.chemistry.structures import from_atoms
 from fusion.tasks.reaction.descent import bond_changes, same
 
 IRC = ("task=irc", "hydra.run.dir=run")
@@ -53,7 +53,7 @@ def test_a_slope_and_a_hilltop_are_not_transition_states(program: Program, tmp_p
 
 
 def test_structures_and_bonds_are_told_apart() -> None:
-    system = System.from_atoms(Atoms("HOOH", [[0.9, 0.6, 0.3], [0, 0.7, 0], [0, -0.75, 0], [0.8, -0.9, -0.4]]))
+    system = from_atoms(Atoms("HOOH", [[0.9, 0.6, 0.3], [0, 0.7, 0], [0, -0.75, 0], [0.8, -0.9, -0.4]]))
     mirrored = system.moved(system.positions * [1.0, 1.0, -1.0])
     assert same(system, system.moved(system.positions[:, [2, 0, 1]] + 3.0)) and not same(system, mirrored)
     apart = system.positions.copy()

@@ -16,8 +16,8 @@ from ase.io import read
 
 from conftest import Program
 from fusion import units
+from fusion.chemistry.structures import from_atoms
 from fusion.errors import InputError
-from fusion.system import System
 from fusion.tasks.structure.internal_coordinate import Angle, Bond, Dihedral, InternalCoordinate, RigidMotion
 
 B, C = 0.008, 0.006  # of the toy potential's torsion, hartree
@@ -186,7 +186,7 @@ def test_what_cannot_be_meant_is_refused(
     ],
 )
 def test_the_smaller_part_moves_as_a_rigid_body(coordinate: InternalCoordinate, value: float, moving: int) -> None:
-    ethane = System.from_atoms(molecule("C2H6"))
+    ethane = from_atoms(molecule("C2H6"))
     motion = RigidMotion(coordinate, ethane)
     assert motion.moving.sum() == moving
     moved = motion.to(value, ethane.positions)
@@ -198,9 +198,9 @@ def test_the_smaller_part_moves_as_a_rigid_body(coordinate: InternalCoordinate, 
 
 def test_values_are_those_of_ase_and_rings_are_refused() -> None:
     atoms = Atoms("HOOH", np.random.default_rng(3).normal(size=(4, 3)))
-    positions = System.from_atoms(atoms).positions
+    positions = from_atoms(atoms).positions
     assert Dihedral((0, 1, 2, 3)).value(positions) % 360.0 == pytest.approx(atoms.get_dihedral(0, 1, 2, 3))
     assert Angle((0, 1, 2)).value(positions) == pytest.approx(atoms.get_angle(0, 1, 2))
     assert Bond((0, 1)).value(positions) == pytest.approx(atoms.get_distance(0, 1))
     with pytest.raises(InputError, match="ring"):
-        RigidMotion(Bond((0, 1)), System.from_atoms(molecule("C6H6")))
+        RigidMotion(Bond((0, 1)), from_atoms(molecule("C6H6")))

@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fusion.system import System, lowest_spin
+from fusion.chemistry.formulas import lowest_spin
+from fusion.system import System
 from fusion.wavefunctions.determinants import sum_of_determinants
 from fusion.wavefunctions.hamiltonian import Hamiltonian
 from fusion.wavefunctions.jastrow import CuspJastrow

@@ -11,9 +11,8 @@ import pytest
 import torch
 
 import fusion
-from fusion import app, methods, zoo
+from fusion import app, methods, system_config, zoo
 from fusion.errors import InputError
-from fusion.system import System
 from fusion.zoo import publish
 from fusion.zoo.publish import About
 from tiny_models import left_in_cache, surroundings
@@ -48,7 +47,7 @@ def test_a_trained_wavefunction_is_published_and_is_the_same(tiny: Path, trained
 
     config = app.load_config(trained)
     method = methods.build(config.method)
-    wavefunction = method.ansatz(System.from_config(config.system, trained))
+    wavefunction = method.ansatz(system_config.read(config.system, trained))
     state = torch.load(trained / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
     wavefunction.load_state_dict({name.removeprefix("ansatz."): value for name, value in state.items()})
     wavefunction.requires_grad_(False)  # torch multiplies matrices in another order when it records

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from fusion import bounds
+from fusion import bounds, system_config
 from fusion.errors import InputError
 from fusion.functionals import occupations as numbers
 from fusion.system import System
@@ -89,7 +89,7 @@ def _entry(path: Path, name: str, table: Any) -> Entry:
         if occupations is not None:
             up, down = numbers.checked(occupations, 1000)
             occupations = tuple(up.tolist()), tuple(down.tolist())
-        system = System.from_config({"name": name, **_nuclei(table)}, path.parent)
+        system = system_config.read({"name": name, **_nuclei(table)}, path.parent)
         if (occupations is None) != ("line" not in table):
             raise InputError("occupations and line belong together")
         line, against = (

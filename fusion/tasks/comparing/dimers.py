@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from fusion.chemistry.formulas import lowest_spin
 from fusion.errors import InputError
-from fusion.system import System, lowest_spin
+from fusion.system import System
 from fusion.tasks.comparing.subject import Quantity, Structure, Subject
 from fusion.tasks.structure.geometry import atom_indices
 from fusion.tasks.structure.internal_coordinate import bonds

@@ -282,7 +282,7 @@ def experiment(config: Mapping[str, Any], system: System) -> dict[str, Any] | No
     """Observed fundamentals of the molecule from its `conf/system` node: `fundamentals_cm1`, each degenerate set once,
     and `source`. None where the node has none, and for ions, other spins, isotopes and held atoms."""
     from fusion.chemistry.constraints import isotopes
-    from fusion.system import formula
+    from fusion.chemistry.formulas import formula
 
     observed = config.get("fundamentals_cm1")
     differs = system.charge or system.spin or system.fixed is not None or isotopes(system)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fusion.atomic import write_atomically
-from fusion.system import formula
+from fusion.chemistry.formulas import formula
 from fusion.tasks.labelled import errors
 from fusion.tasks.labelled.predictions import Predictions
 from fusion.tasks.labelled.tensors import KINDS
