@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -358,8 +358,3 @@ def _thermochemistry(result: Result, modes: NormalModes, conditions: Conditions)
     thermo["point_group_tolerance_angstrom"] = TOLERANCE_BOHR * units.ANGSTROM_PER_BOHR
     thermo["symmetry_number_from"] = "the point group" if number is None else "task.symmetry_number"
     return thermo
-
-
-def movers(shares: Sequence[Sequence[Any]]) -> str:
-    """Format the atoms that move most: `H4 (62 %), C1 (20 %)`."""
-    return ", ".join(f"{symbol}{number} ({100 * share:.0f} %)" for symbol, number, share in shares)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fusion.functionals import DensityFeatures
 from fusion_dm21 import kernels
-from fusion_dm21.network import FACTORS, FEATURES, LDA, NORM_EPSILON, OFFSET, OMEGAS
+from fusion_dm21.descriptors import FACTORS, FEATURES, LDA, NORM_EPSILON, OFFSET, OMEGAS
 
 if TYPE_CHECKING:
     from fusion_dm21.network import DM21, Block

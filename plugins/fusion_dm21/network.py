@@ -10,7 +10,6 @@ Published weights are not symmetric in the spins: they want the majority spin fi
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import torch
@@ -18,16 +17,7 @@ from torch import Tensor, nn
 
 from fusion.errors import InputError
 from fusion.functionals import DensityFeatures
-
-OMEGAS = (0.0, 0.4)
-"""Range separations of the local exchange, 1/bohr."""
-FEATURES = 11
-FACTORS = 3
-LDA = -0.75 * (6.0 / math.pi) ** (1.0 / 3.0)
-"""Exchange of the uniform electron gas per spin density^{4/3}, hartree bohr."""
-OFFSET = 1e-9 + 1e-4
-"""What is added to a feature's magnitude before its logarithm."""
-NORM_EPSILON = 1e-5
+from fusion_dm21.descriptors import FACTORS, FEATURES, NORM_EPSILON, OFFSET, OMEGAS, energies, raw, swapped
 
 
 class Block(nn.Module):
@@ -100,29 +90,6 @@ class DM21(nn.Module):
         return energy.detach(), replace(found, coords=None, weights=None)
 
 
-def raw(features: DensityFeatures) -> Tensor:
-    """The network's eleven features (G, 11): rho a b, |grad|^2 total a b, tau a b, exchange a (0, 0.4) b (0, 0.4)."""
-    assert features.grad is not None and features.tau is not None
-    squares = (features.grad**2).sum(dim=1)
-    total = (features.grad.sum(dim=0) ** 2).sum(dim=0)
-    exchange = [features.hfx[omega][spin] for spin in (0, 1) for omega in OMEGAS]
-    return torch.stack([*features.rho, total, *squares, *features.tau, *exchange], dim=1)
-
-
-def energies(features: DensityFeatures) -> Tensor:
-    """What the factors enhance (G, 3): exchange of the uniform gas and both local exchanges, of the two spins."""
-    # The power's second derivative is infinite at zero, where nothing must come of it.
-    occupied = features.rho > 0.0
-    rho = torch.where(occupied, features.rho, 1.0)
-    lda = LDA * torch.where(occupied, rho ** (4.0 / 3.0), 0.0).sum(dim=0)
-    return torch.stack([lda, *(features.hfx[omega].sum(dim=0) for omega in OMEGAS)], dim=1)
-
-
 def elu(x: Tensor) -> Tensor:
     """x above zero, exp(x) - 1 below, accurate to rounding in every derivative."""
     return x.clamp(min=0.0) + torch.expm1(x.clamp(max=0.0))
-
-
-def swapped(features: DensityFeatures) -> DensityFeatures:
-    """The features with the spins in the other order."""
-    return features.with_variables([tensor.flip(0) for tensor in features.variables()])

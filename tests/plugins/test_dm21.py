@@ -15,7 +15,8 @@ from torch import Tensor
 
 from fusion.functionals import DensityFeatures
 from fusion_dm21.convert import convert
-from fusion_dm21.network import DM21, OMEGAS, swapped
+from fusion_dm21.descriptors import OMEGAS, swapped
+from fusion_dm21.network import DM21
 
 DATA = os.environ.get("FUSION_TEST_DATA")
 VARIANTS = ("DM21", "DM21m", "DM21mc", "DM21mu")

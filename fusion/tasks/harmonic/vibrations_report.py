@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fusion import units
@@ -137,3 +137,8 @@ def _number(value: float | None, decimals: int) -> str:
 def wavenumber(value: float) -> str:
     """`1523.4`, or `432.1i` for an imaginary one, which files give as a negative number."""
     return f"{-value:.1f}i" if value < 0 else f"{value:.1f}"
+
+
+def movers(shares: Sequence[Sequence[Any]]) -> str:
+    """Format the atoms that move most: `H4 (62 %), C1 (20 %)`."""
+    return ", ".join(f"{symbol}{number} ({100 * share:.0f} %)" for symbol, number, share in shares)

@@ -55,8 +55,7 @@ def scan_rows(scan: dict[str, Any]) -> Iterator[list[str]]:
 
 def reaction_rows(document: dict[str, Any]) -> Iterator[list[str]]:
     """Yield lines about a transition state, its barriers and its path."""
-    from fusion.tasks.harmonic.vibrations_report import wavenumber
-    from fusion.tasks.vibrations import movers
+    from fusion.tasks.harmonic.vibrations_report import movers, wavenumber
 
     saddle, path, barriers, irc = (document.get(key) for key in ("transition_state", "path", "barriers", "irc"))
     if path:
