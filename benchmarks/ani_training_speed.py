@@ -27,6 +27,7 @@ from hydra.utils import instantiate
 from ani_speed import small_molecules
 from fusion import config, units
 from fusion.datasets import Labelled
+from fusion.potentials.batch import batch_of
 from fusion.potentials.training.descent import Descent
 from fusion.potentials.training.loss import KCAL, KCAL_ANGSTROM, Counts, Weights, loss
 from fusion.potentials.training.settings import Settings
@@ -121,7 +122,7 @@ def theirs(model: Any, data: Labelled, batch: int, weights: Weights) -> Work:
     """The same with torchani's model."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     adam, labels = torch.optim.AdamW(parameters, weight_decay=0.0, fused=True), Labels(data, data.energy, torch.float32)
-    random, whole = np.random.default_rng(0), data.batch(np.arange(len(data)), torch.float32)
+    random, whole = np.random.default_rng(0), batch_of(data, np.arange(len(data)), torch.float32)
     species = torch.where(whole.mask, whole.numbers, -1)
     coordinates = whole.positions * units.ANGSTROM_PER_BOHR
 

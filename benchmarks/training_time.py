@@ -24,6 +24,7 @@ from ani_training_speed import ANI_1X, Work, ours, peer, theirs
 from fusion import config, datasets, units
 from fusion.datasets import Labelled
 from fusion.datasets.naming import node
+from fusion.potentials.batch import batch_of
 from fusion.potentials.training.loss import Weights
 from fusion_ani.network import ANI
 from runs import machine, write_table
@@ -63,7 +64,7 @@ def our_forces(model: ANI, data: Labelled) -> Check:
 
 def their_forces(model: Any, data: Labelled) -> Check:
     """The same of torchani's model."""
-    whole = data.batch(np.arange(len(data)), torch.float32)
+    whole = batch_of(data, np.arange(len(data)), torch.float32)
     species = torch.where(whole.mask, whole.numbers, -1)
 
     def found() -> np.ndarray:

@@ -129,9 +129,12 @@ def _rank(words: list[str]) -> int:
 
 def _parts(words: list[str]) -> int:
     """The process of one method of a comparison: the directories of its runs."""
+    from functools import partial
+
+    from fusion import app as runs
     from fusion.tasks.comparing.parts import work
 
-    return work([Path(word) for word in words])
+    return work([Path(word) for word in words], partial(runs.resume, relaunch=True))
 
 
 def _command(words: list[str]) -> int:

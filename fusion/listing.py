@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from fusion import plugins, streams
 from fusion.errors import InputError
-from fusion.options import option_files, read_yaml, sources
+from fusion.options import kind_of, option_files, read_yaml, sources
 
 # What a kind gives unless its method's file says more precisely.
 _GIVES = {
@@ -68,14 +67,6 @@ def _method_row(name: str, file: Path) -> tuple[str, str, str, str, str]:
         str(method.get("cost", "")),
         str(method.get("summary", "")),
     )
-
-
-def kind_of(content: dict[str, Any]) -> str:
-    """The kind is the `/kind/NAME` entry of the method's defaults list."""
-    for entry in content.get("defaults") or []:
-        if isinstance(entry, str) and entry.lstrip("/").startswith("kind/"):
-            return entry.rpartition("/")[2]
-    return str((content.get("method") or {}).get("kind", "?"))
 
 
 def _installed(requirement: str) -> bool:

@@ -57,3 +57,11 @@ def suggestion(word: str, candidates: Iterable[str]) -> str:
 def groups() -> list[str]:
     """The configuration groups of all trees: `method`, `system`, ..."""
     return sorted({option.rpartition("/")[0] for option in plugins.options(sources()) if "/" in option})
+
+
+def kind_of(content: dict[str, Any]) -> str:
+    """The kind is the `/kind/NAME` entry of the method's defaults list."""
+    for entry in content.get("defaults") or []:
+        if isinstance(entry, str) and entry.lstrip("/").startswith("kind/"):
+            return entry.rpartition("/")[2]
+    return str((content.get("method") or {}).get("kind", "?"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -11,11 +11,6 @@ from ase.data import chemical_symbols
 from fusion.chemistry.formulas import lowest_spin
 from fusion.datasets.report import Report
 from fusion.system import System
-
-if TYPE_CHECKING:
-    import torch
-
-    from fusion.potentials.batch import Batch
 
 UNKNOWN_SPIN = -1
 """In `Labelled.spin`: nobody stated the spin; the lowest possible is assumed."""
@@ -124,31 +119,8 @@ class Labelled:
             spin_assumed=spin == UNKNOWN_SPIN,
         )
 
-    def batch(self, indices: Any, dtype: torch.dtype) -> Batch:
-        """The structures `indices` padded into one batch, positions and cells in `dtype`."""
-        import torch
-
-        from fusion.potentials.batch import Batch
-
-        indices = np.asarray(indices, dtype=np.int64)
-        sizes, atoms = self.offsets[indices + 1] - self.offsets[indices], self.atoms(indices)
-        mask = np.arange(sizes.max(initial=0)) < sizes[:, None]
-        numbers, positions = np.zeros(mask.shape, dtype=np.int64), np.zeros((*mask.shape, 3))
-        numbers[mask], positions[mask] = self.numbers[atoms], self.positions[atoms]
-        cell = np.zeros((len(indices), 3, 3)) if self.cell is None else self.cell[indices]
-        pbc = np.zeros((len(indices), 3), dtype=bool) if self.pbc is None else self.pbc[indices]
-        return Batch(
-            numbers=torch.from_numpy(numbers),
-            positions=torch.from_numpy(positions).to(dtype),
-            mask=torch.from_numpy(mask),
-            cell=torch.from_numpy(np.array(cell)).to(dtype),
-            pbc=torch.from_numpy(np.array(pbc)),
-            charge=torch.from_numpy(self.charge[indices].astype(np.int64)),
-            spin=torch.from_numpy(self._spins(indices)),
-        )
-
-    def _spins(self, indices: np.ndarray) -> np.ndarray:
-        """(B,) int64, the lowest possible where nobody stated one."""
+    def assumed_spins(self, indices: np.ndarray) -> np.ndarray:
+        """Spins of the structures `indices`, (B,) int64: the lowest possible where nobody stated one."""
         starts = np.cumsum(self.offsets[indices + 1] - self.offsets[indices])
         nuclear = np.diff(np.cumsum(self.numbers[self.atoms(indices)].astype(np.int64))[starts - 1], prepend=0)
         spin = self.spin[indices].astype(np.int64)

@@ -20,8 +20,8 @@ import numpy as np
 from pyscf import lib
 from pyscf.scf import diis, hf
 
-from fusion.functionals import occupations, second_order
-from fusion.scf import broken_symmetry
+from fusion.functionals.response import has_response
+from fusion.scf import broken_symmetry, occupations, second_order
 
 NEAR = 3.0
 """Times the tolerance of the gradient: from there on cycles are computed in full precision."""
@@ -115,7 +115,7 @@ class Ladder:
             if watch.converged:
                 break
         assert found is not None
-        if not mean_field.attempts[-1].converged and second_order.possible(mean_field):
+        if not mean_field.attempts[-1].converged and has_response(mean_field):
             found = self._second_order(mean_field, "second order", best)
         collapsed = mean_field.singlet and broken_symmetry.is_closed(np.asarray(found.density))
         if mean_field.attempts[-1].converged and (collapsed or _aufbau_broken_by(found) > AUFBAU_TOL):
@@ -136,7 +136,7 @@ class Ladder:
         from smooth, and so is the curvature.
         """
         where = ""
-        if second_order.possible(mean_field) and mean_field.attempts[-1].name != OVERLAP:
+        if has_response(mean_field) and mean_field.attempts[-1].name != OVERLAP:
             _fill(mean_field, state)
             curvature, orbitals = second_order.lowest_curvature(mean_field)
             where = ", in a minimum of the energy"

@@ -12,10 +12,10 @@ from pyscf import gto
 from torch import nn
 
 from fusion.errors import InputError
-from fusion.functionals import occupations as numbers
-from fusion.functionals import start as starts
 from fusion.functionals.integrator import LearnedNumInt
 from fusion.functionals.mean_field import LearnedRKS, LearnedUKS
+from fusion.scf import initial_guess as starts
+from fusion.scf import occupations as numbers
 from fusion.scf.basis import Basis, of_element
 from fusion.scf.expressions import refuse_expressions
 from fusion.scf.reference import RESTRICTED, UNRESTRICTED

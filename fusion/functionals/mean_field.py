@@ -12,12 +12,12 @@ from pyscf.dft import rks, uks
 from pyscf.lib import logger
 from pyscf.scf import hf
 
-from fusion.functionals import occupations, second_order, start
 from fusion.functionals.convergence import Ladder
 from fusion.functionals.integrator import LearnedNumInt
 from fusion.functionals.orientation import Orientation
 from fusion.functionals.response import Response
 from fusion.linear_algebra import one_thread
+from fusion.scf import initial_guess, occupations, second_order
 
 
 def _refused(what: str) -> Callable[..., Any]:
@@ -102,8 +102,8 @@ class Learned(_PySCF):
 
     def get_init_guess(self, mol: Any = None, key: Any = "minao", **kwargs: Any) -> Any:
         """PySCF's guesses, and the density of a conventional functional by its name ("b3lyp", "hf", ...)."""
-        if isinstance(key, str) and start.is_functional(key):
-            return start.density(self, key)
+        if isinstance(key, str) and initial_guess.is_functional(key):
+            return initial_guess.density(self, key)
         return super().get_init_guess(mol, key, **kwargs)
 
     def get_fock(

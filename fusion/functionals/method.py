@@ -13,16 +13,16 @@ from torch import nn
 
 from fusion import zeros, zoo
 from fusion.errors import InputError
-from fusion.functionals import second_order
 from fusion.functionals.convergence import Ladder
 from fusion.functionals.features import check_needs
-from fusion.functionals.instability import Analyses
 from fusion.functionals.kohn_sham import check_options, kohn_sham, load, molecule
 from fusion.functionals.outcome import describe, unconverged
-from fusion.functionals.start import LastDensity
-from fusion.functionals.watching import Progress, Watched
+from fusion.functionals.response import has_response
 from fusion.results import Result
 from fusion.scf.basis import read as read_basis
+from fusion.scf.initial_guess import LastDensity
+from fusion.scf.instability import Analyses
+from fusion.scf.progress import Progress, Watched
 from fusion.scf.reference import RESTRICTED, UNRESTRICTED
 from fusion.scf.reference import read as read_reference
 from fusion.system import System
@@ -225,7 +225,7 @@ class FunctionalMethod(Watched):
         gap = details.get("lumo_hartree", np.inf) - details.get("homo_hartree", -np.inf)
         if details["reference"] != "RKS" or gap > NARROW_GAP:
             return found
-        if second_order.possible(mean_field) and mean_field.mol.nao <= ANALYSED_FUNCTIONS:
+        if has_response(mean_field) and mean_field.mol.nao <= ANALYSED_FUNCTIONS:
             return found + self._analyses.warnings(mean_field, self.name, self._settings(system))
         if gap < CLOSED_GAP:
             found.append(

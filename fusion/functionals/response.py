@@ -148,3 +148,8 @@ def _curvature(block: Block, potential: DensityFeatures, changed: np.ndarray) ->
         values = values if len(vectors) == 2 else values.mean(axis=0, keepdims=True)
         found -= 0.5 * (values[:, None] * vectors) @ block.orbitals[0].T
     return found
+
+
+def has_response(mean_field: Any) -> bool:
+    """True if the functional has a response, all orbitals are empty or full, and nobody else decides which."""
+    return is_pointwise(mean_field._numint.functional) and not (mean_field.fractional or mean_field.decorated)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from fusion.system import System
+
+if TYPE_CHECKING:
+    from fusion.datasets.labelled import Labelled
 
 
 @dataclass(frozen=True)
@@ -62,3 +67,23 @@ def collate(systems: Sequence[System], dtype: torch.dtype = torch.float64) -> Ba
         if system.cell is not None:
             batch.cell[row] = torch.tensor(system.cell, dtype=dtype)
     return batch
+
+
+def batch_of(labelled: Labelled, indices: Any, dtype: torch.dtype) -> Batch:
+    """Pad the structures `indices` of a data set into one batch; positions and cells in `dtype`."""
+    indices = np.asarray(indices, dtype=np.int64)
+    sizes, atoms = labelled.offsets[indices + 1] - labelled.offsets[indices], labelled.atoms(indices)
+    mask = np.arange(sizes.max(initial=0)) < sizes[:, None]
+    numbers, positions = np.zeros(mask.shape, dtype=np.int64), np.zeros((*mask.shape, 3))
+    numbers[mask], positions[mask] = labelled.numbers[atoms], labelled.positions[atoms]
+    cell = np.zeros((len(indices), 3, 3)) if labelled.cell is None else labelled.cell[indices]
+    pbc = np.zeros((len(indices), 3), dtype=bool) if labelled.pbc is None else labelled.pbc[indices]
+    return Batch(
+        numbers=torch.from_numpy(numbers),
+        positions=torch.from_numpy(positions).to(dtype),
+        mask=torch.from_numpy(mask),
+        cell=torch.from_numpy(np.array(cell)).to(dtype),
+        pbc=torch.from_numpy(np.array(pbc)),
+        charge=torch.from_numpy(labelled.charge[indices].astype(np.int64)),
+        spin=torch.from_numpy(labelled.assumed_spins(indices)),
+    )

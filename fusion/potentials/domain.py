@@ -187,12 +187,11 @@ def _covering(symbols: set[str]) -> str:
 
 def _other_methods() -> str:
     """Methods that are not tied to training data of closed shells."""
-    from fusion import listing
-    from fusion.options import option_files, read_yaml
+    from fusion.options import kind_of, option_files, read_yaml
 
     able = [
         name
         for name, file in option_files("method").items()
-        if listing.kind_of(read_yaml(file)) in ("functional", "ansatz", "conventional")
+        if kind_of(read_yaml(file)) in ("functional", "ansatz", "conventional")
     ]
     return f" Methods that can: {', '.join(able)}" if able else ""

@@ -13,6 +13,7 @@ import torch
 
 from fusion.compilation import njit
 from fusion.potentials import neighbours
+from fusion.potentials.batch import batch_of
 
 if TYPE_CHECKING:
     from fusion.datasets import Labelled
@@ -118,7 +119,7 @@ class Store:
         )
 
     def _found(self, indices: np.ndarray) -> Pairs:
-        batch = self.labelled.batch(indices, torch.float64)
+        batch = batch_of(self.labelled, indices, torch.float64)
         pairs = neighbours(batch, self.cutoff)
         volume = torch.linalg.det(batch.cell).abs().numpy()
         arrays = (pairs.numbers.numpy(), pairs.system.numpy(), pairs.first.numpy(), pairs.other.numpy())

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from fusion import zeros
-from fusion.functionals.instability import Analyses
-from fusion.functionals.start import LastDensity
-from fusion.functionals.watching import Watched
 from fusion.results import Result
 from fusion.scf.basis import Basis
 from fusion.scf.basis import read as read_basis
+from fusion.scf.initial_guess import LastDensity
+from fusion.scf.instability import Analyses
+from fusion.scf.progress import Watched
 from fusion.system import System
 from fusion.warning_summary import kind
 from fusion_conventional import basis_limit

@@ -15,10 +15,10 @@ import numpy as np
 from pyscf import dft, scf
 
 from fusion.errors import InputError
-from fusion.functionals import second_order, start
-from fusion.functionals.watching import Watcher, after_cycle
 from fusion.linear_algebra import one_thread
+from fusion.scf import initial_guess, second_order
 from fusion.scf.basis import Basis
+from fusion.scf.progress import Watcher, after_cycle
 from fusion.scf.reference import RESTRICTED, RESTRICTED_OPEN, UNRESTRICTED
 from fusion.scf.reference import read as read_reference
 from fusion.system import System
@@ -57,7 +57,7 @@ class Settings:
     ghosts: tuple[Ghost, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.xc is not None and (not isinstance(self.xc, str) or not start.is_functional(self.xc)):
+        if self.xc is not None and (not isinstance(self.xc, str) or not initial_guess.is_functional(self.xc)):
             raise InputError(_no_functional(self.xc))
         object.__setattr__(self, "reference", read_reference(self.reference))
         if self.grid_level not in range(10):

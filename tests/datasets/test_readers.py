@@ -21,7 +21,7 @@ from fusion import datasets
 from fusion.datasets import loading
 from fusion.datasets.naming import absolute, node
 from fusion.errors import InputError
-from fusion.potentials.batch import collate
+from fusion.potentials.batch import batch_of, collate
 
 DATA = os.environ.get("FUSION_TEST_DATA")
 
@@ -99,7 +99,7 @@ def test_one_molecule_of_an_npz_and_batches(tmp_path: Path) -> None:
     np.testing.assert_allclose(data.energy, energies(many), rtol=1e-9)
     mixed = load(_extxyz(tmp_path, frames(9)))
     chosen = np.array([7, 0, 5])
-    batch, expected = mixed.batch(chosen, torch.float64), collate([mixed.system(int(i)) for i in chosen])
+    batch, expected = batch_of(mixed, chosen, torch.float64), collate([mixed.system(int(i)) for i in chosen])
     for name in ("numbers", "positions", "mask", "cell", "pbc", "charge", "spin"):
         torch.testing.assert_close(getattr(batch, name), getattr(expected, name))
     part = mixed.select(chosen)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from fusion.errors import CalculationError, InputError
 from fusion.functionals import DensityFeatures, FunctionalMethod, kohn_sham
 from fusion.functionals.kohn_sham import molecule
-from fusion.functionals.start import LastDensity
+from fusion.scf.initial_guess import LastDensity
 from fusion.system import System
 
 

@@ -7,7 +7,7 @@ from pyscf import gto, scf
 
 from fusion.errors import InputError
 from fusion.functionals import FunctionalMethod, kohn_sham
-from fusion.functionals.occupations import aufbau_broken_by, by_energy, canonical, coupling
+from fusion.scf.occupations import aufbau_broken_by, by_energy, canonical, coupling
 from fusion.system import System
 
 HYDROGEN = gto.M(atom="H 0 0 0", basis="cc-pvdz", spin=1, verbose=0)

@@ -12,7 +12,7 @@ import numpy as np
 
 from fusion import bounds, system_config
 from fusion.errors import InputError
-from fusion.functionals import occupations as numbers
+from fusion.scf import occupations as numbers
 from fusion.system import System
 
 BUNDLED: Final = Path(__file__).with_name("systems.toml")

@@ -18,11 +18,11 @@ import numpy as np
 from pyscf import cc, dft, fci, gto, scf
 
 from fusion.errors import CalculationError, InputError
-from fusion.functionals import occupations as numbers
 from fusion.functionals.integrator import LearnedNumInt
 from fusion.functionals.kohn_sham import molecule
-from fusion.functionals.start import is_functional
 from fusion.functionals.training.dataset import Entry
+from fusion.scf import occupations as numbers
+from fusion.scf.initial_guess import is_functional
 
 NEGLIGIBLE: Final = 1e-8
 """Electrons at a grid point (density times weight) below which it is left out: together about 1e-6 hartree."""

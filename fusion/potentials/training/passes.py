@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from fusion.errors import CalculationError
+from fusion.potentials.batch import batch_of
 from fusion.potentials.protocol import Prediction, checked
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Differentiated:
     ) -> tuple[Found, Back | None]:
         self.model.train(learn)
         device = next(self.model.parameters()).device
-        batch = self.labelled.batch(indices, self.dtype).to(device)
+        batch = batch_of(self.labelled, indices, self.dtype).to(device)
         strain = batch.positions.new_zeros(len(batch), 3, 3, requires_grad=stress)
         positions = batch.positions.clone().requires_grad_(forces)
         with torch.set_grad_enabled(forces or stress or learn):

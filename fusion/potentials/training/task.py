@@ -12,6 +12,7 @@ import numpy as np
 from fusion import processes
 from fusion.errors import InputError
 from fusion.layout import CHECKPOINT
+from fusion.potentials.batch import batch_of
 from fusion.potentials.training import outcome
 from fusion.potentials.training.settings import Settings
 from fusion.results import Result
@@ -166,7 +167,7 @@ def _calibrate(model: nn.Module, data: Labelled, training: np.ndarray, dtype: st
         return
     chosen = training[np.isfinite(np.asarray(data.energy)[training])]
     parts = [chosen[start : start + CALIBRATION_BATCH] for start in range(0, len(chosen), CALIBRATION_BATCH)]
-    batches = (data.batch(part, getattr(torch, dtype)) for part in parts)
+    batches = (batch_of(data, part, getattr(torch, dtype)) for part in parts)
     calibrate(batches, torch.from_numpy(np.asarray(data.energy)[chosen]))
 
 

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from fusion import run_directory, trust, units, zeros
 from fusion.atomic import make_folder, record, write_atomically
 from fusion.errors import CalculationError, InputError
 from fusion.layout import CONFIG, RESULT
-from fusion.results import read_result
+from fusion.results import Result, read_result
 from fusion.tasks.comparing import subject
 from fusion.tasks.comparing.entries import Entry
 from fusion.tasks.comparing.subject import Structure, Subject
@@ -113,20 +113,18 @@ def prepare(part: Part) -> None:
     write_atomically(file, trust.text(OmegaConf.create(part.settings)))
 
 
-def work(directories: Sequence[Path]) -> int:
-    """Resume the runs in `directories` one after another, in the process of one method; return its exit status.
+def work(directories: Sequence[Path], resume: Callable[[Path], Result]) -> int:
+    """Run `resume` on `directories` one after another, in the process of one method; return its exit status.
 
     The process ends at once when the one that started it is gone. A run that fails does not stop the others.
     """
-    from fusion import app
-
     threading.Thread(target=_follow, daemon=True).start()
     status = 0
     for directory in directories:
         (directory / REASON).unlink(missing_ok=True)
         run_directory.wait(directory, _PATIENCE_S)  # for the process of a comparison that was killed
         try:
-            if app.resume(directory, relaunch=True).status != "ok":
+            if resume(directory).status != "ok":
                 status = 1
         except KeyboardInterrupt:
             raise

@@ -65,8 +65,6 @@ def _table(document: dict[str, Any]) -> Iterator[list[str]]:
 
 def _remarks(document: dict[str, Any], vibrations: dict[str, Any]) -> Iterator[list[str]]:
     """Imaginary modes with the atoms that move and the advice to follow them downhill; modes below the noise."""
-    from fusion.tasks.vibrations import movers
-
     frequencies = document["frequencies_cm1"]
     noise = vibrations["noise_cm1"]
     imaginary = [index for index, value in enumerate(frequencies) if value < -noise]

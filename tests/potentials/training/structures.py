@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from fusion.datasets import Labelled
 from fusion.potentials import Batch, Prediction
+from fusion.potentials.batch import batch_of
 from fusion.potentials.self_energies import SelfEnergies
 from fusion.units import BOHR_PER_ANGSTROM
 
@@ -88,7 +89,7 @@ def labelled(number: int, seed: int = 0, molecules: Any = (WATER, METHANE), mode
         ids=np.arange(number, dtype=np.uint64) + np.uint64(1000 * seed),
         place=np.arange(1, number + 1),
     )
-    batch = data.batch(np.arange(number), torch.float64)
+    batch = batch_of(data, np.arange(number), torch.float64)
     positions_ = batch.positions.requires_grad_()
     energy: Tensor = (truth() if model is None else model)(batch).energy
     (gradient,) = torch.autograd.grad(energy.sum(), positions_)

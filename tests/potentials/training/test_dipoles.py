@@ -23,6 +23,7 @@ from fusion import zoo
 from fusion.datasets import Labelled
 from fusion.errors import InputError
 from fusion.potentials import PotentialMethod
+from fusion.potentials.batch import batch_of
 from fusion.potentials.training import outcome
 from fusion.potentials.training.loss import Weights
 from fusion.potentials.training.predictions import errors, predict
@@ -75,7 +76,7 @@ def test_charges_of_elements_are_found_from_dipoles() -> None:
     measured = errors(found, module.labels, Weights(0.0, 0.0, 0.0, 1.0))
     assert measured.dipole_mae_debye < 0.02 and measured.loss == pytest.approx(measured.dipole_rmse_debye**2)
     assert "D 0.0" in module.phase_text
-    water = data.batch(np.array([0]), torch.float64)
+    water = batch_of(data, np.array([0]), torch.float64)
     charges = ani.eval()(water).charges[0]
     shift = -(CHARGES[8] + 2 * CHARGES[1]) / 3
     assert charges.tolist() == pytest.approx([CHARGES[8] + shift, *[CHARGES[1] + shift] * 2], abs=0.05)

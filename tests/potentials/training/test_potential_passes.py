@@ -12,6 +12,7 @@ from structures import METHANE, WATER, Linear, labelled
 from torch import Tensor, nn
 
 from fusion.datasets import Labelled
+from fusion.potentials.batch import batch_of
 from fusion.potentials.training.loss import Counts, Weights, loss, steepened
 from fusion.potentials.training.passes import Differentiated, Found, Passes
 from fusion.potentials.training.targets import Labels
@@ -200,7 +201,7 @@ def test_stress_and_forces_of_the_passes_are_those_of_the_model():
     cells = np.tile(np.diag([5.0, 5.5, 6.0]) * BOHR_PER_ANGSTROM, (4, 1, 1))
     crystals = replace(data, cell=cells, pbc=np.ones((4, 3), dtype=bool), stress=np.zeros((4, 3, 3)))
     said, _ = ani.passes(crystals, 1.0)(np.arange(4), True, True, False)
-    batch = crystals.batch(np.arange(4), torch.float64)
+    batch = batch_of(crystals, np.arange(4), torch.float64)
     prediction, expected = evaluate(ani, batch, ("forces", "stress"))
     assert torch.allclose(said.energy, prediction.members, atol=1e-12)
     assert torch.allclose(said.forces.mean(0), expected["forces"][batch.mask], atol=1e-12)

@@ -16,6 +16,7 @@ from torch import nn
 from fusion.datasets import Labelled
 from fusion.errors import InputError
 from fusion.potentials import PotentialMethod
+from fusion.potentials.batch import batch_of
 from fusion.potentials.training.composition import counts, fit, guess
 from fusion.potentials.training.descent import Descent, trained
 from fusion.potentials.training.fitting import Fitting
@@ -204,7 +205,7 @@ def test_an_untrained_model_gets_the_elements_of_the_data():
 def test_a_further_element_changes_nothing_where_it_is_not():
     ani, data = model(), labelled(4)
     wider = ani.extended(["F"])
-    batch = data.batch(np.arange(4), torch.float64)
+    batch = batch_of(data, np.arange(4), torch.float64)
     assert wider.elements == ("H", "C", "N", "O", "F")
     assert torch.allclose(wider(batch).members, ani(batch).members, atol=1e-13)
     with pytest.raises(InputError, match="cannot be added"):
@@ -217,7 +218,7 @@ def test_arguments_build_the_model_again():
     ani = model()
     again = type(ani)(**ani.arguments)
     again.load_state_dict(ani.state_dict())
-    batch = labelled(4).batch(np.arange(4), torch.float64)
+    batch = batch_of(labelled(4), np.arange(4), torch.float64)
     assert torch.equal(again.double()(batch).energy, ani(batch).energy)
 
 
@@ -252,4 +253,4 @@ def test_settings_that_are_none(changes, said):
 def test_the_truth_is_right():
     """The labels are those of the model that is to be found."""
     data = labelled(3, molecules=(METHANE,))
-    assert truth()(data.batch(np.arange(3), torch.float64)).energy.tolist() == pytest.approx(data.energy.tolist())
+    assert truth()(batch_of(data, np.arange(3), torch.float64)).energy.tolist() == pytest.approx(data.energy.tolist())

@@ -6,14 +6,13 @@ from `fusion.functionals.response`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from pyscf import lib
 from pyscf.scf import stability
 from pyscf.soscf import newton_ah
-
-from fusion.functionals.protocol import is_pointwise
 
 CYCLES = 10
 """At most, near a solution as one is here: each takes a dozen products or more, the work of as many SCF cycles."""
@@ -22,11 +21,6 @@ PRODUCTS = 20
 """Hessian-vector products at most: they only have to tell a saddle from a minimum."""
 FLAT = 1e-3
 """Hartree of negative curvature that are none: on a grid, that of the rotation of an atom's open shell is not zero."""
-
-
-def possible(mean_field: Any) -> bool:
-    """True if the functional has a response, all orbitals are empty or full, and nobody else decides which."""
-    return is_pointwise(mean_field._numint.functional) and not (mean_field.fractional or mean_field.decorated)
 
 
 def solved(mean_field: Any, orbitals: Any, numbers: Any, density: Any = None, most: int = CYCLES) -> tuple[Any, int]:
@@ -58,19 +52,25 @@ def lowest_curvature(mean_field: Any, products: int = PRODUCTS) -> tuple[float, 
     gradient, hessian_times, diagonal = product(mean_field, orbitals, numbers)
     if not len(gradient):
         return np.inf, orbitals
+    value, vector = lowest_eigenpair(hessian_times, diagonal, products)
+    if restricted:
+        return value, stability._rotate_mo(orbitals, numbers, vector)
+    pairs = np.count_nonzero(numbers[0] > 0) * np.count_nonzero(numbers[0] == 0)
+    rotated = [stability._rotate_mo(orbitals[0], numbers[0], vector[:pairs])]
+    rotated.append(stability._rotate_mo(orbitals[1], numbers[1], vector[pairs:]))
+    return value, np.array(rotated)
+
+
+def lowest_eigenpair(product: Callable[[np.ndarray], np.ndarray], diagonal: np.ndarray, products: int) -> Any:
+    """The lowest Ritz value (hartree) of an orbital Hessian after at most `products` products, and its vector."""
 
     def preconditioned(step: np.ndarray, value: float, _: Any) -> np.ndarray:
         shifted = diagonal - value
         shifted[np.abs(shifted) < 1e-8] = 1e-8
         return np.asarray(step / shifted)
 
-    start = np.zeros(len(gradient))
+    start = np.zeros(len(diagonal))
     start[np.argmin(diagonal)] = 1.0
     start += 1e-2 / (1.0 + np.abs(diagonal))  # along all symmetries
-    value, vector = lib.davidson(hessian_times, start, preconditioned, tol=TOL, max_cycle=products, verbose=0)
-    if restricted:
-        return float(value), stability._rotate_mo(orbitals, numbers, vector)
-    pairs = np.count_nonzero(numbers[0] > 0) * np.count_nonzero(numbers[0] == 0)
-    rotated = [stability._rotate_mo(orbitals[0], numbers[0], vector[:pairs])]
-    rotated.append(stability._rotate_mo(orbitals[1], numbers[1], vector[pairs:]))
-    return float(value), np.array(rotated)
+    value, vector = lib.davidson(product, start, preconditioned, tol=TOL, max_cycle=products, verbose=0)
+    return float(value), vector

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from pyscf import lib
 from pyscf.scf import stability
 
-from fusion.functionals.second_order import FLAT, TOL, lowest_curvature
+from fusion.scf.second_order import FLAT, lowest_curvature, lowest_eigenpair
 
 PRODUCTS: Final = 8
 """Products with each orbital Hessian at most: each costs about as much as an SCF cycle."""
@@ -108,14 +107,4 @@ def distances(mol: Any) -> np.ndarray:
 def _towards_unrestricted(mean_field: Any) -> float:
     """Return the lowest Ritz value (hartree) of the orbital Hessian for rotations that differ between both spins."""
     _, _, product, diagonal = stability._gen_hop_rhf_external(mean_field, with_symmetry=False)
-
-    def preconditioned(step: np.ndarray, value: float, _: Any) -> np.ndarray:
-        shifted = diagonal - value
-        shifted[np.abs(shifted) < 1e-8] = 1e-8
-        return np.asarray(step / shifted)
-
-    start = np.zeros(len(diagonal))
-    start[np.argmin(diagonal)] = 1.0
-    start += 1e-2 / (1.0 + np.abs(diagonal))  # along all symmetries
-    value, _ = lib.davidson(product, start, preconditioned, tol=TOL, max_cycle=PRODUCTS, verbose=0)
-    return float(value)
+    return float(lowest_eigenpair(product, diagonal, PRODUCTS)[0])
