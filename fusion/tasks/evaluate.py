@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fusion.runs import Run
     from fusion.system import System
     from fusion.tasks.labelled.evaluation import LabelledEvaluation
-    from fusion.tasks.train import Evaluate as Wavefunction
+    from fusion.wavefunctions.training import WavefunctionEvaluation
 
 
 class Evaluate:
@@ -25,7 +25,7 @@ class Evaluate:
 
     def __init__(self, name: str, part: str = "all") -> None:
         self.name, self._part = name, part
-        self._task: LabelledEvaluation | Wavefunction | None = None
+        self._task: LabelledEvaluation | WavefunctionEvaluation | None = None
 
     def check(self, method: Method, system: System, run: Run) -> None:
         """Raises InputError without data and wavefunction, and for the faults that either evaluation refuses."""
@@ -67,7 +67,7 @@ class Evaluate:
 
         return LabelledEvaluation.files(directory)
 
-    def _chosen(self, method: Method, run: Run) -> LabelledEvaluation | Wavefunction:
+    def _chosen(self, method: Method, run: Run) -> LabelledEvaluation | WavefunctionEvaluation:
         if run.config.get("data") is not None:
             from fusion.tasks.labelled.evaluation import LabelledEvaluation
 
@@ -77,6 +77,6 @@ class Evaluate:
                 f"task={self.name} needs labelled structures, data=NAME or data=FILE (with energies, forces or both), "
                 f"for {method.name}"
             )
-        from fusion.tasks.train import Evaluate as Wavefunction
+        from fusion.wavefunctions.training import WavefunctionEvaluation
 
-        return Wavefunction(self.name)
+        return WavefunctionEvaluation(self.name)

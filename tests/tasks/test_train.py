@@ -12,9 +12,10 @@ from omegaconf import OmegaConf
 from fusion.errors import InputError
 from fusion.runs import Run
 from fusion.system import System
-from fusion.tasks.train import Evaluate, Train
+from fusion.tasks.train import Train
 from fusion.wavefunctions import AnsatzMethod
 from fusion.wavefunctions.checkpoint import identity
+from fusion.wavefunctions.training import WavefunctionEvaluation, WavefunctionTraining
 
 LITHIUM_HYDRIDE = System("lih", ("Li", "H"), np.array([[0, 0, 0], [0, 0, 3.015]]))
 HELIUM = System("he", ("He",), np.zeros((1, 3)))
@@ -93,12 +94,12 @@ def test_ranks_are_counted_as_the_launcher_says(monkeypatch):
 
 def test_evaluation_needs_a_wavefunction():
     with pytest.raises(InputError, match="ckpt="):
-        Evaluate().check(method(), HELIUM, run())
+        WavefunctionEvaluation().check(method(), HELIUM, run())
 
 
 def test_the_checkpoint_of_the_same_wavefunction_is_taken(tmp_path):
     path = saved(tmp_path / "last.ckpt", LITHIUM_HYDRIDE)
-    for task in (Train(), Evaluate()):
+    for task in (WavefunctionTraining(), WavefunctionEvaluation()):
         task.check(method(), LITHIUM_HYDRIDE, run(path))
         assert task.done["optimising"] == 3
 

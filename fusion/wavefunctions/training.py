@@ -1,0 +1,190 @@
+"""Optimise and evaluate a wavefunction, or evaluate one from a checkpoint."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from fusion.errors import InputError
+from fusion.layout import CHECKPOINT
+from fusion.task_state import is_own
+
+if TYPE_CHECKING:
+    from fusion.methods import Method
+    from fusion.results import Result
+    from fusion.runs import Run
+    from fusion.system import System
+    from fusion.wavefunctions.schedule import Schedule
+
+
+class WavefunctionTraining:
+    """Pretraining, optimisation and evaluation of a wavefunction, from ``run.checkpoint`` if there is one."""
+
+    def __init__(self, name: str = "train") -> None:
+        self.name = name
+
+    def check(self, method: Method, system: System, run: Run) -> None:
+        """Raises InputError for a method without training, walkers that the ranks cannot share, wrong settings, or a
+        foreign checkpoint."""
+        if method.kind != "ansatz":
+            raise InputError(f"task {self.name} optimises wavefunctions; {method.name} is a {method.kind}: task=energy")
+        if any(system.pbc):
+            raise InputError(f"{system.formula} is periodic; {method.name} only calculates molecules: remove the cell")
+        if run.config.get("weights") is not None:
+            raise InputError(f"{method.name} has no published weights to start from; set weights=null")
+        from fusion.wavefunctions.checkpoint import identity
+        from fusion.wavefunctions.resources import estimate
+
+        ranks = _ranks(run)
+        ansatz = method.ansatz(system)  # type: ignore[attr-defined]
+        schedule = method.schedule(system, ansatz)  # type: ignore[attr-defined]
+        if schedule.walkers % ranks:
+            fit = max(1, round(schedule.walkers / ranks)) * ranks
+            raise InputError(f"method.walkers={schedule.walkers} cannot be divided among {ranks} ranks; use {fit}")
+        self.done = _check_checkpoint(run, identity(system, ansatz, method.settings))  # type: ignore[attr-defined]
+        walkers = schedule.walkers // ranks
+        cost = (walkers, schedule.chunk, schedule.moves, schedule.evaluation_moves, schedule.walkers)
+        self.cost = estimate(system, ansatz, *cost)
+        self.parameters = sum(p.numel() for p in ansatz.parameters())
+
+    def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Method, system, size and device for the title, and notes on cost and start."""
+        from fusion.console.format import count, duration, memory
+        from fusion.report import title_of
+
+        schedule = self._schedule(method, system)
+        seconds = max(0, schedule.optimisation_steps - self.done["optimising"]) * self.cost.optimisation_s
+        evaluated = self.done["evaluating"] if is_own(run) else 0
+        seconds += max(0, schedule.evaluation_steps - evaluated) * self.cost.evaluation_s
+        ranks = _ranks(run)
+        device = f"CPU, {count(_threads(run, ranks), 'thread')}" if not _on_gpu(run) else "GPU"
+        device = f"{ranks} ranks, {device} each" if ranks > 1 else device
+        parts = (
+            method.title,
+            title_of(system),
+            count(self.parameters, "parameter"),
+            f"{schedule.walkers} walkers",
+            f"{device}, {method.dtype_name}",
+        )
+        of_cpu = "" if not _on_gpu(run) else " on the CPU"
+        cost = f"about {duration(seconds)} and {memory(self.cost.memory)} of memory{of_cpu}"
+        return parts, tuple(note for note in (method.note, cost, self._start(run, schedule)) if note)
+
+    def run(self, method: Any, system: System, run: Run) -> Result:
+        return fit(method.module(system), run)
+
+    def _schedule(self, method: Any, system: System) -> Schedule:
+        schedule: Schedule = method.schedule(system, method.ansatz(system))
+        return schedule
+
+    def _start(self, run: Run, schedule: Schedule) -> str | None:
+        """Note on the start of a run from a checkpoint; None for a new run."""
+        if run.checkpoint is None:
+            return None
+        if not is_own(run):
+            return f"starting from {run.checkpoint}, {self.done['optimising']} steps optimised"
+        done, total, word = self.done["optimising"], schedule.optimisation_steps, "step"
+        if done == 0 and self.done["pretraining"] < schedule.pretraining_steps:
+            done, total, word = self.done["pretraining"], schedule.pretraining_steps, "pretraining step"
+        elif done >= total:
+            done, total, word = self.done["evaluating"], schedule.evaluation_steps, "evaluation step"
+        return f"resuming from {word} {done} of {total} ({CHECKPOINT})"
+
+
+class WavefunctionEvaluation(WavefunctionTraining):
+    """Evaluation of the wavefunction in ``run.checkpoint``, which is not changed."""
+
+    def __init__(self, name: str = "evaluate") -> None:
+        super().__init__(name)
+
+    def check(self, method: Method, system: System, run: Run) -> None:
+        if run.checkpoint is None:
+            raise InputError(f"task {self.name} needs a wavefunction: ckpt=RUN_DIR or ckpt=FILE.ckpt")
+        super().check(method, system, run)
+
+    def run(self, method: Any, system: System, run: Run) -> Result:
+        schedule = self._schedule(method, system)
+        steps = {"pretraining_steps": schedule.pretraining_steps, "optimisation_steps": schedule.optimisation_steps}
+        return fit(method.module(system, **steps), run)
+
+    def _schedule(self, method: Any, system: System) -> Schedule:
+        done = {"pretraining_steps": self.done["pretraining"], "optimisation_steps": self.done["optimising"]}
+        return replace(super()._schedule(method, system), **done)
+
+
+def fit(module: Any, run: Run) -> Result:
+    """Run the remaining phases of the module under Lightning; every rank returns the result."""
+    from omegaconf import OmegaConf
+
+    from fusion.distributed import partners
+    from fusion.wavefunctions.outcome import outcome
+
+    module.from_another_run = run.checkpoint is not None and not is_own(run)
+    module.save_hyperparameters(OmegaConf.to_container(run.config, resolve=True))  # for the loggers
+    trainer = run.trainer(max_epochs=1, num_sanity_val_steps=0, use_distributed_sampler=False)
+    with partners():
+        trainer.fit(module, ckpt_path=None if run.checkpoint is None else str(run.checkpoint), weights_only=True)
+    return outcome(module)
+
+
+def _threads(run: Run, ranks: int) -> int:
+    """CPU threads of one process. Lightning divides the cores among several processes unless their number is set."""
+    import torch
+
+    if ranks == 1 or "OMP_NUM_THREADS" in os.environ or run.config.trainer.get("threads") is not None:
+        return torch.get_num_threads()
+    return max(1, len(os.sched_getaffinity(0)) // ranks)
+
+
+def _ranks(run: Run) -> int:
+    """Number of processes of this run: that of torchrun or SLURM if it is set, otherwise that of the trainer."""
+    for variable in ("WORLD_SIZE", "SLURM_NTASKS"):
+        if variable in os.environ:
+            return int(os.environ[variable])
+    devices, nodes = run.config.trainer.get("devices", 1), run.config.trainer.get("num_nodes", 1)
+    if isinstance(devices, int) and devices > 0:
+        return devices * int(nodes)
+    return 1
+
+
+def _on_gpu(run: Run) -> bool:
+    import torch
+
+    return run.config.trainer.get("accelerator", "auto") != "cpu" and torch.cuda.is_available()
+
+
+def _check_checkpoint(run: Run, expected: dict[str, Any]) -> dict[str, int]:
+    """Finished iterations of every phase, from the run's checkpoint.
+
+    Raises:
+        InputError: the checkpoint belongs to another system or network; the message names the difference.
+    """
+    if run.checkpoint is None:
+        return {"pretraining": 0, "optimising": 0, "evaluating": 0}
+    from fusion.checkpoints import read
+
+    content = read(run.checkpoint).get("vmc", {})
+    stored = content.get("identity")
+    if stored is None:
+        raise InputError(f"{run.checkpoint} is not a checkpoint of a wavefunction")
+    for key in ("formula", "charge", "spin"):
+        if stored[key] != expected[key]:
+            raise InputError(f"{run.checkpoint} is of another system: {key} {stored[key]} there, {expected[key]} here")
+    if stored["positions"] != expected["positions"]:
+        raise InputError(f"{run.checkpoint} is of another system: {expected['formula']} with another geometry")
+    for part in ("settings", "parameters"):
+        if stored[part] != expected[part]:
+            raise InputError(f"{run.checkpoint} is of another network: {_difference(stored[part], expected[part])}")
+    return dict(content["done"])
+
+
+def _difference(stored: dict[str, Any], expected: dict[str, Any]) -> str:
+    """First setting or shape that differs, in words."""
+    for name in (*expected, *stored):
+        old_value, new_value = stored.get(name, "absent"), expected.get(name, "absent")
+        if isinstance(old_value, dict) and isinstance(new_value, dict) and old_value != new_value:
+            return _difference(old_value, new_value)
+        if old_value != new_value:
+            return f"{name} is {old_value} there, {new_value} here"
+    return "its parameters have another order"
