@@ -40,6 +40,7 @@ from fusion import (
 )
 from fusion import config as trees
 from fusion.atomic import WRITTEN, listing, write_atomically
+from fusion.checks import check_whole
 from fusion.console.format import console, header, line
 from fusion.errors import CalculationError, InputError
 from fusion.layout import CHECKPOINT, CONFIG, METRICS, RESULT
@@ -478,8 +479,7 @@ def _announce(run: Run, method: Any, system: System, task: Any) -> None:
 def _use_threads(number: Any) -> None:
     import torch
 
-    if not isinstance(number, int) or number < 1:
-        raise InputError(f"trainer.threads must be a whole number of at least 1, not {number}")
+    check_whole("trainer.threads", number)
     torch.set_num_threads(number)
 
 

@@ -16,6 +16,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from fusion import bounds
 from fusion.atomic import replacing
+from fusion.checks import check_whole
 from fusion.distributed import largest_of_ranks
 from fusion.errors import InputError, Stopped
 from fusion.layout import CHECKPOINT
@@ -44,8 +45,7 @@ class SaveLast(Callback):
     """
 
     def __init__(self, every_n_steps: int = 100) -> None:
-        if every_n_steps < 1:
-            raise InputError(f"callbacks.checkpoint.every_n_steps must be at least 1, not {every_n_steps}")
+        check_whole("callbacks.checkpoint.every_n_steps", every_n_steps)
         self.every_n_steps = every_n_steps
         self.batches = 0
         self._inside_batch = False

@@ -32,12 +32,13 @@ Program = Callable[..., Done]
 def with_toy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """This process with the toy plugin."""
     from fusion import plugins
+    from fusion.console.format import console
 
     monkeypatch.syspath_prepend(str(TOY))
     monkeypatch.setattr(plugins, "_found", None)
-    format.console.cache_clear()  # it holds the standard output of its first use
+    console.cache_clear()  # it holds the standard output of its first use
     yield
-    format.console.cache_clear()
+    console.cache_clear()
 
 
 @pytest.fixture
@@ -46,12 +47,12 @@ def program(
 ) -> Program:
     """`program("+method=toy", ...)` in this process, started in an empty directory."""
     from fusion import cli
-    from fusion.console import format
+    from fusion.console.format import console
 
     monkeypatch.chdir(tmp_path)
 
     def call(*words: str) -> Done:
-        format.console.cache_clear()
+        console.cache_clear()
         capsys.readouterr()
         status = None
         with contextlib.suppress(SystemExit):

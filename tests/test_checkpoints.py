@@ -36,7 +36,7 @@ def test_batches_are_counted_over_restarts() -> None:
     after = SaveLast(every_n_steps=5)
     after.load_state_dict(before.state_dict())
     assert after.batches == 12
-    with pytest.raises(InputError, match="every_n_steps must be at least 1, not 0"):
+    with pytest.raises(InputError, match="every_n_steps must be a whole number of at least 1, not 0"):
         SaveLast(every_n_steps=0)
 
 

@@ -8,7 +8,7 @@ import pytest
 from numba.core import caching
 
 from fusion import compilation, processes
-from fusion.console import format
+from fusion.console.format import console
 
 
 def kernel(cache: bool = False) -> Callable[[float], float]:
@@ -23,7 +23,7 @@ def kernel(cache: bool = False) -> Callable[[float], float]:
 def silent_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compilation._announcer, "announced", False)
     monkeypatch.setattr(compilation._announcer, "often", "once")
-    format.console.cache_clear()
+    console.cache_clear()
 
 
 def test_a_library_user_gets_one_line_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from fusion.checks import check_whole
 from fusion.datasets import ase_files, consistency, hdf5, npz, remote
 from fusion.datasets.baseline import DIFFERENCE, subtracted
 from fusion.datasets.blocks import Block, Broken, Converter, Excluded
@@ -64,8 +65,7 @@ def limited(data: Labelled, limit: Any) -> Labelled:
     """At most `limit` structures, always the same ones and in their order. Raises InputError."""
     if limit is None:
         return data
-    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
-        raise InputError(f"data.limit must be a whole number of at least 1, not {limit!r}")
+    check_whole("data.limit", limit)
     if limit >= len(data):
         return data
     order = np.argsort(data.ids, kind="stable")

@@ -12,6 +12,7 @@ import numpy as np
 
 from fusion import bounds
 from fusion.atomic import write_atomically
+from fusion.checks import check_whole
 from fusion.datasets.labelled import Labelled
 from fusion.errors import InputError
 
@@ -120,8 +121,7 @@ def split(data: Labelled, config: Mapping[str, Any], seed: int) -> Split:
 def _check(settings: Mapping[str, Any]) -> None:
     if settings["by"] not in ("structure", "molecule"):
         raise InputError(f"data.split.by must be structure or molecule, not {settings['by']!r}")
-    if not isinstance(settings["seed"], int) or settings["seed"] < 0:
-        raise InputError(f"data.split.seed must be a whole number of at least 0, not {settings['seed']!r}")
+    check_whole("data.split.seed", settings["seed"], 0)
     for name in (*PARTS, "unseen_molecules"):
         value = settings[name]
         if _is_list(value) and name != "unseen_molecules":

@@ -12,6 +12,7 @@ import numpy as np
 from torch import nn
 
 from fusion import zeros, zoo
+from fusion.checks import check_whole
 from fusion.errors import InputError
 from fusion.functionals.convergence import Ladder
 from fusion.functionals.features import check_needs
@@ -81,8 +82,7 @@ class FunctionalMethod(Watched):
             raise InputError(f"method.{error}") from error
         _check_range("damp", damp, 0.0, 1.0)
         _check_range("level_shift", level_shift, 0.0, 100.0)
-        if max_cycle < 1:
-            raise InputError(f"method.max_cycle must be at least 1, not {max_cycle}")
+        check_whole("method.max_cycle", max_cycle)
         self.name, self.summary, self.cost, self.requires = name, summary, cost, tuple(requires)
         self.reference = read_reference(reference, (RESTRICTED, UNRESTRICTED))
         self.basis, self.grid_level, self.conv_tol, self.max_cycle = read_basis(basis), grid_level, conv_tol, max_cycle

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fusion import devices, zeros, zoo
+from fusion.checks import check_whole
 from fusion.errors import CalculationError, InputError
 from fusion.potentials.batch import collate
 from fusion.potentials.derivatives import evaluate
@@ -52,8 +53,7 @@ class PotentialMethod:
     ) -> None:
         if dtype not in _DTYPES:
             raise InputError(f"dtype must be float32 or float64, not {dtype!r}")
-        if batch_size < 1:
-            raise InputError(f"method.batch_size must be at least 1, not {batch_size}")
+        check_whole("method.batch_size", batch_size)
         self.name, self.summary, self.cost, self.requires = name, summary, cost, tuple(requires)
         self._model, self._dtype, self._batch_size = model, _DTYPES[dtype], batch_size
         self._device = devices.device(device)

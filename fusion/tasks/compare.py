@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fusion import processes
 from fusion.atomic import write_atomically
+from fusion.checks import check_whole
 from fusion.errors import InputError
 from fusion.results import Result
 from fusion.tasks.comparing import dimers, entries, outcome, parts, reactions, running, scans, subject, tables
@@ -126,8 +127,8 @@ class Compare:
             if not isinstance(flag, bool):
                 raise InputError(f"task.{setting} must be true or false, not {flag!r}")
         for setting, number in (("jobs", self._jobs), ("threads", self._threads), ("zero", self._zero)):
-            if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
-                raise InputError(f"task.{setting} must be a whole number of at least 1, not {number!r}")
+            if number is not None:
+                check_whole(f"task.{setting}", number)
         if self._zero is not None and self._given["scan"] is None and self._given["frames"] is None:
             raise InputError("task.zero is a point of task.scan or task.frames; give one of them")
         if self._charges is not None and self._given["fragments"] is None:

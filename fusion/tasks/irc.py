@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fusion import methods, processes
+from fusion.checks import check_whole
 from fusion.errors import InputError
 from fusion.results import Result
 from fusion.tasks.reaction.ts_outcome import outcome
@@ -50,8 +51,7 @@ class ReactionCoordinate:
             raise InputError(f"task={self.name} is for molecules; {system.name} is periodic")
         if len(system.symbols) < 3:
             raise InputError(f"task={self.name} needs at least 3 atoms; {system.name} has {len(system.symbols)}")
-        if isinstance(self._points, bool) or not isinstance(self._points, int) or self._points < 1:
-            raise InputError(f"task.points must be a whole number of at least 1, not {self._points}")
+        check_whole("task.points", self._points)
         if not isinstance(self._zero_point, bool):
             raise InputError(f"task.zero_point must be true or false, not {self._zero_point!r}")
         relaxing.check_settings(self._settings, system)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fusion import methods, processes
+from fusion.checks import check_whole
 from fusion.errors import CalculationError, InputError
 from fusion.layout import CHECKPOINT
 from fusion.results import Result
@@ -287,8 +288,7 @@ class MolecularDynamics:
                 raise InputError(f"task.{key} must be positive, not {value}")
         counts = {"log_every": self.log_every, "save_every": self.save_every, "checkpoint_every": self.checkpoint_every}
         for key, number in (counts | ({} if self._steps is None else {"steps": self._steps})).items():
-            if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-                raise InputError(f"task.{key} must be a whole number of at least 1, not {number}")
+            check_whole(f"task.{key}", number)
         if not 0 <= self.discard < 1:
             raise InputError(f"task.discard must be a fraction of the run, at least 0 and below 1, not {self.discard}")
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from fusion import methods, processes
 from fusion.atomic import write_atomically
+from fusion.checks import check_whole
 from fusion.chemistry.constraints import free
 from fusion.errors import CalculationError, InputError
 from fusion.results import Result
@@ -70,8 +71,7 @@ class Scan:
             raise InputError(f"task.points must be a whole number from 2 to {_MOST_POINTS}, not {self._points}")
         if not self._fmax > 0:
             raise InputError(f"task.fmax must be a positive force in hartree/bohr, such as 1e-4, not {self._fmax}")
-        if not isinstance(self._steps, int) or self._steps < 1:
-            raise InputError(f"task.steps must be a whole number of at least 1, not {self._steps}")
+        check_whole("task.steps", self._steps)
         for setting, flag in (("relaxed", self._relaxed), ("both_ways", self._both_ways)):
             if not isinstance(flag, bool):
                 raise InputError(f"task.{setting} must be true or false, not {flag!r}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fusion import methods, processes
+from fusion.checks import check_whole
 from fusion.errors import CalculationError, InputError
 from fusion.results import Result
 from fusion.tasks.reaction.ts_outcome import describe_path, no_barrier, outcome
@@ -49,9 +50,7 @@ class Limits:
                     f"task.{setting} must be a positive force in hartree/bohr, not {getattr(self, setting)}"
                 )
         for setting, least in (("steps", 1), ("path_steps", 1), ("images", 3), ("hessian_every", 1), ("irc_steps", 1)):
-            value = getattr(self, setting)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise InputError(f"task.{setting} must be a whole number of at least {least}, not {value}")
+            check_whole(f"task.{setting}", getattr(self, setting), least)
         if not self.noise_cm1 >= 0:
             raise InputError(f"task.noise_cm1 must be a wavenumber of at least 0, not {self.noise_cm1}")
 

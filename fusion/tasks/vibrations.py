@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fusion import methods, processes, units
+from fusion.checks import check_whole
 from fusion.errors import CalculationError, InputError
 from fusion.results import Result
 from fusion.tasks.structure import relaxation as relaxing
@@ -89,9 +90,8 @@ class Vibrations:
         for setting, value in (("temperature_k", conditions.temperature_k), ("pressure_bar", conditions.pressure_bar)):
             if not value > 0:
                 raise InputError(f"task.{setting} must be positive, not {value}")
-        number = conditions.symmetry_number
-        if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
-            raise InputError(f"task.symmetry_number must be a whole number of at least 1, not {number}")
+        if conditions.symmetry_number is not None:
+            check_whole("task.symmetry_number", conditions.symmetry_number)
         if not conditions.noise_cm1 >= 0:
             raise InputError(f"task.noise_cm1 must be a wavenumber of at least 0, not {conditions.noise_cm1}")
         methods.require(method, self.needs, f"task {self.name}", [system])

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from fusion import devices, zeros
+from fusion.checks import check_whole
 from fusion.errors import InputError
 from fusion.processes import GLOBAL_STATE
 from fusion.results import Result
@@ -179,7 +180,6 @@ def _check_ranges(schedule: Schedule, chunk: int | None) -> None:
         "method.evaluation.spin_every": (schedule.spin_every, 1),
     }
     for key, (value, least) in at_least.items():
-        if not isinstance(value, int) or value < least:
-            raise InputError(f"{key} must be a whole number of at least {least}, not {value!r}")
+        check_whole(key, value, least)
     if not schedule.clip > 0:
         raise InputError(f"method.optimisation.clip must be positive, not {schedule.clip!r}")

@@ -21,6 +21,7 @@ from pyscf.data.elements import chemcore
 from pyscf.grad import ccsd_t as restricted_triples
 
 from fusion import methods
+from fusion.checks import check_whole
 from fusion.console.format import memory
 from fusion.errors import CalculationError, InputError
 from fusion.results import Result
@@ -173,8 +174,7 @@ class CoupledCluster(Correlated):
         self, name: str, title: str, basis: Any, triples: bool = False, cc_max_cycle: int = _STEPS, **settings: Any
     ) -> None:
         super().__init__(name, title, basis, **settings)
-        if isinstance(cc_max_cycle, bool) or not isinstance(cc_max_cycle, int) or cc_max_cycle < 1:
-            raise InputError(f"method.cc_max_cycle must be a whole number of at least 1, not {cc_max_cycle}")
+        check_whole("method.cc_max_cycle", cc_max_cycle)
         self.triples, self.cc_max_cycle = triples, cc_max_cycle
 
     @property

@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 from pyscf import dft, scf
 
+from fusion.checks import check_whole
 from fusion.errors import InputError
 from fusion.linear_algebra import one_thread
 from fusion.scf import initial_guess, second_order
@@ -64,8 +65,7 @@ class Settings:
             raise InputError(f"method.grid_level must be 0 ... 9, not {self.grid_level}")
         if not self.conv_tol > 0:
             raise InputError(f"method.conv_tol must be positive (hartree), not {self.conv_tol}")
-        if isinstance(self.max_cycle, bool) or not isinstance(self.max_cycle, int) or self.max_cycle < 1:
-            raise InputError(f"method.max_cycle must be a whole number of at least 1, not {self.max_cycle}")
+        check_whole("method.max_cycle", self.max_cycle)
 
     def reference_of(self, system: System) -> str:
         """Which kind of determinant a system gets. Raises InputError for a restricted one with unpaired electrons."""

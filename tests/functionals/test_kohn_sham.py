@@ -97,7 +97,7 @@ def test_refusals() -> None:
         ({"grid_level": 12}, r"grid_level must be 0 \.\.\. 9, not 12"),
         ({"conv_tol": 0.0}, "conv_tol must be positive"),
         ({"damp": 2.0}, "damp must be from 0 to 1"),
-        ({"max_cycle": 0}, "max_cycle must be at least 1"),
+        ({"max_cycle": 0}, "max_cycle must be a whole number of at least 1"),
         ({"start": "scf.chk"}, "neither a functional that PySCF knows nor a file"),
         ({"dispersion": "d4"}, "there is d3bj"),
         ({"weights": "ani-2x"}, r"ani-2x@1 is a model of \+method=ani"),

@@ -26,9 +26,9 @@ def type_(tiny: Path, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-un
     """`type_("zoo", "list")` -> exit status, output, errors."""
 
     def call(*words: str) -> tuple[int, str, str]:
-        from fusion.console import format
+        from fusion.console.format import console
 
-        format.console.cache_clear()
+        console.cache_clear()
         with pytest.raises(SystemExit) as end:
             cli.main(words)
         assert isinstance(end.value.code, int)

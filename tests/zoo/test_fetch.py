@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from fusion.console import format
+from fusion.console.format import console
 from fusion.errors import CalculationError, InputError
 from fusion.zoo import cache, transfer
 from fusion.zoo.fetch import fetch
@@ -31,9 +31,9 @@ def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
             monkeypatch.delenv(variable)
     monkeypatch.setenv("FUSION_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(transfer, "BACKOFF_S", 0.01)
-    format.console.cache_clear()
+    console.cache_clear()
     yield
-    format.console.cache_clear()
+    console.cache_clear()
 
 
 @pytest.fixture

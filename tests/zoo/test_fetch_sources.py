@@ -10,7 +10,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from fusion.console import format
+from fusion.console.format import console
 from fusion.errors import CalculationError, InputError
 from fusion.zoo import cache
 from fusion.zoo.fetch import fetch
@@ -26,9 +26,9 @@ def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
         if variable.startswith("FUSION_") or variable.lower().endswith("_proxy"):
             monkeypatch.delenv(variable)
     monkeypatch.setenv("FUSION_CACHE", str(tmp_path / "cache"))
-    format.console.cache_clear()
+    console.cache_clear()
     yield
-    format.console.cache_clear()
+    console.cache_clear()
 
 
 @pytest.fixture

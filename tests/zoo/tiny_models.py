@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fusion import plugins
-from fusion.console import format
+from fusion.console.format import console
 from fusion.zoo import Card, card
 from fusion.zoo.card import Model, Origin, Training, Weights
 from fusion.zoo.files import File
@@ -29,10 +29,10 @@ def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
     monkeypatch.setenv("FUSION_ZOO", str(tmp_path / "zoo"))
     monkeypatch.syspath_prepend(str(PLUGIN))
     monkeypatch.setattr(plugins, "_found", None)
-    format.console.cache_clear()
+    console.cache_clear()
     (tmp_path / "zoo").mkdir()
     yield tmp_path / "zoo"
-    format.console.cache_clear()
+    console.cache_clear()
 
 
 def publish(zoo: Path, content: bytes | None = None, **changes: object) -> Card:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fusion.checks import check_whole
 from fusion.errors import InputError
 from fusion.functionals.training.dataset import KINDS
 from fusion.functionals.training.labels import Level
@@ -63,8 +64,7 @@ class Settings:
     def _check(self) -> None:
         whole = {"steps": (self.steps, 1), "batch": (self.batch, 1), "validate_every": (self.validate_every, 1)}
         for name, (number, least) in {**whole, "stability.systems": (self.stability.systems, 0)}.items():
-            if not isinstance(number, int) or isinstance(number, bool) or number < least:
-                raise InputError(f"method.training.{name} must be a whole number of at least {least}, not {number!r}")
+            check_whole(f"method.training.{name}", number, least)
         positive = {"learning_rate": self.learning_rate, "tail": self.tail}
         positive |= {f"stability.{item}": getattr(self.stability, item) for item in ("gap", "limit")}
         for name, value in positive.items():

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fusion.checks import check_whole
 from fusion.errors import InputError
 
 LABELS = ("energy", "forces", "stress", "dipole")
@@ -130,8 +131,7 @@ class Settings:
         if self.patience is not None:
             whole["patience"] = (self.patience, 1)
         for name, (number, least) in whole.items():
-            if not isinstance(number, int) or isinstance(number, bool) or number < least:
-                raise InputError(f"{_PLACE}.{name} must be a whole number of at least {least}, not {number!r}")
+            check_whole(f"{_PLACE}.{name}", number, least)
         positive: dict[str, Any] = {"learning_rate": self.learning_rate, "memory_gb": self.memory_gb}
         for name in ("clip", "exponential"):
             positive |= {} if getattr(self, name) is None else {name: getattr(self, name)}

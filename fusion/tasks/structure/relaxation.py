@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fusion import units
+from fusion.checks import check_whole
 from fusion.errors import CalculationError, InputError
 from fusion.results import Result
 
@@ -73,8 +74,7 @@ def check_settings(settings: Settings, system: System) -> None:
 
     if not settings.fmax > 0:
         raise InputError(f"task.fmax must be a positive force in hartree/bohr, such as 1e-4, not {settings.fmax}")
-    if isinstance(settings.steps, bool) or not isinstance(settings.steps, int) or settings.steps < 1:
-        raise InputError(f"task.steps must be a whole number of at least 1, not {settings.steps}")
+    check_whole("task.steps", settings.steps)
     if settings.cell and not all(system.pbc):
         raise InputError(f"task.cell=true needs a cell with three periodic directions; {system.name} has none")
     if settings.cell and system.fixed is not None:
