@@ -102,9 +102,10 @@ def join(directory: Path, checkpoint: Path | None) -> int:
     Ends with 0 unless something was raised: the first rank reports.
     """
     from fusion import app, trust
+    from fusion.layout import CONFIG
 
     config = app.load_config(directory)
-    with trust.settings(config, directory / app.CONFIG):
+    with trust.settings(config, directory / CONFIG):
         config.ckpt = str(checkpoint) if checkpoint else None
         app.execute(config, directory, Path.cwd())
     return 0

@@ -84,3 +84,8 @@ class Run:
         return [
             instantiate(settings) for settings in (self.config.get("callbacks") or {}).values() if settings is not None
         ]
+
+
+def without_ckpt(settings: Any) -> dict[str, Any]:
+    """Plain settings of a run but for the checkpoint that it starts from: equal in two runs that compute the same."""
+    return {str(key): value for key, value in settings.items() if key != "ckpt"}

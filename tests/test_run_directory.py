@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from conftest import Done, Program
-from fusion import app, atomic, run_directory
+from fusion import app, atomic, report, run_directory
 from fusion.errors import InputError
 from fusion.results import check_table
 from fusion.run_directory import LOCK, PREVIOUS, Lock
@@ -213,7 +213,7 @@ def test_a_run_without_room_for_its_picture_is_done(
     def draw(directory: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(directory / "energy.png"))
 
-    monkeypatch.setattr(app.report, "redraw", draw)
+    monkeypatch.setattr(report, "redraw", draw)
     done = program(*ENERGY, "hydra.run.dir=r")
     assert done.status == 0 and done.err == "" and "energy  " in done.out
     assert "energy.png: No space left on device; fusion report" in done.out

@@ -57,7 +57,7 @@ def add(run: Path, about: About, into: Path, words: Sequence[str] = (), prefix: 
     import hashlib
 
     from fusion import trust
-    from fusion.app import CONFIG
+    from fusion.layout import CONFIG
     from fusion.results import read_result
 
     directory = _run_directory(run)
@@ -90,7 +90,7 @@ def add(run: Path, about: About, into: Path, words: Sequence[str] = (), prefix: 
 
 
 def _run_directory(run: Path) -> Path | None:
-    from fusion.app import CONFIG
+    from fusion.layout import CONFIG
 
     if run.is_dir():
         return run

@@ -20,6 +20,7 @@ from fusion.atomic import make_folder, record, write_atomically
 from fusion.errors import CalculationError, InputError
 from fusion.layout import CONFIG, RESULT
 from fusion.results import Result, read_result
+from fusion.runs import without_ckpt
 from fusion.tasks.comparing import subject
 from fusion.tasks.comparing.entries import Entry
 from fusion.tasks.comparing.subject import Structure, Subject
@@ -105,7 +106,7 @@ def prepare(part: Part) -> None:
     for name in (RESULT, REASON):
         (part.directory / name).unlink(missing_ok=True)
     file = part.directory / CONFIG
-    if file.is_file() and _without_ckpt(OmegaConf.to_container(OmegaConf.load(file))) != _without_ckpt(part.settings):
+    if file.is_file() and without_ckpt(OmegaConf.to_container(OmegaConf.load(file))) != without_ckpt(part.settings):
         previous = part.directory.with_name(f"{part.directory.name}.previous")
         shutil.rmtree(previous, ignore_errors=True)
         os.replace(part.directory, previous)
@@ -180,7 +181,3 @@ def has_basis(entry: Entry) -> bool:
 def _is_zero(structure: Structure, entry: Entry) -> bool:
     """True if the energy of the structure is zero by definition."""
     return entry.zero == zeros.ATOMISATION and len(structure.system.symbols) == 1
-
-
-def _without_ckpt(content: Any) -> dict[str, Any]:
-    return {str(key): value for key, value in content.items() if key != "ckpt"}

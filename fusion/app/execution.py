@@ -1,0 +1,272 @@
+"""From a composed configuration to a result: checks, directory, seeds, task, result.json, last lines."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from fusion import config as trees
+from fusion import (
+    devices,
+    logs,
+    messages,
+    methods,
+    plugins,
+    processes,
+    report,
+    system_config,
+    trust,
+    warning_summary,
+)
+from fusion.app.directories import existing, prepare, usable, withdraw, writing
+from fusion.app.settings import METHODS, find_checkpoint, load_config, resolved, same_settings
+from fusion.atomic import listing
+from fusion.checks import check_whole
+from fusion.console.format import console, header, line
+from fusion.errors import CalculationError, InputError
+from fusion.layout import CHECKPOINT, CONFIG, METRICS, RESULT
+from fusion.options import sources
+from fusion.results import Result, read_result, write_result
+from fusion.run_directory import Lock
+from fusion.runs import Run
+from fusion.system import System
+
+_RUNNING = threading.RLock()
+
+
+def job(config: DictConfig) -> float | None:
+    """What Hydra calls, once per job. Returns the objective, the energy in hartree, for sweepers that optimise.
+
+    Raises Unconverged for a result that is not ok, which has been written and shown by then.
+    """
+    hydra = HydraConfig.get()
+    if hydra.mode == RunMode.MULTIRUN and processes.rank() == 0:
+        console().print(f"\njob {hydra.job.num}: {' '.join(hydra.overrides.task)}", soft_wrap=True)
+    named = hydra.mode == RunMode.MULTIRUN or any(word.startswith("hydra.run.dir=") for word in hydra.overrides.hydra)
+    directory, start_dir = Path(hydra.runtime.output_dir), Path(hydra.runtime.cwd)
+    result = execute(config, directory, start_dir, relaunch=True, unique=not named)
+    if result.status != "ok" and processes.rank() == 0:  # when another ends with 1, torchrun stops the first
+        raise Unconverged
+    return result.energy
+
+
+class Unconverged(CalculationError):
+    """Nothing is left to say but the exit status."""
+
+
+def run(overrides: Sequence[str] = ()) -> Result:
+    """Run a calculation in this process: `fusion.run(["+method=ferminet", "system=h2"])`, words as on the command line.
+
+    Returns the result, also one that did not converge (see `status`). Runs of several threads wait for one another:
+    seed, log and output belong to the process. Raises InputError for what cannot be done, with nothing written, and
+    CalculationError for a calculation that failed.
+    """
+    from fusion import overrides as words
+
+    if isinstance(overrides, str):
+        raise InputError(f"overrides are a list of words, [{overrides!r}]")
+    with _RUNNING:
+        config, directory = trees.compose(words.prepare(overrides, multirun=False))
+        named = any(word.startswith("hydra.run.dir=") for word in overrides)
+        return execute(config, directory, Path.cwd(), unique=not named)
+
+
+def resume(directory: Path, relaunch: bool = False) -> Result:
+    """Go on with the run in `directory`, from its last checkpoint if there is one; a finished run shows its result
+    again."""
+    config = load_config(directory)
+    with trust.settings(config, directory / CONFIG):
+        if (directory / CHECKPOINT).is_file() or config.get("ckpt") is None:
+            config.ckpt = "last"
+        return execute(config, directory.absolute(), Path.cwd(), relaunch)
+
+
+@processes.running()
+def execute(
+    config: DictConfig, directory: Path, start_dir: Path, relaunch: bool = False, unique: bool = False
+) -> Result:
+    """One run with everything that belongs to it.
+
+    `relaunch`: see `processes.job`; `unique`: the directory is named by the clock, and another run may have the name.
+    Raises InputError before anything is written.
+    """
+    began = time.perf_counter()
+    plugins.refuse_conflicts(sources())
+    config = resolved(config, start_dir)
+    if (directory / CONFIG).is_file():
+        trust.refuse_links(directory, to_write=True)
+    done = _finished(directory, config)
+    if done is not None:
+        return done
+    first = processes.rank() == 0
+    before = existing(directory)
+    with Lock(directory) as lock:
+        if first and before == directory and not unique:
+            with usable(directory):
+                lock.acquire()
+        system = system_config.read(config.system, start_dir)  # first: the method imports torch
+        method = None if METHODS in config else _build(lambda: methods.build(config.method), "method")
+        task = _build(lambda: instantiate(config.task, _recursive_=False), "task")
+        if config.get("data") is not None and not getattr(task, "reads_data", False):
+            raise InputError(f"task={task.name} reads no data; data= belongs to task=evaluate and task=train")
+        kind, name = getattr(method, "kind", None), getattr(method, "name", f"task={task.name}")
+        devices.check(str(config.trainer.get("accelerator", "auto")), kind, name, task.name == "train")
+        run = Run(directory, config, find_checkpoint(config.ckpt, directory, start_dir), config.seed, start_dir)
+        if config.trainer.get("threads") is not None:
+            _use_threads(config.trainer.threads)
+        _build(lambda: task.check(method, system, run), "task")
+        if first:
+            with usable(directory):
+                run = prepare(run, lock, unique)
+            _announce(run, method, system, task)
+        try:
+            with _resumable(run.directory, first, relaunch), writing(run.directory):
+                result = _calculated(run, method, system, task, lock, began, relaunch)
+        except InputError:
+            if first:
+                withdraw(run.directory, before)
+            raise
+    if first:
+        if (run.directory / METRICS).is_file():  # progress has been shown
+            console().print()
+        report.summary(read_result(run.directory) or {}, run.directory)
+    return result
+
+
+def _calculated(run: Run, method: Any, system: System, task: Any, lock: Lock, began: float, relaunch: bool) -> Result:
+    """The result of the run's task; the first rank writes it and draws its pictures."""
+    first = processes.rank() == 0
+    with (
+        listing(run.directory) if first else nullcontext(),
+        logs.into(run.directory if first else None),
+        processes.job(run.directory, run.checkpoint, relaunch),
+        processes.silent(not first),
+    ):
+        _seed(run)
+        try:
+            with warning_summary.collected() as warned:
+                result = _build(lambda: task.run(method, system, run), "task")
+            result.warnings = list(dict.fromkeys([*result.warnings, *warned.sentences()]))
+            lock.check()
+        except CalculationError as error:
+            if first:
+                with suppress(OSError, CalculationError):
+                    lock.check()
+                    failed = Result(system, "failed", message=str(error))
+                    write_result(run, method, task.name, failed, time.perf_counter() - began)
+            raise
+        if first:
+            write_result(run, method, task.name, result, time.perf_counter() - began)
+            _draw(run.directory)
+    return result
+
+
+def _draw(directory: Path) -> None:
+    """Draw the pictures of a run whose result is written: without room for them, the run is done all the same."""
+    try:
+        report.redraw(directory)
+    except OSError as error:
+        if not (directory / RESULT).is_file():
+            raise
+        place = error.filename or directory
+        line("note", f"no picture: {place}: {error.strerror}; fusion report {directory} draws it")
+
+
+@contextmanager
+def _resumable(directory: Path, first: bool, program: bool) -> Iterator[None]:
+    """Tell who stops the run how to go on with it; `program`: signals are fusion's, not those of a user's Python."""
+    from fusion.tasks.interruption.stopping import raised
+
+    try:
+        with raised() if program else nullcontext():
+            yield
+    except KeyboardInterrupt:
+        if first:
+            print(f"\nstopped; fusion resume {directory} goes on with it", file=sys.stderr, flush=True)
+        raise
+
+
+def _build(make: Any, what: str) -> Any:
+    try:
+        return make()
+    except InstantiationException as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, (InputError, CalculationError)):
+                raise cause from None
+            cause = cause.__cause__
+        raise InputError(f"{what}: {messages.one_line(error)}") from error
+
+
+def _finished(directory: Path, config: DictConfig) -> Result | None:
+    """The result of the run that `ckpt=last` asks to go on with, if it is complete and its settings are these."""
+    if config.ckpt != "last":
+        return None
+    document = read_result(directory)
+    if document is None or document.get("status") == "failed":
+        return None
+    if not same_settings(directory, config):
+        return None
+    if processes.rank() == 0:
+        report.report(directory)
+    energy = document.get("energy") or {}
+    return Result(
+        system_config.read(config.system, Path.cwd()),
+        document["status"],
+        energy.get("value"),
+        energy.get("stderr"),
+        message=document.get("message"),
+    )
+
+
+def _announce(run: Run, method: Any, system: System, task: Any) -> None:
+    """The first lines of a run.
+
+    A task may have a `title(method, system, run)` of its own: the parts of the line, and the notes below it.
+    """
+    from fusion.chemistry import constraints
+
+    if hasattr(task, "title"):
+        parts, notes = task.title(method, system, run)
+    else:
+        parts, notes = (getattr(method, "label", method.name), report.title_of(system), str(task.name)), ()
+    here = run.directory.is_relative_to(run.start_dir)
+    place = str(run.directory.relative_to(run.start_dir) if here else run.directory)
+    licence = getattr(method, "licence", None)
+    terms = () if licence is None else (f"licence of {getattr(method, 'label', method.name)}: {licence}",)
+    own = dict.fromkeys((*notes, *constraints.notes(system), *system.notes))
+    header(*parts, notes=(*own, *terms, place))
+    if run.config.ckpt == "last" and run.checkpoint is None:
+        console().print(f"no {CHECKPOINT} yet: starting from the beginning", soft_wrap=True)
+
+
+def _use_threads(number: Any) -> None:
+    import torch
+
+    check_whole("trainer.threads", number)
+    torch.set_num_threads(number)
+
+
+def _seed(run: Run) -> None:
+    import numpy as np
+    import torch
+
+    if run.config.trainer.get("threads") is not None:  # else Lightning shares the machine's among its ranks
+        os.environ["OMP_NUM_THREADS"] = str(run.config.trainer.threads)
+    os.environ["PL_GLOBAL_SEED"] = str(run.seed)  # further ranks and data loading workers take theirs from here
+    random.seed(run.seed)
+    np.random.seed(run.seed % 2**32)
+    torch.manual_seed(run.seed)

@@ -1,0 +1,113 @@
+"""The settings of a run: checked, resolved, and read again from its directory."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from fusion import bounds, messages, trust
+from fusion.errors import InputError
+from fusion.layout import CHECKPOINT, CONFIG
+from fusion.options import available
+from fusion.runs import without_ckpt
+
+METHODS = "methods"
+"""The list of a task that names several methods; its presence says that no +method= belongs to the run."""
+
+
+def resolved(config: DictConfig, start_dir: Path) -> DictConfig:
+    """A plain copy without interpolations, the user's relative paths made absolute.
+
+    Raises InputError where there is no method, or one with a task that names several itself.
+    """
+    _check_nodes(config)
+    trust.refuse_environment(config)
+    try:
+        config = DictConfig(OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
+    except OmegaConfBaseException as error:
+        raise InputError(messages.one_line(error)) from error
+    trust.refuse_interpolations(config)
+    if not isinstance(config.seed, int) or isinstance(config.seed, bool):
+        raise InputError(f"seed must be a whole number, not {config.seed}")
+    if not -(2**63) <= config.seed < 2**63:
+        raise InputError(f"seed must be a number of at most 64 bits, not {config.seed}")
+    if config.dtype not in ("float32", "float64"):
+        raise InputError(f"dtype must be float32 or float64, not {config.dtype}")
+    if config.system.get("path") is not None:
+        config.system.path = str(start_dir / Path(str(config.system.path)).expanduser())
+    for key in ("frames", "product", "guess"):
+        if isinstance(config.task.get(key), str):
+            config.task[key] = str(start_dir / Path(config.task[key]).expanduser())
+    reaction = config.task.get("reaction")
+    if reaction is not None:
+        from fusion.reaction import with_full_paths
+    if isinstance(reaction, str):
+        config.task.reaction = with_full_paths(reaction, start_dir)
+    elif isinstance(reaction, ListConfig):
+        config.task.reaction = [with_full_paths(str(text), start_dir) for text in reaction]
+    if config.get("data") is not None:
+        from fusion.datasets.naming import absolute
+
+        config.data = absolute(config.data, start_dir)
+    if config.ckpt is not None and config.ckpt != "last":
+        config.ckpt = str(start_dir / Path(str(config.ckpt)).expanduser())
+    OmegaConf.set_struct(config, True)
+    return config
+
+
+def _check_nodes(config: DictConfig) -> None:
+    """Hydra makes `+method=x` the string x when nobody provides that option."""
+    known = available("method")
+    method = config.get("method")
+    if METHODS in config and method is not None:
+        task = config.task.get("name")
+        raise InputError(f"task={task} takes its methods from methods=[NAME, ...]; leave +method= out")
+    if METHODS not in config and not isinstance(method, DictConfig):
+        raise InputError(messages.no_option("method", None if method is None else str(method), known))
+    for group in ("system", "task"):
+        if not isinstance(config.get(group), DictConfig):
+            raise InputError(messages.no_option(group, str(config.get(group)), available(group)))
+
+
+def load_config(directory: Path) -> DictConfig:
+    """The resolved configuration of a run. Raises InputError where there is none or it cannot be read."""
+    file = directory / CONFIG
+    if not file.is_file():
+        raise InputError(f"{directory} is not the directory of a run: it has no {CONFIG}")
+    try:
+        config = OmegaConf.load(io.StringIO(bounds.checked_yaml(bounds.text(file))))
+    except Exception as error:  # YAML has many ways to be wrong
+        raise InputError(f"{file}: {messages.one_line(error)}") from error
+    if not isinstance(config, DictConfig):
+        raise InputError(f"{file} is damaged: it holds a list, not settings")
+    for key in ("system", "task", "trainer", "seed", "dtype", "ckpt"):
+        if key not in config or (key in ("system", "task", "trainer") and not isinstance(config[key], DictConfig)):
+            raise InputError(f"{file} is damaged: it has no settings of {key}")
+    trust.refuse_interpolations(config, f"{file}: ")
+    return config
+
+
+def find_checkpoint(ckpt: str | None, directory: Path, start_dir: Path) -> Path | None:
+    """The checkpoint file that `ckpt` names; `last` is the one in `directory` and None when there is none yet."""
+    if ckpt is None:
+        return None
+    if ckpt == "last":
+        own = directory / CHECKPOINT
+        return own if own.is_file() else None
+    path = start_dir / ckpt
+    if path.is_dir():
+        path = path / CHECKPOINT
+    if not path.is_file():
+        raise InputError(f"no checkpoint {path} (ckpt=FILE, ckpt=RUN_DIR or ckpt=last)")
+    return path
+
+
+def same_settings(directory: Path, config: DictConfig) -> bool:
+    """True where the run in `directory` goes on (`ckpt=last`) with the settings it had."""
+    if config.ckpt != "last" or not (directory / CONFIG).is_file():
+        return False
+    before, now = (OmegaConf.to_container(each, resolve=True) for each in (load_config(directory), config))
+    return without_ckpt(before) == without_ckpt(now)
