@@ -7,7 +7,6 @@ import signal
 import threading
 import zipfile
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -21,7 +20,7 @@ from fusion.distributed import largest_of_ranks
 from fusion.errors import InputError, Stopped
 from fusion.layout import CHECKPOINT
 from fusion.metrics import MetricsFile
-from fusion.tasks.interruption.stopping import accepted
+from fusion.tasks.interruption.stopping import StopRequest, accepted
 
 _ROWS = "fusion_metrics_rows"
 
@@ -49,14 +48,14 @@ class SaveLast(Callback):
         self.every_n_steps = every_n_steps
         self.batches = 0
         self._inside_batch = False
-        self._asked = 0  # the signal that wants the run to stop
+        self._asked = StopRequest()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._asked = 0
+        self._asked = StopRequest()
         if threading.current_thread() is threading.main_thread():
             # Lightning puts back the handlers that were there before.
             for number in accepted():
-                signal.signal(number, self._stop)
+                signal.signal(number, self._asked)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         self._inside_batch = True
@@ -66,7 +65,7 @@ class SaveLast(Callback):
     ) -> None:
         self._inside_batch = False
         self.batches += 1
-        asked = largest_of_ranks(self._asked or signal.SIGTERM * trainer.received_sigterm, pl_module.device)
+        asked = largest_of_ranks(self._asked.number or signal.SIGTERM * trainer.received_sigterm, pl_module.device)
         if asked or self.batches % self.every_n_steps == 0:
             self._save(trainer)
         if asked:
@@ -74,12 +73,12 @@ class SaveLast(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._save(trainer)
-        if self._asked:
-            raise Stopped(self._asked)
+        if self._asked.number:
+            raise Stopped(self._asked.number)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         # Half a step is no state to go on from, and other ranks may not be there to save with.
-        between = not self._inside_batch and not self._asked
+        between = not self._inside_batch and not self._asked.number
         if isinstance(exception, KeyboardInterrupt) and between and trainer.world_size == 1:
             self._save(trainer)
 
@@ -95,11 +94,6 @@ class SaveLast(Callback):
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         for logger in _metrics(trainer):
             logger.keep(checkpoint.get(_ROWS, {}).get("rows", 0))
-
-    def _stop(self, number: int, frame: FrameType | None) -> None:
-        if self._asked == number:
-            raise Stopped(number)
-        self._asked = number
 
     def _save(self, trainer: Trainer) -> None:
         trainer.save_checkpoint(Path(trainer.default_root_dir) / CHECKPOINT)

@@ -27,30 +27,27 @@ def evaluate(model: Potential, batch: Batch, properties: Iterable[str]) -> tuple
     strain = batch.positions.new_zeros(len(batch), 3, 3, requires_grad="stress" in wanted)
     positions = batch.positions.clone().requires_grad_(bool(wanted & _BY_POSITIONS))
     with torch.enable_grad():
-        moved = replace(batch, positions=positions)
-        if "stress" in wanted:
-            deform = torch.eye(3, dtype=strain.dtype, device=strain.device) + 0.5 * (strain + strain.transpose(1, 2))
-            moved = replace(batch, positions=positions @ deform, cell=batch.cell @ deform)
+        moved = deformed(batch, positions, strain) if "stress" in wanted else replace(batch, positions=positions)
         prediction = checked(model(moved), batch)
         found: dict[str, Tensor] = {}
         if "stress" in wanted:
             volume = torch.linalg.det(batch.cell).abs()
-            found["stress"] = _gradient(prediction.energy, strain, keep=True) / volume[:, None, None]
+            found["stress"] = derivative(prediction.energy, strain) / volume[:, None, None]
         if prediction.forces is not None:
             found["forces"] = prediction.forces
         if "hessian" in wanted or ("forces" in wanted and prediction.forces is None):
-            gradient = _gradient(prediction.energy, positions, keep=True, twice="hessian" in wanted)
+            gradient = derivative(prediction.energy, positions, twice="hessian" in wanted)
             found.setdefault("forces", -gradient)
             if "hessian" in wanted:
                 found["hessian"] = _hessian(gradient, positions)
         if "forces_members" in wanted and prediction.members is not None:
-            slopes = [_gradient(member, positions, keep=True) for member in prediction.members]
+            slopes = [derivative(member, positions) for member in prediction.members]
             found["forces_members"] = -torch.stack(slopes)
         if "hessian_members" in wanted and prediction.members is not None:
-            slopes = [_gradient(member, positions, keep=True, twice=True) for member in prediction.members]
+            slopes = [derivative(member, positions, twice=True) for member in prediction.members]
             found["hessian_members"] = torch.stack([_hessian(slope, positions) for slope in slopes])
         if "dipole_derivatives" in wanted and prediction.dipole is not None:
-            rows = [_gradient(component, positions, keep=True) for component in prediction.dipole.T]
+            rows = [derivative(component, positions) for component in prediction.dipole.T]
             found["dipole_derivatives"] = torch.stack(rows, dim=-1)
     return prediction, {name: value.detach() for name, value in found.items() if name in wanted}
 
@@ -60,15 +57,25 @@ def _hessian(gradient: Tensor, positions: Tensor) -> Tensor:
     size, atoms = gradient.shape[:2]
     if not gradient.requires_grad:  # an energy linear in the positions
         return gradient.new_zeros(size, atoms, 3, atoms, 3)
-    rows = [_gradient(column, positions, keep=True) for column in gradient.reshape(size, -1).T]
+    rows = [derivative(column, positions) for column in gradient.reshape(size, -1).T]
     return torch.stack(rows, dim=1).reshape(size, atoms, 3, atoms, 3)
 
 
-def _gradient(values: Tensor, variable: Tensor, keep: bool, twice: bool = False) -> Tensor:
+def deformed(batch: Batch, positions: Tensor, strain: Tensor) -> Batch:
+    """The batch at `positions`, deformed with its cells by the symmetric part of `strain` (B, 3, 3)."""
+    deform = torch.eye(3, dtype=strain.dtype, device=strain.device) + 0.5 * (strain + strain.transpose(1, 2))
+    return replace(batch, positions=positions @ deform, cell=batch.cell @ deform)
+
+
+def derivative(values: Tensor, variable: Tensor, twice: bool = False) -> Tensor:
+    """Derivative of the sum of `values` by `variable`, zeros where none depends on it; `twice`: itself differentiable.
+
+    Raises CalculationError where `values` are not a differentiable function.
+    """
     try:
         (gradient,) = torch.autograd.grad(
-            values.sum(), variable, retain_graph=keep, create_graph=twice, allow_unused=values.requires_grad
+            values.sum(), variable, create_graph=twice, retain_graph=True, allow_unused=True, materialize_grads=True
         )
     except RuntimeError as error:
         raise CalculationError(f"the potential's energy is not differentiable ({error})") from error
-    return torch.zeros_like(variable) if gradient is None else gradient
+    return gradient

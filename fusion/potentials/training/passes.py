@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from fusion.errors import CalculationError
 from fusion.potentials.batch import batch_of
+from fusion.potentials.derivatives import deformed, derivative
 from fusion.potentials.protocol import Prediction, checked
 
 if TYPE_CHECKING:
@@ -71,21 +72,18 @@ class Differentiated:
         strain = batch.positions.new_zeros(len(batch), 3, 3, requires_grad=stress)
         positions = batch.positions.clone().requires_grad_(forces)
         with torch.set_grad_enabled(forces or stress or learn):
-            moved = replace(batch, positions=positions)
-            if stress:
-                turn = torch.eye(3, dtype=strain.dtype, device=device) + 0.5 * (strain + strain.transpose(1, 2))
-                moved = replace(batch, positions=positions @ turn, cell=batch.cell @ turn)
+            moved = deformed(batch, positions, strain) if stress else replace(batch, positions=positions)
             prediction = checked(self.model(moved), batch)
             energy = _members(prediction)
             found = Found(energy=energy.double(), dipole=_dipoles(prediction) if dipoles else None)
             if forces and prediction.forces is not None:
                 found = replace(found, forces=prediction.forces[None][:, batch.mask])
             elif forces:
-                slopes = [_gradient(member, positions, learn) for member in energy]
+                slopes = [derivative(member, positions, learn) for member in energy]
                 found = replace(found, forces=-torch.stack(slopes)[:, batch.mask])
             if stress:
                 volume = torch.linalg.det(batch.cell).abs()[:, None, None]
-                virials = torch.stack([_gradient(member, strain, learn) for member in energy])
+                virials = torch.stack([derivative(member, strain, learn) for member in energy])
                 found = replace(found, stress=torch.where(volume > 0, virials / volume.clamp(min=1e-30), 0.0))
         if learn and not any(value is not None and value.requires_grad for value in vars(found).values()):
             raise CalculationError("the potential's energy does not depend on its parameters: is it detached?")
@@ -102,16 +100,6 @@ def _dipoles(prediction: Prediction) -> Tensor | None:
     if prediction.dipole_members is not None:
         return prediction.dipole_members.double()
     return None if prediction.dipole is None else prediction.dipole[None].double()
-
-
-def _gradient(energies: Tensor, variable: Tensor, learn: bool) -> Tensor:
-    try:
-        (found,) = torch.autograd.grad(
-            energies.sum(), variable, create_graph=learn, retain_graph=True, allow_unused=True, materialize_grads=True
-        )
-    except RuntimeError as error:
-        raise CalculationError(f"the potential's energy is not differentiable ({error})") from error
-    return found
 
 
 def add_gradients(model: nn.Module, found: Found, by: Found) -> None:

@@ -7,6 +7,8 @@ The partition functions are ASE's (`ase.thermochemistry.IdealGasThermo`; Cramer,
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -47,20 +49,14 @@ def thermochemistry(
     pascal = pressure_bar * 1e5
     thermal = gas.get_enthalpy(temperature_k, verbose=False)
     entropy = gas.get_entropy(temperature_k, pascal, verbose=False)
-    width = 1e-3 * temperature_k
-    above, below = (gas.get_enthalpy(temperature_k + sign * width, verbose=False) for sign in (1, -1))
-    results = {
+    capacity = _heat_capacity(partial(gas.get_enthalpy, verbose=False), temperature_k)
+    results: dict[str, Any] = {
         "model": "ideal gas, rigid rotor, harmonic oscillator",
         "temperature_k": temperature_k,
         "pressure_bar": pressure_bar,
         "symmetry_number": symmetry_number,
         "multiplicity": spin + 1,
-        "enthalpy_correction_hartree": thermal * units.HARTREE_PER_EV,
-        "enthalpy_hartree": energy + thermal * units.HARTREE_PER_EV,
-        "entropy_j_per_mol_k": entropy * _JOULE_PER_MOL_K,
-        "heat_capacity_cp_j_per_mol_k": (above - below) / (2.0 * width) * _JOULE_PER_MOL_K,
-        "gibbs_correction_hartree": (thermal - temperature_k * entropy) * units.HARTREE_PER_EV,
-        "gibbs_hartree": energy + (thermal - temperature_k * entropy) * units.HARTREE_PER_EV,
+        **_functions(energy, thermal, entropy, {"heat_capacity_cp_j_per_mol_k": capacity}, temperature_k),
     }
     low = int((frequencies < LOW_CM1).sum())
     if low:
@@ -85,17 +81,32 @@ def held_thermochemistry(
     solid = HarmonicThermo(frequencies * ase_units.invcm)
     thermal = solid.get_internal_energy(temperature_k, verbose=False)
     entropy = solid.get_entropy(temperature_k, verbose=False) + ase_units.kB * math.log(spin + 1)
-    width = 1e-3 * temperature_k
-    above, below = (solid.get_internal_energy(temperature_k + sign * width, verbose=False) for sign in (1, -1))
+    capacity = _heat_capacity(partial(solid.get_internal_energy, verbose=False), temperature_k)
     return {
         "model": "harmonic oscillators alone: held atoms leave neither translations nor rotations",
         "temperature_k": temperature_k,
         "pressure_bar": pressure_bar,
         "multiplicity": spin + 1,
+        **_functions(energy, thermal, entropy, {"heat_capacity_cv_j_per_mol_k": capacity}, temperature_k),
+    }
+
+
+def _heat_capacity(thermal: Callable[[float], float], temperature_k: float) -> float:
+    """Central difference of `thermal` (eV), J/(mol K)."""
+    width = 1e-3 * temperature_k
+    above, below = (thermal(temperature_k + sign * width) for sign in (1, -1))
+    return (above - below) / (2.0 * width) * _JOULE_PER_MOL_K
+
+
+def _functions(
+    energy: float, thermal: float, entropy: float, heat_capacity: dict[str, float], temperature_k: float
+) -> dict[str, float]:
+    """Enthalpy, entropy, heat capacity and Gibbs energy; `energy` in hartree, `thermal` in eV, `entropy` in eV/K."""
+    return {
         "enthalpy_correction_hartree": thermal * units.HARTREE_PER_EV,
         "enthalpy_hartree": energy + thermal * units.HARTREE_PER_EV,
         "entropy_j_per_mol_k": entropy * _JOULE_PER_MOL_K,
-        "heat_capacity_cv_j_per_mol_k": (above - below) / (2.0 * width) * _JOULE_PER_MOL_K,
+        **heat_capacity,
         "gibbs_correction_hartree": (thermal - temperature_k * entropy) * units.HARTREE_PER_EV,
         "gibbs_hartree": energy + (thermal - temperature_k * entropy) * units.HARTREE_PER_EV,
     }

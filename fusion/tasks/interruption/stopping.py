@@ -68,6 +68,18 @@ def accepted() -> list[signal.Signals]:
     return [number for number in SIGNALS if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN]
 
 
+class StopRequest:
+    """A handler of signals that remembers the first: the same signal again raises Stopped at once."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self.number == number:
+            raise Stopped(number)
+        self.number = number
+
+
 @contextmanager
 def between_steps(patience: float = PATIENCE_S) -> Iterator[Callable[[], None]]:
     """Let signals wait for the step in progress. Call the function it yields between two steps: it raises Stopped after
@@ -76,14 +88,14 @@ def between_steps(patience: float = PATIENCE_S) -> Iterator[Callable[[], None]]:
     A step that takes longer than `patience` seconds is interrupted, and so is any step by a second signal of the same
     kind. Compiled code of a library ends first. Outside the main thread, which alone receives signals, nothing changes.
     """
-    asked = 0
+    asked = StopRequest()
     timer: threading.Timer | None = None
 
     def note(number: int, frame: FrameType | None) -> None:
-        nonlocal asked, timer
-        if asked == number or not patience:
+        nonlocal timer
+        if not patience:
             raise Stopped(number)
-        asked = number
+        asked(number, frame)
         if timer is None:
             print(f"\nstopping: waiting up to {patience:g} s for the step in progress", file=sys.stderr, flush=True)
             main = threading.main_thread().ident
@@ -93,10 +105,10 @@ def between_steps(patience: float = PATIENCE_S) -> Iterator[Callable[[], None]]:
             timer.start()
 
     def stop_if_asked() -> None:
-        if asked:
+        if asked.number:
             if timer is not None:
                 timer.cancel()
-            raise Stopped(asked)
+            raise Stopped(asked.number)
 
     if threading.current_thread() is not threading.main_thread():
         yield stop_if_asked
