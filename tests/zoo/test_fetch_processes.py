@@ -21,7 +21,8 @@ PROGRAM = """
 import json, resource, signal, sys
 from fusion.errors import CalculationError, InputError
 from fusion.zoo import cache
-from fusion.zoo.fetch import File, fetch
+from fusion.zoo.fetch import fetch
+from fusion.zoo.files import File
 
 order = json.loads(sys.argv[1])
 if order["limit"]:
