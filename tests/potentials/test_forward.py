@@ -20,6 +20,7 @@ from fusion.functionals.differentiation import differentiate
 from fusion.functionals.features import DensityFeatures
 from fusion.functionals.training.samples import xc_energy
 from fusion.potentials import Batch, PotentialMethod, Prediction, collate
+from fusion.potentials.training import passes
 from fusion.potentials.training.passes import Differentiated
 from fusion.results import Result
 from fusion.system import System
@@ -103,8 +104,9 @@ def test_properties_that_are_not_finite_are_absent_from_the_result_and_do_not_st
     report.summary(document | {"forces_hartree_per_bohr": [[None, None, None]] * 2}, tmp_path)
 
 
-def test_training_names_a_wrong_shape_and_an_energy_without_parameters() -> None:
-    labelled: Any = SimpleNamespace(batch=lambda indices, dtype: collate([H2] * len(indices), dtype))
+def test_training_names_a_wrong_shape_and_an_energy_without_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passes, "batch_of", lambda _, indices, dtype: collate([H2] * len(indices), dtype))
+    labelled: Any = None
     for spoil, words in (
         (lambda e: Prediction(e[:, None]), r"energy must have the shape \(B,\)"),
         (lambda e: Prediction(e.detach()), "does not depend on its parameters"),
