@@ -19,6 +19,7 @@ import fusion
 from conftest import Program
 from fusion import app, zoo
 from fusion import config as trees
+from fusion.app import execution
 from fusion.results import Result
 from fusion.zoo import store
 
@@ -98,7 +99,7 @@ def checked_only(monkeypatch: pytest.MonkeyPatch) -> None:
     def calculated(run: Any, method: Any, system: Any, *rest: Any) -> Result:
         return Result(system, energy=-1.0, energy_stderr=0.1)
 
-    monkeypatch.setattr(app, "_calculated", calculated)
+    monkeypatch.setattr(execution, "_calculated", calculated)
 
 
 def test_there_are_commands() -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from conftest import Done, Program
 from fusion import app, atomic, report, run_directory
+from fusion.app import execution
 from fusion.errors import InputError
 from fusion.results import check_table
 from fusion.run_directory import LOCK, PREVIOUS, Lock
@@ -79,7 +80,7 @@ def test_a_forked_process_does_not_hold_the_lock(tmp_path: Path) -> None:
 def test_a_removed_directory_is_not_made_again(
     program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
 ) -> None:
-    monkeypatch.setattr(app, "_seed", lambda run: shutil.rmtree(run.directory))
+    monkeypatch.setattr(execution, "_seed", lambda run: shutil.rmtree(run.directory))
     done = program(*words, "hydra.run.dir=r")
     assert is_one_line(done, 1) and "r was removed while the run was writing to it" in done.err
     assert not (tmp_path / "r").exists() and "result.json" not in done.out
@@ -92,7 +93,7 @@ def test_a_directory_removed_and_made_again_is_noticed(
         shutil.rmtree(run.directory)
         run.directory.mkdir()
 
-    monkeypatch.setattr(app, "_seed", again)
+    monkeypatch.setattr(execution, "_seed", again)
     done = program(*ENERGY, "hydra.run.dir=r")
     assert is_one_line(done, 1) and "was removed" in done.err
 
