@@ -17,8 +17,8 @@ from ase import Atoms
 
 import fusion
 from fusion.chemistry.structures import from_atoms
+from fusion.chemistry.units import BOHR_PER_ANGSTROM, KCAL_MOL_PER_HARTREE
 from fusion.potentials import PotentialMethod
-from fusion.units import BOHR_PER_ANGSTROM, KCAL_MOL_PER_HARTREE
 from runs import write_table
 
 MODELS = {"ani-1x": "ani1x", "ani-1ccx": "ani1ccx", "ani-2x": "ani2x"}

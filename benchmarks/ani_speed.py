@@ -26,11 +26,11 @@ from ase.data import atomic_masses
 
 import fusion
 from fusion.chemistry.structures import from_atoms
+from fusion.chemistry.system import System
+from fusion.chemistry.units import ANGSTROM_PER_BOHR
 from fusion.errors import CalculationError, InputError
 from fusion.potentials import Batch, PotentialMethod, collate
 from fusion.potentials.derivatives import evaluate
-from fusion.system import System
-from fusion.units import ANGSTROM_PER_BOHR
 from fusion_ani.network import ANI
 from runs import machine, write_table
 

@@ -25,7 +25,8 @@ from ase import Atoms
 from hydra.utils import instantiate
 
 from ani_speed import small_molecules
-from fusion import config, units
+from fusion.chemistry import units
+from fusion.config import compose
 from fusion.datasets import Labelled
 from fusion.potentials.batch import batch_of
 from fusion.potentials.training.descent import Descent
@@ -81,7 +82,7 @@ def labelled(molecules: list[Atoms]) -> Labelled:
 def ours(model: ANI, data: Labelled, batch: int, weights: Weights, memory_gb: float = KEPT) -> Work:
     """A step as `Fitting` does it, without the mean of the parameters and clipping, which torchani's has not."""
     plain = ["method.training.average=0", "method.training.clip=null"]
-    node = config.compose(["+method=ani", *plain])[0].method.training
+    node = compose.compose(["+method=ani", *plain])[0].method.training
     descent = Descent(model, Settings.read(node, STORE), 10**6, 1)
     passes, labels = model.passes(data, memory_gb), Labels(data, data.energy, torch.float32)
     random, used = np.random.default_rng(0), torch.ones(1, batch, dtype=torch.bool)
@@ -162,7 +163,7 @@ def measure(works: dict[str, Work]) -> dict[str, float]:
 def main() -> None:
     """Time every case and write the table."""
     torch.set_num_threads(1)
-    usual: Any = config.compose(["+method=ani", "weights=null", "method.model.members=1"])[0].method.model
+    usual: Any = compose.compose(["+method=ani", "weights=null", "method.model.members=1"])[0].method.model
     known = set(ANI_1X["elements"])
     molecules = [atoms for atoms in small_molecules(3 * STORE) if set(atoms.get_chemical_symbols()) <= known][:STORE]
     data = labelled(molecules)

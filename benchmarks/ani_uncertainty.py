@@ -94,7 +94,7 @@ def main(directory: Path) -> None:
 
 def published(directory: Path) -> None:
     """The trained model as `ethanol-4` in the zoo of the directory, once."""
-    from fusion.zoo import publish
+    from fusion.cli import publish
 
     if not list((directory / "zoo").glob("*.toml")):
         words = ("ethanol-4", "four small networks for ethanol", "MIT", "benchmarks/ani_uncertainty.py", "")
@@ -106,9 +106,9 @@ def answers(atoms: list[Atoms]) -> list[tuple[float, float, float, bool]]:
     """Of the published model: energy and its uncertainty (hartree), that per sqrt(atom), whether it is outside."""
     from hydra.utils import instantiate
 
-    from fusion import config
+    from fusion.config import compose
 
-    method = instantiate(config.compose(["+method=ani", "weights=ethanol-4"])[0].method)
+    method = instantiate(compose.compose(["+method=ani", "weights=ethanol-4"])[0].method)
     found = []
     for result in method.calculate([system(one) for one in atoms], {"energy"}):
         domain = result.details["domain"]
@@ -118,8 +118,8 @@ def answers(atoms: list[Atoms]) -> list[tuple[float, float, float, bool]]:
 
 def system(atoms: Atoms) -> Any:
     """In atomic units."""
-    from fusion.system import System
-    from fusion.units import BOHR_PER_ANGSTROM
+    from fusion.chemistry.system import System
+    from fusion.chemistry.units import BOHR_PER_ANGSTROM
 
     return System(str(atoms.symbols), tuple(atoms.get_chemical_symbols()), atoms.positions * BOHR_PER_ANGSTROM)
 
@@ -187,7 +187,7 @@ def draw(training: Path, uncertainty: dict[str, Any], asked: list[Asked], model:
     """Errors within so many deviations; error, uncertainty and limit along the two bonds."""
     from scipy.special import erf
 
-    from fusion.plots.style import BLUE, GREY, ORANGE, picture
+    from fusion.plotting import BLUE, GREY, ORANGE, picture
 
     _, rows = labelled(training)
     values = np.array([[float(row[f"{key}_hartree"]) for key in ("energy", "label", "energy_std")] for row in rows])

@@ -31,7 +31,7 @@ DFT = (
     "method.density_fit=true",
     "method.grid_level=2",
     "method.conv_tol=1e-7",
-    "task._target_=fusion.tasks.comparing.measured.MeasuredEnergy",
+    "task._target_=fusion.tasks.compare.cost.MeasuredEnergy",
     "+task.forces=false",
 )
 

@@ -16,9 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from fusion import config, named, system_config
-from fusion.results import Result, versions
-from fusion.system import System
+from fusion.chemistry import system_input
+from fusion.chemistry.system import System
+from fusion.config import compose
+from fusion.methods import by_name
+from fusion.runs.results import Result, versions
 
 TABLE = Path(__file__).with_suffix(".md")
 HARTREE_FOCK = {
@@ -135,13 +137,13 @@ def _chain_limit(tables: dict[str, Any]) -> list[str]:
 
 def _run(entry: dict[str, Any], system: System) -> Result:
     print(entry, system.formula, flush=True)
-    (result,) = named.method(entry).calculate([system], {"energy"})
+    (result,) = by_name.method(entry).calculate([system], {"energy"})
     return result
 
 
 def _system(name: str) -> System:
-    composed, _ = config.compose(["+method=hf", f"system={name}"])
-    return system_config.read(composed.system)
+    composed, _ = compose.compose(["+method=hf", f"system={name}"])
+    return system_input.read(composed.system)
 
 
 def _settings() -> str:

@@ -15,8 +15,8 @@ import numpy as np
 from pyscf import cc, dft, gto, scf
 
 import fusion
-from fusion.plots.style import BLUE, GREY, ORANGE, PURPLE, picture
-from fusion.units import KCAL_MOL_PER_HARTREE
+from fusion.chemistry.units import KCAL_MOL_PER_HARTREE
+from fusion.plotting import BLUE, GREY, ORANGE, PURPLE, picture
 from runs import write_table
 
 BASIS = "6-31g*"

@@ -13,7 +13,7 @@ import numpy as np
 from pyscf import dft, fci, gto, scf
 
 import fusion
-from fusion.plots.style import BLUE, GREY, ORANGE, picture
+from fusion.plotting import BLUE, GREY, ORANGE, picture
 from runs import write_table
 
 BASIS = "cc-pvdz"

@@ -14,7 +14,7 @@ import numpy as np
 from pyscf import dft, gto, scf
 
 import fusion
-from fusion.plots.style import BLUE, GREEN, GREY, ORANGE, picture
+from fusion.plotting import BLUE, GREEN, GREY, ORANGE, picture
 from runs import write_table
 
 MODELS = {"dm21": BLUE, "dm21m": GREEN}

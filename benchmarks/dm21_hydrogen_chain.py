@@ -17,7 +17,7 @@ import numpy as np
 from pyscf import dft, fci, gto, scf
 
 import fusion
-from fusion.plots.style import BLUE, GREEN, GREY, ORANGE, picture
+from fusion.plotting import BLUE, GREEN, GREY, ORANGE, picture
 from runs import write_table
 
 ATOMS = 10

@@ -18,14 +18,15 @@ from ase.io import read
 from ase.optimize import LBFGS
 from pyscf import dft
 
-from fusion import methods, system_config, units
-from fusion.calculators import FusionCalculator
-from fusion.functionals.kohn_sham import molecule
-from fusion.results import Result
-from fusion.system import System
-from fusion.tasks.harmonic.infrared import dipole_magnitude, intensities
-from fusion.tasks.harmonic.normal_modes import normal_modes
-from fusion.tasks.vibrations import masses_of
+from fusion.chemistry import system_input, units
+from fusion.chemistry.system import System
+from fusion.functionals.scf.kohn_sham import molecule
+from fusion.methods import protocol
+from fusion.methods.ase_calculator import FusionCalculator
+from fusion.runs.results import Result
+from fusion.tasks.geometry.normal_modes import normal_modes
+from fusion.tasks.vibrations.infrared import dipole_magnitude, intensities
+from fusion.tasks.vibrations.task import masses_of
 from runs import run, write_table
 
 GRID_LEVEL, FMAX = 3, 1e-5
@@ -75,7 +76,7 @@ def with_b3lyp(system: System, basis: str) -> dict[str, Any]:
     atoms.calc = FusionCalculator(method)  # type: ignore[arg-type]
     LBFGS(atoms, logfile=None).run(fmax=FMAX * units.EV_PER_HARTREE / units.ANGSTROM_PER_BOHR, steps=100)
     system = system.moved(atoms.positions / units.ANGSTROM_PER_BOHR)
-    (result,) = methods.calculate(method, [system], {"hessian", "dipole", "dipole_derivatives"})
+    (result,) = protocol.calculate(method, [system], {"hessian", "dipole", "dipole_derivatives"})
     modes = normal_modes(result.properties["hessian"], system.positions, masses_of(system, None), False)
     return {
         "positions": system.positions.tolist(),
@@ -169,7 +170,7 @@ def molecule_named(name: str) -> System:
     from omegaconf import OmegaConf
 
     file = Path(__file__).parents[1] / "conf" / "system" / f"{name}.yaml"
-    return system_config.read(OmegaConf.to_container(OmegaConf.load(file)))  # type: ignore[arg-type]
+    return system_input.read(OmegaConf.to_container(OmegaConf.load(file)))  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from torch import Tensor
 import fusion
 from fusion.functionals import DensityFeatures
 from fusion.functionals.features import joined
-from fusion.functionals.integrator import LearnedNumInt
+from fusion.functionals.grid.numint import LearnedNumInt
 from runs import machine, write_table
 
 WATER = "O 0 0 0.117; H 0 0.757 -0.469; H 0 -0.757 -0.469"

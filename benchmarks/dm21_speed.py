@@ -28,7 +28,7 @@ from ase import Atoms
 from pyscf import dft, gto, lib
 
 import fusion
-from fusion.linear_algebra import one_thread
+from fusion.parallel.blas_threads import one_thread
 from runs import machine, write_table
 
 BASIS, GRID_LEVEL, CONV_TOL, CONV_TOL_GRAD = "def2-svp", 3, 1e-7, 1e-3

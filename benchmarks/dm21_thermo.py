@@ -20,7 +20,7 @@ import numpy as np
 from pyscf import dft, gto
 
 import fusion
-from fusion.units import KCAL_MOL_PER_HARTREE
+from fusion.chemistry.units import KCAL_MOL_PER_HARTREE
 from runs import write_table
 
 SUBSETS = ("SIE4x4", "BH76", "W4-11", "ISO34")

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from fusion import units
-from fusion.plots.style import BLUE, ORANGE, picture
+from fusion.chemistry import units
+from fusion.plotting import BLUE, ORANGE, picture
 from runs import run, write_table
 
 BASIS = "def2-svp"

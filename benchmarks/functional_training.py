@@ -13,10 +13,10 @@ import sys
 from pathlib import Path
 
 from fusion import app
-from fusion.functionals.kohn_sham import load
+from fusion.console.phases import phase
+from fusion.functionals.scf.kohn_sham import load
 from fusion.functionals.training import dataset, outcome
 from fusion.functionals.training.settings import Settings
-from fusion.phases import phase
 
 HERE = Path(__file__).parent
 NOTE = """\

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from fusion import datasets
+from fusion.chemistry.units import KCAL_MOL_PER_HARTREE
 from fusion.datasets.inspection import compositions
 from fusion.datasets.naming import node
-from fusion.units import KCAL_MOL_PER_HARTREE
 from runs import machine, run, write_table
 
 HERE = Path(__file__).parent

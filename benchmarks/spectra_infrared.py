@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from fusion.plots.style import BLUE, GREY, ORANGE, picture
-from fusion.tasks.harmonic.lines import axis, broadened, lines
+from fusion.plotting import BLUE, GREY, ORANGE, picture
+from fusion.tasks.vibrations.spectrum import axis, broadened, lines
 from runs import Outcome, machine, run
 
 LEVEL = ["method.xc=wb97x", "method.basis=6-31g(d)", "method.cartesian=true"]

@@ -21,7 +21,9 @@ import torch
 from hydra.utils import instantiate
 
 from ani_training_speed import ANI_1X, Work, ours, peer, theirs
-from fusion import config, datasets, units
+from fusion import datasets
+from fusion.chemistry import units
+from fusion.config import compose
 from fusion.datasets import Labelled
 from fusion.datasets.naming import node
 from fusion.potentials.batch import batch_of
@@ -110,7 +112,7 @@ def main(path: Path) -> None:
     data.energy[:] -= data.energy.mean()
     order = np.random.default_rng(1).permutation(len(data))
     validation, training = data.select(order[:200]), data.select(order[200:])
-    usual: Any = config.compose(["+method=ani", "weights=null", "method.model.members=1"])[0].method.model
+    usual: Any = compose.compose(["+method=ani", "weights=null", "method.model.members=1"])[0].method.model
     torch.manual_seed(0)
     model: ANI = instantiate({**usual, **ANI_1X}).restricted(ANI_1X["elements"])
     other = peer("ani1x")

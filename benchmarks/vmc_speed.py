@@ -15,8 +15,8 @@ from pathlib import Path
 
 import torch
 
-from fusion import system_config
-from fusion.system import System
+from fusion.chemistry import system_input
+from fusion.chemistry.system import System
 from fusion.wavefunctions.hamiltonian import Hamiltonian, clip
 from fusion.wavefunctions.optimisers import Constant
 from fusion.wavefunctions.optimisers.spring import Spring
@@ -65,7 +65,7 @@ def built_in(name: str) -> System:
 
     file = Path(__file__).parents[1] / "conf" / "system" / f"{name}.yaml"
     config = OmegaConf.create({"system": OmegaConf.load(file)})
-    return system_config.read(OmegaConf.to_container(config.system, resolve=True))  # type: ignore[arg-type]
+    return system_input.read(OmegaConf.to_container(config.system, resolve=True))  # type: ignore[arg-type]
 
 
 def timed(work: Callable[[], None], device: torch.device) -> tuple[float, float]:

@@ -21,8 +21,8 @@ import pluggy
 
 if TYPE_CHECKING:
     from fusion.app import run as run
-    from fusion.calculators import calculator as calculator
-    from fusion.functionals.kohn_sham import kohn_sham as kohn_sham
+    from fusion.functionals.scf.kohn_sham import kohn_sham as kohn_sham
+    from fusion.methods.ase_calculator import calculator as calculator
     from fusion.zoo.store import load as load
 
 __version__ = "0.1.0"
@@ -31,8 +31,8 @@ hookimpl = pluggy.HookimplMarker("fusion")
 # Public name -> the module that has it; nothing heavy is imported before a name is used.
 _PUBLIC = {
     "run": "fusion.app",
-    "calculator": "fusion.calculators",
-    "kohn_sham": "fusion.functionals.kohn_sham",
+    "calculator": "fusion.methods.ase_calculator",
+    "kohn_sham": "fusion.functionals.scf.kohn_sham",
     "load": "fusion.zoo.store",
 }
 

@@ -54,8 +54,8 @@ class _Announcer(event.Listener):
 
 def _announce(text: str) -> None:
     """A line of the run, or one on standard error where fusion is used as a library."""
-    from fusion import processes
     from fusion.console.format import line
+    from fusion.parallel import processes
 
     if processes.rank() > 0:
         return

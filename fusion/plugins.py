@@ -18,7 +18,7 @@ import pluggy
 
 from fusion import hookspecs
 from fusion.errors import InputError
-from fusion.processes import GLOBAL_STATE
+from fusion.parallel.processes import GLOBAL_STATE
 
 if TYPE_CHECKING:
     import typer

@@ -46,7 +46,7 @@ def program(
     with_toy: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Program:
     """`program("+method=toy", ...)` in this process, started in an empty directory."""
-    from fusion import cli
+    from fusion.cli import main
     from fusion.console.format import console
 
     monkeypatch.chdir(tmp_path)
@@ -57,7 +57,7 @@ def program(
         status = None
         with contextlib.suppress(SystemExit):
             try:
-                cli.main(words)
+                main.main(words)
             except SystemExit as end:
                 status = end.code
                 raise

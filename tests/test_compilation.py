@@ -7,8 +7,9 @@ from collections.abc import Callable
 import pytest
 from numba.core import caching
 
-from fusion import compilation, processes
+from fusion import compilation
 from fusion.console.format import console
+from fusion.parallel import processes
 
 
 def kernel(cache: bool = False) -> Callable[[float], float]:

@@ -21,12 +21,14 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 from omegaconf import OmegaConf
 
-from fusion import app, checkpoints, datasets, report, results, task_state
+from fusion import app, datasets
 from fusion.chemistry.structure_files import read_file
 from fusion.datasets.naming import absolute, node
 from fusion.errors import InputError
-from fusion.layout import CHECKPOINT
-from fusion.runs import Run
+from fusion.runs import checkpoints, report, results
+from fusion.runs import state as task_state
+from fusion.runs.layout import CHECKPOINT
+from fusion.runs.run import Run
 from fusion.zoo import card
 from fuzzing import Files, fuzzed
 

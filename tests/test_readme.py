@@ -18,9 +18,9 @@ from omegaconf import OmegaConf
 import fusion
 from conftest import Program
 from fusion import app, zoo
-from fusion import config as trees
 from fusion.app import execution
-from fusion.results import Result
+from fusion.config import compose as trees
+from fusion.runs.results import Result
 from fusion.zoo import store
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -52,9 +52,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     OmegaConf.save(config, directory / "config.yaml")
     document = '{"schema": 1, "status": "ok", "kind": "potential", "method": "ani", "training": {"parts": {}}}'
     (directory / "result.json").write_text(document)
-    from fusion import methods
+    from fusion.methods import protocol
 
-    model = methods.build(config.method).model
+    model = protocol.build(config.method).model
     (directory / "checkpoints").mkdir()
     state = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     torch.save({"state_dict": state}, directory / "checkpoints" / "last.ckpt")
@@ -126,7 +126,7 @@ def test_a_piece_of_python_works_as_printed(
 ) -> None:
     from pyscf import gto
 
-    from fusion.functionals.mean_field import LearnedRKS
+    from fusion.functionals.scf.mean_field import LearnedRKS
 
     load: Callable[[str], Any] = zoo.load
     blank = store.blank(zoo.find("dm21"), {torch.float64}).eval().requires_grad_(False)

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from fusion.units import KCAL_MOL_PER_HARTREE
+from fusion.chemistry.units import KCAL_MOL_PER_HARTREE
 from fusion.zoo.tensors import digest, serialised
 from fusion_ani import neurochem
 

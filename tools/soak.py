@@ -31,7 +31,14 @@ import numpy as np
 RUN, OUTPUT = "run", "output.txt"
 # A server imports what every run needs, once, so that a kill lands in the work and not among the imports.
 _SERVER = multiprocessing.get_context("forkserver")
-_PRELOADED = ["fusion.cli", "fusion.launch", "fusion.checkpoints", "fusion.wavefunctions", "ase.io", "pyscf"]
+_PRELOADED = [
+    "fusion.cli.main",
+    "fusion.cli.launch",
+    "fusion.runs.checkpoints",
+    "fusion.wavefunctions",
+    "ase.io",
+    "pyscf",
+]
 PAGE = Path(__file__).parents[1] / "docs" / "reliability.md"
 HEADER = "| task | what runs | uninterrupted, s | kills | runs | resumes | identical |"
 _TIMES = {"timing", "cost", "wall_s", "cpu_s", "step_ms", "ns_per_day", "timed_steps", "model_fraction", "memory_mb"}
@@ -141,7 +148,7 @@ def _main(home: Path, words: tuple[str, ...]) -> None:
         os.dup2(output, stream)
     os.chdir(home)
     sys.argv[:] = ["fusion", *words]
-    from fusion import cli
+    from fusion.cli import main as cli
 
     cli.main()
 

@@ -14,13 +14,16 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from fusion import logs, messages, run_directory, trust
 from fusion.app.settings import same_settings
-from fusion.atomic import WRITTEN, listing, write_atomically
+from fusion.config import messages
+from fusion.console import logs
 from fusion.errors import CalculationError, InputError
-from fusion.layout import CHECKPOINT, CONFIG, METRICS, RESULT
-from fusion.run_directory import LOCK, Lock
-from fusion.runs import Run
+from fusion.files.atomic import WRITTEN, listing, write_atomically
+from fusion.runs import directory as run_directory
+from fusion.runs import trust
+from fusion.runs.directory import LOCK, Lock
+from fusion.runs.layout import CHECKPOINT, CONFIG, METRICS, RESULT
+from fusion.runs.run import Run
 
 _DISK_ERRORS = {
     getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EROFS", "EIO", "EFBIG", "ESTALE") if hasattr(errno, name)

@@ -18,31 +18,26 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from fusion import config as trees
-from fusion import (
-    devices,
-    logs,
-    messages,
-    methods,
-    plugins,
-    processes,
-    report,
-    system_config,
-    trust,
-    warning_summary,
-)
+from fusion import plugins
 from fusion.app.directories import existing, prepare, usable, withdraw, writing
 from fusion.app.settings import METHODS, find_checkpoint, load_config, resolved, same_settings
-from fusion.atomic import listing
-from fusion.checks import check_whole
+from fusion.chemistry import system_input
+from fusion.chemistry.system import System
+from fusion.config import compose as trees
+from fusion.config import messages
+from fusion.config.checks import check_whole
+from fusion.config.options import sources
+from fusion.console import logs
 from fusion.console.format import console, header, line
 from fusion.errors import CalculationError, InputError
-from fusion.layout import CHECKPOINT, CONFIG, METRICS, RESULT
-from fusion.options import sources
-from fusion.results import Result, read_result, write_result
-from fusion.run_directory import Lock
-from fusion.runs import Run
-from fusion.system import System
+from fusion.files.atomic import listing
+from fusion.methods import protocol
+from fusion.parallel import devices, processes
+from fusion.runs import report, trust, warning_summary
+from fusion.runs.directory import Lock
+from fusion.runs.layout import CHECKPOINT, CONFIG, METRICS, RESULT
+from fusion.runs.results import Result, read_result, write_result
+from fusion.runs.run import Run
 
 _RUNNING = threading.RLock()
 
@@ -74,7 +69,7 @@ def run(overrides: Sequence[str] = ()) -> Result:
     seed, log and output belong to the process. Raises InputError for what cannot be done, with nothing written, and
     CalculationError for a calculation that failed.
     """
-    from fusion import overrides as words
+    from fusion.config import overrides as words
 
     if isinstance(overrides, str):
         raise InputError(f"overrides are a list of words, [{overrides!r}]")
@@ -117,8 +112,8 @@ def execute(
         if first and before == directory and not unique:
             with usable(directory):
                 lock.acquire()
-        system = system_config.read(config.system, start_dir)  # first: the method imports torch
-        method = None if METHODS in config else _build(lambda: methods.build(config.method), "method")
+        system = system_input.read(config.system, start_dir)  # first: the method imports torch
+        method = None if METHODS in config else _build(lambda: protocol.build(config.method), "method")
         task = _build(lambda: instantiate(config.task, _recursive_=False), "task")
         if config.get("data") is not None and not getattr(task, "reads_data", False):
             raise InputError(f"task={task.name} reads no data; data= belongs to task=evaluate and task=train")
@@ -188,7 +183,7 @@ def _draw(directory: Path) -> None:
 @contextmanager
 def _resumable(directory: Path, first: bool, program: bool) -> Iterator[None]:
     """Tell who stops the run how to go on with it; `program`: signals are fusion's, not those of a user's Python."""
-    from fusion.tasks.interruption.stopping import raised
+    from fusion.runs.signals import raised
 
     try:
         with raised() if program else nullcontext():
@@ -224,7 +219,7 @@ def _finished(directory: Path, config: DictConfig) -> Result | None:
         report.report(directory)
     energy = document.get("energy") or {}
     return Result(
-        system_config.read(config.system, Path.cwd()),
+        system_input.read(config.system, Path.cwd()),
         document["status"],
         energy.get("value"),
         energy.get("stderr"),

@@ -8,11 +8,13 @@ from pathlib import Path
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fusion import bounds, messages, trust
+from fusion.config import messages
+from fusion.config.options import available
 from fusion.errors import InputError
-from fusion.layout import CHECKPOINT, CONFIG
-from fusion.options import available
-from fusion.runs import without_ckpt
+from fusion.files import bounds
+from fusion.runs import trust
+from fusion.runs.layout import CHECKPOINT, CONFIG
+from fusion.runs.run import without_ckpt
 
 METHODS = "methods"
 """The list of a task that names several methods; its presence says that no +method= belongs to the run."""
@@ -43,7 +45,7 @@ def resolved(config: DictConfig, start_dir: Path) -> DictConfig:
             config.task[key] = str(start_dir / Path(config.task[key]).expanduser())
     reaction = config.task.get("reaction")
     if reaction is not None:
-        from fusion.reaction import with_full_paths
+        from fusion.chemistry.reactions import with_full_paths
     if isinstance(reaction, str):
         config.task.reaction = with_full_paths(reaction, start_dir)
     elif isinstance(reaction, ListConfig):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fusion.units import ANGSTROM_PER_BOHR
+from fusion.chemistry.units import ANGSTROM_PER_BOHR
 
 THINNEST_ANGSTROM = 0.5
 """Distance between neighbouring images of a lattice plane below which a cell is refused; atoms are further apart."""

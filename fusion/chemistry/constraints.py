@@ -14,7 +14,7 @@ import numpy as np
 from fusion.errors import InputError
 
 if TYPE_CHECKING:
-    from fusion.system import System
+    from fusion.chemistry.system import System
 
 _AXES = "xyz"
 SAME_BOHR = 2e-3

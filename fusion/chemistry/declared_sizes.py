@@ -8,7 +8,7 @@ import re
 from contextlib import closing
 from pathlib import Path
 
-from fusion import bounds
+from fusion.files import bounds
 
 _FEW = 100_000
 """Atoms or numbers that a file of any size may declare: they cost no memory to speak of."""

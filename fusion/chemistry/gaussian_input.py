@@ -15,7 +15,7 @@ from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
 
 from fusion.chemistry import isotopes
-from fusion.units import ANGSTROM_PER_BOHR
+from fusion.chemistry.units import ANGSTROM_PER_BOHR
 
 _ATOM = re.compile(r"([A-Za-z]{1,2}|\d{1,3})\d*(?:-[^\s,(]*)?(?:\(([^)]*)\))?[\s,]+(.*)")
 _ISOTOPE = re.compile(r"\biso(?:tope)?\s*=\s*(\d+)(\.\d+)?", re.IGNORECASE)

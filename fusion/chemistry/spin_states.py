@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from fusion.system import System
+    from fusion.chemistry.system import System
 
 _WORDS = ("singlet", "doublet", "triplet", "quartet", "quintet", "sextet", "septet", "octet")
 _MOST_ATOMS = 200
@@ -64,7 +64,7 @@ def _open_part(system: System) -> tuple[str, int] | None:
     from scipy.sparse.csgraph import connected_components
 
     from fusion.chemistry.formulas import formula
-    from fusion.units import ANGSTROM_PER_BOHR
+    from fusion.chemistry.units import ANGSTROM_PER_BOHR
 
     if not 1 < len(system.symbols) <= _MOST_ATOMS:
         return None

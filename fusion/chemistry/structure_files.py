@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fusion import bounds
 from fusion.chemistry import declared_sizes, gaussian_input, molfile, pdb, reader_errors, structure_state, xyz
 from fusion.errors import InputError
+from fusion.files import bounds
 
 if TYPE_CHECKING:
     from ase import Atoms

@@ -13,9 +13,9 @@ import numpy as np
 
 from fusion.chemistry import ase_constraints, structure_state
 from fusion.chemistry.formulas import formula, lowest_spin
+from fusion.chemistry.system import System
+from fusion.chemistry.units import BOHR_PER_ANGSTROM
 from fusion.errors import InputError
-from fusion.system import System
-from fusion.units import BOHR_PER_ANGSTROM
 
 if TYPE_CHECKING:
     from ase import Atoms

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from fusion import streams
+from fusion.console import streams
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from fusion import bounds
-from fusion.atomic import replacing
+from fusion.chemistry.energy_zeros import DIFFERENCE
 from fusion.datasets.labelled import Labelled
 from fusion.errors import CalculationError, InputError
-from fusion.zeros import DIFFERENCE
+from fusion.files import bounds
+from fusion.files.atomic import replacing
 
 _MORE = {"forces": "forces", "dipole": "dipoles"}
 """Labels beside the energy that are less the method's."""
@@ -63,14 +63,14 @@ def subtracted(data: Labelled, entry: Any) -> Labelled:
     """
     if entry is None:
         return data
-    from fusion import methods, named
+    from fusion.methods import by_name, protocol
     from fusion.zoo import cache
 
     plain = dict(entry) if isinstance(entry, Mapping) else entry
-    method = named.method(plain)
-    methods.require(method, {"energy"}, "data.baseline")
+    method = by_name.method(plain)
+    protocol.require(method, {"energy"}, "data.baseline")
     wanted = {"energy"}
-    wanted |= {name for name in _MORE if getattr(data, name) is not None and name in methods.available(method)}
+    wanted |= {name for name in _MORE if getattr(data, name) is not None and name in protocol.available(method)}
     key = _key(data, plain, method, wanted)
     place = cache.create(cache.directory() / "data" / "baselines") / f"{key}.npz"
     forces = np.full((len(data.numbers), 3), np.nan) if "forces" in wanted else None
@@ -91,7 +91,7 @@ def _key(data: Labelled, entry: Any, method: Any, wanted: set[str]) -> str:
 
 def _calculate(data: Labelled, method: Any, wanted: set[str], kept: _Kept) -> None:
     """What is left, largest structures first; what is done is kept now and then, and at any end."""
-    from fusion.phases import phase
+    from fusion.console.phases import phase
 
     left = np.flatnonzero(~kept.done)
     todo = left[np.argsort(-data.sizes[left], kind="stable")].tolist()
@@ -113,10 +113,10 @@ def _calculate(data: Labelled, method: Any, wanted: set[str], kept: _Kept) -> No
 
 def _some(data: Labelled, method: Any, wanted: set[str], kept: _Kept, chosen: Sequence[int]) -> None:
     """One call for all; where it fails as a whole, halves of them: one bad structure costs no other."""
-    from fusion import methods
+    from fusion.methods import protocol
 
     try:
-        results = methods.calculate(method, [data.system(index) for index in chosen], wanted)
+        results = protocol.calculate(method, [data.system(index) for index in chosen], wanted)
     except (CalculationError, InputError) as error:
         if len(chosen) > 1:
             middle = len(chosen) // 2

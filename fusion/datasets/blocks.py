@@ -11,10 +11,10 @@ import numpy as np
 
 from fusion.chemistry import cells
 from fusion.chemistry.formulas import formula
+from fusion.chemistry.system import CLOSEST_NUCLEI
 from fusion.datasets.labelled import UNKNOWN_SPIN
 from fusion.datasets.report import Report
 from fusion.datasets.settings import Units
-from fusion.system import CLOSEST_NUCLEI
 
 HEAVIEST = 118
 _CHUNK = 20_000_000  # distances computed at a time

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from fusion.atomic import replacing
+from fusion.files.atomic import replacing
 
 _META = "columns.json"
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import numpy as np
 from ase.data import covalent_radii
 
+from fusion.chemistry.units import BOHR_PER_ANGSTROM
 from fusion.datasets import displacements, quantities
 from fusion.datasets.labelled import Labelled
 from fusion.datasets.settings import Settings, Units
 from fusion.errors import InputError
-from fusion.units import BOHR_PER_ANGSTROM
 
 _SAMPLE = 2000
 _NOBLE = (2, 10, 18, 36, 54, 86)  # these have no bonds to measure

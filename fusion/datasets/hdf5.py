@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from fusion import bounds
 from fusion.chemistry import structure_state
 from fusion.datasets.blocks import Block, Broken, Excluded, numbers_of
 from fusion.datasets.hdf5_groups import Group
 from fusion.datasets.settings import Settings
 from fusion.datasets.states import by_state
 from fusion.errors import InputError
+from fusion.files import bounds
 
 _ENERGIES = ("energies", "energy", "wb97x_dz.energy")
 _FORCES = ("forces",)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fusion import bounds
 from fusion.errors import InputError
+from fusion.files import bounds
 
 _HOPS = 8  # from one soft link to the next
 

@@ -9,8 +9,8 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from fusion.chemistry.formulas import lowest_spin
+from fusion.chemistry.system import System
 from fusion.datasets.report import Report
-from fusion.system import System
 
 UNKNOWN_SPIN = -1
 """In `Labelled.spin`: nobody stated the spin; the lowest possible is assumed."""

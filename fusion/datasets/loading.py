@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from fusion.checks import check_whole
+from fusion.config.checks import check_whole
 from fusion.datasets import ase_files, consistency, hdf5, npz, remote
 from fusion.datasets.baseline import DIFFERENCE, subtracted
 from fusion.datasets.blocks import Block, Broken, Converter, Excluded
@@ -144,7 +144,7 @@ def _key(settings: Settings, units: Units) -> str:
 def _converted(
     settings: Settings, units: Units, directory: Path | None
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    from fusion.phases import phase
+    from fusion.console.phases import phase
 
     report, columns = Report(energy_unit=units.name), Columns(directory)
     converter = Converter(units, report)

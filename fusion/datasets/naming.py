@@ -44,9 +44,9 @@ def node(entry: Any) -> Any:
     from omegaconf import DictConfig, OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    from fusion import config as trees
-    from fusion import messages, overrides
-    from fusion.options import available
+    from fusion.config import compose as trees
+    from fusion.config import messages, overrides
+    from fusion.config.options import available
 
     if isinstance(entry, Mapping) and "split" in entry:  # one that was written out before
         return OmegaConf.create(dict(entry)) if not isinstance(entry, DictConfig) else entry

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from fusion import bounds
 from fusion.chemistry import structure_state
 from fusion.datasets.blocks import Block, Broken, numbers_of
 from fusion.datasets.settings import Settings
 from fusion.datasets.states import by_state
 from fusion.errors import InputError
+from fusion.files import bounds
 
 _NUMBERS = ("nuclear_charges", "Z", "z", "species", "atomic_numbers", "numbers")
 _POSITIONS = ("coords", "coordinates", "R", "positions")

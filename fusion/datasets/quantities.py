@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from fusion import units
+from fusion.chemistry import units
 from fusion.errors import InputError
 
 ENERGIES: Final[dict[str, float]] = {

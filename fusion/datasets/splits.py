@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from fusion import bounds
-from fusion.atomic import write_atomically
-from fusion.checks import check_whole
+from fusion.config.checks import check_whole
 from fusion.datasets.labelled import Labelled
 from fusion.errors import InputError
+from fusion.files import bounds
+from fusion.files.atomic import write_atomically
 
 FILENAME = "split.json"
 _LONGEST = 1 << 28  # bytes: about 20 for each structure

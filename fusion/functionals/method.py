@@ -11,22 +11,23 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from fusion import zeros, zoo
-from fusion.checks import check_whole
+from fusion import zoo
+from fusion.chemistry import energy_zeros
+from fusion.chemistry.system import System
+from fusion.config.checks import check_whole
 from fusion.errors import InputError
-from fusion.functionals.convergence import Ladder
 from fusion.functionals.features import check_needs
-from fusion.functionals.kohn_sham import check_options, kohn_sham, load, molecule
-from fusion.functionals.outcome import describe, unconverged
-from fusion.functionals.response import has_response
-from fusion.results import Result
+from fusion.functionals.grid.response import has_response
+from fusion.functionals.scf.convergence import Ladder
+from fusion.functionals.scf.kohn_sham import check_options, kohn_sham, load, molecule
+from fusion.functionals.scf.outcome import describe, unconverged
+from fusion.runs.results import Result
 from fusion.scf.basis import read as read_basis
 from fusion.scf.initial_guess import LastDensity
 from fusion.scf.instability import Analyses
 from fusion.scf.progress import Progress, Watched
 from fusion.scf.reference import RESTRICTED, UNRESTRICTED
 from fusion.scf.reference import read as read_reference
-from fusion.system import System
 
 FINE_GRID = 3
 """Level from which on the learned functionals' energies are converged with the grid."""
@@ -117,8 +118,12 @@ class FunctionalMethod(Watched):
 
     @property
     def energy_zero(self) -> str:
-        """The zero of its energies, one of `fusion.zeros`."""
-        return zeros.of_kind(self.kind) if self._card is None else zeros.of_card(self._card.energy_zero, self.kind)
+        """The zero of its energies, one of `fusion.chemistry.energy_zeros`."""
+        return (
+            energy_zeros.of_kind(self.kind)
+            if self._card is None
+            else energy_zeros.of_card(self._card.energy_zero, self.kind)
+        )
 
     @cached_property
     def functional(self) -> Any:

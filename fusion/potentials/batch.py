@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fusion.system import System
+from fusion.chemistry.system import System
 
 if TYPE_CHECKING:
     from fusion.datasets.labelled import Labelled

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ase.data import atomic_numbers
 
+from fusion.chemistry.system import System, near_pairs
+from fusion.chemistry.units import ANGSTROM_PER_BOHR, BOHR_PER_ANGSTROM
 from fusion.console.format import count
 from fusion.errors import InputError
-from fusion.system import System, near_pairs
-from fusion.units import ANGSTROM_PER_BOHR, BOHR_PER_ANGSTROM
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,7 +31,7 @@ class Domain:
     """Elements, charges and spins that a model covers; None where nothing is known of it.
 
     `factor` is what the members' standard deviation is multiplied by to be the uncertainty of their mean, calibrated
-    on structures held out (`fusion.tasks.labelled.uncertainty`), `forces_factor` the same of a component of a force;
+    on structures held out (`fusion.evaluation.uncertainty`), `forces_factor` the same of a component of a force;
     None where nobody did. `spread` is the deviation, so
     scaled, per square root of the number of atoms (hartree) beyond which a structure counts as unlike the training data
     (the criterion of Smith et al., J. Chem. Phys. 148, 241733 (2018)). `periodic` and `single_atoms` are False for a
@@ -187,7 +187,7 @@ def _covering(symbols: set[str]) -> str:
 
 def _other_methods() -> str:
     """Methods that are not tied to training data of closed shells."""
-    from fusion.options import kind_of, option_files, read_yaml
+    from fusion.config.options import kind_of, option_files, read_yaml
 
     able = [
         name

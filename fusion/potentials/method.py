@@ -11,15 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fusion import devices, zeros, zoo
-from fusion.checks import check_whole
+from fusion import zoo
+from fusion.chemistry import energy_zeros
+from fusion.chemistry.system import System
+from fusion.config.checks import check_whole
 from fusion.errors import CalculationError, InputError
+from fusion.parallel import devices
 from fusion.potentials.batch import collate
 from fusion.potentials.derivatives import evaluate
 from fusion.potentials.domain import Domain
 from fusion.potentials.protocol import Prediction
-from fusion.results import Result
-from fusion.system import System
+from fusion.runs.results import Result
 
 _DIPOLES = frozenset({"dipole", "dipole_derivatives"})
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -30,8 +32,8 @@ class PotentialMethod:
 
     `weights` names a model of the zoo, which then takes the place of `model`. `dtype` is that of positions and
     floating-point parameters, `batch_size` the number of systems per forward pass, `device` one of
-    `fusion.devices`. The model is built, and pulled if missing, at its first use. `training` is for task=train. Raises
-    InputError for an unknown dtype or device, or weights that are not of this method.
+    `fusion.parallel.devices`. The model is built, and pulled if missing, at its first use. `training` is for
+    task=train. Raises InputError for an unknown dtype or device, or weights that are not of this method.
     """
 
     kind = "potential"
@@ -73,8 +75,12 @@ class PotentialMethod:
 
     @property
     def energy_zero(self) -> str:
-        """The zero of its energies, one of `fusion.zeros`."""
-        return zeros.of_kind(self.kind) if self._card is None else zeros.of_card(self._card.energy_zero, self.kind)
+        """The zero of its energies, one of `fusion.chemistry.energy_zeros`."""
+        return (
+            energy_zeros.of_kind(self.kind)
+            if self._card is None
+            else energy_zeros.of_card(self._card.energy_zero, self.kind)
+        )
 
     @cached_property
     def domain(self) -> Domain:

@@ -13,7 +13,7 @@ from pyscf.dft import libxc
 from pyscf.scf.dispersion import parse_dft
 
 from fusion.errors import InputError
-from fusion.linear_algebra import one_thread
+from fusion.parallel.blas_threads import one_thread
 from fusion.scf import broken_symmetry
 
 COARSE_LEVEL = 1

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from fusion import phases
+from fusion.console import phases
 
 Watcher = Callable[[int, str], None]
 """Called with the number of cycles and a text after each cycle."""

@@ -1,7 +1,7 @@
 """Second-order SCF and the curvature of the energy with respect to rotations of the orbitals, through PySCF.
 
 Sun, arXiv:1610.08423; Seeger and Pople, J. Chem. Phys. 66, 3045 (1977). The products of the Hessian with vectors come
-from `fusion.functionals.response`.
+from `fusion.functionals.grid.response`.
 """
 
 from __future__ import annotations

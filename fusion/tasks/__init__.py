@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from fusion.methods import Method
-    from fusion.results import Result
-    from fusion.runs import Run
-    from fusion.system import System
+    from fusion.chemistry.system import System
+    from fusion.methods.protocol import Method
+    from fusion.runs.results import Result
+    from fusion.runs.run import Run
 
 
 class Task(Protocol):
@@ -30,3 +32,14 @@ class Task(Protocol):
     def run(self, method: Method, system: System, run: Run) -> Result:
         """Run the task. Raises CalculationError without a useful result; an unconverged result is returned."""
         ...
+
+
+def lazily(name: str, package: str) -> Callable[[str], Any]:
+    """The `__getattr__` of a task's package, which has the task's class `name` and loads it at its first use."""
+
+    def attribute(wanted: str) -> Any:
+        if wanted != name:
+            raise AttributeError(f"module {package!r} has no attribute {wanted!r}")
+        return getattr(import_module(f"{package}.task"), name)
+
+    return attribute

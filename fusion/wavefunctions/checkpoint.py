@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from fusion.system import System
+from fusion.chemistry.system import System
 
 
 def identity(system: System, ansatz: nn.Module, settings: dict[str, Any]) -> dict[str, Any]:

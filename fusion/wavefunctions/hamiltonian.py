@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from fusion.distributed import gather_rows
-from fusion.system import System
+from fusion.chemistry.system import System
+from fusion.parallel.collectives import gather_rows
 from fusion.wavefunctions.ansatz import laplacian
 
 

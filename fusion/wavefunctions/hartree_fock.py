@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from fusion.chemistry.system import System
 from fusion.errors import CalculationError, InputError
 from fusion.scf.expressions import refuse_expressions
-from fusion.system import System
 from fusion.wavefunctions.gaussian_orbitals import GaussianOrbitals
 
 __all__ = ["HartreeFock", "hartree_fock", "hartree_fock_limit"]

@@ -13,12 +13,13 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import nn
 
-from fusion import devices, zeros
-from fusion.checks import check_whole
+from fusion.chemistry import energy_zeros
+from fusion.chemistry.system import System
+from fusion.config.checks import check_whole
 from fusion.errors import InputError
-from fusion.processes import GLOBAL_STATE
-from fusion.results import Result
-from fusion.system import System
+from fusion.parallel import devices
+from fusion.parallel.processes import GLOBAL_STATE
+from fusion.runs.results import Result
 from fusion.wavefunctions.ansatz import HasOrbitals
 from fusion.wavefunctions.hartree_fock import hartree_fock
 from fusion.wavefunctions.resources import default_chunk
@@ -48,7 +49,7 @@ class AnsatzMethod:
     kind = "ansatz"
     provides = frozenset({"energy", "energy_stderr"})
     weights: dict[str, Any] | None = None
-    energy_zero = zeros.TOTAL
+    energy_zero = energy_zeros.TOTAL
 
     def __init__(
         self,

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from fusion.distributed import from_first_rank
 from fusion.errors import CalculationError
+from fusion.parallel.collectives import from_first_rank
 from fusion.wavefunctions.hamiltonian import Clipped, Hamiltonian, clip
 from fusion.wavefunctions.optimisers import Optimiser
 from fusion.wavefunctions.sampler import Metropolis

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from fusion.distributed import rank
+from fusion.chemistry.system import System
 from fusion.errors import CalculationError
-from fusion.results import Result
-from fusion.system import System
+from fusion.parallel.collectives import rank
+from fusion.runs.results import Result
 from fusion.wavefunctions.hartree_fock import HartreeFock, hartree_fock_limit
 from fusion.wavefunctions.statistics import Estimate, blocked, drift
 from fusion.wavefunctions.vmc import VariationalMonteCarlo

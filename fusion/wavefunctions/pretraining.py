@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fusion.distributed import from_first_rank, mean_over_ranks
+from fusion.parallel.collectives import from_first_rank, mean_over_ranks
 from fusion.wavefunctions.ansatz import HasOrbitals
 from fusion.wavefunctions.gaussian_orbitals import GaussianOrbitals
 from fusion.wavefunctions.sampler import Metropolis

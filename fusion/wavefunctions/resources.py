@@ -11,8 +11,8 @@ import psutil
 import torch
 from torch import Tensor, nn
 
+from fusion.chemistry.system import System
 from fusion.errors import InputError
-from fusion.system import System
 from fusion.wavefunctions.ansatz import laplacian
 from fusion.wavefunctions.sampler import initial_electrons
 from fusion.wavefunctions.scores import LinearScores, ScoreRecorder

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from fusion.distributed import mean_over_ranks
-from fusion.system import System
+from fusion.chemistry.system import System
+from fusion.parallel.collectives import mean_over_ranks
 
 LogDensity = Callable[[Tensor], Tensor]
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from fusion.distributed import gather_rows, sum_over_ranks
+from fusion.parallel.collectives import gather_rows, sum_over_ranks
 
 Step = dict[str, Tensor]  # a change of the parameters, by name
 

@@ -7,14 +7,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fusion.errors import InputError
-from fusion.layout import CHECKPOINT
-from fusion.task_state import is_own
+from fusion.runs.layout import CHECKPOINT
+from fusion.runs.state import is_own
 
 if TYPE_CHECKING:
-    from fusion.methods import Method
-    from fusion.results import Result
-    from fusion.runs import Run
-    from fusion.system import System
+    from fusion.chemistry.system import System
+    from fusion.methods.protocol import Method
+    from fusion.runs.results import Result
+    from fusion.runs.run import Run
     from fusion.wavefunctions.schedule import Schedule
 
 
@@ -51,7 +51,7 @@ class WavefunctionTraining:
     def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Method, system, size and device for the title, and notes on cost and start."""
         from fusion.console.format import count, duration, memory
-        from fusion.report import title_of
+        from fusion.runs.report import title_of
 
         schedule = self._schedule(method, system)
         seconds = max(0, schedule.optimisation_steps - self.done["optimising"]) * self.cost.optimisation_s
@@ -117,7 +117,7 @@ def fit(module: Any, run: Run) -> Result:
     """Run the remaining phases of the module under Lightning; every rank returns the result."""
     from omegaconf import OmegaConf
 
-    from fusion.distributed import partners
+    from fusion.parallel.collectives import partners
     from fusion.wavefunctions.outcome import outcome
 
     module.from_another_run = run.checkpoint is not None and not is_own(run)
@@ -162,7 +162,7 @@ def _check_checkpoint(run: Run, expected: dict[str, Any]) -> dict[str, int]:
     """
     if run.checkpoint is None:
         return {"pretraining": 0, "optimising": 0, "evaluating": 0}
-    from fusion.checkpoints import read
+    from fusion.runs.checkpoints import read
 
     content = read(run.checkpoint).get("vmc", {})
     stored = content.get("identity")

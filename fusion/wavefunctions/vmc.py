@@ -10,11 +10,11 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from fusion import metrics
-from fusion.checkpoints import drop_rows
+from fusion.chemistry.system import System
 from fusion.console.format import with_error
-from fusion.distributed import gather_rows, mean_over_ranks, own_rows, random_stream, world_size
-from fusion.system import System
+from fusion.parallel.collectives import gather_rows, mean_over_ranks, own_rows, random_stream, world_size
+from fusion.runs import metrics
+from fusion.runs.checkpoints import drop_rows
 from fusion.wavefunctions.ansatz import check_forward
 from fusion.wavefunctions.checkpoint import identity
 from fusion.wavefunctions.hamiltonian import Hamiltonian, clip

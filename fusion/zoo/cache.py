@@ -75,7 +75,7 @@ def locked(name: str) -> Iterator[None]:
 
 def _say_waiting(name: str) -> None:
     from fusion.console.format import console
-    from fusion.processes import rank
+    from fusion.parallel.processes import rank
 
     if rank() == 0:
         console().print(f"{name}: another process is at work on it, waiting for that one to finish", soft_wrap=True)

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fusion import bounds
 from fusion.errors import InputError
+from fusion.files import bounds
 from fusion.zoo.files import File
 from fusion.zoo.table import Table
 
 if TYPE_CHECKING:
-    from fusion.system import System
+    from fusion.chemistry.system import System
 
 SCHEMA = 1
 LONGEST = 1 << 20
@@ -89,7 +89,7 @@ class Nuclei:
         """As a System with that name. Raises InputError for one that cannot be."""
         import numpy as np
 
-        from fusion.system import System
+        from fusion.chemistry.system import System
 
         return System(name, self.symbols, np.array(self.positions), self.charge, self.spin)
 
@@ -258,6 +258,6 @@ def to_toml(card: Card) -> str:
 
 def write(card: Card, path: Path) -> None:
     """Write `card` to the file `path`, in one piece or not at all."""
-    from fusion.atomic import write_atomically
+    from fusion.files.atomic import write_atomically
 
     write_atomically(path, to_toml(card))

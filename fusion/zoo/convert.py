@@ -10,8 +10,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from fusion import bounds, plugins
+from fusion import plugins
 from fusion.errors import CalculationError, InputError
+from fusion.files import bounds
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fusion.console.format import console, memory
+from fusion.console.phases import REFRESH_S, Line, State, line
 from fusion.errors import CalculationError, InputError
-from fusion.phases import REFRESH_S, Line, State, line
-from fusion.processes import rank
+from fusion.parallel.processes import rank
 from fusion.zoo import cache
 from fusion.zoo.files import PARTIAL, File, part_name
 from fusion.zoo.sources import NotFound, NotInstalled, Sources, Unavailable

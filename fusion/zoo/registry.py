@@ -14,8 +14,8 @@ from functools import partial
 from pathlib import Path
 
 from fusion import plugins
+from fusion.config.options import suggestion
 from fusion.errors import CalculationError, InputError
-from fusion.options import suggestion
 from fusion.zoo import cache, card
 from fusion.zoo.card import Card
 from fusion.zoo.files import offline, timeout_s

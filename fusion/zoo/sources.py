@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urljoin
 
-from fusion import bounds
+from fusion.files import bounds
 
 _AGAIN = (408, 425, 429, 500, 502, 503, 504)  # HTTP statuses of a server that may answer better in a moment
 _BLOCK = 1 << 20  # bytes that a store of objects is asked for at a time

@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fusion import bounds
 from fusion.errors import CalculationError, InputError
-from fusion.processes import GLOBAL_STATE, rank
+from fusion.files import bounds
+from fusion.parallel.processes import GLOBAL_STATE, rank
 from fusion.zoo import cache, convert, registry
 from fusion.zoo.card import Card
 from fusion.zoo.fetch import fetch

@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from fusion.config.options import suggestion
+from fusion.console.streams import visible
 from fusion.errors import InputError
-from fusion.options import suggestion
-from fusion.streams import visible
 
 _REQUIRED: Any = object()
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from fusion import bounds
 from fusion.errors import CalculationError
+from fusion.files import bounds
 
 if TYPE_CHECKING:
     from torch import Tensor

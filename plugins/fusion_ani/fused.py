@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fusion.chemistry.units import ANGSTROM_PER_BOHR
 from fusion.potentials import Neighbours
-from fusion.units import ANGSTROM_PER_BOHR
 from fusion_ani.aev import Environment, Layout, vectors
 
 ATOMS_SORTED = 128

@@ -8,8 +8,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from fusion.chemistry.units import ANGSTROM_PER_BOHR
 from fusion.potentials import Neighbours
-from fusion.units import ANGSTROM_PER_BOHR
 from fusion_ani.aev import Environment, Layout, vectors
 from fusion_ani.fused import EnvironmentVectors
 

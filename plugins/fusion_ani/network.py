@@ -14,11 +14,11 @@ import torch
 from ase.data import atomic_numbers, chemical_symbols
 from torch import Tensor, nn
 
+from fusion.chemistry.units import BOHR_PER_ANGSTROM
 from fusion.errors import InputError
 from fusion.potentials import Batch, Prediction, neighbours
 from fusion.potentials.charges import balanced, dipoles
 from fusion.potentials.self_energies import SelfEnergies
-from fusion.units import BOHR_PER_ANGSTROM
 from fusion_ani.activations import celu, gaussian
 from fusion_ani.aev import Environment
 from fusion_ani.fused import Energies

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fusion import bounds
 from fusion.errors import InputError
+from fusion.files import bounds
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fusion.chemistry.units import BOHR_PER_ANGSTROM
 from fusion.potentials.charges import balanced, dipoles
 from fusion.potentials.training.passes import Back, Differentiated, Found, add_gradients
 from fusion.potentials.training.targets import atoms_of
-from fusion.units import BOHR_PER_ANGSTROM
 from fusion_ani.environments import Environments, Rows
 from fusion_ani.fused import ATOMS_PER_THREAD, in_threads
 from fusion_ani.pairs import Pairs, Store

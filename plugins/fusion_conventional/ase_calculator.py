@@ -16,10 +16,10 @@ import numpy as np
 from ase.calculators import calculator as ase
 from ase.stress import voigt_6_to_full_3x3_stress
 
-from fusion import units, zeros
+from fusion.chemistry import energy_zeros, units
+from fusion.chemistry.system import System
 from fusion.errors import InputError
-from fusion.results import Result
-from fusion.system import System
+from fusion.runs.results import Result
 from fusion_conventional.ase_import import made, maker, one_line
 from fusion_conventional.ase_state import State
 
@@ -76,10 +76,10 @@ class ASECalculator:
         self.calculator, self.options = calculator, _plain(options or {})
         self._maker = maker(calculator)
         self._name = str(getattr(self._maker, "__name__", type(self._maker).__name__))
-        if energy_zero not in (None, zeros.TOTAL, zeros.OWN):
+        if energy_zero not in (None, energy_zeros.TOTAL, energy_zeros.OWN):
             raise InputError(f"method.energy_zero is total or own, not {energy_zero!r}")
         module = str(getattr(self._maker, "__module__", "")).rpartition("ase.calculators.")[2].partition(".")[0]
-        self.energy_zero = energy_zero or (zeros.TOTAL if module in _OF_ALL_ELECTRONS else zeros.OWN)
+        self.energy_zero = energy_zero or (energy_zeros.TOTAL if module in _OF_ALL_ELECTRONS else energy_zeros.OWN)
         self._state = State.read(_plain(state), module)
         self._domain = _plain(domain)
         self._last_state: tuple[int, int] | None = None

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from fusion.chemistry.system import System
 from fusion.errors import InputError
-from fusion.system import System
 
 MULTIPLICITY: Final = "multiplicity"
 UNPAIRED: Final = "unpaired"

@@ -20,13 +20,13 @@ from pyscf.cc import ccsd_t_lambda
 from pyscf.data.elements import chemcore
 from pyscf.grad import ccsd_t as restricted_triples
 
-from fusion import methods
-from fusion.checks import check_whole
+from fusion.chemistry.system import System
+from fusion.config.checks import check_whole
 from fusion.console.format import memory
 from fusion.errors import CalculationError, InputError
-from fusion.results import Result
+from fusion.methods import protocol
+from fusion.runs.results import Result
 from fusion.scf.basis import Basis
-from fusion.system import System
 from fusion_conventional.method import Computed, PySCFMethod
 from fusion_conventional.self_consistent import Determinant, semicanonical
 
@@ -192,10 +192,10 @@ class CoupledCluster(Correlated):
         result = super()._calculate(system, wanted - {"forces"})
         if result.status == "ok":
             try:
-                result.properties["forces"] = methods.numerical_forces(self, system)
+                result.properties["forces"] = protocol.numerical_forces(self, system)
             except CalculationError as error:
                 result.status, result.message = "not_converged", str(error)
-            how = {"from": "energy", "by": "central differences", "step_bohr": methods.STEP_BOHR}
+            how = {"from": "energy", "by": "central differences", "step_bohr": protocol.STEP_BOHR}
             result.details["derived"] = {"forces": how}
         return result
 

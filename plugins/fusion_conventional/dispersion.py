@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from fusion import zeros
+from fusion.chemistry import energy_zeros
+from fusion.chemistry.system import System
 from fusion.errors import CalculationError, InputError
-from fusion.functionals import dispersion
-from fusion.results import Result
-from fusion.system import System
+from fusion.functionals.scf import dispersion
+from fusion.runs.results import Result
 
 
 class Dispersion(ABC):
@@ -28,7 +28,7 @@ class Dispersion(ABC):
 
     kind = "conventional"
     provides = frozenset({"energy", "forces"})
-    energy_zero = zeros.CORRECTION
+    energy_zero = energy_zeros.CORRECTION
 
     def __init__(self, name: str, title: str, xc: str, **_: Any) -> None:
         if not isinstance(xc, str) or not xc:

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 from pyscf import fci, mcscf
 
+from fusion.chemistry.system import System
 from fusion.errors import InputError
 from fusion.scf.basis import Basis
-from fusion.system import System
 from fusion_conventional.correlated import Correlated
 from fusion_conventional.method import Computed
 

@@ -8,9 +8,9 @@ from typing import Any, Final
 import numpy as np
 from pyscf.dft import libxc
 
+from fusion.chemistry.system import System
 from fusion.errors import InputError
-from fusion.functionals.dispersion import dispersion as d3
-from fusion.system import System
+from fusion.functionals.scf.dispersion import dispersion as d3
 from fusion_conventional import basis_limit
 from fusion_conventional.field import dipole_derivatives
 from fusion_conventional.method import Computed, PySCFMethod, Quantities

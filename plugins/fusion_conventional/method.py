@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from fusion import zeros
-from fusion.results import Result
+from fusion.chemistry import energy_zeros
+from fusion.chemistry.system import System
+from fusion.runs.results import Result
+from fusion.runs.warning_summary import kind
 from fusion.scf.basis import Basis
 from fusion.scf.basis import read as read_basis
 from fusion.scf.initial_guess import LastDensity
 from fusion.scf.instability import Analyses
 from fusion.scf.progress import Watched
-from fusion.system import System
-from fusion.warning_summary import kind
 from fusion_conventional import basis_limit
 from fusion_conventional.molecules import parsed_ghosts
 from fusion_conventional.self_consistent import Determinant, Settings, converge, reference_title
@@ -46,7 +46,7 @@ class PySCFMethod(Watched, ABC):
     """
 
     kind = "conventional"
-    energy_zero = zeros.TOTAL
+    energy_zero = energy_zeros.TOTAL
     trusts_determinant = True
     """True if a determinant that is not the lowest spoils the result."""
 

@@ -11,11 +11,11 @@ from typing import Any
 from ase.data import atomic_numbers
 from pyscf import gto
 
+from fusion.chemistry.system import System
+from fusion.chemistry.units import BOHR_PER_ANGSTROM
 from fusion.errors import InputError
 from fusion.scf.basis import Basis, of_element
 from fusion.scf.expressions import refuse_expressions
-from fusion.system import System
-from fusion.units import BOHR_PER_ANGSTROM
 
 refuse_expressions()
 

@@ -14,15 +14,15 @@ from typing import Any, Final
 import numpy as np
 from pyscf import dft, scf
 
-from fusion.checks import check_whole
+from fusion.chemistry.system import System
+from fusion.config.checks import check_whole
 from fusion.errors import InputError
-from fusion.linear_algebra import one_thread
+from fusion.parallel.blas_threads import one_thread
 from fusion.scf import initial_guess, second_order
 from fusion.scf.basis import Basis
 from fusion.scf.progress import Watcher, after_cycle
 from fusion.scf.reference import RESTRICTED, RESTRICTED_OPEN, UNRESTRICTED
 from fusion.scf.reference import read as read_reference
-from fusion.system import System
 from fusion_conventional.molecules import Ghost, molecule
 
 _CLASSES: Final[dict[str, tuple[Any, Any]]] = {

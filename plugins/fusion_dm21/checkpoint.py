@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fusion import bounds
 from fusion.errors import InputError
+from fusion.files import bounds
 
 _MAGIC = 0xDB4775248B80FB57
 _FOOTER = 48

@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from fusion.system import System
+from fusion.chemistry.system import System
 from fusion.wavefunctions.determinants import laplacian_of_determinants, sum_of_determinants
 from fusion.wavefunctions.envelopes import Envelope, IsotropicEnvelope
 from fusion.wavefunctions.features import ElectronFeatures

@@ -12,14 +12,15 @@ from ase.constraints import FixAtoms, FixBondLength, FixCartesian, FixedPlane, F
 from ase.db import connect
 from ase.io import write
 
-from fusion import datasets, report, system_config
-from fusion.chemistry import structures
+from fusion import datasets
+from fusion.chemistry import structures, system_input
 from fusion.chemistry.structures import from_atoms
+from fusion.chemistry.system import System
 from fusion.datasets.naming import node
 from fusion.errors import InputError
-from fusion.results import Result
-from fusion.system import System
-from fusion.tasks.structure.geometry import write_structure
+from fusion.runs import report
+from fusion.runs.results import Result
+from fusion.tasks.geometry.structures import write_structure
 
 HYDRONIUM = [[0, 0, 0], [0.94, 0, -0.3], [-0.47, 0.814, -0.3], [-0.47, -0.814, -0.3]]
 LINES = "".join(f"{s} {x} {y} {z}\n" for s, (x, y, z) in zip("OHHH", HYDRONIUM, strict=True))
@@ -31,7 +32,7 @@ def hydronium(**info: Any) -> Atoms:
 
 def read(folder: Path, name: str, text: str, **keys: Any) -> System:
     (folder / name).write_text(text)
-    return system_config.read({"name": "file", "path": name, **keys}, folder)
+    return system_input.read({"name": "file", "path": name, **keys}, folder)
 
 
 @pytest.mark.parametrize(
@@ -271,7 +272,7 @@ def test_what_fusion_writes_it_reads_back(tmp_path: Path) -> None:
             atoms.pbc = (True, True, False)
         system = from_atoms(atoms, charge=charge, spin=spin)
         write_structure(tmp_path / "out.xyz", Result(system, energy=-75.0))
-        back = system_config.read({"name": "file", "path": "out.xyz"}, tmp_path)
+        back = system_input.read({"name": "file", "path": "out.xyz"}, tmp_path)
         assert (back.charge, back.spin, back.spin_assumed) == (system.charge, system.spin, system.spin_assumed)
         assert back.pbc == system.pbc and (back.cell is None) == (cell is None)
         np.testing.assert_allclose(back.positions, system.positions, atol=1e-7)
@@ -328,7 +329,7 @@ def test_gaussian_inputs_state_isotopes_and_frozen_atoms(tmp_path: Path) -> None
 
 def test_deuterium_by_its_symbol(tmp_path: Path) -> None:
     water = "3\n\nO 0 0 0\nD 0.76 0 0.59\nT -0.76 0 0.59\n"
-    inline = system_config.read({"atoms": water.split("\n\n")[1]})
+    inline = system_input.read({"atoms": water.split("\n\n")[1]})
     for system in (read(tmp_path, "a.xyz", water), inline):
         assert system.masses is not None and system.formula == "H2O"
         assert system.masses.round(3).tolist() == [15.999, 2.014, 3.016]
@@ -354,7 +355,7 @@ def test_columns_that_hold_atoms(tmp_path: Path, column: str, values: str, expec
 def test_key_value_pairs_of_databases(tmp_path: Path) -> None:
     with connect(tmp_path / "a.db") as rows:
         rows.write(hydronium(), charge=1, multiplicity=3)
-    system = system_config.read({"path": "a.db"}, tmp_path)
+    system = system_input.read({"path": "a.db"}, tmp_path)
     assert (system.charge, system.multiplicity) == (1, 3)
 
 
@@ -377,7 +378,7 @@ GOOD = "2\nw\nO 0 0 0\nH 0 0 0.97\n"
 @pytest.mark.parametrize("text", [GOOD.replace("\n", "\r\n"), GOOD + "\n\n", GOOD.replace(" ", "\t"), "\ufeff" + GOOD])
 def test_line_ends_blanks_tabs_and_byte_order_marks(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.xyz").write_bytes(text.encode())
-    assert system_config.read({"path": "a.xyz", "charge": -1}, tmp_path).formula == "HO"
+    assert system_input.read({"path": "a.xyz", "charge": -1}, tmp_path).formula == "HO"
 
 
 @pytest.mark.parametrize(
@@ -405,5 +406,5 @@ def test_line_ends_blanks_tabs_and_byte_order_marks(tmp_path: Path, text: str) -
 def test_broken_files_are_refused_in_our_words(tmp_path: Path, name: str, text: str | bytes, words: str) -> None:
     (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(InputError, match=words) as refused:
-        system_config.read({"path": name}, tmp_path)
+        system_input.read({"path": name}, tmp_path)
     assert "\n" not in str(refused.value) and len(str(refused.value)) < 300

@@ -10,10 +10,11 @@ import pytest
 from ase.io import write
 from molecules import frames, write_npz
 
-from fusion import datasets, methods, named
+from fusion import datasets
 from fusion.datasets import baseline
 from fusion.datasets.naming import absolute, node
 from fusion.errors import CalculationError, InputError
+from fusion.methods import by_name, protocol
 
 
 def load(path: Path, **options: Any) -> datasets.Labelled:
@@ -29,7 +30,7 @@ def place(with_toy: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 def test_labels_are_less_what_the_method_says(place: Path) -> None:
     whole, rest = load(place / "data.xyz"), load(place / "data.xyz", baseline="morse")
-    results = methods.calculate(named.method("morse"), [whole.system(i) for i in range(12)], {"energy", "forces"})
+    results = protocol.calculate(by_name.method("morse"), [whole.system(i) for i in range(12)], {"energy", "forces"})
     np.testing.assert_allclose(rest.energy, whole.energy - [one.energy for one in results], atol=1e-9)
     assert rest.forces is not None and whole.forces is not None
     said = np.concatenate([np.asarray(one.properties["forces"]) for one in results])
@@ -51,7 +52,7 @@ def test_the_stress_of_whole_energies_is_left_out(place: Path) -> None:
 
 def test_it_is_calculated_once_and_goes_on_where_it_stopped(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
-    original = methods.calculate
+    original = protocol.calculate
 
     def counted(method: Any, systems: Any, properties: Any) -> Any:
         calls.append(len(systems))
@@ -61,7 +62,7 @@ def test_it_is_calculated_once_and_goes_on_where_it_stopped(place: Path, monkeyp
             raise CalculationError("carbon monoxide is too much")
         return original(method, systems, properties)
 
-    monkeypatch.setattr(methods, "calculate", counted)
+    monkeypatch.setattr(protocol, "calculate", counted)
     with pytest.raises(KeyboardInterrupt):
         load(place / "data.xyz", baseline="morse")
     assert calls == [1, 2, 4]

@@ -13,10 +13,10 @@ from ase.io import write
 from molecules import BOHR, HARTREE, frames, write_npz
 
 from fusion import datasets
+from fusion.chemistry.units import KCAL_MOL_PER_HARTREE as KCAL
 from fusion.datasets.displacements import compare
 from fusion.datasets.naming import absolute, node
 from fusion.errors import InputError
-from fusion.units import KCAL_MOL_PER_HARTREE as KCAL
 
 
 def load(path: Path, **options: Any) -> datasets.Labelled:

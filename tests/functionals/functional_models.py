@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fusion.chemistry.system import System
 from fusion.functionals import DensityFeatures
-from fusion.system import System
 
 CX = -0.75 * (3.0 / math.pi) ** (1.0 / 3.0)
 

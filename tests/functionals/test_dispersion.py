@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fusion.errors import InputError
-from fusion.functionals.dispersion import dispersion
+from fusion.functionals.scf.dispersion import dispersion
 
 NUMBERS = [8, 1, 1, 8, 1, 1]
 WATER_DIMER = np.array(  # bohr

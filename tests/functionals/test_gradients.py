@@ -20,13 +20,13 @@ from pyscf import dft, gto
 from pyscf.dft import gen_grid, radi
 from torch import Tensor, nn
 
+from fusion.chemistry.system import System
 from fusion.errors import CalculationError
 from fusion.functionals import DensityFeatures, FunctionalMethod
-from fusion.functionals.charge_gradients import exchange_gradient
-from fusion.functionals.kohn_sham import kohn_sham, molecule
-from fusion.functionals.partition import weight_gradient
-from fusion.functionals.shell_pairs import shell_pairs
-from fusion.system import System
+from fusion.functionals.grid.becke_weights import weight_gradient
+from fusion.functionals.local_exchange.gradients import exchange_gradient
+from fusion.functionals.local_exchange.shell_pairs import shell_pairs
+from fusion.functionals.scf.kohn_sham import kohn_sham, molecule
 
 Make = Callable[[gto.Mole], Any]
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fusion.errors import InputError
 from fusion.functionals import DensityFeatures
-from fusion.functionals.integrator import LearnedNumInt
+from fusion.functionals.grid.numint import LearnedNumInt
 
 WATER = gto.M(atom="O 0 0 0.1; H 0 1.43 1.11; H 0 -1.43 1.11", unit="Bohr", basis="def2-svp", verbose=0)
 NITROGEN = gto.M(atom="N 0 0 0; N 0 0 2.1", unit="Bohr", basis="6-31g", verbose=0)
@@ -60,8 +60,8 @@ def evaluate(numint: LearnedNumInt, mol: gto.Mole, grids: dft.Grids, dms: np.nda
 
 def exact(mol: gto.Mole, grids: dft.Grids, dms: np.ndarray) -> tuple[float, np.ndarray]:
     """Integrals in double precision, no point or pair left out, from the parts that the integrator is made of."""
-    from fusion.functionals.differentiation import differentiate
-    from fusion.functionals.potential_matrix import contract
+    from fusion.functionals.grid.differentiation import differentiate
+    from fusion.functionals.grid.potential_matrix import contract
 
     numint = LearnedNumInt(Hybrid())
     energy, matrix = 0.0, np.zeros_like(dms)
@@ -169,7 +169,7 @@ import sys, threading, time
 import psutil
 from pyscf import dft, gto
 from test_integrator import Hybrid
-from fusion.functionals.integrator import LearnedNumInt
+from fusion.functionals.grid.numint import LearnedNumInt
 
 def grid(mol, level):
     grids = dft.Grids(mol)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from pyscf import gto
 
-from fusion.functionals.charge_store import ENERGY, POTENTIAL
-from fusion.functionals.kept_integrals import KeptIntegrals
-from fusion.functionals.local_exchange import LocalExchange
+from fusion.functionals.local_exchange.cache import KeptIntegrals
+from fusion.functionals.local_exchange.local_exchange import LocalExchange
+from fusion.functionals.local_exchange.quantised import ENERGY, POTENTIAL
 
 OMEGAS = (0.0, 0.4)
 POINTS = 100

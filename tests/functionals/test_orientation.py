@@ -6,8 +6,8 @@ from functional_models import PBEExchange
 from pyscf import gto, scf
 from scipy.spatial.transform import Rotation
 
-from fusion.functionals.kohn_sham import kohn_sham
-from fusion.functionals.orientation import Orientation
+from fusion.functionals.scf.kohn_sham import kohn_sham
+from fusion.functionals.scf.orientation import Orientation
 
 
 def unrestricted(atom: str, spin: int) -> scf.uhf.UHF:

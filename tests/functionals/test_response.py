@@ -15,9 +15,9 @@ from functional_models import (
 from pyscf import dft, gto, scf
 from torch import nn
 
-from fusion.functionals import kohn_sham
-from fusion.functionals.kohn_sham import molecule
-from fusion.system import System
+from fusion.chemistry.system import System
+from fusion.functionals.scf import kohn_sham
+from fusion.functionals.scf.kohn_sham import molecule
 
 
 def mean_field(system: System, model: nn.Module, level: int = 0) -> object:

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from fusion.errors import InputError
 from fusion.functionals import DensityFeatures
-from fusion.functionals.integrator import LearnedNumInt
-from fusion.functionals.kohn_sham import molecule
+from fusion.functionals.grid.numint import LearnedNumInt
+from fusion.functionals.scf.kohn_sham import molecule
 from fusion.functionals.training import dataset, labels, samples
 from fusion.functionals.training.labels import Level
 from fusion.functionals.training.regression import Regression

@@ -12,10 +12,10 @@ import torch
 
 import fusion
 from fusion import app, zoo
+from fusion.cli import publish
 from fusion.errors import InputError
 from fusion.functionals.training import outcome
 from fusion.functionals.training.regression import Regression
-from fusion.zoo import publish
 
 DATA = """
 h = { atoms = "H 0 0 0", spin = 1 }

@@ -10,12 +10,12 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from fusion import methods
+from fusion.chemistry.system import System
+from fusion.chemistry.units import ANGSTROM_PER_BOHR, BOHR_PER_ANGSTROM
 from fusion.errors import InputError
+from fusion.methods import protocol
 from fusion.potentials import PotentialMethod, collate, neighbours
 from fusion.potentials.derivatives import evaluate
-from fusion.system import System
-from fusion.units import ANGSTROM_PER_BOHR, BOHR_PER_ANGSTROM
 from fusion_ani.aev import Layout, vectors
 from fusion_ani.ensemble import Columns
 from fusion_ani.fused import EnvironmentVectors, blocks, environment_vectors
@@ -169,8 +169,8 @@ def test_derivatives_are_those_of_the_energy() -> None:
     method, system = PotentialMethod("ani", ani()), random_system(7, seed=3)
     (result,) = method.calculate([system], {"forces", "hessian"})
     forces = np.asarray(result.properties["forces"])
-    np.testing.assert_allclose(forces, methods.numerical_forces(method, system, 1e-4), rtol=0, atol=2e-5)
-    hessian, _ = methods.numerical_hessian(method, system, 1e-4)
+    np.testing.assert_allclose(forces, protocol.numerical_forces(method, system, 1e-4), rtol=0, atol=2e-5)
+    hessian, _ = protocol.numerical_hessian(method, system, 1e-4)
     scale = np.abs(hessian).max()
     np.testing.assert_allclose(result.properties["hessian"], hessian, rtol=0, atol=1e-4 * scale)
 
@@ -326,5 +326,5 @@ def test_the_first_papers_network() -> None:
     system = random_system(6)
     (result,) = method.calculate([system], {"forces"})
     np.testing.assert_allclose(
-        result.properties["forces"], methods.numerical_forces(method, system, 1e-3), rtol=0, atol=1e-8
+        result.properties["forces"], protocol.numerical_forces(method, system, 1e-3), rtol=0, atol=1e-8
     )

@@ -10,10 +10,10 @@ import torch
 from scipy.spatial.transform import Rotation
 from test_ani import ARGUMENTS, ani, crystal, random_system
 
-from fusion import methods
+from fusion.chemistry.system import System
 from fusion.errors import InputError
+from fusion.methods import protocol
 from fusion.potentials import PotentialMethod, collate
-from fusion.system import System
 from fusion_ani.network import ANI, ANI1
 
 PROPERTIES = frozenset({"energy", "charges", "dipole"})
@@ -95,6 +95,6 @@ def test_a_model_is_built_again_from_its_arguments(kind: type[ANI]) -> None:
 def test_a_crystal_has_no_dipole() -> None:
     periodic = crystal(random_system(8), np.diag([5.0, 6.0, 7.0]))
     with pytest.raises(InputError, match="dipole of a crystal"):
-        methods.calculate(method(), [periodic], {"dipole"})
+        protocol.calculate(method(), [periodic], {"dipole"})
     (result,) = method().calculate([periodic], {"energy", "charges"})
     assert np.sum(result.properties["charges"]) == pytest.approx(0.0, abs=1e-12)

@@ -76,12 +76,12 @@ def test_energies_of_dimers_have_their_known_errors(program: Program, zoo_cache:
 
 
 def test_members_hessians_average_to_the_hessian(zoo_cache: Path) -> None:
-    from fusion import methods
     from fusion.chemistry.structures import from_atoms
+    from fusion.methods import protocol
 
     method = fusion.calculator("ani-2x", dtype="float64").method
     system = from_atoms(molecule("H2O"))
-    (found,) = methods.calculate(method, [system], {"hessian", "hessian_members"})
+    (found,) = protocol.calculate(method, [system], {"hessian", "hessian_members"})
     members = found.properties["hessian_members"]
     np.testing.assert_allclose(members.mean(axis=0), found.properties["hessian"], atol=1e-10)  # type: ignore[union-attr]
     step = 1e-3
@@ -89,7 +89,7 @@ def test_members_hessians_average_to_the_hessian(zoo_cache: Path) -> None:
     def energies(shift: float) -> np.ndarray:
         positions = system.positions.copy()
         positions[1, 1] += shift
-        (one,) = methods.calculate(method, [system.with_positions(positions)], {"energy_members"})
+        (one,) = protocol.calculate(method, [system.with_positions(positions)], {"energy_members"})
         return np.asarray(one.properties["energy_members"])
 
     curvature = (energies(step) - 2 * energies(0.0) + energies(-step)) / step**2

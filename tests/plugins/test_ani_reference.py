@@ -15,9 +15,9 @@ import torch
 from ase import Atoms
 
 from fusion.chemistry.structures import from_atoms
+from fusion.chemistry.system import System
+from fusion.chemistry.units import BOHR_PER_ANGSTROM, EV_ANGSTROM3_PER_HARTREE_BOHR3
 from fusion.potentials import PotentialMethod, collate, neighbours
-from fusion.system import System
-from fusion.units import BOHR_PER_ANGSTROM, EV_ANGSTROM3_PER_HARTREE_BOHR3
 from fusion_ani import neurochem
 from fusion_ani.aev import Layout
 from fusion_ani.fused import environment_vectors

@@ -10,10 +10,11 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
 import fusion
-from fusion import methods, units, zeros
+from fusion.chemistry import energy_zeros, units
 from fusion.chemistry.structures import from_atoms
+from fusion.chemistry.system import System
 from fusion.errors import InputError
-from fusion.system import System
+from fusion.methods import protocol
 from fusion_conventional.ase_calculator import ASECalculator
 from fusion_conventional.ase_state import State
 
@@ -69,7 +70,7 @@ def molecule(*symbols: str, charge: int = 0, spin: int | None = None, **more: An
 
 
 def handed(method: Any, system: System) -> dict[str, Any]:
-    methods.calculate(method, [system], {"energy"})
+    protocol.calculate(method, [system], {"energy"})
     return HANDED[-1]
 
 
@@ -99,7 +100,7 @@ def test_a_calculator_receives_charge_and_spin_as_it_reads_them(state: Any, expe
 def test_the_same_nuclei_in_another_state_are_calculated_again() -> None:
     """ASE compares nuclei, not atoms.info: an ion would get the energy of its molecule."""
     method = ase(state=OMOL)
-    energies = [methods.calculate(method, [molecule("O", "O", charge=q)], {"energy"})[0].energy for q in (0, 1, 0)]
+    energies = [protocol.calculate(method, [molecule("O", "O", charge=q)], {"energy"})[0].energy for q in (0, 1, 0)]
     assert len({*energies}) == 3
 
 
@@ -185,7 +186,7 @@ def test_a_stated_domain_refuses_as_a_card_does() -> None:
 def test_classes_functions_class_methods_and_instances_give_a_calculator(path: str, options: Any, model: str) -> None:
     method = ase(path, options=options)
     assert handed(method, molecule("C", "O"))["model"] == model
-    assert method.provides == {"energy", "forces"} and method.energy_zero == zeros.OWN
+    assert method.provides == {"energy", "forces"} and method.energy_zero == energy_zeros.OWN
     assert method.label == f"{'Recorder' if path == 'MADE' else path.split('.')[-1]} (ASE)"
 
 
@@ -218,7 +219,7 @@ def test_so3lr_gets_the_charge_it_gets_in_ase_and_no_radicals() -> None:
     domain = {"elements": [*"HCNOFPS", "Cl"], "spins": [0]}
     method = ASECalculator("ase", "ASE", path, state={"charge": "charge"}, domain=domain)
     systems = [molecule("O", "C", "O"), molecule("O", "C", "O", charge=-2)]
-    energies = [methods.calculate(method, [system], {"energy"})[0].energy for system in systems]
+    energies = [protocol.calculate(method, [system], {"energy"})[0].energy for system in systems]
     plain = so3.SO3LRCalculator()
     for system, energy in zip(systems, energies, strict=True):
         atoms = system.to_atoms()

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from pyscf import gto, scf
 
-from fusion import named, overrides
+from fusion.chemistry.system import System
+from fusion.config import overrides
 from fusion.errors import InputError
-from fusion.functionals.kohn_sham import molecule as learned_molecule
+from fusion.functionals.scf.kohn_sham import molecule as learned_molecule
+from fusion.methods import by_name
 from fusion.scf.basis import read
-from fusion.system import System
-from fusion.tasks.comparing import entries
+from fusion.tasks.compare import methods
 
 WATER = System("water", ("O", "H", "H"), np.array([[0.0, 0.0, 0.22], [0.0, 1.43, -0.89], [0.0, -1.43, -0.89]]))
 MIXED = {"O": "6-31G(d,p)", "h": "sto-3g"}
@@ -25,7 +26,7 @@ EXPECTED = gto.M(
 
 @pytest.mark.parametrize("basis", [MIXED, {"O": "6-31G(d,p)", "default": "sto-3g"}])
 def test_every_element_gets_its_functions(basis: dict[str, str]) -> None:
-    result = named.method({"method": "hf", "basis": basis}).calculate([WATER], ["energy"])[0]
+    result = by_name.method({"method": "hf", "basis": basis}).calculate([WATER], ["energy"])[0]
     assert result.energy == pytest.approx(scf.RHF(EXPECTED).kernel(), abs=1e-8)
     assert result.details["scf"]["functions"] == EXPECTED.nao
     assert result.details["scf"]["basis"].startswith("O 6-31G(d,p), ")
@@ -33,9 +34,9 @@ def test_every_element_gets_its_functions(basis: dict[str, str]) -> None:
 
 
 def test_labels_name_the_bases() -> None:
-    assert named.method({"method": "mp2", "basis": MIXED}).label == "MP2/{O 6-31G(d,p), H sto-3g}"
+    assert by_name.method({"method": "mp2", "basis": MIXED}).label == "MP2/{O 6-31G(d,p), H sto-3g}"
     listed = [{"method": "hf", "basis": {"O": name, "H": "sto-3g"}} for name in ("sto-3g", "6-31g")]
-    labels = [entry.label for entry in entries.read(listed, 1, False)]
+    labels = [entry.label for entry in methods.read(listed, 1, False)]
     assert labels == ["hf-O-sto-3g-H-sto-3g", "hf-O-6-31g-H-sto-3g"]
 
 
@@ -56,7 +57,7 @@ def test_labels_name_the_bases() -> None:
 @pytest.mark.parametrize("method", ["hf", "ccsd"])
 def test_refusals_are_one_line(method: str, basis: Any, reason: str) -> None:
     with pytest.raises(InputError, match=reason) as refused:
-        named.method({"method": method, "basis": basis}).check([WATER])
+        by_name.method({"method": method, "basis": basis}).check([WATER])
     assert "\n" not in str(refused.value) and str(refused.value).startswith("method.basis")
 
 

@@ -13,10 +13,10 @@ from ase.units import Hartree
 from pyscf import cc, dft, fci, gto, mp, scf
 
 import fusion
-from fusion import methods, named
+from fusion.chemistry.system import System
+from fusion.chemistry.units import ANGSTROM_PER_BOHR, BOHR_PER_ANGSTROM
 from fusion.errors import InputError
-from fusion.system import System
-from fusion.units import ANGSTROM_PER_BOHR, BOHR_PER_ANGSTROM
+from fusion.methods import by_name, protocol
 
 DATA = os.environ.get("FUSION_TEST_DATA")
 WATER = System("water", ("O", "H", "H"), np.array([[0, 0, 0.1], [0, 1.5, -0.9], [0.2, -1.4, -1.0]]))
@@ -31,8 +31,8 @@ def chain(spacing: float) -> System:
 
 
 def calculated(entry: dict[str, Any], system: System, *properties: str) -> Any:
-    method = named.method({"conv_tol": 1e-10, **entry})
-    (result,) = methods.calculate(method, [system], {"energy", *properties})
+    method = by_name.method({"conv_tol": 1e-10, **entry})
+    (result,) = protocol.calculate(method, [system], {"energy", *properties})
     assert result.status == "ok", result.message
     return result
 
@@ -86,8 +86,8 @@ def test_through_ase_it_is_the_same_in_other_units(name: str) -> None:
 )
 def test_forces_are_minus_the_slope_of_the_energy(entry: dict[str, Any], system: System) -> None:
     """Along one direction in which every nucleus moves; a finite grid moves with them."""
-    method = named.method({"basis": "6-31g", "conv_tol": 1e-10, **entry})
-    forces = np.asarray(methods.calculate(method, [system], {"forces"})[0].properties["forces"])
+    method = by_name.method({"basis": "6-31g", "conv_tol": 1e-10, **entry})
+    forces = np.asarray(protocol.calculate(method, [system], {"forces"})[0].properties["forces"])
     direction, step = np.random.default_rng(1).normal(size=forces.shape), 0.002
     ahead, behind = (system.moved(system.positions + sign * step * direction) for sign in (1, -1))
     energies = [result.energy for result in method.calculate([ahead, behind], {"energy"})]
@@ -97,7 +97,7 @@ def test_forces_are_minus_the_slope_of_the_energy(entry: dict[str, Any], system:
 @pytest.mark.parametrize(("system", "xc"), [(WATER, "pbe"), (AMIDOGEN, None)], ids=["restricted", "unrestricted"])
 def test_responses_are_those_to_finite_displacements_and_fields(system: System, xc: str | None) -> None:
     entry = {"method": "dft", "xc": xc} if xc else {"method": "hf"}
-    method = named.method({"basis": "sto-3g", "conv_tol": 1e-11, **entry})
+    method = by_name.method({"basis": "sto-3g", "conv_tol": 1e-11, **entry})
     wanted = {"hessian", "dipole_derivatives", "polarizability"}
     (result,) = method.calculate([system], wanted)
     direction, step = np.random.default_rng(2).normal(size=system.positions.shape), 0.002
@@ -202,7 +202,7 @@ def test_cartesian_functions_and_core_potentials() -> None:
 
 
 def test_the_next_geometry_starts_from_the_last_density() -> None:
-    method = named.method({"method": "dft", "basis": "6-31g", "grid_level": 1})
+    method = by_name.method({"method": "dft", "basis": "6-31g", "grid_level": 1})
     first, second = method.calculate([WATER, WATER.moved(WATER.positions * 1.001)], {"energy"})
     assert (first.details["scf"]["start"], second.details["scf"]["start"]) == ("atoms", "the last density")
     assert second.details["scf"]["cycles"] < first.details["scf"]["cycles"]
@@ -210,7 +210,7 @@ def test_the_next_geometry_starts_from_the_last_density() -> None:
 
 @pytest.mark.parametrize("entry", [{"max_cycle": 1}, {"cc_max_cycle": 2}])
 def test_what_did_not_converge_says_so(entry: dict[str, Any]) -> None:
-    method = named.method({"method": "ccsd", "basis": "6-31g", **entry})
+    method = by_name.method({"method": "ccsd", "basis": "6-31g", **entry})
     (result,) = method.calculate([WATER], {"energy", "forces"})
     assert result.status == "not_converged"
     assert "did not converge" in str(result.message)
@@ -241,6 +241,6 @@ PERIODIC = System("cube", ("H", "H"), np.array([[0, 0, 0], [0, 0, 1.4]]), cell=n
 )
 def test_bad_input_is_one_line(entry: dict[str, Any], system: System, words: str) -> None:
     with pytest.raises(InputError) as error:
-        methods.require(named.method(entry), {"energy"}, "this", [system])
+        protocol.require(by_name.method(entry), {"energy"}, "this", [system])
     assert words in str(error.value)
     assert "\n" not in str(error.value)

@@ -17,9 +17,10 @@ from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 
 import fusion
-from fusion import methods, named, zeros
+from fusion.chemistry import energy_zeros
+from fusion.chemistry.system import System
 from fusion.errors import InputError
-from fusion.system import System
+from fusion.methods import by_name, protocol
 from fusion_conventional.basis_limit import terms, title
 
 DATA = os.environ.get("FUSION_TEST_DATA")
@@ -74,7 +75,7 @@ def test_the_limit_of_the_hydrogen_chain_is_that_of_motta_and_others(spacing: st
 
 def test_a_limit_adds_up_its_parts_and_shows_them() -> None:
     h2 = System("h2", ("H", "H"), np.array([[0, 0, 0], [0, 0, 1.4]]))
-    (result,) = named.method({"method": "ccsd", "basis": "cc-pv[dt]z"}).calculate([h2], {"energy"})
+    (result,) = by_name.method({"method": "ccsd", "basis": "cc-pv[dt]z"}).calculate([h2], {"energy"})
     parts = result.details["basis_limit"]
     assert result.energy == pytest.approx(parts["limit_mean_field_hartree"] + parts["limit_correlation_hartree"])
     assert -1.1747 < result.energy < -1.1720  # exact: -1.174475, Kolos and Wolniewicz 1968
@@ -117,7 +118,7 @@ def test_a_crystal_in_a_calculator_of_ase_has_a_stress() -> None:
 )
 def test_calculators_that_cannot_be_had(entry: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError) as error:
-        methods.require(named.method({"method": "ase", **entry}), {"energy"}, "this", [WATER])
+        protocol.require(by_name.method({"method": "ase", **entry}), {"energy"}, "this", [WATER])
     assert words in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -125,7 +126,7 @@ def test_calculators_that_cannot_be_had(entry: dict[str, Any], words: str) -> No
 def test_a_charge_is_told_to_the_calculator_or_refused() -> None:
     ion = System("ion", ("Cu", "Cu"), np.array([[0, 0, 0], [0, 0, 4.2]]), charge=1, spin=1)
     with pytest.raises(InputError, match="name it in method"):
-        named.method({"method": "ase", "calculator": "emt"}).calculate([ion], {"energy"})
+        by_name.method({"method": "ase", "calculator": "emt"}).calculate([ion], {"energy"})
 
 
 def test_a_program_that_fails_leaves_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +135,7 @@ def test_a_program_that_fails_leaves_its_files(tmp_path: Path, monkeypatch: pyte
     program.chmod(0o755)
     monkeypatch.chdir(tmp_path)
     entry = {"method": "ase", "calculator": "nwchem", "options": {"theory": "scf", "command": f"{program} PREFIX.nwi"}}
-    (result,) = named.method(entry).calculate([WATER], {"energy"})
+    (result,) = by_name.method(entry).calculate([WATER], {"energy"})
     assert result.status == "failed"
     assert result.energy is None
     assert result.files["nwchem.err"] == b"cannot go on\n"
@@ -144,17 +145,17 @@ def test_a_program_that_fails_leaves_its_files(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.skipif(shutil.which("nwchem") is None, reason="the program nwchem is not installed")
 def test_nwchem_and_pyscf_agree() -> None:
     nwchem = {"method": "ase", "calculator": "nwchem", "options": {"theory": "scf", "basis": "6-31g"}}
-    (theirs,) = named.method(nwchem).calculate([WATER], {"energy", "forces"})
-    (ours,) = named.method({"method": "hf", "basis": "6-31g"}).calculate([WATER], {"energy", "forces"})
+    (theirs,) = by_name.method(nwchem).calculate([WATER], {"energy", "forces"})
+    (ours,) = by_name.method({"method": "hf", "basis": "6-31g"}).calculate([WATER], {"energy", "forces"})
     assert theirs.energy == pytest.approx(ours.energy, abs=1e-6)
     assert theirs.properties["forces"] == pytest.approx(ours.properties["forces"], abs=1e-4)
 
 
 def test_dispersion_alone_is_what_it_adds_to_a_functional() -> None:
-    alone = named.method({"method": "d3", "xc": "pbe"}).calculate([WATER], {"energy", "forces"})[0]
+    alone = by_name.method({"method": "d3", "xc": "pbe"}).calculate([WATER], {"energy", "forces"})[0]
     entry = {"method": "dft", "xc": "pbe", "basis": "sto-3g", "grid_level": 0}
     plain, corrected = (
-        named.method({**entry, "dispersion": name}).calculate([WATER], {"energy", "forces"})[0]
+        by_name.method({**entry, "dispersion": name}).calculate([WATER], {"energy", "forces"})[0]
         for name in (None, "d3bj")
     )
     assert corrected.energy - plain.energy == pytest.approx(alone.energy, abs=1e-8)
@@ -166,11 +167,11 @@ def test_dispersion_alone_is_what_it_adds_to_a_functional() -> None:
 def test_forces_of_a_dispersion_energy_are_its_slope(name: str) -> None:
     if name == "d4":
         pytest.importorskip("dftd4", reason="the library dftd4 is not installed")
-    method = named.method({"method": name, "xc": "b3lyp"})
+    method = by_name.method({"method": name, "xc": "b3lyp"})
     (result,) = method.calculate([WATER], {"energy", "forces"})
-    assert result.properties["forces"] == pytest.approx(methods.numerical_forces(method, WATER), abs=1e-8)
+    assert result.properties["forces"] == pytest.approx(protocol.numerical_forces(method, WATER), abs=1e-8)
     with pytest.raises(InputError, match="no parameters for the functional 'foo'"):
-        methods.require(named.method({"method": name, "xc": "foo"}), {"energy"}, "this", [WATER])
+        protocol.require(by_name.method({"method": name, "xc": "foo"}), {"energy"}, "this", [WATER])
 
 
 def test_from_the_command_line(program: Any) -> None:
@@ -203,10 +204,10 @@ def test_nothing_heavy_comes_with_the_plugin() -> None:
 
 def test_energies_of_ase_have_the_zero_of_their_program() -> None:
     """Only those of programs that count all electrons stand beside total energies."""
-    nwchem = named.method({"method": "ase", "calculator": "nwchem"})
-    emt = named.method({"method": "ase", "calculator": "emt"})
-    assert (zeros.of(nwchem), zeros.of(emt)) == (zeros.TOTAL, zeros.OWN)
-    stated = named.method({"method": "ase", "calculator": "emt", "energy_zero": "total"})
-    assert zeros.of(stated) == zeros.TOTAL
+    nwchem = by_name.method({"method": "ase", "calculator": "nwchem"})
+    emt = by_name.method({"method": "ase", "calculator": "emt"})
+    assert (energy_zeros.of(nwchem), energy_zeros.of(emt)) == (energy_zeros.TOTAL, energy_zeros.OWN)
+    stated = by_name.method({"method": "ase", "calculator": "emt", "energy_zero": "total"})
+    assert energy_zeros.of(stated) == energy_zeros.TOTAL
     with pytest.raises(InputError, match=r"method\.energy_zero is total or own, not 'atoms'"):
-        named.method({"method": "ase", "calculator": "emt", "energy_zero": "atoms"})
+        by_name.method({"method": "ase", "calculator": "emt", "energy_zero": "atoms"})

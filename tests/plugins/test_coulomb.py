@@ -11,9 +11,9 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
 import fusion
+from fusion.chemistry.system import System
 from fusion.errors import InputError
 from fusion.potentials import collate
-from fusion.system import System
 from fusion_coulomb.matrix import Eigenspectrum, RandomlySortedMatrix, SortedMatrix, coulomb_matrix
 from fusion_coulomb.network import CoulombNetwork
 

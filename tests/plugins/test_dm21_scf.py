@@ -15,8 +15,8 @@ from ase import Atoms
 from pyscf import gto
 
 import fusion
+from fusion.chemistry.system import System
 from fusion.functionals import FunctionalMethod
-from fusion.system import System
 
 DATA = os.environ.get("FUSION_TEST_DATA")
 pytestmark = pytest.mark.skipif(DATA is None, reason="FUSION_TEST_DATA names no directory of published weights")

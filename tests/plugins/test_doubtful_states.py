@@ -8,10 +8,10 @@ from ase import Atoms
 from ase.build import molecule
 
 import fusion
-from fusion import named
 from fusion.chemistry.structures import from_atoms
-from fusion.results import read_result
-from fusion.system import System
+from fusion.chemistry.system import System
+from fusion.methods import by_name
+from fusion.runs.results import read_result
 
 DFT = {"method": "dft", "grid_level": 0}
 UNSTABLE, DOUBLES = "an unrestricted one lies below", "largest double excitation"
@@ -33,7 +33,7 @@ def diatomic(symbol: str, angstrom: float) -> System:
     ],
 )
 def test_broken_bonds_are_warned_of(system: System, method: dict[str, object], reasons: list[str]) -> None:
-    result = named.method({"basis": "sto-3g", **method}).calculate([system], ["energy"])[0]
+    result = by_name.method({"basis": "sto-3g", **method}).calculate([system], ["energy"])[0]
     assert result.status == "ok"
     assert all(any(reason in text for text in result.warnings) for reason in reasons)
 
@@ -42,12 +42,12 @@ def test_broken_bonds_are_warned_of(system: System, method: dict[str, object], r
 @pytest.mark.parametrize("method", [{"method": "hf"}, {"method": "mp2"}, {**DFT, "xc": "pbe"}])
 def test_ordinary_molecules_are_not(name: str, method: dict[str, object]) -> None:
     system = from_atoms(molecule(name), 0, 0)
-    assert named.method({"basis": "sto-3g", **method}).calculate([system], ["energy"])[0].warnings == []
+    assert by_name.method({"basis": "sto-3g", **method}).calculate([system], ["energy"])[0].warnings == []
 
 
 def test_unrestricted_and_exact_states_are_not() -> None:
     for method in ({"method": "hf", "reference": "uhf"}, {"method": "fci"}, {"method": "hf", "stability": False}):
-        result = named.method({"basis": "sto-3g", **method}).calculate([diatomic("H", 4.0)], ["energy"])[0]
+        result = by_name.method({"basis": "sto-3g", **method}).calculate([diatomic("H", 4.0)], ["energy"])[0]
         assert result.warnings == []
 
 
@@ -67,7 +67,7 @@ def test_a_scan_warns_of_the_points_behind_the_break(tmp_path: Path, monkeypatch
 
 
 def test_small_moves_need_no_new_analysis(monkeypatch: pytest.MonkeyPatch) -> None:
-    method, system = named.method({"method": "hf", "basis": "sto-3g"}), diatomic("H", 4.0)
+    method, system = by_name.method({"method": "hf", "basis": "sto-3g"}), diatomic("H", 4.0)
     near = system.moved(system.positions * 1.001)
     results = [method.calculate([one], ["energy"])[0] for one in (system, near)]
     assert results[0].warnings == results[1].warnings != []

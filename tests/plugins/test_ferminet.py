@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fusion.system import System
+from fusion.chemistry.system import System
 from fusion.wavefunctions.envelopes import DiagonalEnvelope, FullEnvelope
 from fusion.wavefunctions.laplacian import laplacian_by_autograd
 from fusion.wavefunctions.scores import LinearScores, ScoreRecorder

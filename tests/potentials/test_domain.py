@@ -12,12 +12,12 @@ from ase import Atoms
 from test_potentials import Springs
 
 from fusion import zoo
-from fusion.calculators import FusionCalculator
 from fusion.chemistry.formulas import lowest_spin
+from fusion.chemistry.system import System
 from fusion.errors import InputError
+from fusion.methods.ase_calculator import FusionCalculator
 from fusion.potentials import PotentialMethod
 from fusion.potentials.domain import Domain
-from fusion.system import System
 
 CLOSED = Domain("springs", charges=(0,), spins=(0,))
 

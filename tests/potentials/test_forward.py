@@ -14,16 +14,16 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from fusion import report, results
+from fusion.chemistry.system import System
 from fusion.errors import CalculationError
-from fusion.functionals.differentiation import differentiate
 from fusion.functionals.features import DensityFeatures
+from fusion.functionals.grid.differentiation import differentiate
 from fusion.functionals.training.samples import xc_energy
 from fusion.potentials import Batch, PotentialMethod, Prediction, collate
 from fusion.potentials.training import passes
 from fusion.potentials.training.passes import Differentiated
-from fusion.results import Result
-from fusion.system import System
+from fusion.runs import report, results
+from fusion.runs.results import Result
 from fusion.wavefunctions.ansatz import check_forward
 
 H2 = System("h2", ("H", "H"), [[0.0, 0.0, 0.0], [0.0, 0.0, 1.4]])  # type: ignore[arg-type]

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from fusion.chemistry.system import System
 from fusion.potentials import collate, neighbours
-from fusion.system import System
 
 SLANTED = np.array([[7.0, 0.0, 0.0], [2.0, 6.0, 0.0], [-1.0, 1.5, 8.0]])
 

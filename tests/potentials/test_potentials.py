@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch import nn
 
-from fusion import methods
-from fusion.calculators import FusionCalculator
+from fusion.chemistry.system import System
 from fusion.errors import CalculationError, InputError
+from fusion.methods import protocol
+from fusion.methods.ase_calculator import FusionCalculator
 from fusion.potentials import Batch, PotentialMethod, Prediction, neighbours
 from fusion.potentials.domain import Domain
-from fusion.system import System
 
 
 class Springs(nn.Module):
@@ -102,7 +102,7 @@ def test_derivatives_are_those_of_the_energy() -> None:
     method = PotentialMethod("springs", Springs())
     system = molecule(0.0, 1.3, 3.1)
     (result,) = method.calculate([system], {"forces", "hessian"})
-    np.testing.assert_allclose(result.properties["forces"], methods.numerical_forces(method, system, 1e-3), atol=1e-7)
+    np.testing.assert_allclose(result.properties["forces"], protocol.numerical_forces(method, system, 1e-3), atol=1e-7)
     hessian = np.asarray(result.properties["hessian"])
     np.testing.assert_allclose(hessian, hessian.T, atol=1e-12)
     step = np.zeros((3, 3))

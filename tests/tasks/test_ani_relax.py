@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from conftest import Program
-from fusion import units
+from fusion.chemistry import units
 
 MODELS = {"ani1x": "ani-1x", "ani1ccx": "ani-1ccx", "ani2x": "ani-2x"}
 FILE = "reference/ani_opt_vib_reference.json"

@@ -20,9 +20,9 @@ from pyscf import gto, scf
 
 from conftest import Program
 from fusion.app import resolved
-from fusion.tasks.comparing import outcome, tables, values
-from fusion.tasks.comparing.subject import Quantity
-from fusion.units import KCAL_MOL_PER_HARTREE
+from fusion.chemistry.units import KCAL_MOL_PER_HARTREE
+from fusion.tasks.compare import energies, outcome, tables
+from fusion.tasks.compare.subject import Quantity
 
 RUN = ("task=compare", "hydra.run.dir=run")
 SCAN = "task.scan={atoms: [1,2], values: [0.9,1.0,1.1]}"
@@ -206,22 +206,22 @@ def result(energy: float, stderr: float | None = None, members: list[float] | No
 
 def test_errors_of_sums() -> None:
     reaction = Quantity("2 a -> b", (("a", -2.0), ("b", 1.0)))
-    noisy = values.total(reaction, {"a": result(-1.0, 0.003), "b": result(-2.5, 0.004)}, frozenset())
+    noisy = energies.total(reaction, {"a": result(-1.0, 0.003), "b": result(-2.5, 0.004)}, frozenset())
     assert noisy.energy == -0.5 and noisy.stderr == pytest.approx(np.hypot(2 * 0.003, 0.004))
-    exact = values.total(reaction, {"a": result(-1.0), "b": result(-2.4)}, frozenset())
-    assert exact.stderr is None and values.difference(noisy, exact)[1] == noisy.stderr
-    assert values.difference(noisy, noisy)[1] == pytest.approx(np.sqrt(2) * (noisy.stderr or 0.0))
+    exact = energies.total(reaction, {"a": result(-1.0), "b": result(-2.4)}, frozenset())
+    assert exact.stderr is None and energies.difference(noisy, exact)[1] == noisy.stderr
+    assert energies.difference(noisy, noisy)[1] == pytest.approx(np.sqrt(2) * (noisy.stderr or 0.0))
     # What members have in common cancels in the spread of a difference; in quadrature it would not.
     ensemble = {"a": result(-1.0, members=[-0.9, -1.1]), "b": result(-2.0, members=[-1.8, -2.2])}
-    assert values.total(reaction, ensemble, frozenset()).std == pytest.approx(0.0, abs=1e-15)
+    assert energies.total(reaction, ensemble, frozenset()).std == pytest.approx(0.0, abs=1e-15)
     above = Quantity("a above a", (("a", 1.0), ("a", -1.0)))
-    assert values.total(above, {"a": result(-1.0, 0.003)}, frozenset()).stderr == 0.0
+    assert energies.total(above, {"a": result(-1.0, 0.003)}, frozenset()).stderr == 0.0
     spread = {"a": result(-1.0, members=[-0.9, -1.1]) | {"energy_std_hartree": 0.14}}
-    assert values.total(above, spread, frozenset()).std == 0.0
-    failed = values.total(above, {"a": result(-1.0) | {"status": "failed", "message": "50 cycles"}}, frozenset())
+    assert energies.total(above, spread, frozenset()).std == 0.0
+    failed = energies.total(above, {"a": result(-1.0) | {"status": "failed", "message": "50 cycles"}}, frozenset())
     assert failed.energy is None and failed.missing == "50 cycles"
     loose = result(-1.0) | {"status": "not_converged", "message": "50 cycles"}
-    assert values.total(reaction, {"a": loose, "b": result(-2.0)}, frozenset()).missing == "a: 50 cycles"
+    assert energies.total(reaction, {"a": loose, "b": result(-2.0)}, frozenset()).missing == "a: 50 cycles"
 
 
 def test_status_names_who_failed() -> None:

@@ -11,12 +11,12 @@ from ase.build import molecule
 from ase.data.s22 import create_s22_system
 from ase.io import write
 
-from fusion import system_config
+from fusion.chemistry import system_input
 from fusion.chemistry.structures import from_atoms
 from fusion.errors import InputError
-from fusion.tasks.comparing import dimers, reactions, scans, subject, values
-from fusion.tasks.comparing.subject import Subject
-from fusion.tasks.structure.internal_coordinate import Bond, Dihedral
+from fusion.tasks.compare import dimers, energies, reactions, scans, subject
+from fusion.tasks.compare.subject import Subject
+from fusion.tasks.geometry.internal_coordinates import Bond, Dihedral
 
 
 def balance(found: Subject) -> dict[str, float]:
@@ -96,14 +96,14 @@ def test_atoms_are_the_zero_of_atomisation_energies() -> None:
     found = subject.atomisation(water, atoms)
     assert balance(found) == {"O": 0.0, "H": 0.0} and not found.absolute
     bound = {"status": "ok", "energy": {"value": -0.37, "stderr": None}}
-    value = values.total(found.quantities[0], {"water": bound}, frozenset({"atom-O", "atom-H"}))
+    value = energies.total(found.quantities[0], {"water": bound}, frozenset({"atom-O", "atom-H"}))
     assert value.energy == pytest.approx(0.37)
-    assert values.total(found.quantities[0], {"water": bound}, frozenset()).missing == "no result"
+    assert energies.total(found.quantities[0], {"water": bound}, frozenset()).missing == "no result"
 
 
 def test_the_geometry_goes_to_every_method_as_it_is() -> None:
     water = from_atoms(molecule("H2O"), charge=1, name="a b/c")
-    again = system_config.read(subject.node(water))
+    again = system_input.read(subject.node(water))
     assert np.array_equal(again.positions, water.positions)
     assert (again.symbols, again.charge, again.spin) == (water.symbols, 1, 1)
     assert subject.unique(["a b/c", "a-b-c", ".."]) == ["a-b-c", "a-b-c-2", "structure"]

@@ -15,15 +15,14 @@ from ase.io import read, write
 from scipy.spatial.transform import Rotation
 
 from conftest import Program
-from fusion import system_config, units
-from fusion.chemistry import constraints
+from fusion.chemistry import constraints, system_input, units
+from fusion.chemistry.system import System
 from fusion.errors import InputError
-from fusion.system import System
-from fusion.tasks.harmonic.normal_modes import free_rigid_motions, normal_modes, spread
-from fusion.tasks.motion.ensembles import ConstantPressure
-from fusion.tasks.reaction.descent import onto
-from fusion.tasks.structure.internal_coordinate import Bond, RigidMotion
-from fusion.tasks.structure.relaxation import Settings, check_settings
+from fusion.tasks.geometry.internal_coordinates import Bond, RigidMotion
+from fusion.tasks.geometry.normal_modes import free_rigid_motions, normal_modes, spread
+from fusion.tasks.md.ensembles import ConstantPressure
+from fusion.tasks.relax.relaxation import Settings, check_settings
+from fusion.tasks.ts.reaction_path import onto
 
 MORSE = ("+method=morse", "hydra.run.dir=run")
 TORSION = ("+method=torsion", "system=chain.xyz", "hydra.run.dir=run")
@@ -42,13 +41,13 @@ def stated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> States:
         atoms = Atoms("HOOH", [[0.9, 0.6, 0.3], [0, 0.7, 0], [0, -0.75, 0], [0.8, -0.9, -0.4]])
         atoms.set_dihedral(0, 1, 2, 3, degrees, indices=[3])
         write(tmp_path / f"{name}.xyz", atoms)
-    read_system = system_config.read
+    read_system = system_input.read
 
     def state(fixed: Any = None, masses: Any = None) -> None:
         def given(config: Mapping[str, Any], start_dir: Path) -> System:
             return replace(read_system(config, start_dir), fixed=fixed, masses=masses)
 
-        monkeypatch.setattr(system_config, "read", given)
+        monkeypatch.setattr(system_input, "read", given)
 
     return state
 

@@ -14,7 +14,7 @@ from scipy.optimize import brentq
 
 from conftest import Program
 from fusion.chemistry.structures import from_atoms
-from fusion.tasks.reaction.descent import bond_changes, same
+from fusion.tasks.ts.reaction_path import bond_changes, same
 
 IRC = ("task=irc", "hydra.run.dir=run")
 

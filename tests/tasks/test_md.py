@@ -15,15 +15,15 @@ from ase.io import read
 from omegaconf import OmegaConf
 
 from conftest import Program
+from fusion.chemistry.system import System
+from fusion.chemistry.units import HARTREE_PER_EV
 from fusion.errors import InputError
-from fusion.layout import CHECKPOINT
-from fusion.results import Result
-from fusion.runs import Run
-from fusion.system import System
-from fusion.tasks.md import MolecularDynamics
-from fusion.tasks.motion import dynamics
-from fusion.tasks.motion.md_table import mean_error, read_table
-from fusion.units import HARTREE_PER_EV
+from fusion.runs.layout import CHECKPOINT
+from fusion.runs.results import Result
+from fusion.runs.run import Run
+from fusion.tasks.md import simulation
+from fusion.tasks.md.table import mean_error, read_table
+from fusion.tasks.md.task import MolecularDynamics
 
 BOLTZMANN = units.kB * HARTREE_PER_EV
 ENSEMBLES = Path(__file__).parents[2] / "conf" / "ensemble"
@@ -158,7 +158,7 @@ def test_langevin_samples_the_canonical_ensemble(tmp_path: Path) -> None:
 
 def test_an_ideal_gas_has_its_volume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """p V = N k T, up to one particle more or less for the centre of mass and the volume's own freedom."""
-    monkeypatch.setattr(dynamics, "CLOSEST_ANGSTROM", 0.0)  # its atoms pass through each other
+    monkeypatch.setattr(simulation, "CLOSEST_ANGSTROM", 0.0)  # its atoms pass through each other
     number, kelvin, bar = 100, 300.0, 2000.0
     sites = 8.0 * np.stack(np.meshgrid(*[np.arange(5)] * 3), axis=-1).reshape(-1, 3)[:number]
     system = System("gas", ("Ar",) * number, sites, cell=np.eye(3) * 40, pbc=(True, True, True))

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 import fusion
-from fusion import app, report
-from fusion.results import Result, read_result
-from fusion.system import System
+from fusion import app
+from fusion.chemistry.system import System
+from fusion.runs import report
+from fusion.runs.results import Result, read_result
 from fusion_conventional.method import PySCFMethod
 
 WATER = ["system=inline", "system.atoms='O 0 0 0; H 0 0.8 0.65; H 0 -0.75 0.55'"]

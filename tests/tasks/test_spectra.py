@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from conftest import Program
-from fusion import methods
+from fusion.chemistry.system import System
+from fusion.methods import protocol
 from fusion.potentials import PotentialMethod
-from fusion.system import System
-from fusion.tasks.harmonic.infrared import KM_MOL, intensities, strengths
-from fusion.tasks.harmonic.normal_modes import NormalModes, external_and_internal, normal_modes
-from fusion.tasks.harmonic.raman import ANGSTROM4, activities, cross_sections
-from fusion.tasks.harmonic.slopes import along_modes, calculations, of_nuclei
+from fusion.tasks.geometry.normal_modes import NormalModes, external_and_internal, normal_modes
+from fusion.tasks.vibrations.infrared import KM_MOL, intensities, strengths
+from fusion.tasks.vibrations.property_derivatives import along_modes, calculations, of_nuclei
+from fusion.tasks.vibrations.raman import ANGSTROM4, activities, cross_sections
 
 RUN = ("+method=morse", "task=vibrations", "task.dipoles=bonds", "task.fmax=1e-7", "hydra.run.dir=run")
 NITROGEN = System("n2", ("N", "N"), np.array([[0.0, 0.0, 0.0], [0.9, -1.2, 2.1]]))
@@ -74,7 +74,7 @@ def test_cartesian_differences_are_the_derivatives(with_toy: None) -> None:
     from toy.bonds import Bonds
 
     names = {"dipole_derivatives", "polarizability_derivatives"}
-    (found,) = methods.calculate(Bonds(), [BENT], names)
+    (found,) = protocol.calculate(Bonds(), [BENT], names)
     for name in names:
         np.testing.assert_allclose(found.properties[name], Bonds().values(BENT)[name], atol=1e-4)
     quality = of_nuclei(modes_of(BENT, [16.0, 1.0, 1.0]), np.asarray(found.properties["polarizability_derivatives"]))
@@ -169,15 +169,15 @@ def test_what_a_centre_of_inversion_forbids(program: Program, tmp_path: Path) ->
 
 def test_forces_in_a_field_give_what_the_response_to_nuclei_gives(with_toy: None) -> None:
     """An ion takes its charge along; the grid of a functional moves, so that nothing of the sum is left over."""
-    from fusion import named
+    from fusion.methods import by_name
 
     both = []
     for more in (set(), {"hessian"}):
-        method = named.method({"method": "hf", "basis": "sto-3g"})
+        method = by_name.method({"method": "hf", "basis": "sto-3g"})
         (found,) = method.calculate([BENT], {"energy", "dipole_derivatives", *more})
         both.append(np.asarray(found.properties["dipole_derivatives"]))
     np.testing.assert_allclose(both[0], both[1], atol=1e-4)
-    functional = named.method({"method": "dft", "xc": "r2scan", "basis": "sto-3g", "grid_level": 0})
+    functional = by_name.method({"method": "dft", "xc": "r2scan", "basis": "sto-3g", "grid_level": 0})
     ion = System("h3o+", ("O", "H", "H", "H"), np.vstack([BENT.positions, [0.1, -1.7, 0.3]]), charge=1)
     (found,) = functional.calculate([ion], {"energy", "dipole_derivatives"})
     total = np.asarray(found.properties["dipole_derivatives"]).reshape(4, 3, 3).sum(axis=0)

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from conftest import Program
-from fusion import g2, reaction, units
-from fusion.tasks.thermochemical import balance
-from fusion.tasks.thermochemical.species import Energy, Species
+from fusion.chemistry import g2, reactions, units
+from fusion.tasks.thermochemistry import balance
+from fusion.tasks.thermochemistry.species import Energy, Species
 
 KCAL = units.KCAL_MOL_PER_HARTREE
 RT = 8.31446e-3 * 298.15 / units.KJ_MOL_PER_HARTREE
@@ -102,7 +102,7 @@ def test_atoms_with_spin_orbit_energies_cost_more_to_be_formed() -> None:
 
 
 def test_errors_of_energies_reach_the_reaction() -> None:
-    parsed = reaction.parse("2 H2O -> 2 H2 + O2", Path("/"))
+    parsed = reactions.parse("2 H2O -> 2 H2 + O2", Path("/"))
     members = {"H2O": [0.0, 0.3], "H2": [0.1, 0.2], "O2": [0.0, 0.4]}
     known = {
         term.name: Species(term.name, term.system, energies={"x": Energy(0.0, 0.1, 0.2, np.array(members[term.name]))})

@@ -6,7 +6,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.optimize import LBFGS
 
-from fusion.tasks.structure.geometry import NoTorque, without_torque
+from fusion.tasks.geometry.structures import NoTorque, without_torque
 
 PLACES = np.array([[0.0, 0.0, 0.1], [0.0, 1.4, 1.1], [0.3, -1.4, 1.0], [2.0, 0.1, -0.5]])
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from fusion.chemistry.system import System
 from fusion.errors import InputError
-from fusion.runs import Run
-from fusion.system import System
-from fusion.tasks.train import Train
+from fusion.runs.run import Run
+from fusion.tasks.train.task import Train
 from fusion.wavefunctions import AnsatzMethod
 from fusion.wavefunctions.checkpoint import identity
 from fusion.wavefunctions.training import WavefunctionEvaluation, WavefunctionTraining

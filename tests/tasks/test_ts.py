@@ -13,11 +13,11 @@ from ase import Atoms
 from ase.io import read, write
 
 from conftest import Program
-from fusion.results import Result
-from fusion.system import System
-from fusion.tasks.harmonic.normal_modes import normal_modes
-from fusion.tasks.reaction.saddle import Saddle
-from fusion.tasks.reaction.ts_outcome import outcome
+from fusion.chemistry.system import System
+from fusion.runs.results import Result
+from fusion.tasks.geometry.normal_modes import normal_modes
+from fusion.tasks.ts.outcome import outcome
+from fusion.tasks.ts.saddle import Saddle
 
 B, C = 0.008, 0.006  # of the toy potential's torsion, hartree
 MINIMUM = -C - B**2 / (8.0 * C)  # at 109.5 degrees
@@ -164,8 +164,8 @@ def test_a_search_that_ends_too_early_says_so(program: Program, tmp_path: Path) 
 
 def test_displacements_of_a_numerical_hessian_are_counted(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    monkeypatch.setattr("fusion.phases.REFRESH_S", 0.0)
-    monkeypatch.setattr("fusion.phases.PlainLine.draw", lambda self, state: said.append(state.text))
+    monkeypatch.setattr("fusion.console.phases.REFRESH_S", 0.0)
+    monkeypatch.setattr("fusion.console.phases.PlainLine.draw", lambda self, state: said.append(state.text))
     assert program("+method=ase", "method.calculator=emt", *TS[1:], "system=trans.xyz", "task.steps=1").status == 1
     assert said[0] == "Hessian" and said.count("Hessian: 24 of 24 displacements") == 2
 
@@ -214,9 +214,9 @@ def test_what_cannot_be_meant_is_refused(
 
 def test_atoms_in_a_row_go_round_each_other(with_toy: None) -> None:
     """HCN and HNC on a line: the straight way, and all that keeps its symmetry, leads through the nuclei."""
+    from fusion.chemistry.system import System
     from fusion.potentials import PotentialMethod
-    from fusion.system import System
-    from fusion.tasks.reaction.band import Band
+    from fusion.tasks.ts.neb import Band
     from toy.morse import Morse
 
     method = PotentialMethod("morse", Morse())

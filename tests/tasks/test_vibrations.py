@@ -14,14 +14,15 @@ from ase import Atoms
 from ase.build import molecule
 
 from conftest import Program
-from fusion import methods, units
+from fusion.chemistry import units
+from fusion.chemistry.system import System
+from fusion.methods import protocol
 from fusion.potentials import PotentialMethod
-from fusion.results import Result
-from fusion.system import System
-from fusion.tasks.harmonic.infrared import KM_MOL, intensities
-from fusion.tasks.harmonic.normal_modes import normal_modes, spread
-from fusion.tasks.harmonic.symmetry import point_group
-from fusion.tasks.harmonic.thermochemistry import thermochemistry
+from fusion.runs.results import Result
+from fusion.tasks.geometry.normal_modes import normal_modes, spread
+from fusion.tasks.vibrations.infrared import KM_MOL, intensities
+from fusion.tasks.vibrations.symmetry import point_group
+from fusion.tasks.vibrations.thermochemistry import thermochemistry
 
 DEPTH, WIDTH = 0.17, 1.1  # of the toy potential's Morse bonds
 CONSTANT = 2.0 * DEPTH * WIDTH**2  # hartree/bohr^2
@@ -122,7 +123,7 @@ def test_numerical_and_analytic_hessians_agree(with_toy: None) -> None:
     from toy.morse import Morse, WithoutHessian
 
     system = System("h2o", ("O", "H", "H"), water()[1])
-    (found,) = methods.calculate(WithoutHessian("morse", Morse(DEPTH, WIDTH)), [system], {"hessian"})
+    (found,) = protocol.calculate(WithoutHessian("morse", Morse(DEPTH, WIDTH)), [system], {"hessian"})
     np.testing.assert_allclose(np.asarray(found.properties["hessian"]), water()[0], atol=3e-5)
     said = found.details["derived"]["hessian"]
     assert said["displaced"] == 18 and said["asymmetry_hartree_per_bohr2"] < 1e-5
@@ -150,7 +151,7 @@ def test_infrared_intensities_of_fixed_charges(with_toy: None) -> None:
     assert pytest.approx(42.2561 * 4.803204**2, rel=1e-5) == KM_MOL
     method = Charged("morse", Morse(DEPTH, WIDTH))
     system = System("hf", ("H", "F"), np.array([[0.0, 0.0, 0.0], [0.0, 1.2, 1.4]]))
-    (found,) = methods.calculate(method, [system], {"hessian", "dipole_derivatives"})
+    (found,) = protocol.calculate(method, [system], {"hessian", "dipole_derivatives"})
     assert found.details["derived"]["dipole_derivatives"]["displaced"] == 12
     modes = normal_modes(np.asarray(found.properties["hessian"]), system.positions, np.array([1.008, 18.998]))
     expected = KM_MOL * 0.3**2 / (1.008 * 18.998 / 20.006)

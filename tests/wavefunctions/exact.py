@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from fusion.chemistry.formulas import lowest_spin
-from fusion.system import System
+from fusion.chemistry.system import System
 from fusion.wavefunctions.determinants import sum_of_determinants
 from fusion.wavefunctions.hamiltonian import Hamiltonian
 from fusion.wavefunctions.jastrow import CuspJastrow

@@ -23,7 +23,9 @@ from unittest.mock import patch
 import torch
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["fusion.cli", "fusion.launch", "fusion.wavefunctions", "fusion.checkpoints", "pyscf"])
+CONTEXT.set_forkserver_preload(
+    ["fusion.cli.main", "fusion.cli.launch", "fusion.wavefunctions", "fusion.runs.checkpoints", "pyscf"]
+)
 
 TINY = (
     "+method=ferminet",
@@ -163,14 +165,16 @@ def _main(
     sys.argv[:] = ["fusion", *words]
     if stop is not None:
         _arm(stop)
-    from fusion import cli
+    from fusion.cli import main
 
-    cli.main()
+    main.main()
 
 
 def _arm(stop: Stop) -> None:
     """Replace the function at the chosen place by one that sends the signal at the chosen call."""
-    from fusion import app, atomic, checkpoints, metrics
+    from fusion import app
+    from fusion.files import atomic
+    from fusion.runs import checkpoints, metrics
     from fusion.wavefunctions.vmc import VariationalMonteCarlo
 
     def now(*args: Any) -> None:

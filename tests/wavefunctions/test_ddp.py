@@ -24,8 +24,8 @@ OPTIMISERS = ("spring", "kfac", "adam")
 
 def _quantities(dtype: torch.dtype) -> dict[str, Any]:
     """What is formed across ranks, for lithium (two up, one down), from walkers that are always the same."""
-    from fusion.distributed import own_rows, random_stream
-    from fusion.system import System
+    from fusion.chemistry.system import System
+    from fusion.parallel.collectives import own_rows, random_stream
     from fusion.wavefunctions.gaussian_orbitals import GaussianOrbitals
     from fusion.wavefunctions.hamiltonian import Hamiltonian, clip
     from fusion.wavefunctions.hartree_fock import hartree_fock

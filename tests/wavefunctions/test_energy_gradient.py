@@ -7,7 +7,7 @@ from scipy.stats import gamma
 from torch import Tensor
 
 from exact import Slater1s, molecule
-from fusion.system import System
+from fusion.chemistry.system import System
 from fusion.wavefunctions.hamiltonian import Hamiltonian, clip
 from fusion.wavefunctions.scores import ScoreRecorder
 

@@ -3,8 +3,8 @@ import pytest
 import torch
 from pyscf import gto, lib, scf
 
+from fusion.chemistry.system import System
 from fusion.errors import CalculationError, InputError
-from fusion.system import System
 from fusion.wavefunctions import hartree_fock as module
 from fusion.wavefunctions.hartree_fock import hartree_fock, hartree_fock_limit
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from exact import Slater1s, molecule
+from fusion.chemistry.system import Reference, System
 from fusion.errors import CalculationError
-from fusion.results import Result
-from fusion.system import Reference, System
+from fusion.runs.results import Result
 from fusion.wavefunctions import outcome as module
 from fusion.wavefunctions.outcome import outcome
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from exact import molecule
-from fusion.system import System
+from fusion.chemistry.system import System
 from fusion.wavefunctions.hartree_fock import HartreeFock, hartree_fock
 from fusion.wavefunctions.pretraining import Pretraining
 from fusion.wavefunctions.sampler import Metropolis, initial_electrons

@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from exact import Slater1s, molecule
+from fusion.chemistry.system import System
 from fusion.errors import InputError
-from fusion.system import System
 from fusion.wavefunctions import resources
 from fusion.wavefunctions.resources import available_memory, default_chunk, estimate
 from fusion_ferminet.network import FermiNet

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from exact import Oscillator, Slater1s, molecule, radii
-from fusion.system import System
+from fusion.chemistry.system import System
 from fusion.wavefunctions.sampler import Metropolis, initial_electrons
 
 pytestmark = pytest.mark.usefixtures("double_precision")

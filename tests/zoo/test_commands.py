@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from fusion import cli, zoo
+from fusion import zoo
+from fusion.cli import main
 from fusion.zoo.card import Card
 from tiny_models import TEXT, left_in_cache, publish, surroundings
 
@@ -30,7 +31,7 @@ def type_(tiny: Path, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-un
 
         console.cache_clear()
         with pytest.raises(SystemExit) as end:
-            cli.main(words)
+            main.main(words)
         assert isinstance(end.value.code, int)
         return end.value.code, *capsys.readouterr()
 

@@ -105,7 +105,7 @@ def test_code_of_no_plugin_is_not_even_imported(
 
 def test_functions_of_fusion_are_not_called_with_a_cards_arguments(tiny: Path) -> None:
     with pytest.raises(InputError, match="belongs to no plugin"):
-        zoo.pull(publish(tiny, b"x", origin=Origin(converter="fusion.new_plugin:write"), path="x.bin"))
+        zoo.pull(publish(tiny, b"x", origin=Origin(converter="fusion.cli.new_plugin:write"), path="x.bin"))
     harm = {"_target_": "fusion.app.run", "overrides": ["+method=tinypair"]}
     publish(tiny, model=Model("tiny.model.Pair", {"elements": harm}))
     with pytest.raises(InputError, match=r"fusion\.app\.run is not an nn.Module"):

@@ -11,10 +11,12 @@ import pytest
 import torch
 
 import fusion
-from fusion import app, methods, system_config, zoo
+from fusion import app, zoo
+from fusion.chemistry import system_input
+from fusion.cli import publish
+from fusion.cli.publish import About
 from fusion.errors import InputError
-from fusion.zoo import publish
-from fusion.zoo.publish import About
+from fusion.methods import protocol
 from tiny_models import left_in_cache, surroundings
 
 
@@ -46,8 +48,8 @@ def test_a_trained_wavefunction_is_published_and_is_the_same(tiny: Path, trained
     assert card == zoo.find("mine")
 
     config = app.load_config(trained)
-    method = methods.build(config.method)
-    wavefunction = method.ansatz(system_config.read(config.system, trained))
+    method = protocol.build(config.method)
+    wavefunction = method.ansatz(system_input.read(config.system, trained))
     state = torch.load(trained / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
     wavefunction.load_state_dict({name.removeprefix("ansatz."): value for name, value in state.items()})
     wavefunction.requires_grad_(False)  # torch multiplies matrices in another order when it records
@@ -133,8 +135,8 @@ def test_the_command_of_a_training_names_its_data_and_settings(
 ) -> None:
     import shlex
 
-    from fusion import config as trees
-    from fusion import overrides
+    from fusion.config import compose as trees
+    from fusion.config import overrides
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / name).write_text("")

@@ -10,10 +10,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from fusion import bounds, system_config
+from fusion.chemistry import system_input
+from fusion.chemistry.system import System
 from fusion.errors import InputError
+from fusion.files import bounds
 from fusion.scf import occupations as numbers
-from fusion.system import System
 
 BUNDLED: Final = Path(__file__).with_name("systems.toml")
 KINDS: Final = ("atomisation", "ionisation", "fractional")
@@ -89,7 +90,7 @@ def _entry(path: Path, name: str, table: Any) -> Entry:
         if occupations is not None:
             up, down = numbers.checked(occupations, 1000)
             occupations = tuple(up.tolist()), tuple(down.tolist())
-        system = system_config.read({"name": name, **_nuclei(table)}, path.parent)
+        system = system_input.read({"name": name, **_nuclei(table)}, path.parent)
         if (occupations is None) != ("line" not in table):
             raise InputError("occupations and line belong together")
         line, against = (

@@ -18,8 +18,8 @@ import numpy as np
 from pyscf import cc, dft, fci, gto, scf
 
 from fusion.errors import CalculationError, InputError
-from fusion.functionals.integrator import LearnedNumInt
-from fusion.functionals.kohn_sham import molecule
+from fusion.functionals.grid.numint import LearnedNumInt
+from fusion.functionals.scf.kohn_sham import molecule
 from fusion.functionals.training.dataset import Entry
 from fusion.scf import occupations as numbers
 from fusion.scf.initial_guess import is_functional

@@ -11,12 +11,12 @@ from typing import Any, Final
 import numpy as np
 from torch import nn
 
-from fusion.atomic import write_atomically
-from fusion.functionals.kohn_sham import kohn_sham, molecule
+from fusion.chemistry.units import KCAL_MOL_PER_HARTREE as KCAL
+from fusion.files.atomic import write_atomically
+from fusion.functionals.scf.kohn_sham import kohn_sham, molecule
 from fusion.functionals.training.dataset import KINDS, Difference, Entry, Set
 from fusion.functionals.training.samples import Sample
 from fusion.functionals.training.settings import Settings
-from fusion.units import KCAL_MOL_PER_HARTREE as KCAL
 
 TABLE: Final = "differences.csv"
 SCF_CYCLES: Final = 40

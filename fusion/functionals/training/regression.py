@@ -11,15 +11,15 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from fusion import metrics
-from fusion.distributed import rank, sum_over_ranks, world_size
+from fusion.chemistry.units import KCAL_MOL_PER_HARTREE as KCAL
 from fusion.errors import CalculationError
 from fusion.functionals.features import DensityFeatures
 from fusion.functionals.training.dataset import Difference
 from fusion.functionals.training.samples import Sample, xc_energy
 from fusion.functionals.training.settings import Settings
 from fusion.functionals.training.stability import instability
-from fusion.units import KCAL_MOL_PER_HARTREE as KCAL
+from fusion.parallel.collectives import rank, sum_over_ranks, world_size
+from fusion.runs import metrics
 
 
 class Regression(pl.LightningModule):

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fusion.functionals.differentiation import checked, energy_density
 from fusion.functionals.features import DensityFeatures
+from fusion.functionals.grid.differentiation import checked, energy_density
 from fusion.functionals.protocol import is_pointwise
 from fusion.functionals.training.dataset import Entry, Set
 from fusion.functionals.training.labels import Level, label
@@ -134,7 +134,7 @@ def _path(entry: Entry, level: Level, needs: frozenset[str], line: Mapping[str, 
 
 
 def _write(path: Path, content: Mapping[str, np.ndarray]) -> None:
-    from fusion.atomic import replacing
+    from fusion.files.atomic import replacing
 
     cache.create(path.parent)
     try:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fusion.checks import check_whole
+from fusion.config.checks import check_whole
 from fusion.errors import InputError
 from fusion.functionals.training.dataset import KINDS
 from fusion.functionals.training.labels import Level

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 from fusion.errors import InputError
 from fusion.functionals.training import dataset, outcome
 from fusion.functionals.training.settings import Settings
-from fusion.layout import CHECKPOINT
-from fusion.results import Result
+from fusion.runs.layout import CHECKPOINT
+from fusion.runs.results import Result
 
 if TYPE_CHECKING:
+    from fusion.chemistry.system import System
     from fusion.functionals import FunctionalMethod
     from fusion.functionals.training.regression import Regression
     from fusion.functionals.training.samples import Sample
-    from fusion.runs import Run
-    from fusion.system import System
+    from fusion.runs.run import Run
 
 
 class FunctionalTraining:
@@ -28,9 +28,9 @@ class FunctionalTraining:
 
     def check(self, method: FunctionalMethod, system: System, run: Run) -> None:
         """Raises InputError: settings, a data file or a checkpoint that is of something else."""
-        from fusion.checkpoints import read
         from fusion.functionals.features import check_needs
-        from fusion.functionals.kohn_sham import molecule
+        from fusion.functionals.scf.kohn_sham import molecule
+        from fusion.runs.checkpoints import read
 
         if method.weights is not None:
             raise InputError(f"task={self.name} begins with an untrained functional: weights=null")
@@ -73,10 +73,10 @@ class FunctionalTraining:
 
     def run(self, method: FunctionalMethod, system: System, run: Run) -> Result:
         """Every rank returns the result; the first one writes `differences.csv`."""
-        from fusion import processes
-        from fusion.functionals.kohn_sham import load
+        from fusion.console.phases import phase
+        from fusion.functionals.scf.kohn_sham import load
         from fusion.functionals.training.samples import prepare
-        from fusion.phases import phase
+        from fusion.parallel import processes
 
         with phase("labels", len(self.set.entries)) as update:
             dtype = next(self.model.parameters()).dtype
@@ -109,9 +109,9 @@ class FunctionalTraining:
     @staticmethod
     def draw(directory: Path) -> None:
         """`training.png`, as soon as a step is recorded."""
-        from fusion.plots import functional_training
+        from fusion.functionals.training import plot
 
-        functional_training.draw(directory)
+        plot.draw(directory)
 
     @staticmethod
     def stands(directory: Path) -> str | None:
@@ -128,8 +128,8 @@ class FunctionalTraining:
     def _trained(self, samples: dict[str, Sample], run: Run) -> Regression:
         from omegaconf import OmegaConf
 
-        from fusion.distributed import partners
         from fusion.functionals.training.regression import Regression
+        from fusion.parallel.collectives import partners
 
         module = Regression(self.model, samples, self.set.differences, self.settings, run.seed, self._identity(run))
         module.save_hyperparameters(OmegaConf.to_container(run.config, resolve=True))  # for the loggers

@@ -12,16 +12,16 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from fusion import metrics
 from fusion.datasets.batches import epoch_batches
-from fusion.distributed import rank, sum_over_ranks, world_size
 from fusion.errors import CalculationError
+from fusion.parallel.collectives import rank, sum_over_ranks, world_size
 from fusion.potentials.training.descent import Descent
 from fusion.potentials.training.loss import Counts, Weights, loss, steepened
 from fusion.potentials.training.passes import Passes
 from fusion.potentials.training.predictions import Errors, errors, predict
 from fusion.potentials.training.settings import LABELS, Settings
 from fusion.potentials.training.targets import Labels
+from fusion.runs import metrics
 
 VALIDATION_BATCH = 128
 _WARM = 3  # steps of a process whose time is not that of the work: kernels are compiled

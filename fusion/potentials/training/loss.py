@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fusion.chemistry.units import ANGSTROM_PER_BOHR, DEBYE_PER_ATOMIC_DIPOLE, KCAL_MOL_PER_HARTREE
 from fusion.potentials.training.passes import Found
 from fusion.potentials.training.targets import Labels, Targets
-from fusion.units import ANGSTROM_PER_BOHR, DEBYE_PER_ATOMIC_DIPOLE, KCAL_MOL_PER_HARTREE
 
 KCAL = KCAL_MOL_PER_HARTREE
 KCAL_ANGSTROM = KCAL_MOL_PER_HARTREE / ANGSTROM_PER_BOHR

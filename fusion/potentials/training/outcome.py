@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from fusion import processes
-from fusion.atomic import write_atomically
+from fusion.evaluation.tensors import KINDS
+from fusion.files.atomic import write_atomically
+from fusion.parallel import processes
 from fusion.potentials.training import spread
 from fusion.potentials.training.loss import Weights
 from fusion.potentials.training.predictions import Errors, Predictions, errors, predict
 from fusion.potentials.training.targets import atoms_of
-from fusion.results import Result
-from fusion.tasks.labelled.tensors import KINDS
+from fusion.runs.results import Result
 
 if TYPE_CHECKING:
     from torch import nn
 
     from fusion.datasets import Labelled, Split
+    from fusion.evaluation.uncertainty import ForceFactor, Uncertainty
     from fusion.potentials.training.fitting import Fitting
-    from fusion.runs import Run
-    from fusion.tasks.labelled.uncertainty import ForceFactor, Uncertainty
+    from fusion.runs.run import Run
 
 TABLE: Final = "structures.csv"
 ARRAYS: Final = "forces.npz"

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from fusion.distributed import rank, sum_over_ranks, world_size
+from fusion.chemistry.units import EV_ANGSTROM_PER_HARTREE_BOHR, EV_PER_HARTREE
+from fusion.evaluation.tensors import DIPOLE, STRESS, Kind
+from fusion.parallel.collectives import rank, sum_over_ranks, world_size
 from fusion.potentials.training.loss import KCAL, KCAL_ANGSTROM, Weights
 from fusion.potentials.training.passes import Passes
 from fusion.potentials.training.targets import Labels, atoms_of
-from fusion.tasks.labelled.tensors import DIPOLE, STRESS, Kind
-from fusion.units import EV_ANGSTROM_PER_HARTREE_BOHR, EV_PER_HARTREE
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fusion.checks import check_whole
+from fusion.config.checks import check_whole
 from fusion.errors import InputError
 
 LABELS = ("energy", "forces", "stress", "dipole")

@@ -9,11 +9,11 @@ from typing import Any, Final
 
 import numpy as np
 
+from fusion.evaluation.calibration import calibration, within
+from fusion.evaluation.uncertainty import FEWEST, ForceFactor, Uncertainty, calibrated, calibrated_forces
 from fusion.potentials.training.loss import KCAL
 from fusion.potentials.training.predictions import Predictions
 from fusion.potentials.training.targets import Labels, atoms_of
-from fusion.tasks.labelled.calibration import calibration, within
-from fusion.tasks.labelled.uncertainty import FEWEST, ForceFactor, Uncertainty, calibrated, calibrated_forces
 
 JUDGED: Final = ("test", "unseen")
 _LABELS: Final = {"test": "  test", "unseen": "  new molecules"}

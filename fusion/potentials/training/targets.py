@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fusion.tasks.labelled.tensors import DIPOLE, STRESS
+from fusion.evaluation.tensors import DIPOLE, STRESS
 
 if TYPE_CHECKING:
     from fusion.datasets import Labelled

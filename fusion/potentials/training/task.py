@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fusion import processes
 from fusion.errors import InputError
-from fusion.layout import CHECKPOINT
+from fusion.parallel import processes
 from fusion.potentials.batch import batch_of
 from fusion.potentials.training import outcome
 from fusion.potentials.training.settings import Settings
-from fusion.results import Result
+from fusion.runs.layout import CHECKPOINT
+from fusion.runs.results import Result
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from fusion.chemistry.system import System
     from fusion.datasets import Labelled, Split
     from fusion.potentials import PotentialMethod
     from fusion.potentials.training.fitting import Fitting
-    from fusion.runs import Run
-    from fusion.system import System
+    from fusion.runs.run import Run
 
 CALIBRATION_BATCH = 256
 
@@ -38,8 +38,8 @@ class PotentialTraining:
     def check(self, method: PotentialMethod, system: System, run: Run) -> None:
         """Raises InputError: no data, settings, elements the model lacks, or a checkpoint of something else."""
         from fusion import datasets
-        from fusion.checkpoints import read
         from fusion.potentials.training.descent import trained
+        from fusion.runs.checkpoints import read
 
         if run.config.get("data") is None:
             raise InputError(f"task={self.name} of a potential needs labelled structures: data=NAME or data=FILE")
@@ -96,7 +96,7 @@ class PotentialTraining:
     def _fitted(self, method: PotentialMethod, run: Run) -> Fitting:
         from omegaconf import OmegaConf
 
-        from fusion.distributed import partners
+        from fusion.parallel.collectives import partners
         from fusion.potentials.training.fitting import VALIDATION_BATCH, Fitting
         from fusion.potentials.training.passes import passes
         from fusion.potentials.training.predictions import predict
@@ -126,16 +126,16 @@ class PotentialTraining:
     @staticmethod
     def draw(directory: Path) -> None:
         """`training.png` and, at the end, `parity.png`."""
-        from fusion.plots import potential_training
+        from fusion.potentials.training import plot
 
-        potential_training.draw(directory)
+        plot.draw(directory)
 
     @staticmethod
     def stands(directory: Path) -> str | None:
         """Where an unfinished training stands: its last recorded epoch."""
-        from fusion.plots import potential_training
+        from fusion.potentials.training import plot
 
-        return potential_training.stands(directory)
+        return plot.stands(directory)
 
     def _elements(self) -> tuple[str, ...]:
         from ase.data import chemical_symbols

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fusion.distributed import own_rows, sum_over_ranks
+from fusion.parallel.collectives import own_rows, sum_over_ranks
 from fusion.wavefunctions.optimisers import Schedule
 from fusion.wavefunctions.scores import Step
 

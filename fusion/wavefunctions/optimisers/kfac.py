@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fusion.distributed import mean_over_ranks, own_rows
+from fusion.parallel.collectives import mean_over_ranks, own_rows
 from fusion.wavefunctions.optimisers import Schedule
 from fusion.wavefunctions.scores import LinearScores, RowScores, ScoreRecorder, Step
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fusion.distributed import from_first_rank, own_rows
+from fusion.parallel.collectives import from_first_rank, own_rows
 from fusion.wavefunctions.optimisers import Schedule
 from fusion.wavefunctions.scores import ScoreRecorder, Step
 

@@ -13,11 +13,11 @@ import torch
 from ase.data import atomic_numbers
 from torch import Tensor, nn
 
+from fusion.chemistry.units import BOHR_PER_ANGSTROM
 from fusion.datasets import Labelled
 from fusion.potentials import Batch, Prediction
 from fusion.potentials.batch import batch_of
 from fusion.potentials.self_energies import SelfEnergies
-from fusion.units import BOHR_PER_ANGSTROM
 
 WATER = ("O", "H", "H"), np.array([[0.0, 0.0, 0.0], [0.0, 0.76, 0.59], [0.0, -0.76, 0.59]])
 METHANE = (
@@ -105,7 +105,7 @@ def write(path: Path, number: int, seed: int = 0) -> Path:
     from ase.calculators.singlepoint import SinglePointCalculator
     from ase.io import write as save
 
-    from fusion import units
+    from fusion.chemistry import units
 
     data, frames = labelled(number, seed), []
     assert data.forces is not None

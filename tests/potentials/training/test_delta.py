@@ -14,9 +14,10 @@ from structures import write as write_structures
 from test_potential_training_run import ABOUT, words
 
 import fusion
-from fusion import methods, named, units, zeros
-from fusion.system import System
-from fusion.zoo import publish
+from fusion.chemistry import energy_zeros, units
+from fusion.chemistry.system import System
+from fusion.cli import publish
+from fusion.methods import by_name, protocol
 
 HF = "{method: hf, basis: sto-3g}"
 
@@ -61,14 +62,14 @@ def test_the_sum_is_as_good_as_the_training_said(place: Path, monkeypatch: pytes
     assert forces == pytest.approx(trained["forces_mae_mev_angstrom"], rel=1e-4)
 
     parts = [
-        named.method(entry) for entry in ({"method": "hf", "basis": "sto-3g"}, {"method": "ani", "weights": "tiny"})
+        by_name.method(entry) for entry in ({"method": "hf", "basis": "sto-3g"}, {"method": "ani", "weights": "tiny"})
     ]
-    assert [zeros.of(part) for part in parts] == [zeros.TOTAL, zeros.CORRECTION]
-    both = named.method(
+    assert [energy_zeros.of(part) for part in parts] == [energy_zeros.TOTAL, energy_zeros.CORRECTION]
+    both = by_name.method(
         {"method": "sum", "terms": [{"method": "hf", "basis": "sto-3g"}, {"method": "ani", "weights": "tiny"}]}
     )
-    assert zeros.of(both) == zeros.TOTAL
+    assert energy_zeros.of(both) == energy_zeros.TOTAL
     water = System("water", ("O", "H", "H"), np.array([[0.0, 0.0, 0.2], [0.0, 1.4, -0.9], [0.0, -1.4, -0.9]]))
-    dipoles = [methods.calculate(one, [water], {"dipole"})[0].properties["dipole"] for one in (*parts, both)]
+    dipoles = [protocol.calculate(one, [water], {"dipole"})[0].properties["dipole"] for one in (*parts, both)]
     np.testing.assert_allclose(np.asarray(dipoles[0]) + dipoles[1], dipoles[2], atol=1e-6)
     assert np.linalg.norm(dipoles[1]) > 1e-3

@@ -20,6 +20,7 @@ from test_potential_training_run import ABOUT, words
 
 import fusion
 from fusion import zoo
+from fusion.cli import publish
 from fusion.datasets import Labelled
 from fusion.errors import InputError
 from fusion.potentials import PotentialMethod
@@ -29,7 +30,6 @@ from fusion.potentials.training.loss import Weights
 from fusion.potentials.training.predictions import errors, predict
 from fusion.potentials.training.targets import Labels
 from fusion.zoo import card as cards
-from fusion.zoo import publish
 from fusion_ani.network import ANI, ANI1
 
 CHARGES = {1: 0.2, 6: -0.3, 8: -0.6}

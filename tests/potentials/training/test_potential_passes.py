@@ -11,12 +11,12 @@ import torch
 from structures import METHANE, WATER, Linear, labelled
 from torch import Tensor, nn
 
+from fusion.chemistry.units import BOHR_PER_ANGSTROM
 from fusion.datasets import Labelled
 from fusion.potentials.batch import batch_of
 from fusion.potentials.training.loss import Counts, Weights, loss, steepened
 from fusion.potentials.training.passes import Differentiated, Found, Passes
 from fusion.potentials.training.targets import Labels
-from fusion.units import BOHR_PER_ANGSTROM
 from fusion_ani.network import ANI, ANI1
 from fusion_ani.products import product_of
 

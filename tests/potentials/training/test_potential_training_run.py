@@ -19,11 +19,12 @@ import torch
 from structures import write
 
 import fusion
-from fusion import app, methods, named, zoo
+from fusion import app, zoo
+from fusion.chemistry.system import System
+from fusion.cli import publish
 from fusion.errors import InputError
+from fusion.methods import by_name, protocol
 from fusion.potentials.training import outcome
-from fusion.system import System
-from fusion.zoo import publish
 
 HERE = Path(__file__).parent
 ABOUT = publish.About("tiny", "a toy", "MIT", "nobody (2026)", data="toy", level_of_theory="pairs")
@@ -204,10 +205,10 @@ def test_an_ensemble_is_calibrated_and_published_with_it(tmp_path, monkeypatch):
 
     card = publish.add(run, ABOUT, tmp_path)
     assert card.forces_factor == forces["factor"]
-    method, water = named.method("tiny"), System("water", ("O", "H", "H"), 2.0 * np.eye(3))
-    (one,) = methods.calculate(method, [water], {"forces_std"})
+    method, water = by_name.method("tiny"), System("water", ("O", "H", "H"), 2.0 * np.eye(3))
+    (one,) = protocol.calculate(method, [water], {"forces_std"})
     method.domain = replace(method.domain, forces_factor=None)
-    (raw,) = methods.calculate(method, [water], {"forces_std"})
+    (raw,) = protocol.calculate(method, [water], {"forces_std"})
     np.testing.assert_allclose(one.properties["forces_std"], forces["factor"] * raw.properties["forces_std"])
     assert card.spread_factor == found["factor"] and card.spread == found["limit_hartree_per_sqrt_atom"]
     assert {metric.unit for metric in card.metrics} == {"kcal/mol", "meV/Angstrom", "%"}
@@ -266,6 +267,6 @@ if __name__ == "__main__":
             made(self)
 
         Descent.step = dying  # type: ignore[method-assign]
-    from fusion import cli
+    from fusion.cli import main
 
-    cli.main(sys.argv[1:])
+    main.main(sys.argv[1:])

@@ -15,8 +15,8 @@ from ase.io import read, write
 from test_potential_training_run import ABOUT, SHIFTS
 
 import fusion
-from fusion.units import EV_ANGSTROM3_PER_HARTREE_BOHR3
-from fusion.zoo import publish
+from fusion.chemistry.units import EV_ANGSTROM3_PER_HARTREE_BOHR3
+from fusion.cli import publish
 
 MEV_ANGSTROM3 = 1000.0
 

@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 
-from fusion.results import Result
+from fusion.runs.results import Result
 
 MOMENT, ALONG, ACROSS = 0.1, (2.0, 3.0), (1.0, 0.5)
 

@@ -3,7 +3,7 @@
 import os
 import signal
 
-from fusion.results import Result
+from fusion.runs.results import Result
 
 
 class Fit:
@@ -21,7 +21,7 @@ class Fit:
         from pytorch_lightning import LightningModule
         from torch.utils.data import DataLoader
 
-        from fusion import metrics
+        from fusion.runs import metrics
 
         task = self
 

@@ -1,7 +1,7 @@
 """A method that answers what its settings say."""
 
 from fusion.errors import CalculationError, InputError
-from fusion.results import Result
+from fusion.runs.results import Result
 
 
 class Toy:

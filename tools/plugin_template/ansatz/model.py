@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from fusion.errors import InputError
-from fusion.system import System
+from fusion.chemistry.system import System
 
 
 class Model(nn.Module):

@@ -1,0 +1,306 @@
+"""What is computed: nuclei, charge and spin, checked once, and the reference energy that belongs to exactly that state.
+
+Lengths are bohr. The configuration may speak Angstrom; `System` never does.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ase.data import atomic_masses, atomic_numbers
+
+from fusion.chemistry import cells
+from fusion.chemistry.formulas import count_electrons, formula
+from fusion.chemistry.units import ANGSTROM_PER_BOHR
+from fusion.errors import InputError
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+CLOSEST_NUCLEI = 0.05
+"""Two nuclei nearer than this (bohr) are taken as a mistake of the input."""
+
+_FEW = 100
+"""Atoms up to which all distances are fastest."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A literature energy in hartree, with where it comes from and, where stated, its uncertainty in hartree."""
+
+    value: float
+    source: str
+    uncertainty: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class System:
+    """A molecule or atom: symbols (A,), positions (A, 3) in bohr, charge, and spin = N_up - N_down.
+
+    `cell` is (3, 3) in bohr with `pbc` per direction for a periodic system. Construction checks everything and raises
+    `InputError` with one line that says what is wrong and what would be right. Arrays are read-only. `spin_assumed`:
+    nobody gave the spin, it is the lowest possible. `masses` (A,) in daltons, None for those of the natural mixtures of
+    isotopes; `fixed` (A, 3) is True for every Cartesian coordinate that tasks hold in place, None where all may move.
+    `notes`: sentences for the user on what the reader of a structure ignored or assumed.
+    """
+
+    name: str
+    symbols: tuple[str, ...]
+    positions: np.ndarray
+    charge: int = 0
+    spin: int = 0
+    cell: np.ndarray | None = None
+    pbc: tuple[bool, bool, bool] = (False, False, False)
+    reference: Reference | None = None
+    spin_assumed: bool = False
+    masses: np.ndarray | None = None
+    fixed: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        cell = _checked_cell(self.cell, self.pbc, len(self.symbols), self.name)
+        symbols, positions = checked_nuclei(self.symbols, self.positions, self.name, cell, self.pbc)
+        object.__setattr__(self, "symbols", symbols)
+        object.__setattr__(self, "positions", _read_only(positions))
+        object.__setattr__(self, "cell", cell)
+        object.__setattr__(self, "masses", _checked_masses(self.masses, symbols, self.name))
+        object.__setattr__(self, "fixed", _checked_fixed(self.fixed, symbols, self.name))
+        _check_electrons(self.symbols, self.charge)
+        _check_spin(self.symbols, self.charge, self.spin)
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """Atomic numbers, (A,) int."""
+        return np.array([atomic_numbers[symbol] for symbol in self.symbols], dtype=int)
+
+    @property
+    def nuclear_masses(self) -> np.ndarray:
+        """Masses (A,) in daltons: `masses`, or the standard atomic weights. Every use of masses takes these."""
+        return atomic_masses[self.numbers] if self.masses is None else self.masses
+
+    @property
+    def n_electrons(self) -> int:
+        """Number of electrons."""
+        return count_electrons(self.symbols, self.charge)
+
+    @property
+    def n_up(self) -> int:
+        """Number of spin-up electrons, never fewer than spin-down."""
+        return (self.n_electrons + self.spin) // 2
+
+    @property
+    def n_down(self) -> int:
+        """Number of spin-down electrons."""
+        return (self.n_electrons - self.spin) // 2
+
+    @property
+    def multiplicity(self) -> int:
+        """2S + 1 of the state with S = spin / 2."""
+        return self.spin + 1
+
+    @property
+    def formula(self) -> str:
+        """Formula without the charge: Hill order with carbon (C2H6O), IUPAC element sequence without (LiH, NH3)."""
+        return formula(self.symbols)
+
+    @property
+    def nuclear_repulsion(self) -> float:
+        """Coulomb repulsion of the nuclei in hartree (of one cell's nuclei among themselves, if periodic)."""
+        return nuclear_repulsion(self.numbers, self.positions)
+
+    def with_positions(self, positions: np.ndarray) -> System:
+        """The same nuclei, charge and spin elsewhere: positions (A, 3) in bohr. The reference energy is dropped."""
+        return replace(self, positions=positions, reference=None)
+
+    def moved(self, positions: np.ndarray, cell: np.ndarray | None = None) -> System:
+        """`with_positions`, in another `cell` (3, 3) too if given, at a fraction of its cost: for the many steps of an
+        algorithm. Only that the positions are finite is checked, not whether atoms meet. Raises InputError."""
+        other = copy.copy(self)
+        object.__setattr__(other, "positions", _read_only(_checked_positions(positions, self.symbols, self.name)))
+        if cell is not None:
+            object.__setattr__(other, "cell", _checked_cell(cell, self.pbc, len(self.symbols), self.name))
+        object.__setattr__(other, "reference", None)
+        return other
+
+    def with_spin_note(self) -> System:
+        """The same system; where its spin was assumed and another is likely, a note says so."""
+        from fusion.chemistry.spin_states import note
+
+        said = note(self)
+        if said is None or said in self.notes:
+            return self
+        other = copy.copy(self)
+        object.__setattr__(other, "notes", (*self.notes, said))
+        return other
+
+    def to_atoms(self) -> Atoms:
+        """The system as ASE Atoms (Angstrom), with `charge` and `multiplicity` in `info` and masses if it states them.
+
+        The key `spin` is left out: some calculators read it as 2S + 1, others as the number of unpaired electrons.
+        """
+        from ase import Atoms
+
+        cell = None if self.cell is None else self.cell * ANGSTROM_PER_BOHR
+        atoms = Atoms(self.symbols, positions=self.positions * ANGSTROM_PER_BOHR, cell=cell, pbc=self.pbc)
+        atoms.info |= {"charge": self.charge, "multiplicity": self.multiplicity}
+        if self.masses is not None:
+            atoms.set_masses(self.masses)
+        return atoms
+
+
+def nuclear_repulsion(numbers: np.ndarray, positions: np.ndarray) -> float:
+    """Sum over pairs of Z_i Z_j / r_ij in hartree; numbers (A,), positions (A, 3) in bohr."""
+    first, second = np.triu_indices(len(numbers), k=1)
+    distances = np.linalg.norm(positions[first] - positions[second], axis=1)
+    return float(np.sum(numbers[first] * numbers[second] / distances))
+
+
+def checked_nuclei(
+    symbols: Sequence[str],
+    positions: Any,
+    name: str,
+    cell: np.ndarray | None = None,
+    pbc: tuple[bool, bool, bool] = (False, False, False),
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """Symbols in proper spelling and positions (A, 3) as floats, or InputError naming the atom that is wrong."""
+    proper = _checked_symbols(symbols, name)
+    array = _checked_positions(positions, proper, name)
+    _check_distances(proper, array, name, cell, pbc)
+    return proper, array
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    array.setflags(write=False)
+    return array
+
+
+def _checked_symbols(symbols: Sequence[str], name: str) -> tuple[str, ...]:
+    if len(symbols) == 0:
+        raise InputError(f"{name} has no atoms")
+    checked = []
+    for index, symbol in enumerate(symbols, start=1):
+        # Lower case is unambiguous (li, cl); "CO" might be a molecule or cobalt and is refused.
+        proper = symbol.capitalize() if symbol.islower() else symbol
+        if atomic_numbers.get(proper, 0) == 0:
+            raise InputError(f"unknown element {symbol!r} (atom {index} of {name}); write symbols as in H, Li, Cl")
+        checked.append(proper)
+    return tuple(checked)
+
+
+def _checked_positions(positions: Any, symbols: Sequence[str], name: str) -> np.ndarray:
+    try:
+        array = np.array(positions, dtype=float)
+    except (TypeError, ValueError):
+        raise InputError(f"positions of {name} must be three numbers per atom") from None
+    if array.shape != (len(symbols), 3):
+        raise InputError(
+            f"{name} has {len(symbols)} symbols, so its positions must be {len(symbols)} rows of three numbers; "
+            f"they have shape {array.shape}"
+        )
+    for index in np.flatnonzero(~np.isfinite(array).all(axis=1)).tolist():
+        raise InputError(f"atom {index + 1} ({symbols[index]}) of {name} has a coordinate that is not a finite number")
+    return array
+
+
+def _checked_cell(cell: Any, pbc: Sequence[bool], atoms: int, name: str) -> np.ndarray | None:
+    """A cell (3, 3) that can be computed with, None for a molecule. Raises InputError."""
+    try:
+        array = None if cell is None else np.array(cell, dtype=float).reshape(3, 3)
+    except (TypeError, ValueError):
+        raise InputError(f"the cell of {name} must be three vectors of three numbers") from None
+    fault = cells.fault(array, pbc, atoms)
+    if fault is not None:
+        raise InputError(f"{name} {fault}")
+    return _read_only(array) if array is not None and any(pbc) else None
+
+
+def _checked_masses(masses: Any, symbols: Sequence[str], name: str) -> np.ndarray | None:
+    if masses is None:
+        return None
+    array = np.array(masses, dtype=float)
+    if array.shape != (len(symbols),) or not np.all(np.isfinite(array) & (array > 0)):
+        raise InputError(f"masses of {name} must be one positive number of daltons per atom")
+    return _read_only(array)
+
+
+def _checked_fixed(fixed: Any, symbols: Sequence[str], name: str) -> np.ndarray | None:
+    if fixed is None:
+        return None
+    array = np.array(fixed, dtype=bool)
+    if array.shape != (len(symbols), 3):
+        raise InputError(f"fixed coordinates of {name} must be three of true or false per atom")
+    return _read_only(array) if array.any() else None
+
+
+def _check_distances(
+    symbols: Sequence[str], positions: np.ndarray, name: str, cell: np.ndarray | None, pbc: tuple[bool, bool, bool]
+) -> None:
+    if cell is None and len(symbols) <= _FEW:
+        distances = np.linalg.norm(positions[:, None] - positions[None, :], axis=-1)
+        first, second = np.nonzero(np.triu(distances < CLOSEST_NUCLEI, k=1))
+        near = distances[first, second]
+    else:
+        first, second, near = near_pairs(positions, cell, pbc)
+    if len(near) and near.min() < CLOSEST_NUCLEI:
+        worst = int(near.argmin())
+        i, j = sorted((int(first[worst]), int(second[worst])))
+        raise InputError(
+            f"two nuclei on one spot: atoms {i + 1} ({symbols[i]}) and {j + 1} ({symbols[j]}) of {name} are "
+            f"{near[worst] * ANGSTROM_PER_BOHR:.3g} Angstrom apart"
+        )
+
+
+def near_pairs(
+    positions: np.ndarray, cell: np.ndarray | None, pbc: tuple[bool, bool, bool]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs of atoms within 4 bohr of each other, images in a periodic cell included: two indices and the distance.
+
+    Positions (A, 3) and cell (3, 3) in bohr. In time and memory linear in the number of atoms.
+    """
+    import vesin
+
+    search = vesin.NeighborList(cutoff=4.0, full_list=False)  # a much shorter cutoff takes longer: its cells are more
+    box = np.zeros((3, 3)) if cell is None else np.asarray(cell)
+    first, second, distances = search.compute(np.asarray(positions), box, list(pbc), quantities="ijd")
+    return first, second, distances
+
+
+def _check_electrons(symbols: Sequence[str], charge: int) -> None:
+    nuclear = count_electrons(symbols, 0)
+    electrons = nuclear - charge
+    label = formula(symbols)
+    if electrons <= 0:
+        raise InputError(
+            f"{label} with charge {charge} has no electrons: its nuclei have {nuclear} positive charges, "
+            f"so system.charge must be below {nuclear}"
+        )
+    most = 2 * nuclear + len(symbols) - 1
+    if electrons > most:
+        raise InputError(
+            f"{label} with charge {charge} would have {electrons} electrons; no state binds more than {most} "
+            f"(Lieb's bound N < 2Z + K), so system.charge must be at least {nuclear - most}"
+        )
+
+
+def _check_spin(symbols: Sequence[str], charge: int, spin: int) -> None:
+    electrons = count_electrons(symbols, charge)
+    allowed = list(range(electrons % 2, electrons + 1, 2))
+    if spin in allowed:
+        return
+    count = f"{electrons} electron" + ("s" if electrons > 1 else "")
+    parity = "even" if electrons % 2 == 0 else "odd"
+    raise InputError(
+        f"{formula(symbols)} with charge {charge} has {count}, so system.spin (N_up - N_down) must be "
+        f"{parity}: {_choice(allowed)}, not {spin}"
+    )
+
+
+def _choice(values: list[int]) -> str:
+    shown = [str(value) for value in values]
+    if len(shown) > 4:
+        return f"{shown[0]}, {shown[1]}, ... {shown[-1]}"
+    return shown[0] if len(shown) == 1 else ", ".join(shown[:-1]) + " or " + shown[-1]

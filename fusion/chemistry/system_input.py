@@ -1,0 +1,147 @@
+"""From a `conf/system` node to a `System`.
+
+Keys, all optional but one source of nuclei:
+
+* nuclei: `atoms` ("H 0 0 0; H 0 0 1.4", lines or semicolons) with `unit` angstrom (default) or bohr;
+  or `symbols` and `positions` with `unit`; or `path` to a file that ASE reads, with `frame` if it holds several;
+* `charge` (default: what the file states, else 0), `spin` = N_up - N_down or `multiplicity` (default: what the file
+  states for its charge, else that of the first listed state with this charge, else the lowest possible);
+* `states`: a list of {charge, spin, energy, source, uncertainty}: known states of these nuclei and, where known, their
+  energies in hartree. They hold for the geometry with the given `formula` and `nuclear_repulsion` (hartree) only, so an
+  overridden geometry, charge or spin never keeps a reference that is not its own;
+* `fundamentals_cm1` and `fundamentals_source`: observed vibrations, each degenerate set once, for pictures of spectra.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import OmegaConf
+
+from fusion.chemistry import isotopes, structure_state
+from fusion.chemistry.formulas import lowest_spin
+from fusion.chemistry.structure_files import read_file
+from fusion.chemistry.structures import system_of
+from fusion.chemistry.system import Reference, System, checked_nuclei
+from fusion.chemistry.units import bohr_per
+from fusion.errors import InputError
+
+SAME_GEOMETRY = 1e-6
+"""Nuclear repulsion (hartree) within which a geometry counts as the one a tabulated energy was computed at."""
+
+
+def read(config: Mapping[str, Any], start_dir: Path | None = None) -> System:
+    """The system that `config` describes; relative paths are taken from `start_dir`, else from the current directory.
+
+    Raises InputError.
+    """
+    start_dir = start_dir or Path.cwd()
+    if OmegaConf.is_config(config):
+        config = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    if not isinstance(config, Mapping):
+        raise InputError(f"no system {config!r}; give system=NAME, system=file system.path=FILE or system=inline")
+    charge, spin = _whole(config, "charge"), _spin(config)
+    name = str(config.get("name") or "inline")
+    if config.get("path") is not None:
+        path = str(config["path"])
+        name = Path(path).stem if name in ("file", "inline") else name
+        system = system_of(read_file(path, config.get("frame"), start_dir), charge, spin, name)
+    else:
+        written, coordinates = _nuclei(config)
+        symbols, positions = checked_nuclei([isotopes.element(symbol) for symbol in written], coordinates, name)
+        masses = isotopes.masses(written)
+        lowest = lowest_spin(symbols, charge or 0)
+        assumed = spin is None
+        spin = lowest if spin is None else spin
+        system = System(name, symbols, positions, charge or 0, spin, spin_assumed=assumed, masses=masses)
+    states = _states(config, system)
+    if not states:
+        return system.with_spin_note()
+    if system.spin_assumed:
+        system = replace(system, spin=int(states[0]["spin"]), spin_assumed=False)
+    return replace(system, reference=_reference(states, system.spin))
+
+
+def parse_atoms(text: str) -> tuple[list[str], list[list[float]]]:
+    """Symbols and coordinates of "H 0 0 0; H 0 0 1.4" (semicolons or lines). Raises InputError."""
+    symbols, positions = [], []
+    for line in text.replace(";", "\n").splitlines():
+        if not line.strip():
+            continue
+        words = line.replace(",", " ").split()
+        try:
+            if len(words) != 4:
+                raise ValueError
+            positions.append([float(word) for word in words[1:]])
+        except ValueError:
+            raise InputError(f"system.atoms: expected 'SYMBOL x y z', got '{line.strip()}'") from None
+        symbols.append(words[0])
+    return symbols, positions
+
+
+def _nuclei(config: Mapping[str, Any]) -> tuple[Sequence[str], Any]:
+    unit = str(config.get("unit") or "angstrom")
+    try:
+        scale = bohr_per(unit)
+    except KeyError:
+        raise InputError(f"system.unit must be bohr or angstrom, not {unit!r}") from None
+    if config.get("atoms") is not None:
+        symbols, positions = parse_atoms(str(config["atoms"]))
+    elif config.get("symbols") is not None and config.get("positions") is not None:
+        symbols, positions = [str(symbol) for symbol in config["symbols"]], config["positions"]
+    elif "path" in config:
+        raise InputError("system=file needs system.path=FILE, any file that ASE reads")
+    else:
+        raise InputError("system=inline needs its atoms: \"system.atoms='H 0 0 0; H 0 0 0.74'\" (Angstrom)")
+    try:
+        return symbols, np.array(positions, dtype=float) * scale
+    except (TypeError, ValueError):
+        raise InputError("system.positions must be three numbers per atom") from None
+
+
+def _whole(config: Mapping[str, Any], key: str) -> int | None:
+    """The whole number under `system.key`, None where there is none. Raises InputError."""
+    value = config.get(key)
+    if value is None:
+        return None
+    number = structure_state.whole(value)
+    if number is None:
+        raise InputError(f"system.{key} must be a whole number, not {value!r}")
+    return number
+
+
+def _spin(config: Mapping[str, Any]) -> int | None:
+    """N_up - N_down as the user gives it by spin or multiplicity. Raises InputError where they disagree."""
+    spin, multiplicity = _whole(config, "spin"), _whole(config, "multiplicity")
+    if multiplicity is None:
+        return spin
+    if spin is not None and spin != multiplicity - 1:
+        raise InputError(
+            f"system.spin={spin} and system.multiplicity={multiplicity} disagree "
+            "(multiplicity = spin + 1); give one of them"
+        )
+    return multiplicity - 1
+
+
+def _states(config: Mapping[str, Any], system: System) -> list[Mapping[str, Any]]:
+    """The tabulated states of these very nuclei at this charge, the ground state first."""
+    states = config.get("states") or []
+    if not states or system.formula != config["formula"]:
+        return []
+    if abs(system.nuclear_repulsion - float(config["nuclear_repulsion"])) > SAME_GEOMETRY:
+        return []
+    return [state for state in states if state["charge"] == system.charge]
+
+
+def _reference(states: list[Mapping[str, Any]], spin: int) -> Reference | None:
+    for state in states:
+        if state["spin"] == spin and state.get("energy") is not None:
+            uncertainty = state.get("uncertainty")
+            return Reference(
+                float(state["energy"]), str(state["source"]), None if uncertainty is None else float(uncertainty)
+            )
+    return None

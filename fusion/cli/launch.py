@@ -1,0 +1,183 @@
+"""Starting runs from the command line: through Hydra, from a run's directory, or as a further rank."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fusion import plugins
+from fusion.config import compose as trees
+from fusion.config import overrides
+from fusion.config.options import core_directory, groups, option_files, sources, suggestion
+from fusion.errors import CalculationError, InputError
+from fusion.parallel import processes
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from fusion.app import Directories
+
+_SWEEP = {"-m", "--multirun"}
+
+
+def launch(words: list[str]) -> int:
+    """`fusion +method=NAME ...`: one job or a sweep, composed and started by Hydra. Returns the exit status."""
+    import hydra
+
+    from fusion import app
+    from fusion.config.messages import HYDRA_ERRORS, of_hydra, one_line
+
+    plugins.refuse_conflicts(sources())
+    multirun = bool(_SWEEP & set(words))
+    prepared = overrides.prepare([word for word in words if word not in _SWEEP], multirun)
+    if multirun:
+        _refuse_empty_sweeps(prepared)
+    prepared[:0] = ["-m"] if multirun else []  # Hydra understands it in front and at the end, not in between
+    _refuse_unknown_flags(prepared)
+    trees.refuse_empty_choices(prepared)
+    trees.refuse_unknown_additions(prepared)
+    trees.register_search_path()
+    known_errors = (InputError, CalculationError, *HYDRA_ERRORS)
+    failures: list[Exception] = []
+    process, begun = os.getpid(), False
+
+    def job(config: DictConfig) -> float | None:
+        # Hydra would announce a job that raises in its own words. In a worker of another launcher raising is all one
+        # can do.
+        nonlocal begun
+        begun = True
+        try:
+            return app.job(config)
+        except known_errors as error:
+            if os.getpid() != process:
+                raise
+            failures.append(error)
+            if multirun and str(error):
+                print(f"error: {one_line(error)}", file=sys.stderr, flush=True)
+            return math.nan
+
+    start = hydra.main(version_base=trees.VERSION_BASE, config_path=str(core_directory()), config_name="config")(job)
+    try:
+        with _arguments(), _own_directory(prepared) as arguments:
+            sys.argv[1:] = arguments
+            start()
+        if failures and not multirun:
+            raise failures[0]
+    except HYDRA_ERRORS as error:
+        raise InputError(of_hydra(error, trees.known_settings(prepared), groups())) from error
+    except OSError as error:
+        refusal = _unusable_directory(error, app.Directories.current)
+        if refusal is None:
+            raise
+        raise refusal from error
+    except (ValueError, LookupError) as error:  # of Hydra's own options
+        options = [word for word in prepared if word.startswith("-") and word not in _SWEEP]
+        if begun or not options:
+            raise
+        raise InputError(f"{' '.join(options)}: {one_line(error)}") from error
+    finally:
+        if multirun and app.Directories.current is not None:
+            app.Directories.current.clean_sweep()
+    if not failures:
+        return 0
+    return 1 if any(isinstance(failure, CalculationError) for failure in failures) else 2
+
+
+def resume(directory: Path) -> int:
+    """`fusion resume RUN_DIR`. Returns the exit status."""
+    from fusion import app
+
+    plugins.refuse_conflicts(sources())
+    converged = app.resume(directory, relaunch=True).status == "ok"
+    return 0 if converged or processes.rank() > 0 else 1  # the first rank reports
+
+
+def join(directory: Path, checkpoint: Path | None) -> int:
+    """Take part in the run in `directory` as a further rank.
+
+    Ends with 0 unless something was raised: the first rank reports.
+    """
+    from fusion import app
+    from fusion.runs import trust
+    from fusion.runs.layout import CONFIG
+
+    config = app.load_config(directory)
+    with trust.settings(config, directory / CONFIG):
+        config.ckpt = str(checkpoint) if checkpoint else None
+        app.execute(config, directory, Path.cwd())
+    return 0
+
+
+def _unusable_directory(error: OSError, directories: Directories | None) -> InputError | None:
+    """What an error means that Hydra met when it made the directory of a run; None if it was met elsewhere."""
+    if directories is None or error.filename is None:
+        return None
+    target, place = directories.target, Path(error.filename).absolute()
+    if place != target and place not in target.parents:
+        return None
+    return InputError(f"the directory {target} cannot be made: {error.strerror}")
+
+
+def _refuse_unknown_flags(words: list[str]) -> None:
+    from hydra._internal.utils import get_args_parser
+
+    known = get_args_parser()._option_string_actions
+    completes = bool({"--shell-completion", "-sc"} & set(words))
+    if completes and not any(word.startswith(("install=", "uninstall=", "query=")) for word in words):
+        raise InputError(
+            "--shell-completion needs what to do: --shell-completion install=bash (or zsh, fish) prints a script"
+        )
+    for word in words:
+        if word.startswith("-") and word.partition("=")[0] not in known:
+            raise InputError(f"no option {word}.{suggestion(word, known)}  fusion --help, fusion +method=NAME --help")
+
+
+def _refuse_empty_sweeps(words: list[str]) -> None:
+    """Raise InputError for a sweep over nothing, `seed=range(3,3)`: Hydra would run no job and say nothing."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import Glob, RangeSweep
+    from hydra.errors import HydraException
+
+    for word in words:
+        try:
+            (override,) = OverridesParser.create().parse_overrides([word])
+        except HydraException:  # an option, or what Hydra itself refuses
+            continue
+        value = override.value()
+        options = option_files(override.key_or_group)
+        if isinstance(value, Glob) and not value.filter(list(options)):
+            raise InputError(f"{word} matches no name: the sweep has no job")
+        if isinstance(value, RangeSweep) and not list(value.range()):
+            raise InputError(f"{word} is an empty range: the sweep has no job")
+
+
+@contextmanager
+def _arguments() -> Iterator[None]:
+    """Hydra reads sys.argv, and raises instead of printing when told that a full error is wanted."""
+    before, verbose = list(sys.argv), os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        sys.argv[:] = before
+        if verbose is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = verbose
+
+
+@contextmanager
+def _own_directory(words: list[str]) -> Iterator[list[str]]:
+    """Ranks that torchrun or SLURM started write nothing; a default directory, named by the clock, would differ from
+    the first rank's."""
+    if processes.rank() == 0 or any(word.startswith(("hydra.run.dir=", "hydra.sweep.dir=")) for word in words):
+        yield words
+        return
+    with tempfile.TemporaryDirectory() as place:
+        yield [*words, f"hydra.run.dir={overrides.quote(place)}", f"hydra.sweep.dir={overrides.quote(place)}"]

@@ -1,0 +1,92 @@
+"""`fusion methods` and `fusion plugins`: read from the raw YAML, with nothing composed and nothing heavy imported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+
+from fusion import plugins
+from fusion.config.options import kind_of, option_files, read_yaml, sources
+from fusion.console import streams
+from fusion.errors import InputError
+
+# What a kind gives unless its method's file says more precisely.
+_GIVES = {
+    "potential": "energy forces stress hessian",
+    "functional": "energy forces dipole",
+    "ansatz": "energy ± error",
+    "conventional": "energy",
+}
+
+
+def methods() -> None:
+    """Print a table of the methods of all plugins."""
+    rows = [_method_row(name, file) for name, file in option_files("method").items()]
+    if not rows:
+        raise InputError("no methods are installed; fusion plugins shows what could not be loaded")
+    order = {kind: position for position, kind in enumerate(_GIVES)}
+    rows.sort(key=lambda row: (order.get(row[1], len(order)), row[0]))
+    print_table(("method", "kind", "gives", "cost, 10 atoms", "what it is"), rows)
+    broken = [plugin.name for plugin in plugins.discover().plugins if plugin.error]
+    if broken:
+        print(f"\nnot loaded: {', '.join(broken)} (fusion plugins tells why)")
+    for conflict in plugins.conflicts(sources()):
+        print(f"\nconflict: {conflict}")
+
+
+def plugins_() -> None:
+    """Print the plugins with their state and the options that two of them claim."""
+    rows = [
+        (plugin.name, f"{plugin.distribution} {plugin.version}", "ok" if plugin.error is None else plugin.error)
+        for plugin in plugins.discover().plugins
+    ]
+    if not rows:
+        print("no plugins are installed")
+        return
+    print_table(("plugin", "package", "state"), rows)
+    for conflict in plugins.conflicts(sources()):
+        print(f"\nconflict: {conflict}")
+
+
+def _method_row(name: str, file: Path) -> tuple[str, str, str, str, str]:
+    import yaml
+
+    try:
+        content = read_yaml(file)
+    except (yaml.YAMLError, ValueError) as error:
+        return name, "?", "", "", f"{file.name} is not YAML: {str(error).splitlines()[0]}"
+    method = content.get("method") or {}
+    kind = kind_of(content)
+    missing = [requirement for requirement in method.get("requires") or [] if not _installed(requirement)]
+    if missing:
+        return name, kind, f"not installed: pip install {' '.join(missing)}", "", str(method.get("summary", ""))
+    return (
+        name,
+        kind,
+        str(method.get("gives") or _GIVES.get(kind, "")),
+        str(method.get("cost", "")),
+        str(method.get("summary", "")),
+    )
+
+
+def _installed(requirement: str) -> bool:
+    import re
+
+    name = re.split(r"[\s\[<>=!~;]", requirement, maxsplit=1)[0]
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """Left-aligned columns; the last one is as wide as it is."""
+    table = [header, *(tuple(streams.visible(" ".join(cell.split("\n"))) for cell in row) for row in rows)]
+    # A cell followed by empty ones only may run over them and widens no column.
+    widths = [max(len(row[i]) for row in table if any(row[i + 1 :])) for i in range(len(header) - 1)]
+    for row in table:
+        print(
+            " " + "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip()
+        )

@@ -1,0 +1,220 @@
+"""The command line. What looks like a setting (`+method=ferminet`) starts a run; everything else is a command."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+import fusion
+from fusion.cli import listing, zoo
+from fusion.console import streams
+from fusion.errors import CalculationError, InputError
+from fusion.parallel.processes import PART_COMMAND, RANK_COMMAND, rank
+
+_EXAMPLES = """
+    python -m fusion +method=NAME [task=T] [system=S] [key=value ...]   runs a calculation; the word run may be left out
+
+    python -m fusion +method=NAME --help   its settings      -m seed=0,1,2   a sweep      fusion methods   the names
+"""
+
+app = typer.Typer(
+    name="fusion",
+    help=f"Learned quantum chemistry: potentials, density functionals, wavefunctions.\n\n{_EXAMPLES}",
+    add_completion=False,
+    no_args_is_help=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(zoo.app, name="zoo")
+# Click's ClickException: newer versions of Typer bring a Click of their own and export only errors derived from it.
+_USAGE_ERRORS: Any = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
+Directory = Annotated[Path, typer.Argument(metavar="RUN_DIR", show_default=False)]
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the program and leave with its exit status.
+
+    0 done, 1 failed or not converged, 2 bad input, 130 interrupted, 143 terminated.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None:
+        streams.open_any()
+    verbose = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
+    try:
+        status = _dispatch(words)
+    except InputError as error:
+        status = _complain(error, 2, verbose)
+    except CalculationError as error:
+        status = _complain(error, 1, verbose)
+    except KeyboardInterrupt as stop:
+        status = _interrupted(stop)
+    except FileNotFoundError:
+        if _has_working_directory():
+            raise
+        status = _complain(InputError("the working directory was removed; change into one that exists"), 2, verbose)
+    lost = streams.lost()
+    if lost:
+        print(f"standard output could not be written: {lost}", file=sys.stderr)
+        status = status or int(not _is_run(words) and words[:1] != ["resume"])  # a run's results are in its directory
+    sys.exit(status)
+
+
+def _has_working_directory() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _interrupted(stop: KeyboardInterrupt) -> int:
+    """128 + the number of the signal: 130 for the keyboard's, 143 for SIGTERM."""
+    return 128 + int(getattr(stop, "number", signal.SIGINT))
+
+
+def _complain(error: Exception, status: int, verbose: bool) -> int:
+    if rank() > 0:  # the first process of a run speaks for all
+        return status
+    if verbose:
+        traceback.print_exception(error)
+    if str(error):
+        print(f"error: {streams.visible(' '.join(str(error).splitlines()))}", file=sys.stderr)
+    return status
+
+
+def _dispatch(words: list[str]) -> int:
+    first = words[0] if words else ""
+    if first == RANK_COMMAND:
+        return _rank(words[1:])
+    if first == PART_COMMAND:
+        return _parts(words[1:])
+    if _is_run(words):
+        return _run(words[1:] if first == "run" else words)
+    return _command(words)
+
+
+def _is_run(words: list[str]) -> bool:
+    """True for settings of a run, False for a command."""
+    from fusion.config import overrides
+
+    first = words[0] if words else ""
+    if first in ("-h", "--help"):
+        return len(words) > 1
+    return (
+        not words or first == "run" or overrides.is_override(first) or (first.startswith("-") and first != "--version")
+    )
+
+
+def _run(words: list[str]) -> int:
+    from fusion.cli import launch
+
+    return launch.launch(words)
+
+
+def _rank(words: list[str]) -> int:
+    """A further process of a distributed run, started by Lightning; the words it adds for Hydra are not for us."""
+    from fusion.cli import launch
+
+    directory, *rest = [word for word in words if not word.startswith("hydra.")]
+    return launch.join(Path(directory), Path(rest[0]) if rest else None)
+
+
+def _parts(words: list[str]) -> int:
+    """The process of one method of a comparison: the directories of its runs."""
+    from functools import partial
+
+    from fusion import app as runs
+    from fusion.tasks.compare.jobs import work
+
+    return work([Path(word) for word in words], partial(runs.resume, relaunch=True))
+
+
+def _command(words: list[str]) -> int:
+    from fusion import plugins
+    from fusion.config.options import suggestion
+
+    for name, reason in plugins.add_commands(app).items():
+        print(f"the commands of {name} are missing: {reason}", file=sys.stderr)
+    command = typer.main.get_command(app)
+    names = list(getattr(command, "commands", {}))
+    if not words[0].startswith("-") and words[0] not in names:
+        raise InputError(f"no command '{words[0]}'.{suggestion(words[0], names)}  Commands: {', '.join(names)}")
+    try:
+        status = command.main(words, prog_name="fusion", standalone_mode=False)
+    except _USAGE_ERRORS as error:
+        raise InputError(f"{error.format_message().rstrip('.')} (fusion {words[0]} --help)") from error
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+    return status if isinstance(status, int) else 0
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        print(f"fusion {fusion.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command("run")
+def run_command() -> None:
+    """Run a calculation: fusion run +method=NAME [key=value ...]."""
+
+
+@app.command()
+def methods() -> None:
+    """List the methods: what each gives, what it costs, what is not installed."""
+    listing.methods()
+
+
+@app.command()
+def plugins() -> None:
+    """List the plugins, those that could not be loaded with the reason."""
+    listing.plugins_()
+
+
+@app.command()
+def resume(run_dir: Directory) -> int:
+    """Go on with an interrupted run; a finished one shows its result again."""
+    from fusion.cli import launch
+
+    try:
+        return launch.resume(run_dir)
+    except KeyboardInterrupt as stop:  # Typer would forget which signal it was
+        return _interrupted(stop)
+
+
+@app.command()
+def report(run_dir: Directory) -> None:
+    """Show a run's result and draw its pictures again."""
+    from fusion.runs.report import report as show
+
+    show(run_dir)
+
+
+@app.command("new-plugin")
+def new_plugin(
+    name: Annotated[str, typer.Argument(help="Name of the method, a Python identifier.", show_default=False)],
+    kind: Annotated[str, typer.Option(help="potential, functional or ansatz")] = "potential",
+    into: Annotated[Path, typer.Option(help="Directory to create the package in.")] = Path("."),
+) -> None:
+    """Write the package of a new method, complete and installable."""
+    from fusion.cli.new_plugin import write
+
+    directory = write(name, kind, into)
+    print(f"{directory}: pip install -e {directory}, then fusion +method={name}")

@@ -1,0 +1,50 @@
+"""`fusion new-plugin NAME`: a third-party package with one method, complete and installable."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from string import Template
+
+from fusion.config.options import available, suggestion
+from fusion.errors import InputError
+
+KINDS = ("potential", "functional", "ansatz")
+
+
+def write(name: str, kind: str, into: Path) -> Path:
+    """Write the package fusion-NAME into a new directory below `into` and return it.
+
+    Raises InputError; overwrites nothing.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise InputError(f"a plugin's name is made of a-z, 0-9 and _, and starts with a letter: not '{name}'")
+    if kind not in KINDS:
+        raise InputError(f"no kind '{kind}'.{suggestion(kind, KINDS)}  Kinds: {', '.join(KINDS)}")
+    if name in available("method"):
+        raise InputError(f"there is a method '{name}' already (fusion methods)")
+    directory = into / f"fusion-{name.replace('_', '-')}"
+    if directory.exists():
+        raise InputError(f"{directory} exists already")
+    package = directory / f"fusion_{name}"
+    templates = _templates()
+    files = {
+        directory / "pyproject.toml": templates / "any" / "pyproject.toml",
+        directory / "README.md": templates / "any" / "README.md",
+        package / "__init__.py": templates / "any" / "__init__.py",
+        package / "model.py": templates / kind / "model.py",
+        package / "conf" / "method" / f"{name}.yaml": templates / kind / "method.yaml",
+        directory / "tests" / f"test_{name}.py": templates / "any" / "test.py",
+    }
+    for target, template in files.items():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        text = Template(template.read_text(encoding="utf-8"))
+        target.write_text(text.substitute(name=name, dashed=name.replace("_", "-"), kind=kind), encoding="utf-8")
+    return directory
+
+
+def _templates() -> Path:
+    """Inside the package when installed from a wheel, under tools/ in a checkout."""
+    package = Path(__file__).parents[1]
+    inside = package / "plugin_template"
+    return inside if inside.is_dir() else package.parent / "tools" / "plugin_template"

@@ -1,0 +1,408 @@
+"""From a finished run, or a checkpoint, to a model of a zoo: a card and safetensors beside it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fusion.chemistry.energy_zeros import TOTAL
+from fusion.errors import InputError
+from fusion.files import bounds
+from fusion.zoo import card as cards
+from fusion.zoo import registry, store
+from fusion.zoo.card import Card, Metric, Model, Nuclei, Training, Weights
+from fusion.zoo.files import File
+from fusion.zoo.tensors import SUFFIX, digest, serialised
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+    from torch import Tensor
+
+_REPEATED = ("ckpt", "method.seed", "method.weights", "method.dtype", "method.device")
+"""Keys that follow others, or belong to no result."""
+_BARE = re.compile(r"[A-Za-z_][\w.@-]*")
+"""Text that needs no quotes on the command line."""
+NOT_STATED = "not stated"
+_VARIATIONAL = Training("none: the variational principle", "variational Monte Carlo")
+
+
+@dataclass(frozen=True)
+class About:
+    """Facts that a run does not know; what is empty is taken from its settings, or is not stated. `energy_zero` is
+    that of the labels of a training, else total, unless it is given."""
+
+    name: str
+    summary: str = ""
+    licence: str = ""
+    citation: str = ""
+    doi: str = ""
+    data: str = ""
+    level_of_theory: str = ""
+    energy_zero: str = ""
+    elements: tuple[str, ...] = ()
+
+
+def add(run: Path, about: About, into: Path, words: Sequence[str] = (), prefix: str | None = None) -> Card:
+    """Publish the trained model of `run`, its directory or a checkpoint, in the zoo directory `into`.
+
+    Of a checkpoint that lies in no run, `words` say how its model is configured, as on the command line of a run.
+    `prefix` is what the model's names begin with in the checkpoint, found out where there is one possibility. The model
+    is built from the card and loaded before anything is written. Raises InputError.
+    """
+    import hashlib
+
+    from fusion.runs import trust
+    from fusion.runs.layout import CONFIG
+    from fusion.runs.results import read_result
+
+    directory = _run_directory(run)
+    config = _config(run, directory, words)
+    document = read_result(directory) if directory else None
+    with trust.settings(config, directory / CONFIG) if directory else nullcontext():
+        draft = _draft(config, about, into, (document or {}).get("training") or {})
+    if directory and (document is None or document.get("status") == "failed"):
+        raise InputError(f"{directory} has no result: the run is not finished (fusion resume {directory})")
+    tensors = _weights(_state(run, directory), draft, prefix)
+    content = serialised(tensors)
+    file = File(f"{draft.name}-{draft.version}{SUFFIX}", len(content), hashlib.sha256(content).hexdigest(), ())
+    path = into / f"{draft.name}-{draft.version}.toml"
+    made = replace(
+        draft,
+        weights=Weights(digest(tensors), len(content)),
+        files=(file,),
+        metrics=tuple(_metrics(document, config)),
+        source=str(path),
+    )
+    made = cards.parse(cards.to_toml(made).encode(), str(path))  # as everybody will read it
+    store.build(made, dict(tensors))
+    try:
+        into.mkdir(parents=True, exist_ok=True)
+        store.write(into / file.path, content)
+        cards.write(made, path)  # last: what has a card is complete
+    except OSError as error:
+        raise InputError(f"{into} cannot be written to: {error.strerror}") from error
+    return made
+
+
+def _run_directory(run: Path) -> Path | None:
+    from fusion.runs.layout import CONFIG
+
+    if run.is_dir():
+        return run
+    if not run.is_file():
+        raise InputError(f"{run}: there is no such run directory or checkpoint")
+    above = run.absolute().parent.parent
+    return above if (above / CONFIG).is_file() else None
+
+
+def _config(run: Path, directory: Path | None, words: Sequence[str]) -> DictConfig:
+    from fusion import app
+    from fusion.config import compose as config
+    from fusion.config import overrides
+
+    if directory:
+        return app.load_config(directory)
+    if not words:
+        raise InputError(f"{run} lies in no run: say what model it is of, --model '+method=NAME key=value ...'")
+    return config.compose(overrides.prepare(list(words), multirun=False))[0]
+
+
+def _draft(config: DictConfig, about: About, into: Path, trained: Mapping[str, Any]) -> Card:
+    """The card but for the weights, the files and the metrics; `trained`, of the result, knows a model that became
+    another one, the elements it saw, and what the spread of an ensemble means."""
+    from omegaconf import DictConfig, OmegaConf
+
+    from fusion.methods import protocol
+
+    if not isinstance(config.get("method"), DictConfig) or "model" not in config.method:
+        raise InputError("only a method with a model of its own (method.model) can be published")
+    method = protocol.build(config.method)
+    arguments: Any = dict(trained.get("model") or {}) or OmegaConf.to_container(config.method.model, resolve=True)
+    target = arguments.pop("_target_")
+    system = _nuclei(config) if method.kind == "ansatz" else None
+    about = _completed(about, config, method)
+    training = Training(about.data, about.level_of_theory)
+    elements = tuple(trained.get("elements") or arguments.get("elements") or ())
+    elements = about.elements or (tuple(dict.fromkeys(system.symbols)) if system else elements)
+    if not elements:
+        raise InputError("a card needs --elements too: neither the training nor the model tells them")
+    limit, factor, of_forces = _spread(config, trained)
+    return Card(
+        name=about.name,
+        version=_version(about.name, into),
+        kind=method.kind,
+        method=method.name,
+        summary=about.summary,
+        licence=about.licence,
+        citation=about.citation,
+        doi=about.doi,
+        energy_zero=about.energy_zero or trained.get("energy_zero") or TOTAL,
+        training=training,
+        elements=elements,
+        charges=(system.charge,) if system else tuple(trained.get("charges") or (0,)),
+        spins=(system.spin,) if system else tuple(trained.get("spins") or (0,)),
+        model=Model(target, _without_null(arguments)),
+        weights=Weights("0" * 64, 1),
+        files=(),
+        spread=limit,
+        spread_factor=factor,
+        forces_factor=of_forces,
+        system=system,
+    )
+
+
+def _spread(config: DictConfig, trained: Mapping[str, Any]) -> tuple[float | None, float | None, float | None]:
+    """Limit and factors of an ensemble's spread, as calibrated; of a model whose energies were not trained those it had
+    before."""
+    parts, of_energies = (trained.get("parts") or {}).values(), {"energy_mae_kcal_mol", "forces_mae_mev_angstrom"}
+    if config.get("weights") and parts and not any(of_energies & set(part) for part in parts):
+        before = registry.find(str(config.weights))
+        return before.spread, before.spread_factor, before.forces_factor
+    found = trained.get("uncertainty") or {}
+    return found.get("limit_hartree_per_sqrt_atom"), found.get("factor"), (found.get("forces") or {}).get("factor")
+
+
+def _nuclei(config: DictConfig) -> Nuclei:
+    from fusion.chemistry import system_input
+
+    system = system_input.read(config.system, Path.cwd())
+    if system.cell is not None:
+        raise InputError("a wavefunction of a periodic system cannot be published")
+    positions = tuple((float(x), float(y), float(z)) for x, y, z in system.positions)
+    return Nuclei(system.symbols, positions, system.charge, system.spin)
+
+
+def _completed(about: About, config: DictConfig, method: Any) -> About:
+    """`about` with what is empty taken from the run's settings; what these do not tell is not stated."""
+    data = config.get("data")
+    name = (data.get("name") or Path(str(data.get("path") or "")).name) if data else ""
+    started = config.get("weights")
+    if method.kind == "ansatz":
+        labels, level = _VARIATIONAL.data, _VARIATIONAL.level_of_theory
+    else:
+        labels, level = str(name or NOT_STATED), NOT_STATED
+    further = f"{started}, trained further" if started else f"{getattr(method, 'title', method.name)}, trained"
+    title = f"{further} on {name}" if name else further
+    return replace(
+        about,
+        summary=about.summary or title,
+        licence=about.licence or NOT_STATED,
+        citation=about.citation or NOT_STATED,
+        data=about.data or labels,
+        level_of_theory=about.level_of_theory or level,
+    )
+
+
+def not_stated(card: Card) -> list[str]:
+    """Options of `fusion zoo add` whose values a card that is to be shared still needs."""
+    values = {
+        "licence": card.licence,
+        "citation": card.citation,
+        "data": card.training.data,
+        "level-of-theory": card.training.level_of_theory,
+    }
+    return [option for option, value in values.items() if value == NOT_STATED]
+
+
+def _version(name: str, into: Path) -> int:
+    """One more than the newest of that name in the zoo `into`; InputError for a name that another zoo has."""
+    newest = 0
+    for card in registry.catalogue().cards.values():
+        if card.name == name and Path(card.source).parent.absolute() != into.absolute():
+            raise InputError(f"{name} is a model of {card.source}; choose another name")
+    for file in into.glob(f"{name}-*.toml"):
+        version = file.stem.removeprefix(f"{name}-")
+        newest = max(newest, int(version) if version.isdecimal() else 0)
+    return newest + 1
+
+
+def _without_null(value: Any) -> Any:
+    """Arguments without those that are null, which TOML does not know."""
+    if isinstance(value, Mapping):
+        return {key: _without_null(item) for key, item in value.items() if item is not None}
+    return [_without_null(item) for item in value] if isinstance(value, list) else value
+
+
+def _state(run: Path, directory: Path | None) -> dict[str, Tensor]:
+    """All tensors of the checkpoint's state dict."""
+    import torch
+
+    from fusion.runs.layout import CHECKPOINT
+
+    path = directory / CHECKPOINT if directory and run.is_dir() else run
+    if not path.is_file():
+        raise InputError(f"{run} has no {CHECKPOINT}: nothing was trained in it")
+    if path.suffix == SUFFIX:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise InputError(f"{path} is no whole safetensors file: {error}") from error
+    try:
+        bounds.check_torch(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a wrong file leads to
+        raise InputError(f"{path} is no checkpoint of plain tensors, and nothing else is read") from error
+    state = content.get("state_dict", content) if isinstance(content, dict) else {}
+    return {str(name): value for name, value in state.items() if isinstance(value, torch.Tensor)}
+
+
+def _weights(state: dict[str, Tensor], draft: Card, prefix: str | None) -> dict[str, Tensor]:
+    """Those of a checkpoint's tensors that are the model's, by the model's names."""
+    names = list(store.blank(draft, set()).state_dict())
+    prefixes = [prefix] if prefix is not None else _prefixes(state, names[0]) if names else []
+    fitting = [prefix for prefix in prefixes if all(prefix + name in state for name in names)]
+    if not fitting:
+        raise InputError(
+            f"the checkpoint does not hold the weights of {draft.model.target} as configured ({', '.join(names[:2])}, "
+            f"...); it has {', '.join(list(state)[:2]) or 'no tensors'}, ..."
+        )
+    if len(fitting) > 1:
+        raise InputError(f"several models are in the checkpoint: choose with --prefix {' or --prefix '.join(fitting)}")
+    chosen = fitting[0]
+    if chosen.endswith("."):  # all of a module: one may have grown when it saw its data
+        return {name.removeprefix(chosen): tensor for name, tensor in state.items() if name.startswith(chosen)}
+    return {name: state[chosen + name] for name in names}
+
+
+def _prefixes(state: Iterable[str], name: str) -> list[str]:
+    return [key.removesuffix(name) for key in state if key == name or key.endswith(f".{name}")]
+
+
+def _metrics(document: dict[str, Any] | None, config: DictConfig) -> Iterable[Metric]:
+    """The energy of a wavefunction, with its error; the mean errors of a functional's or a potential's training."""
+    if document and document.get("kind") == "potential" and document.get("training"):
+        yield from _errors_of_parts(document["training"]["parts"], _command(config))
+        yield from _shares_within(document["training"].get("uncertainty") or {}, _command(config))
+    elif document and document.get("training"):
+        yield from _training_errors(document["training"]["mae_kcal_mol"], _command(config))
+    if not document or document.get("kind") != "ansatz" or not document.get("energy"):
+        return
+    energy, command = document["energy"], _command(config)
+    note = "" if document.get("status") == "ok" else f" ({document.get('status')})"
+    for key in ("value", "stderr"):
+        if energy.get(key) is not None:
+            name = f"energy{note}" if key == "value" else f"standard error of the energy{note}"
+            yield Metric(name, float(energy[key]), "hartree", command)
+
+
+def _errors_of_parts(parts: dict[str, Any], command: str) -> Iterable[Metric]:
+    kinds = (
+        ("energy_mae_kcal_mol", "energy", "kcal/mol"),
+        ("forces_mae_mev_angstrom", "forces", "meV/Angstrom"),
+        ("stress_mae_mev_angstrom3", "stress", "meV/Angstrom^3"),
+        ("dipole_mae_debye", "dipole", "debye"),
+    )
+    for part, errors in parts.items():
+        for key, what, unit in kinds:
+            if key in errors:
+                yield Metric(
+                    f"mean error, {what}, {part}, {errors['structures']} structures", errors[key], unit, command
+                )
+
+
+def _shares_within(uncertainty: dict[str, Any], command: str) -> Iterable[Metric]:
+    for what, told in (("errors", uncertainty), ("errors of forces", uncertainty.get("forces") or {})):
+        for part in ("test", "unseen"):
+            found = told.get(part, {}).get("calibrated") or {}
+            for number in (1, 2) if found else ():
+                name = f"{what} within {number} standard deviation{'s' if number > 1 else ''}, {part}"
+                yield Metric(name, round(100.0 * found[f"within_{number}"], 1), "%", command)
+
+
+def _training_errors(measured: dict[str, Any], command: str) -> Iterable[Metric]:
+    words = {"trained": "trained on", "held_out": "held out"}
+    for split, kinds in measured.items():
+        for kind, errors in kinds.items():
+            for how in ("fixed_density", "self_consistent"):
+                if how in errors:
+                    where = f"{how.replace('_', ' ')}, {words[split]}, {errors['number']} {kind}"
+                    yield Metric(f"mean error, {where}", float(errors[how]), "kcal/mol", command)
+
+
+def _command(config: DictConfig) -> str:
+    """The command that does the run of `config` again: what differs from the method's own settings is stated."""
+    import shlex
+
+    from omegaconf import OmegaConf
+
+    from fusion.config import compose as trees
+    from fusion.config import overrides
+    from fusion.config.options import available
+
+    system = str(config.system.get("name"))
+    trains_on_others = "training" in config.method and config.task.name == "train"
+    known = system in available("system") and not trains_on_others
+    words = [f"+method={config.method.name}", *([f"system={system}"] if known else [])]
+    if config.task.name != trees.compose(words)[0].task.name and config.task.name in available("task"):
+        words.append(f"task={config.task.name}")
+    data = config.get("data")
+    repeated = set(_REPEATED)
+    if trains_on_others and data is not None and data.get("name") in available("data"):
+        words.append(f"data={data.name}")
+    elif trains_on_others and data is not None and isinstance(data.get("path"), str):
+        words.append(f"data={_from_here(Path(data.path))}")
+        repeated |= {"data.path", "data.name", "system.name"}
+    usual = _leaves(trees.compose(overrides.prepare(words, multirun=False))[0])
+    here = _leaves(config)
+    for key, value in usual.items():  # {method: hf} in place of null
+        if value is None and key not in here and OmegaConf.is_config(node := OmegaConf.select(config, key)):
+            here[key] = OmegaConf.to_container(node, resolve=True)
+    for key, value in here.items():
+        skipped = key.startswith(("callbacks.", "trainer.", "logger", "hydra.")) or key in repeated
+        if key in usual and usual[key] != value and not skipped:
+            words.append(f"{key}={_written(value)}")
+    return f"python -m fusion {shlex.join(words)}"
+
+
+def _from_here(path: Path) -> Path:
+    """`path` from the working directory where it is below it, else as it is."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _written(value: Any) -> str:
+    """A value as the command line takes it."""
+    from fusion.config import overrides
+
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{_written(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return f"[{','.join(map(_written, value))}]"
+    if isinstance(value, str):
+        return value if _BARE.fullmatch(value) else overrides.quote(value)
+    return json.dumps(value)
+
+
+def _leaves(config: Any) -> dict[str, Any]:
+    """Values by dotted key; lists are values."""
+    from omegaconf import OmegaConf
+
+    found: dict[str, Any] = {}
+
+    def walk(node: Any, key: str) -> None:
+        if isinstance(node, dict):
+            for name, value in node.items():
+                walk(value, f"{key}.{name}" if key else str(name))
+        else:
+            found[key] = node
+
+    walk(OmegaConf.to_container(config, resolve=True), "")
+    return found
+
+
+def withdraw(card: Card) -> list[str]:
+    """Remove the card and weights that `add` wrote from the user's own zoo. Raises InputError for any other card."""
+    path = Path(card.source)
+    if path.parent.absolute() != registry.user().absolute():
+        raise InputError(f"{card.label} is a model of {card.source}, which is not your own zoo ({registry.user()})")
+    weights = path.parent / card.files[0].path
+    path.unlink(missing_ok=True)
+    weights.unlink(missing_ok=True)
+    return [str(path), str(weights)]

@@ -1,0 +1,299 @@
+"""`fusion zoo ...`: the models there are, and those of them that are on this machine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from fusion.errors import CalculationError, InputError
+
+if TYPE_CHECKING:
+    from fusion.zoo.card import Card
+
+
+class _Group(TyperGroup):
+    """A misspelt command gets a suggestion."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        from fusion.config.options import suggestion
+
+        names = list(self.commands)
+        if args and not args[0].startswith("-") and args[0] not in names:
+            hint = suggestion(args[0], names)
+            raise InputError(f"no command 'zoo {args[0]}'.{hint}  Commands: {', '.join(names)}")
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(cls=_Group, help="Published models: list, download, verify, publish.", rich_markup_mode=None)
+_ENERGIES = {
+    "total": "total energies",
+    "atomization": "atomisation energies",
+    "difference": "differences, to be added to those of the method that was taken off the labels (+method=sum)",
+}
+Name = Annotated[str, typer.Argument(metavar="NAME[@VERSION]", show_default=False)]
+Names = Annotated[list[str], typer.Argument(metavar="NAME[@VERSION]...", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+
+
+@app.callback(invoke_without_command=True)
+def zoo(context: typer.Context) -> None:
+    """Published models: list, download, verify, publish."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command("list")
+def list_(as_json: AsJson = False) -> None:
+    """List the models: what each is, and whether it is on this machine."""
+    from fusion.cli.listing import print_table
+    from fusion.zoo import registry, store
+
+    found = registry.catalogue()
+    models = sorted(found.cards.values(), key=lambda card: (card.name, card.version))
+    if as_json:
+        wrong = [*found.broken.values(), *found.conflicts.values()]
+        _print_json({"models": [_described(card) for card in models], "unreadable": wrong})
+        return
+    rows = [
+        (
+            card.label,
+            card.method,
+            " ".join(card.elements),
+            card.training.level_of_theory,
+            _size(card.weights.size),
+            card.licence,
+            "yes" if store.pulled(card) else "no",
+        )
+        for card in models
+    ]
+    if rows:
+        print_table(("model", "method", "elements", "level of theory", "size", "licence", "installed"), rows)
+    else:
+        print("no models")
+    for reason in found.broken.values():
+        print(f"\ncannot be read: {reason}")
+    for reason in found.conflicts.values():
+        print(f"\nconflict: {reason}")
+
+
+@app.command()
+def show(name: Name, as_json: AsJson = False) -> None:
+    """Show all that is known of a model."""
+    from fusion.zoo import registry, store
+
+    card = registry.find(name)
+    if as_json:
+        _print_json(_described(card))
+        return
+    rows = [
+        ("what it is", card.summary),
+        ("method", f"{card.method} ({card.kind})"),
+        ("trained on", card.training.data),
+        ("level of theory", card.training.level_of_theory),
+        ("elements", " ".join(card.elements)),
+        ("charges", " ".join(map(str, card.charges))),
+        ("spins", f"{' '.join(map(str, card.spins))}   N_up - N_down"),
+        ("energies", _ENERGIES[card.energy_zero]),
+        ("spread", _spread(card)),
+        ("system", " ".join(card.system.symbols) + f", charge {card.system.charge}" if card.system else ""),
+        ("licence", card.licence),
+        ("citation", card.citation + (f", doi:{card.doi}" if card.doi else "")),
+        ("model", card.model.target),
+        ("digest", card.weights.sha256),
+        ("files", f"{len(card.files)}, {_size(sum(file.size for file in card.files))}; {_origin(card)}"),
+        ("card", card.source),
+        ("installed", str(store.place(card)) if store.pulled(card) else f"no: fusion zoo pull {name}"),
+    ]
+    print(card.label)
+    for label, text in rows:
+        if text:
+            print(f"  {label:<17}{text}")
+    for metric in card.metrics:
+        print(f"  {'measured':<17}{metric.name}: {metric.value:g} {metric.unit}   {metric.command}")
+
+
+@app.command()
+def pull(names: Names, as_json: AsJson = False) -> None:
+    """Download models, convert and verify them."""
+    from contextlib import redirect_stdout
+    from sys import stderr
+
+    from fusion.console.format import console
+    from fusion.zoo import registry, store
+
+    cards = [registry.find(name) for name in names]
+    if as_json:
+        with redirect_stdout(stderr):
+            console.cache_clear()
+            paths = [store.pull(card) for card in cards]
+        console.cache_clear()
+        _print_json([_described(card) | {"path": str(path)} for card, path in zip(cards, paths, strict=True)])
+        return
+    for card in cards:
+        doi = f"doi:{card.doi}" if card.doi else ""
+        parts = [f"{len(card.elements)} elements", card.training.level_of_theory, card.licence, doi]
+        members = card.model.arguments.get("members")
+        parts[1:1] = [f"{members} members"] if members else []
+        print(f"{card.label}   {' · '.join(part for part in parts if part)}", flush=True)
+        if store.pulled(card):
+            print(f"already there   {store.place(card)}")
+            continue
+        store.pull(card)
+        by = f"converted by {card.origin.converter.split(':')[0]}, " if card.origin.converter else ""
+        print(f"{by}digest verified   {card.weights.sha256[:4]}…{card.weights.sha256[-2:]}")
+
+
+@app.command()
+def verify(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME[@VERSION]...]", show_default=False)] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Read the weights on this machine again and compare their digests; all models without names."""
+    from fusion.zoo import registry, store
+
+    cards = [registry.find(name) for name in names or ()] or [
+        card for card in registry.cards() if store.place(card).exists()
+    ]
+    wrong: dict[str, str | None] = {}
+    for card in cards:
+        wrong[card.label] = None
+        if not store.place(card).exists():
+            wrong[card.label] = f"{card.label} is not on this machine: fusion zoo pull {card.label}"
+            continue
+        try:
+            store.verify(card)
+        except CalculationError as error:
+            wrong[card.label] = str(error)
+    if as_json:
+        _print_json([{"label": label, "ok": not reason, "reason": reason} for label, reason in wrong.items()])
+    else:
+        for label, reason in wrong.items():
+            print(f"{label}   ok" if reason is None else f"bad: {reason}")
+        if not wrong:
+            print("no models are on this machine (fusion zoo list shows those there are)")
+    return int(any(wrong.values()))
+
+
+@app.command()
+def path(name: Name, as_json: AsJson = False) -> None:
+    """Print where the weights of a model are."""
+    from fusion.zoo import registry, store
+
+    card = registry.find(name)
+    if not store.pulled(card):
+        raise InputError(f"{card.label} is not on this machine: fusion zoo pull {name}")
+    if as_json:
+        _print_json({"label": card.label, "path": str(store.place(card))})
+    else:
+        print(store.place(card))
+
+
+@app.command()
+def remove(
+    name: Name,
+    with_card: Annotated[
+        bool, typer.Option("--card", help="Also the card and weights of a model that you added.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove the weights of a model from this machine."""
+    from fusion.cli import publish
+    from fusion.zoo import registry, store
+
+    card = registry.find(name)
+    removed = publish.withdraw(card) if with_card else []
+    if store.remove(card):
+        removed.append(str(store.place(card)))
+    if as_json:
+        _print_json({"label": card.label, "removed": removed})
+        return
+    for gone in removed:
+        print(f"removed   {gone}")
+    if not removed:
+        print(f"{card.label} is not on this machine")
+
+
+@app.command()
+def add(
+    run: Annotated[Path, typer.Argument(metavar="RUN_DIR|CHECKPOINT", show_default=False)],
+    name: Annotated[str, typer.Option(help="Name of the model: lower-case letters, digits, - and _.")],
+    summary: Annotated[str, typer.Option(help="What it is, in a line; without it method and data.")] = "",
+    licence: Annotated[str, typer.Option(help="Licence of the weights: MIT, CC-BY-4.0, ...; else not stated.")] = "",
+    citation: Annotated[str, typer.Option(help="What to cite; else not stated.")] = "",
+    doi: Annotated[str, typer.Option(help="DOI of that, 10....")] = "",
+    data: Annotated[str, typer.Option(help="What it was trained on; without it the data of the run.")] = "",
+    level_of_theory: Annotated[str, typer.Option(help="Of the labels of those data; else not stated.")] = "",
+    energy_zero: Annotated[
+        str, typer.Option(help="total, atomization or difference; without it as the labels of the training.")
+    ] = "",
+    elements: Annotated[str, typer.Option(help="H,C,N,... where neither training nor model tell them.")] = "",
+    model: Annotated[
+        str, typer.Option(help="Of a checkpoint outside of a run: its settings, '+method=NAME key=value ...'.")
+    ] = "",
+    prefix: Annotated[str | None, typer.Option(help="Of the model's names in the checkpoint.")] = None,
+    into: Annotated[Path | None, typer.Option("--zoo", help="Directory; without it your own zoo.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Publish the model of a finished run: a card and its weights, in a directory that others can use as FUSION_ZOO."""
+    import shlex
+
+    from fusion.cli import publish
+    from fusion.zoo import registry
+
+    about = publish.About(
+        *(name, summary, licence, citation, doi, data, level_of_theory, energy_zero),
+        elements=tuple(part.strip() for part in elements.split(",") if part.strip()),
+    )
+    card = publish.add(run, about, into or registry.user(), shlex.split(model), prefix)
+    if as_json:
+        _print_json(_described(card))
+    else:
+        print(f"{card.label}   {card.source}   digest {card.weights.sha256[:4]}…{card.weights.sha256[-2:]}")
+        absent = publish.not_stated(card)
+        if absent:
+            print(f"not stated: {', '.join(absent)}   (edit the card, or add it again with --{absent[0]} ...)")
+
+
+@app.command()
+def index(directory: Annotated[Path, typer.Argument(show_default=False)]) -> None:
+    """Write the index page, README.md, of a directory of cards."""
+    from fusion.zoo import index
+
+    print(index.write(directory))
+
+
+def _described(card: Card) -> dict[str, Any]:
+    """A card for programs: its contents, where it is from and where its weights are."""
+    import tomllib
+
+    from fusion.zoo import store
+    from fusion.zoo.card import to_toml
+
+    here = str(store.place(card)) if store.pulled(card) else None
+    return {"label": card.label, **tomllib.loads(to_toml(card)), "source": card.source, "path": here}
+
+
+def _spread(card: Card) -> str:
+    """What an ensemble's spread is multiplied by, and how large it may be."""
+    factor = "" if card.spread_factor is None else f"the members' × {card.spread_factor:.3g}, calibrated"
+    factor += "" if card.forces_factor is None else f" (forces × {card.forces_factor:.3g})"
+    limit = "" if card.spread is None else f"above {card.spread:.2e} hartree per sqrt(atom): outside"
+    return "; ".join(part for part in (factor, limit) if part)
+
+
+def _print_json(content: Any) -> None:
+    print(json.dumps(content, indent=2, ensure_ascii=False))
+
+
+def _size(size: int) -> str:
+    from fusion.console.format import memory
+
+    return memory(size)
+
+
+def _origin(card: Card) -> str:
+    return card.origin.urls[0] if card.origin.urls else "beside the card"

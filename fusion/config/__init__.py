@@ -1,0 +1,1 @@
+"""Configurations: trees of options, composed settings, their checks and messages."""

@@ -1,0 +1,179 @@
+"""One line per phase of a run, which stays on the screen when the phase ends: a live bar in a terminal, else a log.
+
+Tasks outside of Lightning use `phase`; `fusion.console.progress` draws the same lines for Trainers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from threading import Lock
+from typing import Protocol
+
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.text import Text
+
+from fusion.console.format import LABEL_WIDTH, console
+from fusion.parallel.processes import rank
+
+REFRESH_S = 0.125
+_BAR_WIDTH = 30
+_BAR = Lock()
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a phase is: iterations done of `total` (None: unknown), and what there is to say about it."""
+
+    phase: str
+    step: int
+    total: int | None
+    text: str = ""
+
+    @property
+    def counter(self) -> str:
+        return f"{self.step}/{self.total}" if self.total is not None else str(self.step)
+
+    @property
+    def complete(self) -> bool:
+        return self.total is not None and self.step >= self.total
+
+
+_DETAIL: ContextVar[Callable[[int, str], None] | None] = ContextVar("detail", default=None)
+
+
+class Line(Protocol):
+    """The line of one phase."""
+
+    def draw(self, state: State) -> None: ...
+
+    def finish(self, state: State) -> None: ...
+
+
+def line(state: State) -> Line:
+    """The line that suits where the output goes; a terminal has one bar at a time, whichever thread draws it."""
+    return BarLine(state) if console().is_terminal and _BAR.acquire(blocking=False) else PlainLine(state)
+
+
+def detail(step: int, text: str) -> None:
+    """Show the cycles of an SCF behind what the phase in progress says of itself; nothing where there is none."""
+    show = _DETAIL.get()
+    if show is not None:
+        show(step, text)
+
+
+@contextmanager
+def phase(name: str, total: int | None = None, start: int = 0) -> Iterator[Callable[[int, str], None]]:
+    """Show a phase while the block runs: call what it gives with (steps done, text), as often as one likes.
+
+    It is drawn eight times a second at most, on the first process only. `start` is the step the phase goes on from.
+    """
+    state = State(name, start, total)
+    shown = line(state) if rank() == 0 else None
+    drawn = time.monotonic()
+
+    def draw(current: State) -> None:
+        nonlocal drawn
+        if shown is not None and (state.complete or time.monotonic() - drawn >= REFRESH_S):
+            shown.draw(current)
+            drawn = time.monotonic()
+
+    def update(step: int, text: str = "") -> None:
+        nonlocal state
+        state = State(name, step, total, text)
+        draw(state)
+
+    def detail(step: int, text: str) -> None:
+        draw(replace(state, text="  ".join(part for part in (state.text, f"SCF {step}", text) if part)))
+
+    token = _DETAIL.set(detail)
+    try:
+        yield update
+    finally:
+        _DETAIL.reset(token)
+        if shown is not None:
+            shown.finish(state)
+
+
+class _Facts(ProgressColumn):
+    """What follows the bar: steps, text, time taken and, while the phase goes on, time left; cut to fit on one line."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self._width = width
+
+    def render(self, task: Task) -> Text:
+        state, taken, done = task.fields["state"], task.elapsed or 0.0, task.completed - task.fields["first"]
+        parts = [state.counter, state.text, _clock(taken)]
+        line = "  ".join(part for part in parts if part)
+        if done > 0 and state.total is not None and not state.complete:
+            left = f", {_clock(taken / done * (state.total - state.step))} left"
+            line += left if len(line + left) <= self._width else ""
+        text = Text(line, no_wrap=True)
+        text.truncate(self._width, overflow="ellipsis")
+        return text
+
+
+class BarLine:
+    """The line of a phase in a terminal, redrawn on demand: a thread that redraws would take its time from the work."""
+
+    def __init__(self, state: State) -> None:
+        label = f"{state.phase:<11}"
+        bar_width = max(5, min(_BAR_WIDTH, console().width - 85))
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=bar_width),
+            _Facts(max(20, console().width - len(label) - bar_width - 4)),
+            console=console(),
+            auto_refresh=False,
+        )
+        self._task = self._progress.add_task(
+            label, total=state.total, completed=state.step, state=state, first=state.step
+        )
+        self._progress.start()
+        self._progress.refresh()
+
+    def draw(self, state: State) -> None:
+        self._progress.update(self._task, completed=state.step, total=state.total, state=state, refresh=True)
+
+    def finish(self, state: State) -> None:
+        self.draw(state)
+        self._progress.stop()
+        _BAR.release()
+
+
+class PlainLine:
+    """The phase as lines of a log: its start, then one at each tenth or after half a minute, its end.
+
+    Lines are at least two seconds apart, and in a long run further and further: an hour of work takes about a screen.
+    """
+
+    def __init__(self, state: State) -> None:
+        self._start = self._printed_at = time.monotonic()
+        self._printed = state
+        self._print(state, "")
+
+    def draw(self, state: State) -> None:
+        now = time.monotonic()
+        waited = now - self._printed_at
+        tenth = state.total is not None and state.step - self._printed.step >= state.total / 10
+        first = state.text and not self._printed.text  # what is being done is said before half a minute has passed
+        if ((tenth or first) and waited >= 2) or waited >= max(30.0, (now - self._start) / 20):
+            self._print(state, _clock(now - self._start))
+
+    def finish(self, state: State) -> None:
+        if state != self._printed:
+            self._print(state, _clock(time.monotonic() - self._start))
+
+    def _print(self, state: State, clock: str) -> None:
+        self._printed, self._printed_at = state, time.monotonic()
+        parts = [f"{state.phase:<{LABEL_WIDTH - 2}}", f"{state.counter:<10}", state.text, clock]
+        console().print("  ".join(part for part in parts if part).rstrip(), soft_wrap=True)
+
+
+def _clock(seconds: float) -> str:
+    whole = int(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"

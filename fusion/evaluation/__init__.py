@@ -1,0 +1,1 @@
+"""A method against labelled data: predictions, errors, calibration and uncertainty."""

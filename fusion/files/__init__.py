@@ -1,0 +1,1 @@
+"""Files: atomic writes, and bounds on files that others may have made."""

@@ -1,0 +1,1 @@
+"""Integration of functionals on grids: quadrature, weights, potential matrices, response and gradients."""

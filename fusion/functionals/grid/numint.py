@@ -1,0 +1,259 @@
+"""PySCF's numerical integrator with a learned functional in it.
+
+The spin densities on the grid, local exchange among them, go to the functional in blocks; its derivatives are
+contracted with the orbitals into the potential matrix (Kirkpatrick et al., Science 374, 1385 (2021), supplement,
+sec. 1.3, and Neumann, Nobes and Handy, Mol. Phys. 87, 1 (1996), for the semi-local part):
+
+    V = M + M^T,   M_ab = sum_g w [ v_rho chi_a / 2 + v_grad . grad chi_a - 1/2 sum_o v_hfx^o F^o_a ] chi_b
+                        + 1/4 sum_g w v_tau grad chi_a . grad chi_b
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+from pyscf import gto
+from pyscf.dft.numint import NumInt
+from torch import Tensor
+
+from fusion.functionals.features import DensityFeatures, check_needs, joined, of_spins, omegas
+from fusion.functionals.grid.differentiation import differentiate
+from fusion.functionals.grid.memory import available_memory
+from fusion.functionals.grid.potential_matrix import contracted
+from fusion.functionals.grid.working_grid import Block, Dropped, WorkingGrid, plain_blocks
+from fusion.functionals.local_exchange.local_exchange import LocalExchange
+from fusion.functionals.protocol import Functional, is_pointwise
+from fusion.parallel.thread_pool import each
+
+NEGLIGIBLE: Final = 1e-11
+"""Electrons at a grid point (density times weight) below which local exchange is not worth its integrals."""
+SCREENING: Final = 1e-10
+"""Integrals times density orbitals, weight and largest orbital at the point that are left out (hartree)."""
+DRAFT_SCREENING: Final = 1e-8
+"""The same while `LearnedNumInt.draft` is true."""
+
+
+@dataclass(frozen=True)
+class BlockDensity:
+    """The density matrices (S, n, n) at the points of a block; S = 1 stands for two equal spins."""
+
+    features: DensityFeatures
+    """Always of both spins."""
+    exchange: np.ndarray
+    """(W, S, n, G): F of local exchange, for W range separations."""
+
+
+class LearnedNumInt(NumInt):
+    """`NumInt` whose exchange-correlation energy is `functional`'s; the `xc_code` PySCF passes around is not read.
+
+    Points, orbitals and integrals are kept from call to call as long as molecule and grid stay the same, in at most
+    `memory_mb` megabytes (default: half of what is available when an SCF begins), or until `reset`. Raises InputError
+    when that is too little for a single block of points.
+    """
+
+    draft: bool = False
+    """While true the functional computes in float32 and local exchange follows changes of the density only."""
+
+    def __init__(self, functional: Functional, name: str = "the functional", memory_mb: float | None = None) -> None:
+        super().__init__()
+        check_needs(functional.needs, name)
+        self.functional, self.name, self.memory_mb = functional, name, memory_mb
+        self.omegas = omegas(functional.needs)
+        self.dropped = Dropped()
+        """The points that the last call left out."""
+        self.on_grid: Callable[[int, int], None] | None = None
+        """Called with the number of blocks that are done, and of all, while a density is integrated."""
+        self._grid: WorkingGrid | None = None
+        self._single: Any = None
+
+    def reset(self, mol: Any = None) -> LearnedNumInt:
+        """Forget what was kept from earlier calls."""
+        self._grid = self._single = None
+        return self
+
+    def _xc_type(self, xc_code: str) -> str:
+        if "tau" in self.functional.needs:
+            return "MGGA"
+        return "GGA" if "grad" in self.functional.needs else "LDA"
+
+    def hybrid_coeff(self, xc_code: str, spin: int = 0) -> float:
+        return 0.0
+
+    def rsh_coeff(self, xc_code: str) -> tuple[float, float, float]:
+        return 0.0, 0.0, 0.0
+
+    def nlc_coeff(self, xc_code: str) -> tuple[()]:
+        return ()
+
+    def nr_rks(self, mol: Any, grids: Any, xc_code: str, dms: Any, *args: Any, **kwargs: Any) -> Any:
+        """Electrons, energy (hartree) and potential matrix (n, n) of a closed shell's density matrix (n, n)."""
+        electrons, energy, matrix = self._integrate(mol, grids, 0.5 * np.asarray(dms)[None])
+        return float(2.0 * electrons[0]), energy, matrix[0]
+
+    def nr_uks(self, mol: Any, grids: Any, xc_code: str, dms: Any, *args: Any, **kwargs: Any) -> Any:
+        """Electrons per spin, energy (hartree) and potential matrices (2, n, n) of density matrices (2, n, n)."""
+        return self._integrate(mol, grids, np.asarray(dms))
+
+    def _integrate(self, mol: Any, grids: Any, dms: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
+        if dms.ndim != 3:
+            raise NotImplementedError(f"{self.name} takes one density at a time")
+        grid = self.working_grid(mol, grids, dms)
+        electrons, energy, matrix = np.zeros(len(dms)), 0.0, np.zeros_like(dms)
+        whole = None if is_pointwise(self.functional) else self._whole_grid(grid, dms)
+        before, grid.reference = grid.reference, None  # until all blocks are at the new density
+        highest = 0.0
+        for first in range(0, len(grid), grid.group):
+            indices = range(first, min(first + grid.group, len(grid)))
+            found = each(lambda index: self._followed(grid, index, dms, before), indices)
+            blocks, densities = [block for block, _ in found], [density for _, density in found]
+            features = joined([density.features for density in densities])
+            weights = torch.from_numpy(np.concatenate([block.weights for block in blocks]))
+            start = grid.starts[first]
+            if whole is None:
+                values, derivatives = differentiate(self._module, features, self.name)
+                energy += float(weights @ values)
+                highest = max(highest, _energy_per_electron(values, features.rho, weights))
+                derivatives = derivatives.times(weights)
+            else:
+                energy, derivatives = whole[0], whole[1].at(slice(start, start + len(weights)))
+            electrons += (features.rho[: len(dms)] @ weights).numpy()
+            matrix += contracted(blocks, derivatives, [density.exchange for density in densities])
+            if self.on_grid is not None:
+                self.on_grid(min(first + grid.group, len(grid)), len(grid))
+        grid.reference = dms.copy()
+        self.dropped = grid.dropped(highest)
+        return electrons, energy, matrix + matrix.transpose(0, 2, 1)
+
+    @property
+    def _module(self) -> Any:
+        """The functional, or while `draft` is true a copy in float32 of it."""
+        functional: Any = self.functional
+        if not self.draft:
+            return functional
+        versions = [(id(parameter), parameter._version) for parameter in functional.parameters()]
+        if self._single is None or self._single[0] != versions:
+            self._single = versions, copy.deepcopy(functional).to(torch.float32)
+        return self._single[1]
+
+    @property
+    def _derivative(self) -> int:
+        """Highest derivative of the orbitals that the functional needs."""
+        return 0 if self.functional.needs.isdisjoint({"grad", "tau"}) else 1
+
+    def blocks(self, mol: gto.Mole, grids: Any) -> Iterator[Block]:
+        """The whole grid in blocks, with the orbitals and whichever of their derivatives the functional needs."""
+        return plain_blocks(mol, grids, self._derivative)
+
+    def working_grid(self, mol: gto.Mole, grids: Any, dms: np.ndarray) -> WorkingGrid:
+        """What is kept for this molecule and grid, or that for its points that matter at the density matrices.
+
+        With local exchange a pointwise functional is not evaluated where there is next to no density. What was left out
+        at an earlier density is looked at again at every call that is not a draft.
+        """
+        selects = bool(self.omegas) and is_pointwise(self.functional)
+        if self._grid is not None and self._grid.belongs_to(mol, grids):
+            if not selects or self.draft:
+                return self._grid
+            density = self._electrons(mol, grids, dms, ~self._grid.kept)
+            self._grid.dropped_electrons = float(density.sum())
+            if density.max(initial=0.0) < 10.0 * NEGLIGIBLE:
+                return self._grid
+        self._grid = None  # its memory is free before the next one is made
+        kept = np.ones(len(grids.weights), dtype=bool)
+        density = np.zeros(len(kept))
+        if selects:
+            density = self._electrons(mol, grids, dms, kept)
+            kept = ~(density < NEGLIGIBLE)  # what is not a number is kept and found out
+        exchange = LocalExchange(mol, self.omegas) if self.omegas else None
+        memory = 0.5 * available_memory() if self.memory_mb is None else 1e6 * self.memory_mb
+        self._grid = WorkingGrid(mol, grids, kept, exchange, self._derivative, len(dms), memory)
+        self._grid.dropped_electrons = float(density[~kept].sum())
+        return self._grid
+
+    def _electrons(self, mol: gto.Mole, grids: Any, dms: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+        """Density times weight (G,) at the chosen points (mask) of a grid."""
+        found = []
+        total = dms.sum(axis=0) * (2.0 / len(dms))
+        for block in plain_blocks(mol, grids, 0, np.flatnonzero(chosen)):
+            chi, matrix = block.compact[0], total[np.ix_(block.active, block.active)]
+            found.append(np.abs(np.einsum("ng,ng->g", chi, matrix @ chi) * block.weights))
+        return np.concatenate(found) if found else np.zeros(0)
+
+    def density(self, mol: gto.Mole, block: Block, dms: np.ndarray) -> BlockDensity:
+        """Features of the symmetric density matrices (S, n, n) at the points of a block."""
+        smeared = dms[:, :, block.active] @ block.compact[0]
+        return self._features(block, dms, smeared, self.exchange(mol, block, smeared))
+
+    def exchange(self, mol: gto.Mole, block: Block, smeared: np.ndarray) -> np.ndarray:
+        """F (W, S, n, G) of E (S, n, G) at the points of a block."""
+        if not self.omegas:
+            return np.zeros((0, *smeared.shape))
+        kept = block.exchange(smeared, self.draft)
+        grid = self._grid
+        if kept is not None:
+            return kept
+        local = grid.exchange if grid is not None and grid.is_of(mol) else LocalExchange(mol, self.omegas)
+        assert local is not None
+        return local.contract(block.coords, smeared)
+
+    def _followed(
+        self, grid: WorkingGrid, index: int, dms: np.ndarray, before: np.ndarray | None
+    ) -> tuple[Block, BlockDensity]:
+        """A block of the working grid and its `density`.
+
+        Where no integrals are kept, a draft's F is the last one plus that of the change since `before`.
+        """
+        block = grid.block(index)
+        smeared = dms[:, :, block.active] @ block.compact[0]
+        if grid.exchange is None:
+            return block, self._features(block, dms, smeared, np.zeros((0, *smeared.shape)))
+        kept = block.exchange(smeared, self.draft)
+        if kept is not None:
+            grid.last_exchange.pop(index, None)
+            return block, self._features(block, dms, smeared, kept)
+        last = grid.last_exchange.get(index) if self.draft and before is not None and len(before) == len(dms) else None
+        change = smeared if last is None else (dms - before)[:, :, block.active] @ block.compact[0]
+        exchange = grid.exchange.contract(
+            block.coords,
+            change,
+            importance=np.abs(block.weights) * block.largest,
+            threshold=DRAFT_SCREENING if self.draft else SCREENING,
+        )
+        if last is not None:
+            exchange += last
+        if grid.stores_exchange and len(dms) <= grid.spins:
+            grid.last_exchange[index] = exchange.astype(np.float32)
+        return block, self._features(block, dms, smeared, exchange)
+
+    def _features(self, block: Block, dms: np.ndarray, smeared: np.ndarray, exchange: np.ndarray) -> BlockDensity:
+        """From E (S, n, G) and F (W, S, n, G)."""
+        needs, chi, active = self.functional.needs, block.compact, block.active
+        near = smeared[:, active]
+        rho = np.einsum("ng,sng->sg", chi[0], near)
+        grad = tau = None
+        if "grad" in needs:
+            grad = 2.0 * np.einsum("xng,sng->sxg", chi[1:], near)
+        if "tau" in needs:
+            matrices = dms[:, active[:, None], active]
+            tau = 0.5 * sum(np.einsum("ng,sng->sg", chi[axis], matrices @ chi[axis]) for axis in (1, 2, 3))
+        local = -0.5 * np.einsum("sng,wsng->wsg", smeared, exchange)
+        hfx = dict(zip(self.omegas, local, strict=True))
+        return BlockDensity(of_spins(needs, block.coords, block.weights, rho, grad, tau, hfx), exchange)
+
+    def _whole_grid(self, grid: WorkingGrid, dms: np.ndarray) -> tuple[float, DensityFeatures]:
+        """Energy of a functional that sees the whole grid, and its derivatives."""
+        features = joined([self.density(grid.mol, block, dms).features for block in grid.blocks()])
+        energy, derivatives = differentiate(self._module, features, self.name)
+        return float(energy), derivatives
+
+
+def _energy_per_electron(values: Tensor, rho: Tensor, weights: Tensor) -> float:
+    """The largest |e| / rho where there are few electrons."""
+    density = rho.sum(dim=0)
+    few = (density * weights.abs() < 10.0 * NEGLIGIBLE) & (density > 0)
+    return float((values[few] / density[few]).abs().max()) if few.any() else 0.0

@@ -1,0 +1,155 @@
+"""The change of a learned potential with the density, for second-order SCF and stability analysis.
+
+With E = D chi and F = nu E (see `local_exchange`), a symmetric change dD of the density matrix changes the features by
+
+    d rho = chi . dE,   d grad = 2 grad chi . dE,   d tau = 1/2 grad chi . dD grad chi,   d e_x = -F . dE
+
+(nu is symmetric), the derivatives v of the functional by its Hessian times that (two passes of differentiation, no
+Hessian is formed), and the potential matrix by the contraction of dv, with -1/2 sum_g w v (chi dF^T + dF chi^T) from
+the exchange density's own curvature. An antisymmetric dD changes nothing but the latter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fusion.errors import CalculationError
+from fusion.functionals.features import DensityFeatures, of_spins
+from fusion.functionals.grid.numint import LearnedNumInt
+from fusion.functionals.grid.potential_matrix import contract
+from fusion.functionals.grid.working_grid import Block
+from fusion.functionals.protocol import is_pointwise
+
+VACUUM = 1e-12
+"""Total density (bohr^-3) below which a point does not respond: second derivatives of functionals diverge there."""
+
+
+class Response:
+    """Linear response of the potential at the density matrices (S, n, n); S = 1 stands for two equal spins.
+
+    Raises NotImplementedError for a functional of the whole grid.
+    """
+
+    def __init__(self, numint: LearnedNumInt, mol: Any, grids: Any, dms: np.ndarray) -> None:
+        if not is_pointwise(numint.functional):
+            raise NotImplementedError(f"{numint.name}: the response of a functional of the whole grid")
+        if grids.coords is None:
+            grids.build(with_non0tab=True)
+        self.numint, self.dms = numint, np.asarray(dms)
+        self.grid = numint.working_grid(mol, grids, self.dms)
+        self.features = [numint.density(mol, block, self.dms).features for block in self.grid.blocks()]
+
+    def potential(self, change: np.ndarray, hermi: int = 1) -> np.ndarray:
+        """Change of the potential matrices (S, n, n) with the density matrices (S, n, n).
+
+        `hermi` as in PySCF: 1 for a symmetric change, 2 for an antisymmetric one, 0 for any.
+        """
+        transposed = change.transpose(0, 2, 1)
+        found = np.zeros_like(change)
+        if hermi != 2:
+            found += self._symmetric(0.5 * (change + transposed))
+        if hermi != 1 and self.numint.omegas:
+            found += self._antisymmetric(0.5 * (change - transposed))
+        return found
+
+    def _symmetric(self, change: np.ndarray) -> np.ndarray:
+        matrix = np.zeros_like(change)
+        for block, features in zip(self.grid.blocks(), self.features, strict=True):
+            chi = block.orbitals[0]
+            smeared = change @ chi
+            exchange = self._exchange(block, np.concatenate([self.dms @ chi, smeared]))
+            reference, changed = exchange[:, : len(change)], exchange[:, len(change) :]
+            difference = self._change_of_features(block, change, smeared, reference)
+            first, second = self._derivatives(features, difference)
+            weights = torch.from_numpy(block.weights)
+            matrix += contract(block, second.times(weights), reference)
+            matrix += _curvature(block, first.times(weights), changed)
+        return matrix + matrix.transpose(0, 2, 1)
+
+    def _antisymmetric(self, change: np.ndarray) -> np.ndarray:
+        matrix = np.zeros_like(change)
+        for block, features in zip(self.grid.blocks(), self.features, strict=True):
+            first, _ = self._derivatives(features, None)
+            changed = self._exchange(block, change @ block.orbitals[0])
+            matrix += _curvature(block, first.times(torch.from_numpy(block.weights)), changed)
+        return matrix - matrix.transpose(0, 2, 1)
+
+    def _exchange(self, block: Block, smeared: np.ndarray) -> np.ndarray:
+        """F (W, S, n, G) of E (S, n, G)."""
+        if self.grid.exchange is None:
+            return np.zeros((0, *smeared.shape))
+        kept = block.exchange(smeared)
+        return self.grid.exchange.contract(block.coords, smeared) if kept is None else kept
+
+    def _change_of_features(
+        self, block: Block, change: np.ndarray, smeared: np.ndarray, exchange: np.ndarray
+    ) -> DensityFeatures:
+        """d feature, linear in the change, from dE (S, n, G) and F (W, S, n, G) at the reference."""
+        chi, needs = block.orbitals, self.numint.functional.needs
+        grad = 2.0 * np.einsum("xng,sng->sxg", chi[1:], smeared) if "grad" in needs else None
+        tau = None
+        if "tau" in needs:
+            terms = [np.einsum("ng,sng->sg", chi[axis], change @ chi[axis]) for axis in (1, 2, 3)]
+            tau = np.asarray(0.5 * np.sum(terms, axis=0))
+        local = -np.einsum("sng,wsng->wsg", smeared, exchange)
+        hfx = dict(zip(self.numint.omegas, local, strict=True))
+        rho, variable = np.einsum("ng,sng->sg", chi[0], smeared), needs - {"coords", "weights"}
+        return of_spins(variable, block.coords, block.weights, rho, grad, tau, hfx)
+
+    def _derivatives(
+        self, features: DensityFeatures, change: DensityFeatures | None
+    ) -> tuple[DensityFeatures, DensityFeatures]:
+        """de/d(feature), and its change with the features (itself again without one)."""
+        functional: Any = self.numint.functional
+        variables = [tensor.detach().clone().requires_grad_(True) for tensor in features.variables()]
+        with torch.enable_grad():
+            energy = functional.energy_density(features.with_variables(variables)).sum()
+            first = _gradients([energy], variables, create_graph=change is not None)
+        seen = features.rho.sum(dim=0) > VACUUM
+        found = self._checked(features, first, seen)
+        if change is None:
+            return found, found
+        pairs = [(g, d) for g, d in zip(first, change.variables(), strict=True) if g.requires_grad]
+        # no pair: linear in the density
+        second: Sequence[Tensor] = [torch.zeros_like(variable) for variable in variables]
+        if pairs:
+            second = _gradients([g for g, _ in pairs], variables, along=[d for _, d in pairs])
+        return found, self._checked(features, second, seen)
+
+    def _checked(self, features: DensityFeatures, tensors: Sequence[Tensor], seen: Tensor) -> DensityFeatures:
+        kept = [torch.where(seen, tensor.detach(), torch.zeros_like(tensor)) for tensor in tensors]
+        if not all(torch.isfinite(tensor).all() for tensor in kept):
+            raise CalculationError(f"a second derivative of {self.numint.name} is not a finite number")
+        found = features.with_variables(kept)
+        return DensityFeatures(found.rho, found.grad, found.tau, found.hfx)
+
+
+def _gradients(
+    values: Sequence[Tensor],
+    variables: Sequence[Tensor],
+    along: Sequence[Tensor] | None = None,
+    create_graph: bool = False,
+) -> Sequence[Tensor]:
+    return torch.autograd.grad(
+        values, variables, along, create_graph=create_graph, allow_unused=True, materialize_grads=True
+    )
+
+
+def _curvature(block: Block, potential: DensityFeatures, changed: np.ndarray) -> np.ndarray:
+    """-1/2 sum_g v dF chi^T (S, n, n) from v = w de/d(e_x) and dF (W, S, n, G)."""
+    found = np.zeros((changed.shape[1], *(2 * block.orbitals.shape[1:2])))
+    for omega, vectors in zip(sorted(potential.hfx), changed, strict=True):
+        values = potential.hfx[omega].numpy()
+        values = values if len(vectors) == 2 else values.mean(axis=0, keepdims=True)
+        found -= 0.5 * (values[:, None] * vectors) @ block.orbitals[0].T
+    return found
+
+
+def has_response(mean_field: Any) -> bool:
+    """True if the functional has a response, all orbitals are empty or full, and nobody else decides which."""
+    return is_pointwise(mean_field._numint.functional) and not (mean_field.fractional or mean_field.decorated)

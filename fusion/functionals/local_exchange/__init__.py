@@ -1,0 +1,1 @@
+"""Local exact exchange on grid points: integrals, their contractions, gradients and cache."""

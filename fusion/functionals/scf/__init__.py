@@ -1,0 +1,1 @@
+"""Kohn-Sham calculations with learned functionals: mean field, convergence and gradients."""

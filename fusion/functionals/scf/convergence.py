@@ -1,0 +1,305 @@
+"""How an SCF is brought to convergence: one rung of a ladder after the other, as far up as it takes.
+
+DIIS (Pulay, J. Comput. Chem. 3, 556 (1982)); damping of the first cycles; a level shift of the empty orbitals (Saunders
+and Hillier, Int. J. Quantum Chem. 7, 699 (1973)); second order (Sun, arXiv:1610.08423). A learned functional may bind
+an electron in an orbital above an empty one: one more diagonalisation without the shift would then leave the state,
+so the shift stays to the end, and DIIS extrapolates shifted matrices: where the gap is negative, extrapolated ones that
+are shifted afterwards lead away from the state. Unrestricted singlets, whose spins live in different places, have empty
+orbitals far below the occupied ones: there the occupied orbitals are those that overlap most with the start (Barca,
+Gilbert and Gill, J. Chem. Theory Comput. 14, 1501 (2018)). Convergence is judged by the energy and by the gradient with
+the Fock matrix proper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from pyscf import lib
+from pyscf.scf import diis, hf
+
+from fusion.functionals.grid.response import has_response
+from fusion.scf import broken_symmetry, occupations, second_order
+
+NEAR = 3.0
+"""Times the tolerance of the gradient: from there on cycles are computed in full precision."""
+DRAFT_CHANGE = 1e-5
+"""Change of the energy (hartree) with which a draft may be left early, when it makes no progress."""
+DRAFT_PATIENCE = 3
+"""Cycles without a smaller gradient for that."""
+PATIENCE = 12
+"""Cycles without a smaller gradient after which a rung is given up; half of it where the energy has risen, too."""
+RISEN = 1e-4
+"""Hartree above the lowest energy so far."""
+CREEPING = 4
+"""Cycles within ten times the tolerance of the energy that are enough when the gradient is within its own: an atom's
+open shell turns on the grid for ever."""
+PROGRESS = 0.7
+"""What counts as smaller: this fraction of the smallest so far."""
+OVERLAP = "maximum overlap"
+AUFBAU_TOL = 1e-4
+"""Hartree by which an occupied orbital may lie above an empty one unmentioned: degenerate ones differ by noise."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What one rung did."""
+
+    name: str
+    cycles: int
+    converged: bool
+    energy: float
+    """Hartree, of the last cycle."""
+    change: float
+    """Hartree, of the energy in the last cycle."""
+    gradient: float
+    """Norm of the orbital gradient, hartree."""
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.cycles} cycle{'' if self.cycles == 1 else 's'})"
+
+
+@dataclass
+class State:
+    """A determinant (or ensemble) and what was computed for it."""
+
+    energy: float
+    gradient: float
+    change: float
+    density: Any
+    orbitals: Any = None
+    numbers: Any = None
+    fock: Any = None
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One way to converge: fraction of the last Fock matrix that is kept in early cycles, shift in hartree."""
+
+    name: str
+    damp: float = 0.0
+    damped_cycles: int = 8
+    shift: float = 0.0
+    overlap: bool = False
+    """Fill the orbitals that overlap most with the starting density, not the lowest."""
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """The rungs' strengths: `damp` a fraction from 0 to 1, `shift` in hartree."""
+
+    damp: float = 0.5
+    shift: float = 0.3
+
+    def rungs(self, mean_field: Any) -> Iterator[Rung]:
+        """The rungs without second order. Damping and shift that the object has itself come with the first."""
+        own = [f"{word} {value:g}" for word in ("damp", "level_shift") if (value := getattr(mean_field, word))]
+        yield Rung(", ".join(["DIIS", *own]), mean_field.damp, shift=mean_field.level_shift)
+        if mean_field.singlet:
+            yield Rung(OVERLAP, overlap=True)
+        yield Rung("damping", self.damp)
+        yield Rung("level shift", self.damp, 3, self.shift)
+        yield Rung("larger level shift", self.damp, 3, 3.0 * self.shift)
+
+    def climb(self, mean_field: Any, density: Any) -> None:
+        """Converge a PySCF mean-field object from `density`; fills what `kernel` fills, `attempts` and `remarks`."""
+        best = State(np.inf, np.inf, np.inf, density)
+        mean_field.attempts, mean_field.remarks = [], []
+        found = None
+        for rung in self.rungs(mean_field):
+            watch = _climb(mean_field, rung, density if rung.overlap else best.density)
+            found, best = watch.last, min((best, watch.lowest), key=lambda state: state.energy)
+            _note(mean_field, rung.name, watch.cycles, watch.converged, found)
+            if watch.converged:
+                break
+        assert found is not None
+        if not mean_field.attempts[-1].converged and has_response(mean_field):
+            found = self._second_order(mean_field, "second order", best)
+        collapsed = mean_field.singlet and broken_symmetry.is_closed(np.asarray(found.density))
+        if mean_field.attempts[-1].converged and (collapsed or _aufbau_broken_by(found) > AUFBAU_TOL):
+            found = self._off_the_saddle(mean_field, found)
+        _finish(mean_field, found)
+
+    def _second_order(self, mean_field: Any, name: str, start: State) -> State:
+        solver, cycles = second_order.solved(mean_field, start.orbitals, start.numbers, start.density)
+        found = _evaluated(mean_field, solver.mo_coeff, solver.mo_occ, solver.e_tot)
+        converged = bool(solver.converged) and found.gradient < 3.0 * _gradient_tol(mean_field)
+        _note(mean_field, name, cycles, converged, found)
+        return found
+
+    def _off_the_saddle(self, mean_field: Any, state: State) -> State:
+        """A state with occupied orbitals above empty ones where it is a minimum, else the one that lies below it.
+
+        Orbitals that were followed by overlap stay: where there is one spin only, the potential of the other is far
+        from smooth, and so is the curvature.
+        """
+        where = ""
+        if has_response(mean_field) and mean_field.attempts[-1].name != OVERLAP:
+            _fill(mean_field, state)
+            curvature, orbitals = second_order.lowest_curvature(mean_field)
+            where = ", in a minimum of the energy"
+            if curvature < -second_order.FLAT:
+                state, where = self._down(mean_field, state, orbitals)
+        broken = _aufbau_broken_by(state)
+        if broken > AUFBAU_TOL:
+            mean_field.remarks.append(
+                f"the occupied orbitals are not the lowest: one lies {broken:.4f} Ha above an empty one{where}"
+            )
+        return state
+
+    def _down(self, mean_field: Any, saddle: State, orbitals: Any) -> tuple[State, str]:
+        """The state below a saddle point and what to say of it; the saddle point where no lower state was reached."""
+        lower = self._second_order(mean_field, "down from a saddle", replace(saddle, orbitals=orbitals))
+        if mean_field.attempts[-1].converged and lower.energy < saddle.energy + RISEN:
+            return lower, ""
+        mean_field.attempts.pop()
+        return saddle, ", in a saddle point of the energy below which no state was found"
+
+
+class Extrapolation(diis.SCF_DIIS):
+    """PySCF's DIIS of matrices with shifted empty orbitals, after cycles in which they are mixed with the last ones."""
+
+    def __init__(self, mean_field: Any, rung: Rung) -> None:
+        overlap = mean_field.get_ovlp()
+        super().__init__(mean_field, mean_field.diis_file, mean_field.check_linear_dependency(overlap))
+        self.space, self.rollback = mean_field.diis_space, mean_field.diis_space_rollback
+        self.damp = mean_field.diis_damp
+        self.rung, self.damped = rung, 0
+        self.last: Any = None
+
+    def update(self, overlap: np.ndarray, density: Any, fock: np.ndarray, *args: Any, **kwargs: Any) -> np.ndarray:
+        """The matrix to diagonalise, for the density matrices of a restricted object or of both spins."""
+        shift = self.rung.shift
+        if shift and fock.ndim == 2:
+            fock = hf.level_shift(overlap, 0.5 * density, fock, shift)
+        elif shift:
+            pairs = zip(density, fock, strict=True)
+            fock = np.stack([hf.level_shift(overlap, spin, matrix, shift) for spin, matrix in pairs])
+        if self.rung.damp and self.damped < self.rung.damped_cycles:
+            self.damped += 1
+            self.last = fock if self.last is None else hf.damping(fock, self.last, self.rung.damp)
+            return np.asarray(self.last)
+        return np.asarray(super().update(overlap, density, fock, *args, **kwargs))
+
+
+class _Watch:
+    """PySCF's convergence check of one rung: remembers states, and ends the rung when it is done or hopeless."""
+
+    def __init__(self, mean_field: Any) -> None:
+        self.mean_field, self.numint = mean_field, mean_field._numint
+        self.gradient_tol = _gradient_tol(mean_field)
+        self.cycles = self.stuck = self.creeping = 0
+        self.smallest = np.inf
+        self.converged = self.first = False
+        self.last = self.lowest = State(np.inf, np.inf, np.inf, None)
+
+    def __call__(self, envs: dict[str, Any]) -> bool:
+        change = envs["e_tot"] - envs["last_hf_e"]
+        orbitals, numbers = envs["mo_coeff"], envs["mo_occ"]
+        self.last = State(envs["e_tot"], envs["norm_gorb"], change, envs["dm"], orbitals, numbers, envs["fock"])
+        self.cycles += 1
+        if self.last.energy < self.lowest.energy:
+            self.lowest = self.last
+        self.stuck = 0 if self.last.gradient < PROGRESS * self.smallest else self.stuck + 1
+        self.smallest = min(self.smallest, self.last.gradient)
+        crept = abs(change) < 10.0 * self.mean_field.conv_tol and self.last.gradient < self.gradient_tol
+        self.creeping = self.creeping + 1 if crept and not self.numint.draft else 0
+        self.converged = not self.numint.draft and self._stationary()
+        self.first = self.numint.draft and self._draft_is_done()
+        if self.first:
+            self.numint.draft, self.stuck = False, 0
+        risen = self.last.energy > self.lowest.energy + RISEN
+        return self.converged or self.stuck >= (PATIENCE // 2 if risen else PATIENCE)
+
+    def _stationary(self) -> bool:
+        """By gradient and change of the energy; in the first cycle of full precision, where there is no change to be
+        had, by a smaller gradient: its square is about the energy's error."""
+        last, tolerance = self.last, self.mean_field.conv_tol
+        still, enough = abs(last.change) < tolerance or self.creeping >= CREEPING, np.sqrt(tolerance) / 3.0
+        return bool(last.gradient < self.gradient_tol and (still or (self.first and last.gradient < enough)))
+
+    def _draft_is_done(self) -> bool:
+        last = self.last
+        idle = self.stuck >= DRAFT_PATIENCE and abs(last.change) < DRAFT_CHANGE
+        return bool(idle or last.gradient < NEAR * self.gradient_tol)
+
+
+def _climb(mean_field: Any, rung: Rung, density: Any) -> _Watch:
+    watch = _Watch(mean_field)
+    numint = mean_field._numint
+    settings: dict[str, Any] = {"check_convergence": watch, "damp": rung.damp, "level_shift": rung.shift}
+    if mean_field.diis is True and mean_field.DIIS is diis.SCF_DIIS:  # else as the user has chosen
+        settings |= {"diis": Extrapolation(mean_field, rung), "damp": 0.0, "level_shift": 0.0}
+        settings["diis_start_cycle"] = 0 if rung.damp or rung.shift else mean_field.diis_start_cycle
+    if rung.overlap:
+        settings["get_occ"] = occupations.by_overlap(np.asarray(density), mean_field.get_ovlp(), mean_field.nelec)
+    numint.draft = True
+    try:
+        with lib.temporary_env(mean_field, **settings):
+            hf.kernel(
+                mean_field, mean_field.conv_tol, mean_field.conv_tol_grad,
+                dm0=density, callback=mean_field.callback, conv_check=False,
+            )  # fmt: skip
+    except (np.linalg.LinAlgError, AttributeError) as error:
+        # PySCF 2.14 looks for numpy's LinAlgError where numpy 2 no longer has it.
+        if not isinstance(error, np.linalg.LinAlgError) and not isinstance(error.__context__, np.linalg.LinAlgError):
+            raise
+        watch.converged = False  # DIIS has met the same error twice: no way on for this rung
+    finally:
+        numint.draft = False
+    return watch
+
+
+def _gradient_tol(mean_field: Any) -> float:
+    return mean_field.conv_tol_grad or float(np.sqrt(mean_field.conv_tol))
+
+
+def _evaluated(mean_field: Any, orbitals: Any, numbers: Any, expected: float) -> State:
+    """The state of orbitals that came from elsewhere; `change` is the difference of its energy to the expected one."""
+    density = mean_field.make_rdm1(orbitals, numbers)
+    potential = mean_field.get_veff(mean_field.mol, density)
+    fock = mean_field.get_fock(vhf=potential, dm=density)
+    energy = float(mean_field.energy_tot(density, vhf=potential))
+    gradient = float(np.linalg.norm(mean_field.get_grad(orbitals, numbers, fock)))
+    return State(energy, gradient, energy - expected, density, orbitals, numbers, fock)
+
+
+def _note(mean_field: Any, name: str, cycles: int, converged: bool, state: State) -> None:
+    attempt = Attempt(name, cycles, converged, float(state.energy), float(state.change), float(state.gradient))
+    mean_field.attempts.append(attempt)
+
+
+def _spins(*arrays: Any) -> list[tuple[np.ndarray, ...]]:
+    """Of quantities of a restricted object or of both spins: those of each spin."""
+    if np.ndim(arrays[-1]) == 1:
+        return [tuple(np.asarray(array) for array in arrays)]
+    return list(zip(*arrays, strict=True))
+
+
+def _aufbau_broken_by(state: State) -> float:
+    broken = []
+    for orbitals, fock, numbers in _spins(state.orbitals, state.fock, state.numbers):
+        energies, _ = occupations.canonical(orbitals, numbers, fock)
+        broken.append(occupations.aufbau_broken_by(energies, numbers))
+    return max(broken)
+
+
+def _fill(mean_field: Any, state: State) -> None:
+    """Put a state into the object: orbitals canonical among those occupied alike, energies of the Fock matrix."""
+    spins = _spins(state.orbitals, state.fock, state.numbers)
+    energies, orbitals = zip(*(occupations.canonical(c, n, f) for c, f, n in spins), strict=True)
+    restricted = np.ndim(state.numbers) == 1
+    mean_field.e_tot = float(state.energy)
+    mean_field.mo_energy = energies[0] if restricted else np.array(energies)
+    mean_field.mo_coeff = orbitals[0] if restricted else np.array(orbitals)
+    mean_field.mo_occ = np.asarray(state.numbers)
+
+
+def _finish(mean_field: Any, state: State) -> None:
+    _fill(mean_field, state)
+    mean_field.converged = mean_field.attempts[-1].converged
+    mean_field.cycles = sum(attempt.cycles for attempt in mean_field.attempts)
+    if mean_field.chkfile:
+        mean_field.dump_chk({name: getattr(mean_field, name) for name in ("e_tot", "mo_energy", "mo_coeff", "mo_occ")})

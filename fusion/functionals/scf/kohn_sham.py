@@ -1,0 +1,191 @@
+"""Kohn-Sham calculations with learned functionals: from a molecule and a functional to a PySCF mean-field object."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from pyscf import gto
+from torch import nn
+
+from fusion.chemistry.system import System
+from fusion.errors import InputError
+from fusion.functionals.grid.numint import LearnedNumInt
+from fusion.functionals.scf.mean_field import LearnedRKS, LearnedUKS
+from fusion.scf import initial_guess as starts
+from fusion.scf import occupations as numbers
+from fusion.scf.basis import Basis, of_element
+from fusion.scf.expressions import refuse_expressions
+from fusion.scf.reference import RESTRICTED, UNRESTRICTED
+from fusion.scf.reference import read as read_reference
+
+refuse_expressions()
+
+DISPERSIONS = (None, "d3bj")
+VALENCE = ("bfd", "ccecp", "gth")
+"""How the names of bases begin that are of valence electrons only, with potentials under other names."""
+_NO_POTENTIALS = (
+    "leaves core electrons to a potential; learned functionals are made for the whole density and take no effective "
+    "core potentials: choose an all-electron basis"
+)
+
+
+def molecule(system: System, basis: Basis) -> gto.Mole:
+    """The PySCF molecule of a system in a basis, or in one per element.
+
+    Raises InputError for a periodic one, and for a basis that PySCF lacks or that leaves core electrons out.
+    """
+    if system.cell is not None:
+        raise InputError(f"{system.name} is periodic; Kohn-Sham calculations here are for molecules")
+    names = {symbol: of_element(basis, symbol) for symbol in system.symbols}
+    for name in names.values():
+        if name.lower().startswith(VALENCE):
+            raise InputError(f"method.basis={name} {_NO_POTENTIALS}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a missing basis PySCF also says which package might have it
+            mol = gto.M(
+                atom=list(zip(system.symbols, system.positions.tolist(), strict=True)),
+                unit="Bohr",
+                basis=names,
+                ecp={symbol: name for symbol, name in names.items() if _has_potential(name, symbol)},
+                charge=system.charge,
+                spin=system.spin,
+                verbose=0,
+            )
+    except (KeyError, ValueError, gto.basis.BasisNotFoundError) as error:
+        raise InputError(_no_basis(names, system)) from error
+    check(mol, f"method.basis={basis}")
+    return mol
+
+
+def check(mol: gto.Mole, basis: str = "the molecule's basis") -> None:
+    """Raise InputError for a molecule with effective core potentials or symmetry-adapted orbitals."""
+    if mol.has_ecp():
+        elements = " ".join(dict.fromkeys(mol.atom_symbol(i) for i in range(mol.natm) if mol.atom_nelec_core(i)))
+        raise InputError(f"{basis}, of {elements}, {_NO_POTENTIALS}")
+    if mol.symmetry:
+        raise InputError(
+            "learned functionals take no symmetry-adapted orbitals: build the molecule with symmetry=False"
+        )
+
+
+def kohn_sham(
+    mol: gto.Mole,
+    functional: str | nn.Module,
+    *,
+    reference: str | None = None,
+    grid_level: int = 3,
+    conv_tol: float = 1e-9,
+    occupations: Any = None,
+    start: str | None = "b3lyp",
+    dispersion: str | None = None,
+    density_fit: bool = False,
+    symmetrize: bool = False,
+    memory_mb: float | None = None,
+    name: str | None = None,
+) -> Any:
+    """A mean-field object of PySCF with a learned functional: a model of the zoo ("dm21"), or a `Functional` module.
+
+    `reference` is "restricted" ("rks") or "unrestricted" ("uks"); None is restricted for spin 0, else unrestricted. An
+    unrestricted singlet starts with broken symmetry. `occupations` are the numbers (up, down) of the spin orbitals of
+    an unrestricted calculation from the lowest on, each from 0 to 1, which also give the number of electrons.
+    `kernel()`, `e_tot` (hartree), `converged`, `grids`, `nuc_grad_method()`, `density_fit()`, `newton()`,
+    `stability()`, `as_scanner()`, PySCF's decorations (`addons.frac_occ`, `mom_occ`, `smearing`, ...) and the rest as
+    PySCF's users know them; `attempts` and `remarks` say how the SCF went.
+
+    `start` is the functional of the starting density (None: PySCF's guess from atoms; `init_guess` of the object);
+    `dispersion="d3bj"` adds D3(BJ) as the functional's authors do; `density_fit` is for the Coulomb matrix;
+    `symmetrize` averages a functional over both orders of the spins; `memory_mb` bounds what is kept of the integrals.
+    Raises InputError for what cannot be.
+    """
+    check(mol)
+    check_options(grid_level, conv_tol, start, dispersion)
+    module, label = load(functional, symmetrize)
+    numint = LearnedNumInt(module, name or label, memory_mb)  # type: ignore[arg-type]
+    mean_field: Any = (LearnedRKS if _kind(reference, mol.spin, occupations) == RESTRICTED else LearnedUKS)(mol)
+    if occupations is not None:
+        mean_field.occupations = numbers.checked(occupations, mol.nao)
+    elif mean_field.singlet:
+        mean_field.init_guess_breaksym = "mix"
+    mean_field.learn(numint)
+    mean_field.grids.level, mean_field.conv_tol = grid_level, conv_tol
+    mean_field.init_guess = "minao" if start is None else start
+    mean_field.dispersion = dispersion
+    return mean_field.density_fit() if density_fit else mean_field
+
+
+def _kind(reference: str | None, spin: int, occupations: Any) -> str:
+    """The kind of determinant. Raises InputError for a restricted one of unpaired electrons or with occupations."""
+    kind = read_reference(reference, (RESTRICTED, UNRESTRICTED))
+    if kind == RESTRICTED and (spin or occupations is not None):
+        why = f"a spin of {spin}" if spin else "occupations"
+        raise InputError(f"method.reference={reference} does not go with {why}; choose unrestricted or null")
+    return kind or (UNRESTRICTED if spin or occupations is not None else RESTRICTED)
+
+
+def check_options(grid_level: int, conv_tol: float, start: str | None, dispersion: str | None) -> None:
+    """Raise InputError for values that are none."""
+    if grid_level not in range(10):
+        raise InputError(f"grid_level must be 0 ... 9, not {grid_level}")
+    if not conv_tol > 0:
+        raise InputError(f"conv_tol must be positive (hartree), not {conv_tol}")
+    starts.check(start)
+    if dispersion not in DISPERSIONS:
+        raise InputError(f"dispersion={dispersion!r} is not known; there is d3bj, or null for none")
+
+
+def load(functional: str | nn.Module, symmetrize: bool = False) -> tuple[nn.Module, str]:
+    """The module in float64, with constant parameters, and what it is called; a given module is left as it is.
+
+    Raises InputError for a name that is no functional's.
+    """
+    label = "the functional"
+    if isinstance(functional, str):
+        from fusion import zoo
+
+        card = zoo.find(functional)
+        if card.kind != "functional":
+            raise InputError(f"{card.label} is a model of kind {card.kind}, not a functional")
+        functional, label = zoo.load(card.label), card.name
+    if symmetrize and not hasattr(functional, "symmetrize"):
+        raise InputError(f"{label} has no option symmetrize")
+    if not symmetrize and _is_constant(functional):
+        return functional, label
+    module: Any = copy.deepcopy(functional)
+    if symmetrize:
+        module.symmetrize = True
+    return module.to(torch.float64).eval().requires_grad_(False), label
+
+
+def _is_constant(module: nn.Module) -> bool:
+    constant = all(p.dtype == torch.float64 and not p.requires_grad for p in module.parameters())
+    return constant and not module.training
+
+
+def _has_potential(basis: str, symbol: str) -> bool:
+    """Whether PySCF's basis of that name comes with an effective core potential for the element."""
+    try:
+        return bool(gto.basis.load_ecp(basis, symbol))
+    except (KeyError, ValueError, RuntimeError, gto.basis.BasisNotFoundError):
+        return False
+
+
+def _no_basis(names: Mapping[str, str], system: System) -> str:
+    """The fault in the bases of elements: PySCF has none of the name, or it lacks an element."""
+    missing = []
+    for symbol, name in names.items():
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                gto.basis.load(name, symbol)
+        except (KeyError, ValueError, RuntimeError, gto.basis.BasisNotFoundError):
+            missing.append(symbol)
+    basis = names[missing[0]]
+    missing = [symbol for symbol in missing if names[symbol] == basis]
+    if set(missing) == set(system.symbols):
+        return f"method.basis: PySCF has no basis {basis!r} for {system.formula}; def2-svp, def2-tzvp, cc-pvdz are some"
+    return f"method.basis: {basis} has no functions for {' '.join(missing)}; def2-svp and def2-tzvp have up to Kr"

@@ -1,0 +1,1 @@
+"""Methods: their protocol, how they are named, combined and used as ASE calculators."""

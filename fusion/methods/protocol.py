@@ -1,0 +1,232 @@
+"""What every method of every kind answers to, and what the core derives once when a method does not provide it.
+
+A task states what it `needs`, a method what it `provides`. `require` refuses by name what can neither be provided nor
+derived, before any work; `calculate` runs a method and adds what can be derived, saying so in the result's details.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, Protocol, runtime_checkable
+
+import numpy as np
+
+from fusion.chemistry.system import System
+from fusion.errors import CalculationError, InputError
+from fusion.runs import trust
+from fusion.runs.results import Result
+from fusion.runs.warning_summary import counted
+
+DERIVED: Final[dict[str, str]] = {
+    "forces": "energy",
+    "hessian": "forces",
+    "dipole_derivatives": "dipole",
+    "polarizability_derivatives": "polarizability",
+}
+"""Properties the core can derive, and the one each is derived from, which the method itself must provide."""
+
+STEP_BOHR: Final[float] = 0.005
+"""Displacement of central differences: the error of a force is of order step^2, its noise of order dE / step."""
+
+
+@runtime_checkable
+class Method(Protocol):
+    """One way to compute properties of systems. Energies in hartree, lengths in bohr."""
+
+    @property
+    def name(self) -> str:
+        """Name as in `+method=NAME`."""
+        ...
+
+    @property
+    def kind(self) -> str:
+        """potential, functional, ansatz or conventional."""
+        ...
+
+    @property
+    def provides(self) -> frozenset[str]:
+        """Properties it computes itself: energy, energy_stderr, energy_std, forces, stress, hessian, dipole, ..."""
+        ...
+
+    def calculate(self, systems: Sequence[System], properties: Iterable[str]) -> list[Result]:
+        """One result per system with at least `properties`; `energy` goes into the field, the rest by name."""
+        ...
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """A method whose next result depends, within its convergence threshold, on the last one: an SCF starts from the
+    last density. A resumed run gives it the memory back, so that it ends with the same numbers to the last bit."""
+
+    @property
+    def remembers(self) -> bool:
+        """True if the method has a memory with its settings."""
+        ...
+
+    def memory(self) -> dict[str, Any]:
+        """The memory: numbers, words, lists, dicts and arrays; empty for a method that has just been built."""
+        ...
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        """Remember what `memory` returned."""
+        ...
+
+
+def remembering(method: Any) -> Remembering | None:
+    """Return the method if its results depend on the last one, else None."""
+    return method if isinstance(method, Remembering) and method.remembers else None
+
+
+def build(config: Mapping[str, Any], **context: Any) -> Any:
+    """The method that a `method` config node names by `_target_`; `context` goes to the adapter as keywords.
+
+    Nested configs such as `model` reach the adapter as configs: it decides when to build them. Raises InputError for
+    a node without a `_target_`.
+    """
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+
+    if not isinstance(config, Mapping) or not config.get("_target_"):
+        raise InputError(f"no method {config!r}; give +method=NAME (fusion methods lists them)")
+    trust.refuse_programs(config)
+    try:
+        return instantiate(config, _recursive_=False, **context)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, InputError):
+            raise error.__cause__ from None
+        raise
+
+
+def require(method: Method, needs: Iterable[str], purpose: str, systems: Sequence[System] = ()) -> None:
+    """Raise InputError unless `method` provides, or the core can derive, everything that `purpose` needs.
+
+    A method with `check(systems, properties)` is asked as well what it cannot do with these systems.
+    """
+    needs = frozenset(needs)
+    missing = sorted(need for need in needs if not _available(method, need))
+    if missing:
+        raise InputError(
+            f"{purpose} needs {_listed(missing)}, which {method.name} does not give; "
+            f"it gives {_listed(sorted(method.provides)) or 'nothing by itself'}"
+        )
+    check = getattr(method, "check", None)
+    if check is not None:
+        check(systems, needs & method.provides)
+
+
+def available(method: Method) -> frozenset[str]:
+    """What `method` provides together with what the core derives from that."""
+    return method.provides | {name for name in DERIVED if _available(method, name)}
+
+
+@counted
+def calculate(method: Method, systems: Sequence[System], properties: Iterable[str]) -> list[Result]:
+    """`method.calculate`, with missing but derivable properties added by central differences: forces, a Hessian, the
+    derivatives of dipole and polarisability; all from the same displaced geometries, asked for in one call."""
+    wanted = frozenset(properties)
+    require(method, wanted, "this calculation", systems)
+    results = method.calculate(systems, wanted & method.provides | {"energy"})
+    missing = [name for name in DERIVED if name in wanted - method.provides]
+    if missing:
+        for result in results:
+            if result.status == "ok":
+                _derive(method, result, missing)
+    return results
+
+
+def _available(method: Method, name: str) -> bool:
+    # A stochastic method's noise divided by the step would drown the forces: nothing is derived from it.
+    source = DERIVED.get(name)
+    return name in method.provides or (source in method.provides and "energy_stderr" not in method.provides)
+
+
+def _derive(method: Method, result: Result, names: Sequence[str]) -> None:
+    """Put derived properties into `result`, and say how they came; on a failed displacement mark it so."""
+    purpose = "numerical " + " and ".join(_PURPOSES[name] for name in names)
+    try:
+        displaced = _displaced(method, result.system, STEP_BOHR, {DERIVED[name] for name in names}, purpose)
+    except CalculationError as error:
+        result.status, result.message = "not_converged", str(error)
+        return
+    described = {}
+    for name in names:
+        result.properties[name], remark = _DIFFERENCES[name](displaced, STEP_BOHR)
+        how = {"from": DERIVED[name], "by": "central differences", "step_bohr": STEP_BOHR, "displaced": len(displaced)}
+        described[name] = how | remark
+    result.details["derived"] = result.details.get("derived", {}) | described
+
+
+def numerical_forces(method: Method, system: System, step: float = STEP_BOHR) -> np.ndarray:
+    """Minus the central difference of the energy, (A, 3) in hartree/bohr, from 6 A energies asked for in one call."""
+    return _forces(_displaced(method, system, step, {"energy"}, "numerical forces"), step)[0]
+
+
+def numerical_hessian(method: Method, system: System, step: float = STEP_BOHR) -> tuple[np.ndarray, float]:
+    """Minus the central difference of the forces, (3A, 3A) in hartree/bohr^2, from 6 A forces asked for in one call.
+
+    The matrix is symmetrised; the second value is the largest difference to its transpose before, hartree/bohr^2: a
+    measure of its numerical error.
+    """
+    hessian, remark = _hessian(_displaced(method, system, step, {"forces"}, "numerical Hessian"), step)
+    return hessian, remark["asymmetry_hartree_per_bohr2"]
+
+
+def _forces(displaced: Sequence[Result], step: float) -> tuple[np.ndarray, dict[str, float]]:
+    return -_slopes([result.energy for result in displaced], step).reshape(-1, 3), {}
+
+
+def _hessian(displaced: Sequence[Result], step: float) -> tuple[np.ndarray, dict[str, float]]:
+    hessian = -_slopes([np.ravel(result.properties["forces"]) for result in displaced], step)
+    asymmetry = float(np.abs(hessian - hessian.T).max())
+    return 0.5 * (hessian + hessian.T), {"asymmetry_hartree_per_bohr2": asymmetry}
+
+
+def _dipole_derivatives(displaced: Sequence[Result], step: float) -> tuple[np.ndarray, dict[str, float]]:
+    """(3A, 3), e: row by coordinate of a nucleus, column by component of the dipole."""
+    return _slopes([result.properties["dipole"] for result in displaced], step), {}
+
+
+def _polarizability_derivatives(displaced: Sequence[Result], step: float) -> tuple[np.ndarray, dict[str, float]]:
+    """(3A, 3, 3), bohr^2: by coordinate of a nucleus, then components of the polarisability."""
+    return _slopes([result.properties["polarizability"] for result in displaced], step), {}
+
+
+_DIFFERENCES: Final = {
+    "forces": _forces,
+    "hessian": _hessian,
+    "dipole_derivatives": _dipole_derivatives,
+    "polarizability_derivatives": _polarizability_derivatives,
+}
+_PURPOSES: Final = {
+    "forces": "forces",
+    "hessian": "Hessian",
+    "dipole_derivatives": "dipole derivatives",
+    "polarizability_derivatives": "polarisability derivatives",
+}
+
+
+def _slopes(values: Sequence[Any], step: float) -> np.ndarray:
+    """Central differences (3A, ...) of values at +step, -step along every coordinate in turn."""
+    array = np.asarray(values, dtype=float)
+    return (array[::2] - array[1::2]) / (2.0 * step)
+
+
+def _displaced(method: Method, system: System, step: float, names: set[str], purpose: str) -> list[Result]:
+    """Results with `names` at every coordinate displaced by +step, then by -step. Raises CalculationError."""
+    displaced = []
+    for index in range(system.positions.size):
+        for sign in (1.0, -1.0):
+            positions = system.positions.copy()
+            positions.flat[index] += sign * step
+            displaced.append(system.moved(positions))
+    results = method.calculate(displaced, frozenset({"energy", *names}))
+    for result in results:
+        if result.status != "ok" or result.energy is None:
+            raise CalculationError(
+                f"{purpose}: a displaced geometry did not converge ({result.message or result.status})"
+            )
+    return results
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else "".join(names)

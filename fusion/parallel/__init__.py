@@ -1,0 +1,1 @@
+"""Processes, threads and devices of a calculation."""

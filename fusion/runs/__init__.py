@@ -1,0 +1,1 @@
+"""Runs: their directories, results, reports, metrics and checkpoints."""

@@ -1,0 +1,174 @@
+"""The directory of a run: a lock, so that one process at a time writes to it, and the files of an earlier run in it."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+import socket
+import time
+from collections.abc import Collection
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+from fusion.errors import CalculationError, InputError
+from fusion.files.atomic import PART, WRITTEN, read_listed
+
+LOCK = ".lock"
+PREVIOUS = "previous"
+"""The folder of a run's directory that the files of the run before are moved to."""
+
+_POLL_S = 0.1
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+_held: set[int] = set()  # descriptors of the locks of this process
+
+
+class Lock:
+    """The lock of a run's directory: `.lock`, which says the process and host that hold it.
+
+    The operating system holds the lock and frees it however the process ends: a file that was left behind means
+    nothing. On Linux it holds across the hosts of an NFS too, unless the mount has `nolock` or `local_lock`; `works` is
+    False on a file system without locks. Other threads of this process are kept out as other processes are.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory, self.works = directory, True
+        self._file: int | None = None
+
+    def acquire(self) -> None:
+        """Take the lock, unless this object has it. Raises InputError at once where another run has it."""
+        while self._file is None:
+            file = os.open(self.directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(file)
+                raise InputError(
+                    f"{self.directory} is in use by {holder(self.directory) or 'another run'}: wait until that run "
+                    "has ended, or choose another hydra.run.dir"
+                ) from None
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    os.close(file)
+                    raise
+                self.works = False
+            if _is(file, self.directory / LOCK):
+                self._file = file
+                _held.add(file)
+            else:  # the run before removed it between the two calls
+                os.close(file)
+        os.truncate(self._file, 0)
+        os.pwrite(self._file, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+
+    def check(self) -> None:
+        """Raises CalculationError where the directory is not the one that was locked."""
+        if self._file is not None and not _is(self._file, self.directory / LOCK):
+            raise CalculationError(f"{self.directory} was removed while the run was writing to it: its files are lost")
+
+    def release(self) -> None:
+        """Free the lock and remove its file."""
+        if self._file is not None:
+            with suppress(OSError):
+                if _is(self._file, self.directory / LOCK):
+                    (self.directory / LOCK).unlink()
+            _held.discard(self._file)
+            os.close(self._file)
+            self._file = None
+
+    def __enter__(self) -> Lock:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+def holder(directory: Path) -> str | None:
+    """`process 1234 on host` where a run writes to `directory` at the moment, else None. Writes nothing."""
+    try:
+        with (directory / LOCK).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        with suppress(OSError):
+            words = (directory / LOCK).read_text(encoding="utf-8", errors="replace")[:200].split()
+            return " ".join(words) or "another process"
+    except OSError:
+        pass
+    return None
+
+
+def wait(directory: Path, seconds: float) -> None:
+    """Wait until no run writes to `directory`, at most so many seconds."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and holder(directory) is not None:
+        time.sleep(_POLL_S)
+
+
+def put_aside(directory: Path, needed: Collection[str] = ()) -> None:
+    """Move the files that an earlier run wrote, and lists, to `previous`; checkpoints and the files whose paths are in
+    one of the texts `needed` stay. Files that no run wrote are not touched."""
+    previous, names = directory / PREVIOUS, read_listed(directory)
+    if not names or not previous.resolve().is_relative_to(directory.resolve()):
+        return
+    for name in read_listed(previous):  # of the run before that one
+        _remove(previous / name)
+        _remove_empty((previous / name).parent, directory)
+    for name in sorted(names, key=lambda name: not (directory / name).is_dir()):  # folders with all that is in them
+        source, target = directory / name, previous / name
+        if (
+            Path(name).parts[0] != "checkpoints"
+            and os.path.lexists(source)
+            and not any(str(source) in text for text in needed)
+        ):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(source, target)
+            _remove_empty(source.parent, directory)
+    if previous.is_dir():
+        os.replace(directory / WRITTEN, previous / WRITTEN)
+
+
+def remove_parts(directory: Path) -> None:
+    """Remove what a kill left of files that were being written."""
+    folders = {(directory / name).parent for name in read_listed(directory)} | {directory}
+    for folder in folders:
+        for part in folder.glob(f".*{PART}"):
+            part.unlink(missing_ok=True)
+
+
+def _is(file: int, path: Path) -> bool:
+    """True where the open file is still the one at `path`."""
+    try:
+        there = path.stat()
+    except OSError:
+        return False
+    own = os.fstat(file)
+    return (own.st_dev, own.st_ino) == (there.st_dev, there.st_ino)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _remove_empty(folder: Path, within: Path) -> None:
+    while folder != within:
+        try:
+            folder.rmdir()
+        except OSError:
+            return
+        folder = folder.parent
+
+
+def _forget() -> None:
+    """A forked process does not hold the locks of its parent, and must not outlive it with them."""
+    for file in _held:
+        os.close(file)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_forget)

@@ -1,0 +1,268 @@
+"""The last lines of a run, and `fusion report RUN_DIR`.
+
+Imports nothing heavy: numpy and matplotlib come in with the pictures.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fusion.chemistry import energy_zeros
+from fusion.console.format import (
+    LABEL_WIDTH,
+    count,
+    difference,
+    duration,
+    header,
+    line,
+    plus_minus,
+    print_line,
+    system_title,
+    with_error,
+)
+from fusion.errors import InputError
+from fusion.runs.layout import CHECKPOINT, CONFIG, METRICS, RESULT
+
+if TYPE_CHECKING:
+    from fusion.chemistry.system import System
+
+_RESULT_WIDTH = 25  # a value with its error bar followed by a remark
+_MARKER_FILES = (RESULT, CONFIG, METRICS)
+
+
+def title_of(system: System) -> str:
+    """`system_title` of a system."""
+    return system_title(system.formula, system.n_electrons, system.spin, system.charge, system.pbc)
+
+
+def summary(result: dict[str, Any], directory: Path) -> None:
+    """Print the last lines of a run from its `result.json`; a status other than `ok` is shouted first and last."""
+    for label, text, columns, style in list(_summary(result, directory)):
+        _show(label, text, *columns, style=style)
+
+
+def _summary(result: dict[str, Any], directory: Path) -> Iterator[tuple[str, str, list[str], str]]:
+    """Label, text, further columns and style of each of the last lines."""
+    status = _status(result)
+    alarm = "" if status == "ok" else status.upper().replace("_", " ")
+    style = "bold red" if alarm else ""
+    verdict, message = _verdict(result), result.get("message")
+    if alarm:
+        yield alarm, str(message or verdict or "no reason was recorded"), [], style
+    if (alarm and "comparison" not in result) or result.get("energy"):
+        name = energy_zeros.called(result.get("energy_zero"))
+        text, *columns = _energy_columns(result, alarm)
+        yield f"last {name}" if alarm else name, text, columns, style or "bold"
+    task = _task(directory)
+    rows = getattr(task, "rows", None)
+    for row in (*_reference_rows(result), *_property_rows(result), *(rows(result) if rows else ())):
+        label, text, *columns = row
+        yield label, text, columns, ""
+    if alarm:
+        yield "converged", f"NO: {verdict or message or alarm.lower()}", [], style
+    elif verdict:
+        yield "converged", f"yes: {verdict}", [], ""
+    if message and not alarm:
+        yield "note", message, [], ""
+    for warning in result.get("warnings") or ():
+        yield "warning", str(warning), [], "yellow"
+    more = getattr(task, "files", None)
+    yield "files", "  ".join([*_files(directory), *(more(directory) if more else ())]), [], ""
+
+
+def report(run_dir: Path) -> None:
+    """Print a run's result again and redraw its pictures; of an unfinished run, say where it stands and how to go on.
+
+    Raises InputError where `run_dir` is not a run's directory or its files are damaged.
+    """
+    from fusion.runs import trust
+    from fusion.runs.results import read_result
+
+    run_dir = Path(run_dir)
+    if not any((run_dir / name).is_file() for name in _MARKER_FILES):
+        what = "holds none of " + ", ".join(_MARKER_FILES) if run_dir.is_dir() else "is not a directory"
+        raise InputError(f"{run_dir} is not the directory of a run: it {what}")
+    trust.refuse_links(run_dir)
+    result = read_result(run_dir)
+    with _reading(run_dir):
+        try:
+            redraw(run_dir)
+        except OSError as error:  # somebody else's directory: reading it is what was asked for
+            line("note", f"pictures are not redrawn: {error.strerror}")
+        if result is None:
+            _unfinished(run_dir)
+            return
+        title, rows = _title_parts(result), list(_summary(result, run_dir))
+    header(*title, notes=(str(run_dir),))
+    for label, text, columns, style in rows:
+        _show(label, text, *columns, style=style)
+
+
+@contextmanager
+def _reading(run_dir: Path) -> Iterator[None]:
+    """Raise InputError where the files of a run that exists have contents that no run writes."""
+    from fusion.runs.results import check_table
+
+    check_table(run_dir / METRICS)
+    try:
+        yield
+    except (InputError, OSError):
+        raise
+    except Exception as error:  # anything may stand in them
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise InputError(f"{run_dir}: a file of the run is damaged ({reason})") from error
+
+
+def redraw(run_dir: Path) -> None:
+    """Draw the pictures of the run's task, from the files in its directory; none before it has anything to draw."""
+    draw = getattr(_task(run_dir), "draw", None)
+    if draw is not None:
+        draw(run_dir)
+
+
+def _task(run_dir: Path) -> Any:
+    """The class of the task that the run's settings name, None where it cannot be had (a plugin that is gone).
+
+    Raises InputError for settings that cannot be read.
+    """
+    import yaml
+
+    from fusion.config.options import read_yaml
+    from fusion.runs import trust
+
+    file = run_dir / CONFIG
+    try:
+        task = read_yaml(file).get("task") if file.is_file() else None
+    except (yaml.YAMLError, ValueError) as error:
+        raise InputError(f"{file} cannot be read: {' '.join(str(error).split())}") from None
+    target = task.get("_target_") if isinstance(task, dict) else None
+    return trust.task_class(target, file) if target else None
+
+
+def _show(label: str, text: str, *columns: str, style: str = "") -> None:
+    """A line of the summary; its columns begin under one another."""
+    if columns:
+        text = f"{text:<{_RESULT_WIDTH - 2}}  " + "    ".join(columns)
+    print_line(f"{label:<{LABEL_WIDTH - 1}} {text}", style)
+
+
+def _status(result: dict[str, Any]) -> str:
+    """The status, but `failed` where it says `ok` about an energy that is not a number."""
+    status = str(result.get("status") or "unknown status")
+    value = (result.get("energy") or {}).get("value", 0.0)
+    return "failed" if status == "ok" and not math.isfinite(value) else status
+
+
+def _verdict(result: dict[str, Any]) -> str:
+    """The text in which a task judged its own convergence; empty where it did not."""
+    parts = [value for value in result.values() if isinstance(value, dict)]
+    return next((str(part["verdict"]) for part in parts if part.get("verdict")), "")
+
+
+def _energy_columns(result: dict[str, Any], alarm: str) -> list[str]:
+    energy, vmc = result.get("energy") or {}, result.get("vmc") or {}
+    value, spread = energy.get("value"), result.get("energy_std_hartree")
+    columns = [alarm] if alarm else []
+    if value is None:
+        return ["none", *columns]
+    if spread is not None:
+        calibrated = "calibration_factor" in (result.get("domain") or {})
+        columns.append(f"± {spread:.2g} Ha model" + (", calibrated" if calibrated else ""))
+    if vmc.get("variance_hartree2") is not None:
+        columns.append(f"variance {vmc['variance_hartree2']:.2g}")
+    spin_squared = vmc.get("spin_squared")
+    if spin_squared is not None:
+        columns.append(f"⟨S²⟩ {with_error(spin_squared['value'], spin_squared.get('stderr'), decimals=3)}")
+    return [f"{plus_minus(value, energy.get('stderr'))} Ha", *columns]
+
+
+def _reference_rows(result: dict[str, Any]) -> Iterator[list[str]]:
+    """Hartree-Fock, the reference with the difference to it, and the share of the correlation energy."""
+    vmc, reference = result.get("vmc") or {}, result.get("reference")
+    energy = result.get("energy") or {}
+    hartree_fock = vmc.get("hartree_fock")
+    if hartree_fock:
+        remark = ", ".join(hartree_fock[key] for key in ("basis", "method") if hartree_fock.get(key))
+        yield ["Hartree–Fock", f"{hartree_fock['energy_hartree']:.5f} Ha", remark]
+    if reference:
+        errors = [error for error in (energy.get("stderr"), reference.get("uncertainty")) if error is not None]
+        error = 1000 * math.hypot(*errors) if errors else None
+        columns = [reference.get("source") or "source unknown"]
+        if reference.get("difference_mhartree") is not None:
+            columns.append(difference(reference["difference_mhartree"], error))
+        yield ["reference", f"{reference['value']:.5f} Ha", *columns]
+    percent = vmc.get("correlation_percent")
+    if percent and hartree_fock and reference:
+        share = plus_minus(percent["value"], percent.get("stderr"), digits=1, decimals=1)
+        whole = reference["value"] - hartree_fock["energy_hartree"]
+        yield ["correlation", f"{share} %", f"of {whole:.4f} Ha beyond Hartree–Fock"]
+    elif hartree_fock and energy.get("value") is not None:
+        gained = with_error(energy["value"] - hartree_fock["energy_hartree"], energy.get("stderr"), decimals=4)
+        side = "below" if energy["value"] < hartree_fock["energy_hartree"] else "ABOVE"
+        yield ["E - E(HF)", f"{gained} Ha", f"{side} Hartree–Fock"]
+
+
+def _property_rows(result: dict[str, Any]) -> Iterator[list[str]]:
+    forces = result.get("forces_hartree_per_bohr")
+    if forces and all(None not in force for force in forces):
+        fixed = (result.get("system") or {}).get("fixed") or [(False, False, False)] * len(forces)
+        norms = [
+            math.hypot(*(value for value, held in zip(force, row, strict=True) if not held))
+            for force, row in zip(forces, fixed, strict=True)
+        ]
+        worst = max(range(len(norms)), key=norms.__getitem__)
+        symbols = (result.get("system") or {}).get("symbols") or [""] * len(norms)
+        size = f"{norms[worst]:.5f}" if norms[worst] >= 1e-4 else f"{norms[worst]:.1e}"
+        spread = result.get("forces_std_hartree_per_bohr")
+        model = [f"± {math.hypot(*spread[worst]):.2g} Ha/bohr model"] if spread else []
+        yield ["forces", f"{size} Ha/bohr", f"largest, on {symbols[worst]} (atom {worst + 1})", *model]
+    steps = (result.get("vmc") or {}).get("optimisation") or {}
+    rejected = steps.get("rejected_steps")
+    if rejected:
+        yield ["optimisation", count(steps["iterations"], "step"), f"{rejected:,} rejected and rolled back"]
+
+
+def _files(directory: Path) -> list[str]:
+    """Names of what a run left, in the order in which a reader wants them."""
+    patterns = (RESULT, METRICS, "*.png", CHECKPOINT.as_posix())
+    return [path.relative_to(directory).as_posix() for pattern in patterns for path in sorted(directory.glob(pattern))]
+
+
+def _title_parts(result: dict[str, Any]) -> list[str]:
+    system = result.get("system") or {}
+    from ase.data import atomic_numbers
+
+    charge, spin = int(system.get("charge", 0)), int(system.get("spin", 0))
+    electrons = sum(atomic_numbers[symbol] for symbol in system.get("symbols", [])) - charge
+    title = system_title(system.get("formula", "?"), electrons, spin, charge, system.get("pbc") or (False,) * 3)
+    parts = [str(result.get("method")), title, str(result.get("task"))]
+    if "comparison" in result:  # of several methods, maybe of several systems
+        parts = [str(result["comparison"]["title"]), str(result["task"])]
+    seconds = (result.get("timing") or {}).get("wall_s")
+    return parts if seconds is None else [*parts, duration(seconds)]
+
+
+def _unfinished(run_dir: Path) -> None:
+    """Say at which step an unfinished run stopped and how it is continued, or where a run in progress is."""
+    from fusion.runs.directory import holder
+    from fusion.runs.metrics_table import last_row
+
+    last = last_row(run_dir)
+    checkpoint = run_dir / CHECKPOINT
+    where = f"{last['phase']} step {float(last['step']):.0f}" if last else "before the first recorded step"
+    energy = f", E = {with_error(last['energy'], last['stderr'])} Ha" if last and math.isfinite(last["energy"]) else ""
+    stands = getattr(_task(run_dir), "stands", None)
+    record = (stands(run_dir) if stands else None) or f"{where}{energy}"
+    running = holder(run_dir)
+    if running is not None:
+        line("RUNNING", f"{running}; last record: {record}", style="bold")
+        line("files", "  ".join(_files(run_dir)) or "none")
+        return
+    line("UNFINISHED", f"no result yet; last record: {record}", style="bold yellow")
+    start = f"goes on from {CHECKPOINT}" if checkpoint.is_file() else "no checkpoint: starts from the beginning"
+    line("to continue", f"fusion resume {run_dir}   ({start})")
+    line("files", "  ".join(_files(run_dir)) or "none")

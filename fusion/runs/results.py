@@ -1,0 +1,245 @@
+"""A calculation's result, and `result.json`, its form on disk (schema 1)."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fusion.chemistry import energy_zeros
+from fusion.errors import InputError
+from fusion.files import bounds
+from fusion.files.atomic import write_atomically
+from fusion.runs.layout import RESULT
+
+if TYPE_CHECKING:
+    from fusion.chemistry.system import System
+    from fusion.runs.run import Run
+
+SCHEMA = 1
+_LONGEST = 1 << 26  # bytes of a document that is read
+_LONGEST_ROW = 1 << 20  # bytes of a line of a table
+_PACKAGES = {
+    "fusion": "aiqm-fusion",
+    "torch": "torch",
+    "pytorch_lightning": "pytorch-lightning",
+    "pyscf": "pyscf",
+    "ase": "ase",
+}
+
+
+@dataclass
+class Result:
+    """What one method says about one system.
+
+    `energy` in hartree; `energy_stderr` is the statistical error of a stochastic method, `energy_std` the spread of
+    an ensemble (ddof=1; times `calibration_factor` of the `domain` where it was calibrated): never the one for the
+    other. `properties` holds arrays or numbers in atomic units (`forces`: (A, 3), hartree/bohr). `details` is
+    JSON-able, one object per task with units in the key names, and is merged into the top level of `result.json`.
+    `status`: `ok | not_converged | failed`; `message` says why when it is not `ok`.
+    """
+
+    system: System
+    status: str = "ok"
+    energy: float | None = None
+    energy_stderr: float | None = None
+    energy_std: float | None = None
+    properties: dict[str, np.ndarray | float] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+    message: str | None = None
+    warnings: list[str] = field(default_factory=list)
+    """Reasons to doubt an `ok` result, one sentence each: an unstable determinant, amplitudes out of range."""
+    files: dict[str, bytes] = field(default_factory=dict)
+    """What is kept beside `result.json`, by file name: the orbitals of an SCF that failed, say."""
+
+
+# The unit belongs in the key name of every property written to disk.
+_PROPERTY_KEYS = {
+    "energy_members": "energy_members_hartree",
+    "forces": "forces_hartree_per_bohr",
+    "forces_std": "forces_std_hartree_per_bohr",
+    "stress": "stress_hartree_per_bohr3",
+    "hessian": "hessian_hartree_per_bohr2",
+    "dipole": "dipole_e_bohr",
+    "charges": "charges_e",
+}
+
+
+def write_result(run: Run, method: Any, task: str, result: Result, wall_s: float) -> Path:
+    """Write the result's files, then `result.json`, into the run's directory, atomically; returns its path."""
+    path = run.directory / RESULT
+    for name, content in result.files.items():
+        write_atomically(run.directory / name, content)
+    document = _strict(_document(run, method, task, result, wall_s))
+    write_atomically(path, json.dumps(document, indent=2, allow_nan=False) + "\n")
+    return path
+
+
+def read_result(directory: Path) -> dict[str, Any] | None:
+    """The document of a finished run, or None where there is none. Raises InputError for what no run wrote."""
+    path = directory / RESULT
+    if not path.is_file():
+        return None
+    try:
+        document = bounds.parsed_json(bounds.text(path, _LONGEST))
+        _check(document, _FORM, "")
+        if "status" not in document:
+            raise ValueError("it has no status")
+    except ValueError as error:
+        raise InputError(
+            f"{path} cannot be read: {bounds.reason(error)}; without the file, fusion resume makes it again"
+        ) from None
+    assert isinstance(document, dict)
+    return document
+
+
+def check_table(path: Path) -> None:
+    """Raise InputError where a table of numbers, if it is there, is not text. A kill can leave half a last line."""
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        for number, row in enumerate(iter(lambda: file.readline(_LONGEST_ROW), b""), start=1):
+            try:
+                row.decode()
+                broken = b"\0" in row
+            except UnicodeDecodeError:
+                broken = True
+            if broken:
+                raise InputError(f"{path} is damaged: line {number} is not text; remove the lines from there on")
+
+
+_NUMBER, _TEXT = (int, float, type(None)), (str, type(None))
+_FORM: dict[str, Any] = {
+    "": dict,
+    "status": str,
+    "method": _TEXT,
+    "kind": _TEXT,
+    "task": _TEXT,
+    "message": _TEXT,
+    "weights": (dict, type(None)),
+    "settings": dict,
+    "system": {"": dict, "symbols": list, "formula": _TEXT, "name": _TEXT, "charge": int, "spin": int},
+    "energy": {"": (dict, type(None)), "value": _NUMBER, "stderr": _NUMBER},
+    "energy_std_hartree": _NUMBER,
+    "reference": {"": (dict, type(None)), "value": _NUMBER, "source": _TEXT, "difference_mhartree": _NUMBER},
+    "timing": {"": dict, "wall_s": _NUMBER},
+    "warnings": (list, type(None)),
+}
+"""Types of what every result has, by key, those of a nested object in an object of their own; "" is the object's."""
+
+
+def _check(value: Any, form: Any, place: str) -> None:
+    """Raise ValueError where a value of a document, if it is there, is of another type than `form` says."""
+    types = form[""] if isinstance(form, dict) else form
+    if not isinstance(value, types) or isinstance(value, bool):  # no part of the form is true or false
+        raise ValueError(f"{place or 'it'} cannot be {json.dumps(value)[:40]}")
+    if isinstance(form, dict) and isinstance(value, dict):
+        for key, inner in form.items():
+            if key and key in value:
+                _check(value[key], inner, f"{place}.{key}" if place else key)
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of what a reported number depends on."""
+    found = {"python": platform.python_version()}
+    for name, distribution in _PACKAGES.items():
+        try:
+            found[name] = metadata.version(distribution)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _document(run: Run, method: Any, task: str, result: Result, wall_s: float) -> dict[str, Any]:
+    from omegaconf import OmegaConf
+
+    system = result.system
+    document: dict[str, Any] = {
+        "schema": SCHEMA,
+        "versions": versions(),
+        "method": getattr(method, "name", None),  # None of a task that names several
+        "kind": getattr(method, "kind", None),
+        "weights": getattr(method, "weights", None),
+        "settings": OmegaConf.to_container(run.config, resolve=True),
+        "task": task,
+        "system": _describe(system),
+        "status": result.status,
+        "message": result.message,
+        "warnings": list(dict.fromkeys(result.warnings)) or None,
+        "energy": None,
+        "energy_zero": _zero(method),
+        "energy_std_hartree": result.energy_std,
+        "reference": None,
+        "timing": {"wall_s": round(wall_s, 3)},
+        "threads": _threads(),
+        "seed": run.seed,
+    }
+    if result.energy is not None:
+        document["energy"] = {"value": result.energy, "stderr": result.energy_stderr}
+    # The total energy of a potential is that of its training data's level of theory: no reference is comparable.
+    if result.energy is not None and system.reference is not None and document["energy_zero"] == energy_zeros.TOTAL:
+        difference = 1000.0 * (result.energy - system.reference.value)
+        document["reference"] = {
+            "value": system.reference.value,
+            "source": system.reference.source,
+            "difference_mhartree": difference,
+        }
+    for name, value in result.properties.items():
+        if np.all(np.isfinite(np.asarray(value, dtype=float))):
+            document[_PROPERTY_KEYS.get(name, name)] = value
+    document.update(result.details)
+    # weights, energy and reference are null when there is none; anything else that does not apply is absent.
+    kept = {"weights", "energy", "reference"}
+    return {key: value for key, value in document.items() if value is not None or key in kept}
+
+
+def _zero(method: Any) -> str | None:
+    """The zero of the method's energies; None for a task that names several methods."""
+    return energy_zeros.of(method) if hasattr(method, "kind") else None
+
+
+def _describe(system: System) -> dict[str, Any]:
+    from fusion.chemistry import constraints, units
+
+    own: dict[str, Any] = {}
+    if system.cell is not None:
+        own |= {"pbc": list(system.pbc), "cell": (system.cell * units.ANGSTROM_PER_BOHR).tolist()}
+    if system.fixed is not None:
+        own |= {"held": constraints.names(system), "fixed": system.fixed.tolist()}
+    if system.masses is not None:
+        own["masses_dalton"] = system.masses.tolist()
+    return own | {
+        "name": system.name,
+        "formula": system.formula,
+        "charge": system.charge,
+        "spin": system.spin,
+        "symbols": list(system.symbols),
+        "positions": (np.asarray(system.positions) * units.ANGSTROM_PER_BOHR).tolist(),
+        **({"notes": list(system.notes)} if system.notes else {}),
+    }
+
+
+def _threads() -> int | None:
+    import sys
+
+    torch = sys.modules.get("torch")
+    return torch.get_num_threads() if torch is not None else None
+
+
+def _strict(value: Any) -> Any:
+    """What JSON can say: numpy and torch values as lists and numbers, what is not finite as null."""
+    if isinstance(value, dict):
+        return {str(key): _strict(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_strict(item) for item in value]
+    if hasattr(value, "tolist"):
+        return _strict(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value) if isinstance(value, Path) else value

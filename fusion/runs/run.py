@@ -1,0 +1,91 @@
+"""One run: its directory, its settings, and the Trainer built from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from fusion.errors import InputError
+from fusion.runs.layout import CHECKPOINT
+
+if TYPE_CHECKING:
+    from pytorch_lightning import Callback, Trainer
+    from pytorch_lightning.loggers import Logger
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where a run lives and what it was asked. `config` is the whole resolved configuration; `checkpoint` the file to
+    go on from, if any; relative paths of the user are relative to `start_dir`."""
+
+    directory: Path
+    config: DictConfig
+    checkpoint: Path | None
+    seed: int
+    start_dir: Path
+
+    def part(self, folder: Path, config: DictConfig) -> Run:
+        """A calculation with a checkpoint of its own in `folder`, below this run's directory, and its settings."""
+        beside = None if self.checkpoint is None else self.checkpoint.parent.parent / folder / CHECKPOINT
+        checkpoint = beside if beside is not None and beside.is_file() else None
+        return replace(self, directory=self.directory / folder, config=config, checkpoint=checkpoint)
+
+    def trainer(self, **overrides: Any) -> Trainer:
+        """The Lightning Trainer of this run: settings of `trainer`, `logger` and `callbacks`, then `overrides`
+        (Trainer keywords).
+
+        `callbacks=[...]` in the overrides are added to the configured ones. metrics.csv and atomic checkpoints come
+        always. Raises InputError for settings that Lightning refuses (no such device, a keyword it does not know).
+        """
+        from pytorch_lightning import Trainer
+        from pytorch_lightning.callbacks import Checkpoint, ProgressBar
+        from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+        from fusion.console import logs
+        from fusion.runs.checkpoints import AtomicCheckpointIO
+
+        logs.hush_lightning()
+        settings = OmegaConf.to_container(self.config.trainer, resolve=True)
+        assert isinstance(settings, dict)
+        settings.pop("threads", None)
+        callbacks = self._callbacks() + list(overrides.pop("callbacks", []))
+        defaults: dict[str, Any] = {
+            "default_root_dir": str(self.directory),
+            "logger": self._loggers(),
+            "callbacks": callbacks,
+            "plugins": [AtomicCheckpointIO()],
+            "enable_model_summary": False,
+            "enable_progress_bar": any(isinstance(callback, ProgressBar) for callback in callbacks),
+            "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
+        }
+        try:
+            return Trainer(**{**defaults, **settings, **overrides})
+        except (MisconfigurationException, TypeError, ValueError) as error:
+            raise InputError(f"trainer: {' '.join(str(error).split())}") from error
+
+    def _loggers(self) -> list[Logger]:
+        from hydra.utils import instantiate
+
+        from fusion.runs.metrics import MetricsFile
+
+        loggers: list[Logger] = [MetricsFile(self.directory)]
+        for settings in (self.config.get("logger") or {}).values():
+            # A logger without a place of its own writes into the run's directory.
+            place = {"save_dir": str(self.directory)} if "save_dir" in settings and settings.save_dir is None else {}
+            loggers.append(instantiate(settings, **place))
+        return loggers
+
+    def _callbacks(self) -> list[Callback]:
+        from hydra.utils import instantiate
+
+        return [
+            instantiate(settings) for settings in (self.config.get("callbacks") or {}).values() if settings is not None
+        ]
+
+
+def without_ckpt(settings: Any) -> dict[str, Any]:
+    """Plain settings of a run but for the checkpoint that it starts from: equal in two runs that compute the same."""
+    return {str(key): value for key, value in settings.items() if key != "ckpt"}

@@ -1,0 +1,74 @@
+"""Where a task outside of Lightning stands, in `checkpoints/last.ckpt`: numbers, words, lists, dicts and arrays.
+
+The file is numpy's .npz, the arrays beside a JSON text of the rest: reading it runs no code.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fusion.errors import InputError
+from fusion.files import bounds
+from fusion.files.atomic import make_folder, replacing
+from fusion.runs.layout import CHECKPOINT
+from fusion.runs.run import Run
+
+_TEXT = "state"
+_ARRAY = "__array__"
+
+
+def write_state(run: Run, state: dict[str, Any]) -> None:
+    """Replace the run's checkpoint by `state` so that a kill at any moment leaves the old one or the new one."""
+    arrays: dict[str, np.ndarray] = {}
+    text = json.dumps(_without_arrays(state, arrays))
+    target = run.directory / CHECKPOINT
+    make_folder(target.parent, run.directory)
+    with replacing(target) as file:
+        np.savez(file, **{_TEXT: np.array(text)}, **arrays)  # type: ignore[arg-type]
+
+
+def read_state(run: Run, task: str) -> dict[str, Any] | None:
+    """The state that `task` (its `state["task"]`) left in the checkpoint the run goes on from; None at the beginning.
+
+    Raises InputError for a file of something else.
+    """
+    if run.checkpoint is None:
+        return None
+    try:
+        arrays = bounds.npz(run.checkpoint)
+        state = _with_arrays(bounds.parsed_json(str(arrays.pop(_TEXT))), arrays)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{run.checkpoint} is not a checkpoint of task={task} ({bounds.reason(error)})") from error
+    if not isinstance(state, dict) or state.get("task") != task:
+        found = state.get("task") if isinstance(state, dict) else None
+        raise InputError(f"{run.checkpoint} is a checkpoint of task={bounds.reason(str(found))}, not of task={task}")
+    return state
+
+
+def is_own(run: Run) -> bool:
+    """Whether the run goes on from its own checkpoint, not from that of another."""
+    return run.checkpoint is not None and run.checkpoint.resolve() == Path(run.directory / CHECKPOINT).resolve()
+
+
+def _without_arrays(value: Any, arrays: dict[str, np.ndarray]) -> Any:
+    if isinstance(value, np.ndarray):
+        name = f"array{len(arrays)}"
+        arrays[name] = value
+        return {_ARRAY: name}
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, dict):
+        return {str(key): _without_arrays(item, arrays) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_arrays(item, arrays) for item in value]
+    return value
+
+
+def _with_arrays(value: Any, arrays: dict[str, np.ndarray]) -> Any:
+    if isinstance(value, dict):
+        return arrays[value[_ARRAY]] if _ARRAY in value else {k: _with_arrays(v, arrays) for k, v in value.items()}
+    return [_with_arrays(item, arrays) for item in value] if isinstance(value, list) else value

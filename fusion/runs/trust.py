@@ -1,0 +1,170 @@
+"""Whose words the settings of a run are, and what is refused where they may be a stranger's.
+
+Words of the command line and of Python are the user's own, as are configurations that the user's own runs have signed.
+Any other config.yaml may have been written by anybody: it names classes and programs from the lists in `places` alone,
+and nothing is written through links that lead out of its directory.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fusion.config import places, signature
+from fusion.errors import InputError
+from fusion.files import bounds
+from fusion.runs.layout import CONFIG
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+_stranger: ContextVar[Path | None] = ContextVar("stranger", default=None)
+"""The unsigned configuration that the run in progress follows; None while all words are the user's own."""
+
+
+@contextmanager
+def settings(config: DictConfig, file: Path) -> Iterator[None]:
+    """Follow `config`, read from `file`, inside the block: as the user's own words if they are signed.
+
+    Raises InputError for a class, a program or a place to write to that a stranger may not name.
+    """
+    if signed(config, file):
+        yield
+        return
+    from fusion.config.options import sources
+
+    refused = places.of(sources()).refusal(_plain(config))
+    if refused is not None:
+        raise InputError(f"{file}: {refused} is refused, {_advice(file)}")
+    token = _stranger.set(file)
+    try:
+        yield
+    finally:
+        _stranger.reset(token)
+
+
+def signed(config: DictConfig, file: Path) -> bool:
+    """True if `config` is what `file` holds under the user's signature."""
+    try:
+        return signature.valid(bounds.text(file), _plain(config))
+    except (OSError, ValueError):
+        return False
+
+
+def refuse_interpolations(config: DictConfig, where: str = "") -> None:
+    """Raise InputError for a setting with `${`: what a run stores holds values, and nothing to be filled in later."""
+    for place, value in places.strings(_plain(config)):
+        if "${" in value:
+            raise InputError(f"{where}{place}: '${{' begins an interpolation, which the settings of a run cannot hold")
+
+
+def refuse_environment(config: DictConfig) -> None:
+    """Raise InputError for a setting that takes its value from the environment: it would be written into the run's
+    files, and may be a secret."""
+    for place, value in places.strings(_plain(config)):
+        if "oc.env" in value and "${" in value:
+            raise InputError(
+                f"{place}={value}: a value from the environment would be written into the run's files; "
+                f"if it may be, let the shell fill it in: {place}=$NAME"
+            )
+
+
+def text(config: DictConfig) -> str:
+    """`config` as YAML, with the user's signature where all its words are the user's own."""
+    from omegaconf import OmegaConf
+
+    line = "" if _stranger.get() else signature.line(_plain(config))
+    return line + OmegaConf.to_yaml(config)
+
+
+def refuse_programs(config: Mapping[str, Any]) -> None:
+    """Raise InputError where a stranger's words reach a method whose class lists settings as `own_words`: programs to
+    call, modules to import."""
+    file = _stranger.get()
+    if file is None:
+        return
+    from hydra.utils import get_class
+
+    for key in getattr(get_class(str(config["_target_"])), "own_words", ()):
+        if config.get(key) is not None:
+            raise InputError(
+                f"{file}: method.{key}={config[key]} of +method={config.get('name')} is refused, {_advice(file)}"
+            )
+
+
+def task_class(target: Any, file: Path) -> Any:
+    """The class of a task that the configuration `file` names; None for what is no task of an installed package and not
+    signed by the user either, or cannot be imported."""
+    from hydra.utils import get_class
+
+    from fusion.config.options import sources
+
+    if not places.of(sources()).task(target) and not _is_signed(file):
+        return None
+    try:
+        return get_class(target)
+    except Exception:  # importing a module may fail in any way
+        return None
+
+
+def refuse_links(directory: Path, to_write: bool = False) -> None:
+    """Raise InputError for a link in `directory` that leads out of it: a run would read and write through it.
+
+    `to_write`: also for a file that has another name elsewhere (a hard link), since a run truncates files and appends
+    to them, and for a pipe or a device. Directories whose configuration the user has signed may have such links.
+    """
+    if _is_signed(directory / CONFIG):
+        return
+    inside = os.path.realpath(directory) + os.sep
+    for folder, folders, files in os.walk(directory):
+        for name in (*folders, *files):
+            path = Path(folder, name)
+            if path.is_symlink() and not os.path.realpath(path).startswith(inside):
+                raise InputError(
+                    f"{path} is a link out of the run's directory, which a run without your signature does not follow: "
+                    "put the file there instead"
+                )
+            if not to_write or path.is_symlink() or name in folders:
+                continue
+            if not path.is_file():
+                raise InputError(f"{path} is not a regular file: a run would wait for it without end; remove it")
+            if path.stat().st_nlink > 1:
+                raise InputError(
+                    f"{path} has another name elsewhere (a hard link), which a run without your signature does not "
+                    "write to: put a copy there instead"
+                )
+
+
+def _is_signed(file: Path) -> bool:
+    import io
+
+    from omegaconf import DictConfig, OmegaConf
+
+    try:
+        text = bounds.text(file)
+        if not signature.present(text):
+            return False
+        config = OmegaConf.load(io.StringIO(bounds.checked_yaml(text)))
+    except Exception:  # a file that is absent or broken in any way
+        return False
+    return isinstance(config, DictConfig) and signature.valid(text, _plain(config))
+
+
+def _plain(config: DictConfig) -> dict[str, Any]:
+    from omegaconf import OmegaConf
+
+    content = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(content, dict)
+    return {str(key): value for key, value in content.items()}
+
+
+def _advice(file: Path) -> str:
+    return (
+        "because the file does not bear your signature; if the run is yours, give its command again with "
+        f"ckpt=last hydra.run.dir={file.parent}"
+    )

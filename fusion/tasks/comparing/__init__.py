@@ -1,1 +1,0 @@
-"""Comparison of methods: subjects, one process per method, and tables."""

@@ -1,0 +1,80 @@
+"""Energy of one system, with forces and dipole if the method provides them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from fusion.chemistry import units
+from fusion.console import phases
+from fusion.console.format import console, count
+from fusion.methods import protocol
+from fusion.methods.sums import report as sum_report
+from fusion.runs.signals import between_steps
+from fusion.tasks.energy import report as conventional
+
+if TYPE_CHECKING:
+    from fusion.chemistry.system import System
+    from fusion.methods.protocol import Method
+    from fusion.runs.results import Result
+    from fusion.runs.run import Run
+
+
+class Energy:
+    """One call of `method.calculate` for the energy, and forces, their spread and dipole if the method provides them.
+
+    The cycles of a method with `watched` are shown; files of its result go to the run's directory.
+    """
+
+    needs = frozenset({"energy"})
+
+    def __init__(self, name: str = "energy") -> None:
+        self.name = name
+
+    def check(self, method: Method, system: System, run: Run) -> None:
+        protocol.require(method, self.needs, f"task {self.name}")
+        if hasattr(method, "check"):  # limits of the method itself: elements, charges, memory
+            method.check([system], self._properties(method, system))
+
+    def run(self, method: Method, system: System, run: Run) -> Result:
+        watched = getattr(method, "watched", None)
+        if watched is None:
+            return protocol.calculate(method, [system], self._properties(method, system))[0]
+        # An SCF has no checkpoint to complete, so that a signal stops it at once.
+        with phases.phase("SCF") as update, watched(update), between_steps(patience=0.0):
+            result = protocol.calculate(method, [system], self._properties(method, system))[0]
+        console().print()
+        if result.files:
+            result.message = f"{result.message}; the last density is in {', '.join(result.files)}"
+        return result
+
+    @staticmethod
+    def rows(result: dict[str, Any]) -> Iterator[list[str]]:
+        """Yield the terms of a sum, the dipole, and the details of an SCF, from a `result.json`."""
+        yield from sum_report.rows(result)
+        dipole = result.get("dipole_e_bohr")
+        if dipole and None not in dipole and not result["system"]["charge"]:  # an ion's dipole depends on the origin
+            debye = [component * units.DEBYE_PER_ATOMIC_DIPOLE for component in dipole]
+            components = ", ".join(f"{component:.3f}" for component in debye)
+            yield ["dipole", f"{math.hypot(*debye):.4f} D", f"({components})"]
+        yield from conventional.rows(result)
+        scf = result.get("kohn_sham")
+        if not scf:
+            return
+        names = [attempt["name"] for attempt in scf["attempts"]]
+        settings = f"{scf['reference']}, {scf['basis']}, grid level {scf['grid_level']} ({scf['grid_points']:,} points)"
+        yield ["SCF", count(scf["cycles"], "cycle"), ", then ".join(names), settings]
+        if scf.get("occupations"):
+            up, down = (", ".join(f"{number:g}" for number in numbers) or "none" for numbers in scf["occupations"])
+            yield ["occupations", f"{up} up", f"{down} down"]
+        if scf.get("spin_squared") is not None:
+            yield ["⟨S²⟩", f"{scf['spin_squared']:.4f}", f"{scf['spin_squared_of_pure_state']:.4f} in a pure state"]
+
+    def _properties(self, method: Method, system: System) -> frozenset[str]:
+        left_out: frozenset[str] = getattr(
+            method, "costly", frozenset()
+        )  # properties that take much longer than the energy
+        if any(system.pbc):
+            left_out |= {"dipole"}  # a crystal has none
+        return self.needs | (method.provides & {"forces", "forces_std", "dipole"} - left_out)

@@ -1,1 +1,0 @@
-"""Normal modes, point groups, vibrational spectra and thermochemistry."""

@@ -1,1 +1,0 @@
-"""Interruption: a task can be stopped or killed at any moment and resumed."""

@@ -1,1 +1,0 @@
-"""Evaluation: predictions of a method compared with labelled structures."""

@@ -1,1 +1,0 @@
-"""Molecular dynamics: integrators, recorded quantities, averages."""

@@ -1,1 +1,0 @@
-"""Reaction paths: nudged elastic bands, transition states, barriers and intrinsic reaction coordinates."""

@@ -1,0 +1,5 @@
+"""Relaxation of structures and cells."""
+
+from fusion.tasks import lazily
+
+__getattr__ = lazily("Relax", __name__)

@@ -1,0 +1,315 @@
+"""Relaxation of a structure with one of ASE's optimisers, for all tasks that need a minimum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fusion.chemistry import units
+from fusion.config.checks import check_whole
+from fusion.errors import CalculationError, InputError
+from fusion.runs.results import Result
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from fusion.chemistry.system import System
+    from fusion.methods.recorded import Journal
+    from fusion.runs.run import Run
+
+TRAJECTORY = "relax.extxyz"
+STRUCTURE = "relaxed.xyz"
+PICTURE = "relaxation.png"
+_GPA_PER_HARTREE_BOHR3 = units.GPA_PER_HARTREE_BOHR3
+_EV_ANGSTROM3_PER_GPA = units.EV_ANGSTROM3_PER_HARTREE_BOHR3 / _GPA_PER_HARTREE_BOHR3
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of a relaxation: force threshold in hartree/bohr, pressure in GPa. Held atoms belong to the system.
+
+    `optimiser` is a config: `_target_`, an ASE optimiser, and its keywords.
+    """
+
+    optimiser: Mapping[str, Any]
+    fmax: float
+    steps: int
+    cell: bool = False
+    pressure_gpa: float = 0.0
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Properties that the method must provide."""
+        return frozenset({"energy", "forces"} | ({"stress"} if self.cell else set()))
+
+
+@dataclass(frozen=True)
+class Relaxed:
+    """End of a relaxation: last result, energies (hartree) and largest forces (hartree/bohr) of all steps."""
+
+    start: System
+    result: Result
+    converged: bool
+    energies: list[float]
+    largest_forces: list[float]
+    settings: Settings
+    failure: str | None = None
+    """Reason why the method could not calculate the next step."""
+    stuck: bool = False
+    """True if the optimiser returned no finite step: within the noise of the forces its steps can become 0 / 0."""
+
+    @property
+    def steps(self) -> int:
+        return len(self.energies) - 1
+
+
+def check_settings(settings: Settings, system: System) -> None:
+    """Raise InputError for settings without meaning for the system."""
+    from fusion.chemistry import constraints
+
+    if not settings.fmax > 0:
+        raise InputError(f"task.fmax must be a positive force in hartree/bohr, such as 1e-4, not {settings.fmax}")
+    check_whole("task.steps", settings.steps)
+    if settings.cell and not all(system.pbc):
+        raise InputError(f"task.cell=true needs a cell with three periodic directions; {system.name} has none")
+    if settings.cell and system.fixed is not None:
+        names = " ".join(constraints.names(system)[:8])
+        raise InputError(
+            f"task.cell=true moves every atom with the cell, but atoms are held ({names}). "
+            "Set task.cell=false, or hold no atoms"
+        )
+    if settings.pressure_gpa and not settings.cell:
+        raise InputError("task.pressure_gpa acts on a cell that relaxes: add task.cell=true")
+    constraints.check_free(system, "relax")
+    _create(settings.optimiser, _moving(system.to_atoms(), system, settings))
+
+
+def describe(settings: Settings) -> str:
+    """Description for titles: `relax to 1e-04 Ha/bohr, atoms and cell, at 2 GPa`."""
+    cell = ", atoms and cell" if settings.cell else ""
+    pressure = f", at {settings.pressure_gpa:g} GPa" if settings.pressure_gpa else ""
+    return f"relax to {short(settings.fmax)} Ha/bohr{cell}{pressure}"
+
+
+def short(force: float) -> str:
+    """Format a force with two significant figures: `1e-4`, `2.3e-5`, `0.12`."""
+    if force >= 0.01 or force == 0:
+        return f"{force:.2g}"
+    return f"{force:.1e}".replace("e-0", "e-").replace(".0e", "e")
+
+
+def relax(
+    journal: Journal,
+    system: System,
+    settings: Settings,
+    trajectory: Path | None = None,
+    after: Callable[[int, float, float], None] | None = None,
+) -> Relaxed:
+    """Relax `system` with the journal's method; frames go to the file `trajectory`.
+
+    `after(step, energy, force)` is called after every step; without it the relaxation shows its own progress line. If
+    the method fails, the relaxation ends at the last good step. Raises CalculationError if the first geometry fails.
+    """
+    from fusion.console.phases import phase
+    from fusion.tasks.geometry.structures import Trajectory, atoms_of, frame
+
+    atoms = atoms_of(system, journal, settings.needs - {"energy"})
+    moving = _moving(atoms, system, settings)
+    energies: list[float] = []
+    forces: list[float] = []
+    result, converged, failure, stuck = None, False, None, False
+    with ExitStack() as stack:
+        frames = stack.enter_context(Trajectory(trajectory)) if trajectory else None
+        show = after or _shown(stack.enter_context(phase("relaxing")))
+        try:
+            optimiser = _create(settings.optimiser, moving)
+            fmax = settings.fmax * units.EV_ANGSTROM_PER_HARTREE_BOHR
+            for below_fmax in optimiser.irun(fmax=fmax, steps=settings.steps):
+                converged = bool(below_fmax)
+                result = journal.at(atoms.calc.system(atoms), settings.needs)
+                energies.append(_energy(result))
+                forces.append(_force(moving))
+                if frames is not None:
+                    frames.add(frame(result, step=len(energies) - 1, largest_force_hartree_per_bohr=forces[-1]))
+                show(len(energies) - 1, energies[-1], forces[-1])
+        except (CalculationError, InputError) as error:  # an InputError at a later step: atoms collided
+            if result is None:
+                raise
+            stuck = not np.isfinite(atoms.positions).all()
+            failure = None if stuck else str(error)
+    assert result is not None
+    return Relaxed(system, result, converged, energies, forces, settings, failure, stuck)
+
+
+def outcome(relaxed: Relaxed, run: Run) -> Result:
+    """Result of a run that relaxes: status, message and `relaxation` in the details."""
+    result, details = relaxed.result, details_of(relaxed)
+    status, message = "ok", result.message
+    if relaxed.failure is not None:
+        status, message = "failed", f"step {relaxed.steps + 1}: {relaxed.failure}; the result is the last good geometry"
+    elif not relaxed.converged:
+        status, message = "not_converged", why_not(relaxed, run)
+    return Result(
+        result.system,
+        status,
+        result.energy,
+        result.energy_stderr,
+        result.energy_std,
+        dict(result.properties),
+        {**result.details, "relaxation": details},
+        message,
+    )
+
+
+def details_of(relaxed: Relaxed) -> dict[str, Any]:
+    """Details of a relaxation for `result.json`."""
+    settings, end, start = relaxed.settings, relaxed.result.system, relaxed.start
+    details: dict[str, Any] = {
+        "steps": relaxed.steps,
+        "converged": relaxed.converged,
+        "fmax_hartree_per_bohr": settings.fmax,
+        "largest_force_hartree_per_bohr": relaxed.largest_forces[-1],
+        "initial_energy_hartree": relaxed.energies[0],
+        "final_energy_hartree": relaxed.energies[-1],
+        "displacement_rmsd_angstrom": rmsd(start, end),
+        "energies_hartree": relaxed.energies,
+        "largest_forces_hartree_per_bohr": relaxed.largest_forces,
+    }
+    if relaxed.converged:
+        details["verdict"] = (
+            f"largest force {short(relaxed.largest_forces[-1])} Ha/bohr, asked for {short(settings.fmax)}"
+        )
+    if end.fixed is not None:
+        details["fixed_atoms"] = (np.flatnonzero(end.fixed.any(axis=1)) + 1).tolist()
+    if end.cell is not None and start.cell is not None and all(end.pbc):
+        volumes = [abs(float(np.linalg.det(cell))) for cell in (start.cell, end.cell)]
+        details["cell_angstrom"] = (end.cell * units.ANGSTROM_PER_BOHR).tolist()
+        details["initial_volume_angstrom3"], details["volume_angstrom3"] = (
+            volume * units.ANGSTROM_PER_BOHR**3 for volume in volumes
+        )
+        if settings.cell:
+            stress = np.asarray(relaxed.result.properties["stress"])
+            details["pressure_gpa"] = -float(np.trace(stress)) / 3.0 * _GPA_PER_HARTREE_BOHR3
+            details["asked_pressure_gpa"] = settings.pressure_gpa
+            work = settings.pressure_gpa / _GPA_PER_HARTREE_BOHR3 * volumes[1]
+            details["enthalpy_hartree"] = relaxed.energies[-1] + work
+    return details
+
+
+def why_not(relaxed: Relaxed, run: Run) -> str:
+    """Reason why a relaxation did not converge, and the advice."""
+    forces = np.array(relaxed.largest_forces)
+    text = (
+        f"largest force {short(forces[-1])} Ha/bohr after {relaxed.steps} steps, above {short(relaxed.settings.fmax)}"
+    )
+    half = len(forces) // 2
+    stalled = relaxed.stuck or (half >= 10 and forces[half:].min() >= 0.5 * forces[:half].min())
+    if stalled and forces.min() < 1e-4 and run.config.get("dtype") == "float32":
+        return f"{text}: it stopped falling near {short(forces.min())}, the noise of float32. Set dtype=float64"
+    if stalled:
+        return f"{text}, and no longer falling: another task.optimiser._target_ may help (ase.optimize.FIRE)"
+    return f"{text}; continue with task.steps={2 * relaxed.settings.steps}, or from {STRUCTURE}"
+
+
+def rows(relaxation: Mapping[str, Any]) -> Iterator[list[str]]:
+    """Terminal lines from the `relaxation` of `result.json`."""
+    if not relaxation:
+        return
+    from fusion.console.format import count
+
+    gain = relaxation["final_energy_hartree"] - relaxation["initial_energy_hartree"]
+    yield [
+        "relaxed" if relaxation["converged"] else "moved",
+        f"in {count(relaxation['steps'], 'step')}",
+        f"energy {gain * units.KCAL_MOL_PER_HARTREE:+.2f} kcal/mol ({gain * units.KJ_MOL_PER_HARTREE:+.2f} kJ/mol)",
+        f"atoms {relaxation['displacement_rmsd_angstrom']:.3f} Å rms",
+    ]
+    if "pressure_gpa" in relaxation:
+        change = relaxation["volume_angstrom3"] / relaxation["initial_volume_angstrom3"] - 1.0
+        columns = [f"{100 * change:+.2f} %", f"remaining pressure {relaxation['pressure_gpa']:.3f} GPa"]
+        yield ["cell", f"{relaxation['volume_angstrom3']:.2f} Å³", *columns]
+
+
+def rmsd(start: System, end: System) -> float:
+    """Root mean square displacement of the atoms in Angstrom.
+
+    A molecule without held atoms is first superimposed by translation and rotation. For a periodic system it is the
+    displacement of the fractional coordinates in the final cell, without the mean shift.
+    """
+    from ase.build import minimize_rotation_and_translation
+
+    before, after = start.to_atoms(), end.to_atoms()
+    if start.fixed is not None:
+        difference = after.positions - before.positions
+    elif any(start.pbc):
+        before.set_cell(after.cell, scale_atoms=True)
+        difference = after.positions - before.positions
+        difference -= difference.mean(axis=0)
+    else:
+        minimize_rotation_and_translation(after, before)
+        difference = after.positions - before.positions
+    return float(np.sqrt((difference**2).sum(axis=1).mean()))
+
+
+def _moving(atoms: Atoms, system: System, settings: Settings) -> Any:
+    """Variables of an optimiser: the free coordinates, or atoms and cell. A free molecule is kept from rotating."""
+    from ase.filters import FrechetCellFilter
+
+    from fusion.chemistry import constraints
+    from fusion.tasks.geometry.structures import NoTorque
+
+    free = None if any(atoms.pbc) else NoTorque()
+    atoms.set_constraint(constraints.of_ase(system) or free)
+    if not settings.cell:
+        return atoms
+    return FrechetCellFilter(atoms, scalar_pressure=settings.pressure_gpa * _EV_ANGSTROM3_PER_GPA)
+
+
+def _optimiser(config: Mapping[str, Any]) -> Any:
+    """The class named by the config. Raises InputError unless it is an ASE optimiser."""
+    from ase.optimize.optimize import Optimizer
+    from hydra.utils import get_class
+
+    target = config.get("_target_")
+    try:
+        optimiser: Any = get_class(str(target))
+    except Exception as error:
+        raise InputError(f"task.optimiser._target_: no optimiser {target!r}; ase.optimize.LBFGS is one") from error
+    # SciPy's and the ODE optimisers have no `step` of their own to follow.
+    has_own_step = getattr(optimiser, "step", Optimizer.step) is not Optimizer.step
+    if not (isinstance(optimiser, type) and issubclass(optimiser, Optimizer) and has_own_step):
+        raise InputError(
+            f"task.optimiser._target_: {target} is not one of ASE's own optimisers; ase.optimize.LBFGS is one"
+        )
+    return optimiser
+
+
+def _create(config: Mapping[str, Any], moving: Atoms) -> Any:
+    """Create the optimiser of the variables `moving`. Raises InputError for settings that it does not accept."""
+    keywords = {str(key): value for key, value in config.items() if key != "_target_"}
+    optimiser = _optimiser(config)
+    try:
+        return optimiser(moving, logfile=None, **keywords)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"task.optimiser: cannot create {config['_target_']} with these settings: {error}") from error
+
+
+def _energy(result: Result) -> float:
+    assert result.energy is not None
+    return result.energy
+
+
+def _force(moving: Atoms) -> float:
+    """Largest force on the variables, a cell included, hartree/bohr."""
+    from fusion.tasks.geometry.structures import HARTREE_BOHR_PER_EV_ANGSTROM, largest_force
+
+    return largest_force(moving.get_forces()) * HARTREE_BOHR_PER_EV_ANGSTROM
+
+
+def _shown(bar: Callable[[int, str], None]) -> Callable[[int, float, float], None]:
+    return lambda step, energy, force: bar(step, f"E = {energy:.6f} Ha  largest force {short(force)} Ha/bohr")

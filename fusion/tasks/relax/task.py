@@ -1,0 +1,99 @@
+"""Relaxation of the atoms, and of the cell on request, to a minimum."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fusion.methods import protocol
+from fusion.parallel import processes
+from fusion.runs.results import Result
+from fusion.tasks.relax import relaxation
+from fusion.tasks.relax.relaxation import PICTURE, STRUCTURE, TRAJECTORY, Settings
+
+if TYPE_CHECKING:
+    from fusion.chemistry.system import System
+    from fusion.methods.protocol import Method
+    from fusion.runs.run import Run
+
+
+class Relax:
+    """Relaxation with one of ASE's optimisers; an interrupted run can be resumed.
+
+    `fmax`: force threshold per atom, hartree/bohr; with `cell` also for the derivatives by the cell as scaled by ASE's
+    FrechetCellFilter. `fixed`: atoms to hold, counted from 1, in addition to those held by the structure file.
+    """
+
+    def __init__(
+        self,
+        optimiser: Mapping[str, Any],
+        fmax: float,
+        steps: int,
+        cell: bool = False,
+        pressure_gpa: float = 0.0,
+        fixed: Sequence[int] | None = None,
+        name: str = "relax",
+    ) -> None:
+        self.name, self._fixed = name, fixed
+        self._settings = Settings(optimiser, fmax, steps, cell, pressure_gpa)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return self._settings.needs
+
+    def check(self, method: Method, system: System, run: Run) -> None:
+        """Raises InputError for wrong settings, a method without forces, or a foreign checkpoint."""
+        from fusion.methods.recorded import going_on
+
+        system = self._held(system)
+        relaxation.check_settings(self._settings, system)
+        protocol.require(method, self.needs, f"task {self.name}", [system])
+        going_on(method, system, run, self.name)
+
+    def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Method, system and thresholds for the title, and notes on held atoms and a resumed run."""
+        from fusion.console.format import count
+        from fusion.methods.recorded import going_on
+        from fusion.runs.report import title_of
+
+        parts = (getattr(method, "label", method.name), title_of(system), relaxation.describe(self._settings))
+        number = len(self._fixed or ())
+        held = f"task.fixed holds {count(number, 'atom')}" if number else None
+        return parts, tuple(note for note in (held, going_on(method, system, run, self.name)) if note)
+
+    def run(self, method: Method, system: System, run: Run) -> Result:
+        """Return the last geometry's result, with `relaxation` in its details; write relax.extxyz and relaxed.xyz."""
+        from fusion.methods.recorded import Journal
+        from fusion.tasks.geometry.structures import write_structure
+
+        if processes.rank() != 0:  # one process does it
+            return Result(system)
+        system = self._held(system)
+        with Journal(method, system, run, self.name) as journal:
+            relaxed = relaxation.relax(journal, system, self._settings, run.directory / TRAJECTORY)
+        write_structure(run.directory / STRUCTURE, relaxed.result)
+        return relaxation.outcome(relaxed, run)
+
+    @staticmethod
+    def rows(document: dict[str, Any]) -> Iterator[list[str]]:
+        """Yield the changes of energy, positions and cell."""
+        yield from relaxation.rows(document.get("relaxation") or {})
+
+    @staticmethod
+    def draw(directory: Path) -> None:
+        """Draw `relaxation.png`, as soon as there are two steps."""
+        from fusion.tasks.relax.plot import draw
+
+        draw(directory / TRAJECTORY, directory / PICTURE)
+
+    @staticmethod
+    def files(directory: Path) -> list[str]:
+        return [name for name in (STRUCTURE, TRAJECTORY) if (directory / name).is_file()]
+
+    def _held(self, system: System) -> System:
+        """The system with the atoms of `fixed` held as well."""
+        from fusion.chemistry.constraints import hold
+        from fusion.tasks.geometry.structures import atom_indices
+
+        return hold(system, atom_indices(self._fixed, system, "task.fixed"))

@@ -1,0 +1,205 @@
+"""Results of a scan: its points, their table, and the details for `result.json`."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from fusion.chemistry import units
+from fusion.errors import CalculationError
+from fusion.runs.results import Result
+from fusion.tasks.geometry import internal_coordinates
+
+if TYPE_CHECKING:
+    from fusion.chemistry.system import System
+    from fusion.methods.recorded import Journal
+    from fusion.tasks.geometry.internal_coordinates import InternalCoordinate
+
+_SCALES = (units.KCAL_MOL_PER_HARTREE, units.KJ_MOL_PER_HARTREE)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point of a scan: value of the coordinate, result (None if the first calculation failed), and number of steps.
+
+    `failure`: reason why the other atoms did not converge; None if they did.
+    """
+
+    value: float
+    result: Result | None
+    steps: int = 0
+    failure: str | None = None
+    spread: float | None = None
+    """Standard deviation of an ensemble's members, of the energy relative to the lowest point, hartree."""
+
+    @property
+    def energy(self) -> float | None:
+        return None if self.result is None else self.result.energy
+
+
+def outcome(
+    coordinate: InternalCoordinate,
+    system: System,
+    points: list[Point],
+    there: list[Point],
+    back: list[Point],
+    relaxed: bool,
+    fmax: float,
+) -> Result:
+    """Result of the lowest converged point, with the scan in its details; the status depends on all points.
+
+    Raises CalculationError if no point has an energy.
+    """
+    if all(point.energy is None for point in points):
+        raise CalculationError(f"no point of the scan has an energy: {points[0].failure}")
+    lowest = min(trusted(points), key=_energy)
+    assert lowest.result is not None
+    details = describe(coordinate, system, points, relaxed)
+    if back:
+        details["scan"] |= hysteresis(coordinate, there, back)
+    result = lowest.result
+    failed = [point for point in points if point.failure is not None]
+    status, message = "ok", result.message
+    if failed:
+        status = "not_converged"
+        places = ", ".join(f"{point.value:.4g}" for point in failed[:5]) + (" ..." if len(failed) > 5 else "")
+        message = f"{len(failed)} of {len(points)} points, at {places} {coordinate.unit}: {failed[0].failure}"
+    else:
+        criterion = f"largest force of every point below {fmax:g} Ha/bohr" if relaxed else "rigid points"
+        details["scan"]["verdict"] = criterion
+        message = noted(points, coordinate)
+    energy, spread = result.energy, result.energy_std
+    properties, all_details = dict(result.properties), result.details | details
+    return Result(result.system, status, energy, result.energy_stderr, spread, properties, all_details, message)
+
+
+def describe(coordinate: InternalCoordinate, system: System, points: list[Point], relaxed: bool) -> dict[str, Any]:
+    """Details of a scan for `result.json`; the energy of a point is null if it has none."""
+    lowest, highest = min(trusted(points), key=_energy), max(trusted(points), key=_energy)
+    scan: dict[str, Any] = {
+        "coordinate": coordinate.name,
+        "atoms": [index + 1 for index in coordinate.atoms],
+        "label": internal_coordinates.label(coordinate, system.symbols),
+        "unit": coordinate.unit,
+        "relaxed": relaxed,
+        f"values_{coordinate.key}": [point.value for point in points],
+        "energies_hartree": [point.energy for point in points],
+        "converged": [point.failure is None for point in points],
+        "failures": {f"{point.value:g}": point.failure for point in points if point.failure},
+        "steps": [point.steps for point in points],
+        "minimum": _place(coordinate, lowest),
+        "maximum": _place(coordinate, highest),
+        "barrier_hartree": _energy(highest) - _energy(lowest),
+        "stationary": _stationary(coordinate, points),
+    }
+    spreads = [None if point.result is None else point.result.energy_std for point in points]
+    if any(spread is not None for spread in spreads):
+        scan["energies_std_hartree"] = spreads
+    errors = [None if point.result is None else point.result.energy_stderr for point in points]
+    if any(error is not None for error in errors):
+        scan["energies_stderr_hartree"] = errors
+    if lowest.spread is not None:
+        scan["relative_std_hartree"] = [point.spread for point in points]
+        scan["barrier_std_hartree"] = highest.spread
+    return {"scan": scan}
+
+
+def noted(points: list[Point], coordinate: InternalCoordinate) -> str | None:
+    """Summary of the method's messages on converged points, for example that they are unlike its training data."""
+    messages = [
+        (point.value, point.result.message) for point in points if point.result is not None and point.result.message
+    ]
+    if not messages:
+        return None
+    places = ", ".join(f"{value:.4g}" for value, _ in messages[:5]) + (" ..." if len(messages) > 5 else "")
+    return f"{len(messages)} of {len(points)} points, at {places} {coordinate.unit}: {messages[0][1]}"
+
+
+def _stationary(coordinate: InternalCoordinate, points: list[Point]) -> list[dict[str, Any]]:
+    """Points that are lower, or higher, than both their neighbours; a full turn is periodic."""
+    energies = [point.energy if point.failure is None else None for point in points]
+    full_turn = (
+        coordinate.period is not None and abs(abs(points[-1].value - points[0].value) - coordinate.period) < 1e-6
+    )
+    number = len(points) - 1 if full_turn else len(points)
+    extrema = []
+    for index in range(0 if full_turn else 1, number if full_turn else number - 1):
+        before, energy, after = energies[(index - 1) % number], energies[index], energies[(index + 1) % number]
+        if before is None or energy is None or after is None:
+            continue
+        if energy < before and energy <= after:
+            extrema.append({"kind": "minimum", **_place(coordinate, points[index])})
+        elif energy > before and energy >= after:
+            extrema.append({"kind": "maximum", **_place(coordinate, points[index])})
+    return extrema
+
+
+def with_spreads(journal: Journal, points: list[Point]) -> list[Point]:
+    """The points with the spread of the members, if the method is an ensemble."""
+    from fusion.methods.ensemble import member_energies, spreads_of_differences
+
+    calculated = [point for point in points if point.result is not None and point.energy is not None]
+    members = member_energies(journal, [point.result.system for point in calculated if point.result is not None])
+    if members is None:
+        return points
+    zero = calculated.index(min(trusted(calculated), key=_energy))
+    spreads = dict(zip(map(id, calculated), spreads_of_differences(members, zero).tolist(), strict=True))
+    return [replace(point, spread=spreads.get(id(point))) for point in points]
+
+
+def hysteresis(coordinate: InternalCoordinate, there: list[Point], back: list[Point]) -> dict[str, Any]:
+    """Energy difference between the two directions of a scan; zero if every point reaches the same minimum of the other
+    atoms in both."""
+    pairs = [
+        (forward, backward)
+        for forward, backward in zip(there, back, strict=True)
+        if not forward.failure and not backward.failure
+    ]
+    details: dict[str, Any] = {
+        "forward_hartree": [point.energy for point in there],
+        "backward_hartree": [point.energy for point in back],
+    }
+    if pairs:
+        widest = max(pairs, key=lambda pair: abs(_energy(pair[0]) - _energy(pair[1])))
+        details["hysteresis_hartree"] = abs(_energy(widest[0]) - _energy(widest[1]))
+        details[f"hysteresis_at_{coordinate.key}"] = widest[0].value
+    return details
+
+
+def table(coordinate: InternalCoordinate, points: list[Point]) -> str:
+    """Content of scan.csv: a row per point; relative energies refer to the lowest converged point."""
+    zero = min((_energy(point) for point in trusted(points)), default=float("nan"))
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    names = ["energy_hartree", "relative_kcal_mol", "relative_kj_mol", "energy_stderr_hartree", "energy_std_hartree"]
+    writer.writerow([f"{coordinate.name}_{coordinate.key}", *names, "relative_std_hartree", "steps", "converged"])
+    for point in points:
+        energy, result = point.energy, point.result
+        errors = [None, None] if result is None else [result.energy_stderr, result.energy_std]
+        relative = [None, None] if energy is None else [f"{(energy - zero) * scale:.6f}" for scale in _SCALES]
+        cells = [None if energy is None else f"{energy:.10f}", *relative, *errors, point.spread, point.steps]
+        cells.append(int(not point.failure))
+        writer.writerow([f"{point.value:.6f}", *("" if cell is None else cell for cell in cells)])
+    return file.getvalue()
+
+
+def lower(first: Point, second: Point) -> Point:
+    """The better of two points: a converged one before others, then the one with the lower energy."""
+    return min(first, second, key=lambda point: (point.failure is not None, point.energy is None, point.energy or 0.0))
+
+
+def trusted(points: list[Point]) -> list[Point]:
+    """The converged points; if there are none, all points with an energy."""
+    with_energy = [point for point in points if point.energy is not None]
+    return [point for point in with_energy if point.failure is None] or with_energy
+
+
+def _energy(point: Point) -> float:
+    assert point.energy is not None
+    return point.energy
+
+
+def _place(coordinate: InternalCoordinate, point: Point) -> dict[str, float]:
+    return {coordinate.key: point.value, "energy_hartree": _energy(point)}

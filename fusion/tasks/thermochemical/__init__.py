@@ -1,1 +1,0 @@
-"""Enthalpies and free energies of molecules and reactions, compared with experiment."""

@@ -1,0 +1,5 @@
+"""Thermochemistry of molecules and reactions."""
+
+from fusion.tasks import lazily
+
+__getattr__ = lazily("Thermochemistry", __name__)

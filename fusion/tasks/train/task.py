@@ -1,0 +1,96 @@
+"""task=train: the training of the method's kind of model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fusion.chemistry.system import System
+    from fusion.functionals.training.task import FunctionalTraining
+    from fusion.methods.protocol import Method
+    from fusion.potentials.training.task import PotentialTraining
+    from fusion.runs.results import Result
+    from fusion.runs.run import Run
+    from fusion.wavefunctions.training import WavefunctionTraining
+
+    Training = FunctionalTraining | PotentialTraining | WavefunctionTraining
+
+
+class Train:
+    """The training that belongs to the method's kind, from ``run.checkpoint`` if there is one."""
+
+    needs = frozenset({"energy"})
+    reads_data = True
+
+    def __init__(self, name: str = "train") -> None:
+        self.name = name
+        self._training: Training | None = None
+
+    def check(self, method: Method, system: System, run: Run) -> None:
+        """Raise InputError for a method with nothing to train, bad settings or data, or a foreign checkpoint."""
+        self._training = _training(method.kind, self.name)
+        self._training.check(method, system, run)  # type: ignore[arg-type]
+
+    def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What is about to be done, where it starts, and what it will cost."""
+        assert self._training is not None
+        return self._training.title(method, system, run)
+
+    def run(self, method: Any, system: System, run: Run) -> Result:
+        assert self._training is not None
+        return self._training.run(method, system, run)
+
+    @staticmethod
+    def rows(document: dict[str, Any]) -> Iterator[list[str]]:
+        """The errors of a trained functional or potential."""
+        if "training" in document:
+            yield from _supervised(document["kind"], "train").rows(document)
+
+    @staticmethod
+    def draw(directory: Path) -> None:
+        """`energy.png`, as soon as an energy is recorded; `training.png` of a functional or a potential."""
+        from fusion.functionals.training import plot as functional_training
+        from fusion.potentials.training import plot as potential_training
+        from fusion.wavefunctions import energy_plot
+
+        if energy_plot.has_energies(directory):
+            energy_plot.energy_curve(directory)
+        elif potential_training.has_epochs(directory):
+            potential_training.draw(directory)
+        else:
+            functional_training.draw(directory)
+
+    @staticmethod
+    def stands(directory: Path) -> str | None:
+        """Where the unfinished training of a functional or a potential stands; None of a wavefunction's."""
+        from fusion.potentials.training import plot as potential_training
+
+        kind = "potential" if potential_training.has_epochs(directory) else "functional"
+        return _supervised(kind, "train").stands(directory)
+
+    @staticmethod
+    def files(directory: Path) -> list[str]:
+        """The tables of errors of a trained functional or potential."""
+        return [name for name in ("differences.csv", "structures.csv") if (directory / name).is_file()]
+
+
+def _training(kind: str, name: str) -> Training:
+    """What trains a method of that kind; that of wavefunctions refuses other kinds."""
+    if kind in ("functional", "potential"):
+        return _supervised(kind, name)
+    from fusion.wavefunctions.training import WavefunctionTraining
+
+    return WavefunctionTraining(name)
+
+
+def _supervised(kind: str, name: str) -> FunctionalTraining | PotentialTraining:
+    """What trains a method of that kind on labels."""
+    if kind == "functional":
+        from fusion.functionals.training.task import FunctionalTraining
+
+        return FunctionalTraining(name)
+    from fusion.potentials.training.task import PotentialTraining
+
+    return PotentialTraining(name)

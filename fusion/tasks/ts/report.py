@@ -1,0 +1,86 @@
+"""Terminal report of energies along a coordinate or a path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from fusion.chemistry import units
+
+_SHOWN = 40  # rows of a table: one screen
+
+
+def both_units(energy: float) -> str:
+    """Format an energy in hartree as `3.62 kcal/mol (15.15 kJ/mol)`."""
+    return f"{energy * units.KCAL_MOL_PER_HARTREE:.2f} kcal/mol ({energy * units.KJ_MOL_PER_HARTREE:.2f} kJ/mol)"
+
+
+def scan_rows(scan: dict[str, Any]) -> Iterator[list[str]]:
+    """Yield lines about a scan from the `scan` of `result.json`."""
+    energies, unit = scan["energies_hartree"], scan["unit"]
+    values = next(scan[key] for key in ("values_degree", "values_angstrom") if key in scan)
+    key = "degree" if "values_degree" in scan else "angstrom"
+    zero = scan["minimum"]["energy_hartree"]
+    spreads = scan.get("relative_std_hartree") or scan.get("energies_std_hartree") or [None] * len(values)
+    errors = scan.get("energies_stderr_hartree") or [None] * len(values)
+    yield ["scanned", scan["label"], f"{len(values)} points, {'relaxed' if scan['relaxed'] else 'rigid'}"]
+    stride = -(-len(values) // _SHOWN)
+    yield [f"  {unit:>8}", f"{'kcal/mol':>10}  {'kJ/mol':>10}"]
+    for index in range(0, len(values), stride):
+        if energies[index] is None:
+            yield [f"  {values[index]:8.2f}", "no energy"]
+            continue
+        relative = energies[index] - zero
+        text = f"{relative * units.KCAL_MOL_PER_HARTREE:10.3f}  {relative * units.KJ_MOL_PER_HARTREE:10.3f}"
+        if errors[index] is not None:
+            text += f"   ± {errors[index] * units.KCAL_MOL_PER_HARTREE:.2f} kcal/mol statistical"
+        if spreads[index] is not None:
+            text += f"   ± {spreads[index] * units.KCAL_MOL_PER_HARTREE:.2f} kcal/mol model"
+        yield [f"  {values[index]:8.2f}", text + ("" if scan["converged"][index] else "   NOT CONVERGED")]
+    for name in ("minimum", "maximum"):
+        place = scan[name]
+        height = both_units(place["energy_hartree"] - zero) if name == "maximum" else f"{zero:.6f} Ha"
+        yield ["lowest" if name == "minimum" else "highest", f"at {place[key]:.2f} {unit}", height]
+    places = scan.get("stationary") or []
+    for kind in ("minimum", "maximum"):
+        extrema = [place for place in places if place["kind"] == kind]
+        if len(extrema) > 1:
+            heights = [(place["energy_hartree"] - zero) * units.KCAL_MOL_PER_HARTREE for place in extrema]
+            text = ", ".join(f"{place[key]:g} ({z:z.2f})" for place, z in zip(extrema[:8], heights[:8], strict=True))
+            yield ["minima" if kind == "minimum" else "maxima", f"at {text} {unit} (kcal/mol)"]
+    if scan.get("hysteresis_hartree") is not None:
+        text = both_units(scan["hysteresis_hartree"])
+        yield ["hysteresis", f"at {scan[f'hysteresis_at_{key}']:.2f} {unit}", f"{text} between the two directions"]
+
+
+def reaction_rows(document: dict[str, Any]) -> Iterator[list[str]]:
+    """Yield lines about a transition state, its barriers and its path."""
+    from fusion.tasks.vibrations.report import movers, wavenumber
+
+    saddle, path, barriers, irc = (document.get(key) for key in ("transition_state", "path", "barriers", "irc"))
+    if path:
+        verdict = "converged" if path["converged"] else "not converged"
+        top = max(path["energies_hartree"]) - path["energies_hartree"][0]
+        yield ["path", f"{path['images']} images, {path['steps']} steps", verdict, f"top at {both_units(top)}"]
+    if saddle and "imaginary_cm1" in saddle:
+        yield ["imaginary", f"{wavenumber(saddle['imaginary_cm1'])} cm⁻¹", f"moves {movers(saddle['movers'])}"]
+    if saddle:
+        others = [wavenumber(value) for value in saddle["frequencies_cm1"][1:4]]
+        yield ["next modes", f"{', '.join(others)} cm⁻¹", f"{saddle['steps']} steps, {saddle['hessians']} Hessians"]
+    if barriers:
+        energies = {name: barriers[f"{name}_hartree"] for name in ("forward", "reverse", "reaction")}
+        for name, energy in energies.items():
+            label = "reaction energy" if name == "reaction" else f"barrier {name}"
+            kcal, kilojoule = energy * units.KCAL_MOL_PER_HARTREE, energy * units.KJ_MOL_PER_HARTREE
+            columns = [f"{kilojoule:z.2f} kJ/mol"]
+            if name != "reaction" and energy < 0.0:
+                columns.append("NO BARRIER: negative")
+            if f"{name}_std_hartree" in barriers:
+                columns.append(f"± {barriers[f'{name}_std_hartree'] * units.KCAL_MOL_PER_HARTREE:.2f} kcal/mol model")
+            if "with_zero_point" in barriers:
+                with_zero_point = barriers["with_zero_point"][f"{name}_hartree"] * units.KCAL_MOL_PER_HARTREE
+                columns.append(f"with zero-point energy {with_zero_point:z.2f} kcal/mol")
+            yield [label, f"{kcal:z.2f} kcal/mol", *columns]
+    if irc:
+        points = f"{irc['backward']['points']} + {irc['forward']['points']} points"
+        yield ["downhill", points, irc["connects"]]

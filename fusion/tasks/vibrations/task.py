@@ -1,0 +1,364 @@
+"""Harmonic vibrations at a minimum: normal modes, zero-point energy, thermochemistry, infrared and Raman spectra."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fusion.chemistry import units
+from fusion.config.checks import check_whole
+from fusion.errors import CalculationError, InputError
+from fusion.methods import protocol
+from fusion.parallel import processes
+from fusion.runs.results import Result
+from fusion.tasks.relax import relaxation as relaxing
+from fusion.tasks.relax.relaxation import short
+
+if TYPE_CHECKING:
+    from fusion.chemistry.system import System
+    from fusion.methods.protocol import Method
+    from fusion.methods.recorded import Journal
+    from fusion.runs.run import Run
+    from fusion.tasks.geometry.normal_modes import NormalModes
+
+HESSIAN = "hessian.npy"
+MODES = Path("modes")
+PICTURE = "modes.png"
+INFRARED, RAMAN = "infrared.png", "raman.png"
+_NEARLY_STATIONARY = 1e-3  # hartree/bohr; for a smaller force the message says how to accept it
+_MDYNE_ANGSTROM = units.EV_ANGSTROM2_PER_HARTREE_BOHR2 * 0.160217662  # one hartree/bohr^2; 1 eV is 0.16 mdyn Angstrom
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Temperature in K, pressure in bar, symmetry number (None: that of the point group), and the wavenumber in cm^-1
+    below which an imaginary mode counts as noise."""
+
+    temperature_k: float
+    pressure_bar: float
+    symmetry_number: int | None
+    noise_cm1: float
+
+
+class Vibrations:
+    """Relaxes, then diagonalises the mass-weighted Hessian without translations and rotations. If the structure holds
+    atoms, the Hessian is that of the free coordinates, and nothing is projected out.
+
+    `relax`: relax first; `fmax`: largest force of a stationary point, hartree/bohr. `masses`: masses in dalton by atom,
+    counted from 1, in place of those of the structure file, for isotopes. `spread`: give the standard deviation of
+    every frequency, for an ensemble with members' Hessians. `dipoles`: a second method for dipoles and
+    polarisabilities, written as in a list of methods; `raman`: calculate Raman intensities as well; `spectrum`: the
+    fields of `fusion.tasks.vibrations.intensities.Shown`.
+    """
+
+    def __init__(
+        self,
+        relax: bool,
+        optimiser: Mapping[str, Any],
+        fmax: float,
+        steps: int,
+        temperature_k: float = 298.15,
+        pressure_bar: float = 1.0,
+        symmetry_number: int | None = None,
+        masses: Mapping[int, float] | None = None,
+        noise_cm1: float = 20.0,
+        spread: bool = True,
+        dipoles: str | Mapping[str, Any] | None = None,
+        raman: bool = False,
+        spectrum: Mapping[str, Any] | None = None,
+        name: str = "vibrations",
+    ) -> None:
+        from fusion.tasks.vibrations.intensities import Intensities, Shown
+
+        self.name, self._relax, self._masses, self._spread = name, relax, masses, spread
+        self._settings = relaxing.Settings(optimiser, fmax, steps)
+        self._conditions = Conditions(temperature_k, pressure_bar, symmetry_number, noise_cm1)
+        self._intensities = Intensities(dipoles, raman, Shown(**(spectrum or {})), temperature_k)
+
+    needs = frozenset({"energy", "forces", "hessian"})
+
+    def check(self, method: Method, system: System, run: Run) -> None:
+        """Raises InputError for wrong settings, a method without forces, a second method without dipoles, or a foreign
+        checkpoint."""
+        from fusion.methods.recorded import going_on
+
+        relaxing.check_settings(self._settings, system)
+        system = with_masses(system, self._masses)
+        conditions = self._conditions
+        for setting, value in (("temperature_k", conditions.temperature_k), ("pressure_bar", conditions.pressure_bar)):
+            if not value > 0:
+                raise InputError(f"task.{setting} must be positive, not {value}")
+        if conditions.symmetry_number is not None:
+            check_whole("task.symmetry_number", conditions.symmetry_number)
+        if not conditions.noise_cm1 >= 0:
+            raise InputError(f"task.noise_cm1 must be a wavenumber of at least 0, not {conditions.noise_cm1}")
+        protocol.require(method, self.needs, f"task {self.name}", [system])
+        going_on(method, system, run, self.name)
+        self._intensities.check(method, system, run)
+
+    def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Method, system and steps for the title, and notes on masses, held atoms and a resumed run."""
+        from fusion.methods.recorded import going_on
+        from fusion.runs.report import title_of
+
+        steps = (
+            relaxing.describe(self._settings) + ", then vibrations" if self._relax else "vibrations without relaxation"
+        )
+        if self._intensities.label is not None:
+            steps += f", dipoles of {self._intensities.label}"
+        notes = (
+            ", ".join(f"task.masses: atom {number} {mass:g} Da" for number, mass in (self._masses or {}).items()),
+            "modes of the free coordinates alone: no translations or rotations are projected out"
+            if system.fixed is not None
+            else None,
+            going_on(method, system, run, self.name),
+            self._intensities.going_on(system, run),
+        )
+        return (getattr(method, "label", method.name), title_of(system), steps), tuple(note for note in notes if note)
+
+    def run(self, method: Method, system: System, run: Run) -> Result:
+        """Return the result at the stationary point, with frequencies, modes and thermochemistry in its details."""
+        from fusion.files.atomic import replacing
+        from fusion.methods.recorded import Journal
+        from fusion.tasks.geometry.normal_modes import normal_modes
+        from fusion.tasks.geometry.structures import write_structure
+        from fusion.tasks.vibrations.mode_files import write_modes
+
+        if processes.rank() != 0:  # one process does it
+            return Result(system)
+        system = with_masses(system, self._masses)
+        relaxed, start = None, system
+        with Journal(method, system, run, self.name) as journal:
+            if self._relax:
+                relaxed = relaxing.relax(journal, system, self._settings, run.directory / relaxing.TRAJECTORY)
+                if relaxed.failure is not None:
+                    return relaxing.outcome(relaxed, run)
+                system = relaxed.result.system
+                write_structure(run.directory / relaxing.STRUCTURE, relaxed.result)
+            with_hessian = self._hessian(journal, system)
+            masses, hessian = system.nuclear_masses, np.asarray(with_hessian.properties["hessian"])
+            modes = normal_modes(hessian, system.positions, masses, any(system.pbc), system.fixed)
+            try:
+                intensities, failure = self._intensities.calculate(journal, with_hessian, modes, start, run), None
+            except CalculationError as error:  # the frequencies stand
+                intensities, failure = {}, f"no intensities: {error}"
+        # The journal holds the original result; change a copy.
+        result = replace(with_hessian, properties=dict(with_hessian.properties), details=dict(with_hessian.details))
+        for name in ("hessian", "dipole_derivatives", "polarizability", "polarizability_derivatives"):
+            result.properties.pop(name, None)
+        with replacing(run.directory / HESSIAN) as file:
+            np.save(file, hessian)
+        details = describe(result, modes, self._conditions)
+        members = result.properties.pop("hessian_members", None)
+        if members is not None:
+            from fusion.tasks.geometry.normal_modes import spread
+
+            deviations = spread(np.asarray(members), modes, system.positions, masses, any(system.pbc), system.fixed)
+            details["frequencies_std_cm1"] = deviations.tolist()
+        write_modes(run.directory / MODES, system, modes)
+        if relaxed is not None:
+            details["relaxation"] = relaxing.details_of(relaxed)
+            details["relaxation"].pop("verdict", None)  # the verdict of the vibrations replaces it
+        result.details |= details | intensities
+        if system.fixed is not None:
+            result.warnings = [*result.warnings, *_free_motions(system)]
+        self._spectrum(result, run)
+        self._judge(result, relaxed, run)
+        if failure is not None:
+            result.details["vibrations"].pop("verdict", None)
+            message = result.message if result.status != "ok" else None
+            result.status, result.message = "not_converged", "; ".join(filter(None, [message, failure]))
+        return result
+
+    def _hessian(self, journal: Journal, system: System) -> Result:
+        """Energy, forces and Hessian (3A, 3A); the members' Hessians where requested and provided; the dipole where the
+        method gives one, and its derivatives where they cost nothing more."""
+        from fusion.console.phases import phase
+
+        properties = set(self.needs)
+        if self._spread and "hessian_members" in journal.provides:
+            properties.add("hessian_members")
+        properties |= self._intensities.beside_hessian(journal, system)
+        numerical = "hessian" not in journal.provides
+        total = 6 * len(system.symbols) if numerical else 1
+        with phase("Hessian", total) as bar:
+            if numerical:
+                journal.watch = lambda done: bar(done, "by differences of forces")
+            (result,) = protocol.calculate(journal, [system], properties)
+            journal.watch = None
+            bar(total, "by differences of forces" if numerical else "analytic")
+        if result.status != "ok":
+            raise CalculationError(f"no Hessian: {result.message or result.status}")
+        return result
+
+    def _spectrum(self, result: Result, run: Run) -> None:
+        """Add the settings of the spectrum and observed fundamentals; write `spectrum.csv` if there are intensities."""
+        from fusion.tasks.vibrations import spectrum
+        from fusion.tasks.vibrations.intensities import experiment
+
+        observed = experiment(run.config.system, result.system)
+        if observed is not None:
+            result.details["experiment"] = observed
+        (run.directory / spectrum.CSV).unlink(missing_ok=True)
+        if result.details.get("ir_intensities_km_per_mol"):
+            result.details["spectrum"] = self._intensities.spectrum()
+            spectrum.write(run.directory / spectrum.CSV, result.details)
+
+    def _judge(self, result: Result, relaxed: relaxing.Relaxed | None, run: Run) -> None:
+        """Set status and message. Away from a stationary point the frequencies are not those of the molecule."""
+        from fusion.chemistry.constraints import free_part
+        from fusion.tasks.geometry.structures import largest_force, without_torque
+
+        forces, fmax = free_part(result.system, np.asarray(result.properties["forces"])), self._settings.fmax
+        if not any(result.system.pbc) and result.system.fixed is None:
+            forces = without_torque(forces, result.system.positions)
+        force = largest_force(forces)
+        vibrations = result.details["vibrations"]
+        vibrations["largest_force_hartree_per_bohr"] = force
+        if relaxed is not None and not relaxed.converged:
+            result.status, result.message = "not_converged", relaxing.why_not(relaxed, run)
+        elif force > fmax:
+            result.status = "not_converged"
+            advice = "" if relaxed is not None else "; task.relax=true relaxes first"
+            advice += f", task.fmax={short(1.5 * force)} accepts it" if force < _NEARLY_STATIONARY else ""
+            result.message = (
+                f"not a stationary point: largest force {short(force)} Ha/bohr, above {short(fmax)}{advice}"
+            )
+        else:
+            vibrations["verdict"] = f"{vibrations['nature']}; largest force {short(force)} Ha/bohr"
+
+    @staticmethod
+    def rows(document: dict[str, Any]) -> Iterator[list[str]]:
+        """Yield the table of frequencies, remarks on them, zero-point and Gibbs energy."""
+        from fusion.tasks.vibrations.report import rows
+
+        yield from relaxing.rows(document.get("relaxation") or {})
+        yield from rows(document)
+
+    @staticmethod
+    def draw(directory: Path) -> None:
+        """Draw `modes.png` of a finished run, `infrared.png` and `raman.png` if there are intensities, and
+        `relaxation.png`."""
+        from fusion.tasks.relax import plot
+        from fusion.tasks.vibrations import modes_plot as modes
+        from fusion.tasks.vibrations import spectrum_plot as spectrum
+
+        plot.draw(directory / relaxing.TRAJECTORY, directory / relaxing.PICTURE)
+        modes.draw(directory, directory / PICTURE)
+        spectrum.draw(directory, directory / INFRARED)
+        spectrum.draw_raman(directory, directory / RAMAN)
+
+    @staticmethod
+    def files(directory: Path) -> list[str]:
+        from fusion.tasks.vibrations.spectrum import CSV
+
+        files = (relaxing.STRUCTURE, relaxing.TRAJECTORY, HESSIAN, CSV)
+        names = [name for name in files if (directory / name).is_file()]
+        modes = sorted(path.name for path in (directory / MODES).glob("*.xyz"))
+        if not modes:
+            return names
+        return [*names, f"{MODES}/{modes[0]} …" if len(modes) > 1 else f"{MODES}/{modes[0]}"]
+
+
+def with_masses(system: System, replaced: Mapping[int, float] | None) -> System:
+    """The system with the masses (dalton) of single atoms, counted from 1, replaced. Raises InputError."""
+    from fusion.tasks.geometry.structures import atom_indices
+
+    if not replaced:
+        return system
+    masses = np.array(system.nuclear_masses)
+    for number, mass in replaced.items():
+        (index,) = atom_indices([number], system, "task.masses")
+        if isinstance(mass, bool) or not isinstance(mass, (int, float)) or not 0 < mass < 1000:
+            raise InputError(
+                f"task.masses: atom {number} cannot have the mass {mass}; give dalton: 2.014 for deuterium"
+            )
+        masses[index] = mass
+    return replace(system, masses=masses)
+
+
+def describe(result: Result, modes: NormalModes, conditions: Conditions) -> dict[str, Any]:
+    """Details of the vibrations of `result`'s system for `result.json`. Imaginary frequencies are negative numbers."""
+    from fusion.tasks.geometry.normal_modes import largest_movers
+
+    system = result.system
+    imaginary = int((modes.frequencies < -conditions.noise_cm1).sum())
+    doubtful = int((modes.frequencies < 0).sum()) - imaginary
+    details: dict[str, Any] = {
+        "frequencies_cm1": modes.frequencies.tolist(),
+        "zero_point_energy_hartree": modes.zero_point_energy,
+        "vibrations": {
+            "imaginary": "imaginary frequencies are given as negative numbers",
+            "n_imaginary": imaginary,
+            "n_below_noise": doubtful,
+            "noise_cm1": conditions.noise_cm1,
+            "nature": nature(imaginary),
+            "removed_translations_and_rotations": modes.removed,
+            "residual_of_removed_cm1": modes.residual.tolist(),
+            "free_coordinates": None if system.fixed is None else int((~system.fixed).sum()),
+            "masses_dalton": system.nuclear_masses.tolist(),
+            "reduced_masses_dalton": modes.reduced_masses.tolist(),
+            "force_constants_mdyne_per_angstrom": (modes.force_constants * _MDYNE_ANGSTROM).tolist(),
+            "movers": [largest_movers(mode, system.symbols) for mode in modes.displacements],
+        },
+        "modes": modes.displacements.tolist(),
+    }
+    details["vibrations"] = {key: value for key, value in details["vibrations"].items() if value is not None}
+    if result.energy is not None and (system.fixed is not None or not any(system.pbc)):
+        details["thermochemistry"] = _thermochemistry(result, modes, conditions)
+    return details
+
+
+def _free_motions(system: System) -> list[str]:
+    """Warn if the held atoms leave rigid motions of the whole system free: these have no restoring force."""
+    from fusion.tasks.geometry.normal_modes import free_rigid_motions
+
+    assert system.fixed is not None
+    number = free_rigid_motions(system.positions, system.nuclear_masses, any(system.pbc), system.fixed)
+    if not number:
+        return []
+    motions = "1 translation or rotation" if number == 1 else f"{number} translations or rotations"
+    return [
+        f"the held atoms leave {motions} of the whole system free, counted as vibrations near 0 cm-1: "
+        "entropy and free energy are not meaningful; hold at least three atoms off one line, or none",
+    ]
+
+
+def nature(imaginary: int) -> str:
+    """Kind of a stationary point with this number of imaginary modes, in words."""
+    if imaginary == 0:
+        return "no imaginary modes: a minimum"
+    if imaginary == 1:
+        return "1 imaginary mode: a transition state, not a minimum"
+    return f"{imaginary} imaginary modes: a saddle point of higher order, neither minimum nor transition state"
+
+
+def _thermochemistry(result: Result, modes: NormalModes, conditions: Conditions) -> dict[str, Any]:
+    from fusion.tasks.vibrations.symmetry import TOLERANCE_BOHR, point_group
+    from fusion.tasks.vibrations.thermochemistry import Shape, held_thermochemistry, thermochemistry
+
+    assert result.energy is not None
+    system, real = result.system, modes.frequencies[modes.frequencies > 0]
+    if system.fixed is not None:
+        return held_thermochemistry(result.energy, real, system.spin, conditions.temperature_k, conditions.pressure_bar)
+    group = point_group(system.positions, list(zip(system.symbols, system.nuclear_masses.tolist(), strict=True)))
+    shapes: dict[int, Shape] = {3: "monatomic", 5: "linear", 6: "nonlinear"}
+    number = conditions.symmetry_number
+    thermo = thermochemistry(
+        system.to_atoms(),
+        result.energy,
+        real,
+        shapes[modes.removed],
+        group.symmetry_number if number is None else number,
+        system.spin,
+        conditions.temperature_k,
+        conditions.pressure_bar,
+    )
+    thermo["point_group"] = group.name
+    thermo["point_group_tolerance_angstrom"] = TOLERANCE_BOHR * units.ANGSTROM_PER_BOHR
+    thermo["symmetry_number_from"] = "the point group" if number is None else "task.symmetry_number"
+    return thermo

@@ -1,0 +1,47 @@
+"""Several processes, started by Lightning (in a sweep, too) or by torchrun: only the first one writes and prints."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from conftest import Program
+from fusion.parallel import processes
+
+DDP = ("+method=toy", "task=fit", "task.steps=5", "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu")
+FILES = {".files", "checkpoints", "config.yaml", "log.txt", "metrics.csv", "result.json"}
+
+
+def sum_of_ranks(directory: Path) -> int:
+    result = json.loads((directory / "result.json").read_text())
+    assert {path.name for path in directory.iterdir()} == FILES
+    assert (directory / "metrics.csv").read_text().count("\n") == 6
+    return int(result["fit"]["sum_of_ranks"])
+
+
+def test_ranks_inside_a_sweep(process: Program, tmp_path: Path) -> None:
+    done = process("-m", *DDP, "seed=1,2", "hydra.sweep.dir=s")
+    assert done.status == 0, done.err
+    assert done.out.count("toy · He") == 2 and done.err == ""
+    assert [sum_of_ranks(tmp_path / "s" / job) for job in "01"] == [1 + 2, 1 + 2]
+    assert {path.name for path in tmp_path.iterdir()} == {"s"}
+    assert {path.name for path in (tmp_path / "s").iterdir()} == {"0", "1", "multirun.yaml"}
+
+
+def test_torchrun(process: Program, tmp_path: Path) -> None:
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2")
+    done = process(*DDP, launcher=launcher)
+    assert done.status == 0, done.err
+    assert done.out.count("toy · He") == 1
+    (directory,) = (tmp_path / "runs").glob("*/*")
+    assert sum_of_ranks(directory) == 3
+
+
+def test_the_environment_is_put_back(tmp_path: Path) -> None:
+    before, arguments = dict(os.environ), list(sys.argv)
+    with processes.job(tmp_path, None, relaunch=False):
+        os.environ |= {"MASTER_PORT": "1", "WORLD_SIZE": "2"}
+        sys.argv[1:] = ["x"]
+    assert dict(os.environ) == before and sys.argv == arguments

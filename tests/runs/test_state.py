@@ -1,0 +1,51 @@
+"""The checkpoint of a task outside of Lightning: what is read is what was written, and nothing else is taken for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+
+from fusion.errors import InputError
+from fusion.runs.layout import CHECKPOINT
+from fusion.runs.run import Run
+from fusion.runs.state import read_state, write_state
+
+
+def run(directory: Path, resumed: bool = True) -> Run:
+    return Run(directory, OmegaConf.create({}), directory / CHECKPOINT if resumed else None, 0, directory)
+
+
+def test_a_state_comes_back_exactly(tmp_path: Path) -> None:
+    state = {
+        "task": "md",
+        "step": np.int64(7),
+        "random": np.random.default_rng(1).bit_generator.state,
+        "frames": [{"positions": np.random.default_rng(2).normal(size=(4, 3)), "energy": 0.1 + 0.2}],
+    }
+    write_state(run(tmp_path), state)
+    found = read_state(run(tmp_path), "md")
+    assert found is not None
+    assert found["step"] == 7 and found["random"] == state["random"] and found["frames"][0]["energy"] == 0.1 + 0.2
+    np.testing.assert_array_equal(found["frames"][0]["positions"], state["frames"][0]["positions"])  # type: ignore[index]
+    assert list((tmp_path / "checkpoints").iterdir()) == [tmp_path / CHECKPOINT]
+
+
+def test_a_new_run_has_no_state(tmp_path: Path) -> None:
+    assert read_state(run(tmp_path, resumed=False), "md") is None
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut", b"\x80\x04K\x01."])
+def test_what_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / CHECKPOINT).write_bytes(content)
+    with pytest.raises(InputError, match="not a checkpoint of task=md"):
+        read_state(run(tmp_path), "md")
+
+
+def test_the_state_of_another_task_is_refused(tmp_path: Path) -> None:
+    write_state(run(tmp_path), {"task": "relax"})
+    with pytest.raises(InputError, match="of task=relax, not of task=md"):
+        read_state(run(tmp_path), "md")

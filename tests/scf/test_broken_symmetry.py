@@ -1,0 +1,45 @@
+"""Unrestricted singlets of learned functionals: spins that part where that lowers the energy, and only there."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from functional_models import ExactExchange
+from pyscf import gto
+
+from fusion.chemistry.system import System
+from fusion.errors import InputError
+from fusion.functionals import FunctionalMethod
+from fusion.functionals.scf import kohn_sham
+from fusion.methods import protocol
+
+HYDROGEN = System("h2", ("H", "H"), np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 1.4]]))
+SMALL = {"basis": "6-31g", "grid_level": 1}
+
+
+def stretched(bohr: float) -> System:
+    return HYDROGEN.moved(np.array([[0.0, 0.0, 0.0], [0.0, 0.0, bohr]]))
+
+
+@pytest.mark.parametrize("start", ["b3lyp", None])
+def test_stretched_hydrogen_is_two_atoms(start: str | None) -> None:
+    mol = gto.M(atom="H 0 0 0; H 0 0 4", basis="6-31g", verbose=0)
+    mean_field = kohn_sham(mol, ExactExchange(), grid_level=1, reference="uks", start=start)
+    assert mean_field.kernel() == pytest.approx(2 * -0.49823, abs=1e-4)  # two atoms of Hartree-Fock
+    assert mean_field.spin_square()[0] == pytest.approx(1.0, abs=1e-3)
+
+
+def test_a_scan_finds_the_point_where_the_spins_part() -> None:
+    method = FunctionalMethod("exact", ExactExchange(), reference="unrestricted", **SMALL)
+    results = method.calculate([stretched(bohr) for bohr in (1.4, 2.2, 3.0)], ["energy"])
+    spins = [result.details["kohn_sham"]["spin_squared"] for result in results]
+    assert spins[0] == pytest.approx(0.0, abs=1e-6) and spins[2] > 0.5
+    assert [result.details["kohn_sham"]["reference"] for result in results] == ["UKS"] * 3
+    restricted = FunctionalMethod("exact", ExactExchange(), reference="rks", **SMALL)
+    assert results[2].energy < protocol.calculate(restricted, [stretched(3.0)], ["energy"])[0].energy - 0.01
+
+
+@pytest.mark.parametrize(("reference", "spin"), [("roks", 0), ("closed", 0), ("rks", 2)])
+def test_references_that_cannot_be(reference: str, spin: int) -> None:
+    with pytest.raises(InputError, match=f"method.reference={reference!r}|method.reference=restricted"):
+        FunctionalMethod("exact", ExactExchange(), reference=reference, **SMALL).check([replace(HYDROGEN, spin=spin)])
