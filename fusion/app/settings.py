@@ -9,6 +9,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fusion.config import messages
+from fusion.config.moved_names import current
 from fusion.config.options import available
 from fusion.errors import InputError
 from fusion.files import bounds
@@ -75,7 +76,10 @@ def _check_nodes(config: DictConfig) -> None:
 
 
 def load_config(directory: Path) -> DictConfig:
-    """The resolved configuration of a run. Raises InputError where there is none or it cannot be read."""
+    """The resolved configuration of a run, with today's names of classes.
+
+    Raises InputError where there is none or it cannot be read.
+    """
     file = directory / CONFIG
     if not file.is_file():
         raise InputError(f"{directory} is not the directory of a run: it has no {CONFIG}")
@@ -89,7 +93,7 @@ def load_config(directory: Path) -> DictConfig:
         if key not in config or (key in ("system", "task", "trainer") and not isinstance(config[key], DictConfig)):
             raise InputError(f"{file} is damaged: it has no settings of {key}")
     trust.refuse_interpolations(config, f"{file}: ")
-    return config
+    return OmegaConf.create(current(OmegaConf.to_container(config, resolve=False)))
 
 
 def find_checkpoint(ckpt: str | None, directory: Path, start_dir: Path) -> Path | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fusion.config.moved_names import current
 from fusion.errors import InputError
 from fusion.files import bounds
 from fusion.files.atomic import make_folder, replacing
@@ -40,7 +41,7 @@ def read_state(run: Run, task: str) -> dict[str, Any] | None:
         return None
     try:
         arrays = bounds.npz(run.checkpoint)
-        state = _with_arrays(bounds.parsed_json(str(arrays.pop(_TEXT))), arrays)
+        state = _with_arrays(current(bounds.parsed_json(str(arrays.pop(_TEXT)))), arrays)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{run.checkpoint} is not a checkpoint of task={task} ({bounds.reason(error)})") from error
     if not isinstance(state, dict) or state.get("task") != task:

@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fusion.config import places, signature
+from fusion.config import moved_names, places, signature
 from fusion.errors import InputError
 from fusion.files import bounds
 from fusion.runs.layout import CONFIG
@@ -49,11 +49,9 @@ def settings(config: DictConfig, file: Path) -> Iterator[None]:
 
 
 def signed(config: DictConfig, file: Path) -> bool:
-    """True if `config` is what `file` holds under the user's signature."""
-    try:
-        return signature.valid(bounds.text(file), _plain(config))
-    except (OSError, ValueError):
-        return False
+    """True if `config` is what `file` holds under the user's signature, but for names of classes that have moved."""
+    content = _signed_content(file)
+    return content is not None and moved_names.current(content) == _plain(config)
 
 
 def refuse_interpolations(config: DictConfig, where: str = "") -> None:
@@ -104,7 +102,8 @@ def task_class(target: Any, file: Path) -> Any:
 
     from fusion.config.options import sources
 
-    if not places.of(sources()).task(target) and not _is_signed(file):
+    target = moved_names.current({"_target_": target})["_target_"]
+    if not places.of(sources()).task(target) and _signed_content(file) is None:
         return None
     try:
         return get_class(target)
@@ -118,7 +117,7 @@ def refuse_links(directory: Path, to_write: bool = False) -> None:
     `to_write`: also for a file that has another name elsewhere (a hard link), since a run truncates files and appends
     to them, and for a pipe or a device. Directories whose configuration the user has signed may have such links.
     """
-    if _is_signed(directory / CONFIG):
+    if _signed_content(directory / CONFIG) is not None:
         return
     inside = os.path.realpath(directory) + os.sep
     for folder, folders, files in os.walk(directory):
@@ -140,7 +139,8 @@ def refuse_links(directory: Path, to_write: bool = False) -> None:
                 )
 
 
-def _is_signed(file: Path) -> bool:
+def _signed_content(file: Path) -> dict[str, Any] | None:
+    """The content of a configuration that bears the user's signature; None for any other file."""
     import io
 
     from omegaconf import DictConfig, OmegaConf
@@ -148,11 +148,14 @@ def _is_signed(file: Path) -> bool:
     try:
         text = bounds.text(file)
         if not signature.present(text):
-            return False
+            return None
         config = OmegaConf.load(io.StringIO(bounds.checked_yaml(text)))
     except Exception:  # a file that is absent or broken in any way
-        return False
-    return isinstance(config, DictConfig) and signature.valid(text, _plain(config))
+        return None
+    if not isinstance(config, DictConfig):
+        return None
+    content = _plain(config)
+    return content if signature.valid(text, content) else None
 
 
 def _plain(config: DictConfig) -> dict[str, Any]:

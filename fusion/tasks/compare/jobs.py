@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 
 from fusion.chemistry import energy_zeros, units
+from fusion.config.moved_names import current
 from fusion.errors import CalculationError, InputError
 from fusion.files.atomic import make_folder, record, write_atomically
 from fusion.runs import directory as run_directory
@@ -108,7 +109,8 @@ def prepare(part: Part) -> None:
     for name in (RESULT, REASON):
         (part.directory / name).unlink(missing_ok=True)
     file = part.directory / CONFIG
-    if file.is_file() and without_ckpt(OmegaConf.to_container(OmegaConf.load(file))) != without_ckpt(part.settings):
+    earlier = current(OmegaConf.to_container(OmegaConf.load(file))) if file.is_file() else None
+    if earlier is not None and without_ckpt(earlier) != without_ckpt(part.settings):
         previous = part.directory.with_name(f"{part.directory.name}.previous")
         shutil.rmtree(previous, ignore_errors=True)
         os.replace(part.directory, previous)
