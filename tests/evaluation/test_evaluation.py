@@ -1,4 +1,4 @@
-"""A method against labels: the measures are the textbook's, and nothing of the file goes missing unsaid."""
+"""Errors of a method on labels: the measures agree with the textbook, and every structure is accounted for."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def structures(number: int = 12, seed: int = 0) -> list[Atoms]:
 def labelled(
     frames: list[Atoms], energy: float = units.Hartree, sign: float = 1.0, offset: float = 0.0, noise: float = 0.0
 ) -> list[Atoms]:
-    """The frames with the toy's own energies and forces, the former in a unit of `energy` per hartree and off by
-    `offset` hartree per atom, the latter with `noise` in hartree/bohr."""
+    """The frames with labels of the toy potential: energies in a unit of `energy` per hartree, shifted by `offset`
+    hartree per atom, and forces with `noise` in hartree/bohr."""
     random = np.random.default_rng(5)
     for atoms in frames:
         value, forces = morse(atoms)
@@ -75,7 +75,7 @@ def evaluation(directory: Path) -> dict[str, Any]:
     return found
 
 
-def test_its_own_labels_are_met_and_units_are_converted(program: Program, tmp_path: Path) -> None:
+def test_own_labels_give_no_error_and_units_are_converted(program: Program, tmp_path: Path) -> None:
     for unit, value in (("eV", units.Hartree), ("kcal/mol", KCAL), ("hartree", 1.0)):
         write(tmp_path / "data.xyz", labelled(structures(), value), format="extxyz")
         done = program(*WORDS, "data=data.xyz", f"data.energy_unit={unit}")
@@ -87,7 +87,7 @@ def test_its_own_labels_are_met_and_units_are_converted(program: Program, tmp_pa
     assert (tmp_path / "run" / "parity.png").stat().st_size > 20_000 and "structures.csv" in done.out
 
 
-def test_a_different_zero_and_noise_are_told_apart(program: Program, tmp_path: Path) -> None:
+def test_another_energy_zero_is_distinguished_from_noise(program: Program, tmp_path: Path) -> None:
     write(tmp_path / "data.xyz", labelled(structures(), offset=-0.5, noise=0.001), format="extxyz")
     assert program(*WORDS, "data=data.xyz").status == 0
     energy, forces = (evaluation(tmp_path / "run")[key] for key in ("energy", "forces"))
@@ -118,7 +118,7 @@ def test_another_unit_is_recognised(program: Program, tmp_path: Path, unit: str,
     assert program(*WORDS, "data=data.xyz", f"data.energy_unit={unit}").status == 0
 
 
-def test_what_cannot_be_compared_is_counted_and_named(program: Program, tmp_path: Path) -> None:
+def test_structures_that_cannot_be_compared_are_counted_and_named(program: Program, tmp_path: Path) -> None:
     frames = labelled(structures(9))
     frames[3].calc = None
     frames[4].calc.results["forces"][0] = np.nan
@@ -153,9 +153,7 @@ def test_what_cannot_be_compared_is_counted_and_named(program: Program, tmp_path
         (("data=broken.h5",), "no HDF5 file"),
     ],
 )
-def test_what_makes_no_sense_is_refused(
-    program: Program, tmp_path: Path, words: tuple[str, ...], complaint: str
-) -> None:
+def test_wrong_settings_are_refused(program: Program, tmp_path: Path, words: tuple[str, ...], complaint: str) -> None:
     bare = Atoms("H2", [[0, 0, 0], [0, 0, 1]])
     bare.info["dft"] = -1.0
     write(tmp_path / "bare.xyz", bare, format="extxyz")
@@ -188,7 +186,7 @@ def test_other_keys_and_hdf5(program: Program, tmp_path: Path) -> None:
     assert evaluation(tmp_path / "run")["energy"]["total"]["largest"] < 1e-4
 
 
-def test_killed_and_resumed_it_says_the_same(program: Program, process: Program, tmp_path: Path) -> None:
+def test_a_resumed_evaluation_gives_the_same_result(program: Program, process: Program, tmp_path: Path) -> None:
     write(tmp_path / "data.xyz", labelled(structures(12), noise=0.01), format="extxyz")
     slow = ("data=data.xyz", "method.model.seconds=1.05", "method.model.kill_at=3")
     assert process(*WORDS, *slow).status == -signal.SIGKILL
@@ -223,7 +221,7 @@ def test_a_part_of_the_split_and_a_mixture(program: Program, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("factor", [0.25, 1.0, 3.0])
-def test_calibration_of_a_spread_that_is_known(factor: float) -> None:
+def test_calibration_of_a_known_spread(factor: float) -> None:
     random = np.random.default_rng(2)
     spread = np.exp(random.normal(size=20_000))
     found = calibration(spread, factor * spread * random.normal(size=20_000))
@@ -238,8 +236,8 @@ def test_calibration_of_a_spread_that_is_known(factor: float) -> None:
 
 
 def copper(number: int = 8) -> list[Atoms]:
-    """Strained copper by effective medium theory, with 1 meV/A^3 added to or taken from components of the stress; the
-    last has no label of it."""
+    """Strained copper by effective medium theory, with stress labels off by +-1 meV/A^3; the last frame has no stress
+    label."""
     random, frames = np.random.default_rng(0), []
     for index in range(number):
         atoms = bulk("Cu", cubic=True)
@@ -274,7 +272,7 @@ def test_errors_of_the_stress(program: Program, tmp_path: Path) -> None:
 
 
 def test_dipoles_of_molecules_beside_crystals(program: Program, tmp_path: Path) -> None:
-    """Bonds of the toy have dipoles that can be written down; a crystal has none, whatever its label says."""
+    """Bonds of the toy have dipoles in closed form; a crystal has none, even if it has a label."""
     frames = structures(12)
     for atoms in frames:
         vectors = atoms.positions[0] - atoms.positions[1:]

@@ -1,4 +1,4 @@
-"""The factor and the limit of an ensemble's spread: what they are for members that are drawn, and what they promise."""
+"""Factor and limit of an ensemble's spread: their values for random members, and their coverage."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fusion.evaluation.uncertainty import FEWEST, ONE_SIGMA, calibrated, calibra
 
 
 def drawn(number: int, members: int, wrong: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Members' deviations, errors whose own is `wrong` times the members', and numbers of atoms."""
+    """Random standard deviations of members, errors `wrong` times as large, and numbers of atoms."""
     random = np.random.default_rng(seed)
     atoms = random.integers(3, 30, number)
     sigma = np.sqrt(atoms) * np.exp(0.5 * random.normal(size=number))
@@ -21,7 +21,7 @@ def drawn(number: int, members: int, wrong: float, seed: int = 0) -> tuple[np.nd
 @pytest.mark.parametrize("members", [3, 4, 8])
 @pytest.mark.parametrize("wrong", [0.5, 1.0, 3.0])
 def test_factor_of_normal_members_is_students(members: int, wrong: float) -> None:
-    """The ratio of a normal error and a deviation of M normal members is Student's t with M - 1 degrees of freedom."""
+    """The ratio of a normal error to the deviation of M normal members is Student's t with M - 1 degrees of freedom."""
     found = calibrated(*drawn(8000, members, wrong))
     assert found is not None
     expected = wrong * t.ppf(0.5 + 0.5 * ONE_SIGMA, members - 1)
@@ -31,8 +31,8 @@ def test_factor_of_normal_members_is_students(members: int, wrong: float) -> Non
 
 
 @pytest.mark.parametrize("number", [FEWEST, 50])
-def test_few_structures_keep_the_promise(number: int) -> None:
-    """On average over what may be held out: 68.3 % of errors are within, and one in n + 1 structures is outside."""
+def test_few_structures_keep_the_coverage(number: int) -> None:
+    """On average over held-out sets 68.3 % of the errors are within, and one in n + 1 structures is outside."""
     within, beyond, inside = [], [], []
     fresh, errors, atoms = drawn(2000, 4, 2.0, seed=9)
     for seed in range(400):
@@ -46,14 +46,14 @@ def test_few_structures_keep_the_promise(number: int) -> None:
     assert 0.55 < np.mean(inside) < 0.8
 
 
-def test_of_very_many_structures_one_in_a_thousand_is_outside() -> None:
+def test_one_in_a_thousand_of_many_structures_is_outside() -> None:
     std, errors, atoms = drawn(20_000, 4, 1.0)
     found = calibrated(std, errors, atoms)
     assert found is not None and found.beyond == pytest.approx(1e-3, rel=0.01)
     assert np.mean(found.factor * std / np.sqrt(atoms) > found.limit) == pytest.approx(1e-3, rel=0.1)
 
 
-def test_what_has_no_label_or_no_spread_does_not_count() -> None:
+def test_structures_without_label_or_spread_do_not_count() -> None:
     std, errors, atoms = drawn(FEWEST + 2, 4, 1.0)
     std[3], errors[5] = 0.0, np.nan
     found = calibrated(std, errors, atoms)
@@ -63,8 +63,10 @@ def test_what_has_no_label_or_no_spread_does_not_count() -> None:
 
 
 def components(structures: int, seed: int, shared: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of four members on ten atoms each: deviations, errors twice as large as the members' own, owners. `shared`: how
-    much the errors of a structure have in common in size."""
+    """Deviations of four members on ten atoms a structure, errors twice as large, and the structure of each atom.
+
+    `shared`: correlation of the sizes of errors within a structure.
+    """
     random = np.random.default_rng(seed)
     shape = (10 * structures, 3)
     size = np.exp(shared * np.repeat(random.normal(size=structures), 10))[:, None]
@@ -81,8 +83,8 @@ def test_factor_of_forces() -> None:
 
 
 @pytest.mark.parametrize("shared", [0.0, 0.7])
-def test_its_range_is_that_of_other_structures(shared: float) -> None:
-    """Also where the components of a structure are off together, so that they say less than as many by themselves."""
+def test_the_range_covers_factors_of_other_structures(shared: float) -> None:
+    """The range also holds if errors of one structure are correlated, and so carry less information."""
     expected = calibrated_forces(*components(20_000, 1, shared))
     draws = [calibrated_forces(*components(40, 100 + seed, shared)) for seed in range(200)]
     assert expected is not None

@@ -46,7 +46,7 @@ def one(method: Any, system: System, *properties: str) -> Any:
     return result
 
 
-def test_a_sum_adds_what_all_terms_give_with_their_factors() -> None:
+def test_a_sum_adds_the_terms_with_their_factors() -> None:
     system = ethane()
     parts = [one(by_name.method(entry), system, *DERIVATIVES) for entry in ("morse", DEEP)]
     found = one(summed("morse", {**DEEP, "factor": -0.3}), system, *DERIVATIVES)
@@ -62,7 +62,7 @@ def test_a_sum_adds_what_all_terms_give_with_their_factors() -> None:
     assert summed("bonds", "morse").provides == {"energy"}  # one has no dipole, the other no forces
 
 
-def test_layers_of_one_level_are_that_level() -> None:
+def test_two_layers_at_one_level_give_that_level() -> None:
     system = ethane()
     plain = one(by_name.method("morse"), system, *DERIVATIVES)
     found = one(layered(high="morse"), system, *DERIVATIVES)
@@ -98,7 +98,7 @@ def test_dipoles_of_layers_follow_the_link_atoms() -> None:
     assert "derived" in differences.details and "derived" not in exact.details
 
 
-def test_link_atoms_stand_on_the_bonds_they_replace() -> None:
+def test_link_atoms_lie_on_the_bonds_they_replace() -> None:
     system = reactions.species("CH3CH2OH", Path("/"))
     carbon = system.symbols.index("C")
     (cut,) = fragments.bonds_across(system, [0, *np.flatnonzero(_bonded(system, 0, "H")).tolist()])
@@ -116,7 +116,7 @@ def _bonded(system: System, atom: int, symbol: str) -> np.ndarray:
     return near & (np.array(system.symbols) == symbol)
 
 
-def test_displacements_elsewhere_do_not_calculate_the_part_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_displacements_outside_a_part_do_not_recalculate_it(monkeypatch: pytest.MonkeyPatch) -> None:
     method, system = layered(high="morse", low={**DEEP}), ethane()
     asked: list[int] = []
     high = method.terms[1].method
@@ -140,7 +140,7 @@ def test_spreads_add_in_quadrature_but_one_ensemble_member_by_member() -> None:
     assert "member by member" in found.details["sum"]["uncertainty"]
 
 
-def test_energies_have_the_zero_of_the_terms_only_where_it_is_counted_once() -> None:
+def test_energies_have_the_zero_of_the_terms_only_if_counted_once() -> None:
     total = {"method": "toy", "kind": "conventional"}
     assert summed(total).energy_zero == energy_zeros.TOTAL
     assert summed(total, total).energy_zero == energy_zeros.OWN
@@ -150,7 +150,7 @@ def test_energies_have_the_zero_of_the_terms_only_where_it_is_counted_once() -> 
     assert layered(high=total, low="morse").energy_zero == energy_zeros.OWN
 
 
-def test_dispersion_is_a_term_that_leaves_zero_and_dipole_as_they_are() -> None:
+def test_a_dispersion_term_does_not_change_zero_and_dipole() -> None:
     water = reactions.species("H2O", Path("/"))
     parts = {"method": "hf", "basis": "sto-3g"}, {"method": "d3", "xc": "hf"}
     method = summed(*parts)
@@ -171,7 +171,7 @@ def test_no_reference_is_shown_beside_an_energy_with_another_zero(program: Progr
         assert ("reference" in done.out) is shown and ("only energies of the same atoms" in done.out) is not shown
 
 
-def test_a_term_that_fails_fails_the_sum_and_is_named(program: Program, tmp_path: Path) -> None:
+def test_a_failed_term_fails_the_sum_and_is_named(program: Program, tmp_path: Path) -> None:
     words = "+method=sum", "system=he", "hydra.run.dir=run"
     done = program(*words, "method.terms=[toy, {method: toy, status: not_converged, energy: -7.0}, toy]")
     assert done.status == 1 and "NOT CONVERGED" in done.out and "toy: did not settle" in done.out
@@ -204,13 +204,13 @@ def test_a_term_that_fails_fails_the_sum_and_is_named(program: Program, tmp_path
         ("method.terms=[{method: toy, atoms: [1], cuts: [[1, 2]]}]", "these atoms have an odd electron"),
     ],
 )
-def test_what_is_wrong_with_the_terms_is_said_in_one_line(program: Program, words: str, says: str) -> None:
+def test_wrong_terms_give_one_line(program: Program, words: str, says: str) -> None:
     done = program("+method=sum", "system=c2h4", words)
     assert done.status == 2 and says in done.err, done.err
     assert done.err.count("\n") == 1 and not list(Path.cwd().iterdir())
 
 
-def test_what_is_wrong_with_layers_is_said_in_one_line(program: Program, tmp_path: Path) -> None:
+def test_wrong_layers_give_one_line(program: Program, tmp_path: Path) -> None:
     layers = "+method=sum/oniom", "method.high=toy"
     assert "method.low=" in program(*layers).err
     done = program(*layers, "method.low={method: toy, atoms: [1]}", "method.atoms=[1]")

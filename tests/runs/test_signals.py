@@ -1,4 +1,4 @@
-"""A signal lets a short step end, and stops a long one where it is."""
+"""Signals: a short step is completed, a long one is interrupted."""
 
 import ctypes
 import os
@@ -17,7 +17,7 @@ from fusion_conventional.method import PySCFMethod
 
 
 def work(steps: int) -> None:
-    """Something long, in pieces of Python."""
+    """Long work in short pieces of Python."""
     for _ in range(steps):
         time.sleep(0.01)
 
@@ -63,7 +63,7 @@ def test_a_signal_in_a_callback_of_compiled_code_is_raised_after_it(
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
-def test_a_hangup_that_is_ignored_stays_so() -> None:
+def test_an_ignored_hangup_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nohup
     try:
         with raised(), between_steps(0.0) as stop_if_asked:
@@ -81,7 +81,7 @@ def test_the_same_signal_again_stops_at_once() -> None:
         work(100_000)
 
 
-def test_a_single_scf_is_stopped_and_says_how_to_go_on(
+def test_a_single_scf_is_stopped_and_tells_how_to_resume(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def endless(*args: object) -> None:

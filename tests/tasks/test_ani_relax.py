@@ -1,4 +1,4 @@
-"""ANI's minima and frequencies against values made with its authors' program in double precision."""
+"""ANI's minima and frequencies against values of its authors' program in double precision."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Comparisons: every method on the same geometries, sums of energies with the right errors, nothing done twice."""
+"""Comparisons: all methods on the same geometries, errors of energy sums, resumed comparisons."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MORSE = "{method: morse, label: good}"
 
 @pytest.fixture(autouse=True)
 def plugin_of_children(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The processes that a comparison starts have the toy plugin, too."""
+    """Give the toy plugin also to the processes that a comparison starts."""
     for name in ("PYTHONPATH", "OMP_NUM_THREADS"):
         monkeypatch.setenv(name, environment[name])
 
@@ -73,7 +73,7 @@ def test_a_reaction_by_two_methods(program: Program, tmp_path: Path) -> None:
     assert again.status == 0 and again.out.splitlines()[-3:] == done.out.splitlines()[-3:]
 
 
-def test_files_of_a_reaction_are_found_from_anywhere(tmp_path: Path) -> None:
+def test_reaction_files_are_relative_to_the_start_directory(tmp_path: Path) -> None:
     (tmp_path / "a.xyz").write_text("1\n\nHe 0 0 0\n")
     task = {"name": "compare", "reaction": ["2 a.xyz -> 2 he", "h2 -> b.xyz"], "frames": "a.xyz"}
     config = OmegaConf.create(
@@ -83,7 +83,7 @@ def test_files_of_a_reaction_are_found_from_anywhere(tmp_path: Path) -> None:
     assert found.reaction == [f"2 {tmp_path}/a.xyz -> 2 he", "h2 -> b.xyz"] and found.frames == f"{tmp_path}/a.xyz"
 
 
-def test_one_method_that_dies_does_not_take_the_others_along(program: Program, tmp_path: Path) -> None:
+def test_a_killed_method_does_not_stop_the_others(program: Program, tmp_path: Path) -> None:
     methods = (
         f"methods=[{MORSE},{{method: morse, label: bad, model.kill_at: 0, forces: true}},{{method: toy, basis: none}}]"
     )
@@ -110,7 +110,7 @@ def test_one_method_that_dies_does_not_take_the_others_along(program: Program, t
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
-def test_whatever_ends_it_the_processes_end_and_it_goes_on(
+def test_an_interrupted_comparison_stops_its_processes_and_resumes(
     program: Program, environment: dict[str, str], tmp_path: Path, number: signal.Signals
 ) -> None:
     methods = "methods=[{method: morse, model.seconds: 8.0}]"
@@ -138,7 +138,7 @@ def test_whatever_ends_it_the_processes_end_and_it_goes_on(
 
 
 @pytest.mark.slow
-def test_a_wavefunction_goes_on_from_its_checkpoint(
+def test_a_wavefunction_resumes_from_its_checkpoint(
     program: Program, environment: dict[str, str], tmp_path: Path
 ) -> None:
     settings = "walkers: 32, pretraining.steps: 5, optimisation.steps: 400, evaluation: {steps: 20}"
@@ -193,7 +193,7 @@ def test_counterpoise_is_for_methods_with_a_basis(program: Program, tmp_path: Pa
         (("methods=[toy]", "task.atomisation=true", SCAN), "a comparison has only one of them"),
     ],
 )
-def test_bad_input_is_one_line(program: Program, tmp_path: Path, words: tuple[str, ...], reason: str) -> None:
+def test_bad_input_gives_one_line(program: Program, tmp_path: Path, words: tuple[str, ...], reason: str) -> None:
     done = program(*RUN, *words)
     assert done.status == 2 and done.err.count("\n") == 1 and reason in done.err
     assert not (tmp_path / "run").exists()
@@ -224,7 +224,7 @@ def test_errors_of_sums() -> None:
     assert energies.total(reaction, {"a": loose, "b": result(-2.0)}, frozenset()).missing == "a: 50 cycles"
 
 
-def test_status_names_who_failed() -> None:
+def test_status_names_the_failed_methods() -> None:
     methods = [{"label": "a", "status": "ok"}, {"label": "b", "status": "not_converged"}]
     assert outcome.status({"methods": methods[:1]}) == ("ok", None)
     assert outcome.status({"methods": methods}) == ("not_converged", "not all calculations succeeded: b")

@@ -1,4 +1,4 @@
-"""What a comparison is of: the geometries are those that were asked for, and sums of energies balance."""
+"""Subjects of comparisons: requested geometries, and balanced sums of energies."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fusion.tasks.geometry.internal_coordinates import Bond, Dihedral
 
 
 def balance(found: Subject) -> dict[str, float]:
-    """Atoms by element that the first sum of energies has too many of."""
+    """Excess atoms by element in the first sum of energies."""
     systems = {structure.name: structure.system for structure in found.structures}
     surplus: dict[str, float] = {}
     for name, coefficient in found.quantities[0].terms:
@@ -46,7 +46,7 @@ def test_points_of_a_scan_are_rigid() -> None:
     assert dict(second.terms) in ({"point-002": 1.0}, {"point-002": -1.0}) and first.terms[1] == third.terms[1]
 
 
-def test_frames_are_of_the_same_atoms(tmp_path: Path) -> None:
+def test_frames_must_have_the_same_atoms(tmp_path: Path) -> None:
     water, ammonia = molecule("H2O"), molecule("NH3")
     write(tmp_path / "good.xyz", [water, water])
     write(tmp_path / "bad.xyz", [water, ammonia])
@@ -60,7 +60,7 @@ def test_frames_are_of_the_same_atoms(tmp_path: Path) -> None:
         scans.frames("none.xyz", system, tmp_path)
 
 
-def test_fragments_are_found_and_dressed() -> None:
+def test_fragments_are_detected_and_get_ghost_atoms() -> None:
     dimer = from_atoms(create_s22_system("Water_dimer"))
     found = dimers.subject("auto", None, True, dimer)
     assert balance(found) == {"H": 0.0, "O": 0.0}
@@ -101,7 +101,7 @@ def test_atoms_are_the_zero_of_atomisation_energies() -> None:
     assert energies.total(found.quantities[0], {"water": bound}, frozenset()).missing == "no result"
 
 
-def test_the_geometry_goes_to_every_method_as_it_is() -> None:
+def test_every_method_gets_the_same_geometry() -> None:
     water = from_atoms(molecule("H2O"), charge=1, name="a b/c")
     again = system_input.read(subject.node(water))
     assert np.array_equal(again.positions, water.positions)

@@ -1,4 +1,4 @@
-"""Held coordinates stay to the last bit in every task, masses of the structure count, and both are said and written."""
+"""Held coordinates and masses of the structure: all tasks keep them bit for bit, use them, and write them to files."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def result(tmp_path: Path, name: str = "run") -> dict[str, Any]:
 
 @pytest.fixture
 def stated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> States:
-    """`stated(fixed=..., masses=...)`: what the run's structure states of its atoms."""
+    """`stated(fixed=..., masses=...)` sets held coordinates and masses of the run's structure."""
     for name, degrees in (("chain", 100), ("other", -120), ("top", 170)):
         atoms = Atoms("HOOH", [[0.9, 0.6, 0.3], [0, 0.7, 0], [0, -0.75, 0], [0.8, -0.9, -0.4]])
         atoms.set_dihedral(0, 1, 2, 3, degrees, indices=[3])
@@ -63,7 +63,7 @@ def positions(tmp_path: Path, name: str = "run") -> np.ndarray:
 
 
 @pytest.mark.parametrize("fixed", [mask(3, 1, 2), mask(3, 0, axes=(2,)), mask(3, 0, 1, axes=(0, 2))])
-def test_a_relaxation_moves_what_is_free_alone(
+def test_a_relaxation_moves_only_free_coordinates(
     program: Program, tmp_path: Path, stated: States, fixed: np.ndarray
 ) -> None:
     stated(fixed)
@@ -104,7 +104,7 @@ def constraints_of(atoms: Atoms) -> np.ndarray:
         (("task=thermochemistry", "task.reaction='2 H2 + O2 -> 2 w.xyz'"), mask(3, 0), "held"),
     ],
 )
-def test_what_held_atoms_make_impossible_is_refused(
+def test_tasks_that_held_atoms_make_impossible_are_refused(
     program: Program, tmp_path: Path, stated: States, words: tuple[str, ...], fixed: np.ndarray, complaint: str
 ) -> None:
     stated(fixed)
@@ -112,7 +112,7 @@ def test_what_held_atoms_make_impossible_is_refused(
     assert done.status == 2 and complaint in done.err and done.err.count("\n") == 1, done
 
 
-def test_held_atoms_in_a_cell_that_moves_are_refused() -> None:
+def test_held_atoms_in_a_relaxing_cell_are_refused() -> None:
     system = System("w", ("H", "H"), np.eye(2, 3), cell=np.eye(3) * 20, pbc=(True, True, True), fixed=mask(2, 0))
     with pytest.raises(InputError, match=r"task\.cell=true moves every atom with the cell, but atoms are held \(H1\)"):
         check_settings(Settings({"_target_": "ase.optimize.LBFGS"}, 1e-4, 10, cell=True), system)
@@ -131,12 +131,12 @@ def test_held_atoms_in_a_cell_that_moves_are_refused() -> None:
         (mask(4, 0), True, 0),
     ],
 )
-def test_motions_of_the_whole_that_held_atoms_leave_free(fixed: np.ndarray, periodic: bool, number: int) -> None:
+def test_rigid_motions_left_free_by_held_atoms(fixed: np.ndarray, periodic: bool, number: int) -> None:
     places = np.random.default_rng(3).normal(size=(4, 3))
     assert free_rigid_motions(places, np.array([1.0, 12.0, 14.0, 16.0]), periodic, fixed) == number
 
 
-def test_a_rigid_motion_leaves_the_side_with_held_atoms() -> None:
+def test_a_rigid_motion_does_not_move_held_atoms() -> None:
     system = System("w", ("O", "H", "H"), np.array([[0.0, 0, 0], [0, 1.4, 1.1], [0, -1.4, 1.1]]))
     bond = Bond((0, 1))
     assert RigidMotion(bond, system).moving.tolist() == [False, True, False]
@@ -145,7 +145,9 @@ def test_a_rigid_motion_leaves_the_side_with_held_atoms() -> None:
         RigidMotion(bond, replace(system, fixed=mask(3, 1, 2)))
 
 
-def test_a_band_keeps_held_atoms_and_refuses_them_elsewhere(program: Program, tmp_path: Path, stated: States) -> None:
+def test_a_band_keeps_held_atoms_and_refuses_other_positions_of_them(
+    program: Program, tmp_path: Path, stated: States
+) -> None:
     fixed = mask(4, 0, 1, 2)
     stated(fixed)
     words = (*TORSION, "task=ts", "task.product=other.xyz", "task.zero_point=false")
@@ -161,7 +163,7 @@ def test_a_band_keeps_held_atoms_and_refuses_them_elsewhere(program: Program, tm
 
 @pytest.mark.parametrize("ensemble", ["nve", "langevin"])
 @pytest.mark.parametrize("fixed", [mask(3, 0), mask(3, 1, axes=(0, 2))])
-def test_dynamics_move_what_is_free_and_count_it(
+def test_dynamics_move_and_count_only_free_coordinates(
     program: Program, tmp_path: Path, stated: States, fixed: np.ndarray, ensemble: str
 ) -> None:
     stated(fixed)
@@ -181,7 +183,7 @@ def test_dynamics_move_what_is_free_and_count_it(
     np.testing.assert_array_equal(positions(tmp_path, "again"), positions(tmp_path))
 
 
-def test_modes_of_free_coordinates_are_those_of_their_block_of_the_hessian() -> None:
+def test_modes_of_free_coordinates_come_from_their_block_of_the_hessian() -> None:
     random = np.random.default_rng(1)
     hessian = random.normal(size=(9, 9))
     hessian = hessian @ hessian.T
@@ -214,7 +216,7 @@ def test_vibrations_of_a_held_molecule_have_neither_translations_nor_rotations(
     assert thermo["entropy_j_per_mol_k"] >= entropy.sum() - 1e-3
 
 
-def test_masses_of_the_structure_are_those_of_task_masses(program: Program, tmp_path: Path, stated: States) -> None:
+def test_masses_of_the_structure_act_as_task_masses(program: Program, tmp_path: Path, stated: States) -> None:
     heavy = [15.999, 2.014, 2.014]
     assert program(*MORSE, "task=vibrations", "task.masses={2:2.014,3:2.014}").status == 0
     wanted = result(tmp_path)
@@ -286,12 +288,12 @@ def test_a_reaction_path_is_weighted_by_the_masses_of_the_structure(
     assert lengths[1] / lengths[0] == pytest.approx(np.sqrt(2.014 / 1.008), rel=0.05)
 
 
-def test_an_atom_has_no_modes_whose_members_could_differ() -> None:
+def test_an_atom_has_no_spread_of_modes() -> None:
     modes = normal_modes(np.zeros((3, 3)), np.zeros((1, 3)), np.array([15.999]))
     assert spread(np.zeros((8, 3, 3)), modes, np.zeros((1, 3)), np.array([15.999])).shape == (0,)
 
 
-def test_the_length_of_a_path_does_not_count_rotations_of_the_whole() -> None:
+def test_the_length_of_a_path_excludes_rotations() -> None:
     places, masses = np.random.default_rng(2).normal(size=(4, 3)), np.array([1.0, 12.0, 14.0, 16.0])
     turn = Rotation.from_rotvec([0.2, -0.4, 0.3]).as_matrix()
     moved = places.copy()

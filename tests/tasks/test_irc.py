@@ -1,4 +1,4 @@
-"""The way down from a transition state, and structures that are none."""
+"""Intrinsic reaction coordinates, and structures that are not transition states."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_slope_and_a_hilltop_are_not_transition_states(program: Program, tmp_p
     assert "2 imaginary modes" in document["message"] and "irc" not in document
 
 
-def test_structures_and_bonds_are_told_apart() -> None:
+def test_structures_and_bonds_are_distinguished() -> None:
     system = from_atoms(Atoms("HOOH", [[0.9, 0.6, 0.3], [0, 0.7, 0], [0, -0.75, 0], [0.8, -0.9, -0.4]]))
     mirrored = system.moved(system.positions * [1.0, 1.0, -1.0])
     assert same(system, system.moved(system.positions[:, [2, 0, 1]] + 3.0)) and not same(system, mirrored)
@@ -63,7 +63,7 @@ def test_structures_and_bonds_are_told_apart() -> None:
 
 
 def _rest_of_a_row() -> float:
-    """Distance (bohr) of neighbours at which three Morse atoms in a row feel no force."""
+    """Distance (bohr) of neighbours at which three Morse atoms in a row have no forces."""
 
     def slope(r: float) -> float:
         def one(x: float) -> float:

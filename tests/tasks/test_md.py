@@ -1,4 +1,4 @@
-"""Molecular dynamics: what must be conserved is, what must fluctuate does, and no kill changes a bit of it."""
+"""Molecular dynamics: conserved quantities, fluctuations of the ensembles, and bitwise identical resumed runs."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Morse(Analytic):
 
 
 class Crystal(Analytic):
-    """Every atom on a spring of its own, k = 0.02 hartree/bohr^2, at its site."""
+    """Every atom at its site on its own spring, k = 0.02 hartree/bohr^2."""
 
     k = 0.02
 
@@ -77,7 +77,7 @@ class Crystal(Analytic):
 
 
 class Unsure(Morse):
-    """An ensemble that knows where its data end: bonds longer than 2.1 bohr are outside."""
+    """An ensemble with a domain: bonds longer than 2.1 bohr are outside."""
 
     def _result(self, system: System) -> Result:
         result = super()._result(system)
@@ -88,7 +88,7 @@ class Unsure(Morse):
 
 
 def cluster(length: float = 2.0) -> System:
-    """Four argon atoms about where the Morse bonds have their minimum."""
+    """Four argon atoms near the minimum of their Morse bonds."""
     corners = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) * length / 8**0.5
     return System("ar4", ("Ar",) * 4, corners)
 
@@ -156,7 +156,7 @@ def test_langevin_samples_the_canonical_ensemble(tmp_path: Path) -> None:
     assert np.ptp(table["total_hartree"]) > 50 * np.ptp(table["conserved_hartree"])
 
 
-def test_an_ideal_gas_has_its_volume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_ideal_gas_has_the_right_volume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """p V = N k T, up to one particle more or less for the centre of mass and the volume's own freedom."""
     monkeypatch.setattr(simulation, "CLOSEST_ANGSTROM", 0.0)  # its atoms pass through each other
     number, kelvin, bar = 100, 300.0, 2000.0
@@ -172,7 +172,7 @@ def test_an_ideal_gas_has_its_volume(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert read_table(tmp_path)["volume_angstrom3"][0] == pytest.approx(40**3 * units.Bohr**3)
 
 
-def test_a_seed_is_a_trajectory(tmp_path: Path) -> None:
+def test_a_seed_determines_the_trajectory(tmp_path: Path) -> None:
     md = task(steps=40, save_every=5)
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         simulate(md, Morse(), cluster(), tmp_path / name, seed=seed)
@@ -180,13 +180,13 @@ def test_a_seed_is_a_trajectory(tmp_path: Path) -> None:
     assert a == b != c
 
 
-def test_one_process_of_several_does_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_first_process_simulates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "1")
     simulate(task(steps=5), Morse(), cluster(), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_files_say_what_was_simulated(tmp_path: Path) -> None:
+def test_files_agree_with_the_simulation(tmp_path: Path) -> None:
     result = simulate(task("nve", steps=60, log_every=20, save_every=20), Morse(), cluster(2.1), tmp_path)
     frames: Any = read(tmp_path / "md.extxyz", ":")
     table = read_table(tmp_path)
@@ -217,7 +217,7 @@ def test_error_bars_of_correlated_series() -> None:
     assert mean_error(np.ones(1)) is None
 
 
-def test_nothing_moves_at_zero_temperature_in_a_minimum_and_a_lone_atom_flies_straight(tmp_path: Path) -> None:
+def test_a_minimum_at_zero_temperature_is_at_rest_and_a_single_atom_moves_straight(tmp_path: Path) -> None:
     pair = System("ar2", ("Ar", "Ar"), np.array([[0, 0, 0], [0, 0, 2.0]]))
     for ensemble in ("nve", "langevin"):
         result = simulate(task(ensemble, temperature_k=0.0, steps=20), Morse(), pair, tmp_path)
@@ -230,7 +230,7 @@ def test_nothing_moves_at_zero_temperature_in_a_minimum_and_a_lone_atom_flies_st
     assert simulate(task(steps=20), Morse(), atom, tmp_path).status == "ok"
 
 
-def test_forces_that_are_not_those_of_the_energy_are_noticed(tmp_path: Path) -> None:
+def test_forces_that_are_not_derivatives_of_the_energy_are_noticed(tmp_path: Path) -> None:
     result = simulate(task("nve", temperature_k=2000.0, timestep_fs=2.0), Morse(force=0.7), cluster(2.2), tmp_path)
     assert result.status == "not_converged" and "task.timestep_fs=1" in str(result.message)
     assert result.energy is not None
@@ -244,7 +244,7 @@ def test_a_start_far_from_equilibrium_is_noticed(tmp_path: Path) -> None:
     assert result.status == "ok" and result.message is None
 
 
-def test_an_explosion_ends_the_run_and_keeps_what_was_good(tmp_path: Path) -> None:
+def test_an_explosion_ends_the_run_with_the_last_good_structure(tmp_path: Path) -> None:
     light = System("h2", ("H", "H"), np.array([[0, 0, 0], [0, 0, 1.0]]))
     result = simulate(task("nve", timestep_fs=5.0, log_every=1, save_every=1), Morse(), light, tmp_path)
     assert (
@@ -256,7 +256,7 @@ def test_an_explosion_ends_the_run_and_keeps_what_was_good(tmp_path: Path) -> No
     assert len(frames) == result.details["md"]["steps"] + 1 and np.isfinite(result.system.positions).all()
 
 
-def test_the_way_out_of_the_models_domain_is_recorded(tmp_path: Path) -> None:
+def test_departures_from_the_models_domain_are_recorded(tmp_path: Path) -> None:
     pair = System("ar2", ("Ar", "Ar"), np.array([[0, 0, 0], [0, 0, 2.0]]))
     md = task("nve", temperature_k=2000.0, steps=400, log_every=1, timestep_fs=2.0)
     found = simulate(md, Unsure(), pair, tmp_path).details["md"]
@@ -274,7 +274,7 @@ def test_the_way_out_of_the_models_domain_is_recorded(tmp_path: Path) -> None:
     ("ensemble", "more"), [("nve", {}), ("langevin", {}), ("npt", {}), ("npt", {"isotropic": False})]
 )
 def test_a_longer_run_begins_with_the_shorter_one(tmp_path: Path, ensemble: str, more: dict[str, Any]) -> None:
-    """Going on from a checkpoint is the same as never having stopped, whatever was written after it."""
+    """A run resumed from a checkpoint equals an uninterrupted one, whatever was written after the checkpoint."""
     box = {"cell": np.eye(3) * 12.0, "pbc": (True, True, True)} if ensemble == "npt" else {}
     system = System("ar4", ("Ar",) * 4, cluster().positions + 5.0, **box)  # type: ignore[arg-type]
     settings = {"log_every": 3, "save_every": 4, "checkpoint_every": 10, "temperature_k": 500.0, **more}
@@ -290,7 +290,7 @@ def test_a_longer_run_begins_with_the_shorter_one(tmp_path: Path, ensemble: str,
         assert (part / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-def test_another_runs_end_is_a_beginning(tmp_path: Path) -> None:
+def test_a_run_can_start_from_the_end_of_another(tmp_path: Path) -> None:
     simulate(task(steps=50), Morse(), cluster(), tmp_path / "hot")
     last = tmp_path / "hot" / CHECKPOINT
     simulate(task("nve", steps=10, save_every=5), Morse(), cluster(3.0), tmp_path / "free", last)
@@ -305,7 +305,7 @@ def test_another_runs_end_is_a_beginning(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="another ensemble"):
         simulate(task("nve"), Morse(), cluster(), tmp_path / "hot", last)
     (tmp_path / "hot" / "md.csv").write_text("")
-    with pytest.raises(InputError, match=r"md\.csv has 0 bytes"):
+    with pytest.raises(InputError, match=r"md\.csv is shorter than its checkpoint expects"):
         simulate(task(steps=60), Morse(), cluster(), tmp_path / "hot", last)
 
 
@@ -321,9 +321,7 @@ def test_another_runs_end_is_a_beginning(tmp_path: Path) -> None:
         (("+method=ferminet",), "needs forces, which ferminet does not give"),
     ],
 )
-def test_what_makes_no_sense_is_refused(
-    program: Program, tmp_path: Path, words: tuple[str, ...], complaint: str
-) -> None:
+def test_wrong_settings_are_refused(program: Program, tmp_path: Path, words: tuple[str, ...], complaint: str) -> None:
     method = () if any(word.startswith("+method") for word in words) else ("+method=morse",)
     done = program(*method, "task=md", "hydra.run.dir=run", *words)
     assert done.status == 2 and complaint in done.err and done.err.count("\n") == 1
@@ -343,7 +341,7 @@ def assert_same(left: Path, right: Path) -> None:
         assert one[key] == other[key], key
 
 
-def test_killed_and_resumed_it_is_the_same_trajectory(program: Program, process: Program, tmp_path: Path) -> None:
+def test_a_resumed_run_has_the_same_trajectory(program: Program, process: Program, tmp_path: Path) -> None:
     words = (*MD, "task.steps=80", "method.model.kill_at=42")
     assert process(*words, "hydra.run.dir=run").status == -signal.SIGKILL
     done = process("resume", "run")

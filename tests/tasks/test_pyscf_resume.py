@@ -1,4 +1,4 @@
-"""Tasks of several geometries on PySCF end with the same bits when they were stopped: the SCF's memory is recorded."""
+"""Resumed tasks of several geometries with PySCF end bit for bit the same, because the SCF's memory is recorded."""
 
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ def interrupted(patch: pytest.MonkeyPatch) -> None:
 
 
 def numbers(directory: Path) -> dict[str, Any]:
-    """All that a run measured, but times and places."""
+    """All results of a run except times and paths."""
     document = dict(read_result(directory) or {})
     for key in ("timing", "settings", "threads", "md"):
         document.pop(key, None)
@@ -51,7 +51,7 @@ def numbers(directory: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_stopped_run_ends_with_the_same_bits(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_run_ends_bit_for_bit_the_same(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(report, "redraw", lambda directory: None)
     fusion.run([*CASES[name], "hydra.run.dir=whole"])

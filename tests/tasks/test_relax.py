@@ -1,4 +1,4 @@
-"""Relaxations end where the potential's minimum is, say so when they do not, and survive being killed."""
+"""Relaxations: minima of the potential, unconverged runs, and runs that are killed and resumed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def distances(path: Path) -> list[float]:
     return sorted(atoms.get_all_distances()[np.triu_indices(len(atoms), 1)] / BOHR)
 
 
-def test_every_bond_finds_its_length(program: Program, tmp_path: Path) -> None:
+def test_every_bond_relaxes_to_its_length(program: Program, tmp_path: Path) -> None:
     done = program(*MORSE, "task.fmax=1e-6")
     assert done.status == 0, done
     document = result(tmp_path / "run")
@@ -45,7 +45,7 @@ def test_every_bond_finds_its_length(program: Program, tmp_path: Path) -> None:
     assert again.status == 0 and result(tmp_path / "again")["relaxation"]["steps"] == 0
 
 
-def test_too_few_steps_are_no_success(program: Program, tmp_path: Path) -> None:
+def test_too_few_steps_do_not_converge(program: Program, tmp_path: Path) -> None:
     done = program(*MORSE, "task.steps=3")
     document = result(tmp_path / "run")
     assert done.status == 1 and document["status"] == "not_converged"
@@ -91,15 +91,15 @@ def test_fixed_atoms_stay_and_their_force_does_not_count(program: Program, tmp_p
         (("+method=ferminet",), "task relax needs forces"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(
-    program: Program, tmp_path: Path, words: tuple[str, ...], complaint: str
-) -> None:
+def test_wrong_settings_are_refused(program: Program, tmp_path: Path, words: tuple[str, ...], complaint: str) -> None:
     method = () if words[0].startswith("+method") else MORSE[:1]
     done = program(*method, *words, *MORSE[1:])
     assert done.status == 2 and complaint in done.err and not (tmp_path / "run").exists()
 
 
-def test_killed_at_any_step_it_ends_where_it_would_have(program: Program, process: Program, tmp_path: Path) -> None:
+def test_a_run_killed_at_any_step_resumes_to_the_same_result(
+    program: Program, process: Program, tmp_path: Path
+) -> None:
     words = (*MORSE, "method.model.seconds=0.1", "method.model.kill_at=6")
     assert process(*words).status == -signal.SIGKILL
     for _ in range(4):
@@ -117,7 +117,7 @@ def test_killed_at_any_step_it_ends_where_it_would_have(program: Program, proces
 
 
 def sheared_argon(directory: Path) -> tuple[str, ...]:
-    """The words that relax the cell of face-centred argon, written to a file."""
+    """Write face-centred argon with a sheared cell to a file; return the words of a run that relaxes it."""
     half = 2.55
     cell = np.array([[0.0, half, half], [half, 0.1, half], [half, half + 0.2, -0.1]])
     write(directory / "argon.xyz", Atoms("Ar", [[0, 0, 0]], cell=cell, pbc=True), format="extxyz")
@@ -126,7 +126,7 @@ def sheared_argon(directory: Path) -> tuple[str, ...]:
 
 
 @pytest.mark.slow
-def test_a_killed_crystal_finds_the_same_cell(program: Program, process: Program, tmp_path: Path) -> None:
+def test_a_killed_cell_relaxation_resumes_to_the_same_cell(program: Program, process: Program, tmp_path: Path) -> None:
     words = sheared_argon(tmp_path)
     killed = process(*words, "hydra.run.dir=run", "method.model.seconds=0.1", "method.model.kill_at=12")
     assert killed.status == -signal.SIGKILL
@@ -143,8 +143,8 @@ def test_a_killed_crystal_finds_the_same_cell(program: Program, process: Program
     assert (tmp_path / "run" / "relax.extxyz").read_bytes() == (tmp_path / "whole" / "relax.extxyz").read_bytes()
 
 
-def test_a_crystal_finds_its_cell_and_yields_to_pressure(program: Program, tmp_path: Path) -> None:
-    """Face-centred argon from a sheared cell: twelve equal neighbours, and the pressure that was asked for."""
+def test_a_crystal_relaxes_its_cell_with_and_without_pressure(program: Program, tmp_path: Path) -> None:
+    """Face-centred argon from a sheared cell gets twelve equal neighbours and the requested pressure."""
     words = sheared_argon(tmp_path)
     assert program(*words, "hydra.run.dir=free").status == 0
     assert program(*words, "task.pressure_gpa=0.5", "hydra.run.dir=pressed").status == 0
@@ -162,7 +162,7 @@ def test_a_crystal_finds_its_cell_and_yields_to_pressure(program: Program, tmp_p
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_asked_to_stop_it_saves_all_it_did(program: Program, tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_saves_all_calculations(program: Program, tmp_path: Path, number: signal.Signals) -> None:
     stopped = program(*MORSE, "method.model.kill_at=6", f"method.model.kill_by={number.name}")
     assert stopped.status == 128 + number and "run goes on with it" in stopped.err
     again = (*MORSE, "ckpt=last", "method.model.kill_at=6", f"method.model.kill_by={number.name}")

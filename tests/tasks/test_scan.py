@@ -1,4 +1,4 @@
-"""Scans give the torsional energy that was put in, whichever way they go, and end where they would after a kill."""
+"""Scans: a known torsional energy in both directions, and runs that are killed and resumed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def result(directory: Path) -> dict[str, Any]:
 
 
 def torsion(degrees: np.ndarray) -> np.ndarray:
-    """The toy potential when everything but the dihedral is relaxed."""
+    """Energy of the toy potential at these dihedrals with all other coordinates relaxed."""
     angle = np.radians(degrees)
     return np.asarray(B * np.cos(angle) + C * np.cos(2.0 * angle))
 
@@ -58,13 +58,13 @@ def test_a_relaxed_scan_is_the_torsional_energy(
     assert "kcal/mol" in done.out and (tmp_path / "run" / "scan.png").stat().st_size > 10_000
 
 
-def test_stationary_points_of_a_full_turn_are_found_across_its_ends(program: Program, tmp_path: Path) -> None:
+def test_stationary_points_at_the_ends_of_a_full_turn(program: Program, tmp_path: Path) -> None:
     assert program(*TURN, "task.start=0", "task.points=25").status == 0
     found = [(place["kind"], place["degree"]) for place in result(tmp_path / "run")["scan"]["stationary"]]
     assert found == [("maximum", 0.0), ("minimum", 105.0), ("maximum", 180.0), ("minimum", 255.0)]
 
 
-def test_a_rigid_scan_moves_nothing_else_and_costs_one_batch(program: Program, tmp_path: Path) -> None:
+def test_a_rigid_scan_moves_one_coordinate_in_one_batch(program: Program, tmp_path: Path) -> None:
     assert program(*TURN, "task.relaxed=false", "task.points=7").status == 0
     document = result(tmp_path / "run")
     values = np.array(document["scan"]["values_degree"])
@@ -76,7 +76,7 @@ def test_a_rigid_scan_moves_nothing_else_and_costs_one_batch(program: Program, t
 
 
 @pytest.mark.parametrize(("atoms", "start", "stop"), [("[2,3]", 1.4, 1.7), ("[3,2,1]", 110, 70)])
-def test_bonds_and_angles_are_held_where_they_should_be(
+def test_bonds_and_angles_are_held_at_their_values(
     program: Program, tmp_path: Path, atoms: str, start: float, stop: float
 ) -> None:
     assert (
@@ -92,7 +92,7 @@ def test_bonds_and_angles_are_held_where_they_should_be(
     np.testing.assert_allclose(result(tmp_path / "run")["scan"]["energies_hartree"], energies, atol=1e-7)
 
 
-def test_what_does_not_converge_is_kept_and_marked(program: Program, tmp_path: Path) -> None:
+def test_unconverged_points_are_marked(program: Program, tmp_path: Path) -> None:
     few = program(*TURN, "task.points=5", "task.steps=1")
     document = result(tmp_path / "run")
     assert few.status == 1 and document["status"] == "not_converged" and "NOT CONVERGED" in few.out
@@ -107,7 +107,7 @@ def test_what_does_not_converge_is_kept_and_marked(program: Program, tmp_path: P
 
 
 @pytest.mark.parametrize("relaxed", [True, False])
-def test_a_structure_that_is_refused_is_one_point_less(program: Program, tmp_path: Path, relaxed: bool) -> None:
+def test_a_refused_structure_costs_only_its_point(program: Program, tmp_path: Path, relaxed: bool) -> None:
     words = (*TURN, "task.points=13", "method.model.refuses=100", f"task.relaxed={str(relaxed).lower()}")
     done = program(*words)
     scan = result(tmp_path / "run")["scan"]
@@ -116,7 +116,7 @@ def test_a_structure_that_is_refused_is_one_point_less(program: Program, tmp_pat
     assert set(scan["failures"].values()) == {"atoms are too close"}
 
 
-def test_both_ways_keep_the_lower(program: Program, tmp_path: Path) -> None:
+def test_a_scan_in_both_directions_takes_the_lower_energy(program: Program, tmp_path: Path) -> None:
     done = program(*TURN, "task.both_ways=true", "task.points=9", "method.model.spread=0.0005")
     scan = result(tmp_path / "run")["scan"]
     assert done.status == 0 and "hysteresis" in done.out and "model" in done.out
@@ -130,7 +130,9 @@ def test_both_ways_keep_the_lower(program: Program, tmp_path: Path) -> None:
     np.testing.assert_allclose(scan["relative_std_hartree"], relative, atol=1e-8)
 
 
-def test_killed_at_any_step_it_ends_where_it_would_have(program: Program, process: Program, tmp_path: Path) -> None:
+def test_a_run_killed_at_any_step_resumes_to_the_same_result(
+    program: Program, process: Program, tmp_path: Path
+) -> None:
     words = (*TURN, "task.points=7", "method.model.seconds=0.02", "method.model.kill_at=12")
     assert process(*words).status == -signal.SIGKILL
     for _ in range(9):
@@ -165,9 +167,7 @@ def test_killed_at_any_step_it_ends_where_it_would_have(program: Program, proces
         (("task.atoms=[1,2,3,4]", "system.atoms=H 0 0 0; O 1 0 0; O 2.5 0 0; H 3 1 0"), "no defined direction"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(
-    program: Program, tmp_path: Path, words: tuple[str, ...], complaint: str
-) -> None:
+def test_wrong_settings_are_refused(program: Program, tmp_path: Path, words: tuple[str, ...], complaint: str) -> None:
     done = program(*SCAN, *words)
     assert done.status == 2 and complaint in done.err and done.err.count("\n") == 1
     assert not (tmp_path / "run").exists()

@@ -1,4 +1,4 @@
-"""Infrared and Raman intensities: of bonds that can be written down, sum rules, and runs with two methods."""
+"""Infrared and Raman intensities: closed forms for bonds, sum rules, and runs with two methods."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def slopes_of(system: System, modes: NormalModes) -> dict[str, np.ndarray]:
     return {name: of_nuclei(modes, found[f"{name}_derivatives"]).values for name in PROPERTIES}
 
 
-def test_a_bond_scatters_as_its_polarisability_says(with_toy: None) -> None:
+def test_raman_activity_of_a_bond(with_toy: None) -> None:
     from toy.bonds import ACROSS, ALONG
 
     modes = modes_of(NITROGEN, [14.0, 15.0])
@@ -81,15 +81,15 @@ def test_cartesian_differences_are_the_derivatives(with_toy: None) -> None:
     assert quality.how["sum_over_atoms"] < 1e-12  # the molecule may be anywhere
 
 
-def test_an_ion_carries_its_charge_along() -> None:
+def test_dipole_derivatives_of_an_ion_sum_to_its_charge() -> None:
     modes = normal_modes(np.diag([0.1, 0.1, 0.1, -0.1, -0.1, -0.1]), NITROGEN.positions, np.ones(2))
     halves = np.kron(np.array([0.25, 0.75]), np.eye(3)).T
     assert of_nuclei(modes, halves, charge=1).how["sum_over_atoms"] == pytest.approx(0.0, abs=1e-15)
     assert of_nuclei(modes, halves).how["sum_over_atoms"] == pytest.approx(1.0)
 
 
-def test_degenerate_modes_share_what_they_have(with_toy: None) -> None:
-    """Any two modes that span a degenerate pair have the same sum, and light scattered by them is depolarised."""
+def test_intensities_of_degenerate_modes(with_toy: None) -> None:
+    """Two modes that span a degenerate pair have an invariant sum, and light scattered by them is depolarised."""
     angles = 2.0 * np.pi * np.arange(3) / 3.0
     hydrogens = np.stack([1.8 * np.cos(angles), 1.8 * np.sin(angles), np.full(3, 0.7)], axis=1)
     pyramid = System("nh3", ("N", "H", "H", "H"), np.vstack([np.zeros(3), hydrogens]))
@@ -112,7 +112,7 @@ def test_degenerate_modes_share_what_they_have(with_toy: None) -> None:
         np.testing.assert_allclose(sums, [sums[0]] * 3, rtol=1e-6)
 
 
-def test_nothing_turns_with_the_molecule(with_toy: None) -> None:
+def test_intensities_do_not_depend_on_orientation(with_toy: None) -> None:
     turn = np.linalg.qr(np.random.default_rng(2).normal(size=(3, 3)))[0]
     there = System("h2o", BENT.symbols, BENT.positions @ turn.T - 3.0)
     one, other = (modes_of(system, [16.0, 1.0, 2.0]) for system in (BENT, there))
@@ -125,8 +125,10 @@ def test_nothing_turns_with_the_molecule(with_toy: None) -> None:
 
 
 def test_isotopes_obey_the_sum_rule(with_toy: None) -> None:
-    """Crawford's G sum: intensities of vibrations and rotations add up to that of each nucleus by itself, J. Chem.
-    Phys. 20, 977 (1952)."""
+    """Crawford's G sum: intensities of vibrations and rotations add up to those of the single nuclei.
+
+    J. Chem. Phys. 20, 977 (1952).
+    """
     from toy.bonds import Bonds
 
     derivatives = Bonds().values(BENT)["dipole_derivatives"]
@@ -141,8 +143,8 @@ def test_isotopes_obey_the_sum_rule(with_toy: None) -> None:
     assert sums[0] > sums[1] > sums[2]
 
 
-def test_raman_lines_of_a_warm_gas() -> None:
-    """Bluer light is scattered more, as the fourth power; a low mode in proportion to the temperature."""
+def test_raman_lines_depend_on_laser_and_temperature() -> None:
+    """Scattering grows with the fourth power of the frequency, and for a low mode in proportion to the temperature."""
     place, activity = np.array([10.0]), np.array([1.0])
     cold, warm = (cross_sections(place, activity, 532.0, kelvin)[0] for kelvin in (300.0, 600.0))
     assert warm / cold == pytest.approx(2.0, rel=0.03)
@@ -153,8 +155,8 @@ def test_raman_lines_of_a_warm_gas() -> None:
     assert np.isnan(cross_sections(np.array([-100.0]), activity, 532.0, 300.0)[0])
 
 
-def test_what_a_centre_of_inversion_forbids(program: Program, tmp_path: Path) -> None:
-    """The stretch of carbon dioxide that keeps the centre is in the Raman spectrum only, all else in the infrared."""
+def test_mutual_exclusion_with_a_centre_of_inversion(program: Program, tmp_path: Path) -> None:
+    """Only the symmetric stretch of carbon dioxide is in the Raman spectrum; all other modes are in the infrared."""
     words = ("+method=hf", "method.basis=sto-3g", "task=vibrations", "task.raman=true", "hydra.run.dir=run")
     done = program(*words, "system=co2")
     assert done.status == 0 and "experiment" in done.out, done
@@ -167,7 +169,7 @@ def test_what_a_centre_of_inversion_forbids(program: Program, tmp_path: Path) ->
     assert document["experiment"]["fundamentals_cm1"] == [667.0, 1333.0, 2349.0]
 
 
-def test_forces_in_a_field_give_what_the_response_to_nuclei_gives(with_toy: None) -> None:
+def test_forces_in_a_field_agree_with_the_response_to_nuclei(with_toy: None) -> None:
     """An ion takes its charge along; the grid of a functional moves, so that nothing of the sum is left over."""
     from fusion.methods import by_name
 
@@ -207,7 +209,7 @@ def test_dipoles_of_another_method(program: Program, tmp_path: Path) -> None:
         assert (tmp_path / "run" / name).stat().st_size > 10_000
 
 
-def test_only_what_is_shown_is_calculated(program: Program, tmp_path: Path) -> None:
+def test_only_modes_in_the_range_are_calculated(program: Program, tmp_path: Path) -> None:
     assert program(*RUN[:-1], "hydra.run.dir=all").status == 0
     whole = result(tmp_path / "all")
     places = np.array(whole["frequencies_cm1"])
@@ -226,7 +228,7 @@ def test_only_what_is_shown_is_calculated(program: Program, tmp_path: Path) -> N
     assert np.abs(0.9 * places[1:] - narrow[narrow[:, 1].argmax(), 0]).min() < 0.5
 
 
-def test_killed_amid_the_dipoles_it_ends_where_it_would_have(
+def test_a_run_killed_during_the_dipoles_resumes_to_the_same_result(
     program: Program, process: Program, tmp_path: Path
 ) -> None:
     killed = process(*RUN[:2], "task.dipoles={method: bonds, seconds: 0.1, kill_at: 8}", *RUN[3:])
@@ -250,7 +252,7 @@ def test_dipoles_that_fail_leave_the_frequencies(program: Program, tmp_path: Pat
 
 
 def test_an_imaginary_mode_has_no_intensity(program: Program, tmp_path: Path) -> None:
-    """Methane of bonds alone is a saddle, its five bends are imaginary."""
+    """Methane with bonds but no angles is a saddle point with five imaginary bends."""
     assert program(*RUN, "task.raman=true", "system=ch4").status == 0
     document = result(tmp_path / "run")
     for key in ("ir_intensities_km_per_mol", "raman_activities_angstrom4_per_dalton"):
@@ -275,7 +277,7 @@ def test_an_imaginary_mode_has_no_intensity(program: Program, tmp_path: Path) ->
         (("task.dipoles=bonds", "task.spectrum.laser_nm=5"), "task.spectrum.laser_nm must be"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(program: Program, tmp_path: Path, words: Any, complaint: str) -> None:
+def test_wrong_settings_are_refused(program: Program, tmp_path: Path, words: Any, complaint: str) -> None:
     done = program("+method=morse", "task=vibrations", *words, "hydra.run.dir=run")
     assert done.status == 2 and complaint in done.err and not (tmp_path / "run").exists(), done
     assert done.err.count("\n") == 1

@@ -1,4 +1,4 @@
-"""Heats of formation and reaction: sums that can be written down, species that fail, runs that are killed."""
+"""Heats of formation and reaction: known sums, species that fail, and runs that are killed and resumed."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def found(directory: Path) -> dict[str, Any]:
 
 
 def by_name(rows: list[dict[str, Any]], level: int = 0) -> dict[str, dict[str, Any]]:
-    """The rows of one level."""
+    """Rows of one level by name."""
     levels = list(dict.fromkeys(row["level"] for row in rows))
     return {row["name"]: row for row in rows if row["level"] == levels[level]}
 
 
 @pytest.fixture(scope="module")
 def halides(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
-    """H2, F2 and HF at a small level with energies at another, scaled zero-point energies."""
+    """H2, F2 and HF at a small level, with energies at another level and scaled zero-point energies."""
     import fusion
 
     directory = tmp_path_factory.mktemp("halides") / "run"
@@ -46,7 +46,7 @@ def halides(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], P
     return found(directory)["thermochemical"], directory
 
 
-def test_a_heat_of_formation_is_made_of_energies_vibrations_and_measured_atoms(halides: Any) -> None:
+def test_a_heat_of_formation_is_the_sum_of_energies_vibrations_and_measured_atoms(halides: Any) -> None:
     document, _ = halides
     species = {one["name"]: one for one in document["species"]}
     for level in (0, 1):
@@ -78,7 +78,7 @@ def test_a_reaction_is_the_difference_of_heats_of_formation(halides: Any) -> Non
     assert document["reaction_errors_hartree"][row["level"]]["mean"] == pytest.approx(row["error_hartree"])
 
 
-def test_tables_say_what_the_result_says(halides: Any) -> None:
+def test_tables_agree_with_the_result(halides: Any) -> None:
     document, directory = halides
     with (directory / "thermochemistry.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
@@ -90,7 +90,7 @@ def test_tables_say_what_the_result_says(halides: Any) -> None:
     assert (directory / "thermochemistry.png").stat().st_size > 10_000
 
 
-def test_atoms_with_spin_orbit_energies_cost_more_to_be_formed() -> None:
+def test_spin_orbit_energies_of_atoms_lower_atomisation_enthalpies() -> None:
     fluorine = Species("F2", g2.system("F2"), "F2", energies={"hf": Energy(-198.0)})
     known = {"F2": fluorine, "F": Species("F", g2.system("F"), "F", energies={"hf": Energy(-99.0)})}
     without, with_coupling = (
@@ -136,7 +136,7 @@ def test_a_species_that_fails_is_named_and_enters_no_sum(program: Program, tmp_p
     assert "enthalpy_hartree" not in rows["reactions"][0] and rows["reactions"][0]["missing"] == ["BeH", "Be"]
 
 
-def test_a_level_that_fails_costs_no_other(program: Program, tmp_path: Path) -> None:
+def test_a_failed_level_does_not_affect_the_others(program: Program, tmp_path: Path) -> None:
     done = program("+method=morse", *TASK, AMMONIA, "task.energies=[{method: toy, status: not_converged}]")
     assert done.status == 1 and "N2: toy: did not settle" in done.out
     rows = found(tmp_path / "run")["thermochemical"]["reactions"]
@@ -149,7 +149,7 @@ def test_a_level_that_fails_costs_no_other(program: Program, tmp_path: Path) -> 
         assert row[key] - row["energy_hartree"] == pytest.approx(rows[0][key] - rows[0]["energy_hartree"], abs=1e-9)
 
 
-def test_a_saddle_point_is_no_molecule(program: Program, tmp_path: Path) -> None:
+def test_a_saddle_point_is_not_accepted_as_a_molecule(program: Program, tmp_path: Path) -> None:
     (tmp_path / "chain.xyz").write_text("3\n\nN 0 0 -1.1\nN 0 0 0\nN 0 0 1.1\n")  # pairwise bonds want a triangle
     done = program("+method=morse", *TASK, "task.reaction='2 chain.xyz -> 3 N2'")
     assert done.status == 1 and "chain.xyz: " in done.out and "imaginary mode" in done.out, done
@@ -173,13 +173,15 @@ def test_a_saddle_point_is_no_molecule(program: Program, tmp_path: Path) -> None
         (("+method=toy", AMMONIA), "task thermochemistry needs hessian"),
     ],
 )
-def test_what_cannot_be_is_said_in_one_line(program: Program, words: tuple[str, ...], says: str) -> None:
+def test_wrong_settings_give_one_line(program: Program, words: tuple[str, ...], says: str) -> None:
     done = program(*words, *TASK)
     assert done.status == 2 and says in done.err and done.err.count("\n") == 1, done
     assert not list(Path.cwd().iterdir())
 
 
-def test_killed_amid_a_species_it_ends_where_it_would_have(program: Program, process: Program, tmp_path: Path) -> None:
+def test_a_run_killed_during_a_species_resumes_to_the_same_result(
+    program: Program, process: Program, tmp_path: Path
+) -> None:
     words = "+method=morse", AMMONIA, "method._target_=toy.morse.WithoutHessian"
     killed = process(*words, *TASK, "method.model.seconds=0.05", "method.model.kill_at=20")
     assert killed.status == -signal.SIGKILL and "3 species begun, the last NH3" in program("report", "run").out

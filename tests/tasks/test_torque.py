@@ -1,4 +1,4 @@
-"""What quadrature noise would turn a molecule by is kept away from the optimisers, and nothing else is."""
+"""Torques by quadrature noise are removed from the forces for optimisers, and nothing else is."""
 
 import numpy as np
 import pytest
@@ -12,8 +12,8 @@ PLACES = np.array([[0.0, 0.0, 0.1], [0.0, 1.4, 1.1], [0.3, -1.4, 1.0], [2.0, 0.1
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
-def test_a_torque_is_taken_out_and_forces_between_atoms_stay(count: int) -> None:
-    """A single atom and a line of atoms turn about fewer axes."""
+def test_a_torque_is_removed_and_forces_between_atoms_stay(count: int) -> None:
+    """Single atoms and lines of atoms rotate about fewer axes."""
     places = PLACES[:count]
     inner = sum(
         (places[i] - places[j])[None] * (np.eye(count)[i] - np.eye(count)[j])[:, None]

@@ -1,4 +1,4 @@
-"""What is refused before a run begins, in one line that says what would be right."""
+"""Refusals before a training begins, in one line that states the right setting."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -48,7 +48,7 @@ def run(checkpoint: Path | None = None, **config: Any) -> Run:
 
 
 def saved(path: Path, system: System, **model: Any) -> Path:
-    """The part of a checkpoint that is looked at before anything begins."""
+    """Write the part of a checkpoint that is checked before a run begins."""
     other = method(**model)
     found = identity(system, other.ansatz(system), other.settings)
     done = {"pretraining": 5, "optimising": 3, "evaluating": 0}
@@ -83,7 +83,7 @@ def test_walkers_that_ranks_cannot_share(devices, fit):
         Train().check(method(), HELIUM, run(trainer={"accelerator": "cpu", "devices": devices}))
 
 
-def test_ranks_are_counted_as_the_launcher_says(monkeypatch):
+def test_ranks_are_counted_as_the_launcher_states(monkeypatch):
     monkeypatch.setenv("SLURM_NTASKS", "7")
     with pytest.raises(InputError, match="7 ranks"):
         Train().check(method(), HELIUM, run())
@@ -128,7 +128,7 @@ def test_foreign_checkpoints(tmp_path, system, model, said):
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", {"state_dict": {}}, {"code": Path("x")}])
-def test_files_that_are_no_checkpoint_of_a_wavefunction(tmp_path, content):
+def test_files_that_are_not_checkpoints_of_a_wavefunction(tmp_path, content):
     path = tmp_path / "last.ckpt"
     if isinstance(content, bytes):
         path.write_bytes(content)
@@ -138,7 +138,7 @@ def test_files_that_are_no_checkpoint_of_a_wavefunction(tmp_path, content):
         Train().check(method(), LITHIUM_HYDRIDE, run(path))
 
 
-def test_a_checkpoint_that_was_cut_short(tmp_path):
+def test_a_truncated_checkpoint(tmp_path):
     path = saved(tmp_path / "last.ckpt", LITHIUM_HYDRIDE)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(InputError, match="checkpoint"):

@@ -1,4 +1,4 @@
-"""Transition states whose barriers can be written down, proofs that fail when they should, and runs that are killed."""
+"""Transition states with known barriers, failing proofs, and runs that are killed and resumed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def result(directory: Path) -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def structures(tmp_path: Path) -> None:
-    """Files with the chain of four atoms turned to some dihedrals."""
+    """Write files with the chain of four atoms at some dihedrals."""
     for name, degrees in (("left", 100), ("right", -120), ("trans", 170), ("cis", 15)):
         atoms = Atoms("HOOH", [[0.9, 0.6, 0.3], [0, 0.7, 0], [0, -0.75, 0], [0.8, -0.9, -0.4]])
         atoms.set_dihedral(0, 1, 2, 3, degrees, indices=[3])
@@ -83,7 +83,7 @@ def test_a_guess_leads_to_the_saddle_beside_it(program: Program, tmp_path: Path,
 
 
 def test_the_band_is_calculated_in_one_call_per_step(program: Program, tmp_path: Path) -> None:
-    """Were the images calculated one by one, the process would end by signal: nine calls for each of some 20 steps."""
+    """If the images were calculated one by one, the process would be killed: nine calls for each of about 20 steps."""
     done = program(*BAND, "method.model.kill_at=120")
     assert done.status == 0, done
     assert result(tmp_path / "run")["path"]["steps"] > 10
@@ -104,13 +104,13 @@ def test_the_path_downhill_connects_the_minima(program: Program, tmp_path: Path)
     assert (tmp_path / "run" / "irc.png").stat().st_size > 10_000
 
 
-def test_ends_that_are_one_minimum_have_no_barrier(program: Program, tmp_path: Path) -> None:
+def test_two_ends_in_the_same_minimum_have_no_barrier(program: Program, tmp_path: Path) -> None:
     done = program(*TS, "system=left.xyz", "task.product=left.xyz")
     assert done.status == 1 and "relax to the same structure" in done.err
     assert result(tmp_path / "run")["status"] == "failed"
 
 
-def test_ends_that_are_not_relaxed_are_named(program: Program, tmp_path: Path) -> None:
+def test_unrelaxed_ends_are_named(program: Program, tmp_path: Path) -> None:
     assert program(*BAND).status == 0
     assert program(*BAND[:1], "task=relax", "system=left.xyz", "task.fmax=3e-3", "hydra.run.dir=half").status == 0
     words = ("system=half/relaxed.xyz", "task.product=run/product.xyz", "task.relax_ends=false", "hydra.run.dir=other")
@@ -141,7 +141,7 @@ def irc(backward: str = "reactant", forward: str = "product", arrived: bool = Tr
         ({"barriers": {"forward_hartree": 0.1, "reverse_hartree": -0.01}}, "not_converged", "lies below the product"),
     ],
 )
-def test_a_saddle_point_without_its_reaction_is_no_success(
+def test_a_saddle_point_of_another_reaction_does_not_converge(
     details: dict[str, Any], status: str, said: str | None
 ) -> None:
     system = System("chain", ("H", "O", "H"), np.array([[0.0, 0, 0], [0, 0, 2], [0, 2, 2]]))
@@ -154,7 +154,7 @@ def test_a_saddle_point_without_its_reaction_is_no_success(
     assert said in told if said else not told  # type: ignore[operator]
 
 
-def test_a_search_that_ends_too_early_says_so(program: Program, tmp_path: Path) -> None:
+def test_a_search_with_too_few_steps_does_not_converge(program: Program, tmp_path: Path) -> None:
     done = program(*TS, "system=left.xyz", "task.steps=3")
     document = result(tmp_path / "run")
     assert done.status == 1 and document["status"] == "not_converged" and "NOT CONVERGED" in done.out
@@ -170,7 +170,7 @@ def test_displacements_of_a_numerical_hessian_are_counted(program: Program, monk
     assert said[0] == "Hessian" and said.count("Hessian: 24 of 24 displacements") == 2
 
 
-def test_killed_at_any_step_it_ends_where_it_would_have(
+def test_a_run_killed_at_any_step_resumes_to_the_same_result(
     program: Program, process: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
@@ -204,15 +204,13 @@ def test_killed_at_any_step_it_ends_where_it_would_have(
         (("system=inline", "system.atoms=H 0 0 0; H 0 0 0.74"), "at least 3 atoms"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(
-    program: Program, tmp_path: Path, words: tuple[str, ...], complaint: str
-) -> None:
+def test_wrong_settings_are_refused(program: Program, tmp_path: Path, words: tuple[str, ...], complaint: str) -> None:
     done = program(*TS, *(() if words[0].startswith("system") else ("system=left.xyz",)), *words)
     assert done.status == 2 and complaint in done.err and done.err.count("\n") == 1
     assert not (tmp_path / "run").exists()
 
 
-def test_atoms_in_a_row_go_round_each_other(with_toy: None) -> None:
+def test_a_band_of_collinear_atoms_bends_around_collisions(with_toy: None) -> None:
     """HCN and HNC on a line: the straight way, and all that keeps its symmetry, leads through the nuclei."""
     from fusion.chemistry.system import System
     from fusion.potentials import PotentialMethod

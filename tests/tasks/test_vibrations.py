@@ -1,4 +1,4 @@
-"""Frequencies that are known in closed form, thermochemistry that is published, and runs that are killed."""
+"""Frequencies known in closed form, published thermochemistry, and runs that are killed and resumed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TRIANGLE = "system=inline", "system.atoms=Ar 0 0 0; Ar 3.7 0 0; Ar 1.85 3.2 0.1"
 
 
 def wavenumber(constant: float, mass: float) -> float:
-    """cm^-1 of sqrt(k / m), k in hartree/bohr^2, m in dalton."""
+    """Wavenumber in cm^-1 of sqrt(k / m), k in hartree/bohr^2, m in dalton."""
     return float(np.sqrt(constant / (mass * units.ELECTRON_MASSES_PER_DALTON)) * units.CM1_PER_HARTREE)
 
 
@@ -75,7 +75,7 @@ def test_a_diatomic_has_the_frequency_of_its_force_constant(program: Program, tm
     assert heavy["thermochemistry"]["symmetry_number"] == 1
 
 
-def test_a_triangle_breathes_and_bends_as_group_theory_says(program: Program, tmp_path: Path) -> None:
+def test_modes_of_a_triangle_agree_with_group_theory(program: Program, tmp_path: Path) -> None:
     assert program(*MORSE, *TRIANGLE, "task.fmax=1e-8").status == 0
     document = result(tmp_path / "run")
     bend, breathe = wavenumber(1.5 * CONSTANT, ARGON), wavenumber(3.0 * CONSTANT, ARGON)
@@ -92,7 +92,7 @@ def test_an_atom_does_not_vibrate(program: Program, tmp_path: Path) -> None:
     assert thermo["heat_capacity_cp_j_per_mol_k"] == pytest.approx(20.786, abs=0.001)
 
 
-def test_entropy_of_nitrogen_is_the_published_one() -> None:
+def test_entropy_of_nitrogen_agrees_with_the_published_one() -> None:
     atoms = Atoms("N2", [[0, 0, 0], [0, 0, 1.0977]])
     thermo = thermochemistry(atoms, 0.0, np.array([2329.9]), "linear", 2, 0, 298.15, 1.0)
     assert thermo["entropy_j_per_mol_k"] == pytest.approx(191.609, abs=0.1)  # CODATA
@@ -102,7 +102,7 @@ def test_entropy_of_nitrogen_is_the_published_one() -> None:
     assert "quasi_rrho" not in thermo
 
 
-def test_frequencies_do_not_turn_with_the_molecule(with_toy: None) -> None:
+def test_frequencies_do_not_depend_on_orientation(with_toy: None) -> None:
     hessian, positions, masses = water()
     turn = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))[0]
     turned, _, _ = water(positions @ turn.T + 5.0)
@@ -130,7 +130,7 @@ def test_numerical_and_analytic_hessians_agree(with_toy: None) -> None:
 
 
 class Charged(PotentialMethod):
-    """Fixed charges on the nuclei give a dipole; there is no other kind."""
+    """A potential whose dipole comes only from fixed charges on the nuclei."""
 
     @property
     def provides(self) -> frozenset[str]:
@@ -145,7 +145,7 @@ class Charged(PotentialMethod):
 
 
 def test_infrared_intensities_of_fixed_charges(with_toy: None) -> None:
-    """Of a diatomic q^2 / reduced mass; the same for a turned molecule; none where the charges do not move apart."""
+    """The intensity of a diatomic is q^2 / reduced mass in every orientation; charges like the masses give none."""
     from toy.morse import Morse
 
     assert pytest.approx(42.2561 * 4.803204**2, rel=1e-5) == KM_MOL
@@ -165,8 +165,8 @@ def test_infrared_intensities_of_fixed_charges(with_toy: None) -> None:
     np.testing.assert_allclose(intensities(modes, np.kron(masses, np.eye(3)).T), 0.0, atol=1e-12)
 
 
-def test_spread_follows_the_motion_not_the_order(with_toy: None) -> None:
-    """Two members exchange the constants of two motions: sorted frequencies would not differ at all."""
+def test_spread_follows_the_motion_not_the_order_of_frequencies(with_toy: None) -> None:
+    """Two members exchange the force constants of two motions, so that their sorted frequencies are equal."""
     masses, positions = np.ones(2), np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 2.0]])
     across, along = np.diag([0.1, 0.0, 0.0]), np.diag([0.0, 0.0, 0.4])
     pair = np.array([[1.0, -1.0], [-1.0, 1.0]])
@@ -177,7 +177,7 @@ def test_spread_follows_the_motion_not_the_order(with_toy: None) -> None:
     assert found[1:] == pytest.approx([step / np.sqrt(2)] * 2, rel=1e-6) and found[0] == pytest.approx(0.0, abs=1e-6)
 
 
-def test_an_ensemble_says_how_sure_it_is_of_every_mode(program: Program, tmp_path: Path) -> None:
+def test_an_ensemble_gives_the_deviation_of_every_frequency(program: Program, tmp_path: Path) -> None:
     words = ("method._target_=toy.morse.Ensemble", "task.fmax=1e-8")
     assert "± model" in program(*MORSE, *TRIANGLE, *words).out
     document = result(tmp_path / "run")
@@ -189,7 +189,7 @@ def test_an_ensemble_says_how_sure_it_is_of_every_mode(program: Program, tmp_pat
 
 
 def test_imaginary_modes_are_named(program: Program, tmp_path: Path) -> None:
-    """Methane without angles is a saddle: its hydrogens would rather touch."""
+    """Methane without angle terms is a saddle point, because its hydrogens attract each other."""
     done = program(*MORSE, "system=ch4", "task.fmax=1e-7")
     document = result(tmp_path / "run")
     assert done.status == 0 and document["vibrations"]["n_imaginary"] == 5
@@ -203,7 +203,7 @@ def test_imaginary_modes_are_named(program: Program, tmp_path: Path) -> None:
     assert "near zero" in quiet.out
 
 
-def test_away_from_a_stationary_point_it_says_so(program: Program, tmp_path: Path) -> None:
+def test_a_structure_away_from_a_stationary_point_does_not_converge(program: Program, tmp_path: Path) -> None:
     done = program(*MORSE, "task.relax=false")
     document = result(tmp_path / "run")
     assert done.status == 1 and document["status"] == "not_converged" and len(document["frequencies_cm1"]) == 3
@@ -222,7 +222,7 @@ def test_away_from_a_stationary_point_it_says_so(program: Program, tmp_path: Pat
         (("task.masses={2:-2.0}",), "2.014 for deuterium"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(program: Program, tmp_path: Path, words: Any, complaint: str) -> None:
+def test_wrong_settings_are_refused(program: Program, tmp_path: Path, words: Any, complaint: str) -> None:
     done = program(*MORSE, *words)
     assert done.status == 2 and complaint in done.err and not (tmp_path / "run").exists()
 
@@ -232,7 +232,7 @@ def test_a_method_without_forces_is_refused(program: Program) -> None:
     assert done.status == 2 and "task vibrations needs hessian, which toy does not give" in done.err
 
 
-def test_killed_amid_the_differences_it_ends_where_it_would_have(
+def test_a_run_killed_during_the_differences_resumes_to_the_same_result(
     program: Program, process: Program, tmp_path: Path
 ) -> None:
     words = (*MORSE, "method._target_=toy.morse.WithoutHessian")
@@ -267,7 +267,7 @@ def test_killed_amid_the_differences_it_ends_where_it_would_have(
     ],
 )
 def test_point_groups(name: str, group: str, number: int) -> None:
-    """Also of structures as far from their ideal as a relaxation leaves them."""
+    """Point groups, also of structures that deviate from the ideal as much as relaxed ones."""
     atoms = molecule(name)
     rng = np.random.default_rng(3)
     exact = atoms.positions * units.BOHR_PER_ANGSTROM
