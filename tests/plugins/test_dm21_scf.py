@@ -138,7 +138,7 @@ def test_a_failed_scf_leaves_its_density(tmp_path: Path, monkeypatch: pytest.Mon
     words = ["+method=dm21", "system=he", "method.basis=sto-3g", "method.grid_level=0", "hydra.run.dir=run"]
     result = fusion.run([*words, "method.basis=6-31g", "method.max_cycle=1", "method.conv_tol=1e-14"])
     assert result.status == "not_converged"
-    assert str(result.message).endswith("; the last density is kept in scf.chk")
+    assert str(result.message).endswith("; the last density is in scf.chk")
     assert (tmp_path / "run" / "scf.chk").is_file()
     document = json.loads((tmp_path / "run" / "result.json").read_text())
     assert document["status"] == "not_converged" and document["kohn_sham"]["attempts"]
