@@ -157,7 +157,7 @@ def test_langevin_samples_the_canonical_ensemble(tmp_path: Path) -> None:
 
 
 def test_an_ideal_gas_has_the_right_volume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """p V = N k T, up to one particle more or less for the centre of mass and the volume's own freedom."""
+    """p V = N k T, up to one particle for the centre of mass and the degree of freedom of the volume."""
     monkeypatch.setattr(simulation, "CLOSEST_ANGSTROM", 0.0)  # its atoms pass through each other
     number, kelvin, bar = 100, 300.0, 2000.0
     sites = 8.0 * np.stack(np.meshgrid(*[np.arange(5)] * 3), axis=-1).reshape(-1, 3)[:number]

@@ -170,7 +170,8 @@ def test_mutual_exclusion_with_a_centre_of_inversion(program: Program, tmp_path:
 
 
 def test_forces_in_a_field_agree_with_the_response_to_nuclei(with_toy: None) -> None:
-    """An ion takes its charge along; the grid of a functional moves, so that nothing of the sum is left over."""
+    """The derivatives of an ion sum to its charge. The grid of a functional moves with the nuclei, so that no error
+    remains in the sum."""
     from fusion.methods import by_name
 
     both = []

@@ -211,7 +211,7 @@ def test_wrong_settings_are_refused(program: Program, tmp_path: Path, words: tup
 
 
 def test_a_band_of_collinear_atoms_bends_around_collisions(with_toy: None) -> None:
-    """HCN and HNC on a line: the straight way, and all that keeps its symmetry, leads through the nuclei."""
+    """HCN and HNC on a line: the linear path, and every path of its symmetry, leads through the nuclei."""
     from fusion.chemistry.system import System
     from fusion.potentials import PotentialMethod
     from fusion.tasks.ts.neb import Band
