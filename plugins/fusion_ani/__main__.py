@@ -1,4 +1,4 @@
-"""`python -m fusion_ani` compiles the kernels of the published models, ahead of their first use."""
+"""`python -m fusion_ani` compiles the kernels of the published models before their first use."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def celu(x: Tensor, alpha: float) -> Tensor:
-    """x above zero, alpha (exp(x / alpha) - 1) below, accurate to rounding in every derivative.
+    """CELU: x above zero, alpha (exp(x / alpha) - 1) below; every derivative is accurate to rounding.
 
     torch's own function loses digits here: in float64 its gradient on CPUs (2.13) is off by 6e-8 near zero.
     """

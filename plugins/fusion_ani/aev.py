@@ -1,4 +1,4 @@
-"""Atomic environment vectors: what ANI's networks see of the neighbours of an atom. Angstrom.
+"""Atomic environment vectors: the inputs of ANI's networks, which describe the neighbours of an atom. Angstrom.
 
 Smith, Isayev, Roitberg, Chem. Sci. 8, 3192 (2017), equations 2 to 4, as the published weights were trained: with 1/4 on
 the radial part and 0.95 on the cosine of an angle. For a centre i, with fc(r, R) = (1 + cos(pi r / R)) / 2 up to R,
@@ -7,9 +7,9 @@ the radial part and 0.95 on the cosine of an angle. For a centre i, with fc(r, R
     angular  [elements of j, k][s][t]   sum_j<k  2 ((1 + cos(theta - t)) / 2)^zeta exp(-eta' ((r_ij + r_ik) / 2 - s)^2)
                                         fc(r_ij, R_a) fc(r_ik, R_a)   with cos(theta) = 0.95 cos(angle j-i-k)
 
-Published weights have the pairs of elements in rows of the upper triangle of a square; here they come column by column.
-This module is the plain torch path: any device, differentiable as often as wanted. `fusion_ani.kernels` computes the
-same faster on CPUs.
+Published weights order the pairs of elements by rows of the upper triangle of a square; here the order is by columns.
+This module is the plain torch path: it runs on any device and is differentiable in every order. `fusion_ani.kernels`
+computes the same vectors faster on CPUs.
 """
 
 from __future__ import annotations
@@ -40,34 +40,34 @@ class Environment:
 
     @property
     def radial(self) -> int:
-        """Numbers per element of a neighbour."""
+        """Number of radial components per element of a neighbour."""
         return len(self.radial_shifts)
 
     @property
     def angular(self) -> int:
-        """Numbers per pair of elements of two neighbours."""
+        """Number of angular components per pair of elements of two neighbours."""
         return len(self.angular_shifts) * len(self.angle_shifts)
 
     def size(self, elements: int) -> int:
-        """Length of a vector over so many elements."""
+        """Length of a vector for this number of elements."""
         return elements * self.radial + elements * (elements + 1) // 2 * self.angular
 
     def columns(self, present: Sequence[int], elements: int) -> list[int]:
-        """Places, in the published vector over all `elements`, of the numbers of one over those `present` (ascending).
+        """Columns of the published vector over all `elements` that a vector over the `present` ones (ascending) has.
 
-        Here the pairs are the columns of the upper triangle: pairs of the first elements come before all others.
+        Pairs of elements are ordered by columns of the upper triangle: pairs of the first elements come first.
         """
-        found = [element * self.radial + shift for element in present for shift in range(self.radial)]
-        for last, other in enumerate(present):
-            for one in present[: last + 1]:
-                pair = one * elements - one * (one - 1) // 2 + other - one
+        places = [element * self.radial + shift for element in present for shift in range(self.radial)]
+        for index, high in enumerate(present):
+            for low in present[: index + 1]:
+                pair = low * elements - low * (low - 1) // 2 + high - low
                 block = elements * self.radial + pair * self.angular
-                found += range(block, block + self.angular)
-        return found
+                places += range(block, block + self.angular)
+        return places
 
 
 class Layout:
-    """Rows and columns of a batch's vectors: rows sorted by element, columns those of the elements that occur."""
+    """Rows and columns of a batch's vectors: rows are sorted by element, columns cover the elements that occur."""
 
     def __init__(self, species: Tensor, centre: Tensor, other: Tensor, first: Tensor, elements: int) -> None:
         """`species` (N,) element indices of atoms; `centre`, `other` (P,), `first` (N + 1,) as in `Neighbours`."""
@@ -76,13 +76,13 @@ class Layout:
         self.present: tuple[int, ...] = tuple(present.tolist())
         """Indices of the elements that occur."""
         self.counts: list[int] = counts[present].tolist()
-        """Their atoms."""
+        """Number of atoms of each of these elements."""
         self.species = (torch.cumsum(counts > 0, 0) - 1)[species]
         """(N,) elements as indices into `present`."""
         self.order = torch.argsort(species, stable=True)
-        """(N,) the atom of each row."""
+        """(N,) atom of each row."""
         self.row = torch.empty_like(self.order)
-        """(N,) the row of each atom."""
+        """(N,) row of each atom."""
         self.row[self.order] = torch.arange(len(species), device=species.device)
         self.centre, self.neighbour, self.first = centre, other, first
 
@@ -93,9 +93,9 @@ class Layout:
 
 
 def vectors(environment: Environment, displacements: Tensor, layout: Layout) -> Tensor:
-    """(N, size(elements present)) from `displacements` (P, 3) to neighbours. Twice differentiable.
+    """Environment vectors (N, size(elements present)) from `displacements` (P, 3) to neighbours; twice differentiable.
 
-    Every pair is there in both directions; neighbours beyond the cutoffs count nothing.
+    Every pair is listed in both directions; neighbours beyond the cutoffs contribute nothing.
     """
     atoms, elements = len(layout.row), len(layout.present)
     centre, other = layout.row[layout.centre], layout.other
@@ -104,9 +104,9 @@ def vectors(environment: Environment, displacements: Tensor, layout: Layout) -> 
     near = torch.nonzero(distances <= environment.angular_cutoff)[:, 0]
     j, k = _triples(layout.centre[near], atoms)
     terms = _angular(environment, displacements[near], distances[near], j, k)
-    one, two = other[near][j], other[near][k]
-    high = torch.maximum(one, two)
-    pair = high * (high + 1) // 2 + torch.minimum(one, two)
+    element_j, element_k = other[near][j], other[near][k]
+    high = torch.maximum(element_j, element_k)
+    pair = high * (high + 1) // 2 + torch.minimum(element_j, element_k)
     pairs = elements * (elements + 1) // 2
     angular = terms.new_zeros(atoms * pairs, environment.angular).index_add(0, centre[near][j] * pairs + pair, terms)
     return torch.cat([radial.view(atoms, -1), angular.view(atoms, -1)], dim=1)
@@ -124,7 +124,7 @@ def _radial(environment: Environment, distances: Tensor, place: Tensor, places: 
 
 
 def _angular(environment: Environment, displacements: Tensor, distances: Tensor, j: Tensor, k: Tensor) -> Tensor:
-    """Terms (T, s * t) of the triples whose neighbours are the pairs `j` and `k`."""
+    """Terms (T, s * t) of triples; `j` and `k` index the pairs of the centre with its two neighbours."""
     switch = _switch(distances, environment.angular_cutoff)
     directions = displacements / distances[:, None]
     cosine = COSINE_FACTOR * (directions[j] * directions[k]).sum(dim=1)
@@ -140,7 +140,7 @@ def _angular(environment: Environment, displacements: Tensor, distances: Tensor,
 
 
 def _triples(centre: Tensor, atoms: int) -> tuple[Tensor, Tensor]:
-    """Indices j < k into the pairs, of all pairs of neighbours of one centre; `centre` ascends."""
+    """Indices j < k into the pairs, for every two neighbours of the same centre; `centre` ascends."""
     last = torch.bincount(centre, minlength=atoms).cumsum(0)[centre]
     index = torch.arange(len(centre), device=centre.device)
     partners = last - 1 - index

@@ -1,19 +1,19 @@
-"""One member's network of one element on many atoms: energies, their gradient by the inputs, and gradients by the
-parameters of both, compiled, by matrix products over all atoms.
+"""One member's network of one element on many atoms, compiled, by matrix products over all atoms: energies, their
+gradient by the inputs, and the gradients of both by the parameters.
 
-With z_l = W_l a_(l-1) + b_l, a_l = phi(z_l) (the last layer linear), the energy of an atom e = a_L and g = de/da_0 its
-gradient, the parameters' gradient of sum_n (c_n e_n + g_n v_n), with directions v of the inputs, takes a tangent pass
-and its transpose: a dot over a letter is the change along v, D_l = de/dz_l what the gradient pass leaves behind,
+Let z_l = W_l a_(l-1) + b_l and a_l = phi(z_l), with a linear last layer. The energy of an atom is e = a_L, its gradient
+g = de/da_0. The parameters' gradient of sum_n (c_n e_n + g_n v_n), v a direction of the inputs, takes a tangent pass
+and its transpose. The letter d marks a change along v; D_l = de/dz_l comes from the gradient pass:
 
     da_l = phi' dz_l,   dz_l = W_l da_(l-1)                          da_0 = v
     Z_l  = phi' (Z_(l+1) W_(l+1)) + phi'' (D_(l+1) W_(l+1)) dz_l     Z_L = c
     grad W_l = sum_n Z_l a_(l-1) + D_l da_(l-1),    grad b_l = sum_n Z_l
 
-which is the derivative of the gradient pass by the parameters, without recording anything.
+This is the derivative of the gradient pass by the parameters, without a recorded graph.
 
-The passes are to be taken in the order in which they stand here. `network`: weights (M, out, in) and biases (M, out) by
-layer, the last with one output; `columns` (F), those of the first layer's inputs that x (n, F) has; CELU's alpha, None
-for exp(-z^2). `work`, as long as `room` says, keeps what the passes of one member on one x leave behind.
+Call the passes in the order of their definitions. `network`: weights (M, out, in) and biases (M, out) by layer, the
+last with one output; `columns` (F), the inputs of the first layer that x (n, F) has; CELU's alpha, None for exp(-z^2).
+`work`, of length `room`, holds the intermediate results of one member on one x.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from fusion_ani.products import product_of
 from fusion_ani.simd import OPTIONS, exp
 
 _VALUE, _SLOPE, _BEND, _ALONG, _DOWN, _UP, _CHANGE, _MOVED = range(8)
-"""Of a layer: a, phi', phi'', D_(l+1) W_(l+1), D, Z, dz, da."""
+"""Intermediate results of a layer: a, phi', phi'', D_(l+1) W_(l+1), D, Z, dz, da."""
 _PARTS = 8
 Arrays = tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...], np.ndarray, np.floating[Any] | None]
-"""Of a `network`."""
+"""Type of a `network`."""
 _BLOCK = 504  # atoms whose numbers stay in the cache from one layer to the next
 
 
 def room(rows: int, weights: Sequence[np.ndarray]) -> int:
-    """Numbers that the passes keep for so many atoms."""
+    """Length of the `work` array for this number of atoms."""
     return _PARTS * rows * sum(weight.shape[1] for weight in weights)
 
 
 @njit(**OPTIONS)
 def _parts(work, rows, weights, layer):  # type: ignore[no-untyped-def]
-    """(8, n, out): a layer's share of `work`."""
+    """Part (8, n, out) of `work` that belongs to a layer."""
     before, size = 0, weights[layer].shape[1]
     for lower in range(layer):
         before += weights[lower].shape[1]
@@ -52,13 +52,13 @@ def _parts(work, rows, weights, layer):  # type: ignore[no-untyped-def]
 
 @njit(**OPTIONS)
 def _below(x, part, work, weights, layer):  # type: ignore[no-untyped-def]
-    """(n, in): that part of the layer below, or x."""
+    """Intermediate result `part` (n, in) of the layer below, or x."""
     return x if layer == 0 else _parts(work, len(x), weights, layer - 1)[part]
 
 
 @njit(**OPTIONS)
 def _turned(weight, columns):  # type: ignore[no-untyped-def]
-    """(in, out), for those columns of a weight (out, all)."""
+    """Transpose (in, out) of the given columns of a weight (out, all)."""
     turned = np.empty((len(columns), len(weight)), weight.dtype)
     for i in range(len(columns)):
         for o in range(len(weight)):
@@ -105,7 +105,7 @@ def energies(network, member, x, work, out):  # type: ignore[no-untyped-def]
 
 @njit(**OPTIONS)
 def _back(part, seed, work, weights, member, layer, rows, begin, end, out):  # type: ignore[no-untyped-def]
-    """Write that part of the layer above times its weights, of the last layer the `seed` (n, 1)."""
+    """Write `part` of the layer above times that layer's weights; for the last layer, the `seed` (n, 1)."""
     if layer == len(weights) - 1:
         out[:] = seed
     else:
@@ -114,15 +114,15 @@ def _back(part, seed, work, weights, member, layer, rows, begin, end, out):  # t
 
 
 @njit(**OPTIONS)
-def _times(one, other, result):  # type: ignore[no-untyped-def]
-    for n in range(len(one)):
-        for u in range(one.shape[1]):
-            result[n, u] = one[n, u] * other[n, u]
+def _times(a, b, result):  # type: ignore[no-untyped-def]
+    for n in range(len(a)):
+        for u in range(a.shape[1]):
+            result[n, u] = a[n, u] * b[n, u]
 
 
 @njit(**OPTIONS)
 def gradient(network, member, work, out):  # type: ignore[no-untyped-def]
-    """Write g (n, F)."""
+    """Write the energies' gradient g (n, F) by the inputs."""
     weights, _, columns, _ = network
     rows, real = len(out), out.dtype
     first = weights[0][member]
@@ -142,7 +142,7 @@ def gradient(network, member, work, out):  # type: ignore[no-untyped-def]
 
 @njit(**OPTIONS)
 def _tangents(network, member, moves, work):  # type: ignore[no-untyped-def]
-    """Changes along v."""
+    """Compute the changes dz and da along v."""
     weights, _, columns, _ = network
     rows = len(moves)
     for layer in range(len(weights)):
@@ -154,7 +154,7 @@ def _tangents(network, member, moves, work):  # type: ignore[no-untyped-def]
 
 @njit(**OPTIONS)
 def _bent(parts, begin, end):  # type: ignore[no-untyped-def]
-    """What phi'' adds to Z."""
+    """Add the term of phi'' to Z."""
     for n in range(begin, end):
         for u in range(parts.shape[2]):
             parts[_UP, n, u] += parts[_BEND, n, u] * parts[_ALONG, n, u] * parts[_CHANGE, n, u]
@@ -162,8 +162,10 @@ def _bent(parts, begin, end):  # type: ignore[no-untyped-def]
 
 @njit(**OPTIONS)
 def learn(network, member, factors, x, moves, work, by_weights, by_biases):  # type: ignore[no-untyped-def]
-    """Add the gradient of sum_n (c_n e_n + g_n v_n) by the member's parameters to that by all; c are `factors` (n,), v
-    the `moves` (n, F), or none, (0, F). What has nothing to add to, an array of no members, is left out."""
+    """Add the gradient of sum_n (c_n e_n + g_n v_n) by the member's parameters to `by_weights` and `by_biases`.
+
+    c are the `factors` (n,), v the `moves` (n, F), or none (0, F). Arrays with no members are skipped.
+    """
     weights, _, columns, _ = network
     rows, moved = len(x), len(moves) > 0
     some = np.zeros((weights[0].shape[1] if len(columns) < weights[0].shape[2] else 0, len(columns)), x.dtype)

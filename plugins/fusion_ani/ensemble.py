@@ -1,4 +1,4 @@
-"""All members' networks of an element in the order in which the compiled kernels read them."""
+"""Weights of all members' networks of an element, in the order in which the compiled kernels read them."""
 
 from __future__ import annotations
 
@@ -15,40 +15,40 @@ from fusion_ani.aev import Environment
 
 @dataclass(frozen=True)
 class Columns:
-    """Which panels of columns of padded vectors a group of atoms has, and where in a line of them what begins.
+    """Panels of columns of padded vectors that a group of atoms has, and offsets of their parts in a line.
 
-    Padded vectors have, each filled up to whole panels of `width` columns: the radial part, then one block for each
-    pair of elements, column by column of the upper triangle.
+    Padded vectors consist of the radial part, then one block for each pair of elements, by columns of the upper
+    triangle. Each part is padded to whole panels of `width` columns.
     """
 
     panels: np.ndarray
     """Ascending numbers of panels."""
     radial: np.ndarray
-    """(E,) by element of a neighbour."""
+    """(E,) offsets by element of a neighbour; -1 for elements that the group does not have."""
     pairs: np.ndarray
-    """(E, E) by elements of two neighbours; -1 for what the group does not have."""
+    """(E, E) offsets by elements of two neighbours; -1 for pairs that the group does not have."""
 
     @property
     def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """As the kernels want them."""
+        """Arguments of the kernels."""
         return self.panels, self.radial, self.pairs
 
     @classmethod
     @lru_cache(maxsize=4096)
     def of(cls, environment: Environment, elements: int, width: int, present: int, near: int) -> Columns:
-        """Of atoms near those elements whose bits are set in `present`, for the angular part in `near`."""
-        has = [element for element in range(elements) if near >> element & 1]
-        found = [element for element in range(elements) if present >> element & 1]
-        ends = [(e * environment.radial // width, ((e + 1) * environment.radial - 1) // width) for e in found]
-        panels = sorted({panel for one, last in ends for panel in range(one, last + 1)})
+        """Columns for neighbours of the elements whose bits are set in `present`; for the angular part, in `near`."""
+        angular_elements = [element for element in range(elements) if near >> element & 1]
+        radial_elements = [element for element in range(elements) if present >> element & 1]
+        ends = [(e * environment.radial // width, ((e + 1) * environment.radial - 1) // width) for e in radial_elements]
+        panels = sorted({panel for first_panel, last_panel in ends for panel in range(first_panel, last_panel + 1)})
         places = {panel: place * width for place, panel in enumerate(panels)}
         radial = np.full(elements, -1)
-        for e, (one, _) in zip(found, ends, strict=True):
-            radial[e] = places[one] + e * environment.radial - one * width
+        for e, (first_panel, _) in zip(radial_elements, ends, strict=True):
+            radial[e] = places[first_panel] + e * environment.radial - first_panel * width
         first, each = -(-elements * environment.radial // width), -(-environment.angular // width)
         pairs = np.full((elements, elements), -1)
-        for last, other in enumerate(has):
-            for e in has[: last + 1]:
+        for index, other in enumerate(angular_elements):
+            for e in angular_elements[: index + 1]:
                 pairs[e, other] = pairs[other, e] = len(panels) * width
                 start = first + (other * (other + 1) // 2 + e) * each
                 panels += range(start, start + each)
@@ -56,7 +56,7 @@ class Columns:
 
 
 def padded(environment: Environment, elements: int, width: int) -> np.ndarray:
-    """The column of the published vectors that each column of the padded ones is, -1 for what fills up."""
+    """Column of the published vectors for each column of the padded ones, -1 for padding."""
     published = np.array(environment.columns(range(elements), elements))
     radial, blocks = np.split(published, [elements * environment.radial])
     angular = blocks.reshape(-1, environment.angular)
@@ -66,7 +66,7 @@ def padded(environment: Environment, elements: int, width: int) -> np.ndarray:
 
 
 def _panels(matrix: np.ndarray, width: int) -> np.ndarray:
-    """(in, out), both filled up with zeros, as panels of `width` columns, row by row, one after the other."""
+    """Flatten a matrix (in, out), zero-padded in both dimensions, into panels of `width` columns, row by row."""
     rows, columns = (-size % width for size in matrix.shape)
     full = np.pad(matrix, ((0, rows), (0, columns)))
     return full.reshape(len(full), -1, width).transpose(1, 0, 2).ravel()
@@ -74,21 +74,21 @@ def _panels(matrix: np.ndarray, width: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Packed:
-    """Numbers of one element's networks, in panels; those of a frozen model, made once."""
+    """Weights of one element's networks in panels, packed once for a frozen model."""
 
     numbers: np.ndarray
     places: np.ndarray
-    """(M, L, 3): by member and layer where weights, weights for the way back, and biases begin; of the last, linear
-    layer the weights of its one output and its bias."""
+    """(M, L, 3): offsets of weights, transposed weights and biases by member and layer. The last, linear layer has the
+    weights of its one output and its bias."""
     widths: np.ndarray
-    """(L,) padded sizes: of the inputs and the hidden layers."""
+    """(L,) padded sizes of the inputs and the hidden layers."""
     alpha: np.floating[Any]
     sources: tuple[tuple[Tensor, Tensor, int], ...]
-    """Each parameter, what it was and its version."""
+    """Each parameter with its value and its version at the time of packing."""
 
     @property
     def arrays(self) -> tuple[Any, ...]:
-        """As the kernels want them."""
+        """Arguments of the kernels."""
         return self.numbers, self.places, self.widths, self.alpha
 
     @classmethod
@@ -100,10 +100,10 @@ class Packed:
         width: int,
         alpha: float,
     ) -> Packed:
-        """From weights (M, out, in) and biases (M, out) by layer, the last with one output; `order` as by `padded`."""
+        """Pack weights (M, out, in) and biases (M, out) by layer, the last with one output; `order` from `padded`."""
         sources = tuple((tensor, tensor.detach(), tensor._version) for tensor in (*weights, *biases))
         arrays = [weight.detach().numpy() for weight in weights]
-        wide = np.pad(arrays[0], ((0, 0), (0, 0), (0, 1)))[:, :, order]  # the last column, of zeros, is number -1
+        wide = np.pad(arrays[0], ((0, 0), (0, 0), (0, 1)))[:, :, order]  # the appended column of zeros has index -1
         arrays[0] = wide
         shifts = [bias.detach().numpy() for bias in biases]
         parts: list[np.ndarray] = []
@@ -120,7 +120,7 @@ class Packed:
         return cls(np.concatenate(parts), places, widths, wide.dtype.type(alpha), sources)
 
     def is_of(self, tensors: Sequence[Tensor]) -> bool:
-        """Whether these are the parameters it was made of, unchanged. What goes past autograd's count is not seen."""
+        """True if `tensors` are the packed parameters, unchanged; autograd's version misses some changes."""
         for now, (tensor, was, version) in zip(tensors, self.sources, strict=True):
             if now is not tensor or now._version != version or now.data_ptr() != was.data_ptr():
                 return False

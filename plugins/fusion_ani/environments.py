@@ -1,6 +1,6 @@
-"""Environment vectors of the atoms of a data set, made once and kept where they fit into memory, and their Jacobian.
+"""Environment vectors of the atoms of a data set, computed once and kept if they fit into memory, and their Jacobian.
 
-Vectors have no parameters: in a training they stay what they were, whatever the networks learn. Atomic units.
+The vectors have no parameters, so training the networks does not change them. Atomic units.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ class Rows:
     """The atoms of a batch of B structures in the order in which networks see them: sorted by element."""
 
     places: np.ndarray
-    """(N,) among all atoms of the data."""
+    """(N,) indices into all atoms of the data."""
     order: np.ndarray
-    """(N,) among those of the batch, one structure after the other."""
+    """(N,) indices into the atoms of the batch in its order, one structure after the other."""
     system: np.ndarray
-    """(N,) rows of the batch."""
+    """(N,) index of the structure in the batch."""
     species: np.ndarray
-    """(N,) elements, ascending, as indices into those of the model."""
+    """(N,) indices of the model's elements, ascending."""
     groups: tuple[tuple[int, slice], ...]
     """Each element with its rows."""
 
     @classmethod
     def of(cls, places: np.ndarray, system: np.ndarray, species: np.ndarray) -> Rows:
-        """From atoms in the order of the batch."""
+        """Sort atoms, given in the order of the batch, by element."""
         order = np.argsort(species, kind="stable")
         ordered = species[order]
         elements, begins = np.unique(ordered, return_index=True)
@@ -46,14 +46,20 @@ class Rows:
 
 
 class Environments:
-    """Of all atoms of structures with atoms `offsets`, whose elements `species` (N,) are indices into `known` ones.
+    """Environment vectors of all atoms of a data set, whose `species` (N,) are indices into the model's elements.
 
-    `columns` (F) are those of the published vectors that these elements fill, in their order. At most `most` bytes are
-    kept, all vectors or none.
+    `columns` (F) are the columns of the published vectors that the elements which occur fill, in their order. Either
+    all vectors are kept, in at most `most` bytes, or none.
     """
 
     def __init__(
-        self, environment: Environment, species: np.ndarray, structures: int, known: int, dtype: np.dtype, most: float
+        self,
+        environment: Environment,
+        species: np.ndarray,
+        structures: int,
+        elements: int,
+        dtype: np.dtype,
+        most: float,
     ) -> None:
         present = np.unique(species)
         blocks = np.arange(len(present))
@@ -61,18 +67,18 @@ class Environments:
         pair = low * len(blocks) - low * (low - 1) // 2 + high - low  # rows of the upper triangle
         angular = len(blocks) * environment.radial + pair * environment.angular
         self.kernel = constants(environment, dtype), blocks * environment.radial, angular
-        self.columns = np.sort(environment.columns(present.tolist(), known))
+        self.columns = np.sort(environment.columns(present.tolist(), elements))
         self.dtype, self.blocks = dtype, np.searchsorted(present, species)
         fits = len(species) * len(self.columns) * dtype.itemsize <= most
         self.kept = np.empty((len(species), len(self.columns)), dtype) if fits else None
         self.made = np.zeros(structures, bool)
 
     def has(self, indices: np.ndarray) -> bool:
-        """Whether those of these structures are kept by now."""
+        """True if the vectors of these structures are kept already."""
         return bool(self.made[indices].all())
 
     def vectors(self, indices: np.ndarray, rows: Rows, pairs: Pairs | None, out: np.ndarray) -> None:
-        """Write those of structures `indices` to the lines of `out` (N, F); `pairs` only where they are not kept."""
+        """Write the vectors of structures `indices` to `out` (N, F); `pairs` are needed unless the vectors are kept."""
         from fusion_ani import kernels
 
         if self.kept is not None and self.has(indices):
@@ -90,7 +96,7 @@ class Environments:
             self.kept[rows.places], self.made[indices] = out, True
 
     def pulled(self, rows: Rows, pairs: Pairs, gradients: np.ndarray) -> np.ndarray:
-        """(M, P, 3), the gradients by the vectors of pairs from those (M, N, F) by the lines."""
+        """Gradients (M, P, 3) by the displacements of pairs from `gradients` (M, N, F) by the environment vectors."""
         from fusion_ani import tangents
 
         lists, line = self._lists(rows, pairs), gradients.shape[2]
@@ -106,7 +112,7 @@ class Environments:
         return slopes
 
     def pushed(self, rows: Rows, pairs: Pairs, directions: np.ndarray, out: np.ndarray) -> None:
-        """Write the changes of the lines, (M, N, F), along `directions` (M, P, 3) of pairs."""
+        """Write the changes (M, N, F) of the environment vectors along `directions` (M, P, 3) of pairs."""
         from fusion_ani import tangents
 
         lists, line = self._lists(rows, pairs), out.shape[2]
@@ -125,7 +131,7 @@ class Environments:
 
 
 def _in_parts(work: Callable[[slice], None], rows: int) -> None:
-    """Do it on all rows, in as many threads as torch has."""
+    """Apply `work` to slices of all rows, in as many threads as torch has."""
     count = max(1, min(torch.get_num_threads(), rows // ATOMS_PER_THREAD))
     bounds = np.linspace(0, rows, _PARTS * count + 1 if count > 1 else 2).astype(int).tolist()
     in_threads(work, [slice(*ends) for ends in pairwise(bounds)], count)

@@ -1,7 +1,7 @@
-"""Environment vectors and whole energies as single differentiable operations: the fast way on CPUs.
+"""Environment vectors and whole energies as single differentiable operations: the fast path on CPUs.
 
-First derivatives are analytic. Where one is to be differentiated again (Hessians, training on forces) both fall back on
-the plain torch path, which is exact for every order.
+First derivatives are analytic. If a derivative is differentiated again (Hessians, training on forces), both use the
+plain torch path, which is exact in every order.
 """
 
 from __future__ import annotations
@@ -22,64 +22,64 @@ from fusion.potentials import Neighbours
 from fusion_ani.aev import Environment, Layout, vectors
 
 ATOMS_SORTED = 128
-"""From so many atoms on they are sorted by the elements near them."""
+"""Least number of atoms that are sorted by the elements near them."""
 
 LINES = 135
 """Atoms whose networks are computed at once: enough for the matrix products, few enough for the cache."""
 
 ATOMS_PER_THREAD = 32
-"""Fewer, times members, are done sooner than a thread is woken."""
+"""Least number of atoms, times members, per thread: fewer take less time than waking the thread."""
 
 Block = tuple[int, np.ndarray, int]
-"""Element, atoms, and bits of the elements near them."""
+"""Element, its atoms, and bits of the elements near them."""
 
 
 @cache
 def constants(environment: Environment, dtype: np.dtype) -> tuple[Any, ...]:
-    """What the kernels want to know of the environment, as tuples of numbers of that kind."""
+    """Parameters of the environment as the kernels take them: tuples of numbers of `dtype`."""
     real = dtype.type
     radial = environment.radial_cutoff, environment.radial_eta
     numbers = (ANGSTROM_PER_BOHR, *radial, environment.angular_cutoff, environment.angular_eta, environment.zeta)
     angles = np.array(environment.angle_shifts)
     kinds = (numbers, environment.radial_shifts, environment.angular_shifts)
-    found = [tuple(map(real, values)) for values in kinds]
-    return *found, (tuple(map(real, 0.5 * np.cos(angles))), tuple(map(real, 0.5 * np.sin(angles))))
+    tuples = [tuple(map(real, values)) for values in kinds]
+    return *tuples, (tuple(map(real, 0.5 * np.cos(angles))), tuple(map(real, 0.5 * np.sin(angles))))
 
 
 def blocks(environment: Environment, pairs: Neighbours, species: np.ndarray, elements: int) -> list[Block]:
-    """The atoms in blocks of one element, where there are many of them with similar neighbours."""
+    """Split the atoms into blocks of one element; large systems are sorted so that a block has similar neighbours."""
     bits = np.zeros(1, np.int64)
     keys = species
     if len(species) >= ATOMS_SORTED:
         from fusion_ani import kernels
 
         array = pairs.vectors.detach().contiguous().numpy()
-        # Rounding must not leave out a neighbour that the kernel counts: a margin.
+        # The margin keeps rounding from dropping a neighbour that the kernel counts.
         numbers = array.dtype.type(ANGSTROM_PER_BOHR), array.dtype.type(environment.angular_cutoff * (1 + 1e-5))
         bits = kernels.near(array, pairs.first.numpy(), pairs.other.numpy(), species, *numbers)
         keys = species << elements | bits
     order = np.argsort(keys.astype(np.min_scalar_type(int(keys.max()))), kind="stable")
     counts = np.bincount(species, minlength=elements)
     everything = sum(1 << int(element) for element in np.flatnonzero(counts))
-    found, start = [], 0
+    result, start = [], 0
     for element in np.flatnonzero(counts).tolist():
         size = int(counts[element])
         parts = -(-size // LINES)
         for part in range(parts):
             atoms = order[start + part * size // parts : start + (part + 1) * size // parts]
-            found.append((element, atoms, everything if len(bits) == 1 else int(np.bitwise_or.reduce(bits[atoms]))))
+            result.append((element, atoms, everything if len(bits) == 1 else int(np.bitwise_or.reduce(bits[atoms]))))
         start += size
-    return found
+    return result
 
 
 @cache
 def _threads(process: int, count: int) -> ThreadPoolExecutor:
-    """A pool of this process: a forked one has none of the threads."""
+    """Pool of threads of one process; a forked process does not inherit the threads."""
     return ThreadPoolExecutor(count)
 
 
 def in_threads(work: Callable[[Any], None], tasks: Sequence[Any], count: int) -> None:
-    """Do `work` on each of the tasks, in `count` threads of which this is one."""
+    """Apply `work` to each of the tasks, in `count` threads including the calling one."""
     queue = iter(tasks)  # a list's iterator gives each task to one thread
 
     def several() -> None:
@@ -93,15 +93,15 @@ def in_threads(work: Callable[[Any], None], tasks: Sequence[Any], count: int) ->
 
 
 def _ranges(layout: Layout) -> tuple[list[slice], int]:
-    """Rows to be done at once, and in how many threads."""
+    """Slices of rows for one task each, and the number of threads."""
     atoms = len(layout.row)
     count = max(1, min(torch.get_num_threads(), atoms // ATOMS_PER_THREAD))
     bounds = np.linspace(0, atoms, 4 * count + 1 if count > 1 else 2).astype(int).tolist()
-    return [slice(one, two) for one, two in pairwise(bounds)], count
+    return [slice(start, stop) for start, stop in pairwise(bounds)], count
 
 
 def _lists(environment: Environment, displacements: Tensor, layout: Layout) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """What the kernels want before and after the rows' atoms."""
+    """Arguments of the kernels before and after the atoms."""
     array = displacements.detach().contiguous().numpy()
     width, blocks = len(layout.present), np.arange(len(layout.present))
     high, low = np.maximum(blocks[:, None], blocks), np.minimum(blocks[:, None], blocks)
@@ -111,7 +111,7 @@ def _lists(environment: Environment, displacements: Tensor, layout: Layout) -> t
 
 
 def environment_vectors(environment: Environment, displacements: Tensor, layout: Layout) -> Tensor:
-    """(N, F) in the rows and columns of `layout`, from `displacements` (P, 3) in bohr; not differentiable."""
+    """Environment vectors (N, F) in the order of `layout`, from `displacements` (P, 3) in bohr; not differentiable."""
     from fusion_ani import kernels
 
     lists, rest = _lists(environment, displacements, layout)
@@ -126,7 +126,7 @@ def environment_vectors(environment: Environment, displacements: Tensor, layout:
 
 
 def environment_gradient(environment: Environment, displacements: Tensor, layout: Layout, gradient: Tensor) -> Tensor:
-    """(P, 3) by `displacements` in bohr, of what has `gradient` (N, F) by the environment vectors."""
+    """Gradient (P, 3) by `displacements` in bohr, from the `gradient` (N, F) by the environment vectors."""
     from fusion_ani import kernels
 
     lists, rest = _lists(environment, displacements, layout)
@@ -162,18 +162,19 @@ class EnvironmentVectors(torch.autograd.Function):
 
 
 def _by_plain(plain: Callable[[Tensor], Tensor], displacements: Tensor, gradient: Tensor) -> Tensor:
-    """The gradient as a function that can be differentiated again."""
+    """Gradient by torch operations, which can be differentiated again."""
     twice = torch.is_grad_enabled()
     with torch.enable_grad():
         values = plain(displacements)
-        (found,) = torch.autograd.grad(values, displacements, gradient, create_graph=twice)
-    return found
+        (result,) = torch.autograd.grad(values, displacements, gradient, create_graph=twice)
+    return result
 
 
 class Energies(torch.autograd.Function):
-    """Sums (M, B) by `fast(differentiate)`, which also gives their mean's gradient (P, 3) by `displacements`.
+    """Energies (M, B) from `fast(differentiate)`, which also gives their mean's gradient (P, 3) by `displacements`.
 
-    Other derivatives (of a single member, second ones) come from `plain(displacements)`, the same by torch operations.
+    Other derivatives (of a single member, or second ones) come from `plain(displacements)`, the same energies by torch
+    operations.
     """
 
     @staticmethod

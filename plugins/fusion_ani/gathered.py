@@ -1,4 +1,4 @@
-"""Whole energies of networks that do not learn, by compiled kernels that read the weights in their own order."""
+"""Energies of networks that are not trained, by compiled kernels that read the weights in an order of their own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Tensors = Callable[[int], Sequence[Tensor]]
 
 
 class Gathered:
-    """Networks with CELU activations of so many `elements`, whose weights are gathered when first needed."""
+    """Networks of all `elements` with CELU activations, whose weights are packed at the first use."""
 
     def __init__(self, environment: Environment, elements: int, alpha: float) -> None:
         self.environment, self.elements, self.alpha = environment, elements, alpha
@@ -27,10 +27,10 @@ class Gathered:
     def energies(
         self, tensors: Tensors, pairs: Neighbours, species: Tensor, systems: int, differentiate: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """(M, B) and, where asked, the gradient (P, 3) of the mean of members, summed over systems.
+        """Energies (M, B) and, if `differentiate`, the gradient (P, 3) of the members' mean, summed over systems.
 
-        `species` (N,) are indices of elements, `tensors` gives of one the weights (M, out, in), then biases (M, out) by
-        layer.
+        `species` (N,) are indices of elements; `tensors` returns the weights (M, out, in), then the biases (M, out) by
+        layer, for one element.
         """
         from fusion_ani import layers, products
 
@@ -54,16 +54,16 @@ class Gathered:
         return summed, torch.from_numpy(gradient) if differentiate else None
 
     def _networks(self, element: int, tensors: Sequence[Tensor], width: int) -> Packed:
-        """Those of an element in the kernels' order, made once and again when a parameter has changed."""
-        kept = self._packed.get(element)
-        if kept is None or not kept.is_of(tensors):
+        """Packed networks of an element; packed again when a parameter has changed."""
+        networks = self._packed.get(element)
+        if networks is None or not networks.is_of(tensors):
             order = padded(self.environment, self.elements, width)
             half = len(tensors) // 2
-            kept = self._packed[element] = Packed.of(tensors[:half], tensors[half:], order, width, self.alpha)
-        return kept
+            networks = self._packed[element] = Packed.of(tensors[:half], tensors[half:], order, width, self.alpha)
+        return networks
 
     def forget(self) -> None:
-        """Gather the weights anew when they are needed, whatever has been done to them."""
+        """Discard the packed weights; the next call packs them again."""
         self._packed.clear()
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the networks of ANI see of a batch: environment vectors, made once and only if somebody wants them."""
+"""Inputs of ANI's networks for a batch: environment vectors, computed at their first use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fusion_ani.fused import EnvironmentVectors
 
 @dataclass(frozen=True)
 class Inputs:
-    """Of atoms with element indices `species` (N,) of a model that knows so many `elements`."""
+    """Inputs for atoms with element indices `species` (N,) of a model of `elements` elements."""
 
     environment: Environment
     pairs: Neighbours
@@ -25,23 +25,23 @@ class Inputs:
 
     @property
     def plain(self) -> bool:
-        """Whether only torch's operations will do."""
+        """True if only torch operations can be used: off the CPU, or while torch compiles."""
         return self.pairs.vectors.device.type != "cpu" or torch.compiler.is_compiling()
 
     @cached_property
     def layout(self) -> Layout:
-        """The rows and columns of the vectors."""
+        """Rows and columns of the vectors."""
         pairs = self.pairs
         return Layout(self.species, pairs.centre, pairs.other, pairs.first, self.elements)
 
     @cached_property
     def vectors(self) -> Tensor:
-        """(N, F) in the rows and columns of `layout`, differentiable, on CPUs by compiled kernels."""
+        """Environment vectors (N, F) in the order of `layout`, differentiable; by compiled kernels on CPUs."""
         if self.plain:
             return self.by_torch(self.pairs.vectors)
-        found: Tensor = EnvironmentVectors.apply(self.pairs.vectors, self.environment, self.layout)
-        return found
+        result: Tensor = EnvironmentVectors.apply(self.pairs.vectors, self.environment, self.layout)
+        return result
 
     def by_torch(self, displacements: Tensor) -> Tensor:
-        """The same for `displacements` (P, 3), bohr, in the place of the pairs' own; differentiable in every order."""
+        """Environment vectors for other `displacements` (P, 3) of the pairs, bohr; differentiable in every order."""
         return vectors(self.environment, displacements * ANGSTROM_PER_BOHR, self.layout)

@@ -1,8 +1,8 @@
-"""Environment vectors and their gradients on CPUs, compiled by numba. Imported only where they are used.
+"""Environment vectors and their gradients on CPUs, compiled by numba. Import this module only where it is used.
 
-The formulas are those of `fusion_ani.aev`. A centre's neighbours and triples are listed, by element, in short arrays in
-which every loop runs over contiguous numbers so that the compiler vectorises it; nothing of the size of the list of all
-triples is ever stored. What `constants` holds are tuples: their lengths are known when the kernels are compiled.
+The formulas are those of `fusion_ani.aev`. A centre's neighbours and triples are listed, by element, in short arrays.
+Every loop runs over contiguous numbers, so that the compiler vectorises it, and no array is as long as the list of all
+triples. `constants` holds tuples, so that their lengths are fixed when the kernels are compiled.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from fusion_ani.aev import COSINE_FACTOR, RADIAL_FACTOR
 from fusion_ani.simd import OPTIONS, combine, contract, cosine, exp, log, outer, sine
 
 TRIPLES = 256
-"""Triples of one pair of elements at a time."""
-_VECTOR = 16  # a multiple of what processors compute at once
+"""Number of triples that are processed at once."""
+_VECTOR = 16  # a multiple of the vector length of processors
 
 
 @njit(**OPTIONS)
 def near(vectors, first, other, species, scale, cutoff):  # type: ignore[no-untyped-def]
-    """(N,) for each centre a number whose bits are the `species` of neighbours within `cutoff`."""
+    """Integer (N,) for each centre, whose bits mark the `species` of its neighbours within `cutoff`."""
     result = np.zeros(len(first) - 1, np.int64)
     limit = (cutoff / scale) ** 2
     for i in range(len(first) - 1):
@@ -40,7 +40,7 @@ def _whole(count):  # type: ignore[no-untyped-def]
 
 @njit(**OPTIONS)
 def _room(vectors, first, atoms, elements, constants):  # type: ignore[no-untyped-def]
-    """Arrays for the neighbours of each of `atoms`, for triples, for runs of these, and for the factors of all."""
+    """Allocate arrays for the neighbours of one of `atoms`, for triples, for runs of triples, and for their factors."""
     _, radial_shifts, shifts, angles = constants
     most = 0
     for i in atoms:
@@ -58,10 +58,10 @@ def _room(vectors, first, atoms, elements, constants):  # type: ignore[no-untype
 
 @njit(**OPTIONS)
 def _list(vectors, start, stop, other, species, numbers, lists):  # type: ignore[no-untyped-def]
-    """List the neighbours start..stop by element: those of e are `begin[row, e]` up to `begin[row, e + 1]`.
+    """List the neighbours start..stop by element: element e has `begin[row, e]` up to `begin[row, e + 1]`.
 
-    Both of all (row 0) and of those within the angular cutoff (row 1). Their numbers are unit vectors (0, 1, 2),
-    lengths (3), switching functions (4) and their derivatives (5), inverse lengths (6).
+    Row 0 holds all neighbours, row 1 those within the angular cutoff. Columns of a neighbour: unit vector (0, 1, 2),
+    length (3), switching function (4) and its derivative (5), inverse length (6).
     """
     begin, which, all_of, close = lists
     real = all_of.dtype.type
@@ -109,7 +109,7 @@ def _list(vectors, start, stop, other, species, numbers, lists):  # type: ignore
 
 @njit(**OPTIONS)
 def _radial(count, all_of, eta, shifts, radial):  # type: ignore[no-untyped-def]
-    """Rows [n, s] of distances from the shifts (1) and of their Gaussians (0)."""
+    """Compute distances from the shifts (row 1) and their Gaussians (row 0), both [n, s]."""
     real = radial.dtype.type
     for n in range(count):
         combine(radial[1], n * len(shifts), all_of[3, n], real(-1.0), shifts, real(0.0), shifts)
@@ -135,9 +135,9 @@ def _triples(j, start, stop, close, numbers, indices, listed):  # type: ignore[n
 
 @njit(**OPTIONS)
 def _factors(listed, numbers, turned, lengths, zeta, eta, shifts, angles):  # type: ignore[no-untyped-def]
-    """Factors of `listed` triples: of their angles, turned[0] [t, z], and of their lengths, lengths[0] [t, s].
+    """Compute the factors of `listed` triples: angular ones, turned[0] [t, z], and radial ones, lengths[0] [t, s].
 
-    Rows 1 are what these are functions of: (1 + cos(theta - t)) / 2 and the distance from the shift.
+    Rows 1 hold their arguments: (1 + cos(theta - t)) / 2 and the distance from the shift.
     """
     real = numbers.dtype.type
     cosines, sines = angles
@@ -160,7 +160,7 @@ def _factors(listed, numbers, turned, lengths, zeta, eta, shifts, angles):  # ty
 
 @njit(**OPTIONS)
 def _slopes(listed, numbers, turned, lengths, zeta, eta, shifts, angles):  # type: ignore[no-untyped-def]
-    """Derivatives of the factors, rows 2, by the cosine and by the mean length."""
+    """Compute the derivatives of the factors, rows 2, by the cosine and by the mean length."""
     real = numbers.dtype.type
     cosines, sines = angles
     for t in range(listed):
@@ -185,15 +185,15 @@ def _push(listed, numbers, indices, close):  # type: ignore[no-untyped-def]
         along_j = along + real(2.0) * close[5, j] * close[4, k] * numbers[5, t] - turn_j * dot
         along_k = along + real(2.0) * close[4, j] * close[5, k] * numbers[5, t] - turn_k * dot
         for axis in range(3):
-            one, two = close[axis, j], close[axis, k]
-            close[7 + axis, j] += along_j * one + turn_j * two
-            close[7 + axis, k] += along_k * two + turn_k * one
+            unit_j, unit_k = close[axis, j], close[axis, k]
+            close[7 + axis, j] += along_j * unit_j + turn_j * unit_k
+            close[7 + axis, k] += along_k * unit_k + turn_k * unit_j
 
 
 @njit(**OPTIONS)
 def _angular(backward, base, lists, places, constants, work, values):  # type: ignore[no-untyped-def]
     """Add the angular part of a centre's line to `values`, or push its gradient, `values`, back to its neighbours."""
-    given, _, shifts, angles = constants
+    scalars, _, shifts, angles = constants
     begin, _, _, close = lists
     _, numbers, indices, runs = work[:4]
     elements = len(places)
@@ -206,32 +206,32 @@ def _angular(backward, base, lists, places, constants, work, values):  # type: i
                 listed = _triples(j, start, begin[1, f + 1], close, numbers, indices, listed)
                 if listed >= TRIPLES:
                     runs[1, run + 1] = listed
-                    _finish(backward, run + 1, close, given, shifts, angles, work, values)
+                    _finish(backward, run + 1, close, scalars, shifts, angles, work, values)
                     runs[0, 0], runs[1, 0] = base + places[e, f], 0
                     listed = run = 0
             if listed > runs[1, run]:
                 run += 1
     if listed:
         runs[1, run] = listed
-        _finish(backward, run, close, given, shifts, angles, work, values)
+        _finish(backward, run, close, scalars, shifts, angles, work, values)
 
 
 @njit(**OPTIONS)
-def _finish(backward, count, close, given, shifts, angles, work, values):  # type: ignore[no-untyped-def]
-    """What is to be done with the triples that are listed, in so many runs of one place each."""
+def _finish(backward, count, close, scalars, shifts, angles, work, values):  # type: ignore[no-untyped-def]
+    """Process the listed triples: `count` runs, each with one place in `values`."""
     _, numbers, indices, runs, turned, lengths = work
     listed = runs[1, count]
-    _factors(listed, numbers, turned, lengths, given[5], given[4], shifts, angles)
+    _factors(listed, numbers, turned, lengths, scalars[5], scalars[4], shifts, angles)
     if not backward:
         for run in range(count):
-            one, two = runs[1, run], runs[1, run + 1]
-            outer(values, runs[0, run], numbers[2], lengths[0], turned[0], one, two, shifts, angles[0])
+            start, stop = runs[1, run], runs[1, run + 1]
+            outer(values, runs[0, run], numbers[2], lengths[0], turned[0], start, stop, shifts, angles[0])
         return
-    _slopes(listed, numbers, turned, lengths, given[5], given[4], shifts, angles)
+    _slopes(listed, numbers, turned, lengths, scalars[5], scalars[4], shifts, angles)
     for run in range(count):
-        one, two = runs[1, run], runs[1, run + 1]
+        start, stop = runs[1, run], runs[1, run + 1]
         factors = lengths[0], lengths[2], turned[0], turned[2]
-        contract(values, runs[0, run], *factors, one, two, numbers[5], numbers[6], numbers[7], shifts, angles[0])
+        contract(values, runs[0, run], *factors, start, stop, numbers[5], numbers[6], numbers[7], shifts, angles[0])
     _push(listed, numbers, indices, close)
 
 
@@ -239,21 +239,21 @@ def _finish(backward, count, close, given, shifts, angles, work, values):  # typ
 def forward(  # type: ignore[no-untyped-def]
     vectors, first, other, species, atoms, constants, radial_places, places, out, line
 ):
-    """Add the vectors of the centres `atoms` to the lines, `line` long, of `out`, from `radial_places` and `places` on.
+    """Add the vectors of the centres `atoms` to lines of `out`, each `line` long, from `radial_places` and `places` on.
 
     `constants`: length of one unit of `vectors` in Angstrom, radial cutoff and eta, angular cutoff, eta and zeta;
-    shifts; shifts; halves of the cosines and of the sines of angles.
+    radial shifts; angular shifts; halves of the cosines and of the sines of the angle shifts.
     """
-    given, shifts = constants[:2]
+    scalars, shifts = constants[:2]
     lists, work = _room(vectors, first, atoms, len(places), constants)
     begin, all_of, radial, ones = lists[0], lists[2], work[0], work[1][4]
     for row in range(len(atoms)):
         i, base = atoms[row], row * line
-        _list(vectors, first[i], first[i + 1], other, species, given, lists)
-        _radial(first[i + 1] - first[i], all_of, given[2], shifts, radial)
+        _list(vectors, first[i], first[i + 1], other, species, scalars, lists)
+        _radial(first[i + 1] - first[i], all_of, scalars[2], shifts, radial)
         for e in range(len(places)):
-            one, two = begin[0, e], begin[0, e + 1]
-            outer(out, base + radial_places[e], all_of[4], ones, radial[0], one, two, given[:1], shifts)
+            start, stop = begin[0, e], begin[0, e + 1]
+            outer(out, base + radial_places[e], all_of[4], ones, radial[0], start, stop, scalars[:1], shifts)
         _angular(False, base, lists, places, constants, work, out)
 
 
@@ -261,24 +261,24 @@ def forward(  # type: ignore[no-untyped-def]
 def backward(  # type: ignore[no-untyped-def]
     vectors, first, other, species, atoms, constants, radial_places, places, gradient, line, out
 ):
-    """Write to `out` (P, 3) the gradient by `vectors` of a function whose gradient by the result is `gradient`."""
+    """Write to `out` (P, 3) the gradient by `vectors` of a function with `gradient` by the environment vectors."""
     real = vectors.dtype.type
-    given, shifts = constants[:2]
+    scalars, shifts = constants[:2]
     lists, work = _room(vectors, first, atoms, len(places), constants)
     begin, which, all_of, close = lists
     radial, numbers = work[:2]
-    ones, scale, eta = numbers[4], given[0], given[2]
+    ones, scale, eta = numbers[4], scalars[0], scalars[2]
     for row in range(len(atoms)):
         i, base, count = atoms[row], row * line, first[atoms[row] + 1] - first[atoms[row]]
-        _list(vectors, first[i], first[i + 1], other, species, given, lists)
+        _list(vectors, first[i], first[i + 1], other, species, scalars, lists)
         _radial(count, all_of, eta, shifts, radial)
         for u in range(count * len(shifts)):
             radial[2, u] = real(-2.0) * eta * radial[1, u] * radial[0, u]
         for e in range(len(places)):
-            one, two = begin[0, e], begin[0, e + 1]
+            start, stop = begin[0, e], begin[0, e + 1]
             factors = ones, ones, radial[0], radial[2]
             at = base + radial_places[e]
-            contract(gradient, at, *factors, one, two, numbers[5], numbers[6], numbers[7], given[:1], shifts)
+            contract(gradient, at, *factors, start, stop, numbers[5], numbers[6], numbers[7], scalars[:1], shifts)
         for n in range(count):
             slope = scale * (all_of[5, n] * numbers[5, n] + all_of[4, n] * numbers[6, n])
             p = which[0, n]

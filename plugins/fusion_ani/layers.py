@@ -1,4 +1,4 @@
-"""All members' networks of one element on a block of atoms, and whole energies of such a block, compiled by numba."""
+"""All members' networks of one element on a block of atoms, and the block's energies, compiled by numba."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ def _celu(y, size, alpha):  # type: ignore[no-untyped-def]
 
 @njit(**OPTIONS)
 def _slope(y, alpha):  # type: ignore[no-untyped-def]
-    """The derivative of CELU where its value is y."""
+    """Derivative of CELU where its value is y."""
     slope = y / alpha + type(y)(1.0)
     return type(y)(1.0) if slope > type(y)(1.0) else slope
 
 
 @njit(**OPTIONS)
 def networks(x, line, atoms, panels, packed, differentiate, energies):  # type: ignore[no-untyped-def]
-    """Write the members' outputs for lines of `x` to energies[member, atom]; `x` becomes their mean's gradient by it.
+    """Write the members' outputs for lines of `x` to energies[member, atom]; replace `x` by the gradient of their mean.
 
     `panels` are the panels of the first layers' inputs that the lines of `x` hold. `packed`: numbers, their places and
-    widths as in `fusion_ani.ensemble.Packed`, CELU's alpha.
+    widths as in `fusion_ani.ensemble.Packed`, and CELU's alpha.
     """
     numbers, places, widths, alpha = packed
     real = x.dtype.type
@@ -83,9 +83,9 @@ def networks(x, line, atoms, panels, packed, differentiate, energies):  # type: 
 def energies_of(  # type: ignore[no-untyped-def]
     vectors, first, other, species, atoms, constants, columns, packed, differentiate, energies, gradient
 ):
-    """Energies (M, N) of `atoms`, which are of one element, and the gradient (P, 3) of their members' mean.
+    """Write energies (M, N) of `atoms`, all of one element, and the gradient (P, 3) of the members' mean.
 
-    `columns`: panels of inputs that can differ from zero, places of the elements' and of their pairs' numbers.
+    `columns`: panels of inputs that can differ from zero, radial offsets by element, angular offsets by pair.
     """
     panels, radial_places, places = columns
     line = len(panels) * panel_of(vectors)
@@ -98,7 +98,7 @@ def energies_of(  # type: ignore[no-untyped-def]
 
 @njit(**OPTIONS)
 def sums(energies, system, systems):  # type: ignore[no-untyped-def]
-    """(M, B) float64, the energies (M, N) of atoms summed over those of each of so many systems."""
+    """Sums (M, B), float64, of the atoms' energies (M, N) over each system."""
     result = np.zeros((len(energies), systems))
     for member in range(len(energies)):
         for atom in range(len(system)):

@@ -31,15 +31,16 @@ if TYPE_CHECKING:
     from fusion_ani.training import Passes
 
 CHARGE_LAYERS = (64, 32)
-"""Hidden layers of the networks that give charges: much smaller than those of energies."""
+"""Sizes of the hidden layers of charge networks, much smaller than those of energy networks."""
 
 
 class ANI(nn.Module):
     """Ensemble of ANI networks, a `Potential`: energies are the members' mean plus self energies, in float64.
 
-    `hidden` are the sizes of the hidden layers by element, those of others ignored; the remaining arguments are those
-    of `Environment` (Angstrom). The activation is CELU with `celu_alpha`. With `charges` every member has networks of
-    atomic charges too, from which charges and dipole follow. Raises InputError for an element the model does not have.
+    `hidden` are the sizes of the hidden layers by element; further elements in it are ignored. The remaining arguments
+    are those of `Environment` (Angstrom). The activation is CELU with `celu_alpha`. With `charges` every member
+    has networks of atomic charges too, for charges and dipoles. Raises InputError for an element the model does not
+    have.
     """
 
     _species: Tensor
@@ -86,31 +87,31 @@ class ANI(nn.Module):
         self._gathered = Gathered(self.environment, len(elements), self.celu_alpha)
 
     def activate(self, x: Tensor) -> Tensor:
-        """The hidden layers' activation function."""
+        """Activation function of the hidden layers."""
         return celu(x, self.celu_alpha)
 
     def forward(self, batch: Batch) -> Prediction:
-        """Energies (B,) and the members' (M, B), float64; where the model has them charges and dipoles as well."""
+        """Energies (B,) and the members' energies (M, B), float64; with charge networks, also charges and dipoles."""
         pairs = neighbours(batch, self.environment.radial_cutoff * BOHR_PER_ANGSTROM)
         species = self.indices(pairs.numbers)
         inputs = Inputs(self.environment, pairs, species, len(self.elements))
         members = self._network_energies(inputs, len(batch))
         members = members + self.self_energies(species, pairs.system, len(batch))
-        found = Prediction(energy=members.mean(dim=0), members=members)
-        return found if self.charges is None else self._with_charges(found, inputs, batch)
+        prediction = Prediction(energy=members.mean(dim=0), members=members)
+        return prediction if self.charges is None else self._with_charges(prediction, inputs, batch)
 
     @property
     def members(self) -> int:
-        """Networks of each element."""
+        """Number of members."""
         return len(self._of(self.elements[0]).biases[0])
 
     @property
     def alpha(self) -> float | None:
-        """CELU's; None where the activation is exp(-x^2)."""
+        """Parameter of CELU; None if the activation is exp(-x^2)."""
         return self.celu_alpha
 
     def indices(self, numbers: Tensor) -> Tensor:
-        """Indices (N,) into the model's elements. Raises InputError for one it does not have."""
+        """Indices (N,) into the model's elements. Raises InputError for an element it does not have."""
         species = self._species[numbers]
         if int(species.min()) < 0:
             missing = sorted({chemical_symbols[number] for number in numbers[species < 0].tolist()})
@@ -118,7 +119,7 @@ class ANI(nn.Module):
         return species
 
     def _network_energies(self, inputs: Inputs, systems: int) -> Tensor:
-        """Sums of the networks' outputs, (M, B) float64, in the fastest way that has the derivatives needed."""
+        """Sums (M, B), float64, of the networks' outputs, by the fastest path that has the derivatives needed."""
         pairs = inputs.pairs
 
         def summed(vectors: Tensor) -> Tensor:
@@ -138,41 +139,41 @@ class ANI(nn.Module):
         return members
 
     def _outputs(self, networks: nn.ModuleDict, vectors: Tensor, inputs: Inputs) -> Tensor:
-        """(M, N) float64 by torch operations, the atoms in the rows of the layout."""
+        """Outputs (M, N), float64, by torch operations; atoms in the order of the layout."""
         layout = inputs.layout
-        found = self.environment.columns(layout.present, len(self.elements))
+        columns = self.environment.columns(layout.present, len(self.elements))
         rows = zip(layout.present, vectors.split(layout.counts), strict=True)
-        return self.outputs(networks, rows, torch.tensor(found, device=vectors.device))
+        return self.outputs(networks, rows, torch.tensor(columns, device=vectors.device))
 
     def outputs(self, networks: nn.ModuleDict, rows: Iterable[tuple[int, Tensor]], columns: Tensor) -> Tensor:
-        """(M, N) float64, what `networks` say of `rows` of atoms of one element index after the other, which have those
-        `columns` of environment vectors."""
-        found = [networks[self.elements[element]](x, columns, self.activate) for element, x in rows]
-        return torch.cat(found, dim=1).double()
+        """Outputs (M, N), float64, of `networks` for `rows`: pairs of an element index and environment vectors with
+        these `columns`."""
+        values = [networks[self.elements[element]](x, columns, self.activate) for element, x in rows]
+        return torch.cat(values, dim=1).double()
 
-    def _with_charges(self, found: Prediction, inputs: Inputs, batch: Batch) -> Prediction:
-        """With charges (B, A) and dipoles (B, 3), the means of the members, and the dipoles of these."""
+    def _with_charges(self, prediction: Prediction, inputs: Inputs, batch: Batch) -> Prediction:
+        """Add charges (B, A) and dipoles (B, 3), means over the members, and the members' dipoles."""
         assert self.charges is not None
         system = inputs.pairs.system
         raw = self._outputs(self.charges, inputs.vectors, inputs)[:, inputs.layout.row]
         charges = balanced(raw, system, batch.charge)
         members = dipoles(charges, batch.positions[batch.mask], system, len(batch))
         padded = charges.new_zeros(batch.mask.shape).index_put((batch.mask,), charges.mean(dim=0))
-        return replace(found, charges=padded, dipole=members.mean(dim=0), dipole_members=members)
+        return replace(prediction, charges=padded, dipole=members.mean(dim=0), dipole_members=members)
 
     def _frozen(self) -> bool:
-        """Whether nothing is to be learned and the networks are of the kind that `layers` computes."""
+        """True if no parameter needs a gradient and the networks are of the kind that `layers` computes."""
         if not torch.is_grad_enabled():
             return True
-        return not any(tensor.requires_grad for one in range(len(self.elements)) for tensor in self.tensors(one))
+        return not any(tensor.requires_grad for index in range(len(self.elements)) for tensor in self.tensors(index))
 
     def tensors(self, element: int) -> list[Tensor]:
-        """Weights, then biases, by layer, of the element with that index; last the offset of the inputs, if any."""
+        """Weights, then biases, by layer, of the element with this index; last the offset of the inputs, if any."""
         networks = self._of(self.elements[element])
-        # Past nn.ParameterList's own way to its items, which takes as long as a small molecule's networks.
-        found = [*networks.weights._parameters.values(), *networks.biases._parameters.values()]
+        # Indexing nn.ParameterList takes as long as evaluating the networks of a small molecule.
+        tensors = [*networks.weights._parameters.values(), *networks.biases._parameters.values()]
         offset = networks._parameters["offset"]
-        return found if offset is None else [*found, offset]  # type: ignore[return-value, list-item]
+        return tensors if offset is None else [*tensors, offset]  # type: ignore[return-value, list-item]
 
     def _of(self, name: str) -> Networks:
         networks = self.networks[name]
@@ -185,20 +186,20 @@ class ANI(nn.Module):
         return self
 
     def train(self, mode: bool = True) -> ANI:
-        """As every module; gathered weights are forgotten, whatever has been done to them."""
+        """Set the mode as for every module, and discard packed weights, which may have changed."""
         self._gathered.forget()
         super().train(mode)
         return self
 
     def passes(self, labelled: Labelled, memory_gb: float) -> Passes:
-        """How the core's training evaluates and differentiates this model on `labelled`; see `fusion_ani.training`."""
+        """Passes by which the core's training evaluates and differentiates this model on `labelled`."""
         from fusion_ani.training import Passes
 
         return Passes(self, labelled, memory_gb)
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """What builds such a model again, in plain containers."""
+        """Arguments that build an equal, untrained model, in plain containers."""
         environment = {name: getattr(self.environment, name) for name in self.environment.__dataclass_fields__}
         plain = {name: list(value) if isinstance(value, tuple) else value for name, value in environment.items()}
         hidden = {name: [bias.shape[1] for bias in self._of(name).biases][:-1] for name in self.elements}
@@ -207,18 +208,18 @@ class ANI(nn.Module):
         return {"elements": list(self.elements), "members": self.members, "hidden": hidden, **plain, **more}
 
     def restricted(self, elements: Sequence[str]) -> ANI:
-        """A new, untrained model over some of the elements."""
-        kept = [name for name in self.elements if name in elements]
+        """New, untrained model over some of the elements."""
+        names = [name for name in self.elements if name in elements]
         arguments = self.arguments
-        hidden = {name: arguments["hidden"][name] for name in kept}
-        return type(self)(**{**arguments, "elements": kept, "hidden": hidden})
+        hidden = {name: arguments["hidden"][name] for name in names}
+        return type(self)(**{**arguments, "elements": names, "hidden": hidden})
 
     @torch.no_grad()
     def extended(self, elements: Sequence[str]) -> ANI:
-        """A model with further elements, which begin with random networks as large as the last element's.
+        """Model with further elements, whose networks start random and as large as those of the last element.
 
-        It gives the same energies where none of them is near: what comes from new neighbours has weights of zero.
-        Raises InputError for elements that it has, or that do not exist.
+        Atoms without new neighbours keep their energies: weights of inputs from new elements start at zero.
+        Raises InputError for elements that the model has already, or that do not exist.
         """
         for name in elements:
             if name in self.elements or name not in atomic_numbers:
@@ -228,26 +229,26 @@ class ANI(nn.Module):
         last = arguments["hidden"][self.elements[-1]]
         hidden = {name: arguments["hidden"].get(name, last) for name in names}
         wider = type(self)(**{**arguments, "elements": names, "hidden": hidden}).to(self.tensors(0)[0])
-        known = range(len(self.elements))
-        columns, old = (self.environment.columns(known, size) for size in (len(names), len(self.elements)))
+        every = range(len(self.elements))
+        columns, old_columns = (self.environment.columns(every, size) for size in (len(names), len(self.elements)))
         wider.self_energies.values[: len(self.elements)] = self.self_energies.values
-        given, state = self.state_dict(), wider.state_dict()
-        for key in given.keys() - {"self_energies.values"}:
-            if state[key].shape == given[key].shape:
-                state[key].copy_(given[key])
+        own_state, wider_state = self.state_dict(), wider.state_dict()
+        for key in own_state.keys() - {"self_energies.values"}:
+            if wider_state[key].shape == own_state[key].shape:
+                wider_state[key].copy_(own_state[key])
             else:
-                state[key].zero_()
-                state[key][..., columns] = given[key][..., old]
+                wider_state[key].zero_()
+                wider_state[key][..., columns] = own_state[key][..., old_columns]
         return wider
 
     def with_charges(self) -> ANI:
-        """A model of the same energies with networks of charges, random ones."""
+        """Model with the same energies and random charge networks."""
         more = type(self)(**{**self.arguments, "charges": True}).to(self.tensors(0)[0])
         more.load_state_dict(self.state_dict(), strict=False)
         return more
 
     def learn_from(self, elements: Sequence[str], dipoles: bool = True) -> None:
-        """Keep the networks of all but these elements as they are; of charges also where there are no `dipoles`."""
+        """Freeze the networks of all other elements; without `dipoles`, freeze all charge networks as well."""
         for name in self.elements:
             if name not in elements:
                 self._of(name).requires_grad_(False)
@@ -255,19 +256,19 @@ class ANI(nn.Module):
                 self.charges[name].requires_grad_(False)
 
     def member(self, index: int) -> ANI:
-        """A model of that member alone, on copies of its weights."""
-        one = type(self)(**{**self.arguments, "members": 1})
+        """Model of one member, with copies of its weights."""
+        model = type(self)(**{**self.arguments, "members": 1})
         state = self.state_dict()
-        one.load_state_dict(
+        model.load_state_dict(
             {key: value if key == "self_energies.values" else value[index : index + 1] for key, value in state.items()}
         )
-        return one.to(self._of(self.elements[0]).weights[0]).train(self.training)
+        return model.to(self._of(self.elements[0]).weights[0]).train(self.training)
 
 
 class ANI1(ANI):
-    """The networks of Smith, Isayev, Roitberg (2017): Gaussian activations, and biases of the inputs too.
+    """The networks of Smith, Isayev, Roitberg (2017): Gaussian activations, and biases of the inputs.
 
-    Weights start from a normal distribution within (-1/d, 1/d), d the number of inputs of a layer, biases from zero.
+    Weights start from a normal distribution truncated to (-1/d, 1/d), with d inputs of the layer; biases start at zero.
     """
 
     def __init__(self, **arguments: Any) -> None:
@@ -292,9 +293,9 @@ class ANI1(ANI):
 
 
 def _check_layers(element: str, sizes: Any) -> None:
-    """Raise InputError unless `sizes` are those of hidden layers."""
-    whole = isinstance(sizes, Sequence) and all(isinstance(size, int) and size > 0 for size in sizes)
-    if not whole or isinstance(sizes, str):
-        found = "there are none" if sizes is None else f"not {sizes!r}"
+    """Raise InputError unless `sizes` are positive integers, one for each hidden layer."""
+    valid = isinstance(sizes, Sequence) and all(isinstance(size, int) and size > 0 for size in sizes)
+    if not valid or isinstance(sizes, str):
+        problem = "there are none" if sizes is None else f"not {sizes!r}"
         setting = f"+method.model.hidden.{element}=[160,128,96]"
-        raise InputError(f"ANI needs the sizes of the hidden layers for {element}, {setting}: {found}")
+        raise InputError(f"ANI needs the sizes of the hidden layers for {element}, {setting}: {problem}")

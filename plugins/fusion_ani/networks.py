@@ -1,4 +1,4 @@
-"""The networks of one element."""
+"""Networks of one element."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 
 class Networks(nn.Module):
-    """The members' networks of one element, held together: weights (M, out, in) and biases (M, out) by layer."""
+    """All members' networks of one element in shared tensors: weights (M, out, in) and biases (M, out) by layer."""
 
     offset: Tensor | None
-    """(M, in), added to the inputs, where the architecture has it."""
+    """(M, in), added to the inputs; None if the architecture has no such offset."""
 
     def __init__(self, members: int, sizes: Sequence[int]) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class Networks(nn.Module):
             nn.init.kaiming_normal_(weight.view(-1, weight.shape[-1]), nonlinearity="linear")
 
     def forward(self, x: Tensor, columns: Tensor, activate: Callable[[Tensor], Tensor]) -> Tensor:
-        """(M, n) from `columns` (F) of environment vectors (n, F); linear in the last layer."""
+        """Outputs (M, n) from environment vectors (n, F) with these `columns` (F); the last layer is linear."""
         last = len(self.weights) - 1
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             bias = bias[:, None]

@@ -1,8 +1,8 @@
-"""The files in which the ANI models were published: NeuroChem's directories of parameters and networks.
+"""Read the files in which the ANI models were published: NeuroChem's directories of parameters and networks.
 
 A model is an .info file that names a .params file (environment vectors), a file of self energies and the members'
 directories, each with one .nnf per element (a header and bz2-compressed text) and headerless little-endian float32
-matrices. Everything is read as data: of the text only the keys needed, some others hold uninitialised memory.
+matrices. Everything is read as data. Only the keys needed are read; some others hold uninitialised memory.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 _LINEAR, _CELU = 6, 9
 CELU_ALPHA = 0.1
 _LONGEST = 1 << 16  # bytes of a text file
-_LONGEST_LAYERS = 1 << 14  # bytes of the text in a network's file; those published have a thousand
+_LONGEST_LAYERS = 1 << 14  # bytes of the text in a network's file; published files have about a thousand
 
 
 def convert(directory: Path, card: object = None) -> dict[str, Tensor]:
-    """State of `fusion_ani.network.ANI` from the one model in `directory`. Raises InputError for what is not one."""
+    """State of `fusion_ani.network.ANI` from the model in `directory`. Raises InputError unless there is one."""
     import torch
 
     _, self_energies, networks = _model(directory)
@@ -44,7 +44,7 @@ def convert(directory: Path, card: object = None) -> dict[str, Tensor]:
 
 
 def arguments(directory: Path) -> dict[str, Any]:
-    """Arguments of `fusion_ani.network.ANI` for the one model in `directory`."""
+    """Arguments of `fusion_ani.network.ANI` for the model in `directory`."""
     parameters, self_energies, networks = _model(directory)
     hidden = {
         element: [len(bias) for _, bias in read_network(networks[0] / f"ANN-{element}.nnf")[:-1]]
@@ -54,13 +54,13 @@ def arguments(directory: Path) -> dict[str, Any]:
 
 
 def _model(directory: Path) -> tuple[Path, dict[str, float], list[Path]]:
-    """The .params file, the self energies by element and the directories of the members' networks."""
-    found = sorted(directory.glob("*.info"))
-    if len(found) != 1:
-        raise InputError(f"a NeuroChem model has one .info file; {directory} has {len(found)}")
-    lines = _text(found[0]).split()
+    """Path of the .params file, self energies by element and directories of the members' networks."""
+    info_files = sorted(directory.glob("*.info"))
+    if len(info_files) != 1:
+        raise InputError(f"a NeuroChem model has one .info file; {directory} has {len(info_files)}")
+    lines = _text(info_files[0]).split()
     if len(lines) != 4 or not re.fullmatch("[1-9][0-9]{0,3}", lines[3]):
-        raise InputError(f"{found[0]} should name parameters, self energies, the members' prefix and their number")
+        raise InputError(f"{info_files[0]} should name parameters, self energies, the members' prefix and their number")
     parameters, self_energies, prefix = (_inside(directory, line) for line in lines[:3])
     networks = [prefix.parent / f"{prefix.name}{member}" / "networks" for member in range(int(lines[3]))]
     energies = read_self_energies(self_energies)
@@ -84,19 +84,19 @@ def _inside(directory: Path, name: str) -> Path:
 
 
 def read_lists(path: Path) -> dict[str, list[str]]:
-    """The lines `key = value` or `key = [value, ...]` of a .params file, values as text."""
+    """Read the lines `key = value` or `key = [value, ...]` of a .params file, values as text."""
     pairs = (line.split("=", 1) for line in _text(path).splitlines() if "=" in line)
     return {key.strip(): [item.strip() for item in value.strip().strip("[]").split(",")] for key, value in pairs}
 
 
 def read_parameters(path: Path) -> dict[str, Any]:
-    """The parameters of the environment vectors by the names of `fusion_ani.aev.Environment`."""
+    """Parameters of the environment vectors by the names of `fusion_ani.aev.Environment`."""
     lists = read_lists(path)
     single = {"radial_cutoff": "Rcr", "radial_eta": "EtaR", "angular_cutoff": "Rca", "angular_eta": "EtaA"}
     several = {"radial_shifts": "ShfR", "angular_shifts": "ShfA", "angle_shifts": "ShfZ"}
     try:
-        found: dict[str, Any] = {name: _single(lists[key]) for name, key in (single | {"zeta": "Zeta"}).items()}
-        return found | {name: [float(value) for value in lists[key]] for name, key in several.items()}
+        parameters: dict[str, Any] = {name: _single(lists[key]) for name, key in (single | {"zeta": "Zeta"}).items()}
+        return parameters | {name: [float(value) for value in lists[key]] for name, key in several.items()}
     except (KeyError, ValueError) as error:
         raise InputError(f"{path} is not a NeuroChem parameter file: {error}") from error
 
@@ -107,7 +107,7 @@ def _single(values: list[str]) -> float:
 
 
 def read_self_energies(path: Path) -> dict[str, float]:
-    """Hartree by element, in the order of the indices, from lines such as `H,0=-0.6`."""
+    """Self energies, hartree, by element in the order of the indices, from lines such as `H,0=-0.6`."""
     matches = re.findall(r"^\s*([A-Z][a-z]?)\s*,\s*(\d{1,3})\s*=\s*(\S+)[ \t]*$", _text(path), flags=re.MULTILINE)
     ordered = sorted(matches, key=lambda match: int(match[1]))
     try:
@@ -131,7 +131,7 @@ def read_network(path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {bounds.reason(error)}") from error
     if len(text) != int(length):
-        raise InputError(f"{path} holds {len(text)} characters of text, not {int(length)} as it says")
+        raise InputError(f"{path} has {len(text)} characters of text, but its header says {int(length)}")
     blocks = re.findall(r"layer[ \t]*\[(.*?)\n[ \t]*\]", text.decode("ascii", errors="replace"), flags=re.DOTALL)
     layers = [_layer(path, block, last=block is blocks[-1]) for block in blocks]
     if not layers:

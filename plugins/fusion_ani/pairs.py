@@ -1,6 +1,6 @@
-"""Pairs of neighbours of the structures of a data set, kept where they fit into memory, and what loops over them.
+"""Pairs of neighbours of the structures of a data set, kept if they fit into memory, and sums over the pairs.
 
-Atomic units. Directions and forces of members are (M, N, 3), slopes by the vectors of pairs (M, P, 3).
+Atomic units. Forces of members are (M, N, 3); slopes, the gradients by the vectors of pairs, are (M, P, 3).
 """
 
 from __future__ import annotations
@@ -18,35 +18,35 @@ from fusion.potentials.batch import batch_of
 if TYPE_CHECKING:
     from fusion.datasets import Labelled
 
-_STRUCTURES = 512  # searched at once
+_STRUCTURES = 512  # per neighbour search
 _OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy"}
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Of B structures with N atoms, one after the other: as `fusion.potentials.Neighbours`, in arrays."""
+    """Pairs of B structures with N atoms, one after the other: `fusion.potentials.Neighbours` in numpy arrays."""
 
     numbers: np.ndarray
     """(N,) int64, atomic numbers."""
     system: np.ndarray
-    """(N,) int64, the row of the batch."""
+    """(N,) int64, index of the structure in the batch."""
     first: np.ndarray
-    """(N + 1,) int64."""
+    """(N + 1,) int64, first pair of each centre."""
     other: np.ndarray
-    """(P,) int64."""
+    """(P,) int64, neighbour of each pair."""
     vectors: np.ndarray
     """(P, 3) bohr."""
     volume: np.ndarray
-    """(B,) bohr^3, zero of molecules."""
+    """(B,) bohr^3, zero for molecules."""
 
     def forces(self, slopes: np.ndarray) -> np.ndarray:
-        """(M, N, 3), minus the gradients by positions."""
+        """Forces (M, N, 3), minus the gradients by positions."""
         out = np.zeros((len(slopes), len(self.numbers), 3), slopes.dtype)
         _gather(slopes, self.first, self.other, out)
         return out
 
     def stress(self, slopes: np.ndarray) -> np.ndarray:
-        """(M, B, 3, 3): dE/d(strain) / volume, zero of molecules."""
+        """Stress (M, B, 3, 3): dE/d(strain) / volume, zero for molecules."""
         centre = self.system[np.repeat(np.arange(len(self.numbers)), np.diff(self.first))]
         out = np.zeros((len(slopes), len(self.volume), 3, 3), slopes.dtype)
         for member, slope in enumerate(slopes):
@@ -55,7 +55,7 @@ class Pairs:
         return np.where(self.volume[:, None, None] > 0, out / np.maximum(self.volume, 1e-30)[:, None, None], 0.0)
 
     def directions(self, by_forces: np.ndarray | None, by_stress: np.ndarray | None) -> np.ndarray:
-        """(M, P, 3): derivatives of a loss by slopes, from those by forces (M, N, 3) and stress (M, B, 3, 3)."""
+        """Derivatives (M, P, 3) of a loss by slopes, from those by forces (M, N, 3) and stress (M, B, 3, 3)."""
         some = by_forces if by_forces is not None else by_stress
         assert some is not None
         out = np.zeros((len(some), *self.vectors.shape), self.vectors.dtype)
@@ -70,7 +70,7 @@ class Pairs:
 
 
 class Store:
-    """The pairs of all structures, or a way to find them again where `memory_gb` is too small to keep them."""
+    """Pairs of all structures, kept if `memory_gb` allows it, otherwise searched again for every batch."""
 
     def __init__(self, labelled: Labelled, cutoff: float, dtype: np.dtype, memory_gb: float) -> None:
         self.labelled, self.cutoff, self.dtype = labelled, cutoff, dtype
@@ -80,31 +80,43 @@ class Store:
 
     @property
     def size(self) -> int:
-        """Bytes that are kept."""
+        """Size of the kept pairs in bytes."""
         return 0 if self.kept is None else sum(array.nbytes for array in vars(self.kept).values())
 
     def batch(self, indices: np.ndarray) -> Pairs:
-        """Of structures `indices` (B,)."""
+        """Pairs of the structures `indices` (B,)."""
         if self.kept is None:
             return self._found(indices)
-        kept = self.kept
+        pairs = self.kept
         starts, stops = self.offsets[indices], self.offsets[indices + 1]
-        sizes = _sizes(starts, stops, kept.first)
+        sizes = _sizes(starts, stops, pairs.first)
         atoms = int((stops - starts).sum())
         numbers, system, first = np.empty(atoms, np.int64), np.empty(atoms, np.int64), np.empty(atoms + 1, np.int64)
         other, vectors = np.empty(sizes, np.int64), np.empty((sizes, 3), self.dtype)
-        _cut(starts, stops, kept.numbers, kept.first, kept.other, kept.vectors, numbers, system, first, other, vectors)
-        return Pairs(numbers, system, first, other, vectors, kept.volume[indices])
+        _cut(
+            starts,
+            stops,
+            pairs.numbers,
+            pairs.first,
+            pairs.other,
+            pairs.vectors,
+            numbers,
+            system,
+            first,
+            other,
+            vectors,
+        )
+        return Pairs(numbers, system, first, other, vectors, pairs.volume[indices])
 
     def _keep(self, most: float) -> None:
-        """Search structures in portions, until they are all kept or are too many."""
+        """Search the structures in portions; keep the pairs of all, or of none if they exceed `most` bytes."""
         parts, size = [], 0
         for start in range(0, len(self.offsets) - 1, _STRUCTURES):
             part = self._found(np.arange(start, min(start + _STRUCTURES, len(self.offsets) - 1)))
             size += sum(array.nbytes for array in vars(part).values())
             if size * (len(self.offsets) - 1) / min(start + _STRUCTURES, len(self.offsets) - 1) > most:
                 return
-            # Neighbours by their places in the structure: they fit any batch.
+            # Neighbours are indexed within their structure, so that the pairs fit any batch.
             begin = self.offsets[start + part.system]
             centre = np.repeat(np.arange(len(part.numbers)), np.diff(part.first))
             parts.append((part, part.other + self.offsets[start] - begin[centre]))
@@ -128,7 +140,7 @@ class Store:
 
 @njit(**_OPTIONS)
 def _sizes(starts, stops, first):  # type: ignore[no-untyped-def]
-    """Pairs of all these structures together."""
+    """Number of pairs of all these structures together."""
     total = 0
     for row in range(len(starts)):
         total += first[stops[row]] - first[starts[row]]

@@ -1,7 +1,7 @@
 """Matrix products in numba's kernels, by tiles written for the processor's registers.
 
-Tiles are built of vectors of the processor's own width, so that the compiler neither splits nor spills them: `ROWS`
-rows times two vectors of sums stay in registers while the right side is read in panels of that width.
+Tiles consist of vectors of the processor's width, so that the compiler neither splits nor spills them. The sums of
+`ROWS` rows times two vectors stay in registers while the right side is read in panels of that width.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from fusion_ani.simd import INT, OPTIONS, Memory, fused, lane_mask, splat
 _WIDE = bool(llvmlite.binding.get_host_cpu_features().get("avx512f", False))
 _BYTES = 64 if _WIDE else 32
 ROWS = 9 if _WIDE else 6
-"""Rows of the largest tile; there are ones of two thirds and one third of it."""
+"""Rows of the largest tile; smaller tiles have two thirds and one third of them."""
 STEP = ROWS // 3
-"""Left sides of products have a multiple of this many rows."""
+"""Number of rows of left sides is a multiple of this."""
 DEPTH, HEIGHT = 256, 252
-"""Columns and rows of left sides that fit into the cache together with what they are multiplied with."""
+"""Columns and rows of left sides that fit into the cache together with the right side."""
 
 
 def panel(size: int) -> int:
@@ -34,9 +34,9 @@ def panel(size: int) -> int:
 
 
 def _tile(rows: int, masked: bool = False) -> Any:
-    """C = S + A B for so many rows of C and one panel of its columns, those from `columns` on left alone if `masked`.
+    """C = S + A B for `rows` rows of C and one panel of its columns; if `masked`, columns from `columns` on are kept.
 
-    Numbers lie in arrays from `at_` on, those of a line `ld_` after those of the line before; the columns of A are
+    `at_` are offsets in the arrays, `ld_` the distances between lines; the columns of A are
     `step_a` apart. The rows of B come in `count` blocks of `deep`, which begin at multiples of `deep` lines.
     """
 
@@ -89,7 +89,7 @@ _one, _some, _many = (_tile(rows, masked=True) for rows in (1, STEP, ROWS))
 
 
 def panel_of(array: Any) -> Any:
-    """Columns of a tile for an array's numbers, known when it is compiled."""
+    """Columns of a tile for an array's numbers, a compile-time constant."""
 
 
 @overload(panel_of)
@@ -131,7 +131,7 @@ def product(c, ld_c, start, at_s, ld_s, step_s, a, ld_a, rows, b, at_b, size_b, 
 def product_of(c, start, a, turned, b):  # type: ignore[no-untyped-def]
     """C = S + A B, or S + A^T B if `turned`, for matrices with contiguous lines; S may be C.
 
-    S has one line where it is the same for all. Blocks of A and B stay in the cache while they are used.
+    S has a single line if it is the same for all lines of C. Blocks of A and B stay in the cache while they are used.
     """
     width, blocks = panel_of(c), np.zeros(1, np.int64)
     rows, columns, depth = len(c), c.shape[1], len(b)

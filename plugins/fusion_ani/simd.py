@@ -13,7 +13,7 @@ from numba.extending import intrinsic, overload
 
 from fusion.compilation import njit
 
-# Without nnan and ninf: what is not finite must stay so.
+# Without nnan and ninf: numbers that are not finite must stay so.
 OPTIONS: dict[str, Any] = {
     "nogil": True,
     "cache": True,
@@ -26,7 +26,7 @@ _LAYOUT = {types.float64: (ir.IntType(64), 52, 1023), types.float32: (ir.IntType
 
 @intrinsic
 def _nearest(context: Any, x: Any) -> Any:
-    """Nearest integer, as a floating-point number, in one vector instruction."""
+    """Round to the nearest integer, as a floating-point number, in one vector instruction."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         function = builder.module.declare_intrinsic("llvm.rint", [arguments[0].type])
@@ -76,14 +76,14 @@ def _series(x, coefficients):  # type: ignore[no-untyped-def]
 
 
 def exp(x: Any) -> Any:
-    """exp(x) for x <= 0 to rounding; what is below exp(-87) counts as that."""
+    """exp(x) for x <= 0, accurate to rounding; exp(-87) for all smaller x."""
 
 
 @overload(exp)
 def _exp(x: Any) -> Any:
     single = x == types.float32
     terms = _EXP[:7] if single else _EXP
-    # What the rounding of x / log 2 costs in float32 is small against one, as is what exp is of large numbers.
+    # The rounding error of x / log 2 in float32 matters only for large |x|, where exp is negligible against one.
     high, low = (0.6931471805599453, 0.0) if single else (0.693145751953125, 1.4286068203094173e-06)
 
     def implementation(x: Any) -> Any:
@@ -97,7 +97,7 @@ def _exp(x: Any) -> Any:
 
 
 def log(x: Any) -> Any:
-    """log(x) for x > 0 to rounding: 2 artanh((m - 1) / (m + 1)) of the mantissa, m within sqrt(2) of one."""
+    """log(x) for x > 0, accurate to rounding: 2 artanh((m - 1) / (m + 1)) of the mantissa, m within sqrt(2) of one."""
 
 
 @overload(log)
@@ -143,10 +143,10 @@ def _cosine(x: Any) -> Any:
 
 
 def splat(builder: Any, value: Any, lanes: int) -> Any:
-    """A vector of one number."""
+    """Vector whose lanes all hold one number."""
     vector = ir.VectorType(value.type, lanes)
-    one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
-    return _shuffle(builder, one, [0] * lanes)
+    single = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
+    return _shuffle(builder, single, [0] * lanes)
 
 
 def _shuffle(builder: Any, vector: Any, places: Sequence[int]) -> Any:
@@ -155,13 +155,13 @@ def _shuffle(builder: Any, vector: Any, places: Sequence[int]) -> Any:
 
 
 def lane_mask(builder: Any, count: Any, begin: int, lanes: int) -> Any:
-    """Which of the lanes that stand for begin, begin + 1, ... are below `count`."""
+    """Mask of the lanes, which stand for begin, begin + 1, ..., that are below `count`."""
     numbers = ir.Constant(ir.VectorType(INT, lanes), [begin + lane for lane in range(lanes)])
     return builder.icmp_signed("<", numbers, splat(builder, count, lanes))
 
 
 class Memory:
-    """Vectors in an array's memory, whose places need not be multiples of their length."""
+    """Vectors in an array's memory, at places that need not be multiples of their length."""
 
     def __init__(self, context: Any, builder: Any, kind: Any, array: Any) -> None:
         self.builder, self.size = builder, kind.dtype.bitwidth // 8
@@ -190,61 +190,61 @@ class Memory:
             align = ir.Constant(ir.IntType(32), self.size)
             self._masked("store", ir.VoidType(), value.type, value, pointer, align, mask)
 
-    def _masked(self, what: str, result: Any, vector: Any, *arguments: Any) -> Any:
-        """LLVM's load or store of some lanes: what the others stand for is not touched."""
-        name = f"llvm.masked.{what}.v{vector.count}f{8 * self.size}.p0"
+    def _masked(self, operation: str, result: Any, vector: Any, *arguments: Any) -> Any:
+        """LLVM's masked load or store, which does not touch the memory of the other lanes."""
+        name = f"llvm.masked.{operation}.v{vector.count}f{8 * self.size}.p0"
         kind = ir.FunctionType(result, [argument.type for argument in arguments])
         return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), arguments)
 
 
-def fused(builder: Any, one: Any, *factors: Any) -> Any:
-    """one plus the product of `factors`."""
+def fused(builder: Any, term: Any, *factors: Any) -> Any:
+    """`term` plus the product of `factors`."""
     product = factors[0]
     for factor in factors[1:]:
         product = builder.fmul(product, factor, flags=("contract",))
-    return builder.fadd(one, product, flags=("contract",))
+    return builder.fadd(term, product, flags=("contract",))
 
 
 def _vector(builder: Any, values: Any, count: int) -> Any:
-    """A tuple's numbers."""
-    found = ir.Constant(ir.VectorType(values.type.element, count), ir.Undefined)
+    """Vector of a tuple's numbers."""
+    vector = ir.Constant(ir.VectorType(values.type.element, count), ir.Undefined)
     for n in range(count):
-        found = builder.insert_element(found, builder.extract_value(values, n), ir.Constant(ir.IntType(32), n))
-    return found
+        vector = builder.insert_element(vector, builder.extract_value(values, n), ir.Constant(ir.IntType(32), n))
+    return vector
 
 
 @intrinsic
-def combine(context, out, at, constant, a, one, b, two):  # type: ignore[no-untyped-def]
-    """out = constant + a one + b two for tuples `one` and `two` of one length."""
-    signature = types.void(out, types.int64, out.dtype, out.dtype, one, out.dtype, two)
-    lanes = len(one)
+def combine(context, out, at, constant, a, first, b, second):  # type: ignore[no-untyped-def]
+    """out = constant + a first + b second for tuples `first` and `second` of one length."""
+    signature = types.void(out, types.int64, out.dtype, out.dtype, first, out.dtype, second)
+    lanes = len(first)
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         memory = Memory(context, builder, signature.args[0], values[0])
-        found, a, b = (splat(builder, values[n], lanes) for n in (2, 3, 5))
-        found = fused(builder, found, a, _vector(builder, values[4], lanes))
-        memory.store(fused(builder, found, b, _vector(builder, values[6], lanes)), values[1])
+        total, a, b = (splat(builder, values[n], lanes) for n in (2, 3, 5))
+        total = fused(builder, total, a, _vector(builder, values[4], lanes))
+        memory.store(fused(builder, total, b, _vector(builder, values[6], lanes)), values[1])
         return context.get_dummy_value()
 
     return signature, generate
 
 
 @intrinsic
-def outer(context, out, at, factor, one, other, start, stop, ones, others):  # type: ignore[no-untyped-def]
-    """out[s, z] += sum_t factor[t] one[t, s] other[t, z], t from start; s, z < the lengths of `ones` and `others`."""
-    signature = types.void(out, types.int64, factor, one, other, types.int64, types.int64, ones, others)
-    s, z = len(ones), len(others)
+def outer(context, out, at, factor, first, second, start, stop, first_shape, second_shape):  # type: ignore[no-untyped-def]
+    """out[s, z] += sum_t factor[t] first[t, s] second[t, z], t from start; s and z run over the shapes' lengths."""
+    signature = types.void(out, types.int64, factor, first, second, types.int64, types.int64, first_shape, second_shape)
+    s, z = len(first_shape), len(second_shape)
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         kinds = signature.args
-        out, factor, one, other = (Memory(context, builder, kinds[n], values[n]) for n in (0, 2, 3, 4))
+        out, factor, first, second = (Memory(context, builder, kinds[n], values[n]) for n in (0, 2, 3, 4))
         total = cgutils.alloca_once(builder, ir.VectorType(out.real, s * z))
         builder.store(out.load(values[1], s * z), total)
         with cgutils.for_range_slice(builder, values[5], values[6], ir.Constant(INT, 1)) as (t, _):
             of_t = splat(builder, factor.scalar(t), s)
-            scaled = builder.fmul(one.load(builder.mul(t, ir.Constant(INT, s)), s), of_t, flags=("contract",))
+            scaled = builder.fmul(first.load(builder.mul(t, ir.Constant(INT, s)), s), of_t, flags=("contract",))
             left = _shuffle(builder, scaled, [n // z for n in range(s * z)])
-            right = _shuffle(builder, other.load(builder.mul(t, ir.Constant(INT, z)), z), list(range(z)) * s)
+            right = _shuffle(builder, second.load(builder.mul(t, ir.Constant(INT, z)), z), list(range(z)) * s)
             builder.store(fused(builder, builder.load(total), left, right), total)
         out.store(builder.load(total), values[1])
         return context.get_dummy_value()
@@ -253,25 +253,27 @@ def outer(context, out, at, factor, one, other, start, stop, ones, others):  # t
 
 
 @intrinsic
-def contract(context, source, at, one, d_one, other, d_other, start, stop, value, by_other, by_one, ones, others):  # type: ignore[no-untyped-def]
-    """value[t] = sum_sz source[s, z] one[t, s] other[t, z], and this with `d_other` or `d_one` in their places."""
-    numbers = types.int64, types.int64, value, by_other, by_one, ones, others
-    signature = types.void(source, types.int64, one, d_one, other, d_other, *numbers)
-    s, z = len(ones), len(others)
+def contract(  # type: ignore[no-untyped-def]
+    context, source, at, first, d_first, second, d_second, start, stop, value, by_second, by_first, shape, second_shape
+):
+    """value[t] = sum_sz source[s, z] first[t, s] second[t, z], and the same with `d_second` or `d_first` instead."""
+    numbers = types.int64, types.int64, value, by_second, by_first, shape, second_shape
+    signature = types.void(source, types.int64, first, d_first, second, d_second, *numbers)
+    s, z = len(shape), len(second_shape)
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         places = 0, 2, 3, 4, 5, 8, 9, 10
         memory = [Memory(context, builder, signature.args[n], values[n]) for n in places]
-        source, one, d_one, other, d_other, value, by_other, by_one = memory
-        given = source.load(values[1], s * z)
+        source, first, d_first, second, d_second, value, by_second, by_first = memory
+        values_ = source.load(values[1], s * z)
         with cgutils.for_range_slice(builder, values[6], values[7], ir.Constant(INT, 1)) as (t, _):
             sums = []
-            for factor in (one, d_one):
+            for factor in (first, d_first):
                 line = factor.load(builder.mul(t, ir.Constant(INT, s)), s)
-                product = builder.fmul(given, _shuffle(builder, line, [n // z for n in range(s * z)]))
+                product = builder.fmul(values_, _shuffle(builder, line, [n // z for n in range(s * z)]))
                 sums.append(_total(builder, product, s))
-            line, d_line = (factor.load(builder.mul(t, ir.Constant(INT, z)), z) for factor in (other, d_other))
-            for into, left, right in ((value, sums[0], line), (by_other, sums[0], d_line), (by_one, sums[1], line)):
+            line, d_line = (factor.load(builder.mul(t, ir.Constant(INT, z)), z) for factor in (second, d_second))
+            for into, left, right in ((value, sums[0], line), (by_second, sums[0], d_line), (by_first, sums[1], line)):
                 into.store(_total(builder, builder.fmul(left, right), z), t)
         return context.get_dummy_value()
 
@@ -279,13 +281,13 @@ def contract(context, source, at, one, d_one, other, d_other, start, stop, value
 
 
 def _total(builder: Any, vector: Any, parts: int) -> Any:
-    """The sum of so many parts of one length."""
+    """Sum of `parts` parts of one length."""
     lanes = vector.type.count // parts
     while parts % 2 == 0:
         parts //= 2
         vector = builder.fadd(*(_shuffle(builder, vector, range(n, n + parts * lanes)) for n in (0, parts * lanes)))
     pieces = [_shuffle(builder, vector, range(n * lanes, (n + 1) * lanes)) for n in range(parts)]
-    found = pieces[0]
+    total = pieces[0]
     for piece in pieces[1:]:
-        found = builder.fadd(found, piece)
-    return found
+        total = builder.fadd(total, piece)
+    return total

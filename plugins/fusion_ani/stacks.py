@@ -1,4 +1,4 @@
-"""The networks of one element while they learn: a model's tensors as the arrays that `dense` works on."""
+"""Networks of one element in training: a model's tensors as the arrays that `dense` works on."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from fusion_ani import dense
 
 
 class Room:
-    """Arrays that are used again and again, grown when needed: fresh memory costs more than the products in it."""
+    """Reusable arrays that grow when needed: fresh memory costs more time than the products in it."""
 
     def __init__(self, dtype: np.dtype) -> None:
         self._dtype = dtype
         self._kept: dict[tuple[object, ...], np.ndarray] = {}
 
     def array(self, key: tuple[object, ...], *shape: int) -> np.ndarray:
-        """Of that shape, its content whatever was left there; one key stands for one array at a time."""
+        """Array of this shape with arbitrary content; each key stands for one array at a time."""
         size = math.prod(shape)
-        kept = self._kept.get(key)
-        if kept is None or len(kept) < size:
-            kept = self._kept[key] = np.empty(size + size // 4, self._dtype)
-        return kept[:size].reshape(shape)
+        buffer = self._kept.get(key)
+        if buffer is None or len(buffer) < size:
+            buffer = self._kept[key] = np.empty(size + size // 4, self._dtype)
+        return buffer[:size].reshape(shape)
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Stack:
     """All members' networks of one element and the atoms in `rows` of a batch.
 
     `tensors` are the model's: weights, then biases by layer, then, if there is one, the offset of the inputs, which
-    counts as part of the first biases. The passes are those of `dense`, of any member at a time.
+    counts as part of the first biases. The passes are those of `dense`, for one member a call.
     """
 
     tensors: Sequence[Tensor]
@@ -43,7 +43,7 @@ class Stack:
     alpha: float | None
     room: Room
     key: int
-    """Tells this stack's arrays from others'."""
+    """Distinguishes this stack's arrays from those of other stacks."""
     _network: dense.Arrays = field(init=False)
     _work: np.ndarray = field(init=False)
     _by: tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]] = field(init=False)
@@ -61,19 +61,19 @@ class Stack:
 
     @property
     def learns(self) -> bool:
-        """Whether any of the tensors is trained."""
+        """True if any of the tensors is trained."""
         return any(tensor.requires_grad for tensor in self.tensors)
 
     def energies(self, member: int, vectors: np.ndarray, out: np.ndarray) -> None:
-        """Write those (n,) of atoms with environment vectors (n, F)."""
+        """Write the energies (n,) of atoms with environment vectors (n, F)."""
         dense.energies(self._network, member, vectors, self._work[member], out)
 
     def gradient(self, member: int, out: np.ndarray) -> None:
-        """Write the gradients (n, F) by the vectors."""
+        """Write the energies' gradients (n, F) by the vectors."""
         dense.gradient(self._network, member, self._work[member], out)
 
     def prepare(self) -> None:
-        """Arrays that `learn` adds to."""
+        """Prepare the arrays that `learn` adds to."""
         by = [_gradient(tensor) for tensor in self.tensors]
         biases = by[self.layers : 2 * self.layers]
         if len(by) % 2:
@@ -81,29 +81,28 @@ class Stack:
         self._by = tuple(by[: self.layers]), tuple(biases)
 
     def learn(self, member: int, factors: np.ndarray, vectors: np.ndarray, moves: np.ndarray) -> None:
-        """Add the gradient of the `factors` (n,) times energies plus, where there are `moves` (n, F) of the vectors,
-        the changes of energies along these."""
+        """Add the gradient of `factors` (n,) times energies, plus their changes along `moves` (n, F), if any."""
         dense.learn(self._network, member, factors, vectors, moves, self._work[member], *self._by)
 
     def finish(self) -> None:
-        """Share what was found for the first biases with the offset."""
+        """Pass the gradient by the first biases on to the offset."""
         if len(self.tensors) % 2 == 0:
             return
-        weights, found, offset = self._network[0][0], self._by[1][0], self.tensors[-1]
+        weights, by_biases, offset = self._network[0][0], self._by[1][0], self.tensors[-1]
         for tensor, more in (
-            (self.tensors[self.layers], found),
-            (self.tensors[0], found[:, :, None] * offset.detach().numpy()[:, None]),
-            (offset, np.einsum("mo,moi->mi", found, weights)),
+            (self.tensors[self.layers], by_biases),
+            (self.tensors[0], by_biases[:, :, None] * offset.detach().numpy()[:, None]),
+            (offset, np.einsum("mo,moi->mi", by_biases, weights)),
         ):
             if tensor.requires_grad:
                 _gradient(tensor)[:] += more
 
 
 def _gradient(tensor: Tensor) -> np.ndarray:
-    """To be added to; of no members where the tensor is not trained."""
+    """Gradient to add to; an array with no members if the tensor is not trained."""
     if not tensor.requires_grad:
         return np.empty((0, *tensor.shape[1:]), tensor.detach().numpy().dtype)
     if tensor.grad is None:
         tensor.grad = torch.zeros_like(tensor)
-    found: np.ndarray = tensor.grad.numpy()
-    return found
+    gradient: np.ndarray = tensor.grad.numpy()
+    return gradient

@@ -1,8 +1,8 @@
-"""The Jacobian of environment vectors, by the vectors to neighbours, times many vectors from either side; compiled.
+"""Products of many vectors with the Jacobian of environment vectors by the vectors to neighbours, from both sides.
 
 Training on forces needs both products for every member of an ensemble: the gradient of the energy pulled back to the
 neighbours (forces), and directions of neighbours pushed forward to the environment vectors (the way from errors of
-forces to parameters). Exponentials and the like are computed once for all members. Conventions are those of `kernels`.
+forces to parameters). Exponentials are computed once for all members. Compiled; conventions are those of `kernels`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fusion_ani.simd import OPTIONS, contract, outer
 
 @njit(**OPTIONS)
 def _angular(forward, base, lists, places, constants, work, values, moved):  # type: ignore[no-untyped-def]
-    """The angular parts of a centre's lines, triples of all pairs of elements in lists of `TRIPLES`."""
+    """Process the angular parts of a centre's lines: triples of all pairs of elements, in lists of `TRIPLES`."""
     begin, _, _, close = lists
     _, numbers, indices, runs = work[:4]
     elements = len(places)
@@ -42,26 +42,26 @@ def _angular(forward, base, lists, places, constants, work, values, moved):  # t
 
 @njit(**OPTIONS)
 def _finish(forward, count, close, constants, work, values, moved):  # type: ignore[no-untyped-def]
-    """What is to be done with the triples that are listed, for every member."""
-    given, _, shifts, angles = constants
+    """Process the listed triples for every member."""
+    scalars, _, shifts, angles = constants
     _, numbers, indices, runs, turned, lengths = work
     listed = runs[1, count]
-    _factors(listed, numbers, turned, lengths, given[5], given[4], shifts, angles)
-    _slopes(listed, numbers, turned, lengths, given[5], given[4], shifts, angles)
+    _factors(listed, numbers, turned, lengths, scalars[5], scalars[4], shifts, angles)
+    _slopes(listed, numbers, turned, lengths, scalars[5], scalars[4], shifts, angles)
     for member in range(len(values)):
         if forward:
             _moved_triples(listed, numbers, indices, close, moved[member])
         for run in range(count):
-            at, one, two = runs[0, run], runs[1, run], runs[1, run + 1]
+            at, start, stop = runs[0, run], runs[1, run], runs[1, run + 1]
             if forward:
                 into = values[member]
-                outer(into, at, numbers[5], lengths[0], turned[0], one, two, shifts, angles[0])
-                outer(into, at, numbers[6], lengths[0], turned[2], one, two, shifts, angles[0])
-                outer(into, at, numbers[7], lengths[2], turned[0], one, two, shifts, angles[0])
+                outer(into, at, numbers[5], lengths[0], turned[0], start, stop, shifts, angles[0])
+                outer(into, at, numbers[6], lengths[0], turned[2], start, stop, shifts, angles[0])
+                outer(into, at, numbers[7], lengths[2], turned[0], start, stop, shifts, angles[0])
             else:
                 factors = lengths[0], lengths[2], turned[0], turned[2]
                 into = numbers[5], numbers[6], numbers[7]
-                contract(values[member], at, *factors, one, two, *into, shifts, angles[0])
+                contract(values[member], at, *factors, start, stop, *into, shifts, angles[0])
         if not forward:
             close[7:] = moved[member, :3]
             _push(listed, numbers, indices, close)
@@ -70,7 +70,7 @@ def _finish(forward, count, close, constants, work, values, moved):  # type: ign
 
 @njit(**OPTIONS)
 def _moved_triples(listed, numbers, indices, close, moved):  # type: ignore[no-untyped-def]
-    """Changes of the triples' factors: of the switching functions (5), the cosine (6) and the mean length (7).
+    """Compute changes of the triples' factors: of the switching functions (5), the cosine (6) and the mean length (7).
 
     `moved`: changes of the vectors to neighbours, over their lengths (0, 1, 2), and of these lengths (3).
     """
@@ -92,17 +92,17 @@ def pushed(  # type: ignore[no-untyped-def]
     vectors, first, other, species, atoms, constants, radial_places, places, directions, out, begin, line
 ):
     """Add J u, changes of the environment vectors along `directions` u (M, P, 3), to lines from `begin` of `out`."""
-    given, shifts = constants[:2]
+    scalars, shifts = constants[:2]
     lists, work = _room(vectors, first, atoms, len(places), constants)
     ends, which, all_of, _ = lists
     radial, numbers = work[:2]
-    ones, scale, eta = numbers[4], given[0], given[2]
+    ones, scale, eta = numbers[4], scalars[0], scalars[2]
     most = all_of.shape[1]
     away, near = np.zeros((len(out), 4, most), vectors.dtype), np.zeros((len(out), 4, most), vectors.dtype)
     change = np.zeros(most, vectors.dtype)
     for row in range(len(atoms)):
         i, base, count = atoms[row], (begin + row) * line, first[atoms[row] + 1] - first[atoms[row]]
-        _list(vectors, first[i], first[i + 1], other, species, given, lists)
+        _list(vectors, first[i], first[i + 1], other, species, scalars, lists)
         _radial_slopes(count, all_of, eta, shifts, radial)
         for member in range(len(out)):
             _moved(count, all_of, which, directions[member], scale, away[member])
@@ -110,9 +110,9 @@ def pushed(  # type: ignore[no-untyped-def]
                 change[n] = all_of[5, n] * away[member, 3, n]
                 numbers[5, n] = all_of[4, n] * away[member, 3, n]
             for e in range(len(places)):
-                one, two, at = ends[0, e], ends[0, e + 1], base + radial_places[e]
-                outer(out[member], at, change, ones, radial[0], one, two, given[:1], shifts)
-                outer(out[member], at, numbers[5], ones, radial[2], one, two, given[:1], shifts)
+                start, stop, at = ends[0, e], ends[0, e + 1], base + radial_places[e]
+                outer(out[member], at, change, ones, radial[0], start, stop, scalars[:1], shifts)
+                outer(out[member], at, numbers[5], ones, radial[2], start, stop, scalars[:1], shifts)
             for n in range(ends[1, len(places)]):
                 for axis in range(4):
                     near[member, axis, n] = away[member, axis, which[1, n]]
@@ -123,23 +123,23 @@ def pushed(  # type: ignore[no-untyped-def]
 def pulled(  # type: ignore[no-untyped-def]
     vectors, first, other, species, atoms, constants, radial_places, places, gradients, begin, line, out
 ):
-    """Write g J, the gradients by `vectors`, to `out` (M, P, 3), of what has `gradients` g by lines from `begin` on."""
-    given, shifts = constants[:2]
+    """Write g J to `out` (M, P, 3): gradients by `vectors` from `gradients` g by the lines from `begin` on."""
+    scalars, shifts = constants[:2]
     lists, work = _room(vectors, first, atoms, len(places), constants)
     ends, which, all_of, _ = lists
     radial, numbers = work[:2]
-    ones, scale, eta = numbers[4], given[0], given[2]
+    ones, scale, eta = numbers[4], scalars[0], scalars[2]
     near = np.zeros((len(out), 4, all_of.shape[1]), vectors.dtype)
     for row in range(len(atoms)):
         i, base, count = atoms[row], (begin + row) * line, first[atoms[row] + 1] - first[atoms[row]]
-        _list(vectors, first[i], first[i + 1], other, species, given, lists)
+        _list(vectors, first[i], first[i + 1], other, species, scalars, lists)
         _radial_slopes(count, all_of, eta, shifts, radial)
         for member in range(len(out)):
             for e in range(len(places)):
                 factors = ones, ones, radial[0], radial[2]
-                one, two, at = ends[0, e], ends[0, e + 1], base + radial_places[e]
+                start, stop, at = ends[0, e], ends[0, e + 1], base + radial_places[e]
                 into = numbers[5], numbers[6], numbers[7]
-                contract(gradients[member], at, *factors, one, two, *into, given[:1], shifts)
+                contract(gradients[member], at, *factors, start, stop, *into, scalars[:1], shifts)
             for n in range(count):
                 slope = scale * (all_of[5, n] * numbers[5, n] + all_of[4, n] * numbers[6, n])
                 for axis in range(3):
@@ -154,7 +154,7 @@ def pulled(  # type: ignore[no-untyped-def]
 
 @njit(**OPTIONS)
 def _radial_slopes(count, all_of, eta, shifts, radial):  # type: ignore[no-untyped-def]
-    """Gaussians of the distances from the shifts (0), these distances (1) and the Gaussians' derivatives (2)."""
+    """Compute Gaussians of the distances from the shifts (0), these distances (1) and the derivatives (2)."""
     _radial(count, all_of, eta, shifts, radial)
     real = radial.dtype.type
     for u in range(count * len(shifts)):
@@ -163,7 +163,7 @@ def _radial_slopes(count, all_of, eta, shifts, radial):  # type: ignore[no-untyp
 
 @njit(**OPTIONS)
 def _moved(count, all_of, which, directions, scale, moved):  # type: ignore[no-untyped-def]
-    """Changes of the vectors to neighbours over their lengths (0, 1, 2) and of the lengths (3), Angstrom."""
+    """Compute changes of the vectors to neighbours over their lengths (0, 1, 2) and of the lengths (3), Angstrom."""
     for n in range(count):
         p, inverse = which[0, n], scale * all_of[6, n]
         x, y, z = directions[p, 0], directions[p, 1], directions[p, 2]

@@ -1,9 +1,9 @@
 """Training passes of ANI on CPUs: energies, forces and stress of many conformations and their parameters' gradients.
 
-Environment vectors have no parameters: they are made once (`environments`), what else depends on the geometry alone is
-done by compiled kernels, and the networks by products over all atoms of an element (`dense`); those of charges by torch
-on the same vectors. With F = -J^T g the gradient of the forces' part of a loss is that of the directional derivative of
-the energy along J u, u what the loss says of the pairs of neighbours.
+Environment vectors have no parameters and are computed once (`environments`). Compiled kernels do the other work that
+depends on the geometry alone, matrix products over all atoms of an element evaluate the networks (`dense`), and torch
+evaluates charge networks on the same vectors. With F = -J^T g, the gradient of a loss of forces is the gradient of the
+energy's directional derivative along J u, where u is the derivative of the loss by the pairs' slopes.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Passes:
     def __call__(
         self, indices: np.ndarray, forces: bool, stress: bool, learn: bool, dipoles: bool = False
     ) -> tuple[Found, Back | None]:
-        """As the core's; what is found is on the CPU, and valid until the next call."""
+        """Evaluate as the core's `Passes` does; the results are on the CPU and valid until the next call."""
         if next(self.model.parameters()).device.type != "cpu":
             return self.plain(indices, forces, stress, learn, dipoles)
         rows = self._rows(indices)
@@ -59,23 +59,23 @@ class Passes:
         shared = self.environments.columns, self.model.alpha, self.room
         stacks = [Stack(self.model.tensors(element), part, *shared, element) for element, part in rows.groups]
         sums, gradients = self._forward(rows, vectors, stacks, len(indices), moved)
-        found = Found(torch.from_numpy(sums))
+        values = Found(torch.from_numpy(sums))
         if moved and pairs is not None:
             slopes = self.environments.pulled(rows, pairs, gradients)
-            found = replace(
-                found,
+            values = replace(
+                values,
                 forces=torch.from_numpy(pairs.forces(slopes)) if forces else None,
                 stress=torch.from_numpy(pairs.stress(slopes)) if stress else None,
             )
         if dipoles and self.model.charges is not None:
-            found = replace(found, dipole=self._dipoles(indices, rows, vectors, learn))
+            values = replace(values, dipole=self._dipoles(indices, rows, vectors, learn))
 
         def back(by: Found) -> None:
             self._back(rows, pairs, vectors, stacks, by)
-            if found.dipole is not None:
-                add_gradients(self.model, found, Found(by.energy, dipole=by.dipole))
+            if values.dipole is not None:
+                add_gradients(self.model, values, Found(by.energy, dipole=by.dipole))
 
-        return found, back if learn else None
+        return values, back if learn else None
 
     def _rows(self, indices: np.ndarray) -> Rows:
         offsets = self.store.offsets
@@ -86,7 +86,7 @@ class Passes:
     def _forward(
         self, rows: Rows, vectors: np.ndarray, stacks: list[Stack], systems: int, moved: bool
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Energies (M, B) float64 and, where asked for, their gradients (M, N, F) by the vectors."""
+        """Energies (M, B), float64, and, if `moved`, their gradients (M, N, F) by the vectors."""
         from fusion_ani import layers
 
         count, line = vectors.shape
@@ -104,10 +104,10 @@ class Passes:
         return layers.sums(energies, rows.system, systems) + own, gradients
 
     def _back(self, rows: Rows, pairs: Pairs | None, vectors: np.ndarray, stacks: list[Stack], by: Found) -> None:
-        """Add the gradients of the parameters to what they have."""
+        """Add to the gradients of the parameters."""
         moved = by.forces is not None or by.stress is not None
         factors = by.energy.numpy()
-        if not moved and not factors.any():  # nothing but dipoles
+        if not moved and not factors.any():  # the loss has only dipoles
             return
         count, line = vectors.shape
         changes = self.room.array(("changes",), len(factors), count if moved else 0, line)
@@ -130,14 +130,14 @@ class Passes:
             stack.finish()
 
     def _for_members(self, work: Callable[[tuple[Stack, int]], None], stacks: list[Stack], atoms: int) -> None:
-        """Of every stack, in as many threads as torch has; those with most atoms first."""
+        """Apply `work` to every stack and member, in as many threads as torch has; largest stacks first."""
         members = self.model.members
         sorted_stacks = sorted(stacks, key=lambda stack: stack.rows.start - stack.rows.stop)
         tasks = [(stack, member) for stack in sorted_stacks for member in range(members)]
         in_threads(work, tasks, max(1, min(torch.get_num_threads(), atoms * members // ATOMS_PER_THREAD)))
 
     def _dipoles(self, indices: np.ndarray, rows: Rows, vectors: np.ndarray, learn: bool) -> Tensor:
-        """(M, B, 3), differentiable in the parameters of the charges' networks where they are to `learn`."""
+        """Dipoles (M, B, 3); differentiable by the parameters of the charge networks if they `learn`."""
         assert self.model.charges is not None
         data, system = self.labelled, torch.from_numpy(np.sort(rows.system))
         inputs = ((element, torch.from_numpy(vectors[part])) for element, part in rows.groups)

@@ -1,4 +1,4 @@
-"""The conventional methods that learned ones are judged against: PySCF's, and those of any ASE calculator."""
+"""Conventional methods as references for learned ones: those of PySCF and of any ASE calculator."""
 
 from fusion import hookimpl
 

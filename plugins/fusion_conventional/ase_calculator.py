@@ -36,22 +36,25 @@ _PER_ATOMIC_UNIT: Final = {
 _OF_ALL_ELECTRONS: Final = frozenset({"nwchem", "orca", "gaussian", "psi4", "turbomole", "qchem", "gamess_us"})
 """ASE's names of programs whose energies are relative to separate electrons and nuclei."""
 _KEPT_BYTES: Final = 2_000_000
-"""Larger files of a program that failed are not kept."""
+"""Size limit of the files that are kept from a program that failed."""
 
 
 class ASECalculator:
     """`Method` around an ASE calculator, built once with `options` as keywords.
 
-    `calculator` is ASE's name of it (emt, nwchem), the path of a class, function or class method that makes one
-    (tblite.ase.TBLite, mace.calculators.mace_off), or that of a calculator. Programs run in a temporary directory
-    unless `options` has a `directory`; what they wrote is kept when they fail. `state` says how the calculator receives
-    charge and spin (`ase_state`), `domain` which elements, charges and spins it covers, as on a model card; `licence`
-    is printed. `energy_zero`, total or own, is what its energies are relative to (None: total of programs that count
-    all electrons). Raises InputError for a calculator that cannot be had.
+    `calculator` is its name in ASE (emt, nwchem), the path of a class, function or class method that creates one
+    (tblite.ase.TBLite, mace.calculators.mace_off), or the path of a calculator object. Programs run in a
+    temporary directory unless `options` has a `directory`; their files are kept if they fail. `state` says how the
+    calculator receives charge and spin (`ase_state`), `domain` which elements, charges and spins it covers, as on a
+    model card; `licence` is printed. `energy_zero`, total or own, is the zero of its energies (None: total for programs
+    that treat all electrons). Raises InputError for a calculator that cannot be created.
     """
 
     kind = "conventional"
-    own_words = ("calculator", "options")  # classes and programs to run: never from somebody else's file
+    own_words = (
+        "calculator",
+        "options",
+    )  # these run classes and programs, so they are never read from another person's file
 
     def __init__(
         self,
@@ -87,7 +90,7 @@ class ASECalculator:
 
     @property
     def label(self) -> str:
-        """What a run is called after."""
+        """Label of runs."""
         return f"{self._name} (ASE)"
 
     @cached_property
@@ -101,12 +104,12 @@ class ASECalculator:
 
     @cached_property
     def provides(self) -> frozenset[str]:
-        """What the calculator implements, of what has a place here."""
+        """Properties that the calculator implements and fusion knows."""
         return frozenset({"energy"}) | frozenset(self._calculator.implemented_properties) & set(_PER_ATOMIC_UNIT)
 
     @cached_property
     def domain(self) -> Domain | None:
-        """The domain of the calculator, as far as `domain` states it. Raises InputError."""
+        """Domain of the calculator as `domain` states it, None if not stated. Raises InputError."""
         if self._domain is None:
             return None
         from fusion.potentials.domain import Domain
@@ -125,8 +128,8 @@ class ASECalculator:
             self._state.check(system, self.calculator, self.options)
 
     def calculate(self, systems: Sequence[System], properties: Iterable[str]) -> list[Result]:
-        """One result per system, in atomic units; `failed`, with the program's files, where it raises."""
-        # The most expensive first: its calculation brings the others along.
+        """One result per system, in atomic units; its status is `failed`, with the program's files, on any error."""
+        # The most expensive property first: its calculation gives the others as well.
         wanted = [name for name in _PER_ATOMIC_UNIT if name in {"energy", *properties} & self.provides]
         self.check(systems)
         return [self._calculate(system, wanted) for system in systems]
@@ -134,15 +137,15 @@ class ASECalculator:
     def _calculate(self, system: System, wanted: Sequence[str]) -> Result:
         atoms = system.to_atoms()
         if self._last_state not in (None, (system.charge, system.spin)):
-            self._calculator.reset()  # ASE remembers results by the nuclei; atoms.info does not count
+            self._calculator.reset()  # ASE caches results by the nuclei and ignores atoms.info
         self._last_state = (system.charge, system.spin)
         self._state.hand(system, atoms, self._calculator)
-        result = Result(replace(system, reference=None))  # its energies need not be total energies
+        result = Result(replace(system, reference=None))  # energies need not be total energies
         try:
             values = {name: self._calculator.get_property(name, atoms) for name in wanted}
         except ase.SCFError as error:
             return self._broken(result, "not_converged", error)
-        except Exception as error:  # a program that fails, a file that cannot be read, an element without parameters
+        except Exception as error:  # programs fail, files are unreadable, elements lack parameters
             return self._broken(result, "failed", error)
         if values["energy"] is None or not math.isfinite(values["energy"]):
             return self._broken(result, "failed", ValueError(f"the energy is {values['energy']}"))
@@ -166,7 +169,7 @@ class ASECalculator:
 
 
 def _program(calculator: Any) -> str | None:
-    """The program that a calculator runs, None where it runs none or is not known to."""
+    """Program that a calculator runs; None if it runs none, or if that is unknown."""
     command = getattr(getattr(calculator, "profile", None), "command", None) or getattr(calculator, "command", None)
     if not isinstance(calculator, ase.FileIOCalculator) or not isinstance(command, str):
         return None
@@ -175,7 +178,7 @@ def _program(calculator: Any) -> str | None:
 
 
 def _plain(value: Any) -> Any:
-    """A setting without the configuration's own containers."""
+    """Convert a setting from the configuration's containers to plain ones."""
     from omegaconf import OmegaConf
 
     if OmegaConf.is_config(value):

@@ -1,4 +1,4 @@
-"""The object that makes a calculator of ASE, from its name: the only place that imports what a setting names."""
+"""Import the class or function that creates an ASE calculator; no other module imports by a name from a setting."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from fusion.errors import InputError
 
 
 def maker(name: str) -> Any:
-    """The class of ASE's calculator `name`, or what a dotted path names: a class, a function, a class method or a
-    calculator that is already made. Raises InputError."""
+    """Return the class of ASE's calculator `name`, or the object at a dotted path: a class, a function, a class method
+    or a calculator object. Raises InputError."""
     if "." not in name:
         if name.lower() not in ase.names:
             close = difflib.get_close_matches(name.lower(), ase.names, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise InputError(
-                f"method.calculator: ASE has no calculator {name!r}.{hint}  emt, nwchem, orca are some; others "
+                f"method.calculator: ASE has no calculator {name!r}.{hint}  Examples are emt, nwchem and orca; others "
                 "are named by the path of their class or function, tblite.ase.TBLite"
             )
         return ase.get_calculator_class(name.lower())
     located = _located(name)
     if not (callable(located) or _calculates(located)):
-        raise InputError(f"method.calculator={name} is no calculator of ASE, nor does it make one")
+        raise InputError(f"method.calculator={name} is no calculator of ASE and does not create one")
     return located
 
 
 def made(name: str, source: Any, options: Mapping[str, Any]) -> Any:
-    """The calculator that `source` makes with `options` as keywords, or is. Raises InputError."""
+    """Create a calculator from `source` with `options` as keywords, or return `source` itself. Raises InputError."""
     if _calculates(source) and not isinstance(source, type):
         if options:
-            raise InputError(f"method.options: {name} is a calculator that is already made and takes no keywords")
+            raise InputError(f"method.options: {name} is a calculator object already and takes no keywords")
         return source
     try:
         built = source(**options)
@@ -46,12 +46,12 @@ def made(name: str, source: Any, options: Mapping[str, Any]) -> Any:
 
 
 def one_line(error: BaseException) -> str:
-    """The words of an error in one line; its type where it has none."""
+    """Message of an error in one line; its type if the message is empty."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def _located(path: str) -> Any:
-    """The object at a dotted path: the longest part of it that is a module, then its attributes. Raises InputError."""
+    """Object at a dotted path: the longest leading part that is a module, then attributes. Raises InputError."""
     words = path.split(".")
     for length in range(len(words) - 1, 0, -1):
         module = ".".join(words[:length])
@@ -61,7 +61,7 @@ def _located(path: str) -> Any:
                 located = getattr(located, word)
         except ModuleNotFoundError as error:
             if length > 1 and f"{module}.".startswith(f"{error.name}."):
-                continue  # the words after the module may be attributes
+                continue  # the remaining words may be attributes
             raise InputError(
                 f"method.calculator={path}: there is no Python package {str(error.name)!r}; is it installed?"
             ) from error

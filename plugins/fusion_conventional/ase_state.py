@@ -1,8 +1,8 @@
-"""Ways in which a calculator of ASE receives the charge and the spin of a molecule: ASE itself has no common way.
+"""Transfer of a molecule's charge and spin to ASE calculators, for which ASE has no common convention.
 
 MACE, UMA, AIMNet2 and Orb read `atoms.info`, programs read keywords or initial magnetic moments; the same key `spin` is
-2S + 1 for some and the number of unpaired electrons for others. Nothing is guessed: a calculator outside the tables
-below gets a charge or an open shell only as `method.state` says.
+2S + 1 for some and the number of unpaired electrons for others. Nothing is guessed: a calculator that is not in the
+tables below gets a charge or an open shell only as `method.state` says.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ INITIAL: Final = "initial"
 _THROUGH: Final = ("info", "attribute", "set", INITIAL)
 _EXAMPLE: Final = "method.state={charge: charge, spin: {key: spin, as: multiplicity}}"
 _MULTIPLICITIES: Final = frozenset({"mult", "multiplicity", "spin_multiplicity"})
-"""Keywords of calculators that mean 2S + 1 everywhere."""
+"""Keywords that mean 2S + 1 for every calculator."""
 _BY_MOMENTS: Final = frozenset({
     "abinit", "aims", "castep", "elk", "espresso", "gamess_us", "gaussian", "gpaw", "mopac", "nwchem", "onetep",
     "openmx", "qchem", "siesta", "tblite", "vasp",
@@ -34,15 +34,15 @@ _WITHOUT_SPIN: Final = frozenset({
     "acn", "amber", "combine_mm", "counterions", "eam", "emt", "ff", "gromacs", "gulp", "harmonic", "kim", "lammpslib",
     "lammpsrun", "lj", "morse", "test", "tip3p", "tip4p",
 })  # fmt: skip
-"""Modules of calculators whose energies know no electrons."""
+"""Modules of calculators whose energies do not depend on the electrons."""
 _GRAIN: Final = 2.0**-20
-"""Initial values are multiples of this, so that their sum over the atoms is exact."""
+"""Initial values are multiples of this number, so that their sum over the atoms is exact."""
 
 
 @dataclass(frozen=True)
 class Way:
-    """Place of a number: `key` of atoms.info, an attribute or a keyword of `set`, or the sum of the
-    atoms' initial values; `meaning` is that of a spin."""
+    """Place where a calculator reads a number: `key` of atoms.info, of an attribute or of `set`, or the sum of the
+    atoms' initial values. `meaning` says how a spin is counted."""
 
     key: str
     through: str = "info"
@@ -51,23 +51,23 @@ class Way:
 
 @dataclass(frozen=True)
 class State:
-    """The ways of charge and spin: None where nobody stated one, False where the energy does not depend on it."""
+    """Ways of charge and spin: None if not stated, False if the energy does not depend on it."""
 
     charge: Way | bool | None = None
     spin: Way | bool | None = None
 
     @classmethod
     def read(cls, stated: Any, module: str) -> State:
-        """The `method.state` of a calculator defined in `module`; what is not stated comes from the tables.
+        """Read `method.state` of a calculator defined in `module`; the tables supply what it does not state.
 
         Raises InputError.
         """
         if stated is not None and not isinstance(stated, Mapping):
             raise InputError(f"method.state must be a mapping, {_EXAMPLE}, not {stated!r}")
-        given = dict(stated or {})
-        charge, spin = _way("charge", given.pop("charge", None)), _way("spin", given.pop("spin", None))
-        if given:
-            raise InputError(f"method.state has charge and spin, not {', '.join(map(str, given))}: {_EXAMPLE}")
+        unread = dict(stated or {})
+        charge, spin = _way("charge", unread.pop("charge", None)), _way("spin", unread.pop("spin", None))
+        if unread:
+            raise InputError(f"method.state has charge and spin, not {', '.join(map(str, unread))}: {_EXAMPLE}")
         if charge is None and module in _BY_CHARGES:
             charge = Way("", INITIAL)
         if spin is None and module in _BY_MOMENTS:
@@ -91,9 +91,9 @@ class State:
         crystal = system.spin_assumed and any(system.pbc)
         if system.spin and not spins and self.spin is None and not crystal:
             raise InputError(
-                f"{system.name} is an open shell (spin {system.spin}), and {name} would not receive that: state the "
-                f"key of atoms.info that it reads, {_EXAMPLE} (or as: unpaired), through: initial for initial magnetic "
-                "moments, or spin: false where its energy does not depend on the spin"
+                f"{system.name} is an open shell (spin {system.spin}), and {name} would not receive the spin: state "
+                f"the key of atoms.info that it reads, {_EXAMPLE} (or as: unpaired), through: initial for initial "
+                "magnetic moments, or spin: false if its energy does not depend on the spin"
             )
 
     def hand(self, system: System, atoms: Any, calculator: Any) -> None:
@@ -119,14 +119,14 @@ def _put(way: Way, number: int, atoms: Any, calculator: Any, initial: str) -> No
 
 
 def _way(name: str, stated: Any) -> Way | bool | None:
-    """The way of `charge` or `spin` as stated: a key of atoms.info, a mapping, or False. Raises InputError."""
+    """Way of `charge` or `spin` as stated: a key of atoms.info, a mapping, or False. Raises InputError."""
     if stated is None or stated is False:
         return stated
-    given: dict[str, Any] = dict(stated) if isinstance(stated, Mapping) else {"key": stated}
-    key, through = given.pop("key", ""), given.pop("through", "info")
+    unread: dict[str, Any] = dict(stated) if isinstance(stated, Mapping) else {"key": stated}
+    key, through = unread.pop("key", ""), unread.pop("through", "info")
     usual = UNPAIRED if through == INITIAL else MULTIPLICITY if str(key).lower() in _MULTIPLICITIES else None
-    meaning = given.pop("as", usual) if name == "spin" else UNPAIRED
-    if given or through not in _THROUGH or not isinstance(key, str) or bool(key) is (through == INITIAL):
+    meaning = unread.pop("as", usual) if name == "spin" else UNPAIRED
+    if unread or through not in _THROUGH or not isinstance(key, str) or bool(key) is (through == INITIAL):
         raise InputError(
             f"method.state.{name} is a key of atoms.info, or {{key: ..., through: info | attribute | set}}, or "
             f"{{through: initial}}, or false, not {stated!r}"

@@ -1,4 +1,4 @@
-"""What is added to a Hartree-Fock determinant: second-order perturbation theory and coupled cluster, through PySCF.
+"""Correlation added to a Hartree-Fock determinant: second-order perturbation theory and coupled cluster, by PySCF.
 
 C. Moller, M. S. Plesset, Phys. Rev. 46, 618 (1934); G. D. Purvis, R. J. Bartlett, J. Chem. Phys. 76, 1910 (1982);
 K. Raghavachari, G. W. Trucks, J. A. Pople, M. Head-Gordon, Chem. Phys. Lett. 157, 479 (1989). T1 diagnostic: T. J. Lee,
@@ -31,28 +31,28 @@ from fusion_conventional.method import Computed, PySCFMethod
 from fusion_conventional.self_consistent import Determinant, semicanonical
 
 T1_LIMIT = 0.02
-"""Above it one determinant is a poor start (Lee and Taylor); 0.04 for open shells."""
+"""A larger T1 means that one determinant is a poor start (Lee and Taylor); 0.04 for open shells."""
 D1_LIMIT = 0.05
-"""The same for the largest singular value of the single excitations of a closed shell."""
+"""Limit of D1, the largest singular value of the single excitations of a closed shell."""
 T2_LIMITS = {"MP2": 0.2, "CCSD": 0.25}
 """Largest double excitation of molecules near their equilibrium: ethylene has 0.13 and 0.22 in a minimal basis, F2 0.14
-and 0.19, ozone 0.20 and 0.24; bonds stretched by half have more than that, broken ones 0.6 to 1."""
+and 0.19, ozone 0.20 and 0.24; bonds stretched by half exceed the limits, broken ones have 0.6 to 1."""
 _STEPS = 100
 _GRADIENT = 0.01
-"""Of PySCF's own tolerance of the orbital gradient: a correlation energy has errors of first order in the orbitals."""
+"""Factor on PySCF's tolerance of the orbital gradient: correlation energies have first-order errors in the orbitals."""
 
 
 class Correlated(PySCFMethod):
     """A method that adds correlation to a Hartree-Fock determinant.
 
-    `frozen_core`: true leaves the orbitals of the noble-gas cores out of the correlation, a number so many of the
-    lowest, false none. The other settings are those of `PySCFMethod` and `Settings`.
+    `frozen_core`: true leaves the orbitals of the noble-gas cores out of the correlation, a number that many of the
+    lowest orbitals, false none. The other settings are those of `PySCFMethod` and `Settings`.
     """
 
     open_shell_determinants = True
-    """Whether it can start from a restricted open-shell determinant."""
+    """True if the method can start from a restricted open-shell determinant."""
     amplitudes = 0
-    """How many copies of the doubly excited amplitudes are in memory at once."""
+    """Number of copies of the doubly excited amplitudes in memory at once."""
 
     def __init__(self, name: str, title: str, basis: Any, frozen_core: bool | int = True, **settings: Any) -> None:
         super().__init__(name, title, basis, **settings)
@@ -64,7 +64,7 @@ class Correlated(PySCFMethod):
 
     @property
     def costly(self) -> frozenset[str]:
-        """Forces take several times as long as the energy: for those who ask for them."""
+        """Forces take several times as long as the energy and are computed only on request."""
         return frozenset({"forces"})
 
     def _mean_field(self, system: System, basis: Basis) -> Any:
@@ -76,19 +76,19 @@ class Correlated(PySCFMethod):
         frozen, occupied = self._frozen(mean_field.mol), mean_field.mol.nelec
         if frozen > min(occupied) or (frozen and frozen == max(occupied)):
             raise InputError(
-                f"method.frozen_core={str(self.frozen_core).lower()} would freeze {frozen} orbitals, and of those of "
-                f"{system.formula} {max(occupied)} hold electrons, {min(occupied)} two; false freezes none"
+                f"method.frozen_core={str(self.frozen_core).lower()} would freeze {frozen} orbitals, but in "
+                f"{system.formula} only {max(occupied)} hold electrons, {min(occupied)} of them two; false freezes none"
             )
 
         needed, there = 8 * self.amplitudes * self._pairs(mean_field), psutil.virtual_memory().total
         if needed > there:
             raise InputError(
-                f"{self.title} of {system.formula} in {mean_field.mol.nao} basis functions needs some {memory(needed)} "
-                f"of memory, and this machine has {memory(there)}; a smaller method.basis needs less"
+                f"{self.title} of {system.formula} in {mean_field.mol.nao} basis functions needs about "
+                f"{memory(needed)} of memory, and this machine has {memory(there)}; a smaller method.basis needs less"
             )
 
     def _pairs(self, mean_field: Any) -> int:
-        """Doubly excited amplitudes: pairs of occupied by pairs of empty orbitals."""
+        """Number of doubly excited amplitudes: pairs of occupied times pairs of empty orbitals."""
         frozen, mol = self._frozen(mean_field.mol), mean_field.mol
         up, down = ((n - frozen) * (mol.nao - n) for n in mol.nelec)
         return (
@@ -98,7 +98,7 @@ class Correlated(PySCFMethod):
         )
 
     def _frozen(self, mol: Any) -> int:
-        """How many orbitals are left out of the correlation."""
+        """Number of orbitals left out of the correlation."""
         if self.frozen_core is True:
             return int(chemcore(mol))
         return int(self.frozen_core)
@@ -119,7 +119,7 @@ class Correlated(PySCFMethod):
         return computed
 
     def _split_forces(self, mean_field: Any, computed: Computed) -> None:
-        """Forces of the determinant, and what correlation adds: the two have limits of their own."""
+        """Split forces into those of the determinant and of correlation, which are extrapolated separately."""
         if len(self._terms) > 1 or "forces" not in computed.correlation:
             computed.mean_field["forces"] = -np.asarray(mean_field.nuc_grad_method().kernel())
             if "forces" in computed.correlation:
@@ -131,18 +131,18 @@ class Correlated(PySCFMethod):
 
     @abstractmethod
     def _correlate(self, mean_field: Any, frozen: int, wanted: frozenset[str], computed: Computed) -> None:
-        """Fill `correlation` of `computed` with the energy and, where wanted, the total forces; details, failure."""
+        """Fill `correlation` of `computed` with the energy and, if wanted, total forces; set details and failure."""
 
 
 class MollerPlesset(Correlated):
-    """Second-order perturbation theory; with `density_fit` of restricted determinants by density fitting as well."""
+    """Second-order perturbation theory; `density_fit` of restricted determinants applies to it as well."""
 
     open_shell_determinants = False
     amplitudes = 2
 
     @property
     def provides(self) -> frozenset[str]:
-        """No forces with density fitting."""
+        """Properties; no forces with density fitting."""
         return frozenset({"energy"} if self.settings.density_fit else {"energy", "forces"})
 
     def _correlate(self, mean_field: Any, frozen: int, wanted: frozenset[str], computed: Computed) -> None:
@@ -165,10 +165,10 @@ class MollerPlesset(Correlated):
 class CoupledCluster(Correlated):
     """Coupled cluster with singles and doubles; `triples` adds the perturbative triples.
 
-    The amplitudes are converged as far as the determinant, `conv_tol`, in at most `cc_max_cycle` cycles.
+    The amplitudes converge to the threshold of the determinant, `conv_tol`, in at most `cc_max_cycle` cycles.
     """
 
-    amplitudes = 16  # six pairs of DIIS, the others of one iteration
+    amplitudes = 16  # twelve for six pairs of DIIS, the others for one iteration
 
     def __init__(
         self, name: str, title: str, basis: Any, triples: bool = False, cc_max_cycle: int = _STEPS, **settings: Any
@@ -179,13 +179,15 @@ class CoupledCluster(Correlated):
 
     @property
     def provides(self) -> frozenset[str]:
-        """Forces from integrals proper, of restricted and unrestricted determinants."""
+        """Properties; forces only without density fitting, for restricted and unrestricted determinants."""
         without = self.settings.density_fit or self.settings.reference == "restricted_open"
         return frozenset({"energy"} if without else {"energy", "forces"})
 
     def _calculate(self, system: System, wanted: frozenset[str]) -> Result:
-        """PySCF's gradient of CCSD(T) on unrestricted determinants (2.14) is off by some 1e-4 hartree/bohr: differences
-        of energies take its place."""
+        """Calculate; forces of unrestricted CCSD(T) are left to finite differences of energies.
+
+        PySCF's gradient of it (2.14) is wrong by about 1e-4 hartree/bohr.
+        """
         numerical = self.triples and "forces" in wanted and self.settings.reference_of(system) == "unrestricted"
         if not numerical:
             return super()._calculate(system, wanted)
@@ -203,7 +205,10 @@ class CoupledCluster(Correlated):
         solver = cc.CCSD(semicanonical(mean_field) if mean_field.istype("ROHF") else mean_field, frozen=frozen)
         solver.max_cycle, solver.conv_tol = self.cc_max_cycle, self.settings.conv_tol
         solver.conv_tol_normt = 0.1 * math.sqrt(self.settings.conv_tol)
-        solver.callback, solver.async_io = self._progress(solver), False  # small molecules wait longer for threads
+        solver.callback, solver.async_io = (
+            self._progress(solver),
+            False,
+        )  # threads cost more time than small molecules need
         integrals = solver.ao2mo()
         solver.kernel(eris=integrals)
         details: dict[str, Any] = {
@@ -268,29 +273,29 @@ class CoupledCluster(Correlated):
 
 
 def _out_of_range(solver: Any, details: Mapping[str, Any], open_shell: bool) -> list[str]:
-    """Warnings of amplitudes that the perturbative idea of coupled cluster does not bear."""
+    """Warnings of amplitudes too large for single-reference coupled cluster."""
     limit = 2.0 * T1_LIMIT if open_shell else T1_LIMIT
-    found = []
+    warnings = []
     for name, value, most in (
         ("T1", details["t1_diagnostic"], limit),
         ("D1", details.get("d1_diagnostic", 0.0), D1_LIMIT),
     ):
         if value > most:
-            found.append(f"{name} diagnostic {value:.3f}, above {most}: one determinant may be a poor start")
+            warnings.append(f"{name} diagnostic {value:.3f}, above {most}: one determinant may be a poor start")
     if details["largest_t2"] > T2_LIMITS["CCSD"]:
-        found.append(_large_t2("CCSD", details["largest_t2"]))
-    return found
+        warnings.append(_large_t2("CCSD", details["largest_t2"]))
+    return warnings
 
 
 def _large_t2(name: str, value: float) -> str:
     return (
         f"largest double excitation of {name} {value:.2f}, above {T2_LIMITS[name]}: more than one determinant matters, "
-        "and the energy may be far off"
+        "and the energy may have a large error"
     )
 
 
 def _largest(amplitudes: Any) -> float:
-    """The largest absolute value of amplitudes, those of each pair of spins where there are several."""
+    """Largest absolute value of the amplitudes, over all pairs of spins."""
     if amplitudes is None:
         return 0.0
     blocks = amplitudes if isinstance(amplitudes, tuple) else (amplitudes,)
@@ -298,7 +303,7 @@ def _largest(amplitudes: Any) -> float:
 
 
 def _t1(solver: Any) -> float:
-    """Norm of the single excitations by the square root of the number of correlated electrons."""
+    """T1 diagnostic: norm of the single excitations over the square root of the number of correlated electrons."""
     if isinstance(solver.t1, tuple):
         squares, electrons = sum(float(np.sum(t1**2)) for t1 in solver.t1), sum(solver.nocc)
         return math.sqrt(0.5 * squares / electrons)

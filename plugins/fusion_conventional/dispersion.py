@@ -1,4 +1,4 @@
-"""Dispersion energies alone, to be added to whatever lacks them: D3(BJ) and D4, through Grimme's libraries.
+"""Dispersion energies alone, to add to methods that lack them: D3(BJ) and D4, by Grimme's libraries.
 
 D3: Grimme, Ehrlich, Goerigk, J. Comput. Chem. 32, 1456 (2011). D4: Caldeweyher, Ehlert, Hansen, Neugebauer, Spicher,
 Bannwarth, Grimme, J. Chem. Phys. 150, 154122 (2019).
@@ -33,13 +33,13 @@ class Dispersion(ABC):
     def __init__(self, name: str, title: str, xc: str, **_: Any) -> None:
         if not isinstance(xc, str) or not xc:
             raise InputError(
-                f"method.xc={xc!r} names no functional; the parameters are those of b3lyp, pbe0, wb97x, hf, ..."
+                f"method.xc={xc!r} names no functional; there are parameters for b3lyp, pbe0, wb97x, hf, ..."
             )
         self.name, self.title, self.xc = name, title, xc.lower()
 
     @property
     def label(self) -> str:
-        """What a run is called after."""
+        """Label of runs."""
         return f"{self.title} of {self.xc}"
 
     def check(self, systems: Sequence[System], properties: Iterable[str] = ()) -> None:
@@ -50,7 +50,7 @@ class Dispersion(ABC):
             self._evaluated(system)
 
     def calculate(self, systems: Sequence[System], properties: Iterable[str]) -> list[Result]:
-        """Energy and forces (A, 3), which cost nothing beside each other."""
+        """Energy and forces (A, 3) of every system; both are always computed, as forces cost next to nothing."""
         results = []
         for system in systems:
             energy, gradient = self._evaluated(system)
@@ -80,10 +80,12 @@ class D4(Dispersion):
         try:
             damping = DampingParam(method=self.xc)
         except (RuntimeError, ValueError) as error:
-            raise InputError(f"D4 has no parameters for the functional {self.xc!r}; b3lyp, pbe0 are some") from error
+            raise InputError(
+                f"D4 has no parameters for the functional {self.xc!r}; it has b3lyp, pbe0 and others"
+            ) from error
         try:
             model = DispersionModel(system.numbers, system.positions, charge=float(system.charge))
-            found = model.get_dispersion(damping, grad=True)
+            values = model.get_dispersion(damping, grad=True)
         except RuntimeError as error:
             raise CalculationError(f"D4 of {system.name}: {' '.join(str(error).split())}") from error
-        return float(found["energy"]), np.asarray(found["gradient"])
+        return float(values["energy"]), np.asarray(values["gradient"])

@@ -1,9 +1,9 @@
-"""How the dipole changes when nuclei move, from how forces change in a weak electric field.
+"""Derivatives of the dipole by the positions of nuclei, from finite differences of forces in an electric field.
 
 The two are one mixed second derivative of the energy (A. Komornicki and J. W. McIver, J. Chem. Phys. 70, 2014 (1979)):
-six self-consistent calculations with their forces, whatever the size of the molecule, where the response to the nuclei
-takes one for each of their coordinates. The grid of a functional moves with the nuclei: dipole derivatives of a neutral
-molecule add up to nothing. Atomic units.
+six self-consistent calculations with forces for a molecule of any size, while the response to the nuclei takes one for
+each of their coordinates. The grid of a functional moves with the nuclei, so that the dipole derivatives of a neutral
+molecule add up to zero. Atomic units.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ import numpy as np
 from fusion.errors import CalculationError
 
 FIELD: Final[float] = 0.002
-"""Hartree/(e bohr). The third order in the field changes a derivative by some 5e-5 e, noise of the forces by less."""
+"""Hartree/(e bohr). The third order in the field changes a derivative by about 5e-5 e, noise of the forces by less."""
 
-_CONV_TOL = (1e-10, 1e-6)  # energy, hartree, and orbital gradient, of the calculations in a field
+_CONV_TOL = (1e-10, 1e-6)  # thresholds of energy, hartree, and orbital gradient in a field
 
 
 def dipole_derivatives(mean_field: Any) -> np.ndarray:
-    """(3A, 3), e, of a converged determinant, those of ghost atoms left out. Raises CalculationError."""
+    """Dipole derivatives (3A, 3), e, of a converged determinant without ghost atoms. Raises CalculationError."""
     mol = mean_field.mol
     nuclei = np.flatnonzero(mol.atom_charges())
     columns = []
     for axis in np.eye(3):
         ahead, behind = (_gradient(mean_field, sign * FIELD * axis)[nuclei] for sign in (1.0, -1.0))
         columns.append(-(ahead - behind).ravel() / (2.0 * FIELD))
-    # The field pulls at the nuclei as well, of which the electrons' gradient knows nothing.
+    # The gradient of the electrons' energy lacks the force of the field on the nuclei.
     return np.stack(columns, axis=1) + np.kron(mol.atom_charges()[nuclei], np.eye(3)).T
 
 
 def _gradient(mean_field: Any, field: np.ndarray) -> np.ndarray:
-    """Gradient (A, 3) of the energy of the electrons in a field, from the orbitals without it."""
+    """Gradient (A, 3) of the energy of the electrons in a field, starting from the orbitals without it."""
     mol = mean_field.mol
     moved = mean_field.copy()
     core = mean_field.get_hcore() + np.einsum("x,xij->ij", field, mol.intor_symmetric("int1e_r", comp=3))

@@ -1,7 +1,7 @@
-"""All determinants in a basis: full configuration interaction, through PySCF's determinant-based solver.
+"""Full configuration interaction, all determinants in a basis, by PySCF's determinant-based solver.
 
-P. J. Knowles, N. C. Handy, Chem. Phys. Lett. 111, 315 (1984). Exact within the basis (and, where the core is frozen,
-with it in the orbitals of Hartree-Fock).
+P. J. Knowles, N. C. Handy, Chem. Phys. Lett. 111, 315 (1984). Exact within the basis; a frozen core
+stays in its Hartree-Fock orbitals.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from fusion_conventional.correlated import Correlated
 from fusion_conventional.method import Computed
 
 _PENALTY: Final = 0.2
-"""Hartree by which states are raised per unit of <S^2> that they differ from the spin asked for."""
+"""Penalty in hartree per unit of <S^2> by which a state differs from the requested spin."""
 _PURE: Final = 1e-3
-"""Deviation of <S^2> that is none."""
+"""Largest deviation of <S^2> that counts as none."""
 _CYCLES: Final = 200
 _ORBITALS: Final = 64
 
@@ -29,7 +29,7 @@ _ORBITALS: Final = 64
 class FullCI(Correlated):
     """Full configuration interaction for the lowest state with S = spin / 2.
 
-    `max_determinants`: more than so many are refused before any work. Raises InputError.
+    Raises InputError before any work if there are more than `max_determinants` determinants.
     """
 
     def __init__(self, name: str, title: str, basis: Any, max_determinants: float, **settings: Any) -> None:
@@ -44,7 +44,7 @@ class FullCI(Correlated):
 
     @property
     def provides(self) -> frozenset[str]:
-        """The energy; forces are derived from it."""
+        """Properties: the energy; forces are its finite differences."""
         return frozenset({"energy"})
 
     def _mean_field(self, system: System, basis: Basis) -> Any:
@@ -64,8 +64,8 @@ class FullCI(Correlated):
             )
         if orbitals >= _ORBITALS:
             raise InputError(
-                f"full CI of {system.formula} in this basis has {orbitals} orbitals, and PySCF's has fewer than "
-                f"{_ORBITALS}; choose a smaller method.basis, or +method=ccsd, which is exact for two electrons"
+                f"full CI of {system.formula} in this basis has {orbitals} orbitals, but PySCF's solver allows fewer "
+                f"than {_ORBITALS}; choose a smaller method.basis, or +method=ccsd, which is exact for two electrons"
             )
 
     def _active(self, mol: Any) -> tuple[int, int]:

@@ -18,24 +18,24 @@ from fusion_conventional.response import polarizability, second_derivatives
 from fusion_conventional.self_consistent import Determinant
 
 _STEP: Final = 1e-3
-"""Bohr; displacement for the second derivatives of the dispersion energy."""
+"""Displacement in bohr for the second derivatives of the dispersion energy."""
 
 
 class MeanField(PySCFMethod):
     """`Method` of a Hartree-Fock or, with `xc`, a Kohn-Sham determinant.
 
     `dispersion="d3bj"` adds D3(BJ) with the functional's parameters; the other settings are those of `PySCFMethod` and
-    `Settings`. Raises InputError for values that are none.
+    `Settings`. Raises InputError for invalid values.
     """
 
     def __init__(self, name: str, title: str, basis: Any, dispersion: str | None = None, **settings: Any) -> None:
         super().__init__(name, title, basis, **settings)
         if dispersion not in (None, "d3bj"):
-            raise InputError(f"method.dispersion={dispersion!r} is not known; there is d3bj, or null for none")
+            raise InputError(f"method.dispersion={dispersion!r} is unknown; use d3bj, or null for none")
         if self.settings.xc is not None and len(self._terms) > 1:
             raise InputError(
                 f"method.basis={self.basis}: energies of density functionals have no known limit to extrapolate to; "
-                "choose one basis, def2-qzvp is near it"
+                "choose one basis; def2-qzvp is near the limit"
             )
         self._d3 = None if dispersion is None else (self.settings.xc or "hf").lower()
         if self._d3 is not None:
@@ -43,24 +43,24 @@ class MeanField(PySCFMethod):
 
     @property
     def label(self) -> str:
-        """What a run is called after."""
+        """Label of runs."""
         name = "HF" if self.settings.xc is None else self.settings.xc
         return f"{name}{'' if self._d3 is None else '-D3(BJ)'}/{basis_limit.title(self.basis)}"
 
     @property
     def provides(self) -> frozenset[str]:
-        """Responses are of restricted and unrestricted determinants, and not of functionals with non-local correlation.
+        """Properties; responses only for restricted and unrestricted determinants without non-local correlation.
 
-        Responses to nuclei leave out that the grid moves with them: with functionals of the kinetic energy density
-        (r2SCAN, M06-2X) that costs up to 0.2 hartree/bohr^2 on usual grids, so theirs are left to finite differences.
+        Responses to nuclei neglect the motion of the grid. With functionals of the kinetic energy density (r2SCAN,
+        M06-2X) the error is up to 0.2 hartree/bohr^2 on usual grids; their Hessians are left to finite differences.
         """
         xc = self.settings.xc
-        given = frozenset({"energy", "forces", "dipole"})
+        analytic = frozenset({"energy", "forces", "dipole"})
         if self.settings.reference == "restricted_open" or (xc is not None and libxc.is_nlc(xc)):
-            return given
+            return analytic
         if xc is not None and libxc.is_meta_gga(xc):
-            return given | {"dipole_derivatives", "polarizability"}
-        return given | {"hessian", "dipole_derivatives", "polarizability"}
+            return analytic | {"dipole_derivatives", "polarizability"}
+        return analytic | {"hessian", "dipole_derivatives", "polarizability"}
 
     def _check(self, mean_field: Any, system: System) -> None:
         if self._d3 is not None:
@@ -83,24 +83,24 @@ class MeanField(PySCFMethod):
 
 
 def properties(mean_field: Any, wanted: frozenset[str]) -> Quantities:
-    """Properties of a converged determinant by their names, atomic units; those of ghost atoms are left out."""
+    """Properties of a converged determinant by name, in atomic units, without ghost atoms."""
     nuclei = np.flatnonzero(mean_field.mol.atom_charges())
-    found: Quantities = {}
+    values: Quantities = {}
     if "dipole" in wanted:
-        found["dipole"] = np.asarray(mean_field.dip_moment(unit="AU", verbose=0))
+        values["dipole"] = np.asarray(mean_field.dip_moment(unit="AU", verbose=0))
     if "forces" in wanted:
         gradient = mean_field.nuc_grad_method()
-        # Without it, forces are not the derivatives of the energy on a finite grid; that of non-local
-        # correlation grows with the square of the grid.
+        # Without the grid's response, forces are not the derivatives of the energy on a finite grid. The cost of
+        # the response of non-local correlation grows with the square of the grid.
         gradient.grid_response = not (hasattr(mean_field, "xc") and libxc.is_nlc(mean_field.xc))
-        found["forces"] = -np.asarray(gradient.kernel())[nuclei]
+        values["forces"] = -np.asarray(gradient.kernel())[nuclei]
     if "hessian" in wanted:
-        found |= second_derivatives(mean_field, True, "dipole_derivatives" in wanted)
+        values |= second_derivatives(mean_field, True, "dipole_derivatives" in wanted)
     elif "dipole_derivatives" in wanted:
-        found["dipole_derivatives"] = dipole_derivatives(mean_field)
+        values["dipole_derivatives"] = dipole_derivatives(mean_field)
     if "polarizability" in wanted:
-        found["polarizability"] = polarizability(mean_field)
-    return found
+        values["polarizability"] = polarizability(mean_field)
+    return values
 
 
 def _dispersion_energy(system: System, functional: str) -> float:
@@ -112,7 +112,7 @@ def _dispersion_forces(system: System, functional: str) -> np.ndarray:
 
 
 def _dispersion_hessian(system: System, functional: str) -> np.ndarray:
-    """Central differences of the analytic gradient, (3A, 3A), hartree/bohr^2."""
+    """Hessian (3A, 3A), hartree/bohr^2, by central differences of the analytic gradient."""
     rows = []
     for index in range(system.positions.size):
         step = np.zeros(system.positions.shape)

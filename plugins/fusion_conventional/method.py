@@ -1,4 +1,4 @@
-"""What all methods on PySCF share: one calculation per system, extrapolation, restart from the last density."""
+"""Base of all methods on PySCF: one calculation per system, extrapolation, restart from the last density."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Quantities = dict[str, Any]
 
 @dataclass
 class Computed:
-    """One calculation in one basis set: what the mean field gives, and what correlation adds to it."""
+    """Result in one basis set: quantities of the mean field, and contributions of correlation."""
 
     mean_field: Quantities
     correlation: Quantities = field(default_factory=dict)
@@ -38,17 +38,16 @@ class Computed:
 
 
 class PySCFMethod(Watched, ABC):
-    """`Method` of kind conventional on PySCF; the keywords that have no name here are those of `Settings`.
+    """`Method` of kind conventional on PySCF; further keywords are those of `Settings`.
 
     `basis` is PySCF's name, a mapping from elements to such names, or two adjacent sets as in `basis_limit.terms`. The
-    SCF of a molecule that was just
-    converged nearby starts from that density.
+    SCF starts from the last density if that belongs to a similar geometry of the same molecule.
     """
 
     kind = "conventional"
     energy_zero = energy_zeros.TOTAL
     trusts_determinant = True
-    """True if a determinant that is not the lowest spoils the result."""
+    """True if the result is wrong for a determinant that is not the lowest."""
 
     def __init__(
         self,
@@ -70,31 +69,31 @@ class PySCFMethod(Watched, ABC):
 
     @property
     def label(self) -> str:
-        """What a run is called after."""
+        """Label of runs."""
         return f"{self.title}/{basis_limit.title(self.basis)}"
 
     @property
     @abstractmethod
     def provides(self) -> frozenset[str]:
-        """What PySCF has analytically with these settings."""
+        """Properties that PySCF computes analytically with these settings."""
 
     def _mean_field(self, system: System, basis: Basis) -> Any:
-        """PySCF's object, not yet converged."""
+        """PySCF's mean-field object, not yet converged."""
         return self.settings.mean_field(system, basis)
 
     @abstractmethod
     def _computed(self, determinant: Determinant, wanted: frozenset[str]) -> Computed:
-        """What follows from a converged determinant."""
+        """Quantities from a converged determinant."""
 
     def check(self, systems: Sequence[System], properties: Iterable[str] = ()) -> None:
-        """Raise InputError for a basis or system that cannot be had."""
+        """Raise InputError for an invalid basis or system."""
         for system in systems:
             for term in self._terms:
                 self._check(self._mean_field(system, term.basis), system)
 
     @abstractmethod
     def _check(self, mean_field: Any, system: System) -> None:
-        """Raise InputError for what the method cannot do with this molecule."""
+        """Raise InputError if the method cannot compute this molecule."""
 
     def calculate(self, systems: Sequence[System], properties: Iterable[str]) -> list[Result]:
         """One result per system: forces (A, 3), dipole (3,), Hessian (3A, 3A), ... in atomic units."""
@@ -106,24 +105,24 @@ class PySCFMethod(Watched, ABC):
         result = Result(system)
         computed = []
         for term in self._terms:
-            one = self._in_basis(system, term.basis, wanted)
-            if one.failure is not None:
-                result.status, result.message, result.details = "not_converged", one.failure, one.details
-                result.warnings = one.warnings
-                last = one.mean_field["energy"] + one.correlation.get("energy", 0.0)
+            in_basis = self._in_basis(system, term.basis, wanted)
+            if in_basis.failure is not None:
+                result.status, result.message, result.details = "not_converged", in_basis.failure, in_basis.details
+                result.warnings = in_basis.warnings
+                last = in_basis.mean_field["energy"] + in_basis.correlation.get("energy", 0.0)
                 result.energy = None if len(self._terms) > 1 else last
                 return result
-            computed.append(one)
+            computed.append(in_basis)
         values = _combined(computed, self._terms)
         values = {name: value + self._beside(system, name) for name, value in values.items()}
         result.energy = float(values.pop("energy"))
         result.properties.update({name: np.asarray(value) for name, value in values.items()})
         result.details = self._details(system, computed)
-        result.warnings = list({kind(text): text for one in computed for text in one.warnings}.values())
+        result.warnings = list({kind(text): text for in_basis in computed for text in in_basis.warnings}.values())
         return result
 
     def _beside(self, system: System, name: str) -> Any:
-        """What is added to a quantity from outside of the wavefunction."""
+        """Contribution to a quantity from outside the wavefunction, such as dispersion."""
         return 0.0
 
     def _details(self, system: System, computed: Sequence[Computed]) -> dict[str, Any]:
@@ -131,8 +130,8 @@ class PySCFMethod(Watched, ABC):
         if len(computed) > 1:
             details["basis_limit"] = {
                 "bases": [str(term.basis) for term in self._terms],
-                "mean_field_hartree": [one.mean_field["energy"] for one in computed],
-                "correlation_hartree": [one.correlation.get("energy", 0.0) for one in computed],
+                "mean_field_hartree": [in_basis.mean_field["energy"] for in_basis in computed],
+                "correlation_hartree": [in_basis.correlation.get("energy", 0.0) for in_basis in computed],
                 "limit_mean_field_hartree": _sum("mean_field", computed, self._terms),
                 "limit_correlation_hartree": _sum("correlation", computed, self._terms),
                 "mean_field_by": "A (L + 1) exp(-9 sqrt(L)), Karton and Martin 2006",
@@ -143,12 +142,12 @@ class PySCFMethod(Watched, ABC):
     remembers = True
 
     def memory(self) -> dict[str, Any]:
-        """The densities that the next SCF may start from, by basis, and the last analyses of their stability."""
+        """Densities that the next SCF may start from, by basis, and the last stability analyses."""
         densities = {basis: last.packed() for basis, last in self._last.items()}
         return {"densities": densities, "analyses": self._analyses.packed()}
 
     def recall(self, memory: Mapping[str, Any]) -> None:
-        """Take what `memory` gave for the last densities and analyses."""
+        """Restore the densities and analyses that `memory` returned."""
         self._last = {basis: LastDensity.unpacked(packed) for basis, packed in memory.get("densities", {}).items()}
         self._analyses.recall(memory.get("analyses", {}))
 
@@ -158,7 +157,7 @@ class PySCFMethod(Watched, ABC):
         density, begun, check = None, "atoms", self.settings.stability
         if last is not None and last.suits(mean_field.mol, state):
             density, begun = last.on(mean_field.mol), "the last density"
-            check = False if check is None else check  # it was looked at there
+            check = False if check is None else check  # the last density was checked already
         determinant = converge(mean_field, density, begun, check, self._watcher)
         failure = determinant.failure()
         if failure is not None:
@@ -177,16 +176,16 @@ class PySCFMethod(Watched, ABC):
 
 
 def _sum(part: str, computed: Sequence[Computed], terms: Sequence[basis_limit.Term]) -> float:
-    """The weighted sum of one part's energies."""
+    """Weighted sum over the basis sets of the energies of one part, mean_field or correlation."""
     pairs = zip(computed, terms, strict=True)
-    return float(sum(getattr(term, part) * getattr(one, part).get("energy", 0.0) for one, term in pairs))
+    return float(sum(getattr(term, part) * getattr(in_basis, part).get("energy", 0.0) for in_basis, term in pairs))
 
 
 def _combined(computed: Sequence[Computed], terms: Sequence[basis_limit.Term]) -> Quantities:
     """Sum over the basis sets of weighted mean-field and correlation parts."""
     total: Quantities = {}
-    for one, term in zip(computed, terms, strict=True):
-        for part, weight in ((one.mean_field, term.mean_field), (one.correlation, term.correlation)):
+    for in_basis, term in zip(computed, terms, strict=True):
+        for part, weight in ((in_basis.mean_field, term.mean_field), (in_basis.correlation, term.correlation)):
             for name, value in part.items():
                 total[name] = total.get(name, 0.0) + weight * np.asarray(value)
     return total

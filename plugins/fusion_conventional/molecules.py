@@ -1,4 +1,4 @@
-"""From systems to PySCF's molecules: basis sets, effective core potentials, basis functions without a nucleus."""
+"""Build PySCF's molecules from systems: basis sets, effective core potentials, basis functions without a nucleus."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from fusion.scf.expressions import refuse_expressions
 refuse_expressions()
 
 _MISSING = (KeyError, TypeError, ValueError, RuntimeError, AssertionError, gto.basis.BasisNotFoundError)
-"""What PySCF raises, from case to case, where it has no basis or potential."""
+"""Exceptions that PySCF raises if it has no basis or potential."""
 
 
 @dataclass(frozen=True)
 class Ghost:
-    """A centre of basis functions with neither nucleus nor electrons; position in bohr."""
+    """Centre of basis functions with neither nucleus nor electrons; position in bohr."""
 
     symbol: str
     position: tuple[float, float, float]
 
 
 def molecule(system: System, basis: Basis, cartesian: bool = False, ghosts: Sequence[Ghost] = ()) -> gto.Mole:
-    """The PySCF molecule of a system in a basis of PySCF's, with the core potentials that belong to the basis.
+    """Build the PySCF molecule of a system in a basis, with the core potentials that belong to the basis.
 
     `cartesian`: six d functions per shell instead of five. `ghosts` come after the system's atoms. Raises InputError
-    for a periodic system, a basis that PySCF lacks or that lacks an element.
+    for a periodic system, and for a basis that PySCF lacks or that lacks an element.
     """
     if system.cell is not None:
         raise InputError(f"{system.name} is periodic; the conventional methods here are for molecules")
@@ -63,13 +63,13 @@ def molecule(system: System, basis: Basis, cartesian: bool = False, ghosts: Sequ
 
 
 def _valence(basis: str, symbol: str) -> str:
-    """The core-valence sets, cc-pCVXZ, are the valence sets, cc-pVXZ, for hydrogen and helium, which have no core."""
+    """Return the valence set, cc-pVXZ, of a core-valence set, cc-pCVXZ, for H and He, which have no core."""
     return re.sub(r"(?i)cc-pw?cv", "cc-pv", basis) if symbol in ("H", "He") else basis
 
 
-def parsed_ghosts(given: Any) -> tuple[Ghost, ...]:
-    """Ghosts from `"O 0 0 0; H 0 0.76 0.59"` or `[[O, 0, 0, 0], ...]`, both in Angstrom. Raises InputError."""
-    lines = given.split(";") if isinstance(given, str) else given or ()
+def parsed_ghosts(setting: Any) -> tuple[Ghost, ...]:
+    """Read ghosts from `"O 0 0 0; H 0 0.76 0.59"` or `[[O, 0, 0, 0], ...]`, both in Angstrom. Raises InputError."""
+    lines = setting.split(";") if isinstance(setting, str) else setting or ()
     return tuple(_ghost(line.split() if isinstance(line, str) else list(line)) for line in lines if line)
 
 
@@ -88,10 +88,10 @@ def _ghost(words: Sequence[Any]) -> Ghost:
 
 
 def _has(load: Any, basis: str, symbol: str) -> bool:
-    """Whether PySCF has a basis (or, with its other loader, a potential) of that name for the element."""
+    """True if PySCF has a basis (or, with its other loader, a potential) of this name for the element."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PySCF says which package might have it
+            warnings.simplefilter("ignore")  # PySCF suggests packages that might have the basis
             return bool(load(basis, symbol))
     except _MISSING:
         return False
@@ -101,6 +101,6 @@ def _no_basis(basis: str, missing: Sequence[str], all_missing: bool, system: Sys
     if all_missing:
         return (
             f"method.basis: PySCF has no basis {basis!r} for {system.formula}; "
-            "def2-svp, def2-tzvp, cc-pvdz, 6-31g(d) are some"
+            "it has def2-svp, def2-tzvp, cc-pvdz, 6-31g(d) and others"
         )
     return f"method.basis: {basis} has no functions for {' '.join(missing)}; def2-svp and def2-tzvp go up to Rn"

@@ -1,7 +1,7 @@
-"""How a converged determinant responds to nuclei that move and to an electric field: coupled-perturbed equations.
+"""Response of a converged determinant to displacements of nuclei and to a field: coupled-perturbed equations.
 
 J. A. Pople, R. Krishnan, H. B. Schlegel, J. S. Binkley, Int. J. Quantum Chem. Symp. 13, 225 (1979); solved by PySCF.
-Atomic units; arrays over spin where the determinant is unrestricted.
+Atomic units; arrays over spin if the determinant is unrestricted.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ from pyscf.scf import cphf, ucphf
 
 
 def second_derivatives(mean_field: Any, hessian: bool, dipole: bool) -> dict[str, np.ndarray]:
-    """The Hessian (3A, 3A), hartree/bohr^2, and the dipole's derivatives (3A, 3), e, from one response to the nuclei.
+    """Hessian (3A, 3A), hartree/bohr^2, and derivatives of the dipole (3A, 3), e, from one response to the nuclei.
 
-    Ghost atoms are left out. The grid of a functional moves with the atoms in the Hessian as PySCF has it.
+    Ghost atoms are left out. The Hessian includes the motion of the grid as far as PySCF's does.
     """
     solver = mean_field.Hessian()
     orbitals, energies, numbers = mean_field.mo_coeff, mean_field.mo_energy, mean_field.mo_occ
     perturbation = solver.make_h1(orbitals, numbers)
     moved, moved_energies = solver.solve_mo1(energies, orbitals, numbers, perturbation)
     nuclei = np.flatnonzero(mean_field.mol.atom_charges())
-    found: dict[str, np.ndarray] = {}
+    derivatives: dict[str, np.ndarray] = {}
     if hessian:
         blocks = solver.hess_elec(energies, orbitals, numbers, moved, moved_energies, perturbation) + solver.hess_nuc()
         blocks = np.asarray(blocks)[np.ix_(nuclei, nuclei)]
-        found["hessian"] = blocks.transpose(0, 2, 1, 3).reshape(3 * len(nuclei), -1)
+        derivatives["hessian"] = blocks.transpose(0, 2, 1, 3).reshape(3 * len(nuclei), -1)
     if dipole:
-        found["dipole_derivatives"] = _dipole_derivatives(mean_field, moved)[nuclei].reshape(-1, 3)
-    return found
+        derivatives["dipole_derivatives"] = _dipole_derivatives(mean_field, moved)[nuclei].reshape(-1, 3)
+    return derivatives
 
 
 def polarizability(mean_field: Any) -> np.ndarray:
-    """The static dipole polarizability (3, 3) in bohr^3: minus the second derivative of the energy by the field."""
+    """Static dipole polarizability (3, 3) in bohr^3: minus the second derivative of the energy by the field."""
     mol = mean_field.mol
     position = mol.intor_symmetric("int1e_r", comp=3)
     spins = _spins(mean_field.mo_coeff, mean_field.mo_energy, mean_field.mo_occ)
@@ -64,7 +64,7 @@ def polarizability(mean_field: Any) -> np.ndarray:
 
 
 def _dipole_derivatives(mean_field: Any, moved: Any) -> np.ndarray:
-    """(A, 3, 3): by atom, direction it moves in, component of the dipole."""
+    """Dipole derivatives (A, 3, 3) by atom, direction of its displacement and component of the dipole."""
     mol = mean_field.mol
     position = mol.intor_symmetric("int1e_r", comp=3)
     by_nabla = mol.intor("int1e_irp", comp=9).reshape(3, 3, mol.nao, mol.nao)  # <i| r_b nabla_x |j>
@@ -78,7 +78,7 @@ def _dipole_derivatives(mean_field: Any, moved: Any) -> np.ndarray:
     slices = mol.aoslice_by_atom()[:, 2:]
     for atom, (charge, (first, last)) in enumerate(zip(mol.atom_charges(), slices, strict=True)):
         derivatives[atom] = charge * np.eye(3)
-        # A function moves with its nucleus, hence the sign; both factors of the density, hence the two.
+        # The sign: a function moves with its nucleus. The factor 2: both factors of the density.
         functions = slice(first, last)
         derivatives[atom] += 2.0 * np.einsum("bxij,ij->xb", by_nabla[..., functions], density[:, functions])
         for filled, number, first_order in zip(orbitals, numbers, moved, strict=True):
@@ -97,7 +97,7 @@ def _spins(*arrays: Any) -> list[tuple[np.ndarray, ...]]:
 
 
 def _virtual_occupied(matrices: np.ndarray, orbitals: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """Matrices (n, N, N) over basis functions as (n, virtual, occupied) over orbitals."""
+    """Transform matrices (n, N, N) over basis functions to (n, virtual, occupied) over orbitals."""
     return np.asarray(orbitals[:, numbers == 0].T @ np.asarray(matrices) @ orbitals[:, numbers > 0])
 
 

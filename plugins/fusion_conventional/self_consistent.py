@@ -1,7 +1,7 @@
-"""Hartree-Fock and Kohn-Sham determinants through PySCF: how they are set up and brought to convergence.
+"""Hartree-Fock and Kohn-Sham determinants by PySCF: settings and convergence.
 
-DIIS (Pulay, J. Comput. Chem. 3, 556 (1982)); second order (Sun, arXiv:1610.08423) where DIIS fails; open shells are
-followed down from saddle points (Seeger and Pople, J. Chem. Phys. 66, 3045 (1977)).
+DIIS (Pulay, J. Comput. Chem. 3, 556 (1982)); second order (Sun, arXiv:1610.08423) if DIIS fails; open shells
+move from saddle points to minima (Seeger and Pople, J. Chem. Phys. 66, 3045 (1977)).
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ _CLASSES: Final[dict[str, tuple[Any, Any]]] = {
 }
 _SHORT: Final = {RESTRICTED: "R", UNRESTRICTED: "U", RESTRICTED_OPEN: "RO"}
 _LOWERED: Final = 1e-6
-"""Hartree by which a step down from a saddle has to lower the energy to count as one."""
+"""Least decrease of the energy, hartree, for a step down from a saddle point to count."""
 _STEPS_DOWN: Final = 3
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How determinants are computed.
+    """Settings of determinants.
 
     `xc`: PySCF's name of a functional, None for Hartree-Fock. `reference`: restricted, unrestricted, restricted_open in
     any spelling of `fusion.scf.reference`; None is restricted for spin 0, else unrestricted. `cartesian`: Cartesian d
-    and f functions. `density_fit`: of Coulomb and exchange. `grid_level` is PySCF's 0-9; `conv_tol` in hartree;
+    and f functions. `density_fit`: for Coulomb and exchange. `grid_level` is PySCF's 0-9; `conv_tol` in hartree;
     `max_cycle` per attempt. `stability`: look for a lower determinant of the same kind; None does so for open shells
-    and after second order. `ghosts`: more centres of basis functions. Raises InputError for values that are none.
+    and after second order. `ghosts`: more centres of basis functions. Raises InputError for invalid values.
     """
 
     xc: str | None = None
@@ -68,20 +68,20 @@ class Settings:
         check_whole("method.max_cycle", self.max_cycle)
 
     def reference_of(self, system: System) -> str:
-        """Which kind of determinant a system gets. Raises InputError for a restricted one with unpaired electrons."""
+        """Kind of determinant for a system. Raises InputError for a restricted one with unpaired electrons."""
         if self.reference == "restricted" and system.spin:
             raise InputError(
-                f"method.reference=restricted has no unpaired electrons and system.spin is {system.spin}; "
+                f"method.reference=restricted has no unpaired electrons, but system.spin is {system.spin}; "
                 "choose unrestricted or restricted_open"
             )
         return self.reference_of_spin(system.spin)
 
     def reference_of_spin(self, spin: int) -> str:
-        """The kind of determinant for a number of unpaired electrons."""
+        """Kind of determinant for a number of unpaired electrons."""
         return self.reference or ("unrestricted" if spin else "restricted")
 
     def mean_field(self, system: System, basis: Basis) -> Any:
-        """PySCF's object, not yet converged. Raises InputError for a basis or system that cannot be done."""
+        """PySCF's mean-field object, not yet converged. Raises InputError for an invalid basis or system."""
         mol = molecule(system, basis, self.cartesian, self.ghosts)
         hartree_fock, kohn_sham = _CLASSES[self.reference_of(system)]
         mean_field = hartree_fock(mol) if self.xc is None else kohn_sham(mol, xc=self.xc)
@@ -93,7 +93,7 @@ class Settings:
 
 @dataclass
 class Determinant:
-    """A mean-field object after its SCF, and how that went."""
+    """Mean-field object after its SCF, with the attempts and warnings of the SCF."""
 
     mean_field: Any
     start: str
@@ -132,7 +132,7 @@ class Determinant:
         return details
 
     def failure(self) -> str | None:
-        """Why there is no energy, and what might help, in one line; None of a converged determinant."""
+        """Reason why there is no energy, with advice, in one line; None for a converged determinant."""
         if self.converged:
             return None
         tried = " and ".join(attempt["name"] for attempt in self.attempts)
@@ -143,7 +143,7 @@ class Determinant:
 
 
 def reference_title(mean_field: Any) -> str:
-    """RHF, UKS, ROHF, ..."""
+    """Short name of the reference: RHF, UKS, ROHF, ..."""
     kind = (
         "restricted_open" if mean_field.istype("ROHF") else "unrestricted" if mean_field.istype("UHF") else "restricted"
     )
@@ -151,25 +151,25 @@ def reference_title(mean_field: Any) -> str:
 
 
 def converge(mean_field: Any, density: Any, begun: str, check: bool | None, watcher: Watcher) -> Determinant:
-    """Bring PySCF's object to convergence from a density (None: its own guess, by superposition of atoms).
+    """Converge PySCF's object from a density (None: PySCF's guess, a superposition of atoms).
 
-    `check` as `Settings.stability`; `watcher` gets the number of cycles and a text after every cycle.
+    `check` is `Settings.stability`; `watcher` gets the number of cycles and a text after every cycle.
     """
-    found = Determinant(mean_field, begun)
+    determinant = Determinant(mean_field, begun)
     mean_field.callback = after_cycle(watcher)
-    with one_thread():  # threads of linear algebra would wait busily where those of the integrals are at work
-        _attempt(found, "DIIS", partial(_diis, mean_field, density))
+    with one_thread():  # waiting threads of linear algebra would compete with the threads of the integrals
+        _attempt(determinant, "DIIS", partial(_diis, mean_field, density))
         if not mean_field.converged:
-            _attempt(found, "second order", partial(_second_order, mean_field, mean_field.mo_coeff))
-        difficult = not mean_field.istype("RHF") or mean_field.istype("ROHF") or len(found.attempts) > 1
+            _attempt(determinant, "second order", partial(_second_order, mean_field, mean_field.mo_coeff))
+        difficult = not mean_field.istype("RHF") or mean_field.istype("ROHF") or len(determinant.attempts) > 1
         if mean_field.converged and (difficult if check is None else check):
-            _step_down(found)
-    return found
+            _step_down(determinant)
+    return determinant
 
 
 def semicanonical(mean_field: Any) -> Any:
-    """The unrestricted form of a restricted open-shell object: of each spin, the Fock matrix is diagonal among occupied
-    and among empty orbitals, which is what perturbative corrections take for granted."""
+    """Unrestricted form of a restricted open-shell object, for perturbative corrections: for each spin, the Fock matrix
+    is diagonal among the occupied and among the empty orbitals."""
     unrestricted = mean_field.to_uhf()
     fock = unrestricted.get_fock(dm=unrestricted.make_rdm1())
     for spin in (0, 1):
@@ -182,10 +182,10 @@ def semicanonical(mean_field: Any) -> Any:
     return unrestricted
 
 
-def _attempt(found: Determinant, name: str, run: Callable[[], int]) -> None:
+def _attempt(determinant: Determinant, name: str, run: Callable[[], int]) -> None:
     cycles = run()
-    mean_field = found.mean_field
-    found.attempts.append(
+    mean_field = determinant.mean_field
+    determinant.attempts.append(
         {
             "name": name,
             "cycles": cycles,
@@ -199,44 +199,44 @@ def _diis(mean_field: Any, density: Any) -> int:
     try:
         mean_field.kernel(dm0=density)
     except (np.linalg.LinAlgError, AttributeError) as error:
-        # PySCF 2.14 looks for numpy's LinAlgError where numpy 2 no longer has it.
+        # PySCF 2.14 looks for numpy's LinAlgError at its place before numpy 2.
         if not isinstance(error, np.linalg.LinAlgError) and not isinstance(error.__context__, np.linalg.LinAlgError):
             raise
-        mean_field.converged = False  # DIIS has met the same error twice
+        mean_field.converged = False  # DIIS got the same error vector twice
     return int(mean_field.cycles)
 
 
 def _second_order(mean_field: Any, orbitals: Any) -> int:
-    """Converge from orbitals; what was found is put into the object. Returns the number of cycles."""
+    """Converge from orbitals and store the solution in the object. Returns the number of cycles."""
     solver, cycles = second_order.solved(mean_field, orbitals, mean_field.mo_occ, most=mean_field.max_cycle)
     for name in ("converged", "e_tot", "mo_energy", "mo_coeff", "mo_occ"):
         setattr(mean_field, name, getattr(solver, name))
     return cycles
 
 
-def _step_down(found: Determinant) -> None:
-    """From a saddle point of the energy to a minimum below it, as long as there is one."""
-    mean_field = found.mean_field
+def _step_down(determinant: Determinant) -> None:
+    """Move from a saddle point of the energy to a lower minimum; repeat while the result is unstable."""
+    mean_field = determinant.mean_field
     numbers = np.atleast_2d(mean_field.mo_occ)
-    if not any((spin > 0).any() and (spin < spin.max()).any() for spin in numbers):  # nothing to rotate into
+    if not any((spin > 0).any() and (spin < spin.max()).any() for spin in numbers):  # no empty orbitals to rotate into
         return
     for _ in range(_STEPS_DOWN):
         orbitals, _, stable, _ = mean_field.stability(verbose=0, return_status=True)
         if stable:
             return
         before = {name: getattr(mean_field, name) for name in ("converged", "e_tot", "mo_energy", "mo_coeff", "mo_occ")}
-        _attempt(found, "down from a saddle", partial(_second_order, mean_field, orbitals))
+        _attempt(determinant, "down from a saddle", partial(_second_order, mean_field, orbitals))
         if not mean_field.converged or mean_field.e_tot > before["e_tot"] - _LOWERED:
-            # On a grid the rotation of an atom's open shell has a curvature that is not quite zero.
-            found.attempts.pop()
+            # On a grid, rotating an atom's open shell has a small curvature instead of zero.
+            determinant.attempts.pop()
             for name, value in before.items():
                 setattr(mean_field, name, value)
             return
-    found.warnings.append("the determinant may not be the lowest of its kind: it is not stable")
+    determinant.warnings.append("the determinant may not be the lowest of its kind: it is not stable")
 
 
 def _no_functional(name: object) -> str:
     if isinstance(name, str) and name.lower().endswith(("-d3bj", "-d3", "-d4", "-d")):
         plain = name[: name.rindex("-")]
-        return f"method.xc={name} holds a dispersion correction; write method.xc={plain} method.dispersion=d3bj"
-    return f"method.xc={name!r} is no functional that PySCF knows; b3lyp, pbe, pbe0, wb97x, r2scan are some"
+        return f"method.xc={name} includes a dispersion correction; write method.xc={plain} method.dispersion=d3bj"
+    return f"method.xc={name!r} is no functional of PySCF; it has b3lyp, pbe, pbe0, wb97x, r2scan and others"

@@ -1,4 +1,4 @@
-"""Coulomb matrices, and descriptors of molecules from them that do not depend on the order of the atoms.
+"""Coulomb matrices, and descriptors made from them that do not depend on the order of the atoms.
 
 Rupp, Tkatchenko, Mueller, von Lilienfeld, Phys. Rev. Lett. 108, 058301 (2012), equation 1; the random sorting of
 Montavon et al., Advances in Neural Information Processing Systems 25, 440 (2012), section 2. Atomic units.
@@ -14,15 +14,15 @@ from fusion.potentials import Batch
 
 
 def coulomb_matrix(batch: Batch, size: int) -> Tensor:
-    """(B, size, size): Z^2.4 / 2 on the diagonal, Z_i Z_j / |R_i - R_j| beside it, rows of zeros for atoms that a
-    molecule does not have. Hartree, differentiable in the positions.
+    """Coulomb matrices (B, size, size), hartree: Z^2.4 / 2 on the diagonal, Z_i Z_j / |R_i - R_j| elsewhere, zeros for
+    atoms that a molecule does not have. Differentiable by the positions.
 
     Raises InputError for a molecule of more than `size` atoms.
     """
     atoms = batch.numbers.shape[1]
     largest = int(batch.mask.sum(dim=1).max())
     if largest > size:
-        raise InputError(f"a Coulomb matrix of {size} rows holds no molecule of {largest} atoms")
+        raise InputError(f"a Coulomb matrix of {size} rows is too small for a molecule of {largest} atoms")
     numbers = batch.numbers.to(batch.positions.dtype)
     distances = (batch.positions[:, :, None] - batch.positions[:, None]).square().sum(dim=-1)
     same = torch.eye(atoms, dtype=torch.bool)
@@ -30,8 +30,8 @@ def coulomb_matrix(batch: Batch, size: int) -> Tensor:
     apart = distances.masked_fill(same | padding, 1.0).sqrt()
     matrix = (numbers[:, :, None] * numbers[:, None] / apart).masked_fill(padding, 0.0)
     matrix = torch.where(same, torch.diag_embed(0.5 * numbers**2.4), matrix)
-    kept = min(atoms, size)  # real atoms come first
-    return nn.functional.pad(matrix[:, :kept, :kept], (0, size - kept, 0, size - kept))
+    rows = min(atoms, size)  # real atoms come first
+    return nn.functional.pad(matrix[:, :rows, :rows], (0, size - rows, 0, size - rows))
 
 
 class Descriptor(nn.Module):
@@ -46,14 +46,14 @@ class Descriptor(nn.Module):
         self.size, self.length = size, length
 
     def forward(self, matrix: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """The descriptors (B, length) of matrices (B, size, size); random ones drawn by `generator`."""
+        """Descriptors (B, length) of matrices (B, size, size); random ones are drawn by `generator`."""
         raise NotImplementedError
 
 
 class SortedMatrix(Descriptor):
     """Upper triangles of Coulomb matrices with rows and columns in the order of falling row norms.
 
-    The order is not a continuous function of the positions: where two norms are equal the descriptor jumps.
+    The order is not a continuous function of the positions: the descriptor jumps where two norms are equal.
     """
 
     _rows: Tensor
@@ -72,9 +72,9 @@ class SortedMatrix(Descriptor):
 
 
 class RandomlySortedMatrix(SortedMatrix):
-    """The same in the order of norms to which normal noise of width `noise` (hartree) was added, drawn anew each time.
+    """Sorted matrices in the order of norms plus normal noise of width `noise` (hartree), drawn for every call.
 
-    A molecule so becomes a cloud of descriptors; a prediction is the mean over `draws` of them.
+    A molecule becomes a cloud of descriptors; a prediction is the mean over `draws` of them.
     """
 
     def __init__(self, size: int, noise: float = 1.0, draws: int = 16) -> None:

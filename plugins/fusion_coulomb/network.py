@@ -1,7 +1,7 @@
 """A multilayer perceptron on binarised Coulomb matrices: Montavon et al. 2012.
 
-Every entry x of the descriptor becomes tanh((x - k s) / s), k = 0, 1, ..., as many as the training data need: the
-network sees soft binary digits instead of numbers whose size is that of the heaviest atoms. Atomic units.
+Every entry x of the descriptor becomes tanh((x - k s) / s), k = 0, 1, ..., as many as the training data need. The
+network sees soft binary digits instead of numbers dominated by the heaviest atoms. Atomic units.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from fusion.potentials.self_energies import SelfEnergies
 from fusion_coulomb.matrix import Descriptor, coulomb_matrix
 
 CALIBRATION_DRAWS = 8
-"""Sortings of the training data in which the largest entries are looked for."""
+"""Number of sortings of the training data from which the largest entries are taken."""
 SAME = 0.3
-"""Neighbouring digits, from -1 to 1, that differ by less in all of the training data are one."""
+"""Neighbouring digits (-1 to 1) that differ by less than this in all training data are merged."""
 
 
 class CoulombNetwork(nn.Module):
     """Atomisation energies (negative for bound molecules) of molecules of `elements`, a `Potential`.
 
     `descriptor` turns Coulomb matrices into vectors; `step` (hartree) is s above, `hidden` the sizes of the layers of
-    tanh units; weights begin as in Glorot and Bengio 2010. To what the network says, scaled, a linear function of the
-    composition is added. `calibrate` sets ranges and scales from training data: before it there is no network.
+    tanh units; weights start as in Glorot and Bengio 2010. The energy is the network's scaled output plus a linear
+    function of the composition. `calibrate` sets ranges and scales from training data; the network exists only then.
     """
 
     energy_zero = "atomization"
@@ -37,15 +37,15 @@ class CoulombNetwork(nn.Module):
     single_atoms = False
 
     entry: Tensor
-    """(I,) int64, the entry of the descriptor that an input is made of."""
+    """(I,) int64, entry of the descriptor for each input."""
     place: Tensor
-    """(I,) int64, k of the input."""
+    """(I,) int64, k of each input."""
     mean: Tensor
-    """(I,), of the inputs over the training data."""
+    """(I,), mean of each input over the training data."""
     deviation: Tensor
-    """Of all inputs together."""
+    """Standard deviation of all inputs together."""
     scale: Tensor
-    """Hartree, float64."""
+    """Energy per unit of the network's output, hartree, float64."""
 
     def __init__(
         self, elements: Sequence[str], descriptor: Descriptor, step: float = 1.0, hidden: Sequence[int] = (400, 100)
@@ -65,10 +65,12 @@ class CoulombNetwork(nn.Module):
         self.register_load_state_dict_pre_hook(self._take_shape)
 
     def forward(self, batch: Batch) -> Prediction:
-        """Energies (B,), the mean over sortings, always the same ones; while training, of one sorting drawn from
-        torch's generator. Raises InputError for other elements, and before `calibrate`."""
+        """Energies (B,), means over a fixed set of sortings; in training mode, of one sorting drawn from torch's
+        generator. Raises InputError for other elements, and before `calibrate`."""
         if not self.layers:
-            raise InputError("a Coulomb-matrix network has no layers before it was trained: task=train data=qm7")
+            raise InputError(
+                "this Coulomb-matrix network is untrained and has no layers yet; train it with task=train data=qm7"
+            )
         matrix = coulomb_matrix(batch, self.descriptor.size)
         generator = None if self.training else torch.Generator().manual_seed(0)
         draws = 1 if self.training else self.descriptor.draws
@@ -76,18 +78,18 @@ class CoulombNetwork(nn.Module):
         return Prediction(self._of_composition(batch) + self.scale * torch.stack(values).double().mean(dim=0))
 
     def binarised(self, descriptors: Tensor) -> Tensor:
-        """Inputs (B, I) of the network from descriptors (B, F), centred and scaled."""
+        """Binarised inputs (B, I) of the network from descriptors (B, F), centred and scaled."""
         soft = self._digits(descriptors, self.entry, self.place)
         return (soft - self.mean.to(soft.dtype)) / self.deviation.to(soft.dtype)
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Batch], energies: Tensor) -> None:
-        """Set what the network takes from its training data before it is trained; weights begin anew.
+        """Set ranges and scales from the training data, and reset the weights.
 
-        The best linear function of the composition is fitted to `energies` (M,), hartree, of the structures of all
-        `batches`, and the rest is measured in its standard deviation; the binary digits of every entry go from 0 to
-        its largest value in some sortings, without those that tell no molecules apart that their neighbours do not;
-        inputs are centred by their means and divided by one deviation.
+        A linear function of the composition is fitted to `energies` (M,), hartree, of the structures of all `batches`;
+        the remainder is scaled by its standard deviation. The binary digits of every entry run from 0 to its largest
+        value in some sortings, without those that distinguish no more molecules than their neighbours do. Inputs are
+        centred by their means and divided by one common deviation.
         """
         batches = list(batches)
         counts = torch.cat([self._counts(batch) for batch in batches]).double()
@@ -133,7 +135,7 @@ class CoulombNetwork(nn.Module):
         return self._counts(batch).double() @ self.self_energies.values
 
     def _counts(self, batch: Batch) -> Tensor:
-        """(B, E) atoms of every element. Raises InputError for an element that the model does not have."""
+        """Number (B, E) of atoms of every element. Raises InputError for an element that the model does not have."""
         numbers = torch.tensor([atomic_numbers[element] for element in self.elements])
         counts = (batch.numbers[:, :, None] == numbers).sum(dim=1)
         foreign = batch.mask & ~torch.isin(batch.numbers, numbers)
@@ -143,7 +145,7 @@ class CoulombNetwork(nn.Module):
         return counts
 
     def _take_shape(self, module: nn.Module, state: dict[str, Tensor], prefix: str, *args: object) -> None:
-        """Make room for the inputs of a model that was calibrated."""
+        """Resize the layers to the inputs of the calibrated model that is loaded."""
         mean = state.get(f"{prefix}mean")
         if mean is not None and len(mean) != len(self.mean):
             self.entry, self.place = (torch.zeros(len(mean), dtype=torch.int64) for _ in range(2))

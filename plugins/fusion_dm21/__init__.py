@@ -1,4 +1,4 @@
-"""DM21: neural exchange-correlation functionals that know fractional charges and spins."""
+"""DM21: neural exchange-correlation functionals trained on fractional charges and spins."""
 
 from fusion import hookimpl
 

@@ -1,8 +1,8 @@
-"""TensorFlow's tensor bundles, the files variables.index and variables.data-*, read without TensorFlow.
+"""Read TensorFlow's tensor bundles, the files variables.index and variables.data-*, without TensorFlow.
 
-The index is a sorted string table as LevelDB writes it: blocks of keys that share their beginnings, possibly compressed
-with snappy, each followed by its kind and a masked CRC-32C. Its values are protocol buffers that say where in the data
-files a tensor lies, of which type and shape, and with which CRC-32C. Every checksum is verified.
+The index is a sorted string table as LevelDB writes it: blocks of keys with shared prefixes, possibly compressed with
+snappy, each followed by its kind and a masked CRC-32C. Its values are protocol buffers with the place of a tensor in
+the data files, its type, shape and CRC-32C. Every checksum is verified.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from fusion.files import bounds
 
 _MAGIC = 0xDB4775248B80FB57
 _FOOTER = 48
-_TRAILER = 5  # of a block: one byte of kind, four of checksum
+_TRAILER = 5  # bytes after a block: one for its kind, four for its checksum
 _DTYPES = {1: "<f4", 2: "<f8", 3: "<i4", 9: "<i8"}  # TensorFlow's DataType
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # kinds of fields in protocol buffers
 _LONGEST_VARINT = 10
-_LONGEST_INDEX, _LONGEST_DATA = 1 << 18, 1 << 24  # bytes; those published have 681 and 1.6 million
+_LONGEST_INDEX, _LONGEST_DATA = 1 << 18, 1 << 24  # bytes; published ones have 681 and 1.6 million
 _MOST_SHARDS = 64
 _LONGEST_NAME = 1 << 10
 
 
 class _Broken(Exception):
-    """What is wrong with a file that is not what it should be."""
+    """Defect of a file."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a tensor lies."""
+    """Place, type, shape and checksum of a tensor."""
 
     name: str
     dtype: str
@@ -48,25 +48,25 @@ class Entry:
 def read(prefix: Path) -> dict[str, np.ndarray]:
     """All tensors of the bundle `prefix`.index, `prefix`.data-00000-of-00001, ... by name.
 
-    Raises InputError, with the file's name, where a file is missing, cut short, damaged or of another kind.
+    Raises InputError, with the file's name, if a file is missing, truncated, damaged or of another kind.
     """
     index = prefix.with_name(f"{prefix.name}.index")
     try:
         shards, entries = _index(_contents(index, _LONGEST_INDEX))
     except (_Broken, UnicodeDecodeError) as error:
-        raise InputError(f"{index} is no whole index of a TensorFlow checkpoint: {error}") from error
+        raise InputError(f"{index} is no complete index of a TensorFlow checkpoint: {error}") from error
     paths = [prefix.with_name(f"{prefix.name}.data-{shard:05d}-of-{shards:05d}") for shard in range(shards)]
     data = [_contents(path, _LONGEST_DATA) for path in paths]
-    found, rest = {}, sum(map(len, data))
+    tensors, rest = {}, sum(map(len, data))
     for entry in entries:
         try:
-            found[entry.name] = _tensor(data[entry.shard], entry)
+            tensors[entry.name] = _tensor(data[entry.shard], entry)
             rest -= entry.size
             if rest < 0:
                 raise _Broken("overlaps with others")
         except _Broken as error:
             raise InputError(f"{paths[entry.shard]}: the tensor {entry.name} {error}") from error
-    return found
+    return tensors
 
 
 def crc32c(content: bytes) -> int:
@@ -79,39 +79,39 @@ def crc32c(content: bytes) -> int:
 
 
 def masked(crc: int) -> int:
-    """A checksum as it is stored: rotated and shifted, so that it can be part of what is summed."""
+    """Stored form of a checksum: rotated and shifted, so that data may contain checksums of their own parts."""
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def unsnappy(packed: bytes) -> bytes:
-    """The contents of a raw snappy block. Raises InputError for what is not one."""
+    """Decompress a raw snappy block. Raises InputError for invalid blocks."""
     length, at = _varint(packed, 0)
-    found = bytearray()
+    output = bytearray()
     if length > _LONGEST_INDEX:
         raise _Broken(f"a block that unpacks to {length} bytes")
-    while at < len(packed) and len(found) <= length:
+    while at < len(packed) and len(output) <= length:
         tag = packed[at]
         at += 1
-        if tag & 3 == 0:  # as it stands
+        if tag & 3 == 0:  # literal bytes
             size = (tag >> 2) + 1
             if size > 60:
                 size, at = 1 + int.from_bytes(_part(packed, at, size - 60), "little"), at + size - 60
-            found += _part(packed, at, size)
+            output += _part(packed, at, size)
             at += size
             continue
-        if tag & 3 == 1:  # a copy of what came before; it may overlap with its own result
+        if tag & 3 == 1:  # copy of earlier output; it may overlap with its own result
             size, back, extra = 4 + (tag >> 2 & 7), tag >> 5 << 8, 1
         else:
             size, back, extra = 1 + (tag >> 2), 0, 2 if tag & 3 == 2 else 4
         back |= int.from_bytes(_part(packed, at, extra), "little")
         at += extra
-        if not 0 < back <= len(found):
+        if not 0 < back <= len(output):
             raise _Broken("a copy from before the beginning")
         for _ in range(size):
-            found.append(found[-back])
-    if len(found) != length:
-        raise _Broken(f"{len(found)} bytes come out, not {length}")
-    return bytes(found)
+            output.append(output[-back])
+    if len(output) != length:
+        raise _Broken(f"{len(output)} bytes come out, not {length}")
+    return bytes(output)
 
 
 def _contents(path: Path, most: int) -> bytes:
@@ -124,7 +124,7 @@ def _contents(path: Path, most: int) -> bytes:
 
 
 def _index(content: bytes) -> tuple[int, list[Entry]]:
-    """How many data files there are, and what is in them."""
+    """Number of data files, and the entries of the tensors in them."""
     if len(content) < _FOOTER or int.from_bytes(content[-8:], "little") != _MAGIC:
         raise _Broken("it does not end as one")
     _, of_blocks = (list(_block(content, *handle)) for handle in _handles(content[-_FOOTER:], 2))  # the first is empty
@@ -147,7 +147,7 @@ def _index(content: bytes) -> tuple[int, list[Entry]]:
 
 
 def _handles(content: bytes, count: int) -> list[tuple[int, int]]:
-    """Where blocks begin and how long they are."""
+    """Offsets and lengths of blocks."""
     numbers, at = [], 0
     for _ in range(2 * count):
         number, at = _varint(content, at)
@@ -156,7 +156,7 @@ def _handles(content: bytes, count: int) -> list[tuple[int, int]]:
 
 
 def _block(content: bytes, start: int, size: int) -> Iterator[tuple[bytes, bytes]]:
-    """Keys and values of the block at `start`."""
+    """Iterate over keys and values of the block at `start`."""
     block, trailer = _part(content, start, size), _part(content, start + size, _TRAILER)
     if masked(crc32c(block + trailer[:1])) != int.from_bytes(trailer[1:], "little"):
         raise _Broken(f"the checksum of its block at byte {start} is wrong")
@@ -202,15 +202,15 @@ def _tensor(data: bytes, entry: Entry) -> np.ndarray:
 
 
 def _fields(message: bytes) -> dict[int, list]:
-    """The values of a protocol buffer by field number: whole numbers, or bytes."""
-    found: dict[int, list] = {}
+    """Values of a protocol buffer by field number: integers or bytes."""
+    values: dict[int, list] = {}
     at = 0
     while at < len(message):
         tag, at = _varint(message, at)
         kind = tag & 7
         if kind == _VARINT:
             value, at = _varint(message, at)
-            found.setdefault(tag >> 3, []).append(value)
+            values.setdefault(tag >> 3, []).append(value)
             continue
         if kind == _BYTES:
             size, at = _varint(message, at)
@@ -220,12 +220,12 @@ def _fields(message: bytes) -> dict[int, list]:
             raise _Broken(f"a protocol buffer has a field of kind {kind}")
         value_bytes, at = _part(message, at, size), at + size
         value_of = value_bytes if kind == _BYTES else int.from_bytes(value_bytes, "little")
-        found.setdefault(tag >> 3, []).append(value_of)
-    return found
+        values.setdefault(tag >> 3, []).append(value_of)
+    return values
 
 
 def _number(fields: dict[int, list], field: int) -> int:
-    """A field that holds one whole number; what is absent is zero."""
+    """Value of an integer field; zero if absent."""
     value = fields.get(field, [0])[-1]
     if not isinstance(value, int):
         raise _Broken(f"field {field} of a protocol buffer is not a number")
@@ -233,7 +233,7 @@ def _number(fields: dict[int, list], field: int) -> int:
 
 
 def _varint(content: bytes, at: int) -> tuple[int, int]:
-    """A whole number of seven bits per byte, and where it ends."""
+    """Integer of seven bits per byte, and the offset after it."""
     value = 0
     for place in range(_LONGEST_VARINT):
         byte = _part(content, at + place, 1)[0]

@@ -1,4 +1,4 @@
-"""From the checkpoints that DeepMind published to the state of `fusion_dm21.network.DM21`."""
+"""Convert the checkpoints that DeepMind published to the state of `fusion_dm21.network.DM21`."""
 
 from __future__ import annotations
 
@@ -19,27 +19,28 @@ _ENDS = {"input": "SquashUnprocessedData/linear", "output": "OutputLayer/linear"
 
 
 def convert(directory: Path, card: object = None) -> dict[str, Tensor]:
-    """State of `fusion_dm21.network.DM21` from the one checkpoint in `directory`. Raises InputError."""
-    found = sorted(directory.rglob("variables.index"))
-    if len(found) != 1:
-        raise InputError(f"a model of DM21 has one file variables.index; {directory} has {len(found)}")
-    return state(checkpoint.read(found[0].with_suffix("")))
+    """State of `fusion_dm21.network.DM21` from the checkpoint in `directory`. Raises InputError unless there is one."""
+    index_files = sorted(directory.rglob("variables.index"))
+    if len(index_files) != 1:
+        raise InputError(f"a model of DM21 has one file variables.index; {directory} has {len(index_files)}")
+    return state(checkpoint.read(index_files[0].with_suffix("")))
 
 
 def state(variables: dict[str, np.ndarray]) -> dict[str, Tensor]:
-    """The published variables under the names and in the layout of torch; InputError where they are another model's."""
-    left = dict(variables)
+    """Convert published variables to the names and layout of torch. Raises InputError for those of another model."""
+    remaining = dict(variables)
     result: dict[str, Tensor] = {}
     for name, path in _ENDS.items():
-        result |= _linear(left, name, _ROOT + path)
+        result |= _linear(remaining, name, _ROOT + path)
     blocks = 0
-    while (path := f"{_BLOCK}_{blocks}" if blocks else _BLOCK) + "/linear/w" in left:
-        result |= _linear(left, f"blocks.{blocks}.linear", f"{path}/linear")
-        result[f"blocks.{blocks}.norm.weight"] = _taken(left, f"{path}/layer_norm/gamma")
-        result[f"blocks.{blocks}.norm.bias"] = _taken(left, f"{path}/layer_norm/beta")
+    while (path := f"{_BLOCK}_{blocks}" if blocks else _BLOCK) + "/linear/w" in remaining:
+        result |= _linear(remaining, f"blocks.{blocks}.linear", f"{path}/linear")
+        result[f"blocks.{blocks}.norm.weight"] = _taken(remaining, f"{path}/layer_norm/gamma")
+        result[f"blocks.{blocks}.norm.bias"] = _taken(remaining, f"{path}/layer_norm/beta")
         blocks += 1
-    if left or not blocks:
-        raise InputError(f"not a network of DM21: {blocks} blocks, and besides {', '.join(sorted(left)) or 'nothing'}")
+    if remaining or not blocks:
+        unexpected = ", ".join(sorted(remaining)) or "nothing"
+        raise InputError(f"not a network of DM21: it has {blocks} blocks, and besides {unexpected}")
     return result
 
 
@@ -52,5 +53,5 @@ def _taken(variables: dict[str, np.ndarray], name: str) -> Tensor:
     import torch
 
     if name not in variables:
-        raise InputError(f"not a network of DM21: there is no {name}")
+        raise InputError(f"not a network of DM21: {name} is missing")
     return torch.from_numpy(variables.pop(name))

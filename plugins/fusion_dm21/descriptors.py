@@ -1,4 +1,4 @@
-"""The inputs of DM21's network: its eleven features, the energies that its factors enhance, and their constants."""
+"""Inputs of DM21's network: eleven features, the energies that its factors enhance, and their constants."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ FACTORS = 3
 LDA = -0.75 * (6.0 / math.pi) ** (1.0 / 3.0)
 """Exchange of the uniform electron gas per spin density^{4/3}, hartree bohr."""
 OFFSET = 1e-9 + 1e-4
-"""What is added to a feature's magnitude before its logarithm."""
+"""Constant added to a feature's magnitude before its logarithm."""
 NORM_EPSILON = 1e-5
 
 
 def raw(features: DensityFeatures) -> Tensor:
-    """The network's eleven features (G, 11): rho a b, |grad|^2 total a b, tau a b, exchange a (0, 0.4) b (0, 0.4)."""
+    """Eleven features (G, 11) of the network: rho a b, |grad|^2 total a b, tau a b, exchange a (0, 0.4) b (0, 0.4)."""
     assert features.grad is not None and features.tau is not None
     squares = (features.grad**2).sum(dim=1)
     total = (features.grad.sum(dim=0) ** 2).sum(dim=0)
@@ -30,8 +30,8 @@ def raw(features: DensityFeatures) -> Tensor:
 
 
 def energies(features: DensityFeatures) -> Tensor:
-    """What the factors enhance (G, 3): exchange of the uniform gas and both local exchanges, of the two spins."""
-    # The power's second derivative is infinite at zero, where nothing must come of it.
+    """Energies (G, 3) that the factors enhance: uniform-gas exchange and both local exchanges, over both spins."""
+    # The power's second derivative is infinite at zero, where the contribution must vanish.
     occupied = features.rho > 0.0
     rho = torch.where(occupied, features.rho, 1.0)
     lda = LDA * torch.where(occupied, rho ** (4.0 / 3.0), 0.0).sum(dim=0)
@@ -39,5 +39,5 @@ def energies(features: DensityFeatures) -> Tensor:
 
 
 def swapped(features: DensityFeatures) -> DensityFeatures:
-    """The features with the spins in the other order."""
+    """Features with the spins in the other order."""
     return features.with_variables([tensor.flip(0) for tensor in features.variables()])

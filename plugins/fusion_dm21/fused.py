@@ -1,8 +1,8 @@
-"""DM21's energy density and its derivatives by hand: one pass forward and one back through the network, no graph.
+"""DM21's energy density and its derivatives without a graph: one pass forward and one back through the network.
 
 With the energies q_k that the factors f_k enhance, d e / d x = sum_k q_k d f_k / d x + f_k d q_k / d x: the first term
-is one backward pass with the cotangents q_k, the second is known in closed form. Threads share the points among them
-and compute with numpy alone: those of torch would spin on the same cores, waiting for the next operation.
+is one backward pass with the cotangents q_k, the second is known in closed form. Threads share the points and
+compute with numpy alone: torch's threads would spin on the same cores while they wait for the next operation.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _KEPT: WeakKeyDictionary[DM21, tuple[list[np.ndarray], tuple[Any, ...]]] = WeakK
 
 @dataclass(frozen=True)
 class Points:
-    """Energy densities (G,), or nothing, and the features, or the derivatives by them, in arrays."""
+    """Arrays of points: energy densities (G,), if any, and the features or the derivatives by them."""
 
     energy: np.ndarray
     rho: np.ndarray
@@ -39,79 +39,79 @@ class Points:
     exchange: tuple[np.ndarray, ...]
 
     def at(self, points: slice) -> Points:
-        """Some of the points; no copy."""
+        """View of some of the points."""
         return self.map(lambda array: array[..., points])
 
     def map(self, function: Callable[[np.ndarray], np.ndarray]) -> Points:
-        """Every array replaced by `function` of it."""
+        """Apply `function` to every array."""
         energy, rho, grad, tau = (function(array) for array in (self.energy, self.rho, self.grad, self.tau))
         return Points(energy, rho, grad, tau, tuple(map(function, self.exchange)))
 
 
 def derivatives(model: DM21, features: DensityFeatures) -> tuple[Tensor, DensityFeatures]:
-    """The energy density (G,) and its derivatives by the features, the spins as they are.
+    """Energy density (G,) and its derivatives by the features, without symmetrising the spins.
 
-    The network is evaluated in its own precision, all else in that of the features.
+    The network is evaluated in its own precision, everything else in that of the features.
     """
     assert features.grad is not None and features.tau is not None
     rho, grad, tau, *exchange = map(
         _array, (features.rho, features.grad, features.tau, *(features.hfx[omega] for omega in OMEGAS))
     )
-    given = Points(rho[0], rho, grad, tau, tuple(exchange))
-    found = given.map(np.empty_like)
+    inputs = Points(rho[0], rho, grad, tau, tuple(exchange))
+    results = inputs.map(np.empty_like)
     network = _network(model)
 
     def work(points: slice) -> None:
-        _evaluate(network, given.at(points), found.at(points))
+        _evaluate(network, inputs.at(points), results.at(points))
 
-    _in_parts(given.rho.shape[1], work)
-    of_rho, of_grad, of_tau = (torch.from_numpy(array) for array in (found.rho, found.grad, found.tau))
-    of_exchange = {omega: torch.from_numpy(array) for omega, array in zip(OMEGAS, found.exchange, strict=True)}
-    return torch.from_numpy(found.energy), DensityFeatures(rho=of_rho, grad=of_grad, tau=of_tau, hfx=of_exchange)
+    _in_parts(inputs.rho.shape[1], work)
+    of_rho, of_grad, of_tau = (torch.from_numpy(array) for array in (results.rho, results.grad, results.tau))
+    of_exchange = {omega: torch.from_numpy(array) for omega, array in zip(OMEGAS, results.exchange, strict=True)}
+    return torch.from_numpy(results.energy), DensityFeatures(rho=of_rho, grad=of_grad, tau=of_tau, hfx=of_exchange)
 
 
-def _evaluate(network: tuple[Any, ...], given: Points, found: Points) -> None:
-    """Energy and derivatives of some points, by one thread."""
-    real, (rho, grad) = network[0][0].dtype, (given.rho, given.grad)
+def _evaluate(network: tuple[Any, ...], points: Points, results: Points) -> None:
+    """Evaluate energies and derivatives of some points in one thread."""
+    real, (rho, grad) = network[0][0].dtype, (points.rho, points.grad)
     total = grad.sum(axis=0)
     squares = [(total**2).sum(axis=0), *(grad**2).sum(axis=1)]
-    local = [array[spin] for spin in (0, 1) for array in given.exchange]
-    x = np.stack([*rho, *squares, *given.tau, *local])
+    local = [array[spin] for spin in (0, 1) for array in points.exchange]
+    x = np.stack([*rho, *squares, *points.tau, *local])
     root = np.cbrt(np.maximum(rho, 0.0))
-    q = np.stack([LDA * (root**4).sum(axis=0), *(array.sum(axis=0) for array in given.exchange)])
+    q = np.stack([LDA * (root**4).sum(axis=0), *(array.sum(axis=0) for array in points.exchange)])
     magnitude = np.abs(x) + OFFSET
     inputs, energies = (np.ascontiguousarray(array.T, real) for array in (np.log(magnitude), q))
     factors, slopes = np.empty((len(inputs), FACTORS), real), np.empty((len(inputs), FEATURES), real)
     kernels.network(inputs, energies, *network, NORM_EPSILON, factors, slopes)
     f, by_x = factors.T, np.sign(x) / magnitude * slopes.T
-    found.energy[:] = (f * q).sum(axis=0)
-    found.rho[:] = by_x[0:2] + f[0] * (4.0 / 3.0 * LDA) * root
-    found.grad[:] = 2.0 * (by_x[2] * total + by_x[3:5, None] * grad)
-    found.tau[:] = by_x[5:7]
-    for place, array in enumerate(found.exchange):
+    results.energy[:] = (f * q).sum(axis=0)
+    results.rho[:] = by_x[0:2] + f[0] * (4.0 / 3.0 * LDA) * root
+    results.grad[:] = 2.0 * (by_x[2] * total + by_x[3:5, None] * grad)
+    results.tau[:] = by_x[5:7]
+    for place, array in enumerate(results.exchange):
         array[:] = by_x[[7 + place, 9 + place]] + f[1 + place]
 
 
 def _network(model: DM21) -> tuple[Any, ...]:
-    """`_packed`, kept as long as no weight is another number: memory for a new one costs more than to compare."""
+    """Packed weights, reused while no weight has changed: comparing costs less than fresh memory."""
     weights = [_array(parameter) for parameter in model.parameters()]
-    known = _KEPT.get(model)
-    if known is None or not all(map(_same, known[0], weights)):
-        known = _KEPT[model] = [weight.copy() for weight in weights], _packed(model)
-    return known[1]
+    cached = _KEPT.get(model)
+    if cached is None or not all(map(_same, cached[0], weights)):
+        cached = _KEPT[model] = [weight.copy() for weight in weights], _packed(model)
+    return cached[1]
 
 
-def _same(one: np.ndarray, other: np.ndarray) -> bool:
-    return one.dtype == other.dtype and np.array_equal(one, other)
+def _same(a: np.ndarray, b: np.ndarray) -> bool:
+    return a.dtype == b.dtype and np.array_equal(a, b)
 
 
 def _packed(model: DM21) -> tuple[Any, ...]:
-    """The weights as `kernels.network` wants them."""
+    """Pack the weights as arguments of `kernels.network`."""
     columns = kernels.panel(model.input.weight.element_size())
     layers = cast("list[Block]", list(model.blocks))
     width = model.input.out_features
     squares = np.stack([_array(block.linear.weight) for block in layers])
-    squares[:, range(width), range(width)] += 1.0  # the residual
+    squares[:, range(width), range(width)] += 1.0  # the residual connection
     first = (
         *(side[0] for side in _panels(_array(model.input.weight)[None], columns)),
         _rows([model.input.bias], columns)[0],
@@ -126,12 +126,12 @@ def _packed(model: DM21) -> tuple[Any, ...]:
 
 
 def _array(tensor: Tensor) -> np.ndarray:
-    found: np.ndarray = tensor.detach().numpy()
-    return found
+    array: np.ndarray = tensor.detach().numpy()
+    return array
 
 
 def _panels(weights: np.ndarray, columns: int) -> tuple[np.ndarray, np.ndarray]:
-    """Weights (B, out, in) for the way forward and for the way back."""
+    """Weights (B, out, in) in panels for the forward and the backward pass."""
     count, (outs, ins) = len(weights), (-(-size // columns) for size in weights.shape[1:])
     right = np.zeros((count, outs, ins * columns, columns), weights.dtype)
     back = np.zeros((count, ins, outs * columns, columns), weights.dtype)
@@ -140,14 +140,14 @@ def _panels(weights: np.ndarray, columns: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _rows(vectors: list[Tensor], columns: int) -> np.ndarray:
-    """Vectors (N,) as (B, panels of N, columns), with zeros at the ends."""
+    """Stack vectors (N,) as (B, panels of N, columns), padded with zeros."""
     rows = np.stack([_array(vector) for vector in vectors])
-    found: np.ndarray = np.pad(rows, ((0, 0), (0, -rows.shape[1] % columns))).reshape(len(rows), -1, columns)
-    return found
+    padded: np.ndarray = np.pad(rows, ((0, 0), (0, -rows.shape[1] % columns))).reshape(len(rows), -1, columns)
+    return padded
 
 
 def _in_parts(points: int, work: Callable[[slice], None]) -> None:
-    """`work` on all points, by as many threads as torch has."""
+    """Apply `work` to slices of all points, in as many threads as torch has."""
     chunks = -(-points // kernels.CHUNK)
     count = min(torch.get_num_threads(), chunks)
     if count < 2:

@@ -1,6 +1,6 @@
-"""The network and its derivatives on CPUs, compiled by numba. Imported only where they are used.
+"""The network and its derivatives on CPUs, compiled by numba. Import this module only where it is used.
 
-Points go through all layers forward and back `CHUNK` at a time, so that what lies between stays in the processor's
+`CHUNK` points at a time go through all layers forward and back, so that intermediate results stay in the processor's
 cache. Matrices over (points, columns) are stored in panels of as many columns as two vector registers hold, panel by
 panel, then row by row; columns beyond the network's width are zero. A matrix product keeps a tile of `ROWS` rows of
 one panel in registers.
@@ -21,17 +21,17 @@ from numba.extending import intrinsic, overload
 from fusion.compilation import njit
 
 CHUNK = 48
-"""Points at a time; a multiple of ROWS."""
+"""Number of points processed at a time; a multiple of ROWS."""
 _WIDE = bool(llvmlite.binding.get_host_cpu_features().get("avx512f", False))
 ROWS = 12 if _WIDE else 6
 _OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
 _EXACT = {"contract"}
-_FREE = {"contract", "reassoc", "nsz", "arcp"}  # without nnan and ninf: what is not finite must stay so
+_FREE = {"contract", "reassoc", "nsz", "arcp"}  # without nnan and ninf: numbers that are not finite must stay so
 _INT = ir.IntType(64)
 
 
 def panel(size: int) -> int:
-    """Columns of a panel, for numbers of `size` bytes."""
+    """Number of columns of a panel, for numbers of `size` bytes."""
     return (128 if _WIDE else 64) // size
 
 
@@ -56,8 +56,8 @@ def _tile(context, out, at_out, bias, at_bias, left, at_left, step, right, at_ri
 
         def splat(value: Any) -> Any:
             undefined = ir.Constant(vector, ir.Undefined)
-            one = builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
-            return builder.shuffle_vector(one, undefined, zeros)
+            single = builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
+            return builder.shuffle_vector(single, undefined, zeros)
 
         sums = [[cgutils.alloca_once(builder, vector) for _ in (0, 1)] for _ in range(ROWS)]
         for row in sums:
@@ -97,7 +97,7 @@ def _times_power_of_two(context, x, shifted):  # type: ignore[no-untyped-def]
 
 
 def _exp(x: Any) -> Any:
-    """exp(x) for x <= 0 to rounding; what is below exp(-87) counts as that."""
+    """exp(x) for x <= 0, accurate to rounding; exp(-87) for all smaller x."""
 
 
 @overload(_exp, jit_options={"fastmath": _EXACT})  # a sum in another order would lose the rounding
@@ -106,7 +106,7 @@ def _compiled_exp(x: Any) -> Any:
     terms = tuple(1.0 / math.factorial(n) for n in range(7 if single else 13, -1, -1))
     magic = 1.5 * 2.0 ** (
         23 if single else 52
-    )  # added to a small number, it leaves the nearest integer in the last bits
+    )  # added to a small number, this leaves the nearest integer in the last bits
     high, low = (0.693145751953125, 1.4286068203094173e-06) if single else (0.6931471803691238, 1.9082149292705877e-10)
 
     def implementation(x: Any) -> Any:
@@ -161,7 +161,7 @@ def _norm_and_elu(x, width, epsilon, scale, shift, normed, inverse, h, rows):  #
             for k in range(columns):
                 total += x[column, row, k]
         mean = total * of_width
-        total = -empty * mean * mean  # of the columns that are not there
+        total = -empty * mean * mean  # contribution of the padding columns
         for column in range(panels):
             for k in range(columns):
                 difference = x[column, row, k] - mean
@@ -201,7 +201,7 @@ def _norm_and_elu_back(gradient, width, scale, normed, inverse, h, rows):  # typ
 
 @njit(fastmath=_FREE, **_OPTIONS)
 def _factors(h, weight, bias, energies, start, factors, gradient, rows):  # type: ignore[no-untyped-def]
-    """The factors of the points from `start` on, and the gradient of sum_k factor_k energy_k by h."""
+    """Compute the factors of the points from `start` on, and the gradient of sum_k factor_k energy_k by h."""
     panels, _, columns = h.shape
     for row in range(rows):
         z0, z1, z2 = bias[0], bias[1], bias[2]
@@ -224,7 +224,7 @@ def _factors(h, weight, bias, energies, start, factors, gradient, rows):  # type
 
 @njit(fastmath=_FREE, **_OPTIONS)
 def _slope(z, k, energies, factors, point):  # type: ignore[no-untyped-def]
-    """Store the factor f = 2 sigmoid(z / 2); energy df/dz."""
+    """Store the factor f = 2 sigmoid(z / 2) and return energy df/dz."""
     real = factors.dtype.type
     e = _exp(real(-0.5) * abs(z))
     s = real(1.0) / (real(1.0) + e)
@@ -235,9 +235,9 @@ def _slope(z, k, energies, factors, point):  # type: ignore[no-untyped-def]
 
 @njit(**_OPTIONS)
 def in_panels(weights, right, back):  # type: ignore[no-untyped-def]
-    """Weights (B, out, in) as right sides of products: `right` with their transposes, `back` as they are.
+    """Arrange weights (B, out, in) as right sides of products: transposed into `right`, unchanged into `back`.
 
-    Both are (B, panels of columns, rows, panel) and zero where there is no weight.
+    Both are (B, panels of columns, rows, panel), padded with zeros.
     """
     columns = right.shape[3]
     for b in range(weights.shape[0]):
@@ -249,7 +249,7 @@ def in_panels(weights, right, back):  # type: ignore[no-untyped-def]
 
 @njit(fastmath=_EXACT, **_OPTIONS)
 def network(inputs, energies, first, blocks, last, width, epsilon, factors, slopes):  # type: ignore[no-untyped-def]
-    """Factors (G, 3) of the `inputs` (G, 11) and `slopes` (G, 11) of sum_k factor_k energy_k.
+    """Compute factors (G, 3) of the `inputs` (G, 11) and `slopes` (G, 11) of sum_k factor_k energy_k.
 
     `first` = (weight, its transpose, bias), `last` = (weight (3, panels, panel), bias), `blocks` = (weights,
     transposes, biases, scales, shifts) with the blocks as the first index; square ones with one added to the diagonal.

@@ -1,11 +1,11 @@
-"""The network of DM21: Kirkpatrick et al., Science 374, 1385 (2021), supplement, section 1.2.
+"""Network of DM21: Kirkpatrick et al., Science 374, 1385 (2021), supplement, section 1.2.
 
 At each grid point eleven features of the two spins (densities, squared gradients, kinetic-energy densities and local
 Hartree-Fock exchange, with 1/r and with erf(0.4 r)/r) give three enhancement factors f_k in (0, 2):
 
     e_xc = f_1 e_LDA + f_2 e_HF + f_3 e_HF^{0.4},   e_LDA = -(3/4) (6/pi)^{1/3} sum_sigma rho_sigma^{4/3}
 
-Published weights are not symmetric in the spins: they want the majority spin first, as PySCF has it.
+Published weights are not symmetric in the spins: they expect the majority spin first, as PySCF does.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ class Block(nn.Module):
         self.norm = nn.LayerNorm(width, eps=NORM_EPSILON)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(G, width) to the same."""
+        """Map x (G, width) to the same shape."""
         return elu(self.norm(x + self.linear(x)))
 
 
 class DM21(nn.Module):
-    """The functional; `width` and `depth` of the published ones are 256 and 6.
+    """DM21 functional; published functionals have `width` 256 and `depth` 6.
 
-    `symmetrize` makes it the mean over both orders of the spins. Local exchange with other range separations than
-    `OMEGAS` is not looked at.
+    `symmetrize` averages over both orders of the spins. Local exchange with range separations other than `OMEGAS` is
+    ignored.
     """
 
     needs = frozenset({"rho", "grad", "tau", *(f"hfx:{omega:g}" for omega in OMEGAS)})
@@ -45,35 +45,37 @@ class DM21(nn.Module):
     def __init__(self, width: int = 256, depth: int = 6, symmetrize: bool = False) -> None:
         super().__init__()
         if width < 1 or depth < 1:
-            raise InputError(f"DM21 has at least one block and one column, not {depth} and {width}")
+            raise InputError(f"DM21 needs a depth and a width of at least 1, not {depth} and {width}")
         self.symmetrize = symmetrize
         self.input = nn.Linear(FEATURES, width)
         self.blocks = nn.ModuleList(Block(width) for _ in range(depth))
         self.output = nn.Linear(width, FACTORS)
 
     def energy_density(self, features: DensityFeatures) -> Tensor:
-        """(G,) in hartree bohr^-3; autograd differentiates it twice, by the features and by the parameters."""
+        """Energy density (G,), hartree bohr^-3, twice differentiable by the features and the parameters."""
         energy = self._energy_density(features)
         return 0.5 * (energy + self._energy_density(swapped(features))) if self.symmetrize else energy
 
     def derivatives(self, features: DensityFeatures) -> tuple[Tensor, DensityFeatures]:
-        """The energy density (G,) and its derivatives by the features, by hand and without a graph. On CPUs."""
+        """Energy density (G,) and its derivatives by the features, without a graph; by compiled code on CPUs."""
         from fusion_dm21 import fused
 
         if self.input.weight.device.type != "cpu":
             return self._by_autograd(features)
-        energy, found = fused.derivatives(self, features)
+        energy, by_features = fused.derivatives(self, features)
         if not self.symmetrize:
-            return energy, found
+            return energy, by_features
         if all(torch.equal(tensor[0], tensor[1]) for tensor in features.variables()):
-            other_energy, other = energy, found  # the other order is the same point
+            other_energy, other = energy, by_features  # both orders are the same point
         else:
             other_energy, other = fused.derivatives(self, swapped(features))
-        pairs = zip(found.variables(), swapped(other).variables(), strict=True)
-        return 0.5 * (energy + other_energy), found.with_variables([0.5 * (one + two) for one, two in pairs])
+        pairs = zip(by_features.variables(), swapped(other).variables(), strict=True)
+        return 0.5 * (energy + other_energy), by_features.with_variables(
+            [0.5 * (own + swapped_) for own, swapped_ in pairs]
+        )
 
     def factors(self, x: Tensor) -> Tensor:
-        """The enhancement factors (G, 3) of raw features (G, 11)."""
+        """Enhancement factors (G, 3) of raw features (G, 11)."""
         h = torch.tanh(self.input(torch.log(x.abs() + OFFSET)))
         for block in self.blocks:
             h = block(h)
@@ -86,10 +88,10 @@ class DM21(nn.Module):
         variables = [tensor.detach().requires_grad_() for tensor in features.variables()]
         with torch.enable_grad():
             energy = self.energy_density(features.with_variables(variables))
-            found = features.with_variables(torch.autograd.grad(energy.sum(), variables))
-        return energy.detach(), replace(found, coords=None, weights=None)
+            by_features = features.with_variables(torch.autograd.grad(energy.sum(), variables))
+        return energy.detach(), replace(by_features, coords=None, weights=None)
 
 
 def elu(x: Tensor) -> Tensor:
-    """x above zero, exp(x) - 1 below, accurate to rounding in every derivative."""
+    """ELU: x above zero, exp(x) - 1 below; every derivative is accurate to rounding."""
     return x.clamp(min=0.0) + torch.expm1(x.clamp(max=0.0))

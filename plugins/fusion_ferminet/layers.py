@@ -11,9 +11,9 @@ from fusion.wavefunctions.laplacian import Jet
 class EquivariantLinear(nn.Linear):
     """Linear map of f_i = [h_i, mean_up g_.i, mean_down g_.i, mean_up h, mean_down h] (Pfau et al. 2020, eqs. 3-4).
 
-    The weight is that of one dense layer on the concatenated features, in the order given here, but it is applied in
-    parts: spin means are multiplied once per walker instead of once per electron, and the pair features' derivatives,
-    which involve two electrons only, never become dense before they are multiplied. An empty spin channel is dropped.
+    The weight is that of one dense layer on the concatenated features, in this order, but it is applied in parts. Spin
+    means are multiplied once per walker instead of once per electron. The derivatives of pair features, which involve
+    two electrons only, are multiplied before they become dense. An empty spin channel is dropped.
     """
 
     def __init__(self, one: int, two: int, spins: tuple[int, ...], out: int) -> None:
@@ -21,13 +21,13 @@ class EquivariantLinear(nn.Linear):
         self.one, self.two, self.spins = one, two, spins
 
     def forward(self, h: Tensor, pair_means: Tensor) -> Tensor:  # type: ignore[override]
-        """h (B, N, one) and pair means (B, N, spins * two): pre-activations (B, N, out)."""
+        """Pre-activations (B, N, out) from h (B, N, one) and pair means (B, N, spins * two)."""
         own, mean, pair = self._parts()
         shared = torch.addmm(self.bias, self._means(h, 1), mean.T).unsqueeze(1)
-        return (h @ own.T).add_(pair_means @ pair.T).add_(shared)  # in place: fresh memory costs more than the sum
+        return (h @ own.T).add_(pair_means @ pair.T).add_(shared)  # in place: fresh memory costs more time than the sum
 
     def score_inputs(self, h: Tensor, pair_means: Tensor) -> tuple[Tensor, Tensor]:
-        """Each electron's own features (B, N, one + spins * two), and the spin means they share (B, spins * one)."""
+        """Own features of each electron (B, N, one + spins * two), and the shared spin means (B, spins * one)."""
         return torch.cat((h, pair_means), dim=-1), self._means(h, 1)
 
     def jet(self, h: Jet, pairs: Tensor) -> Jet:

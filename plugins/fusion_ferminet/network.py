@@ -1,4 +1,4 @@
-"""FermiNet: a sum of determinants of orbitals that each see all electrons."""
+"""FermiNet: a sum of determinants whose orbitals depend on all electrons."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class FermiNet(nn.Module):
         system: nuclei and electrons.
         one_electron: width of the one-electron stream.
         two_electron: width of the two-electron stream.
-        layers: number of equivariant layers; the two-electron stream is not updated by the last.
+        layers: number of equivariant layers; the last does not update the two-electron stream.
         determinants: number of determinants.
         full_determinant: one N x N matrix per determinant; otherwise one block per spin.
         envelope: builds an envelope from (nuclei, orbitals).
@@ -52,15 +52,15 @@ class FermiNet(nn.Module):
         self.features = ElectronFeatures(nuclei, rescale_inputs)
         self.equivariant = nn.ModuleList()
         self.pair = nn.ModuleList()
-        one, two = 4 * len(nuclei), 4
+        inputs, pair_inputs = 4 * len(nuclei), 4
         for layer in range(layers):
-            self.equivariant.append(EquivariantLinear(one, two, self.spins, one_electron))
-            one = one_electron
+            self.equivariant.append(EquivariantLinear(inputs, pair_inputs, self.spins, one_electron))
+            inputs = one_electron
             if layer < layers - 1:
-                self.pair.append(nn.Linear(two, two_electron))
-                two = two_electron
+                self.pair.append(nn.Linear(pair_inputs, two_electron))
+                pair_inputs = two_electron
         widths = [determinants * (sum(self.spins) if full_determinant else n) for n in self.spins]
-        self.orbital = nn.ModuleList(nn.Linear(one, width, bias=False) for width in widths)
+        self.orbital = nn.ModuleList(nn.Linear(inputs, width, bias=False) for width in widths)
         self.envelope = nn.ModuleList(envelope(len(nuclei), width) for width in widths)
         self.jastrow = CuspJastrow(system.n_up, system.n_down) if jastrow else None
         for linear_layer in (*self.equivariant, *self.pair, *self.orbital):
@@ -119,16 +119,18 @@ class FermiNet(nn.Module):
         return [Jet(torch.cat(blocks, dim=2))] if self.full_determinant else [Jet(block) for block in blocks]
 
 
-def _residual(old: Tensor, new: Tensor) -> Tensor:
-    return (old + new).mul_(2**-0.5) if old.shape == new.shape else new
+def _residual(previous: Tensor, new: Tensor) -> Tensor:
+    return (previous + new).mul_(2**-0.5) if previous.shape == new.shape else new
 
 
 def _pair_jet(pairs: Tensor, layer: nn.Linear) -> Tensor:
     """tanh layer with residual on the pairs' local jets, (B, N, 5, N, F)."""
     batch, n = pairs.shape[:2]
-    old = Jet(pairs.reshape(batch * n, 5, n, -1))
-    pre = linear(old, layer.weight, layer.bias)
-    return tanh_residual_(pre, old if pre.data.shape == old.data.shape else None).data.view(batch, n, 5, n, -1)
+    previous = Jet(pairs.reshape(batch * n, 5, n, -1))
+    pre = linear(previous, layer.weight, layer.bias)
+    return tanh_residual_(pre, previous if pre.data.shape == previous.data.shape else None).data.view(
+        batch, n, 5, n, -1
+    )
 
 
 def _multiply_local_(phi: Jet, local: Tensor, start: int) -> None:

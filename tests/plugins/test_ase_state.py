@@ -196,7 +196,7 @@ def test_classes_functions_class_methods_and_instances_give_a_calculator(path: s
         ("nothing", {}, "makes an object of"),
         ("Recorder.from_nowhere", {}, "has no Recorder.from_nowhere"),
         ("OMOL", {}, "is no calculator of ASE"),
-        ("MADE", {"model": "own"}, "already made"),
+        ("MADE", {"model": "own"}, "calculator object already"),
         ("Recorder.from_pretrained", {}, "missing 1 required positional argument"),
     ],
 )

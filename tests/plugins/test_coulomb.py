@@ -51,7 +51,7 @@ def test_matrix_is_that_of_the_paper() -> None:
     assert matrix[0, 1] == pytest.approx(8.0 / np.hypot(1.4, 1.1))
     assert torch.equal(matrix, matrix.T)
     assert not matrix[3].any()
-    with pytest.raises(InputError, match="of 2 rows holds no molecule of 3 atoms"):
+    with pytest.raises(InputError, match="of 2 rows is too small for a molecule of 3 atoms"):
         coulomb_matrix(collate([WATER]), 2)
 
 
