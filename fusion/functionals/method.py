@@ -30,23 +30,23 @@ from fusion.scf.reference import RESTRICTED, UNRESTRICTED
 from fusion.scf.reference import read as read_reference
 
 FINE_GRID = 3
-"""Level from which on the learned functionals' energies are converged with the grid."""
+"""Least grid level at which the energies of learned functionals are converged."""
 NARROW_GAP = 0.15
-"""Hartree between occupied and empty orbitals below which a restricted solution is analysed."""
+"""Gap (hartree) between occupied and empty orbitals below which a restricted solution is analysed."""
 CLOSED_GAP = 0.05
-"""The same below which one that is too large to be analysed is doubted."""
+"""Gap (hartree) below which a molecule too large for the analysis gets a warning."""
 ANALYSED_FUNCTIONS = 60
-"""Basis functions up to which the analysis costs no more than the SCF."""
+"""Largest number of basis functions for which the analysis costs no more than the SCF."""
 
 
 class FunctionalMethod(Watched):
     """`Method` of kind functional around one `Functional`, given as an `nn.Module` or a config with `_target_`.
 
-    `weights` names a model of the zoo, which then takes the place of `model`. `basis` (one, or one per element) and
+    `weights` names a model of the zoo that replaces `model`. `basis` (one, or one per element) and
     `grid_level` (0-9) are PySCF's, `conv_tol` is the change of the energy (hartree) at convergence, `max_cycle` the
     number of SCF cycles per attempt, `damp` (0-1) and `level_shift` (hartree) the strengths of the attempts after the
-    first; the others as in `fusion.kohn_sham`, and `start` may be a checkpoint file of PySCF. The SCF of a molecule
-    that was just converged nearby starts from that density. `training` is for task=train.
+    first; the others are those of `fusion.kohn_sham`, and `start` may be a checkpoint file of PySCF. The SCF starts
+    from the last density if that belongs to a similar geometry of the same molecule. `training` is for task=train.
     """
 
     kind = "functional"
@@ -79,7 +79,7 @@ class FunctionalMethod(Watched):
         checkpoint = start is not None and Path(start).is_file()
         try:
             check_options(grid_level, conv_tol, None if checkpoint else start, dispersion)
-        except InputError as error:  # named as the command line names it
+        except InputError as error:  # prefix the name that the command line uses
             raise InputError(f"method.{error}") from error
         _check_range("damp", damp, 0.0, 1.0)
         _check_range("level_shift", level_shift, 0.0, 100.0)
@@ -106,19 +106,19 @@ class FunctionalMethod(Watched):
 
     @property
     def label(self) -> str:
-        """What a run is called after: the model of the zoo, else the method, said to be untrained."""
+        """Label of runs: the model of the zoo, otherwise the method, marked as untrained."""
         if self._card is not None:
             return self._card.label
         return f"{self.title}, untrained" if any(True for _ in self.functional.parameters()) else self.title
 
     @property
     def weights(self) -> dict[str, Any] | None:
-        """Name, version and digest of the zoo's model; None without one."""
+        """Name, version and digest of the zoo's model, or None."""
         return None if self._card is None else self._card.identity
 
     @property
     def energy_zero(self) -> str:
-        """The zero of its energies, one of `fusion.chemistry.energy_zeros`."""
+        """Zero of the energies, one of `fusion.chemistry.energy_zeros`."""
         return (
             energy_zeros.of_kind(self.kind)
             if self._card is None
@@ -127,13 +127,13 @@ class FunctionalMethod(Watched):
 
     @cached_property
     def functional(self) -> Any:
-        """The functional in float64, its parameters constant."""
+        """Functional in float64 with constant parameters."""
         if self._card is not None:
             return load(self._card.label, self._symmetrize)[0]
         return load(self._built(), self._symmetrize)[0]
 
     def untrained(self, seed: int, dtype: str) -> Any:
-        """The `model` with initial parameters drawn by `seed`, in `dtype` (float32 or float64), to be trained."""
+        """Build the `model` for training, with initial parameters drawn by `seed`, in `dtype` (float32 or float64)."""
         import torch
 
         torch.manual_seed(seed)
@@ -149,11 +149,11 @@ class FunctionalMethod(Watched):
 
     @property
     def provides(self) -> frozenset[str]:
-        """What a converged density gives."""
+        """Properties that follow from a converged density."""
         return frozenset({"energy", "forces", "dipole"})
 
     def check(self, systems: Sequence[System], properties: Iterable[str] = ()) -> None:
-        """Raise InputError for a basis or system, ValueError for features, that cannot be had."""
+        """Raise InputError for an invalid basis or system, ValueError for unknown features."""
         check_needs(self.functional.needs, self.name)
         for system in systems:
             self._mean_field(system)
@@ -168,7 +168,9 @@ class FunctionalMethod(Watched):
         mean_field = self._mean_field(system)
         density, start = self._start(mean_field, system)
         mean_field.kernel(dm0=density)
-        if self._occupations is not None:  # another number of electrons, or an ensemble: no reference is of it
+        if (
+            self._occupations is not None
+        ):  # the references of a system do not apply to another number of electrons or an ensemble
             system = replace(system, reference=None)
         result = Result(system, energy=float(mean_field.e_tot))
         result.details["kohn_sham"] = describe(mean_field, str(self.basis), start)
@@ -196,7 +198,7 @@ class FunctionalMethod(Watched):
         return mean_field
 
     def _start(self, mean_field: Any, system: System) -> tuple[Any, str]:
-        """The density to start from (None: the mean-field object's own), and what it is called."""
+        """Starting density (None: the guess of the mean-field object), and its name."""
         if self._last is not None and self._last.suits(mean_field.mol, self._settings(system)):
             return self._last.on(mean_field.mol), "the last density"
         if self._checkpoint is not None:
@@ -209,43 +211,45 @@ class FunctionalMethod(Watched):
     remembers = True
 
     def memory(self) -> dict[str, Any]:
-        """The density that the next SCF may start from, and the last analysis of its stability."""
+        """Density that the next SCF may start from, and the last stability analysis."""
         last = {} if self._last is None else {"last": self._last.packed()}
         return {**last, "analyses": self._analyses.packed()}
 
     def recall(self, memory: Mapping[str, Any]) -> None:
-        """Take what `memory` gave for the last density and analysis."""
+        """Restore the density and the analysis that `memory` returned."""
         self._last = LastDensity.unpacked(memory["last"]) if "last" in memory else None
         self._analyses.recall(memory.get("analyses", {}))
 
     def _warnings(self, system: System, mean_field: Any, details: Mapping[str, Any]) -> list[str]:
-        """Reasons to doubt a converged result: a coarse grid, and a restricted solution with a narrow gap that is
-        unstable. The second derivatives of large molecules cost more than the SCF: there the gap itself has to do."""
-        found = []
+        """Reasons to doubt a converged result: a coarse grid, or an unstable restricted solution with a narrow gap.
+
+        The second derivatives of large molecules cost more than the SCF; for these, a very narrow gap suffices.
+        """
+        warnings = []
         if self.grid_level < FINE_GRID:
-            found.append(
+            warnings.append(
                 f"method.grid_level={self.grid_level} is coarse: learned functionals need level {FINE_GRID} or finer, "
-                "else energies may be off by millihartrees"
+                "otherwise energies may have errors of millihartrees"
             )
         gap = details.get("lumo_hartree", np.inf) - details.get("homo_hartree", -np.inf)
         if details["reference"] != "RKS" or gap > NARROW_GAP:
-            return found
+            return warnings
         if has_response(mean_field) and mean_field.mol.nao <= ANALYSED_FUNCTIONS:
-            return found + self._analyses.warnings(mean_field, self.name, self._settings(system))
+            return warnings + self._analyses.warnings(mean_field, self.name, self._settings(system))
         if gap < CLOSED_GAP:
-            found.append(
+            warnings.append(
                 f"the gap between occupied and empty orbitals is {gap:.3f} Ha: the restricted solution may be "
                 "unstable; compare with method.reference=unrestricted"
             )
-        return found
+        return warnings
 
     def _remark(self, system: System, mean_field: Any) -> str | None:
-        """What there is to say about a converged result, in one line."""
+        """Remark on a converged result in one line, or None."""
         remarks = list(mean_field.remarks)
-        known = self._card.elements if self._card is not None else ()
-        outside = [symbol for symbol in dict.fromkeys(system.symbols) if known and symbol not in known]
+        elements = self._card.elements if self._card is not None else ()
+        outside = [symbol for symbol in dict.fromkeys(system.symbols) if elements and symbol not in elements]
         if outside:
-            remarks.append(f"{self.name} was not trained on {' '.join(outside)}: take the number as a guess")
+            remarks.append(f"{self.name} was not trained on {' '.join(outside)}: the result may be far off")
         return "; ".join(remarks) or None
 
 

@@ -1,1 +1,1 @@
-"""Parts of self-consistent field calculations that learned functionals and conventional methods share."""
+"""Parts of self-consistent field calculations shared by learned functionals and conventional methods."""

@@ -11,13 +11,13 @@ from ase.data import atomic_numbers
 from fusion.errors import InputError
 
 DEFAULT: Final = "default"
-"""Key of the basis of all elements that a mapping does not name."""
-_RIGHT: Final = "write one name, def2-svp, or one per element, {O: def2-tzvp, H: def2-svp}"
+"""Key of the basis for all elements that a mapping does not name."""
+_SYNTAX: Final = "write one name, def2-svp, or one per element, {O: def2-tzvp, H: def2-svp}"
 
 
 @dataclass(frozen=True)
 class PerElement:
-    """Basis sets of PySCF by element; `others` is that of all other elements, None where there is none."""
+    """Basis sets of PySCF by element; `others` is the basis of all other elements, or None."""
 
     names: tuple[tuple[str, str], ...]
     others: str | None = None
@@ -30,31 +30,31 @@ class PerElement:
 Basis = str | PerElement
 
 
-def read(given: Any) -> Basis:
+def read(setting: Any) -> Basis:
     """Return the basis that `method.basis` names: a name, or a mapping from elements to names.
 
-    Raises InputError for anything else, for an element that does not exist and for a name that is not a text.
+    Raises InputError for anything else, for an element that does not exist and for a name that is not a string.
     """
-    if isinstance(given, str) and given.strip():
-        return given
-    if isinstance(given, PerElement):
-        return given
-    if not isinstance(given, Mapping) or not given:
-        raise InputError(f"method.basis={given} is not a basis; {_RIGHT}")
+    if isinstance(setting, str) and setting.strip():
+        return setting
+    if isinstance(setting, PerElement):
+        return setting
+    if not isinstance(setting, Mapping) or not setting:
+        raise InputError(f"method.basis={setting} is not a basis; {_SYNTAX}")
     names: dict[str, str] = {}
-    for key, name in given.items():
+    for key, name in setting.items():
         if not isinstance(name, str) or not name.strip():
-            raise InputError(f"method.basis: {name!r} for {key} is not the name of a basis; {_RIGHT}")
+            raise InputError(f"method.basis: {name!r} for {key} is not the name of a basis; {_SYNTAX}")
         element = DEFAULT if str(key).lower() == DEFAULT else _element(key)
         if element in names:
-            raise InputError(f"method.basis names a basis for {element} twice; {_RIGHT}")
+            raise InputError(f"method.basis names a basis for {element} twice; {_SYNTAX}")
         names[element] = name
     others = names.pop(DEFAULT, None)
     return PerElement(tuple(names.items()), others) if names else str(others)
 
 
 def of_element(basis: Basis, symbol: str) -> str:
-    """Return the name of the basis for an element. Raises InputError where a mapping has none."""
+    """Return the name of the basis for an element. Raises InputError if a mapping has none."""
     if isinstance(basis, str):
         return basis
     name = dict(basis.names).get(symbol, basis.others)
@@ -64,7 +64,7 @@ def of_element(basis: Basis, symbol: str) -> str:
 
 
 def all_names(basis: Basis) -> Iterable[str]:
-    """Yield the names of the sets, whichever element they are for."""
+    """Return the names of the basis sets of all elements."""
     if isinstance(basis, str):
         return (basis,)
     return (*(name for _, name in basis.names), *(() if basis.others is None else (basis.others,)))
@@ -77,5 +77,5 @@ def _listed(basis: PerElement) -> str:
 def _element(key: object) -> str:
     symbol = str(key).strip().capitalize()
     if atomic_numbers.get(symbol, 0) == 0:
-        raise InputError(f"method.basis: unknown element {key!r}; {_RIGHT}")
+        raise InputError(f"method.basis: unknown element {key!r}; {_SYNTAX}")
     return symbol

@@ -1,4 +1,4 @@
-"""Starting densities of unrestricted singlets: equal densities of both spins never part on their own.
+"""Starting densities of unrestricted singlets: an SCF never separates equal densities of both spins by itself.
 
 The highest occupied and the lowest empty orbital are mixed by 45 degrees, with opposite signs for both spins
 (Yamaguchi, Chem. Phys. Lett. 33, 330 (1975)).
@@ -11,23 +11,26 @@ from typing import Final
 import numpy as np
 
 EQUAL: Final = 1e-3
-"""Largest difference between the density matrices of both spins that counts as none."""
+"""Largest difference between the density matrices of both spins that counts as zero."""
 CLOSED: Final = 1e-3
 """<S^2> below which an unrestricted singlet is a closed shell."""
 
 
 def is_closed(densities: np.ndarray) -> bool:
-    """Return whether the density matrices (2, n, n) of both spins are equal."""
+    """Return True if the density matrices (2, n, n) of both spins are equal."""
     return float(np.abs(densities[0] - densities[1]).max()) < EQUAL
 
 
 def parted(orbitals: np.ndarray, occupations: np.ndarray) -> np.ndarray:
-    """Return the orbitals (2, n, m), in the order of their energies with occupations (2, m), with the frontier orbitals
-    mixed where the densities of both spins are equal; as they are where no orbital is empty, or one partly filled."""
+    """Return orbitals (2, n, m) with mixed frontier orbitals if the densities of both spins are equal.
+
+    The orbitals are in the order of their energies and have occupations (2, m). They are returned unchanged if no
+    orbital is empty, or if one is partly filled.
+    """
     densities = np.stack([(c * n) @ c.T for c, n in zip(orbitals, occupations, strict=True)])
     filled, empty = np.flatnonzero(occupations[0] > 0), np.flatnonzero(occupations[0] == 0)
-    whole = np.isin(occupations, (0.0, 1.0)).all()
-    if not whole or not is_closed(densities) or not len(filled) or not len(empty):
+    integer = np.isin(occupations, (0.0, 1.0)).all()
+    if not integer or not is_closed(densities) or not len(filled) or not len(empty):
         return orbitals
     mixed = np.stack([orbitals[0]] * 2)
     homo, lumo = orbitals[0][:, filled[-1]], orbitals[0][:, empty[0]]

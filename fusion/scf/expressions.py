@@ -1,4 +1,4 @@
-"""PySCF's readers of basis sets and geometries, which evaluate expressions and open files unless told otherwise."""
+"""PySCF's readers of basis sets and geometries, which by default evaluate expressions and open files."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _READERS: Final = (
 
 
 def refuse_expressions() -> None:
-    """Make PySCF's readers take numbers only, and files only where a path names them: a basis set may be a stranger's.
+    """Make PySCF's readers accept numbers only, and files only by a path: basis sets may come from an untrusted source.
 
-    Without this, PySCF hands to `eval` what is no number, and a file called `sto-3g` in the current directory takes the
-    place of the basis of that name.
+    Otherwise PySCF passes text that is not a number to `eval`, and a file called `sto-3g` in the current directory
+    replaces the basis of this name.
     """
     for name in _READERS:
         import_module(name).DISABLE_EVAL = True  # type: ignore[attr-defined]
@@ -30,5 +30,5 @@ def refuse_expressions() -> None:
 
 
 def is_basis_file(name: str) -> bool:
-    """True for a file whose name has a directory or a suffix, `./mine` or `mine.nw`, which no basis set's name has."""
+    """True for a file whose name has a directory or a suffix, `./mine` or `mine.nw`, unlike the name of a basis set."""
     return bool("/" in name or os.sep in name or PurePath(name).suffix) and os.path.isfile(name)

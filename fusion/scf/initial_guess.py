@@ -1,4 +1,4 @@
-"""Densities to start an SCF from: that of a conventional functional, or the last one of the same molecule."""
+"""Starting densities of an SCF: the density of a conventional functional, or the last one of the same molecule."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COARSE_LEVEL = 1
 """Grid level of the conventional calculation: only its density is used."""
 CONV_TOL = 1e-5
 FARTHEST_BOHR = 1.0
-"""An atom that moved further than this ends the use of the last density."""
+"""Largest displacement of an atom for which the last density is still used."""
 
 GUESSES = frozenset({"minao", "atom", "1e", "hcore", "huckel", "mod_huckel", "vsap", "sap", "chk", "chkfile"})
 """PySCF's own initial guesses."""
@@ -28,13 +28,13 @@ GUESSES = frozenset({"minao", "atom", "1e", "hcore", "huckel", "mod_huckel", "vs
 
 @lru_cache(64)
 def is_functional(name: str) -> bool:
-    """Whether PySCF knows `name` as a functional (or "hf"), and not as one of its initial guesses."""
+    """True if `name` is a functional of PySCF (or "hf") and not one of its initial guesses."""
     if name.lower() in GUESSES:
         return False
     if name.lower() == "hf":
         return True
     try:
-        if parse_dft(name)[2] is not None:  # with a dispersion correction: not for a density
+        if parse_dft(name)[2] is not None:  # a dispersion correction does not change the density
             return False
         (hybrid, _, _), terms = libxc.parse_xc(name)
     except (KeyError, ValueError, NotImplementedError):
@@ -46,7 +46,7 @@ def check(name: str | None) -> None:
     """Raise InputError unless `name` is a conventional functional or one of PySCF's guesses."""
     if name is not None and name.lower() not in GUESSES and not is_functional(name):
         raise InputError(
-            f"start={name!r} is neither a functional that PySCF knows nor a file; try b3lyp, pbe, hf, or null for a "
+            f"start={name!r} is neither a functional of PySCF nor a file; try b3lyp, pbe, hf, or null for a "
             "guess from atoms"
         )
 
@@ -54,7 +54,7 @@ def check(name: str | None) -> None:
 def density(mean_field: Any, name: str) -> np.ndarray:
     """Density matrices of a conventional calculation in the same basis and with the same occupations.
 
-    It is brought near convergence only, on a coarse grid; whether it got there does not matter.
+    The calculation uses a coarse grid and a loose threshold; it need not converge.
     """
     unrestricted = mean_field.istype("UHF")
     if name.lower() == "hf":
@@ -82,7 +82,7 @@ def density(mean_field: Any, name: str) -> np.ndarray:
 
 @dataclass(frozen=True)
 class LastDensity:
-    """A converged density, to start the next SCF of the same molecule from."""
+    """Converged density, from which the next SCF of the same molecule starts."""
 
     symbols: tuple[str, ...]
     positions: np.ndarray
@@ -90,15 +90,15 @@ class LastDensity:
     functions: tuple[int, ...]
     """Index of the first function of each shell."""
     orbitals: tuple[np.ndarray, ...]
-    """The occupied ones (n, m), or those of each spin."""
+    """Occupied orbitals (n, m), of each spin if there are two."""
     numbers: tuple[np.ndarray, ...]
-    """Their occupations (m,)."""
+    """Occupations (m,) of these orbitals."""
     settings: tuple[Any, ...]
-    """Settings that must agree as well: basis, charge, spin."""
+    """Settings that must agree: basis, charge, spin."""
 
     @classmethod
     def of(cls, mean_field: Any, settings: tuple[Any, ...]) -> LastDensity:
-        """Build it from a converged mean field; equal spins of an unrestricted singlet are parted."""
+        """Store the density of a converged mean field; equal spins of an unrestricted singlet are separated."""
         mol, coefficients, numbers = mean_field.mol, np.asarray(mean_field.mo_coeff), np.asarray(mean_field.mo_occ)
         if mean_field.istype("ROHF"):
             coefficients, numbers = np.stack([coefficients] * 2), np.array([numbers > 0, numbers == 2], dtype=float)
@@ -122,11 +122,11 @@ class LastDensity:
         return cls(positions=fields["positions"], **tuples)
 
     def packed(self) -> dict[str, Any]:
-        """Its fields by name, as a checkpoint takes them."""
+        """Return the fields by name, for a checkpoint."""
         return dict(vars(self))
 
     def suits(self, mol: Any, settings: tuple[Any, ...]) -> bool:
-        """Whether `mol` has the same atoms in the same order, not far from where they were, and the same settings."""
+        """True if `mol` has the same atoms in the same order, close to their last positions, and the same settings."""
         if settings != self.settings or tuple(mol.ao_loc.tolist()) != self.functions:
             return False
         if tuple(mol.atom_symbol(atom) for atom in range(mol.natm)) != self.symbols:
@@ -134,7 +134,7 @@ class LastDensity:
         return bool(np.linalg.norm(mol.atom_coords() - self.positions, axis=1).max() <= FARTHEST_BOHR)
 
     def on(self, mol: Any) -> np.ndarray:
-        """Density matrices on the basis of `mol`: the orbitals' coefficients, orthonormalised symmetrically there."""
+        """Density matrices in the basis of `mol`, from the orbital coefficients after symmetric orthonormalisation."""
         overlap = mol.intor_symmetric("int1e_ovlp")
         densities = [_density(c, n, overlap) for c, n in zip(self.orbitals, self.numbers, strict=True)]
         return densities[0] if len(densities) == 1 else np.stack(densities)

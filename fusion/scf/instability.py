@@ -1,7 +1,7 @@
-"""Restricted solutions that are not minima of the energy: a bounded search for a direction in which it falls.
+"""Instability of restricted solutions: a bounded search for a rotation of the orbitals that lowers the energy.
 
 R. Seeger, J. A. Pople, J. Chem. Phys. 66, 3045 (1977); PySCF's products with the orbital Hessians. A Ritz value is an
-upper bound of the lowest eigenvalue: a negative one shows an instability, however few products it took.
+upper bound of the lowest eigenvalue: a negative one proves an instability after any number of products.
 """
 
 from __future__ import annotations
@@ -16,18 +16,20 @@ from pyscf.scf import stability
 from fusion.scf.second_order import FLAT, lowest_curvature, lowest_eigenpair
 
 PRODUCTS: Final = 8
-"""Products with each orbital Hessian at most: each costs about as much as an SCF cycle."""
+"""Largest number of products with each orbital Hessian; each costs about as much as an SCF cycle."""
 HARTREE_FOCK_LIMIT: Final = 0.1
-"""Hartree of negative curvature towards unrestricted determinants that Hartree-Fock has for ordinary pi bonds: ethylene
-and benzene at their equilibria have up to 0.08 (Cizek and Paldus, J. Chem. Phys. 47, 3976 (1967)). Half-broken bonds
-have 0.3. Functionals have none at equilibrium."""
+"""Negative curvature (hartree) towards unrestricted determinants that Hartree-Fock has for ordinary pi bonds: up to
+0.08 for ethylene and benzene at equilibrium (Cizek and Paldus, J. Chem. Phys. 47, 3976 (1967)), 0.3 for half-broken
+bonds. Functionals have none at equilibrium."""
 NEW_BOHR: Final = 0.3
-"""Change of a distance between nuclei from which on a geometry is analysed again."""
+"""Change of a distance between nuclei above which a geometry is analysed again."""
 
 
 def warning(mean_field: Any, name: str) -> str | None:
-    """Return a sentence about a converged restricted determinant that is a saddle point of the energy; None for one
-    that is not, and where PySCF has no second derivatives."""
+    """Return a sentence if a converged restricted determinant is a saddle point of the energy.
+
+    None if it is not, or if PySCF has no second derivatives.
+    """
     numbers = np.asarray(mean_field.mo_occ)
     if numbers.ndim != 1 or not np.isin(numbers, (0.0, 2.0)).all() or not (numbers > 0).any() or (numbers > 0).all():
         return None
@@ -40,19 +42,19 @@ def warning(mean_field: Any, name: str) -> str | None:
     if external < -limit:
         return (
             f"the restricted {name} solution is unstable: an unrestricted one lies below it (curvature {external:.3f} "
-            "Ha); method.reference=unrestricted follows it"
+            "Ha); method.reference=unrestricted finds it"
         )
     if internal < -FLAT:
         return (
             f"the restricted {name} solution is unstable: another restricted one lies below it (curvature "
-            f"{internal:.3f} Ha); method.stability=true follows it where the method has it"
+            f"{internal:.3f} Ha); method.stability=true finds it, for methods with this setting"
         )
     return None
 
 
 @dataclass(frozen=True)
 class Analysed:
-    """A geometry that was analysed, and what came out."""
+    """Result of the stability analysis of a geometry."""
 
     distances: np.ndarray
     """(A, A), bohr."""
@@ -65,7 +67,7 @@ class Analysed:
         return cls(fields["distances"], tuple(fields["settings"]), fields["text"])
 
     def packed(self) -> dict[str, Any]:
-        """Its fields by name, as a checkpoint takes them."""
+        """Return the fields by name, for a checkpoint."""
         return dict(vars(self))
 
     def holds_for(self, mol: Any, settings: tuple[Any, ...]) -> bool:
@@ -76,13 +78,13 @@ class Analysed:
 
 
 class Analyses:
-    """The last analysis of each kind of calculation: small moves, as of finite differences, need no new one."""
+    """Last analysis of each kind of calculation; small displacements, as in finite differences, need no new one."""
 
     def __init__(self) -> None:
         self._last: dict[str, Analysed] = {}
 
     def warnings(self, mean_field: Any, name: str, settings: tuple[Any, ...]) -> list[str]:
-        """Return what is to be said about a converged determinant, from the last analysis where that is near."""
+        """Return the warnings about a converged determinant; reuse the last analysis if its geometry is close."""
         last = self._last.get(name)
         if last is None or not last.holds_for(mean_field.mol, settings):
             last = Analysed(distances(mean_field.mol), settings, warning(mean_field, name))
@@ -90,11 +92,11 @@ class Analyses:
         return [] if last.text is None else [last.text]
 
     def packed(self) -> dict[str, Any]:
-        """The memory, as a checkpoint takes it."""
+        """Return the analyses, for a checkpoint."""
         return {name: last.packed() for name, last in self._last.items()}
 
     def recall(self, memory: Mapping[str, Any]) -> None:
-        """Remember what `packed` returned."""
+        """Restore the analyses that `packed` returned."""
         self._last = {name: Analysed.unpacked(fields) for name, fields in memory.items()}
 
 

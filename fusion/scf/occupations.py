@@ -1,8 +1,8 @@
 """Occupation numbers of spin orbitals, fractional ones included: ensembles with fractional charges and spins.
 
 Perdew, Parr, Levy and Balduz, Phys. Rev. Lett. 49, 1691 (1982); Cohen, Mori-Sanchez and Yang, Science 321, 792 (2008).
-Orbitals that are occupied alike can be mixed without a change of the density: the energy is stationary when the Fock
-matrix does not couple orbitals i, j with n_i != n_j.
+Mixing orbitals with equal occupations does not change the density: the energy is stationary when the Fock matrix does
+not couple orbitals i, j with n_i != n_j.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fusion.errors import InputError
 
 
 def checked(occupations: Any, orbitals: int) -> tuple[np.ndarray, np.ndarray]:
-    """The numbers (up, down) as arrays, from the lowest orbital on. `orbitals` is the size of the basis.
+    """Return the occupations (up, down) as arrays, from the lowest orbital on. `orbitals` is the size of the basis.
 
     Raises InputError unless there are two lists of numbers from 0 to 1, no longer than the basis.
     """
@@ -38,21 +38,21 @@ def checked(occupations: Any, orbitals: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def are_whole(occupations: Iterable[Sequence[float] | np.ndarray]) -> bool:
-    """Whether every orbital is empty or full."""
+    """True if every orbital is empty or full."""
     return all(np.isin(np.asarray(numbers), (0.0, 1.0)).all() for numbers in occupations)
 
 
 def by_energy(energies: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     """Occupations (n,) of orbitals with `energies` (n,): `numbers` from the lowest on, the others empty."""
-    found = np.zeros(len(energies))
-    found[np.argsort(energies.round(9), kind="stable")[: len(numbers)]] = numbers
-    return found
+    occupations = np.zeros(len(energies))
+    occupations[np.argsort(energies.round(9), kind="stable")[: len(numbers)]] = numbers
+    return occupations
 
 
 def by_overlap(
     densities: np.ndarray, overlap: np.ndarray, electrons: Sequence[int]
 ) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """A `get_occ` of unrestricted orbitals (2, n, m) that fills, of each spin, those most alike to the densities."""
+    """Return a `get_occ` that fills, for each spin, the orbitals (n, m) that overlap most with `densities`."""
     projectors = [overlap @ density @ overlap for density in densities]
 
     def get_occ(mo_energy: np.ndarray, mo_coeff: np.ndarray) -> np.ndarray:
@@ -66,9 +66,9 @@ def by_overlap(
 
 
 def coupling(coefficients: np.ndarray, numbers: np.ndarray, fock: np.ndarray) -> np.ndarray:
-    """The gradient of the energy with respect to rotations of the orbitals (n, m) of one spin: (n_i - n_j) F_ij.
+    """Gradient of the energy by rotations of the orbitals (n, m) of one spin: (n_i - n_j) F_ij.
 
-    The pairs i < j that are occupied alike are left out.
+    Pairs i < j with equal occupations are left out.
     """
     matrix = coefficients.T @ fock @ coefficients
     first, second = np.nonzero(np.triu(numbers[:, None] != numbers[None, :], k=1))
@@ -76,7 +76,7 @@ def coupling(coefficients: np.ndarray, numbers: np.ndarray, fock: np.ndarray) ->
 
 
 def canonical(coefficients: np.ndarray, numbers: np.ndarray, fock: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Orbital energies (m,) and orbitals (n, m) that diagonalise the Fock matrix among those occupied alike."""
+    """Orbital energies (m,) and orbitals (n, m) that diagonalise the Fock matrix among orbitals of equal occupation."""
     energies, rotated = np.zeros(len(numbers)), coefficients.copy()
     for number in np.unique(numbers):
         alike = numbers == number
@@ -87,7 +87,7 @@ def canonical(coefficients: np.ndarray, numbers: np.ndarray, fock: np.ndarray) -
 
 
 def aufbau_broken_by(energies: np.ndarray, numbers: np.ndarray) -> float:
-    """How far (hartree) an orbital lies above one that is less occupied; 0 where the lowest ones are filled first."""
+    """Largest energy (hartree) of an orbital above a less occupied one; 0 if the lowest orbitals are filled first."""
     worst = 0.0
     for number in np.unique(numbers):
         fuller, emptier = energies[numbers >= number], energies[numbers < number]

@@ -1,4 +1,4 @@
-"""Methods that tell somebody how their SCF gets on."""
+"""Progress of the SCF, reported to a callback."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Watcher = Callable[[int, str], None]
 
 
 class Watched:
-    """A method of which every SCF can be watched; without a watcher, the phase in progress shows the cycles."""
+    """Method whose SCF reports its progress; without a watcher, the current phase shows the cycles."""
 
     _watcher: Watcher = staticmethod(phases.detail)
 
     @contextmanager
     def watched(self, watcher: Watcher) -> Iterator[None]:
-        """Call `watcher` after each cycle, as long as the block runs."""
+        """Call `watcher` after each cycle inside the block."""
         self._watcher = watcher
         try:
             yield
@@ -28,13 +28,13 @@ class Watched:
 
 
 class Progress:
-    """Tells a watcher how an SCF gets on: cycles of the start, integrals, cycles and the grid within a cycle."""
+    """Report an SCF to a watcher: cycles of the starting density, integrals, cycles, and the grid within a cycle."""
 
     def __init__(self, watcher: Watcher) -> None:
         self._watcher, self._cycles, self._start, self._text = watcher, 0, 0, ""
 
     def after_start(self, name: str) -> Callable[[dict[str, Any]], None]:
-        """The `callback` of the calculation with the functional `name` whose density the SCF starts from."""
+        """Return the `callback` of the calculation of the starting density with the functional `name`."""
 
         def tell(envs: dict[str, Any]) -> None:
             self._start += 1
@@ -44,20 +44,20 @@ class Progress:
         return tell
 
     def after_cycle(self, envs: dict[str, Any]) -> None:
-        """The `callback` of the SCF itself."""
+        """Act as the `callback` of the SCF itself."""
         self._cycles += 1
         self._text = _described(envs)
         self._watcher(self._cycles, self._text)
 
     def on_grid(self, done: int, total: int) -> None:
-        """Say how many of the blocks of the grid are done in a cycle; in the first, most of it is integrals."""
-        what = "grid" if self._cycles else "integrals on the grid"
-        share = f"{what} {100 * done // total} %"
+        """Report the finished blocks of the grid in a cycle; the first cycle mostly computes integrals."""
+        label = "grid" if self._cycles else "integrals on the grid"
+        share = f"{label} {100 * done // total} %"
         self._watcher(self._cycles, f"{self._text}  {share}" if self._text else share)
 
 
 def after_cycle(watcher: Watcher) -> Callable[[dict[str, Any]], None]:
-    """The `callback` of a PySCF object that calls `watcher` with energy, its change and the orbital gradient."""
+    """Return a `callback` for PySCF that calls `watcher` with energy, its change and the orbital gradient."""
     return Progress(watcher).after_cycle
 
 

@@ -17,15 +17,15 @@ _SHORT: Final = {
 _KINDS: Final = {name: kind for kind, names in _SHORT.items() for name in (kind, *names)}
 
 
-def read(given: object, allowed: tuple[str, ...] = tuple(_SHORT)) -> str | None:
-    """Return the kind of determinant that `method.reference` names, None for null, which leaves it to the spin.
+def read(setting: object, allowed: tuple[str, ...] = tuple(_SHORT)) -> str | None:
+    """Return the kind of determinant that `method.reference` names, None for null: the spin decides.
 
-    Raises InputError for a name that is not one of the `allowed` kinds' names.
+    Raises InputError for a name that is not one of the `allowed` kinds.
     """
-    if given is None:
+    if setting is None:
         return None
-    kind = _KINDS.get(str(given).lower().replace("-", "_"))
+    kind = _KINDS.get(str(setting).lower().replace("-", "_"))
     if kind not in allowed:
         listed = ", ".join(f"{kind} ({', '.join(_SHORT[kind][1:])})" for kind in allowed)
-        raise InputError(f"method.reference={given!r} is not one of {listed} and null")
+        raise InputError(f"method.reference={setting!r} is not one of {listed} and null")
     return kind

@@ -1,4 +1,4 @@
-"""Second-order SCF and the curvature of the energy with respect to rotations of the orbitals, through PySCF.
+"""Second-order SCF and the curvature of the energy by rotations of the orbitals, through PySCF.
 
 Sun, arXiv:1610.08423; Seeger and Pople, J. Chem. Phys. 66, 3045 (1977). The products of the Hessian with vectors come
 from `fusion.functionals.grid.response`.
@@ -15,17 +15,19 @@ from pyscf.scf import stability
 from pyscf.soscf import newton_ah
 
 CYCLES = 10
-"""At most, near a solution as one is here: each takes a dozen products or more, the work of as many SCF cycles."""
+"""Largest number of cycles, starting near a solution; each takes a dozen products, each as costly as an SCF cycle."""
 TOL = 1e-3
 PRODUCTS = 20
-"""Hessian-vector products at most: they only have to tell a saddle from a minimum."""
+"""Largest number of Hessian-vector products: enough to distinguish a saddle point from a minimum."""
 FLAT = 1e-3
-"""Hartree of negative curvature that are none: on a grid, that of the rotation of an atom's open shell is not zero."""
+"""Negative curvature (hartree) that counts as zero: on a grid, rotating an atom's open shell has a small one."""
 
 
 def solved(mean_field: Any, orbitals: Any, numbers: Any, density: Any = None, most: int = CYCLES) -> tuple[Any, int]:
-    """PySCF's solver after its run, and its cycles, at `most` so many: from orbitals with their occupations, else from
-    a density."""
+    """Run PySCF's solver for at most `most` cycles; return it with its number of cycles.
+
+    It starts from orbitals with their occupations, otherwise from a density.
+    """
     solver, cycles = mean_field.newton(), 0
 
     def count(envs: dict[str, Any]) -> None:
@@ -45,7 +47,7 @@ def solved(mean_field: Any, orbitals: Any, numbers: Any, density: Any = None, mo
 
 
 def lowest_curvature(mean_field: Any, products: int = PRODUCTS) -> tuple[float, Any]:
-    """The lowest eigenvalue (hartree) of the orbital Hessian, and the orbitals after a step along its vector."""
+    """Lowest eigenvalue (hartree) of the orbital Hessian, and the orbitals after a step along its eigenvector."""
     orbitals, numbers = mean_field.mo_coeff, mean_field.mo_occ
     restricted = np.ndim(numbers) == 1
     product = newton_ah.gen_g_hop_rhf if restricted else newton_ah.gen_g_hop_uhf
@@ -62,7 +64,7 @@ def lowest_curvature(mean_field: Any, products: int = PRODUCTS) -> tuple[float, 
 
 
 def lowest_eigenpair(product: Callable[[np.ndarray], np.ndarray], diagonal: np.ndarray, products: int) -> Any:
-    """The lowest Ritz value (hartree) of an orbital Hessian after at most `products` products, and its vector."""
+    """Lowest Ritz value (hartree) of an orbital Hessian after at most `products` products, and its vector."""
 
     def preconditioned(step: np.ndarray, value: float, _: Any) -> np.ndarray:
         shifted = diagonal - value
@@ -71,6 +73,6 @@ def lowest_eigenpair(product: Callable[[np.ndarray], np.ndarray], diagonal: np.n
 
     start = np.zeros(len(diagonal))
     start[np.argmin(diagonal)] = 1.0
-    start += 1e-2 / (1.0 + np.abs(diagonal))  # along all symmetries
+    start += 1e-2 / (1.0 + np.abs(diagonal))  # components of every symmetry
     value, vector = lib.davidson(product, start, preconditioned, tol=TOL, max_cycle=products, verbose=0)
     return float(value), vector

@@ -60,7 +60,7 @@ def test_ghosts_count_nothing() -> None:
 
 
 def test_what_has_no_parameters_is_said() -> None:
-    with pytest.raises(InputError, match=r"no parameters for Og; it goes as far as Lr"):
+    with pytest.raises(InputError, match=r"no parameters for Og; it has them up to Lr"):
         dispersion([118, 1], WATER_DIMER[:2])
     with pytest.raises(InputError, match=r"no parameters for the functional 'b3lip'"):
         dispersion([1, 1], WATER_DIMER[:2], "b3lip")

@@ -98,5 +98,5 @@ def test_stretched_hydrogen_is_stable_only_as_long_as_the_spins_stay_together() 
 def test_a_functional_of_the_whole_grid_says_that_it_has_no_response() -> None:
     ks = mean_field(WATER, WholeGrid(SlaterExchange()))
     ks.kernel()
-    with pytest.raises(NotImplementedError, match="the response of a functional of the whole grid"):
+    with pytest.raises(NotImplementedError, match="a functional of the whole grid, for which there is no response"):
         ks.newton().kernel()

@@ -208,7 +208,7 @@ def test_held_out_differences_are_never_drawn(chosen, cache, monkeypatch):
         ({"self_consistent": 2}, "self_consistent must be true or false"),
         ({"steps": 0}, "steps must be a whole number"),
         ({"learning_rate": -1}, "learning_rate must be a positive"),
-        ({"density": "b3lpy"}, "PySCF knows no such functional"),
+        ({"density": "b3lpy"}, "PySCF has no such functional"),
         ({"grid_level": 12}, "grid_level must be 0"),
         ({"weights": {**SETTINGS["weights"], "barriers": 1}}, "no such kind of energy"),
         ({"stability": {**SETTINGS["stability"], "gap": 0}}, "stability.gap must be a positive"),
@@ -223,7 +223,7 @@ def test_settings_that_are_none(changes, said):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "holds no systems"),
+        ("", "has no systems"),
         ("h = {", "is no TOML"),
         ('h = { atoms = "H 0 0 0" }', "no energy difference to train on"),
         ('h2 = { molecule = "H2" }', "the set has no atom H"),

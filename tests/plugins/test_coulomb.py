@@ -106,7 +106,7 @@ def test_calibration_takes_the_composition_out_and_digits_cover_the_data() -> No
 
 def test_a_saved_model_is_the_same() -> None:
     model, other = (network(SortedMatrix(SIZE)), CoulombNetwork(("H", "C", "O"), SortedMatrix(SIZE), hidden=(8, 4)))
-    with pytest.raises(InputError, match="before it was trained"):
+    with pytest.raises(InputError, match="untrained and has no layers"):
         other(collate([WATER]))
     other.load_state_dict(model.state_dict())
     torch.testing.assert_close(other.eval()(collate(HYDRIDES)).energy, model(collate(HYDRIDES)).energy)

@@ -1,4 +1,4 @@
-"""How quadrature weights change when atoms move: Becke's partition of space among atoms, differentiated by torch.
+"""Derivatives of quadrature weights by atomic positions: Becke's partition of space, differentiated by torch.
 
 A grid point of atom A sits at a fixed offset from A and has the weight w = v P_A / sum_B P_B, where v is its share of
 the atom's own quadrature, P_B = prod_C s(mu_BC), mu_BC = (|r - R_B| - |r - R_C|) / |R_B - R_C|, shifted for the sizes
@@ -15,7 +15,7 @@ from pyscf.dft import gen_grid, radi
 from torch import Tensor
 
 ELEMENTS = 2_000_000
-"""Pairs of atoms times grid points that are worked on at once: some 200 MB."""
+"""Pairs of atoms times grid points processed at once, about 200 MB."""
 
 
 def check_differentiable(grids: Any) -> None:
@@ -25,7 +25,7 @@ def check_differentiable(grids: Any) -> None:
     if grids.radii_adjust not in (None, radi.treutler_atomic_radii_adjust, radi.becke_atomic_radii_adjust):
         raise NotImplementedError("gradients with grid response need Treutler's or Becke's grids.radii_adjust, or None")
     if grids.atm_idx is None or len(grids.atm_idx) != len(grids.weights):
-        raise NotImplementedError("gradients with grid response need grids that say which atom each point belongs to")
+        raise NotImplementedError("gradients with grid response need grids that assign each point to an atom")
 
 
 def weight_gradient(grids: Any, values: np.ndarray) -> np.ndarray:
@@ -48,7 +48,7 @@ def weight_gradient(grids: Any, values: np.ndarray) -> np.ndarray:
 
 
 def shares(centres: Tensor, offsets: Tensor, owners: Tensor, shifts: Tensor) -> Tensor:
-    """P_owner / sum P (G,) at the points `centres[owners] + offsets` for size shifts (A, A)."""
+    """Compute P_owner / sum P (G,) at the points `centres[owners] + offsets` for size shifts (A, A)."""
     coords = centres[owners] + offsets
     distances = torch.linalg.vector_norm(coords - centres[:, None], dim=-1)  # (A, G)
     same = torch.eye(len(centres), dtype=torch.bool)
@@ -62,7 +62,7 @@ def shares(centres: Tensor, offsets: Tensor, owners: Tensor, shifts: Tensor) -> 
 
 
 def _shifts(grids: Any) -> Tensor:
-    """a_BC of mu + a (1 - mu^2), (A, A), as PySCF makes them."""
+    """Shifts a_BC (A, A) in mu + a (1 - mu^2), as in PySCF."""
     atoms = grids.mol.natm
     if grids.radii_adjust is None or grids.atomic_radii is None:
         return torch.zeros(atoms, atoms, dtype=torch.float64)

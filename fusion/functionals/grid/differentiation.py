@@ -1,4 +1,4 @@
-"""Energies of a functional and their derivatives with respect to the density features."""
+"""Energies of a functional and their derivatives by the density features."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ VACUUM = 1e-14
 
 
 def differentiate(functional: Any, features: DensityFeatures, name: str) -> tuple[Tensor, DensityFeatures]:
-    """Energy density (G,) of a pointwise functional, or energy () of one that sees the whole grid, and its derivatives.
+    """Energy density (G,) of a pointwise functional, or energy () of a functional of the whole grid, and derivatives.
 
-    Everything in float64, whatever the functional computes in. Raises CalculationError where a value is not finite.
+    All in float64, whatever precision the functional computes in. Raises CalculationError if a value is not finite.
     """
     dtype = next((parameter.dtype for parameter in functional.parameters()), torch.float64)
     if not is_pointwise(functional):
@@ -38,18 +38,18 @@ def differentiate(functional: Any, features: DensityFeatures, name: str) -> tupl
 
 
 def energy_density(functional: Any, features: DensityFeatures, name: str) -> Tensor:
-    """Energy density (G,) of a pointwise functional. Raises CalculationError for anything else that it returns."""
+    """Energy density (G,) of a pointwise functional. Raises CalculationError if it returns anything else."""
     return checked(functional.energy_density(features), features.rho.shape[1:], name)
 
 
 def checked(values: Any, shape: tuple[int, ...], name: str) -> Tensor:
-    """Return `values` if they are a floating-point tensor of that shape; raise CalculationError otherwise."""
-    what = "energy_density (G,)" if shape else "energy ()"
+    """Return `values` if they are a floating-point tensor of this shape; raise CalculationError otherwise."""
+    quantity = "energy_density (G,)" if shape else "energy ()"
     if not isinstance(values, Tensor) or not values.is_floating_point():
         kind = f"a tensor of {values.dtype}" if isinstance(values, Tensor) else type(values).__name__
-        raise CalculationError(f"{name}: its {what} must be a tensor of floating-point numbers, not {kind}")
+        raise CalculationError(f"{name}: its {quantity} must be a tensor of floating-point numbers, not {kind}")
     if tuple(values.shape) != tuple(shape):
-        raise CalculationError(f"{name}: its {what} must have the shape {tuple(shape)}, not {tuple(values.shape)}")
+        raise CalculationError(f"{name}: its {quantity} must have the shape {tuple(shape)}, not {tuple(values.shape)}")
     return values
 
 
@@ -63,8 +63,10 @@ def _by_autograd(
             gradients = torch.autograd.grad(values.sum(), variables, allow_unused=True, materialize_grads=True)
         except RuntimeError as error:
             raise CalculationError(f"{name} is not differentiable in the density ({error})") from error
-    found = features.with_variables(gradients)
-    return values.detach(), DensityFeatures(rho=found.rho, grad=found.grad, tau=found.tau, hfx=found.hfx)
+    derivatives = features.with_variables(gradients)
+    return values.detach(), DensityFeatures(
+        rho=derivatives.rho, grad=derivatives.grad, tau=derivatives.tau, hfx=derivatives.hfx
+    )
 
 
 def _finite(values: Tensor, derivatives: DensityFeatures, name: str) -> tuple[Tensor, DensityFeatures]:
@@ -79,6 +81,6 @@ def _finite(values: Tensor, derivatives: DensityFeatures, name: str) -> tuple[Te
 
 def _scattered(values: Tensor, occupied: Tensor) -> Tensor:
     """Values at the occupied points, zero at the others."""
-    found = values.new_zeros(*values.shape[:-1], len(occupied))
-    found[..., occupied] = values
-    return found
+    scattered = values.new_zeros(*values.shape[:-1], len(occupied))
+    scattered[..., occupied] = values
+    return scattered

@@ -1,7 +1,7 @@
-"""The gradient of a learned functional's energy on a grid with respect to the nuclei, at fixed density matrices.
+"""Gradient of a learned functional's energy on a grid by the positions of nuclei, at fixed density matrices.
 
-The formulas are those of `fusion.functionals.scf.gradients`. Work goes in blocks of grid points, so that memory does
-not grow with the grid.
+The formulas are those of `fusion.functionals.scf.gradients`. Blocks of grid points are processed one by one, so
+that memory does not grow with the grid.
 """
 
 from __future__ import annotations
@@ -27,29 +27,29 @@ from fusion.functionals.local_exchange.shell_pairs import shell_pairs
 from fusion.functionals.protocol import is_pointwise
 
 SECOND: Final = ((4, 5, 6), (5, 7, 8), (6, 8, 9))
-"""Where PySCF has the second derivatives xx, xy, ... of the orbitals, after their value and gradient."""
+"""Indices of the second derivatives xx, xy, ... in PySCF's orbitals, after value and gradient."""
 
 
 @dataclass(frozen=True)
 class Points:
-    """Some grid points and the density matrices (S, n, n) applied to the basis functions there."""
+    """Some grid points with the density matrices (S, n, n) applied to the basis functions there."""
 
     block: Block
-    """With gradients of the basis functions and, where the functional needs them, second derivatives."""
+    """Points with gradients of the basis functions and, if the functional needs them, second derivatives."""
     indices: np.ndarray
-    """(G,) of all points of the grid."""
+    """(G,) indices into all points of the grid."""
     dms: np.ndarray
     """(S, n, n); S = 1 stands for two equal spins."""
     local: LocalExchange | None
 
     @property
     def chi(self) -> np.ndarray:
-        """(V, a, G): the active basis functions and their derivatives."""
+        """(V, a, G): active basis functions and their derivatives."""
         return self.block.compact
 
     @property
     def active(self) -> np.ndarray:
-        """(a,) of the n basis functions."""
+        """(a,) indices of the active ones among the n basis functions."""
         return self.block.active
 
     @cached_property
@@ -71,7 +71,7 @@ class Points:
         return self.local.contract(self.block.coords, self.smeared)
 
     def features(self, needs: frozenset[str]) -> DensityFeatures:
-        """The density as the functional sees it."""
+        """Density features that the functional needs."""
         chi, smeared = self.chi, self.smeared[:, self.active]
         grad = tau = None
         if "grad" in needs:
@@ -87,9 +87,9 @@ class Points:
 def exchange_correlation_gradient(
     numint: LearnedNumInt, mol: gto.Mole, grids: Any, dms: np.ndarray, grid_response: bool = True
 ) -> np.ndarray:
-    """(A, 3) hartree/bohr, of spin density matrices (2, n, n), or (1, n, n) for two equal ones.
+    """Gradient (A, 3), hartree/bohr, for spin density matrices (2, n, n), or (1, n, n) for two equal ones.
 
-    Without `grid_response` the points of the grid and their weights stay where they are.
+    Without `grid_response` the points of the grid and their weights are fixed.
     """
     functional, name = numint.functional, numint.name
     if grid_response:
@@ -102,10 +102,10 @@ def exchange_correlation_gradient(
     for points in _points(numint, mol, grids, dms):
         if whole is None:
             features = points.features(functional.needs)
-            values, found = differentiate(functional, features, name)
+            values, derivatives_ = differentiate(functional, features, name)
             by_coords, explicit = _explicit(functional, features, points.block.weights)
             by_weight[points.indices] = values.numpy() + explicit
-            derivatives = found.times(torch.from_numpy(points.block.weights))
+            derivatives = derivatives_.times(torch.from_numpy(points.block.weights))
         else:
             chosen = slice(done, done + len(points.indices))
             derivatives, by_coords = whole[0].at(chosen), whole[1][:, chosen]
@@ -131,17 +131,17 @@ def exchange_correlation_gradient(
 
 
 def _points(numint: LearnedNumInt, mol: gto.Mole, grids: Any, dms: np.ndarray) -> Iterator[Points]:
-    """The points that the energy is made of."""
+    """Iterate over the points that contribute to the energy."""
     working = numint.working_grid(mol, grids, dms)
-    kept = np.flatnonzero(working.kept)
+    indices = np.flatnonzero(working.kept)
     done = 0
-    for block in plain_blocks(mol, grids, 1 if numint.functional.needs.isdisjoint({"grad", "tau"}) else 2, kept):
-        yield Points(block, kept[done : done + len(block.weights)], dms, working.exchange)
+    for block in plain_blocks(mol, grids, 1 if numint.functional.needs.isdisjoint({"grad", "tau"}) else 2, indices):
+        yield Points(block, indices[done : done + len(block.weights)], dms, working.exchange)
         done += len(block.weights)
 
 
 def _of_orbitals(points: Points, derivatives: DensityFeatures, potentials: np.ndarray) -> np.ndarray:
-    """Gradients (3, a, G) by the centres of the active basis functions where they stand for orbitals at the points.
+    """Gradients (3, a, G) by the centres of the active basis functions, through the orbitals at the points.
 
     `potentials` (W, S, G) are the derivatives by local exchange.
     """
@@ -153,7 +153,7 @@ def _of_orbitals(points: Points, derivatives: DensityFeatures, potentials: np.nd
         first += 2.0 * np.einsum("sxg,xsag->ag", by_grad, points.smeared_gradient)
     for potential, vectors in zip(potentials, points.exchange, strict=True):
         first -= np.einsum("sg,sag->ag", potential, points.dms[:, points.active] @ vectors)
-    found = -chi[1:4] * first
+    gradients = -chi[1:4] * first
     for axis in range(3):
         second = np.zeros_like(first)
         if derivatives.grad is not None:
@@ -162,12 +162,12 @@ def _of_orbitals(points: Points, derivatives: DensityFeatures, potentials: np.nd
             second += np.einsum("sg,sag->ag", _spins(derivatives.tau, spins), points.smeared_gradient[axis])
         if derivatives.grad is not None or derivatives.tau is not None:
             for component in range(3):
-                found[component] -= chi[SECOND[component][axis]] * second
-    return found
+                gradients[component] -= chi[SECOND[component][axis]] * second
+    return gradients
 
 
 def _explicit(functional: Any, features: DensityFeatures, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """d E / d coords (3, G) and weight times d e / d weight (G,) of a functional of the points themselves."""
+    """d E / d coords (3, G) and weight times d e / d weight (G,) of a functional that depends on these explicitly."""
     by_coords, by_weight = np.zeros((3, len(weights))), np.zeros(len(weights))
     occupied = features.rho.sum(dim=0) > VACUUM
     if (features.coords is not None or features.weights is not None) and occupied.any():
@@ -182,7 +182,7 @@ def _explicit(functional: Any, features: DensityFeatures, weights: np.ndarray) -
 def _whole_grid(
     numint: LearnedNumInt, mol: gto.Mole, grids: Any, dms: np.ndarray
 ) -> tuple[DensityFeatures, np.ndarray, np.ndarray]:
-    """Derivatives of a functional that sees the whole grid: by features, by coords (3, G) and by weights (G,)."""
+    """Derivatives of a functional of the whole grid: by features, by coords (3, G) and by weights (G,)."""
     needs = numint.functional.needs
     features = joined([points.features(needs) for points in _points(numint, mol, grids, dms)])
     _, derivatives = differentiate(numint.functional, features, numint.name)
@@ -193,23 +193,23 @@ def _by_grid(functional: Any, features: DensityFeatures, energy: Any) -> tuple[n
     """Derivatives of energy(features) by coords (3, G) and by weights (G,)."""
     dtype = next((parameter.dtype for parameter in functional.parameters()), torch.float64)
     seen = features.map(lambda tensor: tensor.detach().to(dtype).requires_grad_(True))
-    asked = [tensor for tensor in (seen.coords, seen.weights) if tensor is not None]
-    found: dict[int, Tensor] = {}
-    if asked:
+    variables = [tensor for tensor in (seen.coords, seen.weights) if tensor is not None]
+    by_variable: dict[int, Tensor] = {}
+    if variables:
         with torch.enable_grad():
-            gradients = torch.autograd.grad(energy(seen), asked, allow_unused=True, materialize_grads=True)
-        found = {id(tensor): gradient.double() for tensor, gradient in zip(asked, gradients, strict=True)}
+            gradients = torch.autograd.grad(energy(seen), variables, allow_unused=True, materialize_grads=True)
+        by_variable = {id(tensor): gradient.double() for tensor, gradient in zip(variables, gradients, strict=True)}
     points = features.rho.shape[-1]
-    by_coords = found.get(id(seen.coords), torch.zeros(points, 3)).numpy().T
-    return by_coords, found.get(id(seen.weights), torch.zeros(points)).numpy()
+    by_coords = by_variable.get(id(seen.coords), torch.zeros(points, 3)).numpy().T
+    return by_coords, by_variable.get(id(seen.weights), torch.zeros(points)).numpy()
 
 
 def _potentials(derivatives: DensityFeatures, spins: int) -> np.ndarray:
     """Derivatives (W, S, G) by local exchange, by rising omega."""
-    found = [_spins(derivatives.hfx[omega], spins) for omega in sorted(derivatives.hfx)]
-    return np.stack(found) if found else np.zeros((0, spins, derivatives.rho.shape[-1]))
+    potentials = [_spins(derivatives.hfx[omega], spins) for omega in sorted(derivatives.hfx)]
+    return np.stack(potentials) if potentials else np.zeros((0, spins, derivatives.rho.shape[-1]))
 
 
 def _spins(values: Tensor, spins: int) -> np.ndarray:
-    """Both spins' derivatives (2, ...), or for S = 1 their sum: a change is that of both halves of the density."""
+    """Derivatives per spin (2, ...); for S = 1 their sum, as a change applies to both halves of the density."""
     return np.asarray(values.numpy() if spins == 2 else values.sum(dim=0, keepdim=True).numpy())

@@ -1,4 +1,4 @@
-"""Memory that this process may still take: of the machine, and of its control groups (containers, batch jobs)."""
+"""Memory that this process may still use, limited by the machine and its control groups (containers, batch jobs)."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 import psutil
 
 _LIMITS = {"memory": ("memory.limit_in_bytes", "memory.usage_in_bytes"), "": ("memory.max", "memory.current")}
-"""Controllers of version 1 and 2 (which names none), and their files."""
+"""Controllers of version 1 and 2 (which has no name), and their files."""
 
 
 def available_memory(groups: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")) -> float:
-    """Bytes. `groups` lists the control groups, below `mounted`; where they cannot be read there is no limit."""
-    return min([float(psutil.virtual_memory().available), *_left_in_groups(groups, mounted)])
+    """Return the bytes available; `groups` lists the control groups below `mounted`. Unreadable groups set no limit."""
+    return min([float(psutil.virtual_memory().available), *_free_in_groups(groups, mounted)])
 
 
-def _left_in_groups(groups: Path, mounted: Path) -> Iterator[float]:
-    """Limit less usage of the process's groups and of those above them."""
+def _free_in_groups(groups: Path, mounted: Path) -> Iterator[float]:
+    """Yield the limit minus the usage of the process's groups and of their parents."""
     try:
         lines = groups.read_text().splitlines()
     except OSError:
@@ -30,11 +30,11 @@ def _left_in_groups(groups: Path, mounted: Path) -> Iterator[float]:
                 place = root / path.lstrip("/")
                 for directory in (place, *place.parents):
                     if directory == root or root in directory.parents:
-                        yield from _left(directory / limit, directory / usage)
+                        yield from _free(directory / limit, directory / usage)
 
 
-def _left(limit: Path, usage: Path) -> Iterator[float]:
+def _free(limit: Path, usage: Path) -> Iterator[float]:
     try:
         yield max(0.0, float(limit.read_text()) - float(usage.read_text()))
-    except (OSError, ValueError):  # not there, or "max"
+    except (OSError, ValueError):  # the file is absent, or holds "max"
         return

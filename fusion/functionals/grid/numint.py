@@ -1,6 +1,6 @@
-"""PySCF's numerical integrator with a learned functional in it.
+"""PySCF's numerical integrator with a learned functional.
 
-The spin densities on the grid, local exchange among them, go to the functional in blocks; its derivatives are
+The functional is evaluated on the spin densities and local exchange of blocks of the grid. Its derivatives are
 contracted with the orbitals into the potential matrix (Kirkpatrick et al., Science 374, 1385 (2021), supplement,
 sec. 1.3, and Neumann, Nobes and Handy, Mol. Phys. 87, 1 (1996), for the semi-local part):
 
@@ -31,33 +31,33 @@ from fusion.functionals.protocol import Functional, is_pointwise
 from fusion.parallel.thread_pool import each
 
 NEGLIGIBLE: Final = 1e-11
-"""Electrons at a grid point (density times weight) below which local exchange is not worth its integrals."""
+"""Electrons at a grid point (density times weight) below which local exchange is not computed."""
 SCREENING: Final = 1e-10
-"""Integrals times density orbitals, weight and largest orbital at the point that are left out (hartree)."""
+"""Limit (hartree) below which integrals times density orbitals, weight and largest orbital are left out."""
 DRAFT_SCREENING: Final = 1e-8
-"""The same while `LearnedNumInt.draft` is true."""
+"""Value of `SCREENING` while `LearnedNumInt.draft` is true."""
 
 
 @dataclass(frozen=True)
 class BlockDensity:
-    """The density matrices (S, n, n) at the points of a block; S = 1 stands for two equal spins."""
+    """Density matrices (S, n, n) evaluated at the points of a block; S = 1 stands for two equal spins."""
 
     features: DensityFeatures
-    """Always of both spins."""
+    """Features, always of both spins."""
     exchange: np.ndarray
     """(W, S, n, G): F of local exchange, for W range separations."""
 
 
 class LearnedNumInt(NumInt):
-    """`NumInt` whose exchange-correlation energy is `functional`'s; the `xc_code` PySCF passes around is not read.
+    """`NumInt` whose exchange-correlation energy is `functional`'s; PySCF's `xc_code` is ignored.
 
-    Points, orbitals and integrals are kept from call to call as long as molecule and grid stay the same, in at most
-    `memory_mb` megabytes (default: half of what is available when an SCF begins), or until `reset`. Raises InputError
-    when that is too little for a single block of points.
+    Points, orbitals and integrals are kept between calls while molecule and grid stay the same, until `reset`, in at
+    most `memory_mb` megabytes (default: half of the memory available when an SCF begins). Raises InputError if that is
+    too little for a single block of points.
     """
 
     draft: bool = False
-    """While true the functional computes in float32 and local exchange follows changes of the density only."""
+    """If true, the functional computes in float32 and local exchange is updated by changes of the density only."""
 
     def __init__(self, functional: Functional, name: str = "the functional", memory_mb: float | None = None) -> None:
         super().__init__()
@@ -65,14 +65,14 @@ class LearnedNumInt(NumInt):
         self.functional, self.name, self.memory_mb = functional, name, memory_mb
         self.omegas = omegas(functional.needs)
         self.dropped = Dropped()
-        """The points that the last call left out."""
+        """Points that the last call left out."""
         self.on_grid: Callable[[int, int], None] | None = None
-        """Called with the number of blocks that are done, and of all, while a density is integrated."""
+        """Callback with the numbers of finished and of all blocks during an integration."""
         self._grid: WorkingGrid | None = None
         self._single: Any = None
 
     def reset(self, mol: Any = None) -> LearnedNumInt:
-        """Forget what was kept from earlier calls."""
+        """Discard everything kept from earlier calls."""
         self._grid = self._single = None
         return self
 
@@ -109,8 +109,8 @@ class LearnedNumInt(NumInt):
         highest = 0.0
         for first in range(0, len(grid), grid.group):
             indices = range(first, min(first + grid.group, len(grid)))
-            found = each(lambda index: self._followed(grid, index, dms, before), indices)
-            blocks, densities = [block for block, _ in found], [density for _, density in found]
+            results = each(lambda index: self._followed(grid, index, dms, before), indices)
+            blocks, densities = [block for block, _ in results], [density for _, density in results]
             features = joined([density.features for density in densities])
             weights = torch.from_numpy(np.concatenate([block.weights for block in blocks]))
             start = grid.starts[first]
@@ -131,7 +131,7 @@ class LearnedNumInt(NumInt):
 
     @property
     def _module(self) -> Any:
-        """The functional, or while `draft` is true a copy in float32 of it."""
+        """Functional, or a copy of it in float32 while `draft` is true."""
         functional: Any = self.functional
         if not self.draft:
             return functional
@@ -146,14 +146,14 @@ class LearnedNumInt(NumInt):
         return 0 if self.functional.needs.isdisjoint({"grad", "tau"}) else 1
 
     def blocks(self, mol: gto.Mole, grids: Any) -> Iterator[Block]:
-        """The whole grid in blocks, with the orbitals and whichever of their derivatives the functional needs."""
+        """Iterate over the whole grid in blocks, with the orbitals and the derivatives that the functional needs."""
         return plain_blocks(mol, grids, self._derivative)
 
     def working_grid(self, mol: gto.Mole, grids: Any, dms: np.ndarray) -> WorkingGrid:
-        """What is kept for this molecule and grid, or that for its points that matter at the density matrices.
+        """Return the working grid of this molecule and grid, with the points that matter at the density matrices.
 
-        With local exchange a pointwise functional is not evaluated where there is next to no density. What was left out
-        at an earlier density is looked at again at every call that is not a draft.
+        With local exchange, a pointwise functional is not evaluated at points of negligible density. Every call that
+        is not a draft checks the points again that were left out at an earlier density.
         """
         selects = bool(self.omegas) and is_pointwise(self.functional)
         if self._grid is not None and self._grid.belongs_to(mol, grids):
@@ -163,26 +163,26 @@ class LearnedNumInt(NumInt):
             self._grid.dropped_electrons = float(density.sum())
             if density.max(initial=0.0) < 10.0 * NEGLIGIBLE:
                 return self._grid
-        self._grid = None  # its memory is free before the next one is made
-        kept = np.ones(len(grids.weights), dtype=bool)
-        density = np.zeros(len(kept))
+        self._grid = None  # frees its memory before the next one is built
+        relevant = np.ones(len(grids.weights), dtype=bool)
+        density = np.zeros(len(relevant))
         if selects:
-            density = self._electrons(mol, grids, dms, kept)
-            kept = ~(density < NEGLIGIBLE)  # what is not a number is kept and found out
+            density = self._electrons(mol, grids, dms, relevant)
+            relevant = ~(density < NEGLIGIBLE)  # NaN counts as relevant, so that it raises an error later
         exchange = LocalExchange(mol, self.omegas) if self.omegas else None
         memory = 0.5 * available_memory() if self.memory_mb is None else 1e6 * self.memory_mb
-        self._grid = WorkingGrid(mol, grids, kept, exchange, self._derivative, len(dms), memory)
-        self._grid.dropped_electrons = float(density[~kept].sum())
+        self._grid = WorkingGrid(mol, grids, relevant, exchange, self._derivative, len(dms), memory)
+        self._grid.dropped_electrons = float(density[~relevant].sum())
         return self._grid
 
     def _electrons(self, mol: gto.Mole, grids: Any, dms: np.ndarray, chosen: np.ndarray) -> np.ndarray:
         """Density times weight (G,) at the chosen points (mask) of a grid."""
-        found = []
+        electrons = []
         total = dms.sum(axis=0) * (2.0 / len(dms))
         for block in plain_blocks(mol, grids, 0, np.flatnonzero(chosen)):
             chi, matrix = block.compact[0], total[np.ix_(block.active, block.active)]
-            found.append(np.abs(np.einsum("ng,ng->g", chi, matrix @ chi) * block.weights))
-        return np.concatenate(found) if found else np.zeros(0)
+            electrons.append(np.abs(np.einsum("ng,ng->g", chi, matrix @ chi) * block.weights))
+        return np.concatenate(electrons) if electrons else np.zeros(0)
 
     def density(self, mol: gto.Mole, block: Block, dms: np.ndarray) -> BlockDensity:
         """Features of the symmetric density matrices (S, n, n) at the points of a block."""
@@ -193,10 +193,10 @@ class LearnedNumInt(NumInt):
         """F (W, S, n, G) of E (S, n, G) at the points of a block."""
         if not self.omegas:
             return np.zeros((0, *smeared.shape))
-        kept = block.exchange(smeared, self.draft)
+        exchange = block.exchange(smeared, self.draft)
         grid = self._grid
-        if kept is not None:
-            return kept
+        if exchange is not None:
+            return exchange
         local = grid.exchange if grid is not None and grid.is_of(mol) else LocalExchange(mol, self.omegas)
         assert local is not None
         return local.contract(block.coords, smeared)
@@ -204,18 +204,18 @@ class LearnedNumInt(NumInt):
     def _followed(
         self, grid: WorkingGrid, index: int, dms: np.ndarray, before: np.ndarray | None
     ) -> tuple[Block, BlockDensity]:
-        """A block of the working grid and its `density`.
+        """Return a block of the working grid and its `density`.
 
-        Where no integrals are kept, a draft's F is the last one plus that of the change since `before`.
+        If no integrals are kept, F of a draft is the last F plus that of the change since `before`.
         """
         block = grid.block(index)
         smeared = dms[:, :, block.active] @ block.compact[0]
         if grid.exchange is None:
             return block, self._features(block, dms, smeared, np.zeros((0, *smeared.shape)))
-        kept = block.exchange(smeared, self.draft)
-        if kept is not None:
+        stored = block.exchange(smeared, self.draft)
+        if stored is not None:
             grid.last_exchange.pop(index, None)
-            return block, self._features(block, dms, smeared, kept)
+            return block, self._features(block, dms, smeared, stored)
         last = grid.last_exchange.get(index) if self.draft and before is not None and len(before) == len(dms) else None
         change = smeared if last is None else (dms - before)[:, :, block.active] @ block.compact[0]
         exchange = grid.exchange.contract(
@@ -231,7 +231,7 @@ class LearnedNumInt(NumInt):
         return block, self._features(block, dms, smeared, exchange)
 
     def _features(self, block: Block, dms: np.ndarray, smeared: np.ndarray, exchange: np.ndarray) -> BlockDensity:
-        """From E (S, n, G) and F (W, S, n, G)."""
+        """Build the density of a block from E (S, n, G) and F (W, S, n, G)."""
         needs, chi, active = self.functional.needs, block.compact, block.active
         near = smeared[:, active]
         rho = np.einsum("ng,sng->sg", chi[0], near)
@@ -246,14 +246,14 @@ class LearnedNumInt(NumInt):
         return BlockDensity(of_spins(needs, block.coords, block.weights, rho, grad, tau, hfx), exchange)
 
     def _whole_grid(self, grid: WorkingGrid, dms: np.ndarray) -> tuple[float, DensityFeatures]:
-        """Energy of a functional that sees the whole grid, and its derivatives."""
+        """Energy of a functional of the whole grid, and its derivatives."""
         features = joined([self.density(grid.mol, block, dms).features for block in grid.blocks()])
         energy, derivatives = differentiate(self._module, features, self.name)
         return float(energy), derivatives
 
 
 def _energy_per_electron(values: Tensor, rho: Tensor, weights: Tensor) -> float:
-    """The largest |e| / rho where there are few electrons."""
+    """Largest |e| / rho among the points with few electrons."""
     density = rho.sum(dim=0)
     few = (density * weights.abs() < 10.0 * NEGLIGIBLE) & (density > 0)
     return float((values[few] / density[few]).abs().max()) if few.any() else 0.0

@@ -1,4 +1,4 @@
-"""The potential matrix from the derivatives of a functional by the density features, see `integrator`."""
+"""Potential matrix from the derivatives of a functional by the density features, see `integrator`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from fusion.parallel.thread_pool import each, shares
 
 
 def contract(block: Block, derivatives: DensityFeatures, exchange: np.ndarray) -> np.ndarray:
-    """M (S, n, n) of the potential V = M + M^T from d E / d feature at a block's points, weights included."""
+    """Return M (S, n, n) of the potential V = M + M^T from d E / d feature at a block's points, weights included."""
     matrix = np.zeros((exchange.shape[1], block.size, block.size))
     _add_contraction(block, derivatives, exchange, matrix)
     return matrix
 
 
 def contracted(blocks: list[Block], derivatives: DensityFeatures, exchanges: list[np.ndarray]) -> np.ndarray:
-    """The sum of `contract` over successive blocks."""
+    """Return the sum of `contract` over successive blocks."""
     edges = np.cumsum([0, *(len(block.weights) for block in blocks)])
 
     def work(chosen: range) -> np.ndarray:
@@ -50,5 +50,5 @@ def _add_contraction(block: Block, derivatives: DensityFeatures, exchange: np.nd
 
 
 def _spins(values: Tensor, spins: int) -> np.ndarray:
-    """Of both spins' derivatives (2, ...) those of each, or for S = 1 their mean: that for half of both spins."""
+    """Derivatives per spin (S, ...); for a closed shell, the mean over both spins."""
     return np.asarray(values.numpy() if spins == 2 else values.mean(dim=0, keepdim=True).numpy())

@@ -1,12 +1,13 @@
-"""The change of a learned potential with the density, for second-order SCF and stability analysis.
+"""Change of a learned potential with the density, for second-order SCF and stability analysis.
 
 With E = D chi and F = nu E (see `local_exchange`), a symmetric change dD of the density matrix changes the features by
 
     d rho = chi . dE,   d grad = 2 grad chi . dE,   d tau = 1/2 grad chi . dD grad chi,   d e_x = -F . dE
 
-(nu is symmetric), the derivatives v of the functional by its Hessian times that (two passes of differentiation, no
-Hessian is formed), and the potential matrix by the contraction of dv, with -1/2 sum_g w v (chi dF^T + dF chi^T) from
-the exchange density's own curvature. An antisymmetric dD changes nothing but the latter.
+(nu is symmetric). The derivatives v of the functional change by its Hessian times d feature (two passes of
+differentiation, no Hessian is formed). The potential matrix changes by the contraction of dv, and by
+-1/2 sum_g w v (chi dF^T + dF chi^T) from the curvature of the exchange density. An antisymmetric dD changes only the
+last term.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ class Response:
 
     def __init__(self, numint: LearnedNumInt, mol: Any, grids: Any, dms: np.ndarray) -> None:
         if not is_pointwise(numint.functional):
-            raise NotImplementedError(f"{numint.name}: the response of a functional of the whole grid")
+            raise NotImplementedError(
+                f"{numint.name} is a functional of the whole grid, for which there is no response"
+            )
         if grids.coords is None:
             grids.build(with_non0tab=True)
         self.numint, self.dms = numint, np.asarray(dms)
@@ -50,12 +53,12 @@ class Response:
         `hermi` as in PySCF: 1 for a symmetric change, 2 for an antisymmetric one, 0 for any.
         """
         transposed = change.transpose(0, 2, 1)
-        found = np.zeros_like(change)
+        potential = np.zeros_like(change)
         if hermi != 2:
-            found += self._symmetric(0.5 * (change + transposed))
+            potential += self._symmetric(0.5 * (change + transposed))
         if hermi != 1 and self.numint.omegas:
-            found += self._antisymmetric(0.5 * (change - transposed))
-        return found
+            potential += self._antisymmetric(0.5 * (change - transposed))
+        return potential
 
     def _symmetric(self, change: np.ndarray) -> np.ndarray:
         matrix = np.zeros_like(change)
@@ -80,16 +83,16 @@ class Response:
         return matrix - matrix.transpose(0, 2, 1)
 
     def _exchange(self, block: Block, smeared: np.ndarray) -> np.ndarray:
-        """F (W, S, n, G) of E (S, n, G)."""
+        """Compute F (W, S, n, G) of E (S, n, G)."""
         if self.grid.exchange is None:
             return np.zeros((0, *smeared.shape))
-        kept = block.exchange(smeared)
-        return self.grid.exchange.contract(block.coords, smeared) if kept is None else kept
+        stored = block.exchange(smeared)
+        return self.grid.exchange.contract(block.coords, smeared) if stored is None else stored
 
     def _change_of_features(
         self, block: Block, change: np.ndarray, smeared: np.ndarray, exchange: np.ndarray
     ) -> DensityFeatures:
-        """d feature, linear in the change, from dE (S, n, G) and F (W, S, n, G) at the reference."""
+        """Compute d feature, linear in the change, from dE (S, n, G) and F (W, S, n, G) at the reference."""
         chi, needs = block.orbitals, self.numint.functional.needs
         grad = 2.0 * np.einsum("xng,sng->sxg", chi[1:], smeared) if "grad" in needs else None
         tau = None
@@ -104,29 +107,29 @@ class Response:
     def _derivatives(
         self, features: DensityFeatures, change: DensityFeatures | None
     ) -> tuple[DensityFeatures, DensityFeatures]:
-        """de/d(feature), and its change with the features (itself again without one)."""
+        """Compute de/d(feature) and its change with the features; without a change, the former twice."""
         functional: Any = self.numint.functional
         variables = [tensor.detach().clone().requires_grad_(True) for tensor in features.variables()]
         with torch.enable_grad():
             energy = functional.energy_density(features.with_variables(variables)).sum()
             first = _gradients([energy], variables, create_graph=change is not None)
-        seen = features.rho.sum(dim=0) > VACUUM
-        found = self._checked(features, first, seen)
+        dense = features.rho.sum(dim=0) > VACUUM
+        derivatives = self._checked(features, first, dense)
         if change is None:
-            return found, found
+            return derivatives, derivatives
         pairs = [(g, d) for g, d in zip(first, change.variables(), strict=True) if g.requires_grad]
-        # no pair: linear in the density
+        # no second derivative: linear in the density
         second: Sequence[Tensor] = [torch.zeros_like(variable) for variable in variables]
         if pairs:
             second = _gradients([g for g, _ in pairs], variables, along=[d for _, d in pairs])
-        return found, self._checked(features, second, seen)
+        return derivatives, self._checked(features, second, dense)
 
-    def _checked(self, features: DensityFeatures, tensors: Sequence[Tensor], seen: Tensor) -> DensityFeatures:
-        kept = [torch.where(seen, tensor.detach(), torch.zeros_like(tensor)) for tensor in tensors]
-        if not all(torch.isfinite(tensor).all() for tensor in kept):
+    def _checked(self, features: DensityFeatures, tensors: Sequence[Tensor], dense: Tensor) -> DensityFeatures:
+        values = [torch.where(dense, tensor.detach(), torch.zeros_like(tensor)) for tensor in tensors]
+        if not all(torch.isfinite(tensor).all() for tensor in values):
             raise CalculationError(f"a second derivative of {self.numint.name} is not a finite number")
-        found = features.with_variables(kept)
-        return DensityFeatures(found.rho, found.grad, found.tau, found.hfx)
+        checked = features.with_variables(values)
+        return DensityFeatures(checked.rho, checked.grad, checked.tau, checked.hfx)
 
 
 def _gradients(
@@ -141,15 +144,15 @@ def _gradients(
 
 
 def _curvature(block: Block, potential: DensityFeatures, changed: np.ndarray) -> np.ndarray:
-    """-1/2 sum_g v dF chi^T (S, n, n) from v = w de/d(e_x) and dF (W, S, n, G)."""
-    found = np.zeros((changed.shape[1], *(2 * block.orbitals.shape[1:2])))
+    """Compute -1/2 sum_g v dF chi^T (S, n, n) from v = w de/d(e_x) and dF (W, S, n, G)."""
+    matrices = np.zeros((changed.shape[1], *(2 * block.orbitals.shape[1:2])))
     for omega, vectors in zip(sorted(potential.hfx), changed, strict=True):
         values = potential.hfx[omega].numpy()
         values = values if len(vectors) == 2 else values.mean(axis=0, keepdims=True)
-        found -= 0.5 * (values[:, None] * vectors) @ block.orbitals[0].T
-    return found
+        matrices -= 0.5 * (values[:, None] * vectors) @ block.orbitals[0].T
+    return matrices
 
 
 def has_response(mean_field: Any) -> bool:
-    """True if the functional has a response, all orbitals are empty or full, and nobody else decides which."""
+    """True if the functional has a response, the occupations are integers and not set from outside."""
     return is_pointwise(mean_field._numint.functional) and not (mean_field.fractional or mean_field.decorated)

@@ -1,4 +1,4 @@
-"""What one SCF keeps about its grid: the points that matter, the orbitals there and the integrals of local exchange."""
+"""Data of the grid kept during one SCF: relevant points, orbitals there and integrals of local exchange."""
 
 from __future__ import annotations
 
@@ -17,66 +17,66 @@ from fusion.functionals.local_exchange.cache import KeptIntegrals
 from fusion.functionals.local_exchange.local_exchange import LocalExchange
 
 BLOCK: Final = 512
-"""Grid points that are worked on at once; PySCF sorts its grids so that these are close together."""
+"""Number of grid points per block; PySCF sorts its grids so that these are close together."""
 GROUP: Final = 64
-"""Blocks that are shown to a functional at once."""
+"""Largest number of blocks per evaluation of a functional."""
 NO_ORBITAL: Final = 1e-11
-"""Basis functions below this everywhere in a block (and their gradients) do not enter its matrix products."""
+"""Basis functions that are below this in a whole block, with their gradients, do not enter its matrix products."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """Some points of the grid and what the orbitals are there."""
+    """Some points of the grid and the values of the orbitals there."""
 
     compact: np.ndarray
-    """(V, a, G): the `active` basis functions, and their gradient if V = 4."""
+    """(V, a, G): values of the `active` basis functions, and their gradients if V = 4."""
     active: np.ndarray
-    """(a,) of the n basis functions those that do not vanish at all these points."""
+    """(a,) indices of the basis functions that do not vanish at these points."""
     size: int
-    """n, the number of all basis functions."""
+    """Number n of all basis functions."""
     coords: np.ndarray
     """(G, 3) bohr."""
     weights: np.ndarray
     """(G,)."""
     largest: np.ndarray
-    """(G,): the largest of all basis functions at a point, absolute."""
+    """(G,): largest absolute value of a basis function at each point."""
     index: int = 0
-    """Of the block in its grid."""
+    """Index of the block in its grid."""
     kept: KeptIntegrals | None = None
-    """The integrals of local exchange kept for blocks of this grid."""
+    """Integrals of local exchange kept for the blocks of this grid."""
 
     def exchange(self, vectors: np.ndarray, single: bool = False) -> np.ndarray | None:
-        """F (W, S, n, G) of E (S, n, G) from kept integrals, None where there are none and no room for them."""
+        """F (W, S, n, G) of E (S, n, G) from kept integrals; None if there are none and no room for them."""
         if self.kept is None:
             return None
         return self.kept.contract(self.index, self.coords, self.weights, self.largest, vectors, single)
 
     @cached_property
     def orbitals(self) -> np.ndarray:
-        """(V, n, G): all basis functions."""
+        """(V, n, G): values of all basis functions."""
         if len(self.active) == self.size:
             return self.compact
-        found = np.zeros((len(self.compact), self.size, len(self.weights)))
-        found[:, self.active] = self.compact
-        return found
+        values = np.zeros((len(self.compact), self.size, len(self.weights)))
+        values[:, self.active] = self.compact
+        return values
 
 
 @dataclass(frozen=True)
 class Dropped:
-    """Points whose share in the energy is negligible."""
+    """Points with a negligible contribution to the energy."""
 
     points: int = 0
     electrons: float = 0.0
-    """The density there, integrated."""
+    """Integral of the density over these points."""
     energy: float = 0.0
-    """Hartree: `electrons` times the largest energy per electron among the least dense points that are kept."""
+    """Estimate in hartree: `electrons` times the largest energy per electron at the least dense points kept."""
 
 
 class WorkingGrid:
-    """The points `kept` of a grid for one molecule, in blocks; orbitals and integrals are stored as far as they fit.
+    """Points `kept` of a grid for one molecule, in blocks; orbitals and integrals are stored as far as they fit.
 
-    `memory` (bytes) is for all of it: the work arrays of a group of blocks first, then orbitals, F of the blocks
-    without stored integrals, and integrals. Raises InputError if a single block does not fit.
+    `memory` (bytes) is for everything: the work arrays of a group of blocks first, then F of the blocks without stored
+    integrals, orbitals, and integrals. Raises InputError if a single block does not fit.
     """
 
     def __init__(
@@ -100,16 +100,16 @@ class WorkingGrid:
         self.last_exchange: dict[int, np.ndarray] = {}
         """F (W, S, n, G) of blocks without stored integrals, at `reference`; single precision, for drafts."""
         self.reference: np.ndarray | None = None
-        """The density matrices of the last complete integration."""
+        """Density matrices of the last complete integration."""
         self.dropped_electrons = 0.0
         self._plan(memory)
 
     def _plan(self, memory: float) -> None:
-        """How many blocks are worked on at once and what is stored."""
+        """Decide how many blocks are processed at once and which arrays are stored."""
         size, points = self.mol.nao, len(self.weights)
         ranges = 0 if self.exchange is None else len(self.exchange.omegas)
         orbitals = 8.0 * (3 * self.derivative + 1) * size
-        # Of two spins: E, F, its padded copy and its product, orbitals times matrices and potentials.
+        # For two spins: E, F, its padded copy and its product, orbitals times matrices and potentials.
         block = BLOCK * (2.0 * orbitals + 8.0 * 2 * size * (4 + 3 * ranges))
         fixed = 8.0 * 12 * size**2 + 8.0 * 4 * len(self._copies[1])
         if self.exchange is not None:
@@ -120,28 +120,28 @@ class WorkingGrid:
                 f"at least {math.ceil((fixed + block) / 1e6)} MB are needed"
             )
         self.group = int(min(GROUP, max(1, (memory - fixed) / 4 // block)))
-        left = memory - fixed - self.group * block
+        remaining = memory - fixed - self.group * block
         padded = BLOCK * len(self.starts)
         exchange, orbitals = 4.0 * ranges * self.spins * size * padded, orbitals * padded
         integrals = 0.0 if self.exchange is None else self.exchange.stored_bytes * padded
-        # F first: orbitals are made again in less time.
-        self.stores_exchange = orbitals + integrals > left and 0.0 < exchange <= left
-        left -= exchange if self.stores_exchange else 0.0
-        self.stores_orbitals = orbitals <= left
-        left -= orbitals if self.stores_orbitals else 0.0
-        self._kept = None if self.exchange is None else KeptIntegrals(self.exchange, left)
+        # F first: recomputing orbitals takes less time.
+        self.stores_exchange = orbitals + integrals > remaining and 0.0 < exchange <= remaining
+        remaining -= exchange if self.stores_exchange else 0.0
+        self.stores_orbitals = orbitals <= remaining
+        remaining -= orbitals if self.stores_orbitals else 0.0
+        self._kept = None if self.exchange is None else KeptIntegrals(self.exchange, remaining)
 
     @property
     def stored_blocks(self) -> int:
-        """The number of blocks whose integrals are kept."""
+        """Number of blocks whose integrals are kept."""
         return 0 if self._kept is None else len(self._kept)
 
     def is_of(self, mol: gto.Mole) -> bool:
-        """Whether molecule and basis are still those that this was made for."""
+        """True if molecule and basis are those of this grid."""
         return _fingerprint(mol) == self._molecule
 
     def belongs_to(self, mol: gto.Mole, grids: Any) -> bool:
-        """Whether the grid is, too."""
+        """True if molecule, basis and grid are those of this object."""
         return (
             self.is_of(mol)
             and np.array_equal(grids.coords, self._copies[0])
@@ -152,30 +152,30 @@ class WorkingGrid:
         return len(self.starts)
 
     def dropped(self, energy_per_electron: float) -> Dropped:
-        """What the points that are not kept would have added at most."""
+        """Upper estimate of the contribution of the points that are not kept."""
         electrons = self.dropped_electrons
         return Dropped(int(len(self.kept) - len(self.weights)), electrons, electrons * energy_per_electron)
 
     def blocks(self) -> Iterator[Block]:
-        """All blocks, in order."""
+        """Iterate over all blocks, in order."""
         return (self.block(index) for index in range(len(self)))
 
     def block(self, index: int) -> Block:
-        """One block."""
+        """Return one block."""
         points = slice(self.starts[index], self.starts[index] + BLOCK)
         coords = self.coords[points]
-        found = self._orbitals.get(index)
-        if found is None:
-            found = active_orbitals(self.mol, coords, self.derivative)
+        orbitals = self._orbitals.get(index)
+        if orbitals is None:
+            orbitals = active_orbitals(self.mol, coords, self.derivative)
             if self.stores_orbitals:
-                self._orbitals[index] = found
-        compact, active, largest = found
+                self._orbitals[index] = orbitals
+        compact, active, largest = orbitals
         weights = self.weights[points]
         return Block(compact, active, self.mol.nao, coords, weights, largest, index, self._kept)
 
 
 def plain_blocks(mol: gto.Mole, grids: Any, derivative: int, points: np.ndarray | None = None) -> Iterator[Block]:
-    """A grid, or the chosen points (indices) of it, in blocks; nothing is kept."""
+    """Iterate over a grid, or its chosen points (indices), in blocks without keeping any data."""
     coords, weights = grids.coords, grids.weights
     if points is not None:
         coords, weights = coords[points], weights[points]
@@ -186,9 +186,9 @@ def plain_blocks(mol: gto.Mole, grids: Any, derivative: int, points: np.ndarray 
 
 
 def active_orbitals(mol: gto.Mole, coords: np.ndarray, derivative: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Basis functions (V, a, G) and gradients that do not vanish at all the points (G, 3), and which (a,) they are.
+    """Basis functions (V, a, G) with gradients that do not vanish at the points (G, 3), and their indices (a,).
 
-    And the largest absolute value (G,) of a basis function.
+    Also the largest absolute value (G,) of a basis function.
     """
     values = np.reshape(NumInt().eval_ao(mol, coords, derivative), (-1, len(coords), mol.nao)).transpose(0, 2, 1)
     sizes = np.maximum(values.max(axis=2), -values.min(axis=2))

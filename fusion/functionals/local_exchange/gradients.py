@@ -1,11 +1,11 @@
-"""The derivative of local Hartree-Fock exchange with respect to the centres of the basis functions in its integrals.
+"""Derivative of local Hartree-Fock exchange by the centres of the basis functions in its integrals.
 
     -1/2 sum_bd E_b E_d d nu_bd / dR,    nu_bd = sum_p sum_tuv C^p_bd,tuv R_tuv(P - r)
 
 With P = (a B + b D) / p and X = B - D, d/dB = (a/p) d/dP + d/dX and d/dD = (b/p) d/dP - d/dX; d R_tuv / dP_x is
 R_t+1,uv, and dC/dX follows from products of one higher and one lower power (Helgaker, Jorgensen and Olsen, Molecular
-Electronic-Structure Theory (2000), secs. 9.5 and 9.9). E_b E_d goes to the Hermite functions first, which are shared by
-all range separations.
+Electronic-Structure Theory (2000), secs. 9.5 and 9.9). E_b E_d is contracted with the Hermite functions first, which
+all range separations share.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from fusion.functionals.local_exchange.shell_pairs import ShellPairs, hermite_po
 from fusion.parallel.thread_pool import each_range
 
 THRESHOLD: Final = 1e-12
-"""Pairs of shells whose share in a gradient at a point stays below this (hartree/bohr) are left out there."""
+"""Pairs of shells that contribute less than this (hartree/bohr) to the gradient at a point are left out there."""
 
 
 class Scratch(NamedTuple):
@@ -40,13 +40,13 @@ class Scratch(NamedTuple):
     products: np.ndarray
     """(S, functions, CHUNK): E_b E_d."""
     density: np.ndarray
-    """(CHUNK,): of one Hermite function."""
+    """(CHUNK,): density of one Hermite function."""
     potentials: np.ndarray
-    """(S, H, CHUNK): R, times the derivatives of the energy, of all range separations."""
+    """(S, H, CHUNK): R times the derivatives of the energy, summed over range separations."""
     forces: np.ndarray
-    """(6, CHUNK): of one pair of primitives, d/dP and d/dX."""
+    """(6, CHUNK): d/dP and d/dX of one pair of primitives."""
     raised: np.ndarray
-    """(3, H): the Hermite function one higher along x, y, z."""
+    """(3, H): index of the Hermite function with one more power along x, y, z."""
 
 
 def exchange_gradient(
@@ -54,18 +54,18 @@ def exchange_gradient(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Gradients by the integrals of E (S, n, G) at grid points (G, 3), `by` (W, S, G) being dE_xc / de_x.
 
-    `pairs` are those with derivatives. (A, 3) with respect to the atoms, and at each point by itself (3, G) the sum
-    over all of them.
+    `pairs` must have derivatives. Returns the gradient (A, 3) by the atoms, and for each point (3, G) the sum over all
+    atoms.
     """
     points, vectors, factors = padded(coords.T), padded(smeared), padded(by)
     factors[..., len(coords) :] = 0.0
-    known = tables(int(pairs.shells[:, 4].max()) + 1)
+    lookup = tables(int(pairs.shells[:, 4].max()) + 1)
     of_atoms, of_points = [], np.zeros((3, points.shape[1]))
 
     def work(first: int, last: int) -> None:
         own = np.zeros((atoms, 3))
         scratch = _scratch(pairs, len(smeared))
-        _add(first, last, points, np.array(omegas), pairs, known, scratch, factors, THRESHOLD, vectors, own, of_points)
+        _add(first, last, points, np.array(omegas), pairs, lookup, scratch, factors, THRESHOLD, vectors, own, of_points)
         of_atoms.append(own)
 
     each_range(work, points.shape[1] // CHUNK)
@@ -86,13 +86,15 @@ def _scratch(pairs: ShellPairs, spins: int) -> Scratch:
 
 
 @njit(**INLINE)
-def _weigh(p: float, order: int, start: int, omegas: np.ndarray, known: Any, scratch: Any, factors: np.ndarray) -> None:
-    """scratch.potentials (S, H, CHUNK) of one pair of primitives from the axes P - r in the workspace."""
+def _weigh(
+    p: float, order: int, start: int, omegas: np.ndarray, lookup: Any, scratch: Any, factors: np.ndarray
+) -> None:
+    """Compute scratch.potentials (S, H, CHUNK) of one pair of primitives from the axes P - r in the workspace."""
     axes, boys, hermite, potentials = scratch.work.axes, scratch.work.boys, scratch.work.hermite, scratch.potentials
-    size = known.counts[order]
+    size = lookup.counts[order]
     for w in range(len(omegas)):
-        boys_functions(order, p, omegas[w], known.boys, axes, boys)
-        hermite_functions(order, known, axes, boys, hermite)
+        boys_functions(order, p, omegas[w], lookup.boys, axes, boys)
+        hermite_functions(order, lookup, axes, boys, hermite)
         for s in range(len(potentials)):
             for h in range(size):
                 if w == 0:
@@ -105,7 +107,7 @@ def _weigh(p: float, order: int, start: int, omegas: np.ndarray, known: Any, scr
 
 @njit(**INLINE)
 def _gather(functions: int, size: int, coefficients: Any, base: int, products: Any, s: int, density: Any) -> None:
-    """density (CHUNK,) = sum_f coefficients[base + f size] products[s, f]."""
+    """Compute density (CHUNK,) = sum_f coefficients[base + f size] products[s, f]."""
     for g in range(CHUNK):
         density[g] = 0.0
     f = 0
@@ -132,20 +134,20 @@ def _pair(
     start: int,
     omegas: Any,
     pairs: Any,
-    known: Any,
+    lookup: Any,
     scratch: Any,
     factors: Any,
     own: Any,
     of_points: Any,
 ) -> None:
-    """Add what one pair of shells gives at one chunk of points, E_b E_d being in scratch.products."""
-    one, two = pairs.shells[pair, 5], pairs.shells[pair, 6]
+    """Add the gradient of one pair of shells at one chunk of points; scratch.products holds E_b E_d."""
+    atom_b, atom_d = pairs.shells[pair, 5], pairs.shells[pair, 6]
     functions, order = pairs.shells[pair, 1] * pairs.shells[pair, 3], pairs.shells[pair, 4]
-    size = known.counts[order]
+    size = lookup.counts[order]
     axes, density, forces, potentials = scratch.work.axes, scratch.density, scratch.forces, scratch.potentials
     for q in range(pairs.primitives[pair], pairs.primitives[pair + 1]):
         displacements(pairs.gaussians, q, points, start, axes)
-        _weigh(pairs.gaussians[q, 0], order + 1, start, omegas, known, scratch, factors)
+        _weigh(pairs.gaussians[q, 0], order + 1, start, omegas, lookup, scratch, factors)
         for x in range(6):
             for g in range(CHUNK):
                 forces[x, g] = 0.0
@@ -157,7 +159,7 @@ def _pair(
                     up = scratch.raised[x, h]
                     for g in range(CHUNK):
                         forces[x, g] += density[g] * potentials[s, up, g]
-                if one != two:
+                if atom_b != atom_d:
                     for x in range(3):
                         base += functions * size
                         _gather(functions, size, pairs.coefficients, base, scratch.products, s, density)
@@ -170,8 +172,8 @@ def _pair(
                 of_points[x, start + g] += forces[x, g]
                 together += forces[x, g]
                 apart += forces[3 + x, g]
-            own[one, x] += share * together + apart
-            own[two, x] += (1.0 - share) * together - apart
+            own[atom_b, x] += share * together + apart
+            own[atom_d, x] += (1.0 - share) * together - apart
 
 
 @njit(**OPTIONS)
@@ -181,7 +183,7 @@ def _add(
     points: Any,
     omegas: Any,
     pairs: Any,
-    known: Any,
+    lookup: Any,
     scratch: Any,
     factors: Any,
     threshold: float,
@@ -204,20 +206,20 @@ def _add(
                     largest = max(largest, weight * vectors[s, b, g] ** 2)
             sizes[b] = np.sqrt(largest)
         for pair in range(len(pairs.shells)):
-            one, two = pairs.shells[pair, 0], pairs.shells[pair, 2]
+            begin_b, begin_d = pairs.shells[pair, 0], pairs.shells[pair, 2]
             largest, other = 0.0, 0.0
-            for b in range(one, one + pairs.shells[pair, 1]):
+            for b in range(begin_b, begin_b + pairs.shells[pair, 1]):
                 largest = max(largest, sizes[b])
-            for d in range(two, two + pairs.shells[pair, 3]):
+            for d in range(begin_d, begin_d + pairs.shells[pair, 3]):
                 other = max(other, sizes[d])
             if pairs.bounds[pair] * largest * other < threshold:
                 continue
-            scale = -0.5 if one == two else -1.0
+            scale = -0.5 if begin_b == begin_d else -1.0
             for s in range(vectors.shape[0]):
                 row = 0
-                for b in range(one, one + pairs.shells[pair, 1]):
-                    for d in range(two, two + pairs.shells[pair, 3]):
+                for b in range(begin_b, begin_b + pairs.shells[pair, 1]):
+                    for d in range(begin_d, begin_d + pairs.shells[pair, 3]):
                         for g in range(CHUNK):
                             products[s, row, g] = scale * vectors[s, b, start + g] * vectors[s, d, start + g]
                         row += 1
-            _pair(pair, points, start, omegas, pairs, known, scratch, factors, own, of_points)
+            _pair(pair, points, start, omegas, pairs, lookup, scratch, factors, own, of_points)

@@ -1,11 +1,11 @@
-"""Potentials of products of basis functions at points of space; compiled by numba.
+"""Potentials of products of basis functions at points in space; compiled by numba.
 
     nu_bd(r; omega) = int chi_b(r') erf(omega |r - r'|) / |r - r'| chi_d(r') dr'          (omega = 0: 1 / |r - r'|)
 
-Of a Hermite Gaussian it is 2 pi / p sqrt(theta) R_tuv(p theta, P - r), theta = omega^2 / (omega^2 + p) or, for
-omega = 0, 1; R by recursion from Boys' functions F_n (Helgaker, Jorgensen and Olsen, Molecular Electronic-Structure
-Theory (2000), eqs. 9.9.9-9.9.20). All loops run over `CHUNK` neighbouring points, so that the compiler vectorises them,
-in double or single precision: that of the workspace and the tables.
+For a Hermite Gaussian, nu is 2 pi / p sqrt(theta) R_tuv(p theta, P - r), theta = omega^2 / (omega^2 + p), or 1
+for omega = 0. R follows by recursion from Boys' functions F_n (Helgaker, Jorgensen and Olsen, Molecular
+Electronic-Structure Theory (2000), eqs. 9.9.9-9.9.20). All loops run over `CHUNK` neighbouring points, so that the compiler vectorises them.
+The precision, double or single, is that of the workspace and the tables.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from fusion.compilation import njit
 from fusion.functionals.local_exchange.shell_pairs import ShellPairs, hermite_powers
 
 CHUNK: Final = 64
-"""Points that are worked on at once."""
+"""Number of points processed at once."""
 _END: Final = 40.0
-"""Argument from which Boys' functions are sqrt(pi / t^(2n+1)) (2n-1)!! / 2^(n+1) to rounding."""
+"""Argument above which Boys' functions equal sqrt(pi / t^(2n+1)) (2n-1)!! / 2^(n+1) to rounding."""
 _STEPS: Final = 16
-"""Tabulated arguments per unit; six terms of Taylor's series between them err by 1e-12 of the value."""
+"""Tabulated arguments per unit; six terms of Taylor's series between them have a relative error of 1e-12."""
 OPTIONS: Final[dict[str, Any]] = {
     "nogil": True,
     "cache": True,
@@ -35,14 +35,14 @@ INLINE: Final[dict[str, Any]] = {**OPTIONS, "inline": "always"}
 
 
 class Tables(NamedTuple):
-    """What does not depend on the molecule, up to an order of the Hermite functions."""
+    """Tables that do not depend on the molecule, up to an order of the Hermite functions."""
 
     boys: np.ndarray
     """(orders, arguments, 8): F_(L+k) / k! for k < 6, exp(-t)."""
     steps: np.ndarray
-    """(H, 4) of R_h: the axis of the recursion, the function one lower there, its power, the function two lower."""
+    """(H, 4) for R_h: axis of the recursion, function with one power less, that power, function with two less."""
     counts: np.ndarray
-    """(orders,): Hermite functions up to each order."""
+    """(orders,): number of Hermite functions up to each order."""
 
 
 class Workspace(NamedTuple):
@@ -60,7 +60,7 @@ class Workspace(NamedTuple):
 
 @lru_cache(maxsize=16)
 def tables(order: int, dtype: Any = np.float64) -> Tables:
-    """Tables for Hermite functions up to `order`."""
+    """Build the tables for Hermite functions up to `order`."""
     arguments = np.arange(int(_END * _STEPS) + 2) / _STEPS
     boys = np.zeros((order + 1, len(arguments), 8))
     for top in range(order + 1):
@@ -71,11 +71,11 @@ def tables(order: int, dtype: Any = np.float64) -> Tables:
     place = {tuple(power): index for index, power in enumerate(powers.tolist())}
     steps = np.zeros((len(powers), 4), dtype=np.int64)
     for index, power in enumerate(powers.tolist()[1:], 1):
-        # Along an axis whose power is 1 the second term is nought.
+        # Along an axis with power 1 the second term is zero.
         axis = min((x for x in range(3) if power[x]), key=lambda x: (power[x] != 1, power[x]))
-        one, two = list(power), list(power)
-        one[axis], two[axis] = power[axis] - 1, power[axis] - 2
-        steps[index] = axis, place[tuple(one)], one[axis], place.get(tuple(two), 0)
+        lower, lowest = list(power), list(power)
+        lower[axis], lowest[axis] = power[axis] - 1, power[axis] - 2
+        steps[index] = axis, place[tuple(lower)], lower[axis], place.get(tuple(lowest), 0)
     return Tables(boys.astype(dtype), steps, np.array([math.comb(n + 3, 3) for n in range(order + 1)]))
 
 
@@ -89,7 +89,7 @@ def _boys_series(order: int, arguments: np.ndarray) -> np.ndarray:
 
 
 def workspace(pairs: ShellPairs, ranges: int, dtype: type[np.float64 | np.float32] = np.float64) -> Workspace:
-    """Arrays for one thread and `ranges` range separations."""
+    """Allocate arrays for one thread and `ranges` range separations."""
     order = int(pairs.shells[:, 4].max())
     return Workspace(
         np.empty((4, CHUNK), dtype),
@@ -101,7 +101,7 @@ def workspace(pairs: ShellPairs, ranges: int, dtype: type[np.float64 | np.float3
 
 @njit(**INLINE)
 def displacements(gaussians: Any, q: int, points: np.ndarray, start: int, axes: np.ndarray) -> None:
-    """axes (4, CHUNK): P - r of one pair of primitives, and its square."""
+    """Compute axes (4, CHUNK): P - r of one pair of primitives, and its square."""
     real = axes.dtype.type
     for g in range(CHUNK):
         x = real(gaussians[q, 1] - points[0, start + g])
@@ -113,7 +113,7 @@ def displacements(gaussians: Any, q: int, points: np.ndarray, start: int, axes: 
 
 @njit(**INLINE)
 def boys_functions(order: int, p: float, omega: float, table: np.ndarray, axes: np.ndarray, boys: np.ndarray) -> None:
-    """sqrt(theta) (-2 alpha)^n F_n(alpha r^2) for n up to `order`, alpha = p theta."""
+    """Compute sqrt(theta) (-2 alpha)^n F_n(alpha r^2) for n up to `order`, alpha = p theta."""
     real = axes.dtype.type
     theta = 1.0 if omega == 0.0 else omega**2 / (omega**2 + p)
     alpha, scale, end = real(p * theta), real(math.sqrt(theta)), real(_END)
@@ -146,9 +146,9 @@ def boys_functions(order: int, p: float, omega: float, table: np.ndarray, axes: 
 
 @njit(**INLINE)
 def _tabulated(order: int, alpha: float, table: np.ndarray, axes: np.ndarray, boys: np.ndarray) -> None:
-    """F_n(alpha r^2): the highest by Taylor's series, the others downwards."""
+    """Compute F_n(alpha r^2): the highest order by Taylor's series, the others by downward recursion."""
     real = axes.dtype.type
-    steps, step, end, half, one = real(_STEPS), real(1.0 / _STEPS), real(_END), real(0.5), real(1.0)
+    steps, step, end, half, unit = real(_STEPS), real(1.0 / _STEPS), real(_END), real(0.5), real(1.0)
     for g in range(CHUNK):
         t = min(alpha * axes[3, g], end)
         i = np.uint32(t * steps + half)
@@ -159,17 +159,17 @@ def _tabulated(order: int, alpha: float, table: np.ndarray, axes: np.ndarray, bo
         boys[order, g] = ((value * d + table[order, i, 2]) * d + table[order, i, 1]) * d + table[order, i, 0]
         if order > 0:
             value = ((d * real(1.0 / 120.0) + real(1.0 / 24.0)) * d + real(1.0 / 6.0)) * d + half
-            boys[order + 1, g] = table[order, i, 6] * ((value * d + one) * d + one)
+            boys[order + 1, g] = table[order, i, 6] * ((value * d + unit) * d + unit)
     for n in range(order - 1, -1, -1):
-        factor, share = real(2.0) * alpha, one / real(2 * n + 1)
+        factor, share = real(2.0) * alpha, unit / real(2 * n + 1)
         for g in range(CHUNK):
             boys[n, g] = (factor * axes[3, g] * boys[n + 1, g] + boys[order + 1, g]) * share
 
 
 @njit(**INLINE)
-def hermite_functions(order: int, known: Any, axes: np.ndarray, boys: Any, hermite: Any) -> None:
-    """R_h = R^0_h of all Hermite functions up to `order`, from R^n_0 = (-2 alpha)^n F_n."""
-    real, steps, counts = axes.dtype.type, known.steps, known.counts
+def hermite_functions(order: int, lookup: Any, axes: np.ndarray, boys: Any, hermite: Any) -> None:
+    """Compute R_h = R^0_h of all Hermite functions up to `order` from R^n_0 = (-2 alpha)^n F_n."""
+    real, steps, counts = axes.dtype.type, lookup.steps, lookup.counts
     for n in range(order + 1):
         for g in range(CHUNK):
             hermite[n, 0, g] = boys[n, g]
@@ -187,7 +187,7 @@ def hermite_functions(order: int, known: Any, axes: np.ndarray, boys: Any, hermi
 
 @njit(**INLINE)
 def _accumulate(functions: int, size: int, coefficients: Any, base: int, hermite: Any, values: Any, w: int) -> None:
-    """values[w] (functions, CHUNK) += coefficients (functions, size) @ hermite[0] (size, CHUNK)."""
+    """Add coefficients (functions, size) @ hermite[0] (size, CHUNK) to values[w] (functions, CHUNK)."""
     real = values.dtype.type
     for f in range(functions):
         start = base + f * size
@@ -215,9 +215,9 @@ def _accumulate(functions: int, size: int, coefficients: Any, base: int, hermite
 
 @njit(**OPTIONS)
 def potentials(
-    pair: int, points: np.ndarray, start: int, omegas: np.ndarray, pairs: Any, known: Any, work: Any
+    pair: int, points: np.ndarray, start: int, omegas: np.ndarray, pairs: Any, lookup: Any, work: Any
 ) -> None:
-    """work.values (W, functions, CHUNK): nu of one pair of shells at CHUNK points (3, G) from `start`."""
+    """Compute work.values (W, functions, CHUNK): nu of one pair of shells at CHUNK points (3, G) from `start`."""
     order = pairs.shells[pair, 4]
     functions = pairs.rows[pair + 1] - pairs.rows[pair]
     axes, boys, hermite, values = work.axes, work.boys, work.hermite, work.values
@@ -229,12 +229,12 @@ def potentials(
     for q in range(pairs.primitives[pair], pairs.primitives[pair + 1]):
         displacements(pairs.gaussians, q, points, start, axes)
         for w in range(len(omegas)):
-            boys_functions(order, pairs.gaussians[q, 0], omegas[w], known.boys, axes, boys)
+            boys_functions(order, pairs.gaussians[q, 0], omegas[w], lookup.boys, axes, boys)
             if order == 0:
                 for f in range(functions):
                     c = real(pairs.coefficients[pairs.offsets[q] + f])
                     for g in range(CHUNK):
                         values[w, f, g] += c * boys[0, g]
             else:
-                hermite_functions(order, known, axes, boys, hermite)
-                _accumulate(functions, known.counts[order], pairs.coefficients, pairs.offsets[q], hermite, values, w)
+                hermite_functions(order, lookup, axes, boys, hermite)
+                _accumulate(functions, lookup.counts[order], pairs.coefficients, pairs.offsets[q], hermite, values, w)

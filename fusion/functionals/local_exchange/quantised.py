@@ -1,9 +1,9 @@
-"""Potentials of products of basis functions kept between cycles, no more precisely than they matter; compiled by numba.
+"""Potentials of products of basis functions stored between cycles in the precision they need; compiled by numba.
 
-nu_bd of one pair of shells at `CHUNK` neighbouring points counts for the energy by w |E_b nu E_d| and for the potential
-matrix by w max |chi| |nu E|, w being the weight of a point. It is left out where both are below `ENERGY` and
-`POTENTIAL`, and else kept in integers of one or two bytes times a step that leaves an error below them, or in single
-precision. Memory that is given to a process costs more time than the integrals themselves.
+nu_bd of one pair of shells at `CHUNK` neighbouring points contributes w |E_b nu E_d| to the energy, w the weight of a
+point, and w max |chi| |nu E| to the potential matrix. It is left out if both are below `ENERGY` and `POTENTIAL`.
+Otherwise it is stored as integers of one or two bytes times a step that keeps the error below them, or in single
+precision. Allocating fresh memory would cost more time than computing the integrals.
 """
 
 from __future__ import annotations
@@ -17,37 +17,37 @@ from fusion.functionals.local_exchange.contractions import contract_pair, enter,
 from fusion.functionals.local_exchange.integrals import CHUNK, INLINE, OPTIONS, potentials
 
 ENERGY: Final = 1e-11
-"""Hartree, of one pair at one point. What is left out has one sign: 7e-7 of benzene's energy in def2-SVP, level 3."""
+"""Hartree, per pair and point. Neglected terms have one sign: 7e-7 Ha for benzene in def2-SVP, level 3."""
 POTENTIAL: Final = 1e-9
-"""Hartree, of one pair at one point in a matrix element."""
+"""Hartree, per pair and point, in a matrix element."""
 GROWTH: Final = 4.0
-"""The factor by which E may have grown since the integrals were rounded."""
+"""Factor by which E may grow before the integrals are rounded again."""
 _SINGLE: Final = 1e6
-"""Potentials are computed in single precision where this part of their bound would be harmless."""
+"""Potentials are computed in single precision if an error of their bound over this factor is negligible."""
 _HIGHEST: Final = 1e30
-"""Of powers of exponents in single precision."""
+"""Largest power of an exponent in single precision."""
 
 
 class Kept(NamedTuple):
-    """The integrals of K chunks of points, for W range separations and N pairs of shells."""
+    """Stored integrals of K chunks of points, for W range separations and N pairs of shells."""
 
     widths: np.ndarray
-    """(K, W, N): bytes per number, 0 for what is left out."""
+    """(K, W, N): bytes per number, 0 if left out."""
     steps: np.ndarray
-    """(K, W, N): the numbers' unit."""
+    """(K, W, N): value of one unit of the integers."""
     starts: np.ndarray
     """(K,): first byte of each chunk: pair by pair, range by range, function by function, point by point."""
     bytes_1: np.ndarray
-    """The numbers as integers of one byte, and the same memory otherwise:"""
+    """The numbers as integers of one byte; `bytes_2` and `bytes_4` are views of the same memory."""
     bytes_2: np.ndarray
     bytes_4: np.ndarray
     sizes: np.ndarray
-    """(K, 2, n): for what E the integrals were rounded, see `measure`."""
+    """(K, 2, n): magnitude of E for which the integrals were rounded, see `measure`."""
 
 
 @njit(**OPTIONS)
 def measure(vectors: np.ndarray, weights: np.ndarray, largest: np.ndarray, sizes: np.ndarray) -> None:
-    """sizes (K, 2, n): in each chunk the largest sqrt(|w|) |E| and |w| max |chi| |E|, of E (S, n, G)."""
+    """Compute sizes (K, 2, n): the largest sqrt(|w|) |E| and |w| max |chi| |E| in each chunk, for E (S, n, G)."""
     peaks = np.empty((2, CHUNK))
     for k in range(sizes.shape[0]):
         start = k * CHUNK
@@ -67,7 +67,7 @@ def measure(vectors: np.ndarray, weights: np.ndarray, largest: np.ndarray, sizes
 
 @njit(**OPTIONS)
 def outgrown(sizes: np.ndarray, before: np.ndarray) -> bool:
-    """Whether E matters where it was thought not to when the integrals were rounded."""
+    """True if E has grown too much since the integrals were rounded."""
     for k in range(sizes.shape[0]):
         for b in range(sizes.shape[2]):
             if sizes[k, 0, b] > GROWTH * (before[k, 0, b] + ENERGY):
@@ -79,19 +79,19 @@ def outgrown(sizes: np.ndarray, before: np.ndarray) -> bool:
 
 @njit(**INLINE)
 def _urgency(pair: int, shells: Any, sizes: Any, k: int) -> float:
-    """What nu of a pair is multiplied by, in units of what may be left out."""
-    one, two = 0.0, 0.0
+    """Factor that multiplies nu of a pair, in units of the negligible contribution."""
+    largest_b, largest_d = 0.0, 0.0
     highest = 0.0
     for b in range(shells[pair, 0], shells[pair, 0] + shells[pair, 1]):
-        one, highest = max(one, sizes[k, 0, b]), max(highest, sizes[k, 1, b])
+        largest_b, highest = max(largest_b, sizes[k, 0, b]), max(highest, sizes[k, 1, b])
     for d in range(shells[pair, 2], shells[pair, 2] + shells[pair, 3]):
-        two, highest = max(two, sizes[k, 0, d]), max(highest, sizes[k, 1, d])
-    return max(one * two / ENERGY, highest / POTENTIAL)
+        largest_d, highest = max(largest_d, sizes[k, 0, d]), max(highest, sizes[k, 1, d])
+    return max(largest_b * largest_d / ENERGY, highest / POTENTIAL)
 
 
 @njit(**INLINE)
 def _is_steep(pair: int, pairs: Any) -> bool:
-    """Whether powers of exponents are beyond single precision."""
+    """True if powers of exponents exceed the range of single precision."""
     for q in range(pairs.primitives[pair], pairs.primitives[pair + 1]):
         if (2.0 * pairs.gaussians[q, 0]) ** pairs.shells[pair, 4] > _HIGHEST:
             return True
@@ -105,7 +105,7 @@ def _nearest(value: Any) -> Any:
 
 @njit(**OPTIONS)
 def _round(work: Any, w: int, functions: int, urgency: float, kept: Any, k: int, pair: int, end: int) -> int:
-    """Keep values[w] (functions, CHUNK) of the workspace from byte `end` on; the next byte, or -1 without room."""
+    """Store values[w] (functions, CHUNK) of the workspace from byte `end` on; return the next byte, or -1 if full."""
     values, peaks = work.values, work.axes[3]  # the squares there are no longer needed
     for g in range(CHUNK):
         peaks[g] = abs(values[w, 0, g])
@@ -145,9 +145,9 @@ def _round(work: Any, w: int, functions: int, urgency: float, kept: Any, k: int,
 
 @njit(**OPTIONS)
 def keep(points: np.ndarray, omegas: np.ndarray, pairs: Any, double: Any, single: Any, kept: Any) -> int:
-    """Compute and round nu at points (3, G) as `kept.sizes` ask for; the bytes used, or -1 where there are too few.
+    """Compute nu at points (3, G), rounded for `kept.sizes`; return the number of bytes, or -1 if they do not fit.
 
-    `double` and `single` are tables and workspace in both precisions.
+    `double` and `single` are the tables and workspace in both precisions.
     """
     end = 0
     for k in range(kept.sizes.shape[0]):
@@ -175,7 +175,7 @@ def keep(points: np.ndarray, omegas: np.ndarray, pairs: Any, double: Any, single
 
 @njit(**INLINE)
 def _restored(width: int, step: float, functions: int, kept: Any, begin: int, values: Any, w: int) -> None:
-    """values[w] (functions, CHUNK) of the numbers from byte `begin` on."""
+    """Restore values[w] (functions, CHUNK) from the bytes from `begin` on."""
     real = values.dtype.type
     factor = real(step)
     if width == 1:
@@ -199,10 +199,10 @@ def _restored(width: int, step: float, functions: int, kept: Any, begin: int, va
 
 @njit(**OPTIONS)
 def contract_kept(
-    first: int, last: int, pairs: Any, kept: Any, values: Any, near: Any, vectors: np.ndarray, found: np.ndarray
+    first: int, last: int, pairs: Any, kept: Any, values: Any, near: Any, vectors: np.ndarray, result: np.ndarray
 ) -> None:
-    """found (W, S, n, G) = nu E of `vectors` E (S, n, G) at chunks `first` to `last`, in the precision of `values`."""
-    ranges = found.shape[0]
+    """Compute result (W, S, n, G) = nu E for `vectors` E (S, n, G) at chunks `first` to `last`, precise as `values`."""
+    ranges = result.shape[0]
     for k in range(first, last):
         enter(k * CHUNK, vectors, near)
         for w in range(ranges):
@@ -215,4 +215,4 @@ def contract_kept(
                         _restored(width, kept.steps[k, w, pair], functions, kept, begin, values, w)
                         contract_pair(pair, pairs.shells, values, w, 0, near)
                     begin += width * functions * CHUNK
-        leave(k * CHUNK, near, found)
+        leave(k * CHUNK, near, result)

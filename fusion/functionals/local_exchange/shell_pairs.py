@@ -18,28 +18,28 @@ from pyscf import gto
 from fusion.compilation import njit
 
 NEGLIGIBLE: Final = 1e-13
-"""Pairs of primitives whose potential stays below this (hartree) are left out."""
+"""Limit (hartree) of the potential below which pairs of primitives are left out."""
 S_FACTOR, P_FACTOR = math.sqrt(0.25 / math.pi), math.sqrt(0.75 / math.pi)
 
 
 class ShellPairs(NamedTuple):
-    """The pairs of shells, first not before second, of which anything is left; compiled code reads these arrays."""
+    """Non-negligible pairs of shells, the first not before the second; compiled code reads these arrays."""
 
     shells: np.ndarray
     """(N, 7): first function and number of functions of either shell, order L of the Hermite functions, both atoms."""
     rows: np.ndarray
-    """(N + 1,): first row of each pair in a list of all pairs of functions, (b, d) with d fastest, and their number."""
+    """(N + 1,): first row of each pair in a list of all pairs of functions (b, d), d fastest; last their number."""
     primitives: np.ndarray
-    """(N + 1,): first pair of primitives of each."""
+    """(N + 1,): first pair of primitives of each pair of shells; last their number."""
     gaussians: np.ndarray
     """(P, 5): exponent p (bohr^-2), centre P (bohr) and a / p of each pair of primitives."""
     offsets: np.ndarray
-    """(P,): where its coefficients begin."""
+    """(P,): offset of the coefficients of each pair of primitives."""
     coefficients: np.ndarray
-    """C times 2 pi / p: (functions, Hermite functions) of each pair of primitives, one after the other; behind each C,
-    where they were asked for, dC/dX_x, dC/dX_y and dC/dX_z."""
+    """C times 2 pi / p: (functions, Hermite functions) of each pair of primitives, one after the other; with
+    derivatives, dC/dX_x, dC/dX_y and dC/dX_z follow each C."""
     bounds: np.ndarray
-    """(N,): an estimate from above of the potential (hartree) of the pair's products anywhere."""
+    """(N,): upper estimate of the potential (hartree) of the pair's products at any point."""
 
 
 def hermite_powers(order: int) -> np.ndarray:
@@ -48,10 +48,10 @@ def hermite_powers(order: int) -> np.ndarray:
 
 
 def shell_pairs(mol: gto.Mole, derivatives: bool = False) -> ShellPairs:
-    """The pairs of shells of a molecule's basis, spherical or Cartesian, maybe with the `derivatives` dC/dX."""
+    """Pairs of shells of a molecule's basis, spherical or Cartesian, optionally with the `derivatives` dC/dX."""
     first = mol.ao_loc_nr()
     shells = [_shell(mol, index) for index in range(mol.nbas)]
-    found: list[tuple[int, ...]] = []
+    rows_: list[tuple[int, ...]] = []
     counts, bounds, gaussians, matrices = [], [], [], []
     for i, one in enumerate(shells):
         for j, two in enumerate(shells[: i + 1]):
@@ -60,16 +60,16 @@ def shell_pairs(mol: gto.Mole, derivatives: bool = False) -> ShellPairs:
             functions = (first[i + 1] - first[i]) * (first[j + 1] - first[j])
             gaussian = np.empty((space, 5))
             matrix = np.empty((space, 4 if derivatives else 1, functions, len(hermite)))
-            kept, bound = _expand(one, two, hermite, gaussian, matrix)
-            if kept:
+            primitives, bound = _expand(one, two, hermite, gaussian, matrix)
+            if primitives:
                 sizes = first[i], first[i + 1] - first[i], first[j], first[j + 1] - first[j]
-                found.append((*sizes, hermite[-1].sum(), mol.bas_atom(i), mol.bas_atom(j)))
-                counts.append(kept)
+                rows_.append((*sizes, hermite[-1].sum(), mol.bas_atom(i), mol.bas_atom(j)))
+                counts.append(primitives)
                 bounds.append(bound)
-                gaussians.append(gaussian[:kept])
-                matrices.append(matrix[:kept].reshape(kept, -1))
+                gaussians.append(gaussian[:primitives])
+                matrices.append(matrix[:primitives].reshape(primitives, -1))
     lengths = np.concatenate([np.full(len(matrix), matrix.shape[1]) for matrix in matrices])
-    pairs = np.array(found)
+    pairs = np.array(rows_)
     return ShellPairs(
         shells=pairs,
         rows=np.concatenate([[0], np.cumsum(pairs[:, 1] * pairs[:, 3])]),
@@ -110,12 +110,12 @@ def _powers(total: int) -> list[tuple[int, int, int]]:
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _expand(one: Any, two: Any, hermite: np.ndarray, gaussians: np.ndarray, matrices: np.ndarray) -> Any:
-    """Fill exponents, centres and coefficients of two shells' primitives; how many pairs count, and their bound."""
+    """Fill exponents, centres and coefficients of two shells' primitives; return the number of pairs and the bound."""
     parts = matrices.shape[1]
     highest = one.momentum + min(parts - 1, 1)
     axes = np.empty((3, highest + 1, two.momentum + 1, highest + two.momentum + 1))
     scales = np.empty(len(hermite))
-    kept, bound = 0, 0.0
+    primitives, bound = 0, 0.0
     for i, a in enumerate(one.exponents):
         for j, b in enumerate(two.exponents):
             p = a + b
@@ -132,39 +132,41 @@ def _expand(one: Any, two: Any, hermite: np.ndarray, gaussians: np.ndarray, matr
             if estimate < NEGLIGIBLE:
                 continue
             bound += estimate
-            gaussians[kept, 0], gaussians[kept, 4] = p, a / p
-            gaussians[kept, 1:4] = (a * one.centre + b * two.centre) / p
-            _contract(one.contractions[i], two.contractions[j], factor, products, matrices[kept, 0])
+            gaussians[primitives, 0], gaussians[primitives, 4] = p, a / p
+            gaussians[primitives, 1:4] = (a * one.centre + b * two.centre) / p
+            _contract(one.contractions[i], two.contractions[j], factor, products, matrices[primitives, 0])
             for part in range(1, parts):
                 products = _hermite_products(one, two, hermite, _derived(axes, part - 1, a, p))
-                _contract(one.contractions[i], two.contractions[j], factor, products, matrices[kept, part])
-            kept += 1
-    return kept, bound
+                _contract(one.contractions[i], two.contractions[j], factor, products, matrices[primitives, part])
+            primitives += 1
+    return primitives, bound
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _contract(first: np.ndarray, second: np.ndarray, factor: float, products: np.ndarray, found: np.ndarray) -> None:
-    """The coefficients (functions, Hermite functions) that two primitives have in the contracted functions."""
+def _contract(
+    first: np.ndarray, second: np.ndarray, factor: float, products: np.ndarray, coefficients: np.ndarray
+) -> None:
+    """Compute the coefficients (functions, Hermite functions) of two primitives in the contracted functions."""
     row = 0
     for c in first:
         for f in range(products.shape[0]):
             for d in second:
                 for g in range(products.shape[1]):
-                    found[row] = factor * c * d * products[f, g]
+                    coefficients[row] = factor * c * d * products[f, g]
                     row += 1
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _expand_axis(first: int, second: int, a: float, b: float, distance: float, found: np.ndarray) -> None:
-    """E_t^ij of one axis, (first + 1, second + 1, t), without the factor exp(-a b distance^2 / (a + b))."""
+def _expand_axis(first: int, second: int, a: float, b: float, distance: float, expansion: np.ndarray) -> None:
+    """Compute E_t^ij of one axis, (first + 1, second + 1, t), without the factor exp(-a b distance^2 / (a + b))."""
     p = a + b
-    found[:] = 0.0
-    found[0, 0, 0] = 1.0
+    expansion[:] = 0.0
+    expansion[0, 0, 0] = 1.0
     for i in range(first + 1):
         for j in range(second + 1):
             if i + j == 0:
                 continue
-            lower = found[i - 1, j] if i > 0 else found[i, j - 1]
+            lower = expansion[i - 1, j] if i > 0 else expansion[i, j - 1]
             shift = -b / p * distance if i > 0 else a / p * distance
             for t in range(i + j + 1):
                 value = shift * lower[t]
@@ -172,30 +174,30 @@ def _expand_axis(first: int, second: int, a: float, b: float, distance: float, f
                     value += lower[t - 1] / (2.0 * p)
                 if t + 1 < i + j:
                     value += (t + 1) * lower[t + 1]
-                found[i, j, t] = value
+                expansion[i, j, t] = value
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _derived(axes: np.ndarray, x: int, a: float, p: float) -> Any:
-    """E of all axes, (3, i, j, t), along x dE/dX: d E_t^ij / dX = 2 a E_t^i+1,j - i E_t^i-1,j - (a/p) E_t-1^ij."""
-    found = axes[:, :-1, :, :-1].copy()
+    """E of all axes (3, i, j, t), with dE/dX along x: d E_t^ij / dX = 2 a E_t^i+1,j - i E_t^i-1,j - (a/p) E_t-1^ij."""
+    derived = axes[:, :-1, :, :-1].copy()
     axis = axes[x]
-    for i in range(found.shape[1]):
-        for j in range(found.shape[2]):
-            for t in range(found.shape[3]):
+    for i in range(derived.shape[1]):
+        for j in range(derived.shape[2]):
+            for t in range(derived.shape[3]):
                 value = 2.0 * a * axis[i + 1, j, t]
                 if i > 0:
                     value -= i * axis[i - 1, j, t]
                 if t > 0:
                     value -= a / p * axis[i, j, t - 1]
-                found[x, i, j, t] = value
-    return found
+                derived[x, i, j, t] = value
+    return derived
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _hermite_products(one: Any, two: Any, hermite: np.ndarray, axes: np.ndarray) -> Any:
-    """(functions, functions, Hermite functions) of two primitives, without their common factor."""
-    found = np.zeros((len(one.transformation), len(two.transformation), len(hermite)))
+    """Products (functions, functions, Hermite functions) of two primitives, without their common factor."""
+    products = np.zeros((len(one.transformation), len(two.transformation), len(hermite)))
     for m in range(len(one.powers)):
         for n in range(len(two.powers)):
             for h in range(len(hermite)):
@@ -203,17 +205,17 @@ def _hermite_products(one: Any, two: Any, hermite: np.ndarray, axes: np.ndarray)
                 for x in range(3):
                     value *= axes[x, one.powers[m, x], two.powers[n, x], hermite[h, x]]
                 if value != 0.0:
-                    for f in range(found.shape[0]):
-                        for g in range(found.shape[1]):
-                            found[f, g, h] += one.transformation[f, m] * two.transformation[g, n] * value
-    return found
+                    for f in range(products.shape[0]):
+                        for g in range(products.shape[1]):
+                            products[f, g, h] += one.transformation[f, m] * two.transformation[g, n] * value
+    return products
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _largest_potential(products: np.ndarray, scales: np.ndarray) -> Any:
-    """Largest potential of any of the products, no Hermite function's derivative being above (2p)^(order/2)."""
-    found = 0.0
+    """Upper bound of the potential of any product: derivatives of Hermite functions are below (2p)^(order/2)."""
+    largest = 0.0
     for f in range(products.shape[0]):
         for g in range(products.shape[1]):
-            found = max(found, np.sum(np.abs(products[f, g]) * scales))
-    return found
+            largest = max(largest, np.sum(np.abs(products[f, g]) * scales))
+    return largest

@@ -1,13 +1,12 @@
-"""How an SCF is brought to convergence: one rung of a ladder after the other, as far up as it takes.
+"""Convergence of an SCF by a ladder of methods, each tried when the one before fails.
 
 DIIS (Pulay, J. Comput. Chem. 3, 556 (1982)); damping of the first cycles; a level shift of the empty orbitals (Saunders
 and Hillier, Int. J. Quantum Chem. 7, 699 (1973)); second order (Sun, arXiv:1610.08423). A learned functional may bind
-an electron in an orbital above an empty one: one more diagonalisation without the shift would then leave the state,
-so the shift stays to the end, and DIIS extrapolates shifted matrices: where the gap is negative, extrapolated ones that
-are shifted afterwards lead away from the state. Unrestricted singlets, whose spins live in different places, have empty
-orbitals far below the occupied ones: there the occupied orbitals are those that overlap most with the start (Barca,
-Gilbert and Gill, J. Chem. Theory Comput. 14, 1501 (2018)). Convergence is judged by the energy and by the gradient with
-the Fock matrix proper.
+an electron in an orbital above an empty one. One more diagonalisation without the shift would then leave the state, so
+the shift stays to the end. DIIS extrapolates shifted matrices: if the gap is negative, shifting the extrapolated matrix
+leads away from the state. Unrestricted singlets with spins in different places have empty orbitals far below the
+occupied ones: there the occupied orbitals are those that overlap most with the start (Barca, Gilbert and Gill, J. Chem.
+Theory Comput. 14, 1501 (2018)). Convergence is judged by the energy and by the gradient of the unshifted Fock matrix.
 """
 
 from __future__ import annotations
@@ -24,36 +23,36 @@ from fusion.functionals.grid.response import has_response
 from fusion.scf import broken_symmetry, occupations, second_order
 
 NEAR = 3.0
-"""Times the tolerance of the gradient: from there on cycles are computed in full precision."""
+"""Multiple of the tolerance of the gradient below which cycles are computed in full precision."""
 DRAFT_CHANGE = 1e-5
-"""Change of the energy (hartree) with which a draft may be left early, when it makes no progress."""
+"""Change of the energy (hartree) below which a draft without progress stops early."""
 DRAFT_PATIENCE = 3
-"""Cycles without a smaller gradient for that."""
+"""Cycles without a smaller gradient after which a draft counts as without progress."""
 PATIENCE = 12
-"""Cycles without a smaller gradient after which a rung is given up; half of it where the energy has risen, too."""
+"""Cycles without a smaller gradient after which a rung stops; half as many if the energy has risen too."""
 RISEN = 1e-4
-"""Hartree above the lowest energy so far."""
+"""Increase over the lowest energy so far (hartree) that counts as risen."""
 CREEPING = 4
-"""Cycles within ten times the tolerance of the energy that are enough when the gradient is within its own: an atom's
-open shell turns on the grid for ever."""
+"""Cycles within ten times the tolerance of the energy that suffice when the gradient is converged: an atom's open
+shell never stops rotating on the grid."""
 PROGRESS = 0.7
-"""What counts as smaller: this fraction of the smallest so far."""
+"""Fraction of the smallest gradient so far below which a gradient counts as smaller."""
 OVERLAP = "maximum overlap"
 AUFBAU_TOL = 1e-4
-"""Hartree by which an occupied orbital may lie above an empty one unmentioned: degenerate ones differ by noise."""
+"""Hartree by which an occupied orbital may lie above an empty one without a remark: degenerate ones differ by noise."""
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """What one rung did."""
+    """Result of one rung."""
 
     name: str
     cycles: int
     converged: bool
     energy: float
-    """Hartree, of the last cycle."""
+    """Energy of the last cycle, hartree."""
     change: float
-    """Hartree, of the energy in the last cycle."""
+    """Change of the energy in the last cycle, hartree."""
     gradient: float
     """Norm of the orbital gradient, hartree."""
 
@@ -63,7 +62,7 @@ class Attempt:
 
 @dataclass
 class State:
-    """A determinant (or ensemble) and what was computed for it."""
+    """Determinant (or ensemble) with the quantities computed for it."""
 
     energy: float
     gradient: float
@@ -76,7 +75,7 @@ class State:
 
 @dataclass(frozen=True)
 class Rung:
-    """One way to converge: fraction of the last Fock matrix that is kept in early cycles, shift in hartree."""
+    """One way to converge: damping, the fraction of the last Fock matrix in early cycles, and shift in hartree."""
 
     name: str
     damp: float = 0.0
@@ -88,13 +87,13 @@ class Rung:
 
 @dataclass(frozen=True)
 class Ladder:
-    """The rungs' strengths: `damp` a fraction from 0 to 1, `shift` in hartree."""
+    """Strengths of the rungs: `damp` is a fraction from 0 to 1, `shift` in hartree."""
 
     damp: float = 0.5
     shift: float = 0.3
 
     def rungs(self, mean_field: Any) -> Iterator[Rung]:
-        """The rungs without second order. Damping and shift that the object has itself come with the first."""
+        """Yield the rungs without second order. The object's own damping and shift apply to the first."""
         own = [f"{word} {value:g}" for word in ("damp", "level_shift") if (value := getattr(mean_field, word))]
         yield Rung(", ".join(["DIIS", *own]), mean_field.damp, shift=mean_field.level_shift)
         if mean_field.singlet:
@@ -104,36 +103,36 @@ class Ladder:
         yield Rung("larger level shift", self.damp, 3, 3.0 * self.shift)
 
     def climb(self, mean_field: Any, density: Any) -> None:
-        """Converge a PySCF mean-field object from `density`; fills what `kernel` fills, `attempts` and `remarks`."""
+        """Converge a PySCF mean-field object from `density`; set the results of `kernel`, `attempts` and `remarks`."""
         best = State(np.inf, np.inf, np.inf, density)
         mean_field.attempts, mean_field.remarks = [], []
-        found = None
+        state = None
         for rung in self.rungs(mean_field):
             watch = _climb(mean_field, rung, density if rung.overlap else best.density)
-            found, best = watch.last, min((best, watch.lowest), key=lambda state: state.energy)
-            _note(mean_field, rung.name, watch.cycles, watch.converged, found)
+            state, best = watch.last, min((best, watch.lowest), key=lambda state: state.energy)
+            _note(mean_field, rung.name, watch.cycles, watch.converged, state)
             if watch.converged:
                 break
-        assert found is not None
+        assert state is not None
         if not mean_field.attempts[-1].converged and has_response(mean_field):
-            found = self._second_order(mean_field, "second order", best)
-        collapsed = mean_field.singlet and broken_symmetry.is_closed(np.asarray(found.density))
-        if mean_field.attempts[-1].converged and (collapsed or _aufbau_broken_by(found) > AUFBAU_TOL):
-            found = self._off_the_saddle(mean_field, found)
-        _finish(mean_field, found)
+            state = self._second_order(mean_field, "second order", best)
+        collapsed = mean_field.singlet and broken_symmetry.is_closed(np.asarray(state.density))
+        if mean_field.attempts[-1].converged and (collapsed or _aufbau_broken_by(state) > AUFBAU_TOL):
+            state = self._off_the_saddle(mean_field, state)
+        _finish(mean_field, state)
 
     def _second_order(self, mean_field: Any, name: str, start: State) -> State:
         solver, cycles = second_order.solved(mean_field, start.orbitals, start.numbers, start.density)
-        found = _evaluated(mean_field, solver.mo_coeff, solver.mo_occ, solver.e_tot)
-        converged = bool(solver.converged) and found.gradient < 3.0 * _gradient_tol(mean_field)
-        _note(mean_field, name, cycles, converged, found)
-        return found
+        state = _evaluated(mean_field, solver.mo_coeff, solver.mo_occ, solver.e_tot)
+        converged = bool(solver.converged) and state.gradient < 3.0 * _gradient_tol(mean_field)
+        _note(mean_field, name, cycles, converged, state)
+        return state
 
     def _off_the_saddle(self, mean_field: Any, state: State) -> State:
-        """A state with occupied orbitals above empty ones where it is a minimum, else the one that lies below it.
+        """Return a state with occupied orbitals above empty ones if it is a minimum, otherwise the state below it.
 
-        Orbitals that were followed by overlap stay: where there is one spin only, the potential of the other is far
-        from smooth, and so is the curvature.
+        Orbitals that were followed by overlap stay: where only one spin has density, the potential and the curvature of
+        the other are far from smooth.
         """
         where = ""
         if has_response(mean_field) and mean_field.attempts[-1].name != OVERLAP:
@@ -150,7 +149,7 @@ class Ladder:
         return state
 
     def _down(self, mean_field: Any, saddle: State, orbitals: Any) -> tuple[State, str]:
-        """The state below a saddle point and what to say of it; the saddle point where no lower state was reached."""
+        """Return the state below a saddle point and a remark; the saddle point itself if no lower state was reached."""
         lower = self._second_order(mean_field, "down from a saddle", replace(saddle, orbitals=orbitals))
         if mean_field.attempts[-1].converged and lower.energy < saddle.energy + RISEN:
             return lower, ""
@@ -159,7 +158,7 @@ class Ladder:
 
 
 class Extrapolation(diis.SCF_DIIS):
-    """PySCF's DIIS of matrices with shifted empty orbitals, after cycles in which they are mixed with the last ones."""
+    """PySCF's DIIS of matrices with shifted empty orbitals, after cycles with damping."""
 
     def __init__(self, mean_field: Any, rung: Rung) -> None:
         overlap = mean_field.get_ovlp()
@@ -170,7 +169,7 @@ class Extrapolation(diis.SCF_DIIS):
         self.last: Any = None
 
     def update(self, overlap: np.ndarray, density: Any, fock: np.ndarray, *args: Any, **kwargs: Any) -> np.ndarray:
-        """The matrix to diagonalise, for the density matrices of a restricted object or of both spins."""
+        """Return the matrix to diagonalise, for the density matrices of a restricted object or of both spins."""
         shift = self.rung.shift
         if shift and fock.ndim == 2:
             fock = hf.level_shift(overlap, 0.5 * density, fock, shift)
@@ -185,7 +184,7 @@ class Extrapolation(diis.SCF_DIIS):
 
 
 class _Watch:
-    """PySCF's convergence check of one rung: remembers states, and ends the rung when it is done or hopeless."""
+    """PySCF's convergence check of one rung: record states; stop when it converges or makes no progress."""
 
     def __init__(self, mean_field: Any) -> None:
         self.mean_field, self.numint = mean_field, mean_field._numint
@@ -214,8 +213,11 @@ class _Watch:
         return self.converged or self.stuck >= (PATIENCE // 2 if risen else PATIENCE)
 
     def _stationary(self) -> bool:
-        """By gradient and change of the energy; in the first cycle of full precision, where there is no change to be
-        had, by a smaller gradient: its square is about the energy's error."""
+        """Judge convergence by the gradient and the change of the energy.
+
+        The first cycle of full precision has no such change. It needs a smaller gradient, whose square is about the
+        error of the energy.
+        """
         last, tolerance = self.last, self.mean_field.conv_tol
         still, enough = abs(last.change) < tolerance or self.creeping >= CREEPING, np.sqrt(tolerance) / 3.0
         return bool(last.gradient < self.gradient_tol and (still or (self.first and last.gradient < enough)))
@@ -230,7 +232,7 @@ def _climb(mean_field: Any, rung: Rung, density: Any) -> _Watch:
     watch = _Watch(mean_field)
     numint = mean_field._numint
     settings: dict[str, Any] = {"check_convergence": watch, "damp": rung.damp, "level_shift": rung.shift}
-    if mean_field.diis is True and mean_field.DIIS is diis.SCF_DIIS:  # else as the user has chosen
+    if mean_field.diis is True and mean_field.DIIS is diis.SCF_DIIS:  # otherwise the user has chosen
         settings |= {"diis": Extrapolation(mean_field, rung), "damp": 0.0, "level_shift": 0.0}
         settings["diis_start_cycle"] = 0 if rung.damp or rung.shift else mean_field.diis_start_cycle
     if rung.overlap:
@@ -243,10 +245,10 @@ def _climb(mean_field: Any, rung: Rung, density: Any) -> _Watch:
                 dm0=density, callback=mean_field.callback, conv_check=False,
             )  # fmt: skip
     except (np.linalg.LinAlgError, AttributeError) as error:
-        # PySCF 2.14 looks for numpy's LinAlgError where numpy 2 no longer has it.
+        # PySCF 2.14 looks for numpy's LinAlgError at its place before numpy 2.
         if not isinstance(error, np.linalg.LinAlgError) and not isinstance(error.__context__, np.linalg.LinAlgError):
             raise
-        watch.converged = False  # DIIS has met the same error twice: no way on for this rung
+        watch.converged = False  # DIIS got the same error vector twice: this rung cannot continue
     finally:
         numint.draft = False
     return watch
@@ -257,7 +259,7 @@ def _gradient_tol(mean_field: Any) -> float:
 
 
 def _evaluated(mean_field: Any, orbitals: Any, numbers: Any, expected: float) -> State:
-    """The state of orbitals that came from elsewhere; `change` is the difference of its energy to the expected one."""
+    """Evaluate the state of given orbitals; `change` is its energy minus the expected one."""
     density = mean_field.make_rdm1(orbitals, numbers)
     potential = mean_field.get_veff(mean_field.mol, density)
     fock = mean_field.get_fock(vhf=potential, dm=density)
@@ -272,7 +274,7 @@ def _note(mean_field: Any, name: str, cycles: int, converged: bool, state: State
 
 
 def _spins(*arrays: Any) -> list[tuple[np.ndarray, ...]]:
-    """Of quantities of a restricted object or of both spins: those of each spin."""
+    """Split quantities of a restricted object, or of both spins, by spin."""
     if np.ndim(arrays[-1]) == 1:
         return [tuple(np.asarray(array) for array in arrays)]
     return list(zip(*arrays, strict=True))
@@ -287,7 +289,7 @@ def _aufbau_broken_by(state: State) -> float:
 
 
 def _fill(mean_field: Any, state: State) -> None:
-    """Put a state into the object: orbitals canonical among those occupied alike, energies of the Fock matrix."""
+    """Store a state in the object: orbitals canonical among those of equal occupation, energies of the Fock matrix."""
     spins = _spins(state.orbitals, state.fock, state.numbers)
     energies, orbitals = zip(*(occupations.canonical(c, n, f) for c, f, n in spins), strict=True)
     restricted = np.ndim(state.numbers) == 1

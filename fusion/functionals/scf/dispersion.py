@@ -1,8 +1,8 @@
-"""Dispersion corrections that are added to a converged energy: D3 with the damping of Becke and Johnson.
+"""Dispersion corrections to a converged energy: D3 with the damping of Becke and Johnson.
 
 Grimme, Antony, Ehrlich, Krieg, J. Chem. Phys. 132, 154104 (2010); Grimme, Ehrlich, Goerigk, J. Comput. Chem. 32, 1456
-(2011). Two-body terms only, by the library dftd3 (s-dftd3). The energies published for DM21 hold D3(BJ) with the
-parameters of B3LYP.
+(2011). Two-body terms only, by the library dftd3 (s-dftd3). The energies published for DM21 include D3(BJ) with
+the parameters of B3LYP.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from ase.data import chemical_symbols
 from fusion.errors import InputError
 
 LAST: Final = 103
-"""The heaviest element with parameters."""
+"""Heaviest element with parameters."""
 
 
 def dispersion(
     numbers: Sequence[int] | np.ndarray, positions: np.ndarray, functional: str = "b3lyp"
 ) -> tuple[float, np.ndarray]:
-    """Energy in hartree and its gradient (A, 3) in hartree/bohr, of a molecule in the parameters of `functional`.
+    """Energy in hartree and its gradient (A, 3) in hartree/bohr, with the parameters of `functional`.
 
-    `numbers` (A,) are nuclear charges, zero for atoms that count nothing; `positions` (A, 3) in bohr. Raises
+    `numbers` (A,) are nuclear charges, zero for atoms to ignore; `positions` (A, 3) in bohr. Raises
     InputError for elements and functionals without parameters.
     """
     from dftd3.interface import DispersionModel, RationalDampingParam
@@ -35,13 +35,15 @@ def dispersion(
     try:
         damping = RationalDampingParam(method=functional)
     except (RuntimeError, ValueError) as error:
-        raise InputError(f"D3(BJ) has no parameters for the functional {functional!r}; b3lyp, pbe0 are some") from error
+        raise InputError(
+            f"D3(BJ) has no parameters for the functional {functional!r}; it has b3lyp, pbe0 and others"
+        ) from error
     if not len(real):
         return 0.0, gradient
     missing = sorted(set(charges[real][charges[real] > LAST].tolist()))
     if missing:
         names = ", ".join(chemical_symbols[number] for number in missing)
-        raise InputError(f"D3(BJ) has no parameters for {names}; it goes as far as {chemical_symbols[LAST]}")
-    found = DispersionModel(charges[real], positions[real]).get_dispersion(damping, grad=True)
-    gradient[real] = found["gradient"]
-    return float(found["energy"]), gradient
+        raise InputError(f"D3(BJ) has no parameters for {names}; it has them up to {chemical_symbols[LAST]}")
+    result = DispersionModel(charges[real], positions[real]).get_dispersion(damping, grad=True)
+    gradient[real] = result["gradient"]
+    return float(result["energy"]), gradient

@@ -1,4 +1,4 @@
-"""Kohn-Sham calculations with learned functionals: from a molecule and a functional to a PySCF mean-field object."""
+"""Kohn-Sham calculations with learned functionals: build a PySCF mean-field object for a molecule and a functional."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ refuse_expressions()
 
 DISPERSIONS = (None, "d3bj")
 VALENCE = ("bfd", "ccecp", "gth")
-"""How the names of bases begin that are of valence electrons only, with potentials under other names."""
+"""Prefixes of basis sets for valence electrons only, whose potentials have other names."""
 _NO_POTENTIALS = (
     "leaves core electrons to a potential; learned functionals are made for the whole density and take no effective "
     "core potentials: choose an all-electron basis"
@@ -34,9 +34,9 @@ _NO_POTENTIALS = (
 
 
 def molecule(system: System, basis: Basis) -> gto.Mole:
-    """The PySCF molecule of a system in a basis, or in one per element.
+    """Build the PySCF molecule of a system in a basis, or in one per element.
 
-    Raises InputError for a periodic one, and for a basis that PySCF lacks or that leaves core electrons out.
+    Raises InputError for a periodic system, and for a basis that PySCF lacks or that leaves core electrons out.
     """
     if system.cell is not None:
         raise InputError(f"{system.name} is periodic; Kohn-Sham calculations here are for molecules")
@@ -46,7 +46,7 @@ def molecule(system: System, basis: Basis) -> gto.Mole:
             raise InputError(f"method.basis={name} {_NO_POTENTIALS}")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a missing basis PySCF also says which package might have it
+            warnings.simplefilter("ignore")  # PySCF suggests packages that might have a missing basis
             mol = gto.M(
                 atom=list(zip(system.symbols, system.positions.tolist(), strict=True)),
                 unit="Bohr",
@@ -88,19 +88,19 @@ def kohn_sham(
     memory_mb: float | None = None,
     name: str | None = None,
 ) -> Any:
-    """A mean-field object of PySCF with a learned functional: a model of the zoo ("dm21"), or a `Functional` module.
+    """Build a PySCF mean-field object with a learned functional: a model of the zoo ("dm21"), or a `Functional`.
 
     `reference` is "restricted" ("rks") or "unrestricted" ("uks"); None is restricted for spin 0, else unrestricted. An
     unrestricted singlet starts with broken symmetry. `occupations` are the numbers (up, down) of the spin orbitals of
     an unrestricted calculation from the lowest on, each from 0 to 1, which also give the number of electrons.
     `kernel()`, `e_tot` (hartree), `converged`, `grids`, `nuc_grad_method()`, `density_fit()`, `newton()`,
-    `stability()`, `as_scanner()`, PySCF's decorations (`addons.frac_occ`, `mom_occ`, `smearing`, ...) and the rest as
-    PySCF's users know them; `attempts` and `remarks` say how the SCF went.
+    `stability()`, `as_scanner()`, PySCF's decorations (`addons.frac_occ`, `mom_occ`, `smearing`, ...) and the rest
+    work as in PySCF; `attempts` and `remarks` describe the course of the SCF.
 
     `start` is the functional of the starting density (None: PySCF's guess from atoms; `init_guess` of the object);
     `dispersion="d3bj"` adds D3(BJ) as the functional's authors do; `density_fit` is for the Coulomb matrix;
-    `symmetrize` averages a functional over both orders of the spins; `memory_mb` bounds what is kept of the integrals.
-    Raises InputError for what cannot be.
+    `symmetrize` averages a functional over both orders of the spins; `memory_mb` limits the memory of kept integrals.
+    Raises InputError for invalid arguments.
     """
     check(mol)
     check_options(grid_level, conv_tol, start, dispersion)
@@ -119,29 +119,29 @@ def kohn_sham(
 
 
 def _kind(reference: str | None, spin: int, occupations: Any) -> str:
-    """The kind of determinant. Raises InputError for a restricted one of unpaired electrons or with occupations."""
+    """Kind of determinant. Raises InputError for a restricted one of unpaired electrons or with occupations."""
     kind = read_reference(reference, (RESTRICTED, UNRESTRICTED))
     if kind == RESTRICTED and (spin or occupations is not None):
         why = f"a spin of {spin}" if spin else "occupations"
-        raise InputError(f"method.reference={reference} does not go with {why}; choose unrestricted or null")
+        raise InputError(f"method.reference={reference} is impossible with {why}; choose unrestricted or null")
     return kind or (UNRESTRICTED if spin or occupations is not None else RESTRICTED)
 
 
 def check_options(grid_level: int, conv_tol: float, start: str | None, dispersion: str | None) -> None:
-    """Raise InputError for values that are none."""
+    """Raise InputError for invalid values."""
     if grid_level not in range(10):
         raise InputError(f"grid_level must be 0 ... 9, not {grid_level}")
     if not conv_tol > 0:
         raise InputError(f"conv_tol must be positive (hartree), not {conv_tol}")
     starts.check(start)
     if dispersion not in DISPERSIONS:
-        raise InputError(f"dispersion={dispersion!r} is not known; there is d3bj, or null for none")
+        raise InputError(f"dispersion={dispersion!r} is unknown; use d3bj, or null for none")
 
 
 def load(functional: str | nn.Module, symmetrize: bool = False) -> tuple[nn.Module, str]:
-    """The module in float64, with constant parameters, and what it is called; a given module is left as it is.
+    """Return the module in float64 with constant parameters, and its label; a module passed in is not changed.
 
-    Raises InputError for a name that is no functional's.
+    Raises InputError for a name that is not that of a functional.
     """
     label = "the functional"
     if isinstance(functional, str):
@@ -167,7 +167,7 @@ def _is_constant(module: nn.Module) -> bool:
 
 
 def _has_potential(basis: str, symbol: str) -> bool:
-    """Whether PySCF's basis of that name comes with an effective core potential for the element."""
+    """True if PySCF's basis of this name has an effective core potential for the element."""
     try:
         return bool(gto.basis.load_ecp(basis, symbol))
     except (KeyError, ValueError, RuntimeError, gto.basis.BasisNotFoundError):
@@ -175,7 +175,7 @@ def _has_potential(basis: str, symbol: str) -> bool:
 
 
 def _no_basis(names: Mapping[str, str], system: System) -> str:
-    """The fault in the bases of elements: PySCF has none of the name, or it lacks an element."""
+    """Message about missing bases: PySCF has no basis of the name, or the basis lacks an element."""
     missing = []
     for symbol, name in names.items():
         try:
@@ -187,5 +187,8 @@ def _no_basis(names: Mapping[str, str], system: System) -> str:
     basis = names[missing[0]]
     missing = [symbol for symbol in missing if names[symbol] == basis]
     if set(missing) == set(system.symbols):
-        return f"method.basis: PySCF has no basis {basis!r} for {system.formula}; def2-svp, def2-tzvp, cc-pvdz are some"
+        return (
+            f"method.basis: PySCF has no basis {basis!r} for {system.formula}; "
+            "it has def2-svp, def2-tzvp, cc-pvdz and others"
+        )
     return f"method.basis: {basis} has no functions for {' '.join(missing)}; def2-svp and def2-tzvp have up to Kr"

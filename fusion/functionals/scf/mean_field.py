@@ -1,4 +1,4 @@
-"""PySCF mean-field objects with a learned functional: what PySCF's users know, or one sentence why not."""
+"""PySCF mean-field objects with a learned functional; features of PySCF that do not apply raise a clear error."""
 
 from __future__ import annotations
 
@@ -20,57 +20,57 @@ from fusion.parallel.blas_threads import one_thread
 from fusion.scf import initial_guess, occupations, second_order
 
 
-def _refused(what: str) -> Callable[..., Any]:
+def _refused(feature: str) -> Callable[..., Any]:
     def refuse(self: Any, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError(
-            f"{what} with a learned functional: not supported; energies, nuclear gradients, dipoles, newton() and "
-            "stability() are"
+            f"{feature} with a learned functional is not supported; energies, nuclear gradients, dipoles, newton() "
+            "and stability() are"
         )
 
     return refuse
 
 
-_PySCF: Any = object  # the bases are given by the classes below
+_PySCF: Any = object  # the classes below supply the bases
 
 
 class Learned(_PySCF):
-    """What restricted and unrestricted objects share; before PySCF's class in the bases."""
+    """Common part of restricted and unrestricted objects; precedes PySCF's class in the bases."""
 
     _keys = frozenset({"functional_name", "ladder", "attempts", "remarks", "dispersion", "torque", "start_callback"})
     _full = 1.0
-    """Electrons of a full orbital."""
+    """Number of electrons in a full orbital."""
     mol: Any
     mo_coeff: Any
     mo_occ: Any
     mo_energy: Any
 
     def learn(self, numint: LearnedNumInt) -> None:
-        """Take the functional of `numint`, in the place of one by name."""
-        self.xc = ""  # PySCF's own questions about hybrids and dispersion are then answered with no
+        """Use the functional of `numint` instead of one by name."""
+        self.xc = ""  # PySCF then assumes neither a hybrid nor dispersion
         self._numint = numint
         self.functional_name = numint.name
         self.ladder = Ladder()
         self.attempts: list[Any] = []
-        """How the last `kernel` went, rung by rung (`fusion.functionals.scf.convergence.Attempt`)."""
+        """Attempts of the last `kernel`, one per rung (`fusion.functionals.scf.convergence.Attempt`)."""
         self.remarks: list[str] = []
-        """What is unusual about the converged state, one sentence each."""
+        """Unusual properties of the converged state, one sentence each."""
         self.start_callback: Callable[[str], Callable[..., None]] | None = None
-        """Called with the name of the starting functional; returns the `callback` of its calculation."""
+        """Function that returns the `callback` of the starting calculation, given the name of its functional."""
         self.dispersion: str | None = None
-        """"d3bj" or None."""
+        """Name of the dispersion correction: "d3bj" or None."""
         self.torque = 0.0
-        """Of the grid on the open shell of an atom or linear molecule (hartree), which is held as it is oriented."""
+        """Torque (hartree) of the grid on the open shell of an atom or linear molecule, whose orientation is kept."""
         self._orientation: Orientation | None = None
 
     @property
     def singlet(self) -> bool:
-        """True for an unrestricted singlet of whole electrons: its start must break spin symmetry."""
-        whole = not self.decorated and getattr(self, "occupations", None) is None
-        return bool(self.istype("UHF") and self.mol.spin == 0 and whole)
+        """True for an unrestricted singlet with integer occupations: its start must break spin symmetry."""
+        integer = not self.decorated and getattr(self, "occupations", None) is None
+        return bool(self.istype("UHF") and self.mol.spin == 0 and integer)
 
     @property
     def decorated(self) -> bool:
-        """True if somebody else decides the occupations: PySCF's `frac_occ`, `mom_occ`, `smearing`, a user."""
+        """True if the occupations come from outside: PySCF's `frac_occ`, `mom_occ`, `smearing`, or a user."""
         return getattr(self.get_occ, "__func__", None) not in (LearnedRKS.get_occ, LearnedUKS.get_occ)
 
     @property
@@ -79,29 +79,29 @@ class Learned(_PySCF):
         return self.mo_occ is not None and not occupations.are_whole([np.ravel(self.mo_occ) / self._full])
 
     def scf(self, dm0: Any = None, **kwargs: Any) -> float:
-        """Bring the SCF to convergence with `ladder`, from `dm0`, from the orbitals at hand or from `init_guess`.
+        """Converge the SCF with `ladder`, from `dm0`, from existing orbitals or from `init_guess`.
 
-        Returns the energy (hartree); `converged` says whether it is one, `attempts` what was done. Without cycles
-        (`max_cycle` 0) it is the energy of the starting density.
+        Returns the energy (hartree); check `converged`; `attempts` lists the attempts. Without cycles (`max_cycle` 0)
+        it is the energy of the starting density.
         """
         if self.max_cycle <= 0:
             return float(super().scf(dm0, **kwargs))
         self.dump_flags()
-        with one_thread():  # threads of linear algebra would wait busily where those of the integrals are at work
+        with one_thread():  # waiting threads of linear algebra would compete with the threads of the integrals
             self.build(self.mol)
             if dm0 is None:
-                known = self.mo_coeff is not None and self.mo_occ is not None
-                dm0 = self.make_rdm1() if known else self.get_init_guess(self.mol, self.init_guess)
+                has_orbitals = self.mo_coeff is not None and self.mo_occ is not None
+                dm0 = self.make_rdm1() if has_orbitals else self.get_init_guess(self.mol, self.init_guess)
             self.ladder.climb(self, dm0)
         self._finalize()
         return float(self.e_tot)
 
     def kernel(self, dm0: Any = None, **kwargs: Any) -> float:
-        """See `scf`."""
+        """Run `scf`."""
         return self.scf(dm0, **kwargs)
 
     def get_init_guess(self, mol: Any = None, key: Any = "minao", **kwargs: Any) -> Any:
-        """PySCF's guesses, and the density of a conventional functional by its name ("b3lyp", "hf", ...)."""
+        """Return one of PySCF's guesses, or the density of a conventional functional by name ("b3lyp", "hf", ...)."""
         if isinstance(key, str) and initial_guess.is_functional(key):
             return initial_guess.density(self, key)
         return super().get_init_guess(mol, key, **kwargs)
@@ -109,7 +109,7 @@ class Learned(_PySCF):
     def get_fock(
         self, h1e: Any = None, s1e: Any = None, vhf: Any = None, dm: Any = None, *args: Any, **kwargs: Any
     ) -> Any:
-        """The Fock matrix without what would turn the open shell of an atom or linear molecule on the grid."""
+        """Return the Fock matrix without the part that would rotate the open shell of an atom or linear molecule."""
         dm = self.make_rdm1() if dm is None else dm
         h1e = self.get_hcore() if h1e is None else h1e
         vhf = self.get_veff(self.mol, dm) if vhf is None else vhf
@@ -137,19 +137,19 @@ class Learned(_PySCF):
         return dispersion(self.mol.atom_charges(), self.mol.atom_coords())[0]
 
     def reset(self, mol: Any = None) -> Any:
-        """Forget what belongs to the molecule, and take another one."""
+        """Discard all data of the molecule, and use another one."""
         super().reset(mol)
         self._numint.reset()
         self._orientation = None
         return self
 
     def density_fit(self, auxbasis: Any = None, with_df: Any = None, only_dfj: bool = True) -> Any:
-        """The same object with the Coulomb matrix by density fitting; local exchange is not fitted."""
+        """Return the object with density fitting of the Coulomb matrix; local exchange is not fitted."""
         fitted = super().density_fit(auxbasis, with_df, only_dfj)
         return lib.set_class(fitted, (LearnedDF, self.__class__))
 
     def nuc_grad_method(self) -> Any:
-        """Analytic nuclear gradients, the response of the grid included."""
+        """Return the object for analytic nuclear gradients, with the response of the grid."""
         from fusion.functionals.scf.gradients import gradients
 
         return gradients(self)
@@ -157,7 +157,7 @@ class Learned(_PySCF):
     Gradients = nuc_grad_method
 
     def stable(self) -> bool:
-        """Whether no small rotation of the orbitals lowers the energy within the restrictions of the object."""
+        """True if no small rotation of the orbitals lowers the energy within the restrictions of the object."""
         return second_order.lowest_curvature(self)[0] > -second_order.FLAT
 
     TDA = TDDFT = TDHF = CasidaTDDFT = TDDFTNoHybrid = dTDA = dRPA = _refused("excited states (TDDFT)")
@@ -186,9 +186,9 @@ class LearnedRKS(Learned, rks.RKS):
     def gen_response(
         self, mo_coeff: Any = None, mo_occ: Any = None, singlet: Any = None, hermi: int = 0, **ignored: Any
     ) -> Callable[[np.ndarray], np.ndarray]:
-        """The change of the Fock matrix (n, n) with the density matrix (n, n), as PySCF's `gen_response`.
+        """Return the change of the Fock matrix (n, n) with the density matrix (n, n), as PySCF's `gen_response`.
 
-        `singlet` False: of the difference of both spins' matrices with that of their densities.
+        `singlet` False: the change of the difference between both spins' matrices.
         """
         density = self.make_rdm1(mo_coeff, mo_occ) if mo_coeff is not None else self.make_rdm1()
         half = 0.5 * np.asarray(density)
@@ -207,12 +207,12 @@ class LearnedRKS(Learned, rks.RKS):
         return _one_by_one(triplet_change if triplet else change_of_fock, 2)
 
     def to_uks(self, xc: Any = None) -> Any:
-        """The same orbitals in an unrestricted object, not converged."""
+        """Return an unrestricted object with the same orbitals, not converged."""
         return copied(self, LearnedUKS)
 
 
 class LearnedUKS(Learned, uks.UKS):
-    """Unrestricted Kohn-Sham; with `occupations` (up, down) of fractional electrons too."""
+    """Unrestricted Kohn-Sham; `occupations` (up, down) may be fractional."""
 
     _keys = Learned._keys | {"occupations"}
     occupations: tuple[np.ndarray, np.ndarray] | None = None
@@ -230,7 +230,7 @@ class LearnedUKS(Learned, uks.UKS):
         return np.array([occupations.by_energy(values, numbers) for values, numbers in pairs])
 
     def get_grad(self, mo_coeff: Any, mo_occ: Any, fock: Any = None) -> np.ndarray:
-        """Gradient with respect to orbital rotations, those among fractionally occupied orbitals included."""
+        """Gradient by orbital rotations, those among fractionally occupied orbitals included."""
         if not self.fractional:
             return np.asarray(super().get_grad(mo_coeff, mo_occ, fock))
         if fock is None:
@@ -238,9 +238,9 @@ class LearnedUKS(Learned, uks.UKS):
         return np.concatenate([occupations.coupling(*spin) for spin in zip(mo_coeff, mo_occ, fock, strict=True)])
 
     def spin_square(self, mo_coeff: Any = None, s: Any = None) -> tuple[float, float]:
-        """<S^2> and the multiplicity it stands for, of the Kohn-Sham determinant."""
+        """<S^2> of the Kohn-Sham determinant, and the multiplicity that corresponds to it."""
         if self.fractional:
-            raise NotImplementedError("<S^2> of fractional occupations: an ensemble has no determinant")
+            raise NotImplementedError("<S^2> needs a determinant, but fractional occupations are an ensemble")
         value, multiplicity = super().spin_square(mo_coeff, s)
         return float(value), float(multiplicity)
 
@@ -250,7 +250,7 @@ class LearnedUKS(Learned, uks.UKS):
     def gen_response(
         self, mo_coeff: Any = None, mo_occ: Any = None, with_j: bool = True, hermi: int = 0, **ignored: Any
     ) -> Callable[[np.ndarray], np.ndarray]:
-        """The change of the Fock matrices (2, n, n) with the density matrices (2, n, n)."""
+        """Return the change of the Fock matrices (2, n, n) with the density matrices (2, n, n)."""
         density = self.make_rdm1(mo_coeff, mo_occ) if mo_coeff is not None else self.make_rdm1()
         response = Response(self._numint, self.mol, self.grids, np.asarray(density))
 
@@ -263,41 +263,43 @@ class LearnedUKS(Learned, uks.UKS):
         return _one_by_one(change_of_fock, 3)
 
     def newton(self) -> Any:
-        """Second-order SCF, for whole occupations."""
+        """Return the second-order SCF, for integer occupations."""
         if self.fractional:
             raise NotImplementedError("second-order SCF is for orbitals that are empty or full")
         return super().newton()
 
     def stability(self, internal: bool = True, external: bool = False, **options: Any) -> Any:
-        """PySCF's stability analysis within unrestricted orbitals."""
+        """Run PySCF's stability analysis within unrestricted orbitals."""
         if external:
-            raise NotImplementedError("stability against non-collinear spins: the functional is of collinear ones")
+            raise NotImplementedError(
+                "stability against non-collinear spins needs a functional of these; learned ones are collinear"
+            )
         if self.fractional:
             raise NotImplementedError("the stability analysis is for orbitals that are empty or full")
         return super().stability(internal, False, **options)
 
 
 def copied(mean_field: Any, kind: type) -> Any:
-    """An unrestricted object with the settings and the orbitals of a restricted one."""
-    found = kind(mean_field.mol)
-    found.learn(mean_field._numint)
+    """Build an unrestricted object with the settings and orbitals of a restricted one."""
+    result = kind(mean_field.mol)
+    result.learn(mean_field._numint)
     for name in ("grids", "conv_tol", "conv_tol_grad", "max_cycle", "init_guess", "dispersion", "ladder", "verbose"):
-        setattr(found, name, getattr(mean_field, name))
+        setattr(result, name, getattr(mean_field, name))
     if mean_field.mo_coeff is not None:
-        found.mo_coeff = np.stack([mean_field.mo_coeff] * 2)
-        found.mo_energy = np.stack([mean_field.mo_energy] * 2)
-        found.mo_occ = np.stack([0.5 * mean_field.mo_occ] * 2)
-    return found
+        result.mo_coeff = np.stack([mean_field.mo_coeff] * 2)
+        result.mo_energy = np.stack([mean_field.mo_energy] * 2)
+        result.mo_occ = np.stack([0.5 * mean_field.mo_occ] * 2)
+    return result
 
 
 def _one_by_one(function: Callable[[np.ndarray], np.ndarray], dimensions: int) -> Callable[[Any], np.ndarray]:
-    """`function` of one change of the density, for a stack of them as well."""
+    """Extend `function` of one change of the density to stacks of changes."""
 
     def mapped(changes: Any) -> np.ndarray:
         changes = np.asarray(changes)
         if changes.ndim == dimensions:
             return function(changes)
-        if dimensions == 3:  # PySCF stacks behind the spin: (2, K, n, n)
+        if dimensions == 3:  # PySCF puts the stack after the spin: (2, K, n, n)
             return np.stack([function(changes[:, index]) for index in range(changes.shape[1])], axis=1)
         return np.stack([function(change) for change in changes])
 

@@ -1,8 +1,8 @@
-"""Rotations that move no nucleus: the open shell of an atom may turn at no cost, but on a grid at a small one.
+"""Rotations of an open shell that move no nucleus: they cost no energy, except for errors of the grid.
 
-The energy of an atom or a linear molecule does not depend on how an open shell is turned. A grid is not a sphere: it
-leaves a torque of some 1e-4 hartree, which turns the shell for ever, by microhartrees from one cycle to the next. Here
-the rotation is taken out of the Fock matrix, so that the SCF converges with the orientation that it began with.
+The energy of an atom or a linear molecule does not depend on the orientation of an open shell. A grid is not a sphere:
+its torque of about 1e-4 hartree rotates the shell in every cycle and changes the energy by microhartrees. Removing the
+rotation from the Fock matrix lets the SCF converge with its initial orientation.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 
 LINEAR_BOHR = 1e-6
-"""Distance from the axis within which nuclei are on it."""
+"""Largest distance from the axis of nuclei that count as on it."""
 EMPTY = 1e-3
-"""Rotations that change the occupied orbitals by less than this are those of a closed shell."""
+"""Least change of the occupied orbitals by a rotation of an open shell; a closed shell changes less."""
 
 
 class Orientation:
-    """The rotations of the electrons of `mol` that leave all nuclei where they are: three for an atom, one for a linear
-    molecule, else none."""
+    """Rotations of the electrons of `mol` about axes through all nuclei: three for an atom, one for a linear molecule,
+    otherwise none."""
 
     def __init__(self, mol: Any) -> None:
         self._mol = mol
@@ -41,11 +41,11 @@ class Orientation:
         return np.asarray(np.einsum("kx,xij->kij", self._axes, inverse @ about_xyz @ inverse))
 
     def held(self, fock: np.ndarray, density: np.ndarray) -> tuple[np.ndarray, float]:
-        """Fock matrices ((n, n) or (2, n, n)) without the part that turns the determinants of `density`, and the norm
+        """Fock matrices ((n, n) or (2, n, n)) without the part that rotates the determinants of `density`, and the norm
         (hartree) of that part of the orbital gradient.
 
-        With P the projector on the occupied orbitals, the gradient is (1 - P) F P and a rotation (1 - P) l P; the
-        component of the former along the span of the latter, over both spins together, is what is removed.
+        With P the projector on the occupied orbitals, the gradient is (1 - P) F P and a rotation (1 - P) l P. The
+        component of the gradient along the span of the rotations, over both spins together, is removed.
         """
         if not len(self._axes):
             return fock, 0.0

@@ -1,4 +1,4 @@
-"""What is said about a finished SCF: the details of its result, and why it failed."""
+"""Description of a finished SCF: details of its result, and the reason of a failure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def describe(mean_field: Any, basis: str, start: str) -> dict[str, Any]:
-    """JSON-able details of an SCF, units in the key names; `start` says which density it began with."""
+    """JSON-able details of an SCF, units in the key names; `start` names its starting density."""
     unrestricted, dropped = mean_field.istype("UHF"), mean_field._numint.dropped
     details: dict[str, Any] = {
         "basis": basis,
@@ -40,7 +40,7 @@ def describe(mean_field: Any, basis: str, start: str) -> dict[str, Any]:
 
 
 def unconverged(mean_field: Any) -> str:
-    """Why there is no energy, and what might help, in one line."""
+    """Reason why there is no energy, with advice, in one line."""
     attempts = mean_field.attempts
     *names, last = [attempt.name for attempt in attempts]
     tried = f"{', '.join(names)} and {last}" if names else last
@@ -61,7 +61,7 @@ def _attempt(attempt: Any) -> dict[str, Any]:
 
 
 def _frontier(mean_field: Any) -> dict[str, float | None]:
-    """Energies of the highest orbital with and the lowest without an electron, over both spins."""
+    """Energies of the highest occupied and the lowest empty orbital, over both spins."""
     energies, numbers = np.ravel(mean_field.mo_energy), np.ravel(mean_field.mo_occ)
     filled, empty = energies[numbers > 0], energies[numbers == 0]
     return {

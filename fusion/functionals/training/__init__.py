@@ -1,1 +1,1 @@
-"""Training of functionals: labelled densities made with PySCF, regression with a stability term, and what came out."""
+"""Training of functionals: labelled densities from PySCF, regression with a stability term, and the results."""

@@ -1,4 +1,4 @@
-"""Which systems a functional is trained on, and the energy differences it is judged by, from a TOML file."""
+"""Training systems of a functional, and the energy differences to reproduce, from a TOML file."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ _KEYS: Final = frozenset({"atoms", "molecule", "charge", "spin", "against", "occ
 
 @dataclass(frozen=True)
 class Entry:
-    """One system of the set. Raises nothing: `read` has checked it."""
+    """One system of the set, as checked by `read`."""
 
     name: str
     system: System
     occupations: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     line: Mapping[str, float] = field(default_factory=dict)
-    """Other entries and how much of their reference energies makes this one's."""
+    """Other entries with the weights of their reference energies in that of this entry."""
     against: Mapping[str, float] = field(default_factory=dict)
-    """Other entries whose energies are subtracted in the difference that is judged."""
+    """Other entries with the weights of their energies that the energy difference subtracts."""
     held_out: bool = False
 
 
 @dataclass(frozen=True)
 class Difference:
-    """An energy difference: the sum of `coefficients` times the energies of entries."""
+    """Energy difference: the sum of `coefficients` times the energies of entries."""
 
     name: str
     kind: str
     coefficients: Mapping[str, float]
     held_out: bool
-    """Whether one of the entries is."""
+    """True if one of the entries is held out."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Set:
 
 
 def read(path: Path | None = None) -> Set:
-    """The set in a TOML file, or the bundled one. Raises InputError, in one line, for what is wrong with it."""
+    """Read the set from a TOML file, or the bundled set. Raises InputError, in one line, for an invalid file."""
     path = BUNDLED if path is None else path
     try:
         content = bounds.parsed_toml(bounds.text(path))
@@ -65,17 +65,18 @@ def read(path: Path | None = None) -> Set:
         raise InputError(f"method.training.data: {path} is no TOML: {bounds.reason(error)}") from error
     entries = {name: _entry(path, name, table) for name, table in content.items()}
     if not entries:
-        raise InputError(f"method.training.data: {path} holds no systems")
+        raise InputError(f"method.training.data: {path} has no systems")
     for entry in entries.values():
         for other in (*entry.line, *entry.against):
             if other not in entries or entries[other].line:
                 raise InputError(
-                    f"{path}: {entry.name} refers to {other!r}, which is no system of whole electrons in it"
+                    f"{path}: {entry.name} refers to {other!r}, which is not a system with integer occupations there"
                 )
     atoms = {e.system.symbols[0]: e.name for e in entries.values() if _is_atom(e)}
-    differences = tuple(found for e in entries.values() if (found := _difference(path, e, atoms, entries)) is not None)
+    candidates = (_difference(path, entry, atoms, entries) for entry in entries.values())
+    differences = tuple(difference for difference in candidates if difference is not None)
     if not any(not difference.held_out for difference in differences):
-        raise InputError(f"{path}: there is no energy difference to train on: every system is held out or by itself")
+        raise InputError(f"{path}: there is no energy difference to train on: every system is held out or has none")
     return Set(entries, differences)
 
 
@@ -84,7 +85,7 @@ def _entry(path: Path, name: str, table: Any) -> Entry:
         raise InputError(f"{path}: {name} needs either atoms or molecule")
     unknown = sorted(set(table) - _KEYS)
     if unknown:
-        raise InputError(f"{path}: {name} has the unknown key {unknown[0]!r}; known are {', '.join(sorted(_KEYS))}")
+        raise InputError(f"{path}: {name} has the unknown key {unknown[0]!r}; the keys are {', '.join(sorted(_KEYS))}")
     try:
         occupations = table.get("occupations")
         if occupations is not None:
@@ -128,8 +129,8 @@ def _difference(path: Path, entry: Entry, atoms: Mapping[str, str], entries: Map
             return None
         missing = [symbol for symbol in dict.fromkeys(entry.system.symbols) if symbol not in atoms]
         if missing or entry.system.charge:
-            what = "it is charged" if entry.system.charge else f"the set has no atom {missing[0]}"
-            raise InputError(f"{path}: {entry.name} needs against = {{...}}, energies to compare with: {what}")
+            reason = "it is charged" if entry.system.charge else f"the set has no atom {missing[0]}"
+            raise InputError(f"{path}: {entry.name} needs against = {{...}}, energies to compare with: {reason}")
         others = {atoms[symbol]: count for symbol, count in Counter(entry.system.symbols).items()}
     kind = "fractional" if entry.line else "ionisation" if len(entry.system.symbols) == 1 else "atomisation"
     sign = -1.0 if kind == "atomisation" else 1.0

@@ -1,9 +1,9 @@
-"""Labelled densities: what a functional sees of a fixed density, and the exchange-correlation energy it should give.
+"""Labelled densities: features of a fixed density, and the exchange-correlation energy to learn for it.
 
     E_xc[n] = E_ref - (T_s + V_ext + J + E_nn)[n]
 
-with n of a conventional functional and E_ref of the correlated wavefunction in the same basis, all electrons. For
-fractional electrons E_ref is the exact combination of those of whole ones (`Entry.line`).
+Here n is the density of a conventional functional, and E_ref the energy of a correlated wavefunction of all electrons
+in the same basis. For fractional electrons E_ref is the exact combination of energies with integer ones (`Entry.line`).
 """
 
 from __future__ import annotations
@@ -25,39 +25,41 @@ from fusion.scf import occupations as numbers
 from fusion.scf.initial_guess import is_functional
 
 NEGLIGIBLE: Final = 1e-8
-"""Electrons at a grid point (density times weight) below which it is left out: together about 1e-6 hartree."""
+"""Electrons at a grid point (density times weight) below which the point is left out: about 1e-6 hartree in total."""
 FEW_DETERMINANTS: Final = 100_000
-"""Up to which the reference is full configuration interaction; CCSD(T) above."""
+"""Largest number of determinants for full configuration interaction as reference; CCSD(T) above it."""
 DENSITY_GRID: Final = 3
-"""Least grid level of the conventional calculation."""
+"""Lowest grid level of the conventional calculation."""
 
 
 @dataclass(frozen=True)
 class Level:
-    """How labels are made: `basis`, the conventional functional of the `density`, and the grid that is looked at."""
+    """Settings of labels: `basis`, the conventional functional of the `density`, and the grid of the features."""
 
     basis: str = "def2-svp"
     density: str = "b3lyp"
     grid_level: int = 1
 
     def check(self) -> None:
-        """Raises InputError."""
+        """Raise InputError for invalid settings."""
         if not is_functional(str(self.density)):
-            raise InputError(f"method.training.density={self.density}: PySCF knows no such functional; b3lyp is one")
+            raise InputError(
+                f"method.training.density={self.density}: PySCF has no such functional; b3lyp, for example, is one"
+            )
         if self.grid_level not in range(10):
             raise InputError(f"method.training.grid_level must be 0 ... 9, not {self.grid_level}")
 
 
-def label(entry: Entry, level: Level, needs: frozenset[str], known: Mapping[str, float]) -> dict[str, np.ndarray]:
-    """Arrays of one labelled density, as `samples.Sample` holds them; `known` are reference energies by entry's name.
+def label(entry: Entry, level: Level, needs: frozenset[str], energies: Mapping[str, float]) -> dict[str, np.ndarray]:
+    """Arrays of one labelled density, as in `samples.Sample`; `energies` are the reference energies by entry.
 
-    Raises CalculationError where a calculation does not converge.
+    Raises CalculationError if a calculation does not converge.
     """
     mol = molecule(entry.system, level.basis)
     mean_field = conventional(mol, entry, level)
     density = np.asarray(mean_field.make_rdm1())
     if entry.line:
-        energy, source = sum(known[name] * factor for name, factor in entry.line.items()), "line"
+        energy, source = sum(energies[name] * factor for name, factor in entry.line.items()), "line"
     else:
         energy, source = reference(mol, density, entry.name)
     restricted = density.ndim == 2
@@ -82,7 +84,7 @@ def label(entry: Entry, level: Level, needs: frozenset[str], known: Mapping[str,
 
 
 def conventional(mol: gto.Mole, entry: Entry, level: Level) -> Any:
-    """A converged calculation with the conventional functional, with the entry's occupations."""
+    """Converge a calculation with the conventional functional and the entry's occupations."""
     restricted = mol.spin == 0 and entry.occupations is None
     mean_field = (dft.RKS if restricted else dft.UKS)(mol, xc=level.density)
     mean_field.grids.level = max(DENSITY_GRID, level.grid_level)
@@ -111,7 +113,7 @@ def conventional(mol: gto.Mole, entry: Entry, level: Level) -> Any:
 
 
 def reference(mol: gto.Mole, density: np.ndarray, name: str) -> tuple[float, str]:
-    """Full configuration interaction, or CCSD(T) of all electrons: energy (hartree) and which; from this density."""
+    """Energy (hartree) of full configuration interaction, or of all-electron CCSD(T), and which; from this density."""
     mean_field = (scf.RHF if mol.spin == 0 else scf.UHF)(mol)
     mean_field.conv_tol, mean_field.chkfile = 1e-11, None
     mean_field.kernel(dm0=density)
@@ -137,7 +139,7 @@ def reference(mol: gto.Mole, density: np.ndarray, name: str) -> tuple[float, str
 
 
 def features(mol: gto.Mole, density: np.ndarray, grid_level: int, needs: frozenset[str]) -> dict[str, np.ndarray]:
-    """Density features at the points that matter, and what their potential is contracted with, basis functions and F.
+    """Density features at the relevant points, with the basis functions and F that contract their potential.
 
     `density` (S, n, n) as in `LearnedNumInt.density`; arrays as in `samples.Sample`.
     """
@@ -147,18 +149,18 @@ def features(mol: gto.Mole, density: np.ndarray, grid_level: int, needs: frozens
     grids.build(sort_grids=True)
     parts: dict[str, list[np.ndarray]] = {}
     for block in numint.blocks(mol, grids):
-        found = numint.density(mol, block, density)
-        seen = found.features
-        kept = (seen.rho.sum(dim=0).numpy() * np.abs(block.weights)) > NEGLIGIBLE
+        block_density = numint.density(mol, block, density)
+        block_features = block_density.features
+        relevant = (block_features.rho.sum(dim=0).numpy() * np.abs(block.weights)) > NEGLIGIBLE
         arrays = {
             "weights": block.weights,
             "coords": block.coords.T,
-            "rho": seen.rho.numpy(),
+            "rho": block_features.rho.numpy(),
             "basis": block.orbitals.astype(np.float32),
-            "exchange": found.exchange.astype(np.float32),
-            **{f"hfx:{omega:g}": values.numpy() for omega, values in seen.hfx.items()},
+            "exchange": block_density.exchange.astype(np.float32),
+            **{f"hfx:{omega:g}": values.numpy() for omega, values in block_features.hfx.items()},
         }
-        arrays |= {key: value.numpy() for key in ("grad", "tau") if (value := getattr(seen, key)) is not None}
+        arrays |= {key: value.numpy() for key in ("grad", "tau") if (value := getattr(block_features, key)) is not None}
         for key, array in arrays.items():
-            parts.setdefault(key, []).append(array[..., kept])
+            parts.setdefault(key, []).append(array[..., relevant])
     return {key: np.concatenate(arrays, axis=-1) for key, arrays in parts.items()}

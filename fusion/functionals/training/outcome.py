@@ -1,4 +1,4 @@
-"""What a training has led to: errors at fixed densities and in self-consistent calculations, table and result."""
+"""Results of a training: errors at fixed densities and in self-consistent calculations, table and result."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ def self_consistent(
 ) -> dict[str, float | None]:
     """SCF energies (hartree) of all entries that the held-out differences need; None for one that does not converge.
 
-    In the basis of the labels, from the density they are at; `functional` is a module or a model's name.
+    The basis is that of the labels, the start their density; `functional` is a module or the name of a model.
     """
     names = needed(chosen)
-    found: dict[str, float | None] = {}
+    energies: dict[str, float | None] = {}
     for count, name in enumerate(names):
         update(count, name)
-        found[name] = scf_energy(chosen.entries[name], functional, settings, grid_level)
+        energies[name] = scf_energy(chosen.entries[name], functional, settings, grid_level)
     update(len(names), "")
-    return found
+    return energies
 
 
 def needed(chosen: Set) -> list[str]:
-    """Names of the entries in differences that are held out."""
+    """Names of the entries in held-out differences."""
     return list(dict.fromkeys(name for d in chosen.differences if d.held_out for name in d.coefficients))
 
 
 def scf_energy(entry: Entry, functional: nn.Module | str, settings: Settings, grid_level: int) -> float | None:
-    """Hartree; None if the SCF does not converge."""
+    """SCF energy in hartree; None if the SCF does not converge."""
     mol = molecule(entry.system, settings.level.basis)
     options: dict[str, Any] = {"grid_level": grid_level, "conv_tol": 1e-7, "start": settings.level.density}
     mean_field = kohn_sham(mol, functional, occupations=entry.occupations, **options)
@@ -54,7 +54,7 @@ def scf_energy(entry: Entry, functional: nn.Module | str, settings: Settings, gr
 
 
 def value(difference: Difference, energies: Mapping[str, float | None]) -> float | None:
-    """The difference in kcal/mol, None where an energy is missing."""
+    """Value of the difference in kcal/mol; None if an energy is missing."""
     total = 0.0
     for name, coefficient in difference.coefficients.items():
         energy = energies.get(name)
@@ -67,7 +67,7 @@ def value(difference: Difference, energies: Mapping[str, float | None]) -> float
 def table(
     chosen: Set, samples: Mapping[str, Sample], deviations: Mapping[str, float], scf: Mapping[str, float | None]
 ) -> list[dict[str, Any]]:
-    """One row per difference, kcal/mol; `deviations` (hartree) are those at the fixed densities."""
+    """Table with one row per difference, kcal/mol; `deviations` (hartree) are errors at the fixed densities."""
     reference = {name: sample.reference for name, sample in samples.items()}
     learned = {name: reference[name] + deviations[name] for name in samples}
     conventional = {name: sample.conventional for name, sample in samples.items()}
@@ -86,7 +86,7 @@ def table(
 
 
 def write(directory: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """`differences.csv`: energies in kcal/mol, empty where there is none."""
+    """Write `differences.csv`: energies in kcal/mol, empty if there is none."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -95,7 +95,7 @@ def write(directory: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def read(directory: Path) -> list[dict[str, Any]]:
-    """The rows of `differences.csv`."""
+    """Read the rows of `differences.csv`."""
     with (directory / TABLE).open(newline="") as file:
         rows: list[dict[str, Any]] = list(csv.DictReader(file))
     for row in rows:
@@ -106,9 +106,9 @@ def read(directory: Path) -> list[dict[str, Any]]:
 
 
 def measure(rows: Sequence[Mapping[str, Any]], settings: Settings, scf: Mapping[str, float | None]) -> dict[str, Any]:
-    """The `training` part of result.json: mean absolute errors in kcal/mol by kind, and what did not converge."""
+    """Build the `training` part of result.json: mean absolute errors in kcal/mol by kind, and unconverged systems."""
     level = settings.level
-    found: dict[str, Any] = {
+    summary: dict[str, Any] = {
         "labels": f"CCSD(T) or FCI, {level.basis}, all electrons, on densities of {level.density}",
         "differences": len(rows),
         "held_out": [row["name"] for row in rows if row["held_out"]],
@@ -119,11 +119,11 @@ def measure(rows: Sequence[Mapping[str, Any]], settings: Settings, scf: Mapping[
         for kind in (*KINDS, "all"):
             some = [row for row in mine if kind in (row["kind"], "all")]
             if some:
-                found["mae_kcal_mol"].setdefault(split, {})[kind] = {"number": len(some), **_errors(some)}
+                summary["mae_kcal_mol"].setdefault(split, {})[kind] = {"number": len(some), **_errors(some)}
     lost = [name for name, energy in scf.items() if energy is None]
     if lost:
-        found["not_converged"] = lost
-    return found
+        summary["not_converged"] = lost
+    return summary
 
 
 def _errors(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
@@ -133,18 +133,18 @@ def _errors(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def worst(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Name of the difference with the largest error at fixed density, a held-out one if there is any."""
+    """Name of the difference with the largest error at fixed density, preferring held-out differences."""
     return str(max(rows, key=lambda row: (bool(row["held_out"]), abs(row["fixed_density"] - row["reference"])))["name"])
 
 
-def lines(found: Mapping[str, Any], density: str) -> Iterator[list[str]]:
-    """The terminal's lines of the `training` part of result.json."""
+def lines(summary: Mapping[str, Any], density: str) -> Iterator[list[str]]:
+    """Lines for the terminal from the `training` part of result.json."""
     for split, label in (("trained", "trained on"), ("held_out", "held out")):
-        for kind, errors in found["mae_kcal_mol"].get(split, {}).items():
+        for kind, errors in summary["mae_kcal_mol"].get(split, {}).items():
             parts = [f"{errors['fixed_density']:7.2f} kcal/mol"]
             if "self_consistent" in errors:
                 parts.append(f"self-consistent {errors['self_consistent']:7.2f}")
             number = f"{errors['number']} {'differences' if kind == 'all' else kind}"
             yield [label, number, *parts, f"{density} {errors['conventional']:7.2f}"]
-    if found.get("not_converged"):
-        yield ["not converged", ", ".join(found["not_converged"])]
+    if summary.get("not_converged"):
+        yield ["not converged", ", ".join(summary["not_converged"])]

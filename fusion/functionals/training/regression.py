@@ -23,19 +23,19 @@ from fusion.runs import metrics
 
 
 class Regression(pl.LightningModule):
-    """Adam on errors of energy differences, of total energies and on the instability of fixed densities.
+    """Minimise errors of energy differences and total energies, and the instability of fixed densities, with Adam.
 
-    One batch is a few differences drawn without repetition from those that are not held out; the densities they need
-    are shared out over the ranks, and the gradient is that of one process. What is drawn depends on seed and step
-    only, so that a run goes on from a checkpoint as if it had not stopped.
+    One batch is a few differences drawn without repetition from those that are not held out. The ranks share the
+    densities that the batch needs; the gradient equals that of one process. The draws depend on seed and step only, so
+    that a run resumed from a checkpoint continues as if it had not stopped.
 
     Args:
-        functional: what is trained, in the dtype of the samples.
+        functional: module to train, in the dtype of the samples.
         samples: labelled densities by name.
-        differences: between their energies.
-        settings: of the training.
-        seed: of the order of the differences.
-        identity: what a checkpoint has to agree with.
+        differences: energy differences between the samples.
+        settings: settings of the training.
+        seed: seed of the order of the differences.
+        identity: values that must agree with those of a checkpoint.
     """
 
     def __init__(
@@ -56,17 +56,17 @@ class Regression(pl.LightningModule):
         self.done = 0
         self.loss = self.train_error = self.held_out_error = self.unstable = math.nan
 
-    # -- what the progress bar shows -------------------------------------------------------------------------------
+    # -- text of the progress bar ----------------------------------------------------------------------------------
     phase = "training"
 
     @property
     def phase_step(self) -> int:
-        """Steps done."""
+        """Number of finished steps."""
         return self.done
 
     @property
     def phase_total(self) -> int:
-        """Steps to do."""
+        """Number of all steps."""
         return self.settings.steps
 
     @property
@@ -81,7 +81,7 @@ class Regression(pl.LightningModule):
 
     # -- Lightning's hooks -----------------------------------------------------------------------------------------
     def configure_optimizers(self) -> None:
-        """None: gradients are put together here."""
+        """Return None: `training_step` assembles gradients and updates parameters itself."""
 
     def train_dataloader(self) -> _Steps:
         return _Steps(self)
@@ -108,7 +108,7 @@ class Regression(pl.LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint.pop("loops", None)  # steps are counted here
+        checkpoint.pop("loops", None)  # this module counts the steps
         state = checkpoint["regression"]
         self.done = int(state["done"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -117,17 +117,19 @@ class Regression(pl.LightningModule):
     # -- energies --------------------------------------------------------------------------------------------------
     @torch.no_grad()
     def deviations(self, names: Sequence[str] | None = None) -> dict[str, float]:
-        """Energy at the fixed density less the reference, hartree, of samples by name; on all ranks."""
+        """Energy at the fixed density minus the reference, hartree, of samples by name; on all ranks."""
         names = list(self.samples) if names is None else list(names)
-        found = torch.zeros(len(names), dtype=torch.float64, device=self.device)
+        deviations = torch.zeros(len(names), dtype=torch.float64, device=self.device)
         for index in range(rank(), len(names), world_size()):
-            found[index] = self._deviation(names[index]).double()
-        return dict(zip(names, sum_over_ranks(found).tolist(), strict=True))
+            deviations[index] = self._deviation(names[index]).double()
+        return dict(zip(names, sum_over_ranks(deviations).tolist(), strict=True))
 
     def errors(self) -> dict[str, float]:
         """Errors of all differences, kcal/mol."""
-        known = self.deviations()
-        return {d.name: KCAL * sum(c * known[name] for name, c in d.coefficients.items()) for d in self.differences}
+        deviations = self.deviations()
+        return {
+            d.name: KCAL * sum(c * deviations[name] for name, c in d.coefficients.items()) for d in self.differences
+        }
 
     def _deviation(self, name: str) -> Tensor:
         return xc_energy(self.functional, self._features(name)) - self.samples[name].target
@@ -136,7 +138,7 @@ class Regression(pl.LightningModule):
         return self.samples[name].features.map(lambda tensor: tensor.to(self.device))
 
     def _drawn(self) -> tuple[list[Difference], list[str]]:
-        """The differences of this step, and the densities whose stability is looked at."""
+        """Draw the differences of this step, and the densities for the stability term."""
         size = min(self.settings.batch, len(self.trained))
         per_epoch = max(1, len(self.trained) // size)
         epoch, place = divmod(self.done, per_epoch)
@@ -148,7 +150,7 @@ class Regression(pl.LightningModule):
         return chosen, first[: self.settings.stability.systems]
 
     def _step(self, chosen: Sequence[Difference], unstable: Sequence[str]) -> dict[str, Any]:
-        """One step of Adam. The chain rule through the energies lets each rank differentiate its own densities only."""
+        """Do one step of Adam. By the chain rule, each rank differentiates only the energies of its own densities."""
         names = list(dict.fromkeys(name for difference in chosen for name in difference.coefficients))
         mine = range(rank(), len(names), world_size())
         own = [self._deviation(names[index]) for index in mine]
@@ -182,7 +184,7 @@ class Regression(pl.LightningModule):
         return row
 
     def _loss(self, deviations: Mapping[str, Tensor], chosen: Sequence[Difference]) -> tuple[Tensor, float]:
-        """The weighted mean of squared errors, (kcal/mol)^2, and the mean error of the differences in kcal/mol."""
+        """Weighted mean of squared errors, (kcal/mol)^2, and the mean error of the differences in kcal/mol."""
         weights = self.settings.weights
         errors = [KCAL * torch.stack([c * deviations[n] for n, c in d.coefficients.items()]).sum() for d in chosen]
         pairs = zip(chosen, errors, strict=True)
@@ -191,15 +193,15 @@ class Regression(pl.LightningModule):
         return loss + weights["total"] * totals, _mean(float(error.detach()) for error in errors)
 
     def _squared(self, error: Tensor) -> Tensor:
-        """error^2, linear beyond `tail`: the first steps, far off, would blind Adam for long."""
+        """error^2, but linear beyond `tail`: large errors in the first steps would dominate Adam's averages."""
         tail = self.settings.tail
         return 2.0 * tail**2 * (torch.sqrt(1.0 + (error / tail) ** 2) - 1.0)
 
     def _gradients(self, objective: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
-        if not objective.requires_grad:  # nothing of this step fell to this rank
+        if not objective.requires_grad:  # this rank has no density in this step
             return [sum_over_ranks(torch.zeros_like(parameter)) for parameter in parameters]
-        found = torch.autograd.grad(objective, parameters, allow_unused=True, materialize_grads=True)
-        return [sum_over_ranks(gradient) for gradient in found]
+        gradients = torch.autograd.grad(objective, parameters, allow_unused=True, materialize_grads=True)
+        return [sum_over_ranks(gradient) for gradient in gradients]
 
     def _update(self, parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor], loss: Tensor) -> None:
         if not torch.isfinite(loss) or not all(bool(torch.isfinite(gradient).all()) for gradient in gradients):
@@ -218,7 +220,7 @@ class Regression(pl.LightningModule):
 
 
 class _Steps:
-    """The steps that are left; no length, so that a resumed run starts where it stopped."""
+    """Remaining steps; without a length, so that a resumed run starts where it stopped."""
 
     def __init__(self, module: Regression) -> None:
         self.module = module
@@ -228,6 +230,6 @@ class _Steps:
 
 
 def _mean(errors: Any) -> float:
-    """Mean absolute value; nan of nothing."""
+    """Mean absolute value; nan if there is none."""
     values = [abs(error) for error in errors]
     return sum(values) / len(values) if values else math.nan

@@ -1,4 +1,4 @@
-"""Labelled densities on disk and in memory: made once, one file each, shared by all runs with the same settings."""
+"""Labelled densities on disk and in memory: computed once, one file each, shared by runs with equal settings."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from fusion.functionals.training.labels import Level, label
 from fusion.zoo import cache
 
 FORMAT = 1
-"""Raised when the same settings give other arrays."""
+"""Version of the files; increase it when the same settings give other arrays."""
 
 
 @dataclass(frozen=True)
 class Orbitals:
-    """What a potential is contracted with, S = 1 for a closed shell and 2 else; single precision on the grid."""
+    """Arrays that contract a potential, S = 1 for a closed shell, otherwise 2; single precision on the grid."""
 
     basis: Tensor
     """(V, n, G): basis functions and their gradients."""
@@ -37,15 +37,15 @@ class Orbitals:
     core: Tensor
     """(n, n): one-electron and Coulomb matrix, hartree."""
     coefficients: Tensor
-    """(S, n, m)."""
+    """(S, n, m) orbital coefficients."""
     energies: Tensor
-    """(S, m): of the conventional functional, hartree."""
+    """(S, m): orbital energies of the conventional functional, hartree."""
     occupations: Tensor
-    """(S, m): from 0 to 1."""
+    """(S, m): occupations from 0 to 1."""
 
 
 class Sample:
-    """One labelled density; `content` are the arrays that `labels.label` made, `dtype` that of the features."""
+    """One labelled density; `content` are the arrays from `labels.label`, `dtype` is that of the features."""
 
     def __init__(self, name: str, content: Mapping[str, np.ndarray], dtype: torch.dtype) -> None:
         self.name, self._content, self.dtype = name, content, dtype
@@ -57,12 +57,12 @@ class Sample:
 
     @property
     def target(self) -> float:
-        """The exchange-correlation energy that is learned, hartree."""
+        """Exchange-correlation energy to learn, hartree."""
         return self.reference - self.classical
 
     @cached_property
     def features(self) -> DensityFeatures:
-        """At the points that matter, weights and coordinates included."""
+        """Features at the relevant points, with weights and coordinates."""
         content = self._content
         exchange = {float(key[4:]): self._tensor(content[key]) for key in content if key.startswith("hfx:")}
         return DensityFeatures(
@@ -75,7 +75,7 @@ class Sample:
         )
 
     def orbitals(self, device: torch.device | str = "cpu") -> Orbitals:
-        """Read when asked for, and not kept: they are large."""
+        """Read the orbitals on every call; they are too large to keep."""
         names = ("basis", "exchange", "core", "coefficients", "orbital_energies", "occupations")
         return Orbitals(*(self._tensor(self._content[name]).to(device) for name in names))
 
@@ -84,7 +84,7 @@ class Sample:
 
 
 def xc_energy(functional: torch.nn.Module, features: DensityFeatures) -> Tensor:
-    """The functional's energy of a density, hartree, with its graph."""
+    """Energy of a density by the functional, hartree, with its graph."""
     model, weights = functional, features.weights
     assert weights is not None
     if is_pointwise(model):
@@ -95,9 +95,9 @@ def xc_energy(functional: torch.nn.Module, features: DensityFeatures) -> Tensor:
 def prepare(
     chosen: Set, level: Level, needs: frozenset[str], dtype: torch.dtype, update: Callable[[int, str], None]
 ) -> dict[str, Sample]:
-    """All samples of a set, those that are not in the cache made and put there; `update` hears of each.
+    """Return all samples of a set; compute those that the cache lacks and store them. `update` gets every one.
 
-    Raises CalculationError where a label cannot be made; what was made before stays.
+    Raises CalculationError if a label cannot be computed; finished labels stay in the cache.
     """
     samples: dict[str, Sample] = {}
     energies: dict[str, float] = {}
@@ -121,7 +121,7 @@ def prepare(
 
 def _path(entry: Entry, level: Level, needs: frozenset[str], line: Mapping[str, float]) -> Path:
     system = entry.system
-    said = {
+    inputs = {
         "format": FORMAT,
         "level": [level.basis, level.density, level.grid_level],
         "needs": sorted(needs),
@@ -129,7 +129,7 @@ def _path(entry: Entry, level: Level, needs: frozenset[str], line: Mapping[str, 
         "occupations": entry.occupations,
         "line": {name: [factor, round(line[name], 8)] for name, factor in sorted(entry.line.items())},
     }
-    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
     return cache.directory() / "labels" / f"{digest}.npz"
 
 
@@ -145,7 +145,7 @@ def _write(path: Path, content: Mapping[str, np.ndarray]) -> None:
 
 
 def _read(path: Path) -> Mapping[str, np.ndarray] | None:
-    """The arrays of a whole file, read from it when asked for; None where there is none."""
+    """Arrays of a complete file, read on access; None if there is no such file."""
     with suppress(FileNotFoundError, BadZipFile, ValueError, EOFError):
         content: Mapping[str, np.ndarray] = np.load(path, allow_pickle=False)
         return content

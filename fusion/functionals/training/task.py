@@ -1,4 +1,4 @@
-"""task=train for a functional: labels, regression, self-consistent energies of what was held out."""
+"""task=train for a functional: labels, regression, self-consistent energies of held-out systems."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 
 
 class FunctionalTraining:
-    """One training of the functional that the method's `model` describes. The run's own system is not used."""
+    """Training of the functional that the method's `model` describes. The system of the run is not used."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def check(self, method: FunctionalMethod, system: System, run: Run) -> None:
-        """Raises InputError: settings, a data file or a checkpoint that is of something else."""
+        """Raise InputError for invalid settings or data files, and for the checkpoint of another training."""
         from fusion.functionals.features import check_needs
         from fusion.functionals.scf.kohn_sham import molecule
         from fusion.runs.checkpoints import read
 
         if method.weights is not None:
-            raise InputError(f"task={self.name} begins with an untrained functional: weights=null")
+            raise InputError(f"task={self.name} trains a functional from the start; set weights=null")
         if method.training is None:
-            raise InputError(f"+method={method.name} has no method.training; conf/kind/functional.yaml gives it")
+            raise InputError(f"+method={method.name} has no method.training; include conf/kind/functional.yaml")
         self.settings = Settings.read(method.training, run.start_dir)
         self.set = dataset.read(self.settings.data)
         for entry in self.set.entries.values():
@@ -52,11 +52,11 @@ class FunctionalTraining:
             expected = self._identity(run)
             for key, value in expected.items():
                 if state["identity"].get(key) != value:
-                    raise InputError(f"{run.checkpoint} is of another training: its {key} differ")
+                    raise InputError(f"{run.checkpoint} belongs to another training: its {key} differ")
             self.done = int(state["done"])
 
     def title(self, method: FunctionalMethod, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """What is trained on what."""
+        """Describe the functional and its training data."""
         from fusion.console.format import count
 
         level, differences = self.settings.level, self.set.differences
@@ -68,11 +68,11 @@ class FunctionalTraining:
             self.name,
         )
         labels = f"labels: CCSD(T) or FCI, {level.basis}, densities of {level.density}, grid level {level.grid_level}"
-        going_on = f"going on from step {self.done} of {self.settings.steps} ({CHECKPOINT})" if self.done else ""
-        return parts, tuple(note for note in (labels, going_on) if note)
+        resuming = f"resuming from step {self.done} of {self.settings.steps} ({CHECKPOINT})" if self.done else ""
+        return parts, tuple(note for note in (labels, resuming) if note)
 
     def run(self, method: FunctionalMethod, system: System, run: Run) -> Result:
-        """Every rank returns the result; the first one writes `differences.csv`."""
+        """Train and return the result on every rank; the first rank writes `differences.csv`."""
         from fusion.console.phases import phase
         from fusion.functionals.scf.kohn_sham import load
         from fusion.functionals.training.samples import prepare
@@ -92,30 +92,30 @@ class FunctionalTraining:
                 energies = outcome.self_consistent(self.set, functional, self.settings, method.grid_level, update)
         rows = outcome.table(self.set, samples, deviations, energies)
         outcome.write(run.directory, rows)
-        found = outcome.measure(rows, self.settings, energies)
-        found |= {"steps": module.done, "parameters": sum(p.numel() for p in self.model.parameters())}
-        result = Result(self.set.entries[outcome.worst(rows)].system, details={"training": found})
-        if "not_converged" in found:
+        training = outcome.measure(rows, self.settings, energies)
+        training |= {"steps": module.done, "parameters": sum(p.numel() for p in self.model.parameters())}
+        result = Result(self.set.entries[outcome.worst(rows)].system, details={"training": training})
+        if "not_converged" in training:
             result.status = "not_converged"
-            result.message = f"the SCF does not converge for {', '.join(found['not_converged'])}"
+            result.message = f"the SCF does not converge for {', '.join(training['not_converged'])}"
         return result
 
     @staticmethod
     def rows(document: dict[str, Any]) -> Iterator[list[str]]:
-        """Errors by kind of energy."""
+        """Yield the errors by kind of energy."""
         density = document["settings"]["method"]["training"]["density"]
         yield from outcome.lines(document["training"], str(density))
 
     @staticmethod
     def draw(directory: Path) -> None:
-        """`training.png`, as soon as a step is recorded."""
+        """Draw `training.png` once a step is recorded."""
         from fusion.functionals.training import plot
 
         plot.draw(directory)
 
     @staticmethod
     def stands(directory: Path) -> str | None:
-        """Where an unfinished training stands: its last recorded step."""
+        """Progress of an unfinished training: its last recorded step."""
         import csv
 
         path = directory / "metrics.csv"
@@ -139,7 +139,7 @@ class FunctionalTraining:
         return module
 
     def _identity(self, run: Run) -> dict[str, Any]:
-        """What a checkpoint has to agree with."""
+        """Values that must agree with those of a checkpoint."""
         level = self.settings.level
         return {
             "parameters": {name: list(p.shape) for name, p in self.model.named_parameters()},
