@@ -10,7 +10,7 @@ __all__ = ["Ansatz", "AnsatzMethod"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import on first use: an ansatz plugin that needs one layer rule does not pay for Lightning and PySCF."""
+    """Import on first use, so that an ansatz plugin that needs one layer rule does not load Lightning and PySCF."""
     if name == "AnsatzMethod":
         from fusion.wavefunctions.method import AnsatzMethod
 

@@ -1,4 +1,4 @@
-"""The protocol of a trial wavefunction, and what the core derives from it."""
+"""Protocol of a trial wavefunction, and quantities that the core derives from it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from fusion.wavefunctions.laplacian import LogPsi, laplacian_by_autograd
 
 
 class Ansatz(Protocol):
-    """A trial wavefunction: an ``nn.Module`` of electrons (B, N, 3) in bohr, spin-up electrons first.
+    """Trial wavefunction: an ``nn.Module`` of electrons (B, N, 3) in bohr, spin-up electrons first.
 
-    Walkers are independent: row b of the output depends on row b of the input alone. The module is built by the core as
+    Walkers are independent: row b of the output depends on row b of the input alone. The core builds the module as
     ``model(system=System, ...)``.
     """
 
@@ -25,7 +25,7 @@ class Ansatz(Protocol):
 
 @runtime_checkable
 class HasLaplacian(Protocol):
-    """An ansatz with a forward Laplacian of its own: the fast path."""
+    """Ansatz with a forward Laplacian of its own, the fast path."""
 
     def laplacian(self, electrons: Tensor) -> LogPsi:
         """log|psi| with its gradient (B, 3N) and Laplacian (B,), without autograd."""
@@ -34,7 +34,7 @@ class HasLaplacian(Protocol):
 
 @runtime_checkable
 class HasOrbitals(Protocol):
-    """An ansatz made of orbitals, which can be pretrained orbital by orbital."""
+    """Ansatz made of orbitals, which can be pretrained orbital by orbital."""
 
     def orbitals(self, electrons: Tensor) -> list[Tensor]:
         """Orbital matrices (B, K, n, n): one for full determinants, or one per spin; rows are electrons."""
@@ -43,8 +43,10 @@ class HasOrbitals(Protocol):
 
 @torch.no_grad()
 def check_forward(ansatz: nn.Module, electrons: Tensor) -> None:
-    """Raise CalculationError unless the ansatz returns sign and log|psi|, each (B,), some finite, for electrons
-    (B, N, 3)."""
+    """Raise CalculationError unless the ansatz returns sign and log|psi|, each (B,), for electrons (B, N, 3).
+
+    At least one log|psi| must be finite.
+    """
     output = ansatz(electrons)
     if not isinstance(output, tuple) or len(output) != 2:
         kind = f"a tuple of {len(output)}" if isinstance(output, tuple) else type(output).__name__

@@ -1,4 +1,4 @@
-"""The identity of a run, which a checkpoint must agree with."""
+"""Identity of a run, which must agree with that of a checkpoint."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fusion.chemistry.system import System
 
 
 def identity(system: System, ansatz: nn.Module, settings: dict[str, Any]) -> dict[str, Any]:
-    """What a checkpoint must agree with: the system, the names and shapes of the parameters, the ansatz' settings."""
+    """Values that must agree with a checkpoint: system, names and shapes of the parameters, settings of the ansatz."""
     return {
         "formula": system.formula,
         "charge": system.charge,

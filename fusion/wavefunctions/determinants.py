@@ -51,7 +51,7 @@ def laplacian_of_determinants(blocks: Sequence[Jet]) -> LogPsi:
         trace += traces[..., :-1]
         squares = torch.linalg.vecdot(m[:, :, :-1].flatten(2), m[:, :, :-1].mT.flatten(2))
         second += traces[..., -1] - squares
-    # A singular determinant has no inverse and no weight: it drops out instead of poisoning its walker.
+    # A singular determinant has no inverse and no weight: leaving it out keeps the walker finite.
     regular = torch.isfinite(second) & torch.isfinite(trace).all(-1)
     trace = torch.where(regular.unsqueeze(-1), trace, 0.0)
     second = torch.where(regular, second, 0.0) + trace.square().sum(-1)
@@ -68,7 +68,7 @@ def _signs_and_logs(matrices: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     log = torch.zeros_like(sign)
     for matrix in matrices:
         if matrix.shape[-1] == 1:
-            # slogdet's derivative at a vanishing 1x1 block is not finite, and the block is its own determinant.
+            # A 1x1 block is its own determinant; slogdet's derivative would not be finite where it vanishes.
             block_sign, block_log = torch.sign(matrix[..., 0, 0]), torch.log(torch.abs(matrix[..., 0, 0]))
         else:
             block_sign, block_log = torch.linalg.slogdet(matrix)

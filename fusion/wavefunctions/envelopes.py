@@ -2,7 +2,7 @@
 
 Orbital o of electron i is multiplied by ``sum_A pi_Ao exp(-s_Ao(r_i - R_A))`` (Spencer et al. 2020, arXiv 2011.07125,
 eq. 4, and Pfau et al. 2020, eq. 7). The three kinds differ in s: isotropic |sigma| |x|, diagonal |sigma * x|, full
-|Sigma x|. Absolute values keep the isotropic exponents from turning into growth.
+|Sigma x|. Absolute values keep isotropic exponents from becoming growth.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 class Envelope(nn.Module):
-    """Common part: weights ``pi`` (M, O) and the sum over nuclei; subclasses give the exponent and its derivatives."""
+    """Common part: weights ``pi`` (M, O) and the sum over nuclei; subclasses define exponent and derivatives."""
 
     def __init__(self, nuclei: int, orbitals: int) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Envelope(nn.Module):
         return (self.pi * torch.exp(-self.exponent(vector, distance))).sum(-2)
 
     def jet(self, vector: Tensor, distance: Tensor) -> Tensor:
-        """(B, 5, n, O): three derivatives with respect to the electron, Laplacian, value."""
+        """Jet (B, 5, n, O): three derivatives with respect to the electron, Laplacian, value."""
         s, gradient, laplacian = self.exponent_jet(vector, distance)
         term = self.pi * torch.exp(-s)
         rows = torch.cat(
@@ -81,7 +81,7 @@ class IsotropicEnvelope(Envelope):
 
 
 class FullEnvelope(Envelope):
-    """s = |Sigma_Ao (r_i - R_A)| with a 3x3 matrix Sigma per nucleus and orbital; one at the start."""
+    """s = |Sigma_Ao (r_i - R_A)| with a 3x3 matrix Sigma per nucleus and orbital, initially the identity."""
 
     def __init__(self, nuclei: int, orbitals: int) -> None:
         super().__init__(nuclei, orbitals)

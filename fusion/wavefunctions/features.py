@@ -1,4 +1,4 @@
-"""Inputs of neural ansatz: electron-nucleus and electron-electron vectors and distances, with forward Laplacian."""
+"""Inputs of neural wavefunctions: vectors and distances between electrons and nuclei, with forward Laplacian."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ class ElectronFeatures(nn.Module):
         n = electrons.shape[1]
         eye = torch.eye(n, dtype=electrons.dtype, device=electrons.device)
         vector = electrons.unsqueeze(1) - electrons.unsqueeze(2)
-        # Ones on the diagonal keep the norm and its derivative finite there; the mask takes them out again.
+        # Ones on the diagonal keep the norm and its derivative finite there; the mask removes them again.
         return vector, torch.linalg.vector_norm(vector + eye.unsqueeze(-1), dim=-1), 1 - eye
 
     def one_electron(self, vector: Tensor, distance: Tensor) -> Tensor:
-        """(B, N, 4M) from ``to_nuclei``'s vectors and distances."""
+        """One-electron inputs (B, N, 4M) from the vectors and distances of ``to_nuclei``."""
         return self._scaled(vector, distance).flatten(2)
 
     def two_electron(self, electrons: Tensor) -> Tensor:
-        """(B, N, N, 4)."""
+        """Two-electron inputs (B, N, N, 4)."""
         vector, distance, mask = self._pairs(electrons)
         return self._scaled(vector, distance) * mask.unsqueeze(-1)
 
     def one_electron_jet(self, vector: Tensor, distance: Tensor) -> Jet:
-        """(B, 3N + 2, N, 4M), block diagonal in the electrons."""
+        """Jet (B, 3N + 2, N, 4M) of the one-electron inputs, block diagonal in the electrons."""
         batch, n, m = distance.shape
         local = radial(vector, distance, self.rescale)  # (B, N, M, 5, 4)
         local = local.permute(0, 3, 1, 2, 4).reshape(batch, 5, n, 4 * m)
@@ -59,7 +59,7 @@ class ElectronFeatures(nn.Module):
         return Jet(data)
 
     def two_electron_jet(self, electrons: Tensor) -> Tensor:
-        """(B, N, 5, N, 4) at [i, :, j]: derivatives and Laplacian with respect to r_j - r_i, then the value.
+        """Jet (B, N, 5, N, 4) at [i, :, j]: derivatives and Laplacian with respect to r_j - r_i, then the value.
 
         A function of r_j - r_i has the derivative of opposite sign with respect to r_i, and the same Laplacian.
         """

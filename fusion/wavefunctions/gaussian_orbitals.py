@@ -1,7 +1,7 @@
 """Molecular orbitals in contracted Gaussian basis sets, evaluated in torch: the target of pretraining.
 
-PySCF is asked once which shells and coefficients there are; walkers never leave their device. Basis functions follow
-PySCF's normalisation and order (`eval_gto`): radial parts as contracted there; s and p carry the factor of their
+Shells and coefficients are read from PySCF once; walkers never leave their device. Basis functions follow
+PySCF's normalisation and order (`eval_gto`): radial parts as contracted there; s and p include the factor of their
 spherical harmonic; spherical d and above are real solid harmonics, m = -l .. l; Cartesian ones are bare monomials.
 """
 
@@ -18,7 +18,7 @@ __all__ = ["GaussianOrbitals"]
 class _Shells(nn.Module):
     """All contracted shells of one angular momentum l, evaluated together.
 
-    `rows` are the places of their functions in PySCF's order, listed in the order in which forward returns them.
+    `rows` are the indices of their functions in PySCF's order, listed in the order in which forward returns them.
     """
 
     exponents: Tensor  # (P,), one per centre and exponent
@@ -66,7 +66,7 @@ class _Shells(nn.Module):
 class GaussianOrbitals(nn.Module):
     """Occupied spin orbitals of a Slater determinant, expanded in the Gaussian basis of a PySCF molecule.
 
-    Constants are float64 and used in the dtype of the electrons. They stay out of the state dict: a mean field is
+    Constants are float64 and used in the dtype of the electrons. They are not in the state dict: a mean field is
     computed again, not loaded.
     """
 
@@ -78,7 +78,7 @@ class GaussianOrbitals(nn.Module):
     def __init__(self, mol: Any, up: np.ndarray, down: np.ndarray) -> None:
         """Take basis and geometry from the PySCF molecule, orbital coefficients `up` (nao, n_up), `down` (nao, n_down).
 
-        Raises ValueError when the coefficients do not fit the basis.
+        Raises ValueError if the coefficients do not fit the basis.
         """
         super().__init__()
         if not up.shape[0] == down.shape[0] == mol.nao:
@@ -99,7 +99,7 @@ class GaussianOrbitals(nn.Module):
     def forward(self, electrons: Tensor) -> tuple[Tensor, Tensor]:
         """Orbitals [electron, orbital] of each spin, (B, n_up, n_up) and (B, n_down, n_down).
 
-        `electrons` (B, N, 3) in bohr, spin up first. Raises ValueError when N is not n_up + n_down.
+        `electrons` (B, N, 3) in bohr, spin up first. Raises ValueError if N is not n_up + n_down.
         """
         if electrons.shape[-2] != self.n_up + self.n_down:
             raise ValueError(f"{electrons.shape[-2]} electrons for {self.n_up} + {self.n_down} spin orbitals")
@@ -134,7 +134,7 @@ class GaussianOrbitals(nn.Module):
 def _raise_degree(monomials: Tensor, displacements: Tensor, degree: int) -> Tensor:
     """Monomials of `degree` from those of one degree less, in PySCF's order (xx xy xz yy yz zz).
 
-    x times everything, then y times what has no x, then z times what has neither.
+    First x times all of these, then y times those without x, then z times those without x and y.
     """
     x, y, z = displacements.split(1, dim=-1)
     return torch.cat([x * monomials, y * monomials[..., -degree:], z * monomials[..., -1:]], dim=-1)
@@ -151,5 +151,5 @@ def _harmonics(momentum: int, cartesian: bool) -> np.ndarray:
 
 
 def _add_constant(module: nn.Module, name: str, values: np.ndarray) -> None:
-    """Register a buffer that follows the module's device; NumPy's dtype (float64, int64) is kept."""
+    """Register a buffer that follows the module's device; it keeps NumPy's dtype (float64, int64)."""
     module.register_buffer(name, torch.tensor(values), persistent=False)

@@ -51,7 +51,7 @@ class Clipped(NamedTuple):
 
     @property
     def mean(self) -> float:
-        """Mean of the finite local energies, unclipped: the energy that is reported."""
+        """Mean of the finite local energies, unclipped: the reported energy."""
         return float(self.energies[self.finite].mean())
 
     @property
@@ -63,8 +63,8 @@ class Clipped(NamedTuple):
 def clip(local_energies: Tensor, width: float) -> Clipped:
     """Limit local energies to median +- width * mean|E - median| and centre them (Pfau et al. 2020).
 
-    The centre is the median, which outliers near nodes cannot move; the deviation from the clipped mean (B,) is what
-    enters the gradient, zero for walkers whose local energy is not finite. Uses the walkers of all ranks.
+    The centre is the median, which outliers near nodes cannot move. The deviation from the clipped mean (B,) enters the
+    gradient; it is zero for walkers whose local energy is not finite. Uses the walkers of all ranks.
     """
     energies = gather_rows(local_energies)
     finite = torch.isfinite(energies)

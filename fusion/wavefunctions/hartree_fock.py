@@ -1,4 +1,4 @@
-"""Hartree-Fock by PySCF: the wavefunction to pretrain on and the energy from which correlation counts."""
+"""Hartree-Fock by PySCF: the target of pretraining, and the zero of the correlation energy."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -16,26 +16,26 @@ from fusion.wavefunctions.gaussian_orbitals import GaussianOrbitals
 __all__ = ["HartreeFock", "hartree_fock", "hartree_fock_limit"]
 
 PRETRAINING = ("cc-pVDZ", "def2-SVP", "DZP", "ANO")
-"""Basis sets of neutral molecules and cations: each element takes the first that has it."""
+"""Basis sets of neutral molecules and cations: the first that has the element is used."""
 
 DIFFUSE_PRETRAINING = ("aug-cc-pVTZ", "def2-TZVPPD", "DZP", "ANO")
-"""The same for anions: in cc-pVDZ the outer electron of an anion is unbound (H-: -0.449 hartree instead of -0.488)."""
+"""Basis sets of anions: in cc-pVDZ the outer electron of an anion is unbound (H-: -0.449 hartree instead of -0.488)."""
 
 LIMIT = (("cc-pVQZ", "def2-QZVP", "ANO", "DZP"), ("cc-pVTZ", "def2-TZVP", "ANO", "DZP"), PRETRAINING)
-"""Choices for the energy of a complete basis, best first: the first that is small enough for the molecule is taken."""
+"""Choices for the energy of a complete basis, best first; the first that is small enough for the molecule is used."""
 
 DIFFUSE_LIMIT = (("aug-cc-pVQZ", "def2-QZVPPD", "ANO", "DZP"), DIFFUSE_PRETRAINING)
 
 LIMIT_FUNCTIONS = 250
-"""Basis functions (under a minute on one core) above which `hartree_fock_limit` takes the next smaller basis."""
+"""Basis functions (under a minute on one core) above which `hartree_fock_limit` uses the next smaller basis."""
 
 SINGLE_THREAD_FUNCTIONS = 150
-"""Basis functions up to which one thread does: then the same run gives the same bits."""
+"""Basis functions up to which one thread is used, so that the same run gives the same bits."""
 
 
 @dataclass(frozen=True)
 class HartreeFock:
-    """A mean field: total energy in hartree, basis, `RHF` or `UHF`, <S^2>, and its occupied orbitals."""
+    """Mean field: total energy in hartree, basis, `RHF` or `UHF`, <S^2>, and its occupied orbitals."""
 
     energy: float
     basis: str
@@ -46,19 +46,19 @@ class HartreeFock:
 
 
 def hartree_fock(system: System, basis: str | None = None) -> HartreeFock:
-    """The lowest mean field found for `system`, all-electron: RHF for spin 0, UHF otherwise.
+    """Compute the lowest all-electron mean field of `system`: RHF for spin 0, UHF otherwise.
 
-    `basis` is a name that PySCF knows; default cc-pVDZ, for anions aug-cc-pVTZ, with stated replacements for elements
-    that these lack. Raises InputError when `basis` lacks an element, CalculationError when nothing converges.
+    `basis` is a name of PySCF's; default cc-pVDZ, for anions aug-cc-pVTZ, with replacements for elements that these
+    lack. Raises InputError if `basis` lacks an element, CalculationError if no attempt converges.
     """
     names = _pretraining(system) if basis is None else (basis,)
     return _result(_lowest_field(system, _assign(system, names)))
 
 
 def hartree_fock_limit(system: System) -> HartreeFock:
-    """The mean field close to the basis-set limit: cc-pVQZ, aug-cc-pVQZ for anions, smaller for large molecules.
+    """Compute a mean field close to the basis-set limit: cc-pVQZ, aug-cc-pVQZ for anions, smaller for large molecules.
 
-    It is the state that `hartree_fock` finds, in the basis that the result names. Raises as `hartree_fock`.
+    The state is that of `hartree_fock`; the result names the basis. Raises the errors of `hartree_fock`.
     """
     from pyscf.scf import addons
 
@@ -77,7 +77,7 @@ def _pretraining(system: System) -> tuple[str, ...]:
 
 
 def _assign(system: System, names: Sequence[str]) -> dict[str, str]:
-    """The first basis of `names` that has the element, for each element of `system`."""
+    """Choose, for each element of `system`, the first basis of `names` that has it."""
     assigned = {}
     for symbol in dict.fromkeys(system.symbols):
         name = next((name for name in names if _has_element(name, symbol)), None)
@@ -88,7 +88,7 @@ def _assign(system: System, names: Sequence[str]) -> dict[str, str]:
 
 
 def _has_element(name: str, symbol: str) -> bool:
-    """Whether PySCF has a basis `name` for the element that is not made for an effective core potential."""
+    """True if PySCF has an all-electron basis `name` for the element."""
     from pyscf import gto
 
     refuse_expressions()
@@ -96,12 +96,12 @@ def _has_element(name: str, symbol: str) -> bool:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return bool(gto.basis.load(name, symbol)) and not gto.basis.load_ecp(name, symbol)
-    except (RuntimeError, ValueError):  # BasisNotFoundError, and what load_ecp says of sets made for pseudopotentials
+    except (RuntimeError, ValueError):  # BasisNotFoundError, and errors of load_ecp for sets with pseudopotentials
         return False
 
 
 def _basis_label(basis: dict[str, str]) -> str:
-    """`cc-pVDZ`, or with the elements that have another one: `cc-pVDZ, def2-SVP for K`."""
+    """Label of the basis: `cc-pVDZ`, or with elements that have another one: `cc-pVDZ, def2-SVP for K`."""
     names = list(dict.fromkeys(basis.values()))
     elements = {name: "/".join(symbol for symbol, used in basis.items() if used == name) for name in names}
     return ", ".join([names[0]] + [f"{name} for {elements[name]}" for name in names[1:]])
@@ -126,7 +126,7 @@ def _molecule(system: System, basis: dict[str, str]) -> Any:
 
 
 def _lowest_field(system: System, basis: dict[str, str], attempts: int = 4) -> Any:
-    """A converged PySCF mean field that is a minimum, not a saddle point (as happens in open-shell atoms)."""
+    """Converge to a minimum of the energy, not a saddle point (as happens in open-shell atoms)."""
     mol = _molecule(system, basis)
     with _threads(mol):
         field = _converge(mol)
@@ -143,7 +143,7 @@ def _lowest_field(system: System, basis: dict[str, str], attempts: int = 4) -> A
 
 
 def _converge(mol: Any, density: np.ndarray | None = None) -> Any:
-    """A converged PySCF mean field: by plain DIIS, else with shifted virtual orbitals, else to second order."""
+    """Converge a PySCF mean field by DIIS; if that fails, with shifted virtual orbitals; then to second order."""
     from pyscf import scf
 
     field = (scf.RHF if mol.spin == 0 else scf.UHF)(mol)
@@ -181,7 +181,7 @@ def _result(field: Any) -> HartreeFock:
 
 
 def _fix_signs(orbitals: np.ndarray) -> np.ndarray:
-    """Orbitals (nao, n), each with its largest coefficient positive; of equally large ones the first counts."""
+    """Make the largest coefficient of each orbital (nao, n) positive; among equally large ones, the first."""
     size = np.abs(orbitals)
     leading = np.argmax(size > 0.999 * size.max(axis=0, initial=0.0), axis=0)
     return orbitals * np.sign(np.take_along_axis(orbitals, leading[None], axis=0))
@@ -189,7 +189,7 @@ def _fix_signs(orbitals: np.ndarray) -> np.ndarray:
 
 @contextmanager
 def _threads(mol: Any) -> Iterator[None]:
-    """One thread for PySCF when the molecule is small."""
+    """Restrict PySCF to one thread if the molecule is small."""
     from pyscf import lib
 
     with lib.with_omp_threads(1 if mol.nao <= SINGLE_THREAD_FUNCTIONS else None):

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 class CuspJastrow(nn.Module):
     """J = -sum_{i<j} c_ij a^2 / (a + r_ij), c = 1/4 for parallel and 1/2 for antiparallel spins, log psi += J.
 
-    One length a per spin case (von Glehn et al. 2023, arXiv 2211.13672, eq. 4). dJ/dr = c at r = 0: Kato's cusp
-    conditions, whatever a is.
+    One length a per spin case (von Glehn et al. 2023, arXiv 2211.13672, eq. 4). dJ/dr = c at r = 0 for every a:
+    Kato's cusp conditions.
     """
 
     cusps: Tensor
@@ -34,7 +34,7 @@ class CuspJastrow(nn.Module):
         return vector, torch.linalg.vector_norm(vector, dim=-1), self.length[self.antiparallel]
 
     def forward(self, electrons: Tensor) -> Tensor:
-        """J of electrons (B, N, 3): (B,)."""
+        """J (B,) of electrons (B, N, 3)."""
         _, r, a = self._pairs(electrons)
         return -(self.cusps * a * a / (a + r)).sum(-1)
 

@@ -5,11 +5,11 @@ For ``y = f(x)`` with ``x`` a function of the electron coordinates ``r_d``, ``d 
     dy/dr_d = f'(x) dx/dr_d,        lap y = f'(x) lap x + sum_d (dx/dr_d)^T f''(x) (dx/dr_d),
 
 so one pass through the layers gives everything the kinetic energy needs (Li et al. 2023, arXiv 2307.08214, eqs. 6-9).
-A function of one electron, or of one pair of electrons, is carried with its own three derivatives only, and
-becomes dense where electrons first mix.
+A function of one electron, or of one pair of electrons, has only its own three derivatives, and becomes
+dense where electrons first mix.
 
-``laplacian_by_autograd`` is the slow reverse-mode route: the oracle of the tests, and the way for an ansatz that brings
-no Laplacian of its own.
+``laplacian_by_autograd`` is the slow reverse-mode path: the reference of the tests, and the path for an ansatz
+without its own Laplacian.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ class Jet(NamedTuple):
     """A batch of functions with first derivatives and Laplacian, stacked so that a linear layer is one product.
 
     ``data`` has shape (B, D + 2, ..., F): D Jacobian rows, then the Laplacian, then the value. Units are those of
-    the function per bohr and per bohr squared. The rules below may overwrite ``data`` where they say so.
+    the function per bohr and per bohr squared. Some rules below overwrite ``data``; their docstrings say so.
     """
 
     data: Tensor
 
     @property
     def jacobian(self) -> Tensor:
-        """(B, D, ..., F)."""
+        """Jacobian (B, D, ..., F)."""
         return self.data[:, :-2]
 
     @property
@@ -56,7 +56,7 @@ class LogPsi(NamedTuple):
 
 
 def linear(jet: Jet, weight: Tensor, bias: Tensor | None = None) -> Jet:
-    """``x @ weight.T + bias``: derivatives transform like the value, the bias belongs to the value alone."""
+    """``x @ weight.T + bias``: derivatives transform like the value, without the bias."""
     data = jet.data @ weight.T
     if bias is not None:
         data[:, -1] += bias
@@ -64,7 +64,7 @@ def linear(jet: Jet, weight: Tensor, bias: Tensor | None = None) -> Jet:
 
 
 def tanh_residual_(pre: Jet, skip: Jet | None) -> Jet:
-    """``tanh(pre)``, or ``(skip + tanh(pre)) / sqrt(2)`` where a residual connection exists; overwrites ``pre``.
+    """``tanh(pre)``, or ``(skip + tanh(pre)) / sqrt(2)`` with a residual connection; overwrites ``pre``.
 
     With t = tanh(x): f' = 1 - t^2 and f'' = -2 t f'.
     """

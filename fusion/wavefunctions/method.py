@@ -1,4 +1,4 @@
-"""A method from any ansatz: its settings, the Monte Carlo that runs them, and the result."""
+"""Method from any ansatz: settings, Monte Carlo module and result."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 PRETRAINING_PER_ELECTRON = 100
 OPTIMISATION_PER_ELECTRON = 500
 EVALUATION_PER_ELECTRON = 300
-"""Steps per electron where a method's settings leave them open (null)."""
+"""Steps per electron if the settings are null."""
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -39,11 +39,11 @@ _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 class AnsatzMethod:
     """``Method`` of kind ansatz: optimises and evaluates a trial wavefunction by variational Monte Carlo.
 
-    The arguments are the settings of conf/kind/ansatz.yaml, which says what each is. ``model`` is a config with
+    The arguments are the settings of conf/kind/ansatz.yaml, which describes each. ``model`` is a config with
     ``_target_``, built with ``system=`` as a keyword.
 
     Raises:
-        InputError: a setting out of its range.
+        InputError: a setting is out of range.
     """
 
     kind = "ansatz"
@@ -79,7 +79,7 @@ class AnsatzMethod:
         self._model, self._optimiser, self._chunk = model, optimiser, chunk
         self._device = None if device == "auto" else devices.device(device)
         self._basis = pretraining["basis"]
-        # Settings that are null depend on the system; the other ones are checked here.
+        # Settings that are null depend on the system; all others are checked here.
         self._by_electron = {
             key: per_electron
             for key, per_electron, steps in (
@@ -105,10 +105,10 @@ class AnsatzMethod:
         _check_ranges(self._schedule, chunk)
 
     def ansatz(self, system: System) -> nn.Module:
-        """The untrained wavefunction of ``system``, in this method's dtype."""
+        """Build the untrained wavefunction of ``system``, in this method's dtype."""
         with GLOBAL_STATE:
             before = torch.get_default_dtype()
-            torch.set_default_dtype(self.dtype)  # initial parameters are then drawn in the dtype they will have
+            torch.set_default_dtype(self.dtype)  # draws initial parameters in their final dtype
             try:
                 ansatz = instantiate(self._model, _partial_=True, _convert_="all")(system=system)
             finally:
@@ -116,14 +116,14 @@ class AnsatzMethod:
         return ansatz.to(self.dtype)
 
     def schedule(self, system: System, ansatz: nn.Module) -> Schedule:
-        """This method's phases for one system; an ansatz without orbitals is not pretrained."""
+        """Phases of this method for one system; an ansatz without orbitals is not pretrained."""
         changes = {key: steps * system.n_electrons for key, steps in self._by_electron.items()}
         if not isinstance(ansatz, HasOrbitals):
             changes["pretraining_steps"] = 0
         return replace(self._schedule, chunk=self._chunk or default_chunk(system), **changes)
 
     def module(self, system: System, **changes: Any) -> VariationalMonteCarlo:
-        """The LightningModule that does it all; ``changes`` replace fields of the schedule."""
+        """Build the LightningModule of the run; ``changes`` replace fields of the schedule."""
         from fusion.wavefunctions.vmc import VariationalMonteCarlo
 
         torch.manual_seed(self.seed)
@@ -145,7 +145,7 @@ class AnsatzMethod:
         return cast(dict[str, Any], model)
 
     def calculate(self, systems: Sequence[System], properties: Iterable[str]) -> list[Result]:
-        """Optimise and evaluate every system in this process, quietly, leaving no files."""
+        """Optimise and evaluate every system in this process, without output and files."""
         from pytorch_lightning import Trainer
 
         from fusion.wavefunctions.outcome import outcome

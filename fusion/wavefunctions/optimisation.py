@@ -15,7 +15,7 @@ from fusion.wavefunctions.sampler import Metropolis
 
 
 class Measured(NamedTuple):
-    """One iteration: energy and variance over all ranks' walkers (hartree), acceptance, and whether it was rejected."""
+    """One iteration: energy and variance over the walkers of all ranks (hartree), acceptance, and rejection."""
 
     energy: float
     variance: float
@@ -24,30 +24,30 @@ class Measured(NamedTuple):
 
 
 class Optimisation:
-    """Sample, measure, check, step.
+    """Iterate sampling, measurement, check and step.
 
-    A step shows its quality in the following energies, through the noise. The state (parameters, walkers) is remembered
-    as an anchor every ``ANCHOR`` iterations while the running mean of the clipped energy is as low as it was at the
-    last anchor. When that mean rises by ``DRIFT`` standard errors of one iteration above the anchor's, when a single
-    energy lies ``JUMP`` above, or when local energies or a step are not finite, everything since the anchor is undone:
-    parameters and walkers go back, momentum is forgotten, the optimiser's caution grows and then relaxes slowly.
+    The quality of a step shows in the following energies, within their noise. The state (parameters, walkers) is saved
+    as an anchor every ``ANCHOR`` iterations while the running mean of the clipped energy is as low as at the last
+    anchor. All steps since the anchor are undone if the running mean rises ``DRIFT`` standard errors of one iteration
+    above the anchor's energy, if a single energy lies ``JUMP`` above it, or if local energies or a step are not finite.
+    Parameters and walkers are restored, momentum is reset, and the optimiser's caution grows, to relax slowly later.
 
-    After too large a step, walkers of the old psi give the new one local energies far below any true one: such a
-    plunge, by more than the spread of the anchor's local energies, is undone like a rise. What is measured right after
-    undoing, before any step, belongs to the anchor, and corrects an anchor's energy that was too low.
+    After too large a step, walkers of the previous psi have local energies of the new psi far below any true one. Such
+    a drop, by more than the spread of the anchor's local energies, is undone like a rise. The first energy after
+    undoing belongs to the anchor, and corrects its energy if that was too low.
 
     Args:
         ansatz: the wavefunction.
-        hamiltonian: gives local energies.
+        hamiltonian: computes local energies.
         sampler: the walkers of this rank.
         optimiser: proposes steps.
         moves: Metropolis moves between steps.
-        clip_width: of the local energies, in mean absolute deviations.
+        clip_width: width of the clipping of local energies, in mean absolute deviations.
         chunk: walkers whose Laplacian is computed at a time.
     """
 
     ANCHOR = 10
-    MEMORY = 0.9  # of the running mean: about the last ten iterations
+    MEMORY = 0.9  # weight of the past in the running mean: about the last ten iterations
     DRIFT, JUMP = 5.0, 12.0
     CAUTION = 4.0  # factor per rejection
     RELAXATION = 0.99  # per good iteration, back towards 1
@@ -74,14 +74,14 @@ class Optimisation:
         self.anchor: dict[str, Any] = {}
 
     def log_density(self, electrons: Tensor) -> Tensor:
-        """2 log|psi|, (B,), a few chunks at a time: this bounds the memory, and small batches stay in the cache."""
+        """2 log|psi|, (B,), a few chunks at a time, which limits the memory and keeps batches in the cache."""
         return torch.cat([2 * self.ansatz(part)[1] for part in electrons.split(4 * self.chunk)])
 
     def step(self, iteration: int) -> Measured:
-        """One iteration: moves, local energies, and either a step or the undoing of the last ones.
+        """Do one iteration: moves, local energies, and either a step or the undoing of the last steps.
 
         Raises:
-            CalculationError: when undoing and caution do not help any more.
+            CalculationError: undoing and caution do not help any more.
         """
         acceptance = self.sampler.run(self.log_density, self.moves)
         self.sampler.adapt(strength=0.1)
@@ -102,7 +102,7 @@ class Optimisation:
         return Measured(local.mean, local.variance, acceptance, False)
 
     def state_dict(self) -> dict[str, Any]:
-        """Counters and anchor; parameters, walkers and optimiser are saved by their owners."""
+        """Counters and anchor; the owners of parameters, walkers and optimiser save these."""
         counters = {
             key: getattr(self, key) for key in ("rejected", "since_anchor", "failures", "running", "last", "restored")
         }
@@ -149,8 +149,8 @@ class Optimisation:
         self.failures += 1
         if not self.anchor or self.failures > self.LIMIT:
             raise CalculationError(
-                f"the optimisation does not get on: {self.failures} steps rejected in a row in spite of rising "
-                "damping; try a smaller method.optimiser.learning_rate.rate, more walkers or float64"
+                f"optimisation failed: {self.failures} steps in a row were rejected although the damping was "
+                "raised each time; try a smaller method.optimiser.learning_rate.rate, more walkers or float64"
             )
         with torch.no_grad():
             for name, value in self.anchor["parameters"].items():

@@ -1,4 +1,4 @@
-"""From a finished Monte Carlo run to a result: error bars and the verdict."""
+"""Result of a finished Monte Carlo run: error bars and the verdict."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from fusion.wavefunctions.statistics import Estimate, blocked, drift
 from fusion.wavefunctions.vmc import VariationalMonteCarlo
 
 AGREEMENT = 3.0
-"""Largest distance, in standard errors, between what should be equal."""
+"""Largest difference, in standard errors, of energies that should be equal."""
 
 LOST = 1e-3
-"""Largest share of local energies of the evaluation that may be not finite."""
+"""Largest acceptable share of local energies in the evaluation that are not finite."""
 
 ROUNDING = 1e-6
-"""Differences (hartree) below the last digit shown are none: an exact wavefunction has no error bar to compare with."""
+"""Differences (hartree) below this count as zero: an exact wavefunction has no error bar to compare with."""
 
 
 def outcome(module: VariationalMonteCarlo) -> Result:
-    """Result of a module whose phases are done, for the processes of all ranks alike.
+    """Result of a module whose phases are done, identical on all ranks.
 
-    The energy is that of the evaluation, with a blocked error. ``ok`` only if the evaluation agrees with the last
-    quarter of the optimisation, and its own halves with one another, within 3 standard errors.
+    The energy is that of the evaluation, with a blocked error. Its status is ``ok`` only if the evaluation
+    agrees with the last quarter of the optimisation, and its two halves agree, within 3 standard errors.
     """
     series = np.array(module.energies["evaluating"])
     energy = blocked(series)
@@ -49,7 +49,7 @@ def outcome(module: VariationalMonteCarlo) -> Result:
     if module.lost > LOST * measured:
         reasons.append(f"{module.lost} of {measured} local energies were not finite: try dtype=float64")
     if not np.isfinite(energy.value):
-        raise CalculationError("the evaluation met energies that are not finite; try dtype=float64")
+        raise CalculationError("the evaluation has energies that are not finite; try dtype=float64")
     # The first rank reports; the others would repeat its Hartree-Fock calculation.
     details = _details(module, energy, tail, change) if rank() == 0 else {}
     agreement = (
@@ -81,7 +81,7 @@ def _details(
         "variance_hartree2": float(np.mean(module.variances)),
         "acceptance": float(np.mean(module.acceptances)),
         "parameters": sum(p.numel() for p in module.ansatz.parameters()),
-        "spin_squared": {"value": spin.value, "stderr": _known(spin.stderr)},
+        "spin_squared": {"value": spin.value, "stderr": _finite(spin.stderr)},
         "optimisation": {
             "iterations": module.done["optimising"],
             "rejected_steps": module.optimisation.rejected,
@@ -90,7 +90,7 @@ def _details(
             "iterations": module.done["evaluating"],
             "walkers": module.schedule.walkers,
             "drift_hartree": change.value,
-            "drift_stderr_hartree": _known(change.stderr),
+            "drift_stderr_hartree": _finite(change.stderr),
             "non_finite_local_energies": module.lost,
         },
     }
@@ -104,25 +104,25 @@ def _details(
 
 
 def _hartree_fock(system: System) -> HartreeFock | str:
-    """The mean field to compare with, or why there is none: that must not cost a finished Monte Carlo run."""
+    """Mean field to compare with, or the reason why there is none; an error must not lose a finished run."""
     try:
         return hartree_fock_limit(system)
     except CalculationError as error:
         return str(error)
 
 
-def _known(error: float) -> float | None:
-    """An error bar, None where the series was too short for one: JSON has no nan."""
+def _finite(error: float) -> float | None:
+    """Error bar; None instead of nan, which JSON lacks, if the series was too short for one."""
     return error if np.isfinite(error) else None
 
 
 def _correlation(module: VariationalMonteCarlo, energy: Estimate, field: HartreeFock) -> dict[str, float] | None:
-    """Share of the correlation energy (reference minus Hartree-Fock), where there is any."""
+    """Share of the correlation energy (reference minus Hartree-Fock), if there is any."""
     reference = module.system.reference
     if reference is None or module.system.n_electrons < 2 or field.energy - reference.value < 1e-4:
         return None
-    whole = reference.value - field.energy
+    total = reference.value - field.energy
     return {
-        "value": 100 * (energy.value - field.energy) / whole,
-        "stderr": 100 * energy.stderr / abs(whole),
+        "value": 100 * (energy.value - field.energy) / total,
+        "stderr": 100 * energy.stderr / abs(total),
     }

@@ -1,4 +1,4 @@
-"""Pretraining: the ansatz' orbitals are fitted to Hartree-Fock orbitals before the energy is minimised."""
+"""Pretraining: a fit of the orbitals of an ansatz to Hartree-Fock orbitals before the energy is minimised."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ class Pretraining:
     from the Hartree-Fock density.
 
     Args:
-        ansatz: must give its ``orbitals``.
+        ansatz: wavefunction with ``orbitals``.
         orbitals: the Hartree-Fock orbitals.
-        learning_rate: of Adam, at the start.
+        learning_rate: initial rate of Adam.
     """
 
     def __init__(self, ansatz: nn.Module, orbitals: GaussianOrbitals, learning_rate: float) -> None:
         assert isinstance(ansatz, HasOrbitals)
         self.ansatz, self.orbitals, self.learning_rate = ansatz, orbitals, learning_rate
-        # Every rank has its own mean field, and where orbitals are degenerate its own choice of them.
+        # Every rank has its own mean field, and its own choice of degenerate orbitals.
         orbitals.up, orbitals.down = from_first_rank(orbitals.up), from_first_rank(orbitals.down)
         self.parameters = [p for p in ansatz.parameters() if p.requires_grad]
         self.adam = torch.optim.Adam(self.parameters, lr=learning_rate)
 
     def step(self, sampler: Metropolis, remaining: float = 1.0) -> float:
-        """One Adam step on this rank's share of walkers, and one move of each kind; returns the loss.
+        """Do one Adam step on this rank's share of walkers, and one move of each kind; return the loss.
 
-        ``remaining``, the share of pretraining still ahead, scales the rate: the fit ends without Adam's noise.
+        ``remaining``, the remaining share of pretraining, scales the rate, so that the fit ends without Adam's noise.
         """
         self.adam.param_groups[0]["lr"] = self.learning_rate * remaining
         targets = self._targets(sampler.electrons)

@@ -1,4 +1,4 @@
-"""What a run will cost: memory before anything is allocated, time from one small sample."""
+"""Estimated cost of a run: memory before any allocation, time from one small sample."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fusion.wavefunctions.sampler import initial_electrons
 from fusion.wavefunctions.scores import LinearScores, ScoreRecorder
 
 _BASE = 700 * 2**20  # Python with torch, Lightning and PySCF loaded
-_JET_COPIES = 6  # temporaries of the size of one layer's jet, see laplacian.py
+_JET_COPIES = 6  # number of temporaries of the size of one layer's jet, see laplacian.py
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Cost:
 
 
 def default_chunk(system: System) -> int:
-    """Walkers whose forward Laplacian is computed at a time: few enough for one layer to stay in the cache."""
+    """Number of walkers per forward Laplacian: few enough that one layer stays in the cache."""
     n = system.n_electrons
     return max(4, min(256, 4096 // (n * (3 * n + 2))))
 
@@ -39,10 +39,10 @@ def default_chunk(system: System) -> int:
 def estimate(
     system: System, ansatz: nn.Module, walkers: int, chunk: int, moves: int, evaluation_moves: int, all_walkers: int
 ) -> Cost:
-    """Cost of a run with ``walkers`` per process, ``all_walkers`` in all.
+    """Estimate the cost of a run with ``walkers`` per process, ``all_walkers`` in all.
 
     Raises:
-        InputError: the memory it needs is more than the machine has to give; says how much and what to change.
+        InputError: the run needs more memory than is free; the message says how much and what to change.
     """
     dtype = next(ansatz.parameters()).dtype
     width = max((m.out_features for m in ansatz.modules() if isinstance(m, nn.Linear)), default=64)
@@ -54,7 +54,7 @@ def estimate(
     electrons = initial_electrons(system, min(chunk, walkers), torch.Generator().manual_seed(0)).to(dtype)
     recorder = ScoreRecorder(ansatz, len(electrons))
     per_walker = sum(_size(block) for block in recorder(electrons[:1]).blocks)
-    # The factors of this process' walkers, and those of all while the Gram matrix is formed.
+    # Factors of the walkers of this process, and of all walkers while the Gram matrix is formed.
     memory = fixed + per_walker * walkers * 2 + (per_walker * all_walkers if all_walkers > walkers else 0)
     _check(memory, system, walkers)
     per_chunk = walkers / len(electrons)
@@ -66,7 +66,7 @@ def estimate(
 
 
 def available_memory() -> int:
-    """Bytes this machine can still give to a process without swapping."""
+    """Bytes that a process can still use on this machine without swapping."""
     return int(psutil.virtual_memory().available)
 
 
@@ -88,7 +88,7 @@ def _size(block: Any) -> int:
 
 
 def _seconds(work: Callable[[], Any]) -> float:
-    """Shortest time of three calls, after one that warms caches up."""
+    """Shortest time of three calls, after one that warms up the caches."""
     work()
     times = []
     for _ in range(3):

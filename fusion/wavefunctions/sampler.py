@@ -14,21 +14,21 @@ LogDensity = Callable[[Tensor], Tensor]
 
 
 class Metropolis:
-    """Walkers and the rule that moves them: x' = x + width * N(0, 1), accepted with probability min(1, p(x')/p(x)).
+    """Walkers and their Metropolis moves: x' = x + width * N(0, 1), accepted with probability min(1, p(x')/p(x)).
 
-    Moves of all electrons at once alternate with moves of one random electron per walker. The first kind's width is set
-    by the innermost electrons; the second's, several times larger, carries the outer ones through the tails, which
-    would otherwise be left so rarely that single walkers spoil the energy for many iterations.
+    Moves of all electrons at once alternate with moves of one random electron per walker. The innermost electrons set
+    the width of the first kind. The width of the second, several times larger, moves outer electrons through the tails;
+    otherwise walkers would stay there so long that single ones distort the energy for many iterations.
 
     Attributes:
         electrons: walkers of this rank (B, N, 3), bohr.
         generator: this rank's random stream.
         widths: standard deviation of a proposed move per coordinate, bohr, for moves of all electrons and of one; the
             same on all ranks.
-        acceptances: of the last ``run``, for each of the two kinds, averaged over walkers and ranks.
+        acceptances: acceptance of both kinds in the last ``run``, averaged over walkers and ranks.
     """
 
-    TARGETS = (0.525, 0.35)  # acceptance aimed at: the middle of the published 0.5-0.55; lower, for larger steps
+    TARGETS = (0.525, 0.35)  # target acceptances: the middle of the published 0.5-0.55; a lower one for larger steps
 
     def __init__(self, electrons: Tensor, generator: torch.Generator, width: float = 0.3) -> None:
         self.electrons = electrons
@@ -51,7 +51,7 @@ class Metropolis:
             proposal = self._proposal(x, move % 2)
             threshold = torch.rand(len(x), generator=self.generator, dtype=x.dtype, device=x.device).log()
             proposed_log = log_density(proposal)
-            # A walker that sits on a node or at a non-finite density leaves it with the first finite proposal.
+            # A walker on a node or at a non-finite density accepts the first finite proposal.
             accept = (proposed_log - log > threshold) | (~torch.isfinite(log) & torch.isfinite(proposed_log))
             x = torch.where(accept[:, None, None], proposal, x)
             log = torch.where(accept, proposed_log, log)
@@ -59,7 +59,7 @@ class Metropolis:
         self.electrons = x
         rates = mean_over_ranks(accepted).tolist()
         for kind, count in enumerate(((moves + 1) // 2, moves // 2)):
-            # A kind that was not tried is no reason to change its width.
+            # Without any move of this kind, its width does not change.
             self.acceptances[kind] = rates[kind] / count if count else self.TARGETS[kind]
         return self.acceptance
 
@@ -69,7 +69,7 @@ class Metropolis:
             self.widths[kind] *= min(max(self.acceptances[kind] / target, 0.5), 2.0) ** strength
 
     def burn_in(self, log_density: LogDensity, moves: int, block: int = 20) -> None:
-        """Equilibrate, adapting the widths after every block of moves."""
+        """Equilibrate the walkers; adapt the widths after every block of moves."""
         for _ in range(0, moves, block):
             self.run(log_density, block)
             self.adapt()
@@ -82,7 +82,7 @@ class Metropolis:
         return x + self.widths[kind] * noise
 
     def state_dict(self) -> dict[str, list[float]]:
-        """The adapted widths and last acceptances; walkers and generator are saved by the owner."""
+        """Adapted widths and last acceptances; the owner saves walkers and generator."""
         return {"widths": list(self.widths), "acceptances": list(self.acceptances)}
 
     def load_state_dict(self, state: dict[str, list[float]]) -> None:
@@ -90,10 +90,10 @@ class Metropolis:
 
 
 def initial_electrons(system: System, walkers: int, generator: torch.Generator) -> Tensor:
-    """Electrons (walkers, N, 3), bohr, float64, normally distributed with width 1 around the nuclei, up first.
+    """Draw electrons (walkers, N, 3), bohr, float64, normally distributed with width 1 around the nuclei, up first.
 
-    Every nucleus gets as many electrons as its charge, half of them up, an odd one with random spin; for ions electrons
-    are then taken from or added to random nuclei, and random ones flipped, until the system's totals are met.
+    Every nucleus gets as many electrons as its charge, half of them up, an odd one with random spin. For ions,
+    electrons are removed from or added to random nuclei. Random spins are flipped until the system's totals are met.
     """
     nuclei = torch.tensor(system.positions, dtype=torch.float64)
     charges = torch.tensor(system.numbers, dtype=torch.long)
@@ -102,7 +102,7 @@ def initial_electrons(system: System, walkers: int, generator: torch.Generator) 
 
 
 def _deal(charges: Tensor, system: System, generator: torch.Generator) -> Tensor:
-    """The nucleus of every electron of one walker, (N,), up first."""
+    """Assign a nucleus to every electron of one walker, (N,), spin up first."""
 
     def draw(weights: Tensor) -> int:
         return int(torch.multinomial(weights.double(), 1, generator=generator))

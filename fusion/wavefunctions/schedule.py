@@ -1,4 +1,4 @@
-"""The phases of a Monte Carlo run and how each samples."""
+"""Phases of a Monte Carlo run with their sampling."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ PHASES = ("pretraining", "optimising", "evaluating")
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long each phase is and how it samples; the method's settings, see conf/kind/ansatz.yaml for each of them."""
+    """Length and sampling of each phase, from the method's settings; conf/kind/ansatz.yaml describes each."""
 
     walkers: int
     chunk: int

@@ -1,9 +1,9 @@
-"""Per-walker derivatives of log|psi| with respect to the parameters, without building the matrix of all of them.
+"""Per-walker derivatives of log|psi| with respect to the parameters, without forming their full matrix.
 
 The score matrix O_bp = d log|psi(x_b)| / d theta_p is kept layer by layer. For a linear layer, applied R times per
 walker, with inputs a and derivatives g of log|psi| with respect to its outputs, O_b = sum_r g_br a_br^T; the Gram
-matrix O O^T and the products O v and O^T u follow from the factors a and g. Small parameter groups keep their rows
-of O.
+matrix O O^T and the products O v and O^T u follow from the factors a and g. Small parameter groups store their
+rows of O.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from torch import Tensor, nn
 
 from fusion.parallel.collectives import gather_rows, sum_over_ranks
 
-Step = dict[str, Tensor]  # a change of the parameters, by name
+Step = dict[str, Tensor]  # change of the parameters, by name
 
 
 @runtime_checkable
 class KnowsScores(Protocol):
-    """A module that gives the scores of its own parameters (its direct ones, by name)."""
+    """Module that computes the scores of its direct parameters, by name."""
 
     def parameter_scores(self, grad_output: Tensor, *inputs: Tensor) -> dict[str, Tensor]: ...
 
 
 @runtime_checkable
 class SharesInputs(Protocol):
-    """A linear layer whose weight multiplies something else than the module's own argument."""
+    """Linear layer whose weight multiplies something other than the module's argument."""
 
     def score_inputs(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """What differs between repeats (B, R, in_1), and what does not (B, in_2): the weight's first, last columns."""
+        """Inputs of the weight's first columns, per repeat (B, R, in_1), and of its last columns, shared (B, in_2)."""
         ...
 
 
@@ -41,9 +41,9 @@ class SharesInputs(Protocol):
 class LinearScores:
     """Factors of a linear layer on this rank, whose weight multiplies [inputs, shared].
 
-    ``inputs`` (B, R, in_1) differ between the R repeats in a walker, ``shared`` (B, in_2), the weight's last columns,
-    do not, and neither does the bias: their scores are outer products with the sum over repeats of ``outputs``
-    (B, R, out), the derivatives of log|psi| with respect to the layer's output.
+    ``inputs`` (B, R, in_1) differ between the R repeats in a walker. ``shared`` (B, in_2), for the weight's last
+    columns, and the bias do not: their scores are outer products with the sum over repeats of ``outputs`` (B, R, out),
+    the derivatives of log|psi| with respect to the layer's output.
     """
 
     weight: str
@@ -53,11 +53,11 @@ class LinearScores:
     outputs: Tensor
 
     def full_inputs(self) -> Tensor:
-        """What the weight, and behind it the bias, multiply: (B, R, in [+ 1])."""
+        """Inputs (B, R, in [+ 1]) that the weight and, last, the bias multiply."""
         return torch.cat((self.inputs, self._constant().unsqueeze(1).expand(-1, self.inputs.shape[1], -1)), dim=-1)
 
     def gram(self) -> Tensor:
-        """This layer's part of O O^T: rows of this rank, columns of all ranks."""
+        """Part of O O^T of this layer: rows of this rank, columns of all ranks."""
         summed, constant = self.outputs.sum(1), self._constant()
         total = (constant @ gather_rows(constant).T) * (summed @ gather_rows(summed).T)
         repeats, width, out = self.inputs.shape[1], self.inputs.shape[2], self.outputs.shape[2]
@@ -91,7 +91,7 @@ class LinearScores:
         return torch.cat((self.shared, self.shared.new_ones(len(self.shared), 1)), dim=-1)
 
     def _add_factored(self, total: Tensor) -> None:
-        """sum_rr' (a_r . a'_r') (g_r . g'_r'), cheap for few repeats."""
+        """Add sum_rr' (a_r . a'_r') (g_r . g'_r'), cheap for few repeats."""
         a, g = self.inputs, self.outputs
         all_a, all_g = gather_rows(a), gather_rows(g)
 
@@ -103,7 +103,7 @@ class LinearScores:
         _add_products(total, product, symmetric=all_a is a)
 
     def _add_explicit(self, total: Tensor) -> None:
-        """Rows of O, a few input columns at a time."""
+        """Add products of rows of O, a few input columns at a time."""
         all_inputs, all_outputs = gather_rows(self.inputs), gather_rows(self.outputs)
         symmetric = all_inputs is self.inputs
         chunk = max(1, 2**24 // (len(all_inputs) * self.outputs.shape[-1]))
@@ -114,7 +114,7 @@ class LinearScores:
 
 
 def _add_products(total: Tensor, product: Callable[[slice, slice], Tensor], symmetric: bool) -> None:
-    """total[r, c] += product(r, c), a block of rows at a time; only one triangle of a symmetric matrix is computed."""
+    """Add product(r, c) to total[r, c], a block of rows at a time; of a symmetric matrix, compute one triangle only."""
     rows, columns = total.shape
     chunk = max(1, min(-(-rows // 8), 2**20 // columns))
     for start in range(0, rows, chunk):
@@ -161,7 +161,7 @@ class Scores:
         return gather_rows(rows).double()
 
     def transpose_apply(self, u: Tensor) -> Step:
-        """O^T u with the walkers of all ranks; u (B_rank,) belongs to this rank's."""
+        """O^T u over the walkers of all ranks; u (B_rank,) belongs to those of this rank."""
         step: Step = {}
         for block in self.blocks:
             step |= block.transpose_apply(u)
@@ -183,13 +183,13 @@ class _Call:
     output: Tensor
 
 
-def _is_known(module: nn.Module) -> bool:
+def _is_supported(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear | KnowsScores)
 
 
 @contextmanager
 def _record(ansatz: nn.Module) -> Iterator[list[_Call]]:
-    """Inputs and outputs of the known layers of every forward pass inside the block."""
+    """Record inputs and outputs of the supported layers in every forward pass inside the block."""
     calls: list[_Call] = []
 
     def hook(prefix: str) -> Any:
@@ -198,7 +198,7 @@ def _record(ansatz: nn.Module) -> Iterator[list[_Call]]:
     handles = [
         module.register_forward_hook(hook(f"{name}." if name else ""))
         for name, module in ansatz.named_modules()
-        if _is_known(module)
+        if _is_supported(module)
     ]
     try:
         yield calls
@@ -208,15 +208,15 @@ def _record(ansatz: nn.Module) -> Iterator[list[_Call]]:
 
 
 class ScoreRecorder:
-    """Computes ``Scores`` of any ansatz: layer by layer where the layers are known, else by ``vmap(grad)``.
+    """Compute ``Scores`` of any ansatz: layer by layer for supported layers, otherwise by ``vmap(grad)``.
 
-    Known are ``nn.Linear``, its subclasses that say by ``score_inputs`` what their weight multiplies, and modules with
-    ``parameter_scores``. What a layer claims is checked once against autograd on a few walkers, so that a
-    tied weight or a layer applied across walkers cannot give a wrong score: it is differentiated per walker instead.
-    ``rest``, the parameters treated so, is found at the first call; a run that goes on sets it, as rounding may decide.
+    Supported are ``nn.Linear``, its subclasses with ``score_inputs``, and modules with ``parameter_scores``. The scores
+    of every layer are checked once against autograd on a few walkers, so that a tied weight or a layer applied across
+    walkers cannot give a wrong score; such parameters are differentiated per walker instead. The first call determines
+    them as ``rest``; a resumed run sets ``rest``, as rounding may decide the check.
 
     Raises:
-        TypeError: at the first call, a parameter that neither way covers, by name.
+        TypeError: at the first call, neither way covers some parameter; the message names it.
     """
 
     def __init__(self, ansatz: nn.Module, chunk: int) -> None:
@@ -252,23 +252,23 @@ class ScoreRecorder:
             self._rest_rows(electrons, rest)
         except RuntimeError as error:
             raise TypeError(
-                f"no per-walker derivative for {', '.join(rest)}: not in a layer whose scores are known, and "
+                f"no per-walker derivative for {', '.join(rest)}: not in a layer with known scores, and "
                 f"torch.func.vmap cannot differentiate the ansatz ({str(error).splitlines()[0]})"
             ) from error
 
     def _blocks(self, electrons: Tensor, rest: list[str]) -> list[Block]:
         layerwise = set(self.parameters).difference(rest)
-        blocks = [b for b in self._known_blocks(electrons) if layerwise.issuperset(self._names(b))]
+        blocks = [b for b in self._layer_blocks(electrons) if layerwise.issuperset(self._names(b))]
         if rest:
             rows = self._rest_rows(electrons, rest)
             blocks += [RowScores(n, self.parameters[n].shape, rows[n].reshape(len(electrons), -1)) for n in rest]
         return blocks
 
     @torch.enable_grad()
-    def _known_blocks(self, electrons: Tensor) -> list[Block]:
+    def _layer_blocks(self, electrons: Tensor) -> list[Block]:
         with _record(self.ansatz) as calls:
             _, log = self.ansatz(electrons)
-        calls = [call for call in calls if call.output.requires_grad]  # others lie before the first trained parameter
+        calls = [call for call in calls if call.output.requires_grad]  # the others precede the first trained parameter
         if not calls:
             return []
         outputs = [call.output for call in calls]
@@ -311,16 +311,18 @@ class ScoreRecorder:
     def _find_rest(self, electrons: Tensor) -> list[str]:
         """Parameters without layer-wise scores, with wrong ones, or in a block with tied or frozen parameters."""
         _, log = self.ansatz(electrons)
-        weights = torch.linspace(1, 2, len(log), dtype=log.dtype, device=log.device)  # unequal: rows must be walkers
+        weights = torch.linspace(
+            1, 2, len(log), dtype=log.dtype, device=log.device
+        )  # unequal, to detect rows that are not walkers
         grads = torch.autograd.grad((weights * log).sum(), list(self.parameters.values()), allow_unused=True)
         exact = dict(zip(self.parameters, grads, strict=True))
         trusted: set[str] = set()
-        for block in self._known_blocks(electrons):
-            known = block.transpose_apply(weights)
-            if all(name in exact and _agree(value, exact[name]) for name, value in known.items()):
-                trusted.update(known)
-        found = torch.tensor([float(n not in trusted) for n in self.parameters], device=electrons.device)
-        return [n for n, count in zip(self.parameters, sum_over_ranks(found).tolist(), strict=True) if count]
+        for block in self._layer_blocks(electrons):
+            scores = block.transpose_apply(weights)
+            if all(name in exact and _agree(value, exact[name]) for name, value in scores.items()):
+                trusted.update(scores)
+        untrusted = torch.tensor([float(n not in trusted) for n in self.parameters], device=electrons.device)
+        return [n for n, count in zip(self.parameters, sum_over_ranks(untrusted).tolist(), strict=True) if count]
 
     @staticmethod
     def _names(block: Block) -> Sequence[str]:
@@ -329,11 +331,11 @@ class ScoreRecorder:
         return (block.weight,) if block.bias is None else (block.weight, block.bias)
 
 
-def _agree(known: Tensor, exact: Tensor | None) -> bool:
+def _agree(scores: Tensor, exact: Tensor | None) -> bool:
     if exact is None:
-        return not bool(known.any())
-    tolerance = 1e-3 if known.dtype == torch.float32 else 1e-8
-    return bool((known - exact).norm() <= tolerance * exact.norm() + 1e-30)
+        return not bool(scores.any())
+    tolerance = 1e-3 if scores.dtype == torch.float32 else 1e-8
+    return bool((scores - exact).norm() <= tolerance * exact.norm() + 1e-30)
 
 
 def _finite_rows(rows: Tensor) -> Tensor:
@@ -342,7 +344,7 @@ def _finite_rows(rows: Tensor) -> Tensor:
 
 
 def _merge(parts: list[Block]) -> Block:
-    """One block of a layer that was called several times: its repeats follow one another."""
+    """Merge the blocks of a layer that was called several times; the repeats of all calls are concatenated."""
     first = parts[0]
     if len(parts) == 1:
         return first

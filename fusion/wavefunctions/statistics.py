@@ -21,10 +21,10 @@ class Estimate(NamedTuple):
 def blocked(series: np.ndarray) -> Estimate:
     """Mean and standard error of a correlated stationary series by reblocking (Flyvbjerg & Petersen 1989).
 
-    Pairs of neighbours are averaged again and again; the naive error of the blocked series grows until blocks are
+    Pairs of neighbours are averaged repeatedly; the naive error of the blocked series grows until blocks are
     longer than the correlation time. The block length B is the shortest with B^3 > 2 n (s_B / s_1)^4 (Wolff 2004; Lee
-    et al. 2011), which balances the remaining correlation against the error of the error; if none is long enough the
-    largest error seen counts. A series shorter than two values has no error (nan).
+    et al. 2011), which balances the remaining correlation against the error of the error; if none is long enough, the
+    largest error counts. A series with fewer than two values has no error (nan).
     """
     series = np.asarray(series, dtype=np.float64)
     n = len(series)

@@ -25,8 +25,8 @@ class WavefunctionTraining:
         self.name = name
 
     def check(self, method: Method, system: System, run: Run) -> None:
-        """Raises InputError for a method without training, walkers that the ranks cannot share, wrong settings, or a
-        foreign checkpoint."""
+        """Raise InputError for a method without training, walkers that the ranks cannot share, wrong settings, or the
+        checkpoint of another system or network."""
         if method.kind != "ansatz":
             raise InputError(f"task {self.name} optimises wavefunctions; {method.name} is a {method.kind}: task=energy")
         if any(system.pbc):
@@ -170,12 +170,16 @@ def _check_checkpoint(run: Run, expected: dict[str, Any]) -> dict[str, int]:
         raise InputError(f"{run.checkpoint} is not a checkpoint of a wavefunction")
     for key in ("formula", "charge", "spin"):
         if stored[key] != expected[key]:
-            raise InputError(f"{run.checkpoint} is of another system: {key} {stored[key]} there, {expected[key]} here")
+            raise InputError(
+                f"{run.checkpoint} belongs to another system: {key} is {stored[key]} there, {expected[key]} here"
+            )
     if stored["positions"] != expected["positions"]:
-        raise InputError(f"{run.checkpoint} is of another system: {expected['formula']} with another geometry")
+        raise InputError(f"{run.checkpoint} belongs to another system: {expected['formula']} with another geometry")
     for part in ("settings", "parameters"):
         if stored[part] != expected[part]:
-            raise InputError(f"{run.checkpoint} is of another network: {_difference(stored[part], expected[part])}")
+            raise InputError(
+                f"{run.checkpoint} belongs to another network: {_difference(stored[part], expected[part])}"
+            )
     return dict(content["done"])
 
 

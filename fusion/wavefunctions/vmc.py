@@ -28,14 +28,14 @@ from fusion.wavefunctions.schedule import PHASES, Schedule
 from fusion.wavefunctions.statistics import blocked
 
 _ROW_NAMES = dict(zip(PHASES, ("pretrain", "optimise", "evaluate"), strict=True))
-_CHECKED = 16  # walkers whose signs and logarithms are looked at before the first step
-_WINDOW = 100  # iterations that the running energy on the progress line averages
+_CHECKED = 16  # number of walkers whose signs and logarithms are checked before the first step
+_WINDOW = 100  # number of iterations in the average energy of the progress line
 
 
 class VariationalMonteCarlo(pl.LightningModule):
-    """One batch is one iteration of one of three phases; everything needed to go on is in the checkpoint.
+    """Run pretraining, optimisation and evaluation; one batch is one iteration, and checkpoints allow to resume.
 
-    Optimisation is manual: gradients come from walkers, not from a loss, and are reduced over ranks by the optimisers.
+    Optimisation is manual: gradients come from walkers, not from a loss, and the optimisers reduce them over ranks.
 
     Args:
         system: nuclei and electrons.
@@ -43,8 +43,8 @@ class VariationalMonteCarlo(pl.LightningModule):
         schedule: lengths of the phases.
         optimiser: builds the optimiser from (ansatz, chunk).
         hartree_fock: mean field for pretraining, computed when pretraining starts.
-        seed: of all random streams.
-        settings: of the ansatz, which a checkpoint has to agree with.
+        seed: seed of all random streams.
+        settings: settings of the ansatz, which must agree with those of a checkpoint.
     """
 
     def __init__(
@@ -68,16 +68,18 @@ class VariationalMonteCarlo(pl.LightningModule):
         self.variances: list[float] = []
         self.acceptances: list[float] = []
         self.spins: list[float] = []
-        self.lost = 0  # local energies of the evaluation that were not finite
+        self.lost = 0  # number of local energies in the evaluation that were not finite
         self.loss = self.variance = self.acceptance = float("nan")
         self.restored: dict[str, Any] = {}
-        self.from_another_run = False  # the checkpoint: its wavefunction counts, not its evaluation and random streams
+        self.from_another_run = (
+            False  # True: use only the wavefunction of the checkpoint, not its evaluation and random streams
+        )
         self._phase = PHASES[0]
 
-    # -- what the progress bar shows -------------------------------------------------------------------------------
+    # -- text of the progress bar ----------------------------------------------------------------------------------
     @property
     def phase(self) -> str:
-        """The phase of the iteration just done, or of the first one."""
+        """Phase of the last iteration; before any, of the first one."""
         return self._phase
 
     @property
@@ -93,7 +95,7 @@ class VariationalMonteCarlo(pl.LightningModule):
         """Energy with its error over the last iterations of this phase, variance, acceptance."""
         if self._phase == "pretraining":
             return f"orbital error {self.loss:.1e}" if self.loss == self.loss else ""
-        if self.variance != self.variance:  # nothing has been measured yet in this process
+        if self.variance != self.variance:  # this process has no energy yet
             return ""
         series = self.energies[self._phase]
         energy = blocked(np.array(series if self._phase == "evaluating" else series[-_WINDOW:]))
@@ -105,18 +107,18 @@ class VariationalMonteCarlo(pl.LightningModule):
 
     # -- Lightning's hooks -----------------------------------------------------------------------------------------
     def configure_optimizers(self) -> None:
-        """None: see the class."""
+        """Return None: optimisation is manual."""
 
     def train_dataloader(self) -> _Iterations:
         return _Iterations(self)
 
     @property
     def next_phase(self) -> str | None:
-        """The phase of the next iteration, None when all is done."""
+        """Phase of the next iteration; None if all phases are done."""
         return next((phase for phase in PHASES if self.left(phase)), None)
 
     def left(self, phase: str) -> int:
-        """Iterations of a phase still to be done; pretraining is over once optimisation has begun."""
+        """Remaining iterations of a phase; pretraining is over once optimisation has begun."""
         if phase == "pretraining" and self.done["optimising"]:
             return 0
         return max(0, self.schedule.total(phase) - self.done[phase])
@@ -175,7 +177,7 @@ class VariationalMonteCarlo(pl.LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        # Iterations are counted here. Lightning's own count would end a run that has been finished once.
+        # This module counts iterations. Lightning's own count would stop a run that has been finished once.
         checkpoint.pop("loops", None)
         self.restored = checkpoint["vmc"]
         self._take_counts(self.restored)
@@ -183,7 +185,7 @@ class VariationalMonteCarlo(pl.LightningModule):
 
     # -- phases ----------------------------------------------------------------------------------------------------
     def _begin(self, phase: str) -> None:
-        """Equilibrate the walkers for what the phase samples."""
+        """Equilibrate the walkers for the density that the phase samples."""
         if phase == "pretraining":
             self.sampler.burn_in(self.pretraining.log_density, self.schedule.burn_in)
         else:
@@ -205,7 +207,7 @@ class VariationalMonteCarlo(pl.LightningModule):
         self._pretraining = None
         iteration = self.done["optimising"]
         measured = self.optimisation.step(iteration)
-        if not measured.rejected:  # what was undone is in metrics.csv, but no energy of this run's wavefunction
+        if not measured.rejected:  # undone steps are in metrics.csv, but are no energies of this run's wavefunction
             self.energies["optimising"].append(measured.energy)
         self.variance, self.acceptance = measured.variance, measured.acceptance
         return {
@@ -254,16 +256,16 @@ class VariationalMonteCarlo(pl.LightningModule):
         self._phase = self.next_phase or PHASES[-1]
 
     def _restore(self, state: dict[str, Any], walkers: int) -> None:
-        here = next(self.ansatz.parameters())
-        state = _convert(state, state["electrons"].dtype, here)
+        like = next(self.ansatz.parameters())
+        state = _convert(state, state["electrons"].dtype, like)
         everyone, anchor = state["electrons"], state["optimisation"]["anchor"]
-        if len(everyone) != walkers * world_size():  # another number of walkers was asked for: repeat or drop some
+        if len(everyone) != walkers * world_size():  # the number of walkers has changed: repeat or drop some
             everyone = everyone[torch.arange(walkers * world_size()) % len(everyone)]
-            anchor = {}  # its energy has another spread
+            anchor = {}  # the spread of its energy has changed
         self.sampler.electrons = own_rows(everyone).clone()
         self.sampler.load_state_dict(state["sampler"])
         if len(state["generators"]) == world_size() and not self.from_another_run:
-            # set_state of a view crashes torch: it needs memory of its own, on the CPU.
+            # set_state of a view crashes torch: the state needs its own memory, on the CPU.
             self.sampler.generator.set_state(own_rows(state["generators"])[0].cpu().clone())
         self.optimiser.load_state_dict(state["optimiser"])
         if anchor:
@@ -281,7 +283,7 @@ class VariationalMonteCarlo(pl.LightningModule):
 
 
 class _Iterations:
-    """Counts iterations until the module has none left; no length, so that a resumed run starts where it stopped."""
+    """Count the remaining iterations; without a length, so that a resumed run starts where it stopped."""
 
     def __init__(self, module: VariationalMonteCarlo) -> None:
         self.module = module
@@ -290,12 +292,12 @@ class _Iterations:
         return iter(range(sum(self.module.left(phase) for phase in PHASES)))
 
 
-def _convert(state: Any, old: torch.dtype, like: Tensor) -> Any:
-    """The same containers with tensors on the device of ``like``, those of dtype ``old`` in its dtype."""
+def _convert(state: Any, source: torch.dtype, like: Tensor) -> Any:
+    """Move all tensors in containers to the device of ``like``, and those of dtype ``source`` to its dtype."""
     if isinstance(state, Tensor):
-        return state.to(like.device, like.dtype if state.dtype == old else state.dtype)
+        return state.to(like.device, like.dtype if state.dtype == source else state.dtype)
     if isinstance(state, dict):
-        return {key: _convert(value, old, like) for key, value in state.items()}
+        return {key: _convert(value, source, like) for key, value in state.items()}
     if isinstance(state, list):
-        return [_convert(value, old, like) for value in state]
+        return [_convert(value, source, like) for value in state]
     return state

@@ -2,10 +2,10 @@
 
     nu_bd(r; omega) = int chi_b(r') erf(omega |r - r'|) / |r - r'| chi_d(r') dr'          (omega = 0: 1 / |r - r'|)
 
-For a Hermite Gaussian, nu is 2 pi / p sqrt(theta) R_tuv(p theta, P - r), theta = omega^2 / (omega^2 + p), or 1
-for omega = 0. R follows by recursion from Boys' functions F_n (Helgaker, Jorgensen and Olsen, Molecular
-Electronic-Structure Theory (2000), eqs. 9.9.9-9.9.20). All loops run over `CHUNK` neighbouring points, so that the compiler vectorises them.
-The precision, double or single, is that of the workspace and the tables.
+For a Hermite Gaussian, nu is 2 pi / p sqrt(theta) R_tuv(p theta, P - r), theta = omega^2 / (omega^2 + p), or 1 for
+omega = 0. R follows by recursion from Boys' functions F_n (Helgaker, Jorgensen and Olsen, Molecular
+Electronic-Structure Theory (2000), eqs. 9.9.9-9.9.20). All loops run over `CHUNK` neighbouring points, so that the
+compiler vectorises them. The precision, double or single, is that of the workspace and the tables.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class LocalExchange:
         return sizes
 
     def kept(self, coords: np.ndarray, sizes: np.ndarray, room: np.ndarray) -> tuple[Kept, int] | None:
-        """Store nu at grid points (G, 3) in `room`, as precise as `sizes` require, with the bytes used. None if full."""
+        """Store nu at grid points (G, 3) in `room`, as precise as `sizes` require; with the bytes used, or None."""
         shape, ranges = (len(sizes), len(self.omegas), len(self.pairs.shells)), len(self.omegas)
         integrals = Kept(
             np.empty(shape, np.uint8),

@@ -17,7 +17,7 @@ from fusion.wavefunctions.scores import Step
 
 @dataclass(frozen=True)
 class InverseDecay:
-    """rate / (1 + t / delay): the schedule of the published runs."""
+    """rate / (1 + t / delay), the schedule of the published runs."""
 
     rate: float
     delay: float
@@ -28,7 +28,7 @@ class InverseDecay:
 
 @dataclass(frozen=True)
 class Constant:
-    """The same rate at every iteration."""
+    """Constant rate."""
 
     rate: float
 
@@ -43,14 +43,14 @@ class Schedule(Protocol):
 
 
 class Optimiser(Protocol):
-    """What the safeguarded optimisation asks of an optimiser."""
+    """Optimiser as the safeguarded optimisation needs it."""
 
     learning_rate: Schedule
     caution: float
-    """At least 1: multiplies the damping (divides the learning rate where there is none) after rejected steps."""
+    """At least 1: multiplies the damping (divides the learning rate if there is none) after rejected steps."""
 
     def step(self, electrons: Tensor, deviation: Tensor, iteration: int) -> Step:
-        """The change to add to the parameters, identical on all ranks.
+        """Return the change to add to the parameters, identical on all ranks.
 
         Args:
             electrons: this rank's walkers (B, N, 3).
@@ -60,7 +60,7 @@ class Optimiser(Protocol):
         ...
 
     def reset(self) -> None:
-        """Forget momentum, after a step was rejected."""
+        """Reset momentum after a rejected step."""
         ...
 
     def state_dict(self) -> dict[str, Any]: ...

@@ -1,4 +1,4 @@
-"""Adam on the energy gradient: the plain first-order fallback."""
+"""Adam on the energy gradient, a first-order fallback."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Adam:
     Args:
         ansatz: the wavefunction whose parameters are optimised.
         chunk: walkers differentiated at a time.
-        learning_rate: as a function of the iteration.
+        learning_rate: rate as a function of the iteration.
         betas: decay of the first and second moments.
     """
 
@@ -30,16 +30,16 @@ class Adam:
         self.reset()
 
     def step(self, electrons: Tensor, deviation: Tensor, iteration: int) -> Step:
-        """See ``Optimiser.step``."""
+        """Return the change of the parameters, see ``Optimiser.step``."""
         parameters = list(self.parameters.values())
         before = [p.detach().clone() for p in parameters]
         for p, grad in zip(parameters, self._gradient(electrons, deviation), strict=True):
             p.grad = grad
         self.adam.param_groups[0]["lr"] = self.learning_rate(iteration) / self.caution
         self.adam.step()
-        step = {n: p.detach() - old for (n, p), old in zip(self.parameters.items(), before, strict=True)}
-        for p, old in zip(parameters, before, strict=True):
-            p.data.copy_(old)
+        step = {n: p.detach() - previous for (n, p), previous in zip(self.parameters.items(), before, strict=True)}
+        for p, previous in zip(parameters, before, strict=True):
+            p.data.copy_(previous)
             p.grad = None
         return step
 

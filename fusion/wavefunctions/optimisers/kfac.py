@@ -24,7 +24,7 @@ class Kfac:
         ansatz: the wavefunction whose parameters are optimised.
         chunk: walkers differentiated at a time.
         learning_rate: eta as a function of the iteration.
-        damping: added to F.
+        damping: constant added to F.
         decay: weight of the past in the exponential averages.
         max_norm: bound of the squared norm of a step.
         full_block: largest parameter that gets a full block.
@@ -48,7 +48,7 @@ class Kfac:
         self.scores = ScoreRecorder(ansatz, chunk)
 
     def step(self, electrons: Tensor, deviation: Tensor, iteration: int) -> Step:
-        """See ``Optimiser.step``."""
+        """Return the change of the parameters, see ``Optimiser.step``."""
         scores = self.scores(electrons)
         gradient = scores.transpose_apply(own_rows(deviation / len(deviation)).to(electrons.dtype))
         self.weight = self.decay * self.weight + 1
@@ -64,7 +64,7 @@ class Kfac:
         return {name: -rate * value for name, value in direction.items()}
 
     def reset(self) -> None:
-        """There is no momentum; curvature that is not finite is forgotten."""
+        """Discard curvature that is not finite; there is no momentum to reset."""
         if not all(bool(torch.isfinite(average).all()) for average in self.averages.values()):
             self.averages, self.weight = {}, 0.0
 
@@ -76,24 +76,26 @@ class Kfac:
         self.scores.rest = state["rest"]
 
     def _average(self, name: str, value: Tensor) -> Tensor:
-        """Update the running sum of a factor; returns the normalised average."""
+        """Update the running sum of a factor and return the normalised average."""
         value = mean_over_ranks(value.double())
         self.averages[name] = value + self.decay * self.averages[name] if name in self.averages else value
         return self.averages[name] / self.weight
 
     def _linear(self, block: LinearScores, gradient: Step) -> Step:
-        """(A + pi sqrt(damping))^-1 grad (G + sqrt(damping) / pi)^-1 with pi balancing the factors' sizes."""
+        """Solve (A + pi sqrt(damping))^-1 grad (G + sqrt(damping) / pi)^-1 with pi balancing the factors' sizes."""
         repeats = block.inputs.shape[1]
         a, g = block.full_inputs().flatten(0, 1), block.outputs.flatten(0, 1)
-        left = self._average(block.weight + ".inputs", a.T @ a / len(a))
-        right = self._average(block.weight + ".outputs", g.T @ g / len(g)) * 2 * repeats
-        balance = (left.diagonal().mean() / right.diagonal().mean().clamp(min=1e-30)).clamp(1e-12, 1e12).sqrt()
+        by_inputs = self._average(block.weight + ".inputs", a.T @ a / len(a))
+        by_outputs = self._average(block.weight + ".outputs", g.T @ g / len(g)) * 2 * repeats
+        balance = (
+            (by_inputs.diagonal().mean() / by_outputs.diagonal().mean().clamp(min=1e-30)).clamp(1e-12, 1e12).sqrt()
+        )
         root = (self.caution * self.damping) ** 0.5
         grad = gradient[block.weight].double()
         if block.bias is not None:
             grad = torch.cat((grad, gradient[block.bias].double().unsqueeze(1)), dim=1)
-        grad = _solve(right, root / balance, grad)
-        grad = _solve(left, root * balance, grad.T).T.to(block.inputs.dtype)
+        grad = _solve(by_outputs, root / balance, grad)
+        grad = _solve(by_inputs, root * balance, grad.T).T.to(block.inputs.dtype)
         if block.bias is None:
             return {block.weight: grad}
         return {block.weight: grad[:, :-1], block.bias: grad[:, -1]}

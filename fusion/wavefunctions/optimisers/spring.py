@@ -22,14 +22,14 @@ class Spring:
     The damping is relative, lambda = damping * eta * tr(T) / B: the scale of T differs by orders of magnitude between
     systems and during a run, and smaller steps average over more walkers, so that they need less regularisation.
     The step is bounded in the Fisher norm, eta |Obar d| <= sqrt(max_norm): |Obar d| is the change of log|psi| over the
-    walkers, and bounding it, rather than |d|, keeps the bound's meaning whatever the network.
+    walkers; unlike |d|, its bound has the same meaning for every network.
     Gram matrix and solve are in float64.
 
     Args:
         ansatz: the wavefunction whose parameters are optimised.
         chunk: walkers differentiated at a time.
         learning_rate: eta as a function of the iteration.
-        damping: relative to the mean eigenvalue of T and to the learning rate.
+        damping: damping relative to the mean eigenvalue of T and to the learning rate.
         momentum: mu in [0, 1).
         max_norm: bound of the squared Fisher norm of a step.
     """
@@ -49,7 +49,7 @@ class Spring:
         self.scores = ScoreRecorder(ansatz, chunk)
 
     def step(self, electrons: Tensor, deviation: Tensor, iteration: int) -> Step:
-        """See ``Optimiser.step``."""
+        """Return the change of the parameters, see ``Optimiser.step``."""
         scores = self.scores(electrons)
         root = len(deviation) ** 0.5
         gram = _centred(_centred(scores.gram()).T) / len(deviation)
@@ -78,8 +78,8 @@ class Spring:
 def solve_damped(matrix: Tensor, damping: Tensor, rhs: Tensor) -> Tensor:
     """(matrix + damping 1)^-1 rhs for a symmetric positive semidefinite float64 matrix.
 
-    Rounding can leave slightly negative eigenvalues; when Cholesky's factorisation fails because of them the spectrum
-    is clamped at zero instead.
+    Rounding can leave slightly negative eigenvalues. If Cholesky's factorisation fails because of them, the spectrum is
+    clamped at zero instead.
     """
     matrix = 0.5 * (matrix + matrix.T)
     shifted = matrix.clone()
