@@ -1,10 +1,10 @@
-"""ANI trained on ANI-1 up to two heavy atoms, each by one command: errors on what was held out.
+"""ANI trained on ANI-1 up to two heavy atoms, each by one command: errors on held-out structures.
 
     python benchmarks/ani1_subset.py DIRECTORY
 
-runs what is not yet below DIRECTORY, and writes ani1_subset.md and ani1_subset.png: one network, from which two of the
-molecules are kept whole, and an ensemble. A tenth of the conformations steers the training and
-a tenth is for the test. Conformations of high energy, which the files list apart, are left out. One thread.
+runs what is missing below DIRECTORY, and writes ani1_subset.md and ani1_subset.png: one network, with two molecules
+held out completely, and an ensemble. A tenth of the conformations is for validation and a tenth for the test.
+Conformations of high energy, which the files list separately, are left out. One thread.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ together.
 
 
 def cells(name: str, outcome: Outcome) -> list[str]:
-    """A row of the table."""
+    """Format a row of the table."""
     training = outcome.result["training"]
     found = [name, f"{training['members']}", f"{training['epochs']}", f"{outcome.cpu_s / 60.0:.0f}"]
     for key in PARTS:

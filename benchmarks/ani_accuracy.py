@@ -25,7 +25,7 @@ MODELS = {"ani-1x": "ani1x", "ani-1ccx": "ani1ccx", "ani-2x": "ani2x"}
 
 
 def s66x8(method: PotentialMethod, path: Path) -> dict[str, float]:
-    """MAE and RMSE of total energies (kcal/mol) and of forces' components (kcal/mol/Angstrom)."""
+    """MAE and RMSE of total energies (kcal/mol) and of components of forces (kcal/mol/Angstrom)."""
     energies: list[float] = []
     forces: list[np.ndarray] = []
     with h5py.File(path) as file:

@@ -1,9 +1,9 @@
-"""ANI on a thousand conformations of one molecule (rMD17), from nothing and from ANI-2x, one command each.
+"""ANI on a thousand conformations of one molecule (rMD17), from random weights and from ANI-2x, one command each.
 
     python benchmarks/ani_rmd17.py DIRECTORY [NAME ...]
 
-runs what is not yet there below DIRECTORY, all or those named, and writes ani_rmd17.md and ani_rmd17.png beside this
-file. A hundred of each thousand are kept for the test, thirty steer the training. One thread.
+runs the molecules named (default: all) that are missing below DIRECTORY, and writes ani_rmd17.md and ani_rmd17.png
+beside this file. A hundred of each thousand are for the test, thirty for validation. One thread.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SCRATCH = ["weights=null", "method.model.members=3", *SMALL, "method.training.le
 SCRATCH += ["method.training.epochs=600", *COMMON]
 RATE = ["method.training.learning_rate=3e-4"]
 EPOCHS = {"benzene": 720}
-"""Of further training, where they are not 240: benzene's forces go on getting better for longer."""
+"""Epochs of further training that are not 240: benzene's forces improve for longer."""
 PUBLISHED = {"ethanol": (2.5, 13.4), "malonaldehyde": (4.6, 24.5), "benzene": (3.3, 10.0), "aspirin": (16.6, 40.6)}
 """Mean absolute errors of ANI on such splits in the literature: meV and meV/Angstrom."""
 
@@ -53,18 +53,18 @@ benzene and of `defaults` follow from the conformations per CPU second that thes
 
 
 def words(name: str) -> list[str]:
-    """What stands behind `python -m fusion`."""
+    """Arguments of `python -m fusion`."""
     molecule, more = RUNS[name]
     return ["+method=ani", "task=train", f"data=rmd17_{molecule}", *more]
 
 
 def folder(name: str) -> str:
-    """Of a run's files."""
+    """Directory of a run's files."""
     return name.replace(",", "").replace(" ", "-")
 
 
 def cells(name: str, outcome: dict[str, Any]) -> list[Any]:
-    """A row of the table."""
+    """Format a row of the table."""
     training = outcome["result"]["training"]
     test = training["parts"]["test"]
     energy, forces = PUBLISHED[RUNS[name][0]]
@@ -80,7 +80,7 @@ def cells(name: str, outcome: dict[str, Any]) -> list[Any]:
 
 
 def main(directory: Path, names: list[str]) -> None:
-    """Train, and write the table of what there is."""
+    """Train, and write the table of the finished runs."""
     directory.mkdir(parents=True, exist_ok=True)
     for name in names or RUNS:
         outcome = run(words(name), directory / folder(name), threads=1)

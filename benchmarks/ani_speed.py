@@ -1,10 +1,9 @@
 """Milliseconds of ANI-2x energies and forces, by fusion and by torchani in every mode it has, on the same weights.
 
 `python benchmarks/ani_speed.py [--device cuda]`; writes ani_speed.md (ani_speed_cuda.md on a GPU). torchani is taken
-from the import path; without it there is only fusion's column. float32; all competitors in turn, of each the fastest of
-many calls, in processor time where there is one thread: what the method takes, not what else the machine does.
-torchani's inference container calls NVTX, which ends in an error without CUDA: those calls are made to do nothing
-there.
+from the import path; without it there is only fusion's column. float32; all competitors in turn, the fastest of many
+calls each. With one thread, processor time is measured, which other work on the machine does not affect. torchani's
+inference container calls NVTX, which fails without CUDA: there these calls are replaced by empty ones.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ Work = Callable[[], Any]
 
 
 def structures() -> Iterator[tuple[str, list[Atoms]]]:
-    """What is computed: single molecules and droplets, and batches of small molecules."""
+    """Structures to compute: single molecules and droplets, and batches of small molecules."""
     yield "benzene", [ase.build.molecule("C6H6")]
     yield "chain", [glycines(7)]
     yield "droplet", [droplet(304)]
@@ -52,7 +51,7 @@ def structures() -> Iterator[tuple[str, list[Atoms]]]:
 
 
 def glycines(residues: int) -> Atoms:
-    """A chain of `residues` glycines like a stretched peptide, 7 atoms each and water's three at the ends."""
+    """Chain of `residues` glycines like a stretched peptide, 7 atoms each, and the three of water at the ends."""
     backbone = np.array([[0.0, 0.0, 0.0], [1.46, 0.0, 0.0], [2.0, 1.42, 0.0], [1.22, 2.37, 0.0]])
     atoms = Atoms()
     for residue in range(residues):
@@ -99,7 +98,7 @@ def small_molecules(count: int) -> list[Atoms]:
 
 
 def ani_2x() -> tuple[ANI, str]:
-    """ANI-2x with its weights or, where they cannot be had, with random ones, which cost the same."""
+    """ANI-2x with its weights or, if they are unavailable, with random ones, which cost the same."""
     try:
         model = fusion.load("ani-2x")
         assert isinstance(model, ANI)
@@ -118,7 +117,7 @@ def ani_2x() -> tuple[ANI, str]:
 
 
 def ours(model: ANI, systems: list[System], batch: Batch, forces: bool) -> dict[str, Work]:
-    """The model on a batch, and the whole way from systems to results."""
+    """Timed calls of fusion: the model on a batch, and everything from systems to results."""
     wanted = {"energy", "forces"} if forces else {"energy"}
     device = str(batch.positions.device)
     method = PotentialMethod("ani", model, dtype="float32", device=device, batch_size=len(systems))
@@ -134,9 +133,9 @@ def ours(model: ANI, systems: list[System], batch: Batch, forces: bool) -> dict[
 
 
 class Peer:
-    """torchani with the weights of a model of ours, self energies zero.
+    """torchani with the weights of a fusion model, self energies zero.
 
-    Of its neighbour lists "adaptive" is the best for single structures, "all_pairs" the one that can do batches.
+    Of its neighbour lists "adaptive" is the best for single structures, "all_pairs" the only one for batches.
     """
 
     def __init__(self, model: ANI, device: torch.device, neighbours: str) -> None:
@@ -167,7 +166,7 @@ class Peer:
         self.device = device
 
     def modes(self, members: int, alone: bool) -> dict[str, Any]:
-        """Its models by mode: as built, its inference container (no batches), and both as TorchScript if that works."""
+        """torchani's models by mode: as built, inference container (no batches), both as TorchScript if that works."""
         import copy
 
         found = {"eager": self.ensemble if members > 1 else self.ensemble[0]}
@@ -198,7 +197,7 @@ def peer_work(model: Any, batch: Batch, forces: bool) -> Work:
 
 
 def measure(works: dict[str, Work], threads: int) -> dict[str, float]:
-    """Least milliseconds, for one thread of the processor; a few calls in turn: caches are those of one."""
+    """Least milliseconds, processor time for one thread. A few calls in turn keep the caches of one competitor."""
     for work in works.values():
         for _ in range(3):
             work()

@@ -5,8 +5,8 @@ member, random weights, float32, one thread; molecules of G2, displaced, with ra
 import path; all in turn in one process, of each the fastest step in processor time. torchani's step: energies with
 their graph, forces by differentiation, the same loss, backward, Adam of torch (fused), gradients of all parameters.
 
-fusion keeps the environment vectors of the data, which no training changes: the column of the first epoch is measured
-with memory for the pairs of neighbours alone, so that every step makes the vectors that it needs.
+fusion keeps the environment vectors of the data, which training does not change. The column of the first epoch is
+measured with memory for the pairs of neighbours alone, so that every step computes its vectors.
 """
 
 from __future__ import annotations
@@ -57,13 +57,13 @@ COMPILED = (
     "graphs without its code took 23.2 ms. ANI's own passes take 2.1 and 4.5 ms."
 )
 Work = Callable[[], None]
-"""A step of a training."""
+"""Type of a training step."""
 KEPT, PAIRS_ALONE = 4.0, 0.03
-"""GB for what does not change: the usual ones, and too few for environment vectors."""
+"""GB for data that do not change: the default, and too little for environment vectors."""
 
 
 def labelled(molecules: list[Atoms]) -> Labelled:
-    """With labels of chance."""
+    """Data set with random labels."""
     random, sizes = np.random.default_rng(0), [len(atoms) for atoms in molecules]
     number = len(molecules)
     zeros = np.zeros(number, dtype=np.int16)
@@ -80,7 +80,7 @@ def labelled(molecules: list[Atoms]) -> Labelled:
 
 
 def ours(model: ANI, data: Labelled, batch: int, weights: Weights, memory_gb: float = KEPT) -> Work:
-    """A step as `Fitting` does it, without the mean of the parameters and clipping, which torchani's has not."""
+    """Step of fusion as in `Fitting`, without averaging of parameters and clipping, which torchani lacks."""
     plain = ["method.training.average=0", "method.training.clip=null"]
     node = compose.compose(["+method=ani", *plain])[0].method.training
     descent = Descent(model, Settings.read(node, STORE), 10**6, 1)
@@ -105,7 +105,7 @@ def ours(model: ANI, data: Labelled, batch: int, weights: Weights, memory_gb: fl
 
 
 def peer(name: str) -> Any:
-    """torchani's model of that architecture, one member, untrained."""
+    """torchani's model of this architecture, one member, untrained."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from torchani.arch import Assembler
@@ -120,7 +120,7 @@ def peer(name: str) -> Any:
 
 
 def theirs(model: Any, data: Labelled, batch: int, weights: Weights) -> Work:
-    """The same with torchani's model."""
+    """Step of torchani's model."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     adam, labels = torch.optim.AdamW(parameters, weight_decay=0.0, fused=True), Labels(data, data.energy, torch.float32)
     random, whole = np.random.default_rng(0), batch_of(data, np.arange(len(data)), torch.float32)
@@ -128,7 +128,7 @@ def theirs(model: Any, data: Labelled, batch: int, weights: Weights) -> Work:
     coordinates = whole.positions * units.ANGSTROM_PER_BOHR
 
     def step() -> None:
-        """As above."""
+        """Do one step with torchani: energies, forces if they count, gradients, Adam."""
         indices = random.permutation(len(data))[:batch]
         targets, mask = labels.batch(indices), whole.mask[indices]
         positions = coordinates[indices].requires_grad_(weights.forces > 0)

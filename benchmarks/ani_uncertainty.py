@@ -1,10 +1,10 @@
-"""What a trained ensemble says of its own errors, and of structures unlike those it was trained on.
+"""Uncertainties of a trained ensemble against its errors, also for structures unlike its training set.
 
-    python benchmarks/ani_uncertainty.py DIRECTORY      (two minutes of one core; what is in DIRECTORY is not repeated)
+    python benchmarks/ani_uncertainty.py DIRECTORY      (two minutes on one core; reuses finished parts in DIRECTORY)
 
-Four small ANI networks learn rMD17's ethanol (PBE/def2-SVP); 100 conformations calibrate their spread, 200 judge it.
-Then the published model is asked about ethanol with a bond stretched, and about other molecules; PBE/def2-SVP says how
-wrong it is. Writes ani_uncertainty.md and ani_uncertainty.png beside this file.
+Four small ANI networks learn rMD17's ethanol (PBE/def2-SVP); 100 conformations calibrate their spread, 200 test it.
+Then the published model predicts ethanol with a stretched bond, and other molecules; its errors are taken against
+PBE/def2-SVP. Writes ani_uncertainty.md and ani_uncertainty.png beside this file.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MILLI, KCAL = 1000.0, 627.5094740631
 
 @dataclass(frozen=True)
 class Asked:
-    """One structure; `length`: of the bond that is stretched, Angstrom."""
+    """Structure to predict; `length` is that of the stretched bond, Angstrom."""
 
     name: str
     atoms: Atoms
@@ -44,7 +44,7 @@ class Asked:
 
 
 def stretched(first: int, second: int, length: float) -> Atoms:
-    """Ethanol with the bond between these two atoms at that length; what hangs on the second moves along."""
+    """Ethanol with the bond between two atoms at this length; atoms attached to the second move along."""
     atoms = molecule("CH3CH2OH")
     bonded = np.asarray(atoms.get_all_distances() < 1.7)
     bonded[first, second] = bonded[second, first] = False
@@ -63,7 +63,7 @@ def structures() -> list[Asked]:
 
 
 def main(directory: Path) -> None:
-    """Train, publish, ask, and write the table and the picture."""
+    """Train, publish, predict, and write the table and the picture."""
     directory.mkdir(parents=True, exist_ok=True)
     os.environ["FUSION_ZOO"] = str(directory / "zoo")
     trained = run(TRAINING, directory / "train", 1)
@@ -103,7 +103,7 @@ def published(directory: Path) -> None:
 
 
 def answers(atoms: list[Atoms]) -> list[tuple[float, float, float, bool]]:
-    """Of the published model: energy and its uncertainty (hartree), that per sqrt(atom), whether it is outside."""
+    """Predictions of the published model: energy, uncertainty (hartree), uncertainty per sqrt(atom), and warning."""
     from hydra.utils import instantiate
 
     from fusion.config import compose
@@ -117,7 +117,7 @@ def answers(atoms: list[Atoms]) -> list[tuple[float, float, float, bool]]:
 
 
 def system(atoms: Atoms) -> Any:
-    """In atomic units."""
+    """System in atomic units."""
     from fusion.chemistry.system import System
     from fusion.chemistry.units import BOHR_PER_ANGSTROM
 
@@ -137,7 +137,7 @@ def references(file: Path, training: Path, atoms: list[Atoms]) -> np.ndarray:
 
 
 def labelled(training: Path) -> tuple[Any, list[dict[str, str]]]:
-    """The data, and the rows of the test."""
+    """Labelled data, and the rows of the test."""
     from fusion import app, datasets
 
     with (training / "structures.csv").open(newline="") as text:
@@ -146,7 +146,7 @@ def labelled(training: Path) -> tuple[Any, list[dict[str, str]]]:
 
 
 def pbe(one: Any) -> float:
-    """Hartree."""
+    """PBE energy in hartree."""
     from pyscf import dft, gto
 
     atoms = list(zip(one.symbols, one.positions.tolist(), strict=True))
@@ -158,7 +158,7 @@ def pbe(one: Any) -> float:
 
 
 def notes(trained: Any) -> str:
-    """What was done and found."""
+    """Notes below the table: procedure and findings."""
     found, part = trained.result["training"]["uncertainty"], trained.result["training"]["parts"]["test"]
     before, after = found["test"]["members"], found["test"]["calibrated"]
     one, two = (f"{100 * before[key]:.0f} → {100 * after[key]:.0f} %" for key in ("within_1", "within_2"))
@@ -184,7 +184,7 @@ its elements apart, so that errors of hundreds of kcal/mol are shared by the mem
 
 
 def draw(training: Path, uncertainty: dict[str, Any], asked: list[Asked], model: list[Any], errors: np.ndarray) -> None:
-    """Errors within so many deviations; error, uncertainty and limit along the two bonds."""
+    """Draw the share of errors within a number of deviations, and error, uncertainty and limit along the two bonds."""
     from scipy.special import erf
 
     from fusion.plotting import BLUE, GREY, ORANGE, picture

@@ -1,4 +1,4 @@
-"""C38H28 (66 atoms): the time of an energy with forces by ANI-2x beside that of one energy by a density functional.
+"""C38H28 (66 atoms): time of an energy with forces by ANI-2x, and of one energy by a density functional.
 
 `python benchmarks/compare_c38h28.py STRUCTURE DIRECTORY [estimate]` (one thread); writes compare_c38h28.md. STRUCTURE
 is a file of E-1,2-di(biphenyl-4-yl)-1,2-diphenylethene. The functional is B3LYP in 6-31G(d), Cartesian, with density

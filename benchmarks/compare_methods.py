@@ -1,7 +1,7 @@
-"""Learned and conventional methods beside one another: the comparisons that `fusion task=compare` makes.
+"""Learned and conventional methods compared by `fusion task=compare`.
 
 `python benchmarks/compare_methods.py CASE DIRECTORY [STRUCTURES]`; writes compare_CASE.md and .png. DIRECTORY keeps the
-runs: a case that was interrupted goes on. STRUCTURES holds the geometries of Kinal and Piecuch, J. Phys. Chem. A 111,
+runs, so that an interrupted case resumes. STRUCTURES holds the geometries of Kinal and Piecuch, J. Phys. Chem. A 111,
 734 (2007), that the case bicyclobutane needs. Basis sets are small so that a laptop does it in minutes.
 """
 
@@ -19,7 +19,7 @@ from runs import machine
 
 
 def _same(basis: str, *methods: str) -> str:
-    """A `methods` list in which all that have a basis have the same."""
+    """List of `methods` with one basis for all that have any."""
     learned = ("ani", "ferminet")
     entries = []
     for method in methods:
@@ -35,7 +35,7 @@ FERMINET = "ferminet optimisation.steps: 1000, evaluation.steps: 500, pretrainin
 
 
 def words(case: str, directory: Path, structures: Path) -> list[str]:
-    """The words of the command line of a case."""
+    """Command-line arguments of a case."""
     if case == "water":
         methods = ("hf", B3LYP, WB97X, "mp2", "ccsd", "ccsd_t", "dm21", "ani-2x", "ani-1ccx", FERMINET)
         return ["system=h2o", _same("cc-pvdz", *methods), "task.against=ccsd_t"]

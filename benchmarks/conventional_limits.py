@@ -1,4 +1,4 @@
-"""The conventional methods against published energies: Hartree-Fock limits, exact energies, the hydrogen chain.
+"""Conventional methods against published energies: Hartree-Fock limits, exact energies, the hydrogen chain.
 
     python benchmarks/conventional_limits.py DIRECTORY_OF_REFERENCES    writes conventional_limits.md beside this file
 
@@ -112,7 +112,7 @@ def _difference(name: str, basis: str, table: dict[str, list[float]], spacing: s
 
 
 def _chain_limit(tables: dict[str, Any]) -> list[str]:
-    """The rules of the limit, applied to the published energies in cc-pVTZ and cc-pVQZ."""
+    """Apply the extrapolation to the published energies in cc-pVTZ and cc-pVQZ."""
     from fusion_conventional.basis_limit import terms
 
     rows = [

@@ -1,8 +1,8 @@
-"""Bicyclobutane opens to butadiene along two ways: barriers of DM21 beside B3LYP and coupled cluster.
+"""Bicyclobutane opens to butadiene along two paths: barriers of DM21, B3LYP and coupled cluster.
 
 `python benchmarks/dm21_bicyclobutane.py DIRECTORY` (about half an hour of two cores); writes dm21_bicyclobutane.md and
 .png. DIRECTORY holds bicyclobutane.xyz, bicbut_con_TS.xyz, bicbut_dis_TS.xyz and butadiene_trans.xyz, the geometries of
-Kinal and Piecuch, J. Phys. Chem. A 111, 734 (2007). The conrotatory way is the allowed one; at the disrotatory
+Kinal and Piecuch, J. Phys. Chem. A 111, 734 (2007). The conrotatory path is the allowed one; at the disrotatory
 transition state, a biradical, CCSD(T) fails.
 """
 
@@ -28,7 +28,7 @@ METHODS = ("DM21", "B3LYP", "CCSD(T)")
 
 
 def energies(path: Path) -> list[float]:
-    """Energies (hartree) by all methods, not a number where one does not converge."""
+    """Energies (hartree) by all methods, nan if one does not converge."""
     mol = gto.M(atom=str(path), basis=BASIS, verbose=0)
     common = dft.RKS(mol, xc="b3lyp")
     common.grids.level = GRID_LEVEL

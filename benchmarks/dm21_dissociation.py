@@ -1,4 +1,4 @@
-"""H2+ and H2 pulled apart, spin-restricted: DM21 beside B3LYP and the exact energy in the same basis.
+"""Dissociation of H2+ and H2, spin-restricted: DM21, B3LYP and the exact energy in the same basis.
 
 `python benchmarks/dm21_dissociation.py` (about ten minutes of two cores); writes dm21_dissociation.md and .png.
 B3LYP gives H2+ a spurious minimum of energy at large distances (fractional charges), and restricted H2 too high an
@@ -33,7 +33,7 @@ def exact(mol: gto.Mole) -> float:
 
 
 def b3lyp(mol: gto.Mole) -> float:
-    """B3LYP on the same grid; not a number where it does not converge."""
+    """B3LYP on the same grid; nan if it does not converge."""
     mean_field = (dft.UKS if mol.spin else dft.RKS)(mol, xc="b3lyp")
     mean_field.grids.level = GRID_LEVEL
     mean_field.kernel()
@@ -41,7 +41,7 @@ def b3lyp(mol: gto.Mole) -> float:
 
 
 def dm21(mol: gto.Mole) -> float:
-    """DM21; not a number where it does not converge."""
+    """DM21; nan if it does not converge."""
     mean_field = fusion.kohn_sham(mol, "dm21", grid_level=GRID_LEVEL)
     mean_field.kernel()
     return float(mean_field.e_tot) if mean_field.converged else np.nan

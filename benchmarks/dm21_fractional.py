@@ -1,7 +1,7 @@
 """A hydrogen atom with a fraction of an electron, and with a fraction of a spin.
 
 `python benchmarks/dm21_fractional.py` (a few minutes); writes dm21_fractional.md and .png. The exact energy is a
-straight line in the number of electrons between whole ones (Perdew, Parr, Levy and Balduz, Phys. Rev. Lett. 49, 1691
+straight line in the number of electrons between integers (Perdew, Parr, Levy and Balduz, Phys. Rev. Lett. 49, 1691
 (1982)), and constant in the spin (Cohen, Mori-Sánchez and Yang, J. Chem. Phys. 129, 121104 (2008)).
 """
 
@@ -24,14 +24,14 @@ ATOM = gto.M(atom="H 0 0 0", basis="cc-pvdz", spin=1, verbose=0)
 
 
 def learned(name: str, up: float, down: float) -> float:
-    """Energy with `up` and `down` electrons in the lowest orbitals; not a number where it does not converge."""
+    """Energy with `up` and `down` electrons in the lowest orbitals; nan if it does not converge."""
     mean_field = fusion.kohn_sham(ATOM, name, grid_level=GRID_LEVEL, occupations=([up], [down]))
     mean_field.kernel()
     return float(mean_field.e_tot) if mean_field.converged else np.nan
 
 
 def b3lyp(up: float, down: float) -> float:
-    """The same with B3LYP."""
+    """Energy by B3LYP with these electrons."""
     mean_field = dft.UKS(ATOM, xc="b3lyp")
     mean_field.grids.level = GRID_LEVEL
     occupations = np.zeros((2, ATOM.nao))
@@ -43,7 +43,7 @@ def b3lyp(up: float, down: float) -> float:
 
 
 def line(pairs: Sequence[tuple[float, float]]) -> np.ndarray:
-    """(points, models + 1) energies for pairs of electrons up and down, B3LYP last."""
+    """Energies (points, models + 1) for pairs of electrons up and down, B3LYP last."""
     return np.array([[*(learned(name, *pair) for name in MODELS), b3lyp(*pair)] for pair in pairs])
 
 

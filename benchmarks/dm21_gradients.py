@@ -1,8 +1,8 @@
-"""DM21's analytic gradients beside differences of its energies, and how much of both is noise of the grid.
+"""DM21's analytic gradients against differences of its energies, and the noise of the grid in both.
 
 `python benchmarks/dm21_gradients.py [--basis def2-svp] [--levels 1 2 3 4 5]`; writes dm21_gradients.md and .png. The
-molecules are turned so that no symmetry hides an error. Differences are of fourth order, 0.01 bohr apart, along one
-random direction per atom; the noise is what turning the molecule (the points of the grid do not turn with it) changes.
+molecules are rotated so that no symmetry hides an error. Differences are of fourth order, 0.01 bohr apart, along one
+random direction per atom; the noise is the change on rotation of the molecule without its grid points.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ Make = Callable[[gto.Mole], Any]
 
 
 def built(name: str, basis: str) -> gto.Mole:
-    """One of ASE's molecules, its atoms pulled off their places."""
+    """One of ASE's molecules with displaced atoms."""
     atoms = molecule(name)
     places = atoms.positions + np.random.default_rng(1).uniform(-0.05, 0.05, atoms.positions.shape)
     return gto.M(atom=list(zip(atoms.get_chemical_symbols(), places, strict=True)), basis=basis, verbose=0)
 
 
 def at(mol: gto.Mole, coords: np.ndarray) -> gto.Mole:
-    """The molecule with other places (A, 3) in bohr."""
+    """The molecule with other positions (A, 3) in bohr."""
     return mol.set_geom_(coords, unit="Bohr", inplace=False)
 
 
@@ -63,14 +63,14 @@ def conventional(level: int) -> Make:
 
 
 def gradient(mean_field: Any, response: bool = True) -> np.ndarray:
-    """Analytic, (A, 3) hartree/bohr."""
+    """Analytic gradient (A, 3), hartree/bohr."""
     method = mean_field.nuc_grad_method()
     method.grid_response = response
     return np.asarray(method.kernel())
 
 
 def converged(mean_field: Any, density: Any = None) -> Any:
-    """The object after its SCF; the benchmark ends where that fails."""
+    """Return the object after its SCF; stop the benchmark if that fails."""
     mean_field.kernel(dm0=density)
     if not mean_field.converged:
         raise SystemExit("an SCF did not converge")
@@ -78,7 +78,7 @@ def converged(mean_field: Any, density: Any = None) -> Any:
 
 
 def errors(make: Make, mol: gto.Mole) -> dict[str, float]:
-    """Largest differences of the analytic gradients to that of the energies along one direction per atom."""
+    """Largest differences between analytic and numerical gradients along one direction per atom."""
     here = converged(make(mol))
     density, coords = here.make_rdm1(), mol.atom_coords()
     analytic = {"with": gradient(here), "without": gradient(here, response=False)}
@@ -129,7 +129,7 @@ def cost(name: str, basis: str) -> dict[str, float]:
 
 
 def draw(found: dict[str, Any], levels: Sequence[int], path: Path) -> None:
-    """Errors on the left, noise on the right, against the grid level."""
+    """Draw errors on the left, noise on the right, against the grid level."""
     figure, axes = plt.subplots(1, 2, figsize=(9.0, 3.8), sharey=True, constrained_layout=True)
     for name, colour in zip(NAMES, ("tab:blue", "tab:red"), strict=True):
         rows = [(level, found[f"{name} {level}"]) for level in levels if f"{name} {level}" in found]
@@ -173,7 +173,7 @@ def main(basis: str, levels: Sequence[int], sizes: Sequence[str], store: Path) -
 
 
 def report(found: dict[str, Any], basis: str, levels: Sequence[int], sizes: Sequence[str]) -> None:
-    """The table and the picture."""
+    """Write the table and the picture."""
     here = Path(__file__).parent
     draw(found, levels, here / "dm21_gradients.png")
     rows = []

@@ -1,7 +1,7 @@
-"""A chain of ten hydrogen atoms, compressed and stretched: DM21 beside B3LYP, PBE and the exact energy.
+"""A chain of ten hydrogen atoms, compressed and stretched: DM21, B3LYP, PBE and the exact energy.
 
 `python benchmarks/dm21_hydrogen_chain.py [STORE]` (a quarter of an hour); writes dm21_hydrogen_chain.md and .png.
-STORE, a JSON file, keeps what is done, so that another call goes on. In the minimal basis the exact energy is full
+STORE, a JSON file, keeps finished energies, so that another call resumes. In the minimal basis the exact energy is full
 configuration interaction's; near the basis limit it is that of MRCI+Q extrapolated to it, by Motta et al., Phys. Rev. X
 7, 031059 (2017).
 """
@@ -36,7 +36,7 @@ def chain(distance: float, basis: str = BASIS) -> gto.Mole:
 
 
 def conventional(mol: gto.Mole, xc: str) -> float:
-    """Restricted Kohn-Sham energy; not a number where it does not converge."""
+    """Restricted Kohn-Sham energy; nan if it does not converge."""
     mean_field = dft.RKS(mol, xc=xc)
     mean_field.grids.level = GRID_LEVEL
     mean_field.kernel()
@@ -44,14 +44,14 @@ def conventional(mol: gto.Mole, xc: str) -> float:
 
 
 def learned(mol: gto.Mole) -> float:
-    """DM21, restricted; not a number where it does not converge."""
+    """DM21, restricted; nan if it does not converge."""
     mean_field = fusion.kohn_sham(mol, "dm21", grid_level=GRID_LEVEL)
     mean_field.kernel()
     return float(mean_field.e_tot) if mean_field.converged else np.nan
 
 
 def energies(distance: float, basis: str, exact: float | None) -> list[float]:
-    """Hartree: exact (None: full configuration interaction), DM21, B3LYP, PBE."""
+    """Energies in hartree: exact (None: full configuration interaction), DM21, B3LYP, PBE."""
     mol = chain(distance, basis)
     if exact is None:
         exact = float(fci.FCI(scf.RHF(mol).run()).kernel()[0])
@@ -59,7 +59,7 @@ def energies(distance: float, basis: str, exact: float | None) -> list[float]:
 
 
 def curve(basis: str, points: Mapping[float, float | None], store: Path | None) -> list[list[float]]:
-    """The energies along a curve; what the store has is not computed again."""
+    """Energies along a curve; those in the store are not computed again."""
     done: dict[str, list[float]] = json.loads(store.read_text()) if store is not None and store.is_file() else {}
     for distance, exact in points.items():
         if (key := f"{basis} {distance}") not in done:

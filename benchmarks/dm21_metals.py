@@ -1,7 +1,7 @@
-"""Atoms and monoxides of transition metals with DM21: what the SCF had to do to converge.
+"""Atoms and monoxides of transition metals with DM21: attempts of the SCF until convergence.
 
-`python benchmarks/dm21_metals.py STORE [MINUTES]`; writes dm21_metals.md. STORE, a JSON file, keeps what is done, so
-that another call goes on; none is begun when the time is used up, and each is given up after ten minutes of CPU time.
+`python benchmarks/dm21_metals.py STORE [MINUTES]`; writes dm21_metals.md. STORE, a JSON file, keeps finished systems,
+so that another call resumes. No system starts after the time is used up; each stops after ten minutes of CPU time.
 States and distances (Angstrom) of the monoxides are those of the known ground states, rounded; DM21 was trained on no
 transition metal.
 """
@@ -31,11 +31,11 @@ SYSTEMS = (
 
 
 class TimeUp(BaseException):
-    """Raised wherever the calculation is; nothing may catch it on the way."""
+    """Signal that the time is used up; no code of the calculation may catch it."""
 
 
 def calculation(element: str, spin: int, distance: float | None) -> dict[str, Any]:
-    """What an SCF of one system says, or how far it came in the CPU time that it has."""
+    """Result of the SCF of one system, or its progress within the CPU time."""
     atoms = f"{element} 0 0 0" + ("" if distance is None else f"; O 0 0 {distance}")
     mean_field = fusion.kohn_sham(gto.M(atom=atoms, spin=spin, basis=BASIS, verbose=0), "dm21", grid_level=GRID_LEVEL)
     energies: list[float] = []

@@ -1,8 +1,8 @@
-"""Structures, harmonic frequencies, dipoles and infrared intensities with DM21, beside B3LYP and experiment.
+"""Structures, harmonic frequencies, dipoles and infrared intensities with DM21, B3LYP and from experiment.
 
 `python benchmarks/dm21_molecules.py [--basis def2-svp] [--directory runs]`; writes dm21_molecules.md. DM21 by the
 command line (task=vibrations, which relaxes first), B3LYP by PySCF in the same basis and on the same grid, its Hessian
-by the same central differences of forces. What is done is not repeated.
+by the same central differences of forces. Finished parts are not repeated.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ Shimanouchi, Tables of Molecular Vibrational Frequencies, 1972."""
 
 
 class B3LYP:
-    """`Method` around PySCF's B3LYP, the response of the grid in its forces."""
+    """`Method` around PySCF's B3LYP, with the response of the grid in its forces."""
 
     name, kind, provides = "b3lyp", "conventional", frozenset({"energy", "forces", "dipole"})
 
@@ -55,7 +55,7 @@ class B3LYP:
         self.basis = basis
 
     def calculate(self, systems: Sequence[System], properties: Iterable[str]) -> list[Result]:
-        """Energy, forces and dipole of each."""
+        """Energy, forces and dipole of each system."""
         return [self._calculate(system) for system in systems]
 
     def _calculate(self, system: System) -> Result:
@@ -70,7 +70,7 @@ class B3LYP:
 
 
 def with_b3lyp(system: System, basis: str) -> dict[str, Any]:
-    """What task=vibrations says, with B3LYP."""
+    """Result of task=vibrations with B3LYP."""
     method = B3LYP(basis)
     atoms = system.to_atoms()
     atoms.calc = FusionCalculator(method)  # type: ignore[arg-type]
@@ -87,7 +87,7 @@ def with_b3lyp(system: System, basis: str) -> dict[str, Any]:
 
 
 def with_dm21(name: str, basis: str, directory: Path) -> dict[str, Any]:
-    """`python -m fusion +method=dm21 task=vibrations`."""
+    """Result of `python -m fusion +method=dm21 task=vibrations`."""
     words = ["+method=dm21", "task=vibrations", f"system={name}", f"method.basis={basis}"]
     if not (directory / name / "result.json").is_file():
         outcome = run([*words, f"method.grid_level={GRID_LEVEL}", "method.conv_tol=1e-10"], directory / name, 1)
@@ -97,7 +97,7 @@ def with_dm21(name: str, basis: str, directory: Path) -> dict[str, Any]:
 
 
 def relaxed_so_far(name: str, directory: Path) -> dict[str, Any]:
-    """The structure of a run that has relaxed but not finished its Hessian; nothing else."""
+    """Structure of a run that has relaxed but not finished its Hessian."""
     atoms = read(directory / name / "relaxed.xyz")
     return {"system": {"positions": atoms.positions.tolist()}}
 
@@ -111,14 +111,14 @@ def value(positions: np.ndarray, atoms: tuple[int, ...]) -> float:
 
 
 def mode(found: dict[str, Any], number: int) -> str:
-    """Frequency and intensity, or a dash where there are none yet."""
+    """Frequency and intensity, or a dash if there are none yet."""
     if "frequencies_cm1" not in found:
         return "—"
     return f"{found['frequencies_cm1'][number]:.0f} ({found['ir_intensities_km_per_mol'][number]:.1f})"
 
 
 def rows_of(name: str, learned: dict[str, Any], conventional: dict[str, Any]) -> list[list[str]]:
-    """The lines of one molecule: what, DM21, B3LYP, experiment."""
+    """Table lines of one molecule: quantity, DM21, B3LYP, experiment."""
     measured, dipole, fundamentals = EXPERIMENT[name]
     mine = np.array(learned["system"]["positions"]) * units.BOHR_PER_ANGSTROM
     theirs = np.array(conventional["positions"])

@@ -1,8 +1,8 @@
-"""Microseconds per grid point of DM21's network and its derivatives: by hand and by autograd, float32 and float64.
+"""Microseconds per grid point of DM21's network and its derivatives: hand-written and by autograd, float32 and float64.
 
 `python benchmarks/dm21_network.py`; writes dm21_network.md. The points are the grid of water with its B3LYP density,
-in blocks as in a calculation; all competitors take turns, so that a busy machine disturbs all alike. Errors are
-against autograd in float64. Needs the weights of dm21 (`fusion zoo pull dm21`).
+in blocks as in a calculation; all competitors take turns, so that other work on the machine affects them equally.
+Errors are against autograd in float64. Needs the weights of dm21 (`fusion zoo pull dm21`).
 """
 
 from __future__ import annotations
@@ -45,21 +45,21 @@ def water() -> tuple[DensityFeatures, Tensor]:
 
 
 def in_blocks(evaluate: Callable[[DensityFeatures], Found], features: DensityFeatures) -> Iterator[Found]:
-    """The whole grid."""
+    """Evaluate the whole grid in blocks."""
     points = len(features.rho[0])
     for start, stop in pairwise([*range(0, points, BLOCK), points]):
         yield evaluate(features.at(slice(start, stop)))
 
 
 def by_autograd(model: Any, features: DensityFeatures) -> Found:
-    """What a functional without derivatives of its own gets."""
+    """Derivatives as for a functional without its own derivatives."""
     variables = [tensor.detach().requires_grad_() for tensor in features.variables()]
     energy = model.energy_density(features.with_variables(variables))
     return energy.detach(), features.with_variables(torch.autograd.grad(energy.sum(), variables))
 
 
 def competitors(features: DensityFeatures) -> dict[tuple[str, str], Callable[[], list[Found]]]:
-    """By how it is done and in which precision."""
+    """Competitors by path and precision."""
     found: dict[tuple[str, str], Callable[[], list[Found]]] = {}
     for dtype in (torch.float32, torch.float64):
         model, shown = fusion.load("dm21").to(dtype).requires_grad_(False), features.map(lambda x, to=dtype: x.to(to))
@@ -70,7 +70,7 @@ def competitors(features: DensityFeatures) -> dict[tuple[str, str], Callable[[],
 
 
 def errors(found: list[Found], exact: list[Found], weights: Tensor) -> list[str]:
-    """Of the energy in microhartree, and the largest of the derivatives over the largest derivative."""
+    """Error of the energy in microhartree, and largest error of the derivatives over the largest derivative."""
     energies, expected = (torch.cat([energy.double() for energy, _ in parts]) for parts in (found, exact))
     one, other = (joined([features for _, features in parts]).variables() for parts in (found, exact))
     worst = max(float((a.double() - b).abs().max() / b.abs().max()) for a, b in zip(one, other, strict=True))

@@ -1,4 +1,4 @@
-"""Seconds per SCF cycle of DM21, and of the whole SCF, beside PySCF's B3LYP on the same grid in the same run.
+"""Seconds per SCF cycle of DM21, and of the complete SCF, and of PySCF's B3LYP on the same grid in the same run.
 
 `OMP_NUM_THREADS=2 python benchmarks/dm21_speed.py [MOLECULE.xyz ...] [--growth]`; writes dm21_speed.md (and with
 --growth, alkanes up to 24 carbon atoms under a memory bound, dm21_speed_growth.md). Seconds per cycle are those of the
@@ -45,7 +45,7 @@ PARTS = {
     "network": ("differentiate",),
     "matrix": ("_add_contraction",),
 }
-"""Columns of the profile: functions of fusion.functionals whose time is counted with all that they call."""
+"""Columns of the profile: functions of fusion.functionals, whose time includes all calls inside."""
 
 
 @dataclass
@@ -64,7 +64,7 @@ class Clock:
 
 @contextmanager
 def timed() -> Iterator[Clock]:
-    """Times and the growth of the resident memory while the block runs."""
+    """Measure times and the growth of the resident memory while the block runs."""
     clock, process, done = Clock(), psutil.Process(), threading.Event()
     before, first = os.times(), process.memory_info().rss
     began = time.perf_counter()
@@ -83,13 +83,13 @@ def timed() -> Iterator[Clock]:
 
 
 def molecule(atoms: Atoms) -> gto.Mole:
-    """The PySCF molecule of ase's."""
+    """PySCF molecule of an ASE structure."""
     pairs = list(zip(atoms.get_chemical_symbols(), atoms.positions.tolist(), strict=True))
     return gto.M(atom=pairs, basis=BASIS, spin=sum(atoms.numbers) % 2, verbose=0)
 
 
 def compare(name: str, atoms: Atoms) -> list[str]:
-    """One molecule's row."""
+    """Table row of one molecule."""
     mol = molecule(atoms)
     conventional = (dft.RKS if mol.spin == 0 else dft.UKS)(mol, xc="b3lyp")
     conventional.grids.level, conventional.conv_tol, conventional.conv_tol_grad = GRID_LEVEL, CONV_TOL, CONV_TOL_GRAD
@@ -208,7 +208,7 @@ def main() -> None:
 
 
 def write(rows: list[list[str]], parts: list[list[str]], load: float) -> None:
-    """dm21_speed.md: the comparison, and below it the profile."""
+    """Write dm21_speed.md: the comparison, and below it the profile."""
     columns = [
         "", "basis functions", "grid points", "left out", "by estimate, Ha", "cycles", "s per cycle", "CPU s per cycle",
         "of it system", "B3LYP, s per cycle", "CPU, in B3LYP cycles", "original, in B3LYP cycles",
@@ -236,7 +236,7 @@ def write(rows: list[list[str]], parts: list[list[str]], load: float) -> None:
 
 
 def write_growth(rows: list[list[str]], load: float) -> None:
-    """dm21_speed_growth.md."""
+    """Write dm21_speed_growth.md."""
     columns = [
         "", "basis functions", "grid points", "measured at", "stored", "first call, us per point", "CPU s, whole grid",
         "draft after it, us per point", "CPU s, whole grid ", "peak of memory, MB",

@@ -2,9 +2,8 @@
 
 `python benchmarks/dm21_thermo.py FILE DIRECTORY [MINUTES]`; writes dm21_thermo.md. FILE is a JSON file of subsets, each
 with `systems` (elements, positions in Angstrom, charge, uhf) and `reactions` (systems, stoich, ref in kcal/mol);
-DIRECTORY keeps each finished system, so that another call goes on. Small systems first, in turn of every subset, until
-the time is used up; a reaction counts when all of its systems are done and converged by both methods, and what did not
-converge is listed.
+DIRECTORY keeps each finished system, so that another call resumes. Small systems are first, in turn from every subset,
+until the time is used up. A reaction counts if both methods converged for all of its systems; the others are listed.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ def molecule(system: dict[str, Any]) -> gto.Mole:
 
 
 def energies(mol: gto.Mole) -> dict[str, float | None]:
-    """Hartree, None where the calculation does not converge."""
+    """Energies in hartree, None if the calculation does not converge."""
     common = (dft.UKS if mol.spin else dft.RKS)(mol, xc="b3lyp")
     learned = fusion.kohn_sham(mol, "dm21")
     found: dict[str, float | None] = {}
@@ -47,7 +46,7 @@ def energies(mol: gto.Mole) -> dict[str, float | None]:
 
 
 def compute(subsets: dict[str, Any], directory: Path, minutes: float) -> dict[str, dict[str, Any]]:
-    """Energies by subset/system; what a file in the directory says is not computed again."""
+    """Energies by subset/system; those with a file in the directory are not computed again."""
     directory.mkdir(parents=True, exist_ok=True)
     systems = {f"{subset}/{name}": system for subset in SUBSETS for name, system in subsets[subset]["systems"].items()}
     sizes = {key: molecule(system).nao for key, system in systems.items()}

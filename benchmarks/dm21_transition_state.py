@@ -1,8 +1,8 @@
 """The transition state between HCN and HNC, and the path down both sides, with DM21 and with B3LYP.
 
 `python benchmarks/dm21_transition_state.py DIRECTORY` (a quarter of an hour of one core); writes
-dm21_transition_state.md and .png. Both by the command line, task=ts from a guess; a run in the directory (dm21, b3lyp)
-that has ended is not repeated.
+dm21_transition_state.md and .png. Both by the command line, task=ts from a guess; a finished run in the directory
+(dm21, b3lyp) is not repeated.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ BONDS = {"r(CN), Å": (0, 1), "r(CH), Å": (0, 2), "r(NH), Å": (1, 2)}
 
 
 def found(name: str, directory: Path) -> dict[str, Any]:
-    """What result.json says of one method's run, made where there is none."""
+    """result.json of one method's run, which is started if there is none."""
     place, guess = directory / name, directory / "guess.xyz"
     guess.write_text(GUESS)
     if not (place / "result.json").is_file():

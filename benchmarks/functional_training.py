@@ -1,9 +1,9 @@
-"""A small trained functional beside B3LYP and DM21: self-consistent energies of what it was not trained on.
+"""A small trained functional, B3LYP and DM21: self-consistent energies of held-out systems.
 
     python benchmarks/functional_training.py RUN_DIR        (a finished run of +method=dm21 weights=null task=train)
 
 Writes functional_training.md, and functional_training.png from the run's picture, beside this file. Energy differences
-in kcal/mol against CCSD(T) or FCI in the basis of the labels; DM21 was made for the limit of large bases, B3LYP too.
+in kcal/mol against CCSD(T) or FCI in the basis of the labels; DM21 and B3LYP are made for large basis sets.
 """
 
 from __future__ import annotations

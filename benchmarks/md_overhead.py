@@ -1,4 +1,4 @@
-"""How much of a step of molecular dynamics is spent outside of the model.
+"""Share of a molecular dynamics step that is spent outside the model.
 
 `python benchmarks/md_overhead.py [--threads 1]`; writes md_overhead.md. Alkanes and boxes of water, ANI-2x with all its
 members in float32, rows and frames written as by default; the command line's own figures.
@@ -21,7 +21,7 @@ STEPS = {9: 1000, 50: 500, 98: 300, 192: 150, 648: 40}
 
 
 def alkane(carbons: int) -> Atoms:
-    """CnH2n+2, all trans, standard bonds and angles: near enough to a minimum to start from."""
+    """CnH2n+2, all trans, with standard bonds and angles, close enough to a minimum as a start."""
     bond, half = 1.53, np.radians(112.0) / 2
     chain = np.array([[i * bond * np.sin(half), (i % 2) * bond * np.cos(half), 0.0] for i in range(carbons)])
     hydrogens = []
@@ -35,7 +35,7 @@ def alkane(carbons: int) -> Atoms:
 
 
 def water(edge: int) -> Atoms:
-    """edge^3 molecules at the density of the liquid, turned at random."""
+    """Box of edge^3 molecules at the density of the liquid, in random orientations."""
     random = np.random.default_rng(0)
     box = Atoms(cell=[3.104 * edge] * 3, pbc=True)
     for place in np.ndindex(edge, edge, edge):

@@ -2,9 +2,9 @@
 
     python benchmarks/qm7.py DIRECTORY [FOLD ...]
 
-runs what is not yet there below DIRECTORY and writes qm7.md beside this file: for each fold (all four if none is
-named) the default network trained on the other three, a tenth of which steers the training; the older descriptors on
-the first of them; and beside each what the composition alone explains, by least squares on the same molecules.
+runs what is missing below DIRECTORY and writes qm7.md beside this file: for each fold (all four if none is named) the
+default network trained on the other three, a tenth of which is for validation; the older descriptors on the first of
+them; and as a baseline a function of the composition, by least squares on the same molecules.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def of_composition(data: datasets.Labelled, held: np.ndarray) -> np.ndarray:
 
 
 def trained(descriptor: str, fold: int, directory: Path) -> tuple[dict[str, Any], float]:
-    """What result.json says of the training, and CPU minutes."""
+    """Training part of result.json, and CPU minutes."""
     more = [] if descriptor == "randomly_sorted" else [f"descriptor={descriptor}", FEWER]
     outcome = run([*COMMON, f"data.split.test=[{fold}]", *more], directory / f"{descriptor}_{fold}", threads=1)
     if outcome.status:
@@ -56,7 +56,7 @@ def trained(descriptor: str, fold: int, directory: Path) -> tuple[dict[str, Any]
 
 
 def told(errors: np.ndarray) -> str:
-    """Mean absolute and root mean square."""
+    """Format mean absolute and root mean square errors."""
     return f"{np.abs(errors).mean():.2f} / {np.sqrt((errors**2).mean()):.2f}"
 
 

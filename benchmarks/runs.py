@@ -1,4 +1,4 @@
-"""Running fusion as a user does, and writing tables: shared by the benchmarks."""
+"""Run fusion as a user does, and write tables: shared by the benchmarks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Outcome:
 
 
 def run(arguments: Sequence[str], directory: Path, threads: int) -> Outcome:
-    """`python -m fusion ARGUMENTS` in a process of its own, with `threads` threads; what is done is not repeated."""
+    """`python -m fusion ARGUMENTS` in a process of its own, with `threads` threads; a finished run is not repeated."""
     kept = _kept(arguments, directory)
     if kept is not None:
         return kept
@@ -71,7 +71,7 @@ def _kept(arguments: Sequence[str], directory: Path) -> Outcome | None:
 
 
 def machine() -> str:
-    """What the timings were taken on."""
+    """Machine of the timings."""
     model = next(
         (line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.machine()
     )
@@ -79,7 +79,7 @@ def machine() -> str:
 
 
 def write_table(path: Path, title: str, notes: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """A Markdown file with one table."""
+    """Write a Markdown file with one table."""
     lines = [f"# {title}", "", notes, "", "| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     lines += ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]
     path.write_text("\n".join(lines) + "\n")

@@ -1,4 +1,4 @@
-"""Infrared and Raman spectra: water and ethanol beside references, a molecule of 30 atoms, and what they cost.
+"""Infrared and Raman spectra of water and ethanol against references, of a molecule of 30 atoms, and their cost.
 
 `python benchmarks/spectra_infrared.py [--reference vib_wb97x_dev.json]`: the reference is water at the level of ANI's
 data, harmonic frequencies by an analytic Hessian, intensities by differences of the dipole, calculated elsewhere. The
@@ -42,7 +42,7 @@ INTENSITIES = "ir_intensities_km_per_mol"
 
 
 def placed(others: Sequence[np.ndarray], length: float, angle: float, turn: float) -> np.ndarray:
-    """Where an atom is by bond length (Angstrom), angle and dihedral (degrees) with three others, each (3,)."""
+    """Position of an atom from bond length (Angstrom), angle and dihedral (degrees) with three others, each (3,)."""
     bonded, second, third = others
     angle, turn = np.radians(angle), np.radians(turn)
     along = (bonded - second) / np.linalg.norm(bonded - second)
@@ -67,7 +67,7 @@ def nonanamide() -> Atoms:
 
 
 def done(name: str, directory: Path) -> Outcome:
-    """The run of that name, made or kept."""
+    """Run of this name, which is started if it is not finished."""
     words = [word.replace("nonanamide.xyz", str(directory / "nonanamide.xyz")) for word in JOBS[name]]
     outcome = run(words, directory / name, 1)
     print(f"{name}: exit {outcome.status}, {outcome.cpu_s:.0f} CPU s, {outcome.wall_s:.0f} s", flush=True)
@@ -75,7 +75,7 @@ def done(name: str, directory: Path) -> Outcome:
 
 
 def lines_of(found: dict[str, Any]) -> list[tuple[float, float]]:
-    """Wavenumber and intensity of every mode."""
+    """Table lines with wavenumber and intensity of every mode."""
     return list(zip(found["frequencies_cm1"], found[INTENSITIES], strict=True))
 
 
@@ -146,7 +146,7 @@ def costs(outcomes: dict[str, Outcome]) -> list[str]:
 
 
 def draw(path: Path, found: dict[str, dict[str, Any]]) -> None:
-    """Ethanol both ways, mirrored; the large molecule where it was run."""
+    """Draw both spectra of ethanol, mirrored, and the large molecule if it was run."""
     both = "nonanamide" in found
     with picture(path, (8.0, 6.0 if both else 3.4)) as figure:
         panels = np.atleast_1d(figure.subplots(1 + both, 1))

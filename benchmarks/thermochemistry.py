@@ -2,10 +2,10 @@
 
     python benchmarks/thermochemistry.py DIRECTORY
 
-runs what is not yet there below DIRECTORY (an interrupted run goes on) and writes thermochemistry.md and two pictures
+runs what is missing below DIRECTORY (an interrupted run resumes) and writes thermochemistry.md and two pictures
 beside this file. Geometries and frequencies B3LYP/def2-SVP, energies Hartree-Fock and B3LYP in def2-TZVP and CCSD(T)
-extrapolated from cc-pVDZ and cc-pVTZ; reactions of molecules that ANI-1ccx knows at its own geometries, with B3LYP
-energies beside.
+extrapolated from cc-pVDZ and cc-pVTZ; reactions of molecules that ANI-1ccx covers, at its own geometries, with B3LYP
+energies for comparison.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ What to see, in kcal/mol, errors against experiment at 298.15 K:
 
 
 def listed(texts: list[str]) -> str:
-    """A list of texts as Hydra reads it."""
+    """Format a list of strings for Hydra."""
     return "[" + ",".join(f"'{text}'" for text in texts) + "]"
 
 

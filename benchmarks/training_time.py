@@ -1,9 +1,9 @@
-"""CPU seconds until the forces on validation conformations are right to a given error, in fusion and in torchani.
+"""CPU seconds until the forces on validation conformations reach a given error, in fusion and in torchani.
 
 `python benchmarks/training_time.py NPZ`, with 1,000 labelled conformations of ethanol (rMD17, split 1); writes
 training_time.md. The network of ANI-1x, one member, float32, one thread; both begin with the same weights, see the same
 batches in the same order and step by Adam at one rate. Kernels are compiled before. The competitors take turns in one
-process; what is counted is the processor time of the steps, without validations. torchani is taken from the import
+process; the processor time of the steps counts, without validations. torchani is taken from the import
 path, with its plain training loop as in ani_training_speed.py.
 """
 
@@ -38,7 +38,7 @@ Check = Callable[[], np.ndarray]
 
 
 def same_weights(model: ANI, other: Any) -> None:
-    """Give torchani's model those of ours."""
+    """Copy the weights of fusion's model to torchani's."""
     parameters = dict(other.named_parameters())
     for element in model.elements:
         networks: Any = model.networks[element]
@@ -51,7 +51,7 @@ def same_weights(model: ANI, other: Any) -> None:
 
 
 def our_forces(model: ANI, data: Labelled) -> Check:
-    """Forces (N, 3), hartree/bohr."""
+    """Forces (N, 3) of fusion's model, hartree/bohr."""
     passes = model.passes(data, 1.0)
 
     def found() -> np.ndarray:
@@ -65,7 +65,7 @@ def our_forces(model: ANI, data: Labelled) -> Check:
 
 
 def their_forces(model: Any, data: Labelled) -> Check:
-    """The same of torchani's model."""
+    """Forces (N, 3) of torchani's model, hartree/bohr."""
     whole = batch_of(data, np.arange(len(data)), torch.float32)
     species = torch.where(whole.mask, whole.numbers, -1)
 

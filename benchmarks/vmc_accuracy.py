@@ -43,7 +43,7 @@ def row(name: str, outcome: Outcome) -> tuple[str, ...]:
 
 
 def main(directory: Path) -> None:
-    """Run every case and seed, those that `directory` holds excepted, and write the table."""
+    """Run every case and seed that `directory` lacks, and write the table."""
     jobs = [
         (name, ("+method=ferminet", *words, f"seed={seed}"))
         for name, (words, seeds) in CASES.items()

@@ -1,8 +1,8 @@
 """Seconds per optimisation iteration of the published FermiNet, split into its parts.
 
 `python benchmarks/vmc_speed.py [--device cuda]`; writes vmc_speed.md (vmc_speed_cuda.md on a GPU). Network
-4 x (256, 32), 16 determinants, 10 Metropolis moves, SPRING, float32; medians over repeats, the systems taken
-in turn so that a busy machine disturbs all alike.
+4 x (256, 32), 16 determinants, 10 Metropolis moves, SPRING, float32; medians over repeats, the systems take
+turns, so that other work on the machine affects them equally.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ REPEATS = 7
 
 
 class Iteration:
-    """One optimisation iteration of one system, in parts that can be timed."""
+    """Optimisation iteration of one system, in parts that can be timed."""
 
     def __init__(self, system: System, walkers: int, device: torch.device) -> None:
         torch.manual_seed(0)

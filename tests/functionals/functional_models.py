@@ -1,4 +1,4 @@
-"""Functionals whose energies are known otherwise, and molecules for them."""
+"""Functionals whose energies are known from elsewhere, and molecules for them."""
 
 import math
 
@@ -62,7 +62,7 @@ class ExactExchange(nn.Module):
 
 
 class Everything(nn.Module):
-    """No physics: every feature in it, and not linearly, the spins unlike each other."""
+    """Unphysical functional, nonlinear in every feature and different for both spins."""
 
     needs = frozenset({"rho", "grad", "tau", "hfx:0", "hfx:0.4"})
 
@@ -76,7 +76,7 @@ class Everything(nn.Module):
 
 
 class WholeGrid(nn.Module):
-    """A pointwise functional presented as one of the whole grid."""
+    """Pointwise functional in the form of one of the whole grid."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()

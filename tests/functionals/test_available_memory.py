@@ -1,4 +1,4 @@
-"""Limits of control groups count, of both versions and of groups above."""
+"""Limits of control groups of both versions, and of their parents, limit the memory."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The ladder: what it takes to converge is done and said; what is not converged is not called so."""
+"""The ladder of an SCF: attempts are made as needed and reported; failures are reported as such."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from fusion.functionals.scf.convergence import Ladder
 
 
 class Repulsive(nn.Module):
-    """Pushes an orbital up as it is filled: in a beryllium atom 2s, when occupied, lies above 2p."""
+    """Raises an orbital as it is filled: in a beryllium atom 2s, when occupied, lies above 2p."""
 
     needs = frozenset({"rho"})
 
@@ -44,7 +44,7 @@ def test_a_state_whose_occupied_orbitals_are_not_the_lowest() -> None:
     assert not scf.hf.kernel(lost, conv_tol=1e-9, dump_chk=False, conv_check=False)[0]
 
 
-def test_diis_alone_where_it_is_enough() -> None:
+def test_easy_scf_needs_diis_only() -> None:
     ks = kohn_sham(MOLECULE, PBEExchange(), grid_level=0)
     ks.kernel()
     assert [attempt.name for attempt in ks.attempts] == ["DIIS"]
@@ -73,7 +73,7 @@ def test_the_rungs_reach_the_same_state() -> None:
         assert ks.attempts[0].name == f"DIIS, {next(iter(settings))} {next(iter(settings.values()))}"
 
 
-def test_not_converged_is_said_and_the_density_is_kept(tmp_path: object) -> None:
+def test_failed_scf_is_reported_and_keeps_its_density(tmp_path: object) -> None:
     method = FunctionalMethod("t", SlaterExchange(), basis="6-31g", grid_level=0, max_cycle=1)
     (result,) = method.calculate([WATER], {"energy", "dipole"})
     assert result.status == "not_converged" and "dipole" not in result.properties
@@ -85,7 +85,7 @@ def test_not_converged_is_said_and_the_density_is_kept(tmp_path: object) -> None
     assert result.files["scf.chk"][:4] == b"\x89HDF"
 
 
-def test_an_scf_that_failed_goes_on_from_its_file(tmp_path: object) -> None:
+def test_failed_scf_resumes_from_its_file(tmp_path: object) -> None:
     settings = {"basis": "6-31g", "grid_level": 0}
     (failed,) = FunctionalMethod("t", SlaterExchange(), max_cycle=1, **settings).calculate([WATER], {"energy"})  # type: ignore[arg-type]
     file = tmp_path / "scf.chk"  # type: ignore[operator]
@@ -96,7 +96,7 @@ def test_an_scf_that_failed_goes_on_from_its_file(tmp_path: object) -> None:
     assert later.details["kohn_sham"]["cycles"] < fresh.details["kohn_sham"]["cycles"]
 
 
-def test_strengths_are_settable() -> None:
+def test_damping_and_shift_are_settings() -> None:
     ks = kohn_sham(MOLECULE, PBEExchange(), grid_level=0)
     rungs = list(Ladder(damp=0.8, shift=0.5).rungs(ks))
     assert [(rung.damp, rung.shift) for rung in rungs] == [(0, 0), (0.8, 0), (0.8, 0.5), (0.8, 1.5)]

@@ -1,4 +1,4 @@
-"""PySCF's decorations of a mean field decide the occupations, as they do with a conventional functional."""
+"""PySCF's decorations of a mean field set the occupations, as with a conventional functional."""
 
 from typing import Any
 

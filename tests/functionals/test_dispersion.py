@@ -1,4 +1,4 @@
-"""D3(BJ) by the library: its values, its gradient and what it has no parameters for."""
+"""D3(BJ) by the library: values, gradient and missing parameters."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def test_b3lyp_has_its_published_parameters_and_dm21_those() -> None:
     assert dispersion(NUMBERS, WATER_DIMER, "dm21")[0] == pytest.approx(energy, abs=1e-12)
 
 
-def test_far_apart_it_falls_with_the_sixth_power() -> None:
+def test_dispersion_falls_with_the_sixth_power() -> None:
     near, far = (dispersion([2, 2], np.array([[0.0, 0.0, 0.0], [0.0, 0.0, r]]))[0] for r in (25.0, 50.0))
     assert near / far == pytest.approx(64.0, rel=0.05)  # C8 still counts a little
 
 
-def test_the_gradient_is_that_of_the_energy() -> None:
+def test_gradient_matches_the_energy() -> None:
     _, gradient = dispersion(NUMBERS, WATER_DIMER, "pbe0")
     numerical = np.zeros_like(gradient)
     for place in np.ndindex(*gradient.shape):
@@ -50,7 +50,7 @@ def test_the_gradient_is_that_of_the_energy() -> None:
     np.testing.assert_allclose(gradient.sum(axis=0), 0.0, atol=1e-12)
 
 
-def test_ghosts_count_nothing() -> None:
+def test_ghosts_do_not_contribute() -> None:
     with_ghost = np.vstack([WATER_DIMER[:3], WATER_DIMER[3:4]])
     energy, gradient = dispersion([8, 1, 1, 0], with_ghost)
     alone, of_alone = dispersion([8, 1, 1], WATER_DIMER[:3])
@@ -59,7 +59,7 @@ def test_ghosts_count_nothing() -> None:
     assert dispersion([0], np.zeros((1, 3)))[0] == 0.0
 
 
-def test_what_has_no_parameters_is_said() -> None:
+def test_missing_parameters_are_errors() -> None:
     with pytest.raises(InputError, match=r"no parameters for Og; it has them up to Lr"):
         dispersion([118, 1], WATER_DIMER[:2])
     with pytest.raises(InputError, match=r"no parameters for the functional 'b3lip'"):

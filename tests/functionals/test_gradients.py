@@ -1,4 +1,4 @@
-"""Analytic gradients are those of the energies themselves: beside libxc's, and beside central differences."""
+"""Analytic gradients against those of libxc and central differences of energies."""
 
 from collections.abc import Callable
 from typing import Any
@@ -32,7 +32,7 @@ Make = Callable[[gto.Mole], Any]
 
 
 class OfAllPoints(nn.Module):
-    """Sees the grid's points, and all of them at once: the energy is not a sum over points."""
+    """Functional of the whole grid and its points, whose energy is not a sum over points."""
 
     needs = frozenset({"rho", "grad", "coords", "weights"})
 
@@ -45,7 +45,7 @@ class OfAllPoints(nn.Module):
 
 
 class Placed(PBEExchange):
-    """A pointwise functional of the place in space."""
+    """Pointwise functional that depends on the position."""
 
     needs = PBEExchange.needs | {"coords", "weights"}
 
@@ -71,7 +71,7 @@ def moved(mol: gto.Mole, atom: int, step: np.ndarray) -> gto.Mole:
 
 
 def assert_is_derivative(make: Make, system: System, tolerance: float = 1e-6, translates: bool = True) -> None:
-    """Along one direction for one atom, by differences of fourth order."""
+    """Derivative along one direction for one atom, by differences of fourth order."""
     mol = molecule(system, "6-31g")
     gradient = make(mol).nuc_grad_method().kernel()
     if translates:
@@ -114,7 +114,7 @@ def test_gradient_is_the_derivative_of_the_energy(system: System, model: nn.Modu
 @pytest.mark.parametrize("spins", [1, 2])
 @pytest.mark.parametrize("cart", [False, True])
 def test_gradient_of_the_integrals_is_that_of_pyscf(spins: int, cart: bool) -> None:
-    """Shells up to d, general contractions, tight and diffuse functions, close to and far from a nucleus."""
+    """Test shells up to d, general contractions, tight and diffuse functions, close to and far from a nucleus."""
     mol = gto.M(atom="C 0 0 0; H 0.3 1.9 0.6", unit="Bohr", basis="cc-pvdz", spin=1, cart=cart, verbose=0)
     random = np.random.default_rng(0)
     coords = np.concatenate([random.normal(size=(70, 3)), 1e-3 * random.normal(size=(10, 3)), [[0.0, 0.0, 20.0]]])
@@ -131,7 +131,7 @@ def test_gradient_of_the_integrals_is_that_of_pyscf(spins: int, cart: bool) -> N
 
 
 @pytest.mark.parametrize("model", [OfAllPoints(), Placed()], ids=lambda model: type(model).__name__)
-def test_gradient_of_functionals_that_see_where_the_points_are(model: nn.Module) -> None:
+def test_gradient_of_functionals_of_the_coordinates(model: nn.Module) -> None:
     assert_is_derivative(maker(model), OXYGEN_HYDRIDE, translates=False)
 
 
@@ -153,7 +153,7 @@ def test_whole_grid_and_pointwise_forms_have_the_same_gradient() -> None:
 
 
 def test_a_torque_is_left_over_only_by_a_coarse_grid() -> None:
-    """Points keep their directions in space when the molecule turns: the finer the grid, the less it matters."""
+    """Grid points do not rotate with the molecule; the resulting torque falls with the grid level."""
     mol = molecule(WATER, "6-31g")
     turned = mol.set_geom_(mol.atom_coords() @ rotation().T, unit="Bohr", inplace=False)
     torques = []
@@ -168,7 +168,7 @@ def rotation() -> np.ndarray:
 
 
 @pytest.mark.parametrize("adjust", [radi.treutler_atomic_radii_adjust, radi.becke_atomic_radii_adjust, None])
-def test_weights_move_as_the_grid_is_made(adjust: Any) -> None:
+def test_gradient_of_weights_matches_the_grid(adjust: Any) -> None:
     mol = gto.M(atom="C 0 0 0; O 0.2 2.1 0.4; H 1.6 -1 0.3; F -1.2 -1 -1.7", unit="Bohr", verbose=0)
 
     def grid(mol: gto.Mole) -> gen_grid.Grids:

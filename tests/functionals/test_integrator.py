@@ -1,4 +1,4 @@
-"""What the integrator keeps from call to call changes nothing but the time, within its bound, and dies in time."""
+"""The integrator's cache changes only the time, respects its memory limit and is discarded when it is out of date."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ ATOM = gto.M(atom="N 0 0 0", basis="def2-svp", spin=3, verbose=0)
 
 
 class Hybrid(nn.Module):
-    """A functional of all features, nonlinear in most, with a parameter."""
+    """Functional of all features, nonlinear in most, with a parameter."""
 
     needs = frozenset({"rho", "grad", "tau", "hfx:0", "hfx:0.4"})
 
@@ -44,7 +44,7 @@ def level_1(mol: gto.Mole) -> dft.Grids:
 
 
 def densities(mol: gto.Mole, shift: float = 0.0) -> np.ndarray:
-    """Density matrices (2, n, n) that are not those of any ground state but near one."""
+    """Density matrices (2, n, n) close to those of a ground state."""
     if mol.spin == 0:
         density = 0.5 * np.repeat(dft.RKS(mol).get_init_guess()[None], 2, axis=0)
     else:
@@ -59,7 +59,7 @@ def evaluate(numint: LearnedNumInt, mol: gto.Mole, grids: dft.Grids, dms: np.nda
 
 
 def exact(mol: gto.Mole, grids: dft.Grids, dms: np.ndarray) -> tuple[float, np.ndarray]:
-    """Integrals in double precision, no point or pair left out, from the parts that the integrator is made of."""
+    """Reference from the integrator's parts: integrals in double precision, no point or pair left out."""
     from fusion.functionals.grid.differentiation import differentiate
     from fusion.functionals.grid.potential_matrix import contract
 
@@ -75,7 +75,7 @@ def exact(mol: gto.Mole, grids: dft.Grids, dms: np.ndarray) -> tuple[float, np.n
 
 
 MEMORY_MB = [(WATER, (None, 25.0, 5.0)), (NITROGEN, (None, 16.0, 4.0)), (ATOM, (None, 5.0, 2.5))]
-"""Enough for all, for orbitals, F and some of the integrals, and for hardly anything."""
+"""Memory limits in MB: enough for all; for orbitals, F and some integrals; for hardly anything."""
 
 
 @pytest.mark.parametrize(("mol", "memory_mb"), [(mol, bound) for mol, bounds in MEMORY_MB for bound in bounds])
@@ -105,7 +105,7 @@ def test_a_closed_shell_is_two_equal_spins() -> None:
 
 
 def test_drafts_follow_changes_of_the_density_and_final_calls_start_afresh() -> None:
-    """Without stored integrals a draft's F is the last one plus a screened change: errors add up until the refresh."""
+    """Without stored integrals, F of a draft is the last F plus a screened change: errors add up until the refresh."""
     grids = level_1(WATER)
     numint = LearnedNumInt(Hybrid(), memory_mb=25.0)
     numint.draft = True
@@ -122,15 +122,15 @@ def test_drafts_follow_changes_of_the_density_and_final_calls_start_afresh() -> 
     assert abs(energy - right) < 1e-7 < abs(draft - right) < 1e-4
 
 
-def test_what_is_kept_where_memory_is_short() -> None:
-    """F before orbitals, which are made again in less time; neither F nor its changes where all integrals fit."""
+def test_stored_arrays_when_memory_is_short() -> None:
+    """F is stored before orbitals, which are faster to recompute; neither F nor its changes if all integrals fit."""
     grids, dms = level_1(WATER), densities(WATER)
     for memory_mb, plan in ((10.0, (True, False)), (25.0, (True, True)), (90.0, (False, True))):
         working = LearnedNumInt(Hybrid(), memory_mb=memory_mb).working_grid(WATER, grids, dms)
         assert (working.stores_exchange, working.stores_orbitals) == plan
 
 
-def test_another_geometry_basis_grid_or_parameter_is_seen() -> None:
+def test_changes_of_geometry_basis_grid_or_parameters_are_noticed() -> None:
     numint = LearnedNumInt(Hybrid())
     moved = WATER.copy()
     moved.set_geom_(WATER.atom_coords() * 1.02, unit="Bohr")
@@ -151,8 +151,8 @@ def test_another_geometry_basis_grid_or_parameter_is_seen() -> None:
     assert abs(evaluate(numint, moved, larger, dms)[0] - before) > 0.1
 
 
-def test_points_are_taken_back_where_density_appears() -> None:
-    """The points are chosen at the first density; a final call at another one looks at the others again."""
+def test_points_return_where_density_appears() -> None:
+    """Points are chosen at the first density; a final call at another density checks the others again."""
     far = gto.M(atom="He 0 0 0; ghost-He 0 0 12", basis="6-31g", unit="Bohr", verbose=0)
     grids = dft.Grids(gto.M(atom="He 0 0 0; He 0 0 12", basis="6-31g", unit="Bohr", verbose=0))
     grids.level = 1
@@ -199,7 +199,7 @@ print(working.stored_blocks, len(working), 1e-6 * (max(used) - used[0]))
 """
 
 
-def test_memory_stays_below_the_bound() -> None:
+def test_memory_stays_below_its_limit() -> None:
     bound = 120.0
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(bound)],
@@ -210,7 +210,7 @@ def test_memory_stays_below_the_bound() -> None:
     assert 0.3 * bound < used < bound
 
 
-def test_a_bound_too_small_for_anything() -> None:
+def test_a_memory_limit_below_one_block_is_an_error() -> None:
     with pytest.raises(InputError, match=r"memory_mb: 1\.0 MB .* 24 basis functions .* at least \d+ MB") as caught:
         evaluate(LearnedNumInt(Hybrid(), memory_mb=1.0), WATER, level_1(WATER), densities(WATER))
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Functionals written in torch give PySCF's own energies and forces; what does not converge is never a plain number."""
+"""Functionals written in torch give PySCF's energies and forces; an unconverged SCF is reported as such."""
 
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,7 @@ def test_local_exchange_integrates_to_hartree_fock(system: System) -> None:
 
 
 def test_kinetic_density_scales_the_energy_by_the_orbitals_kinetic_energy() -> None:
-    """For one electron in one basis function the derivative with respect to the factor of tau is T itself."""
+    """For one electron in one basis function, the derivative by the factor of tau is the kinetic energy T."""
     mol = molecule(HYDROGEN, "sto-3g")
     settings = {"basis": "sto-3g", "grid_level": 4}
     energies = [
@@ -100,7 +100,7 @@ def test_refusals() -> None:
         ({"damp": 2.0}, "damp must be from 0 to 1"),
         ({"max_cycle": 0}, "max_cycle must be a whole number of at least 1"),
         ({"start": "scf.chk"}, "neither a functional of PySCF nor a file"),
-        ({"dispersion": "d4"}, "there is d3bj"),
+        ({"dispersion": "d4"}, "use d3bj"),
         ({"weights": "ani-2x"}, r"ani-2x@1 is a model of \+method=ani"),
     ):
         with pytest.raises(InputError, match=message):
@@ -156,13 +156,13 @@ def test_the_starting_density_is_that_of_a_conventional_functional() -> None:
 
 
 @pytest.mark.parametrize("name", ["TDA", "TDDFT", "TDHF", "PCM", "ddCOSMO", "Hessian", "to_gks"])
-def test_what_is_not_supported_says_so_in_a_sentence(name: str) -> None:
+def test_unsupported_features_raise_clear_errors(name: str) -> None:
     for mean_field in (of_molecule(), of_molecule(density_fit=True)):
         with pytest.raises(NotImplementedError, match="with a learned functional is not supported"):
             getattr(mean_field, name)()
 
 
-def test_the_module_that_is_given_stays_as_it_is() -> None:
+def test_a_module_passed_in_is_not_changed() -> None:
     class Trainable(SlaterExchange):
         def __init__(self) -> None:
             super().__init__()
@@ -205,7 +205,7 @@ def test_the_last_density_is_not_used_for_another_molecule() -> None:
     assert not last.suits(water(1.05), ("sto-3g", 1, 1))
 
 
-def test_spin_and_frontier_orbitals_are_told() -> None:
+def test_spin_and_frontier_orbitals_are_reported() -> None:
     (result,) = method(PBEExchange()).calculate([OXYGEN_HYDRIDE], {"energy"})
     details = result.details["kohn_sham"]
     assert 0.75 < details["spin_squared"] < 0.77

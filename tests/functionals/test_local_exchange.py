@@ -1,4 +1,4 @@
-"""Integrals of local exchange against PySCF's, in memory and on the fly."""
+"""Integrals of local exchange against PySCF's, stored and computed on the fly."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from fusion.functionals.local_exchange.quantised import ENERGY, POTENTIAL
 
 OMEGAS = (0.0, 0.4)
 POINTS = 100
-"""Not a multiple of the points that are worked on at once."""
+"""Number of points, not a multiple of CHUNK."""
 
 MOLECULES = {
     "d functions": gto.M(atom="O 0 0 0; H 0 1.43 1.11; H 0.2 -1.43 1.11", unit="Bohr", basis="def2-svp", verbose=0),
@@ -21,7 +21,7 @@ MOLECULES = {
 
 
 def points(mol: gto.Mole) -> np.ndarray:
-    """Points near and far, one on a nucleus."""
+    """Points close to and far from nuclei, one on a nucleus."""
     rng = np.random.default_rng(1)
     spread = rng.normal(size=(POINTS, 3)) * rng.uniform(0.1, 20.0, (POINTS, 1))
     spread[0] = 0.0
@@ -49,8 +49,8 @@ def test_contractions_with_integrals_made_on_the_fly(mol: gto.Mole, spins: int) 
 
 @pytest.mark.parametrize("mol", MOLECULES.values(), ids=MOLECULES)
 @pytest.mark.parametrize(("single", "tolerance"), [(False, 1.0), (True, 1e3)])
-def test_kept_integrals_are_as_precise_as_they_matter(mol: gto.Mole, single: bool, tolerance: float) -> None:
-    """Of every product's share in energy and potential next to nothing is lost, at any scale of the orbitals."""
+def test_kept_integrals_are_precise_enough(mol: gto.Mole, single: bool, tolerance: float) -> None:
+    """Rounding loses a negligible part of every product's energy and potential, at any scale of the orbitals."""
     coords = points(mol)
     rng = np.random.default_rng(2)
     vectors = rng.normal(size=(2, mol.nao, POINTS)) * 10.0 ** rng.uniform(-8.0, -2.0, (1, mol.nao, 1))
@@ -66,7 +66,7 @@ def test_kept_integrals_are_as_precise_as_they_matter(mol: gto.Mole, single: boo
 
 
 def test_integrals_are_rounded_anew_where_the_density_has_grown() -> None:
-    """From hydrogen's functions alone to all: what was left out of the store at first must come back."""
+    """The density grows from hydrogen's functions to all: integrals that were left out must return."""
     mol = MOLECULES["d functions"]
     coords = points(mol)
     weights = largest = np.ones(POINTS)
@@ -87,7 +87,7 @@ def test_no_integrals_are_kept_where_there_is_no_room() -> None:
     assert found[0] and not found[-1] and len(kept) == sum(found)
 
 
-def test_what_screening_leaves_out_is_small_where_it_matters() -> None:
+def test_screened_integrals_are_negligible() -> None:
     mol = MOLECULES["d functions"]
     coords = points(mol)
     vectors = mol.eval_gto("GTOval", coords).T[None]
@@ -99,8 +99,8 @@ def test_what_screening_leaves_out_is_small_where_it_matters() -> None:
         assert 0 < error.max() < 100 * threshold
 
 
-def test_integrals_know_of_no_other_molecule() -> None:
-    """Two molecules at the same points, in turn."""
+def test_integrals_of_two_molecules_are_independent() -> None:
+    """Alternate between two molecules at the same points."""
     one, two = MOLECULES["d functions"], MOLECULES["Cartesian"]
     coords = points(one)
     for mol in (one, two, one):

@@ -1,4 +1,4 @@
-"""The open shell of an atom or linear molecule is held as it is oriented: nothing else of the Fock matrix changes."""
+"""The orientation of open shells of atoms and linear molecules is kept without other changes of the Fock matrix."""
 
 import numpy as np
 import pytest
@@ -20,9 +20,9 @@ def noisy(mean_field: scf.uhf.UHF) -> np.ndarray:
 
 
 def tilted(mean_field: scf.uhf.UHF, axis: np.ndarray, slope: float) -> np.ndarray:
-    """The noisy Fock matrix plus what gives the energy a known slope (hartree) against turning about a unit vector.
+    """Noisy Fock matrix plus a term with a known slope (hartree) of the energy by rotation about a unit vector.
 
-    The noise's own slope depends on where the SCF left the degenerate shell, which differs between machines.
+    The slope of the noise itself depends on the orientation of the degenerate shell, which differs between machines.
     """
     density = np.asarray(mean_field.make_rdm1())
     turns = [
@@ -33,14 +33,14 @@ def tilted(mean_field: scf.uhf.UHF, axis: np.ndarray, slope: float) -> np.ndarra
 
 
 def energy_after(mean_field: scf.uhf.UHF, fock: np.ndarray, density: np.ndarray, turn: np.ndarray) -> float:
-    """First-order energy tr(F D) of the density turned by the matrix `turn` of the functions' rotation."""
+    """First-order energy tr(F D) of the density rotated by the matrix `turn` of the basis functions."""
     return float(sum(np.sum(matrix * (turn @ spin @ turn.T)) for matrix, spin in zip(fock, density, strict=True)))
 
 
 @pytest.mark.parametrize(
     ("atom", "spin", "axis"), [("F 0 0 0", 1, [0.3, 0.5, 0.8]), ("O 0 0 0; H 0 0 1", 1, [0, 0, 1])]
 )
-def test_a_held_matrix_does_not_turn_the_shell(atom: str, spin: int, axis: list[float]) -> None:
+def test_orientation_removes_the_torque(atom: str, spin: int, axis: list[float]) -> None:
     mean_field = unrestricted(atom, spin)
     unit = np.array(axis) / np.linalg.norm(axis)
     density, fock = np.asarray(mean_field.make_rdm1()), tilted(mean_field, unit, slope=0.1)
@@ -63,7 +63,7 @@ def test_a_held_matrix_does_not_turn_the_shell(atom: str, spin: int, axis: list[
 
 
 @pytest.mark.parametrize(("atom", "spin"), [("Ne 0 0 0", 0), ("N 0 0 0", 3), ("O 0 0 0; H 0 0.7 0.7; H 0 -0.7 0.7", 0)])
-def test_closed_and_half_filled_shells_and_bent_molecules_are_left_alone(atom: str, spin: int) -> None:
+def test_orientation_does_not_change_other_shells_and_molecules(atom: str, spin: int) -> None:
     mean_field = unrestricted(atom, spin)
     fock = noisy(mean_field)
     held, torque = Orientation(mean_field.mol).held(fock, np.asarray(mean_field.make_rdm1()))
@@ -71,8 +71,8 @@ def test_closed_and_half_filled_shells_and_bent_molecules_are_left_alone(atom: s
     assert torque == 0.0
 
 
-def test_the_hole_of_fluorine_converges_at_once_however_it_is_turned() -> None:
-    """On this grid its energy depends on the orientation by some 1e-4 Ha, and DIIS alone would turn it for ever."""
+def test_fluorine_converges_in_any_orientation() -> None:
+    """On this grid the energy depends on the orientation by about 1e-4 Ha, and DIIS alone would never converge."""
     energies = []
     for axis in ([0.0, 0.0, 0.0], [0.4, 0.2, 0.1]):
         mean_field = kohn_sham(gto.M(atom="F 0 0 0", basis="6-31g", spin=1, verbose=0), PBEExchange(), grid_level=0)

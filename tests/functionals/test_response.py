@@ -1,4 +1,4 @@
-"""The change of a learned potential with the density is exact: against differences, Hartree-Fock theory and libxc."""
+"""Change of a learned potential with the density, against differences, Hartree-Fock theory and libxc."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def mean_field(system: System, model: nn.Module, level: int = 0) -> object:
 
 
 def some_change(like: np.ndarray, sign: int = 1) -> np.ndarray:
-    """A random symmetric or antisymmetric matrix."""
+    """Random symmetric or antisymmetric matrix."""
     change = np.random.default_rng(3).normal(size=like.shape)
     return change + sign * change.swapaxes(-1, -2)
 
@@ -95,7 +95,7 @@ def test_stretched_hydrogen_is_stable_only_as_long_as_the_spins_stay_together() 
     assert unrestricted.stable()
 
 
-def test_a_functional_of_the_whole_grid_says_that_it_has_no_response() -> None:
+def test_functionals_of_the_whole_grid_have_no_response() -> None:
     ks = mean_field(WATER, WholeGrid(SlaterExchange()))
     ks.kernel()
     with pytest.raises(NotImplementedError, match="a functional of the whole grid, for which there is no response"):

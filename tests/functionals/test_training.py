@@ -1,4 +1,4 @@
-"""Labels, stability and regression of functionals that are trained."""
+"""Labels, stability and regression in the training of functionals."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SETTINGS: dict[str, Any] = OmegaConf.to_container(  # type: ignore[assignment]
 
 
 class Scaled(nn.Module):
-    """A multiple of the exchange of the uniform gas."""
+    """Multiple of the exchange of the uniform gas."""
 
     needs = frozenset({"rho"})
 
@@ -67,13 +67,13 @@ def sample(one: dataset.Entry, level: Level, needs: frozenset[str], **known: flo
 
 
 def changed(functional: nn.Module, found: samples.Sample) -> float:
-    """-dE in hartree."""
+    """Return -dE in hartree."""
     return float(instability(functional, found.features, found.orbitals(), 1e-3).detach())
 
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Shared: labels are made once."""
+    """Share one cache, so that labels are computed once."""
     return tmp_path_factory.mktemp("cache")
 
 
@@ -116,7 +116,7 @@ def test_fractional_electrons_lie_on_the_line_between_whole_ones(chosen, cache, 
     assert orbitals.occupations.sum(dim=1).tolist() == [1.0, 0.25]
 
 
-def test_labels_are_made_once(chosen, cache, monkeypatch):
+def test_labels_are_computed_once(chosen, cache, monkeypatch):
     first = prepared(chosen, cache, monkeypatch)
     monkeypatch.setattr(samples, "label", lambda *anything: pytest.fail("made again"))
     second = prepared(chosen, cache, monkeypatch)
@@ -124,7 +124,7 @@ def test_labels_are_made_once(chosen, cache, monkeypatch):
     assert not list(cache.rglob("*.part"))
 
 
-def test_a_label_that_was_cut_short_is_made_again(chosen, cache, tmp_path, monkeypatch):
+def test_a_truncated_label_is_computed_again(chosen, cache, tmp_path, monkeypatch):
     expected = prepared(chosen, cache, monkeypatch)["he"].target
     only_helium = dataset.Set({"he": chosen.entries["he"]}, ())
     assert prepared(only_helium, tmp_path, monkeypatch)["he"].target == expected
@@ -134,7 +134,7 @@ def test_a_label_that_was_cut_short_is_made_again(chosen, cache, tmp_path, monke
 
 
 @pytest.mark.parametrize("table", [{"molecule": "H2"}, {"molecule": "BeH"}])
-def test_the_potential_is_that_of_the_integrator(table):
+def test_potential_matches_the_integrator(table):
     one, level = entry(**table), Level("sto-3g", grid_level=0)
     found = sample(one, level, Everything.needs)
     mol = molecule(one.system, "sto-3g")
@@ -178,7 +178,7 @@ def regression(
     return Regression(functional, found, chosen.differences, settings, 0, {})
 
 
-def test_a_functional_that_can_be_right_is_found(chosen, cache, monkeypatch):
+def test_regression_recovers_an_exact_functional(chosen, cache, monkeypatch):
     found = prepared(chosen, cache, monkeypatch)
     truth = Scaled(1.3)
     for one in found.values():  # what the truth gives takes the place of the labels
@@ -214,7 +214,7 @@ def test_held_out_differences_are_never_drawn(chosen, cache, monkeypatch):
         ({"stability": {**SETTINGS["stability"], "gap": 0}}, "stability.gap must be a positive"),
     ],
 )
-def test_settings_that_are_none(changes, said):
+def test_invalid_settings_are_refused(changes, said):
     with pytest.raises(InputError, match=said) as error:
         Settings.read({**SETTINGS, **changes}, Path())
     assert "\n" not in str(error.value)
@@ -234,7 +234,7 @@ def test_settings_that_are_none(changes, said):
         ('h = { atoms = "H 0 0 0", spin = 2 }', "spin"),
     ],
 )
-def test_data_that_are_none(tmp_path, text, said):
+def test_invalid_data_are_refused(tmp_path, text, said):
     path = tmp_path / "data.toml"
     path.write_text(text)
     with pytest.raises(InputError, match=said) as error:

@@ -1,4 +1,4 @@
-"""task=train of a functional as a whole: a run that is killed goes on as if nothing had been, and is published."""
+"""Complete runs of task=train for a functional: killed runs resume identically, and the model can be published."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ ABOUT = publish.About("small", "a toy", "MIT", "nobody (2026)", data="H", level_
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that was not disturbed; its labels are in the cache beside it."""
+    """Uninterrupted run, with its labels in the cache beside it."""
     place = tmp_path_factory.mktemp("training")
     (place / "data.toml").write_text(DATA)
     with pytest.MonkeyPatch.context() as patch:
@@ -66,7 +66,7 @@ def _killed(words: list[str], step: int) -> None:
 
 
 @pytest.mark.parametrize("step", [2, 10])
-def test_a_killed_run_goes_on_to_the_same_end(finished, tmp_path, monkeypatch, step):
+def test_a_killed_run_resumes_to_the_same_result(finished, tmp_path, monkeypatch, step):
     monkeypatch.setenv("FUSION_CACHE", str(finished.parent / "cache"))
     other = tmp_path / "run"
     words = [*WORDS, f"method.training.data={finished.parent / 'data.toml'}", f"hydra.run.dir={other}"]
@@ -82,7 +82,7 @@ def test_a_killed_run_goes_on_to_the_same_end(finished, tmp_path, monkeypatch, s
     assert one["regression"]["done"] == two["regression"]["done"] == 12
 
 
-def test_a_trained_functional_is_published_and_is_the_same(finished, tmp_path, monkeypatch):
+def test_a_published_functional_gives_the_same_energies(finished, tmp_path, monkeypatch):
     monkeypatch.setattr("fusion.zoo.registry.user", lambda: tmp_path)
     monkeypatch.setenv("FUSION_CACHE", str(tmp_path / "cache"))
     card = publish.add(finished, ABOUT, tmp_path)
@@ -108,7 +108,7 @@ def test_a_trained_functional_is_published_and_is_the_same(finished, tmp_path, m
         (["ckpt={run}", "method.model.width=5"], "another training: its parameters"),
     ],
 )
-def test_what_cannot_be_trained(finished, tmp_path, words, said):
+def test_invalid_trainings_are_refused(finished, tmp_path, words, said):
     where = tmp_path / "run"
     data = f"method.training.data={finished.parent / 'data.toml'}"
     words = [*WORDS, data, *(word.format(run=finished) for word in words), f"hydra.run.dir={where}"]
@@ -117,7 +117,7 @@ def test_what_cannot_be_trained(finished, tmp_path, words, said):
     assert "\n" not in str(error.value) and not where.exists()
 
 
-def test_the_functional_of_the_zoo_is_there_and_knows_its_errors():
+def test_published_functional_has_its_errors_on_its_card():
     card = zoo.find("mlxc-small")
     errors = {metric.name: metric.value for metric in card.metrics}
     assert card.kind == "functional" and "def2-SVP" in card.training.level_of_theory

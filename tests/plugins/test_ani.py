@@ -1,4 +1,4 @@
-"""ANI with random weights: the fast path is the plain one, and the physics of a potential holds."""
+"""ANI with random weights: the fast path equals the plain one, and the physics of a potential holds."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def two_threads() -> Any:
 
 
 @pytest.mark.parametrize("name", STRUCTURES)
-def test_kernels_are_the_plain_path(name: str, two_threads: None) -> None:
+def test_kernels_equal_the_plain_path(name: str, two_threads: None) -> None:
     model, batch = ani(), collate(STRUCTURES[name])
     pairs = neighbours(batch, 5.2 * BOHR_PER_ANGSTROM)
     species = torch.tensor([{1: 0, 6: 1, 7: 2, 8: 3}[number] for number in pairs.numbers.tolist()])
@@ -119,8 +119,8 @@ def test_kernels_are_the_plain_path(name: str, two_threads: None) -> None:
 
 
 @pytest.mark.parametrize("name", STRUCTURES)
-def test_frozen_networks_are_the_learning_ones(name: str) -> None:
-    """Energies, forces of the mean, of one member and of a weighted sum of systems, by both ways."""
+def test_frozen_and_trainable_networks_agree(name: str) -> None:
+    """Compare energies, and forces of the mean, of one member and of a weighted sum of systems."""
     frozen, learning, batch = ani(), ani().requires_grad_(True), collate(STRUCTURES[name])
     batch.positions.requires_grad_()
     one, other = frozen(batch), learning(batch)
@@ -133,8 +133,8 @@ def test_frozen_networks_are_the_learning_ones(name: str) -> None:
 
 
 @pytest.mark.parametrize("elements", ["HO", "HHHHHHHHHHHHCCCCCCCCNNO"])
-def test_many_atoms_go_through_in_groups(elements: str) -> None:
-    """Chunks of one element, and groups of its atoms with the vectors that end early."""
+def test_many_atoms_are_processed_in_groups(elements: str) -> None:
+    """Test chunks of one element, and groups of its atoms whose vectors end early."""
     system = random_system(700, elements=elements, box=2.6)
     (together,) = PotentialMethod("ani", ani()).calculate([system], {"forces"})
     with torch.no_grad():
@@ -148,8 +148,8 @@ def test_many_atoms_go_through_in_groups(elements: str) -> None:
     np.testing.assert_allclose(single.properties["forces"], together.properties["forces"], rtol=0, atol=1e-4 * scale)
 
 
-def test_groups_of_atoms_miss_nothing() -> None:
-    """Every atom is in one block of its element, and what a block leaves out of its atoms' vectors is zero."""
+def test_groups_cover_all_atoms_and_columns() -> None:
+    """Every atom is in one block of its element; columns that a block leaves out are zero for its atoms."""
     model, system = ani(), random_system(700, elements="HHHHHHHHHHHHCCCCCCCCNNO", box=2.6)
     pairs = neighbours(collate([system]), 5.2 * BOHR_PER_ANGSTROM)
     species = torch.tensor([{1: 0, 6: 1, 7: 2, 8: 3}[number] for number in pairs.numbers.tolist()])
@@ -165,7 +165,7 @@ def test_groups_of_atoms_miss_nothing() -> None:
         assert bool((species[torch.from_numpy(atoms)] == element).all())
 
 
-def test_derivatives_are_those_of_the_energy() -> None:
+def test_derivatives_match_the_energy() -> None:
     method, system = PotentialMethod("ani", ani()), random_system(7, seed=3)
     (result,) = method.calculate([system], {"forces", "hessian"})
     forces = np.asarray(result.properties["forces"])
@@ -175,7 +175,7 @@ def test_derivatives_are_those_of_the_energy() -> None:
     np.testing.assert_allclose(result.properties["hessian"], hessian, rtol=0, atol=1e-4 * scale)
 
 
-def test_stress_is_that_of_the_energy() -> None:
+def test_stress_matches_the_energy() -> None:
     method, cell = PotentialMethod("ani", ani()), np.diag([5.0, 6.0, 7.0]) + 0.4
     system = random_system(6, seed=5)
     (result,) = method.calculate([crystal(system, cell)], {"stress"})
@@ -192,7 +192,7 @@ def test_stress_is_that_of_the_energy() -> None:
     assert np.asarray(result.properties["stress"])[0, 1] == pytest.approx(numerical, rel=1e-4, abs=1e-7)
 
 
-def test_a_small_cell_is_its_supercell() -> None:
+def test_a_small_cell_equals_its_supercell() -> None:
     method = PotentialMethod("ani", ani())
     system, cell = random_system(3, seed=2), np.diag([4.0, 4.5, 5.0]) + 0.3
     shifts = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)]) @ cell
@@ -219,7 +219,7 @@ def test_invariances() -> None:
     np.testing.assert_allclose(other.properties["forces"], forces, rtol=0, atol=1e-9)
 
 
-def test_a_system_does_not_see_its_batch() -> None:
+def test_a_system_is_independent_of_its_batch() -> None:
     method, systems = PotentialMethod("ani", ani()), STRUCTURES["mixed batch"]
     for system, together in zip(systems, method.calculate(systems, {"forces"}), strict=True):
         (alone,) = method.calculate([system], {"forces"})
@@ -227,8 +227,8 @@ def test_a_system_does_not_see_its_batch() -> None:
         np.testing.assert_allclose(together.properties["forces"], alone.properties["forces"], rtol=0, atol=1e-11)
 
 
-def test_gathered_weights_never_go_stale() -> None:
-    """After each change of the weights the frozen model says what the learning one says."""
+def test_packed_weights_follow_every_change() -> None:
+    """After each change of the weights, the frozen and the trainable model agree."""
     model, batch = ani(), collate([random_system(6, elements="HC")])
 
     def check() -> torch.Tensor:
@@ -261,7 +261,7 @@ def test_gathered_weights_never_go_stale() -> None:
 
 
 def test_forces_can_be_learned() -> None:
-    """The gradient of a loss on forces by a weight is its central difference."""
+    """The gradient of a loss on forces by a weight equals its central difference."""
     model, batch = ani().requires_grad_(True), collate([random_system(6, seed=8)])
 
     def loss() -> torch.Tensor:
@@ -299,7 +299,7 @@ def test_unknown_elements_are_an_error() -> None:
         ani()(collate([system]))
 
 
-def test_one_member_alone() -> None:
+def test_a_single_member_as_a_model() -> None:
     model, batch = ani(), collate(STRUCTURES["mixed batch"])
     expected = model(batch).members
     for index in range(3):
@@ -308,7 +308,7 @@ def test_one_member_alone() -> None:
         assert len(alone.members) == 1
 
 
-def test_the_first_papers_network() -> None:
+def test_the_network_of_the_first_paper() -> None:
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
 

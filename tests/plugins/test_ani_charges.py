@@ -1,4 +1,4 @@
-"""Charges and dipoles of ANI with random networks: sums, symmetries, derivatives, energies that stay."""
+"""Charges and dipoles of ANI with random networks: sums, symmetries, derivatives, unchanged energies."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def found(system: System, *more: str) -> dict[str, Any]:
     return result.properties
 
 
-def test_charges_add_up_and_make_the_dipole() -> None:
+def test_charges_sum_to_the_total_and_give_the_dipole() -> None:
     systems = [ion(random_system(size, seed=size), charge) for size, charge in ((5, 1), (9, 0), (2, -2))]
     for system, result in zip(systems, method().calculate(systems, PROPERTIES), strict=True):
         charges, dipole = result.properties["charges"], result.properties["dipole"]
@@ -40,14 +40,14 @@ def test_charges_add_up_and_make_the_dipole() -> None:
         np.testing.assert_allclose(charges @ system.positions, dipole, atol=1e-12)
 
 
-def test_what_is_missing_is_shared_out_evenly() -> None:
+def test_excess_charge_is_distributed_evenly() -> None:
     neutral = random_system(7)
     change = found(ion(neutral, 2))["charges"] - found(neutral)["charges"]
     np.testing.assert_allclose(change, 2.0 / 7.0, atol=1e-12)
 
 
 @pytest.mark.parametrize("charge", [0, 1])
-def test_the_dipole_turns_with_the_molecule_and_moves_with_an_ion(charge: int) -> None:
+def test_dipole_follows_rotations_and_shifts_of_ions(charge: int) -> None:
     system = ion(random_system(8, seed=3), charge)
     before, turn = np.asarray(found(system)["dipole"]), Rotation.random(rng=1).as_matrix()
     np.testing.assert_allclose(found(system.moved(system.positions @ turn.T))["dipole"], turn @ before, atol=1e-10)
@@ -56,7 +56,7 @@ def test_the_dipole_turns_with_the_molecule_and_moves_with_an_ion(charge: int) -
     np.testing.assert_allclose(moved, before + charge * shift, atol=1e-10)
 
 
-def test_derivatives_are_those_of_the_dipole() -> None:
+def test_derivatives_match_the_dipole() -> None:
     system, step = random_system(5), 1e-4
     slopes = np.asarray(found(system, "dipole_derivatives", "forces")["dipole_derivatives"])
     for row in (0, 4, 14):
@@ -67,7 +67,7 @@ def test_derivatives_are_those_of_the_dipole() -> None:
     np.testing.assert_allclose(slopes.reshape(5, 3, 3).sum(axis=0), 0.0, atol=1e-10)
 
 
-def test_energies_stay_as_they_are() -> None:
+def test_charge_networks_do_not_change_energies() -> None:
     plain = ani()
     more = plain.with_charges()
     batch = collate([random_system(size, seed=size) for size in (6, 3)])

@@ -1,4 +1,4 @@
-"""NeuroChem's files read as data, and the cards that were made of them."""
+"""NeuroChem's files, read as data, and the cards made from them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def directory(tmp_path: Path) -> Path:
 
 
 def write_model(tmp_path: Path) -> Path:
-    """Two members of a model of H and Cl, 3-2-1, whose numbers count up."""
+    """Write two members of a model of H and Cl, 3-2-1, with consecutive numbers."""
     (tmp_path / "m.info").write_text("m/p.params\nm/sae.dat\nm/train\n2\n")
     for member in range(2):
         networks = tmp_path / "m" / f"train{member}" / "networks"
@@ -100,7 +100,7 @@ def _write(name: str, change: Callable[[bytes], bytes]) -> Callable[[Path], None
         (_write("m/sae.dat", lambda content: content.replace(b"H,0", b"H,2")), "self energies"),
     ],
 )
-def test_damage_is_told_in_one_line(directory: Path, damage: Callable[[Path], None], message: str) -> None:
+def test_damaged_files_raise_one_line_errors(directory: Path, damage: Callable[[Path], None], message: str) -> None:
     damage(directory)
     with pytest.raises(InputError, match=message) as error:
         neurochem.arguments(directory), neurochem.convert(directory)
@@ -109,7 +109,7 @@ def test_damage_is_told_in_one_line(directory: Path, damage: Callable[[Path], No
 
 @pytest.mark.skipif(not DATA, reason="FUSION_TEST_DATA names no directory with the published weights")
 @pytest.mark.parametrize("name", ["ani-1x", "ani-1ccx", "ani-2x"])
-def test_cards_are_those_of_the_files(name: str, tmp_path: Path) -> None:
+def test_cards_match_the_published_files(name: str, tmp_path: Path) -> None:
     for file in (Path(DATA or "") / "weights" / "ani").glob(f"{name}_8x*"):
         (tmp_path / file.name).symlink_to(file)
     card = tomllib.loads((Path(__file__).parents[2] / "zoo" / f"{name}.toml").read_text())

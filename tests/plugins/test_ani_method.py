@@ -1,4 +1,4 @@
-"""The published ANI models as a user meets them: names, refusals, warnings, known errors."""
+"""The published ANI models for users: names, refusals, warnings, known errors."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_model_is_a_calculator_and_a_module(zoo_cache: Path) -> None:
     assert tuple(fusion.load("ani-2x").elements) == ("H", "C", "N", "O", "S", "F", "Cl")  # type: ignore[arg-type]
 
 
-def test_who_is_told_what(zoo_cache: Path) -> None:
+def test_refusals_and_warnings_of_published_models(zoo_cache: Path) -> None:
     thiol = molecule("CH3SH")
     with pytest.raises(InputError, match=r"ani-1x covers H C N O; .* S \(atom 2\)\. weights=ani-2x covers"):
         fusion.calculator("ani-1x").get_potential_energy(thiol)
@@ -60,7 +60,7 @@ def test_an_odd_number_of_electrons_is_an_open_shell_whether_or_not_the_spin_was
             fusion.calculator("ani-2x", spin=spin).get_potential_energy(radical)
 
 
-def test_a_result_far_from_the_data_says_so(program: Program, zoo_cache: Path, tmp_path: Path) -> None:
+def test_a_result_far_from_the_training_data_has_a_warning(program: Program, zoo_cache: Path, tmp_path: Path) -> None:
     done = program("+method=ani", "system=inline", "system.atoms='C 0 0 0; O 0 0 2; F 0 1 0; F 1 0 0'")
     assert done.status == 0 and "outside what the model was trained on" in done.out
     document = result(tmp_path)

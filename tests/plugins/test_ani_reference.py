@@ -40,7 +40,7 @@ def reference() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def load(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], ANI]:
-    """The model of a name such as ani2x, in float64 where nothing else is asked, straight from the published files."""
+    """Load a model by name, such as ani2x, in float64 by default, directly from the published files."""
 
     @cache
     def read(key: str) -> ANI:

@@ -1,4 +1,4 @@
-"""Charge and spin through the door of ASE: what a calculator is handed, and what is refused instead."""
+"""Charge and spin for ASE calculators: values that they receive, and states that are refused."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from fusion_conventional.ase_calculator import ASECalculator
 from fusion_conventional.ase_state import State
 
 HANDED: list[dict[str, Any]] = []
-"""What each calculation of `Recorder` was given."""
+"""Charge, spin and other input of each calculation by `Recorder`."""
 
 
 class Recorder(Calculator):
-    """A learned potential of somebody's: it notes what it is given."""
+    """Third-party learned potential that records its input."""
 
     implemented_properties: ClassVar = ["energy", "forces"]
 
@@ -98,7 +98,7 @@ def test_a_calculator_receives_charge_and_spin_as_it_reads_them(state: Any, expe
 
 
 def test_the_same_nuclei_in_another_state_are_calculated_again() -> None:
-    """ASE compares nuclei, not atoms.info: an ion would get the energy of its molecule."""
+    """ASE compares nuclei, not atoms.info: an ion would get the energy of the neutral molecule."""
     method = ase(state=OMOL)
     energies = [protocol.calculate(method, [molecule("O", "O", charge=q)], {"energy"})[0].energy for q in (0, 1, 0)]
     assert len({*energies}) == 3
@@ -113,7 +113,7 @@ def test_the_same_nuclei_in_another_state_are_calculated_again() -> None:
         (molecule("N", spin=3), "is an open shell"),
     ],
 )
-def test_what_a_calculator_would_not_receive_is_refused(system: System, words: str) -> None:
+def test_states_that_a_calculator_cannot_receive_are_refused(system: System, words: str) -> None:
     with pytest.raises(InputError, match=rf"{words}.*method\.state=") as error:
         ase().check([system])
     assert "\n" not in str(error.value)
@@ -132,7 +132,7 @@ def test_programs_that_read_moments_and_force_fields_need_no_state() -> None:
 
 
 def test_moments_of_any_number_of_atoms_sum_to_whole_numbers() -> None:
-    """NWChem's writer cuts the sum off: 0.9999999 would be a singlet."""
+    """NWChem's writer truncates the sum: 0.9999999 would be a singlet."""
     method = ase(state={"spin": {"through": "initial"}})
     for atoms in range(1, 60, 2):
         assert handed(method, molecule(*["H"] * atoms))["moment"] == 1.0
@@ -150,7 +150,7 @@ def test_moments_of_any_number_of_atoms_sum_to_whole_numbers() -> None:
         ({"charge": 1}, "is a key of atoms.info"),
     ],
 )
-def test_a_state_that_says_nothing_clear_is_refused(state: Any, words: str) -> None:
+def test_an_ambiguous_state_is_refused(state: Any, words: str) -> None:
     with pytest.raises(InputError) as error:
         ase(state=state)
     assert words in str(error.value) and "\n" not in str(error.value)
@@ -200,7 +200,7 @@ def test_classes_functions_class_methods_and_instances_give_a_calculator(path: s
         ("Recorder.from_pretrained", {}, "missing 1 required positional argument"),
     ],
 )
-def test_paths_that_give_none(path: str, options: Any, words: str) -> None:
+def test_paths_without_a_calculator_are_refused(path: str, options: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
         ase(path, options=options).check([molecule("C", "O")])
 
@@ -212,8 +212,8 @@ def test_the_licence_is_printed_and_kept(capsys: pytest.CaptureFixture[str]) -> 
     assert result.details["ase"]["licence"] == "ASL, non-commercial"
 
 
-def test_so3lr_gets_the_charge_it_gets_in_ase_and_no_radicals() -> None:
-    """Its weights come with the package."""
+def test_so3lr_receives_the_charge_and_refuses_radicals() -> None:
+    """The weights come with the package."""
     so3 = pytest.importorskip("so3krates_torch.calculator.so3")
     path = "so3krates_torch.calculator.so3.SO3LRCalculator"
     domain = {"elements": [*"HCNOFPS", "Cl"], "spins": [0]}

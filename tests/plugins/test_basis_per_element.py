@@ -1,4 +1,4 @@
-"""A basis for every element: in all methods on PySCF, on the command line and in lists of methods."""
+"""Basis sets per element: in all methods on PySCF, on the command line and in lists of methods."""
 
 from typing import Any
 

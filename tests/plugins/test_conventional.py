@@ -1,4 +1,4 @@
-"""The conventional methods against PySCF itself, against exact cases and against their own energies displaced."""
+"""Conventional methods against PySCF itself, exact cases and finite differences of their energies."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ def pyscf_energy(name: str, system: System, basis: str) -> float:
 
 @pytest.mark.parametrize("system", [WATER, OXYGEN], ids=lambda system: system.name)
 @pytest.mark.parametrize("name", ["hf", "dft", "mp2", "ccsd", "ccsd_t"])
-def test_an_energy_is_pyscfs_own(name: str, system: System) -> None:
+def test_energies_match_pyscf(name: str, system: System) -> None:
     expected = pyscf_energy(name, system, "6-31g")
     assert calculated({"method": name, "basis": "6-31g"}, system).energy == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize("name", ["hf", "ccsd_t"])
-def test_through_ase_it_is_the_same_in_other_units(name: str) -> None:
+def test_ase_calculators_give_the_same_energies(name: str) -> None:
     atoms = WATER.to_atoms()
     atoms.calc = fusion.calculator(name, basis="6-31g", conv_tol=1e-10)
     assert atoms.get_potential_energy() / Hartree == pytest.approx(pyscf_energy(name, WATER, "6-31g"), abs=1e-9)
@@ -85,7 +85,7 @@ def test_through_ase_it_is_the_same_in_other_units(name: str) -> None:
     ids=lambda case: case.name if isinstance(case, System) else case["method"],
 )
 def test_forces_are_minus_the_slope_of_the_energy(entry: dict[str, Any], system: System) -> None:
-    """Along one direction in which every nucleus moves; a finite grid moves with them."""
+    """Test one direction in which every nucleus moves; a finite grid moves with them."""
     method = by_name.method({"basis": "6-31g", "conv_tol": 1e-10, **entry})
     forces = np.asarray(protocol.calculate(method, [system], {"forces"})[0].properties["forces"])
     direction, step = np.random.default_rng(1).normal(size=forces.shape), 0.002
@@ -168,7 +168,7 @@ def test_restricted_open_shells_lie_above_unrestricted_ones_and_are_pure() -> No
 
 
 def test_a_determinant_on_a_saddle_is_followed_down() -> None:
-    """Two hydrogen atoms far apart: the unrestricted energy is that of two atoms, the restricted one is not."""
+    """For distant hydrogen atoms the unrestricted energy is that of two atoms; the restricted one is not."""
     far = System("h2", ("H", "H"), np.array([[0, 0, 0], [0, 0, 12.0]]))
     broken = calculated({"method": "hf", "basis": "sto-3g", "reference": "unrestricted"}, far)
     assert broken.energy == pytest.approx(2 * -0.46658185, abs=1e-6)
@@ -176,7 +176,7 @@ def test_a_determinant_on_a_saddle_is_followed_down() -> None:
 
 
 def test_ghosts_have_basis_functions_and_nothing_else() -> None:
-    """A fragment in the basis of the whole: the energy that PySCF gives, below that in its own basis."""
+    """A fragment in the basis of the complex has PySCF's energy, below that in its own basis."""
     pair = System("pair", ("He", "He"), np.array([[0, 0, 0], [0, 0, 4.0]]))
     alone = System("he", ("He",), np.zeros((1, 3)))
     ghost = [["He", 0, 0, 4.0 * ANGSTROM_PER_BOHR]]
@@ -209,7 +209,7 @@ def test_the_next_geometry_starts_from_the_last_density() -> None:
 
 
 @pytest.mark.parametrize("entry", [{"max_cycle": 1}, {"cc_max_cycle": 2}])
-def test_what_did_not_converge_says_so(entry: dict[str, Any]) -> None:
+def test_unconverged_calculations_report_the_failure(entry: dict[str, Any]) -> None:
     method = by_name.method({"method": "ccsd", "basis": "6-31g", **entry})
     (result,) = method.calculate([WATER], {"energy", "forces"})
     assert result.status == "not_converged"
@@ -235,7 +235,7 @@ PERIODIC = System("cube", ("H", "H"), np.array([[0, 0, 0], [0, 0, 1.4]]), cell=n
         ({"method": "fci", "basis": "cc-pvtz"}, WATER, "1.6e+11 determinants (4 + 4 electrons in 57 orbitals)"),
         ({"method": "hf"}, PERIODIC, "periodic"),
         ({"method": "hf", "ghosts": "Xx 0 0 1"}, WATER, "unknown element 'Xx'"),
-        ({"method": "hf", "dispersion": "d2"}, WATER, "there is d3bj"),
+        ({"method": "hf", "dispersion": "d2"}, WATER, "use d3bj"),
         ({"method": "hf", "conv_tol": 0}, WATER, "positive"),
     ],
 )

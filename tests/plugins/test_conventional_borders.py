@@ -1,4 +1,4 @@
-"""The limit of the basis, calculators of ASE, dispersion alone, and what a user sees of the conventional methods."""
+"""Basis set limits, ASE calculators, dispersion alone, and the output of conventional methods."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DATA = os.environ.get("FUSION_TEST_DATA")
 WATER = System("water", ("O", "H", "H"), np.array([[0, 0, 0.1], [0, 1.5, -0.9], [0.2, -1.4, -1.0]]))
 
 
-def test_the_limit_is_exact_for_energies_that_converge_as_it_supposes() -> None:
+def test_extrapolation_is_exact_for_its_model() -> None:
     """Both series have the limit -5 (mean field) and -1 (correlation) by construction."""
     for pair, cardinals in (("cc-pv[dt]z", (2, 3)), ("cbs(aug-cc-pvtz, aug-cc-pvqz)", (3, 4)), ("cc-pcv[q5]z", (4, 5))):
         weighted = terms(pair)
@@ -61,7 +61,7 @@ def test_pairs_that_have_no_limit(basis: str) -> None:
 @pytest.mark.skipif(DATA is None, reason="FUSION_TEST_DATA names no directory with the reference energies")
 @pytest.mark.parametrize("spacing", ["1.4", "1.8", "2.8"])
 def test_the_limit_of_the_hydrogen_chain_is_that_of_motta_and_others(spacing: str) -> None:
-    """From their energies in cc-pVTZ and cc-pVQZ; they extrapolate from more, and state an error."""
+    """Extrapolate their energies in cc-pVTZ and cc-pVQZ; they use more basis sets and state an error."""
     tables = json.loads((Path(str(DATA)) / "data" / "refs" / "h10_motta2017.json").read_text())["data"]
     total = 0.0
     for term, label in zip(terms("cc-pv[tq]z"), ("TZ", "QZ"), strict=True):
@@ -73,7 +73,7 @@ def test_the_limit_of_the_hydrogen_chain_is_that_of_motta_and_others(spacing: st
     assert abs(total - limit) < 0.5 * abs(tables["RCCSD(T)_basis-QZ"][spacing][0] - limit)
 
 
-def test_a_limit_adds_up_its_parts_and_shows_them() -> None:
+def test_a_basis_set_limit_sums_and_reports_its_parts() -> None:
     h2 = System("h2", ("H", "H"), np.array([[0, 0, 0], [0, 0, 1.4]]))
     (result,) = by_name.method({"method": "ccsd", "basis": "cc-pv[dt]z"}).calculate([h2], {"energy"})
     parts = result.details["basis_limit"]
@@ -116,14 +116,14 @@ def test_a_crystal_in_a_calculator_of_ase_has_a_stress() -> None:
         ),
     ],
 )
-def test_calculators_that_cannot_be_had(entry: dict[str, Any], words: str) -> None:
+def test_unavailable_calculators_are_refused(entry: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError) as error:
         protocol.require(by_name.method({"method": "ase", **entry}), {"energy"}, "this", [WATER])
     assert words in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_a_charge_is_told_to_the_calculator_or_refused() -> None:
+def test_a_charge_is_passed_to_the_calculator_or_refused() -> None:
     ion = System("ion", ("Cu", "Cu"), np.array([[0, 0, 0], [0, 0, 4.2]]), charge=1, spin=1)
     with pytest.raises(InputError, match="name it in method"):
         by_name.method({"method": "ase", "calculator": "emt"}).calculate([ion], {"energy"})
@@ -151,7 +151,7 @@ def test_nwchem_and_pyscf_agree() -> None:
     assert theirs.properties["forces"] == pytest.approx(ours.properties["forces"], abs=1e-4)
 
 
-def test_dispersion_alone_is_what_it_adds_to_a_functional() -> None:
+def test_dispersion_equals_its_contribution_to_a_functional() -> None:
     alone = by_name.method({"method": "d3", "xc": "pbe"}).calculate([WATER], {"energy", "forces"})[0]
     entry = {"method": "dft", "xc": "pbe", "basis": "sto-3g", "grid_level": 0}
     plain, corrected = (
@@ -203,7 +203,7 @@ def test_nothing_heavy_comes_with_the_plugin() -> None:
 
 
 def test_energies_of_ase_have_the_zero_of_their_program() -> None:
-    """Only those of programs that count all electrons stand beside total energies."""
+    """Only energies of programs that treat all electrons are total energies."""
     nwchem = by_name.method({"method": "ase", "calculator": "nwchem"})
     emt = by_name.method({"method": "ase", "calculator": "emt"})
     assert (energy_zeros.of(nwchem), energy_zeros.of(emt)) == (energy_zeros.TOTAL, energy_zeros.OWN)

@@ -36,14 +36,14 @@ def permuted(system: System, order: list[int]) -> System:
 
 
 def network(descriptor: torch.nn.Module) -> CoulombNetwork:
-    """Calibrated on energies that are a sum over atoms and something more."""
+    """Build a network, calibrated on energies that are a sum over atoms plus a remainder."""
     torch.manual_seed(1)
     model = CoulombNetwork(("H", "C", "O"), descriptor, hidden=(8, 4)).double()
     model.calibrate([collate(HYDRIDES)], torch.tensor([-0.17, -0.35, -0.65, -0.43, -0.41]))
     return model.eval()
 
 
-def test_matrix_is_that_of_the_paper() -> None:
+def test_matrix_matches_the_paper() -> None:
     (matrix,) = coulomb_matrix(collate([WATER]), 4)
     assert matrix[0, 0] == pytest.approx(0.5 * 8**2.4)
     assert matrix[1, 1] == pytest.approx(0.5)
@@ -79,7 +79,7 @@ def test_random_sortings_are_drawn_anew_in_training_and_averaged_afterwards() ->
     assert abs(float(drawn.mean() - mean)) < 4.0 * float(drawn.std()) * np.sqrt(2.0 / 400)
 
 
-def test_forces_are_those_of_the_energy() -> None:
+def test_forces_match_the_energy() -> None:
     model = network(RandomlySortedMatrix(SIZE))
     batch = collate([WATER])
     positions = batch.positions.clone().requires_grad_()
@@ -104,7 +104,7 @@ def test_calibration_takes_the_composition_out_and_digits_cover_the_data() -> No
     torch.testing.assert_close(inputs.square().mean(), torch.ones((), dtype=torch.float64))
 
 
-def test_a_saved_model_is_the_same() -> None:
+def test_a_saved_model_gives_the_same_energies() -> None:
     model, other = (network(SortedMatrix(SIZE)), CoulombNetwork(("H", "C", "O"), SortedMatrix(SIZE), hidden=(8, 4)))
     with pytest.raises(InputError, match="untrained and has no layers"):
         other(collate([WATER]))
@@ -118,7 +118,7 @@ def test_foreign_elements_are_refused_by_name() -> None:
 
 
 def test_training_on_a_file_learns_more_than_the_composition(tmp_path: Path) -> None:
-    """Energies are Morse curves of the molecules' bonds: nothing of them is in the composition."""
+    """Energies are Morse curves of the molecules' bonds, which the composition cannot explain."""
     generator = np.random.default_rng(0)
     frames = []
     for _ in range(80):
@@ -143,7 +143,7 @@ def test_training_on_a_file_learns_more_than_the_composition(tmp_path: Path) -> 
     assert parts["test"]["energy_mae_kcal_mol"] < 0.3 * by_composition
 
 
-def test_the_model_of_the_zoo_knows_methane(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_published_model_reproduces_methane(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Atomisation energy at PBE0/def2-TZVP: -417.0 kcal/mol."""
     monkeypatch.setenv("FUSION_CACHE", str(tmp_path))
     methane = molecule("CH4")
@@ -151,7 +151,7 @@ def test_the_model_of_the_zoo_knows_methane(monkeypatch: pytest.MonkeyPatch, tmp
     assert methane.get_potential_energy() == pytest.approx(-417.0 / 23.0605, abs=0.1)
 
 
-def test_its_energies_are_called_what_they_are(
+def test_energies_are_labelled_as_atomisation_energies(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("FUSION_CACHE", str(tmp_path))

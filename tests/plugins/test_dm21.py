@@ -1,4 +1,4 @@
-"""DM21: published values, derivatives by hand against autograd, spins in either order and vanishing densities."""
+"""DM21: published values, hand-written derivatives against autograd, both orders of spins, vanishing densities."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def random_model(seed: int = 0, **arguments: Any) -> DM21:
 
 
 def random_features(points: int, seed: int = 0) -> DensityFeatures:
-    """Numbers over the range of those of molecules, spins unequal."""
+    """Random features in the range of molecules, with unequal spins."""
     generator = torch.Generator().manual_seed(seed)
 
     def numbers(*shape: int) -> Tensor:
@@ -76,7 +76,7 @@ def published(variant: str) -> dict[str, Tensor]:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_published_values(variant: str, dtype: torch.dtype) -> None:
-    """The original implementation's values on points of several molecules and atoms."""
+    """Values equal those of the original implementation at points of several molecules and atoms."""
     model = DM21()
     model.load_state_dict(published(variant))
     data, features = reference()
@@ -120,7 +120,7 @@ def test_threads_share_the_points(points: int, two_threads: None) -> None:
 
 @pytest.mark.parametrize("symmetrize", [False, True])
 @pytest.mark.parametrize("arguments", [{}, {"width": 32, "depth": 2}, {"width": 40, "depth": 1}, {"width": 7}])
-def test_derivatives_are_those_of_the_energy(arguments: dict[str, int], symmetrize: bool) -> None:
+def test_derivatives_match_the_energy(arguments: dict[str, int], symmetrize: bool) -> None:
     model, features = random_model(**arguments, symmetrize=symmetrize), random_features(203)
     expected, gradients = by_autograd(model, features)
     energy, found = model.derivatives(features)
@@ -152,7 +152,7 @@ def test_energy_is_differentiable_twice() -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_empty_space_and_one_empty_spin(dtype: torch.dtype) -> None:
-    """Nothing is ever not a number, up to second derivatives; an empty spin's energy has a finite slope."""
+    """Values up to second derivatives are finite; the energy of an empty spin has a finite slope."""
     model = random_model().to(dtype)
     features = random_features(6).map(lambda tensor: tensor.to(dtype))
     for tensor in features.variables():
@@ -206,8 +206,8 @@ def test_derivatives_follow_the_weights() -> None:
     assert float((after - before).abs().max()) > 1e-4
 
 
-def test_it_can_be_trained() -> None:
-    """A small functional learns to be the uniform gas's exchange, through the differentiable path."""
+def test_small_functional_can_be_trained() -> None:
+    """A small functional learns the exchange of the uniform gas by the differentiable path."""
     model, features = random_model(width=16, depth=2), random_features(200)
     target = DM21(width=4, depth=1).double()
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""TensorFlow's bundles read as data: whole, damaged and foreign ones, and the cards that were made of them."""
+"""TensorFlow's bundles, read as data: complete, damaged and foreign ones, and the cards made from them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def varint(number: int) -> bytes:
 
 
 def message(**fields: int | bytes) -> bytes:
-    """A protocol buffer of the fields f1, f2, ...; f6 is of fixed width."""
+    """Encode a protocol buffer with the fields f1, f2, ...; f6 has a fixed width."""
     found = b""
     for name, value in fields.items():
         field = int(name[1:])
@@ -44,7 +44,7 @@ def message(**fields: int | bytes) -> bytes:
 
 
 def block(rows: dict[bytes, bytes]) -> bytes:
-    """A block of a string table, keys sharing their beginnings."""
+    """Encode a block of a string table, whose keys share prefixes."""
     content, last = b"", b""
     for key, value in rows.items():
         shared = next((n for n in range(len(last)) if key[: n + 1] != last[: n + 1]), len(last))
@@ -58,7 +58,7 @@ def with_trailer(content: bytes, kind: int = 0) -> bytes:
 
 
 def write(directory: Path, dtype: int = 1, kind: int = 0, pack: Callable[[bytes], bytes] = lambda block: block) -> Path:
-    """The bundle of TENSORS; the first is said to be of `dtype`, and its block is of `kind`."""
+    """Write the bundle of TENSORS; the first is declared as `dtype`, and its block as `kind`."""
     data, rows = b"", {b"": message(f1=1)}
     for number, (name, values) in enumerate(TENSORS.items()):
         dimensions = b"".join(message(f2=message(f1=size)) for size in values.shape)
@@ -84,7 +84,7 @@ def write(directory: Path, dtype: int = 1, kind: int = 0, pack: Callable[[bytes]
 
 
 def literal(content: bytes) -> bytes:
-    """A snappy block that copies the last four bytes of every row of sixteen from the row before where it can."""
+    """Encode a snappy block that copies the last four bytes of each row of sixteen from the previous row if equal."""
     found = varint(len(content))
     for at in range(0, len(content), 16):
         row, before = content[at : at + 16], content[max(at - 16, 0) : at]
@@ -164,7 +164,7 @@ def test_another_model_is_refused(tmp_path: Path) -> None:
 
 @needs_data
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_cards_are_of_the_published_files(variant: str) -> None:
+def test_cards_match_the_published_files(variant: str) -> None:
     folder = Path(str(DATA)) / "weights" / "dm21"
     card = tomllib.loads((Path(__file__).parents[2] / "zoo" / f"{variant.lower()}.toml").read_text(encoding="utf-8"))
     state = convert.convert(folder / "checkpoints" / variant)

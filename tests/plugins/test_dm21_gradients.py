@@ -1,4 +1,4 @@
-"""The analytic gradient of the published DM21 is that of its energies."""
+"""The analytic gradient of the published DM21 matches its energies."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import fusion
 DATA = os.environ.get("FUSION_TEST_DATA")
 pytestmark = pytest.mark.skipif(DATA is None, reason="FUSION_TEST_DATA names no directory of published weights")
 STEP = 0.01
-"""Bohr."""
+"""Displacement in bohr."""
 
 
 @pytest.mark.parametrize(("atoms", "spin"), [("F 0 0 0; H 0.3 0.4 1.6", 0), ("O 0 0 0; H 0.3 0.4 1.7", 1)])

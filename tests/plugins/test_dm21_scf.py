@@ -1,5 +1,5 @@
-"""Self-consistent energies with the published DM21 functionals: those of the original implementation, and states that
-it does not converge to."""
+"""Self-consistent energies with the published DM21 functionals: those of the original implementation, and states to
+which it does not converge."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(DATA is None, reason="FUSION_TEST_DATA names no 
 
 SLOW = {"N2 DM21", "NH3 DM21", "Ne DM21"}
 TOLERANCE = 5e-6
-"""Hartree: the original computes in single precision."""
+"""Tolerance in hartree: the original computes in single precision."""
 
 
 def cases() -> list[Any]:
@@ -39,7 +39,7 @@ def cases() -> list[Any]:
 
 @pytest.fixture(autouse=True, scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The zoo's models come from the directory of published weights."""
+    """Take the zoo's models from the directory of published weights."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FUSION_MIRROR", str(Path(str(DATA)) / "weights"))
         patch.setenv("FUSION_CACHE", str(tmp_path_factory.mktemp("cache")))
@@ -68,7 +68,7 @@ def test_energies_are_those_of_the_original_implementation(case: dict[str, Any])
     ("distance", "points", "energy"), [(3.0, 4944, -0.95574), pytest.param(5.0, 4942, -0.96382, marks=pytest.mark.slow)]
 )
 def test_hydrogen_pulled_apart_converges_to_its_closed_shell(distance: float, points: int, energy: float) -> None:
-    """The original ends after 50 cycles far above, with an electron more at one nucleus than at the other."""
+    """The original stops after 50 cycles at a much higher energy, with one electron more at one nucleus."""
     mean_field = fusion.kohn_sham(molecule(f"H 0 0 0; H 0 0 {distance}", "cc-pvdz"), "dm21", grid_level=1)
     assert mean_field.kernel() == pytest.approx(energy, abs=1e-5)
     assert mean_field.converged
@@ -87,15 +87,15 @@ def test_hydrogen_pulled_apart_converges_to_its_closed_shell(distance: float, po
         ("dm21m", ([0.5], [0.5]), -0.4290),
     ],
 )
-def test_fractions_of_the_electron_of_hydrogen(name: str, occupations: Any, energy: float) -> None:
-    """DM21 knows what half an electron is, -1/4 hartree, and what half a spin is, -1/2; DM21m was not taught."""
+def test_hydrogen_with_fractional_electrons(name: str, occupations: Any, energy: float) -> None:
+    """DM21 gives half an electron -1/4 hartree and half a spin -1/2; DM21m was not trained for either."""
     mean_field = fusion.kohn_sham(molecule("H 0 0 0", "cc-pvdz", spin=1), name, occupations=occupations)
     assert mean_field.kernel() == pytest.approx(energy, abs=5e-5)
     assert mean_field.converged
 
 
 def test_the_order_of_the_spins_matters_unless_symmetrised() -> None:
-    """The supplement of the paper has no symmetry in the spins; their mean does, and lies between both orders."""
+    """The published network is not symmetric in the spins; the mean over both orders is, and lies between them."""
     mol = molecule("Li 0 0 0", "def2-svp", spin=1)
     orders = (([1, 1], [1]), ([1], [1, 1]))
     plain = [fusion.kohn_sham(mol, "dm21", grid_level=0, occupations=order).kernel() for order in orders]
@@ -113,7 +113,7 @@ def test_the_order_of_the_spins_matters_unless_symmetrised() -> None:
     [("dm21", -126.898914), ("dm21m", -126.907632), ("dm21mc", -126.924723), ("dm21mu", -126.898815)],
 )
 def test_neon_in_the_minimal_basis(name: str, energy: float) -> None:
-    """The originals' own tests, with the grids of today's PySCF."""
+    """Energies are those of the original tests, on the grids of the current PySCF."""
     mean_field = fusion.kohn_sham(molecule("Ne 0 0 0", "sto-3g"), name)
     assert mean_field.kernel() == pytest.approx(energy, abs=TOLERANCE)
 
@@ -121,7 +121,7 @@ def test_neon_in_the_minimal_basis(name: str, energy: float) -> None:
 def test_from_the_command_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Half an electron of hydrogen: the run says what was occupied, and compares it with no reference."""
+    """A run with half an electron reports the occupations and compares with no reference."""
     monkeypatch.chdir(tmp_path)
     words = ["+method=dm21", "system=h", "method.basis=cc-pvdz", "method.grid_level=1", "hydra.run.dir=run"]
     result = fusion.run([*words, "method.occupations=[[0.5],[]]"])
@@ -167,6 +167,6 @@ def test_elements_that_it_was_not_trained_on_are_named() -> None:
 
 @pytest.mark.slow
 def test_hydrogen_near_the_limit_of_the_basis() -> None:
-    """The value that the authors print with their code."""
+    """The reference is the value that the authors print with their code."""
     energy = fusion.kohn_sham(molecule("H 0 0 0", "def2-qzvp", spin=1), "dm21").kernel()
     assert energy == pytest.approx(-0.5011533955627797, abs=TOLERANCE)

@@ -1,4 +1,4 @@
-"""Warnings of solutions that are mathematically fine and physically wrong, and none of ordinary molecules."""
+"""Warnings about converged but physically wrong solutions, and none for ordinary molecules."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def diatomic(symbol: str, angstrom: float) -> System:
         (diatomic("F", 2.2), {"method": "ccsd"}, [UNSTABLE, DOUBLES]),
     ],
 )
-def test_broken_bonds_are_warned_of(system: System, method: dict[str, object], reasons: list[str]) -> None:
+def test_broken_bonds_have_warnings(system: System, method: dict[str, object], reasons: list[str]) -> None:
     result = by_name.method({"basis": "sto-3g", **method}).calculate([system], ["energy"])[0]
     assert result.status == "ok"
     assert all(any(reason in text for text in result.warnings) for reason in reasons)
@@ -40,12 +40,12 @@ def test_broken_bonds_are_warned_of(system: System, method: dict[str, object], r
 
 @pytest.mark.parametrize("name", ["H2O", "N2", "C2H4", "C6H6"])
 @pytest.mark.parametrize("method", [{"method": "hf"}, {"method": "mp2"}, {**DFT, "xc": "pbe"}])
-def test_ordinary_molecules_are_not(name: str, method: dict[str, object]) -> None:
+def test_ordinary_molecules_have_no_warning(name: str, method: dict[str, object]) -> None:
     system = from_atoms(molecule(name), 0, 0)
     assert by_name.method({"basis": "sto-3g", **method}).calculate([system], ["energy"])[0].warnings == []
 
 
-def test_unrestricted_and_exact_states_are_not() -> None:
+def test_unrestricted_and_exact_states_have_no_warning() -> None:
     for method in ({"method": "hf", "reference": "uhf"}, {"method": "fci"}, {"method": "hf", "stability": False}):
         result = by_name.method({"basis": "sto-3g", **method}).calculate([diatomic("H", 4.0)], ["energy"])[0]
         assert result.warnings == []

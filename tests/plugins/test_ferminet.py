@@ -47,7 +47,7 @@ def system(name: str) -> System:
 
 
 def network(name: str, **options: Any) -> FermiNet:
-    """A small network whose parameters are all away from their special initial values."""
+    """Small network whose parameters all differ from their special initial values."""
     ansatz = FermiNet(system(name), **{"one_electron": 8, "two_electron": 3, "layers": 2, "determinants": 2, **options})
     for p in ansatz.parameters():
         p.data += 0.1 * torch.randn_like(p)
@@ -100,7 +100,7 @@ def test_two_electrons_of_one_spin_in_one_place():
     torch.testing.assert_close(log[[0, 1, 3, 4]], expected[[0, 1, 3, 4]])
 
 
-def test_shift_of_everything_changes_nothing():
+def test_log_psi_is_translation_invariant():
     ansatz, electrons, shift = network("LiH"), walkers("LiH"), torch.tensor([0.3, -2.0, 1.0])
     before = psi(ansatz, electrons)
     ansatz.features.nuclei += shift
@@ -165,21 +165,21 @@ def as_published(ansatz: FermiNet, electrons: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
-def test_value_is_that_of_the_published_formulas(name):
+def test_value_matches_the_published_formulas(name):
     ansatz, electrons = network(name, layers=3), walkers(name, 3)
     expected = torch.stack([as_published(ansatz, walker) for walker in electrons])
     torch.testing.assert_close(psi(ansatz, electrons), expected, rtol=1e-10, atol=0)
 
 
 def largest_error(ansatz: FermiNet, electrons: Tensor) -> float:
-    """Of sign, logarithm, gradient and Laplacian, relative where they are above 1."""
+    """Largest error of sign, logarithm, gradient and Laplacian, relative if they are above 1."""
     found, expected = ansatz.laplacian(electrons), laplacian_by_autograd(ansatz, electrons)
     parts = zip(found, expected, strict=True)
     return max(float(((got - exact).abs() / exact.abs().clamp(min=1.0)).max()) for got, exact in parts)
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-def test_forward_laplacian_is_that_of_the_oracle(options):
+def test_forward_laplacian_matches_autograd(options):
     ansatz, electrons = network("LiH", **options), walkers("LiH")
     assert not any(part.requires_grad for part in ansatz.laplacian(electrons))
     assert largest_error(ansatz, electrons) < 1e-8
@@ -214,7 +214,7 @@ def explicit_scores(ansatz: nn.Module, electrons: Tensor) -> Tensor:
     ("name", "options"),
     [*(("LiH", options) for options in OPTIONS), ("hydrogen", {}), ("triplet H2", {}), ("boron", {})],
 )
-def test_scores_are_the_derivatives_of_every_walker(name, options):
+def test_scores_match_the_derivatives_of_every_walker(name, options):
     ansatz, electrons = network(name, **options), walkers(name)
     recorder = ScoreRecorder(ansatz, 3)
     scores, dense = recorder(electrons), explicit_scores(ansatz, electrons)

@@ -1,4 +1,4 @@
-"""Damaged files of published weights, NeuroChem's and TensorFlow's: read, or refused in one line within seconds."""
+"""Damaged files of published weights by NeuroChem and TensorFlow are read, or refused in one line within seconds."""
 
 from __future__ import annotations
 

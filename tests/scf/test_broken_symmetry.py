@@ -1,4 +1,4 @@
-"""Unrestricted singlets of learned functionals: spins that part where that lowers the energy, and only there."""
+"""Unrestricted singlets of learned functionals: spins separate only where that lowers the energy."""
 
 from dataclasses import replace
 
@@ -40,6 +40,6 @@ def test_a_scan_finds_the_point_where_the_spins_part() -> None:
 
 
 @pytest.mark.parametrize(("reference", "spin"), [("roks", 0), ("closed", 0), ("rks", 2)])
-def test_references_that_cannot_be(reference: str, spin: int) -> None:
+def test_impossible_references_are_refused(reference: str, spin: int) -> None:
     with pytest.raises(InputError, match=f"method.reference={reference!r}|method.reference=restricted"):
         FunctionalMethod("exact", ExactExchange(), reference=reference, **SMALL).check([replace(HYDROGEN, spin=spin)])

@@ -16,7 +16,7 @@ ATOM = System("h", ("H",), np.zeros((1, 3)), spin=1)
 
 
 def test_exact_exchange_is_a_straight_line_in_the_charge_of_hydrogen() -> None:
-    """One electron does not interact with itself, whatever there is of it."""
+    """A fraction of one electron does not interact with itself."""
     whole = float(scf.UHF(HYDROGEN).run().e_tot)
     for fraction in (0.25, 0.5, 1.0):
         ks = kohn_sham(HYDROGEN, ExactExchange(), grid_level=2, occupations=([fraction], []))
@@ -25,8 +25,8 @@ def test_exact_exchange_is_a_straight_line_in_the_charge_of_hydrogen() -> None:
         assert np.trace(ks.make_rdm1()[0] @ ks.get_ovlp()) == pytest.approx(fraction)
 
 
-def test_exact_exchange_pays_for_fractional_spins() -> None:
-    """Half an electron of either spin repels the other half: the error of Hartree-Fock theory that DM21 mends."""
+def test_exact_exchange_has_an_error_for_fractional_spins() -> None:
+    """Half an electron of either spin repels the other half: an error of Hartree-Fock theory that DM21 corrects."""
     ks = kohn_sham(HYDROGEN, ExactExchange(), grid_level=2, occupations=([0.5], [0.5]))
     ks.kernel()
     up, down = ks.make_rdm1()

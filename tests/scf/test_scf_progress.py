@@ -1,4 +1,4 @@
-"""What an SCF of a learned functional says while it is at work."""
+"""Progress messages during the SCF of a learned functional."""
 
 from typing import ClassVar
 
@@ -10,7 +10,7 @@ from fusion.functionals import FunctionalMethod
 
 
 class Recorded:
-    """A line that keeps what it is asked to draw."""
+    """Progress line that records its texts."""
 
     texts: ClassVar[list[str]] = []
 
@@ -28,7 +28,7 @@ def method(**settings: object) -> FunctionalMethod:
     return FunctionalMethod("exact", ExactExchange(), basis="sto-3g", grid_level=0, **settings)
 
 
-def test_start_integrals_and_cycles_are_told_in_this_order() -> None:
+def test_progress_reports_start_integrals_and_cycles_in_order() -> None:
     told: list[tuple[int, str]] = []
     chosen = method()
     with chosen.watched(lambda step, text: told.append((step, text))):
@@ -50,6 +50,6 @@ def test_a_task_in_progress_shows_the_cycles(monkeypatch: pytest.MonkeyPatch) ->
     phases.detail(1, "no phase is in progress")
 
 
-def test_coarse_grids_are_warned_of() -> None:
+def test_coarse_grids_have_a_warning() -> None:
     coarse = method(start=None).calculate([WATER], ["energy"])[0]
     assert "method.grid_level=0 is coarse" in coarse.warnings[0]

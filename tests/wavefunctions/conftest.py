@@ -6,7 +6,7 @@ import torch
 
 @pytest.fixture
 def double_precision() -> Iterator[None]:
-    """Exactness is claimed in float64; random parameters and walkers are the same in every run."""
+    """Use float64 for exactness, and the same random parameters and walkers in every run."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     torch.manual_seed(0)

@@ -86,7 +86,7 @@ class GaussianJastrow(nn.Module):
 
 
 class Trap(Hamiltonian):
-    """Electrons in w^2 r^2 / 2 instead of at nuclei, repelling each other or not."""
+    """Electrons in the potential w^2 r^2 / 2 instead of at nuclei, with or without repulsion."""
 
     def __init__(self, frequency: float, repulsion: bool) -> None:
         super().__init__(molecule("H"))
@@ -98,7 +98,7 @@ class Trap(Hamiltonian):
 
 
 class PairNetwork(nn.Module):
-    """A positive function of any electrons: a linear layer used on every electron, one used twice, and a bare scale."""
+    """Positive function of any electrons: a linear layer for every electron, one used twice, and a bare scale."""
 
     def __init__(self, width: int = 5) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ class PairNetwork(nn.Module):
 
 
 def explicit_scores(ansatz: nn.Module, electrons: Tensor) -> dict[str, Tensor]:
-    """d log|psi(x_b)| / d theta by one backward pass per walker: {name: (B, *shape)}."""
+    """Compute d log|psi(x_b)| / d theta by one backward pass per walker: {name: (B, *shape)}."""
     parameters = {name: p for name, p in ansatz.named_parameters() if p.requires_grad}
     rows: dict[str, list[Tensor]] = {name: [] for name in parameters}
     for walker in electrons:
@@ -128,5 +128,5 @@ def explicit_scores(ansatz: nn.Module, electrons: Tensor) -> dict[str, Tensor]:
 
 
 def matrix(scores: dict[str, Tensor]) -> Tensor:
-    """The score matrix (B, P), parameters in order."""
+    """Score matrix (B, P) with the parameters in order."""
     return torch.cat([rows.flatten(1) for rows in scores.values()], dim=1)

@@ -1,7 +1,7 @@
 """The fusion program in processes of its own that start within a tenth of a second.
 
-A server imports the heavy packages once and forks; every run is a fresh process with its own environment, and may be
-told to kill itself, with a signal that nobody can catch, at a chosen place.
+A server imports the heavy packages once and forks; every run is a fresh process with its own environment, and can
+kill itself at a chosen place, by a signal that cannot be caught.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ TIMEOUT = 240.0
 
 @dataclass(frozen=True)
 class Stop:
-    """Where a process ends itself: before call number `call` (from 0) of what is done at `place`, by the signal `by`.
+    """Place where a process kills itself: before call number `call` (from 0) at `place`, by the signal `by`.
 
     Places: `step` (amid the moves of an iteration), `saving` (a checkpoint half written), `renaming` (written, not yet
     under its name), `logging` (a row half written), `result` (all done but the result).
@@ -61,7 +61,7 @@ class Stop:
 
 @dataclass(frozen=True)
 class Ended:
-    """Exit status (negative: the signal) and what was printed."""
+    """Exit status (negative: the signal) and output."""
 
     status: int
     out: str
@@ -69,12 +69,12 @@ class Ended:
 
     @property
     def complete(self) -> bool:
-        """Whether there is a result; that of so short a run need not have converged."""
+        """True if there is a result; after so short a run it need not have converged."""
         return self.status in (0, 1) and "result.json" in self.out and self.err == ""
 
 
 def fusion(directory: Path, *words: str, stop: Stop | None = None, environment: dict[str, str] | None = None) -> Ended:
-    """Run `fusion WORDS` in `directory`, made if needed."""
+    """Run `fusion WORDS` in `directory`, which is created if needed."""
     return _finish([_start(directory, words, stop, environment or {}, 0)])[0]
 
 
@@ -108,7 +108,7 @@ def document(run: Path) -> dict[str, Any]:
 
 
 def checkpoint(run: Path) -> dict[str, Any]:
-    """What the last checkpoint says of the wavefunction: its parameters and the state of the Monte Carlo."""
+    """Wavefunction in the last checkpoint: its parameters and the state of the Monte Carlo."""
     content = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
     return {"parameters": content["state_dict"], **content["vmc"]}
 
@@ -126,7 +126,7 @@ def differences(left: Any, right: Any, path: str = "") -> list[str]:
 
 
 def assert_same(left: Path, right: Path) -> None:
-    """Two finished runs agree in result, table, parameters, walkers and random states, to the last bit."""
+    """Assert that two finished runs agree in result, table, parameters, walkers and random states, to the last bit."""
     assert (left / "metrics.csv").read_bytes() == (right / "metrics.csv").read_bytes()
     assert document(left) == document(right)
     assert differences(checkpoint(left), checkpoint(right)) == []

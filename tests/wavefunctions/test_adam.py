@@ -26,7 +26,7 @@ def test_schedules():
 
 
 def test_steps_are_those_of_adam_on_the_energy_gradient():
-    """m and v written out; the gradient is 2 <deviation O> from the scores of every walker."""
+    """Compare with explicit moments m and v; the gradient is 2 <deviation O> from the scores of every walker."""
     ansatz = PairNetwork()
     optimiser = adam(ansatz)
     first = {name: torch.zeros_like(p) for name, p in ansatz.named_parameters()}

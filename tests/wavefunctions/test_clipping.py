@@ -27,7 +27,7 @@ def test_outliers_are_limited_around_the_median():
 
 
 def test_an_outlier_does_not_move_the_window():
-    """Around the mean, an outlier of either sign would pull in the walkers on the other side."""
+    """A window around the mean would clip walkers on the side opposite to an outlier."""
     energies = torch.linspace(-1, 1, 101)
     energies[50] = 1e3
     below = clip(energies, width=5.0).deviation

@@ -1,4 +1,4 @@
-"""Two processes with half of the walkers each do what one process does with all of them."""
+"""Two processes with half of the walkers each give the results of one process with all of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OPTIMISERS = ("spring", "kfac", "adam")
 
 
 def _quantities(dtype: torch.dtype) -> dict[str, Any]:
-    """What is formed across ranks, for lithium (two up, one down), from walkers that are always the same."""
+    """Quantities that are reduced over ranks, for lithium (two up, one down) and always the same walkers."""
     from fusion.chemistry.system import System
     from fusion.parallel.collectives import own_rows, random_stream
     from fusion.wavefunctions.gaussian_orbitals import GaussianOrbitals
@@ -83,7 +83,7 @@ def _rank(rank: int, directory: Path) -> None:
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """The quantities on each of two ranks."""
+    """Quantities on each of two ranks."""
     directory = tmp_path_factory.mktemp("ranks")
     processes = [killable.CONTEXT.Process(target=_rank, args=(rank, directory), daemon=True) for rank in range(2)]
     for process in processes:
@@ -179,7 +179,7 @@ def test_torchrun(uninterrupted: Path, tmp_path: Path) -> None:
 
 
 def _command(directory: Path, *words: str) -> None:
-    """Run Python in `directory`, to a good end that leaves no process behind."""
+    """Run Python in `directory`; assert success and that no process remains."""
     done = subprocess.run(
         [sys.executable, *words],
         cwd=directory,

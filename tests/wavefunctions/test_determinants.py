@@ -37,7 +37,7 @@ class Orbitals:
         self.weights = [torch.randn(3 * self.n, n * determinants * n) for n in sizes]
 
     def __call__(self, electrons: Tensor) -> list[Tensor]:
-        """(B, n, K, n) per block."""
+        """Orbitals (B, n, K, n) per block."""
         x = electrons.flatten(1)
         shapes = [(n, self.determinants, n) for n in self.sizes]
         return [torch.sin(x @ w).view(-1, *shape) for w, shape in zip(self.weights, shapes, strict=True)]
@@ -58,7 +58,7 @@ class Orbitals:
 
 
 @pytest.mark.parametrize("sizes", [(3,), (2, 1), (1, 1), (2, 2), (1,)])
-def test_forward_laplacian_is_that_of_the_oracle(sizes):
+def test_forward_laplacian_matches_autograd(sizes):
     orbitals = Orbitals(sizes, determinants=3)
     electrons = torch.randn(4, orbitals.n, 3)
     forward = laplacian_of_determinants(orbitals.jets(electrons))

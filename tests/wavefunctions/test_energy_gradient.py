@@ -22,7 +22,7 @@ def on_spheres(r: np.ndarray, seed: int = 0) -> Tensor:
 
 
 def estimate(system: System, ansatz: Slater1s, electrons: Tensor) -> tuple[float, dict[str, Tensor]]:
-    """Energy and its gradient, as the optimisers form it."""
+    """Energy and its gradient, as the optimisers compute it."""
     local = clip(Hamiltonian(system).local_energy(ansatz, electrons, len(electrons)), width=1e6)
     scores = ScoreRecorder(ansatz, len(electrons))(electrons)
     return local.mean, scores.transpose_apply(2 * local.deviation / len(electrons))

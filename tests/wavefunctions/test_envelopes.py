@@ -11,7 +11,7 @@ ELECTRONS, ORBITALS = 3, 5
 
 
 def random_envelope(kind: type[Envelope]) -> Envelope:
-    """Exponents of both signs: they must act by their size."""
+    """Random envelope with exponents of both signs, which must act by their absolute value."""
     envelope = kind(len(NUCLEI), ORBITALS)
     for p in envelope.parameters():
         p.data += 0.8 * torch.randn_like(p)
@@ -56,7 +56,7 @@ def test_jet_is_value_gradient_and_laplacian_of_each_electron(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_scores_are_the_derivatives_of_each_walker(kind):
+def test_scores_match_the_derivatives_of_each_walker(kind):
     envelope, electrons = random_envelope(kind), torch.randn(4, ELECTRONS, 3)
     weight = torch.randn(4, ELECTRONS, ORBITALS)
     scores = envelope.parameter_scores(weight, *vectors(electrons))

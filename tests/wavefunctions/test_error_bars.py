@@ -1,4 +1,4 @@
-"""Quoted errors of Monte Carlo energies: independent runs must scatter by as much as they say."""
+"""Quoted errors of Monte Carlo energies must equal the scatter of independent runs."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def energies(symbol: str, exponent: float, width: float, moves: int) -> np.ndarr
 
 @pytest.mark.parametrize(("width", "moves"), [(1.0, 3), (0.25, 1)])
 def test_twenty_evaluations_of_hydrogen(width, moves):
-    """Also with moves so short that neighbouring iterations are nearly the same."""
+    """Test also moves so short that neighbouring iterations are nearly the same."""
     estimates = [blocked(run) for run in energies("H", 1.2, width, moves).T]
     scatter = np.std([e.value for e in estimates], ddof=1)
     quoted = np.mean([e.stderr for e in estimates])

@@ -20,20 +20,20 @@ HERE = TINY[:-1]  # without a directory
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of a run."""
+    """Directory of a trained run."""
     place = tmp_path_factory.mktemp("trained")
     assert fusion(place, *TINY).complete
     return place / "run"
 
 
 def phases(run: Path) -> list[tuple[str, int]]:
-    """What metrics.csv tells of a run: phase and step of its rows."""
+    """Phase and step of the rows in the metrics.csv of a run."""
     with (run / "metrics.csv").open() as file:
         return [(row["phase"], int(row["step"])) for row in csv.DictReader(file)]
 
 
 def test_evaluation_alone(trained: Path, tmp_path: Path) -> None:
-    """Another number of walkers, other random numbers, the same wavefunction."""
+    """Evaluate the same wavefunction with another number of walkers and other random numbers."""
     before = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
     words = (*HERE, "task=evaluate", f"ckpt={trained}", "method.walkers=24", "hydra.run.dir=alone")
     ended = fusion(tmp_path, *words)
@@ -61,8 +61,8 @@ def test_evaluations_with_different_seeds_are_independent(trained: Path, tmp_pat
 
 
 @pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=slow)])
-def test_optimisation_goes_on(trained: Path, tmp_path: Path, dtype: str) -> None:
-    """From another run's checkpoint, then from its own, killed in between."""
+def test_optimisation_continues_from_a_checkpoint(trained: Path, tmp_path: Path, dtype: str) -> None:
+    """Continue from another run's checkpoint, then from its own after a kill."""
     words = (*HERE, f"dtype={dtype}", "hydra.run.dir=more")
     for place in (tmp_path / "whole", tmp_path / "killed"):
         shutil.copytree(trained, place / "first")
@@ -126,7 +126,9 @@ def test_bad_file_is_refused(trained: Path, tmp_path: Path, how: str, message: s
         pytest.param("method.model.rescale_inputs=true", "is of another network: rescale_inputs", marks=slow),
     ],
 )
-def test_checkpoint_of_something_else_is_refused(trained: Path, tmp_path: Path, setting: str, message: str) -> None:
+def test_checkpoint_of_another_system_or_network_is_refused(
+    trained: Path, tmp_path: Path, setting: str, message: str
+) -> None:
     _assert_refused(tmp_path / "place", message, f"ckpt={trained}", setting)
 
 
@@ -135,7 +137,7 @@ def test_evaluation_needs_a_checkpoint(tmp_path: Path) -> None:
 
 
 def _assert_refused(place: Path, message: str, *words: str) -> None:
-    """Exit status 2, one line, nothing written."""
+    """Assert exit status 2, a message of one line and no new files."""
     refused = fusion(place, *TINY, *words)
     assert refused.status == 2 and refused.out == ""
     assert message in refused.err and len(refused.err.splitlines()) == 1, refused.err

@@ -10,7 +10,7 @@ NUCLEI = torch.tensor([[0.0, 0.0, 0.0], [0.3, -1.0, 2.0]])
 
 
 def oracle(function, electrons: torch.Tensor) -> torch.Tensor:
-    """(3N + 2, ...): derivatives with respect to every coordinate of one walker (N, 3), Laplacian, value."""
+    """Jet (3N + 2, ...): derivatives with respect to every coordinate of one walker (N, 3), Laplacian, value."""
 
     def flat(x):
         return function(x.view(1, -1, 3))[0]
@@ -99,7 +99,7 @@ def test_linear_and_tanh_rules(residual):
 
 
 def test_radial_jet_close_to_the_origin():
-    """log(1 + r) / r is smooth at 0; its derivatives lose digits there, not their meaning."""
+    """log(1 + r) / r is smooth at 0; its derivatives lose only digits there."""
     vector = 1e-3 * torch.tensor([[2 / 3, -2 / 3, 1 / 3]])
     jet = radial(vector, vector.norm(dim=-1), rescale=True)[0]
     torch.testing.assert_close(jet[:3, 1:], torch.eye(3), rtol=0, atol=2e-3)

@@ -90,13 +90,13 @@ def test_gradient_at_a_nucleus_is_finite():
     assert electrons.grad is not None and electrons.grad.isfinite().all()
 
 
-def test_nothing_in_the_state_dict_but_constants_move():
+def test_constants_move_without_being_in_the_state_dict():
     model, _ = orbitals(molecule("He 0 0 0", "cc-pVDZ"), 1, 1)
     assert not model.state_dict() and not list(model.parameters())
     assert all(buffer.device.type == "meta" for buffer in model.to("meta").buffers())
 
 
-def test_misfits_are_refused():
+def test_mismatched_shapes_are_refused():
     mol = molecule("He 0 0 0", "cc-pVDZ")
     with pytest.raises(ValueError, match="in a basis of 5"):
         GaussianOrbitals(mol, np.ones((4, 1)), np.ones((5, 1)))

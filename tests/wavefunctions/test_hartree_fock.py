@@ -80,14 +80,14 @@ def test_anions_are_bound_by_default():
 
 
 def test_instabilities_are_followed():
-    """From PySCF's own guess titanium ends on a saddle point, 11 mHa above the minimum."""
+    """From PySCF's guess, titanium converges to a saddle point 11 mHa above the minimum."""
     titanium = system("Ti", spin=2)
     mol = gto.M(atom="Ti", spin=2, basis="cc-pVDZ", verbose=0)
     plain = scf.UHF(mol).run()
     assert plain.converged and hartree_fock(titanium).energy < plain.e_tot - 1e-3
 
 
-def test_elements_without_the_basis_get_another_one_and_it_is_said():
+def test_elements_without_the_basis_get_another_one_and_are_named():
     hydride = system("K H", 4.2)
     assert hartree_fock(hydride).basis == "def2-SVP, cc-pVDZ for H"
     assert module._assign(system("I", spin=1), module.PRETRAINING) == {"I": "DZP"}  # def2 would need a core potential
@@ -104,7 +104,7 @@ def test_large_molecules_get_a_smaller_limit_basis(monkeypatch):
 
 
 @pytest.mark.parametrize("second_order_works", [True, False])
-def test_falls_back_to_second_order_or_says_that_it_failed(second_order_works, monkeypatch):
+def test_falls_back_to_second_order_or_raises(second_order_works, monkeypatch):
     from pyscf.soscf.newton_ah import _CIAH_SOSCF
 
     def unconverged(kernel):

@@ -29,7 +29,7 @@ def test_slope_where_two_electrons_meet_is_katos(n_up, n_down, cusp):
 
 
 @pytest.mark.parametrize(("n_up", "n_down"), [(1, 0), (2, 0), (1, 1), (3, 2)])
-def test_jet_is_that_of_the_oracle(n_up, n_down):
+def test_jet_matches_autograd(n_up, n_down):
     jastrow = random_jastrow(n_up, n_down)
     electrons = torch.randn(6, n_up + n_down, 3)
     expected = laplacian_by_autograd(with_sign(jastrow), electrons)

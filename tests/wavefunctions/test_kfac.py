@@ -36,7 +36,7 @@ def batch(walkers: int, electrons: int) -> tuple[Tensor, Tensor]:
 
 
 def factors(ansatz: OneLayer, electrons: Tensor) -> tuple[Tensor, Tensor]:
-    """<a a^T> and 2 R <g g^T> over walkers and electrons."""
+    """Return <a a^T> and 2 R <g g^T> over walkers and electrons."""
     a = electrons.flatten(0, 1)
     g = 1 - torch.tanh(ansatz.layer(a)).detach().square()
     if ansatz.layer.bias is not None:
@@ -50,7 +50,7 @@ def gradient(ansatz: nn.Module, electrons: Tensor, deviation: Tensor) -> dict[st
 
 
 def kronecker_step(left: Tensor, right: Tensor, grad: Tensor, damping: float) -> Tensor:
-    """-rate (right x left with factored Tikhonov damping)^-1 grad for a weight (out, in), by the whole matrix."""
+    """Return -rate (right x left with factored Tikhonov damping)^-1 grad for a weight (out, in), by the full matrix."""
     pi = (left.trace() / len(left) / (right.trace() / len(right))).sqrt()
     left = left + pi * damping**0.5 * torch.eye(len(left))
     right = right + damping**0.5 / pi * torch.eye(len(right))

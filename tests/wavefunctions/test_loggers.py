@@ -1,4 +1,4 @@
-"""Where the numbers of a wavefunction's run go besides metrics.csv; without an account, inside the run's directory."""
+"""Loggers of a wavefunction's run besides metrics.csv; they write into the run's directory and need no account."""
 
 from __future__ import annotations
 

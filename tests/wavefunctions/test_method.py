@@ -54,7 +54,7 @@ def quiet() -> None:
     ("symbol", "charge", "exact", "spin"), [("H", 0, -0.5, 0.75), ("He", 0, -2.903724, 0.0), ("H", -1, -0.527751, 0.0)]
 )
 def test_two_seconds_of_optimisation_come_close(symbol, charge, exact, spin):
-    """Close, and not below: the energy is variational."""
+    """The energy is close to the exact one, and not below it: it is variational."""
     (result,) = method().calculate([molecule(symbol, charge=charge)], ["energy"])
     assert result.status in ("ok", "not_converged")
     assert exact - 4 * result.energy_stderr < result.energy < exact + 0.03
@@ -71,7 +71,7 @@ def test_one_seed_gives_one_result():
 
 
 @pytest.mark.parametrize(("name", "dtype"), [("float32", torch.float32), ("float64", torch.float64)])
-def test_everything_is_in_the_dtype_asked_for(name, dtype):
+def test_everything_is_in_the_requested_dtype(name, dtype):
     before = torch.get_default_dtype()
     ansatz = method(dtype=name).ansatz(molecule("Li"))
     assert torch.get_default_dtype() is before

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.usefixtures("double_precision")
 
 
 class Slater(nn.Module):
-    """A Hartree-Fock determinant as an ansatz."""
+    """Hartree-Fock determinant as an ansatz."""
 
     def __init__(self, orbitals: GaussianOrbitals) -> None:
         super().__init__()

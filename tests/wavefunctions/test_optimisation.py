@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("double_precision")
 
 
 class Scripted:
-    """An optimiser that does what a test says; every other step changes nothing."""
+    """Optimiser with steps chosen by the test; every other step is zero."""
 
     learning_rate = Constant(1.0)
 
@@ -55,7 +55,7 @@ def exponent(run: Optimisation) -> float:
 
 
 def record_restored_walkers(run: Optimisation, monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
-    """Walkers at the beginning of every iteration."""
+    """Record the walkers at the beginning of every iteration."""
     starts: list[Tensor] = []
     move = run.sampler.run
 
@@ -112,8 +112,8 @@ def test_a_harmful_step_is_undone_when_its_energy_is_seen(change, monkeypatch):
 
 @pytest.mark.parametrize("change", [0.5, 1.0, 2.5, 5.0])
 @pytest.mark.parametrize("moves", [2, 5, 10])
-def test_walkers_that_lag_behind_do_not_fool_it(change, moves):
-    """Right after the step the energy seems to fall, to -12 hartree at worst, below the exact -0.5."""
+def test_walkers_of_the_previous_psi_do_not_hide_a_bad_step(change, moves):
+    """Right after the step the energy seems to fall, to as low as -12 hartree, far below the exact -0.5."""
     run = optimisation(Scripted({4: change}))
     run.moves = moves
     late = [run.step(i) for i in range(150)][100:]
@@ -124,7 +124,7 @@ def test_walkers_that_lag_behind_do_not_fool_it(change, moves):
 
 
 def test_a_slow_rise_is_undone_too():
-    """No single step shows: each changes the energy by less than its noise."""
+    """Each step changes the energy by less than its noise."""
     optimiser = Scripted(dict.fromkeys(range(300), 0.004))
     run = optimisation(optimiser)
     for i in range(300):
@@ -165,7 +165,7 @@ def test_walkers_with_energies_that_are_not_finite_reject_a_step(monkeypatch):
     assert not run.step(2).rejected
 
 
-def test_giving_up_says_what_to_do():
+def test_failed_optimisation_says_what_to_do():
     run = optimisation(Scripted(dict.fromkeys(range(1, 1000), torch.nan)))
     run.step(0)
     with pytest.raises(CalculationError, match=r"learning_rate"):
@@ -181,7 +181,7 @@ def test_a_start_without_finite_energies_is_an_error_at_once():
         run.step(0)
 
 
-def test_state_goes_on_where_it_was():
+def test_restored_state_continues_identically():
     run = optimisation(Scripted({2: torch.nan}))
     for i in range(4):
         run.step(i)

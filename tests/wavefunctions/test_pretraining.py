@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("double_precision")
 
 
 class ScaledHartreeFock(nn.Module):
-    """K determinants that are the Hartree-Fock one up to a factor, full or in blocks."""
+    """Ansatz of K determinants, each the Hartree-Fock one times a factor, full or in blocks."""
 
     def __init__(self, field: HartreeFock, factor: float, full: bool) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ def test_networks_approach_hartree_fock(symbol, charge, spin, full):
 
 
 def test_walkers_follow_the_hartree_fock_density():
-    """<r> of hydrogen, and every walker moves on."""
+    """<r> is that of hydrogen, and every walker moves."""
     system = molecule("H")
     field, sampler = hartree_fock(system, "cc-pVQZ"), walkers(system, 500)
     pretraining = Pretraining(ScaledHartreeFock(field, 1.0, True), field.orbitals, 0.0)

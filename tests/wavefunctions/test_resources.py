@@ -20,7 +20,7 @@ def small_network(system: System) -> FermiNet:
     return FermiNet(system, one_electron=16, two_electron=4, layers=2, determinants=2)
 
 
-def test_a_small_run_fits_and_its_cost_is_said():
+def test_a_small_run_fits_and_reports_its_cost():
     system = molecule("H")
     found = cost(system, small_network(system), 64)
     assert 0.1 * GIB < found.memory < 2 * GIB
@@ -38,7 +38,7 @@ def test_too_many_walkers_are_refused_before_anything_is_allocated():
 
 
 def test_a_large_molecule_is_refused(monkeypatch):
-    """One layer's forward Laplacian of 4 walkers: 4 x (3 x 120 + 2) x 120 x 256 numbers, and its temporaries."""
+    """One layer's forward Laplacian of 4 walkers needs 4 x (3 x 120 + 2) x 120 x 256 numbers, and temporaries."""
     monkeypatch.setattr(resources, "available_memory", lambda: 1 * GIB)
     carbon = System("chain", ("C",) * 20, np.arange(60.0).reshape(20, 3))
     ansatz = FermiNet(carbon, layers=1, determinants=1)

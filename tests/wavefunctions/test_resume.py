@@ -1,4 +1,4 @@
-"""A run that is killed at any moment and resumed ends with the same bits as one that was left alone."""
+"""Runs that are killed at any moment and resumed give the same bits as uninterrupted ones."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_killed_and_resumed(uninterrupted: Path, tmp_path: Path, stop: Stop, mes
     ],
 )
 def test_every_optimiser_is_saved_whole(tmp_path: Path, optimiser: str, dtype: str) -> None:
-    """Killed twice in the middle of the optimisation."""
+    """Kill a run twice in the middle of the optimisation."""
     words = (*TINY, f"optimiser={optimiser}", f"dtype={dtype}")
     assert fusion(tmp_path / "whole", *words).complete
     place = tmp_path / "killed"
@@ -72,8 +72,8 @@ def test_every_optimiser_is_saved_whole(tmp_path: Path, optimiser: str, dtype: s
 
 @slow
 @pytest.mark.parametrize("optimiser", ["kfac", "adam"])
-def test_rejected_steps_are_remembered(tmp_path: Path, optimiser: str) -> None:
-    """With learning rates at which steps are undone, killed before, between and after that happens."""
+def test_rejected_steps_are_in_checkpoints(tmp_path: Path, optimiser: str) -> None:
+    """Kill runs before, between and after undone steps, at learning rates that cause them."""
     words = (*TINY, f"optimiser={optimiser}", "method.optimiser.learning_rate.rate=2", "method.optimisation.steps=60")
     words += ("method.optimiser.max_norm=100",) if optimiser == "kfac" else ()
     assert fusion(tmp_path / "whole", *words).complete
@@ -85,8 +85,8 @@ def test_rejected_steps_are_remembered(tmp_path: Path, optimiser: str) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_asked_to_stop(uninterrupted: Path, tmp_path: Path, number: signal.Signals) -> None:
-    """The iteration in progress is finished and saved."""
+def test_stop_signals_finish_the_iteration(uninterrupted: Path, tmp_path: Path, number: signal.Signals) -> None:
+    """The current iteration is finished and saved."""
     stopped = fusion(tmp_path, *TINY, stop=Stop("step", 18, number))
     assert stopped.status == 128 + number
     assert stopped.err == f"\nstopped; fusion resume {tmp_path / 'run'} goes on with it\n"
@@ -96,7 +96,7 @@ def test_asked_to_stop(uninterrupted: Path, tmp_path: Path, number: signal.Signa
     assert_same(uninterrupted, tmp_path / "run")
 
 
-def test_finished_run_shows_its_result_again(uninterrupted: Path) -> None:
+def test_finished_run_prints_its_result(uninterrupted: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in uninterrupted.rglob("*") if path.suffix != ".png"}
     for words in (("resume", "run"), (*TINY, "ckpt=last")):
         again = fusion(uninterrupted.parent, *words)
@@ -118,7 +118,7 @@ def killed_after(rows: int, place: Path, *words: str) -> bool:
 
 
 def test_real_process_killed_from_outside(tmp_path: Path) -> None:
-    """At whatever moment it happens to be; on a machine so busy that the kill comes too late, in another try."""
+    """Kill a run at an arbitrary moment; try again if a busy machine delays the kill until the run has finished."""
     words = (*TINY, "method.optimisation.steps=150")
     assert fusion(tmp_path / "whole", *words).complete
     places = (tmp_path / f"killed{number}" for number in range(5))

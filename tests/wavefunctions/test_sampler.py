@@ -24,7 +24,7 @@ def sampler(walkers: int = 2000, seed: int = 1, width: float = 1.0) -> Metropoli
 
 @pytest.mark.parametrize("width", [0.5, 1.0, 2.5])
 def test_moments_of_hydrogen(width):
-    """<r> = 3/2, <1/r> = 1, <r^2> = 3, whatever the width; no direction is preferred."""
+    """<r> = 3/2, <1/r> = 1, <r^2> = 3 for every width; no direction is preferred."""
     metropolis = sampler(width=width)
     metropolis.run(log_density, 200)
     per_walker = torch.zeros(2000, 4)
@@ -60,7 +60,7 @@ def test_acceptance_is_that_of_the_moves():
 
 @pytest.mark.parametrize("width", [0.001, 0.3, 30.0])
 def test_burn_in_finds_the_widths(width):
-    """Of the moves of all electrons and of those of one, which are larger."""
+    """Burn-in adapts the widths of moves of all electrons, and of one, which are larger."""
     metropolis = sampler(500, width=width)
     metropolis.burn_in(log_density, 400)
     found = list(metropolis.widths)
@@ -70,7 +70,7 @@ def test_burn_in_finds_the_widths(width):
     assert found[0] < found[1]
 
 
-def test_a_kind_of_moves_that_is_not_tried_keeps_its_width():
+def test_widths_of_unused_moves_do_not_change():
     metropolis = sampler(100, width=0.01)
     metropolis.run(log_density, 20)
     metropolis.adapt()

@@ -15,7 +15,7 @@ def recorded(ansatz: nn.Module, electrons: torch.Tensor, chunk: int = 3) -> Scor
 
 
 def agrees_with_explicit(scores: Scores, ansatz: nn.Module, electrons: torch.Tensor) -> bool:
-    """Whether Gram matrix, O v and O^T u of the recorded scores are those of the explicit matrix O."""
+    """Assert that Gram matrix, O v and O^T u of the recorded scores match the explicit matrix O."""
     rows = explicit_scores(ansatz, electrons)
     dense = matrix(rows)
     v = {name: torch.randn(p.shape) for name, p in ansatz.named_parameters() if p.requires_grad}
@@ -60,13 +60,13 @@ def test_linear_layers_a_layer_used_twice_and_a_bare_parameter():
 
 
 @pytest.mark.parametrize("width", [2, 40])
-def test_both_ways_to_a_gram_matrix(width):
-    """Narrow layers have their rows formed, wide ones only products of their factors."""
+def test_factored_and_explicit_gram_matrices_agree(width):
+    """Narrow layers form their rows, wide ones only products of their factors."""
     ansatz, electrons = PairNetwork(width), torch.randn(5, 2, 3)
     assert agrees_with_explicit(recorded(ansatz, electrons), ansatz, electrons)
 
 
-def test_modules_that_know_their_scores():
+def test_modules_with_their_own_scores():
     ansatz, electrons = Enveloped(), torch.randn(6, 3, 3)
     scores = recorded(ansatz, electrons)
     assert agrees_with_explicit(scores, ansatz, electrons)
@@ -79,7 +79,7 @@ def test_chunks_make_no_difference():
 
 
 class Tied(nn.Module):
-    """Two layers that share one weight."""
+    """Ansatz of two layers that share one weight."""
 
     def __init__(self, share_bias: bool) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ def test_a_frozen_network_before_trained_layers():
 
 
 class Spread(nn.Module):
-    """A linear layer that runs over something else than walkers."""
+    """Linear layer whose first axis is not the walkers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -150,7 +150,7 @@ def test_unused_layers_score_zero():
 
 
 class Secretive(nn.Module):
-    """A bare parameter behind something that vmap cannot look through."""
+    """Bare parameter behind an operation that vmap does not support."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -189,8 +189,8 @@ def test_scores_of_exponents():
     torch.testing.assert_close(scores.apply({"a": torch.tensor(0.0), "b": torch.tensor(1.0)}), -(r * r).sum(1))
 
 
-def test_single_precision_falls_back_on_nothing():
-    """Rounding of float32 must not look like a wrong score."""
+def test_single_precision_needs_no_fallback():
+    """Rounding in float32 must not count as a wrong score."""
     ansatz, electrons = PairNetwork().float(), torch.randn(64, 3, 3).float()
     recorder = ScoreRecorder(ansatz, 64)
     gram = recorder(electrons).gram()

@@ -44,7 +44,7 @@ def dense_direction(
 
 
 def test_step_without_momentum_is_damped_stochastic_reconfiguration():
-    """Also in its other form, (S + lambda)^-1 grad with the P x P covariance S of the scores."""
+    """Test also the other form, (S + lambda)^-1 grad with the P x P covariance S of the scores."""
     ansatz, (electrons, deviation) = PairNetwork(), batch()
     step = vector(spring(ansatz).step(electrons, deviation, 0), ansatz)
     scores = centred_scores(ansatz, electrons)

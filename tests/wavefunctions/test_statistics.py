@@ -29,7 +29,7 @@ def test_quoted_errors_are_right(rho, n):
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.5, 0.9])
-def test_replicas_scatter_as_much_as_they_say(rho):
+def test_replicas_scatter_as_their_errors_say(rho):
     estimates = [blocked(correlated(rho, 4000, 1000 + seed)) for seed in range(20)]
     scatter = np.std([e.value for e in estimates], ddof=1)
     assert 0.67 < scatter / np.mean([e.stderr for e in estimates]) < 1.5

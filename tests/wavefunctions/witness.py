@@ -1,4 +1,4 @@
-"""A callback that tells what every rank has at the end of a run."""
+"""Callback that records the state of every rank at the end of a run."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 
 class Witness(Callback):
-    """Writes parameters, walkers and random state of each rank beside the run's directory."""
+    """Write parameters, walkers and random state of each rank beside the run's directory."""
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         sampler = pl_module.sampler
