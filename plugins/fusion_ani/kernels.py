@@ -34,7 +34,7 @@ def near(vectors, first, other, species, scale, cutoff):  # type: ignore[no-unty
 
 
 @njit(**OPTIONS)
-def _whole(count):  # type: ignore[no-untyped-def]
+def _padded(count):  # type: ignore[no-untyped-def]
     return (count + _VECTOR - 1) // _VECTOR * _VECTOR
 
 
@@ -45,8 +45,8 @@ def _room(vectors, first, atoms, elements, constants):  # type: ignore[no-untype
     most = 0
     for i in atoms:
         most = max(most, first[i + 1] - first[i])
-    most = _whole(most)
-    triples = _whole(TRIPLES + most)
+    most = _padded(most)
+    triples = _padded(TRIPLES + most)
     real = vectors.dtype
     begin, which = np.empty((2, elements + 2), np.int64), np.empty((2, most), np.int64)
     lists = begin, which, np.zeros((7, most), real), np.zeros((10, most), real)
@@ -79,8 +79,8 @@ def _list(vectors, start, stop, other, species, numbers, lists):  # type: ignore
         which[0, n] = p
         all_of[0, n], all_of[1, n], all_of[2, n] = vectors[p, 0], vectors[p, 1], vectors[p, 2]
     count = stop - start
-    all_of[:3, count : _whole(count)] = real(1.0)
-    for n in range(_whole(count)):
+    all_of[:3, count : _padded(count)] = real(1.0)
+    for n in range(_padded(count)):
         x, y, z = all_of[0, n] * scale, all_of[1, n] * scale, all_of[2, n] * scale
         r = math.sqrt(x * x + y * y + z * z)
         inverse = real(1.0) / r
@@ -101,7 +101,7 @@ def _list(vectors, start, stop, other, species, numbers, lists):  # type: ignore
                 close[6, count] = all_of[6, n]
                 count += 1
         begin[1, element + 1] = count
-    for n in range(_whole(count)):
+    for n in range(_padded(count)):
         turn = close[3, n] / cutoff - real(0.5)
         close[4, n] = real(0.5) - real(0.5) * sine(turn)
         close[5, n] = real(-0.5 * math.pi) / cutoff * cosine(turn)
@@ -141,19 +141,19 @@ def _factors(listed, numbers, turned, lengths, zeta, eta, shifts, angles):  # ty
     """
     real = numbers.dtype.type
     cosines, sines = angles
-    whole = _whole(listed)
-    for t in range(listed, whole):
+    padded = _padded(listed)
+    for t in range(listed, padded):
         numbers[0, t] = numbers[1, t] = real(0.0)
-    for t in range(whole):
+    for t in range(padded):
         numbers[3, t] = math.sqrt(real(1.0) - numbers[0, t] * numbers[0, t])
-    for t in range(whole):
+    for t in range(padded):
         combine(turned[1], t * len(cosines), real(0.5), numbers[0, t], cosines, numbers[3, t], sines)
         combine(lengths[1], t * len(shifts), numbers[1, t], real(-1.0), shifts, real(0.0), shifts)
-    for u in range(whole * len(cosines)):
+    for u in range(padded * len(cosines)):
         turn = max(turned[1, u], real(1e-30))
         turned[1, u] = turn
         turned[0, u] = exp(zeta * log(turn))
-    for u in range(whole * len(shifts)):
+    for u in range(padded * len(shifts)):
         away = lengths[1, u]
         lengths[0, u] = exp(-eta * away * away)
 

@@ -86,7 +86,7 @@ class Store:
     def batch(self, indices: np.ndarray) -> Pairs:
         """Pairs of the structures `indices` (B,)."""
         if self.kept is None:
-            return self._found(indices)
+            return self._searched(indices)
         pairs = self.kept
         starts, stops = self.offsets[indices], self.offsets[indices + 1]
         sizes = _sizes(starts, stops, pairs.first)
@@ -112,7 +112,7 @@ class Store:
         """Search the structures in portions; keep the pairs of all, or of none if they exceed `most` bytes."""
         parts, size = [], 0
         for start in range(0, len(self.offsets) - 1, _STRUCTURES):
-            part = self._found(np.arange(start, min(start + _STRUCTURES, len(self.offsets) - 1)))
+            part = self._searched(np.arange(start, min(start + _STRUCTURES, len(self.offsets) - 1)))
             size += sum(array.nbytes for array in vars(part).values())
             if size * (len(self.offsets) - 1) / min(start + _STRUCTURES, len(self.offsets) - 1) > most:
                 return
@@ -130,7 +130,7 @@ class Store:
             np.concatenate([part.volume for part, _ in parts]),
         )
 
-    def _found(self, indices: np.ndarray) -> Pairs:
+    def _searched(self, indices: np.ndarray) -> Pairs:
         batch = batch_of(self.labelled, indices, torch.float64)
         pairs = neighbours(batch, self.cutoff)
         volume = torch.linalg.det(batch.cell).abs().numpy()

@@ -97,10 +97,10 @@ def exchange_correlation_gradient(
     pairs = shell_pairs(mol, derivatives=True) if numint.omegas else None
     gradient, centres = np.zeros((mol.natm, 3)), np.zeros((3, mol.nao))
     moving, by_weight = np.zeros((3, len(grids.weights))), np.zeros(len(grids.weights))
-    whole = None if is_pointwise(functional) else _whole_grid(numint, mol, grids, dms)
+    whole_grid = None if is_pointwise(functional) else _whole_grid(numint, mol, grids, dms)
     done = 0
     for points in _points(numint, mol, grids, dms):
-        if whole is None:
+        if whole_grid is None:
             features = points.features(functional.needs)
             values, derivatives_ = differentiate(functional, features, name)
             by_coords, explicit = _explicit(functional, features, points.block.weights)
@@ -108,8 +108,8 @@ def exchange_correlation_gradient(
             derivatives = derivatives_.times(torch.from_numpy(points.block.weights))
         else:
             chosen = slice(done, done + len(points.indices))
-            derivatives, by_coords = whole[0].at(chosen), whole[1][:, chosen]
-            by_weight[points.indices] = whole[2][chosen]
+            derivatives, by_coords = whole_grid[0].at(chosen), whole_grid[1][:, chosen]
+            by_weight[points.indices] = whole_grid[2][chosen]
         done += len(points.indices)
         moving[:, points.indices] = by_coords
         potentials = _potentials(derivatives, len(dms))

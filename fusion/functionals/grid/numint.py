@@ -104,7 +104,7 @@ class LearnedNumInt(NumInt):
             raise NotImplementedError(f"{self.name} takes one density at a time")
         grid = self.working_grid(mol, grids, dms)
         electrons, energy, matrix = np.zeros(len(dms)), 0.0, np.zeros_like(dms)
-        whole = None if is_pointwise(self.functional) else self._whole_grid(grid, dms)
+        whole_grid = None if is_pointwise(self.functional) else self._whole_grid(grid, dms)
         before, grid.reference = grid.reference, None  # until all blocks are at the new density
         highest = 0.0
         for first in range(0, len(grid), grid.group):
@@ -114,13 +114,13 @@ class LearnedNumInt(NumInt):
             features = joined([density.features for density in densities])
             weights = torch.from_numpy(np.concatenate([block.weights for block in blocks]))
             start = grid.starts[first]
-            if whole is None:
+            if whole_grid is None:
                 values, derivatives = differentiate(self._module, features, self.name)
                 energy += float(weights @ values)
                 highest = max(highest, _energy_per_electron(values, features.rho, weights))
                 derivatives = derivatives.times(weights)
             else:
-                energy, derivatives = whole[0], whole[1].at(slice(start, start + len(weights)))
+                energy, derivatives = whole_grid[0], whole_grid[1].at(slice(start, start + len(weights)))
             electrons += (features.rho[: len(dms)] @ weights).numpy()
             matrix += contracted(blocks, derivatives, [density.exchange for density in densities])
             if self.on_grid is not None:

@@ -68,9 +68,9 @@ class KeptIntegrals:
         for slab in self._slabs_of(most):
             result = self.exchange.kept(coords, sizes, slab)
             if result is not None:
-                kept, end = result
+                integrals, end = result
                 self._slabs.append(slab[end:])
-                return kept
+                return integrals
         return None
 
     def _slabs_of(self, most: int) -> Iterator[np.ndarray]:

@@ -53,14 +53,14 @@ def shell_pairs(mol: gto.Mole, derivatives: bool = False) -> ShellPairs:
     shells = [_shell(mol, index) for index in range(mol.nbas)]
     rows_: list[tuple[int, ...]] = []
     counts, bounds, gaussians, matrices = [], [], [], []
-    for i, one in enumerate(shells):
-        for j, two in enumerate(shells[: i + 1]):
-            hermite = hermite_powers(one.momentum + two.momentum)
-            space = len(one.exponents) * len(two.exponents)
+    for i, shell_b in enumerate(shells):
+        for j, shell_d in enumerate(shells[: i + 1]):
+            hermite = hermite_powers(shell_b.momentum + shell_d.momentum)
+            space = len(shell_b.exponents) * len(shell_d.exponents)
             functions = (first[i + 1] - first[i]) * (first[j + 1] - first[j])
             gaussian = np.empty((space, 5))
             matrix = np.empty((space, 4 if derivatives else 1, functions, len(hermite)))
-            primitives, bound = _expand(one, two, hermite, gaussian, matrix)
+            primitives, bound = _expand(shell_b, shell_d, hermite, gaussian, matrix)
             if primitives:
                 sizes = first[i], first[i + 1] - first[i], first[j], first[j + 1] - first[j]
                 rows_.append((*sizes, hermite[-1].sum(), mol.bas_atom(i), mol.bas_atom(j)))
@@ -109,23 +109,23 @@ def _powers(total: int) -> list[tuple[int, int, int]]:
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _expand(one: Any, two: Any, hermite: np.ndarray, gaussians: np.ndarray, matrices: np.ndarray) -> Any:
+def _expand(shell_b: Any, shell_d: Any, hermite: np.ndarray, gaussians: np.ndarray, matrices: np.ndarray) -> Any:
     """Fill exponents, centres and coefficients of two shells' primitives; return the number of pairs and the bound."""
     parts = matrices.shape[1]
-    highest = one.momentum + min(parts - 1, 1)
-    axes = np.empty((3, highest + 1, two.momentum + 1, highest + two.momentum + 1))
+    highest = shell_b.momentum + min(parts - 1, 1)
+    axes = np.empty((3, highest + 1, shell_d.momentum + 1, highest + shell_d.momentum + 1))
     scales = np.empty(len(hermite))
     primitives, bound = 0, 0.0
-    for i, a in enumerate(one.exponents):
-        for j, b in enumerate(two.exponents):
+    for i, a in enumerate(shell_b.exponents):
+        for j, b in enumerate(shell_d.exponents):
             p = a + b
-            factor = 2.0 * np.pi / p * np.exp(-a * b / p * np.sum((one.centre - two.centre) ** 2))
-            largest = np.abs(one.contractions[i]).max() * np.abs(two.contractions[j]).max()
+            factor = 2.0 * np.pi / p * np.exp(-a * b / p * np.sum((shell_b.centre - shell_d.centre) ** 2))
+            largest = np.abs(shell_b.contractions[i]).max() * np.abs(shell_d.contractions[j]).max()
             if factor * largest < 1e-6 * NEGLIGIBLE:
                 continue
             for x in range(3):
-                _expand_axis(highest, two.momentum, a, b, one.centre[x] - two.centre[x], axes[x])
-            products = _hermite_products(one, two, hermite, axes)
+                _expand_axis(highest, shell_d.momentum, a, b, shell_b.centre[x] - shell_d.centre[x], axes[x])
+            products = _hermite_products(shell_b, shell_d, hermite, axes)
             for h in range(len(hermite)):
                 scales[h] = factor * math.sqrt(2.0 * p) ** hermite[h].sum()
             estimate = largest * _largest_potential(products, scales)
@@ -133,11 +133,13 @@ def _expand(one: Any, two: Any, hermite: np.ndarray, gaussians: np.ndarray, matr
                 continue
             bound += estimate
             gaussians[primitives, 0], gaussians[primitives, 4] = p, a / p
-            gaussians[primitives, 1:4] = (a * one.centre + b * two.centre) / p
-            _contract(one.contractions[i], two.contractions[j], factor, products, matrices[primitives, 0])
+            gaussians[primitives, 1:4] = (a * shell_b.centre + b * shell_d.centre) / p
+            _contract(shell_b.contractions[i], shell_d.contractions[j], factor, products, matrices[primitives, 0])
             for part in range(1, parts):
-                products = _hermite_products(one, two, hermite, _derived(axes, part - 1, a, p))
-                _contract(one.contractions[i], two.contractions[j], factor, products, matrices[primitives, part])
+                products = _hermite_products(shell_b, shell_d, hermite, _derived(axes, part - 1, a, p))
+                _contract(
+                    shell_b.contractions[i], shell_d.contractions[j], factor, products, matrices[primitives, part]
+                )
             primitives += 1
     return primitives, bound
 
@@ -195,19 +197,19 @@ def _derived(axes: np.ndarray, x: int, a: float, p: float) -> Any:
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _hermite_products(one: Any, two: Any, hermite: np.ndarray, axes: np.ndarray) -> Any:
+def _hermite_products(shell_b: Any, shell_d: Any, hermite: np.ndarray, axes: np.ndarray) -> Any:
     """Products (functions, functions, Hermite functions) of two primitives, without their common factor."""
-    products = np.zeros((len(one.transformation), len(two.transformation), len(hermite)))
-    for m in range(len(one.powers)):
-        for n in range(len(two.powers)):
+    products = np.zeros((len(shell_b.transformation), len(shell_d.transformation), len(hermite)))
+    for m in range(len(shell_b.powers)):
+        for n in range(len(shell_d.powers)):
             for h in range(len(hermite)):
                 value = 1.0
                 for x in range(3):
-                    value *= axes[x, one.powers[m, x], two.powers[n, x], hermite[h, x]]
+                    value *= axes[x, shell_b.powers[m, x], shell_d.powers[n, x], hermite[h, x]]
                 if value != 0.0:
                     for f in range(products.shape[0]):
                         for g in range(products.shape[1]):
-                            products[f, g, h] += one.transformation[f, m] * two.transformation[g, n] * value
+                            products[f, g, h] += shell_b.transformation[f, m] * shell_d.transformation[g, n] * value
     return products
 
 
