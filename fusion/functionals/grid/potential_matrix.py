@@ -1,4 +1,4 @@
-"""Potential matrix from the derivatives of a functional by the density features, see `integrator`."""
+"""Potential matrix from the derivatives of a functional by the density features, see `numint`."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
     F_b(r) = sum_d nu_bd(r) E_d(r)
 
-with nu_bd of `charge_potentials`, for `CHUNK` neighbouring points at a time.
+with nu_bd of `integrals`, for `CHUNK` neighbouring points at a time.
 """
 
 from __future__ import annotations
