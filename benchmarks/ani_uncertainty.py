@@ -103,7 +103,7 @@ def published(directory: Path) -> None:
 
 
 def answers(atoms: list[Atoms]) -> list[tuple[float, float, float, bool]]:
-    """Predictions of the published model: energy, uncertainty (hartree), uncertainty per sqrt(atom), and warning."""
+    """Predictions of the published model: energy, uncertainty (hartree), that per sqrt(atom), and if it is outside."""
     from hydra.utils import instantiate
 
     from fusion.config import compose

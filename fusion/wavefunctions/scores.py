@@ -311,9 +311,8 @@ class ScoreRecorder:
     def _find_rest(self, electrons: Tensor) -> list[str]:
         """Parameters without layer-wise scores, with wrong ones, or in a block with tied or frozen parameters."""
         _, log = self.ansatz(electrons)
-        weights = torch.linspace(
-            1, 2, len(log), dtype=log.dtype, device=log.device
-        )  # unequal, to detect rows that are not walkers
+        # Unequal weights detect rows that are not walkers.
+        weights = torch.linspace(1, 2, len(log), dtype=log.dtype, device=log.device)
         grads = torch.autograd.grad((weights * log).sum(), list(self.parameters.values()), allow_unused=True)
         exact = dict(zip(self.parameters, grads, strict=True))
         trusted: set[str] = set()

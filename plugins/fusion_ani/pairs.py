@@ -87,26 +87,14 @@ class Store:
         """Pairs of the structures `indices` (B,)."""
         if self.kept is None:
             return self._searched(indices)
-        pairs = self.kept
+        data = self.kept
         starts, stops = self.offsets[indices], self.offsets[indices + 1]
-        sizes = _sizes(starts, stops, pairs.first)
+        sizes = _sizes(starts, stops, data.first)
         atoms = int((stops - starts).sum())
         numbers, system, first = np.empty(atoms, np.int64), np.empty(atoms, np.int64), np.empty(atoms + 1, np.int64)
         other, vectors = np.empty(sizes, np.int64), np.empty((sizes, 3), self.dtype)
-        _cut(
-            starts,
-            stops,
-            pairs.numbers,
-            pairs.first,
-            pairs.other,
-            pairs.vectors,
-            numbers,
-            system,
-            first,
-            other,
-            vectors,
-        )
-        return Pairs(numbers, system, first, other, vectors, pairs.volume[indices])
+        _cut(starts, stops, data.numbers, data.first, data.other, data.vectors, numbers, system, first, other, vectors)
+        return Pairs(numbers, system, first, other, vectors, data.volume[indices])
 
     def _keep(self, most: float) -> None:
         """Search the structures in portions; keep the pairs of all, or of none if they exceed `most` bytes."""

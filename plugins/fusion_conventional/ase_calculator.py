@@ -51,10 +51,8 @@ class ASECalculator:
     """
 
     kind = "conventional"
-    own_words = (
-        "calculator",
-        "options",
-    )  # these run classes and programs, so they are never read from another person's file
+    # These run classes and programs, so they are never read from another person's file.
+    own_words = ("calculator", "options")
 
     def __init__(
         self,

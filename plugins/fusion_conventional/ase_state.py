@@ -41,8 +41,8 @@ _GRAIN: Final = 2.0**-20
 
 @dataclass(frozen=True)
 class Way:
-    """Place where a calculator reads a number: `key` of atoms.info, of an attribute or of `set`, or the sum of the
-    atoms' initial values. `meaning` says how a spin is counted."""
+    """Place where a calculator reads a number: `key` of atoms.info, an attribute, a keyword of `set`, or the sum of
+    the atoms' initial values. `meaning` says how a spin is counted."""
 
     key: str
     through: str = "info"

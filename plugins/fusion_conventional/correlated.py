@@ -205,10 +205,7 @@ class CoupledCluster(Correlated):
         solver = cc.CCSD(semicanonical(mean_field) if mean_field.istype("ROHF") else mean_field, frozen=frozen)
         solver.max_cycle, solver.conv_tol = self.cc_max_cycle, self.settings.conv_tol
         solver.conv_tol_normt = 0.1 * math.sqrt(self.settings.conv_tol)
-        solver.callback, solver.async_io = (
-            self._progress(solver),
-            False,
-        )  # threads cost more time than small molecules need
+        solver.callback, solver.async_io = self._progress(solver), False  # small molecules wait longer for the thread
         integrals = solver.ao2mo()
         solver.kernel(eris=integrals)
         details: dict[str, Any] = {

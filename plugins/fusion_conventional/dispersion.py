@@ -81,7 +81,7 @@ class D4(Dispersion):
             damping = DampingParam(method=self.xc)
         except (RuntimeError, ValueError) as error:
             raise InputError(
-                f"D4 has no parameters for the functional {self.xc!r}; it has b3lyp, pbe0 and others"
+                f"D4 has no parameters for the functional {self.xc!r}; there are some for b3lyp, pbe0 and others"
             ) from error
         try:
             model = DispersionModel(system.numbers, system.positions, charge=float(system.charge))

@@ -104,9 +104,8 @@ def _exp(x: Any) -> Any:
 def _compiled_exp(x: Any) -> Any:
     single = x == types.float32
     terms = tuple(1.0 / math.factorial(n) for n in range(7 if single else 13, -1, -1))
-    magic = 1.5 * 2.0 ** (
-        23 if single else 52
-    )  # added to a small number, this leaves the nearest integer in the last bits
+    # Added to a small number, it leaves the nearest integer in the last bits.
+    magic = 1.5 * 2.0 ** (23 if single else 52)
     high, low = (0.693145751953125, 1.4286068203094173e-06) if single else (0.6931471803691238, 1.9082149292705877e-10)
 
     def implementation(x: Any) -> Any:

@@ -36,7 +36,7 @@ def dispersion(
         damping = RationalDampingParam(method=functional)
     except (RuntimeError, ValueError) as error:
         raise InputError(
-            f"D3(BJ) has no parameters for the functional {functional!r}; it has b3lyp, pbe0 and others"
+            f"D3(BJ) has no parameters for the functional {functional!r}; there are some for b3lyp, pbe0 and others"
         ) from error
     if not len(real):
         return 0.0, gradient
