@@ -168,9 +168,8 @@ class FunctionalMethod(Watched):
         mean_field = self._mean_field(system)
         density, start = self._start(mean_field, system)
         mean_field.kernel(dm0=density)
-        if (
-            self._occupations is not None
-        ):  # the references of a system do not apply to another number of electrons or an ensemble
+        # References of a system do not apply to another number of electrons or to an ensemble.
+        if self._occupations is not None:
             system = replace(system, reference=None)
         result = Result(system, energy=float(mean_field.e_tot))
         result.details["kohn_sham"] = describe(mean_field, str(self.basis), start)

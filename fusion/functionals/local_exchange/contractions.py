@@ -33,14 +33,14 @@ def near(ranges: int, vectors: np.ndarray, dtype: type[np.float64 | np.float32] 
 @njit(**INLINE)
 def contract_pair(pair: int, shells: Any, values: Any, w: int, first: int, near: Any) -> None:
     """Add F_b += nu_bd E_d and F_d += nu_bd E_b for one pair of shells, with nu in values[w, first ...]."""
-    begin_b, two = shells[pair, 0], shells[pair, 2]
-    end = two + shells[pair, 3]
+    begin_b, begin_d = shells[pair, 0], shells[pair, 2]
+    end = begin_d + shells[pair, 3]
     vectors, result = near.vectors, near.result
     for s in range(vectors.shape[0]):
         row = first
         for b in range(begin_b, begin_b + shells[pair, 1]):
-            d = two
-            while begin_b != two and d + 3 <= end:  # p shells: F_b is fetched once for three
+            d = begin_d
+            while begin_b != begin_d and d + 3 <= end:  # p shells: F_b is fetched once for three
                 for g in range(CHUNK):
                     x, y, z, e = values[w, row, g], values[w, row + 1, g], values[w, row + 2, g], vectors[s, b, g]
                     result[w, s, b, g] += x * vectors[s, d, g] + y * vectors[s, d + 1, g] + z * vectors[s, d + 2, g]
@@ -51,7 +51,7 @@ def contract_pair(pair: int, shells: Any, values: Any, w: int, first: int, near:
             while d < end:
                 for g in range(CHUNK):
                     result[w, s, b, g] += values[w, row, g] * vectors[s, d, g]
-                if begin_b != two:
+                if begin_b != begin_d:
                     for g in range(CHUNK):
                         result[w, s, d, g] += values[w, row, g] * vectors[s, b, g]
                 d, row = d + 1, row + 1

@@ -23,8 +23,8 @@ from fusion.scf import initial_guess, occupations, second_order
 def _refused(feature: str) -> Callable[..., Any]:
     def refuse(self: Any, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError(
-            f"{feature} with a learned functional is not supported; energies, nuclear gradients, dipoles, newton() "
-            "and stability() are"
+            f"not supported with a learned functional: {feature}; supported are energies, nuclear gradients, dipoles, "
+            "newton() and stability()"
         )
 
     return refuse

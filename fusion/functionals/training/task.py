@@ -33,7 +33,7 @@ class FunctionalTraining:
         from fusion.runs.checkpoints import read
 
         if method.weights is not None:
-            raise InputError(f"task={self.name} trains a functional from the start; set weights=null")
+            raise InputError(f"task={self.name} trains a new functional; set weights=null")
         if method.training is None:
             raise InputError(f"+method={method.name} has no method.training; include conf/kind/functional.yaml")
         self.settings = Settings.read(method.training, run.start_dir)
