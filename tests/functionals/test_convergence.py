@@ -25,7 +25,7 @@ BERYLLIUM = gto.M(atom="Be 0 0 0", basis="6-31g", verbose=0)
 MOLECULE = gto.M(atom="O 0 0 0; H 0.0 0.76 0.59; H 0 -0.76 0.59", basis="6-31g", verbose=0)
 
 
-def test_a_state_whose_occupied_orbitals_are_not_the_lowest() -> None:
+def test_states_with_occupied_orbitals_above_empty_ones() -> None:
     ks = kohn_sham(BERYLLIUM, Repulsive(), grid_level=0, start=None)
     energy = ks.kernel()
     names = [attempt.name for attempt in ks.attempts]
@@ -52,7 +52,7 @@ def test_easy_scf_needs_diis_only() -> None:
     assert ks.remarks == []
 
 
-def test_threads_of_linear_algebra_stay_out_of_an_scf() -> None:
+def test_scf_runs_without_threads_of_linear_algebra() -> None:
     def most_threads() -> int:
         return max(library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas")
 
@@ -65,7 +65,7 @@ def test_threads_of_linear_algebra_stay_out_of_an_scf() -> None:
     assert set(seen) == {1}
 
 
-def test_the_rungs_reach_the_same_state() -> None:
+def test_all_rungs_reach_the_same_state() -> None:
     expected = kohn_sham(MOLECULE, PBEExchange(), grid_level=0).kernel()
     for settings in ({"damp": 0.3}, {"level_shift": 0.4}):
         ks = kohn_sham(MOLECULE, PBEExchange(), grid_level=0).set(**settings)

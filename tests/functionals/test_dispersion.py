@@ -22,7 +22,7 @@ WATER_DIMER = np.array(  # bohr
 B3LYP = {"s8": 1.9889, "a1": 0.3981, "a2": 4.4211}  # Grimme, Ehrlich, Goerigk (2011), table 2
 
 
-def test_b3lyp_has_its_published_parameters_and_dm21_those() -> None:
+def test_b3lyp_and_dm21_use_the_published_parameters() -> None:
     from dftd3.interface import DispersionModel, RationalDampingParam
 
     model = DispersionModel(np.array(NUMBERS), WATER_DIMER)

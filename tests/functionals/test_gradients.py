@@ -113,7 +113,7 @@ def test_gradient_is_the_derivative_of_the_energy(system: System, model: nn.Modu
 
 @pytest.mark.parametrize("spins", [1, 2])
 @pytest.mark.parametrize("cart", [False, True])
-def test_gradient_of_the_integrals_is_that_of_pyscf(spins: int, cart: bool) -> None:
+def test_gradient_of_the_integrals_matches_pyscf(spins: int, cart: bool) -> None:
     """Test shells up to d, general contractions, tight and diffuse functions, close to and far from a nucleus."""
     mol = gto.M(atom="C 0 0 0; H 0.3 1.9 0.6", unit="Bohr", basis="cc-pvdz", spin=1, cart=cart, verbose=0)
     random = np.random.default_rng(0)
@@ -152,7 +152,7 @@ def test_whole_grid_and_pointwise_forms_have_the_same_gradient() -> None:
     np.testing.assert_allclose(whole, pointwise, atol=1e-9)
 
 
-def test_a_torque_is_left_over_only_by_a_coarse_grid() -> None:
+def test_torque_falls_with_the_grid_level() -> None:
     """Grid points do not rotate with the molecule; the resulting torque falls with the grid level."""
     mol = molecule(WATER, "6-31g")
     turned = mol.set_geom_(mol.atom_coords() @ rotation().T, unit="Bohr", inplace=False)
@@ -195,7 +195,7 @@ def test_scanner_starts_from_the_last_geometry() -> None:
     np.testing.assert_allclose(gradient, again.nuc_grad_method().kernel(), atol=1e-5)
 
 
-def test_method_gives_forces() -> None:
+def test_method_computes_forces() -> None:
     (result,) = FunctionalMethod("x", ExactExchange(), basis="6-31g", grid_level=0).calculate([WATER], {"forces"})
     expected = maker(ExactExchange())(molecule(WATER, "6-31g")).nuc_grad_method().kernel()
     np.testing.assert_allclose(result.properties["forces"], -expected, atol=1e-5)

@@ -79,7 +79,7 @@ MEMORY_MB = [(WATER, (None, 25.0, 5.0)), (NITROGEN, (None, 16.0, 4.0)), (ATOM, (
 
 
 @pytest.mark.parametrize(("mol", "memory_mb"), [(mol, bound) for mol, bounds in MEMORY_MB for bound in bounds])
-def test_storing_screening_and_dropping_are_harmless(mol: gto.Mole, memory_mb: float | None) -> None:
+def test_storing_and_screening_do_not_change_results(mol: gto.Mole, memory_mb: float | None) -> None:
     grids, dms = level_1(mol), densities(mol)
     numint = LearnedNumInt(Hybrid(), memory_mb=memory_mb)
     right, potential = exact(mol, grids, dms)
@@ -94,7 +94,7 @@ def test_storing_screening_and_dropping_are_harmless(mol: gto.Mole, memory_mb: f
     assert numint.dropped.energy < 1e-7
 
 
-def test_a_closed_shell_is_two_equal_spins() -> None:
+def test_a_closed_shell_equals_two_equal_spins() -> None:
     grids, dms = level_1(WATER), densities(WATER)
     numint = LearnedNumInt(Hybrid())
     energy, matrix = evaluate(numint, WATER, grids, dms)
@@ -104,7 +104,7 @@ def test_a_closed_shell_is_two_equal_spins() -> None:
     np.testing.assert_allclose(potential, matrix[0], atol=1e-9)
 
 
-def test_drafts_follow_changes_of_the_density_and_final_calls_start_afresh() -> None:
+def test_drafts_update_and_final_calls_recompute_exchange() -> None:
     """Without stored integrals, F of a draft is the last F plus a screened change: errors add up until the refresh."""
     grids = level_1(WATER)
     numint = LearnedNumInt(Hybrid(), memory_mb=25.0)

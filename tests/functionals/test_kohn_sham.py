@@ -48,7 +48,7 @@ def test_same_formula_same_numbers_as_libxc(system: System, model: nn.Module, xc
 
 @pytest.mark.parametrize("system", [WATER, OXYGEN_HYDRIDE], ids=lambda system: system.name)
 @pytest.mark.parametrize("inner", [SlaterExchange(), PBEExchange(), Kinetic()], ids=["lda", "gga", "mgga"])
-def test_whole_grid_path_agrees_with_the_pointwise_one(system: System, inner: nn.Module) -> None:
+def test_whole_grid_and_pointwise_paths_agree(system: System, inner: nn.Module) -> None:
     (pointwise,) = method(inner).calculate([system], {"energy"})
     (whole,) = method(WholeGrid(inner)).calculate([system], {"energy"})
     assert whole.energy == pytest.approx(pointwise.energy, abs=1e-8)
@@ -137,7 +137,7 @@ def test_scanner() -> None:
     np.testing.assert_allclose(scanner.dip_moment(verbose=0), fresh.dip_moment(verbose=0), atol=1e-4)
 
 
-def test_density_fitting_is_that_of_the_coulomb_matrix() -> None:
+def test_density_fitting_applies_to_the_coulomb_matrix() -> None:
     fitted = of_molecule(density_fit=True)
     reference = dft.RKS(fitted.mol, xc="pbe,").density_fit()
     reference.grids.level = 1
@@ -146,7 +146,7 @@ def test_density_fitting_is_that_of_the_coulomb_matrix() -> None:
     assert fitted.newton().kernel() == pytest.approx(fitted.e_tot, abs=1e-8)
 
 
-def test_the_starting_density_is_that_of_a_conventional_functional() -> None:
+def test_starting_density_is_from_a_conventional_functional() -> None:
     one_shot = of_molecule(start="pbe,").set(max_cycle=0)
     reference = dft.RKS(one_shot.mol, xc="pbe,").run(conv_tol=1e-10)
     assert one_shot.kernel() == pytest.approx(one_shot.energy_tot(reference.make_rdm1()), abs=1e-5)
@@ -180,7 +180,7 @@ def test_a_module_passed_in_is_not_changed() -> None:
     assert not model.symmetrize
 
 
-def test_a_molecule_nearby_starts_from_the_last_density_and_ends_where_it_would_have() -> None:
+def test_last_density_speeds_up_a_similar_geometry_without_changing_it() -> None:
     moved = WATER.moved(WATER.positions + 0.1 * np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]))
     fresh = method(PBEExchange()).calculate([moved], {"energy", "dipole"})[0]
     later = method(PBEExchange()).calculate([WATER, moved], {"energy", "dipole"})[1]

@@ -39,7 +39,7 @@ def expected(mol: gto.Mole, coords: np.ndarray, vectors: np.ndarray) -> np.ndarr
 
 @pytest.mark.parametrize("mol", MOLECULES.values(), ids=MOLECULES)
 @pytest.mark.parametrize("spins", [1, 2])
-def test_contractions_with_integrals_made_on_the_fly(mol: gto.Mole, spins: int) -> None:
+def test_contractions_with_integrals_computed_on_the_fly(mol: gto.Mole, spins: int) -> None:
     coords = points(mol)
     vectors = np.random.default_rng(2).normal(size=(spins, mol.nao, POINTS))
     exchange = LocalExchange(mol, OMEGAS)
@@ -65,7 +65,7 @@ def test_kept_integrals_are_precise_enough(mol: gto.Mole, single: bool, toleranc
     assert energy_error.max() < tolerance * mol.nao**2 * ENERGY
 
 
-def test_integrals_are_rounded_anew_where_the_density_has_grown() -> None:
+def test_integrals_are_rounded_again_where_the_density_has_grown() -> None:
     """The density grows from hydrogen's functions to all: integrals that were left out must return."""
     mol = MOLECULES["d functions"]
     coords = points(mol)
@@ -79,7 +79,7 @@ def test_integrals_are_rounded_anew_where_the_density_has_grown() -> None:
         np.testing.assert_allclose(found, expected(mol, coords, shown), rtol=0, atol=1e-6)
 
 
-def test_no_integrals_are_kept_where_there_is_no_room() -> None:
+def test_no_integrals_are_kept_without_memory() -> None:
     mol = MOLECULES["d functions"]
     coords, vectors, ones = points(mol), np.ones((1, mol.nao, POINTS)), np.ones(POINTS)
     kept = KeptIntegrals(LocalExchange(mol, OMEGAS), 1e6)

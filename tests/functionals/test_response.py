@@ -73,7 +73,7 @@ def test_closed_shells_respond_as_with_libxc(singlet: bool | None) -> None:
 
 
 @pytest.mark.parametrize("system", [WATER, OXYGEN_HYDRIDE], ids=lambda system: system.name)
-def test_second_order_reaches_what_diis_reaches(system: System) -> None:
+def test_second_order_and_diis_reach_the_same_energy(system: System) -> None:
     ks = mean_field(system, Everything())
     energy = ks.kernel()
     newton = mean_field(system, Everything()).newton()
@@ -81,7 +81,7 @@ def test_second_order_reaches_what_diis_reaches(system: System) -> None:
     assert newton.converged
 
 
-def test_stretched_hydrogen_is_stable_only_as_long_as_the_spins_stay_together() -> None:
+def test_restricted_hydrogen_becomes_unstable_when_stretched() -> None:
     mol = gto.M(atom="H 0 0 0; H 0 0 2.5", basis="6-31g", verbose=0)
     ks = kohn_sham(mol, PBEExchange(), grid_level=0, start=None)
     ks.kernel()

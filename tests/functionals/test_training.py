@@ -83,7 +83,7 @@ def prepared(chosen: dataset.Set, cache: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("table", [{"molecule": "LiH"}, {"molecule": "NH2"}])
-def test_labels_recompose_the_wavefunctions_energy(table):
+def test_labels_add_up_to_the_wavefunction_energy(table):
     one, level = entry(**table), Level("sto-3g", grid_level=2)
     found = sample(one, level, NEEDS)
     mol = molecule(one.system, "sto-3g")
@@ -105,7 +105,7 @@ def test_labels_recompose_the_wavefunctions_energy(table):
     assert float((found.features.rho @ found.features.weights).sum()) == pytest.approx(mol.nelectron, abs=1e-3)
 
 
-def test_fractional_electrons_lie_on_the_line_between_whole_ones(chosen, cache, monkeypatch):
+def test_energies_of_fractional_electrons_are_linear(chosen, cache, monkeypatch):
     found = prepared(chosen, cache, monkeypatch)
     assert found["h-25"].reference == pytest.approx(0.25 * found["h"].reference, abs=1e-12)
     between = 0.25 * found["he"].reference + 0.75 * found["he+"].reference

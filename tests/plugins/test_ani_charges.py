@@ -80,7 +80,7 @@ def test_charge_networks_do_not_change_energies() -> None:
 
 
 @pytest.mark.parametrize("kind", [ANI, ANI1])
-def test_a_model_is_built_again_from_its_arguments(kind: type[ANI]) -> None:
+def test_a_model_is_rebuilt_from_its_arguments(kind: type[ANI]) -> None:
     model = ani(kind, charges=True)
     same = kind(**model.arguments).double().eval()
     same.load_state_dict(model.state_dict())

@@ -46,13 +46,13 @@ def test_refusals_and_warnings_of_published_models(zoo_cache: Path) -> None:
         fusion.calculator("ani/ani1", weights="ani-2x").get_potential_energy(thiol)
 
 
-def test_atoms_that_meet_through_the_cell_are_refused(zoo_cache: Path) -> None:
+def test_atoms_close_to_periodic_images_are_refused(zoo_cache: Path) -> None:
     atoms = Atoms("H2", [[0.02, 0, 0], [4.98, 0, 0]], cell=[5.0, 5.0, 5.0], pbc=True)
     with pytest.raises(InputError, match=r"0\.040 Angstrom apart"):
         fusion.calculator("ani-2x").get_potential_energy(atoms)
 
 
-def test_an_odd_number_of_electrons_is_an_open_shell_whether_or_not_the_spin_was_given(zoo_cache: Path) -> None:
+def test_odd_numbers_of_electrons_are_open_shells_with_or_without_a_spin(zoo_cache: Path) -> None:
     radical = molecule("CH3")
     radical.set_initial_magnetic_moments(np.zeros(4))
     for spin in (None, 1):
@@ -68,14 +68,14 @@ def test_a_result_far_from_the_training_data_has_a_warning(program: Program, zoo
     assert document["reference"] is None, "total energies of a potential have a zero of their own"
 
 
-def test_energies_of_dimers_have_their_known_errors(program: Program, zoo_cache: Path, tmp_path: Path) -> None:
+def test_errors_on_dimers_are_the_published_ones(program: Program, zoo_cache: Path, tmp_path: Path) -> None:
     done = program("+method=ani", "task=evaluate", f"data={S66X8}", "data.forces.sign=-1")
     assert done.status == 0, done.err
     total = result(tmp_path)["evaluation"]["energy"]["total"]  # kcal/mol
     assert (total["mae"], total["rmse"]) == (pytest.approx(0.411, abs=0.002), pytest.approx(0.544, abs=0.002))
 
 
-def test_members_hessians_average_to_the_hessian(zoo_cache: Path) -> None:
+def test_hessian_is_the_mean_over_members(zoo_cache: Path) -> None:
     from fusion.chemistry.structures import from_atoms
     from fusion.methods import protocol
 

@@ -88,7 +88,7 @@ def handed(method: Any, system: System) -> dict[str, Any]:
          [{"set": 0, "2S+1": 1}, {"set": 1, "2S+1": 2}, {"set": 0, "2S+1": 3}]),
     ],
 )  # fmt: skip
-def test_a_calculator_receives_charge_and_spin_as_it_reads_them(state: Any, expected: list[dict[str, int]]) -> None:
+def test_calculators_receive_charge_and_spin_in_their_convention(state: Any, expected: list[dict[str, int]]) -> None:
     method = ase(state=state)
     states: list[dict[str, int]] = [{}, {"charge": 1}, {"spin": 2}]
     for given, right in zip(states, expected, strict=True):
@@ -156,7 +156,7 @@ def test_an_ambiguous_state_is_refused(state: Any, words: str) -> None:
     assert words in str(error.value) and "\n" not in str(error.value)
 
 
-def test_a_stated_domain_refuses_as_a_card_does() -> None:
+def test_a_stated_domain_refuses_like_a_model_card() -> None:
     method = ase(state=OMOL, domain={"elements": ["H", "C", "O"], "charges": [0, -1], "spins": [0]})
     method.check([molecule("C", "O"), molecule("O", "H", charge=-1)])
     for system, words in (
@@ -183,7 +183,7 @@ def test_a_stated_domain_refuses_as_a_card_does() -> None:
         ("MADE", {}, "made"),
     ],
 )
-def test_classes_functions_class_methods_and_instances_give_a_calculator(path: str, options: Any, model: str) -> None:
+def test_calculators_from_classes_functions_class_methods_and_instances(path: str, options: Any, model: str) -> None:
     method = ase(path, options=options)
     assert handed(method, molecule("C", "O"))["model"] == model
     assert method.provides == {"energy", "forces"} and method.energy_zero == energy_zeros.OWN

@@ -95,7 +95,7 @@ def test_forces_are_minus_the_slope_of_the_energy(entry: dict[str, Any], system:
 
 
 @pytest.mark.parametrize(("system", "xc"), [(WATER, "pbe"), (AMIDOGEN, None)], ids=["restricted", "unrestricted"])
-def test_responses_are_those_to_finite_displacements_and_fields(system: System, xc: str | None) -> None:
+def test_responses_match_finite_differences(system: System, xc: str | None) -> None:
     entry = {"method": "dft", "xc": xc} if xc else {"method": "hf"}
     method = by_name.method({"basis": "sto-3g", "conv_tol": 1e-11, **entry})
     wanted = {"hessian", "dipole_derivatives", "polarizability"}
@@ -122,7 +122,7 @@ def test_responses_are_those_to_finite_displacements_and_fields(system: System, 
 
 @pytest.mark.skipif(DATA is None, reason="FUSION_TEST_DATA names no directory with the reference energies")
 @pytest.mark.parametrize("spacing", [1.8, 2.8])
-def test_the_hydrogen_chain_of_motta_and_others(spacing: float) -> None:
+def test_hydrogen_chain_matches_motta_2017(spacing: float) -> None:
     reference = json.loads((Path(str(DATA)) / "data" / "refs" / "h10_motta2017.json").read_text())["data"]
     tables = {"fci": "FCI", "hf": "RHF", "ccsd": "RCCSD", "ccsd_t": "RCCSD(T)"}
     for name, table in tables.items():
@@ -131,7 +131,7 @@ def test_the_hydrogen_chain_of_motta_and_others(spacing: float) -> None:
         assert energy == pytest.approx(reference[f"{table}_basis-STO"][str(spacing)][0], abs=2e-6), name
 
 
-def test_full_ci_has_the_energy_and_the_spin_of_the_state_that_was_asked_for() -> None:
+def test_full_ci_converges_to_the_requested_spin() -> None:
     for system in (System("o2", OXYGEN.symbols, OXYGEN.positions), OXYGEN):
         result = calculated({"method": "fci", "basis": "sto-3g", "frozen_core": 2}, system)
         assert result.details["correlation"]["spin_squared"] == pytest.approx(system.spin, abs=1e-4)
@@ -167,7 +167,7 @@ def test_restricted_open_shells_lie_above_unrestricted_ones_and_are_pure() -> No
     assert abs(correlated[0] - correlated[1]) < 0.1 * (open_shell.energy - unrestricted.energy)
 
 
-def test_a_determinant_on_a_saddle_is_followed_down() -> None:
+def test_unstable_determinants_move_to_a_minimum() -> None:
     """For distant hydrogen atoms the unrestricted energy is that of two atoms; the restricted one is not."""
     far = System("h2", ("H", "H"), np.array([[0, 0, 0], [0, 0, 12.0]]))
     broken = calculated({"method": "hf", "basis": "sto-3g", "reference": "unrestricted"}, far)

@@ -60,7 +60,7 @@ def test_pairs_that_have_no_limit(basis: str) -> None:
 
 @pytest.mark.skipif(DATA is None, reason="FUSION_TEST_DATA names no directory with the reference energies")
 @pytest.mark.parametrize("spacing", ["1.4", "1.8", "2.8"])
-def test_the_limit_of_the_hydrogen_chain_is_that_of_motta_and_others(spacing: str) -> None:
+def test_basis_set_limit_of_the_hydrogen_chain_matches_motta_2017(spacing: str) -> None:
     """Extrapolate their energies in cc-pVTZ and cc-pVQZ; they use more basis sets and state an error."""
     tables = json.loads((Path(str(DATA)) / "data" / "refs" / "h10_motta2017.json").read_text())["data"]
     total = 0.0
@@ -82,7 +82,7 @@ def test_a_basis_set_limit_sums_and_reports_its_parts() -> None:
 
 
 @pytest.mark.parametrize("calculator", ["emt", "ase.calculators.lj.LennardJones"])
-def test_a_calculator_of_ase_gives_what_it_gives_in_ase(calculator: str) -> None:
+def test_ase_calculators_give_the_values_of_ase(calculator: str) -> None:
     options = {} if calculator == "emt" else {"epsilon": 0.02, "sigma": 2.0, "rc": 9.0}
     atoms = Atoms("Cu4", positions=[[0, 0, 0], [2.6, 0, 0], [0, 2.5, 0.3], [0.2, 0.1, 2.7]])
     atoms.calc = fusion.calculator("ase", calculator=calculator, options=options)
@@ -195,14 +195,14 @@ def test_vibrations_with_an_analytic_hessian(program: Any) -> None:
     assert result["frequencies_cm1"] == pytest.approx([2170, 4140, 4391], abs=2)
 
 
-def test_nothing_heavy_comes_with_the_plugin() -> None:
+def test_plugin_imports_no_heavy_packages() -> None:
     heavy = "('torch', 'pyscf', 'numba', 'ase')"
     code = f"import sys, fusion_conventional; print(any(name in sys.modules for name in {heavy}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
 
-def test_energies_of_ase_have_the_zero_of_their_program() -> None:
+def test_energy_zero_of_ase_calculators() -> None:
     """Only energies of programs that treat all electrons are total energies."""
     nwchem = by_name.method({"method": "ase", "calculator": "nwchem"})
     emt = by_name.method({"method": "ase", "calculator": "emt"})

@@ -56,7 +56,7 @@ def test_matrix_matches_the_paper() -> None:
 
 
 @pytest.mark.parametrize("descriptor", [SortedMatrix(SIZE), Eigenspectrum(SIZE)], ids=["sorted", "eigenspectrum"])
-def test_order_and_place_of_atoms_do_not_matter(descriptor: torch.nn.Module) -> None:
+def test_energies_are_invariant_to_order_and_position(descriptor: torch.nn.Module) -> None:
     model = network(descriptor)
     methane = HYDRIDES[2]
     turned = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
@@ -68,7 +68,7 @@ def test_order_and_place_of_atoms_do_not_matter(descriptor: torch.nn.Module) -> 
     torch.testing.assert_close(alone, energies[:1])  # whatever the batch is padded to
 
 
-def test_random_sortings_are_drawn_anew_in_training_and_averaged_afterwards() -> None:
+def test_random_sortings_vary_in_training_and_are_averaged_in_evaluation() -> None:
     model = network(RandomlySortedMatrix(SIZE, noise=1.0, draws=400))
     batch = collate([HYDRIDES[1]])
     torch.manual_seed(0)
@@ -93,7 +93,7 @@ def test_forces_match_the_energy() -> None:
     assert float(gradient[0, 0, 2]) == pytest.approx((ends[0] - ends[1]).item() / 2e-4, rel=1e-5)
 
 
-def test_calibration_takes_the_composition_out_and_digits_cover_the_data() -> None:
+def test_calibration_removes_the_composition_and_covers_the_data() -> None:
     model = network(SortedMatrix(SIZE))
     first = model.place[model.entry == 0]  # of the heaviest atom's diagonal: hydrogen's, carbon's or oxygen's
     assert float(first.max()) == np.ceil(0.5 * 8**2.4)

@@ -109,7 +109,7 @@ def two_threads() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("points", [1, 48, 49, 1001])
-def test_threads_share_the_points(points: int, two_threads: None) -> None:
+def test_results_with_two_threads(points: int, two_threads: None) -> None:
     model, features = random_model(width=33, depth=3), random_features(points)
     expected, gradients = by_autograd(model, features)
     energy, found = model.derivatives(features)
@@ -129,7 +129,7 @@ def test_derivatives_match_the_energy(arguments: dict[str, int], symmetrize: boo
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10 * float(other.abs().max()))
 
 
-def test_single_precision_is_near_double() -> None:
+def test_single_precision_agrees_with_double() -> None:
     model, features = random_model(), random_features(1000)
     expected, gradients = model.derivatives(features)
     energy, found = model.float().derivatives(features.map(Tensor.float))

@@ -104,7 +104,7 @@ def test_a_bundle_is_read(kind: int, pack: Callable[[bytes], bytes], tmp_path: P
         assert (found[name].dtype, found[name].shape) == (values.dtype, values.shape)
 
 
-def test_checksums_and_copies_are_those_of_the_standards() -> None:
+def test_checksums_and_copies_follow_the_standards() -> None:
     assert checkpoint.crc32c(b"123456789") == 0xE3069283  # check value of CRC-32C
     assert checkpoint.crc32c(bytes(32)) == 0x8A9136AA  # RFC 3720, B.4
     assert checkpoint.unsnappy(bytes([8, 4, 97, 98, 0x09, 2])) == b"ab" + b"ab" * 3  # a copy that overlaps itself

@@ -18,7 +18,7 @@ STEP = 0.01
 
 
 @pytest.mark.parametrize(("atoms", "spin"), [("F 0 0 0; H 0.3 0.4 1.6", 0), ("O 0 0 0; H 0.3 0.4 1.7", 1)])
-def test_gradient_beside_differences_of_fourth_order(
+def test_gradient_matches_differences_of_fourth_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, atoms: str, spin: int
 ) -> None:
     monkeypatch.setenv("FUSION_MIRROR", str(Path(str(DATA)) / "weights"))

@@ -51,7 +51,7 @@ def molecule(atom: str, basis: str, spin: int = 0, charge: int = 0) -> gto.Mole:
 
 
 @pytest.mark.parametrize("case", cases())
-def test_energies_are_those_of_the_original_implementation(case: dict[str, Any]) -> None:
+def test_energies_match_the_original_implementation(case: dict[str, Any]) -> None:
     mol = molecule(case["atom"], case["basis"], case["spin"], case["charge"])
     mean_field = fusion.kohn_sham(mol, case["functional"].lower(), grid_level=case["grid_level"])
     energy = mean_field.kernel()
@@ -67,7 +67,7 @@ def test_energies_are_those_of_the_original_implementation(case: dict[str, Any])
 @pytest.mark.parametrize(
     ("distance", "points", "energy"), [(3.0, 4944, -0.95574), pytest.param(5.0, 4942, -0.96382, marks=pytest.mark.slow)]
 )
-def test_hydrogen_pulled_apart_converges_to_its_closed_shell(distance: float, points: int, energy: float) -> None:
+def test_stretched_hydrogen_converges_to_its_closed_shell(distance: float, points: int, energy: float) -> None:
     """The original stops after 50 cycles at a much higher energy, with one electron more at one nucleus."""
     mean_field = fusion.kohn_sham(molecule(f"H 0 0 0; H 0 0 {distance}", "cc-pvdz"), "dm21", grid_level=1)
     assert mean_field.kernel() == pytest.approx(energy, abs=1e-5)
@@ -158,7 +158,7 @@ def test_as_a_calculator_of_ase() -> None:
     assert atoms.calc.name == "dm21"
 
 
-def test_elements_that_it_was_not_trained_on_are_named() -> None:
+def test_elements_outside_the_training_set_are_named() -> None:
     zinc = System("zn", ("Zn",), np.zeros((1, 3)), charge=2, spin=0)
     (result,) = FunctionalMethod("dm21", {}, "sto-3g", grid_level=0, weights="dm21").calculate([zinc], {"energy"})
     assert result.status == "ok"

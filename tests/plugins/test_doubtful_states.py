@@ -51,7 +51,7 @@ def test_unrestricted_and_exact_states_have_no_warning() -> None:
         assert result.warnings == []
 
 
-def test_a_scan_warns_of_the_points_behind_the_break(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scan_warns_of_points_beyond_the_broken_bond(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     words = [
         "system=inline",
@@ -66,7 +66,7 @@ def test_a_scan_warns_of_the_points_behind_the_break(tmp_path: Path, monkeypatch
     assert text.startswith("HF/sto-3g: ") and UNSTABLE in text and text.endswith("(at 3 of 4 geometries)")
 
 
-def test_small_moves_need_no_new_analysis(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_displacements_need_no_new_analysis(monkeypatch: pytest.MonkeyPatch) -> None:
     method, system = by_name.method({"method": "hf", "basis": "sto-3g"}), diatomic("H", 4.0)
     near = system.moved(system.positions * 1.001)
     results = [method.calculate([one], ["energy"])[0] for one in (system, near)]

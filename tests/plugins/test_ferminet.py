@@ -228,7 +228,7 @@ def test_scores_match_the_derivatives_of_every_walker(name, options):
     torch.testing.assert_close(flat, u @ dense, **exact)
 
 
-def test_scores_stay_layer_by_layer_in_single_precision():
+def test_scores_in_single_precision_need_no_fallback():
     ansatz, electrons = network("LiH", one_electron=32).float(), walkers("LiH", 64).float()
     recorder = ScoreRecorder(ansatz, 64)
     linear = [block.weight for block in recorder(electrons).blocks if isinstance(block, LinearScores)]

@@ -29,7 +29,7 @@ def test_stretched_hydrogen_is_two_atoms(start: str | None) -> None:
     assert mean_field.spin_square()[0] == pytest.approx(1.0, abs=1e-3)
 
 
-def test_a_scan_finds_the_point_where_the_spins_part() -> None:
+def test_a_scan_finds_where_the_spins_separate() -> None:
     method = FunctionalMethod("exact", ExactExchange(), reference="unrestricted", **SMALL)
     results = method.calculate([stretched(bohr) for bohr in (1.4, 2.2, 3.0)], ["energy"])
     spins = [result.details["kohn_sham"]["spin_squared"] for result in results]

@@ -35,7 +35,7 @@ def test_exact_exchange_has_an_error_for_fractional_spins() -> None:
     assert ks.e_tot > float(scf.UHF(HYDROGEN).run().e_tot) + 0.05
 
 
-def test_an_atom_with_a_third_of_an_electron_in_each_p_orbital_is_round() -> None:
+def test_equal_fractions_in_p_orbitals_give_a_spherical_atom() -> None:
     mol = gto.M(atom="B 0 0 0", basis="6-31g", spin=1, verbose=0)
     third = 1.0 / 3.0
     ks = kohn_sham(mol, PBEExchange(), grid_level=2, occupations=([1, 1, third, third, third], [1, 1]))
@@ -50,14 +50,14 @@ def test_an_atom_with_a_third_of_an_electron_in_each_p_orbital_is_round() -> Non
         ks.newton()
 
 
-def test_whole_occupations_are_those_of_the_spin() -> None:
+def test_integer_occupations_equal_those_of_the_spin() -> None:
     usual = kohn_sham(HYDROGEN, PBEExchange(), grid_level=0)
     given = kohn_sham(HYDROGEN, PBEExchange(), grid_level=0, occupations=([1], [0]))
     assert given.kernel() == pytest.approx(usual.kernel(), abs=1e-9)
     assert given.spin_square()[0] == pytest.approx(0.75)
 
 
-def test_rotations_among_orbitals_occupied_alike_change_nothing() -> None:
+def test_rotations_among_equally_occupied_orbitals_change_nothing() -> None:
     generator = np.random.default_rng(0)
     fock = generator.normal(size=(4, 4))
     fock += fock.T

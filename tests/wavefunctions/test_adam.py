@@ -25,7 +25,7 @@ def test_schedules():
     assert Constant(0.3)(10**6) == 0.3
 
 
-def test_steps_are_those_of_adam_on_the_energy_gradient():
+def test_steps_equal_adam_on_the_energy_gradient():
     """Compare with explicit moments m and v; the gradient is 2 <deviation O> from the scores of every walker."""
     ansatz = PairNetwork()
     optimiser = adam(ansatz)
@@ -44,7 +44,7 @@ def test_steps_are_those_of_adam_on_the_energy_gradient():
             torch.testing.assert_close(step[name], -0.1 / (1 + t / 2) * m / (v.sqrt() + 1e-8), rtol=1e-7, atol=1e-9)
 
 
-def test_caution_divides_the_rate_and_reset_forgets():
+def test_caution_divides_the_rate_and_reset_clears_moments():
     ansatz, (electrons, deviation) = PairNetwork(), batch()
     optimiser = adam(ansatz)
     plain = optimiser.step(electrons, deviation, 0)

@@ -6,7 +6,7 @@ from fusion.wavefunctions.hamiltonian import clip
 pytestmark = pytest.mark.usefixtures("double_precision")
 
 
-def test_energies_within_reach_are_only_centred():
+def test_energies_within_the_window_are_only_centred():
     energies = torch.randn(1001) - 3
     clipped = clip(energies, width=50.0)
     torch.testing.assert_close(clipped.deviation, energies - energies.mean())

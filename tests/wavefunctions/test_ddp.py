@@ -95,7 +95,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
-def test_two_ranks_take_the_step_of_one(both: list[dict[str, Any]], dtype: torch.dtype, tolerance: float) -> None:
+def test_two_ranks_take_the_same_step_as_one(both: list[dict[str, Any]], dtype: torch.dtype, tolerance: float) -> None:
     alone = _quantities(dtype)
     first, second = (found[str(dtype)] for found in both)
     assert not torch.equal(first.pop("stream"), second["stream"])
@@ -133,7 +133,7 @@ def test_ranks_share_parameters_but_neither_walkers_nor_random_numbers(uninterru
 @pytest.mark.parametrize(
     "optimiser", [*OPTIMISERS[:1], *(pytest.param(o, marks=pytest.mark.slow) for o in OPTIMISERS[1:])]
 )
-def test_a_rank_dies_and_all_go_on_from_the_checkpoint(uninterrupted: Path, tmp_path: Path, optimiser: str) -> None:
+def test_all_ranks_resume_after_one_is_killed(uninterrupted: Path, tmp_path: Path, optimiser: str) -> None:
     words = (*DDP, f"optimiser={optimiser}")
     if optimiser != "spring":
         assert ranks(tmp_path / "whole", *words)[0].complete

@@ -66,7 +66,7 @@ def test_forward_laplacian_matches_autograd(sizes):
         torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-9)
 
 
-def test_a_singular_determinant_has_no_weight_and_poisons_nobody():
+def test_a_singular_determinant_has_no_weight():
     orbitals = Orbitals((3,), determinants=3)
     electrons = torch.randn(4, 3, 3)
     jets = orbitals.jets(electrons)
@@ -78,7 +78,7 @@ def test_a_singular_determinant_has_no_weight_and_poisons_nobody():
         torch.testing.assert_close(got[1:2], expected)
 
 
-def test_a_walker_without_any_regular_determinant_spoils_only_itself():
+def test_a_walker_with_only_singular_determinants_does_not_affect_others():
     orbitals = Orbitals((3,), determinants=2)
     jets = orbitals.jets(torch.randn(4, 3, 3))
     jets[0].data[2] = 0

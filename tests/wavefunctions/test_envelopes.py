@@ -24,7 +24,7 @@ def vectors(electrons: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_all_kinds_start_as_the_same_exponential(kind):
+def test_all_kinds_start_with_the_same_exponential(kind):
     electrons = torch.randn(4, ELECTRONS, 3)
     vector, distance = vectors(electrons)
     expected = torch.exp(-distance).sum(-1, keepdim=True).expand(-1, -1, ORBITALS)
@@ -32,7 +32,7 @@ def test_all_kinds_start_as_the_same_exponential(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_electron_far_away_is_in_no_orbital(kind):
+def test_orbitals_vanish_far_away(kind):
     far = random_envelope(kind)(*vectors(torch.full((1, 1, 3), 200.0)))
     assert float(far.detach().abs().max()) < 1e-2
 

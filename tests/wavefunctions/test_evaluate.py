@@ -32,7 +32,7 @@ def phases(run: Path) -> list[tuple[str, int]]:
         return [(row["phase"], int(row["step"])) for row in csv.DictReader(file)]
 
 
-def test_evaluation_alone(trained: Path, tmp_path: Path) -> None:
+def test_evaluation_of_a_checkpoint(trained: Path, tmp_path: Path) -> None:
     """Evaluate the same wavefunction with another number of walkers and other random numbers."""
     before = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
     words = (*HERE, "task=evaluate", f"ckpt={trained}", "method.walkers=24", "hydra.run.dir=alone")

@@ -34,7 +34,7 @@ def orbitals(mol: gto.Mole, n_up: int, n_down: int) -> tuple[GaussianOrbitals, n
         (NITROGEN, "ANO", {}),  # general contractions
     ],
 )
-def test_basis_functions_are_those_of_pyscf(atom, basis, options):
+def test_basis_functions_match_pyscf(atom, basis, options):
     mol = molecule(atom, basis, **options)
     grid = points(200)
     expected = mol.eval_gto("GTOval", grid)

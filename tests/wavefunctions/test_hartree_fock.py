@@ -123,7 +123,7 @@ def test_falls_back_to_second_order_or_raises(second_order_works, monkeypatch):
         hartree_fock(LITHIUM_HYDRIDE)
 
 
-def test_same_bits_quietly_and_without_files(capfd, monkeypatch, tmp_path):
+def test_results_are_reproducible_without_output_or_files(capfd, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(lib.param, "TMPDIR", str(tmp_path))
     first, second = hartree_fock(LITHIUM_HYDRIDE), hartree_fock(LITHIUM_HYDRIDE)

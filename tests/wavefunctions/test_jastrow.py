@@ -19,7 +19,7 @@ def random_jastrow(n_up: int, n_down: int) -> CuspJastrow:
 
 
 @pytest.mark.parametrize(("n_up", "n_down", "cusp"), [(2, 0, 0.25), (1, 1, 0.5)])
-def test_slope_where_two_electrons_meet_is_katos(n_up, n_down, cusp):
+def test_slope_fulfils_katos_cusp_condition(n_up, n_down, cusp):
     jastrow = random_jastrow(n_up, n_down)
     separation = 1e-6
     electrons = torch.zeros(2, 2, 3)

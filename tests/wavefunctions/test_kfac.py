@@ -115,7 +115,7 @@ def test_step_is_bounded():
     assert (RATE * scale) ** 2 * norm == pytest.approx(bound)
 
 
-def test_parameters_are_left_to_the_caller_and_the_state_can_be_restored():
+def test_steps_do_not_change_parameters_and_the_state_can_be_restored():
     ansatz = PairNetwork()
     before = [p.clone() for p in ansatz.parameters()]
     one = kfac(ansatz)
@@ -128,7 +128,7 @@ def test_parameters_are_left_to_the_caller_and_the_state_can_be_restored():
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_reset_forgets_only_curvature_that_is_not_finite():
+def test_reset_discards_only_curvature_that_is_not_finite():
     optimiser = kfac(PairNetwork())
     optimiser.step(*batch(10, 2), 0)
     optimiser.reset()

@@ -60,7 +60,7 @@ def test_restricted_determinants_are_eigenfunctions():
     torch.testing.assert_close(value(Slater(orbitals), 4, 2), constant(0.0), rtol=0, atol=1e-9)
 
 
-def test_unrestricted_lithium_has_the_spin_that_pyscf_finds():
+def test_spin_of_unrestricted_lithium_matches_pyscf():
     field = hartree_fock(molecule("Li"), "6-31G")
     ansatz, generator = Slater(field.orbitals), torch.Generator().manual_seed(0)
     metropolis = Metropolis(torch.randn(1000, 3, 3, generator=generator), generator, 0.5)

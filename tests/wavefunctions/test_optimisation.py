@@ -67,7 +67,7 @@ def record_restored_walkers(run: Optimisation, monkeypatch: pytest.MonkeyPatch) 
     return starts
 
 
-def test_good_steps_are_taken_as_they_are():
+def test_good_steps_are_not_changed():
     run = optimisation(Scripted(dict.fromkeys(range(10), -0.01)))
     rejected = [run.step(i).rejected for i in range(10)]
     assert not any(rejected)

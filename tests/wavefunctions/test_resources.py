@@ -63,7 +63,7 @@ def test_ranks_share_the_walkers():
     assert cost(system, ansatz, 2000, ranks=4).memory < cost(system, ansatz, 2000).memory
 
 
-def test_free_memory_is_that_of_a_machine():
+def test_free_memory_is_plausible():
     assert 0.1 * GIB < available_memory() < 100_000 * GIB
 
 

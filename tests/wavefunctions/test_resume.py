@@ -58,7 +58,7 @@ def test_killed_and_resumed(uninterrupted: Path, tmp_path: Path, stop: Stop, mes
         pytest.param("adam", "float64", marks=slow),
     ],
 )
-def test_every_optimiser_is_saved_whole(tmp_path: Path, optimiser: str, dtype: str) -> None:
+def test_the_state_of_every_optimiser_is_saved(tmp_path: Path, optimiser: str, dtype: str) -> None:
     """Kill a run twice in the middle of the optimisation."""
     words = (*TINY, f"optimiser={optimiser}", f"dtype={dtype}")
     assert fusion(tmp_path / "whole", *words).complete

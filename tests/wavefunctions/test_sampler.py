@@ -49,7 +49,7 @@ def test_fermions_in_a_trap_keep_apart():
     assert float(per_walker.mean()) == pytest.approx(4.0, abs=4 * float(per_walker.std()) / 1000**0.5)
 
 
-def test_acceptance_is_that_of_the_moves():
+def test_acceptance_counts_accepted_moves():
     metropolis = sampler(width=1.0)
     before = metropolis.electrons.clone()
     acceptance = metropolis.run(log_density, 1)
@@ -81,7 +81,7 @@ def test_widths_of_unused_moves_do_not_change():
     assert metropolis.widths[0] > small and metropolis.widths[1] == large
 
 
-def test_moves_of_one_electron_leave_the_others_in_place():
+def test_moves_of_one_electron_do_not_move_others():
     trap, generator = Oscillator(1.0), torch.Generator().manual_seed(0)
     metropolis = Metropolis(torch.randn(200, 4, 3, generator=generator), generator, 0.0)
     metropolis.widths = [0.0, 0.5]

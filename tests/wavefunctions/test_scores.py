@@ -169,7 +169,7 @@ def test_a_parameter_that_cannot_be_differentiated_is_named():
     assert "layer.weight" not in str(error.value)
 
 
-def test_walkers_at_a_node_have_no_scores_and_spoil_no_others():
+def test_walkers_at_a_node_have_zero_scores():
     ansatz, electrons = Enveloped(), torch.randn(5, 3, 3)
     recorder = ScoreRecorder(ansatz, 5)
     expected = recorder(electrons).gram()

@@ -103,7 +103,7 @@ def test_a_small_step_lowers_the_weighted_log_psi():
     assert (deviation * ansatz(electrons)[1]).mean() < before
 
 
-def test_parameters_are_left_to_the_caller_and_the_state_can_be_restored():
+def test_steps_do_not_change_parameters_and_the_state_can_be_restored():
     ansatz = PairNetwork()
     before = [p.clone() for p in ansatz.parameters()]
     one = spring(ansatz, 0.9)

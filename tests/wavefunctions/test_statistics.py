@@ -54,7 +54,7 @@ def test_drift_of_a_stationary_series_is_within_its_error():
     assert 0.7 < np.sqrt(np.mean(sigmas**2)) < 1.4
 
 
-def test_drift_is_seen():
+def test_drift_is_detected():
     series = correlated(0.5, 2000, 0) + np.linspace(0, 1, 2000)
     change = drift(series)
     assert change.value == pytest.approx(0.5, abs=4 * change.stderr)
