@@ -7,8 +7,7 @@ from pyscf import gto, scf
 from threadpoolctl import threadpool_info, threadpool_limits
 from torch import Tensor, nn
 
-from fusion.functionals import DensityFeatures, FunctionalMethod
-from fusion.functionals.scf import kohn_sham
+from fusion.functionals import DensityFeatures, FunctionalMethod, kohn_sham
 from fusion.functionals.scf.convergence import Ladder
 
 

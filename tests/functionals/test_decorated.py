@@ -9,7 +9,7 @@ from pyscf import dft, gto
 from pyscf.scf import addons
 from torch import nn
 
-from fusion.functionals.scf import kohn_sham
+from fusion.functionals import kohn_sham
 
 OXYGEN = gto.M(atom="O 0 0 0", basis="sto-3g", verbose=0)
 BORON = gto.M(atom="B 0 0 0", basis="sto-3g", spin=1, verbose=0)

@@ -21,8 +21,7 @@ from torch import Tensor, nn
 
 from fusion.chemistry.system import System
 from fusion.errors import CalculationError, InputError
-from fusion.functionals import DensityFeatures, FunctionalMethod
-from fusion.functionals.scf import kohn_sham
+from fusion.functionals import DensityFeatures, FunctionalMethod, kohn_sham
 from fusion.functionals.scf.kohn_sham import molecule
 from fusion.scf.initial_guess import LastDensity
 

@@ -16,7 +16,7 @@ from pyscf import dft, gto, scf
 from torch import nn
 
 from fusion.chemistry.system import System
-from fusion.functionals.scf import kohn_sham
+from fusion.functionals import kohn_sham
 from fusion.functionals.scf.kohn_sham import molecule
 
 

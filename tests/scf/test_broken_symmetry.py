@@ -9,8 +9,7 @@ from pyscf import gto
 
 from fusion.chemistry.system import System
 from fusion.errors import InputError
-from fusion.functionals import FunctionalMethod
-from fusion.functionals.scf import kohn_sham
+from fusion.functionals import FunctionalMethod, kohn_sham
 from fusion.methods import protocol
 
 HYDROGEN = System("h2", ("H", "H"), np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 1.4]]))

@@ -7,8 +7,7 @@ from pyscf import gto, scf
 
 from fusion.chemistry.system import System
 from fusion.errors import InputError
-from fusion.functionals import FunctionalMethod
-from fusion.functionals.scf import kohn_sham
+from fusion.functionals import FunctionalMethod, kohn_sham
 from fusion.scf.occupations import aufbau_broken_by, by_energy, canonical, coupling
 
 HYDROGEN = gto.M(atom="H 0 0 0", basis="cc-pvdz", spin=1, verbose=0)
