@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from functional_models import WATER, PBEExchange, SlaterExchange
 from pyscf import gto, scf
 from threadpoolctl import threadpool_info, threadpool_limits
 from torch import Tensor, nn
 
+from functional_models import WATER, PBEExchange, SlaterExchange
 from fusion.functionals import DensityFeatures, FunctionalMethod, kohn_sham
 from fusion.functionals.scf.convergence import Ladder
 

@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from functional_models import ExactExchange, PBEExchange
 from pyscf import dft, gto
 from pyscf.scf import addons
 from torch import nn
 
+from functional_models import ExactExchange, PBEExchange
 from fusion.functionals import kohn_sham
 
 OXYGEN = gto.M(atom="O 0 0 0", basis="sto-3g", verbose=0)

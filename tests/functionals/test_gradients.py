@@ -6,6 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pyscf import dft, gto
+from pyscf.dft import gen_grid, radi
+from torch import Tensor, nn
+
 from functional_models import (
     OXYGEN_HYDRIDE,
     WATER,
@@ -16,10 +20,6 @@ from functional_models import (
     SlaterExchange,
     WholeGrid,
 )
-from pyscf import dft, gto
-from pyscf.dft import gen_grid, radi
-from torch import Tensor, nn
-
 from fusion.chemistry.system import System
 from fusion.errors import CalculationError
 from fusion.functionals import DensityFeatures, FunctionalMethod

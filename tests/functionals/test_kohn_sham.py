@@ -6,6 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pyscf import dft, gto, scf
+from torch import Tensor, nn
+
 from functional_models import (
     HYDROGEN,
     OXYGEN_HYDRIDE,
@@ -16,9 +19,6 @@ from functional_models import (
     SlaterExchange,
     WholeGrid,
 )
-from pyscf import dft, gto, scf
-from torch import Tensor, nn
-
 from fusion.chemistry.system import System
 from fusion.errors import CalculationError, InputError
 from fusion.functionals import DensityFeatures, FunctionalMethod, kohn_sham

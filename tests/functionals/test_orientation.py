@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from functional_models import PBEExchange
 from pyscf import gto, scf
 from scipy.spatial.transform import Rotation
 
+from functional_models import PBEExchange
 from fusion.functionals.scf.kohn_sham import kohn_sham
 from fusion.functionals.scf.orientation import Orientation
 

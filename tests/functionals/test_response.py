@@ -2,6 +2,9 @@
 
 import numpy as np
 import pytest
+from pyscf import dft, gto, scf
+from torch import nn
+
 from functional_models import (
     OXYGEN_HYDRIDE,
     WATER,
@@ -12,9 +15,6 @@ from functional_models import (
     SlaterExchange,
     WholeGrid,
 )
-from pyscf import dft, gto, scf
-from torch import nn
-
 from fusion.chemistry.system import System
 from fusion.functionals import kohn_sham
 from fusion.functionals.scf.kohn_sham import molecule

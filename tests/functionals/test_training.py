@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from functional_models import Everything, SlaterExchange
 from omegaconf import OmegaConf
 from pyscf import cc, dft, fci
 from torch import Tensor, nn
 
+from functional_models import Everything, SlaterExchange
 from fusion.errors import InputError
 from fusion.functionals import DensityFeatures
 from fusion.functionals.grid.numint import LearnedNumInt

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from functional_models import ExactExchange
 from pyscf import gto
 
+from functional_models import ExactExchange
 from fusion.chemistry.system import System
 from fusion.errors import InputError
 from fusion.functionals import FunctionalMethod, kohn_sham

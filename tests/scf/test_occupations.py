@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from functional_models import ExactExchange, PBEExchange
 from pyscf import gto, scf
 
+from functional_models import ExactExchange, PBEExchange
 from fusion.chemistry.system import System
 from fusion.errors import InputError
 from fusion.functionals import FunctionalMethod, kohn_sham

@@ -3,8 +3,8 @@
 from typing import ClassVar
 
 import pytest
-from functional_models import WATER, ExactExchange
 
+from functional_models import WATER, ExactExchange
 from fusion.console import phases
 from fusion.functionals import FunctionalMethod
 
