@@ -1,1 +1,1 @@
-"""A method against labelled data: predictions, errors, calibration and uncertainty."""
+"""Evaluation of a method on labelled data: predictions, errors, calibration and uncertainty."""

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from fusion.methods.protocol import Method
 
 
-def asked(data: Labelled, method: Method, needs: frozenset[str]) -> tuple[list[frozenset[str]], dict[int, str]]:
+def requested_properties(
+    data: Labelled, method: Method, needs: frozenset[str]
+) -> tuple[list[frozenset[str]], dict[int, str]]:
     """Properties to request for each structure, and the reasons for leaving structures out, by index.
 
     Requested are `needs`, forces where the data have any, and stress or dipole where the structure has a label and the

@@ -15,7 +15,7 @@ from fusion.datasets import Labelled
 from fusion.errors import CalculationError, InputError
 from fusion.evaluation import errors, tables, tensors, unit_checks
 from fusion.evaluation.predictions import Predictions
-from fusion.evaluation.requests import asked
+from fusion.evaluation.requests import requested_properties
 from fusion.methods import protocol
 from fusion.parallel import processes
 from fusion.runs.layout import CHECKPOINT
@@ -51,13 +51,15 @@ class LabelledEvaluation:
         """Raises InputError for unreadable or contradictory data, and where the method can calculate no structure."""
         protocol.require(method, self.needs, f"task {self.name}")
         self.data = self._data(run)
-        self.asked, self.problems = asked(self.data, method, self.needs)
+        self.requested, self.problems = requested_properties(self.data, method, self.needs)
         if len(self.problems) == len(self.data):
             first = self.problems[min(self.problems)]
             raise InputError(f"{method.name} cannot calculate any structure of the data {self._title}: {first}")
         self.state = read_state(run, self.name)
         if self.state is not None and not np.array_equal(self.state["ids"], self.data.ids):
-            raise InputError(f"{run.checkpoint} is of other structures than the data {self._title}")
+            raise InputError(
+                f"{run.checkpoint} has other structures than the data {self._title}; remove ckpt to start anew"
+            )
 
     def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Method and data for the title, and notes on the data and on a resumed run."""
@@ -73,9 +75,9 @@ class LabelledEvaluation:
 
     def run(self, method: Method, system: System, run: Run) -> Result:
         """The errors in the details. Raises InputError where labels have another unit or sign than the data state."""
-        if processes.rank() != 0:  # one process does it
+        if processes.rank() != 0:  # only the first process calculates
             return Result(system)
-        predictions = Predictions(self.data, dict(self.problems), frozenset[str]().union(*self.asked))
+        predictions = Predictions(self.data, dict(self.problems), frozenset[str]().union(*self.requested))
         if self.state is not None and is_own(run):
             predictions.restore(self.state)
         self._calculate(method, run, predictions)
@@ -160,7 +162,7 @@ class LabelledEvaluation:
         """The structures `chosen` grouped by the properties requested for them."""
         groups: dict[frozenset[str], list[int]] = {}
         for index in chosen:
-            groups.setdefault(self.asked[index], []).append(index)
+            groups.setdefault(self.requested[index], []).append(index)
         return list(groups.values())
 
     def _calculate_some(self, method: Method, predictions: Predictions, chosen: list[int]) -> None:
@@ -169,7 +171,7 @@ class LabelledEvaluation:
         data = predictions.data
         try:
             systems = [data.system(index) for index in chosen]
-            results = protocol.calculate(method, systems, self.asked[chosen[0]])
+            results = protocol.calculate(method, systems, self.requested[chosen[0]])
         except (CalculationError, InputError) as error:
             if len(chosen) > 1:
                 middle = len(chosen) // 2

@@ -60,7 +60,7 @@ class Journal:
             _check_same(state["identity"], self._identity, run)
             self._results = _unpacked(state["calls"], system)
         self.recorded = len(self._results)
-        self._asked, self._size = 0, 1
+        self._position, self._size = 0, 1
         self._stack, self._stop = ExitStack(), _never_stop
         self._saved, self._saved_at, self._cost = self.recorded, time.monotonic(), 0.0
 
@@ -91,7 +91,7 @@ class Journal:
             began = time.monotonic()
             calculated = protocol.calculate(self.method, systems[len(results) : len(results) + self._size], requested)
             self._results += map(_copied, calculated)
-            self._asked += len(calculated)
+            self._position += len(calculated)
             results += calculated
             self._save_if_due()
             self._stop()
@@ -106,7 +106,7 @@ class Journal:
     def at(self, system: System, properties: Iterable[str]) -> Result:
         """The result for a geometry, from any earlier request if there is one, else calculated."""
         requested = frozenset(properties)
-        for result in reversed(self._results[: self._asked]):
+        for result in reversed(self._results[: self._position]):
             if _same(result.system, system) and _has(result, requested):
                 return _copied(result)
         return protocol.calculate(self, [system], requested)[0]
@@ -141,14 +141,14 @@ class Journal:
 
     def _next(self, system: System, requested: frozenset[str]) -> Result | None:
         """The next recorded result if it matches the request; otherwise discard the remaining ones and return None."""
-        if self._asked == len(self._results):
+        if self._position == len(self._results):
             return None
-        result = self._results[self._asked]
+        result = self._results[self._position]
         if not (_same(result.system, system) and _has(result, requested)):
-            del self._results[self._asked :]
+            del self._results[self._position :]
             self._memory = {}
             return None
-        self._asked += 1
+        self._position += 1
         return result
 
     def _restore_memory(self) -> None:
@@ -167,7 +167,7 @@ class Journal:
             self.save()
 
 
-def going_on(method: Method, system: System, run: Run, task: str) -> str | None:
+def resume_note(method: Method, system: System, run: Run, task: str) -> str | None:
     """Note on a resumed run for its title; None for a new run.
 
     Raises InputError for a checkpoint of another task, system or method.

@@ -88,14 +88,14 @@ def between_steps(patience: float = PATIENCE_S) -> Iterator[Callable[[], None]]:
     A step that takes longer than `patience` seconds is interrupted, and so is any step by a second signal of the same
     kind. Compiled code of a library ends first. Outside the main thread, which alone receives signals, nothing changes.
     """
-    asked = StopRequest()
+    request = StopRequest()
     timer: threading.Timer | None = None
 
     def note(number: int, frame: FrameType | None) -> None:
         nonlocal timer
         if not patience:
             raise Stopped(number)
-        asked(number, frame)
+        request(number, frame)
         if timer is None:
             print(f"\nstopping: waiting up to {patience:g} s for the step in progress", file=sys.stderr, flush=True)
             main = threading.main_thread().ident
@@ -105,10 +105,10 @@ def between_steps(patience: float = PATIENCE_S) -> Iterator[Callable[[], None]]:
             timer.start()
 
     def stop_if_asked() -> None:
-        if asked.number:
+        if request.number:
             if timer is not None:
                 timer.cancel()
-            raise Stopped(asked.number)
+            raise Stopped(request.number)
 
     if threading.current_thread() is not threading.main_thread():
         yield stop_if_asked

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fusion.chemistry.system import System
 
 
-class Growing:
+class AppendedFile:
     """A text file that is only appended to. A resumed run keeps the first `length` bytes, as stated by its checkpoint.
 
     Raises InputError if the file is shorter.

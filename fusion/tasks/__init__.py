@@ -35,11 +35,11 @@ class Task(Protocol):
 
 
 def lazily(name: str, package: str) -> Callable[[str], Any]:
-    """The `__getattr__` of a task's package, which has the task's class `name` and loads it at its first use."""
+    """Return the `__getattr__` of a task's package, which loads the task's class `name` at its first use."""
 
-    def attribute(wanted: str) -> Any:
-        if wanted != name:
-            raise AttributeError(f"module {package!r} has no attribute {wanted!r}")
+    def attribute(requested: str) -> Any:
+        if requested != name:
+            raise AttributeError(f"module {package!r} has no attribute {requested!r}")
         return getattr(import_module(f"{package}.task"), name)
 
     return attribute

@@ -66,7 +66,7 @@ def test_differences_along_modes_are_the_derivatives(with_toy: None) -> None:
     for name in PROPERTIES:
         np.testing.assert_allclose(found[name].values[chosen], exact[name][chosen], rtol=3e-4, atol=3e-4)
         assert np.isnan(found[name].values[1]).all()
-        assert 0 < found[name].how["strongest_changes_by_at_twice_the_step"] < 2e-3
+        assert 0 < found[name].details["strongest_changes_by_at_twice_the_step"] < 2e-3
     assert told == list(range(1, len(told) + 1)) and len(told) <= calculations(chosen, 2)
 
 
@@ -78,14 +78,14 @@ def test_cartesian_differences_are_the_derivatives(with_toy: None) -> None:
     for name in names:
         np.testing.assert_allclose(found.properties[name], Bonds().values(BENT)[name], atol=1e-4)
     quality = of_nuclei(modes_of(BENT, [16.0, 1.0, 1.0]), np.asarray(found.properties["polarizability_derivatives"]))
-    assert quality.how["sum_over_atoms"] < 1e-12  # the molecule may be anywhere
+    assert quality.details["sum_over_atoms"] < 1e-12  # the molecule may be anywhere
 
 
 def test_dipole_derivatives_of_an_ion_sum_to_its_charge() -> None:
     modes = normal_modes(np.diag([0.1, 0.1, 0.1, -0.1, -0.1, -0.1]), NITROGEN.positions, np.ones(2))
     halves = np.kron(np.array([0.25, 0.75]), np.eye(3)).T
-    assert of_nuclei(modes, halves, charge=1).how["sum_over_atoms"] == pytest.approx(0.0, abs=1e-15)
-    assert of_nuclei(modes, halves).how["sum_over_atoms"] == pytest.approx(1.0)
+    assert of_nuclei(modes, halves, charge=1).details["sum_over_atoms"] == pytest.approx(0.0, abs=1e-15)
+    assert of_nuclei(modes, halves).details["sum_over_atoms"] == pytest.approx(1.0)
 
 
 def test_intensities_of_degenerate_modes(with_toy: None) -> None:

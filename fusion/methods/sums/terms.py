@@ -147,7 +147,7 @@ def _term(entry: Any, number: int, defaults: Mapping[str, Any]) -> Term:
         factor = term_settings.get("factor", 1.0)
         if isinstance(factor, bool) or not isinstance(factor, (int, float)) or factor == 0 or not np.isfinite(factor):
             raise InputError(f"factor must be a number other than zero, not {factor!r}")
-        charge, spin = (_whole(term_settings.get(key), key) for key in ("charge", "spin"))
+        charge, spin = (_whole_number(term_settings.get(key), key) for key in ("charge", "spin"))
         atoms = None if term_settings.get("atoms") is None else indices(term_settings["atoms"])
         for key in ("charge", "spin", "cuts"):
             if atoms is None and term_settings.get(key) is not None:
@@ -163,14 +163,14 @@ def _term(entry: Any, number: int, defaults: Mapping[str, Any]) -> Term:
         )
 
 
-def indices(given: Any) -> tuple[int, ...]:
+def indices(listed: Any) -> tuple[int, ...]:
     """Atoms counted from 0, ascending, from a list that counts from 1 and may have ranges: `[1, 2, "5-8"]`.
 
     Raises InputError.
     """
-    parts = [given] if isinstance(given, (int, str)) else given
+    parts = [listed] if isinstance(listed, (int, str)) else listed
     if not isinstance(parts, Sequence) or not parts:
-        raise InputError(f"atoms must be a list of atoms counted from 1, [1,2,5-8], not {given!r}")
+        raise InputError(f"atoms must be a list of atoms counted from 1, [1,2,5-8], not {listed!r}")
     atoms: list[int] = []
     for part in parts:
         match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", str(part))
@@ -194,14 +194,14 @@ def ranges(atoms: Sequence[int]) -> str:
     return ", ".join(f"{first + 1}" if first == last else f"{first + 1}-{last + 1}" for first, last in runs)
 
 
-def _cuts(given: Any, atoms: tuple[int, ...] | None) -> tuple[tuple[int, int], ...] | None:
+def _cuts(listed: Any, atoms: tuple[int, ...] | None) -> tuple[tuple[int, int], ...] | None:
     """Pairs (inside, outside), counted from 0. Raises InputError unless exactly one of each pair is among `atoms`."""
-    if given is None or atoms is None:
+    if listed is None or atoms is None:
         return None
     pairs = []
-    for pair in given:
+    for pair in listed:
         if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
-            raise InputError(f"cuts must be pairs of atoms, [[3,4],[7,9]], not {given!r}")
+            raise InputError(f"cuts must be pairs of atoms, [[3,4],[7,9]], not {listed!r}")
         first, second = sorted((indices([atom])[0] for atom in pair), key=lambda atom: atom not in atoms)
         if first not in atoms or second in atoms:
             raise InputError(f"cuts: of {list(pair)} one atom must be among atoms={ranges(atoms)} and one must not")
@@ -209,7 +209,7 @@ def _cuts(given: Any, atoms: tuple[int, ...] | None) -> tuple[tuple[int, int], .
     return tuple(pairs)
 
 
-def _whole(value: Any, key: str) -> int | None:
+def _whole_number(value: Any, key: str) -> int | None:
     if value is None or (isinstance(value, int) and not isinstance(value, bool)):
         return value
     raise InputError(f"{key} must be a whole number, not {value!r}")

@@ -19,15 +19,15 @@ from fusion.tasks.geometry.structures import atom_indices
 COUNTERPOISE = "binding, counterpoise"
 
 
-def subject(given: Any, charges: Any, counterpoise: bool, system: System) -> Subject:
+def subject(fragments: Any, charges: Any, counterpoise: bool, system: System) -> Subject:
     """Binding energies: E(complex) - sum of E(fragment), with unrelaxed fragments; negative for a bound complex.
 
-    `given`: lists of atoms counted from 1, or `auto` for the parts not connected by bonds; `charges` of the fragments,
-    zero if None. Fragments have their lowest spin. Raises InputError.
+    `fragments`: lists of atoms counted from 1, or `auto` for the parts not connected by bonds; `charges` of the
+    fragments, zero if None. Fragments have their lowest spin. Raises InputError.
     """
     if any(system.pbc):
-        raise InputError(f"task.fragments: {system.name} is periodic")
-    groups = _automatic(system) if given == "auto" else _listed(given, system)
+        raise InputError(f"task.fragments: {system.name} is periodic; fragments are parts of molecules")
+    groups = _automatic(system) if fragments == "auto" else _listed(fragments, system)
     charges = _charges(charges, groups, system)
     parts = [
         _fragment(system, atoms, charge, index)
@@ -58,15 +58,15 @@ def _automatic(system: System) -> list[tuple[int, ...]]:
     return [tuple(index for index, label in enumerate(labels) if label == part) for part in range(number)]
 
 
-def _listed(given: Any, system: System) -> list[tuple[int, ...]]:
-    if not isinstance(given, Sequence) or isinstance(given, str) or len(given) < 2:
+def _listed(fragments: Any, system: System) -> list[tuple[int, ...]]:
+    if not isinstance(fragments, Sequence) or isinstance(fragments, str) or len(fragments) < 2:
         raise InputError(
-            f"task.fragments: {given!r} is no list of fragments; list the atoms of each, [[1,2,3],[4,5,6]], or auto"
+            f"task.fragments: {fragments!r} is no list of fragments; list the atoms of each, [[1,2,3],[4,5,6]], or auto"
         )
-    for group in given:
+    for group in fragments:
         if not isinstance(group, Sequence) or isinstance(group, str) or not group:
             raise InputError(f"task.fragments: {group!r} is no list of atoms; write [[1,2,3],[4,5,6]]")
-    groups = [atom_indices(list(group), system, "task.fragments") for group in given]
+    groups = [atom_indices(list(group), system, "task.fragments") for group in fragments]
     listed_atoms = sorted(index for group in groups for index in group)
     if listed_atoms != list(range(len(system.symbols))):
         missing_atoms = sorted(set(range(len(system.symbols))) - set(listed_atoms))
@@ -75,13 +75,13 @@ def _listed(given: Any, system: System) -> list[tuple[int, ...]]:
     return groups
 
 
-def _charges(given: Any, groups: Sequence[tuple[int, ...]], system: System) -> list[int]:
-    charges = [0] * len(groups) if given is None else list(given) if isinstance(given, Sequence) else [given]
+def _charges(stated: Any, groups: Sequence[tuple[int, ...]], system: System) -> list[int]:
+    charges = [0] * len(groups) if stated is None else list(stated) if isinstance(stated, Sequence) else [stated]
     integers = all(isinstance(charge, int) and not isinstance(charge, bool) for charge in charges)
     if not integers or len(charges) != len(groups) or sum(charges) != system.charge:
         raise InputError(
             f"task.fragment_charges must be {len(groups)} whole numbers that sum to the charge of the complex, "
-            f"{system.charge}, not {given if given is not None else charges}"
+            f"{system.charge}, not {stated if stated is not None else charges}"
         )
     return charges
 

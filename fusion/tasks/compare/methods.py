@@ -70,7 +70,7 @@ def chosen(against: Any, entries: Sequence[Entry]) -> Entry:
             return matches[0]
     labels = [entry.label for entry in entries]
     raise InputError(
-        f"task.against: {against!r} is none of the methods compared.{suggestion(str(against), labels)}  "
+        f"task.against: {against!r} is not one of the compared methods.{suggestion(str(against), labels)}  "
         f"They are: {', '.join(labels)}"
     )
 

@@ -150,7 +150,7 @@ def _deviations(axes: Axes, comparison: Mapping[str, Any], colours: Mapping[str,
     axes.axvline(0.0, color=GREY, lw=0.8)
     axes.margins(x=0.25)
     for place, label, size, error in zip(places, labels, sizes, errors, strict=True):
-        text = f"{size:+.2f}" if math.isfinite(size) else _why(values[label])
+        text = f"{size:+.2f}" if math.isfinite(size) else _missing_reason(values[label])
         side = -1 if size < 0 else 1
         position = size + side * (error if math.isfinite(error) else 0.0) if math.isfinite(size) else 0.0
         axes.annotate(
@@ -194,7 +194,7 @@ def _seconds(time: float) -> str:
     return f"{1000 * time:.0f} ms" if time < 0.1 else f"{time:.2g} s" if time < 100 else f"{time:.0f} s"
 
 
-def _why(value: Mapping[str, Any]) -> str:
+def _missing_reason(value: Mapping[str, Any]) -> str:
     return "own zero of energy" if "energy_hartree" in value else "no energy"
 
 

@@ -12,11 +12,11 @@ from fusion.errors import InputError
 from fusion.tasks.compare.subject import Quantity, Structure, Subject, unique
 
 
-def subject(given: Any, start_dir: Path) -> Subject:
+def subject(written: Any, start_dir: Path) -> Subject:
     """Reactions of `task.reaction`, one text or a list. Raises InputError for a reaction that is not balanced."""
-    texts = [given] if isinstance(given, str) else given
+    texts = [written] if isinstance(written, str) else written
     if not isinstance(texts, Sequence) or not texts or not all(isinstance(text, str) for text in texts):
-        raise InputError(f"task.reaction: {given!r} is no reaction; write '2 h2o -> 2 h2 + o2', or a list of such")
+        raise InputError(f"task.reaction: {written!r} is no reaction; write '2 h2o -> 2 h2 + o2', or a list of such")
     reactions = reaction.parse_all([_with_arrow(text) for text in texts], start_dir)
     systems = {term.name: term.system for item in reactions for term in item.terms}
     for name, system in systems.items():

@@ -65,7 +65,7 @@ class Compare:
         name: str = "compare",
     ) -> None:
         self.name, self._against, self._zero, self._counterpoise = name, against, zero, counterpoise
-        self._given = {
+        self._subject_settings = {
             "reaction": reaction,
             "atomisation": atomisation or None,
             "scan": scan,
@@ -119,7 +119,7 @@ class Compare:
         with board() as show:
             running.run(workers, self.share, run.start_dir, show)
         zero = self.subject.points[self._zero - 1].structure if self._zero and self.subject.points else None
-        ended = {worker.label: worker.why for worker in workers}
+        ended = {worker.label: worker.failure for worker in workers}
         comparison = outcome.describe(self.subject, self.entries, self.reference, self.plan, self.refusals, ended, zero)
         comparison["jobs"], comparison["threads"] = self.share.jobs, self.share.threads
         write_atomically(run.directory / tables.MARKDOWN, tables.markdown(comparison))
@@ -129,12 +129,12 @@ class Compare:
         console().print()
         status, message = outcome.status(comparison)
         # The structures of reactions and frames are not the system of the run.
-        no_system = {"system": None} if self._given["reaction"] or self._given["frames"] else {}
+        no_system = {"system": None} if self._subject_settings["reaction"] or self._subject_settings["frames"] else {}
         doubts = outcome.warnings(self.plan)
         return Result(system, status, details={"comparison": comparison, **no_system}, message=message, warnings=doubts)
 
     def _check_settings(self, run: Run) -> None:
-        chosen = [key for key in _SUBJECTS if self._given[key] is not None]
+        chosen = [key for key in _SUBJECTS if self._subject_settings[key] is not None]
         if len(chosen) > 1:
             raise InputError(f"task.{chosen[0]} and task.{chosen[1]}: a comparison has only one of them")
         for setting, flag in (("counterpoise", self._counterpoise), ("forces", self._forces)):
@@ -143,9 +143,13 @@ class Compare:
         for setting, number in (("jobs", self._jobs), ("threads", self._threads), ("zero", self._zero)):
             if number is not None:
                 check_whole(f"task.{setting}", number)
-        if self._zero is not None and self._given["scan"] is None and self._given["frames"] is None:
+        if (
+            self._zero is not None
+            and self._subject_settings["scan"] is None
+            and self._subject_settings["frames"] is None
+        ):
             raise InputError("task.zero is a point of task.scan or task.frames; give one of them")
-        if self._charges is not None and self._given["fragments"] is None:
+        if self._charges is not None and self._subject_settings["fragments"] is None:
             raise InputError("task.fragment_charges are the charges of task.fragments; give task.fragments")
         for setting, usual, example in (("weights", None, "ani-1x"), ("dtype", "float32", "float64")):
             if run.config.get(setting) != usual:
@@ -158,7 +162,7 @@ class Compare:
             )
 
     def _subject(self, system: System, start_dir: Path) -> subject.Subject:
-        options = self._given
+        options = self._subject_settings
         if options["reaction"] is not None:
             return reactions.subject(_plain(options["reaction"]), start_dir)
         if options["scan"] is not None or options["frames"] is not None:

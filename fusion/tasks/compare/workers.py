@@ -67,7 +67,7 @@ class Worker:
                 self.process.stdin.close()
 
     @property
-    def why(self) -> str | None:
+    def failure(self) -> str | None:
         """Reason for an abnormal end of the process; None for an ordinary one."""
         status = None if self.process is None else self.process.returncode
         if status is None or status in (0, 1):

@@ -1,1 +1,1 @@
-"""Structures: relaxation, internal coordinates and their scans, and the interface to geomeTRIC."""
+"""Structures that move: internal coordinates, normal modes, constraints, and the interface to geomeTRIC."""

@@ -42,7 +42,7 @@ _ALWAYS_MET = 1e3  # a criterion that is always met: only the largest force deci
 
 
 @dataclass(frozen=True)
-class Ended:
+class OptimisationEnd:
     """End of an optimisation: last geometry, number of steps, and last trust radius of geomeTRIC (Angstrom, rms).
 
     `failure`: reason why it stopped, None where it converged or reached the limit of steps.
@@ -114,7 +114,7 @@ class _FreeCoordinates(internal.CartesianCoordinates):
 
 
 @contextmanager
-def talking_into(path: Path) -> Iterator[None]:
+def logging_to(path: Path) -> Iterator[None]:
     """Append the output of geomeTRIC to the file `path` while the block runs; it goes nowhere else."""
     logger = nifty.logger
     handler = nifty.RawFileHandler(path, mode="a", encoding="utf-8")
@@ -136,14 +136,16 @@ def constrained_minimum(
     fmax: float,
     steps: int,
     watch: Watch | None = None,
-) -> Ended:
+) -> OptimisationEnd:
     """Relax with `coordinate` held at `value` (Angstrom or degrees), and the coordinates that the system holds, until
     the largest of the remaining forces is below `fmax` (hartree/bohr)."""
     held, target = _constraint(coordinate, value)
     if system.fixed is not None:
         from fusion.tasks.geometry import constrained_coordinate
 
-        return Ended(*constrained_coordinate.minimum(method, system, held, target, fmax, steps, watch), trust=0.0)
+        return OptimisationEnd(
+            *constrained_coordinate.minimum(method, system, held, target, fmax, steps, watch), trust=0.0
+        )
     molecule = _molecule(system)
     coordinates = internal.DelocalizedInternalCoordinates(molecule, build=True, constraints=[held], cvals=[target])
     settings = _force_alone(fmax, steps) | {"enforce": 0.1, "convergence_cmax": 1e-3}
@@ -158,7 +160,7 @@ def saddle(
     steps: int,
     trust: float | None = None,
     watch: Watch | None = None,
-) -> Ended:
+) -> OptimisationEnd:
     """Follow the lowest eigenvector of `hessian` (3A, 3A; hartree/bohr^2, exact at `system`) uphill and all others
     downhill until the largest force is below `fmax` (restricted-step partitioned rational function optimisation)."""
     molecule = _molecule(system)
@@ -175,7 +177,7 @@ def reaction_path(
     direction: str,
     steps: int,
     watch: Watch | None = None,
-) -> tuple[Ended, list[tuple[np.ndarray, float]]]:
+) -> tuple[OptimisationEnd, list[tuple[np.ndarray, float]]]:
     """Follow steepest descent in mass-weighted coordinates from a transition state, `direction` forward or backward.
 
     Gonzalez and Schlegel, J. Phys. Chem. 94, 5523 (1990). Returns the end, and the points (A, 3) in bohr with their
@@ -199,7 +201,7 @@ def _optimised(
     hessian: np.ndarray | None = None,
     watch: Watch | None = None,
     points: list[tuple[np.ndarray, float]] | None = None,
-) -> Ended:
+) -> OptimisationEnd:
     """Run geomeTRIC's optimiser; append its path to `points`."""
     keep_net_force = (
         {"subfrctor": 0} if system.fixed is not None else {}
@@ -227,7 +229,7 @@ def _optimised(
         points += [(constraints.placed(system, positions), energy) for positions, energy in path]
     last = constraints.placed(system, np.asarray(optimizer.X).reshape(-1, 3))
     end = system.moved(last) if np.isfinite(last).all() else system
-    return Ended(end, converged, optimizer.Iteration, failure, float(optimizer.trust))
+    return OptimisationEnd(end, converged, optimizer.Iteration, failure, float(optimizer.trust))
 
 
 def _force_alone(fmax: float, steps: int) -> dict[str, Any]:

@@ -93,17 +93,17 @@ class NoTorque(FixConstraint):
         forces[:] = without_torque(forces, atoms.positions)
 
 
-def atom_indices(given: Sequence[int] | None, system: System, setting: str) -> tuple[int, ...]:
+def atom_indices(numbers: Sequence[int] | None, system: System, setting: str) -> tuple[int, ...]:
     """Indices from 0 of the atoms in a setting, which counts them from 1 as messages do. Raises InputError."""
     indices = []
-    for number in given or ():
+    for number in numbers or ():
         if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= len(system.symbols):
             raise InputError(
                 f"{setting}: no atom {number!r} in {system.formula}, whose atoms are 1 ... {len(system.symbols)}"
             )
         indices.append(number - 1)
     if len(set(indices)) < len(indices):
-        raise InputError(f"{setting} names an atom twice: {list(given or ())}")
+        raise InputError(f"{setting} names an atom twice: {list(numbers or ())}")
     return tuple(indices)
 
 

@@ -46,7 +46,7 @@ class ReactionCoordinate:
 
     def check(self, method: Method, system: System, run: Run) -> None:
         """Raises InputError for wrong settings, a periodic system, a method without forces, a foreign checkpoint."""
-        from fusion.methods.recorded import going_on
+        from fusion.methods.recorded import resume_note
 
         if any(system.pbc):
             raise InputError(f"task={self.name} is for molecules; {system.name} is periodic")
@@ -57,14 +57,14 @@ class ReactionCoordinate:
             raise InputError(f"task.zero_point must be true or false, not {self._zero_point!r}")
         relaxing.check_settings(self._settings, system)
         protocol.require(method, self.needs, f"task {self.name}", [system])
-        going_on(method, system, run, self.name)
+        resume_note(method, system, run, self.name)
 
     def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Method and system for the title, and a note on a resumed run."""
-        from fusion.methods.recorded import going_on
+        from fusion.methods.recorded import resume_note
         from fusion.runs.report import title_of
 
-        note = going_on(method, system, run, self.name)
+        note = resume_note(method, system, run, self.name)
         parts = (
             getattr(method, "label", method.name),
             title_of(system),
@@ -79,7 +79,7 @@ class ReactionCoordinate:
         from fusion.tasks.ts import saddle
         from fusion.tasks.ts.barriers import barriers
 
-        if processes.rank() != 0:  # one process does it
+        if processes.rank() != 0:  # only the first process calculates
             return Result(system)
         log = run.directory / geometric.LOG
         log.unlink(missing_ok=True)

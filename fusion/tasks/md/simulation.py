@@ -22,7 +22,7 @@ from fusion.errors import CalculationError, InputError
 from fusion.methods import protocol
 from fusion.methods.ase_calculator import FusionCalculator, NotConverged, in_ase_units
 from fusion.runs.results import Result
-from fusion.runs.trajectory_files import Growing, frame
+from fusion.runs.trajectory_files import AppendedFile, frame
 from fusion.tasks.geometry.structures import constrained, moved
 from fusion.tasks.md.ensembles import BAR, Ensemble, set_velocities, stand_still
 
@@ -36,14 +36,14 @@ _FORMATS = {"hartree": "{:.10f}", "k": "{:.4f}", "fs": "{:.10g}", "bar": "{:.4f}
 
 
 class Surface(FusionCalculator):
-    """Calculator for the steps of dynamics: all `wanted` properties in one call, with the total time in `seconds`.
+    """Calculator for the steps of dynamics: all `requested` properties in one call, with the total time in `seconds`.
 
     `last` is the latest result of the method. Every error becomes NotConverged: the user's input has been checked.
     """
 
     def __init__(self, method: protocol.Method, system: System) -> None:
         super().__init__(method, system.charge, system.spin)
-        self.wanted: frozenset[str] = frozenset({"forces"})
+        self.requested: frozenset[str] = frozenset({"forces"})
         self.last = Result(system)
         self.seconds = 0.0
         self._start = system
@@ -59,7 +59,7 @@ class Surface(FusionCalculator):
         self.atoms, self._positions, self._cell = atoms, atoms.positions.copy(), np.array(atoms.cell)
         began = time.perf_counter()
         try:
-            self.last = self.evaluated(self.system(atoms), self.wanted)
+            self.last = self.evaluated(self.system(atoms), self.requested)
         except InputError as error:
             raise NotConverged(str(error)) from error
         finally:
@@ -82,7 +82,7 @@ class Surface(FusionCalculator):
         if method is not None:
             method.recall(memory)
 
-    def take_up(self, atoms: Atoms, results: dict[str, Any]) -> None:
+    def set_results(self, atoms: Atoms, results: dict[str, Any]) -> None:
         """Set the `results` of an earlier calculation of `atoms`."""
         self.atoms, self._positions, self._cell = atoms, atoms.positions.copy(), np.array(atoms.cell)
         self.results = dict(results)
@@ -95,7 +95,7 @@ class Surface(FusionCalculator):
 
 
 @dataclass
-class Seen:
+class Extremes:
     """Extremes over all steps, which the files need not show: departures from the domain of the model."""
 
     largest_spread: float | None = None
@@ -139,7 +139,7 @@ class Simulation:
         self.atoms.calc = surface
         self.freedom = ensemble.degrees_of_freedom(self.atoms)
         self._half_inverse_masses = 0.5 / self.atoms.get_masses()[:, None]
-        self.step, self.seen = 0, Seen()
+        self.step, self.extremes = 0, Extremes()
         self._logs_stress = all(system.pbc) and "stress" in surface.method.provides
 
     def begin(self, directory: Path, other: dict[str, Any] | None = None) -> None:
@@ -152,16 +152,16 @@ class Simulation:
             stand_still(self.atoms)
         self._open(directory, {})
         self.surface.recall({})
-        self.surface.wanted = self._wanted(0)
+        self.surface.requested = self._properties(0)
         self.integrator = self._integrator()
         self.atoms.get_potential_energy()
         self._record()
 
-    def go_on(self, directory: Path, state: dict[str, Any]) -> None:
+    def resume(self, directory: Path, state: dict[str, Any]) -> None:
         """Resume from the state of an earlier process; the files lose anything written after it."""
         self._place(state)
-        self.step, self.seen = state["step"], Seen(**state["seen"])
-        self.surface.take_up(self.atoms, state["results"])
+        self.step, self.extremes = state["step"], Extremes(**state["seen"])
+        self.surface.set_results(self.atoms, state["results"])
         self.surface.recall(state.get("memory", {}))
         self.integrator = self._integrator()
         self.ensemble.restore(self.integrator, state["ensemble"])
@@ -171,7 +171,7 @@ class Simulation:
 
     def advance(self) -> None:
         """Make one step. Raises CalculationError if the method fails or the system flies apart."""
-        self.surface.wanted = self._wanted(self.step + 1)
+        self.surface.requested = self._properties(self.step + 1)
         self.integrator.step()
         self.step += 1
         self._check()
@@ -229,13 +229,13 @@ class Simulation:
     def _integrator(self) -> Any:
         return self.ensemble.integrator(self.atoms, self.timestep_fs, self.temperature_k, self.random)
 
-    def _wanted(self, step: int) -> frozenset[str]:
+    def _properties(self, step: int) -> frozenset[str]:
         logged = self._logs_stress and (step % self.log_every == 0 or step % self.save_every == 0)
         return self.ensemble.needs | ({"stress"} if logged else set())
 
     def _open(self, directory: Path, lengths: dict[str, int]) -> None:
-        self._frames = Growing(directory / "md.extxyz", lengths.get("frames", 0))
-        self._table = Growing(directory / "md.csv", lengths.get("table", 0))
+        self._frames = AppendedFile(directory / "md.extxyz", lengths.get("frames", 0))
+        self._table = AppendedFile(directory / "md.csv", lengths.get("table", 0))
 
     def _place(self, state: dict[str, Any]) -> None:
         held = self.atoms.constraints
@@ -247,7 +247,7 @@ class Simulation:
 
     def _record(self) -> None:
         """Update the extremes, write due rows and frames, and only then set the new state."""
-        self.seen.look(self.step, self.surface.last, self.surface.results.get("energy_std"))
+        self.extremes.look(self.step, self.surface.last, self.surface.results.get("energy_std"))
         if self.step % self.log_every == 0:
             self._check_distances()
             row = self._row()
@@ -265,7 +265,7 @@ class Simulation:
             "results": dict(self.surface.results),
             "ensemble": self.ensemble.state(self.integrator),
             "random": self.random.bit_generator.state,
-            "seen": dict(vars(self.seen)),
+            "seen": dict(vars(self.extremes)),
             "domain": self.surface.last.details.get("domain"),
             "message": self.surface.last.message,
             "memory": self.surface.memory(),

@@ -111,7 +111,7 @@ class MolecularDynamics:
         """Run all remaining steps. If the system flies apart the run fails, with the last good structure."""
         from fusion.tasks.md.simulation import Simulation, Surface
 
-        if processes.rank() != 0:  # one process does it
+        if processes.rank() != 0:  # only the first process calculates
             return Result(system)
         simulation = Simulation(
             self.ensemble,
@@ -125,16 +125,16 @@ class MolecularDynamics:
         )
         state = read_state(run, self.name)
         if state is not None and is_own(run):
-            simulation.go_on(run.directory, state)
+            simulation.resume(run.directory, state)
         else:
             simulation.begin(run.directory, state)
         failure = None
         try:
             timing = self._advance(simulation, run)
         except CalculationError as error:
-            when = f"step {simulation.step}, {simulation.time_fs:g} fs"
+            last_step = f"step {simulation.step}, {simulation.time_fs:g} fs"
             advice = f"try task.timestep_fs={self.timestep_fs / 2:g}, or relax the structure first"
-            failure, timing = f"{error} ({when}); {advice}", {}
+            failure, timing = f"{error} ({last_step}); {advice}", {}
         finally:  # also when stopped: no step is lost
             self._save(simulation, run)
             simulation.close()

@@ -44,30 +44,30 @@ class Relax:
 
     def check(self, method: Method, system: System, run: Run) -> None:
         """Raises InputError for wrong settings, a method without forces, or a foreign checkpoint."""
-        from fusion.methods.recorded import going_on
+        from fusion.methods.recorded import resume_note
 
         system = self._held(system)
         relaxation.check_settings(self._settings, system)
         protocol.require(method, self.needs, f"task {self.name}", [system])
-        going_on(method, system, run, self.name)
+        resume_note(method, system, run, self.name)
 
     def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Method, system and thresholds for the title, and notes on held atoms and a resumed run."""
         from fusion.console.format import count
-        from fusion.methods.recorded import going_on
+        from fusion.methods.recorded import resume_note
         from fusion.runs.report import title_of
 
         parts = (getattr(method, "label", method.name), title_of(system), relaxation.describe(self._settings))
         number = len(self._fixed or ())
         held = f"task.fixed holds {count(number, 'atom')}" if number else None
-        return parts, tuple(note for note in (held, going_on(method, system, run, self.name)) if note)
+        return parts, tuple(note for note in (held, resume_note(method, system, run, self.name)) if note)
 
     def run(self, method: Method, system: System, run: Run) -> Result:
         """Return the last geometry's result, with `relaxation` in its details; write relax.extxyz and relaxed.xyz."""
         from fusion.methods.recorded import Journal
         from fusion.tasks.geometry.structures import write_structure
 
-        if processes.rank() != 0:  # one process does it
+        if processes.rank() != 0:  # only the first process calculates
             return Result(system)
         system = self._held(system)
         with Journal(method, system, run, self.name) as journal:

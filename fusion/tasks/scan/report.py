@@ -43,8 +43,8 @@ def outcome(
     coordinate: InternalCoordinate,
     system: System,
     points: list[Point],
-    there: list[Point],
-    back: list[Point],
+    forward: list[Point],
+    backward: list[Point],
     relaxed: bool,
     fmax: float,
 ) -> Result:
@@ -57,8 +57,8 @@ def outcome(
     lowest = min(trusted(points), key=_energy)
     assert lowest.result is not None
     details = describe(coordinate, system, points, relaxed)
-    if back:
-        details["scan"] |= hysteresis(coordinate, there, back)
+    if backward:
+        details["scan"] |= hysteresis(coordinate, forward, backward)
     result = lowest.result
     failed = [point for point in points if point.failure is not None]
     status, message = "ok", result.message
@@ -149,17 +149,19 @@ def with_spreads(journal: Journal, points: list[Point]) -> list[Point]:
     return [replace(point, spread=spreads.get(id(point))) for point in points]
 
 
-def hysteresis(coordinate: InternalCoordinate, there: list[Point], back: list[Point]) -> dict[str, Any]:
+def hysteresis(
+    coordinate: InternalCoordinate, forward_points: list[Point], backward_points: list[Point]
+) -> dict[str, Any]:
     """Energy difference between the two directions of a scan; zero if every point reaches the same minimum of the other
     atoms in both."""
     pairs = [
         (forward, backward)
-        for forward, backward in zip(there, back, strict=True)
+        for forward, backward in zip(forward_points, backward_points, strict=True)
         if not forward.failure and not backward.failure
     ]
     details: dict[str, Any] = {
-        "forward_hartree": [point.energy for point in there],
-        "backward_hartree": [point.energy for point in back],
+        "forward_hartree": [point.energy for point in forward_points],
+        "backward_hartree": [point.energy for point in backward_points],
     }
     if pairs:
         widest = max(pairs, key=lambda pair: abs(_energy(pair[0]) - _energy(pair[1])))

@@ -64,7 +64,7 @@ class Scan:
 
     def check(self, method: Method, system: System, run: Run) -> None:
         """Raises InputError for a coordinate that cannot be moved, a method without forces, or a foreign checkpoint."""
-        from fusion.methods.recorded import going_on
+        from fusion.methods.recorded import resume_note
 
         if any(system.pbc):
             raise InputError(f"task={self.name} moves parts of molecules; {system.name} is periodic")
@@ -86,11 +86,11 @@ class Scan:
         if not self._relaxed:
             internal_coordinates.RigidMotion(coordinate, system)
         protocol.require(method, self.needs, f"task {self.name}", [system])
-        going_on(method, system, run, self.name)
+        resume_note(method, system, run, self.name)
 
     def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Method, system and coordinate for the title, and notes on the range and a resumed run."""
-        from fusion.methods.recorded import going_on
+        from fusion.methods.recorded import resume_note
         from fusion.runs.report import title_of
 
         coordinate = internal_coordinates.chosen(self._kind, self._atoms, system)
@@ -98,7 +98,7 @@ class Scan:
         mode = "relaxed" if self._relaxed else "rigid"
         scan = f"{mode} scan of {internal_coordinates.label(coordinate, system.symbols)}"
         span = f"{values[0]:.4g} to {values[-1]:.4g} {coordinate.unit} in {len(values)} points"
-        note = going_on(method, system, run, self.name)
+        note = resume_note(method, system, run, self.name)
         present = f"now {coordinate.value(system.positions):.4g} {coordinate.unit}"
         return (getattr(method, "label", method.name), title_of(system), scan), (
             f"{span}; {present}",
@@ -109,7 +109,7 @@ class Scan:
         """Return the result at the lowest point, with `scan` in its details; write scan.extxyz and scan.csv."""
         from fusion.methods.recorded import Journal
 
-        if processes.rank() != 0:  # one process does it
+        if processes.rank() != 0:  # only the first process calculates
             return Result(system)
         coordinate = internal_coordinates.chosen(self._kind, self._atoms, system)
         values = self._values(coordinate, system)
@@ -201,7 +201,7 @@ class Scan:
         from fusion.tasks.geometry import geometric
 
         start = _near(coordinate, system, value)
-        with geometric.talking_into(run.directory / geometric.LOG):
+        with geometric.logging_to(run.directory / geometric.LOG):
             ended = geometric.constrained_minimum(journal, start, coordinate, value, self._fmax, self._steps, watch)
         failure = None if ended.converged else ended.failure or f"not converged in {ended.steps} steps"
         try:

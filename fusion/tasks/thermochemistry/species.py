@@ -16,7 +16,7 @@ from fusion.chemistry.system import System
 from fusion.errors import CalculationError, InputError
 from fusion.files.atomic import make_folder
 from fusion.methods import by_name, protocol
-from fusion.methods.recorded import Journal, going_on
+from fusion.methods.recorded import Journal, resume_note
 from fusion.runs.results import Result
 from fusion.runs.run import Run
 from fusion.tasks.geometry.normal_modes import normal_modes
@@ -221,9 +221,9 @@ def part(run: Run, name: str, level: Level | None = None, number: int = 0) -> Ru
 def recorded(species: Species, levels: list[Level], run: Run, task: str) -> bool:
     """True if the run resumes calculations of the species. Raises InputError for a checkpoint of another task, system
     or method."""
-    notes = [going_on(levels[0].method, species.system, part(run, species.name), task)]
+    notes = [resume_note(levels[0].method, species.system, part(run, species.name), task)]
     for number, level in enumerate(levels[1:], start=1):
-        notes.append(going_on(level.method, species.system, part(run, species.name, level, number), task))
+        notes.append(resume_note(level.method, species.system, part(run, species.name, level, number), task))
     return any(notes)
 
 

@@ -95,16 +95,16 @@ class Thermochemistry:
         from fusion.tasks.vibrations.task import Conditions
 
         first = next(iter(self.species.values())).system
-        if processes.rank() != 0:  # one process does it
+        if processes.rank() != 0:  # only the first process calculates
             return Result(first)
         write_state(run, {"task": self.name, "species": list(self.species)})  # every species has its own checkpoint
         conditions = Conditions(self._conditions.temperature_k, self._pressure_bar, None, self._noise_cm1)
-        for one in self.species.values():
-            if one.problem is not None:
+        for species in self.species.values():
+            if species.problem is not None:
                 continue
-            with phase(one.name) as bar:
-                calculations.calculate(one, self.levels, self._settings, conditions, run, self.name, bar)
-                bar(one.details.get("relaxation_steps", 0), _summary(one))
+            with phase(species.name) as bar:
+                calculations.calculate(species, self.levels, self._settings, conditions, run, self.name, bar)
+                bar(species.details.get("relaxation_steps", 0), _summary(species))
             self._write(run)
         return self._outcome(first, run)
 
@@ -230,7 +230,7 @@ class Thermochemistry:
         """Raise InputError if atoms are needed, for molecules or in a reaction, but no level has atomic energies."""
         if any(_has_atoms(level) for level in self.levels):
             return
-        atoms = [term for one in self.reactions for term in one.terms if len(term.system.symbols) == 1]
+        atoms = [term for reaction in self.reactions for term in reaction.terms if len(term.system.symbols) == 1]
         no_atoms = f"{self.levels[0].label} has no meaningful energies of single atoms"
         advice = (
             "reactions of molecules instead, task.reaction='2 H2O -> 2 H2 + O2', or energies of another method at its "
@@ -250,9 +250,9 @@ class Thermochemistry:
         systems = dict(self.molecules)
         for reaction in self.reactions:
             systems |= {term.name: term.system for term in reaction.terms}
-        symbols = dict.fromkeys(symbol for one in self.molecules.values() for symbol in one.symbols)
+        symbols = dict.fromkeys(symbol for system in self.molecules.values() for symbol in system.symbols)
         systems |= {symbol: balance.atom(symbol) for symbol in symbols}
-        return {name: Species(name, one, g2.recognised(one)) for name, one in systems.items()}
+        return {name: Species(name, system, g2.recognised(system)) for name, system in systems.items()}
 
     def _check_species(self, method: Method, run: Run) -> None:
         """Mark species that the methods cannot calculate. Raises InputError if no molecule is left, and for a foreign
@@ -291,10 +291,10 @@ class Thermochemistry:
                 protocol.require(level.method, {"energy"}, f"task {self.name}", [species.system])
 
 
-def _listed(given: Sequence[str] | str | None) -> list[str]:
-    if given is None:
+def _listed(names: Sequence[str] | str | None) -> list[str]:
+    if names is None:
         return []
-    return [given] if isinstance(given, str) else [str(one) for one in given]
+    return [names] if isinstance(names, str) else [str(name) for name in names]
 
 
 def _has_atoms(level: Level) -> bool:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Train:
-    """The training that belongs to the method's kind, from ``run.checkpoint`` if there is one."""
+    """Training of the method's kind of model, from ``run.checkpoint`` if there is one."""
 
     needs = frozenset({"energy"})
     reads_data = True
@@ -34,7 +34,7 @@ class Train:
         self._training.check(method, system, run)  # type: ignore[arg-type]
 
     def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """What is about to be done, where it starts, and what it will cost."""
+        """Title and notes of the training."""
         assert self._training is not None
         return self._training.title(method, system, run)
 
@@ -44,13 +44,13 @@ class Train:
 
     @staticmethod
     def rows(document: dict[str, Any]) -> Iterator[list[str]]:
-        """The errors of a trained functional or potential."""
+        """Yield the errors of a trained functional or potential."""
         if "training" in document:
             yield from _supervised(document["kind"], "train").rows(document)
 
     @staticmethod
     def draw(directory: Path) -> None:
-        """`energy.png`, as soon as an energy is recorded; `training.png` of a functional or a potential."""
+        """Draw `energy.png`, as soon as an energy is recorded, or `training.png` of a functional or a potential."""
         from fusion.functionals.training import plot as functional_training
         from fusion.potentials.training import plot as potential_training
         from fusion.wavefunctions import energy_plot
@@ -64,7 +64,7 @@ class Train:
 
     @staticmethod
     def stands(directory: Path) -> str | None:
-        """Where the unfinished training of a functional or a potential stands; None of a wavefunction's."""
+        """Progress of an unfinished training of a functional or a potential; None for a wavefunction."""
         from fusion.potentials.training import plot as potential_training
 
         kind = "potential" if potential_training.has_epochs(directory) else "functional"
@@ -72,12 +72,12 @@ class Train:
 
     @staticmethod
     def files(directory: Path) -> list[str]:
-        """The tables of errors of a trained functional or potential."""
+        """Names of the tables of errors of a trained functional or potential."""
         return [name for name in ("differences.csv", "structures.csv") if (directory / name).is_file()]
 
 
 def _training(kind: str, name: str) -> Training:
-    """What trains a method of that kind; that of wavefunctions refuses other kinds."""
+    """Training for a kind of method; that of wavefunctions refuses other kinds."""
     if kind in ("functional", "potential"):
         return _supervised(kind, name)
     from fusion.wavefunctions.training import WavefunctionTraining
@@ -86,7 +86,7 @@ def _training(kind: str, name: str) -> Training:
 
 
 def _supervised(kind: str, name: str) -> FunctionalTraining | PotentialTraining:
-    """What trains a method of that kind on labels."""
+    """Training of a functional or a potential on labels."""
     if kind == "functional":
         from fusion.functionals.training.task import FunctionalTraining
 

@@ -58,14 +58,14 @@ def _branch(
         def watch(number: int, energy: float, force: float) -> None:
             bar(number, f"E = {energy:.6f} Ha  largest force {force:.1e} Ha/bohr")
 
-        with geometric.talking_into(log):
+        with geometric.logging_to(log):
             ended, points = geometric.reaction_path(journal, system, saddle.hessian, direction, steps, watch)
     results = [journal.at(system.moved(positions), {"energy", "forces"}) for positions, _ in points]
     end = relaxing.relax(journal, ended.system, settings)
     return Branch(results, ended.converged, ended.failure, end)
 
 
-def whole(backward: Branch, forward: Branch) -> list[Result]:
+def full_path(backward: Branch, forward: Branch) -> list[Result]:
     """Results along the path from one end to the other; the transition state is included once."""
     return [*reversed(backward.results), *forward.results[1:]]
 
@@ -90,12 +90,12 @@ def onto(positions: np.ndarray, others: np.ndarray, masses: np.ndarray) -> np.nd
     return np.asarray((positions - centre) @ u @ sense @ vt + target)
 
 
-def describe(backward: Branch, forward: Branch, known: dict[str, System]) -> dict[str, Any]:
-    """Details of the path for `result.json`; the minima `known`, by name, are recognised at its ends."""
-    results = whole(backward, forward)
+def describe(backward: Branch, forward: Branch, minima: dict[str, System]) -> dict[str, Any]:
+    """Details of the path for `result.json`; the known `minima`, by name, are recognised at its ends."""
+    results = full_path(backward, forward)
     top = len(backward.results) - 1
     lengths = arc_lengths(results)
-    ends = [_end(branch, known) for branch in (backward, forward)]
+    ends = [_end(branch, minima) for branch in (backward, forward)]
     made, broken = bond_changes(backward.end.result.system, forward.end.result.system)
     return {
         "s_bohr_sqrt_dalton": (lengths - lengths[top]).tolist(),
@@ -105,14 +105,14 @@ def describe(backward: Branch, forward: Branch, known: dict[str, System]) -> dic
         "forward": ends[1],
         "bonds_made": made,
         "bonds_broken": broken,
-        "connects": statement(backward, forward, known),
+        "connects": statement(backward, forward, minima),
     }
 
 
-def statement(backward: Branch, forward: Branch, known: dict[str, System]) -> str:
+def statement(backward: Branch, forward: Branch, minima: dict[str, System]) -> str:
     """The minima that the path connects, in words."""
     start, end = (branch.end.result.system for branch in (backward, forward))
-    names = [_recognised(system, known.items()) for system in (start, end)]
+    names = [_recognised(system, minima.items()) for system in (start, end)]
     if all(names):
         return f"it connects {names[0]} and {names[1]}" if names[0] != names[1] else f"both ends are the {names[0]}"
     made, broken = bond_changes(start, end)
@@ -141,7 +141,7 @@ def same(first: System, second: System) -> bool:
 
 def write(directory: Path, backward: Branch, forward: Branch) -> None:
     """Write the whole path to irc.extxyz, and the minima at its ends to irc_backward.xyz and irc_forward.xyz."""
-    results = whole(backward, forward)
+    results = full_path(backward, forward)
     lengths = arc_lengths(results)
     lengths -= lengths[len(backward.results) - 1]
     frames = [frame(result, s_bohr_sqrt_dalton=float(s)) for result, s in zip(results, lengths, strict=True)]
@@ -150,17 +150,17 @@ def write(directory: Path, backward: Branch, forward: Branch) -> None:
         write_frames(directory / f"irc_{name}.xyz", [frame(branch.end.result)])
 
 
-def _end(branch: Branch, known: dict[str, System]) -> dict[str, Any]:
+def _end(branch: Branch, minima: dict[str, System]) -> dict[str, Any]:
     details = {
         "points": len(branch.results),
         "arrived": branch.arrived,
         "energy_hartree": branch.end.energies[-1],
         "relaxed": branch.end.converged,
-        "is": _recognised(branch.end.result.system, known.items()),
+        "is": _recognised(branch.end.result.system, minima.items()),
         "failure": branch.failure,
     }
     return {key: value for key, value in details.items() if value is not None}
 
 
-def _recognised(system: System, known: Iterable[tuple[str, System]]) -> str | None:
-    return next((name for name, other in known if same(system, other)), None)
+def _recognised(system: System, minima: Iterable[tuple[str, System]]) -> str | None:
+    return next((name for name, other in minima if same(system, other)), None)

@@ -68,7 +68,7 @@ def search(
         while True:
             hessian = np.asarray(hessian_at(journal, system, show).properties["hessian"])
             hessians += 1
-            with geometric.talking_into(log):
+            with geometric.logging_to(log):
                 ended = geometric.saddle(journal, system, hessian, fmax, min(every, steps - done), trust, watch)
             done, system, trust = done + ended.steps, ended.system, ended.trust
             if ended.converged or done >= steps or (ended.failure is not None and ended.steps == 0):

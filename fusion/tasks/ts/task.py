@@ -93,7 +93,7 @@ class TransitionState:
     def check(self, method: Method, system: System, run: Run) -> None:
         """Raises InputError for wrong settings, structures that do not fit together, a method without forces, or a
         foreign checkpoint."""
-        from fusion.methods.recorded import going_on
+        from fusion.methods.recorded import resume_note
 
         self._limits.check()
         flags = {"relax_ends": self._relax_ends, "irc": self._irc, "zero_point": self._zero_point}
@@ -107,18 +107,18 @@ class TransitionState:
             raise InputError(f"task={self.name} needs at least 3 atoms; {system.name} has {len(system.symbols)}")
         systems = [system, *(other for other in self._others(system, run) if other is not None)]
         protocol.require(method, self.needs, f"task {self.name}", systems)
-        going_on(method, system, run, self.name)
+        resume_note(method, system, run, self.name)
 
     def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Method and system for the title, and notes on the start of the search and a resumed run."""
-        from fusion.methods.recorded import going_on
+        from fusion.methods.recorded import resume_note
         from fusion.runs.report import title_of
 
         if self._product is not None:
             steps = f"band of {self._limits.images} images to {Path(self._product).name}, then saddle search"
         else:
             steps = f"saddle search from {Path(self._guess).name if self._guess else system.name}"
-        note = going_on(method, system, run, self.name)
+        note = resume_note(method, system, run, self.name)
         parts = (getattr(method, "label", method.name), f"transition state of {title_of(system)}")
         return parts, (steps, *((note,) if note else ()))
 
@@ -131,7 +131,7 @@ class TransitionState:
         from fusion.tasks.ts import saddle
         from fusion.tasks.ts.barriers import barriers
 
-        if processes.rank() != 0:  # one process does it
+        if processes.rank() != 0:  # only the first process calculates
             return Result(system)
         product, guess = self._others(system, run)
         limits, log = self._limits, run.directory / geometric.LOG
@@ -281,17 +281,17 @@ def descend(
     steps: int,
     settings: relaxing.Settings,
     log: Path,
-    known: dict[str, System],
+    minima: dict[str, System],
     run: Run,
 ) -> tuple[dict[str, Any], Result, Result]:
     """Follow the reaction path down both sides and write irc.extxyz.
 
-    Returns the details for `result.json`, and the minima at the ends; a reactant among the minima `known` comes first.
+    Returns the details for `result.json`, and the minima at the ends; a reactant among the known `minima` comes first.
     """
     from fusion.tasks.ts import reaction_path
 
     backward, forward = reaction_path.follow(journal, saddle, steps, settings, log)
-    if known and reaction_path.same(forward.end.result.system, known["reactant"]):
+    if minima and reaction_path.same(forward.end.result.system, minima["reactant"]):
         backward, forward = forward, backward
     reaction_path.write(run.directory, backward, forward)
-    return reaction_path.describe(backward, forward, known), backward.end.result, forward.end.result
+    return reaction_path.describe(backward, forward, minima), backward.end.result, forward.end.result

@@ -109,13 +109,13 @@ class Intensities:
             protocol.require(method, names, "task.raman", [system])
             return
         protocol.require(second, names, f"task.dipoles={second.name}", [system])
-        self.going_on(system, run)
+        self.resume_note(system, run)
 
-    def going_on(self, system: System, run: Run) -> str | None:
+    def resume_note(self, system: System, run: Run) -> str | None:
         """Note on the resumed dipoles of a second method; None where they start anew."""
-        from fusion.methods.recorded import going_on
+        from fusion.methods.recorded import resume_note
 
-        note = None if self.second is None else going_on(self.second, system, self._run(run), FOLDER)
+        note = None if self.second is None else resume_note(self.second, system, self._run(run), FOLDER)
         return note and f"dipoles: {note.partition(' (')[0]} ({FOLDER}/{CHECKPOINT})"
 
     @property
@@ -143,7 +143,7 @@ class Intensities:
             return {}
         with self._source(journal, start, run) as source:
             with_dipole, slopes = self._slopes(source, stationary, modes)
-        described: dict[str, Any] = {name: slope.how for name, slope in slopes.items()}
+        described: dict[str, Any] = {name: slope.details for name, slope in slopes.items()}
         if self.second is not None:
             described = self._described() | described
             if with_dipole.message:
@@ -211,7 +211,7 @@ class Intensities:
             slopes = of_nuclei(modes, np.asarray(result.properties[_DERIVATIVES[name]]), charge)
             slopes.values[~self.shown.chosen(modes.frequencies)] = np.nan
             by = "the method itself" if _DERIVATIVES[name] in source.provides else "central differences by the nuclei"
-            all_slopes[name] = replace(slopes, how={"by": by, **slopes.how})
+            all_slopes[name] = replace(slopes, details={"by": by, **slopes.details})
         return all_slopes
 
     def _numbers(self, result: Result, slopes: Mapping[str, Slopes], modes: NormalModes) -> dict[str, Any]:

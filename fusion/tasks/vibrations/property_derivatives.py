@@ -30,7 +30,7 @@ class Slopes:
 
     values: np.ndarray
     """(n, ...), the property's unit per bohr; NaN for modes that were left out."""
-    how: dict[str, Any]
+    details: dict[str, Any]
     """Origin and measured accuracy of the derivatives, for `result.json`."""
 
 

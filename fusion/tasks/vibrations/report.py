@@ -90,9 +90,9 @@ def _intensities(document: dict[str, Any]) -> Iterator[list[str]]:
     """Method of the dipoles, quality of their derivatives, and the observed fundamentals."""
     intensities = document.get("intensities") or {}
     for name, plural in (("dipole", "dipoles"), ("polarizability", "polarizabilities")):
-        how = intensities.get(name)
-        if how:
-            yield [plural, str(intensities.get("label") or document.get("method")), _quality(how, _UNITS[name])]
+        details = intensities.get(name)
+        if details:
+            yield [plural, str(intensities.get("label") or document.get("method")), _quality(details, _UNITS[name])]
     observed = document.get("experiment")
     if observed:
         values = observed["fundamentals_cm1"]
@@ -102,11 +102,13 @@ def _intensities(document: dict[str, Any]) -> Iterator[list[str]]:
         yield ["experiment", f"{shown} cm⁻¹", f"{count}observed fundamentals, {observed['source']}"]
 
 
-def _quality(how: dict[str, Any], unit: str) -> str:
-    if "modes" not in how:
-        return f"derivatives by {how['by']}; their sum over all atoms is off by {how['sum_over_atoms']:.1e} {unit}"
-    text = f"differences along {how['modes']} mode{'' if how['modes'] == 1 else 's'}"
-    change = how.get("strongest_changes_by_at_twice_the_step")
+def _quality(details: dict[str, Any], unit: str) -> str:
+    if "modes" not in details:
+        return (
+            f"derivatives by {details['by']}; their sum over all atoms is off by {details['sum_over_atoms']:.1e} {unit}"
+        )
+    text = f"differences along {details['modes']} mode{'' if details['modes'] == 1 else 's'}"
+    change = details.get("strongest_changes_by_at_twice_the_step")
     return text if change is None else f"{text}; twice the step changes the strongest line by {100 * change:.2g} %"
 
 

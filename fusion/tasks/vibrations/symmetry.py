@@ -71,9 +71,9 @@ def _refined(operation: np.ndarray, centred: np.ndarray, labels: np.ndarray, tol
     order = _images(operation, centred, labels, 5 * tolerance)
     if order is None:
         return None
-    left, _, right = np.linalg.svd(centred[order].T @ centred)
-    sign = np.linalg.det(operation) * np.linalg.det(left @ right)
-    refined = left @ np.diag([1.0, 1.0, np.sign(sign)]) @ right
+    u, _, vt = np.linalg.svd(centred[order].T @ centred)
+    sign = np.linalg.det(operation) * np.linalg.det(u @ vt)
+    refined = u @ np.diag([1.0, 1.0, np.sign(sign)]) @ vt
     deviations = np.linalg.norm(centred @ refined.T - centred[order], axis=1)
     return refined if deviations.max() < tolerance else None
 

@@ -84,7 +84,7 @@ class Vibrations:
     def check(self, method: Method, system: System, run: Run) -> None:
         """Raises InputError for wrong settings, a method without forces, a second method without dipoles, or a foreign
         checkpoint."""
-        from fusion.methods.recorded import going_on
+        from fusion.methods.recorded import resume_note
 
         relaxing.check_settings(self._settings, system)
         system = with_masses(system, self._masses)
@@ -97,12 +97,12 @@ class Vibrations:
         if not conditions.noise_cm1 >= 0:
             raise InputError(f"task.noise_cm1 must be a wavenumber of at least 0, not {conditions.noise_cm1}")
         protocol.require(method, self.needs, f"task {self.name}", [system])
-        going_on(method, system, run, self.name)
+        resume_note(method, system, run, self.name)
         self._intensities.check(method, system, run)
 
     def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Method, system and steps for the title, and notes on masses, held atoms and a resumed run."""
-        from fusion.methods.recorded import going_on
+        from fusion.methods.recorded import resume_note
         from fusion.runs.report import title_of
 
         steps = (
@@ -115,8 +115,8 @@ class Vibrations:
             "modes of the free coordinates alone: no translations or rotations are projected out"
             if system.fixed is not None
             else None,
-            going_on(method, system, run, self.name),
-            self._intensities.going_on(system, run),
+            resume_note(method, system, run, self.name),
+            self._intensities.resume_note(system, run),
         )
         return (getattr(method, "label", method.name), title_of(system), steps), tuple(note for note in notes if note)
 
@@ -128,7 +128,7 @@ class Vibrations:
         from fusion.tasks.geometry.structures import write_structure
         from fusion.tasks.vibrations.mode_files import write_modes
 
-        if processes.rank() != 0:  # one process does it
+        if processes.rank() != 0:  # only the first process calculates
             return Result(system)
         system = with_masses(system, self._masses)
         relaxed, start = None, system
@@ -144,7 +144,7 @@ class Vibrations:
             modes = normal_modes(hessian, system.positions, masses, any(system.pbc), system.fixed)
             try:
                 intensities, failure = self._intensities.calculate(journal, with_hessian, modes, start, run), None
-            except CalculationError as error:  # the frequencies stand
+            except CalculationError as error:  # the frequencies remain valid
                 intensities, failure = {}, f"no intensities: {error}"
         # The journal holds the original result; change a copy.
         result = replace(with_hessian, properties=dict(with_hessian.properties), details=dict(with_hessian.details))
