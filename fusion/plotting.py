@@ -59,7 +59,7 @@ def picture(path: Path, size: tuple[float, float] = (7.0, 4.5)) -> Iterator[Figu
 
 
 def title(result: dict[str, Any], directory: Path) -> str:
-    """`C2H6O · ani-2x`, with a status other than ok behind it; the directory's name where there is no result."""
+    """Title of a picture: `C2H6O · ani-2x`, with a status other than ok; without a result, the directory's name."""
     parts = [(result.get("system") or {}).get("formula"), _level(result)]
     text = " · ".join(str(part) for part in parts if part) or directory.resolve().name
     status = result.get("status", "unfinished")

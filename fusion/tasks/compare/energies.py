@@ -58,7 +58,7 @@ def total(quantity: Quantity, documents: Mapping[str, Mapping[str, Any] | None],
 
 
 def difference(value: Value, reference: Value) -> tuple[float | None, float | None]:
-    """`value` - `reference` and its statistical error, hartree; None where there is none."""
+    """Difference `value` - `reference` and its statistical error, hartree; None where there is none."""
     if value.energy is None or reference.energy is None:
         return None, None
     errors = [error for error in (value.stderr, reference.stderr) if error is not None]

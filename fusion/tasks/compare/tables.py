@@ -65,7 +65,7 @@ def markdown(comparison: Mapping[str, Any]) -> str:
 
 
 def comma_separated(comparison: Mapping[str, Any]) -> str:
-    """One row per method and quantity, atomic units."""
+    """CSV with one row per method and quantity, in atomic units."""
     text = io.StringIO()
     writer = csv.DictWriter(text, _COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()

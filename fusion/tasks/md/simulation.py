@@ -183,7 +183,7 @@ class Simulation:
 
     @property
     def temperature(self) -> float:
-        """2 Ekin / (degrees of freedom * k), K."""
+        """Temperature in K: 2 Ekin / (degrees of freedom * k)."""
         return 2.0 * self.kinetic / (self.freedom * units.kB)
 
     @property

@@ -48,7 +48,7 @@ class Path:
 
     @property
     def energies(self) -> np.ndarray:
-        """(images,) hartree."""
+        """Energies (images,) in hartree."""
         return np.array([result.energy for result in self.results], dtype=float)
 
     @property
@@ -58,7 +58,7 @@ class Path:
 
     @property
     def lengths(self) -> np.ndarray:
-        """(images,) Angstrom: the path's length up to each image, in the space of all coordinates."""
+        """Length of the path (images,) up to each image, Angstrom, in the space of all coordinates."""
         return path_lengths([result.system.positions * units.ANGSTROM_PER_BOHR for result in self.results])
 
 

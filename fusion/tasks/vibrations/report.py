@@ -135,7 +135,7 @@ def _number(value: float | None, decimals: int) -> str:
 
 
 def wavenumber(value: float) -> str:
-    """`1523.4`, or `432.1i` for an imaginary one, which files give as a negative number."""
+    """Format a wavenumber as `1523.4`, or as `432.1i` if it is imaginary, which is a negative number in files."""
     return f"{-value:.1f}i" if value < 0 else f"{value:.1f}"
 
 

@@ -14,7 +14,7 @@ SERIES = {
     "ir_intensities_km_per_mol": "infrared_km_per_mol_per_cm1",
     "raman_cross_sections_cm2_per_sr": "raman_cm2_per_sr_per_cm1",
 }
-"""Intensities in `result.json`, and the column of the broadened ones."""
+"""Keys of intensities in `result.json`, and the columns of their broadened spectra."""
 
 _MARGIN = 300.0  # cm^-1 shown above the highest line
 _POINTS_PER_HALF_WIDTH = 10
