@@ -4,28 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from processes import Done, Program, fusion
+
 TESTS = Path(__file__).parent
 TOY = TESTS / "toy_plugin"
-
-
-@dataclass
-class Done:
-    """How the program ended and what it printed."""
-
-    status: int
-    out: str
-    err: str
-
-
-Program = Callable[..., Done]
 
 
 @pytest.fixture
@@ -76,14 +64,10 @@ def environment() -> dict[str, str]:
 
 @pytest.fixture
 def process(tmp_path: Path, environment: dict[str, str]) -> Program:
-    """`process("+method=toy", ...)` as `python -m fusion` would be started in an empty directory."""
+    """`process("+method=toy", ...)` in a process of its own, started in an empty directory."""
 
-    def call(*words: str, launcher: tuple[str, ...] = (sys.executable,), timeout: float = 120.0) -> Done:
-        command = [*launcher, "-m", "fusion", *words]
-        done = subprocess.run(
-            command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=timeout, check=False
-        )
-        return Done(done.returncode, done.stdout, done.stderr)
+    def call(*words: str) -> Done:
+        return fusion(tmp_path, *words, environment=environment)
 
     return call
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,8 +13,8 @@ import pytest
 from omegaconf import OmegaConf
 
 import fusion
-from conftest import Program
 from fusion.errors import CalculationError, InputError
+from processes import Program, Running
 
 FIT = ("+method=toy", "task=fit", "callbacks.checkpoint.every_n_steps=7")
 
@@ -144,15 +142,11 @@ def test_a_config_that_is_not_yaml(program: Program, tmp_path: Path) -> None:
 
 
 def test_ctrl_c_says_how_to_go_on(environment: dict[str, str], tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "fusion", *FIT, "task.steps=1000000", "hydra.run.dir=r"]
-    running = subprocess.Popen(
-        command, env=environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    running = Running((*FIT, "task.steps=1000000", "hydra.run.dir=r"), tmp_path, environment)
     checkpoint = tmp_path / "r" / "checkpoints" / "last.ckpt"
-    end = time.monotonic() + 120
-    while not checkpoint.exists() and time.monotonic() < end:
+    while not checkpoint.exists() and running.alive:
         time.sleep(0.05)
     os.kill(running.pid, signal.SIGINT)
-    _, err = running.communicate(timeout=300)
-    assert running.returncode == 130
-    assert "fusion resume" in err and "Traceback" not in err
+    done = running.done()
+    assert done.status == 130
+    assert "fusion resume" in done.err and "Traceback" not in done.err

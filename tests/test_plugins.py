@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Program
+from processes import Program
 
 SOUND = """
 from fusion import hookimpl

@@ -16,12 +16,12 @@ from ase.io import write
 from omegaconf import OmegaConf
 
 import fusion
-from conftest import Program
 from fusion import app, zoo
 from fusion.app import execution
 from fusion.config import compose as trees
 from fusion.runs.results import Result
 from fusion.zoo import store
+from processes import Program
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from processes import fusion
+
 SOURCE = Path(__file__).parent / "third_party_plugin"
 REPOSITORY = Path(__file__).parents[1]
 HARTREE, BOHR = 27.211386024367243, 0.5291772105638411
@@ -27,20 +29,15 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
 
 
-def fusion(environment: dict[str, str], directory: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "fusion", *words]
-    return subprocess.run(command, env=environment, cwd=directory, capture_output=True, text=True, timeout=300)
-
-
 def result(environment: dict[str, str], directory: Path, *words: str) -> dict[str, Any]:
-    done = fusion(environment, directory, *words, "hydra.run.dir=run")
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = fusion(directory, *words, "hydra.run.dir=run", environment=environment)
+    assert done.status == 0, done.out + done.err
     document: dict[str, Any] = json.loads((directory / "run" / "result.json").read_text())
     return document
 
 
 def test_methods_are_listed_with_their_kind(environment: dict[str, str], tmp_path: Path) -> None:
-    listing = fusion(environment, tmp_path, "methods").stdout
+    listing = fusion(tmp_path, "methods", environment=environment).out
     for name, kind in [
         ("dummy_potential", "potential"),
         ("dummy_functional", "functional"),
@@ -98,15 +95,16 @@ def test_bad_input_is_refused_before_anything_is_written(environment: dict[str, 
         (("+method=dummy_functional", "method.grid_level=12"), "method.grid_level must be 0 ... 9, not 12"),
         (("+method=dummy_potential", "system=h2", "system.spin=1"), "must be even: 0 or 2, not 1"),
     ]:
-        done = fusion(environment, tmp_path, *words)
-        assert done.returncode == 2, (words, done.stdout, done.stderr)
-        assert message in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
+        done = fusion(tmp_path, *words, environment=environment)
+        assert done.status == 2, (words, done.out, done.err)
+        assert message in done.err and len(done.err.strip().splitlines()) == 1, done.err
         assert list(tmp_path.iterdir()) == []
 
 
 def test_a_calculation_that_does_not_converge_exits_with_1(environment: dict[str, str], tmp_path: Path) -> None:
-    done = fusion(environment, tmp_path, "+method=dummy_functional", "method.max_cycle=1", "hydra.run.dir=run")
-    assert done.returncode == 1
+    words = ("+method=dummy_functional", "method.max_cycle=1", "hydra.run.dir=run")
+    done = fusion(tmp_path, *words, environment=environment)
+    assert done.status == 1
     assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "not_converged"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Program
+from processes import Program
 
 BAD_INPUT = {
     "unknown method": (["+method=toi"], "no method 'toi'. Did you mean 'toy'?"),

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import Done, Program
 from fusion.chemistry.system import System
 from fusion.cli.new_plugin import KINDS, write
 from fusion.errors import InputError
 from fusion.potentials import SelfEnergies, collate
+from processes import Done, Program
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from conftest import Program
 from fusion.config.overrides import is_override, prepare, split
+from processes import Program
 
 PLAIN = [
     "H 0 0 0; H 0 0 1.4",

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Program
 from fusion.console import streams
+from processes import Program
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])

@@ -19,10 +19,10 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
-from conftest import Program
 from fusion.chemistry.units import KCAL_MOL_PER_HARTREE as KCAL
 from fusion.evaluation.calibration import calibration
 from fusion.runs.report import redraw
+from processes import Program
 
 WORDS = ("+method=morse", "task=evaluate", "hydra.run.dir=run")
 D, A = 0.17, 1.1  # the toy potential

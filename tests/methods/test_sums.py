@@ -11,7 +11,6 @@ import pytest
 from omegaconf import OmegaConf
 
 import fusion
-from conftest import Program
 from fusion.chemistry import energy_zeros, reactions, system_input
 from fusion.chemistry.system import System
 from fusion.config import compose
@@ -19,6 +18,7 @@ from fusion.errors import InputError
 from fusion.methods import by_name, protocol
 from fusion.methods.sums import fragments
 from fusion.tasks.geometry.normal_modes import normal_modes
+from processes import Program
 
 pytestmark = pytest.mark.usefixtures("with_toy")
 

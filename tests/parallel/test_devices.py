@@ -8,11 +8,11 @@ import pytest
 import torch
 
 import fusion
-from conftest import Program
 from fusion.errors import InputError
 from fusion.methods import by_name
 from fusion.parallel import devices
 from fusion.potentials import PotentialMethod
+from processes import Program
 
 ABSENT = "there is no GPU here that torch can use"
 

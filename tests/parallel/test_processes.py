@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
-from conftest import Program
 from fusion.parallel import processes
+from processes import Program
 
 DDP = ("+method=toy", "task=fit", "task.steps=5", "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu")
 FILES = {".files", "checkpoints", "config.yaml", "log.txt", "metrics.csv", "result.json"}
@@ -30,11 +31,11 @@ def test_ranks_inside_a_sweep(process: Program, tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "s").iterdir()} == {"0", "1", "multirun.yaml"}
 
 
-def test_torchrun(process: Program, tmp_path: Path) -> None:
-    launcher = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2")
-    done = process(*DDP, launcher=launcher)
-    assert done.status == 0, done.err
-    assert done.out.count("toy · He") == 1
+def test_torchrun(environment: dict[str, str], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "fusion", *DDP]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("toy · He") == 1
     (directory,) = (tmp_path / "runs").glob("*/*")
     assert sum_of_ranks(directory) == 3
 

@@ -12,8 +12,8 @@ from ase import Atoms
 from ase.build import molecule
 
 import fusion
-from conftest import Program
 from fusion.errors import InputError
+from processes import Program
 
 S66X8 = Path(os.environ.get("FUSION_TEST_DATA", ""), "data/ani/s66x8_wb97x_dev.h5")
 

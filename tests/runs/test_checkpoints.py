@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from conftest import Program
 from fusion.errors import InputError
 from fusion.runs.checkpoints import AtomicCheckpointIO, SaveLast
+from processes import Program
 
 FIT = ("+method=toy", "task=fit", "task.steps=20", "hydra.run.dir=r")
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from conftest import Done, Program
 from fusion import app
 from fusion.app import execution
 from fusion.errors import InputError
@@ -23,6 +22,7 @@ from fusion.runs import directory as run_directory
 from fusion.runs import report
 from fusion.runs.directory import LOCK, PREVIOUS, Lock
 from fusion.runs.results import check_table
+from processes import Done, Program
 
 ENERGY, FIT = ("+method=toy",), ("+method=toy", "task=fit", "callbacks.checkpoint.every_n_steps=7")
 RELAX = ("+method=morse", "task=relax", "dtype=float64")

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import yaml
 
-from conftest import Program
 from fusion.config import compose as trees
 from fusion.config import options, places, signature
 from fusion.errors import InputError
+from processes import Program
 
 Alter = Callable[[dict[str, Any], Path], None]
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conftest import Program
 from fusion.chemistry import units
+from processes import Program
 
 MODELS = {"ani1x": "ani-1x", "ani1ccx": "ani-1ccx", "ani2x": "ani-2x"}
 FILE = "reference/ani_opt_vib_reference.json"

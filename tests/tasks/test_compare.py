@@ -6,8 +6,6 @@ import csv
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,11 +16,11 @@ import pytest
 from omegaconf import OmegaConf
 from pyscf import gto, scf
 
-from conftest import Program
 from fusion.app import resolved
 from fusion.chemistry.units import KCAL_MOL_PER_HARTREE
 from fusion.tasks.compare import energies, outcome, tables
 from fusion.tasks.compare.subject import Quantity
+from processes import Program, Running
 
 RUN = ("task=compare", "hydra.run.dir=run")
 SCAN = "task.scan={atoms: [1,2], values: [0.9,1.0,1.1]}"
@@ -114,17 +112,16 @@ def test_an_interrupted_comparison_stops_its_processes_and_resumes(
     program: Program, environment: dict[str, str], tmp_path: Path, number: signal.Signals
 ) -> None:
     methods = "methods=[{method: morse, model.seconds: 8.0}]"
-    command = [sys.executable, "-m", "fusion", *RUN, methods, WATER, SCAN]
     home = tmp_path / "run" / "parts" / "morse"
     first, second = home / "point-001" / "result.json", home / "point-003" / "result.json"
-    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 120.0
-        while not first.is_file() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        children = psutil.Process(process.pid).children()
-        os.kill(process.pid, number)
+    running = Running((*RUN, methods, WATER, SCAN), tmp_path, environment)
+    while not first.is_file() and running.alive:
+        time.sleep(0.05)
+    children = psutil.Process(running.pid).children()
+    os.kill(running.pid, number)
+    status = running.done().status
     assert len(children) == 1 and not psutil.wait_procs(children, timeout=60.0)[1]
-    assert process.returncode == (143 if number == signal.SIGTERM else -number) and not second.is_file()
+    assert status == (143 if number == signal.SIGTERM else -number) and not second.is_file()
     if number == signal.SIGTERM:
         return
     config = tmp_path / "run" / "config.yaml"
@@ -144,11 +141,11 @@ def test_a_wavefunction_resumes_from_its_checkpoint(
     settings = "walkers: 32, pretraining.steps: 5, optimisation.steps: 400, evaluation: {steps: 20}"
     words = (f"methods=[{{method: fci, basis: sto-3g}},{{method: ferminet, {settings}}}]", "system=h2")
     home = tmp_path / "run" / "parts" / "ferminet"
-    with subprocess.Popen([sys.executable, "-m", "fusion", *RUN, *words], cwd=tmp_path, env=environment) as process:
-        deadline = time.monotonic() + 120.0
-        while not (home / "h2" / "checkpoints" / "last.ckpt").is_file() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        process.kill()
+    running = Running((*RUN, *words), tmp_path, environment)
+    while not (home / "h2" / "checkpoints" / "last.ckpt").is_file() and running.alive:
+        time.sleep(0.05)
+    running.kill()
+    running.done()
     assert not (home / "h2" / "result.json").is_file()
     assert program("resume", "run").status == 0
     assert "resuming from step" in (home / "output.txt").read_text()

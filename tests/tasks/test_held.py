@@ -14,7 +14,6 @@ from ase import Atoms
 from ase.io import read, write
 from scipy.spatial.transform import Rotation
 
-from conftest import Program
 from fusion.chemistry import constraints, system_input, units
 from fusion.chemistry.system import System
 from fusion.errors import InputError
@@ -23,6 +22,7 @@ from fusion.tasks.geometry.normal_modes import free_rigid_motions, normal_modes,
 from fusion.tasks.md.ensembles import ConstantPressure
 from fusion.tasks.relax.relaxation import Settings, check_settings
 from fusion.tasks.ts.reaction_path import onto
+from processes import Program
 
 MORSE = ("+method=morse", "hydra.run.dir=run")
 TORSION = ("+method=torsion", "system=chain.xyz", "hydra.run.dir=run")

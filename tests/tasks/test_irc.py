@@ -12,9 +12,9 @@ from ase import Atoms
 from ase.io import read, write
 from scipy.optimize import brentq
 
-from conftest import Program
 from fusion.chemistry.structures import from_atoms
 from fusion.tasks.ts.reaction_path import bond_changes, same
+from processes import Program
 
 IRC = ("task=irc", "hydra.run.dir=run")
 

@@ -14,7 +14,6 @@ from ase import units
 from ase.io import read
 from omegaconf import OmegaConf
 
-from conftest import Program
 from fusion.chemistry.system import System
 from fusion.chemistry.units import HARTREE_PER_EV
 from fusion.errors import InputError
@@ -24,6 +23,7 @@ from fusion.runs.run import Run
 from fusion.tasks.md import simulation
 from fusion.tasks.md.table import mean_error, read_table
 from fusion.tasks.md.task import MolecularDynamics
+from processes import Program
 
 BOLTZMANN = units.kB * HARTREE_PER_EV
 ENSEMBLES = Path(__file__).parents[2] / "conf" / "ensemble"

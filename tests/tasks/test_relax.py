@@ -12,7 +12,7 @@ import pytest
 from ase import Atoms
 from ase.io import read, write
 
-from conftest import Program
+from processes import Program
 
 # Morse bonds between all atoms of the toy potential: the three distances of water at rest, bohr and Angstrom.
 OH, HH = 1.8, 1.4

@@ -14,11 +14,11 @@ from ase import Atoms
 from ase.build import molecule
 from ase.io import read
 
-from conftest import Program
 from fusion.chemistry import units
 from fusion.chemistry.structures import from_atoms
 from fusion.errors import InputError
 from fusion.tasks.geometry.internal_coordinates import Angle, Bond, Dihedral, InternalCoordinate, RigidMotion
+from processes import Program
 
 B, C = 0.008, 0.006  # of the toy potential's torsion, hartree
 SCAN = ("+method=torsion", "task=scan", "hydra.run.dir=run")

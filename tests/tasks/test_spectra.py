@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conftest import Program
 from fusion.chemistry.system import System
 from fusion.methods import protocol
 from fusion.potentials import PotentialMethod
@@ -19,6 +18,7 @@ from fusion.tasks.geometry.normal_modes import NormalModes, external_and_interna
 from fusion.tasks.vibrations.infrared import KM_MOL, intensities, strengths
 from fusion.tasks.vibrations.property_derivatives import along_modes, calculations, of_nuclei
 from fusion.tasks.vibrations.raman import ANGSTROM4, activities, cross_sections
+from processes import Program
 
 RUN = ("+method=morse", "task=vibrations", "task.dipoles=bonds", "task.fmax=1e-7", "hydra.run.dir=run")
 NITROGEN = System("n2", ("N", "N"), np.array([[0.0, 0.0, 0.0], [0.9, -1.2, 2.1]]))

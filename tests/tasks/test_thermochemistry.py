@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conftest import Program
 from fusion.chemistry import g2, reactions, units
 from fusion.tasks.thermochemistry import balance
 from fusion.tasks.thermochemistry.species import Energy, Species
+from processes import Program
 
 KCAL = units.KCAL_MOL_PER_HARTREE
 RT = 8.31446e-3 * 298.15 / units.KJ_MOL_PER_HARTREE

@@ -12,12 +12,12 @@ import pytest
 from ase import Atoms
 from ase.io import read, write
 
-from conftest import Program
 from fusion.chemistry.system import System
 from fusion.runs.results import Result
 from fusion.tasks.geometry.normal_modes import normal_modes
 from fusion.tasks.ts.outcome import outcome
 from fusion.tasks.ts.saddle import Saddle
+from processes import Program
 
 B, C = 0.008, 0.006  # of the toy potential's torsion, hartree
 MINIMUM = -C - B**2 / (8.0 * C)  # at 109.5 degrees

@@ -13,7 +13,6 @@ import pytest
 from ase import Atoms
 from ase.build import molecule
 
-from conftest import Program
 from fusion.chemistry import units
 from fusion.chemistry.system import System
 from fusion.methods import protocol
@@ -23,6 +22,7 @@ from fusion.tasks.geometry.normal_modes import normal_modes, spread
 from fusion.tasks.vibrations.infrared import KM_MOL, intensities
 from fusion.tasks.vibrations.symmetry import point_group
 from fusion.tasks.vibrations.thermochemistry import thermochemistry
+from processes import Program
 
 DEPTH, WIDTH = 0.17, 1.1  # of the toy potential's Morse bonds
 CONSTANT = 2.0 * DEPTH * WIDTH**2  # hartree/bohr^2

@@ -1,31 +1,21 @@
-"""The fusion program in processes of its own that start within a tenth of a second.
-
-A server imports the heavy packages once and forks; every run is a fresh process with its own environment, and can
-kill itself at a chosen place, by a signal that cannot be caught.
-"""
+"""Tiny runs of a wavefunction that stop themselves at a chosen place, by a signal that cannot be caught."""
 
 from __future__ import annotations
 
-import faulthandler
 import itertools
 import json
-import multiprocessing
 import os
 import signal
 import socket
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import torch
 
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(
-    ["fusion.cli.main", "fusion.cli.launch", "fusion.wavefunctions", "fusion.runs.checkpoints", "pyscf"]
-)
+from processes import Done, Running
 
 TINY = (
     "+method=ferminet",
@@ -43,12 +33,11 @@ TINY = (
     "callbacks.checkpoint.every_n_steps=5",
     "hydra.run.dir=run",
 )
-TIMEOUT = 240.0
 
 
 @dataclass(frozen=True)
 class Stop:
-    """Place where a process kills itself: before call number `call` (from 0) at `place`, by the signal `by`.
+    """Where a process ends itself: before call number `call` (from 0) of what is done at `place`, by the signal `by`.
 
     Places: `step` (amid the moves of an iteration), `saving` (a checkpoint half written), `renaming` (written, not yet
     under its name), `logging` (a row half written), `result` (all done but the result).
@@ -59,13 +48,8 @@ class Stop:
     by: signal.Signals = signal.SIGKILL
 
 
-@dataclass(frozen=True)
-class Ended:
-    """Exit status (negative: the signal) and output."""
-
-    status: int
-    out: str
-    err: str
+class Ended(Done):
+    """Exit status (negative: the signal) and what was printed."""
 
     @property
     def complete(self) -> bool:
@@ -75,7 +59,7 @@ class Ended:
 
 def fusion(directory: Path, *words: str, stop: Stop | None = None, environment: dict[str, str] | None = None) -> Ended:
     """Run `fusion WORDS` in `directory`, which is created if needed."""
-    return _finish([_start(directory, words, stop, environment or {}, 0)])[0]
+    return _ended(_start(directory, words, stop, environment or {}))
 
 
 def ranks(directory: Path, *words: str, number: int = 2, stop: Stop | None = None) -> list[Ended]:
@@ -96,8 +80,8 @@ def ranks(directory: Path, *words: str, number: int = 2, stop: Stop | None = Non
             "TORCHELASTIC_RUN_ID": "test",
             "TORCHELASTIC_USE_AGENT_STORE": "False",
         }
-        started.append(_start(directory, words, stop if rank == number - 1 else None, environment, rank))
-    return _finish(started)
+        started.append(_start(directory, words, stop if rank == number - 1 else None, environment))
+    return [_ended(running) for running in started]
 
 
 def document(run: Path) -> dict[str, Any]:
@@ -108,7 +92,7 @@ def document(run: Path) -> dict[str, Any]:
 
 
 def checkpoint(run: Path) -> dict[str, Any]:
-    """Wavefunction in the last checkpoint: its parameters and the state of the Monte Carlo."""
+    """What the last checkpoint says of the wavefunction: its parameters and the state of the Monte Carlo."""
     content = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
     return {"parameters": content["state_dict"], **content["vmc"]}
 
@@ -126,53 +110,24 @@ def differences(left: Any, right: Any, path: str = "") -> list[str]:
 
 
 def assert_same(left: Path, right: Path) -> None:
-    """Assert that two finished runs agree in result, table, parameters, walkers and random states, to the last bit."""
+    """Two finished runs agree in result, table, parameters, walkers and random states, to the last bit."""
     assert (left / "metrics.csv").read_bytes() == (right / "metrics.csv").read_bytes()
     assert document(left) == document(right)
     assert differences(checkpoint(left), checkpoint(right)) == []
 
 
-def _start(directory: Path, words: Sequence[str], stop: Stop | None, environment: dict[str, str], rank: int) -> Any:
-    directory.mkdir(parents=True, exist_ok=True)
-    output = [directory.parent / f".{directory.name}.{name}{rank}" for name in ("out", "err")]
-    process = CONTEXT.Process(target=_main, args=(directory, list(words), stop, environment, output), daemon=True)
-    with patch.dict(os.environ, OMP_NUM_THREADS="1"):  # the server inherits it
-        process.start()
-    return process, output
+def _start(directory: Path, words: Sequence[str], stop: Stop | None, environment: dict[str, str]) -> Running:
+    return Running(words, directory, os.environ | environment, None if stop is None else partial(_arm, stop))
 
 
-def _finish(started: list[Any]) -> list[Ended]:
-    ended = []
-    for process, (out, err) in started:
-        process.join(TIMEOUT)
-        hung = process.is_alive()
-        if hung:
-            process.kill()
-            process.join()
-        assert not hung, f"still running after {TIMEOUT} s:\n{out.read_text()}{err.read_text()}"
-        ended.append(Ended(process.exitcode, out.read_text(), err.read_text()))
-    return ended
-
-
-def _main(
-    directory: Path, words: list[str], stop: Stop | None, environment: dict[str, str], output: list[Path]
-) -> None:
-    for stream, path in zip((1, 2), output, strict=True):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
-    os.chdir(directory)
-    faulthandler.dump_traceback_later(TIMEOUT - 5)
-    os.environ.update(environment)
-    sys.argv[:] = ["fusion", *words]
-    if stop is not None:
-        _arm(stop)
-    from fusion.cli import main
-
-    main.main()
+def _ended(running: Running) -> Ended:
+    done = running.done()
+    return Ended(done.status, done.out, done.err)
 
 
 def _arm(stop: Stop) -> None:
     """Replace the function at the chosen place by one that sends the signal at the chosen call."""
-    from fusion import app
+    from fusion.app import execution
     from fusion.files import atomic
     from fusion.runs import checkpoints, metrics
     from fusion.wavefunctions.vmc import VariationalMonteCarlo
@@ -198,7 +153,7 @@ def _arm(stop: Stop) -> None:
         "saving": (checkpoints.torch, "save", half_a_checkpoint),
         "renaming": (atomic.os, "replace", now),
         "logging": (metrics.MetricsFile, "log_metrics", half_a_row),
-        "result": (app, "write_result", now),
+        "result": (execution, "write_result", now),
     }[stop.place]
     _before(owner, name, stop.call, act)
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 import killable
 from killable import TINY, Stop, assert_same, checkpoint, fusion, ranks
+from processes import CONTEXT, LIMIT_S
 
 DDP = (*TINY, "trainer=ddp", "trainer.accelerator=cpu")
 OPTIMISERS = ("spring", "kfac", "adam")
@@ -85,11 +86,11 @@ def _rank(rank: int, directory: Path) -> None:
 def both(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """Quantities on each of two ranks."""
     directory = tmp_path_factory.mktemp("ranks")
-    processes = [killable.CONTEXT.Process(target=_rank, args=(rank, directory), daemon=True) for rank in range(2)]
+    processes = [CONTEXT.Process(target=_rank, args=(rank, directory), daemon=True) for rank in range(2)]
     for process in processes:
         process.start()
     for process in processes:
-        process.join(killable.TIMEOUT)
+        process.join(LIMIT_S)
     assert [process.exitcode for process in processes] == [0, 0]
     return [torch.load(directory / f"rank{rank}.pt") for rank in range(2)]
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from killable import TIMEOUT, TINY, Stop, assert_same, document, fusion
+from killable import TINY, Stop, assert_same, document, fusion
+from processes import Running
 
 slow = pytest.mark.slow
 
@@ -106,15 +104,11 @@ def test_finished_run_prints_its_result(uninterrupted: Path) -> None:
 
 def killed_after(rows: int, place: Path, *words: str) -> bool:
     """Start the program in `place` and kill it once its table has that many rows; False if it ended before the kill."""
-    place.mkdir()
-    command = [sys.executable, "-m", "fusion", *words]
-    process = subprocess.Popen(command, cwd=place, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
-    table, end = place / "run" / "metrics.csv", time.monotonic() + TIMEOUT
-    while process.poll() is None and not (table.is_file() and len(table.read_bytes().splitlines()) >= rows):
-        assert time.monotonic() < end
+    running, table = Running(words, place), place / "run" / "metrics.csv"
+    while running.alive and not (table.is_file() and len(table.read_bytes().splitlines()) >= rows):
         time.sleep(0.002)
-    process.kill()
-    return process.wait() == -signal.SIGKILL
+    running.kill()
+    return running.done().status == -signal.SIGKILL
 
 
 def test_real_process_killed_from_outside(tmp_path: Path) -> None:
