@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from hydra.utils import get_method
 
-from conftest import Program
 from fusion.app import load_config
 from fusion.config.moved_names import MOVED, current
 from fusion.config.options import sources
 from fusion.config.places import of
+from processes import Program
 
 OLD = Path(__file__).parent / "old_runs"
 ENERGIES: dict[str, Any] = {  # hartree, of the same run without interruption in the earlier version

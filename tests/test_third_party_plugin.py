@@ -80,6 +80,7 @@ def test_ansatz_with_the_exact_wavefunction_has_no_variance(environment: dict[st
     assert document["vmc"]["variance_hartree2"] < 1e-10
 
 
+@pytest.mark.slow
 def test_ansatz_is_optimised_and_evaluated_without_bias(environment: dict[str, str], tmp_path: Path) -> None:
     """Helium with two electrons in exp(-zeta r): E = zeta^2 - 27/8 zeta, lowest at zeta = 27/16."""
     steps = ("method.optimisation.steps=60", "method.evaluation.steps=200", "system.atoms=He 0 0 0")

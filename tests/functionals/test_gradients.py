@@ -104,7 +104,12 @@ def test_same_formula_same_gradient_as_libxc(system: System, model: nn.Module, x
 
 @pytest.mark.parametrize(
     ("system", "model"),
-    [(WATER, Kinetic()), (WATER, Everything()), (OXYGEN_HYDRIDE, Kinetic()), (OXYGEN_HYDRIDE, Everything())],
+    [
+        (WATER, Kinetic()),
+        pytest.param(WATER, Everything(), marks=pytest.mark.slow),
+        (OXYGEN_HYDRIDE, Kinetic()),
+        (OXYGEN_HYDRIDE, Everything()),
+    ],
     ids=["water-tau", "water-everything", "oh-tau", "oh-everything"],
 )
 def test_gradient_is_the_derivative_of_the_energy(system: System, model: nn.Module) -> None:

@@ -65,7 +65,11 @@ def test_energies_match_the_original_implementation(case: dict[str, Any]) -> Non
 
 
 @pytest.mark.parametrize(
-    ("distance", "points", "energy"), [(3.0, 4944, -0.95574), pytest.param(5.0, 4942, -0.96382, marks=pytest.mark.slow)]
+    ("distance", "points", "energy"),
+    [
+        pytest.param(3.0, 4944, -0.95574, marks=pytest.mark.slow),
+        pytest.param(5.0, 4942, -0.96382, marks=pytest.mark.slow),
+    ],
 )
 def test_stretched_hydrogen_converges_to_its_closed_shell(distance: float, points: int, energy: float) -> None:
     """The original stops after 50 cycles at a much higher energy, with one electron more at one nucleus."""

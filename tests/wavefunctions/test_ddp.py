@@ -155,6 +155,7 @@ def test_walkers_that_cannot_be_shared_are_refused(tmp_path: Path) -> None:
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_ddp_from_the_command_line(uninterrupted: Path, tmp_path: Path) -> None:
     """Lightning starts the second process."""
     _command(tmp_path, "-m", "fusion", *DDP)

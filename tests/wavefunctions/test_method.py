@@ -51,7 +51,12 @@ def quiet() -> None:
 
 
 @pytest.mark.parametrize(
-    ("symbol", "charge", "exact", "spin"), [("H", 0, -0.5, 0.75), ("He", 0, -2.903724, 0.0), ("H", -1, -0.527751, 0.0)]
+    ("symbol", "charge", "exact", "spin"),
+    [
+        pytest.param("H", 0, -0.5, 0.75, marks=pytest.mark.slow),
+        ("He", 0, -2.903724, 0.0),
+        pytest.param("H", -1, -0.527751, 0.0, marks=pytest.mark.slow),
+    ],
 )
 def test_two_seconds_of_optimisation_come_close(symbol, charge, exact, spin):
     """The energy is close to the exact one, and not below it: it is variational."""

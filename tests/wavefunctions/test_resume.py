@@ -50,7 +50,7 @@ def test_killed_and_resumed(uninterrupted: Path, tmp_path: Path, stop: Stop, mes
     ("optimiser", "dtype"),
     [
         ("kfac", "float32"),
-        ("adam", "float32"),
+        pytest.param("adam", "float32", marks=slow),
         pytest.param("spring", "float64", marks=slow),
         pytest.param("kfac", "float64", marks=slow),
         pytest.param("adam", "float64", marks=slow),
@@ -111,6 +111,7 @@ def killed_after(rows: int, place: Path, *words: str) -> bool:
     return running.done().status == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_real_process_killed_from_outside(tmp_path: Path) -> None:
     """Kill a run at an arbitrary moment; try again if a busy machine delays the kill until the run has finished."""
     words = (*TINY, "method.optimisation.steps=150")

@@ -109,6 +109,7 @@ def test_a_linear_model_learns_what_is_linear_exactly():
     assert float(difference[[0, 0, 0], [0, 1, 2]].abs().max()) < 1e-4  # C and O never meet, nor two of them
 
 
+@pytest.mark.slow
 def test_ani_learns_the_labels_of_another_potential():
     data = labelled(60, molecules=(WATER,))
     ani = model().restricted(["H", "O"]).double()

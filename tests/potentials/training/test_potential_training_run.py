@@ -173,6 +173,7 @@ def test_a_trained_potential_is_published_and_trained_on(finished, tmp_path, mon
     assert "networks.H.weights.0" not in changed and "networks.H.weights.1" in changed
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_calibrated_and_published_with_it(tmp_path, monkeypatch):
     monkeypatch.setattr("fusion.zoo.registry.user", lambda: tmp_path)
     monkeypatch.setenv("FUSION_CACHE", str(tmp_path / "cache"))

@@ -51,12 +51,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place / "run"
 
 
+@pytest.mark.slow
 def test_the_stress_is_learned(run: Path) -> None:
     with (run / "metrics.csv").open(newline="") as file:
         found = [float(row["validation_stress_mae_mev_angstrom3"]) for row in csv.DictReader(file)]
     assert len(found) == 40 and found[-1] < 0.5 * found[0]
 
 
+@pytest.mark.slow
 def test_its_errors_are_those_of_the_labels(run: Path) -> None:
     parts = json.loads((run / "result.json").read_text())["training"]["parts"]
     assert set(parts["test"]) >= {"stress_mae_mev_angstrom3", "stress_rmse_mev_angstrom3", "energy_mae_kcal_mol"}
@@ -70,6 +72,7 @@ def test_its_errors_are_those_of_the_labels(run: Path) -> None:
     assert parts["test"]["stress_mae_mev_angstrom3"] == pytest.approx(error, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_an_evaluation_of_what_was_published_finds_the_same(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
