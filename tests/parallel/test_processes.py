@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 from fusion.parallel import processes
-from processes import Program
 
 DDP = ("+method=toy", "task=fit", "task.steps=5", "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu")
 FILES = {".files", "checkpoints", "config.yaml", "log.txt", "metrics.csv", "result.json"}
@@ -22,18 +21,23 @@ def sum_of_ranks(directory: Path) -> int:
     return int(result["fit"]["sum_of_ranks"])
 
 
-def test_ranks_inside_a_sweep(process: Program, tmp_path: Path) -> None:
-    done = process("-m", *DDP, "seed=1,2", "hydra.sweep.dir=s")
-    assert done.status == 0, done.err
-    assert done.out.count("toy · He") == 2 and done.err == ""
+def python(environment: dict[str, str], directory: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Start an interpreter, since Lightning starts the other ranks by the words of the first one's."""
+    command = [sys.executable, *words]
+    return subprocess.run(command, env=environment, cwd=directory, capture_output=True, text=True, timeout=600)
+
+
+def test_ranks_inside_a_sweep(environment: dict[str, str], tmp_path: Path) -> None:
+    done = python(environment, tmp_path, "-m", "fusion", "-m", *DDP, "seed=1,2", "hydra.sweep.dir=s")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("toy · He") == 2 and done.stderr == ""
     assert [sum_of_ranks(tmp_path / "s" / job) for job in "01"] == [1 + 2, 1 + 2]
     assert {path.name for path in tmp_path.iterdir()} == {"s"}
     assert {path.name for path in (tmp_path / "s").iterdir()} == {"0", "1", "multirun.yaml"}
 
 
 def test_torchrun(environment: dict[str, str], tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "fusion", *DDP]
-    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    done = python(environment, tmp_path, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "fusion", *DDP)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("toy · He") == 1
     (directory,) = (tmp_path / "runs").glob("*/*")

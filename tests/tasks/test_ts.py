@@ -187,7 +187,8 @@ def test_a_run_killed_at_any_step_resumes_to_the_same_result(
     killed, whole = result(tmp_path / "run"), result(tmp_path / "whole")
     for key in ("energy", "path", "transition_state", "barriers", "irc"):
         assert killed[key] == whole[key], key
-    assert list((tmp_path / "temporary").iterdir()) == []
+    left = {path.name for path in (tmp_path / "temporary").iterdir()}
+    assert not {name for name in left if not name.startswith("torchinductor")}  # a folder of torch's own
 
 
 @pytest.mark.parametrize(

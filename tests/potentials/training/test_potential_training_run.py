@@ -94,7 +94,7 @@ def processes(arguments: list[str], number: int = 1, kill_at: int | None = None)
     return [process.wait(120) for process in started]
 
 
-@pytest.mark.parametrize("step", [2, 14])
+@pytest.mark.parametrize("step", [pytest.param(2, marks=pytest.mark.slow), 14])
 def test_a_killed_run_goes_on_to_the_same_end(finished, tmp_path, step):
     other = tmp_path / "run"
     assert processes(words(finished.parent / "data.extxyz", other), kill_at=step) == [-signal.SIGKILL]
