@@ -83,7 +83,7 @@ class PotentialTraining:
         notes = [held, *self.data.report.notes()]
         if self.state is not None:
             done = self.state["descent"]["done"] // -(-len(self.split.train) // self.settings.batch)
-            notes.append(f"going on from epoch {done} of {self.settings.epochs} ({CHECKPOINT})")
+            notes.append(f"resuming from epoch {done} of {self.settings.epochs} ({CHECKPOINT})")
         return parts, tuple(notes)
 
     def run(self, method: PotentialMethod, system: System, run: Run) -> Result:
