@@ -33,7 +33,7 @@ _WINDOW = 100  # number of iterations in the average energy of the progress line
 
 
 class VariationalMonteCarlo(pl.LightningModule):
-    """Run pretraining, optimisation and evaluation; one batch is one iteration, and checkpoints allow to resume.
+    """Run pretraining, optimisation and evaluation, one iteration a batch; a checkpoint has all that resuming needs.
 
     Optimisation is manual: gradients come from walkers, not from a loss, and the optimisers reduce them over ranks.
 
