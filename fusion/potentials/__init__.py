@@ -1,4 +1,4 @@
-"""Learned potential energies E(R): protocol, batches, derivatives, and the adapter that makes a method of a model."""
+"""Learned potential energies E(R): protocol, batches, derivatives, and the adapter that turns a model into a method."""
 
 from fusion.potentials.batch import Batch, collate
 from fusion.potentials.method import PotentialMethod

@@ -1,4 +1,4 @@
-"""Systems of different size as padded tensors. Atomic units."""
+"""Systems of different sizes as padded tensors. Atomic units."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Batch:
         return len(self.numbers)
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch on another device."""
+        """Return the same batch on another device."""
         return replace(self, **{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
 

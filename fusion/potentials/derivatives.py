@@ -1,4 +1,4 @@
-"""Forces, stress and Hessians of any potential, and how its dipole changes, by differentiation. Atomic units."""
+"""Forces, stress, Hessian and dipole derivatives of any potential by automatic differentiation. Atomic units."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ _BY_POSITIONS = frozenset({"forces", "forces_members", "hessian", "hessian_membe
 
 
 def evaluate(model: Potential, batch: Batch, properties: Iterable[str]) -> tuple[Prediction, dict[str, Tensor]]:
-    """The model's prediction and, of `forces` (B, A, 3), `forces_members` (M, B, A, 3), `stress` (B, 3, 3), `hessian`
-    (B, A, 3, A, 3), `hessian_members` (M, B, A, 3, A, 3) and `dipole_derivatives` (B, A, 3, 3), those asked.
+    """Return the model's prediction and the requested derivatives by name.
 
-    Units hartree/bohr, hartree/bohr^3, hartree/bohr^2 and e; padding gets zeros. The stress is dE/d(strain) / volume,
-    as in ASE, and asks for cells; the last index of dipole derivatives is the dipole's. Raises CalculationError where
-    the energy is not a differentiable function.
+    `properties` may name `forces` (B, A, 3) and `forces_members` (M, B, A, 3) in hartree/bohr, `stress` (B, 3, 3) in
+    hartree/bohr^3, `hessian` (B, A, 3, A, 3) and `hessian_members` (M, B, A, 3, A, 3) in hartree/bohr^2, and
+    `dipole_derivatives` (B, A, 3, 3) in e, whose last index is the component of the dipole. Padding gets zeros. The
+    stress is dE/d(strain) / volume, as in ASE, and needs cells. Raises CalculationError if the energy is not
+    differentiable.
     """
     wanted = set(properties)
     strain = batch.positions.new_zeros(len(batch), 3, 3, requires_grad="stress" in wanted)
@@ -29,27 +30,27 @@ def evaluate(model: Potential, batch: Batch, properties: Iterable[str]) -> tuple
     with torch.enable_grad():
         moved = deformed(batch, positions, strain) if "stress" in wanted else replace(batch, positions=positions)
         prediction = checked(model(moved), batch)
-        found: dict[str, Tensor] = {}
+        derivatives: dict[str, Tensor] = {}
         if "stress" in wanted:
             volume = torch.linalg.det(batch.cell).abs()
-            found["stress"] = derivative(prediction.energy, strain) / volume[:, None, None]
+            derivatives["stress"] = derivative(prediction.energy, strain) / volume[:, None, None]
         if prediction.forces is not None:
-            found["forces"] = prediction.forces
+            derivatives["forces"] = prediction.forces
         if "hessian" in wanted or ("forces" in wanted and prediction.forces is None):
             gradient = derivative(prediction.energy, positions, twice="hessian" in wanted)
-            found.setdefault("forces", -gradient)
+            derivatives.setdefault("forces", -gradient)
             if "hessian" in wanted:
-                found["hessian"] = _hessian(gradient, positions)
+                derivatives["hessian"] = _hessian(gradient, positions)
         if "forces_members" in wanted and prediction.members is not None:
             slopes = [derivative(member, positions) for member in prediction.members]
-            found["forces_members"] = -torch.stack(slopes)
+            derivatives["forces_members"] = -torch.stack(slopes)
         if "hessian_members" in wanted and prediction.members is not None:
             slopes = [derivative(member, positions, twice=True) for member in prediction.members]
-            found["hessian_members"] = torch.stack([_hessian(slope, positions) for slope in slopes])
+            derivatives["hessian_members"] = torch.stack([_hessian(slope, positions) for slope in slopes])
         if "dipole_derivatives" in wanted and prediction.dipole is not None:
             rows = [derivative(component, positions) for component in prediction.dipole.T]
-            found["dipole_derivatives"] = torch.stack(rows, dim=-1)
-    return prediction, {name: value.detach() for name, value in found.items() if name in wanted}
+            derivatives["dipole_derivatives"] = torch.stack(rows, dim=-1)
+    return prediction, {name: value.detach() for name, value in derivatives.items() if name in wanted}
 
 
 def _hessian(gradient: Tensor, positions: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a potential was trained for, and how it is said that something lies outside of it. Atomic units."""
+"""Domain of a potential: the systems it was trained for, and messages about systems outside it. Atomic units."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _FEW = 100  # atoms up to which comparing all pairs is fastest
 
 @dataclass(frozen=True)
 class Domain:
-    """Elements, charges and spins that a model covers; None where nothing is known of it.
+    """Elements, charges and spins that a model covers; None means unknown.
 
-    `factor` is what the members' standard deviation is multiplied by to be the uncertainty of their mean, calibrated
-    on structures held out (`fusion.evaluation.uncertainty`), `forces_factor` the same of a component of a force;
-    None where nobody did. `spread` is the deviation, so
-    scaled, per square root of the number of atoms (hartree) beyond which a structure counts as unlike the training data
-    (the criterion of Smith et al., J. Chem. Phys. 148, 241733 (2018)). `periodic` and `single_atoms` are False for a
-    model without periodic images, and for one whose energies are relative to separate atoms.
+    `factor` times the members' standard deviation is the uncertainty of their mean energy, calibrated on held-out
+    structures (`fusion.evaluation.uncertainty`). `forces_factor` is the same for a component of a force. Both are None
+    without a calibration. A structure counts as unlike the training data if its calibrated uncertainty per square root
+    of the number of atoms exceeds `spread` (hartree), the criterion of Smith et al., J. Chem. Phys. 148, 241733 (2018).
+    `periodic` is False for a model without periodic images; `single_atoms` is False for a model whose energies are
+    relative to separate atoms.
     """
 
     label: str
@@ -55,37 +55,37 @@ class Domain:
         return cls(card.name, tuple(card.elements), *states, card.spread, card.spread_factor, card.forces_factor)
 
     @classmethod
-    def stated(cls, label: str, given: Any, where: str) -> Domain:
-        """The domain of the setting `where`: elements, charges and spins (N_up - N_down), each a list or left out.
+    def stated(cls, label: str, setting: Any, where: str) -> Domain:
+        """Read the domain from the setting `where`: lists of elements, charges and spins (N_up - N_down), all optional.
 
-        Raises InputError.
+        Raises InputError for an unknown key or a value that is not such a list.
         """
         keys = ("elements", "charges", "spins")
-        if not isinstance(given, Mapping) or not given.keys() <= set(keys):
-            raise InputError(f"{where} has {', '.join(keys)}: {{elements: [H, C], charges: [0], spins: [0]}}")
-        for key, values in given.items():
+        if not isinstance(setting, Mapping) or not setting.keys() <= set(keys):
+            raise InputError(f"{where} takes {', '.join(keys)}: {{elements: [H, C], charges: [0], spins: [0]}}")
+        for key, values in setting.items():
             kind, example = (str, "[H, C]") if key == "elements" else (int, "[0]")
             listed = isinstance(values, Sequence) and not isinstance(values, str) and len(values) > 0
             if not listed or not all(type(value) is kind for value in values):
                 raise InputError(f"{where}.{key} must be a list, {example}, not {values!r}")
-        for symbol in given.get("elements", ()):
+        for symbol in setting.get("elements", ()):
             if symbol not in atomic_numbers:
-                raise InputError(f"{where}.elements: {symbol!r} is no element; write symbols as in H, Li, Cl")
-        elements, charges, spins = (tuple(given[key]) if key in given else None for key in keys)
+                raise InputError(f"{where}.elements: {symbol!r} is not an element; write symbols like H, Li, Cl")
+        elements, charges, spins = (tuple(setting[key]) if key in setting else None for key in keys)
         return cls(label, elements, charges, spins)
 
     def check(self, system: System) -> None:
         """Raise InputError for a system the model does not cover.
 
-        A spin that nobody gave passes if the model covers some spin of its parity. It also passes for a single atom,
-        whose energy is a constant of the model (see `remark`).
+        An assumed spin (no spin in the input) passes if the model covers any spin of the same parity. It also passes
+        for a single atom, whose energy is a constant of the model (see `remark`).
         """
         self._check_elements(system)
         if self.charges is not None and system.charge not in self.charges:
             raise InputError(self._outside(f"charge {system.charge}"))
         if any(system.pbc) and not self.periodic:
             raise InputError(
-                f"{self.label} has no periodic images, and {system.name} is periodic; take its cell away for a molecule"
+                f"{self.label} has no periodic images, but {system.name} is periodic; for a molecule, remove its cell"
             )
         if _is_atom(system) and not self.single_atoms:
             raise InputError(f"{self.label} gives energies relative to separate atoms; {system.name} is a single atom")
@@ -93,34 +93,38 @@ class Domain:
         check_distances(system)
 
     def remark(self, system: System) -> str | None:
-        """Return what the energy of a single atom means; None for a molecule."""
+        """Return the meaning of a single atom's energy as a message; None for a molecule."""
         if not _is_atom(system):
             return None
         return f"a single atom: its energy is a constant of {self.label}, not that of a state of {system.symbols[0]}"
 
     def scaled(self, members: Tensor) -> Tensor:
-        """What an ensemble's members say (M, ...), moved away from their mean by the factor: all that is told of their
-        differences is then calibrated, that of an energy difference or a frequency too."""
+        """Scale the members' values (M, ...) by `factor` about their mean.
+
+        Every spread computed from them is then calibrated, also that of an energy difference or a frequency.
+        """
         if self.factor is None:
             return members
         mean = members.mean(dim=0)
         return mean + self.factor * (members - mean)
 
     def judge(self, system: System, std: float) -> tuple[dict[str, Any], str | None]:
-        """What the standard deviation `std` (hartree) of the `scaled` members means: details for the result, and a
-        warning or None."""
-        scaled = std / math.sqrt(len(system.symbols))
-        details: dict[str, Any] = {"spread_hartree_per_sqrt_atom": scaled}
+        """Compare the standard deviation `std` (hartree) of the `scaled` members with the limit `spread`.
+
+        Returns details for the result, and a warning if the system lies outside the domain.
+        """
+        per_sqrt_atom = std / math.sqrt(len(system.symbols))
+        details: dict[str, Any] = {"spread_hartree_per_sqrt_atom": per_sqrt_atom}
         details |= {} if self.factor is None else {"calibration_factor": self.factor}
         if self.spread is None:
             return details, None
-        outside = scaled > self.spread
+        outside = per_sqrt_atom > self.spread
         details |= {"limit_hartree_per_sqrt_atom": self.spread, "outside": outside}
         if not outside:
             return details, None
         return details, (
-            f"outside what the model was trained on: {self.label}'s members differ by {scaled * 1000:.3g} mHa per "
-            f"sqrt(atom), more than {self.spread * 1000:.3g}; take the numbers as a guess"
+            f"outside what the model was trained on: {self.label}'s members differ by {per_sqrt_atom * 1000:.3g} mHa "
+            f"per sqrt(atom), more than {self.spread * 1000:.3g}; the numbers are only a guess"
         )
 
     def _check_elements(self, system: System) -> None:
@@ -146,11 +150,11 @@ class Domain:
         if parity_covered or system.spin % 2 == 0:
             raise InputError(self._outside(f"spin {system.spin} (N_up - N_down)"))
         electrons = f"{count(system.n_electrons, 'electron')} is an odd number: an open shell (spin {system.spin})"
-        raise InputError(self._outside(electrons, f"; if {system.name} is an ion, system.charge=... states it"))
+        raise InputError(self._outside(electrons, f"; if {system.name} is an ion, system.charge=... sets its charge"))
 
-    def _outside(self, what: str, advice: str = "") -> str:
+    def _outside(self, state: str, advice: str = "") -> str:
         kind = "neutral closed-shell molecules" if (self.charges, self.spins) == ((0,), (0,)) else "other states"
-        return f"{self.label} was trained on {kind}; {what} is outside it{advice}.{_other_methods()}"
+        return f"{self.label} was trained on {kind}; {state} is outside its domain{advice}.{_other_methods()}"
 
 
 def _is_atom(system: System) -> bool:
@@ -176,7 +180,7 @@ def check_distances(system: System) -> None:
 
 
 def _covering(symbols: set[str]) -> str:
-    """` weights=NAME covers ...` for a potential of the zoo that has all these elements."""
+    """Name a potential of the zoo that covers all these elements, or the methods without training data."""
     from fusion import zoo
 
     for card in zoo.cards():
@@ -186,7 +190,7 @@ def _covering(symbols: set[str]) -> str:
 
 
 def _other_methods() -> str:
-    """Methods that are not tied to training data of closed shells."""
+    """Name the methods that are not limited to training data of closed shells."""
     from fusion.config.options import kind_of, option_files, read_yaml
 
     able = [
@@ -194,4 +198,4 @@ def _other_methods() -> str:
         for name, file in option_files("method").items()
         if kind_of(read_yaml(file)) in ("functional", "ansatz", "conventional")
     ]
-    return f" Methods that can: {', '.join(able)}" if able else ""
+    return f" Other methods: {', '.join(able)}" if able else ""

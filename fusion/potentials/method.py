@@ -1,4 +1,4 @@
-"""A method from any potential: batches, derivatives and an ensemble's spread. Atomic units."""
+"""`PotentialMethod`: a method from any potential, with batches, derivatives and ensemble spreads. Atomic units."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 class PotentialMethod:
     """`Method` of kind potential around one `Potential`, given as an `nn.Module` or a config with `_target_`.
 
-    `weights` names a model of the zoo, which then takes the place of `model`. `dtype` is that of positions and
-    floating-point parameters, `batch_size` the number of systems per forward pass, `device` one of
-    `fusion.parallel.devices`. The model is built, and pulled if missing, at its first use. `training` is for
-    task=train. Raises InputError for an unknown dtype or device, or weights that are not of this method.
+    `weights` names a model of the zoo, which replaces `model`. `dtype` is that of positions and floating-point
+    parameters, `batch_size` the number of systems per forward pass, `device` one of `fusion.parallel.devices`. The
+    model is built, and downloaded if missing, at its first use. `training` holds the settings of task=train. Raises
+    InputError for an unknown dtype or device, or for weights of another method.
     """
 
     kind = "potential"
@@ -65,12 +65,12 @@ class PotentialMethod:
 
     @property
     def label(self) -> str:
-        """What a run is called after: the model of the zoo, else the method, said to be untrained."""
+        """Name shown for a run: the zoo's model, or the method's title with the word untrained."""
         return f"{self.title}, untrained" if self._card is None else self._card.label
 
     @property
     def weights(self) -> dict[str, Any] | None:
-        """Name, version and digest of the zoo's model; None without one."""
+        """Name, version and digest of the zoo's model; None without weights."""
         return None if self._card is None else self._card.identity
 
     @property
@@ -84,7 +84,10 @@ class PotentialMethod:
 
     @cached_property
     def domain(self) -> Domain:
-        """The domain of the model: by its card, else by its own `elements`; its class says more (see `Potential`)."""
+        """Domain of the model, from its card or, without a card, its `elements`.
+
+        `periodic` and `single_atoms` come from the model's class (see `Potential`).
+        """
         card, model = self._card, self.model
         domain = Domain(self.name, getattr(model, "elements", None)) if card is None else Domain.of_card(card)
         periodic, single_atoms = getattr(model, "periodic", True), getattr(model, "single_atoms", True)
@@ -92,38 +95,38 @@ class PotentialMethod:
 
     @cached_property
     def model(self) -> nn.Module:
-        """The network, on its device and in its dtype, with dropout and the like off."""
+        """The network in evaluation mode, on its device and in its dtype, without gradients of its parameters."""
         return self._built().to(self._device, self._dtype).eval().requires_grad_(False)
 
     def trainable(
         self, seed: int, elements: Sequence[str], new: Sequence[str] = (), dipoles: bool = False
     ) -> nn.Module:
-        """The model to be trained on structures of `elements`: that of `weights`, or one drawn by `seed`.
+        """Return the model to be trained on structures of `elements`: that of `weights`, or a random one from `seed`.
 
-        A model that can be narrowed or widened is: without weights it has the elements of the data alone, with weights
-        those in `new` are added and the parts that the data do not reach stay as they are. Where `dipoles` are to be
-        learned a model with weights but without charges gets some. Raises InputError for data with elements, or
-        dipoles, that the model does not have.
+        Without weights a model with a method `restricted` is reduced to the elements of the data. With weights a model
+        with a method `extended` gets the elements in `new`; parts that the data do not reach stay unchanged. If
+        `dipoles` are learned, a model with weights but without charges gets charges. Raises InputError for data with
+        elements or dipoles that the model does not have.
         """
         torch.manual_seed(seed)
         model = self._built()
         covered: tuple[str, ...] | None = getattr(model, "elements", None)
         if new and not (self._card is not None and hasattr(model, "extended")):
-            raise InputError("method.training.new_elements are for the weights of a model that can be extended")
+            raise InputError("method.training.new_elements needs weights=... of a model that can be extended")
         if new:
             model = model.extended(new)  # type: ignore[operator]
         elif self._card is None and set(elements) < set(covered or ()) and hasattr(model, "restricted"):
             model = model.restricted(elements)  # type: ignore[operator]
-        known = tuple(getattr(model, "elements", elements))
-        missing = [symbol for symbol in elements if symbol not in known]
+        model_elements = tuple(getattr(model, "elements", elements))
+        missing = [symbol for symbol in elements if symbol not in model_elements]
         if missing:
-            more = "" if self._card is None else f"; method.training.new_elements=[{','.join(missing)}] adds them"
-            raise InputError(f"{self.label} has {' '.join(known)}; the data also have {' '.join(missing)}{more}")
+            advice = "" if self._card is None else f"; method.training.new_elements=[{','.join(missing)}] adds them"
+            raise InputError(
+                f"{self.label} has {' '.join(model_elements)}; the data also have {' '.join(missing)}{advice}"
+            )
         if dipoles and "dipole" not in getattr(model, "provides", ()):
             if self._card is None or not hasattr(model, "with_charges"):
-                raise InputError(
-                    f"{self.label} gives no dipoles to be learned; ANI does with method.model.charges=true"
-                )
+                raise InputError(f"{self.label} gives no dipoles to train; ANI does with method.model.charges=true")
             model = model.with_charges()  # type: ignore[operator]
         model = model.to(self._device, self._dtype).train().requires_grad_(True)
         if hasattr(model, "learn_from"):
@@ -144,24 +147,26 @@ class PotentialMethod:
 
     @property
     def provides(self) -> frozenset[str]:
-        """What differentiation gives, and what the model says it adds."""
-        named: frozenset[str] = getattr(self.model, "provides", frozenset())
-        members = frozenset({"energy_members", "forces_std", "hessian_members"} if "energy_std" in named else ())
-        slopes = frozenset({"dipole_derivatives"} if "dipole" in named else ())
-        return frozenset({"energy", "forces", "stress", "hessian"}) | named | members | slopes
+        """Properties from differentiation, and those that the model names in its own `provides`."""
+        own: frozenset[str] = getattr(self.model, "provides", frozenset())
+        members = frozenset({"energy_members", "forces_std", "hessian_members"} if "energy_std" in own else ())
+        slopes = frozenset({"dipole_derivatives"} if "dipole" in own else ())
+        return frozenset({"energy", "forces", "stress", "hessian"}) | own | members | slopes
 
     def check(self, systems: Sequence[System], properties: Iterable[str] = ()) -> None:
-        """Raise InputError for what the model cannot do, before any work: elements, states, atoms that meet."""
+        """Raise InputError, before any work, for elements, states, overlapping atoms or properties it cannot treat."""
         for system in systems:
             self.domain.check(system)
         _check_periodic(systems, properties)
 
     def calculate(self, systems: Sequence[System], properties: Iterable[str]) -> list[Result]:
-        """Results in the order of `systems`: forces (A, 3), stress (3, 3), hessian (3A, 3A); of an ensemble's members
-        energy_members (M,), forces_std (A, 3) and hessian_members (M, 3A, 3A); charges (A,), dipole (3,) and
-        dipole_derivatives (3A, 3) of a model with charges. Where the ensemble was calibrated the members are moved from
-        their mean by the factor of the `domain`, and `energy_std` is the uncertainty that follows; `forces_std` has a
-        factor of its own."""
+        """Return results in the order of `systems`, atomic units.
+
+        Properties are forces (A, 3), stress (3, 3) and hessian (3A, 3A); for an ensemble energy_members (M,),
+        forces_std (A, 3) and hessian_members (M, 3A, 3A); for a model with charges charges (A,), dipole (3,) and
+        dipole_derivatives (3A, 3). The members of a calibrated ensemble are scaled about their mean by the factor of
+        the `domain`, and `energy_std` is their deviation after that. `forces_std` has its own factor.
+        """
         wanted = frozenset(properties)
         _check_periodic(systems, wanted)
         results: list[Result] = []
@@ -171,9 +176,9 @@ class PotentialMethod:
 
     def _calculate_batch(self, systems: Sequence[System], wanted: frozenset[str]) -> list[Result]:
         batch = collate(systems, self._dtype).to(self._device)
-        with torch.no_grad():  # only what `evaluate` asks for is recorded
-            asked = wanted | {"forces_members"} if "forces_std" in wanted else wanted
-            prediction, derivatives = evaluate(self.model, batch, asked)
+        with torch.no_grad():  # `evaluate` switches gradients on where it needs them
+            properties = wanted | {"forces_members"} if "forces_std" in wanted else wanted
+            prediction, derivatives = evaluate(self.model, batch, properties)
         _check_provided(prediction, getattr(self.model, "provides", frozenset()))
         if "forces_members" in derivatives:
             std = derivatives.pop("forces_members").double().std(dim=0, correction=1)
@@ -188,13 +193,13 @@ class PotentialMethod:
         if prediction.members is not None and len(prediction.members) > 1:
             members = self.domain.scaled(prediction.members[:, row].detach().double())
             result.energy_std = float(members.std(correction=1))
-            result.details["domain"], doubt = self.domain.judge(system, result.energy_std)
-            result.message = result.message or doubt
+            result.details["domain"], warning = self.domain.judge(system, result.energy_std)
+            result.message = result.message or warning
             if "energy_members" in wanted:
                 result.properties["energy_members"] = members.cpu().numpy()
-        found = dict(derivatives)
-        found |= {key: getattr(prediction, key) for key in ("charges", "dipole") if key in wanted}
-        for key, value in found.items():
+        tensors = dict(derivatives)
+        tensors |= {key: getattr(prediction, key) for key in ("charges", "dipole") if key in wanted}
+        for key, value in tensors.items():
             value = self.domain.scaled(value[:, row]) if key == "hessian_members" else value[row]
             result.properties[key] = _unpadded(key, value.detach().double(), atoms).cpu().numpy()
         values = {"energy": result.energy, "energy_std": result.energy_std or 0.0, **result.properties}

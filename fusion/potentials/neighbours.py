@@ -1,4 +1,4 @@
-"""Which atoms are near which, in molecules of any size and in periodic cells. Atomic units."""
+"""Neighbour lists of molecules of any size and of periodic cells. Atomic units."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from torch import Tensor
 from fusion.potentials.batch import Batch
 
 DENSE_ATOMS = 64
-"""On GPUs molecules up to this many atoms are searched by comparing all pairs at once, larger ones by vesin."""
+"""On GPUs all pairs of a molecule up to this size are compared at once; larger ones go to vesin."""
 
-_DENSE_PAIRS = 4_000_000  # pairs compared at a time: the memory of a large batch of small molecules
+_DENSE_PAIRS = 4_000_000  # pairs compared at a time; limits the memory for a large batch of small molecules
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The N real atoms of a batch, one system after the other, and the P directed pairs of them within a cutoff.
+    """N real atoms of a batch, system by system, and their P directed pairs within a cutoff.
 
-    Pairs are sorted by `centre` and hold both directions; a periodic atom may be its own neighbour.
+    Pairs are sorted by `centre`; each pair occurs in both directions. A periodic atom may be its own neighbour.
     """
 
     numbers: Tensor
     """(N,) int64, atomic numbers."""
     system: Tensor
-    """(N,) int64, the row of the batch an atom belongs to."""
+    """(N,) int64, the atom's row in the batch."""
     other: Tensor
-    """(P,) int64, the neighbour."""
+    """(P,) int64, index of the neighbour."""
     first: Tensor
     """(N + 1,) int64: the pairs of atom n are `first[n]` up to, not including, `first[n + 1]`."""
     vectors: Tensor
@@ -38,21 +38,20 @@ class Neighbours:
 
     @cached_property
     def distances(self) -> Tensor:
-        """(P,) bohr, never zero where atoms are apart."""
+        """(P,) bohr, lengths of `vectors`."""
         return self.vectors.norm(dim=-1)
 
     @cached_property
     def centre(self) -> Tensor:
-        """(P,) int64, the atom whose neighbour it is."""
+        """(P,) int64, index of the atom whose neighbour `other` is."""
         atoms = torch.arange(len(self.numbers), device=self.first.device)
         return atoms.repeat_interleave(self.first.diff())
 
 
 def neighbours(batch: Batch, cutoff: float) -> Neighbours:
-    """All pairs of real atoms, images included, closer than `cutoff` (bohr).
+    """Find all pairs of real atoms, images included, closer than `cutoff` (bohr).
 
-    Every image within the cutoff counts: cells may be smaller than the cutoff. The search itself is not
-    differentiated; `vectors` are.
+    Every image within the cutoff counts: cells may be smaller than the cutoff. Only `vectors` are differentiable.
     """
     periodic = bool(batch.pbc.any())
     if batch.positions.device.type == "cpu" and not periodic and not torch.compiler.is_compiling():
@@ -72,7 +71,7 @@ def neighbours(batch: Batch, cutoff: float) -> Neighbours:
 
 
 def _molecules(batch: Batch, cutoff: float) -> Neighbours:
-    """Compiled: what is not periodic, on a CPU."""
+    """Compiled search for molecules (no periodic systems) on a CPU."""
     from fusion.potentials import search
 
     size, atoms = batch.numbers.shape
@@ -101,9 +100,9 @@ class _Differences(torch.autograd.Function):
         from fusion.potentials import search
 
         if not torch.is_grad_enabled():
-            found = search.gathered(gradient.contiguous().numpy(), *ctx.lists, ctx.size)
-            return torch.from_numpy(found), None, None, None
-        # By operations that can be differentiated again.
+            by_positions = search.gathered(gradient.contiguous().numpy(), *ctx.lists, ctx.size)
+            return torch.from_numpy(by_positions), None, None, None
+        # Second derivatives are wanted: use torch operations, which can be differentiated again.
         rows, first, other = map(torch.from_numpy, ctx.lists)
         centre = rows.repeat_interleave(first.diff())
         total = gradient.new_zeros(ctx.size, 3).index_add(0, rows[other], gradient)
@@ -112,11 +111,11 @@ class _Differences(torch.autograd.Function):
 
 @torch.no_grad()
 def _dense(batch: Batch, cutoff: float) -> tuple[Tensor, Tensor]:
-    """Pairs of molecules by comparing everything with everything: few operations, quadratic in the largest one."""
+    """Pairs within molecules by comparing all atoms: few operations, quadratic in the size of the largest molecule."""
     size, atoms = batch.numbers.shape
     rank = (batch.mask.flatten().cumsum(0) - 1).reshape(size, atoms)
     step = max(1, _DENSE_PAIRS // atoms**2)
-    found = []
+    pairs = []
     for start in range(0, size, step):
         part = slice(start, start + step)
         positions, mask = batch.positions[part], batch.mask[part]
@@ -124,28 +123,28 @@ def _dense(batch: Batch, cutoff: float) -> tuple[Tensor, Tensor]:
         near &= mask[:, :, None] & mask[:, None, :]
         near.diagonal(dim1=1, dim2=2).fill_(False)
         row, i, j = near.nonzero(as_tuple=True)
-        found.append((rank[part][row, i], rank[part][row, j]))
-    centre, other = zip(*found, strict=True)
+        pairs.append((rank[part][row, i], rank[part][row, j]))
+    centre, other = zip(*pairs, strict=True)
     return torch.cat(centre), torch.cat(other)
 
 
 @torch.no_grad()
 def _cells(batch: Batch, cutoff: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Pairs, and the cell shifts (P, 3) of the neighbour, system by system with vesin: linear in the atoms."""
+    """Pairs and the neighbours' cell shifts (P, 3), system by system with vesin: linear in the number of atoms."""
     from ase.geometry import complete_cell
     from vesin import NeighborList
 
     search = NeighborList(cutoff=cutoff, full_list=True, sorted=True, n_threads=torch.get_num_threads())
     counts = batch.mask.sum(1).tolist()
-    found, start = [], 0
+    parts, start = [], 0
     for row, atoms in enumerate(counts):
         points = batch.positions[row][batch.mask[row]].cpu().double().numpy()
         pbc = batch.pbc[row].tolist()
-        # Directions without periodicity may have no cell vector; vesin wants a volume.
+        # Directions without periodicity may have no cell vector, but vesin needs a cell with a volume.
         cell = complete_cell(batch.cell[row].cpu().double().numpy()) if any(pbc) else np.zeros((3, 3))
         i, j, shift = search.compute(points=points, box=cell, periodic=pbc, quantities="ijS")
-        found.append((i.astype(np.int64) + start, j.astype(np.int64) + start, shift))
+        parts.append((i.astype(np.int64) + start, j.astype(np.int64) + start, shift))
         start += atoms
     device = batch.positions.device
-    centre, other, shifts = (torch.from_numpy(np.concatenate(part)).to(device) for part in zip(*found, strict=True))
+    centre, other, shifts = (torch.from_numpy(np.concatenate(part)).to(device) for part in zip(*parts, strict=True))
     return centre, other, shifts

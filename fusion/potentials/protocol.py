@@ -1,4 +1,4 @@
-"""What a learned potential is: a module from a batch of systems to their energies. Atomic units."""
+"""Protocol of a learned potential: a module that maps a batch of systems to their energies. Atomic units."""
 
 from __future__ import annotations
 
@@ -13,54 +13,54 @@ from fusion.potentials.batch import Batch
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a potential says about B systems of at most A atoms. Only the energy is obligatory."""
+    """Prediction of a potential for B systems of at most A atoms. Only the energy is obligatory."""
 
     energy: Tensor
     """(B,) total energies, hartree."""
     members: Tensor | None = None
     """(M, B) total energies of an ensemble's members, hartree."""
     forces: Tensor | None = None
-    """(B, A, 3) hartree/bohr, only from models that know better than minus the gradient of `energy`."""
+    """(B, A, 3) hartree/bohr, only from models whose forces are better than minus the gradient of `energy`."""
     charges: Tensor | None = None
     """(B, A) atomic charges, e."""
     dipole: Tensor | None = None
-    """(B, 3) e bohr, of an ion with respect to the origin of the coordinates; without meaning for what is periodic."""
+    """(B, 3) e bohr; for an ion relative to the origin of the coordinates; without meaning for a periodic system."""
     dipole_members: Tensor | None = None
-    """(M, B, 3) e bohr, of an ensemble's members."""
+    """(M, B, 3) dipoles of an ensemble's members, e bohr."""
 
 
 class Potential(Protocol):
     """An `nn.Module` whose forward maps a `Batch` to a `Prediction`, differentiably in positions (and cell).
 
-    Forces, stress and Hessians come from the core by differentiation. A model that also predicts an ensemble, charges
-    or a dipole says so by an attribute `provides`, e.g. frozenset({"energy_std", "charges", "dipole"}). One that
-    ignores the cell states `periodic = False`; one whose energies are relative to separate atoms, `single_atoms =
-    False`: such systems are then refused.
+    The core derives forces, stress and Hessians by differentiation. A model that also predicts an ensemble, charges
+    or a dipole names them in an attribute `provides`, e.g. frozenset({"energy_std", "charges", "dipole"}). A model
+    that ignores the cell sets `periodic = False`, a model whose energies are relative to separate atoms sets
+    `single_atoms = False`; the core then refuses periodic systems or single atoms.
     """
 
     def __call__(self, batch: Batch) -> Prediction:
-        """Energies of the batch; each system's energy depends on that system alone."""
+        """Predict the energies of the batch; each system's energy depends on that system alone."""
         ...
 
 
 def checked(prediction: Any, batch: Batch) -> Prediction:
-    """Return what a potential's forward gave for `batch`, if its type and shapes are those of a `Prediction`.
+    """Return `prediction`, a potential's output for `batch`, after a check of its type and shapes.
 
-    Raises CalculationError naming the first fault; the cost does not depend on the size of the batch.
+    Raises CalculationError that names the first fault. The cost does not depend on the size of the batch.
     """
     if not isinstance(prediction, Prediction):
         kind = type(prediction).__name__
         raise CalculationError(f"the potential's forward must return a fusion.potentials.Prediction, not {kind}")
     size, atoms = batch.numbers.shape
     members = prediction.members
-    many = len(members) if isinstance(members, Tensor) and members.dim() else 0
+    n_members = len(members) if isinstance(members, Tensor) and members.dim() else 0
     expected: dict[str, tuple[str, tuple[int, ...]]] = {
         "energy": ("(B,)", (size,)),
-        "members": ("(M, B)", (many, size)),
+        "members": ("(M, B)", (n_members, size)),
         "forces": ("(B, A, 3)", (size, atoms, 3)),
         "charges": ("(B, A)", (size, atoms)),
         "dipole": ("(B, 3)", (size, 3)),
-        "dipole_members": ("(M, B, 3)", (many, size, 3)),
+        "dipole_members": ("(M, B, 3)", (n_members, size, 3)),
     }
     for name, (meaning, shape) in expected.items():
         value = getattr(prediction, name)

@@ -1,4 +1,4 @@
-"""Pairs of atoms near each other in molecules, compiled by numba. Imported only where they are used."""
+"""Neighbour search in molecules, compiled by numba. Imported only inside functions: numba is slow to import."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy as np
 from fusion.compilation import njit
 
 FEW = 48
-"""Up to so many atoms comparing all pairs is fastest; more are sorted into cells."""
+"""Number of atoms up to which comparing all pairs is fastest; more atoms are sorted into cells."""
 
 _OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
 
 
 @njit(**_OPTIONS)
 def pairs(positions, rows, starts, cutoff):  # type: ignore[no-untyped-def]
-    """Pairs of atoms closer than `cutoff`: neighbours (P,) and where those of each atom begin (N + 1,).
+    """Pairs of atoms closer than `cutoff`: neighbours (P,) and the index of each atom's first pair (N + 1,).
 
-    Atom n is at positions[rows[n]], those of molecule b are starts[b] up to starts[b + 1].
+    Atom n is at positions[rows[n]]; molecule b has the atoms starts[b] up to, not including, starts[b + 1].
     """
     first = np.zeros(len(rows) + 1, np.int64)
     other = np.empty(64 * len(rows) + 1024, np.int64)
@@ -46,12 +46,12 @@ def _longer(other, size):  # type: ignore[no-untyped-def]
 
 @njit(**_OPTIONS)
 def _compare(positions, rows, i, start, stop, cutoff, other, end):  # type: ignore[no-untyped-def]
-    """Write those of the atoms start..stop that are near atom i; where the list then ends."""
+    """Append the atoms of start..stop that are near atom i to `other`; return the new end of that list."""
     limit = cutoff * cutoff
-    here = positions[rows[i]]
+    centre = positions[rows[i]]
     for j in range(start, stop):
-        there = positions[rows[j]]
-        x, y, z = there[0] - here[0], there[1] - here[1], there[2] - here[2]
+        neighbour = positions[rows[j]]
+        x, y, z = neighbour[0] - centre[0], neighbour[1] - centre[1], neighbour[2] - centre[2]
         other[end] = j
         end += (x * x + y * y + z * z < limit) and i != j
     return end
@@ -59,7 +59,7 @@ def _compare(positions, rows, i, start, stop, cutoff, other, end):  # type: igno
 
 @njit(**_OPTIONS)
 def _through_cells(positions, rows, begin, stop, cutoff, first, other, end):  # type: ignore[no-untyped-def]
-    """As `pairs` for one molecule: only atoms of cells that are at most two apart, half a cutoff wide or more."""
+    """`pairs` of one molecule, sorted into cells at least half a cutoff wide: compares cells at most two apart."""
     atoms, limit = stop - begin, cutoff * cutoff
     low, shape, inverse = np.empty(3), np.empty(3, np.int64), np.empty(3)
     most = int((8.0 * atoms) ** (1.0 / 3.0)) + 1
@@ -75,8 +75,8 @@ def _through_cells(positions, rows, begin, stop, cutoff, first, other, end):  # 
     cell, place = np.zeros((atoms, 3), np.int64), np.zeros(shape[0] * shape[1] * shape[2] + 1, np.int64)
     for n in range(atoms):
         for axis in range(3):
-            where = (positions[rows[begin + n], axis] - low[axis]) * inverse[axis]
-            cell[n, axis] = min(int(where), shape[axis] - 1) if where > 0.0 else 0
+            coordinate = (positions[rows[begin + n], axis] - low[axis]) * inverse[axis]
+            cell[n, axis] = min(int(coordinate), shape[axis] - 1) if coordinate > 0.0 else 0
         place[(cell[n, 0] * shape[1] + cell[n, 1]) * shape[2] + cell[n, 2] + 1] += 1
     place[:] = np.cumsum(place)
     slot = place[:-1].copy()
@@ -87,7 +87,7 @@ def _through_cells(positions, rows, begin, stop, cutoff, first, other, end):  # 
         sorted_[:, slot[index]] = positions[rows[begin + n]]
         slot[index] += 1
     for n in range(atoms):
-        here = positions[rows[begin + n]]
+        centre = positions[rows[begin + n]]
         if end + atoms > len(other):
             other = _longer(other, end + atoms)
         z_first, z_last = max(cell[n, 2] - 2, 0), min(cell[n, 2] + 2, shape[2] - 1)
@@ -96,9 +96,9 @@ def _through_cells(positions, rows, begin, stop, cutoff, first, other, end):  # 
                 row = (x_cell * shape[1] + y_cell) * shape[2]
                 for slot_of in range(place[row + z_first], place[row + z_last + 1]):
                     x, y, z = (
-                        sorted_[0, slot_of] - here[0],
-                        sorted_[1, slot_of] - here[1],
-                        sorted_[2, slot_of] - here[2],
+                        sorted_[0, slot_of] - centre[0],
+                        sorted_[1, slot_of] - centre[1],
+                        sorted_[2, slot_of] - centre[2],
                     )
                     other[end] = order[slot_of]
                     end += (x * x + y * y + z * z < limit) and order[slot_of] != begin + n
@@ -108,7 +108,7 @@ def _through_cells(positions, rows, begin, stop, cutoff, first, other, end):  # 
 
 @njit(**_OPTIONS)
 def differences(positions, rows, first, other):  # type: ignore[no-untyped-def]
-    """(P, 3) from each atom to its neighbours."""
+    """Vectors (P, 3) from each atom to its neighbours."""
     result = np.empty((len(other), 3), positions.dtype)
     for i in range(len(first) - 1):
         for p in range(first[i], first[i + 1]):
@@ -119,16 +119,16 @@ def differences(positions, rows, first, other):  # type: ignore[no-untyped-def]
 
 @njit(**_OPTIONS)
 def gathered(gradient, rows, first, other, size):  # type: ignore[no-untyped-def]
-    """(size, 3), the gradient by positions of what has `gradient` (P, 3) by `differences`."""
+    """Gradient (size, 3) by positions of a function whose gradient by `differences` is `gradient` (P, 3)."""
     result = np.zeros((size, 3), gradient.dtype)
     for i in range(len(first) - 1):
         x = y = z = gradient.dtype.type(0.0)
         for p in range(first[i], first[i + 1]):
-            there = rows[other[p]]
+            neighbour = rows[other[p]]
             x, y, z = x + gradient[p, 0], y + gradient[p, 1], z + gradient[p, 2]
-            result[there, 0] += gradient[p, 0]
-            result[there, 1] += gradient[p, 1]
-            result[there, 2] += gradient[p, 2]
+            result[neighbour, 0] += gradient[p, 0]
+            result[neighbour, 1] += gradient[p, 1]
+            result[neighbour, 2] += gradient[p, 2]
         result[rows[i], 0] -= x
         result[rows[i], 1] -= y
         result[rows[i], 2] -= z

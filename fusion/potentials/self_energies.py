@@ -1,4 +1,4 @@
-"""Energies of isolated atoms that a model adds to what its network says, always in float64. Hartree."""
+"""Energies of isolated atoms that a model adds to its network's output, always in float64. Hartree."""
 
 from __future__ import annotations
 
@@ -19,18 +19,21 @@ class SelfEnergies(nn.Module):
     """(E,) float64, hartree, in the model's order of elements."""
 
     def __init__(self, values: Sequence[float] | int) -> None:
-        """`values` in hartree, or the number of elements, for zeros that a state dict or a fit replaces."""
+        """Take `values` in hartree, or the number of elements: zeros that a state dict or a fit replaces."""
         super().__init__()
         zeros = torch.zeros(values, dtype=torch.float64) if isinstance(values, int) else None
         self.register_buffer("values", torch.tensor(values, dtype=torch.float64) if zeros is None else zeros)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SelfEnergies:
-        kept = self.values
+        float64_values = self.values
         super()._apply(fn, recurse)
         if self.values.dtype != torch.float64:
-            self.values = kept.to(self.values.device)
+            self.values = float64_values.to(self.values.device)
         return self
 
     def forward(self, species: Tensor, system: Tensor, systems: int) -> Tensor:
-        """(B,) float64, hartree: sums over the atoms with element index `species` (N,) of `system` (N,)."""
+        """Sum over the atoms of each system; (B,) float64, hartree.
+
+        `species` (N,) are indices of elements, `system` (N,) the system of each atom.
+        """
         return self.values.new_zeros(systems).index_add(0, system, self.values[species])

@@ -1,4 +1,4 @@
-"""What potentials refuse, and what they remark on: open shells, ions, single atoms, crystals."""
+"""Domain of potentials: refusals of open shells, ions and crystals, and remarks on single atoms."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_domain_of_closed_shells_refuses_open_ones_and_ions(system: System, wo
         CLOSED.check(system)
 
 
-def test_closed_shells_and_atoms_of_no_given_state_pass_with_a_remark_on_the_atoms() -> None:
+def test_closed_shells_and_atoms_without_a_stated_spin_pass_with_a_remark_on_atoms() -> None:
     for system in (in_a_row("OO"), in_a_row("HH"), in_a_row("N"), in_a_row("O")):
         CLOSED.check(system)
     assert "constant of springs" in (CLOSED.remark(in_a_row("N")) or "") and CLOSED.remark(in_a_row("NN")) is None

@@ -1,4 +1,4 @@
-"""Models whose forward is wrong: each fault is named in one line at the first call, for all three kinds."""
+"""Models with a wrong forward: each fault is named in one line at the first call, for all three kinds."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NAN = float("nan")
 
 
 class Potential(nn.Module):
-    """A spring of strength 1, after which `spoil` makes of the energies (B,) what forward returns."""
+    """Spring of strength 1; `spoil` converts its energies (B,) into the output of forward."""
 
     def __init__(self, spoil: Callable[[Tensor], Any], provides: frozenset[str] = frozenset()) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Potential(nn.Module):
         return self.spoil(self.strength * (batch.positions[:, 0] - batch.positions[:, 1]).square().sum(-1))
 
 
-def test_a_potential_without_fault_is_let_pass() -> None:
+def test_a_correct_potential_passes() -> None:
     (result,) = PotentialMethod("mine", Potential(Prediction)).calculate([H2], {"energy", "forces"})
     assert result.energy == pytest.approx(1.96)
     np.testing.assert_allclose(np.asarray(result.properties["forces"])[0], [0.0, 0.0, 2.8])
@@ -61,14 +61,14 @@ def test_a_potential_without_fault_is_let_pass() -> None:
         (lambda e: Prediction(e.detach()), "not differentiable"),
     ],
 )
-def test_a_potential_that_returns_something_else_is_told_what(spoil: Callable[[Tensor], Any], words: str) -> None:
+def test_wrong_output_of_a_potential_is_named(spoil: Callable[[Tensor], Any], words: str) -> None:
     with pytest.raises(CalculationError, match=words) as error:
         PotentialMethod("mine", Potential(spoil)).calculate([H2], {"energy", "forces"})
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(("name", "field"), [("energy_std", "members"), ("dipole", "dipole"), ("charges", "charges")])
-def test_what_provides_names_is_given(name: str, field: str) -> None:
+def test_properties_named_in_provides_must_be_returned(name: str, field: str) -> None:
     method = PotentialMethod("mine", Potential(Prediction, frozenset({name})))
     with pytest.raises(CalculationError, match=f"provides has {name}, and its forward gives no {field}"):
         method.calculate([H2], {"energy"})
@@ -83,7 +83,7 @@ def test_what_provides_names_is_given(name: str, field: str) -> None:
         (lambda e: Prediction(e + (e - e).sqrt()), "forces"),  # the derivative of a root at zero
     ],
 )
-def test_numbers_that_are_not_finite_fail_and_are_reported(
+def test_non_finite_numbers_fail_and_are_reported(
     spoil: Callable[[Tensor], Any], fault: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (result,) = PotentialMethod("mine", Potential(spoil)).calculate([H2], {"energy", "forces"})
@@ -95,7 +95,7 @@ def test_numbers_that_are_not_finite_fail_and_are_reported(
     assert f"no finite {fault}" in capsys.readouterr().out
 
 
-def test_properties_that_are_not_finite_are_absent_from_the_result_and_do_not_stop_a_report(tmp_path: Path) -> None:
+def test_non_finite_properties_are_left_out_of_the_result_and_the_report_works(tmp_path: Path) -> None:
     run: Any = SimpleNamespace(config=OmegaConf.create({}), directory=tmp_path, seed=0)
     result = Result(H2, energy=-1.0, properties={"forces": np.full((2, 3), NAN), "dipole": np.zeros(3)})
     results.write_result(run, SimpleNamespace(name="mine", kind="potential"), "energy", result, 1.0)
@@ -116,7 +116,7 @@ def test_training_names_a_wrong_shape_and_an_energy_without_parameters(monkeypat
 
 
 class Functional(nn.Module):
-    """Dirac exchange of the total density, spoiled."""
+    """Dirac exchange of the total density, modified by `spoil`."""
 
     needs = frozenset({"rho"})
 
@@ -138,7 +138,7 @@ class Functional(nn.Module):
         (lambda e: e.detach(), "not differentiable"),
     ],
 )
-def test_a_functional_that_returns_something_else_is_told_what(spoil: Callable[[Tensor], Any], words: str) -> None:
+def test_wrong_output_of_a_functional_is_named(spoil: Callable[[Tensor], Any], words: str) -> None:
     features = DensityFeatures(rho=torch.rand(2, 5, dtype=torch.float64) + 0.1, weights=torch.ones(5).double())
     with pytest.raises(CalculationError, match=words):
         differentiate(Functional(spoil), features, "mine")
@@ -166,7 +166,7 @@ class Ansatz(nn.Module):
         (lambda log: (log, log * NAN), "is not a finite number for any"),
     ],
 )
-def test_an_ansatz_that_returns_something_else_is_told_what(spoil: Callable[[Tensor], Any], words: str) -> None:
+def test_wrong_output_of_an_ansatz_is_named(spoil: Callable[[Tensor], Any], words: str) -> None:
     with pytest.raises(CalculationError) as error:
         check_forward(Ansatz(spoil), torch.rand(4, 2, 3))
     assert words in str(error.value)

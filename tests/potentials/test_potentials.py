@@ -1,4 +1,4 @@
-"""Potentials: padding never changes a number, and derivatives are those of the energy."""
+"""Potentials: padding does not change results, and derivatives agree with the energy."""
 
 import numpy as np
 import pytest
@@ -23,8 +23,8 @@ class Springs(nn.Module):
         self.constants = nn.Parameter(torch.tensor(constants))
 
     def forward(self, batch: Batch) -> Prediction:
-        found = neighbours(batch, cutoff=50.0)
-        system, distance = found.system[found.centre], found.distances
+        near = neighbours(batch, cutoff=50.0)
+        system, distance = near.system[near.centre], near.distances
         stretch = torch.zeros(len(batch), dtype=distance.dtype).index_add(0, system, 0.25 * (distance - 2.0) ** 2)
         members = self.constants[:, None] * stretch
         return Prediction(energy=members.mean(dim=0), members=members)
@@ -61,14 +61,14 @@ def test_batches_of_different_sizes_equal_single_calculations() -> None:
             np.testing.assert_allclose(result.properties[key], alone.properties[key], atol=1e-13)
 
 
-def test_spread_is_the_sample_deviation_of_total_energies() -> None:
+def test_the_spread_is_the_sample_deviation_of_total_energies() -> None:
     (result,) = PotentialMethod("springs", Springs()).calculate([molecule(0.0, 3.0)], {"energy"})
     stretch = 0.5 * (np.sqrt(0.9**2 + 0.6**2 + 3.0**2) - 2.0) ** 2
     assert result.energy == pytest.approx(0.3 * stretch, rel=1e-6)
     assert result.energy_std == pytest.approx(0.1 * stretch, rel=1e-6)
 
 
-def test_a_calibrated_ensemble_differs_by_its_factor_and_knows_its_limit() -> None:
+def test_a_calibrated_ensemble_is_scaled_by_its_factor_and_has_a_limit() -> None:
     near, far = molecule(0.0, 2.2), molecule(0.0, 4.0)
     wanted = {"energy", "energy_members", "hessian_members"}
     plain = PotentialMethod("springs", Springs()).calculate([near, far], wanted)
@@ -87,7 +87,7 @@ def test_a_calibrated_ensemble_differs_by_its_factor_and_knows_its_limit() -> No
     assert "calibration_factor" not in plain[0].details["domain"] and "outside" not in plain[0].details["domain"]
 
 
-def test_spread_of_forces_is_that_of_the_members_gradients_times_its_factor() -> None:
+def test_the_spread_of_forces_is_that_of_the_members_times_its_factor() -> None:
     method = PotentialMethod("springs", Springs())
     systems = [molecule(0.0, 2.2), molecule(0.0, 1.3, 3.1)]
     for factor in (None, 2.5):
@@ -98,7 +98,7 @@ def test_spread_of_forces_is_that_of_the_members_gradients_times_its_factor() ->
     assert "forces_std" in FusionCalculator(method).implemented_properties
 
 
-def test_derivatives_are_those_of_the_energy() -> None:
+def test_derivatives_agree_with_finite_differences_of_the_energy() -> None:
     method = PotentialMethod("springs", Springs())
     system = molecule(0.0, 1.3, 3.1)
     (result,) = method.calculate([system], {"forces", "hessian"})
@@ -121,7 +121,7 @@ def test_stress_of_a_gas() -> None:
         PotentialMethod("gas", Gas()).calculate([molecule(0.0, 1.0)], {"stress"})
 
 
-def test_a_potential_without_gradient_is_not_given_zero_forces() -> None:
+def test_a_potential_without_gradient_gets_no_zero_forces() -> None:
     with pytest.raises(CalculationError, match="not differentiable"):
         PotentialMethod("bad", Undifferentiable()).calculate([molecule(0.0, 1.0)], {"forces"})
 

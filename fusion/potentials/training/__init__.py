@@ -1,1 +1,1 @@
-"""How a potential is fitted to labelled structures: task=train data=NAME."""
+"""Training of a potential on labelled structures: task=train data=NAME."""

@@ -1,7 +1,7 @@
-"""Self energies from labels: least squares over the compositions, as close as they allow to what is known before.
+"""Self energies from labels: least squares over the compositions, nearest to prior values.
 
-Where the compositions do not determine every element (one molecule only, a fixed ratio of two elements) the sums over
-atoms are still fitted, and what they leave open stays at the prior values: the solution of minimum norm around them.
+The compositions may not determine every element (one molecule only, a fixed ratio of two elements). The sums over atoms
+are fitted even then; undetermined directions keep their prior values (the minimum-norm solution around the prior).
 """
 
 from __future__ import annotations
@@ -14,25 +14,27 @@ _CUTOFF = 1e-8  # relative singular values below which a direction is not determ
 
 
 def counts(numbers: np.ndarray, offsets: np.ndarray, elements: Sequence[int]) -> np.ndarray:
-    """(M, E) atoms of each of `elements` (atomic numbers) in structures of atoms `numbers` (N,), `offsets` (M + 1,)."""
+    """Count the atoms of each element of `elements` (atomic numbers) in each structure: (M, E).
+
+    `numbers` (N,) are the atomic numbers of all structures in a row, `offsets` (M + 1,) their boundaries.
+    """
     place = np.full(256, -1)
     place[list(elements)] = np.arange(len(elements))
     structure = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    found = np.zeros((len(offsets) - 1, len(elements)))
-    np.add.at(found, (structure, place[numbers]), 1.0)
-    return found
+    atoms = np.zeros((len(offsets) - 1, len(elements)))
+    np.add.at(atoms, (structure, place[numbers]), 1.0)
+    return atoms
 
 
 def guess(elements: Sequence[int]) -> np.ndarray:
-    """Energies (E,) of atoms within a few per cent, hartree: -Z^2.39 / 2, the trend of the exact ones up to argon."""
+    """Estimate atomic energies (E,), hartree, within a few per cent: -Z^2.39 / 2, the exact trend up to argon."""
     return -0.5 * np.asarray(elements, dtype=np.float64) ** 2.39
 
 
 def fit(compositions: np.ndarray, energies: np.ndarray, prior: np.ndarray) -> np.ndarray:
-    """Self energies (E,) in hartree that minimise |compositions @ values - energies|, nearest to `prior` of those.
+    """Fit self energies (E,), hartree, that minimise |compositions @ values - energies| and are nearest to `prior`.
 
-    `compositions` (M, E), `energies` (M,) hartree, without what is not a number. Elements that do not occur keep their
-    prior.
+    `compositions` (M, E) and `energies` (M,), hartree, must be finite. Elements that do not occur keep their prior.
     """
     distinct, place, multiplicity = np.unique(compositions, axis=0, return_inverse=True, return_counts=True)
     means = np.zeros(len(distinct))

@@ -1,4 +1,4 @@
-"""AdamW, learning rates by plateaus or along a cosine, and the running mean of the parameters."""
+"""AdamW with learning rates by plateaus or along a cosine, and the running mean of the parameters."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from torch import Tensor, nn
 from fusion.errors import InputError
 from fusion.potentials.training.settings import Settings
 
-_BETTER = 1e-4  # relative gain that counts as one
+_BETTER = 1e-4  # relative decrease of the validation loss that counts as an improvement
 
 
 def trained(model: nn.Module, settings: Settings) -> dict[str, float]:
-    """Factors of the learning rate by parameter's name, of those that are trained; the others no longer ask for
-    gradients.
+    """Return the learning-rate factors of the trained parameters by name; switch off the gradients of all others.
 
-    Raises InputError for a pattern that fits nothing, or when nothing is left to train.
+    Raises InputError for a pattern that matches no parameter, or if no parameter remains to be trained.
     """
     names = [name for name, _ in model.named_parameters()]
     for pattern in (*settings.frozen, *settings.rates):
         if not any(fnmatchcase(name, pattern) for name in names):
             shown = ", ".join(names[:3])
-            raise InputError(f"no parameter of the model is called {pattern!r}; it has {shown}, ... (* fits anything)")
-    found: dict[str, float] = {}
+            raise InputError(
+                f"no parameter of the model is called {pattern!r}; it has {shown}, ... (* matches anything)"
+            )
+    factors: dict[str, float] = {}
     for name, parameter in model.named_parameters():
         factor = 1.0 if parameter.requires_grad else 0.0
         for pattern, rate in settings.rates.items():
@@ -36,17 +37,17 @@ def trained(model: nn.Module, settings: Settings) -> dict[str, float]:
         if factor == 0.0 or any(fnmatchcase(name, pattern) for pattern in settings.frozen):
             parameter.requires_grad_(False)
         else:
-            found[name] = factor
-    if not found:
+            factors[name] = factor
+    if not factors:
         raise InputError("method.training.frozen and rates leave no parameter to train")
-    return found
+    return factors
 
 
 class Descent:
-    """Steps of Adam on the trained parameters of a model, and what is remembered from one to the next.
+    """Steps of AdamW on the trained parameters of a model, with the state between the steps.
 
-    Loshchilov, Hutter, ICLR 2019 (AdamW). `members`: how many networks lie along the first axis of every parameter,
-    whose gradients are clipped one by one; 1 where parameters belong to all.
+    Loshchilov, Hutter, ICLR 2019 (AdamW). `members` is the number of networks along the first axis of every parameter;
+    the gradient of each is clipped separately. It is 1 if the parameters belong to all networks.
     """
 
     def __init__(self, model: nn.Module, settings: Settings, steps: int, members: int) -> None:
@@ -58,7 +59,7 @@ class Descent:
         for name, factor in factors.items():
             groups.setdefault(factor, []).append(named[name])
         self.adam = torch.optim.AdamW(
-            [{"params": some, "factor": factor} for factor, some in groups.items()],
+            [{"params": parameters, "factor": factor} for factor, parameters in groups.items()],
             lr=settings.learning_rate,
             weight_decay=settings.weight_decay,
             fused=True,
@@ -79,13 +80,13 @@ class Descent:
 
     @property
     def over(self) -> bool:
-        """Whether a stopping rule holds."""
+        """True when a stopping rule holds."""
         settings = self.settings
         waited = settings.patience is not None and self.since_best >= settings.patience
         return waited or (settings.final_learning_rate is None and self.rate < settings.plateau.stop_below)
 
     def clear(self) -> None:
-        """Gradients of zero."""
+        """Set all gradients to zero."""
         for parameter in self.parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
@@ -93,7 +94,7 @@ class Descent:
 
     @torch.no_grad()
     def step(self) -> None:
-        """Along the gradients that the parameters have."""
+        """Make one step along the parameters' current gradients and update the running mean."""
         if self.settings.clip is not None:
             self._clip(self.settings.clip)
         for group in self.adam.param_groups:
@@ -117,7 +118,7 @@ class Descent:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """The model has the mean parameters inside the block."""
+        """Give the model the mean parameters inside the block."""
         self._swap()
         try:
             yield
@@ -130,7 +131,7 @@ class Descent:
             self.mean[index], parameter.data = parameter.data, mean
 
     def judge(self, score: float) -> bool:
-        """Take note of a validation, inside of `averaged`; whether it is the best so far."""
+        """Record a validation loss; return True if it is the best so far. Call it inside `averaged`."""
         better = score < self.best_score * (1.0 - _BETTER)
         if better:
             self.best_score = score
@@ -146,7 +147,7 @@ class Descent:
 
     @torch.no_grad()
     def keep_best(self) -> None:
-        """Give the model the parameters that were best in a validation."""
+        """Give the model the parameters with the lowest validation loss."""
         for parameter, best in zip(self.parameters, self.best, strict=False):
             parameter.copy_(best)
 
@@ -157,13 +158,13 @@ class Descent:
             parameter.copy_(mean)
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds."""
+        """Return the state for a checkpoint."""
         names = ("best_score", "scale", "done", "waited", "since_best")
         numbers = {name: getattr(self, name) for name in names}
         return {"adam": self.adam.state_dict(), "mean": self.mean, "best": self.best, **numbers}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from `state`."""
+        """Restore the state of a checkpoint."""
         self.adam.load_state_dict(state["adam"])
         device = self.parameters[0].device
         self.mean = [tensor.to(device) for tensor in state["mean"]]

@@ -24,25 +24,25 @@ from fusion.potentials.training.targets import Labels
 from fusion.runs import metrics
 
 VALIDATION_BATCH = 128
-_WARM = 3  # steps of a process whose time is not that of the work: kernels are compiled
+_WARM = 3  # first steps of a process, left out of the timing because kernels are still compiled
 
 
 class Fitting(pl.LightningModule):
-    """Descent on the errors of what has labels, over batches drawn without repetition in each epoch.
+    """Minimise the loss of the labelled structures over batches drawn without repetition in each epoch.
 
-    What is drawn depends on seed and epoch only, so that a run goes on from a checkpoint as if it had not stopped. The
-    structures of a batch are shared out over the ranks and their gradients added up: that of one process. At the end
-    the model has the parameters that were best in a validation (those of the last step without structures for it).
+    The batches depend on seed and epoch only, so a resumed run draws the same ones. The structures of a batch are
+    distributed over the ranks and the gradients summed, which gives the gradient of a single process. At the end the
+    model has the parameters with the lowest validation loss; without validation structures, the mean parameters.
 
     Args:
-        model: what is trained.
-        passes: how it is evaluated and differentiated, see `passes`.
-        labels: of all structures.
+        model: the trained model.
+        passes: evaluates and differentiates the model, see `passes`.
+        labels: labels of all structures.
         training, validation: indices of structures.
-        members: networks of an ensemble, which learn side by side.
-        settings: of the training.
-        seed: of the order of the structures.
-        identity: what a checkpoint has to agree with.
+        members: number of networks of an ensemble, trained together.
+        settings: settings of the training.
+        seed: seed of the order of the structures.
+        identity: values that a checkpoint must agree with.
     """
 
     phase = "training"
@@ -80,32 +80,31 @@ class Fitting(pl.LightningModule):
     # -- what the progress bar shows -------------------------------------------------------------------------------
     @property
     def phase_step(self) -> int:
-        """Epochs done."""
+        """Number of finished epochs."""
         return self.descent.done // self.per_epoch
 
     @property
     def phase_total(self) -> int:
-        """Epochs to do at most; those done, once a stopping rule has ended the training."""
+        """Largest number of epochs; the number of finished epochs once the training has ended."""
         return self.phase_step if self.finished else self.settings.epochs
 
     @property
     def phase_text(self) -> str:
-        """Errors in the last validation."""
-        found = self.shown
-        if found is None:
+        """Errors of the last validation and the learning rate."""
+        if self.shown is None:
             return ""
-        return "  ".join([*found.told(), f"rate {self.descent.rate:.1e}"])
+        return "  ".join([*self.shown.texts(), f"rate {self.descent.rate:.1e}"])
 
     # -- Lightning's hooks -----------------------------------------------------------------------------------------
     def configure_optimizers(self) -> None:
-        """None: steps are made by `Descent`."""
+        """Return None: `Descent` makes the steps."""
 
     def train_dataloader(self) -> _Steps:
         return _Steps(self)
 
     @torch.no_grad()
     def training_step(self, batch: int, batch_idx: int) -> None:
-        if self.finished:  # Lightning asks for one batch more than it has begun
+        if self.finished:  # Lightning requests one batch more than it starts
             return
         if self._began is None and self._steps >= _WARM:
             self._began = time.process_time()
@@ -119,7 +118,7 @@ class Fitting(pl.LightningModule):
             metrics.log(self.trainer, self.end_epoch(), self.descent.done)
 
     def _count_time(self) -> None:
-        """Of the steps since the last time; not of each, for asking takes as long as a small step on some systems."""
+        """Add the CPU time since the last call. Reading the clock at every step would cost as much as a small step."""
         if self._began is not None:
             self.cpu_s += time.process_time() - self._began
             self._began = None
@@ -130,13 +129,13 @@ class Fitting(pl.LightningModule):
             "identity": self.identity,
             "finished": self.finished,
             "losses": self.losses,
-            "shown": None if self.shown is None else self.shown.known(),
+            "shown": None if self.shown is None else self.shown.finite(),
             "descent": self.descent.state(),
             "throughput": [self.cpu_s, self.seen],
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint.pop("loops", None)  # steps are counted by `descent`
+        checkpoint.pop("loops", None)  # `descent` counts the steps
         state = checkpoint["fitting"]
         self.finished, self.losses = bool(state["finished"]), list(state["losses"])
         self.shown = None if state["shown"] is None else Errors(**state["shown"])
@@ -145,15 +144,15 @@ class Fitting(pl.LightningModule):
 
     # -- one step --------------------------------------------------------------------------------------------------
     def _drawn(self) -> tuple[np.ndarray, float]:
-        """Indices of this step's structures, those of all ranks, and the fraction of the training that is done."""
+        """Indices of this step's structures on all ranks, and the finished fraction of the training."""
         epoch, step = divmod(self.descent.done, self.per_epoch)
         if self._epoch[0] != epoch:
-            found = epoch_batches(self.sizes, self.training_set, self.settings.batch, self.seed, epoch)
-            self._epoch = epoch, found
+            batches = epoch_batches(self.sizes, self.training_set, self.settings.batch, self.seed, epoch)
+            self._epoch = epoch, batches
         return self._epoch[1][step], self.descent.done / self.total
 
     def _step(self, indices: np.ndarray, fraction: float) -> float:
-        """The mean of the members' losses."""
+        """Make one step on the structures `indices`; return the members' mean loss."""
         weights = self._weights(fraction)
         mine = indices[rank() :: world_size()]
         counts = Counts.of(self.labels, indices, self._used(indices))
@@ -163,20 +162,22 @@ class Fitting(pl.LightningModule):
             self._sow(_seed(self.seed, self.descent.done))
             forces = weights.forces > 0 and self.labels.forces is not None
             dipoles = weights.dipole > 0 and self.labels.dipole is not None
-            found, back = self.passes(mine, forces, weights.stress > 0, True, dipoles)
-            result = loss(found, self.labels.batch(mine, self.device), weights, counts, self._used(mine))
-            value = result.value
+            predicted, backward = self.passes(mine, forces, weights.stress > 0, True, dipoles)
+            batch_loss = loss(predicted, self.labels.batch(mine, self.device), weights, counts, self._used(mine))
+            value = batch_loss.value
         value = sum_over_ranks(value)
         if len(mine):
-            assert back is not None
+            assert backward is not None
             tau = self.settings.exponential
-            back(result.by if tau is None else steepened(result.by, value, tau))
+            backward(batch_loss.by if tau is None else steepened(batch_loss.by, value, tau))
         mean = float(value.mean())
         if not math.isfinite(mean):
             if self.descent.done == 0:
-                raise CalculationError("the loss is not a finite number before any training: what forward gives is not")
+                raise CalculationError(
+                    "the loss is not finite before the first step: the model's forward is not finite"
+                )
             raise CalculationError(
-                f"the loss is not a finite number in step {self.descent.done + 1}; try a smaller "
+                f"the loss is not finite in step {self.descent.done + 1}; try a smaller "
                 "method.training.learning_rate, or method.training.clip=10"
             )
         self._add_up()
@@ -184,13 +185,13 @@ class Fitting(pl.LightningModule):
         return mean
 
     def _sow(self, seed: int) -> None:
-        """For models that draw while they learn; torch.manual_seed looks for every kind of device at each call."""
+        """Seed models that draw random numbers in training. torch.manual_seed would look for all devices each time."""
         torch.default_generator.manual_seed(seed)
         if self.device.type == "cuda":
             torch.cuda.manual_seed(seed)
 
     def _used(self, indices: np.ndarray) -> Tensor:
-        """(M, B): whether a member learns from a structure."""
+        """Mask (M, B), True where a member learns from a structure."""
         used = torch.ones(self.members, len(indices), dtype=torch.bool, device=self.device)
         if self.settings.leave_out and self.members > 1:
             share = torch.from_numpy(self.shares[indices]).to(self.device)
@@ -198,7 +199,7 @@ class Fitting(pl.LightningModule):
         return used
 
     def _add_up(self) -> None:
-        """Gradients over ranks, in one message."""
+        """Sum the gradients over the ranks, in one message."""
         if world_size() == 1:
             return
         gradients = [parameter.grad for parameter in self.descent.parameters if parameter.grad is not None]
@@ -211,7 +212,7 @@ class Fitting(pl.LightningModule):
 
     # -- validation ------------------------------------------------------------------------------------------------
     def end_epoch(self) -> dict[str, Any]:
-        """Validate, judge, and stop where a rule says so; the row of metrics.csv."""
+        """Validate and apply the stopping rules; return the row of metrics.csv."""
         epoch = self.descent.done // self.per_epoch
         row: dict[str, Any] = {"phase": "train", "epoch_done": epoch, "loss": sum(self.losses) / len(self.losses)}
         row["learning_rate"] = self.descent.rate
@@ -221,7 +222,7 @@ class Fitting(pl.LightningModule):
             with self.descent.averaged():
                 self.shown = self._validated()
                 self.descent.judge(self.shown.loss)
-            row |= {f"validation_{name}": value for name, value in self.shown.known().items()}
+            row |= {f"validation_{name}": value for name, value in self.shown.finite().items()}
         self.finished = last or self.descent.over
         if self.finished:
             if len(self.validation_set):
@@ -233,23 +234,23 @@ class Fitting(pl.LightningModule):
     def _validated(self) -> Errors:
         final = Weights(*(getattr(self.settings, name).values[-1] for name in LABELS))
         size = VALIDATION_BATCH
-        found = predict(self.passes, self.labels, self.validation_set, self.members, size, self.device)
-        return errors(found, self.labels, final)
+        predictions = predict(self.passes, self.labels, self.validation_set, self.members, size, self.device)
+        return errors(predictions, self.labels, final)
 
 
 def _seed(seed: int, step: int) -> int:
-    """Of one step: a resumed run draws what the uninterrupted one does."""
+    """Seed of one step: a resumed run draws the same numbers as an uninterrupted one."""
     return int(np.random.default_rng([seed, step, rank()]).integers(2**62))
 
 
 def _stacked(model: nn.Module, members: int) -> int:
-    """`members` if each has a row of every trained parameter, so that gradients can be clipped one by one; else 1."""
+    """Return `members` if each has a row of every trained parameter, so that each can be clipped alone; else 1."""
     rows = [p.shape[0] if p.dim() else 0 for p in model.parameters() if p.requires_grad]
     return members if rows and all(count == members for count in rows) else 1
 
 
 class _Steps:
-    """The steps that are left, until one finishes; no length, so that a resumed run starts where it stopped."""
+    """Remaining steps of the training. It has no length, so that Lightning does not skip steps of a resumed run."""
 
     def __init__(self, module: Fitting) -> None:
         self.module = module

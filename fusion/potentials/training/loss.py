@@ -1,11 +1,11 @@
-"""The loss of a batch and its derivatives by energies, forces, stress and dipoles.
+"""Loss of a batch and its derivatives by energies, forces, stress and dipoles.
 
-For each member, with errors in kcal/mol, Angstrom and debye and sums over what has a label,
+For each member, with errors in kcal/mol, Angstrom and debye and sums over labelled quantities,
 
     w_E / n_E sum_b dE_b^2 / A_b  +  w_F / (3 n_F) sum_i |dF_i|^2  +  w_S / (9 n_S) sum_b |V_b dS_b|^2 / A_b^2
     +  w_D / (3 n_D) sum_b |dD_b|^2
 
-A_b atoms, V_b volume; n_E, n_F, n_S and n_D count the labels of the whole batch, whatever part of it a process has.
+A_b atoms, V_b volume; n_E, n_F, n_S and n_D count the labels of the whole batch, over all processes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _STEEPEST = 2.0  # Adam remembers the size of the first gradients for a thousand
 
 @dataclass(frozen=True)
 class Weights:
-    """w_E, w_F, w_S, w_D, at one epoch."""
+    """Weights w_E, w_F, w_S and w_D at one point of the training."""
 
     energy: float
     forces: float
@@ -38,7 +38,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Counts:
-    """Labels of a whole batch for each member, (M,) float64: n_E, n_F, n_S and n_D."""
+    """Numbers of labels of a whole batch for each member, (M,) float64: n_E, n_F, n_S and n_D."""
 
     energy: Tensor
     forces: Tensor
@@ -47,7 +47,7 @@ class Counts:
 
     @classmethod
     def of(cls, labels: Labels, indices: np.ndarray, used: Tensor) -> Counts:
-        """Of structures `indices` (B,), where `used` (M, B) says which each member learns from."""
+        """Count the labels of structures `indices` (B,); `used` (M, B) marks those a member learns from."""
         none = np.zeros(len(labels.sizes))
         stress, dipole = (none if has is None else has for has in (labels.has_stress, labels.has_dipole))
         kinds = (labels.has_energy, labels.with_forces, stress, dipole)
@@ -57,44 +57,44 @@ class Counts:
 
 @dataclass(frozen=True)
 class Loss:
-    """Values (M,) float64 and derivatives."""
+    """Losses (M,) float64 and their derivatives by the predictions."""
 
     value: Tensor
     by: Found
 
 
-def loss(found: Found, targets: Targets, weights: Weights, counts: Counts, used: Tensor) -> Loss:
-    """Of the part of a batch that is given; `used` (M, B): which structures each member learns from."""
+def loss(predicted: Found, targets: Targets, weights: Weights, counts: Counts, used: Tensor) -> Loss:
+    """Return the loss of a process's part of a batch; `used` (M, B) marks the structures a member learns from."""
     scale = _share(weights.energy * KCAL**2, counts.energy, used & targets.has_energy) / targets.sizes
-    error = found.energy.detach() - targets.energy
+    error = predicted.energy.detach() - targets.energy
     value = (scale * error.square()).sum(1)
     by = Found(2.0 * scale * error)
-    if found.forces is not None and targets.forces is not None and targets.has_forces is not None:
-        which = used[:, targets.structure] & targets.has_forces
-        part = _share(weights.forces * KCAL_ANGSTROM**2 / 3.0, counts.forces, which)[:, :, None]
-        error = (found.forces.detach() - targets.forces).double()
+    if predicted.forces is not None and targets.forces is not None and targets.has_forces is not None:
+        mask = used[:, targets.structure] & targets.has_forces
+        part = _share(weights.forces * KCAL_ANGSTROM**2 / 3.0, counts.forces, mask)[:, :, None]
+        error = (predicted.forces.detach() - targets.forces).double()
         value = value + (part * error.square()).sum((1, 2))
-        by = replace(by, forces=(2.0 * part * error).to(found.forces.dtype))
-    if found.stress is not None and targets.has_stress is not None:
+        by = replace(by, forces=(2.0 * part * error).to(predicted.forces.dtype))
+    if predicted.stress is not None and targets.has_stress is not None:
         assert targets.stress is not None and targets.volume is not None
         part = _share(weights.stress * KCAL**2 / 9.0, counts.stress, used & targets.has_stress)
         part = (part * (targets.volume / targets.sizes) ** 2)[:, :, None, None]
-        error = (found.stress.detach() - targets.stress).double()
+        error = (predicted.stress.detach() - targets.stress).double()
         value = value + (part * error.square()).sum((1, 2, 3))
-        by = replace(by, stress=(2.0 * part * error).to(found.stress.dtype))
-    if found.dipole is not None and targets.dipole is not None and targets.has_dipole is not None:
+        by = replace(by, stress=(2.0 * part * error).to(predicted.stress.dtype))
+    if predicted.dipole is not None and targets.dipole is not None and targets.has_dipole is not None:
         part = _share(weights.dipole * DEBYE**2 / 3.0, counts.dipole, used & targets.has_dipole)[:, :, None]
-        error = found.dipole.detach() - targets.dipole
+        error = predicted.dipole.detach() - targets.dipole
         value = value + (part * error.square()).sum((1, 2))
         by = replace(by, dipole=2.0 * part * error)
     return Loss(value, by)
 
 
 def steepened(by: Found, value: Tensor, tau: float) -> Found:
-    """Derivatives of tau (exp(L / tau) - 1) from those of the losses L (M,) of a whole batch, `value`.
+    """Convert derivatives of the losses L (M,) = `value` of a whole batch into those of tau (exp(L / tau) - 1).
 
-    The cost of Smith, Isayev, Roitberg, Chem. Sci. 8, 3192 (2017): batches with large errors count for more. Far off,
-    beyond two tau, it goes on as L alone.
+    This is the cost of Smith, Isayev, Roitberg, Chem. Sci. 8, 3192 (2017): batches with large errors count for more.
+    Above L = 2 tau the slope stays constant.
     """
     factor = (value / tau).clamp(max=_STEEPEST).exp()
 
@@ -104,6 +104,6 @@ def steepened(by: Found, value: Tensor, tau: float) -> Found:
     return Found(**{field.name: scaled(getattr(by, field.name)) for field in fields(by)})  # type: ignore[arg-type]
 
 
-def _share(weight: float, count: Tensor, which: Tensor) -> Tensor:
-    """(M, ...) weight / count where `which`, else zero."""
-    return which * (weight / count.clamp(min=1.0))[:, None]
+def _share(weight: float, count: Tensor, mask: Tensor) -> Tensor:
+    """(M, ...) weight / count where `mask`, else zero."""
+    return mask * (weight / count.clamp(min=1.0))[:, None]

@@ -1,4 +1,4 @@
-"""What a training has led to: errors on every part of the data, tables, the result."""
+"""Result of a training: errors on every part of the data, and tables."""
 
 from __future__ import annotations
 
@@ -30,35 +30,30 @@ if TYPE_CHECKING:
 TABLE: Final = "structures.csv"
 ARRAYS: Final = "forces.npz"
 _BATCH = 128
-_PARTS: Final = (
-    ("train", "trained on"),
-    ("validation", "validation"),
-    ("test", "test"),
-    ("unseen", "new molecules"),
-)
+_PARTS: Final = (("train", "trained on"), ("validation", "validation"), ("test", "test"), ("unseen", "new molecules"))
 
 
 def finish(module: Fitting, data: Labelled, split: Split, run: Run) -> Result:
-    """Errors of the trained model; the first rank writes the tables of what was held out."""
+    """Return the errors of the trained model; the first rank writes the tables of the held-out structures."""
     parts = {"train": split.train, "validation": split.validation, "test": split.test}
-    if split.settings.get("unseen_molecules"):  # their errors are of another kind
+    if split.settings.get("unseen_molecules"):  # errors on new molecules are not those on new conformations
         unseen = split.unseen(data)
         parts |= {"test": split.test[~unseen], "unseen": split.test[unseen]}
-    found: dict[str, Predictions] = {}
-    measured: dict[str, Any] = {}
+    predictions: dict[str, Predictions] = {}
+    errors_by_part: dict[str, Any] = {}
     final = Weights(1.0, 0.0, 0.0)
     for name, indices in parts.items():
         if len(indices):
-            found[name] = predict(module.passes, module.labels, indices, module.members, _BATCH, module.device)
-            measured[name] = _told(errors(found[name], module.labels, final), len(indices))
-    held = next(name for name in ("test", "validation", "train") if name in found)
-    known, forces = spread.uncertainty(found, module.labels), spread.force_factor(found, module.labels)
+            predictions[name] = predict(module.passes, module.labels, indices, module.members, _BATCH, module.device)
+            errors_by_part[name] = _errors_document(errors(predictions[name], module.labels, final), len(indices))
+    largest_part = next(name for name in ("test", "validation", "train") if name in predictions)
+    calibrated, forces = spread.uncertainty(predictions, module.labels), spread.force_factor(predictions, module.labels)
     if processes.rank() == 0:
-        _write(module, data, found, held, known, forces, run)
+        _write(module, data, predictions, largest_part, calibrated, forces, run)
     details: dict[str, Any] = {
         "data": " + ".join(data.sources),
-        "parts": measured,
-        "uncertainty": spread.document(found, module.labels, known, forces),
+        "parts": errors_by_part,
+        "uncertainty": spread.document(predictions, module.labels, calibrated, forces),
         "elements": _elements(data, split.train),
         "epochs": module.descent.done // module.per_epoch,
         "steps": module.descent.done,
@@ -77,31 +72,31 @@ def finish(module: Fitting, data: Labelled, split: Split, run: Run) -> Result:
     if energies is not None:
         values = energies.values.detach().cpu().tolist()
         details["self_energies_hartree"] = dict(zip(module.model.elements, values, strict=True))  # type: ignore[arg-type]
-    worst = _worst(found[held], module)
+    worst = _worst(predictions[largest_part], module)
     return Result(data.system(worst), details={"training": details})
 
 
 def described(model: nn.Module) -> dict[str, Any] | None:
-    """`_target_` and arguments that build the model; None where it does not say them, being as configured."""
+    """Return `_target_` and the arguments that build the model; None for a model without `arguments`."""
     arguments = getattr(model, "arguments", None)
     return None if arguments is None else {"_target_": f"{type(model).__module__}.{type(model).__name__}", **arguments}
 
 
-def _told(found: Errors, number: int) -> dict[str, Any]:
-    values = {name: value for name, value in found.known().items() if name != "loss"}
+def _errors_document(part: Errors, number: int) -> dict[str, Any]:
+    values = {name: value for name, value in part.finite().items() if name != "loss"}
     if "energy_mae_kcal_mol" in values:
-        values["energy_mae_mev"] = found.energy_mae_mev
+        values["energy_mae_mev"] = part.energy_mae_mev
     return {"structures": number, **values}
 
 
-def _worst(found: Predictions, module: Fitting) -> int:
-    deviation = np.abs(found.energy.mean(axis=0) - module.labels.energy[found.indices])
-    known = np.isfinite(deviation)
-    return int(found.indices[int(np.nanargmax(deviation)) if known.any() else 0])
+def _worst(predictions: Predictions, module: Fitting) -> int:
+    deviation = np.abs(predictions.energy.mean(axis=0) - module.labels.energy[predictions.indices])
+    finite = np.isfinite(deviation)
+    return int(predictions.indices[int(np.nanargmax(deviation)) if finite.any() else 0])
 
 
 def _elements(data: Labelled, chosen: np.ndarray) -> list[str]:
-    """Of the structures chosen."""
+    """Symbols of the elements in structures `chosen`."""
     from ase.data import chemical_symbols
 
     numbers = np.unique(np.asarray(data.numbers)[atoms_of(np.asarray(data.offsets), chosen)])
@@ -111,40 +106,55 @@ def _elements(data: Labelled, chosen: np.ndarray) -> list[str]:
 def _write(
     module: Fitting,
     data: Labelled,
-    found: Mapping[str, Predictions],
-    held: str,
+    predictions: Mapping[str, Predictions],
+    table_part: str,
     calibrated: Uncertainty | None,
     forces: ForceFactor | None,
     run: Run,
 ) -> None:
-    """structures.csv, a row for each structure held out, forces.npz, one for each of their atoms, dipoles.npz and
-    stress.npz of those with such labels; atomic units. Standard deviations are the `calibrated` ones, if there are."""
+    """Write structures.csv (a row per held-out structure), forces.npz (a row per atom), dipoles.npz and stress.npz.
+
+    All in atomic units. Standard deviations are scaled by the calibrated factors where there are any.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
         ["structure", "part", "formula", "label_hartree", "energy_hartree", "energy_std_hartree", "outside"]
     )
-    for part in ("validation", "test", "unseen") if held != "train" else ("train",):
-        if part not in found:
+    for part in ("validation", "test", "unseen") if table_part != "train" else ("train",):
+        if part not in predictions:
             continue
-        one = found[part]
-        std = spread.deviation(one) * (1.0 if calibrated is None else calibrated.factor)
-        beyond = spread.outside(one, module.labels, calibrated)
-        rows = zip(one.indices, module.labels.energy[one.indices], one.energy.mean(axis=0), std, strict=True)
-        for (index, *numbers), far in zip(rows, beyond, strict=True):
+        held_out = predictions[part]
+        std = spread.deviation(held_out) * (1.0 if calibrated is None else calibrated.factor)
+        outside = spread.outside(held_out, module.labels, calibrated)
+        rows = zip(
+            held_out.indices, module.labels.energy[held_out.indices], held_out.energy.mean(axis=0), std, strict=True
+        )
+        for (index, *numbers), is_outside in zip(rows, outside, strict=True):
             name = data.groups[int(data.group[index])]
-            writer.writerow([index, part, name, *(f"{x:.9f}" if np.isfinite(x) else "" for x in numbers), int(far)])
+            writer.writerow(
+                [index, part, name, *(f"{x:.9f}" if np.isfinite(x) else "" for x in numbers), int(is_outside)]
+            )
     write_atomically(run.directory / TABLE, text.getvalue())
-    labels, one = module.labels, found[held]
-    if one.forces is not None and labels.forces is not None:
-        atoms = atoms_of(labels.offsets, one.indices)
-        arrays = {"label": labels.forces[atoms], "predicted": one.forces, "numbers": np.asarray(data.numbers)[atoms]}
-        if one.forces_std is not None:
-            arrays["std"] = one.forces_std * (1.0 if forces is None else forces.factor)
+    labels, held_out = module.labels, predictions[table_part]
+    if held_out.forces is not None and labels.forces is not None:
+        atoms = atoms_of(labels.offsets, held_out.indices)
+        arrays = {
+            "label": labels.forces[atoms],
+            "predicted": held_out.forces,
+            "numbers": np.asarray(data.numbers)[atoms],
+        }
+        if held_out.forces_std is not None:
+            arrays["std"] = held_out.forces_std * (1.0 if forces is None else forces.factor)
         _write_arrays(run.directory / ARRAYS, arrays)
     for kind in KINDS:
         label = getattr(labels, kind.name)
-        kind.write(run.directory, getattr(one, kind.name), None if label is None else label[one.indices], one.indices)
+        kind.write(
+            run.directory,
+            getattr(held_out, kind.name),
+            None if label is None else label[held_out.indices],
+            held_out.indices,
+        )
 
 
 def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -153,24 +163,24 @@ def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def lines(found: Mapping[str, Any]) -> Iterator[list[str]]:
-    """The terminal's lines of the `training` part of result.json."""
+def lines(document: Mapping[str, Any]) -> Iterator[list[str]]:
+    """Yield the terminal's lines for the `training` part of result.json."""
     for name, label in _PARTS:
-        part = found["parts"].get(name)
+        part = document["parts"].get(name)
         if part is None:
             continue
-        told = []
+        texts = []
         if "energy_mae_kcal_mol" in part:
-            told.append(f"E {part['energy_mae_kcal_mol']:.3f} kcal/mol ({part['energy_mae_mev']:.2f} meV)")
+            texts.append(f"E {part['energy_mae_kcal_mol']:.3f} kcal/mol ({part['energy_mae_mev']:.2f} meV)")
         if "forces_mae_mev_angstrom" in part:
-            told.append(f"F {part['forces_mae_mev_angstrom']:.2f} meV/Å")
+            texts.append(f"F {part['forces_mae_mev_angstrom']:.2f} meV/Å")
         if "stress_mae_mev_angstrom3" in part:
-            told.append(f"S {part['stress_mae_mev_angstrom3']:.3g} meV/Å³")
+            texts.append(f"S {part['stress_mae_mev_angstrom3']:.3g} meV/Å³")
         if "dipole_mae_debye" in part:
-            told.append(f"D {part['dipole_mae_debye']:.4f} debye")
-        yield [label, f"{part['structures']} structures", *told, "mean absolute"]
-    yield from spread.lines(found.get("uncertainty") or {})
-    early = ", stopped by its rule" if found.get("stopped_early") else ""
-    yield ["epochs", f"{found['epochs']}{early}"]
-    if found.get("conformations_per_cpu_s"):
-        yield ["speed", f"{found['conformations_per_cpu_s']:.0f} conformations per CPU second"]
+            texts.append(f"D {part['dipole_mae_debye']:.4f} debye")
+        yield [label, f"{part['structures']} structures", *texts, "mean absolute"]
+    yield from spread.lines(document.get("uncertainty") or {})
+    early = ", stopped by its rule" if document.get("stopped_early") else ""
+    yield ["epochs", f"{document['epochs']}{early}"]
+    if document.get("conformations_per_cpu_s"):
+        yield ["speed", f"{document['conformations_per_cpu_s']:.0f} conformations per CPU second"]

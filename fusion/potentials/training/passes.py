@@ -1,9 +1,9 @@
-"""Energies, forces, stress and dipoles of labelled structures, and the way back to the parameters. Atomic units.
+"""Forward and backward passes of a potential in training: energies, forces, stress and dipoles. Atomic units.
 
-The loss is a simple function of these four, whose derivatives by them are written down in `loss`. What is left to a
-potential is to carry these back to its parameters. `Differentiated` does it for any potential by differentiating twice;
-a potential whose descriptors have no parameters can do it several times faster with its own `Passes`, which it offers
-by a method `passes(labelled, memory_gb) -> Passes | None`.
+The loss is a simple function of these four, and `loss` has its derivatives by them. A backward pass turns these into
+derivatives by the parameters. `Differentiated` does so for any potential by differentiating twice. A potential whose
+descriptors have no parameters can be several times faster with its own `Passes`, which it offers by a method
+`passes(labelled, memory_gb) -> Passes | None`.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from fusion.datasets import Labelled
 
 Back = Callable[["Found"], None]
-"""Takes the derivatives of a loss by what was found, and adds its gradient to that of every trained parameter."""
+"""Takes the derivatives of a loss by the predictions, and adds the loss's gradient to every trained parameter's."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """Of M members on B structures with N atoms, one structure after the other; or a loss's derivatives by these."""
+    """Predictions of M members for B structures with N atoms in all, or the derivatives of a loss by these."""
 
     energy: Tensor
     """(M, B) float64, hartree."""
@@ -43,19 +43,19 @@ class Found:
 
 
 class Passes(Protocol):
-    """A potential on structures of one data set, given by their indices."""
+    """Evaluates a potential on structures of one data set, given by their indices."""
 
     def __call__(
         self, indices: np.ndarray, forces: bool, stress: bool, learn: bool, dipoles: bool = False
     ) -> tuple[Found, Back | None]:
-        """What the members say of structures `indices` (B,) and, where asked to `learn`, the way back."""
+        """Return the members' predictions for structures `indices` (B,) and, with `learn`, the backward pass."""
         ...
 
 
 class Differentiated:
-    """`Passes` of any potential, by torch's differentiation: once for the forces, again for their parameters.
+    """`Passes` of any potential by automatic differentiation: once for the forces, again for their parameters.
 
-    While it learns the model is in training mode, which may draw from torch's generator.
+    With `learn` the model is in training mode, which may draw random numbers from torch's generator.
     """
 
     def __init__(self, model: nn.Module, labelled: Labelled) -> None:
@@ -75,41 +75,44 @@ class Differentiated:
             moved = deformed(batch, positions, strain) if stress else replace(batch, positions=positions)
             prediction = checked(self.model(moved), batch)
             energy = _members(prediction)
-            found = Found(energy=energy.double(), dipole=_dipoles(prediction) if dipoles else None)
+            predicted = Found(energy=energy.double(), dipole=_dipoles(prediction) if dipoles else None)
             if forces and prediction.forces is not None:
-                found = replace(found, forces=prediction.forces[None][:, batch.mask])
+                predicted = replace(predicted, forces=prediction.forces[None][:, batch.mask])
             elif forces:
                 slopes = [derivative(member, positions, learn) for member in energy]
-                found = replace(found, forces=-torch.stack(slopes)[:, batch.mask])
+                predicted = replace(predicted, forces=-torch.stack(slopes)[:, batch.mask])
             if stress:
                 volume = torch.linalg.det(batch.cell).abs()[:, None, None]
                 virials = torch.stack([derivative(member, strain, learn) for member in energy])
-                found = replace(found, stress=torch.where(volume > 0, virials / volume.clamp(min=1e-30), 0.0))
-        if learn and not any(value is not None and value.requires_grad for value in vars(found).values()):
+                predicted = replace(predicted, stress=torch.where(volume > 0, virials / volume.clamp(min=1e-30), 0.0))
+        if learn and not any(value is not None and value.requires_grad for value in vars(predicted).values()):
             raise CalculationError("the potential's energy does not depend on its parameters: is it detached?")
-        return found, (lambda by: add_gradients(self.model, found, by)) if learn else None
+        return predicted, (lambda by: add_gradients(self.model, predicted, by)) if learn else None
 
 
 def _members(prediction: Prediction) -> Tensor:
-    """(M, B), one row where the potential is no ensemble."""
+    """Energies (M, B), one row for a potential that is not an ensemble."""
     return prediction.energy[None] if prediction.members is None else prediction.members
 
 
 def _dipoles(prediction: Prediction) -> Tensor | None:
-    """(M, B, 3), one row where the potential is no ensemble."""
+    """Dipoles (M, B, 3), one row for a potential that is not an ensemble."""
     if prediction.dipole_members is not None:
         return prediction.dipole_members.double()
     return None if prediction.dipole is None else prediction.dipole[None].double()
 
 
 def add_gradients(model: nn.Module, found: Found, by: Found) -> None:
-    """To those of the model's trained parameters, by torch's differentiation of what was `found` with it."""
+    """Add a loss's gradient to that of every trained parameter by differentiating the predictions `found`.
+
+    `by` holds the derivatives of the loss by the predictions.
+    """
     pairs = [(getattr(found, field.name), getattr(by, field.name)) for field in fields(Found)]
     used = [(value, slope) for value, slope in pairs if value is not None and slope is not None and value.requires_grad]
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not used:
         return
-    # Not backward(): what watches the accumulation of gradients (data-parallel wrappers) must not see this part.
+    # Not backward(): hooks on the accumulation of gradients (data-parallel wrappers) must not see this part.
     values, slopes = [value for value, _ in used], [slope.to(value.dtype) for value, slope in used]
     for parameter, slope in zip(trained, torch.autograd.grad(values, trained, slopes, allow_unused=True), strict=True):
         if slope is not None:
@@ -117,7 +120,7 @@ def add_gradients(model: nn.Module, found: Found, by: Found) -> None:
 
 
 def passes(model: nn.Module, labelled: Labelled, memory_gb: float) -> Passes:
-    """The potential's own where it has some for these data, else those that any has."""
+    """Return the potential's own `Passes` for these data, or `Differentiated` if it offers none."""
     offer = getattr(model, "passes", None)
     own: Passes | None = None if offer is None else offer(labelled, memory_gb)
     return Differentiated(model, labelled) if own is None else own

@@ -1,4 +1,4 @@
-"""What the network is to learn: labels less self energies, fitted to them or given. Atomic units."""
+"""Labels for the network: energies less self energies, which are fitted or come from the settings. Atomic units."""
 
 from __future__ import annotations
 
@@ -23,53 +23,57 @@ if TYPE_CHECKING:
 def referenced(
     model: nn.Module, data: Labelled, training: np.ndarray, settings: Settings, learned: np.ndarray | None
 ) -> Labels:
-    """The labels as the model is to learn them; sets its self energies.
+    """Return the labels that the model learns, and set its self energies.
 
-    Self energies are fitted to the structures of the training set, each source of a mixture with its own: the model
-    gets those of the first, and labels of the others are moved to its zero. `learned` are the energies that a model
-    with weights gives the training set: what its networks say is kept out of the fit. A model without `self_energies`
-    learns the labels as they are. Where nothing but dipoles is learned the energies are left alone: labels of them, and
-    of forces and stress, which may be of another level of theory, are forgotten.
+    Self energies are fitted to the training set, separately for each source of a mixture. The model gets those of the
+    first source, and labels of the other sources are shifted to its zero. `learned` are the energies that a model with
+    weights predicts for the training set; the contribution of its networks is subtracted before the fit. A model
+    without `self_energies` learns the labels unchanged. If only dipoles are learned, energies, forces and stress, which
+    may be of another level of theory, are dropped from the labels.
+
+    Raises InputError for a self energy of an element that the model does not have.
     """
-    kind = next(model.parameters()).dtype, "dipole" in getattr(model, "provides", ())
+    arguments = next(model.parameters()).dtype, "dipole" in getattr(model, "provides", ())
     module, elements = getattr(model, "self_energies", None), getattr(model, "elements", None)
     energy = np.array(data.energy, dtype=np.float64)
     if not settings.learns_energies:
-        return Labels(replace(data, forces=None, stress=None), np.full_like(energy, np.nan), *kind)
+        return Labels(replace(data, forces=None, stress=None), np.full_like(energy, np.nan), *arguments)
     if not isinstance(module, SelfEnergies) or elements is None:
-        return Labels(data, energy, *kind)
-    known = [atomic_numbers[symbol] for symbol in elements]
-    compositions = counts(np.asarray(data.numbers), np.asarray(data.offsets), known)
-    prior = _prior(module, data, known)
+        return Labels(data, energy, *arguments)
+    numbers = [atomic_numbers[symbol] for symbol in elements]
+    compositions = counts(np.asarray(data.numbers), np.asarray(data.offsets), numbers)
+    prior = _prior(module, data, numbers)
     networks = np.zeros(len(energy))
     if learned is not None:
         networks[training] = learned - compositions[training] @ prior
     sources = np.asarray(data.source)
-    found = [prior] * (int(sources.max()) + 1 if len(sources) else 1)
-    for source in range(len(found)):
+    self_energies = [prior] * (int(sources.max()) + 1 if len(sources) else 1)
+    for source in range(len(self_energies)):
         chosen = training[(sources[training] == source) & np.isfinite(energy[training])]
         if settings.self_energies is not None and source == 0:
-            found[0] = _given(settings, elements, prior)
+            self_energies[0] = _given(settings, elements, prior)
         elif len(chosen):
-            found[source] = fit(compositions[chosen], (energy - networks)[chosen], found[0] if source else prior)
-    module.values.copy_(torch.from_numpy(found[0]))
-    for source in range(1, len(found)):
-        moved = sources == source
-        energy[moved] += compositions[moved] @ (found[0] - found[source])
-    return Labels(data, energy, *kind)
+            self_energies[source] = fit(
+                compositions[chosen], (energy - networks)[chosen], self_energies[0] if source else prior
+            )
+    module.values.copy_(torch.from_numpy(self_energies[0]))
+    for source in range(1, len(self_energies)):
+        of_source = sources == source
+        energy[of_source] += compositions[of_source] @ (self_energies[0] - self_energies[source])
+    return Labels(data, energy, *arguments)
 
 
-def _prior(module: SelfEnergies, data: Labelled, known: list[int]) -> np.ndarray:
-    """What is known before: the model's own energies, those of isolated atoms, zero of atomisation energies."""
+def _prior(module: SelfEnergies, data: Labelled, numbers: list[int]) -> np.ndarray:
+    """Prior values: the model's own self energies, else estimates for total energies, zero for atomisation energies."""
     values = module.values.detach().cpu().numpy().copy()
     if np.any(values != 0.0):
         return values
-    return guess(known) if data.energy_zero == "total" else np.zeros(len(known))
+    return guess(numbers) if data.energy_zero == "total" else np.zeros(len(numbers))
 
 
 def _given(settings: Settings, elements: tuple[str, ...], prior: np.ndarray) -> np.ndarray:
-    given = dict(settings.self_energies or {})
-    surplus = sorted(set(given) - set(elements))
-    if surplus:
-        raise InputError(f"method.training.self_energies.{surplus[0]}: the model has {' '.join(elements)}")
-    return np.array([float(given.get(name, value)) for name, value in zip(elements, prior, strict=True)])
+    self_energies = dict(settings.self_energies or {})
+    unknown = sorted(set(self_energies) - set(elements))
+    if unknown:
+        raise InputError(f"method.training.self_energies.{unknown[0]}: the model has {' '.join(elements)}")
+    return np.array([float(self_energies.get(name, value)) for name, value in zip(elements, prior, strict=True)])

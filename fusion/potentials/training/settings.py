@@ -1,4 +1,4 @@
-"""The settings of a training, checked: conf/training/potential.yaml says what each is."""
+"""Settings of a training, with checks; conf/training/potential.yaml describes each of them."""
 
 from __future__ import annotations
 
@@ -13,42 +13,42 @@ from fusion.config.checks import check_whole
 from fusion.errors import InputError
 
 LABELS = ("energy", "forces", "stress", "dipole")
-"""What the loss can have a weight for."""
+"""Labels that the loss can have a weight for."""
 _PLACE = "method.training"
 _STEPS, _MOST_EPOCHS = 30_000, 1000
-_RATE, _RATE_TUNED = 1e-3, 2e-4  # steps of 1e-3 undo much of what a pretrained ANI knows before they improve it
+_RATE, _RATE_TUNED = 1e-3, 2e-4  # a rate of 1e-3 first destroys much of a pretrained ANI's accuracy
 
 
 @dataclass(frozen=True)
 class Weight:
-    """A weight in the loss: its values at even distances over the training, from beginning to end."""
+    """Weight in the loss: values at equal intervals from the beginning to the end of the training."""
 
     values: tuple[float, ...]
 
     def at(self, fraction: float) -> float:
-        """After that fraction of the training, on the straight lines between the values."""
+        """Interpolate the weight linearly at a fraction of the training."""
         return float(np.interp(fraction, np.linspace(0.0, 1.0, len(self.values)), self.values))
 
     @property
     def ever(self) -> bool:
-        """Whether it is ever more than zero."""
+        """True if the weight is positive at any time."""
         return any(value > 0.0 for value in self.values)
 
     @classmethod
-    def read(cls, name: str, given: Any) -> Weight:
-        """From a number, or a list of numbers. Raises InputError."""
-        values = tuple(given) if isinstance(given, Sequence) and not isinstance(given, str) else (given,)
+    def read(cls, name: str, value: Any) -> Weight:
+        """Read the weight from a number or a list of numbers; raises InputError for anything else."""
+        values = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
         if not values or not all(_is_number(value) and value >= 0.0 for value in values):
             raise InputError(
-                f"{_PLACE}.loss.{name} is a number of at least 0, or a list of them for the course of the training, "
-                f"[0.1, 1.0]; not {given!r}"
+                f"{_PLACE}.loss.{name} must be a number of at least 0, or a list of them over the training, "
+                f"[0.1, 1.0]; not {value!r}"
             )
         return cls(tuple(map(float, values)))
 
 
 @dataclass(frozen=True)
 class Plateau:
-    """The learning rate is multiplied by `factor` after `patience` validations without a better one."""
+    """Rule that multiplies the learning rate by `factor` after `patience` validations without an improvement."""
 
     factor: float
     patience: int
@@ -57,7 +57,7 @@ class Plateau:
 
 @dataclass(frozen=True)
 class Settings:
-    """Of one training."""
+    """Settings of one training."""
 
     epochs: int
     batch: int
@@ -83,54 +83,54 @@ class Settings:
 
     @property
     def learns_energies(self) -> bool:
-        """Whether the energy is trained, or a derivative of it."""
+        """True if the energy or a derivative of it is trained."""
         return self.energy.ever or self.forces.ever or self.stress.ever
 
     @classmethod
     def read(cls, config: Mapping[str, Any], structures: int, tuned: bool = False) -> Settings:
-        """From `method.training`, for so many structures to learn from; `tuned`: by a model that has learned before.
+        """Read the settings from `method.training`, with defaults for this number of training structures.
 
-        Raises InputError for a value that is none.
+        `tuned` is True for a model that starts from weights. Raises InputError for an unknown key or a wrong value.
         """
-        given = dict(config)
-        if given["learning_rate"] is None:
-            given["learning_rate"] = _RATE_TUNED if tuned else _RATE
-        if given["batch"] is None:
-            given["batch"] = max(8, min(64, structures // 100))
-        if given["epochs"] is None and given["batch"]:
-            steps = -(-structures // given["batch"])  # in an epoch
-            given["epochs"] = max(1, min(_MOST_EPOCHS, _STEPS // max(1, steps)))
+        values = dict(config)
+        if values["learning_rate"] is None:
+            values["learning_rate"] = _RATE_TUNED if tuned else _RATE
+        if values["batch"] is None:
+            values["batch"] = max(8, min(64, structures // 100))
+        if values["epochs"] is None and values["batch"]:
+            steps = -(-structures // values["batch"])  # in an epoch
+            values["epochs"] = max(1, min(_MOST_EPOCHS, _STEPS // max(1, steps)))
         for group in ("loss", "plateau", "rates"):
-            if not isinstance(given[group], Mapping):
-                raise InputError(f"{_PLACE}.{group} is a group: {_PLACE}.{group}.KEY=VALUE")
-        loss, plateau = dict(given.pop("loss")), dict(given.pop("plateau"))
+            if not isinstance(values[group], Mapping):
+                raise InputError(f"{_PLACE}.{group} is a group: set {_PLACE}.{group}.KEY=VALUE")
+        loss, plateau = dict(values.pop("loss")), dict(values.pop("plateau"))
         unknown = sorted(set(loss) - set(LABELS))
         if unknown:
-            raise InputError(f"{_PLACE}.loss.{unknown[0]}: there is {', '.join(LABELS)}")
+            raise InputError(f"{_PLACE}.loss.{unknown[0]}: unknown key; the loss takes {', '.join(LABELS)}")
         for name in LABELS:
-            given[name] = Weight.read(name, loss.get(name, 0.0))
+            values[name] = Weight.read(name, loss.get(name, 0.0))
         for name in ("frozen", "new_elements"):
-            some = given[name]
-            given[name] = (some,) if isinstance(some, str) else tuple(map(str, some))
-        given["rates"] = dict(given["rates"])
-        known = {field.name for field in fields(cls)}
-        surplus = sorted(set(given) - known)
-        if surplus:
-            raise InputError(f"{_PLACE} has no setting {surplus[0]!r}")
-        found = cls(plateau=Plateau(**plateau), **given)
-        found._check()
-        return found
+            names = values[name]
+            values[name] = (names,) if isinstance(names, str) else tuple(map(str, names))
+        values["rates"] = dict(values["rates"])
+        field_names = {field.name for field in fields(cls)}
+        unknown_settings = sorted(set(values) - field_names)
+        if unknown_settings:
+            raise InputError(f"{_PLACE} has no setting {unknown_settings[0]!r}")
+        settings = cls(plateau=Plateau(**plateau), **values)
+        settings._check()
+        return settings
 
     def _check(self) -> None:
-        whole: dict[str, tuple[Any, int]] = {
+        integers: dict[str, tuple[Any, int]] = {
             "epochs": (self.epochs, 1),
             "batch": (self.batch, 1),
             "validate_every": (self.validate_every, 1),
             "plateau.patience": (self.plateau.patience, 1),
         }
         if self.patience is not None:
-            whole["patience"] = (self.patience, 1)
-        for name, (number, least) in whole.items():
+            integers["patience"] = (self.patience, 1)
+        for name, (number, least) in integers.items():
             check_whole(f"{_PLACE}.{name}", number, least)
         positive: dict[str, Any] = {"learning_rate": self.learning_rate, "memory_gb": self.memory_gb}
         for name in ("clip", "exponential"):

@@ -1,5 +1,7 @@
-"""What the differences of a trained ensemble's members are worth, in energies and in forces: calibrated on the
-validation, judged on the test."""
+"""Spread of a trained ensemble in energies and forces as a measure of its error.
+
+It is calibrated on the validation set and judged on the test set.
+"""
 
 from __future__ import annotations
 
@@ -20,120 +22,127 @@ _LABELS: Final = {"test": "  test", "unseen": "  new molecules"}
 _MILLI: Final = 1000.0
 
 
-def deviation(found: Predictions) -> np.ndarray:
-    """(n,) the members' standard deviation (ddof=1), hartree; NaN for a single one."""
-    single = len(found.energy) < 2
-    return np.full(found.energy.shape[1], np.nan) if single else found.energy.std(axis=0, ddof=1)
+def deviation(predictions: Predictions) -> np.ndarray:
+    """Standard deviation (n,) of the members' energies (ddof=1), hartree; NaN for a single network."""
+    single = len(predictions.energy) < 2
+    return np.full(predictions.energy.shape[1], np.nan) if single else predictions.energy.std(axis=0, ddof=1)
 
 
-def uncertainty(found: Mapping[str, Predictions], labels: Labels) -> Uncertainty | None:
-    """From the structures for validation alone; None of a single network, or of too few of them."""
-    part = found.get("validation")
+def uncertainty(predictions: Mapping[str, Predictions], labels: Labels) -> Uncertainty | None:
+    """Calibrate the energies' spread on the validation set; None for a single network or too few structures."""
+    part = predictions.get("validation")
     return None if part is None else calibrated(deviation(part), _errors(part, labels), labels.sizes[part.indices])
 
 
-def force_factor(found: Mapping[str, Predictions], labels: Labels) -> ForceFactor | None:
-    """The same for components of forces."""
-    part = found.get("validation")
+def force_factor(predictions: Mapping[str, Predictions], labels: Labels) -> ForceFactor | None:
+    """Calibrate the spread of components of forces on the validation set; None without such a spread."""
+    part = predictions.get("validation")
     if part is None or part.forces_std is None:
         return None
     sizes = labels.sizes[part.indices]
     return calibrated_forces(part.forces_std, _force_errors(part, labels), np.repeat(np.arange(len(sizes)), sizes))
 
 
-def outside(found: Predictions, labels: Labels, known: Uncertainty | None) -> np.ndarray:
-    """(n,) bool, whether the spread is beyond the limit."""
-    if known is None:
-        return np.zeros(len(found.indices), dtype=bool)
-    return known.factor * deviation(found) / np.sqrt(labels.sizes[found.indices]) > known.limit
+def outside(predictions: Predictions, labels: Labels, energies: Uncertainty | None) -> np.ndarray:
+    """Mask (n,), True where the calibrated spread is beyond the limit."""
+    if energies is None:
+        return np.zeros(len(predictions.indices), dtype=bool)
+    return energies.factor * deviation(predictions) / np.sqrt(labels.sizes[predictions.indices]) > energies.limit
 
 
 def document(
-    found: Mapping[str, Predictions], labels: Labels, known: Uncertainty | None, forces: ForceFactor | None
+    predictions: Mapping[str, Predictions], labels: Labels, energies: Uncertainty | None, forces: ForceFactor | None
 ) -> dict[str, Any]:
-    """The `uncertainty` of result.json: the factor and the limit, and of each part that took no share in them how many
-    errors are within one and two deviations, as they were and calibrated; or `none`, the reason why there is none.
-    Nothing of energies where there are no labels of them; `forces` where their spread is calibrated."""
-    of_forces = {} if forces is None else {"forces": _forces(found, labels, forces)}
+    """Return the `uncertainty` of result.json.
+
+    It holds the factor and the limit and, for each held-out part, the fractions of errors within one and two standard
+    deviations before and after the calibration. Without a calibration, `none` gives the reason. It says nothing about
+    energies without labels, and has `forces` if their spread is calibrated.
+    """
+    of_forces = {} if forces is None else {"forces": _forces(predictions, labels, forces)}
     if not labels.has_energy.any():
         return of_forces
-    if known is None:
-        return {"none": _reason(found), **of_forces}
-    told: dict[str, Any] = {
+    if energies is None:
+        return {"none": _reason(predictions), **of_forces}
+    statistics: dict[str, Any] = {
         "calibrated_on": "validation",
-        **{key: value for key, value in asdict(known).items() if key != "limit"},
-        "limit_hartree_per_sqrt_atom": known.limit,
+        **{key: value for key, value in asdict(energies).items() if key != "limit"},
+        "limit_hartree_per_sqrt_atom": energies.limit,
     }
     for name in JUDGED:
-        if name not in found:
+        if name not in predictions:
             continue
-        std, errors = (KCAL * values for values in (deviation(found[name]), _errors(found[name], labels)))
+        std, errors = (KCAL * values for values in (deviation(predictions[name]), _errors(predictions[name], labels)))
         before = calibration(std, errors)
-        told[name] = {
+        statistics[name] = {
             "members": {key: before[key] for key in ("within_1", "within_2")},
-            "calibrated": calibration(known.factor * std, errors),
-            "outside": int(outside(found[name], labels, known).sum()),
+            "calibrated": calibration(energies.factor * std, errors),
+            "outside": int(outside(predictions[name], labels, energies).sum()),
         }
-    return told | of_forces
+    return statistics | of_forces
 
 
-def _forces(found: Mapping[str, Predictions], labels: Labels, known: ForceFactor) -> dict[str, Any]:
-    told: dict[str, Any] = {"calibrated_on": "validation", **asdict(known)}
-    for name in (name for name in JUDGED if name in found):
-        std, errors = found[name].forces_std, _force_errors(found[name], labels)
+def _forces(predictions: Mapping[str, Predictions], labels: Labels, factor: ForceFactor) -> dict[str, Any]:
+    statistics: dict[str, Any] = {"calibrated_on": "validation", **asdict(factor)}
+    for name in (name for name in JUDGED if name in predictions):
+        std, errors = predictions[name].forces_std, _force_errors(predictions[name], labels)
         assert std is not None
-        some = np.isfinite(errors) & (std > 0.0)
-        if some.any():
-            before, after = (within(scale * std[some], errors[some]) for scale in (1.0, known.factor))
-            told[name] = {"components": int(some.sum()), "members": before, "calibrated": after}
-    return told
+        usable = np.isfinite(errors) & (std > 0.0)
+        if usable.any():
+            before, after = (within(scale * std[usable], errors[usable]) for scale in (1.0, factor.factor))
+            statistics[name] = {"components": int(usable.sum()), "members": before, "calibrated": after}
+    return statistics
 
 
-def lines(found: Mapping[str, Any]) -> Iterator[list[str]]:
-    """The terminal's lines of `document`."""
-    if "none" in found:
-        yield ["uncertainty", "none", found["none"]]
-    if "factor" in found:
-        yield from _lines_of_energies(found)
-    forces = found.get("forces")
+def lines(document: Mapping[str, Any]) -> Iterator[list[str]]:
+    """Yield the terminal's lines for `document`."""
+    if "none" in document:
+        yield ["uncertainty", "none", document["none"]]
+    if "factor" in document:
+        yield from _lines_of_energies(document)
+    forces = document.get("forces")
     if forces:
         yield ["spread, forces", _factor(forces), f"on components of {forces['structures']} structures for validation"]
         for name in (name for name in JUDGED if name in forces):
             yield [_LABELS[name], *_shares(forces[name])]
 
 
-def _lines_of_energies(found: Mapping[str, Any]) -> Iterator[list[str]]:
-    limit = f"{_MILLI * found['limit_hartree_per_sqrt_atom']:.3g} mHa per sqrt(atom)"
-    yield ["spread", _factor(found), f"on {found['structures']} structures for validation; outside: beyond {limit}"]
-    for name in (name for name in JUDGED if name in found):
-        part = found[name]
-        number, share = part["calibrated"]["structures"], 100 * found["beyond"]
+def _lines_of_energies(document: Mapping[str, Any]) -> Iterator[list[str]]:
+    limit = f"{_MILLI * document['limit_hartree_per_sqrt_atom']:.3g} mHa per sqrt(atom)"
+    yield [
+        "spread",
+        _factor(document),
+        f"on {document['structures']} structures for validation; outside: beyond {limit}",
+    ]
+    for name in (name for name in JUDGED if name in document):
+        part = document[name]
+        number, share = part["calibrated"]["structures"], 100 * document["beyond"]
         yield [_LABELS[name], *_shares(part), f"{part['outside']} of {number} outside, {share:.2g} % expected"]
 
 
-def _factor(found: Mapping[str, Any]) -> str:
-    return f"calibrated: × {found['factor']:.3g} ({found['low']:.2g} to {found['high']:.2g})"
+def _factor(document: Mapping[str, Any]) -> str:
+    return f"calibrated: × {document['factor']:.3g} ({document['low']:.2g} to {document['high']:.2g})"
 
 
 def _shares(part: Mapping[str, Any]) -> tuple[str, str]:
     before, after = part["members"], part["calibrated"]
-    one, two = (f"{100 * before[key]:.0f} → {100 * after[key]:.0f} %" for key in ("within_1", "within_2"))
-    return f"{one} within 1 σ", f"{two} within 2 σ (normal: 68, 95)"
+    within_1, within_2 = (f"{100 * before[key]:.0f} → {100 * after[key]:.0f} %" for key in ("within_1", "within_2"))
+    return f"{within_1} within 1 σ", f"{within_2} within 2 σ (normal: 68, 95)"
 
 
-def _errors(found: Predictions, labels: Labels) -> np.ndarray:
-    """(n,) hartree, of the members' mean; NaN without a label."""
-    return found.energy.mean(axis=0) - labels.energy[found.indices]
+def _errors(predictions: Predictions, labels: Labels) -> np.ndarray:
+    """Energy errors (n,) of the members' mean, hartree; NaN without a label."""
+    return predictions.energy.mean(axis=0) - labels.energy[predictions.indices]
 
 
-def _force_errors(found: Predictions, labels: Labels) -> np.ndarray:
-    """(N, 3) hartree/bohr, of the members' mean; NaN without a label."""
-    assert found.forces is not None and labels.forces is not None
-    return found.forces - labels.forces[atoms_of(labels.offsets, found.indices)]
+def _force_errors(predictions: Predictions, labels: Labels) -> np.ndarray:
+    """Force errors (N, 3) of the members' mean, hartree/bohr; NaN without a label."""
+    assert predictions.forces is not None and labels.forces is not None
+    return predictions.forces - labels.forces[atoms_of(labels.offsets, predictions.indices)]
 
 
-def _reason(found: Mapping[str, Predictions]) -> str:
-    if any(len(part.energy) < 2 for part in found.values()):
-        return "a single network does not know how sure it is; an ensemble does (method.model.members=4, say)"
-    number = len(found["validation"].indices) if "validation" in found else 0
+def _reason(predictions: Mapping[str, Predictions]) -> str:
+    if any(len(part.energy) < 2 for part in predictions.values()):
+        return "a single network has no spread; an ensemble has one (e.g. method.model.members=4)"
+    number = len(predictions["validation"].indices) if "validation" in predictions else 0
     return f"the spread is not calibrated: {number} structures for validation, {FEWEST} with energies are needed"

@@ -1,4 +1,4 @@
-"""The labels of a batch of structures as tensors, and how many of each there are. Atomic units."""
+"""Labels of structures, cut into batches of tensors. Atomic units."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def atoms_of(offsets: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    """The places in the arrays of atoms of structures `indices`, one structure after the other."""
+    """Indices into the arrays of atoms for all atoms of structures `indices`, structure by structure."""
     sizes = offsets[indices + 1] - offsets[indices]
     ends = np.cumsum(sizes)
     return np.arange(ends[-1] if len(ends) else 0) + np.repeat(offsets[indices] - ends + sizes, sizes)
@@ -24,7 +24,7 @@ def atoms_of(offsets: np.ndarray, indices: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Targets:
-    """Labels of B structures with N atoms; zero with a false mask where there is none."""
+    """Labels of B structures with N atoms; a missing label is zero, with a False in its mask."""
 
     sizes: Tensor
     """(B,) float64, atoms."""
@@ -47,23 +47,25 @@ class Targets:
     has_dipole: Tensor | None
     """(B,) bool."""
     structure: Tensor
-    """(N,) int64, the row of the batch an atom belongs to."""
+    """(N,) int64, the atom's row in the batch."""
 
 
 class Labels:
     """The labels of all structures, ready to be cut into batches."""
 
     def __init__(self, labelled: Labelled, energy: np.ndarray, dtype: torch.dtype, dipoles: bool = False) -> None:
-        """`energy` (M,) takes the place of the labels' own; forces and stress in `dtype`; `dipoles`, which crystals do
-        not have, only where asked for."""
+        """Read the labels, with `energy` (M,) in place of the labelled energies, forces and stress in `dtype`.
+
+        Dipoles, which crystals do not have, are read only with `dipoles`.
+        """
         self.offsets = np.asarray(labelled.offsets)
         self.energy, self.dtype = energy, dtype
         self.has_energy = np.isfinite(energy)
         self.forces = None if labelled.forces is None else np.asarray(labelled.forces)
         self.has_forces = None if self.forces is None else np.isfinite(self.forces).all(axis=1)
         self.sizes = np.diff(self.offsets)
-        known = np.zeros(self.offsets[-1]) if self.has_forces is None else self.has_forces
-        self.with_forces = np.diff(np.concatenate([[0], np.cumsum(known, dtype=np.int64)])[self.offsets])
+        labelled_atoms = np.zeros(self.offsets[-1]) if self.has_forces is None else self.has_forces
+        self.with_forces = np.diff(np.concatenate([[0], np.cumsum(labelled_atoms, dtype=np.int64)])[self.offsets])
         self.stress = None if labelled.cell is None else STRESS.labels(labelled)
         self.has_stress = None if self.stress is None else STRESS.known(self.stress)
         self.volume = None if self.stress is None else np.abs(np.linalg.det(np.asarray(labelled.cell)))
@@ -71,7 +73,7 @@ class Labels:
         self.has_dipole = None if self.dipole is None else DIPOLE.known(self.dipole)
 
     def batch(self, indices: np.ndarray, device: torch.device | str = "cpu") -> Targets:
-        """Those of the structures `indices` (B,)."""
+        """Return the labels of the structures `indices` (B,)."""
         sizes = self.offsets[indices + 1] - self.offsets[indices]
 
         def tensor(array: np.ndarray, dtype: torch.dtype = torch.float64) -> Tensor:

@@ -1,4 +1,4 @@
-"""task=train for a potential: data, self energies, the fit, errors on what was held out."""
+"""task=train for a potential: data, self energies, the fit, and errors on held-out structures."""
 
 from __future__ import annotations
 
@@ -30,13 +30,17 @@ CALIBRATION_BATCH = 256
 
 
 class PotentialTraining:
-    """One training of the model that the method has, from its beginning or from the weights of the zoo."""
+    """One training of the method's model, from random parameters or from weights of the zoo."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def check(self, method: PotentialMethod, system: System, run: Run) -> None:
-        """Raises InputError: no data, settings, elements the model lacks, or a checkpoint of something else."""
+        """Load the data and build the model.
+
+        Raises InputError without data or settings, for elements the model lacks, or for a checkpoint of another
+        training.
+        """
         from fusion import datasets
         from fusion.potentials.training.descent import trained
         from fusion.runs.checkpoints import read
@@ -46,7 +50,7 @@ class PotentialTraining:
         if method.training is None:
             raise InputError(f"+method={method.name} has no method.training; conf/kind/potential.yaml gives it")
         tuned = method.weights is not None
-        Settings.read(method.training, 1, tuned)  # what is wrong in them is said before the data are read
+        Settings.read(method.training, 1, tuned)  # report wrong settings before reading the data
         self.data: Labelled = datasets.load(run.config.data, run.start_dir)
         self.split: Split = datasets.split(self.data, run.config.data, run.seed)
         self.settings = Settings.read(method.training, len(self.split.train), tuned)
@@ -63,15 +67,15 @@ class PotentialTraining:
                 raise InputError(f"{run.checkpoint} is not a checkpoint of a potential's training")
             for key, value in self._identity(run).items():
                 if self.state["identity"].get(key) != value:
-                    raise InputError(f"{run.checkpoint} is of another training: its {key} differ")
+                    raise InputError(f"{run.checkpoint} belongs to another training: its {key} differ")
 
     def title(self, method: PotentialMethod, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """What is trained on what."""
+        """Return the title of the run (method, parameters, structures) and notes on the data."""
         from fusion.console.format import count
 
         trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
-        everything = sum(p.numel() for p in self.model.parameters())
-        of_all = "" if trained == everything else f" of {everything:,}"
+        all_parameters = sum(p.numel() for p in self.model.parameters())
+        of_all = "" if trained == all_parameters else f" of {all_parameters:,}"
         members = _members(self.model)
         parts = (
             method.label,
@@ -79,15 +83,15 @@ class PotentialTraining:
             f"{count(len(self.split.train), 'structure')} of {' + '.join(self.data.sources)}",
             self.name,
         )
-        held = f"{len(self.split.validation)} structures for validation, {len(self.split.test)} for the test"
-        notes = [held, *self.data.report.notes()]
+        held_out = f"{len(self.split.validation)} structures for validation, {len(self.split.test)} for the test"
+        notes = [held_out, *self.data.report.notes()]
         if self.state is not None:
             done = self.state["descent"]["done"] // -(-len(self.split.train) // self.settings.batch)
             notes.append(f"resuming from epoch {done} of {self.settings.epochs} ({CHECKPOINT})")
         return parts, tuple(notes)
 
     def run(self, method: PotentialMethod, system: System, run: Run) -> Result:
-        """Every rank returns the result; the first one writes split.json and the tables."""
+        """Train the model; every rank returns the result, the first one writes split.json and the tables."""
         if processes.rank() == 0:
             self.split.write(run.directory, self.data)
         module = self._fitted(method, run)
@@ -120,19 +124,19 @@ class PotentialTraining:
 
     @staticmethod
     def rows(document: dict[str, Any]) -> Iterator[list[str]]:
-        """Errors by part of the data."""
+        """Yield the errors on each part of the data."""
         yield from outcome.lines(document["training"])
 
     @staticmethod
     def draw(directory: Path) -> None:
-        """`training.png` and, at the end, `parity.png`."""
+        """Draw `training.png` and, at the end, `parity.png`."""
         from fusion.potentials.training import plot
 
         plot.draw(directory)
 
     @staticmethod
     def stands(directory: Path) -> str | None:
-        """Where an unfinished training stands: its last recorded epoch."""
+        """Describe the progress of an unfinished training: its last recorded epoch."""
         from fusion.potentials.training import plot
 
         return plot.stands(directory)
@@ -143,7 +147,7 @@ class PotentialTraining:
         return tuple(chemical_symbols[number] for number in np.unique(self.data.numbers).tolist())
 
     def _identity(self, run: Run) -> dict[str, Any]:
-        """What a checkpoint has to agree with."""
+        """Values that a checkpoint must agree with."""
         parts = [np.asarray(self.data.ids)[part] for part in (self.split.train, self.split.validation)]
         digest = hashlib.sha256(b"".join(repr(part.tolist()).encode() for part in parts)).hexdigest()
         return {
@@ -159,7 +163,7 @@ def _members(model: nn.Module) -> int:
 
 
 def _calibrate(model: nn.Module, data: Labelled, training: np.ndarray, dtype: str) -> None:
-    """Let a model that takes scales and ranges from its training data, by a method `calibrate`, do so."""
+    """Call the model's `calibrate`, if it has one, to take scales and ranges from the training data."""
     import torch
 
     calibrate = getattr(model, "calibrate", None)
@@ -172,19 +176,19 @@ def _calibrate(model: nn.Module, data: Labelled, training: np.ndarray, dtype: st
 
 
 def _check_labels(settings: Settings, data: Labelled, split: Split) -> None:
-    """Raises InputError where nothing can be learned."""
+    """Raise InputError if the data have nothing to learn."""
     if not len(split.train):
-        raise InputError(f"none of the {len(data)} structures is left for training; see data.split")
+        raise InputError(f"none of the {len(data)} structures remains for training; see data.split")
     wanted = {"energy": settings.energy.ever, "forces": settings.forces.ever, "stress": settings.stress.ever}
     if settings.dipole.ever and data.dipole is None:
-        raise InputError("method.training.loss.dipole: the data have no dipoles; data.dipole.key says where they are")
+        raise InputError("method.training.loss.dipole: the data have no dipoles; data.dipole.key names their key")
     for name in ("forces", "stress"):
         if wanted[name] and getattr(data, name) is None and not wanted["energy"]:
-            raise InputError(f"method.training.loss.{name} is the only one, but the data have no {name}")
+            raise InputError(f"method.training.loss.{name} is the only weight, but the data have no {name}")
 
 
 def _check_charges(model: nn.Module, method: PotentialMethod, settings: Settings) -> None:
-    """Raises InputError where charges would stay as they were drawn."""
+    """Raise InputError if charges would keep their random initial values."""
     random = method.weights is None or bool(settings.new_elements)
     if random and "dipole" in getattr(model, "provides", ()) and not settings.dipole.ever:
-        raise InputError("charges are learned from dipoles: method.training.loss.dipole=1")
+        raise InputError("charges are learned from dipoles: set method.training.loss.dipole=1")

@@ -28,7 +28,7 @@ ATOMS = {"H": -0.5, "C": -37.8, "O": -75.0}
 
 
 class Linear(nn.Module):
-    """Parameters w (E, E), and self energies."""
+    """Model with parameters w (E, E) and self energies."""
 
     def __init__(self, elements: tuple[str, ...] = ("H", "C", "O"), scale: float = 2.0) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ TRUTH = torch.tensor([[0.3, -0.2, 0.1], [0.0, 0.4, 0.0], [-0.5, 0.0, 0.2]], dtyp
 
 
 def truth() -> Linear:
-    """What made the labels."""
+    """Return the model that produced the labels."""
     model = Linear()
     model.weights.data.copy_(TRUTH)
     model.self_energies.values.copy_(torch.tensor([ATOMS[name] for name in model.elements]))
@@ -64,7 +64,7 @@ def truth() -> Linear:
 
 
 def labelled(number: int, seed: int = 0, molecules: Any = (WATER, METHANE), model: nn.Module | None = None) -> Labelled:
-    """Distorted molecules in turn, with energies and forces."""
+    """Distorted molecules by turns, with energies and forces."""
     random = np.random.default_rng(seed)
     chosen = [molecules[index % len(molecules)] for index in range(number)]
     positions = [BOHR_PER_ANGSTROM * (where + 0.1 * random.normal(size=where.shape)) for _, where in chosen]
@@ -100,7 +100,7 @@ def labelled(number: int, seed: int = 0, molecules: Any = (WATER, METHANE), mode
 
 
 def write(path: Path, number: int, seed: int = 0) -> Path:
-    """The same as extended XYZ, eV and Angstrom."""
+    """Write the same structures as extended XYZ in eV and Angstrom."""
     from ase import Atoms
     from ase.calculators.singlepoint import SinglePointCalculator
     from ase.io import write as save

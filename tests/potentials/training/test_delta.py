@@ -1,4 +1,4 @@
-"""Delta-learning from labels to use: a baseline, the correction that was learned, and their sum."""
+"""Delta-learning as a whole: a baseline, the learned correction, and their sum."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ HF = "{method: hf, basis: sto-3g}"
 
 
 def document(run: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((run / "result.json").read_text())
-    return found
+    content: dict[str, Any] = json.loads((run / "result.json").read_text())
+    return content
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on labels less those of Hartree-Fock, energies, forces and dipoles."""
+    """Directory of a run on energies, forces and dipoles less those of Hartree-Fock."""
     place = tmp_path_factory.mktemp("delta")
     path = write_structures(place / "data.extxyz", 20)
     frames: list[Atoms] = read(path, ":")
@@ -44,7 +44,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def test_the_sum_is_as_good_as_the_training_said(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sum_has_the_errors_of_the_training(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fusion.zoo.registry.user", lambda: place / "zoo")
     monkeypatch.setenv("FUSION_CACHE", str(place / "cache"))
     card = publish.add(place / "run", ABOUT, place / "zoo")

@@ -1,4 +1,4 @@
-"""Charges that learn from dipoles: gradients, a law of charges found again, published and used for a spectrum."""
+"""Charges learned from dipoles: gradients, recovery of known charges, publication, and a spectrum."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ LOSS = [
 
 
 def of_charges(numbers: np.ndarray, positions: np.ndarray, charge: float) -> np.ndarray:
-    """The dipole of `CHARGES` that add up to `charge`; in the units of the positions."""
+    """Dipole of `CHARGES`, shifted to add up to `charge`; in the units of the positions."""
     charges = np.array([CHARGES[number] for number in numbers.tolist()])
     return (charges + (charge - charges.sum()) / len(charges)) @ positions
 
 
 def with_dipoles(data: Labelled) -> Labelled:
-    """Every third an ion, every fifth without a label."""
+    """Add dipoles; every third structure is an ion, every fifth has no label."""
     charge = np.where(np.arange(len(data)) % 3 == 2, 1, 0)
     parts = [slice(*data.offsets[index : index + 2]) for index in range(len(data))]
     dipole = np.array([of_charges(data.numbers[p], data.positions[p], q) for p, q in zip(parts, charge, strict=True)])
@@ -62,18 +62,18 @@ def model(kind: type[ANI] = ANI) -> ANI:
 
 @pytest.mark.parametrize("kind", [ANI, ANI1])
 @pytest.mark.parametrize("weights", [Weights(0.0, 0.0, 0.0, 1.0), Weights(0.5, 0.5, 0.0, 2.0)])
-def test_gradients_are_those_of_differentiation(kind: type[ANI], weights: Weights) -> None:
+def test_gradients_agree_with_automatic_differentiation(kind: type[ANI], weights: Weights) -> None:
     assert_same(with_dipoles(labelled(6)), model(kind), weights)
 
 
-def test_charges_of_elements_are_found_from_dipoles() -> None:
+def test_charges_of_elements_are_learned_from_dipoles() -> None:
     data = with_dipoles(labelled(60))
     loss = {"energy": 0.0, "forces": 0.0, "dipole": 1.0}
     ani = model().restricted(["H", "C", "O"]).double()
     module = fitting(ani, data, 2, loss=loss, epochs=60, batch=15, learning_rate=1e-2, final_learning_rate=1e-5)
     train(module)
-    found = predict(module.passes, module.labels, module.validation_set, 2, 16)
-    measured = errors(found, module.labels, Weights(0.0, 0.0, 0.0, 1.0))
+    predictions = predict(module.passes, module.labels, module.validation_set, 2, 16)
+    measured = errors(predictions, module.labels, Weights(0.0, 0.0, 0.0, 1.0))
     assert measured.dipole_mae_debye < 0.02 and measured.loss == pytest.approx(measured.dipole_rmse_debye**2)
     assert "D 0.0" in module.phase_text
     water = batch_of(data, np.array([0]), torch.float64)
@@ -119,7 +119,7 @@ def finished(data: Path) -> Path:
     return run
 
 
-def test_errors_of_dipoles_are_told(finished: Path) -> None:
+def test_errors_of_dipoles_are_reported(finished: Path) -> None:
     parts = json.loads((finished / "result.json").read_text())["training"]["parts"]
     assert parts["test"]["dipole_mae_debye"] < 0.1 and parts["test"]["dipole_rmse_debye"] > 0.0
     assert "validation_dipole_mae_debye" in (finished / "metrics.csv").read_text()
@@ -128,7 +128,7 @@ def test_errors_of_dipoles_are_told(finished: Path) -> None:
     assert (finished / "parity.png").stat().st_size > 5000
 
 
-def test_a_published_model_gives_dipoles_and_a_spectrum(
+def test_a_published_model_predicts_dipoles_and_a_spectrum(
     finished: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fusion.zoo.registry.user", lambda: tmp_path)
@@ -146,12 +146,12 @@ def test_a_published_model_gives_dipoles_and_a_spectrum(
         trained = told["training"]["parts"]["test"][f"dipole_{name}"]
         assert errors["evaluation"]["dipole"][name] == pytest.approx(trained, rel=1e-4)
     spectrum = fusion.run([*use, "task=vibrations", "task.fmax=1e-3", f"hydra.run.dir={tmp_path / 'vibrations'}"])
-    found: dict[str, Any] = json.loads((tmp_path / "vibrations" / "result.json").read_text())
-    assert spectrum.status == "ok" and max(filter(None, found["ir_intensities_km_per_mol"])) > 0.1
-    assert found["intensities"]["dipole"]["by"] == "the method itself"
+    document: dict[str, Any] = json.loads((tmp_path / "vibrations" / "result.json").read_text())
+    assert spectrum.status == "ok" and max(filter(None, document["ir_intensities_km_per_mol"])) > 0.1
+    assert document["intensities"]["dipole"]["by"] == "the method itself"
 
 
-def test_charges_are_added_to_a_model_that_has_none(
+def test_charges_are_added_to_a_model_without_charges(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fusion.zoo.registry.user", lambda: tmp_path)
@@ -184,7 +184,7 @@ def test_charges_are_added_to_a_model_that_has_none(
         (["method.model.charges=true", "method.training.loss.dipole=1"], "the data have no dipoles"),
     ],
 )
-def test_what_cannot_be_learned(data: Path, tmp_path: Path, more: list[str], said: str) -> None:
+def test_impossible_trainings_of_dipoles_are_refused(data: Path, tmp_path: Path, more: list[str], said: str) -> None:
     key = [] if "the data" in said else ["data.dipole.key=mu"]
     with pytest.raises(InputError, match=said):
         fusion.run(words(data, tmp_path / "run", *key, *more))

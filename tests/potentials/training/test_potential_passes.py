@@ -1,4 +1,4 @@
-"""The way from labels to gradients: ANI's own passes against torch's differentiation, and this against differences."""
+"""Gradients of the loss: ANI's own passes against automatic differentiation, and this against finite differences."""
 
 from __future__ import annotations
 
@@ -37,22 +37,22 @@ SMALL: dict[str, Any] = {
 
 def model(kind: type[ANI] = ANI, dtype: torch.dtype = torch.float64) -> ANI:
     torch.manual_seed(1)
-    found = kind(**SMALL)
-    for name, parameter in found.named_parameters():
+    ani = kind(**SMALL)
+    for name, parameter in ani.named_parameters():
         if kind is ANI1 or "biases" in name:
             nn.init.normal_(parameter, std=0.3)
-    return found.to(dtype)
+    return ani.to(dtype)
 
 
 def gradients(
-    found: nn.Module, passes: Passes, labels: Labels, indices: np.ndarray, weights: Weights, used: Tensor
+    module: nn.Module, passes: Passes, labels: Labels, indices: np.ndarray, weights: Weights, used: Tensor
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    found.zero_grad(set_to_none=True)
+    module.zero_grad(set_to_none=True)
     said, back = passes(indices, weights.forces > 0, weights.stress > 0, True)
     result = loss(said, labels.batch(indices), weights, Counts.of(labels, indices, used), used)
     assert back is not None
     back(result.by)
-    return result.value, {name: p.grad.clone() for name, p in found.named_parameters() if p.grad is not None}
+    return result.value, {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None}
 
 
 def assert_same(data: Labelled, ani: ANI, weights: Weights, tolerance: float = 1e-10) -> None:
@@ -69,12 +69,12 @@ def assert_same(data: Labelled, ani: ANI, weights: Weights, tolerance: float = 1
 
 @pytest.mark.parametrize("kind", [ANI, ANI1])
 @pytest.mark.parametrize("weights", [Weights(1.0, 0.0, 0.0), Weights(0.0, 1.0, 0.0), Weights(0.7, 0.2, 0.0)])
-def test_gradients_are_those_of_two_differentiations(kind, weights):
+def test_gradients_agree_with_automatic_differentiation(kind, weights):
     assert_same(labelled(6), model(kind), weights)
 
 
 def test_gradients_where_the_data_have_all_elements_of_the_model():
-    """From three elements on the kernels' blocks of pairs are not in the published order."""
+    """With three or more elements the kernels' blocks of pairs are not in the published order."""
     assert_same(labelled(6), model().restricted(["H", "C", "O"]).double(), Weights(0.7, 0.2, 0.0))
 
 
@@ -99,15 +99,15 @@ def test_gradients_where_labels_are_missing():
     assert_same(data, model(), Weights(1.0, 1.0, 0.0))
 
 
-def test_pairs_that_do_not_fit_into_memory_are_found_again():
+def test_pairs_that_do_not_fit_into_memory_are_recomputed():
     data, ani = labelled(6), model()
-    kept, found = ani.passes(data, 1.0), ani.passes(data, 1e-9)
-    assert kept.store.kept is not None and found.store.kept is None
-    one, two = (passes(np.array([4, 1]), True, False, False)[0] for passes in (kept, found))
+    cached, recomputed = ani.passes(data, 1.0), ani.passes(data, 1e-9)
+    assert cached.store.kept is not None and recomputed.store.kept is None
+    one, two = (passes(np.array([4, 1]), True, False, False)[0] for passes in (cached, recomputed))
     assert torch.equal(one.energy, two.energy) and torch.equal(one.forces, two.forces)
 
 
-def test_vectors_of_structures_are_made_once():
+def test_vectors_of_structures_are_computed_once():
     data, ani, some = labelled(6), model(), np.array([4, 1, 0])
     passes = ani.passes(data, 1.0)
     made, _ = passes(some[:2], True, False, False)
@@ -117,16 +117,16 @@ def test_vectors_of_structures_are_made_once():
     assert torch.equal(made.energy, kept.energy) and torch.equal(made.forces, kept.forces)
 
 
-def test_threads_share_out_members(request):
+def test_members_are_distributed_over_threads(request):
     request.addfinalizer(lambda: torch.set_num_threads(1))
     data, ani, indices = labelled(40), model(), np.arange(40)
     labels, used = Labels(data, data.energy, torch.float64), torch.ones(2, 40, dtype=torch.bool)
-    found = []
+    results = []
     for threads in (1, 2):
         torch.set_num_threads(threads)
-        found.append(gradients(ani, ani.passes(data, 1.0), labels, indices, Weights(1.0, 1.0, 0.0), used))
-    assert torch.equal(found[0][0], found[1][0])
-    assert all(torch.equal(gradient, found[1][1][name]) for name, gradient in found[0][1].items())
+        results.append(gradients(ani, ani.passes(data, 1.0), labels, indices, Weights(1.0, 1.0, 0.0), used))
+    assert torch.equal(results[0][0], results[1][0])
+    assert all(torch.equal(gradient, results[1][1][name]) for name, gradient in results[0][1].items())
 
 
 @pytest.mark.parametrize("rows", [1, 5, 31])
@@ -139,7 +139,7 @@ def test_products_of_any_size(rows, turned):
     assert np.allclose(memory[:rows], start + left @ right, atol=1e-12) and (memory[rows] == 7.0).all()
 
 
-def test_what_is_frozen_gets_no_gradient():
+def test_frozen_parameters_get_no_gradient():
     data, ani = labelled(6), model()
     ani.networks["H"].requires_grad_(False)
     ani.networks["C"].weights[0].requires_grad_(False)
@@ -152,12 +152,12 @@ def test_what_is_frozen_gets_no_gradient():
     assert all(torch.allclose(fast[name], slow[name], rtol=1e-10) for name in slow)
 
 
-def test_the_loss_by_differences_of_parameters():
+def test_gradients_of_the_loss_agree_with_finite_differences():
     data, linear = labelled(5, molecules=(WATER, METHANE)), Linear()
     linear.weights.data.normal_(generator=torch.Generator().manual_seed(3))
     labels, indices = Labels(data, data.energy + 75.0, torch.float64), np.arange(5)
     arguments = labels, indices, Weights(0.4, 0.6, 0.0), torch.ones(1, 5, dtype=torch.bool)
-    _, found = gradients(linear, Differentiated(linear, data), *arguments)
+    _, analytic = gradients(linear, Differentiated(linear, data), *arguments)
     step = 1e-5
     for place in ((0, 1), (2, 0), (1, 1)):
         values = []
@@ -165,19 +165,19 @@ def test_the_loss_by_differences_of_parameters():
             linear.weights.data[place] += sign * step
             values.append(float(gradients(linear, Differentiated(linear, data), *arguments)[0]))
             linear.weights.data[place] -= sign * step
-        assert float(found["weights"][place]) == pytest.approx((values[0] - values[1]) / (2 * step), rel=1e-6)
+        assert float(analytic["weights"][place]) == pytest.approx((values[0] - values[1]) / (2 * step), rel=1e-6)
 
 
-def test_the_exponential_cost_by_differences():
+def test_derivatives_of_the_exponential_cost_agree_with_finite_differences():
     slopes, tau, step = torch.tensor([[0.3, -0.2], [1.0, 0.5]], dtype=torch.float64), 4.0, 1e-6
     value = torch.tensor([2.0, 7.0], dtype=torch.float64)  # a linear L
-    found = steepened(Found(slopes, slopes[:, :, None].float()), value, tau)
+    derivatives = steepened(Found(slopes, slopes[:, :, None].float()), value, tau)
     ends = [tau * ((value[:, None] + sign * step * slopes) / tau).exp() for sign in (1, -1)]
-    assert torch.allclose(found.energy, (ends[0] - ends[1]) / (2 * step), rtol=1e-7)
-    assert found.forces is not None and found.forces.dtype == torch.float32 and found.stress is None
-    assert torch.allclose(found.forces[:, :, 0], found.energy.float())
-    far = steepened(found, 1e9 * value, tau).energy
-    assert torch.allclose(far, found.energy * np.exp(2.0))
+    assert torch.allclose(derivatives.energy, (ends[0] - ends[1]) / (2 * step), rtol=1e-7)
+    assert derivatives.forces is not None and derivatives.forces.dtype == torch.float32 and derivatives.stress is None
+    assert torch.allclose(derivatives.forces[:, :, 0], derivatives.energy.float())
+    far = steepened(derivatives, 1e9 * value, tau).energy
+    assert torch.allclose(far, derivatives.energy * np.exp(2.0))
 
 
 def test_the_loss_is_the_mean_over_the_whole_batch():
@@ -194,7 +194,7 @@ def test_the_loss_is_the_mean_over_the_whole_batch():
     assert parts == pytest.approx(whole, rel=1e-12)
 
 
-def test_stress_and_forces_of_the_passes_are_those_of_the_model():
+def test_stress_and_forces_of_the_passes_agree_with_the_model():
     from fusion.potentials.derivatives import evaluate
 
     data, ani = labelled(4), model()

@@ -1,4 +1,4 @@
-"""Self energies, descent, ensembles, frozen parts, further elements: the pieces of a potential's training."""
+"""Parts of a potential's training: self energies, descent, ensembles, frozen parameters, added elements."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ SETTINGS: dict[str, Any] = OmegaConf.to_container(  # type: ignore[assignment]
 )
 
 
-def fitting(found: nn.Module, data: Labelled, members: int = 1, **changes: Any) -> Fitting:
+def fitting(module: nn.Module, data: Labelled, members: int = 1, **changes: Any) -> Fitting:
     settings = Settings.read({**SETTINGS, "epochs": 10, "loss": {"energy": 1.0, "forces": 1.0}, **changes}, 48)
     parts = np.arange(len(data))
     held = parts[parts % 4 == 3]
-    labels = referenced(found, data, parts[parts % 4 != 3], settings, None)
-    return Fitting(found, passes(found, data, 1.0), labels, parts[parts % 4 != 3], held, members, settings, 0, {})
+    labels = referenced(module, data, parts[parts % 4 != 3], settings, None)
+    return Fitting(module, passes(module, data, 1.0), labels, parts[parts % 4 != 3], held, members, settings, 0, {})
 
 
 def train(module: Fitting) -> None:
-    """All steps, without Lightning."""
+    """Make all steps, without Lightning."""
     with torch.no_grad():
         while not module.finished:
             indices, epoch = module._drawn()
@@ -50,59 +50,59 @@ def train(module: Fitting) -> None:
 
 
 # -- self energies ----------------------------------------------------------------------------------------------------
-def test_self_energies_of_enough_compositions_are_found_exactly():
+def test_self_energies_of_enough_compositions_are_exact():
     random = np.random.default_rng(0)
     compositions = random.integers(0, 6, size=(40, 3)).astype(float)
     values = np.array([-0.5, -38.0, -75.0])
-    found = fit(compositions, compositions @ values, guess([1, 6, 8]))
-    assert found == pytest.approx(values, abs=1e-10)
+    fitted = fit(compositions, compositions @ values, guess([1, 6, 8]))
+    assert fitted == pytest.approx(values, abs=1e-10)
 
 
 @pytest.mark.parametrize("molecules", [[(2, 6, 1)], [(4, 1, 0), (8, 2, 0), (12, 3, 0)]])
-def test_what_compositions_leave_open_stays_at_the_prior(molecules):
+def test_directions_that_compositions_do_not_determine_keep_the_prior(molecules):
     compositions, prior = np.repeat(np.array(molecules, dtype=float), 5, axis=0), np.array([-0.6, -38.1, -75.2])
     energies = compositions @ np.array([-0.5, -38.0, -75.0]) + np.tile([0.01, -0.01, 0.0, 0.02, -0.02], len(molecules))
-    found = fit(compositions, energies, prior)
-    assert (compositions @ found).mean() == pytest.approx(energies.mean(), abs=1e-9)
+    fitted = fit(compositions, energies, prior)
+    assert (compositions @ fitted).mean() == pytest.approx(energies.mean(), abs=1e-9)
     along = compositions[0] / np.linalg.norm(compositions[0])
-    change = found - prior
+    change = fitted - prior
     assert change - along * (along @ change) == pytest.approx(np.zeros(3), abs=1e-10)  # nothing across
 
 
 def test_an_element_that_does_not_occur_keeps_its_prior():
     data = labelled(6, molecules=(WATER,))
-    found = counts(data.numbers, data.offsets, [1, 6, 8])
-    assert found.tolist() == [[2.0, 0.0, 1.0]] * 6
-    assert fit(found, np.full(6, -76.0), np.array([-0.5, -1.0, -75.0]))[1] == -1.0
+    compositions = counts(data.numbers, data.offsets, [1, 6, 8])
+    assert compositions.tolist() == [[2.0, 0.0, 1.0]] * 6
+    assert fit(compositions, np.full(6, -76.0), np.array([-0.5, -1.0, -75.0]))[1] == -1.0
 
 
-def test_the_guess_is_within_a_few_per_cent_of_atoms():
+def test_the_guess_is_within_a_few_per_cent_of_atomic_energies():
     exact = {1: -0.5, 6: -37.845, 7: -54.589, 8: -75.067, 10: -128.938}  # Chakravorty et al., 1993
     assert guess(list(exact)) == pytest.approx(list(exact.values()), rel=0.05)
 
 
-def test_sources_of_a_mixture_have_self_energies_of_their_own():
+def test_sources_of_a_mixture_have_their_own_self_energies():
     data = labelled(40)
     other = np.arange(40) >= 20
     data.source[other] = 1
     shift = {1: 0.1, 6: -2.0, 8: 3.0}
     for index in np.flatnonzero(other):
         data.energy[index] += sum(shift[z] for z in data.numbers[data.offsets[index] : data.offsets[index + 1]])
-    found = referenced(Linear(), data, np.arange(40), Settings.read(SETTINGS, 40), None)
+    labels = referenced(Linear(), data, np.arange(40), Settings.read(SETTINGS, 40), None)
     plain = labelled(40)
-    same = (found.energy - plain.energy)[other]
-    # Moved to the first one's zero, but for what the other conformations differ by in the mean.
+    same = (labels.energy - plain.energy)[other]
+    # Labels are shifted to the zero of the first source, up to the difference of the mean conformations.
     assert np.ptp(same[::2]) < 1e-9 and np.ptp(same[1::2]) < 1e-9 and np.abs(same).max() < 0.05
 
 
 # -- descent ----------------------------------------------------------------------------------------------------------
-def test_a_linear_model_learns_what_is_linear_exactly():
+def test_a_linear_model_learns_linear_labels_exactly():
     data = labelled(48)
     rates = {"learning_rate": 0.05, "final_learning_rate": 1e-6, "clip": None}
     module = fitting(Linear(), data, epochs=400, batch=12, self_energies=ATOMS, **rates)
     train(module)
-    found = predict(module.passes, module.labels, module.validation_set, 1, 16)
-    measured = errors(found, module.labels, Weights(1.0, 1.0, 0.0))
+    predictions = predict(module.passes, module.labels, module.validation_set, 1, 16)
+    measured = errors(predictions, module.labels, Weights(1.0, 1.0, 0.0))
     assert measured.energy_mae_kcal_mol < 1e-2 and measured.forces_mae_mev_angstrom < 0.1
     sums = module.model.weights + module.model.weights.T
     difference = (sums - (TRUTH + TRUTH.T)).detach()
@@ -122,7 +122,7 @@ def test_ani_learns_the_labels_of_another_potential():
     assert module.descent.members == 2 and not np.allclose(after.energy[0], after.energy[1], atol=1e-7)
 
 
-def test_members_that_leave_out_structures_do_not_see_them():
+def test_members_do_not_learn_from_left_out_structures():
     data = labelled(24)
     module = fitting(model(), data, 2, leave_out=True)
     used = module._used(module.training_set)
@@ -143,20 +143,20 @@ def test_plateaus_lower_the_rate_and_end_the_training():
     assert descent.over and descent.best_score == 3.0
 
 
-def test_what_has_learned_before_learns_in_smaller_steps_unless_told():
+def test_fine_tuning_has_a_smaller_default_learning_rate():
     rates = [Settings.read(SETTINGS, 800, tuned).learning_rate for tuned in (False, True)]
     assert 0 < rates[1] < rates[0]
     assert Settings.read({**SETTINGS, "learning_rate": 0.5}, 800, tuned=True).learning_rate == 0.5
 
 
-def test_how_long_a_training_takes_follows_the_number_of_structures():
-    found = {number: Settings.read(SETTINGS, number) for number in (5, 800, 35_000, 10**7)}
-    assert [one.batch for one in found.values()] == [8, 8, 64, 64]
-    assert [one.epochs for one in found.values()] == [1000, 300, 54, 1]
+def test_default_epochs_depend_on_the_number_of_structures():
+    by_number = {number: Settings.read(SETTINGS, number) for number in (5, 800, 35_000, 10**7)}
+    assert [one.batch for one in by_number.values()] == [8, 8, 64, 64]
+    assert [one.epochs for one in by_number.values()] == [1000, 300, 54, 1]
     assert Settings.read({**SETTINGS, "batch": 16}, 800).epochs == 600
 
 
-def test_gradients_of_members_are_clipped_one_by_one():
+def test_gradients_of_members_are_clipped_separately():
     ani = model()
     descent = Descent(ani, Settings.read({**SETTINGS, "clip": 1.0, "average": 0.0}, 8), 100, 2)
     descent.clear()
@@ -167,7 +167,7 @@ def test_gradients_of_members_are_clipped_one_by_one():
     assert norms[1] == pytest.approx(1.0, rel=1e-5) and norms[0] < 1e-3
 
 
-def test_the_mean_of_parameters_is_that_of_the_steps():
+def test_the_mean_parameters_follow_the_steps():
     linear = Linear()
     descent = Descent(linear, Settings.read({**SETTINGS, "average": 0.5}, 8), 100, 1)
     expected = linear.weights.detach().clone()
@@ -183,7 +183,7 @@ def test_the_mean_of_parameters_is_that_of_the_steps():
     assert torch.equal(linear.weights, last)
 
 
-def test_parts_are_frozen_or_slower():
+def test_parameters_can_be_frozen_or_have_a_smaller_rate():
     ani = model()
     settings = Settings.read({**SETTINGS, "frozen": ["networks.H.*"], "rates": {"*.weights.0": 0.1}}, 8)
     factors = trained(ani, settings)
@@ -197,13 +197,13 @@ def test_parts_are_frozen_or_slower():
 # -- elements ---------------------------------------------------------------------------------------------------------
 def test_an_untrained_model_gets_the_elements_of_the_data():
     method = PotentialMethod("ani", {"_target_": "fusion_ani.network.ANI", **SMALL})
-    found: Any = method.trainable(0, ("H", "O"))
-    assert found.elements == ("H", "O") and found.members == 2 and set(found.networks) == {"H", "O"}
+    model: Any = method.trainable(0, ("H", "O"))
+    assert model.elements == ("H", "O") and model.members == 2 and set(model.networks) == {"H", "O"}
     with pytest.raises(InputError, match="the data also have Si"):
         method.trainable(0, ("H", "Si"))
 
 
-def test_a_further_element_changes_nothing_where_it_is_not():
+def test_an_added_element_does_not_change_other_molecules():
     ani, data = model(), labelled(4)
     wider = ani.extended(["F"])
     batch = batch_of(data, np.arange(4), torch.float64)
@@ -224,7 +224,7 @@ def test_arguments_build_the_model_again():
 
 
 # -- settings ---------------------------------------------------------------------------------------------------------
-def test_weights_in_the_course_of_training():
+def test_loss_weights_are_interpolated_over_the_training():
     weight = Weight.read("energy", [1.0, 0.0, 2.0])
     assert [weight.at(fraction) for fraction in (0.0, 0.25, 0.5, 0.75, 1.0)] == [1.0, 0.5, 0.0, 1.0, 2.0]
     assert Weight.read("energy", 3).at(0.7) == 3.0
@@ -237,7 +237,7 @@ def test_weights_in_the_course_of_training():
         ({"learning_rate": -1}, "learning_rate must be a positive"),
         ({"average": 1.0}, "average must lie between 0 and 1"),
         ({"loss": {"energy": 0.0, "forces": 0.0}}, "a weight must be more than 0"),
-        ({"loss": {"charges": 1.0}}, "there is energy, forces, stress, dipole"),
+        ({"loss": {"charges": 1.0}}, "the loss takes energy, forces, stress, dipole"),
         ({"loss": {"energy": [0, -1.0]}}, "loss.energy is a number of at least 0"),
         ({"loss": 3}, "loss is a group"),
         ({"exponential": 0}, "exponential must be a positive"),
@@ -245,13 +245,13 @@ def test_weights_in_the_course_of_training():
         ({"speed": 2}, "has no setting 'speed'"),
     ],
 )
-def test_settings_that_are_none(changes, said):
+def test_wrong_settings_are_refused(changes, said):
     with pytest.raises(InputError, match=said) as error:
         Settings.read({**SETTINGS, **changes}, 8)
     assert "\n" not in str(error.value)
 
 
-def test_the_truth_is_right():
-    """The labels are those of the model that is to be found."""
+def test_labels_are_those_of_the_reference_model():
+    """The labels are the energies and forces of the reference model."""
     data = labelled(3, molecules=(METHANE,))
     assert truth()(batch_of(data, np.arange(3), torch.float64)).energy.tolist() == pytest.approx(data.energy.tolist())

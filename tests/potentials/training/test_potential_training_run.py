@@ -1,4 +1,4 @@
-"""task=train of a potential as a whole: killed and resumed, by two processes, published, refused."""
+"""task=train of a potential as a whole: kill and resume, two processes, publication, refusals."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def words(data: Path, run: Path, *more: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that was not disturbed."""
+    """Directory of an uninterrupted run."""
     place = tmp_path_factory.mktemp("training")
     write(place / "data.extxyz", 30)
     result = fusion.run(words(place / "data.extxyz", place / "run"))
@@ -62,7 +62,7 @@ def state(run: Path) -> dict[str, Any]:
 
 
 def same(left: Any, right: Any) -> bool:
-    """Equal to the last bit, but for the time that was taken."""
+    """True if both are equal to the last bit, except for times."""
     if isinstance(left, dict):
         return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left if key != "throughput")
     if isinstance(left, (list, tuple)):
@@ -71,7 +71,7 @@ def same(left: Any, right: Any) -> bool:
 
 
 def processes(arguments: list[str], number: int = 1, kill_at: int | None = None) -> list[int]:
-    """Exit statuses of processes that run fusion together; `kill_at`: the step before which they kill themselves."""
+    """Run fusion in several processes and return their exit statuses; they kill themselves before step `kill_at`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -95,7 +95,7 @@ def processes(arguments: list[str], number: int = 1, kill_at: int | None = None)
 
 
 @pytest.mark.parametrize("step", [pytest.param(2, marks=pytest.mark.slow), 14])
-def test_a_killed_run_goes_on_to_the_same_end(finished, tmp_path, step):
+def test_a_killed_run_resumes_to_the_same_result(finished, tmp_path, step):
     other = tmp_path / "run"
     assert processes(words(finished.parent / "data.extxyz", other), kill_at=step) == [-signal.SIGKILL]
     assert app.resume(other).status == "ok"
@@ -107,7 +107,7 @@ def test_a_killed_run_goes_on_to_the_same_end(finished, tmp_path, step):
 
 @pytest.fixture(scope="module")
 def alone_and_together(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A run by one process, and by two that have parts of different numbers of structures."""
+    """Runs by one process and by two processes, whose parts have different numbers of structures."""
     place = tmp_path_factory.mktemp("ranks")
     data, alone, together = (place / name for name in ("data.extxyz", "alone", "together"))
     write(data, 53)
@@ -117,7 +117,7 @@ def alone_and_together(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     return alone, together
 
 
-def test_two_processes_learn_what_one_does(alone_and_together):
+def test_two_processes_train_like_one(alone_and_together):
     for one, two in zip(*map(rows, alone_and_together), strict=True):
         for key in one:
             if one[key] and key != "phase":
@@ -126,8 +126,8 @@ def test_two_processes_learn_what_one_does(alone_and_together):
     assert all(torch.allclose(one[name], two[name], rtol=1e-6, atol=1e-9) for name in one)
 
 
-def test_two_processes_calibrate_as_one_does(alone_and_together):
-    """The tables are those of the whole."""
+def test_two_processes_calibrate_like_one(alone_and_together):
+    """The tables of two processes cover all structures."""
     documents = (json.loads((run / "result.json").read_text())["training"] for run in alone_and_together)
     one, two = (document["uncertainty"] for document in documents)
     for key in ("factor", "low", "high", "limit_hartree_per_sqrt_atom"):
@@ -140,20 +140,20 @@ def test_two_processes_calibrate_as_one_does(alone_and_together):
     assert len(tables[0]) == len(tables[1]) == 1 + 21 + 9
 
 
-def test_what_a_run_leaves(finished):
+def test_files_and_result_of_a_run(finished):
     document = json.loads((finished / "result.json").read_text())
-    found = document["training"]
-    assert [found["parts"][part]["structures"] for part in ("train", "validation", "test")] == [22, 4, 4]
-    assert found["epochs"] == 5 and found["members"] == 2 and found["model"]["elements"] == ["H", "C", "O"]
+    training = document["training"]
+    assert [training["parts"][part]["structures"] for part in ("train", "validation", "test")] == [22, 4, 4]
+    assert training["epochs"] == 5 and training["members"] == 2 and training["model"]["elements"] == ["H", "C", "O"]
     best = min(float(row["validation_loss"]) for row in rows(finished))
-    validation = found["parts"]["validation"]
+    validation = training["parts"]["validation"]
     (row,) = [row for row in rows(finished) if float(row["validation_loss"]) == best]
     assert validation["energy_mae_kcal_mol"] == pytest.approx(float(row["validation_energy_mae_kcal_mol"]), rel=1e-12)
     assert all((finished / name).stat().st_size > 5000 for name in ("training.png", "parity.png"))
-    assert list(found["self_energies_hartree"]) == ["H", "C", "O"]
+    assert list(training["self_energies_hartree"]) == ["H", "C", "O"]
 
 
-def test_a_trained_potential_is_published_and_trained_on(finished, tmp_path, monkeypatch):
+def test_a_trained_potential_is_published_and_fine_tuned(finished, tmp_path, monkeypatch):
     monkeypatch.setattr("fusion.zoo.registry.user", lambda: tmp_path)
     monkeypatch.setenv("FUSION_CACHE", str(tmp_path / "cache"))
     card = publish.add(finished, ABOUT, tmp_path)
@@ -174,14 +174,14 @@ def test_a_trained_potential_is_published_and_trained_on(finished, tmp_path, mon
 
 
 @pytest.mark.slow
-def test_an_ensemble_is_calibrated_and_published_with_it(tmp_path, monkeypatch):
+def test_an_ensemble_is_calibrated_and_published_with_its_factor(tmp_path, monkeypatch):
     monkeypatch.setattr("fusion.zoo.registry.user", lambda: tmp_path)
     monkeypatch.setenv("FUSION_CACHE", str(tmp_path / "cache"))
     data, run = tmp_path / "data.extxyz", tmp_path / "run"
     write(data, 70)
     fusion.run(words(data, run, "data.split.validation=24", "data.split.test=24"))
-    found = json.loads((run / "result.json").read_text())["training"]["uncertainty"]
-    assert found["structures"] == 24 and found["calibrated_on"] == "validation"
+    uncertainty = json.loads((run / "result.json").read_text())["training"]["uncertainty"]
+    assert uncertainty["structures"] == 24 and uncertainty["calibrated_on"] == "validation"
     with (run / "structures.csv").open(newline="") as file:
         told = list(csv.DictReader(file))
     std, error = ({part: [] for part in ("validation", "test")} for _ in range(2))
@@ -190,12 +190,12 @@ def test_an_ensemble_is_calibrated_and_published_with_it(tmp_path, monkeypatch):
         error[row["part"]].append(abs(float(row["energy_hartree"]) - float(row["label_hartree"])))
     within = {part: sum(e <= 1.00001 * s for e, s in zip(error[part], std[part], strict=True)) for part in std}
     assert within["validation"] == 18, "of 24 structures the 18th is the first that covers 68.3 % of 25"
-    assert found["test"]["calibrated"]["within_1"] == pytest.approx(within["test"] / 24, abs=1e-9)
+    assert uncertainty["test"]["calibrated"]["within_1"] == pytest.approx(within["test"] / 24, abs=1e-9)
     assert not any(row["outside"] == "1" for row in told if row["part"] == "validation")
-    assert sum(row["outside"] == "1" for row in told if row["part"] == "test") == found["test"]["outside"]
+    assert sum(row["outside"] == "1" for row in told if row["part"] == "test") == uncertainty["test"]["outside"]
     assert (run / "calibration.png").stat().st_size > 5000
 
-    forces = found["forces"]
+    forces = uncertainty["forces"]
     assert forces["structures"] == 24 and forces["low"] <= forces["factor"] <= forces["high"]
     with np.load(run / "forces.npz") as arrays:
         error, std = np.abs(arrays["predicted"] - arrays["label"]), arrays["std"]
@@ -211,25 +211,25 @@ def test_an_ensemble_is_calibrated_and_published_with_it(tmp_path, monkeypatch):
     method.domain = replace(method.domain, forces_factor=None)
     (raw,) = protocol.calculate(method, [water], {"forces_std"})
     np.testing.assert_allclose(one.properties["forces_std"], forces["factor"] * raw.properties["forces_std"])
-    assert card.spread_factor == found["factor"] and card.spread == found["limit_hartree_per_sqrt_atom"]
+    assert card.spread_factor == uncertainty["factor"] and card.spread == uncertainty["limit_hartree_per_sqrt_atom"]
     assert {metric.unit for metric in card.metrics} == {"kcal/mol", "meV/Angstrom", "%"}
     chosen = ("+method=ani", "weights=tiny", "task=evaluate", "dtype=float64", "task.part=test", f"data={data}")
     split = ("data.split.validation=24", "data.split.test=24", f"hydra.run.dir={tmp_path / 'again'}")
     fusion.run([*chosen, *split])
     again = json.loads((tmp_path / "again" / "result.json").read_text())["evaluation"]
-    assert again["outside"] == found["test"]["outside"] and again["calibration"]["factor"] == card.spread_factor
-    assert again["calibration"]["within_1"] == found["test"]["calibrated"]["within_1"]
-    rms = found["test"]["calibrated"]["rms_spread_kcal_mol"]
+    assert again["outside"] == uncertainty["test"]["outside"] and again["calibration"]["factor"] == card.spread_factor
+    assert again["calibration"]["within_1"] == uncertainty["test"]["calibrated"]["within_1"]
+    rms = uncertainty["test"]["calibrated"]["rms_spread_kcal_mol"]
     assert again["calibration"]["rms_spread_kcal_mol"] == pytest.approx(rms, rel=1e-3)
 
 
-def test_what_is_no_ensemble_or_has_too_few_to_calibrate_on_says_so(finished, tmp_path):
+def test_uncalibrated_potentials_report_the_reason(finished, tmp_path):
     training = json.loads((finished / "result.json").read_text())["training"]
     assert "4 structures for validation" in training["uncertainty"]["none"]
     single = ("method.model.members=1", "method.training.epochs=1")
     fusion.run(words(finished.parent / "data.extxyz", tmp_path / "run", *single))
     training = json.loads((tmp_path / "run" / "result.json").read_text())["training"]
-    assert "a single network does not know how sure it is" in training["uncertainty"]["none"]
+    assert "a single network has no spread" in training["uncertainty"]["none"]
     (line,) = [line for line in outcome.lines(training) if line[0] == "uncertainty"]
     assert line[1] == "none"
 
@@ -247,7 +247,7 @@ def test_what_is_no_ensemble_or_has_too_few_to_calibrate_on_says_so(finished, tm
         (["ckpt={run}", "data.limit=20"], "another training: its structures"),
     ],
 )
-def test_what_cannot_be_trained(finished, tmp_path, more, said):
+def test_impossible_trainings_are_refused(finished, tmp_path, more, said):
     where = tmp_path / "run"
     given = words(finished.parent / "data.extxyz", where, *(word.format(run=finished) for word in more))
     given = given if more else [word for word in given if not word.startswith("data")]

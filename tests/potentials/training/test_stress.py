@@ -1,4 +1,4 @@
-"""Crystals: the stress is learned and its errors are told, in the unit and with the sign of ASE."""
+"""Crystals: the stress is learned, and its errors are reported with the unit and sign of ASE."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MEV_ANGSTROM3 = 1000.0
 
 
 def crystals(path: Path, number: int) -> Path:
-    """Strained and rattled copper by effective medium theory, every fourth without its stress."""
+    """Write strained and rattled copper by effective medium theory, every fourth without its stress."""
     random, frames = np.random.default_rng(0), []
     for index in range(number):
         atoms: Atoms = bulk("Cu", cubic=True)
@@ -54,12 +54,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_the_stress_is_learned(run: Path) -> None:
     with (run / "metrics.csv").open(newline="") as file:
-        found = [float(row["validation_stress_mae_mev_angstrom3"]) for row in csv.DictReader(file)]
-    assert len(found) == 40 and found[-1] < 0.5 * found[0]
+        errors = [float(row["validation_stress_mae_mev_angstrom3"]) for row in csv.DictReader(file)]
+    assert len(errors) == 40 and errors[-1] < 0.5 * errors[0]
 
 
 @pytest.mark.slow
-def test_its_errors_are_those_of_the_labels(run: Path) -> None:
+def test_errors_of_the_stress_agree_with_the_labels(run: Path) -> None:
     parts = json.loads((run / "result.json").read_text())["training"]["parts"]
     assert set(parts["test"]) >= {"stress_mae_mev_angstrom3", "stress_rmse_mev_angstrom3", "energy_mae_kcal_mol"}
     frames: list[Atoms] = read(run.parent / "cu.extxyz", ":")
@@ -73,7 +73,7 @@ def test_its_errors_are_those_of_the_labels(run: Path) -> None:
 
 
 @pytest.mark.slow
-def test_an_evaluation_of_what_was_published_finds_the_same(
+def test_an_evaluation_of_the_published_model_has_the_same_errors(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fusion.zoo.registry.user", lambda: tmp_path)
@@ -83,6 +83,6 @@ def test_an_evaluation_of_what_was_published_finds_the_same(
     split = ["data.split.test=8", "data.split.validation=8", f"hydra.run.dir={tmp_path / 'run'}"]
     assert fusion.run([*words, *split]).status == "ok"
     trained = json.loads((run / "result.json").read_text())["training"]["parts"]["test"]
-    found = json.loads((tmp_path / "run" / "result.json").read_text())["evaluation"]["stress"]
+    evaluated = json.loads((tmp_path / "run" / "result.json").read_text())["evaluation"]["stress"]
     for name in ("mae_mev_angstrom3", "rmse_mev_angstrom3"):
-        assert found[name] == pytest.approx(trained[f"stress_{name}"], rel=1e-3)
+        assert evaluated[name] == pytest.approx(trained[f"stress_{name}"], rel=1e-3)
