@@ -26,7 +26,10 @@ _VOIGT = np.array([[0, 5, 4], [5, 1, 3], [4, 3, 2]])
 
 
 def read(path: Path, settings: Settings) -> Iterator[Block | Broken]:
-    """The structures of a file or of all files of a folder, in the order of their names. Raises InputError."""
+    """Yield the structures of a file, or of all XYZ files of a folder in the order of their names.
+
+    Raises InputError for an unreadable file. In a folder such a file becomes a `Broken`.
+    """
     files = _files(path)
     number = 0
     for file in files:
@@ -37,7 +40,7 @@ def read(path: Path, settings: Settings) -> Iterator[Block | Broken]:
                 yield _read(atoms, number, settings)
         except InputError:
             raise
-        except Exception as error:  # ASE's readers raise whatever their parsing meets
+        except Exception as error:  # ASE's readers raise exceptions of many types
             if len(files) == 1:
                 place = f" after structure {count}" if count else ""
                 raise InputError(f"data: cannot read '{file}'{place}: {reader_errors.reason(error, file)}") from error
@@ -46,7 +49,7 @@ def read(path: Path, settings: Settings) -> Iterator[Block | Broken]:
 
 
 def _read(atoms: Atoms | str, number: int, settings: Settings) -> Block | Broken:
-    """A structure, or the reason why there is none."""
+    """Convert one structure, or return the reason why it cannot be used."""
     if isinstance(atoms, str):
         return Broken(f"structure #{number}", reader_errors.without_line(atoms))
     try:
@@ -56,7 +59,7 @@ def _read(atoms: Atoms | str, number: int, settings: Settings) -> Block | Broken
 
 
 def names(path: Path) -> list[str]:
-    """What the first structure has besides positions: keys of its comment line or row, and columns."""
+    """Names of the labels of the first structure: keys of its comment line or row, and columns."""
     for atoms in frames(_files(path)[0]):
         if isinstance(atoms, str):
             continue
@@ -99,7 +102,7 @@ def _block(atoms: Atoms, number: int, settings: Settings) -> Block:
         stress=None if stress is None else _matrix(stress)[None],
         dipole=None if dipole is None else _shaped(dipole, (1, 3)),
         cell=np.array(atoms.cell) if periodic else None,
-        pbc=tuple(bool(one) for one in atoms.pbc),  # type: ignore[arg-type]
+        pbc=tuple(bool(axis) for axis in atoms.pbc),  # type: ignore[arg-type]
         charge=state.charge,
         spin=UNKNOWN_SPIN if state.spin is None else state.spin,
         fold=None if fold is None else np.array([_whole(atoms.info, str(settings.fold), 0)]),
@@ -107,7 +110,7 @@ def _block(atoms: Atoms, number: int, settings: Settings) -> Block:
 
 
 def _label(atoms: Atoms, key: str | None, usual: tuple[str, ...]) -> Any:
-    """A label by its name, or by the first of the usual ones, wherever ASE has put it."""
+    """Return a label by its name, or by the first of the usual names, from any place where ASE stores labels."""
     places = (atoms.calc.results if atoms.calc is not None else {}, atoms.info, atoms.arrays)
     for name in (key,) if key is not None else usual:
         for place in places:
@@ -117,7 +120,7 @@ def _label(atoms: Atoms, key: str | None, usual: tuple[str, ...]) -> Any:
 
 
 def _bare_number(atoms: Atoms) -> float | None:
-    """The energy of a plain XYZ file whose comment line is a number and nothing else."""
+    """Energy of a plain XYZ file whose comment line is a single number."""
     if len(atoms.info) != 1:
         return None
     try:
@@ -134,7 +137,7 @@ def _scalar(value: Any) -> float:
 
 
 def _shaped(value: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """The array in that shape; NaN in another shape where it does not fit, which is counted as broken."""
+    """Return the array in that shape. An array that does not fit becomes (1, 0, 3) NaN, which counts as broken."""
     try:
         return np.asarray(value, dtype=float).reshape(shape)
     except (TypeError, ValueError):
@@ -142,7 +145,7 @@ def _shaped(value: Any, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _matrix(stress: Any) -> np.ndarray:
-    """(3, 3) from ASE's six components or from nine; NaN from anything else."""
+    """Stress (3, 3) from ASE's six Voigt components or from nine; NaN from anything else."""
     array = np.ravel(np.asarray(stress, dtype=float))
     return array[_VOIGT] if array.size == 6 else array.reshape(3, 3) if array.size == 9 else np.full((3, 3), np.nan)
 

@@ -1,7 +1,7 @@
-"""Delta-learning: labels less what a cheaper method says of the same structures.
+"""Delta-learning: labels less the results of a cheaper method for the same structures.
 
-Ramakrishnan et al., J. Chem. Theory Comput. 11, 2087 (2015). What the method says is kept in the cache, piece by piece,
-so that it is calculated once; a potential that has learned the difference is used together with the method
+Ramakrishnan et al., J. Chem. Theory Comput. 11, 2087 (2015). The method's results are saved in the cache at intervals,
+so that each is calculated once. A potential trained on the difference is used together with the method
 (`+method=sum method.terms=[...]`).
 """
 
@@ -24,13 +24,13 @@ from fusion.files import bounds
 from fusion.files.atomic import replacing
 
 _MORE = {"forces": "forces", "dipole": "dipoles"}
-"""Labels beside the energy that are less the method's."""
+"""Labels besides the energy from which the method's values are subtracted."""
 _SAVE_S, _CALL_S, _MOST = 20.0, 2.0, 1024
 
 
 @dataclass
-class _Kept:
-    """What is known of the baseline: energies (M,) hartree, forces (N, 3), dipoles (M, 3), and what it failed for."""
+class _Results:
+    """Results of the baseline: energies (M,), forces (N, 3) and dipoles (M, 3) in atomic units, and its failures."""
 
     path: Path
     energy: np.ndarray
@@ -56,31 +56,31 @@ class _Kept:
 
 
 def subtracted(data: Labelled, entry: Any) -> Labelled:
-    """Energies, forces and dipoles less those of the method that `entry` names, as in methods=[...]; None: the data.
+    """Subtract the energies, forces and dipoles of the method `entry`, written as in methods=[...]; None: no method.
 
-    Structures that the method fails for are left out and counted. Raises InputError for a method that does not exist,
-    or that can do nothing with the data.
+    Structures that the method fails for are dropped and counted. Raises InputError for a method that does not exist or
+    fails for all structures.
     """
     if entry is None:
         return data
     from fusion.methods import by_name, protocol
     from fusion.zoo import cache
 
-    plain = dict(entry) if isinstance(entry, Mapping) else entry
-    method = by_name.method(plain)
+    method_config = dict(entry) if isinstance(entry, Mapping) else entry
+    method = by_name.method(method_config)
     protocol.require(method, {"energy"}, "data.baseline")
     wanted = {"energy"}
     wanted |= {name for name in _MORE if getattr(data, name) is not None and name in protocol.available(method)}
-    key = _key(data, plain, method, wanted)
-    place = cache.create(cache.directory() / "data" / "baselines") / f"{key}.npz"
+    key = _key(data, method_config, method, wanted)
+    path = cache.create(cache.directory() / "data" / "baselines") / f"{key}.npz"
     forces = np.full((len(data.numbers), 3), np.nan) if "forces" in wanted else None
     dipole = np.full((len(data), 3), np.nan) if "dipole" in wanted else None
-    kept = _Kept(place, np.full(len(data), np.nan), forces, dipole, np.zeros(len(data), dtype=bool), {})
+    results = _Results(path, np.full(len(data), np.nan), forces, dipole, np.zeros(len(data), dtype=bool), {})
     with cache.locked(f"baseline-{key[:16]}"):
-        kept.load()
-        if not kept.done.all():
-            _calculate(data, method, wanted, kept)
-    return _less(data, kept, str(getattr(method, "label", method.name)))
+        results.load()
+        if not results.done.all():
+            _calculate(data, method, wanted, results)
+    return _difference(data, results, str(getattr(method, "label", method.name)))
 
 
 def _key(data: Labelled, entry: Any, method: Any, wanted: set[str]) -> str:
@@ -89,69 +89,69 @@ def _key(data: Labelled, entry: Any, method: Any, wanted: set[str]) -> str:
     return hashlib.sha256(text.encode() + np.asarray(data.ids).tobytes()).hexdigest()
 
 
-def _calculate(data: Labelled, method: Any, wanted: set[str], kept: _Kept) -> None:
-    """What is left, largest structures first; what is done is kept now and then, and at any end."""
+def _calculate(data: Labelled, method: Any, wanted: set[str], results: _Results) -> None:
+    """Calculate the missing results, largest structures first; save them at intervals and at the end."""
     from fusion.console.phases import phase
 
-    left = np.flatnonzero(~kept.done)
-    todo = left[np.argsort(-data.sizes[left], kind="stable")].tolist()
+    remaining = np.flatnonzero(~results.done)
+    todo = remaining[np.argsort(-data.sizes[remaining], kind="stable")].tolist()
     size, saved = 1, time.monotonic()
     with phase("baseline", len(data), len(data) - len(todo)) as bar:
         try:
             while todo:
                 began = time.monotonic()
-                _some(data, method, wanted, kept, todo[:size])
+                _calculate_some(data, method, wanted, results, todo[:size])
                 todo = todo[size:]
                 bar(len(data) - len(todo), method.name)
                 size = min(2 * size, _MOST) if time.monotonic() - began < _CALL_S else size
                 if time.monotonic() - saved > _SAVE_S:
-                    kept.save()
+                    results.save()
                     saved = time.monotonic()
         finally:
-            kept.save()
+            results.save()
 
 
-def _some(data: Labelled, method: Any, wanted: set[str], kept: _Kept, chosen: Sequence[int]) -> None:
-    """One call for all; where it fails as a whole, halves of them: one bad structure costs no other."""
+def _calculate_some(data: Labelled, method: Any, wanted: set[str], baseline: _Results, chosen: Sequence[int]) -> None:
+    """Calculate the structures in one call. If the call fails, try each half, to isolate the failing structure."""
     from fusion.methods import protocol
 
     try:
-        results = protocol.calculate(method, [data.system(index) for index in chosen], wanted)
+        calculated = protocol.calculate(method, [data.system(index) for index in chosen], wanted)
     except (CalculationError, InputError) as error:
         if len(chosen) > 1:
             middle = len(chosen) // 2
-            _some(data, method, wanted, kept, chosen[:middle])
-            _some(data, method, wanted, kept, chosen[middle:])
+            _calculate_some(data, method, wanted, baseline, chosen[:middle])
+            _calculate_some(data, method, wanted, baseline, chosen[middle:])
         else:
-            kept.failures[chosen[0]], kept.done[chosen[0]] = str(error), True
+            baseline.failures[chosen[0]], baseline.done[chosen[0]] = str(error), True
         return
-    for index, result in zip(chosen, results, strict=True):
-        kept.done[index] = True
+    for index, result in zip(chosen, calculated, strict=True):
+        baseline.done[index] = True
         if result.status != "ok" or result.energy is None:
-            kept.failures[index] = result.message or result.status
+            baseline.failures[index] = result.message or result.status
             continue
-        kept.energy[index] = result.energy
-        if kept.forces is not None:
-            kept.forces[data.offsets[index] : data.offsets[index + 1]] = result.properties["forces"]
-        if kept.dipole is not None:
-            kept.dipole[index] = result.properties["dipole"]
+        baseline.energy[index] = result.energy
+        if baseline.forces is not None:
+            baseline.forces[data.offsets[index] : data.offsets[index + 1]] = result.properties["forces"]
+        if baseline.dipole is not None:
+            baseline.dipole[index] = result.properties["dipole"]
 
 
-def _less(data: Labelled, kept: _Kept, name: str) -> Labelled:
-    good = np.flatnonzero(np.isfinite(kept.energy))
+def _difference(data: Labelled, baseline: _Results, name: str) -> Labelled:
+    good = np.flatnonzero(np.isfinite(baseline.energy))
     if not len(good):
-        raise InputError(f"data.baseline: {name} can do nothing with these data: {next(iter(kept.failures.values()))}")
-    rest: dict[str, Any] = {"stress": None}
+        raise InputError(f"data.baseline: {name} fails for all structures: {next(iter(baseline.failures.values()))}")
+    labels: dict[str, Any] = {"stress": None}
     if data.stress is not None:
-        data.report.checks.append("the stress is left out: it is of the energies as they were")
-    for what, plural in _MORE.items():
-        label, said = getattr(data, what), getattr(kept, what)
-        rest[what] = None if label is None or said is None else np.asarray(label) - said
-        if label is not None and said is None:
+        data.report.checks.append("the stress is left out: the baseline's stress is not subtracted")
+    for label_name, plural in _MORE.items():
+        label, calculated = getattr(data, label_name), getattr(baseline, label_name)
+        labels[label_name] = None if label is None or calculated is None else np.asarray(label) - calculated
+        if label is not None and calculated is None:
             data.report.checks.append(f"the {plural} are left out: {name} gives none")
-    found = replace(data, energy=np.asarray(data.energy) - kept.energy, energy_zero=DIFFERENCE, **rest)
-    if kept.failures:
-        data.report.left_out += [(data.name(i), f"{name}: {text}") for i, text in sorted(kept.failures.items())]
-        found = found.select(good)
-    found.report.checks.append(f"labels are differences to {name}")
-    return found
+    difference = replace(data, energy=np.asarray(data.energy) - baseline.energy, energy_zero=DIFFERENCE, **labels)
+    if baseline.failures:
+        data.report.left_out += [(data.name(i), f"{name}: {text}") for i, text in sorted(baseline.failures.items())]
+        difference = difference.select(good)
+    difference.report.checks.append(f"labels are differences to {name}")
+    return difference

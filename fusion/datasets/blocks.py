@@ -1,4 +1,4 @@
-"""What readers give: conformations of one molecule in the file's own units, and how they become arrays of all."""
+"""Output of the readers: conformations of one molecule in the file's units, and their conversion to atomic units."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _CHUNK = 20_000_000  # distances computed at a time
 
 @dataclass
 class Block:
-    """F conformations of A atoms. Labels are None where the file has none; NaN stands for one that is missing."""
+    """F conformations of A atoms in the file's units. Labels are None if the file has none, NaN for a missing one."""
 
     name: str | None
-    """Of the molecule; None: its formula."""
+    """Name of the molecule; None: its formula."""
     first: int
-    """Number of the first conformation in its file (or its molecule, where that has a name)."""
+    """Number of the first conformation in its file, or in its molecule if that has a name."""
     symbols: tuple[str, ...] | None
-    """For what is no element; None where `numbers` are known to be good."""
+    """Symbols for messages about unknown elements; None where `numbers` come from the file."""
     numbers: np.ndarray
     """(A,) int; zero where a symbol is unknown."""
     positions: np.ndarray
@@ -39,7 +39,7 @@ class Block:
     stress: np.ndarray | None = None
     dipole: np.ndarray | None = None
     cell: np.ndarray | None = None
-    """(3, 3) of all F."""
+    """(3, 3), the same for all F."""
     pbc: tuple[bool, bool, bool] = (False, False, False)
     charge: int = 0
     spin: int = UNKNOWN_SPIN
@@ -48,7 +48,7 @@ class Block:
 
 @dataclass
 class Excluded:
-    """Conformations that a setting leaves out, with what to say of them."""
+    """Conformations that a setting excludes, and the text `what` for the report."""
 
     number: int
     what: str
@@ -56,7 +56,7 @@ class Excluded:
 
 @dataclass
 class Broken:
-    """A record that could not be read at all; `first` is its number, or that of the first of `number` conformations."""
+    """Record of `number` conformations that could not be read."""
 
     name: str
     reason: str
@@ -64,14 +64,14 @@ class Broken:
 
 
 class Converter:
-    """Blocks made into columns of atomic units; what cannot be used is counted in `report`."""
+    """Converts blocks into columns in atomic units; counts unusable conformations in `report`."""
 
     def __init__(self, units: Units, report: Report) -> None:
         self.units, self.report = units, report
         self.groups: dict[str, int] = {}
 
     def columns(self, block: Block) -> Iterator[dict[str, np.ndarray]]:
-        """The usable conformations of `block` as columns, atoms of all in sequence; nothing where there is none."""
+        """Yield the usable conformations of `block` as columns, if there are any; atoms are in one sequence."""
         frames = len(block.positions)
         self.report.read += frames
         problem = self._of_molecule(block)
@@ -90,7 +90,7 @@ class Converter:
         return self.groups.setdefault(name, len(self.groups))
 
     def _of_molecule(self, block: Block) -> str | None:
-        """What is wrong with all conformations."""
+        """Return a fault that all conformations share, or None."""
         if block.numbers.ndim != 1:
             return f"its atomic numbers have the shape {block.numbers.shape}"
         for name in ("positions", "energy", "forces", "stress", "dipole", "fold"):
@@ -100,16 +100,16 @@ class Converter:
         if len(unknown) or not len(block.numbers):
             if not len(block.numbers):
                 return "it has no atoms"
-            what = block.symbols[unknown[0]] if block.symbols is not None else int(block.numbers[unknown[0]])
-            return f"unknown element {what!r}"
+            element = block.symbols[unknown[0]] if block.symbols is not None else int(block.numbers[unknown[0]])
+            return f"unknown element {element!r}"
         if block.positions.shape[1:] != (len(block.numbers), 3):
             return f"its positions have the shape {block.positions.shape[1:]} for {len(block.numbers)} atoms"
         if block.energy is None and block.forces is None:
             return "no energy and no forces"
-        for what, size in (("energy", 1), ("dipole", 3), ("stress", 9), ("fold", 1)):
-            label = getattr(block, what)
+        for name, size in (("energy", 1), ("dipole", 3), ("stress", 9), ("fold", 1)):
+            label = getattr(block, name)
             if label is not None and label.size != size * len(block.positions):
-                return f"its {what} is not {'one number' if size == 1 else f'{size} numbers'}"
+                return f"its {name} is not {'one number' if size == 1 else f'{size} numbers'}"
         cell = None if block.cell is None else np.asarray(block.cell, dtype=float) * self.units.length
         fault = cells.fault(cell, block.pbc, len(block.numbers))
         if fault is not None:

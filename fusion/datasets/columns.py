@@ -1,4 +1,4 @@
-"""Columns that grow: in memory, or in files that are then mapped into it."""
+"""Growing columns, in memory or in files that are then memory-mapped."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _META = "columns.json"
 
 
 class Columns:
-    """Arrays by name, to which rows are added; in files of `directory` if there is one."""
+    """Arrays by name to which rows are added; stored in files of `directory` if one is given."""
 
     def __init__(self, directory: Path | None = None) -> None:
         self._parts: dict[str, list[np.ndarray]] = {}
@@ -24,7 +24,7 @@ class Columns:
         self._directory = directory
 
     def add(self, rows: Mapping[str, np.ndarray]) -> None:
-        """Rows for every column."""
+        """Append rows to every column."""
         for name, array in rows.items():
             form = self._forms.setdefault(name, {"dtype": array.dtype.str, "shape": [0, *array.shape[1:]]})
             form["shape"][0] += len(array)
@@ -39,20 +39,20 @@ class Columns:
         return int(self._forms["sizes"]["shape"][0]) if self._forms else 0
 
     def finish(self, extra: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """All columns; `extra` is written beside the files, whose directory is complete once it is there."""
+        """Return all columns. With files, also write `extra`; its presence marks the directory as complete."""
         if self._directory is None:
             return {name: np.concatenate(parts) for name, parts in self._parts.items()}
         for file in self._files.values():
             file.close()
         with replacing(self._directory / _META) as file:
             file.write(json.dumps({"columns": self._forms, "extra": dict(extra)}).encode())
-        found = mapped(self._directory)
-        assert found is not None
-        return found[0]
+        content = mapped(self._directory)
+        assert content is not None
+        return content[0]
 
 
 def mapped(directory: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
-    """The columns of a complete directory, mapped into memory, and what was written beside them; None of another."""
+    """Return the memory-mapped columns of a complete directory and its `extra`; None for an incomplete one."""
     if not (directory / _META).is_file():
         return None
     content = json.loads((directory / _META).read_text())

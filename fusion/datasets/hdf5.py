@@ -1,11 +1,11 @@
-"""Readers of the HDF5 files of the ANI data sets.
+"""Reader of the HDF5 files of the ANI data sets, in two layouts. Both have Angstrom and hartree; dipoles in e Angstrom.
 
-Two layouts: groups of one molecule with `species` (A,), `coordinates` (F, A, 3), `energies` (F,) and perhaps
-`coordinatesHE`, `energiesHE`, conformations of high energy that the publication's models were not trained on
-(pyanitools; Smith, Isayev and Roitberg, Sci. Data 4, 170193 (2017)); and groups of one formula with `atomic_numbers`,
-`coordinates` and one array for each level and property, `wb97x_dz.energy` (ANI-1x; Smith et al., Sci. Data 7, 134
-(2020)), of which forces and dipoles are taken of the level that the energies are of. Angstrom and hartree in both;
-dipoles in e Angstrom.
+1. A group per molecule with `species` (A,), `coordinates` (F, A, 3) and `energies` (F,) (pyanitools; Smith, Isayev and
+   Roitberg, Sci. Data 4, 170193 (2017)). `coordinatesHE` and `energiesHE` are conformations of high energy, which the
+   publication's models were not trained on.
+2. A group per formula with `atomic_numbers`, `coordinates` and an array for each level and property, such as
+   `wb97x_dz.energy` (ANI-1x; Smith et al., Sci. Data 7, 134 (2020)). Forces and dipoles are read for the level of the
+   energies.
 """
 
 from __future__ import annotations
@@ -32,33 +32,33 @@ HIGH = "HE"
 
 
 def read(path: Path, settings: Settings) -> Iterator[Block | Broken | Excluded]:
-    """The molecules of a file one after the other. Raises InputError for a file that is none, or is cut off."""
+    """Yield the molecules of a file. Raises InputError for a file that is truncated or not HDF5."""
     import h5py
 
     try:
         with h5py.File(bounds.regular(path)) as file:
             for name, group in Group(file, path).molecules():
-                given = 0
+                frames_read = 0
                 try:
                     for part in _molecule(name, group, settings):
                         yield part
-                        given += len(part.positions) if isinstance(part, Block) else 0
+                        frames_read += len(part.positions) if isinstance(part, Block) else 0
                 except InputError:
                     raise
                 except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
-                    # a damaged piece of an otherwise good file
+                    # The rest of the file may still be readable.
                     reason = f"HDF5 cannot read it ({bounds.reason(error)})"
-                    yield Broken(name, reason, max(1, _frames(group) - given))
+                    yield Broken(name, reason, max(1, _frames(group) - frames_read))
     except InputError:
         raise
     except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
         words = bounds.reason(error)
-        kind = "it is cut off" if "truncated" in words else f"no HDF5 file, or a damaged one ({words})"
-        raise InputError(f"data: '{path}' cannot be read: {kind}; get it again") from error
+        kind = "it is truncated" if "truncated" in words else f"it is not an HDF5 file, or damaged ({words})"
+        raise InputError(f"data: '{path}' cannot be read: {kind}; download or copy it again") from error
 
 
 def names(path: Path) -> list[str]:
-    """The arrays of the first molecule."""
+    """Names of the first molecule's arrays."""
     import h5py
 
     with h5py.File(path) as file:
@@ -68,7 +68,7 @@ def names(path: Path) -> list[str]:
 
 
 def _frames(group: Group) -> int:
-    """Conformations of a damaged molecule, 0 where not even that can be read."""
+    """Number of conformations of a damaged molecule; 0 if even that cannot be read."""
     try:
         return len(group["coordinates"])
     except (OSError, KeyError, RuntimeError, TypeError):
@@ -94,7 +94,7 @@ def _molecule(name: str, group: Group, settings: Settings) -> Iterator[Block | B
 def _part(
     name: str, first: int, group: Group, symbols: Any, numbers: np.ndarray, settings: Settings, suffix: str
 ) -> Iterator[Block | Broken]:
-    """The conformations of a molecule, the ordinary ones or those with the suffix."""
+    """Yield the conformations of a molecule from the arrays whose names end in `suffix`."""
     coordinates = group[f"coordinates{suffix}"]
     frames = len(coordinates)
     columns = {
@@ -103,31 +103,31 @@ def _part(
         "dipole": _array(group, settings.dipole.key, _of_level(group, settings, "dipole"), suffix),
         "fold": group.get(settings.fold) if settings.fold and not suffix else None,
     }
-    less = group.get(settings.subtract + suffix) if settings.subtract else None
-    for what, node in columns.items():
+    subtracted = group.get(settings.subtract + suffix) if settings.subtract else None
+    for label, node in columns.items():
         if node is not None and len(node) != frames:
-            yield Broken(name, f"{len(node)} {what} for {frames} conformations", frames)
+            yield Broken(name, f"{len(node)} {label} for {frames} conformations", frames)
             return
     states = _states(group, suffix, frames)
     for start in range(0, frames, _SLICE):
         part = slice(start, start + _SLICE)
-        labels: dict[str, Any] = {what: None if node is None else node[part] for what, node in columns.items()}
+        labels: dict[str, Any] = {label: None if node is None else node[part] for label, node in columns.items()}
         if settings.subtract and labels["energy"] is not None:
-            labels["energy"] = labels["energy"] - (np.nan if less is None else less[part])
+            labels["energy"] = labels["energy"] - (np.nan if subtracted is None else subtracted[part])
         block = Block(name, first + start, symbols, numbers, coordinates[part], **labels)
         parts = {key: node[part] if node.size == frames else node[()] for key, node in states.items()}
         yield from by_state(block, parts)
 
 
 def _states(group: Group, suffix: str, frames: int) -> dict[str, Any]:
-    """Arrays that state charges or spins, one number for all conformations or one for each."""
+    """Arrays of charges or spins, with one number for all conformations or one for each."""
     keys = [key for key in group if structure_state.is_state_key(key)]
     nodes = {key: _array(group, None, (f"{key}{suffix}", key), "") for key in keys}
     return {key: node for key, node in nodes.items() if node is not None and node.size in (1, frames)}
 
 
 def _of_level(group: Group, settings: Settings, label: str) -> tuple[str, ...]:
-    """The name of a label of the level that the energies are of, where these have one: `wb97x_dz.dipole`."""
+    """Name of a label at the level of the energies, such as `wb97x_dz.dipole`; empty if the energies name no level."""
     energy = settings.energy or next((name for name in _ENERGIES if name in group), "")
     level, dot, _ = energy.rpartition(".")
     return (f"{level}.{label}",) if dot else ()

@@ -1,4 +1,4 @@
-"""Groups of an HDF5 file, of which only arrays that lie in the file itself, and are not larger than it, can be read."""
+"""Safe access to groups of an HDF5 file: only arrays inside the file, and not larger than it, can be read."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any
 from fusion.errors import InputError
 from fusion.files import bounds
 
-_HOPS = 8  # from one soft link to the next
+_HOPS = 8  # soft links followed in a row
 
 
 class Group:
-    """The group `node` of the file `path`: its arrays by name.
+    """Arrays of the group `node` of the file `path`, by name.
 
-    An array raises InputError where its name is a link out of the file, where its numbers lie in other files (external
-    storage, virtual datasets), or where the arrays read so far declare far more bytes than the file has.
+    Reading an array raises InputError if its name is a link out of the file, if its numbers lie in other files
+    (external storage, virtual datasets), or if the arrays read so far declare far more bytes than the file has.
     """
 
     def __init__(self, node: Any, path: Path, sizes: dict[str, int] | None = None) -> None:
         self._node, self._path = node, path
-        self._sizes = {} if sizes is None else sizes  # bytes of the file's arrays read so far, under "" of all of them
+        self._sizes = {} if sizes is None else sizes  # bytes of the arrays read so far, their sum under ""
 
     def __iter__(self) -> Iterator[str]:
-        """All names."""
+        """Iterate over all names."""
         return iter(self._node)
 
     def __contains__(self, name: str) -> bool:
@@ -38,7 +38,7 @@ class Group:
         return array
 
     def molecules(self) -> Iterator[tuple[str, Group]]:
-        """Names and groups of the molecules: those that have `coordinates`. Links are not followed to look for them."""
+        """Return names and groups of the molecules, the groups with `coordinates`. Links are not followed."""
         names: list[str] = []
 
         def visit(name: str, node: Any) -> None:
@@ -49,7 +49,7 @@ class Group:
         return ((name, Group(self._node[name], self._path, self._sizes)) for name in names)
 
     def get(self, name: str) -> Any:
-        """The array `name`, None where there is none."""
+        """Return the array `name`, or None if it does not exist."""
         array = self._resolved(self._node, name, _HOPS)
         if array is None or hasattr(array, "keys"):
             return None
@@ -65,7 +65,7 @@ class Group:
         return array
 
     def _resolved(self, node: Any, name: str, hops: int) -> Any:
-        """The node that a path of hard links, or of soft links to such paths, leads to; None where there is none."""
+        """Resolve a path of hard links, or of soft links to such paths; None if it does not exist."""
         import h5py
 
         for part in name.strip("/").split("/"):
@@ -85,4 +85,4 @@ class Group:
         return node
 
     def _refusal(self, fault: str) -> InputError:
-        return InputError(f"data: '{self._path}' is refused: {fault}; all arrays have to lie in the file itself")
+        return InputError(f"data: '{self._path}' is refused: {fault}; all arrays must be in the file itself")

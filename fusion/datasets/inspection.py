@@ -1,4 +1,4 @@
-"""Duplicates and outliers of labelled structures, reported and never removed."""
+"""Duplicates and outliers among labelled structures: reported, never removed."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _SHOWN = 20
 
 
 def inspect(data: Labelled) -> None:
-    """Count duplicates and outliers into `data.report`."""
+    """Record duplicates and outliers in `data.report`."""
     _duplicates(data)
     _outliers(data)
 
 
 def _duplicates(data: Labelled) -> None:
-    """Structures that are there more than once, and how many of these have another energy than the first."""
+    """Count duplicates, and those whose energy differs from that of the first copy."""
     distinct, first, place, counts = np.unique(data.ids, return_index=True, return_inverse=True, return_counts=True)
     data.report.duplicates = len(data) - len(distinct)
     if data.report.duplicates:
@@ -29,29 +29,31 @@ def _duplicates(data: Labelled) -> None:
 
 
 def _outliers(data: Labelled) -> None:
-    """Structures whose energy is far from those of the others of the same molecule, or of the same set where there are
-    few: what atoms explain is taken off first."""
-    rest = data.energy - composition_part(data)
-    found: list[tuple[int, float]] = []
+    """Record structures whose energy is far from the median of their molecule.
+
+    The part of the energies that depends on the composition alone is subtracted first.
+    """
+    residuals = data.energy - composition_part(data)
+    outliers: list[tuple[int, float]] = []
     order = np.argsort(data.group, kind="stable")
     ends = np.flatnonzero(np.diff(data.group[order])) + 1
     for members in np.split(order, ends):
-        found += _far(rest, members[np.isfinite(rest[members])])
-    found.sort(key=lambda pair: -pair[1])
-    data.report.outliers = [(data.name(index), value) for index, value in found[:_SHOWN]]
+        outliers += _far(residuals, members[np.isfinite(residuals[members])])
+    outliers.sort(key=lambda pair: -pair[1])
+    data.report.outliers = [(data.name(index), value) for index, value in outliers[:_SHOWN]]
 
 
 def composition_part(data: Labelled) -> np.ndarray:
-    """(M,) hartree: what constants for the elements explain of the energies, by least squares."""
+    """Part (M,) of the energies, hartree, that constants for the elements explain, by least squares."""
     elements = np.unique(data.numbers)
     counts = compositions(data, elements)
-    known = np.isfinite(data.energy)
-    solution = np.linalg.lstsq(counts[known], np.asarray(data.energy)[known], rcond=None)[0] if known.any() else 0.0
+    finite = np.isfinite(data.energy)
+    solution = np.linalg.lstsq(counts[finite], np.asarray(data.energy)[finite], rcond=None)[0] if finite.any() else 0.0
     return counts @ np.broadcast_to(solution, len(elements))
 
 
 def compositions(data: Labelled, elements: np.ndarray) -> np.ndarray:
-    """(M, E) atoms of each of `elements` (atomic numbers)."""
+    """Numbers of atoms (M, E) of each element of `elements` (atomic numbers)."""
     place = np.zeros(256, dtype=np.int64)
     place[elements] = np.arange(len(elements))
     structure = np.repeat(np.arange(len(data)), data.sizes)
@@ -60,7 +62,7 @@ def compositions(data: Labelled, elements: np.ndarray) -> np.ndarray:
 
 
 def _far(values: np.ndarray, members: np.ndarray) -> list[tuple[int, float]]:
-    """Members more than `_FURTHEST` robust deviations above or below the median, with how many."""
+    """Members more than `_FURTHEST` robust deviations from the median, each with its number of deviations."""
     if len(members) < _FEW:
         return []
     distance = np.abs(values[members] - np.median(values[members]))

@@ -1,4 +1,4 @@
-"""Structures with labels, the atoms of all of them in one array. Atomic units: hartree, bohr, e."""
+"""Labelled structures, with the atoms of all structures in one array. Atomic units: hartree, bohr, e."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from fusion.chemistry.system import System
 from fusion.datasets.report import Report
 
 UNKNOWN_SPIN = -1
-"""In `Labelled.spin`: nobody stated the spin; the lowest possible is assumed."""
+"""Value in `Labelled.spin` for a spin that the data do not state; the lowest possible is assumed."""
 
 _PER_ATOM = ("numbers", "positions", "forces")
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """M structures with N atoms altogether; arrays may be memory-mapped. A label that a structure lacks is NaN."""
+    """M structures with N atoms in all; arrays may be memory-mapped. A missing label is NaN."""
 
     numbers: np.ndarray
     """(N,) uint8, atoms of all structures one after the other."""
@@ -29,7 +29,7 @@ class Labelled:
     offsets: np.ndarray
     """(M + 1,) int64: structure i has the atoms offsets[i]:offsets[i + 1]."""
     energy: np.ndarray
-    """(M,) float64, hartree, relative to what `energy_zero` says."""
+    """(M,) float64, hartree, relative to `energy_zero`."""
     forces: np.ndarray | None
     """(N, 3) float64, hartree/bohr; None where no structure has any."""
     stress: np.ndarray | None
@@ -37,7 +37,7 @@ class Labelled:
     dipole: np.ndarray | None
     """(M, 3) e bohr."""
     cell: np.ndarray | None
-    """(M, 3, 3) bohr, rows are the cell vectors, zero of a molecule; None where nothing is periodic."""
+    """(M, 3, 3) bohr, rows are the cell vectors, zero for a molecule; None if no structure is periodic."""
     pbc: np.ndarray | None
     """(M, 3) bool."""
     charge: np.ndarray
@@ -45,67 +45,67 @@ class Labelled:
     spin: np.ndarray
     """(M,) int16, N_up - N_down, or UNKNOWN_SPIN."""
     group: np.ndarray
-    """(M,) int32, the molecule: an index of `groups`."""
+    """(M,) int32, index of the molecule in `groups`."""
     groups: tuple[str, ...]
-    """Names of the molecules: that of the file's record, else the formula."""
+    """Names of the molecules: the name of the file's record, or the formula."""
     source: np.ndarray
-    """(M,) int16, which data set of a mixture: an index of `sources`; each has self energies of its own."""
+    """(M,) int16, index in `sources` of the data set in a mixture; each has its own self energies."""
     sources: tuple[str, ...]
     ids: np.ndarray
-    """(M,) uint64, what a structure is (nuclei, cell, charge, spin), the same wherever it stands."""
+    """(M,) uint64, digest of a structure (nuclei, cell, charge, spin), independent of its place in the data."""
     place: np.ndarray
-    """(M,) int64, number of the structure in its file, or in its molecule where `sources` says so, from 1 on."""
+    """(M,) int64, number of the structure in its file, or in its molecule if that has a name, from 1 on."""
     fold: np.ndarray | None = None
-    """(M,) int16, parts of the data that the file states."""
+    """(M,) int16, the fold of the data that the file states."""
     energy_zero: str = "total"
-    """"total"; "atomization": energies relative to separate atoms, negative for what is bound; "difference": of two
-    methods."""
+    """"total"; "atomization": energies relative to separate atoms, negative for bound molecules; "difference" between
+    two methods."""
     report: Report = field(default_factory=Report)
-    """What was left out on reading, and what looks odd."""
+    """Structures left out on reading, duplicates, outliers and results of checks."""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
     @property
     def sizes(self) -> np.ndarray:
-        """(M,) atoms of each structure."""
+        """Number of atoms of each structure, (M,)."""
         return np.diff(self.offsets)
 
     def atoms(self, indices: Any) -> np.ndarray:
-        """Places in the arrays of atoms of the structures `indices`, one structure after the other."""
+        """Indices into the arrays of atoms for the structures `indices`, structure by structure."""
         indices = np.atleast_1d(np.asarray(indices, dtype=np.int64))
         sizes = self.offsets[indices + 1] - self.offsets[indices]
         ends = np.cumsum(sizes)
         return np.arange(ends[-1] if len(ends) else 0) + np.repeat(self.offsets[indices] - ends + sizes, sizes)
 
     def spins(self, indices: Any) -> np.ndarray:
-        """N_up - N_down of the structures `indices`, the lowest possible where the data state none."""
+        """N_up - N_down of the structures `indices`, or the lowest possible value if the data state none."""
         chosen = self.select(indices)
         electrons = np.add.reduceat(chosen.numbers, chosen.offsets[:-1]) - chosen.charge
         return np.where(chosen.spin == UNKNOWN_SPIN, electrons % 2, chosen.spin)
 
     def select(self, indices: Any) -> Labelled:
-        """The structures `indices`, in that order, in memory; groups and sources keep their names."""
+        """Copy the structures `indices`, in that order, into memory; groups and sources keep their names."""
         indices = np.asarray(indices, dtype=np.int64)
         atoms = self.atoms(indices)
         taken: dict[str, Any] = {}
-        for one in fields(self):
-            value = getattr(self, one.name)
-            if one.name != "offsets" and isinstance(value, np.ndarray):
-                taken[one.name] = np.asarray(value[atoms if one.name in _PER_ATOM else indices])
+        for column in fields(self):
+            value = getattr(self, column.name)
+            if column.name != "offsets" and isinstance(value, np.ndarray):
+                taken[column.name] = np.asarray(value[atoms if column.name in _PER_ATOM else indices])
         sizes = self.offsets[indices + 1] - self.offsets[indices]
         return replace(self, offsets=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64), **taken)
 
     def name(self, index: int) -> str:
-        """The molecule of a structure and its number: for messages and tables."""
+        """Name of a structure's molecule and its number, for messages and tables."""
         return f"{self.groups[int(self.group[index])]} #{int(self.place[index])}"
 
     def symbols(self, index: int) -> tuple[str, ...]:
-        """Elements of the atoms of a structure."""
+        """Element symbols of a structure's atoms."""
         return tuple(chemical_symbols[z] for z in self.numbers[self.offsets[index] : self.offsets[index + 1]].tolist())
 
     def system(self, index: int) -> System:
-        """One structure as a System. Raises InputError where its charge or spin is impossible."""
+        """Return one structure as a System. Raises InputError if its charge or spin is impossible."""
         symbols, spin, charge = self.symbols(index), int(self.spin[index]), int(self.charge[index])
         periodic = self.pbc is not None and bool(self.pbc[index].any())
         return System(
@@ -115,12 +115,12 @@ class Labelled:
             charge=charge,
             spin=lowest_spin(symbols, charge) if spin == UNKNOWN_SPIN else spin,
             cell=np.array(self.cell[index]) if periodic and self.cell is not None else None,
-            pbc=tuple(bool(one) for one in self.pbc[index]) if periodic and self.pbc is not None else (False,) * 3,  # type: ignore[arg-type]
+            pbc=tuple(bool(axis) for axis in self.pbc[index]) if periodic and self.pbc is not None else (False,) * 3,  # type: ignore[arg-type]
             spin_assumed=spin == UNKNOWN_SPIN,
         )
 
     def assumed_spins(self, indices: np.ndarray) -> np.ndarray:
-        """Spins of the structures `indices`, (B,) int64: the lowest possible where nobody stated one."""
+        """Spins of the structures `indices`, (B,) int64, or the lowest possible value if the data state none."""
         starts = np.cumsum(self.offsets[indices + 1] - self.offsets[indices])
         nuclear = np.diff(np.cumsum(self.numbers[self.atoms(indices)].astype(np.int64))[starts - 1], prepend=0)
         spin = self.spin[indices].astype(np.int64)

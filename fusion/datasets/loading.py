@@ -1,8 +1,8 @@
-"""From the `data` settings to labelled structures: found or fetched, read, converted once if large, checked.
+"""Loading of labelled structures from the `data` settings: download, read, convert if large, and check.
 
-A source of more than `STREAM_FROM` bytes is converted to flat files in the cache, under a name made of the digests of
-the source and of the settings that matter, and mapped into memory from there: neither the source nor the arrays need
-to fit. Smaller ones are read anew each time.
+A source of more than `STREAM_FROM` bytes is converted once to flat files in the cache and memory-mapped from there, so
+that neither the source nor the arrays need to fit into memory. The name of the files is a digest of the source and of
+the settings that matter. Smaller sources are read again each time.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from fusion.datasets.settings import CONVENTIONS, Settings, Units
 from fusion.errors import InputError
 
 STREAM_FROM = 64_000_000
-"""Bytes of a source from which on it is converted to files."""
+"""Size of a source, in bytes, from which on it is converted to files."""
 
 _VERSION = 2  # of the files in the cache
 _SEED_OF_LIMIT = 0
 
 
 def load(config: Mapping[str, Any], start_dir: Path) -> Labelled:
-    """The labelled structures that a `data` node describes (conf/data/file.yaml); `report` says what was noticed.
+    """Load the labelled structures of a `data` node (conf/data/file.yaml), with a `report` for the user.
 
-    Raises InputError, in one line: no such file, nothing usable in it, units or signs that the data contradict.
+    Raises InputError for a missing file, one without usable structures, or units or signs that the data contradict.
     """
     if not isinstance(config, Mapping):
-        raise InputError(f"data={config} names no data: data=NAME, data=FILE or data=[NAME, FILE, ...]")
+        raise InputError(f"data={config} names no data: write data=NAME, data=FILE or data=[NAME, FILE, ...]")
     if config.get("entries") is not None:
         parts = [load(entry, start_dir) for entry in config["entries"]]
         return limited(mixed(parts), config.get("limit"))
@@ -62,7 +62,7 @@ def load(config: Mapping[str, Any], start_dir: Path) -> Labelled:
 
 
 def limited(data: Labelled, limit: Any) -> Labelled:
-    """At most `limit` structures, always the same ones and in their order. Raises InputError."""
+    """Select at most `limit` structures, always the same, in their order. Raises InputError for a wrong limit."""
     if limit is None:
         return data
     check_whole("data.limit", limit)
@@ -82,18 +82,18 @@ def _reader(path: Path) -> Any:
 
 
 def _paths(config: Mapping[str, Any], start_dir: Path) -> tuple[Path, ...]:
-    """The files, those of a named data set fetched if missing. Raises InputError."""
-    given = config.get("path")
-    if given is None:
+    """Paths of the files; downloads missing files of a named data set. Raises InputError."""
+    path_setting = config.get("path")
+    if path_setting is None:
         if config.get("files"):
             return remote.fetched(str(config.get("name")), config["files"])
         raise InputError("data.path=FILE is missing: the file, or folder, with the labelled structures")
-    paths = [given] if isinstance(given, (str, Path)) else list(given)
-    found = tuple(start_dir / Path(str(path)).expanduser() for path in paths)
-    for path in found:
+    paths = [path_setting] if isinstance(path_setting, (str, Path)) else list(path_setting)
+    full_paths = tuple(start_dir / Path(str(path)).expanduser() for path in paths)
+    for path in full_paths:
         if not path.exists():
             raise InputError(f"data: no file '{path}'")
-    return found
+    return full_paths
 
 
 def _labelled(settings: Settings, units: Units) -> Labelled:
@@ -110,29 +110,29 @@ def _size(path: Path) -> int:
 
 
 def _in_cache(settings: Settings, units: Units) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Mapped from the cache, converted into it the first time; one process does it, others wait."""
+    """Map the columns from the cache, after converting the source once; one process converts, others wait."""
     from fusion.zoo import cache
 
     key = _key(settings, units)
     place = cache.directory() / "data" / key
-    found = mapped(place)
-    if found is None:
+    content = mapped(place)
+    if content is None:
         with cache.locked(f"data-{key[:16]}"):
-            found = mapped(place)
-            if found is None:
+            content = mapped(place)
+            if content is None:
                 part = cache.create(place.with_name(f".{key}.part"))
                 try:
                     _converted(settings, units, part)
                     os.replace(part, place)
                 finally:
                     shutil.rmtree(part, ignore_errors=True)
-                found = mapped(place)
-    assert found is not None
-    return found
+                content = mapped(place)
+    assert content is not None
+    return content
 
 
 def _key(settings: Settings, units: Units) -> str:
-    """Digest of the contents of the source and of how it is read."""
+    """Digest of the contents of the source and of the settings it is read with."""
     digest = hashlib.sha256(f"{_VERSION} {asdict(replace(settings, name='', paths=(), check=True))} {units}".encode())
     for path in settings.paths:
         for file in sorted(path.iterdir()) if path.is_dir() else [path]:
@@ -165,24 +165,24 @@ def _converted(
 
 
 def _blocks(reader: Any, path: Path, settings: Settings, report: Report) -> Iterator[Block]:
-    """The blocks of a file; what is broken or excluded goes into the report."""
-    for one in reader.read(path, settings):
-        if isinstance(one, Broken):
-            report.read += one.number
-            report.left_out += [(one.name, one.reason)] * one.number
-        elif isinstance(one, Excluded):
-            report.excluded[one.what] = report.excluded.get(one.what, 0) + one.number
+    """Yield the blocks of a file; count broken and excluded records in the report."""
+    for record in reader.read(path, settings):
+        if isinstance(record, Broken):
+            report.read += record.number
+            report.left_out += [(record.name, record.reason)] * record.number
+        elif isinstance(record, Excluded):
+            report.excluded[record.what] = report.excluded.get(record.what, 0) + record.number
         else:
-            yield one
+            yield record
 
 
 def _assembled(settings: Settings, columns: dict[str, np.ndarray], groups: list[str], report: Report) -> Labelled:
     if not columns:
-        columns = _nothing()
+        columns = _no_columns()
     number = len(columns["sizes"])
 
-    def known(name: str) -> np.ndarray | None:
-        """The column, None where no structure has the label."""
+    def label(name: str) -> np.ndarray | None:
+        """Return the column, or None if no structure has the label."""
         return columns[name] if any(np.isfinite(part).any() for part in _parts(columns[name])) else None
 
     periodic = bool(columns["pbc"].any())
@@ -191,9 +191,9 @@ def _assembled(settings: Settings, columns: dict[str, np.ndarray], groups: list[
         positions=columns["positions"],
         offsets=np.concatenate([[0], np.cumsum(columns["sizes"])]).astype(np.int64),
         energy=columns["energy"],
-        forces=known("forces"),
-        stress=known("stress") if periodic else None,
-        dipole=known("dipole"),
+        forces=label("forces"),
+        stress=label("stress") if periodic else None,
+        dipole=label("dipole"),
         cell=columns["cell"] if periodic else None,
         pbc=columns["pbc"] if periodic else None,
         charge=columns["charge"],
@@ -223,44 +223,44 @@ def _parts(array: np.ndarray) -> Iterator[np.ndarray]:
         yield array[start : start + 1_000_000]
 
 
-def _nothing() -> dict[str, np.ndarray]:
-    atoms, one = np.zeros((0, 3)), np.zeros(0)
+def _no_columns() -> dict[str, np.ndarray]:
+    atoms, empty = np.zeros((0, 3)), np.zeros(0)
     columns: dict[str, np.ndarray] = {
-        "numbers": one.astype(np.uint8),
+        "numbers": empty.astype(np.uint8),
         "positions": atoms,
         "forces": atoms,
         "dipole": atoms,
-        "energy": one,
+        "energy": empty,
     }
     columns |= {name: np.zeros((0, 3, 3)) for name in ("cell", "stress")} | {"pbc": atoms.astype(bool)}
-    columns |= {name: one.astype(np.int64) for name in ("sizes", "charge", "spin", "group", "place", "fold")}
-    return columns | {"ids": one.astype(np.uint64)}
+    columns |= {name: empty.astype(np.int64) for name in ("sizes", "charge", "spin", "group", "place", "fold")}
+    return columns | {"ids": empty.astype(np.uint64)}
 
 
 def _refuse_empty(settings: Settings, data: Labelled) -> None:
-    where = ", ".join(f"'{path}'" for path in settings.paths)
+    places = ", ".join(f"'{path}'" for path in settings.paths)
     if not data.report.read:
-        raise InputError(f"data: {where} holds no structure")
+        raise InputError(f"data: {places} holds no structure")
     first = data.report.grouped()[0]
-    words = f"none of the structures in {where} can be used: {first['reason']} ({first['first']})"
+    words = f"none of the structures in {places} can be used: {first['reason']} ({first['first']})"
     if first["reason"].startswith("no energy and no forces"):
-        found = ", ".join(_reader(settings.paths[0]).names(settings.paths[0])) or "nothing"
-        words += f"; there is {found} (data.energy=NAME, data.forces.key=NAME)"
+        names = ", ".join(_reader(settings.paths[0]).names(settings.paths[0])) or "nothing"
+        words += f"; labels in the file: {names} (set data.energy=NAME or data.forces.key=NAME)"
     raise InputError(f"data: {words}")
 
 
 def _refuse_unlabelled(settings: Settings, data: Labelled, reader: Any) -> None:
-    """Raise InputError where a label that the user names is in no structure."""
-    asked = {
+    """Raise InputError if no structure has a label that the user names."""
+    labels = {
         "data.energy": (settings.energy, None if np.isnan(data.energy).all() else data.energy),
         "data.forces.key": (settings.forces.key, data.forces),
         "data.stress.key": (settings.stress.key, data.stress),
         "data.dipole.key": (settings.dipole.key, data.dipole),
     }
-    for setting, (name, found) in asked.items():
-        if name is not None and found is None:
-            there = ", ".join(reader.names(settings.paths[0]))
-            raise InputError(f"{setting}={name}: no structure of '{settings.paths[0]}' has it; there is {there}")
+    for setting, (name, values) in labels.items():
+        if name is not None and values is None:
+            names = ", ".join(reader.names(settings.paths[0]))
+            raise InputError(f"{setting}={name}: no structure of '{settings.paths[0]}' has it; labels there: {names}")
 
 
 __all__ = ["STREAM_FROM", "UNKNOWN_SPIN", "limited", "load"]

@@ -1,4 +1,4 @@
-"""Several data sets as one: each structure knows which it is from, and each set has self energies of its own."""
+"""Mixtures of data sets: each structure has the index of its set, and each set has its own self energies."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from fusion.errors import InputError
 
 
 def mixed(parts: Sequence[Labelled]) -> Labelled:
-    """The structures of all `parts`, one after the other. Raises InputError where there is none, or zeros differ."""
+    """Concatenate the structures of all `parts`. Raises InputError for no part, or for different energy zeros."""
     if not parts:
         raise InputError("data=[NAME, FILE, ...] needs at least one entry")
     zeros = {part.energy_zero for part in parts}
     if len(zeros) > 1:
         raise InputError("data with total energies and data with atomisation energies cannot be mixed")
-    names = _unlike([name for part in parts for name in part.sources])
+    names = _distinct([name for part in parts for name in part.sources])
     groups = tuple(dict.fromkeys(group for part in parts for group in part.groups))
     place = {group: number for number, group in enumerate(groups)}
     first = np.cumsum([0, *(len(part.sources) for part in parts)])
@@ -58,41 +58,41 @@ _SHAPES: dict[str, tuple[int, ...]] = {
 
 
 def _joined(parts: Sequence[Labelled], name: str, rows: str, missing: float) -> np.ndarray | None:
-    """A column that some of the parts may lack."""
-    found = [getattr(part, name) for part in parts]
-    like = next((array for array in found if array is not None), None)
-    if like is None:
+    """Concatenate a column that some of the parts may lack, filled there with `missing`."""
+    columns = [getattr(part, name) for part in parts]
+    template = next((array for array in columns if array is not None), None)
+    if template is None:
         return None
     lengths = [len(part.positions) if rows == "positions" else len(part) for part in parts]
     filled = [
-        np.full((length, *_SHAPES[name]), missing).astype(like.dtype) if array is None else array
-        for array, length in zip(found, lengths, strict=True)
+        np.full((length, *_SHAPES[name]), missing).astype(template.dtype) if array is None else array
+        for array, length in zip(columns, lengths, strict=True)
     ]
     return np.concatenate(filled)
 
 
-def _unlike(names: Sequence[str]) -> list[str]:
-    """The names, with a number behind those that occur twice."""
-    found: list[str] = []
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Return the names, with a number appended to repeated ones."""
+    distinct: list[str] = []
     for name in names:
-        number, unlike = 2, name
-        while unlike in found:
-            unlike, number = f"{name}-{number}", number + 1
-        found.append(unlike)
-    return found
+        number, candidate = 2, name
+        while candidate in distinct:
+            candidate, number = f"{name}-{number}", number + 1
+        distinct.append(candidate)
+    return distinct
 
 
 def _reports(parts: Sequence[Labelled]) -> Report:
-    found = Report()
+    total = Report()
     for part in parts:
-        one, name = part.report, part.sources[0]
-        found.read += one.read
-        found.left_out += [(f"{name}: {place}", reason) for place, reason in one.left_out]
-        found.duplicates += one.duplicates
-        found.contradictions += one.contradictions
-        found.outliers += [(f"{name}: {place}", value) for place, value in one.outliers]
-        found.checks += [f"{name}: {text}" for text in one.checks]
-        for into, counts in ((found.excluded, one.excluded), (found.without, one.without)):
-            for what, number in counts.items():
-                into[what] = into.get(what, 0) + number
-    return found
+        report, name = part.report, part.sources[0]
+        total.read += report.read
+        total.left_out += [(f"{name}: {place}", reason) for place, reason in report.left_out]
+        total.duplicates += report.duplicates
+        total.contradictions += report.contradictions
+        total.outliers += [(f"{name}: {place}", value) for place, value in report.outliers]
+        total.checks += [f"{name}: {text}" for text in report.checks]
+        for total_counts, counts in ((total.excluded, report.excluded), (total.without, report.without)):
+            for key, number in counts.items():
+                total_counts[key] = total_counts.get(key, 0) + number
+    return total

@@ -1,4 +1,4 @@
-"""Data by name, wherever they are not chosen by data=: entries of a mixture, and paths made absolute."""
+"""`data` nodes from names: entries of a mixture, and paths made absolute."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _ABSENT = object()
 
 
 def absolute(config: Any, start_dir: Path) -> Any:
-    """A `data` node with the user's relative paths made absolute and the entries of a mixture written out.
+    """Make the paths of a `data` node absolute and replace the entries of a mixture by their nodes.
 
-    Raises InputError for an entry that names nothing.
+    Raises InputError for an entry that names no data.
     """
     from omegaconf import DictConfig
 
@@ -26,7 +26,7 @@ def absolute(config: Any, start_dir: Path) -> Any:
     if isinstance(path, str):
         config.path = _full(path, start_dir)
     elif path is not None:
-        config.path = [_full(one, start_dir) for one in path]
+        config.path = [_full(entry, start_dir) for entry in path]
     if config.get("split") and config.split.get("file") is not None:
         config.split.file = _full(config.split.file, start_dir)
     return config
@@ -37,7 +37,7 @@ def _full(path: Any, start_dir: Path) -> str:
 
 
 def node(entry: Any) -> Any:
-    """The `data` node of an entry: a name, a file, or one of them with settings, {data: FILE, energy_unit: kcal/mol}.
+    """Build the `data` node of an entry: a name, a file, or these with settings, {data: FILE, energy_unit: kcal/mol}.
 
     Raises InputError for a name or a setting that does not exist.
     """
@@ -48,23 +48,23 @@ def node(entry: Any) -> Any:
     from fusion.config import messages, overrides
     from fusion.config.options import available
 
-    if isinstance(entry, Mapping) and "split" in entry:  # one that was written out before
+    if isinstance(entry, Mapping) and "split" in entry:  # already a complete node
         return OmegaConf.create(dict(entry)) if not isinstance(entry, DictConfig) else entry
     options = {} if isinstance(entry, str) else {str(k): v for k, v in entry.items() if k != "data"}
     name = entry if isinstance(entry, str) else entry.get("data")
     if not isinstance(name, str) or not name:
-        raise InputError(f"{entry!r} names no data; give a name, a file, or one of them with settings, {{data: FILE}}")
+        raise InputError(f"{entry!r} names no data; write a name, a file, or one of them with settings, {{data: FILE}}")
     words = overrides.prepare([f"data={name}"], multirun=False)
-    known = available("data")
-    if words == [f"data={name}"] and name not in known:
-        raise InputError(messages.no_option("data", name, known))
+    names = available("data")
+    if words == [f"data={name}"] and name not in names:
+        raise InputError(messages.no_option("data", name, names))
     with trees.composer() as compose:
-        found = OmegaConf.create(OmegaConf.to_container(compose("config", words).data, resolve=True))
+        node_config = OmegaConf.create(OmegaConf.to_container(compose("config", words).data, resolve=True))
     for key, value in options.items():
-        if OmegaConf.select(found, key, default=_ABSENT) is _ABSENT:
-            raise InputError(messages.no_setting(f"data.{key}", [f"data.{one!s}" for one in found]))
+        if OmegaConf.select(node_config, key, default=_ABSENT) is _ABSENT:
+            raise InputError(messages.no_setting(f"data.{key}", [f"data.{setting!s}" for setting in node_config]))
         try:
-            OmegaConf.update(found, key, value)
+            OmegaConf.update(node_config, key, value)
         except OmegaConfBaseException as error:
             raise InputError(f"data.{key}={value!r}: {messages.one_line(error)}") from error
-    return found
+    return node_config

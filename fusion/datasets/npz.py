@@ -23,7 +23,7 @@ _FORCES = ("forces", "F")
 
 
 def read(path: Path, settings: Settings) -> Iterator[Block | Broken]:
-    """Raises InputError for a file that is none, or whose arrays do not belong together."""
+    """Yield the structures of an archive. Raises InputError for another file, or arrays whose shapes do not match."""
     arrays = _load(path)
     numbers = _atomic_numbers(_required(arrays, None, _NUMBERS, "atomic numbers", path), path)
     positions = _required(arrays, None, _POSITIONS, "positions", path)
@@ -47,12 +47,12 @@ def read(path: Path, settings: Settings) -> Iterator[Block | Broken]:
 
 
 def _part(array: np.ndarray, start: int, end: int, frames: int) -> np.ndarray:
-    """The entries of some conformations of an array that may have one entry for all."""
+    """Select the entries of conformations start..end from an array that may have one entry for all."""
     return array[start:end] if array.ndim and len(array) == frames else array
 
 
 def names(path: Path) -> list[str]:
-    """The arrays of the file."""
+    """Names of the file's arrays."""
     return sorted(_load(path))
 
 
@@ -61,21 +61,21 @@ def _load(path: Path) -> Mapping[str, np.ndarray]:
         return bounds.npz(path)
     except (OSError, ValueError) as error:
         words = bounds.reason(error)
-        raise InputError(f"data: '{path}' is no numpy archive, or a damaged one ({words})") from error
+        raise InputError(f"data: '{path}' is not a numpy archive, or it is damaged ({words})") from error
 
 
-def _atomic_numbers(given: np.ndarray, path: Path) -> np.ndarray:
-    """int64; from symbols too, of which empty ones are padding."""
-    if given.dtype.kind in "SU":
-        names, place = np.unique(given, return_inverse=True)
+def _atomic_numbers(array: np.ndarray, path: Path) -> np.ndarray:
+    """Convert atomic numbers or symbols to int64; empty symbols are padding."""
+    if array.dtype.kind in "SU":
+        names, place = np.unique(array, return_inverse=True)
         symbols, numbers = numbers_of(names)
         unknown = [name for name, number in zip(symbols, numbers, strict=True) if name and not number]
         if unknown:
             raise InputError(f"data: '{path}' has the unknown element {unknown[0]!r}")
-        return numbers[place].reshape(given.shape)
-    if given.dtype.kind not in "iuf":
-        raise InputError(f"data: the atomic numbers of '{path}' are no numbers, but {given.dtype}")
-    return given.astype(np.int64)
+        return numbers[place].reshape(array.shape)
+    if array.dtype.kind not in "iuf":
+        raise InputError(f"data: the atomic numbers of '{path}' must be numbers or symbols, not {array.dtype}")
+    return array.astype(np.int64)
 
 
 def _optional(arrays: Mapping[str, np.ndarray], key: str | None, usual: tuple[str, ...]) -> np.ndarray | None:
@@ -86,13 +86,13 @@ def _optional(arrays: Mapping[str, np.ndarray], key: str | None, usual: tuple[st
 
 
 def _required(
-    arrays: Mapping[str, np.ndarray], key: str | None, usual: tuple[str, ...], what: str, path: Path
+    arrays: Mapping[str, np.ndarray], key: str | None, usual: tuple[str, ...], quantity: str, path: Path
 ) -> np.ndarray:
-    found = _optional(arrays, key, usual)
-    if found is None:
-        wanted = key or f"one of {', '.join(usual)}"
-        raise InputError(f"data: '{path}' has no {what} ({wanted}); its arrays are {', '.join(sorted(arrays))}")
-    return found
+    array = _optional(arrays, key, usual)
+    if array is None:
+        names = key or f"one of {', '.join(usual)}"
+        raise InputError(f"data: '{path}' has no {quantity} ({names}); its arrays are {', '.join(sorted(arrays))}")
+    return array
 
 
 def _check(path: Path, numbers: np.ndarray, positions: np.ndarray, labels: Mapping[str, Any]) -> None:
@@ -100,7 +100,7 @@ def _check(path: Path, numbers: np.ndarray, positions: np.ndarray, labels: Mappi
     if positions.ndim != 3 or positions.shape[2] != 3 or numbers.shape[-1] != positions.shape[1]:
         raise InputError(
             f"data: positions of the shape {positions.shape} and atomic numbers {numbers.shape} in '{path}' do not "
-            "belong together: (structures, atoms, 3) and (atoms,) or (structures, atoms) are needed"
+            "match: (structures, atoms, 3) and (atoms,) or (structures, atoms) are needed"
         )
     if numbers.ndim == 2 and len(numbers) != frames:
         raise InputError(f"data: '{path}' has {frames} structures, but atomic numbers of {len(numbers)}")
@@ -112,7 +112,7 @@ def _check(path: Path, numbers: np.ndarray, positions: np.ndarray, labels: Mappi
 
 
 def _runs(numbers: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Beginnings and ends of sequences of rows that are alike."""
+    """Yield beginnings and ends of sequences of equal rows."""
     changes = np.flatnonzero((numbers[1:] != numbers[:-1]).any(axis=1)) + 1
     ends = [0, *changes.tolist(), len(numbers)]
     yield from itertools.pairwise(ends)

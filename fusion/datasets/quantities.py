@@ -1,4 +1,4 @@
-"""Units in which data state energies, lengths, forces and dipoles, by name."""
+"""Units of energies, lengths, forces, stress and dipoles in data files, by name."""
 
 from __future__ import annotations
 
@@ -26,51 +26,51 @@ DIPOLES: Final[dict[str, float]] = {
 
 
 def energy(unit: object, setting: str) -> float:
-    """Hartree in one `unit`. Raises InputError, naming the setting."""
-    return _found(ENERGIES, unit, setting)
+    """Value of one energy `unit` in hartree. Raises InputError that names the setting."""
+    return _factor(ENERGIES, unit, setting)
 
 
 def length(unit: object, setting: str) -> float:
-    """Bohr in one `unit`. Raises InputError."""
-    return _found(LENGTHS, unit, setting)
+    """Value of one length `unit` in bohr. Raises InputError."""
+    return _factor(LENGTHS, unit, setting)
 
 
 def dipole(unit: object, setting: str) -> float:
-    """e bohr in one `unit`. Raises InputError."""
-    return _found(DIPOLES, unit, setting)
+    """Value of one dipole `unit` in e bohr. Raises InputError."""
+    return _factor(DIPOLES, unit, setting)
 
 
 def force(unit: object, setting: str) -> float:
-    """Hartree/bohr in one `unit`, an energy's and a length's: kcal/mol/angstrom. Raises InputError."""
+    """Value of one force `unit`, such as kcal/mol/angstrom, in hartree/bohr. Raises InputError."""
     of_energy, slash, of_length = str(unit).rpartition("/")
     if not slash or of_length.lower() not in LENGTHS:  # kcal/mol has a slash too
-        raise InputError(f"{setting} is an energy per length, such as eV/angstrom or hartree/bohr, not {unit!r}")
+        raise InputError(f"{setting} must be an energy per length, such as eV/angstrom or hartree/bohr, not {unit!r}")
     return energy(of_energy, setting) / length(of_length, setting)
 
 
 def stress(unit: object, setting: str) -> float:
-    """Hartree/bohr^3 in one `unit`, GPa, kbar, or an energy's and a length's: eV/angstrom^3. Raises InputError."""
+    """Value of one stress `unit`, GPa, kbar or one like eV/angstrom^3, in hartree/bohr^3. Raises InputError."""
     of_energy, slash, of_length = str(unit).rpartition("/")
     if slash and of_length.endswith("^3"):
         return energy(of_energy, setting) / length(of_length.removesuffix("^3"), setting) ** 3
     for name, value in PRESSURES.items():
         if name.lower() == str(unit).lower():
             return value
-    raise InputError(f"{setting} is {', '.join(PRESSURES)} or an energy per volume, eV/angstrom^3, not {unit!r}")
+    raise InputError(f"{setting} must be {', '.join(PRESSURES)} or an energy per volume, eV/angstrom^3, not {unit!r}")
 
 
 def named(table: dict[str, float], value: float, tolerance: float) -> str | None:
-    """The unit of `table` that is `value`, within a relative `tolerance`; the nearest, None where none is."""
+    """Name of the unit of `table` nearest to `value`; None if it differs by more than a relative `tolerance`."""
     name, size = min(table.items(), key=lambda item: abs(item[1] / value - 1.0))
     return name if abs(size / value - 1.0) < tolerance else None
 
 
 def forces() -> dict[str, float]:
-    """All units of force, hartree/bohr."""
-    return {f"{one}/{other}": e / b for one, e in ENERGIES.items() for other, b in LENGTHS.items()}
+    """All units of force by name, in hartree/bohr."""
+    return {f"{energy}/{length}": e / b for energy, e in ENERGIES.items() for length, b in LENGTHS.items()}
 
 
-def _found(table: dict[str, float], unit: object, setting: str) -> float:
+def _factor(table: dict[str, float], unit: object, setting: str) -> float:
     for name, value in table.items():
         if name.lower() == str(unit).lower():
             return value

@@ -1,7 +1,7 @@
-"""The files of named data sets, fetched and verified like those of the zoo's models.
+"""Files of named data sets, downloaded and verified like those of the zoo's models.
 
-A file is looked for in `FUSION_MIRROR`: under data/ there, and under data/ beside it, so that one place may hold
-weights/ and data/. Then its own URLs are tried.
+With `FUSION_MIRROR`, a file is first searched in data/ beside it and in data/ inside it, so that one place may hold
+weights/ and data/. Then the file's own URLs are tried.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from fusion.zoo.files import File
 
 
 def fetched(name: str, files: Sequence[Mapping[str, Any]]) -> tuple[Path, ...]:
-    """The local paths of `files` (path, size in bytes, sha256, urls), downloaded if missing.
+    """Return the local paths of `files` (path, size in bytes, sha256, urls); download missing ones.
 
     Raises InputError or CalculationError as `fusion.zoo.fetch.fetch` does.
     """
     into = cache.directory() / "data" / "files"
-    wanted = [_file(one) for one in files]
+    wanted = [_file(entry) for entry in files]
     fetch(f"data-{name}", wanted, into)
     return tuple(into / file.path for file in wanted)
 

@@ -1,4 +1,4 @@
-"""What was noticed about labelled structures: what was left out on reading, duplicates, outliers, checks."""
+"""Report on labelled structures: structures left out on reading, duplicates, outliers, and checks."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ _KINDS = 5
 
 @dataclass
 class Report:
-    """Counts are of structures; `left_out` has (name, reason) of each structure that could not be used."""
+    """Counts of structures; `left_out` has (name, reason) for each structure that could not be used."""
 
     read: int = 0
     energy_unit: str = "hartree"
-    """In which the energies were read."""
+    """Unit in which the energies were read."""
     left_out: list[tuple[str, str]] = field(default_factory=list)
     excluded: dict[str, int] = field(default_factory=dict)
-    """Structures that a setting leaves out, by what they are."""
+    """Numbers of structures that a setting excludes, by their description."""
     without: dict[str, int] = field(default_factory=dict)
-    """Structures that are used though they lack a label, by its name."""
+    """Numbers of structures that are used without a label, by the label's name."""
     duplicates: int = 0
     contradictions: int = 0
     """Duplicates whose energies differ by more than rounding."""
     outliers: list[tuple[str, float]] = field(default_factory=list)
-    """(name, distance of the energy per atom from the median, in robust standard deviations)."""
+    """(name, distance of the energy from the median in robust standard deviations)."""
     checks: list[str] = field(default_factory=list)
-    """What was compared and how it came out, a sentence each."""
+    """Results of the checks, one sentence each."""
 
     def notes(self) -> Iterator[str]:
-        """A line for each thing a user should know."""
+        """Yield the lines for the user."""
         if self.left_out:
-            yield f"{len(self.left_out)} of {self.read} structures left out: " + "; ".join(_told(self.grouped()))
-        for what, number in self.excluded.items():
-            yield f"{number} {what}"
+            yield f"{len(self.left_out)} of {self.read} structures left out: " + "; ".join(_reasons(self.grouped()))
+        for description, number in self.excluded.items():
+            yield f"{number} {description}"
         for label, number in self.without.items():
             yield f"{number} structure{'s' if number > 1 else ''} without {label}"
         if self.duplicates:
@@ -47,29 +47,29 @@ class Report:
         yield from self.checks
 
     def grouped(self) -> list[dict[str, Any]]:
-        """Reasons for leaving structures out, the most frequent first, with the first structure of each."""
+        """Group the reasons for leaving structures out, most frequent first, with the first structure of each."""
         return grouped(self.left_out)
 
     def document(self) -> dict[str, Any]:
-        """For result.json."""
-        found: dict[str, Any] = {"structures": self.read - len(self.left_out), "duplicates": self.duplicates}
+        """Return the report for result.json."""
+        content: dict[str, Any] = {"structures": self.read - len(self.left_out), "duplicates": self.duplicates}
         if self.left_out:
-            found["left_out"] = self.grouped()
+            content["left_out"] = self.grouped()
         if self.excluded:
-            found["excluded"] = dict(self.excluded)
+            content["excluded"] = dict(self.excluded)
         if self.without:
-            found["without"] = dict(self.without)
+            content["without"] = dict(self.without)
         if self.contradictions:
-            found["contradicting_duplicates"] = self.contradictions
+            content["contradicting_duplicates"] = self.contradictions
         if self.outliers:
-            found["outliers"] = [{"structure": name, "deviations": value} for name, value in self.outliers]
+            content["outliers"] = [{"structure": name, "deviations": value} for name, value in self.outliers]
         if self.checks:
-            found["checks"] = list(self.checks)
-        return found
+            content["checks"] = list(self.checks)
+        return content
 
 
 def grouped(problems: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
-    """Problems that differ only in numbers and in the structure they name together, as the first of them says it."""
+    """Group problems that differ only in numbers and names of structures; each group has the text of its first."""
     groups: dict[str, dict[str, Any]] = {}
     for name, problem in problems:
         reason = problem.replace(name, "it")
@@ -79,7 +79,7 @@ def grouped(problems: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
     return sorted(groups.values(), key=lambda group: -group["structures"])
 
 
-def _told(groups: list[dict[str, Any]]) -> Iterator[str]:
+def _reasons(groups: list[dict[str, Any]]) -> Iterator[str]:
     for group in groups[:_KINDS]:
         number = f"{group['structures']:,}, first {group['first']}" if group["structures"] > 1 else group["first"]
         yield f"{group['reason']} ({number})"

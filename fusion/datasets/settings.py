@@ -1,4 +1,4 @@
-"""The settings of one set of labelled structures, checked: conf/data/file.yaml says what each is."""
+"""Settings of one set of labelled structures, with checks; conf/data/file.yaml describes each of them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from fusion.datasets import quantities
 from fusion.errors import InputError
 
 CONVENTIONS = {"ase": "eV", "ani": "hartree", "npz": None}
-"""Unit of energy by format, where the data do not say: ASE's own, that of ANI's files; an npz has none."""
+"""Default energy unit by format: ASE's own, that of ANI's files; an npz file has no default."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """One kind of label: the name it has in the file (None: the usual ones), its unit (None: follows from others)."""
+    """One kind of label: its name in the file (None: the usual names) and its unit (None: from the other units)."""
 
     key: str | None = None
     unit: str | None = None
@@ -25,7 +25,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Settings:
-    """How data state what they state."""
+    """Names, units and conventions of the labels in a data set."""
 
     name: str
     paths: tuple[Path, ...]
@@ -43,9 +43,9 @@ class Settings:
 
     @classmethod
     def read(cls, config: Mapping[str, Any], paths: tuple[Path, ...]) -> Settings:
-        """Raises InputError for a value that is none, in one line."""
+        """Read the settings of a `data` node. Raises InputError for a wrong value."""
         name = config.get("name") or (paths[0].stem if len(paths) == 1 else "data")
-        found = cls(
+        settings = cls(
             name=str(name),
             paths=paths,
             energy=_text(config, "energy"),
@@ -60,17 +60,17 @@ class Settings:
             high_energies=_boolean(config, "high_energies", False),
             check=_boolean(config, "check", True),
         )
-        found.units("eV")  # refuses units that do not exist before anything is read
-        if found.energy_zero not in ("total", "atomization"):
-            raise InputError(f"data.energy_zero must be total or atomization, not {found.energy_zero!r}")
-        return found
+        settings.units("eV")  # refuse unknown units before any file is read
+        if settings.energy_zero not in ("total", "atomization"):
+            raise InputError(f"data.energy_zero must be total or atomization, not {settings.energy_zero!r}")
+        return settings
 
     def units(self, convention: str | None) -> Units:
-        """Factors to atomic units; `convention` is the energy unit of the format. Raises InputError."""
+        """Return the factors to atomic units; `convention` is the format's energy unit. Raises InputError."""
         unit = self.energy_unit or convention
         if unit is None:
             raise InputError(
-                f"'{self.name}' does not say its unit of energy: data.energy_unit={'|'.join(quantities.ENERGIES)}"
+                f"'{self.name}' does not state its energy unit: set data.energy_unit={'|'.join(quantities.ENERGIES)}"
             )
         energy = quantities.energy(unit, "data.energy_unit")
         length = quantities.length(self.length_unit, "data.length_unit")
@@ -81,7 +81,7 @@ class Settings:
             stress = quantities.stress(self.stress.unit, "data.stress.unit")
         if convention is None and self.dipole.key is not None and self.dipole.unit is None:
             raise InputError(
-                f"'{self.name}' does not say its unit of dipoles: data.dipole.unit={'|'.join(quantities.DIPOLES)}"
+                f"'{self.name}' does not state its dipole unit: set data.dipole.unit={'|'.join(quantities.DIPOLES)}"
             )
         dipole = quantities.dipole(self.dipole.unit or "e*angstrom", "data.dipole.unit")
         return Units(unit, energy, length, force * self.forces.sign, stress * self.stress.sign, dipole)
@@ -89,7 +89,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Units:
-    """Atomic units in one of the file's; the sign of forces and stress is in theirs. `name`: the unit of energy."""
+    """Factors from the file's units to atomic units, with the sign of forces and stress; `name` is the energy unit."""
 
     name: str
     energy: float

@@ -1,4 +1,4 @@
-"""Which structures are learned from, which steer the training, and which are kept for the test: written down."""
+"""Split of labelled structures into training, validation and test sets, recorded in split.json."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ PARTS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Split:
-    """Indices of structures, ascending; no structure, and no duplicate of one, is in two parts."""
+    """Ascending indices of the structures of each part; no structure, and no duplicate of one, is in two parts."""
 
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
     settings: Mapping[str, Any]
-    """What it was made by."""
+    """Settings that produced the split."""
 
     def unseen(self, data: Labelled) -> np.ndarray:
-        """(T,) bool, for the structures of `test`: no structure of that molecule is learned from."""
+        """Mask (T,) over `test`, True where no structure of the molecule is in the training set."""
         return ~np.isin(data.group[self.test], np.unique(data.group[self.train]))
 
     def write(self, directory: Path, data: Labelled) -> Path:
-        """Write `split.json`: for each part the identities of its structures and their places in the data."""
+        """Write `split.json`: for each part the digests and names of its structures."""
         parts = {
             name: {
                 "structures": len(indices),
-                "ids": [f"{one:016x}" for one in np.asarray(data.ids)[indices].tolist()],
+                "ids": [f"{digest:016x}" for digest in np.asarray(data.ids)[indices].tolist()],
                 "names": [data.name(int(index)) for index in indices],
             }
             for name, indices in self._parts()
@@ -53,35 +53,35 @@ class Split:
 
     @classmethod
     def read(cls, path: Path, data: Labelled) -> Split:
-        """The split of another run (`split.json`, or the directory with it), by the identities of the structures.
+        """Read the split of another run from `split.json`, or its directory, by the digests of the structures.
 
-        Raises InputError where it cannot be read, or has structures that `data` lack.
+        Raises InputError for an unreadable file, or for structures that `data` lack.
         """
         path = path / FILENAME if path.is_dir() else path
         try:
             content = bounds.parsed_json(bounds.text(path, _LONGEST))
-            ids = {name: np.array([int(one, 16) for one in content[name]["ids"]], dtype=np.uint64) for name in PARTS}
+            ids = {name: np.array([int(text, 16) for text in content[name]["ids"]], dtype=np.uint64) for name in PARTS}
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"data.split.file: '{path}' is no {FILENAME} of a run") from error
-        found = {}
+            raise InputError(f"data.split.file: '{path}' is not a {FILENAME} of a run") from error
+        parts = {}
         for name, wanted in ids.items():
-            found[name] = np.flatnonzero(np.isin(data.ids, wanted))
+            parts[name] = np.flatnonzero(np.isin(data.ids, wanted))
             missing = len(wanted) - int(np.isin(wanted, data.ids).sum())
             if missing:
                 raise InputError(
-                    f"data.split.file: {missing} of the {len(wanted)} structures for {name} in '{path}' are not there"
+                    f"data.split.file: {missing} of the {len(wanted)} {name} structures in '{path}' are not in the data"
                 )
-        return cls(**found, settings={**content.get("settings", {}), "file": str(path)})
+        return cls(**parts, settings={**content.get("settings", {}), "file": str(path)})
 
     def _parts(self) -> list[tuple[str, np.ndarray]]:
         return [(name, getattr(self, name)) for name in PARTS]
 
 
 def split(data: Labelled, config: Mapping[str, Any], seed: int) -> Split:
-    """The split that `config["split"]` (conf/data/file.yaml) asks for; `seed` where it states none.
+    """Split the data as `config["split"]` (conf/data/file.yaml) asks; `seed` is the default of its seed.
 
-    The same structures give the same split in whatever order they stand. Raises InputError: what is asked for does not
-    make sense, or leaves nothing for a part that is wanted.
+    The split does not depend on the order of the structures. Raises InputError for wrong settings, or if a requested
+    part gets no structures.
     """
     node = dict(config.get("split") or {})
     if node.get("file") is not None:
@@ -96,7 +96,7 @@ def split(data: Labelled, config: Mapping[str, Any], seed: int) -> Split:
     _check(settings)
     units = _units(data, settings["by"])
     random = np.random.default_rng([int(settings["seed"]), 20])
-    left = random.permutation(units.max(initial=-1) + 1)
+    remaining = random.permutation(units.max(initial=-1) + 1)
     taken: dict[str, np.ndarray] = {}
     for name in ("test", "validation"):
         if _is_list(settings[name]):
@@ -106,12 +106,16 @@ def split(data: Labelled, config: Mapping[str, Any], seed: int) -> Split:
         if _is_list(settings[name]) and name == "train":
             taken[name] = np.unique(units[_of_folds(data, settings[name], name)])
     used = np.concatenate([*taken.values(), unseen]) if taken or len(unseen) else np.empty(0, dtype=np.int64)
-    left = left[~np.isin(left, used)]
-    whole = len(left)
+    remaining = remaining[~np.isin(remaining, used)]
+    available = len(remaining)
     for name in ("test", "validation", "train"):
         if name not in taken:
-            number = len(left) if settings[name] is None else _count(settings[name], whole, len(left), name, len(data))
-            taken[name], left = left[:number], left[number:]
+            number = (
+                len(remaining)
+                if settings[name] is None
+                else _count(settings[name], available, len(remaining), name, len(data))
+            )
+            taken[name], remaining = remaining[:number], remaining[number:]
     taken["test"] = np.concatenate([taken["test"], unseen])
     parts = {name: np.flatnonzero(np.isin(units, taken[name])) for name in PARTS}
     _refuse_empty(parts, settings, len(data))
@@ -130,7 +134,7 @@ def _check(settings: Mapping[str, Any]) -> None:
             continue
         if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0 or (value > 1 and value % 1):
             raise InputError(
-                f"data.split.{name} is a number of structures, a fraction below 1, or a list of the data's folds; "
+                f"data.split.{name} must be a number of structures, a fraction below 1, or a list of the data's folds; "
                 f"not {value!r}"
             )
 
@@ -140,7 +144,7 @@ def _is_list(value: Any) -> bool:
 
 
 def _units(data: Labelled, by: str) -> np.ndarray:
-    """(M,) int64: what is put into one part together: a structure with its duplicates, or all of a molecule."""
+    """Unit (M,) int64 of each structure. A unit stays in one part: a structure with its duplicates, or a molecule."""
     if by == "molecule":
         names = np.unique(np.asarray(data.groups), return_inverse=True)[1]
         return np.unique(names[data.group], return_inverse=True)[1]
@@ -151,45 +155,49 @@ def _of_folds(data: Labelled, folds: Sequence[Any], name: str) -> np.ndarray:
     """Indices of the structures of the data's folds."""
     if data.fold is None:
         raise InputError(
-            f"data.split.{name}={list(folds)} names folds, and the data state none: data.fold=NAME, or "
+            f"data.split.{name}={list(folds)} names folds, but the data state none: set data.fold=NAME, or "
             f"data.split.{name}=0.1"
         )
-    there = np.unique(data.fold[data.fold >= 0]).tolist()
+    existing = np.unique(data.fold[data.fold >= 0]).tolist()
     for fold in folds:
-        if fold not in there:
-            raise InputError(f"data.split.{name}: no fold {fold}; the data have {', '.join(map(str, there))}")
+        if fold not in existing:
+            raise InputError(f"data.split.{name}: no fold {fold}; the data have {', '.join(map(str, existing))}")
     return np.flatnonzero(np.isin(data.fold, list(folds)))
 
 
-def _unseen(data: Labelled, asked: int | float, units: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Units of whole molecules that only the test has."""
+def _unseen(data: Labelled, requested: int | float, units: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Units of the molecules that go to the test set alone."""
     names = np.array(sorted({data.groups[group] for group in np.unique(data.group).tolist()}))
-    number = round(asked * len(names)) if asked < 1 else int(asked)
+    number = round(requested * len(names)) if requested < 1 else int(requested)
     if not number:
         return np.empty(0, dtype=np.int64)
     if number >= len(names):
-        raise InputError(f"data.split.unseen_molecules={asked}: there are only {len(names)} molecules")
+        raise InputError(f"data.split.unseen_molecules={requested}: there are only {len(names)} molecules")
     chosen = set(random.permutation(names)[:number].tolist())
     places = [index for index, group in enumerate(data.groups) if group in chosen]
     return np.unique(units[np.isin(data.group, places)])
 
 
-def _count(asked: int | float, whole: int, left: int, name: str, structures: int) -> int:
-    """Units of a part: a fraction of the whole, or a number."""
-    number = round(asked * whole) if 0 < asked < 1 or (isinstance(asked, float) and asked == 1) else int(asked)
-    if number > left:
-        raise InputError(f"data.split.{name}={asked}: only {left} of {structures} structures are left for it")
+def _count(requested: int | float, total: int, remaining: int, name: str, structures: int) -> int:
+    """Number of units of a part: a fraction of the total, or a number."""
+    number = (
+        round(requested * total)
+        if 0 < requested < 1 or (isinstance(requested, float) and requested == 1)
+        else int(requested)
+    )
+    if number > remaining:
+        raise InputError(f"data.split.{name}={requested}: only {remaining} of {structures} structures remain for it")
     return number
 
 
 def _refuse_empty(parts: Mapping[str, np.ndarray], settings: Mapping[str, Any], structures: int) -> None:
     for name, indices in parts.items():
-        asked = settings[name]
-        if not len(indices) and (asked is None or _is_list(asked) or asked > 0):
+        requested = settings[name]
+        if not len(indices) and (requested is None or _is_list(requested) or requested > 0):
             others = ", ".join(f"{len(other)} for {key}" for key, other in parts.items() if key != name)
             raise InputError(
-                f"data.split leaves nothing for {name} of {structures} structures ({others}); data.split.{name}=0 if "
-                "that is meant"
+                f"data.split leaves nothing for {name} of {structures} structures ({others}); set "
+                f"data.split.{name}=0 if that is intended"
                 if name != "train"
                 else f"data.split leaves nothing for {name} of {structures} structures ({others})"
             )

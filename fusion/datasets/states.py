@@ -1,4 +1,4 @@
-"""Charges and spins of conformations in files of arrays, under the same keys as in structures."""
+"""Charges and spins of conformations in array files, under the same keys as in structure files."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _PER_FRAME = ("positions", "energy", "forces", "stress", "dipole", "fold")
 
 
 def by_state(block: Block, arrays: Mapping[str, Any]) -> Iterator[Block | Broken]:
-    """Runs of the block's conformations of one charge and spin each.
+    """Yield runs of the block's conformations with equal charge and spin.
 
-    `arrays`: those of the file whose key states a charge or spin, one number for all conformations or one for each;
-    arrays of other shapes are not used.
+    `arrays` are those of the file whose key states a charge or spin, with one number for all conformations or one for
+    each. Arrays of other shapes are ignored.
     """
     from ase import Atoms
 
@@ -46,7 +46,7 @@ def by_state(block: Block, arrays: Mapping[str, Any]) -> Iterator[Block | Broken
 
 
 def _column(array: Any, frames: int) -> np.ndarray | None:
-    """(F,) numbers, None where an array has none for each conformation."""
+    """Numbers (F,) for the conformations; None for an array of another shape or type."""
     values = np.asarray(array)
     if values.dtype.kind not in "iuf" or values.size not in (1, frames) or values.ndim > 2:
         return None

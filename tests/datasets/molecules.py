@@ -1,4 +1,4 @@
-"""Conformations with labels that are known in closed form: free atoms' energies and Morse bonds between all pairs."""
+"""Conformations with labels in closed form: energies of free atoms and Morse bonds between all pairs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SHAPES = {
 
 
 def labels(numbers: np.ndarray, positions: np.ndarray) -> tuple[float, np.ndarray]:
-    """Energy and forces at positions (A, 3) in bohr, hartree and hartree/bohr."""
+    """Energy (hartree) and forces (hartree/bohr) at positions (A, 3) in bohr."""
     energy, forces = float(np.sum(-0.5 * numbers.astype(float) ** 2.39)), np.zeros_like(positions)
     for i in range(len(numbers)):
         for j in range(i):
@@ -37,29 +37,29 @@ def labels(numbers: np.ndarray, positions: np.ndarray) -> tuple[float, np.ndarra
 
 
 def frames(number: int = 24, seed: int = 0, shapes: tuple[str, ...] = tuple(_SHAPES)) -> list[Atoms]:
-    """Structures near the minima of three molecules in turn, with labels in eV and Angstrom."""
-    random, found = np.random.default_rng(seed), []
+    """Structures near the minima of three molecules by turns, with labels in eV and Angstrom."""
+    random, structures = np.random.default_rng(seed), []
     for index in range(number):
         shape = shapes[index % len(shapes)]
         atoms = Atoms([*shape], np.array(_SHAPES[shape]) + random.normal(scale=0.06, size=(len(shape), 3)))
         energy, forces = labels(atoms.numbers, atoms.positions / BOHR)
         atoms.calc = SinglePointCalculator(atoms, energy=energy * HARTREE, forces=forces * HARTREE / BOHR)
-        found.append(atoms)
-    return found
+        structures.append(atoms)
+    return structures
 
 
 def energies(many: list[Atoms]) -> np.ndarray:
-    """Hartree."""
+    """Energies of the structures, hartree."""
     return np.array([atoms.get_potential_energy() for atoms in many]) / HARTREE
 
 
 def forces(many: list[Atoms]) -> np.ndarray:
-    """(N, 3) hartree/bohr."""
+    """Forces (N, 3) of all atoms, hartree/bohr."""
     return np.concatenate([atoms.get_forces() for atoms in many]) * BOHR / HARTREE
 
 
 def write_hdf5(path: Path, many: list[Atoms], style: str = "pyanitools", high: int = 0) -> Path:
-    """In one of the layouts of the ANI data sets; the last `high` conformations of each molecule apart."""
+    """Write one of the layouts of the ANI data sets; the last `high` conformations are those of high energy."""
     with h5py.File(path, "w") as file:
         for formula in dict.fromkeys(str(atoms.symbols) for atoms in many):
             same = [atoms for atoms in many if str(atoms.symbols) == formula]
@@ -79,7 +79,7 @@ def write_hdf5(path: Path, many: list[Atoms], style: str = "pyanitools", high: i
 
 
 def write_npz(path: Path, many: list[Atoms], padded: bool) -> Path:
-    """In kcal/mol and Angstrom, as rMD17 (one molecule) or padded with zeros."""
+    """Write kcal/mol and Angstrom, like rMD17 (one molecule) or padded with zeros."""
     per = HARTREE * units.mol / units.kcal  # kcal/mol in a hartree
     largest = max(map(len, many))
     numbers, positions = np.zeros((len(many), largest), int), np.zeros((len(many), largest, 3))

@@ -1,4 +1,4 @@
-"""Delta-learning's labels: differences to a method, calculated once and kept through failures."""
+"""Labels of delta-learning: differences to a method, calculated once and saved also after failures."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def place(with_toy: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     return tmp_path
 
 
-def test_labels_are_less_what_the_method_says(place: Path) -> None:
+def test_labels_are_differences_to_the_method(place: Path) -> None:
     whole, rest = load(place / "data.xyz"), load(place / "data.xyz", baseline="morse")
     results = protocol.calculate(by_name.method("morse"), [whole.system(i) for i in range(12)], {"energy", "forces"})
     np.testing.assert_allclose(rest.energy, whole.energy - [one.energy for one in results], atol=1e-9)
@@ -38,7 +38,7 @@ def test_labels_are_less_what_the_method_says(place: Path) -> None:
     assert rest.energy_zero == "difference" and rest.ids.tolist() == whole.ids.tolist()
 
 
-def test_the_stress_of_whole_energies_is_left_out(place: Path) -> None:
+def test_the_stress_of_total_energies_is_left_out(place: Path) -> None:
     many = frames(2)
     for atoms in many:
         atoms.set_cell([9.0, 9.0, 9.0])
@@ -50,7 +50,7 @@ def test_the_stress_of_whole_energies_is_left_out(place: Path) -> None:
     assert rest.stress is None and any("the stress is left out" in text for text in rest.report.checks)
 
 
-def test_it_is_calculated_once_and_goes_on_where_it_stopped(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_baseline_is_calculated_once_and_resumes(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
     original = protocol.calculate
 
@@ -76,7 +76,7 @@ def test_it_is_calculated_once_and_goes_on_where_it_stopped(place: Path, monkeyp
     assert not list((place / "cache" / "data" / "baselines").glob("*.part")) and baseline.DIFFERENCE == "difference"
 
 
-def test_a_column_of_the_file_can_be_taken_off(tmp_path: Path) -> None:
+def test_a_column_of_the_file_can_be_subtracted(tmp_path: Path) -> None:
     path = write_npz(tmp_path / "data.npz", frames(6), True)
     with np.load(path) as content:
         arrays = dict(content)

@@ -1,4 +1,4 @@
-"""Units and signs that the data contradict are refused with the setting that mends it; what fits is let pass."""
+"""Units and signs that contradict the data are refused with the right setting; consistent data pass."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ def load(path: Path, **options: Any) -> datasets.Labelled:
 def made(
     path: Path, energy: float = 1.0, force: float = 1.0, length: float = 1.0, noise: float = 0.0, turn: bool = False
 ) -> Path:
-    """Structures whose energies, forces and lengths are in units of so many eV, eV/Angstrom, Angstrom."""
+    """Write structures whose units of energy, force and length are multiples of eV, eV/Angstrom and Angstrom."""
     random, many = np.random.default_rng(1), frames(90)
     for atoms in many:
-        found = atoms.calc.results
-        found["energy"] = found["energy"] / energy
-        found["forces"] = (found["forces"] + noise * random.normal(size=found["forces"].shape)) / force
-        if turn:  # as a whole, forces with it: neighbours are no longer neighbours in their coordinates
+        results = atoms.calc.results
+        results["energy"] = results["energy"] / energy
+        results["forces"] = (results["forces"] + noise * random.normal(size=results["forces"].shape)) / force
+        if turn:  # rotate positions and forces: similar structures then have different coordinates
             q, _ = np.linalg.qr(random.normal(size=(3, 3)))
             q *= np.sign(np.linalg.det(q))
-            atoms.positions, found["forces"] = atoms.positions @ q, found["forces"] @ q
+            atoms.positions, results["forces"] = atoms.positions @ q, results["forces"] @ q
         atoms.calc.atoms.positions = atoms.positions = atoms.positions / length
     write(path / "data.xyz", many, format="extxyz")
     return path / "data.xyz"
 
 
 @pytest.mark.parametrize("turn", [False, True])
-def test_work_is_the_difference_of_energies(turn: bool, tmp_path: Path) -> None:
+def test_the_work_of_the_forces_equals_the_energy_difference(turn: bool, tmp_path: Path) -> None:
     data = load(made(tmp_path, turn=turn))
     found = compare(data)
     assert found is not None and found.certain
@@ -52,9 +52,9 @@ def test_work_is_the_difference_of_energies(turn: bool, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("turn", [False, True])
-def test_gradients_are_refused_and_turned_round(turn: bool, tmp_path: Path) -> None:
+def test_gradients_are_refused_unless_their_sign_is_set(turn: bool, tmp_path: Path) -> None:
     path = made(tmp_path, force=-1.0, turn=turn)
-    with pytest.raises(InputError, match=r"gradients, it seems; data\.forces.sign=-1") as error:
+    with pytest.raises(InputError, match=r"look like gradients.* Set data\.forces.sign=-1") as error:
         load(path)
     assert "\n" not in str(error.value)
     right, turned = load(path, forces={"sign": -1}), load(made(tmp_path, turn=turn))
@@ -79,7 +79,7 @@ UNITS = [
 
 
 @pytest.mark.parametrize(("units", "complaint", "mended"), UNITS)
-def test_another_unit_is_recognised_and_named(
+def test_a_wrong_unit_is_refused_and_the_right_one_named(
     units: dict[str, float], complaint: str, mended: dict[str, Any], tmp_path: Path
 ) -> None:
     path = made(tmp_path, **units)
@@ -92,7 +92,7 @@ def test_another_unit_is_recognised_and_named(
     np.testing.assert_allclose(right.positions, reference.positions, atol=1e-6)
 
 
-def test_what_cannot_be_told_is_not_refused(tmp_path: Path) -> None:
+def test_undecided_checks_refuse_nothing(tmp_path: Path) -> None:
     noisy = load(made(tmp_path, noise=60.0))
     assert any("cannot be told" in text for text in noisy.report.checks)
     write(tmp_path / "few.xyz", frames(3), format="extxyz")
@@ -104,13 +104,13 @@ def test_what_cannot_be_told_is_not_refused(tmp_path: Path) -> None:
     assert len(load(tmp_path / "argon.xyz")) == 20, "not bonded: far apart in any unit"
     many = frames(30)
     for atoms in many:
-        atoms.calc.results["energy"] = -3.0 * len(atoms)  # of pseudo-atoms, say
+        atoms.calc.results["energy"] = -3.0 * len(atoms)  # for example of pseudo-atoms
         del atoms.calc.results["forces"]
     write(tmp_path / "valence.xyz", many, format="extxyz")
     assert any("cannot be checked" in text for text in load(tmp_path / "valence.xyz").report.checks)
 
 
-def test_atomisation_energies_have_a_size(tmp_path: Path) -> None:
+def test_atomisation_energies_of_wrong_size_or_sign_are_refused(tmp_path: Path) -> None:
     path = write_npz(tmp_path / "data.npz", frames(30), True)
     with np.load(path) as content:
         arrays = dict(content) | {"energies": -100.0 * (content["Z"] > 0).sum(axis=1)}  # kcal/mol

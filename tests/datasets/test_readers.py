@@ -1,4 +1,4 @@
-"""Whatever the file, the same structures come out in atomic units; what cannot be used is counted, never lost."""
+"""Readers of all formats give the same structures in atomic units; unusable structures are counted."""
 
 from __future__ import annotations
 
@@ -55,7 +55,9 @@ FILES = {
 
 @pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize("kind", FILES)
-def test_all_formats_give_the_same(kind: str, streamed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_formats_give_the_same_structures(
+    kind: str, streamed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("FUSION_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(loading, "STREAM_FROM", 0 if streamed else 1e9)
     many = frames()
@@ -81,16 +83,16 @@ def test_all_formats_give_the_same(kind: str, streamed: bool, tmp_path: Path, mo
 
 
 def _order(data: datasets.Labelled, many: list[Atoms]) -> list[int]:
-    """Which frame each structure is, by its first distance."""
-    found = []
+    """Index of the frame that each structure comes from, by its first distance."""
+    indices = []
     for index in range(len(data)):
         start = int(data.offsets[index])
         first = np.array(data.positions[start : start + 2]) * BOHR
         errors = [np.abs(atoms.positions[:2] - first).max() + (len(atoms) != data.sizes[index]) for atoms in many]
-        found.append(int(np.argmin(errors)))
+        indices.append(int(np.argmin(errors)))
         assert min(errors) < 1e-5
-    assert sorted(found) == list(range(len(many)))
-    return found
+    assert sorted(indices) == list(range(len(many)))
+    return indices
 
 
 def test_one_molecule_of_an_npz_and_batches(tmp_path: Path) -> None:
@@ -108,7 +110,7 @@ def test_one_molecule_of_an_npz_and_batches(tmp_path: Path) -> None:
     np.testing.assert_array_equal(part.forces, mixed.forces[mixed.atoms(chosen)])
 
 
-def test_high_energies_only_when_asked_for(tmp_path: Path) -> None:
+def test_conformations_of_high_energy_are_read_on_request(tmp_path: Path) -> None:
     path = write_hdf5(tmp_path / "data.h5", frames(24), high=2)
     data = load(path)
     assert len(data) == 18 and list(data.report.excluded.values()) == [6]
@@ -117,8 +119,8 @@ def test_high_energies_only_when_asked_for(tmp_path: Path) -> None:
     assert whole.report.without == {"forces": 6}
 
 
-def test_labels_of_ani1x_are_of_one_level(tmp_path: Path) -> None:
-    """Forces and dipoles of the level of the energies, and none where that has none."""
+def test_labels_of_ani1x_have_one_level_of_theory(tmp_path: Path) -> None:
+    """Forces and dipoles have the level of the energies; without those of that level there are none."""
     path = write_hdf5(tmp_path / "data.h5", frames(12), "ani1x")
     with h5py.File(path, "a") as file:
         for group in file.values():
@@ -135,7 +137,7 @@ def test_labels_of_ani1x_are_of_one_level(tmp_path: Path) -> None:
     assert coupled.forces is None and coupled.dipole is None
 
 
-def test_periodic_cells_charges_and_spins(tmp_path: Path) -> None:
+def test_cells_charges_and_spins_are_read(tmp_path: Path) -> None:
     atoms = frames(1)[0]
     atoms.set_cell([5.0, 6.0, 7.0])
     atoms.pbc = True
@@ -163,7 +165,7 @@ def test_periodic_cells_charges_and_spins(tmp_path: Path) -> None:
         ({"dipole": 1.5}, "its dipole is not 3 numbers"),
     ],
 )
-def test_states_that_cannot_be_are_left_out(tmp_path: Path, info: dict[str, Any], reason: str) -> None:
+def test_structures_with_impossible_states_are_left_out(tmp_path: Path, info: dict[str, Any], reason: str) -> None:
     many = [atoms for atoms in frames(12) if len(atoms) == 3]
     many[1].info |= info
     data = load(_extxyz(tmp_path, many))
@@ -171,7 +173,7 @@ def test_states_that_cannot_be_are_left_out(tmp_path: Path, info: dict[str, Any]
 
 
 @pytest.mark.parametrize("kind", ["npz", "hdf5"])
-def test_charges_and_spins_in_files_of_arrays(kind: str, tmp_path: Path) -> None:
+def test_charges_and_spins_are_read_from_array_files(kind: str, tmp_path: Path) -> None:
     many = frames(4, shapes=("OHH",))
     if kind == "npz":
         path = write_npz(tmp_path / "d.npz", many, True)
@@ -190,7 +192,7 @@ def test_charges_and_spins_in_files_of_arrays(kind: str, tmp_path: Path) -> None
         assert len(data) == 3 and "0.5, is not a whole number" in data.report.left_out[0][1]
 
 
-def test_symbols_and_odd_shapes_in_numpy_archives(tmp_path: Path) -> None:
+def test_numpy_archives_with_symbols_or_wrong_shapes(tmp_path: Path) -> None:
     many = [atoms for atoms in frames(12) if len(atoms) == 3]
     path = write_npz(tmp_path / "data.npz", many, padded=False)
     with np.load(path) as content:
@@ -209,11 +211,11 @@ def test_symbols_and_odd_shapes_in_numpy_archives(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=said):
             load(path, **words)
     np.savez(path, **arrays | {"mu": np.ones((len(many), 3))})
-    with pytest.raises(InputError, match="does not say its unit of dipoles"):
+    with pytest.raises(InputError, match="does not state its dipole unit"):
         load(path, **words, dipole={"key": "mu"})
 
 
-def test_broken_structures_are_counted_and_the_others_used(tmp_path: Path) -> None:
+def test_broken_structures_are_counted_and_the_others_are_used(tmp_path: Path) -> None:
     path = write_hdf5(tmp_path / "data.h5", frames(30))
     with h5py.File(path, "a") as file:
         water, ammonia = file["set/OH2"], file["set/NH3"]
@@ -272,7 +274,7 @@ HDF5: dict[str, Callable[[Any], object]] = {
 
 @pytest.mark.parametrize("words", HDF5)
 def test_links_and_declared_sizes_of_hdf5_are_refused(tmp_path: Path, words: str) -> None:
-    """None of these files holds the numbers that it declares."""
+    """Every file declares numbers that it does not hold."""
     np.zeros(4).tofile(tmp_path / "o.bin")
     with h5py.File(tmp_path / "o.h5", "w") as file:
         file["m/e"] = file["m/energies"] = np.zeros(4)
@@ -293,7 +295,7 @@ def test_links_inside_an_hdf5_file_are_followed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("array", [3.0, [b"a"] * 4, np.zeros((4, 2)), np.zeros(4, dtype=[("x", "f8")])])
-def test_labels_that_are_no_numbers_cost_one_molecule(tmp_path: Path, array: Any) -> None:
+def test_labels_that_are_not_numbers_exclude_one_molecule(tmp_path: Path, array: Any) -> None:
     with h5py.File(tmp_path / "data.h5", "w") as file:
         for name, energies_ in (("good", np.zeros(4)), ("bad", array)):
             positions = np.random.default_rng(1).normal(size=(4, 2, 3))
@@ -303,7 +305,7 @@ def test_labels_that_are_no_numbers_cost_one_molecule(tmp_path: Path, array: Any
     assert len(data) == 4 and {name.split()[0] for name, _ in data.report.left_out} == {"bad"}
 
 
-def test_a_broken_structure_of_an_xyz_file_costs_no_other(tmp_path: Path) -> None:
+def test_a_broken_structure_of_an_xyz_file_does_not_affect_the_others(tmp_path: Path) -> None:
     lines = _extxyz(tmp_path, frames(9, shapes=("OHH",))).read_text().splitlines(keepends=True)
     parts = [lines[start : start + 5] for start in range(0, 45, 5)]
     value = parts[1][1].split("energy=")[1].split()[0]
@@ -342,9 +344,9 @@ def test_duplicates_and_outliers_are_reported(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "complaint"),
     [
-        ("cut.h5", {}, "it is cut off"),
-        ("text.h5", {}, "no HDF5 file"),
-        ("text.npz", KCAL, "no numpy archive"),
+        ("cut.h5", {}, "it is truncated"),
+        ("text.h5", {}, "not an HDF5 file"),
+        ("text.npz", KCAL, "not a numpy archive"),
         ("good.npz", {}, "data.energy_unit="),
         ("good.npz", KCAL | {"energy": "dft"}, r"data.energy=dft|can be used"),
         ("good.xyz", {"forces": {"key": "pull"}}, "data.forces.key=pull: no structure"),
@@ -357,7 +359,7 @@ def test_duplicates_and_outliers_are_reported(tmp_path: Path) -> None:
         ("empty", {}, "holds no .xyz"),
     ],
 )
-def test_what_cannot_be_read_is_said_in_one_line(
+def test_unreadable_data_are_refused_in_one_line(
     name: str, options: dict[str, Any], complaint: str, tmp_path: Path
 ) -> None:
     write_hdf5(tmp_path / "good.h5", frames(12))
@@ -375,23 +377,23 @@ def test_what_cannot_be_read_is_said_in_one_line(
 
 
 @pytest.mark.skipif(not DATA, reason="FUSION_TEST_DATA is not set")
-def test_named_data_come_from_the_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_named_data_are_downloaded_from_the_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FUSION_CACHE", str(tmp_path))
     monkeypatch.setenv("FUSION_MIRROR", f"file://{DATA}/weights")
     data = datasets.load(absolute(node("ani1"), tmp_path), tmp_path)
     assert len(data) == 10800 + 39388 and list(data.report.excluded.values()) == [398]
     fine = datasets.load(absolute(node("s66x8"), tmp_path), tmp_path)
     assert any("dE is 1.0" in text for text in fine.report.checks)
-    with pytest.raises(InputError, match=r"gradients, it seems; data\.forces.sign=-1"):
+    with pytest.raises(InputError, match=r"look like gradients.* Set data\.forces.sign=-1"):
         datasets.load(absolute(node({"data": "s66x8", "forces": {"sign": 1}}), tmp_path), tmp_path)
     folds = datasets.load(absolute(node("qm7"), tmp_path), tmp_path)
     assert folds.fold is not None and np.bincount(folds.fold).tolist() == [1420] * 4
 
 
-def test_a_datatype_of_hdf5_that_cannot_be_is_refused(tmp_path: Path) -> None:
+def test_an_impossible_datatype_of_hdf5_is_refused(tmp_path: Path) -> None:
     path = write_hdf5(tmp_path / "data.h5", frames(4))
     float64 = bytes.fromhex("4000340b0034")
     assert float64 in path.read_bytes()
     path.write_bytes(path.read_bytes().replace(float64, bytes.fromhex("4000100b0034")))  # exponent within the mantissa
-    with pytest.raises(InputError, match="cannot be read: no HDF5 file, or a damaged one"):
+    with pytest.raises(InputError, match="cannot be read: it is not an HDF5 file, or damaged"):
         load(path)

@@ -1,4 +1,4 @@
-"""Splits are reproducible, disjoint, written down; batches cover an epoch once, whoever takes part."""
+"""Splits are reproducible, disjoint and recorded; batches cover an epoch once on any number of ranks."""
 
 from __future__ import annotations
 
@@ -37,22 +37,22 @@ def split(data: datasets.Labelled, run: int = 1, **settings: Any) -> datasets.Sp
     return datasets.split(data, {"split": settings}, run)
 
 
-def of(data: datasets.Labelled, found: datasets.Split) -> dict[str, set[int]]:
-    return {name: set(np.asarray(data.ids)[getattr(found, name)].tolist()) for name in PARTS}
+def identities(data: datasets.Labelled, parts: datasets.Split) -> dict[str, set[int]]:
+    return {name: set(np.asarray(data.ids)[getattr(parts, name)].tolist()) for name in PARTS}
 
 
-def test_a_split_depends_on_the_seed_and_the_structures_alone(data: datasets.Labelled) -> None:
+def test_a_split_depends_only_on_the_seed_and_the_structures(data: datasets.Labelled) -> None:
     first = split(data, validation=10, test=0.2)
     assert len(set(np.asarray(data.ids)[first.validation].tolist())) == 10
     assert sorted(np.concatenate([first.train, first.validation, first.test]).tolist()) == list(range(90))
     shuffled = data.select(np.random.default_rng(0).permutation(90))
-    assert of(shuffled, split(shuffled, validation=10, test=0.2)) == of(data, first)
-    assert of(data, split(data, 2, validation=10, test=0.2)) != of(data, first)
-    assert of(data, split(data, 2, validation=10, test=0.2, seed=1)) == of(data, first)
+    assert identities(shuffled, split(shuffled, validation=10, test=0.2)) == identities(data, first)
+    assert identities(data, split(data, 2, validation=10, test=0.2)) != identities(data, first)
+    assert identities(data, split(data, 2, validation=10, test=0.2, seed=1)) == identities(data, first)
 
 
 def test_duplicates_and_molecules_stay_together(data: datasets.Labelled) -> None:
-    parts = of(data, split(data, validation=0.3, test=0.3))
+    parts = identities(data, split(data, validation=0.3, test=0.3))
     assert not (parts["train"] & parts["test"] or parts["train"] & parts["validation"])
     by = split(data, by="molecule", validation=1, test=1)
     groups = [set(data.group[getattr(by, name)].tolist()) for name in PARTS]
@@ -64,24 +64,24 @@ def test_duplicates_and_molecules_stay_together(data: datasets.Labelled) -> None
     assert 0 < (~marked).sum() < marked.sum()
 
 
-def test_folds_of_the_data(data: datasets.Labelled) -> None:
+def test_a_split_can_use_the_folds_of_the_data(data: datasets.Labelled) -> None:
     assert data.fold is not None
-    found = split(data, test=[4], validation=[0, 1])
-    assert set(data.fold[found.test].tolist()) == {4} and set(data.fold[found.validation].tolist()) == {0, 1}
-    assert set(data.fold[found.train].tolist()) == {2, 3}
+    parts = split(data, test=[4], validation=[0, 1])
+    assert set(data.fold[parts.test].tolist()) == {4} and set(data.fold[parts.validation].tolist()) == {0, 1}
+    assert set(data.fold[parts.train].tolist()) == {2, 3}
     assert len(split(data, test=[4], validation=0.25).validation) == pytest.approx(18, abs=3)
 
 
-def test_it_is_written_down_and_read_back(data: datasets.Labelled, tmp_path: Path) -> None:
+def test_a_split_is_written_and_read_back(data: datasets.Labelled, tmp_path: Path) -> None:
     first = split(data, validation=0.2, test=0.2)
     first.write(tmp_path, data)
     content = json.loads((tmp_path / "split.json").read_text())
     assert content["settings"]["seed"] == 1 and len(content["train"]["names"]) == len(first.train)
     shuffled = data.select(np.random.default_rng(0).permutation(90))
-    assert of(shuffled, split(shuffled, file=str(tmp_path))) == of(data, first)
-    with pytest.raises(InputError, match=r"structures for train .* are not there"):
+    assert identities(shuffled, split(shuffled, file=str(tmp_path))) == identities(data, first)
+    with pytest.raises(InputError, match=r"train structures .* are not in the data"):
         split(data.select(np.arange(40)), file=str(tmp_path))
-    with pytest.raises(InputError, match=r"no split\.json"):
+    with pytest.raises(InputError, match=r"not a split\.json"):
         split(data, file=str(tmp_path / "nothing"))
 
 
@@ -97,7 +97,7 @@ def test_it_is_written_down_and_read_back(data: datasets.Labelled, tmp_path: Pat
         ({"unseen_molecules": 3}, "only 3 molecules"),
     ],
 )
-def test_what_makes_no_split(data: datasets.Labelled, settings: dict[str, Any], complaint: str) -> None:
+def test_impossible_splits_are_refused(data: datasets.Labelled, settings: dict[str, Any], complaint: str) -> None:
     with pytest.raises(InputError, match=complaint):
         split(data, **settings)
 
@@ -110,7 +110,7 @@ def test_limited_data_are_the_same_structures_in_any_order(data: datasets.Labell
     assert chosen[0] == chosen[1] and len(chosen[0]) == 30
 
 
-def test_an_epoch_has_every_structure_once_in_batches_of_like_size(data: datasets.Labelled) -> None:
+def test_an_epoch_has_every_structure_once_in_batches_of_similar_size(data: datasets.Labelled) -> None:
     indices = np.arange(3, 90)
     taken = list(datasets.batches(data.sizes, indices, 8, seed=5, epoch=0))
     assert len(taken) == datasets.number_of_batches(87, 8) and sorted(np.concatenate(taken)) == indices.tolist()
@@ -124,7 +124,7 @@ def test_an_epoch_has_every_structure_once_in_batches_of_like_size(data: dataset
         assert sorted(np.concatenate([shares[number] for shares in ranks])) == sorted(one.tolist())
 
 
-def test_a_mixture_knows_its_sources(data: datasets.Labelled) -> None:
+def test_a_mixture_records_the_sources_of_its_structures(data: datasets.Labelled) -> None:
     bare = replace(data.select(np.arange(20)), forces=None, sources=("bare",))
     both = mixed([data, bare, data.select(np.arange(5))])
     assert both.sources == ("data", "bare", "data-2") and np.bincount(both.source).tolist() == [90, 20, 5]
