@@ -1,4 +1,4 @@
-"""From a finished run, or a checkpoint, to a model of a zoo: a card and safetensors beside it."""
+"""Publication of the model of a finished run, or of a checkpoint: a card and a safetensors file in a zoo."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _REPEATED = ("ckpt", "method.seed", "method.weights", "method.dtype", "method.device")
-"""Keys that follow others, or belong to no result."""
+"""Keys that follow from others, or do not change results."""
 _BARE = re.compile(r"[A-Za-z_][\w.@-]*")
 """Text that needs no quotes on the command line."""
 NOT_STATED = "not stated"
@@ -33,8 +33,11 @@ _VARIATIONAL = Training("none: the variational principle", "variational Monte Ca
 
 @dataclass(frozen=True)
 class About:
-    """Facts that a run does not know; what is empty is taken from its settings, or is not stated. `energy_zero` is
-    that of the labels of a training, else total, unless it is given."""
+    """Facts for the card that a run does not record.
+
+    Empty ones are taken from the run's settings, or are not stated. The default of `energy_zero` is that of the
+    training labels, or total.
+    """
 
     name: str
     summary: str = ""
@@ -50,9 +53,9 @@ class About:
 def add(run: Path, about: About, into: Path, words: Sequence[str] = (), prefix: str | None = None) -> Card:
     """Publish the trained model of `run`, its directory or a checkpoint, in the zoo directory `into`.
 
-    Of a checkpoint that lies in no run, `words` say how its model is configured, as on the command line of a run.
-    `prefix` is what the model's names begin with in the checkpoint, found out where there is one possibility. The model
-    is built from the card and loaded before anything is written. Raises InputError.
+    For a checkpoint outside a run, `words` configure its model, as on the command line of a run. `prefix` is the prefix
+    of the model's tensors in the checkpoint; it is detected if there is only one possibility. The model is built from
+    the card and loaded before anything is written. Raises InputError.
     """
     import hashlib
 
@@ -71,22 +74,22 @@ def add(run: Path, about: About, into: Path, words: Sequence[str] = (), prefix: 
     content = serialised(tensors)
     file = File(f"{draft.name}-{draft.version}{SUFFIX}", len(content), hashlib.sha256(content).hexdigest(), ())
     path = into / f"{draft.name}-{draft.version}.toml"
-    made = replace(
+    published = replace(
         draft,
         weights=Weights(digest(tensors), len(content)),
         files=(file,),
         metrics=tuple(_metrics(document, config)),
         source=str(path),
     )
-    made = cards.parse(cards.to_toml(made).encode(), str(path))  # as everybody will read it
-    store.build(made, dict(tensors))
+    published = cards.parse(cards.to_toml(published).encode(), str(path))  # as every user will read it
+    store.build(published, dict(tensors))
     try:
         into.mkdir(parents=True, exist_ok=True)
         store.write(into / file.path, content)
-        cards.write(made, path)  # last: what has a card is complete
+        cards.write(published, path)  # last: a card promises complete weights
     except OSError as error:
         raise InputError(f"{into} cannot be written to: {error.strerror}") from error
-    return made
+    return published
 
 
 def _run_directory(run: Path) -> Path | None:
@@ -108,13 +111,16 @@ def _config(run: Path, directory: Path | None, words: Sequence[str]) -> DictConf
     if directory:
         return app.load_config(directory)
     if not words:
-        raise InputError(f"{run} lies in no run: say what model it is of, --model '+method=NAME key=value ...'")
+        raise InputError(f"{run} is not part of a run: name its model with --model '+method=NAME key=value ...'")
     return config.compose(overrides.prepare(list(words), multirun=False))[0]
 
 
 def _draft(config: DictConfig, about: About, into: Path, trained: Mapping[str, Any]) -> Card:
-    """The card but for the weights, the files and the metrics; `trained`, of the result, knows a model that became
-    another one, the elements it saw, and what the spread of an ensemble means."""
+    """Draft the card, without weights, files and metrics.
+
+    `trained`, the `training` part of the result, has the final model if it changed, its elements, and the calibration
+    of an ensemble's spread.
+    """
     from omegaconf import DictConfig, OmegaConf
 
     from fusion.methods import protocol
@@ -130,7 +136,7 @@ def _draft(config: DictConfig, about: About, into: Path, trained: Mapping[str, A
     elements = tuple(trained.get("elements") or arguments.get("elements") or ())
     elements = about.elements or (tuple(dict.fromkeys(system.symbols)) if system else elements)
     if not elements:
-        raise InputError("a card needs --elements too: neither the training nor the model tells them")
+        raise InputError("a card needs --elements too: neither the training nor the model names them")
     limit, factor, of_forces = _spread(config, trained)
     return Card(
         name=about.name,
@@ -157,14 +163,17 @@ def _draft(config: DictConfig, about: About, into: Path, trained: Mapping[str, A
 
 
 def _spread(config: DictConfig, trained: Mapping[str, Any]) -> tuple[float | None, float | None, float | None]:
-    """Limit and factors of an ensemble's spread, as calibrated; of a model whose energies were not trained those it had
-    before."""
+    """Limit and factors of an ensemble's spread; a model whose energies were not trained keeps its earlier ones."""
     parts, of_energies = (trained.get("parts") or {}).values(), {"energy_mae_kcal_mol", "forces_mae_mev_angstrom"}
     if config.get("weights") and parts and not any(of_energies & set(part) for part in parts):
-        before = registry.find(str(config.weights))
-        return before.spread, before.spread_factor, before.forces_factor
-    found = trained.get("uncertainty") or {}
-    return found.get("limit_hartree_per_sqrt_atom"), found.get("factor"), (found.get("forces") or {}).get("factor")
+        original = registry.find(str(config.weights))
+        return original.spread, original.spread_factor, original.forces_factor
+    calibration = trained.get("uncertainty") or {}
+    return (
+        calibration.get("limit_hartree_per_sqrt_atom"),
+        calibration.get("factor"),
+        (calibration.get("forces") or {}).get("factor"),
+    )
 
 
 def _nuclei(config: DictConfig) -> Nuclei:
@@ -178,16 +187,20 @@ def _nuclei(config: DictConfig) -> Nuclei:
 
 
 def _completed(about: About, config: DictConfig, method: Any) -> About:
-    """`about` with what is empty taken from the run's settings; what these do not tell is not stated."""
+    """Fill empty fields of `about` from the run's settings; those without a setting become "not stated"."""
     data = config.get("data")
     name = (data.get("name") or Path(str(data.get("path") or "")).name) if data else ""
-    started = config.get("weights")
+    initial_weights = config.get("weights")
     if method.kind == "ansatz":
         labels, level = _VARIATIONAL.data, _VARIATIONAL.level_of_theory
     else:
         labels, level = str(name or NOT_STATED), NOT_STATED
-    further = f"{started}, trained further" if started else f"{getattr(method, 'title', method.name)}, trained"
-    title = f"{further} on {name}" if name else further
+    model_title = (
+        f"{initial_weights}, trained further"
+        if initial_weights
+        else f"{getattr(method, 'title', method.name)}, trained"
+    )
+    title = f"{model_title} on {name}" if name else model_title
     return replace(
         about,
         summary=about.summary or title,
@@ -199,7 +212,7 @@ def _completed(about: About, config: DictConfig, method: Any) -> About:
 
 
 def not_stated(card: Card) -> list[str]:
-    """Options of `fusion zoo add` whose values a card that is to be shared still needs."""
+    """Options of `fusion zoo add` whose values the card does not state."""
     values = {
         "licence": card.licence,
         "citation": card.citation,
@@ -210,7 +223,7 @@ def not_stated(card: Card) -> list[str]:
 
 
 def _version(name: str, into: Path) -> int:
-    """One more than the newest of that name in the zoo `into`; InputError for a name that another zoo has."""
+    """Return the next version of that name in the zoo `into`. Raises InputError for a name of another zoo."""
     newest = 0
     for card in registry.catalogue().cards.values():
         if card.name == name and Path(card.source).parent.absolute() != into.absolute():
@@ -222,14 +235,14 @@ def _version(name: str, into: Path) -> int:
 
 
 def _without_null(value: Any) -> Any:
-    """Arguments without those that are null, which TOML does not know."""
+    """Drop arguments that are null, which TOML cannot represent."""
     if isinstance(value, Mapping):
         return {key: _without_null(item) for key, item in value.items() if item is not None}
     return [_without_null(item) for item in value] if isinstance(value, list) else value
 
 
 def _state(run: Path, directory: Path | None) -> dict[str, Tensor]:
-    """All tensors of the checkpoint's state dict."""
+    """Read all tensors of the checkpoint's state dict."""
     import torch
 
     from fusion.runs.layout import CHECKPOINT
@@ -244,18 +257,18 @@ def _state(run: Path, directory: Path | None) -> dict[str, Tensor]:
         try:
             return load_file(path)
         except SafetensorError as error:
-            raise InputError(f"{path} is no whole safetensors file: {error}") from error
+            raise InputError(f"{path} is not a complete safetensors file: {error}") from error
     try:
         bounds.check_torch(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a wrong file leads to
-        raise InputError(f"{path} is no checkpoint of plain tensors, and nothing else is read") from error
+    except Exception as error:  # a wrong file can raise anything
+        raise InputError(f"{path} is not a checkpoint of plain tensors, and nothing else is read") from error
     state = content.get("state_dict", content) if isinstance(content, dict) else {}
     return {str(name): value for name, value in state.items() if isinstance(value, torch.Tensor)}
 
 
 def _weights(state: dict[str, Tensor], draft: Card, prefix: str | None) -> dict[str, Tensor]:
-    """Those of a checkpoint's tensors that are the model's, by the model's names."""
+    """Select the model's tensors from those of a checkpoint, under the model's names."""
     names = list(store.blank(draft, set()).state_dict())
     prefixes = [prefix] if prefix is not None else _prefixes(state, names[0]) if names else []
     fitting = [prefix for prefix in prefixes if all(prefix + name in state for name in names)]
@@ -267,7 +280,7 @@ def _weights(state: dict[str, Tensor], draft: Card, prefix: str | None) -> dict[
     if len(fitting) > 1:
         raise InputError(f"several models are in the checkpoint: choose with --prefix {' or --prefix '.join(fitting)}")
     chosen = fitting[0]
-    if chosen.endswith("."):  # all of a module: one may have grown when it saw its data
+    if chosen.endswith("."):  # take all of the module: it may have grown with its data
         return {name.removeprefix(chosen): tensor for name, tensor in state.items() if name.startswith(chosen)}
     return {name: state[chosen + name] for name in names}
 
@@ -277,7 +290,7 @@ def _prefixes(state: Iterable[str], name: str) -> list[str]:
 
 
 def _metrics(document: dict[str, Any] | None, config: DictConfig) -> Iterable[Metric]:
-    """The energy of a wavefunction, with its error; the mean errors of a functional's or a potential's training."""
+    """Metrics of a run: energy and standard error of a wavefunction, or mean errors of a training."""
     if document and document.get("kind") == "potential" and document.get("training"):
         yield from _errors_of_parts(document["training"]["parts"], _command(config))
         yield from _shares_within(document["training"].get("uncertainty") or {}, _command(config))
@@ -301,34 +314,34 @@ def _errors_of_parts(parts: dict[str, Any], command: str) -> Iterable[Metric]:
         ("dipole_mae_debye", "dipole", "debye"),
     )
     for part, errors in parts.items():
-        for key, what, unit in kinds:
+        for key, label, unit in kinds:
             if key in errors:
                 yield Metric(
-                    f"mean error, {what}, {part}, {errors['structures']} structures", errors[key], unit, command
+                    f"mean error, {label}, {part}, {errors['structures']} structures", errors[key], unit, command
                 )
 
 
 def _shares_within(uncertainty: dict[str, Any], command: str) -> Iterable[Metric]:
-    for what, told in (("errors", uncertainty), ("errors of forces", uncertainty.get("forces") or {})):
+    for label, calibrations in (("errors", uncertainty), ("errors of forces", uncertainty.get("forces") or {})):
         for part in ("test", "unseen"):
-            found = told.get(part, {}).get("calibrated") or {}
-            for number in (1, 2) if found else ():
-                name = f"{what} within {number} standard deviation{'s' if number > 1 else ''}, {part}"
-                yield Metric(name, round(100.0 * found[f"within_{number}"], 1), "%", command)
+            shares = calibrations.get(part, {}).get("calibrated") or {}
+            for number in (1, 2) if shares else ():
+                name = f"{label} within {number} standard deviation{'s' if number > 1 else ''}, {part}"
+                yield Metric(name, round(100.0 * shares[f"within_{number}"], 1), "%", command)
 
 
 def _training_errors(measured: dict[str, Any], command: str) -> Iterable[Metric]:
     words = {"trained": "trained on", "held_out": "held out"}
     for split, kinds in measured.items():
         for kind, errors in kinds.items():
-            for how in ("fixed_density", "self_consistent"):
-                if how in errors:
-                    where = f"{how.replace('_', ' ')}, {words[split]}, {errors['number']} {kind}"
-                    yield Metric(f"mean error, {where}", float(errors[how]), "kcal/mol", command)
+            for mode in ("fixed_density", "self_consistent"):
+                if mode in errors:
+                    conditions = f"{mode.replace('_', ' ')}, {words[split]}, {errors['number']} {kind}"
+                    yield Metric(f"mean error, {conditions}", float(errors[mode]), "kcal/mol", command)
 
 
 def _command(config: DictConfig) -> str:
-    """The command that does the run of `config` again: what differs from the method's own settings is stated."""
+    """Return a command that repeats the run of `config`; it states what differs from the method's own settings."""
     import shlex
 
     from omegaconf import OmegaConf
@@ -339,8 +352,8 @@ def _command(config: DictConfig) -> str:
 
     system = str(config.system.get("name"))
     trains_on_others = "training" in config.method and config.task.name == "train"
-    known = system in available("system") and not trains_on_others
-    words = [f"+method={config.method.name}", *([f"system={system}"] if known else [])]
+    known_system = system in available("system") and not trains_on_others
+    words = [f"+method={config.method.name}", *([f"system={system}"] if known_system else [])]
     if config.task.name != trees.compose(words)[0].task.name and config.task.name in available("task"):
         words.append(f"task={config.task.name}")
     data = config.get("data")
@@ -350,25 +363,25 @@ def _command(config: DictConfig) -> str:
     elif trains_on_others and data is not None and isinstance(data.get("path"), str):
         words.append(f"data={_from_here(Path(data.path))}")
         repeated |= {"data.path", "data.name", "system.name"}
-    usual = _leaves(trees.compose(overrides.prepare(words, multirun=False))[0])
-    here = _leaves(config)
-    for key, value in usual.items():  # {method: hf} in place of null
-        if value is None and key not in here and OmegaConf.is_config(node := OmegaConf.select(config, key)):
-            here[key] = OmegaConf.to_container(node, resolve=True)
-    for key, value in here.items():
+    defaults = _leaves(trees.compose(overrides.prepare(words, multirun=False))[0])
+    settings = _leaves(config)
+    for key, value in defaults.items():  # {method: hf} in place of null
+        if value is None and key not in settings and OmegaConf.is_config(node := OmegaConf.select(config, key)):
+            settings[key] = OmegaConf.to_container(node, resolve=True)
+    for key, value in settings.items():
         skipped = key.startswith(("callbacks.", "trainer.", "logger", "hydra.")) or key in repeated
-        if key in usual and usual[key] != value and not skipped:
+        if key in defaults and defaults[key] != value and not skipped:
             words.append(f"{key}={_written(value)}")
     return f"python -m fusion {shlex.join(words)}"
 
 
 def _from_here(path: Path) -> Path:
-    """`path` from the working directory where it is below it, else as it is."""
+    """Return `path` relative to the working directory if it is below it; otherwise unchanged."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _written(value: Any) -> str:
-    """A value as the command line takes it."""
+    """Format a value for the command line."""
     from fusion.config import overrides
 
     if isinstance(value, Mapping):
@@ -381,24 +394,24 @@ def _written(value: Any) -> str:
 
 
 def _leaves(config: Any) -> dict[str, Any]:
-    """Values by dotted key; lists are values."""
+    """Flatten a config to values by dotted key; lists are values."""
     from omegaconf import OmegaConf
 
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
 
     def walk(node: Any, key: str) -> None:
         if isinstance(node, dict):
             for name, value in node.items():
                 walk(value, f"{key}.{name}" if key else str(name))
         else:
-            found[key] = node
+            values[key] = node
 
     walk(OmegaConf.to_container(config, resolve=True), "")
-    return found
+    return values
 
 
 def withdraw(card: Card) -> list[str]:
-    """Remove the card and weights that `add` wrote from the user's own zoo. Raises InputError for any other card."""
+    """Remove a card and its weights from the user's own zoo. Raises InputError for a card of another zoo."""
     path = Path(card.source)
     if path.parent.absolute() != registry.user().absolute():
         raise InputError(f"{card.label} is a model of {card.source}, which is not your own zoo ({registry.user()})")

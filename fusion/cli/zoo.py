@@ -1,4 +1,4 @@
-"""`fusion zoo ...`: the models there are, and those of them that are on this machine."""
+"""`fusion zoo ...`: list, download, verify and publish models."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class _Group(TyperGroup):
-    """A misspelt command gets a suggestion."""
+    """Group of commands that suggests the right one for a misspelt name."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         from fusion.config.options import suggestion
@@ -32,11 +32,11 @@ app = typer.Typer(cls=_Group, help="Published models: list, download, verify, pu
 _ENERGIES = {
     "total": "total energies",
     "atomization": "atomisation energies",
-    "difference": "differences, to be added to those of the method that was taken off the labels (+method=sum)",
+    "difference": "differences, to be added to the energies of the baseline method (+method=sum)",
 }
 Name = Annotated[str, typer.Argument(metavar="NAME[@VERSION]", show_default=False)]
 Names = Annotated[list[str], typer.Argument(metavar="NAME[@VERSION]...", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -48,15 +48,15 @@ def zoo(context: typer.Context) -> None:
 
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
-    """List the models: what each is, and whether it is on this machine."""
+    """List the models, and whether each is on this machine."""
     from fusion.cli.listing import print_table
     from fusion.zoo import registry, store
 
-    found = registry.catalogue()
-    models = sorted(found.cards.values(), key=lambda card: (card.name, card.version))
+    catalogue = registry.catalogue()
+    models = sorted(catalogue.cards.values(), key=lambda card: (card.name, card.version))
     if as_json:
-        wrong = [*found.broken.values(), *found.conflicts.values()]
-        _print_json({"models": [_described(card) for card in models], "unreadable": wrong})
+        unreadable = [*catalogue.broken.values(), *catalogue.conflicts.values()]
+        _print_json({"models": [_card_json(card) for card in models], "unreadable": unreadable})
         return
     rows = [
         (
@@ -74,23 +74,23 @@ def list_(as_json: AsJson = False) -> None:
         print_table(("model", "method", "elements", "level of theory", "size", "licence", "installed"), rows)
     else:
         print("no models")
-    for reason in found.broken.values():
+    for reason in catalogue.broken.values():
         print(f"\ncannot be read: {reason}")
-    for reason in found.conflicts.values():
+    for reason in catalogue.conflicts.values():
         print(f"\nconflict: {reason}")
 
 
 @app.command()
 def show(name: Name, as_json: AsJson = False) -> None:
-    """Show all that is known of a model."""
+    """Show the card of a model."""
     from fusion.zoo import registry, store
 
     card = registry.find(name)
     if as_json:
-        _print_json(_described(card))
+        _print_json(_card_json(card))
         return
     rows = [
-        ("what it is", card.summary),
+        ("summary", card.summary),
         ("method", f"{card.method} ({card.kind})"),
         ("trained on", card.training.data),
         ("level of theory", card.training.level_of_theory),
@@ -131,7 +131,7 @@ def pull(names: Names, as_json: AsJson = False) -> None:
             console.cache_clear()
             paths = [store.pull(card) for card in cards]
         console.cache_clear()
-        _print_json([_described(card) | {"path": str(path)} for card, path in zip(cards, paths, strict=True)])
+        _print_json([_card_json(card) | {"path": str(path)} for card, path in zip(cards, paths, strict=True)])
         return
     for card in cards:
         doi = f"doi:{card.doi}" if card.doi else ""
@@ -140,7 +140,7 @@ def pull(names: Names, as_json: AsJson = False) -> None:
         parts[1:1] = [f"{members} members"] if members else []
         print(f"{card.label}   {' · '.join(part for part in parts if part)}", flush=True)
         if store.pulled(card):
-            print(f"already there   {store.place(card)}")
+            print(f"already installed   {store.place(card)}")
             continue
         store.pull(card)
         by = f"converted by {card.origin.converter.split(':')[0]}, " if card.origin.converter else ""
@@ -152,35 +152,35 @@ def verify(
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME[@VERSION]...]", show_default=False)] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Read the weights on this machine again and compare their digests; all models without names."""
+    """Read the weights on this machine and compare their digests; without names, all models."""
     from fusion.zoo import registry, store
 
     cards = [registry.find(name) for name in names or ()] or [
         card for card in registry.cards() if store.place(card).exists()
     ]
-    wrong: dict[str, str | None] = {}
+    faults: dict[str, str | None] = {}
     for card in cards:
-        wrong[card.label] = None
+        faults[card.label] = None
         if not store.place(card).exists():
-            wrong[card.label] = f"{card.label} is not on this machine: fusion zoo pull {card.label}"
+            faults[card.label] = f"{card.label} is not on this machine: fusion zoo pull {card.label}"
             continue
         try:
             store.verify(card)
         except CalculationError as error:
-            wrong[card.label] = str(error)
+            faults[card.label] = str(error)
     if as_json:
-        _print_json([{"label": label, "ok": not reason, "reason": reason} for label, reason in wrong.items()])
+        _print_json([{"label": label, "ok": not reason, "reason": reason} for label, reason in faults.items()])
     else:
-        for label, reason in wrong.items():
+        for label, reason in faults.items():
             print(f"{label}   ok" if reason is None else f"bad: {reason}")
-        if not wrong:
-            print("no models are on this machine (fusion zoo list shows those there are)")
-    return int(any(wrong.values()))
+        if not faults:
+            print("no models are on this machine (fusion zoo list shows all models)")
+    return int(any(faults.values()))
 
 
 @app.command()
 def path(name: Name, as_json: AsJson = False) -> None:
-    """Print where the weights of a model are."""
+    """Print the path of a model's weights."""
     from fusion.zoo import registry, store
 
     card = registry.find(name)
@@ -211,8 +211,8 @@ def remove(
     if as_json:
         _print_json({"label": card.label, "removed": removed})
         return
-    for gone in removed:
-        print(f"removed   {gone}")
+    for removed_path in removed:
+        print(f"removed   {removed_path}")
     if not removed:
         print(f"{card.label} is not on this machine")
 
@@ -221,24 +221,24 @@ def remove(
 def add(
     run: Annotated[Path, typer.Argument(metavar="RUN_DIR|CHECKPOINT", show_default=False)],
     name: Annotated[str, typer.Option(help="Name of the model: lower-case letters, digits, - and _.")],
-    summary: Annotated[str, typer.Option(help="What it is, in a line; without it method and data.")] = "",
-    licence: Annotated[str, typer.Option(help="Licence of the weights: MIT, CC-BY-4.0, ...; else not stated.")] = "",
-    citation: Annotated[str, typer.Option(help="What to cite; else not stated.")] = "",
-    doi: Annotated[str, typer.Option(help="DOI of that, 10....")] = "",
-    data: Annotated[str, typer.Option(help="What it was trained on; without it the data of the run.")] = "",
-    level_of_theory: Annotated[str, typer.Option(help="Of the labels of those data; else not stated.")] = "",
+    summary: Annotated[str, typer.Option(help="One line about the model; default: its method and data.")] = "",
+    licence: Annotated[str, typer.Option(help="Licence of the weights: MIT, CC-BY-4.0, ...")] = "",
+    citation: Annotated[str, typer.Option(help="Publication to cite.")] = "",
+    doi: Annotated[str, typer.Option(help="DOI of the citation, 10....")] = "",
+    data: Annotated[str, typer.Option(help="Training data; default: the data of the run.")] = "",
+    level_of_theory: Annotated[str, typer.Option(help="Level of theory of the training data.")] = "",
     energy_zero: Annotated[
-        str, typer.Option(help="total, atomization or difference; without it as the labels of the training.")
+        str, typer.Option(help="total, atomization or difference; default: that of the training data.")
     ] = "",
-    elements: Annotated[str, typer.Option(help="H,C,N,... where neither training nor model tell them.")] = "",
+    elements: Annotated[str, typer.Option(help="H,C,N,... if neither training nor model name them.")] = "",
     model: Annotated[
-        str, typer.Option(help="Of a checkpoint outside of a run: its settings, '+method=NAME key=value ...'.")
+        str, typer.Option(help="Settings of a checkpoint outside a run: '+method=NAME key=value ...'.")
     ] = "",
-    prefix: Annotated[str | None, typer.Option(help="Of the model's names in the checkpoint.")] = None,
-    into: Annotated[Path | None, typer.Option("--zoo", help="Directory; without it your own zoo.")] = None,
+    prefix: Annotated[str | None, typer.Option(help="Prefix of the model's tensors in the checkpoint.")] = None,
+    into: Annotated[Path | None, typer.Option("--zoo", help="Directory of the zoo; default: your own zoo.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Publish the model of a finished run: a card and its weights, in a directory that others can use as FUSION_ZOO."""
+    """Publish the model of a finished run: write its card and weights to a directory that serves as FUSION_ZOO."""
     import shlex
 
     from fusion.cli import publish
@@ -250,12 +250,12 @@ def add(
     )
     card = publish.add(run, about, into or registry.user(), shlex.split(model), prefix)
     if as_json:
-        _print_json(_described(card))
+        _print_json(_card_json(card))
     else:
         print(f"{card.label}   {card.source}   digest {card.weights.sha256[:4]}…{card.weights.sha256[-2:]}")
-        absent = publish.not_stated(card)
-        if absent:
-            print(f"not stated: {', '.join(absent)}   (edit the card, or add it again with --{absent[0]} ...)")
+        missing = publish.not_stated(card)
+        if missing:
+            print(f"not stated: {', '.join(missing)}   (edit the card, or add it again with --{missing[0]} ...)")
 
 
 @app.command()
@@ -266,19 +266,19 @@ def index(directory: Annotated[Path, typer.Argument(show_default=False)]) -> Non
     print(index.write(directory))
 
 
-def _described(card: Card) -> dict[str, Any]:
-    """A card for programs: its contents, where it is from and where its weights are."""
+def _card_json(card: Card) -> dict[str, Any]:
+    """Return a card for JSON output, with its source and the path of its weights."""
     import tomllib
 
     from fusion.zoo import store
     from fusion.zoo.card import to_toml
 
-    here = str(store.place(card)) if store.pulled(card) else None
-    return {"label": card.label, **tomllib.loads(to_toml(card)), "source": card.source, "path": here}
+    path = str(store.place(card)) if store.pulled(card) else None
+    return {"label": card.label, **tomllib.loads(to_toml(card)), "source": card.source, "path": path}
 
 
 def _spread(card: Card) -> str:
-    """What an ensemble's spread is multiplied by, and how large it may be."""
+    """Describe the factors and the limit of an ensemble's spread."""
     factor = "" if card.spread_factor is None else f"the members' × {card.spread_factor:.3g}, calibrated"
     factor += "" if card.forces_factor is None else f" (forces × {card.forces_factor:.3g})"
     limit = "" if card.spread is None else f"above {card.spread:.2e} hartree per sqrt(atom): outside"

@@ -1,4 +1,4 @@
-"""The zoo: published models by name, downloaded once, verified and kept in a cache. Nothing here imports torch."""
+"""The zoo: published models by name, downloaded once, verified and cached. Importing it does not import torch."""
 
 from fusion.zoo.card import Card
 from fusion.zoo.registry import cards, find, find_for

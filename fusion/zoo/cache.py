@@ -1,4 +1,4 @@
-"""Where downloaded models are kept, and the locks by which processes share that place."""
+"""Cache directory of downloaded models, and the locks by which processes share it."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]*")
 
 
 def directory() -> Path:
-    """The cache: `$FUSION_CACHE`, else the user's own cache directory. Nothing is created.
+    """Return the cache directory: `$FUSION_CACHE`, or the user's own cache directory. Does not create it.
 
-    Raises InputError where `~` in FUSION_CACHE names nobody's home.
+    Raises InputError if `~` in FUSION_CACHE is not a home directory.
     """
-    given = os.environ.get("FUSION_CACHE")
-    if given:
+    setting = os.environ.get("FUSION_CACHE")
+    if setting:
         try:
-            return Path(given).expanduser().absolute()
+            return Path(setting).expanduser().absolute()
         except RuntimeError:
-            raise InputError(f"FUSION_CACHE={given}: there is no such home directory") from None
+            raise InputError(f"FUSION_CACHE={setting}: there is no such home directory") from None
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("fusion", appauthor=False))
 
 
 def staging(model: str) -> Path:
-    """Where the unfinished downloads of `model` (a name, with or without @version) lie. Nothing is created."""
+    """Return the directory for unfinished downloads of `model`, a name or NAME@VERSION. Does not create it."""
     return directory() / "staging" / _checked(model)
 
 
 def create(path: Path) -> Path:
-    """Make the directory `path` of the cache and those above it; InputError, in one line, where that cannot be."""
+    """Create the directory `path` of the cache and its parents. Raises InputError if that fails."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -44,16 +44,16 @@ def create(path: Path) -> Path:
 
 
 def unwritable(path: Path, error: OSError) -> InputError:
-    """What to tell a user whose cache cannot be written to."""
-    return InputError(f"the cache cannot be written to: {path}: {error.strerror}; FUSION_CACHE=DIR names another")
+    """Return the error for a cache that cannot be written to."""
+    return InputError(f"the cache cannot be written to: {path}: {error.strerror}; set FUSION_CACHE=DIR to use another")
 
 
 @contextmanager
 def locked(name: str) -> Iterator[None]:
-    """Hold the lock `name`, against other processes and threads; within a thread it may be taken again.
+    """Hold the lock `name` against other processes and threads; a thread may take it again.
 
-    Says so, once, when it has to wait. The operating system holds the lock: one whose holder was killed is free.
-    Raises InputError where the cache cannot be written to.
+    Prints a line when it has to wait. The operating system releases the lock of a killed process. Raises InputError if
+    the cache cannot be written to.
     """
     from filelock import FileLock, Timeout
 
@@ -78,11 +78,11 @@ def _say_waiting(name: str) -> None:
     from fusion.parallel.processes import rank
 
     if rank() == 0:
-        console().print(f"{name}: another process is at work on it, waiting for that one to finish", soft_wrap=True)
+        console().print(f"{name}: another process is working on it; waiting until it has finished", soft_wrap=True)
 
 
 def _checked(name: str) -> str:
-    """`name`, which becomes a file name."""
+    """Return `name` if it can be a file name; raises InputError otherwise."""
     if not _NAME.fullmatch(name):
-        raise InputError(f"{name!r} is no name of a model: letters, digits and . _ @ + - make one")
+        raise InputError(f"{name!r} is not a name of a model: use letters, digits and . _ @ + -")
     return name

@@ -1,4 +1,4 @@
-"""Model cards: what a published model is, in TOML. Reading is strict; each fault is one line naming file and key."""
+"""Model cards: descriptions of published models in TOML. Reading is strict; each error names the file and the key."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 LONGEST = 1 << 20
-"""Bytes of a card."""
+"""Largest size of a card in bytes."""
 KINDS = ("potential", "functional", "ansatz")
 ZEROS = ("total", "atomization", "difference")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -31,7 +31,7 @@ _MIRROR = re.compile(r"([A-Za-z0-9_-][A-Za-z0-9._-]*/)*")
 
 @dataclass(frozen=True)
 class Training:
-    """What the model was trained on: data and their level of theory."""
+    """Training data of the model and their level of theory."""
 
     data: str
     level_of_theory: str
@@ -39,7 +39,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Metric:
-    """A number measured for the model, with its unit and the command that measured it."""
+    """Number measured for the model, with its unit and the command that measured it."""
 
     name: str
     value: float
@@ -49,9 +49,10 @@ class Metric:
 
 @dataclass(frozen=True)
 class Model:
-    """The class of the model, "package.module.Class", and the arguments it is built with.
+    """Class of the model, "package.module.Class", and the arguments it is built with.
 
-    An argument that is a table with `_target_` is built too (`_partial_ = true`: becomes a function of what remains).
+    An argument that is a table with `_target_` is built too. With `_partial_ = true` it becomes a function of the
+    remaining arguments.
     """
 
     target: str
@@ -60,7 +61,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Weights:
-    """sha256 over the tensors (`fusion.zoo.digest`) and the size in bytes of their safetensors file."""
+    """Digest of the tensors (sha256, `fusion.zoo.digest`) and the size in bytes of their safetensors file."""
 
     sha256: str
     size: int
@@ -68,8 +69,10 @@ class Weights:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the files come from: base URLs, each ending in a slash (none: from beside the card), the directory of a
-    mirror that has them, and the converter "package.module:function" of a foreign format."""
+    """Source of the files: base URLs, the directory of a mirror, and the converter of a foreign format.
+
+    The URLs end in a slash; without URLs the files are beside the card. `converter` is "package.module:function".
+    """
 
     urls: tuple[str, ...] = ()
     mirror: str = ""
@@ -78,7 +81,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Nuclei:
-    """The one system that a wavefunction is of: positions in bohr, spin = N_up - N_down."""
+    """System of a wavefunction: positions in bohr, spin = N_up - N_down."""
 
     symbols: tuple[str, ...]
     positions: tuple[tuple[float, float, float], ...]
@@ -86,7 +89,7 @@ class Nuclei:
     spin: int = 0
 
     def system(self, name: str) -> System:
-        """As a System with that name. Raises InputError for one that cannot be."""
+        """Return it as a System with that name. Raises InputError for an impossible system."""
         import numpy as np
 
         from fusion.chemistry.system import System
@@ -96,12 +99,12 @@ class Nuclei:
 
 @dataclass(frozen=True)
 class Card:
-    """One version of a model. `spread_factor` makes the deviation of an ensemble's members an uncertainty (None: nobody
-    calibrated it), `forces_factor` that of a component of a force; `spread` is the uncertainty, in hartree per
-    sqrt(atom), above which the ensemble is outside what it knows.
+    """One version of a model.
 
-    `files` are what is downloaded, their URLs left out; `source` says where the card was read, and takes no part in
-    comparisons.
+    `spread_factor` times the standard deviation of an ensemble's members is the uncertainty of the energy,
+    `forces_factor` does the same for a component of a force; None means not calibrated. `spread` is the uncertainty,
+    in hartree per sqrt(atom), above which a system is outside the ensemble's domain. `files` are the downloaded files,
+    without URLs. `source` is the place where the card was read; comparisons ignore it.
     """
 
     name: str
@@ -130,28 +133,28 @@ class Card:
 
     @property
     def label(self) -> str:
-        """NAME@VERSION."""
+        """Name and version, NAME@VERSION."""
         return f"{self.name}@{self.version}"
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Name, version and digest: what results say of the weights they were made with."""
+        """Name, version and digest, which results record for their weights."""
         return {"name": self.name, "version": self.version, "sha256": self.weights.sha256}
 
 
 def read(path: Path) -> Card:
-    """The card in the file `path`. Raises InputError."""
+    """Read the card in the file `path`. Raises InputError."""
     try:
         text = bounds.content(path, LONGEST)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
     except ValueError as error:
-        raise InputError(f"{path} is no card: {error}") from error
+        raise InputError(f"{path} is not a card: {error}") from error
     return parse(text, str(path))
 
 
 def parse(text: bytes, source: str) -> Card:
-    """The card that `text` is; `source`, a path or URL, is named in errors. Raises InputError."""
+    """Parse the `text` of a card; errors name `source`, its path or URL. Raises InputError."""
     try:
         content = bounds.parsed_toml(text.decode())
     except ValueError as error:
@@ -194,7 +197,7 @@ def parse(text: bytes, source: str) -> Card:
     for table in (top, training, domain, model, weights, origin):
         table.end()
     if card.origin.converter is None and (len(card.files) != 1 or not card.files[0].path.endswith(".safetensors")):
-        raise InputError(f"{source}: without origin.converter, files has to be one .safetensors file")
+        raise InputError(f"{source}: without origin.converter, files must be one .safetensors file")
     return card
 
 
@@ -233,7 +236,7 @@ def _nuclei(table: Table) -> Nuclei:
 
 
 def to_toml(card: Card) -> str:
-    """The text of `card`: `parse` gives it back."""
+    """Return the text of `card`, the inverse of `parse`."""
     import tomli_w
 
     content: dict[str, Any] = {"schema": SCHEMA, "name": card.name, "version": card.version, "kind": card.kind}
@@ -257,7 +260,7 @@ def to_toml(card: Card) -> str:
 
 
 def write(card: Card, path: Path) -> None:
-    """Write `card` to the file `path`, in one piece or not at all."""
+    """Write `card` to the file `path` atomically."""
     from fusion.files.atomic import write_atomically
 
     write_atomically(path, to_toml(card))

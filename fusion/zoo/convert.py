@@ -1,4 +1,4 @@
-"""From the files of a model to its tensors: which code a card may name, and the converter of torch's state dicts."""
+"""Conversion of a model's files to tensors: the code that a card may name, and the converter of torch state dicts."""
 
 from __future__ import annotations
 
@@ -21,52 +21,52 @@ if TYPE_CHECKING:
 
 
 def converter(card: Card) -> Callable[[Path, Card], dict[str, Tensor]] | None:
-    """The function that turns the files of `card` into tensors: of a plugin or of this module. None: not needed.
+    """Return the function, of a plugin or this module, that converts the files of `card` to tensors; None if unneeded.
 
-    Raises InputError, before anything is imported, for code of any other package.
+    Raises InputError, before importing anything, for code of any other package.
     """
     if card.origin.converter is None:
         return None
-    found = _resolve(card.origin.converter, card.label, _plugin_packages() | {__name__})
-    if isinstance(found, type):
+    function = _resolve(card.origin.converter, card.label, _plugin_packages() | {__name__})
+    if isinstance(function, type):
         raise InputError(f"{card.label}: {card.origin.converter} is a class; a converter is a function")
-    return found
+    return function
 
 
 def module_class(path: str, label: str) -> type[nn.Module]:
-    """The nn.Module "package.module.Class", of fusion or of a plugin, that the card `label` names.
+    """Return the class "package.module.Class", of fusion or a plugin, that the card `label` names.
 
-    Raises InputError, before anything is imported, for code of any other package. Only such classes are called with a
-    card's arguments: functions of fusion can do anything.
+    Raises InputError, before importing anything, for code of any other package. Only subclasses of nn.Module are called
+    with a card's arguments, because functions of fusion can do anything.
     """
     from torch import nn
 
-    found = _resolve(path, label, _plugin_packages() | {"fusion"})
-    if not isinstance(found, type) or not issubclass(found, nn.Module):
+    class_ = _resolve(path, label, _plugin_packages() | {"fusion"})
+    if not isinstance(class_, type) or not issubclass(class_, nn.Module):
         raise InputError(f"{label}: {path} is not an nn.Module")
-    return found
+    return class_
 
 
 def _resolve(path: str, label: str, packages: set[str]) -> Callable[..., Any]:
-    """What `path` names; InputError unless it is defined inside `packages`."""
+    """Import the function or class `path`. Raises InputError unless it is defined inside `packages`."""
     module, _, name = path.replace(":", ".").rpartition(".")
     if not _inside(module, packages):
         raise InputError(
-            f"{label}: {path} belongs to no plugin that is installed, so it is not run; cards may name code of "
+            f"{label}: {path} belongs to no installed plugin, so it is not run; cards may name code of "
             f"{', '.join(sorted(packages))}"
         )
     try:
-        found = getattr(importlib.import_module(module), name)
+        named = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise InputError(f"{label}: there is no {path}: {str(error).splitlines()[0]}") from error
-    if not callable(found) or not _inside(str(getattr(found, "__module__", "")), packages):
-        raise InputError(f"{label}: {path} is no function or class of its own package")
-    result: Callable[..., Any] = found
+    if not callable(named) or not _inside(str(getattr(named, "__module__", "")), packages):
+        raise InputError(f"{label}: {path} is not a function or class of its own package")
+    result: Callable[..., Any] = named
     return result
 
 
 def built(value: Any, label: str) -> Any:
-    """An argument of a model: tables with `_target_` become what they name, with the same restrictions."""
+    """Build an argument of a model: a table with `_target_` becomes an object, with the same restrictions."""
     if isinstance(value, list | tuple):
         return [built(item, label) for item in value]
     if not isinstance(value, Mapping):
@@ -74,14 +74,14 @@ def built(value: Any, label: str) -> Any:
     arguments = {key: built(item, label) for key, item in value.items() if key not in ("_target_", "_partial_")}
     if "_target_" not in value:
         return arguments
-    found = module_class(str(value["_target_"]), label)
-    return functools.partial(found, **arguments) if value.get("_partial_") else found(**arguments)
+    class_ = module_class(str(value["_target_"]), label)
+    return functools.partial(class_, **arguments) if value.get("_partial_") else class_(**arguments)
 
 
 def torch_state_dict(directory: Path, card: Card) -> dict[str, Tensor]:
-    """The tensors of one file that `torch.save` wrote: a state dict, or a checkpoint that holds one as `state_dict`.
+    """Read the tensors of a file from `torch.save`: a state dict, or a checkpoint that holds one as `state_dict`.
 
-    Read with weights_only: a file that needs pickle's power to run code is refused. Raises CalculationError.
+    It is read with weights_only: a file whose pickle would run code is refused. Raises CalculationError.
     """
     import torch
 
@@ -92,8 +92,8 @@ def torch_state_dict(directory: Path, card: Card) -> dict[str, Tensor]:
         with warnings.catch_warnings(action="ignore"):  # of old formats, which the error below covers
             bounds.check_torch(path)
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # UnpicklingError, RuntimeError, EOFError, ...: whatever a wrong file leads to
-        raise CalculationError(f"{path.name} is no file of tensors alone, and nothing else is read") from error
+    except Exception as error:  # UnpicklingError, RuntimeError, EOFError, ...: a wrong file can raise anything
+        raise CalculationError(f"{path.name} holds more than plain tensors, and nothing else is read") from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict) or not content or not all(isinstance(v, torch.Tensor) for v in content.values()):
@@ -106,7 +106,7 @@ def _plugin_packages() -> set[str]:
 
 
 def _package(module: ModuleType) -> str:
-    """The package whose code belongs to a plugin: its module, or the package that module is in."""
+    """Name of the package of a plugin: its module, or the package that contains the module."""
     return module.__name__ if hasattr(module, "__path__") else module.__package__ or module.__name__
 
 

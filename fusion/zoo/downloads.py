@@ -1,4 +1,4 @@
-"""Several files downloaded at a time, each from the first mirror that gives it, with one line that shows how far."""
+"""Parallel downloads of several files, each from the first mirror that has it, with a progress line."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from fusion.zoo.sources import NotFound, NotInstalled, Sources, Unavailable
 from fusion.zoo.transfer import Cancelled, StorageFailed, Wanted, WrongContents, download, shown
 
 THREADS = 8
-_LEAVING_S = 2.0  # for the threads to put down what they do; one that waits for a server is left behind
+_LEAVING_S = 2.0  # for the threads to stop; a thread that still waits for a server then is abandoned
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DONE = object()
 
 
 class Mirrors:
-    """What is known of the mirrors within one download; a mirror is what stands before a file's path in its URL."""
+    """Failures of the mirrors within one download. A mirror is the part of a URL before the file's path."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -38,17 +38,17 @@ class Mirrors:
         self._dead: dict[str, Unavailable] = {}
 
     def order(self, file: File) -> list[str]:
-        """The URLs of `file`: those of mirrors that failed before, other than by not having a file, come last."""
+        """Return the URLs of `file`, mirrors that failed before last; a missing file is no such failure."""
         with self._lock:
             return sorted(file.urls, key=lambda url: self._failures.get(_mirror(file, url), 0))
 
     def dead(self, file: File, url: str) -> Unavailable | None:
-        """Why nothing more is asked of the mirror of `url`; None of one that may answer."""
+        """Return the failure for which the mirror of `url` is not used any more; None for a usable mirror."""
         with self._lock:
             return self._dead.get(_mirror(file, url))
 
     def failed(self, file: File, url: str, failure: Unavailable) -> bool:
-        """Remember a failure; whether it is the first of this mirror."""
+        """Record a failure; return True if it is the first of this mirror."""
         mirror = _mirror(file, url)
         with self._lock:
             first = mirror not in self._mentioned
@@ -61,7 +61,7 @@ class Mirrors:
 
 
 class Bytes(State):
-    """A phase whose steps are bytes."""
+    """State of a phase whose steps are bytes."""
 
     @property
     def counter(self) -> str:
@@ -70,20 +70,20 @@ class Bytes(State):
 
 
 class Downloads:
-    """The download of `files` into `into`, where `there` bytes of the model are already."""
+    """Download of `files` to the directory `into`, which already has `present` bytes of the model."""
 
-    def __init__(self, model: str, files: Sequence[File], into: Path, timeout: float, there: int) -> None:
+    def __init__(self, model: str, files: Sequence[File], into: Path, timeout: float, present: int) -> None:
         self._model, self._into = model, into
         self._todo = deque(files)
-        self._total = there + sum(file.size for file in files)
-        self._resumed = self._bytes = there + sum(min(self._wanted(file).here, file.size) for file in files)
+        self._total = present + sum(file.size for file in files)
+        self._resumed = self._bytes = present + sum(min(self._wanted(file).here, file.size) for file in files)
         self._counting = threading.Lock()
         self._sources, self._mirrors = Sources(timeout), Mirrors()
         self._stop, self._full = threading.Event(), False
         self._events: queue.SimpleQueue[object] = queue.SimpleQueue()
 
     def run(self) -> None:
-        """Download; return when every file is in its place. Raises what `fetch` promises."""
+        """Download all files; return when every file is in its place. Raises the errors of `fetch`."""
         threads = [threading.Thread(target=self._work, daemon=True) for _ in range(min(THREADS, len(self._todo)))]
         started = time.monotonic()
         shown_line = line(self._state(0.0)) if rank() == 0 else None
@@ -97,7 +97,7 @@ class Downloads:
             self._leave(threads)
 
     def _attend(self, working: int, started: float, shown_line: Line | None) -> None:
-        """Show how far the threads are and what they have to say, until they are done; raise what one raised."""
+        """Show the threads' progress and messages until all have finished; raise an error of any thread."""
         drawn = started
         while working:
             with contextlib.suppress(queue.Empty):
@@ -112,7 +112,7 @@ class Downloads:
                 drawn = now
 
     def _leave(self, threads: Sequence[threading.Thread]) -> None:
-        """Stop the threads, and remove what is of no use to the next call: empty partial files and directories."""
+        """Stop the threads and remove empty partial files and directories."""
         self._stop.set()
         end = time.monotonic() + _LEAVING_S
         for thread in threads:
@@ -120,7 +120,7 @@ class Downloads:
         parts = self._into / PARTIAL
         if self._full:
             shutil.rmtree(parts, ignore_errors=True)
-        with contextlib.suppress(OSError):  # a directory that is not empty stays: that is the use of rmdir
+        with contextlib.suppress(OSError):  # rmdir fails for a directory that is not empty, which must stay
             for part in parts.iterdir():
                 if not part.stat().st_size:
                     part.unlink()
@@ -140,7 +140,7 @@ class Downloads:
             self._bytes += count
 
     def _work(self) -> None:
-        """What a thread does: one file after the other, until there is none or somebody failed."""
+        """Run a thread: download file after file until none remains or a thread has failed."""
         try:
             while not self._stop.is_set():
                 try:
@@ -152,12 +152,12 @@ class Downloads:
             pass
         except StorageFailed as failure:
             self._events.put(self._storage_error(failure.error))
-        except BaseException as error:  # raised again by the thread that waits
+        except BaseException as error:  # the main thread raises it again
             self._events.put(error)
         self._events.put(_DONE)
 
     def _obtain(self, file: File) -> None:
-        """Bring one file to its place."""
+        """Download one file from the first mirror that has it."""
         wanted, failures = self._wanted(file), list[tuple[str, Unavailable]]()
         urls = self._mirrors.order(file)
         for number, url in enumerate(urls, 1):
@@ -179,7 +179,7 @@ class Downloads:
         return Wanted(self._into / PARTIAL / part_name(file), file.size, file.sha256)
 
     def _place(self, part: Path, target: Path) -> None:
-        """Give a complete and verified file its name, once its bytes are on the disk."""
+        """Flush a complete and verified file to the disk and give it its name."""
         try:
             with open(part, "rb+") as file:
                 os.fsync(file.fileno())
@@ -190,33 +190,33 @@ class Downloads:
 
     def _remark(self, url: str, failure: Unavailable) -> str:
         if isinstance(failure, WrongContents):
-            what = f"the file from {shown(url)} has the {failure}; nothing was kept"
+            problem = f"the file from {shown(url)} has the {failure}; it was removed"
         else:
-            what = f"{shown(url)}: {failure}"
-        return f"{self._model}: {what}; trying the next mirror"
+            problem = f"{shown(url)}: {failure}"
+        return f"{self._model}: {problem}; trying the next mirror"
 
     def _given_up(self, file: File, failures: Sequence[tuple[str, Unavailable]]) -> Exception:
         if not failures:
             return InputError(
-                f"{self._model}: nothing says where {file.path} is to be had; FUSION_MIRROR=URL names a place"
+                f"{self._model}: there is no URL for {file.path}; set FUSION_MIRROR=URL to a place that has it"
             )
         reasons = "; ".join(f"{shown(url)}: {failure}" for url, failure in failures)
         kind = InputError if all(isinstance(failure, NotInstalled) for _, failure in failures) else CalculationError
         return kind(f"{self._model}: {file.path} could not be downloaded: {reasons}")
 
     def _storage_error(self, error: OSError) -> Exception:
-        """The error for a cache that took no more; on a full disk no partial files are left."""
+        """Return the error for a failed write to the cache; a full disk also marks partial files for removal."""
         if error.errno not in _FULL:
             return cache.unwritable(self._into, error)
         self._full = True
         return CalculationError(
             f"{self._model}: the disk is full ({error.strerror}): {memory(self._total)} are needed in {self._into}; "
-            "what was unfinished is removed; FUSION_CACHE=DIR names another place"
+            "unfinished files are removed; set FUSION_CACHE=DIR to use another place"
         )
 
 
 def _unit(total: int) -> tuple[str, float]:
-    """The unit in which to show parts of `total` bytes, and its size."""
+    """Return the unit that suits parts of `total` bytes, and its size in bytes."""
     return ("GB", 1e9) if total >= 1e9 else ("MB", 1e6) if total >= 1e6 else ("kB", 1e3)
 
 

@@ -1,4 +1,4 @@
-"""Files to download: places, sizes and digests, and the environment variables that bound downloads."""
+"""Files to download: paths, sizes and digests, and the environment variables that control downloads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from fusion.errors import InputError
 
-PARTIAL = ".partial"  # the directory, beside the files, of those that are not complete
+PARTIAL = ".partial"  # directory of incomplete files, beside the complete ones
 _TIMEOUT_S = 30.0
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _PART = re.compile(r"[^\\/:\x00-\x1f]+")
@@ -20,8 +20,8 @@ _PART = re.compile(r"[^\\/:\x00-\x1f]+")
 class File:
     """One file to download.
 
-    `path` is where it goes, relative, with forward slashes; `size` in bytes and `sha256` in hexadecimal digits are what
-    it must be; `urls` are tried in this order. Raises InputError for a path that could lead elsewhere.
+    `path` is its destination, relative, with forward slashes; `size` in bytes and `sha256` in hexadecimal digits verify
+    it; `urls` are tried in order. Raises InputError for a path that could lead out of the destination directory.
     """
 
     path: str
@@ -40,22 +40,22 @@ class File:
 
 
 def offline() -> bool:
-    """Whether `FUSION_OFFLINE` forbids downloading."""
+    """Return True if `FUSION_OFFLINE` forbids downloads."""
     return os.environ.get("FUSION_OFFLINE", "").lower() not in ("", "0", "false", "no")
 
 
 def timeout_s() -> float:
-    """`FUSION_TIMEOUT`: how long, in seconds, a server may be silent."""
-    given = os.environ.get("FUSION_TIMEOUT") or _TIMEOUT_S
+    """Return `FUSION_TIMEOUT`, the longest silence of a server in seconds. Raises InputError for a wrong value."""
+    setting = os.environ.get("FUSION_TIMEOUT") or _TIMEOUT_S
     try:
-        seconds = float(given)
+        seconds = float(setting)
     except ValueError:
         seconds = math.nan
     if not 0 < seconds < math.inf:
-        raise InputError(f"FUSION_TIMEOUT={given} must be a number of seconds above zero")
+        raise InputError(f"FUSION_TIMEOUT={setting} must be a number of seconds above zero")
     return seconds
 
 
 def part_name(file: File) -> str:
-    """Name of the partial file, bound to the contents it must get and to the place it must go to."""
+    """Name of the partial file, made of the digests of its final contents and of its path."""
     return f"{file.sha256}-{hashlib.sha256(file.path.encode()).hexdigest()[:8]}"

@@ -1,4 +1,4 @@
-"""URLs opened through fsspec for reading from some byte on, and what goes wrong there in a few words."""
+"""Reading of URLs from a byte offset through fsspec, with short explanations of failures."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from urllib.parse import urljoin
 
 from fusion.files import bounds
 
-_AGAIN = (408, 425, 429, 500, 502, 503, 504)  # HTTP statuses of a server that may answer better in a moment
-_BLOCK = 1 << 20  # bytes that a store of objects is asked for at a time
+_AGAIN = (408, 425, 429, 500, 502, 503, 504)  # HTTP statuses that are worth another try
+_BLOCK = 1 << 20  # bytes per request to an object store
 _LONGEST_INDEX = 1 << 22  # bytes of the index page of a directory
 _LINK = re.compile(r"""href\s{0,9}=\s{0,9}["']([^"'<>]{1,999})["']""", re.IGNORECASE)
-_LONGEST_WAIT_S = 20.0  # that a server may ask for
+_LONGEST_WAIT_S = 20.0  # longest Retry-After that is respected
 
 
 class Unavailable(Exception):
-    """A URL does not give the file, and the text says why; `everything`: nor would its server give any other."""
+    """A URL cannot deliver the file, for the reason in the text; with `everything`, its server can deliver no file."""
 
     def __init__(self, reason: str, everything: bool = False) -> None:
         super().__init__(reason)
@@ -32,7 +32,7 @@ class Unavailable(Exception):
 
 
 class NotFound(Unavailable):
-    """The server answers, and has no such file."""
+    """The server answers, but has no such file."""
 
 
 class NotInstalled(Unavailable):
@@ -40,7 +40,7 @@ class NotInstalled(Unavailable):
 
 
 class Dropped(Exception):
-    """The connection broke or the server is busy: worth another try, after `wait_s` seconds if it asked for that."""
+    """The connection broke or the server is busy: try again, after `wait_s` seconds if the server asked for that."""
 
     def __init__(self, reason: str, wait_s: float = 0.0) -> None:
         super().__init__(reason)
@@ -49,7 +49,7 @@ class Dropped(Exception):
 
 @dataclass(frozen=True)
 class Stream:
-    """An open URL: `give(count)` reads from byte `start` on; `size` in bytes of the whole, None where not told."""
+    """Open URL: `give(count)` reads from byte `start` on; `size` is that of the file in bytes, None if unknown."""
 
     file: Any
     give: Callable[[int], bytes]
@@ -58,7 +58,7 @@ class Stream:
     timeout: float
 
     def read(self, count: int) -> bytes:
-        """At most `count` bytes; none at the end. Raises Unavailable or Dropped."""
+        """Read at most `count` bytes; none at the end. Raises Unavailable or Dropped."""
         with _explained(self.timeout):
             return self.give(count)
 
@@ -70,10 +70,10 @@ class Stream:
 
 
 class Sources:
-    """Opens the URLs of one download; connections to a web server are kept from one file to the next.
+    """Opens the URLs of one download; files from the same web server share connections.
 
-    `timeout`, in seconds, holds for connecting and for each piece that is read. Web servers are reached through the
-    proxies of the environment; other protocols are configured as fsspec documents for each.
+    `timeout`, in seconds, applies to connecting and to each piece that is read. Web servers are reached through the
+    proxies of the environment; fsspec documents the settings of other protocols.
     """
 
     def __init__(self, timeout: float) -> None:
@@ -82,9 +82,9 @@ class Sources:
         self._web: Any = None
 
     def open(self, url: str, offset: int) -> Stream:
-        """`url` from byte `offset` on, or from its beginning where a web server knows no ranges.
+        """Open `url` at byte `offset`, or at its beginning if a web server does not support ranges.
 
-        Raises Unavailable (NotInstalled where fsspec lacks the protocol) or Dropped.
+        Raises Unavailable (NotInstalled if fsspec lacks the protocol) or Dropped.
         """
         import fsspec
 
@@ -99,7 +99,7 @@ class Sources:
         return Stream(file, lambda count: _within(self.timeout, lambda: file.read(count)), offset, size, self.timeout)
 
     def content(self, url: str, most: int) -> bytes:
-        """All of a short file, of at most `most` bytes, that has to come within the timeout.
+        """Read a short file of at most `most` bytes completely within the timeout.
 
         Raises Unavailable or Dropped.
         """
@@ -114,7 +114,7 @@ class Sources:
         return content
 
     def names(self, url: str) -> list[str]:
-        """Names in the directory `url`, sorted; of a web server those that its index page links to.
+        """List the names in the directory `url`, sorted; for a web server, those that its index page links to.
 
         Raises Unavailable or Dropped.
         """
@@ -128,11 +128,11 @@ class Sources:
         with _explained(self.timeout):
             _require(protocol)
             filesystem, path = fsspec.core.url_to_fs(url)
-            found = _within(self.timeout, lambda: filesystem.ls(path, detail=False))
-        return sorted(str(entry).rpartition("/")[2] for entry in found)
+            entries = _within(self.timeout, lambda: filesystem.ls(path, detail=False))
+        return sorted(str(entry).rpartition("/")[2] for entry in entries)
 
     def _web_session(self) -> Any:
-        """fsspec's file system of web servers, made for this download: its own timeouts, its own connections."""
+        """Return fsspec's file system of web servers, with timeouts and connections of this download alone."""
         import aiohttp
         import fsspec
 
@@ -149,11 +149,11 @@ class Sources:
         import aiohttp
 
         web = self._web_session()
-        # An answer compressed on its way has other offsets than the file.
+        # A compressed answer has other byte offsets than the file.
         headers = {**web.kwargs.get("headers", {}), "Accept-Encoding": "identity"}
         if offset:
             headers["Range"] = f"bytes={offset}-"
-        # A size of its own accord keeps fsspec from asking for it first; the blocks of size 0 make it a stream.
+        # Passing the size avoids an extra HEAD request; block_size=0 makes fsspec stream.
         try:
             file = _within(self.timeout, lambda: web.open(url, "rb", block_size=0, size=1, headers=headers))
         except FileNotFoundError:
@@ -167,14 +167,14 @@ class Sources:
             span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
             if span is None or int(span[1]) != offset:
                 file.close()
-                raise Unavailable("it answers with other bytes than those asked for")
+                raise Unavailable("it answers with other bytes than the requested ones")
             return Stream(file, file.read, offset, None if span[2] == "*" else int(span[2]), self.timeout)
         encoded = answer.headers.get("Content-Encoding", "identity") != "identity"
         return Stream(file, file.read, 0, None if encoded else answer.content_length, self.timeout)
 
 
 def _open(url: str, offset: int) -> Any:
-    """`url` as any of fsspec's protocols opens it, at byte `offset`."""
+    """Open `url` at byte `offset` with its fsspec protocol."""
     import fsspec
 
     filesystem, path = fsspec.core.url_to_fs(url)
@@ -185,9 +185,9 @@ def _open(url: str, offset: int) -> Any:
 
 
 def _within(seconds: float, call: Callable[[], Any]) -> Any:
-    """What `call` gives; TimeoutError when that takes longer.
+    """Return the result of `call`. Raises TimeoutError if it takes longer.
 
-    Not every protocol has a limit of its own, and none can be interrupted: what hangs is left behind, in its thread.
+    Not every protocol has its own timeout, and none can be interrupted: a hanging call is abandoned in its thread.
     """
     outcome: queue.SimpleQueue[tuple[Any, Exception | None]] = queue.SimpleQueue()
 
@@ -208,7 +208,7 @@ def _within(seconds: float, call: Callable[[], Any]) -> Any:
 
 
 def _require(protocol: str) -> None:
-    """Raise NotInstalled where fsspec cannot serve `protocol`."""
+    """Raise NotInstalled if fsspec cannot serve `protocol`."""
     from fsspec.registry import get_filesystem_class, known_implementations
 
     try:
@@ -225,12 +225,12 @@ def _require(protocol: str) -> None:
 
 @contextmanager
 def _explained(timeout: float) -> Iterator[None]:
-    """Turn what fsspec, and the libraries under it, raise in the block into Unavailable or Dropped."""
+    """Turn exceptions of fsspec and its libraries in the block into Unavailable or Dropped."""
     try:
         yield
     except (Unavailable, Dropped):
         raise
-    except Exception as error:  # each protocol has exceptions of its own
+    except Exception as error:  # each protocol has its own exceptions
         raise _explanation(error, timeout) from error
 
 
@@ -244,8 +244,8 @@ def _explanation(error: Exception, timeout: float) -> Unavailable | Dropped:
             text = f"{error.status} {bounds.reason(error.message)}".strip()
             if error.status not in _AGAIN:
                 return Unavailable(text)
-            asked = error.headers.get("Retry-After", "") if error.headers else ""
-            return Dropped(text, float(asked) if asked.isdecimal() else 0.0)
+            retry_after = error.headers.get("Retry-After", "") if error.headers else ""
+            return Dropped(text, float(retry_after) if retry_after.isdecimal() else 0.0)
         case TimeoutError():
             return Unavailable(f"no answer for {timeout:g} s", everything=True)
         case aiohttp.ClientSSLError():
@@ -267,13 +267,13 @@ def _explanation(error: Exception, timeout: float) -> Unavailable | Dropped:
 
 
 def _connection(error: OSError) -> str:
-    """Why no connection came about."""
+    """Describe the reason of a failed connection."""
     if isinstance(error, socket.gaierror):
         return "no such host"
     return "connection refused" if error.errno == errno.ECONNREFUSED else _words(error)
 
 
 def _words(error: Exception) -> str:
-    """What an exception says, in one line."""
+    """Message of an exception in one line."""
     system = error.strerror if isinstance(error, OSError) else None
     return system or (bounds.reason(error) if str(error).strip() else "")

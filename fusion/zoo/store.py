@@ -1,4 +1,4 @@
-"""The weights of models in the cache: pulled, converted, verified, loaded. A file there is always whole."""
+"""Weights of models in the cache: download, convert, verify and load. A file in the cache is always complete."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 
 
 def place(card: Card) -> Path:
-    """Where the model's safetensors are, or will be: named by the digest of their tensors."""
+    """Path of the model's safetensors file in the cache, which may not exist yet; its name is the digest."""
     return cache.directory() / "models" / f"{card.weights.sha256}{SUFFIX}"
 
 
 def pulled(card: Card) -> bool:
-    """Whether the model is in the cache."""
+    """Return True if the model is in the cache."""
     return whole(place(card))
 
 
 def pull(card: Card) -> Path:
-    """The model's safetensors file in the cache; downloaded, converted and verified if it is not there.
+    """Return the model's safetensors file in the cache; download, convert and verify it if it is missing.
 
-    Whatever happens on the way, the cache holds either nothing of it, a download to be gone on with, or the whole.
+    At any time the cache holds either nothing of the model, a download that can be resumed, or the complete file.
     Raises InputError (offline, a converter of no plugin, a cache that cannot be written to) or CalculationError (no
-    source gives the files, or what they hold is not what the card says), in one line.
+    source has the files, or their contents do not match the card).
     """
     target = place(card)
     if whole(target):
@@ -46,7 +46,7 @@ def pull(card: Card) -> Path:
     converter = convert.converter(card)
     staging, part = cache.staging(card.label), target.with_name(f".{target.name}.part")
     with cache.locked(card.label):
-        if whole(target):  # another process has done it meanwhile
+        if whole(target):  # another process has written it meanwhile
             return target
         beside = _beside(card)
         if beside is None:
@@ -67,10 +67,10 @@ def pull(card: Card) -> Path:
 
 
 def _converted(card: Card, converter: Callable[[Path, Card], dict[str, Tensor]], staging: Path) -> bytes:
-    """The safetensors file that the downloaded files become. Raises CalculationError."""
+    """Convert the downloaded files to the contents of a safetensors file. Raises CalculationError."""
     try:
         return serialised(converter(staging, card))
-    except Exception as error:  # a converter meets files of any kind
+    except Exception as error:  # a converter can raise anything for a wrong file
         reason = next(iter(str(error).splitlines()), "")
         if not isinstance(error, InputError | CalculationError):
             reason = f"its files cannot be converted: {type(error).__name__}: {reason}"
@@ -78,19 +78,19 @@ def _converted(card: Card, converter: Callable[[Path, Card], dict[str, Tensor]],
 
 
 def _check(card: Card, path: Path) -> None:
-    """Raise CalculationError unless `path` holds the tensors that the card says."""
+    """Raise CalculationError unless `path` holds the tensors of the card."""
     try:
-        found = file_digest(path)
+        digest = file_digest(path)
     except CalculationError as error:
         raise CalculationError(f"{card.label}: {card.files[0].path} {error}; nothing was kept") from error
-    if found != card.weights.sha256:
+    if digest != card.weights.sha256:
         raise CalculationError(
-            f"{card.label}: the digest of its tensors is {found}, the card says {card.weights.sha256}; nothing was kept"
+            f"{card.label}: the digest of its tensors is {digest}, the card has {card.weights.sha256}; nothing was kept"
         )
 
 
 def _write(path: Path, action: Callable[[], object]) -> None:
-    """Do `action`, which writes `path` in the cache; InputError where that cannot be."""
+    """Run `action`, which writes `path` in the cache. Raises InputError if the cache cannot be written to."""
     cache.create(path.parent)
     try:
         action()
@@ -99,7 +99,7 @@ def _write(path: Path, action: Callable[[], object]) -> None:
 
 
 def files(card: Card) -> list[File]:
-    """The files to download with their URLs: of `FUSION_MIRROR` first, then the card's, else from beside the card."""
+    """Files to download with their URLs: `FUSION_MIRROR` first, then the card's URLs or else the card's directory."""
     mirror = os.environ.get("FUSION_MIRROR")
     bases = [f"{mirror.rstrip('/')}/{card.origin.mirror}"] if mirror else []
     bases += card.origin.urls or [f"{card.source.rpartition('/')[0]}/"]
@@ -107,21 +107,23 @@ def files(card: Card) -> list[File]:
 
 
 def _beside(card: Card) -> Path | None:
-    """The weights of a card that has them beside it on this machine: nothing is to be downloaded.
+    """Path of weights beside the card on this machine, which need no download; None if there are none.
 
-    Raises CalculationError for a file there that cannot be the card's.
+    Raises CalculationError for a file there that does not match the card.
     """
     if card.origin.converter or card.origin.urls or "://" in card.source:
         return None
     path, size = Path(card.source).parent / card.files[0].path, card.files[0].size
     try:
-        held = bounds.regular(path).stat().st_size
+        actual_size = bounds.regular(path).stat().st_size
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
         raise CalculationError(f"{card.label}: {path} cannot be read: {error}; nothing was kept") from error
-    if held != size:
-        raise CalculationError(f"{card.label}: {path} has {held:,} bytes, the card says {size:,}; nothing was kept")
+    if actual_size != size:
+        raise CalculationError(
+            f"{card.label}: {path} has {actual_size:,} bytes, the card says {size:,}; nothing was kept"
+        )
     return path
 
 
@@ -129,18 +131,18 @@ def verify(card: Card) -> None:
     """Read the model's tensors in the cache and compare their digest. Raises CalculationError."""
     remedy = f"fusion zoo remove {card.label} && fusion zoo pull {card.label}"
     try:
-        found = file_digest(place(card))
+        digest = file_digest(place(card))
     except CalculationError as error:
         raise CalculationError(f"{card.label}: its file {error}; {remedy}") from error
-    if found != card.weights.sha256:
+    if digest != card.weights.sha256:
         raise CalculationError(f"{card.label}: the tensors are not those of the card; {remedy}")
 
 
 def remove(card: Card) -> bool:
-    """Remove the model from the cache, unfinished downloads too; whether there was anything."""
+    """Remove the model and its unfinished downloads from the cache; return True if there was anything to remove."""
     target, staging = place(card), cache.staging(card.label)
-    found = target.exists() or staging.exists()
-    if found:
+    exists = target.exists() or staging.exists()
+    if exists:
         with cache.locked(card.label):
             try:
                 target.unlink(missing_ok=True)
@@ -150,14 +152,14 @@ def remove(card: Card) -> bool:
                     shutil.rmtree(staging)
             except OSError as error:
                 raise cache.unwritable(target, error) from error
-    return found
+    return exists
 
 
 def state(card: Card) -> dict[str, Tensor]:
-    """The model's tensors by name, on the CPU; pulled if missing. Raises as `pull` does.
+    """Return the model's tensors by name, on the CPU; pull them if missing. Raises the errors of `pull`.
 
-    Their digest is verified each time. Damaged ones are replaced by pulling the model again; where that is forbidden,
-    InputError says so.
+    Their digest is verified each time. A damaged file is replaced by pulling the model again; offline that raises
+    InputError.
     """
     tensors, fault = _read(card, pull(card))
     if fault:
@@ -169,7 +171,7 @@ def state(card: Card) -> dict[str, Tensor]:
 
 
 def _read(card: Card, path: Path) -> tuple[dict[str, Tensor], str]:
-    """The tensors in the file `path`, and what is wrong with them: empty where they are those of the card."""
+    """Read the tensors in the file `path`, and describe a fault; the text is empty if they match the card."""
     try:
         tensors, digest = read(path, card.weights.size + LONGEST_HEADER)
     except CalculationError as error:
@@ -178,7 +180,7 @@ def _read(card: Card, path: Path) -> tuple[dict[str, Tensor], str]:
 
 
 def _discard(card: Card, fault: str) -> None:
-    """Remove the damaged file of a model that can be pulled again. Raises InputError where it cannot."""
+    """Remove the damaged file of a model, to pull it again. Raises InputError if that is not possible."""
     from fusion.console.format import console
 
     path = place(card)
@@ -188,7 +190,7 @@ def _discard(card: Card, fault: str) -> None:
             "from a machine that has the model"
         )
     if rank() == 0:
-        console().print(f"{card.label}: {path} {fault}; getting it again", soft_wrap=True)
+        console().print(f"{card.label}: {path} {fault}; downloading it again", soft_wrap=True)
     with cache.locked(card.label):
         if _read(card, path)[1]:  # another process may have replaced it meanwhile
             try:
@@ -198,19 +200,19 @@ def _discard(card: Card, fault: str) -> None:
 
 
 def load(name: str) -> nn.Module:
-    """The published model NAME or NAME@VERSION, ready for use: in evaluation mode, nothing to be learned.
+    """Return the published model NAME or NAME@VERSION in evaluation mode, without gradients of its parameters.
 
-    Pulled if missing. Raises InputError for an unknown name, and for weights that do not fit the model.
+    It is pulled if missing. Raises InputError for an unknown name, and for weights that do not fit the model.
     """
     card = registry.find(name)
     return build(card, state(card))
 
 
 def build(card: Card, tensors: dict[str, Tensor]) -> nn.Module:
-    """The model that `card` describes, holding `tensors`, in their dtypes. Raises InputError where they do not fit."""
+    """Build the model of `card` with `tensors`, in their dtypes. Raises InputError if they do not fit."""
     model = blank(card, {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()})
     try:
-        # Copies: those of a file share one piece of memory, aligned in any way.
+        # Copy the tensors: those of a file share one block of memory and may not be aligned.
         model.load_state_dict({name: tensor.clone() for name, tensor in tensors.items()}, strict=True, assign=True)
     except RuntimeError as error:
         reasons = [line.strip() for line in str(error).splitlines()[1:]]
@@ -220,7 +222,7 @@ def build(card: Card, tensors: dict[str, Tensor]) -> nn.Module:
 
 
 def blank(card: Card, dtypes: set[torch.dtype]) -> nn.Module:
-    """The model that `card` describes, without its weights, which have the floating-point types `dtypes`."""
+    """Build the model of `card` without its weights, whose floating-point types are `dtypes`."""
     import torch
 
     target = convert.module_class(card.model.target, card.label)
@@ -230,7 +232,7 @@ def blank(card: Card, dtypes: set[torch.dtype]) -> nn.Module:
             arguments: dict[str, Any] = convert.built(card.model.arguments, card.label)
             if card.system is not None:
                 arguments["system"] = card.system.system(card.name)
-            if len(dtypes) == 1:  # what is no weight, such as nuclear positions, is then in the weights' dtype too
+            if len(dtypes) == 1:  # give other tensors, such as nuclear positions, the dtype of the weights
                 torch.set_default_dtype(*dtypes)
             return target(**arguments)
         except InputError:
@@ -243,7 +245,7 @@ def blank(card: Card, dtypes: set[torch.dtype]) -> nn.Module:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a file of weights to the disk, under a name that nothing reads yet or in the way of `add`."""
+    """Write a file of weights and flush it to the disk. No reader may use `path` yet."""
     with path.open("wb") as file:
         file.write(content)
         file.flush()

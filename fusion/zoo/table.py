@@ -1,4 +1,4 @@
-"""One table of a TOML file, read key by key with types checked; what is left over at the end is refused by name."""
+"""Reader of one table of a TOML file, key by key with type checks; it refuses unknown keys by name."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _REQUIRED: Any = object()
 
 
 class Table:
-    """`content` of the table `name` (empty: the top level) of the file `source`. All readers raise InputError."""
+    """Table `name` (empty: the top level) of the file `source`, with its `content`. All readers raise InputError."""
 
     def __init__(self, source: str, content: dict[str, Any], name: str = "") -> None:
         self.source, self.name, self._content = source, name, content
         self._read: set[str] = set()
 
     def __iter__(self) -> Iterator[str]:
-        """All keys, in the file's order."""
+        """Iterate over all keys, in the file's order."""
         return iter(self._content)
 
     def end(self) -> None:
@@ -35,7 +35,7 @@ class Table:
     def text(
         self, key: str, pattern: re.Pattern[str] | None = None, form: str = "text", default: str = _REQUIRED
     ) -> str:
-        """A string that is not empty and matches `pattern`, described by `form`."""
+        """Read a string that is not empty and matches `pattern`, described by `form`."""
         value = self._get(key, default)
         if value is default:
             return default
@@ -46,7 +46,7 @@ class Table:
         return value
 
     def choice(self, key: str, choices: Iterable[str]) -> str:
-        """One of `choices`."""
+        """Read a value that must be one of `choices`."""
         choices = list(choices)
         value = self._get(key)
         if value not in choices:
@@ -55,7 +55,7 @@ class Table:
         return value
 
     def whole(self, key: str, least: int | None = None, default: int = _REQUIRED) -> int:
-        """A whole number of at least `least`."""
+        """Read a whole number of at least `least`."""
         value = self._get(key, default)
         if not isinstance(value, int) or isinstance(value, bool) or (least is not None and value < least):
             at_least = "" if least is None else f" of at least {least}"
@@ -63,7 +63,7 @@ class Table:
         return value
 
     def number(self, key: str, default: float | None = _REQUIRED, positive: bool = False) -> float | None:
-        """A finite number, greater than zero where it has to be `positive`."""
+        """Read a finite number, greater than zero with `positive`."""
         value = self._get(key, default)
         if value is default:
             return default
@@ -74,7 +74,7 @@ class Table:
     def texts(
         self, key: str, pattern: re.Pattern[str], form: str, default: tuple[str, ...] = _REQUIRED
     ) -> tuple[str, ...]:
-        """A list of strings that match `pattern`, not empty unless there is a default."""
+        """Read a list of strings that match `pattern`, not empty unless there is a default."""
         value = self._get(key, default)
         if value is default:
             return default
@@ -84,7 +84,7 @@ class Table:
         return tuple(value)
 
     def wholes(self, key: str, default: tuple[int, ...]) -> tuple[int, ...]:
-        """A list of whole numbers."""
+        """Read a list of whole numbers."""
         value = self._get(key, default)
         if value is default:
             return default
@@ -93,7 +93,7 @@ class Table:
         return tuple(value)
 
     def vectors(self, key: str) -> tuple[tuple[float, float, float], ...]:
-        """A list of lists of three numbers."""
+        """Read a list of lists of three numbers."""
         value = self._get(key)
         rows: list[Any] = value if isinstance(value, list) else [None]
         if not all(isinstance(row, list) and len(row) == 3 and all(map(_is_number, row)) for row in rows):
@@ -101,21 +101,21 @@ class Table:
         return tuple((float(x), float(y), float(z)) for x, y, z in rows)
 
     def table(self, key: str, required: bool = True) -> Table:
-        """A table, empty where it is absent and not required."""
+        """Return a table, empty if it is absent and not required."""
         value = self._get(key, _REQUIRED if required else {})
         if not isinstance(value, dict):
             raise self._wrong(key, "a table", value)
         return Table(self.source, value, self._path(key))
 
     def tables(self, key: str) -> list[Table]:
-        """An array of tables, possibly absent."""
+        """Return an array of tables, empty if it is absent."""
         value = self._get(key, [])
         if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
             raise self._wrong(key, "an array of tables", value)
         return [Table(self.source, item, f"{self._path(key)}[{number}]") for number, item in enumerate(value)]
 
     def free(self, key: str) -> dict[str, Any]:
-        """A table of any contents, empty where it is absent."""
+        """Return a table of any contents, empty if it is absent."""
         self.table(key, required=False)
         return dict(self._content.get(key, {}))
 

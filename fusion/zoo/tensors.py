@@ -1,4 +1,4 @@
-"""safetensors files: their digest, which depends on the tensors alone, and whether a file is whole. Needs no torch."""
+"""Digests and checks of safetensors files, without torch. A digest depends on the tensors alone."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _PIECE = 1 << 22
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
-    """sha256 in hexadecimal digits over the names, dtypes, shapes and contents of `tensors`, in the order of names.
+    """Return the sha256 of the names, dtypes, shapes and contents of `tensors`, in the order of names.
 
-    The same on every machine, and for a safetensors file of these tensors whatever its metadata.
+    It is the same on every machine, and for a safetensors file of these tensors with any metadata.
     """
     import io
 
@@ -30,14 +30,14 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def serialised(tensors: Mapping[str, Tensor]) -> bytes:
-    """`tensors` as the contents of a safetensors file without metadata."""
+    """Return `tensors` as the contents of a safetensors file without metadata."""
     from safetensors.torch import save
 
     return save({name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()})
 
 
 def file_digest(path: Path) -> str:
-    """`digest` of the tensors in a safetensors file. Raises CalculationError for a file that is not one."""
+    """Return the `digest` of the tensors in a safetensors file. Raises CalculationError for any other file."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -50,9 +50,9 @@ def file_digest(path: Path) -> str:
 
 
 def read(path: Path, most: int) -> tuple[dict[str, Tensor], str]:
-    """The tensors of a safetensors file of at most `most` bytes, and their digest, from the same reading of the file.
+    """Read the tensors of a safetensors file of at most `most` bytes and their digest, in one pass over the file.
 
-    Raises CalculationError for a file that is not one.
+    Raises CalculationError for any other file.
     """
     import io
 
@@ -67,11 +67,11 @@ def read(path: Path, most: int) -> tuple[dict[str, Tensor], str]:
 
 
 def _not_whole(error: Exception) -> CalculationError:
-    return CalculationError(f"is no whole safetensors file: {next(iter(str(error).splitlines()), '')}")
+    return CalculationError(f"is not a complete safetensors file: {next(iter(str(error).splitlines()), '')}")
 
 
 def whole(path: Path) -> bool:
-    """Whether `path` is a safetensors file of the length that its beginning states; the contents are not read."""
+    """Return True if `path` is a safetensors file of the length that its header states; reads the header only."""
     try:
         with bounds.regular(path).open("rb") as file:
             header, start = _header(file)
@@ -81,7 +81,7 @@ def whole(path: Path) -> bool:
 
 
 def _header(file: BinaryIO) -> tuple[dict[str, dict[str, Any]], int]:
-    """Entries by name and where the data begin."""
+    """Read the header: entries by name, and the offset of the data."""
     length = int.from_bytes(file.read(8), "little")
     if not 2 <= length <= LONGEST_HEADER:
         raise ValueError("no header")

@@ -1,4 +1,4 @@
-"""One file from one URL, through fsspec: its bytes go to a partial file, from which a later try goes on."""
+"""Download of one file from one URL through fsspec, to a partial file from which a later try resumes."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from urllib.parse import urlsplit, urlunsplit
 
 from fusion.zoo.sources import Dropped, Sources, Unavailable
 
-_READ = 1 << 20  # bytes asked for at a time
-_GAIN = 1 << 18  # bytes that a try must gain for the next failure to count as the first again
+_READ = 1 << 20  # bytes per read
+_GAIN = 1 << 18  # bytes that a try must gain to reset the count of failures
 RETRIES = 4  # after a dropped connection, on the same URL
 BACKOFF_S = 0.25  # before the first retry; doubled for each further one
-_SLOWEST = 4096  # bytes per second, on average over the timeout, below which a server stalls
+_SLOWEST = 4096  # bytes per second, averaged over the timeout, below which a server counts as stalled
 
 
 class WrongContents(Unavailable):
-    """The URL gives other bytes than those published."""
+    """The contents of the URL differ from the published ones."""
 
 
 class StorageFailed(Exception):
-    """The partial file could not be written; `error` is the system's."""
+    """The partial file could not be written; `error` is the OSError."""
 
     def __init__(self, error: OSError) -> None:
         super().__init__(str(error))
@@ -34,12 +34,12 @@ class StorageFailed(Exception):
 
 
 class Cancelled(Exception):
-    """Another file failed, so this one is not wanted any more."""
+    """The download stopped because another file failed."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A partial file and what it must become: its size in bytes and its sha256, in hexadecimal digits."""
+    """Partial file, with the size in bytes and the sha256 (hexadecimal) of the complete file."""
 
     part: Path
     size: int
@@ -47,7 +47,7 @@ class Wanted:
 
     @property
     def here(self) -> int:
-        """Bytes of the partial file."""
+        """Current size of the partial file in bytes."""
         try:
             return self.part.lstat().st_size
         except FileNotFoundError:
@@ -55,7 +55,7 @@ class Wanted:
 
 
 def shown(url: str) -> str:
-    """`url` as it may be printed: without user name, password and signature."""
+    """Return `url` for printing: without user name, password and signature."""
     parts = urlsplit(url)
     if not parts.netloc:
         return url
@@ -65,9 +65,9 @@ def shown(url: str) -> str:
 def download(sources: Sources, url: str, wanted: Wanted, moved: Callable[[int], None], stop: Event) -> None:
     """Complete `wanted.part` from `url`; return when its size and sha256 are right.
 
-    `moved` is told of bytes gained (negative: given up). A dropped connection is taken up again where it broke,
-    `RETRIES` times without a gain. Raises Unavailable where the URL does not give the file (what came of it so far
-    stays), WrongContents (nothing stays), StorageFailed, Cancelled once `stop` is set.
+    `moved` is called with the number of bytes gained (negative: discarded). A dropped connection is resumed, up to
+    `RETRIES` times without a gain. Raises Unavailable if the URL cannot deliver the file (the partial file stays),
+    WrongContents (the partial file is removed), StorageFailed, or Cancelled once `stop` is set.
     """
     failures = 0
     while True:
@@ -87,11 +87,11 @@ def download(sources: Sources, url: str, wanted: Wanted, moved: Callable[[int], 
         wanted.part.unlink()
         if not resumed:
             raise WrongContents(f"wrong contents (sha256 {_short(digest)}, expected {_short(wanted.sha256)})")
-        # The beginning may have been another mirror's, or an earlier day's: this one is judged by its own bytes alone.
+        # The resumed beginning may come from another mirror or version: download again, to judge this URL alone.
 
 
 def _receive(sources: Sources, url: str, wanted: Wanted, moved: Callable[[int], None], stop: Event) -> tuple[str, bool]:
-    """Write what is missing of the partial file: the sha256 of the whole, and whether a part of it was there before."""
+    """Write the missing bytes of the partial file; return its sha256, and True if a part of it existed before."""
     with _opened(wanted.part) as part:
         offset = wanted.here
         if offset > wanted.size:
@@ -129,7 +129,7 @@ def _receive(sources: Sources, url: str, wanted: Wanted, moved: Callable[[int], 
 
 
 def _opened(part: Path) -> FileIO:
-    """The partial file for reading and writing, unbuffered: a killed process loses nothing that it received."""
+    """Open the partial file unbuffered, so that a killed process loses no received bytes."""
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     try:
         return FileIO(os.open(part, flags, 0o666), "r+")

@@ -1,4 +1,4 @@
-"""A web server of this machine that misbehaves on request, and counts what it was asked and what it sent."""
+"""Local web server with faults on request, which records the requests and the bytes that it sent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 @dataclass
 class Fault:
-    """What is wrong with a file's answers; `times` of them, then it is given as it should be."""
+    """Fault in the first `times` answers for a file; later answers are correct."""
 
     times: int = 10**9
     status: int = 0  # answered in place of the file
@@ -32,7 +32,7 @@ class Fault:
 
 @dataclass
 class Server:
-    """`files` by path (without the first slash), `faults` by path ("" for every file), and the account."""
+    """Server with `files` by path (without the first slash), `faults` by path ("" for every file), and its records."""
 
     url: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
@@ -43,13 +43,13 @@ class Server:
     stopping: threading.Event = field(default_factory=threading.Event)
 
     def asked(self, path: str) -> list[str]:
-        """The Range headers of the requests for `path`, empty where there was none."""
+        """Range headers of the requests for `path`, empty for requests without one."""
         return [span for name, span in self.requests if name == path]
 
 
 @contextmanager
 def serving(**files: bytes) -> Iterator[Server]:
-    """A server of `files` on a free port of the loopback interface."""
+    """Run a server of `files` on a free port of the loopback interface."""
     server = Server(files=dict(files))
     with _running(type("Handler", (_Handler,), {"server_state": server})) as port:
         server.url = f"http://127.0.0.1:{port}/"
@@ -59,7 +59,7 @@ def serving(**files: bytes) -> Iterator[Server]:
 
 @contextmanager
 def proxying() -> Iterator[tuple[str, list[str]]]:
-    """A proxy: its URL and the list of URLs asked of it, each answered with b"through the proxy"."""
+    """Run a proxy; give its URL and the list of requested URLs, each answered with b"through the proxy"."""
     asked: list[str] = []
     with _running(type("Handler", (_Proxy,), {"asked": asked})) as port:
         yield f"http://127.0.0.1:{port}", asked
@@ -72,7 +72,7 @@ def _running(handler: type[BaseHTTPRequestHandler]) -> Iterator[int]:
         block_on_close = False
 
         def handle_error(self, *_: object) -> None:
-            """A client that went away is part of the tests."""
+            """Ignore errors: the tests include clients that disconnect."""
 
     with Quiet(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
@@ -145,7 +145,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _wait(release: threading.Event, stopping: threading.Event) -> None:
-    """Wait for either event."""
+    """Wait for one of two events."""
     while not (release.wait(0.01) or stopping.is_set()):
         pass
 

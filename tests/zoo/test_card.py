@@ -1,4 +1,4 @@
-"""Cards: strict reading, one line per fault with file and key, the text of a card gives it back."""
+"""Cards: strict reading, one line per fault with file and key, and writing."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         ('"tiny.model.Pair"', '"os;system.x"', "model.target must be"),
         ("[weights]\nsha256 = ", "[weights]\nsha256 = '12'\nother = ", "weights.sha256 must be 64 hexadecimal digits"),
         ('[files."pair.safetensors"]', '[files."../pair.safetensors"]', "files: '../pair.safetensors' cannot be"),
-        ('[files."pair.safetensors"]', '[files."pair.pt"]', "files has to be one .safetensors file"),
+        ('[files."pair.safetensors"]', '[files."pair.pt"]', "files must be one .safetensors file"),
         ("[weights]", '[origin]\nurls = ["https://example.org"]\n[weights]', "origin.urls must be a list of URLs"),
         ("[weights]", '[origin]\nmirror = "../"\n[weights]', "origin.mirror must be a relative directory"),
         ("[weights]", '[[metrics]]\nname = "x"\nvalue = "y"\n[weights]', "metrics[0].value must be a number"),
@@ -62,7 +62,7 @@ def test_a_fault_is_one_line_that_names_file_and_key(tiny: Path, old: str, new: 
     assert str(path) in str(caught.value) and said in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_the_text_of_a_card_gives_it_back(tiny: Path) -> None:
+def test_a_written_card_is_read_back(tiny: Path) -> None:
     full = replace(
         publish(tiny),
         doi="10.1/ω",
@@ -79,5 +79,5 @@ def test_the_text_of_a_card_gives_it_back(tiny: Path) -> None:
 
 def test_bundled_cards_are_readable_and_their_index_page_is_up_to_date() -> None:
     cards = [card.read(path) for path in bundled().glob("*.toml")]
-    assert {"ani-1x", "ani-1ccx", "ani-2x"} <= {found.name for found in cards}
+    assert {"ani-1x", "ani-1ccx", "ani-2x"} <= {card.name for card in cards}
     assert (bundled() / index.FILENAME).read_text(encoding="utf-8") == index.page(bundled())

@@ -1,4 +1,4 @@
-"""`fusion zoo ...` as a user types it."""
+"""Commands `fusion zoo ...` as a user types them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def type_(tiny: Path, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
-    """`type_("zoo", "list")` -> exit status, output, errors."""
+    """Function `type_("zoo", "list")` that returns exit status, output and errors."""
 
     def call(*words: str) -> tuple[int, str, str]:
         from fusion.console.format import console
@@ -39,13 +39,13 @@ def type_(tiny: Path, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-un
 
 
 def damage(card: Card) -> None:
-    """Another last byte."""
+    """Change the last byte of a file."""
     content = bytearray(zoo.place(card).read_bytes())
     content[-1] ^= 1
     zoo.place(card).write_bytes(content)
 
 
-def test_list_shows_what_there_is_and_what_is_broken(tiny: Path, type_) -> None:  # type: ignore[no-untyped-def]
+def test_list_shows_models_and_broken_cards(tiny: Path, type_) -> None:  # type: ignore[no-untyped-def]
     publish(tiny)
     (tiny / "bad.toml").write_text("schema = 1")
     status, out, _ = type_("zoo", "list")
@@ -63,7 +63,7 @@ def test_pull_path_verify_remove(tiny: Path, type_) -> None:  # type: ignore[no-
     assert type_("zoo", "path", "pair") == (2, "", "error: pair@1 is not on this machine: fusion zoo pull pair\n")
     status, out, _ = type_("zoo", "pull", "pair", "tiny-pair")
     assert status == 0 and f"digest verified   {card.weights.sha256[:4]}…{card.weights.sha256[-2:]}" in out
-    assert "already there" in type_("zoo", "pull", "pair@1")[1]
+    assert "already installed" in type_("zoo", "pull", "pair@1")[1]
     assert type_("zoo", "path", "pair") == (0, f"{zoo.place(card)}\n", "")
     assert type_("zoo", "verify")[:2] == (0, "pair@1   ok\ntiny-pair@1   ok\n")
     damage(card)
@@ -77,7 +77,7 @@ def test_pull_path_verify_remove(tiny: Path, type_) -> None:  # type: ignore[no-
     assert type_("zoo", "pull", "pair")[0] == type_("zoo", "verify", "pair")[0] == 0
 
 
-def test_pull_for_programs_prints_json_alone(tiny: Path, type_) -> None:  # type: ignore[no-untyped-def]
+def test_pull_with_json_prints_json_only(tiny: Path, type_) -> None:  # type: ignore[no-untyped-def]
     from tiny import model
 
     state = model.state()
@@ -87,7 +87,7 @@ def test_pull_for_programs_prints_json_alone(tiny: Path, type_) -> None:  # type
     assert status == 0 and json.loads(out)[0]["path"] == str(zoo.place(card)) and "downloading" in err
 
 
-def test_show(tiny: Path, type_) -> None:  # type: ignore[no-untyped-def]
+def test_show_prints_the_card(tiny: Path, type_) -> None:  # type: ignore[no-untyped-def]
     card = publish(tiny)
     out = type_("zoo", "show", "pair")[1]
     assert all(text in out for text in (card.citation, card.weights.sha256, card.source, "fusion zoo pull pair"))
@@ -122,12 +122,12 @@ def test_add_and_remove_with_the_card(tiny: Path, type_, tmp_path: Path) -> None
         (["zoo", "index", "nowhere"], "nowhere has no cards"),
     ],
 )
-def test_mistakes_get_one_line(type_, words: list[str], said: str) -> None:  # type: ignore[no-untyped-def]
+def test_wrong_commands_are_one_line(type_, words: list[str], said: str) -> None:  # type: ignore[no-untyped-def]
     status, out, err = type_(*words)
     assert status == 2 and out == "" and said in err and err.count("\n") == 1
 
 
-def test_looking_around_imports_nothing_heavy(tiny: Path) -> None:
+def test_listing_models_imports_no_large_packages(tiny: Path) -> None:
     program = """
 import sys
 from fusion import cli

@@ -1,4 +1,4 @@
-"""From files to tensors: digests, whose code may run, and files that are not what they should be."""
+"""Conversion of files to tensors: digests, allowed code, and wrong files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TORCH = Origin(converter="fusion.zoo.convert:torch_state_dict")
 
 
 class Evil:
-    """Unpickling it would write a file."""
+    """Object whose unpickling would write a file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -55,7 +55,7 @@ def saved(path: Path, content: object) -> bytes:
     return path.read_bytes()
 
 
-def test_the_digest_is_of_the_tensors_alone(tmp_path: Path) -> None:
+def test_the_digest_depends_on_the_tensors_alone(tmp_path: Path) -> None:
     tensors = {"b": torch.arange(3.0), "a": torch.tensor([[1, 2]])}
     a, b = struct.pack("<2q", 1, 2), struct.pack("<3f", 0, 1, 2)
     known = sha256(b'["a","I64",[1,2]]\n' + a + b'["b","F32",[3]]\n' + b).hexdigest()
@@ -82,7 +82,7 @@ def test_a_foreign_format_is_converted_once(tiny: Path) -> None:
 
 
 @pytest.mark.parametrize("target", ["evil.code:convert", "fusion_evil.code.convert", "os.system"])
-def test_code_of_no_plugin_is_not_even_imported(
+def test_code_outside_plugins_is_not_imported(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str
 ) -> None:
     for package in ("evil", "fusion_evil"):
@@ -92,13 +92,13 @@ def test_code_of_no_plugin_is_not_even_imported(
             f"open({str(tmp_path / 'ran')!r}, 'w')\ndef convert(*_): return {{}}"
         )
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(InputError, match="belongs to no plugin that is installed"):
+    with pytest.raises(InputError, match="belongs to no installed plugin"):
         zoo.pull(publish(tiny, b"x", origin=Origin(converter=target), path="x.bin"))
     publish(tiny, model=Model(target))
-    with pytest.raises(InputError, match="belongs to no plugin that is installed"):
+    with pytest.raises(InputError, match="belongs to no installed plugin"):
         fusion.load("pair")
     publish(tiny, model=Model("tiny.model.Pair", {"elements": {"_target_": target}}))
-    with pytest.raises(InputError, match="belongs to no plugin that is installed"):
+    with pytest.raises(InputError, match="belongs to no installed plugin"):
         fusion.load("pair")
     assert not (tmp_path / "ran").exists()
 
@@ -122,13 +122,13 @@ def test_functions_of_fusion_are_not_called_with_a_cards_arguments(tiny: Path) -
         ("tiny.model.state", "is not an nn.Module"),
     ],
 )
-def test_what_is_no_model_is_refused(tiny: Path, target: str, said: str) -> None:
+def test_classes_that_are_not_models_are_refused(tiny: Path, target: str, said: str) -> None:
     publish(tiny, model=Model(target))
     with pytest.raises(InputError, match=said):
         fusion.load("pair")
 
 
-def test_torch_state_dicts_and_checkpoints(tiny: Path, tmp_path: Path) -> None:
+def test_torch_state_dicts_and_checkpoints_are_converted(tiny: Path, tmp_path: Path) -> None:
     from tiny import model
 
     for content in (model.state(), {"state_dict": model.state(), "epoch": 3}):
@@ -146,8 +146,8 @@ def test_wrong_contents_leave_nothing_and_the_next_pull_works(tiny: Path, tmp_pa
         "pickle": (pickle.dumps(evil), TORCH, "no file of tensors alone"),
         "torch pickle": (saved(tmp_path / "evil.pt", {"x": evil}), TORCH, "no file of tensors alone"),
         "list": (saved(tmp_path / "list.pt", [torch.ones(2)]), TORCH, "holds no state dict"),
-        "truncated": (right[:-40], Origin(), "no whole safetensors file"),
-        "as safetensors": (pickle.dumps(evil), Origin(), "no whole safetensors file"),
+        "truncated": (right[:-40], Origin(), "not a complete safetensors file"),
+        "as safetensors": (pickle.dumps(evil), Origin(), "not a complete safetensors file"),
         "digest": (save({"x": torch.ones(3)}), Origin(), "the digest of its tensors is"),
         "text": (b"one two", TEXT, "could not convert string to float"),
     }
@@ -160,7 +160,7 @@ def test_wrong_contents_leave_nothing_and_the_next_pull_works(tiny: Path, tmp_pa
     assert len(left_in_cache()) == 1
 
 
-def test_a_kill_in_mid_conversion_leaves_a_valid_cache(tiny: Path, tmp_path: Path) -> None:
+def test_a_kill_during_conversion_leaves_a_valid_cache(tiny: Path, tmp_path: Path) -> None:
     card = publish(tiny, numbers(), origin=TEXT, path="pair.txt")
     (tmp_path / "kill").touch()
     path = os.pathsep.join([str(PLUGIN), *sys.path])
@@ -172,7 +172,7 @@ def test_a_kill_in_mid_conversion_leaves_a_valid_cache(tiny: Path, tmp_path: Pat
     assert left_in_cache() == [f"models/{card.weights.sha256}.safetensors"]
 
 
-def test_a_loaded_model_is_the_one_that_was_published(tiny: Path) -> None:
+def test_a_loaded_model_equals_the_published_one(tiny: Path) -> None:
     from tiny import model
 
     publish(tiny, model=Model("tiny.model.Pair", {"elements": ["H", "O"], "range_bohr": 3.0}))
@@ -183,7 +183,7 @@ def test_a_loaded_model_is_the_one_that_was_published(tiny: Path) -> None:
         torch.testing.assert_close(loaded.state_dict()[name], tensor, rtol=0, atol=0)
 
 
-def test_weights_keep_their_type_and_have_to_fit(tiny: Path) -> None:
+def test_weights_keep_their_dtype_and_must_fit(tiny: Path) -> None:
     from tiny import model
 
     def made(**changes: torch.Tensor) -> None:
@@ -204,7 +204,7 @@ def test_weights_keep_their_type_and_have_to_fit(tiny: Path) -> None:
         fusion.load("pair")
 
 
-def test_a_model_of_the_own_zoo_needs_no_network(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_of_the_users_zoo_needs_no_network(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FUSION_OFFLINE", "1")
     assert zoo.pull(publish(tiny)).is_file()
     far = replace(publish(tiny), source="https://example.org/pair-1.toml", weights=Weights("1" * 64, 1))

@@ -1,4 +1,4 @@
-"""Weights that were damaged after they had been verified: each load notices, and gets them again or says what to do."""
+"""Weights damaged after their verification: each load notices and downloads them again, or says what to do."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def flip(path: Path) -> None:
 
 
 def exchange(path: Path) -> None:
-    """Another model's tensors, of the same names, shapes and types."""
+    """Write another model's tensors with the same names, shapes and types."""
     from tiny import model
 
     path.write_bytes(save({name: tensor + 1 for name, tensor in model.state().items()}))
@@ -40,7 +40,7 @@ def nest(path: Path) -> None:
 
 
 def overlap(path: Path) -> None:
-    """Two tensors of a header that share bytes, one of them of a size that is nowhere."""
+    """Write a header with two tensors that share bytes, one of them larger than the file."""
     header = b'{"bias":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"x":{"dtype":"F32","shape":[99999999999],'
     header += b'"data_offsets":[0,399999999996]}}'
     path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(64))
@@ -81,11 +81,11 @@ def test_a_flipped_bit_is_named_where_nothing_can_be_downloaded(
     monkeypatch.delenv("FUSION_OFFLINE")
     with pytest.raises(CalculationError, match="could not be downloaded"):
         fusion.load("pair")
-    assert "getting it again" in capsys.readouterr().out
+    assert "downloading it again" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("fault", [pipe, lambda path: os.truncate(path, 10**13)])
-def test_weights_beside_a_card_are_a_file_of_their_size(tiny: Path, fault: Callable[[Path], object]) -> None:
+def test_weights_beside_a_card_must_have_the_stated_size(tiny: Path, fault: Callable[[Path], object]) -> None:
     card = publish(tiny)
     fault(tiny / card.files[0].path)
     with pytest.raises(CalculationError, match=r"pair@1: .*pair.safetensors .*nothing was kept"):

@@ -1,4 +1,4 @@
-"""Downloads from a real web server that drops, stalls, lies and fails; after each the next one works."""
+"""Downloads from a real web server that drops, stalls, sends wrong bytes or fails; the next download works."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def mirror() -> Iterator[Server]:
-    """A second server, which is sound."""
+    """Second server, without faults."""
     with serving(**{NAME: BYTES}) as running:
         yield running
 
@@ -59,7 +59,7 @@ def published(*servers: Server, path: str = NAME, contents: bytes = BYTES) -> Fi
 
 
 def assert_sound(into: Path) -> None:
-    """Every file that has its name has the right contents, and nothing else is there."""
+    """Check that every complete file has the right contents, and that there are no other files."""
     assert (into / NAME).read_bytes() == BYTES
     assert not (into / PARTIAL).exists()
 
@@ -68,9 +68,7 @@ def assert_nothing(into: Path) -> None:
     assert not [path for path in into.rglob("*") if path.is_file()]
 
 
-def test_a_dropped_connection_goes_on_where_it_broke(
-    server: Server, into: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_dropped_connection_is_resumed(server: Server, into: Path, capsys: pytest.CaptureFixture[str]) -> None:
     server.faults[NAME] = Fault(times=2, drop_after=150_000)
     fetch("model", [published(server)], into)
     assert_sound(into)
@@ -80,7 +78,7 @@ def test_a_dropped_connection_goes_on_where_it_broke(
     assert "400.0/400.0 kB" in capsys.readouterr().out
 
 
-def test_what_an_earlier_call_got_is_kept(server: Server, into: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_of_an_earlier_call_are_kept(server: Server, into: Path, capsys: pytest.CaptureFixture[str]) -> None:
     server.faults[NAME] = Fault(drop_after=30_000)
     with pytest.raises(CalculationError, match=r"the connection was dropped, 5 times$"):
         fetch("model", [published(server)], into)
@@ -94,7 +92,7 @@ def test_what_an_earlier_call_got_is_kept(server: Server, into: Path, capsys: py
     assert f"resumed at {got / 1000:.1f} kB" in capsys.readouterr().out
 
 
-def test_a_server_without_ranges_starts_the_file_again(server: Server, into: Path) -> None:
+def test_a_server_without_ranges_restarts_the_file(server: Server, into: Path) -> None:
     server.faults[NAME] = Fault(times=2, drop_after=150_000, ranges=False)
     with pytest.raises(CalculationError, match="dropped"):
         server.faults[NAME] = Fault(drop_after=150_000, ranges=False)
@@ -120,14 +118,14 @@ def test_wrong_bytes_are_replaced_by_the_next_mirror(
     assert_sound(into)
     said = re.search(
         rf"^model: the file from {server.url}{NAME} has the wrong contents \(sha256 (\w+)…, expected (\w+)…\); "
-        "nothing was kept; trying the next mirror$",
+        "it was removed; trying the next mirror$",
         capsys.readouterr().out,
         re.MULTILINE,
     )
     assert said and sha256(bad).hexdigest().startswith(said[1]) and sha256(BYTES).hexdigest().startswith(said[2])
 
 
-def test_wrong_bytes_everywhere_are_one_error_and_nothing_is_kept(server: Server, mirror: Server, into: Path) -> None:
+def test_wrong_bytes_everywhere_are_one_error_and_are_removed(server: Server, mirror: Server, into: Path) -> None:
     server.faults[NAME] = mirror.faults[NAME] = Fault(instead=bytes(len(BYTES)))
     with pytest.raises(CalculationError) as caught:
         fetch("model", [published(server, mirror)], into)
@@ -139,7 +137,7 @@ def test_wrong_bytes_everywhere_are_one_error_and_nothing_is_kept(server: Server
     assert_sound(into)
 
 
-def test_a_bad_beginning_is_not_blamed_on_who_completes_it(
+def test_a_wrong_beginning_is_not_attributed_to_the_next_mirror(
     server: Server, mirror: Server, into: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server.faults[NAME] = Fault(instead=bytes(len(BYTES)), drop_after=10_000)
@@ -151,7 +149,7 @@ def test_a_bad_beginning_is_not_blamed_on_who_completes_it(
 
 
 @pytest.mark.parametrize("told", [True, False])
-def test_a_file_that_is_too_long_is_cut_off(server: Server, into: Path, told: bool) -> None:
+def test_a_file_that_is_too_long_is_refused(server: Server, into: Path, told: bool) -> None:
     server.faults[NAME] = Fault(instead=BYTES + bytes(20_000_000), length=told)
     with pytest.raises(CalculationError, match=r"wrong size \((20,400,000 bytes|more than the), expected 400,000"):
         raise_more_plainly(lambda: fetch("model", [published(server)], into))
@@ -163,14 +161,14 @@ def test_a_file_that_is_too_long_is_cut_off(server: Server, into: Path, told: bo
 
 
 def raise_more_plainly(call: Callable[[], None]) -> None:
-    """Both wordings of a wrong size as one."""
+    """Raise the same message for both wordings of a wrong size."""
     try:
         call()
     except CalculationError as error:
         raise CalculationError(str(error).replace("more than the expected", "more than the, expected")) from None
 
 
-def test_a_mirror_shorter_than_what_is_there(server: Server, mirror: Server, into: Path) -> None:
+def test_a_mirror_with_a_shorter_file_is_skipped(server: Server, mirror: Server, into: Path) -> None:
     mirror.faults[NAME] = Fault(drop_after=50_000)
     server.faults[NAME] = Fault(instead=BYTES[:1000])
     with pytest.raises(CalculationError, match=r"dropped, 5 times; .* wrong size \(1,000 bytes, expected 400,000\)$"):
@@ -192,7 +190,7 @@ def test_a_file_that_is_too_short_is_refused(server: Server, mirror: Server, int
 
 
 @pytest.mark.parametrize("begun", [None, 100_000])
-def test_a_stalling_server_is_given_up_on(
+def test_a_stalled_server_is_abandoned(
     server: Server, mirror: Server, into: Path, begun: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FUSION_TIMEOUT", "1")
@@ -208,7 +206,7 @@ def test_a_stalling_server_is_given_up_on(
 
 
 @pytest.mark.parametrize("piece", [10, 100])
-def test_a_server_that_trickles_is_given_up_on(
+def test_a_very_slow_server_is_abandoned(
     server: Server, into: Path, piece: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FUSION_TIMEOUT", "1")
@@ -246,7 +244,7 @@ def test_a_dead_mirror_costs_its_timeout_once(
     assert capsys.readouterr().out.count("no answer for 1 s; trying the next mirror") == 1
 
 
-def test_a_mirror_that_lacks_a_file_is_asked_for_the_others(server: Server, mirror: Server, into: Path) -> None:
+def test_a_mirror_without_one_file_still_serves_the_others(server: Server, mirror: Server, into: Path) -> None:
     names = [f"{number}.bin" for number in range(30)]
     mirror.files = {name: name.encode() for name in names}
     server.files = {name: name.encode() for name in names[1:]}
@@ -255,15 +253,13 @@ def test_a_mirror_that_lacks_a_file_is_asked_for_the_others(server: Server, mirr
 
 
 @pytest.mark.parametrize("given", ["0", "-1", "nan", "inf", "soon"])
-def test_a_timeout_is_a_number_of_seconds(
-    given: str, server: Server, into: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wrong_timeout_is_refused(given: str, server: Server, into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FUSION_TIMEOUT", given)
     with pytest.raises(InputError, match=f"^FUSION_TIMEOUT={given} must be a number of seconds above zero$"):
         fetch("model", [published(server)], into)
 
 
-def test_many_files_stop_at_the_first_that_nobody_has(server: Server, into: Path) -> None:
+def test_a_download_stops_at_the_first_unavailable_file(server: Server, into: Path) -> None:
     names = [f"{number}.bin" for number in range(200)]
     with pytest.raises(CalculationError) as caught:
         fetch("model", [published(server, path=name, contents=b"x") for name in names], into)
@@ -279,7 +275,7 @@ def test_connections_are_used_again(server: Server, into: Path) -> None:
     assert server.connections <= 16
 
 
-def test_what_is_there_and_right_is_not_asked_for(server: Server, into: Path) -> None:
+def test_verified_files_are_not_requested_again(server: Server, into: Path) -> None:
     server.files["other"] = b"other"
     files = [published(server), published(server, path="other", contents=b"other")]
     fetch("model", files, into)
@@ -292,7 +288,7 @@ def test_what_is_there_and_right_is_not_asked_for(server: Server, into: Path) ->
     assert (into / "other").read_text() == "other"
 
 
-def test_offline_says_what_is_missing(server: Server, into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_names_the_missing_files(server: Server, into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FUSION_OFFLINE", "1")
     with pytest.raises(InputError, match=r"^model: missing \(400 kB\), and FUSION_OFFLINE forbids downloading: unset"):
         fetch("model", [published(server)], into)
@@ -307,7 +303,7 @@ def test_offline_says_what_is_missing(server: Server, into: Path, monkeypatch: p
 @pytest.mark.parametrize(
     "path", ["../x", "a/../../x", "/etc/x", "a\\x", "C:/x", "a//x", "", ".", "a/./x", ".partial/x", "a\0", "~\n", "a/"]
 )
-def test_names_that_lead_elsewhere_are_refused(path: str) -> None:
+def test_paths_out_of_the_directory_are_refused(path: str) -> None:
     with pytest.raises(InputError, match="cannot be the name of a model's file"):
         File(path, 1, "0" * 64, ())
 
@@ -331,13 +327,13 @@ def test_a_cache_that_cannot_be_written_to_is_one_line(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("FUSION_CACHE", str(tmp_path / "file" / "cache"))
-    with pytest.raises(InputError, match=r"^the cache cannot be written to: .*; FUSION_CACHE=DIR names another$"):
+    with pytest.raises(InputError, match=r"^the cache cannot be written to: .*; set FUSION_CACHE=DIR to use another$"):
         fetch("model", [published(server)], cache.staging("model"))
     assert not server.requests
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root may mount a file system")
-def test_a_read_only_file_system_and_a_full_one(
+def test_read_only_and_full_file_systems_are_one_line(
     server: Server, mirror: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = tmp_path / "disk"

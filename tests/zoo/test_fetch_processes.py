@@ -1,4 +1,4 @@
-"""Downloads in processes of their own: two at once, one that is killed, one that may write no more."""
+"""Downloads in separate processes: two at once, a killed one, and one with a limit on file sizes."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ Start = Callable[..., subprocess.Popen[str]]
 
 @pytest.fixture
 def start(server: Server, tmp_path: Path) -> Iterator[Start]:
-    """`start()` begins a process that fetches FILES; it may be told the largest size (bytes) of a file it may write."""
+    """Function `start()` that starts a process which downloads FILES, with an optional limit (bytes) on file sizes."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("FUSION_")}
     environment |= {"FUSION_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1", "no_proxy": "127.0.0.1"}
     environment |= {"PYTHONUNBUFFERED": "1"}
@@ -100,13 +100,13 @@ def test_two_processes_download_once(server: Server, start: Start, into: Path) -
     assert [status for status, _, _ in results] == [0, 0]
     assert len(server.requests) == len(FILES)
     assert sum(server.sent.values()) == sum(map(len, FILES.values()))
-    assert waiting == "model@1: another process is at work on it, waiting for that one to finish\n"
+    assert waiting == "model@1: another process is working on it; waiting until it has finished\n"
     assert results[1][1:] == ("", "")
     assert_sound(into)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_a_killed_download_goes_on_in_another_process(
+def test_a_killed_download_is_resumed_by_another_process(
     server: Server, start: Start, into: Path, number: signal.Signals
 ) -> None:
     server.faults[""] = Fault(hold_after=150_000)
@@ -125,7 +125,7 @@ def test_a_killed_download_goes_on_in_another_process(
     assert sum(server.sent.values()) < sum(map(len, FILES.values())) + 250_000  # what was under way to each thread
 
 
-def test_a_limit_to_the_size_of_files_is_one_line(server: Server, start: Start, into: Path) -> None:
+def test_a_limit_on_file_sizes_is_one_line(server: Server, start: Start, into: Path) -> None:
     status, _, err = finish(start(limit=200_000))
     assert status == 1
     assert err.startswith("CalculationError: model@1: the disk is full (File too large): ") and err.count("\n") == 1

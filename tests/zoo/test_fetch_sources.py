@@ -1,4 +1,4 @@
-"""Downloads from whatever fsspec reads, and through a proxy."""
+"""Downloads through protocols of fsspec, and through a proxy."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def published(*urls: str, contents: bytes = BYTES) -> File:
 
 @pytest.mark.parametrize("protocol", ["file", "path", "memory"])
 @pytest.mark.parametrize("begun", [0, 250_000, 600_000, 700_000])
-def test_protocols_of_fsspec(protocol: str, begun: int, into: Path, tmp_path: Path) -> None:
+def test_protocols_of_fsspec_are_supported(protocol: str, begun: int, into: Path, tmp_path: Path) -> None:
     if protocol == "memory":
         url = "memory://mirror/weights.bin"
         fsspec.filesystem("memory").pipe("/mirror/weights.bin", BYTES)
@@ -59,14 +59,14 @@ def test_protocols_of_fsspec(protocol: str, begun: int, into: Path, tmp_path: Pa
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a file that blocks who reads it")
-def test_a_disk_that_hangs_is_given_up_on(into: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hanging_disk_is_abandoned(into: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FUSION_TIMEOUT", "1")
     os.mkfifo(tmp_path / "weights.bin")
     with pytest.raises(CalculationError, match=r"no answer for 1 s$"):
         fetch("model", [published(f"file://{tmp_path}/weights.bin")], into)
 
 
-def test_a_missing_file_of_a_directory_mirror(into: Path, tmp_path: Path) -> None:
+def test_a_missing_file_of_a_directory_mirror_is_named(into: Path, tmp_path: Path) -> None:
     with serving(**{"a/weights.bin": BYTES}) as server:
         fetch("model", [published(f"file://{tmp_path}/a/weights.bin", server.url + "a/weights.bin")], into)
         assert len(server.requests) == 1
@@ -91,12 +91,12 @@ def test_a_protocol_that_is_not_installed_is_named(
     assert "; trying the next mirror" in capsys.readouterr().out
 
 
-def test_without_any_url(into: Path) -> None:
-    with pytest.raises(InputError, match="FUSION_MIRROR=URL names a place"):
+def test_a_file_without_a_url_is_refused(into: Path) -> None:
+    with pytest.raises(InputError, match="set FUSION_MIRROR=URL"):
         fetch("model", [published()], into)
 
 
-def test_a_proxy_of_the_environment_is_used(into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_proxy_of_the_environment_is_used(into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     contents = b"through the proxy"
     file = published("http://far.invalid/a/weights.bin", contents=contents)
     with proxying() as (proxy, asked):
@@ -111,7 +111,7 @@ def test_a_proxy_of_the_environment_is_used(into: Path, monkeypatch: pytest.Monk
     assert (into / "a/weights.bin").read_bytes() == contents
 
 
-def test_the_cache_is_where_the_user_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_user_chooses_the_cache_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("FUSION_CACHE", "~/models")
     assert cache.directory() == tmp_path / "models"
@@ -119,5 +119,5 @@ def test_the_cache_is_where_the_user_says(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     assert cache.directory() == tmp_path / ".cache" / "fusion"
     assert not list(tmp_path.rglob("*"))  # nothing is made before something is written
-    with pytest.raises(InputError, match="no name of a model"):
+    with pytest.raises(InputError, match="not a name of a model"):
         cache.staging("../x")

@@ -1,4 +1,4 @@
-"""Servers that speak no HTTP, or never end: one line after a bounded time, whether cards or files are asked for."""
+"""Servers without HTTP or with endless answers: requests for cards and files fail in one line after a bounded time."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ANSWERS: dict[str, tuple[Sequence[bytes], bytes | None]] = {  # what comes once,
 
 @contextmanager
 def answering(once: Sequence[bytes], always: bytes | None) -> Iterator[str]:
-    """A server whose every answer is `once`, then `always` without end: headers and pauses where that is empty."""
+    """Run a server that answers with `once`, then `always` without end; empty values send headers and pauses."""
     end = threading.Event()
 
     def give(connection: socket.socket) -> None:
@@ -69,7 +69,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-def test_cards_and_files_of_such_a_server_are_one_line(
+def test_requests_to_a_hostile_server_fail_in_one_line(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with answering(*ANSWERS[name]) as url:

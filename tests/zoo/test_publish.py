@@ -1,4 +1,4 @@
-"""A finished run becomes a card and weights, and what is loaded from there computes the same."""
+"""Publication of a finished run as a card and weights; the loaded model gives the same results."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def test_a_trained_wavefunction_is_published_and_is_the_same(tiny: Path, trained: Path) -> None:
+def test_a_published_wavefunction_equals_the_trained_one(tiny: Path, trained: Path) -> None:
     card = publish.add(trained, ABOUT, tiny)
     assert (card.kind, card.method, card.elements, card.label) == ("ansatz", "ferminet", ("H",), "mine@1")
     assert card.system is not None and card.system.positions[1] == (0.0, 0.0, 1.401)
@@ -58,7 +58,7 @@ def test_a_trained_wavefunction_is_published_and_is_the_same(tiny: Path, trained
         assert torch.equal(one, other)
 
 
-def test_the_command_on_the_card_gives_the_number_on_it(tiny: Path, trained: Path, tmp_path: Path) -> None:
+def test_the_command_on_the_card_reproduces_its_number(tiny: Path, trained: Path, tmp_path: Path) -> None:
     import shlex
 
     metric = publish.add(trained, ABOUT, tiny).metrics[0]
@@ -67,7 +67,7 @@ def test_the_command_on_the_card_gives_the_number_on_it(tiny: Path, trained: Pat
     assert fusion.run([*words[3:], f"hydra.run.dir={tmp_path / 'again'}"]).energy == pytest.approx(metric.value, 1e-6)
 
 
-def test_a_second_one_is_a_new_version(tiny: Path, trained: Path) -> None:
+def test_publishing_again_makes_a_new_version(tiny: Path, trained: Path) -> None:
     publish.add(trained, ABOUT, tiny)
     assert publish.add(trained, replace(ABOUT, summary="a better one"), tiny).label == "mine@2"
     assert zoo.find("mine").summary == "a better one"
@@ -84,7 +84,7 @@ def potential_checkpoint(path: Path, prefix: str) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("prefix", ["", "model.", "module.network."])
-def test_a_checkpoint_of_a_potential(tiny: Path, tmp_path: Path, prefix: str) -> None:
+def test_a_checkpoint_of_a_potential_is_published(tiny: Path, tmp_path: Path, prefix: str) -> None:
     state = potential_checkpoint(tmp_path / "best.ckpt", prefix)
     words = ["+method=tinypair", "method.model.range_bohr=2.5"]
     card = publish.add(tmp_path / "best.ckpt", LABELLED, tiny, words)
@@ -94,7 +94,7 @@ def test_a_checkpoint_of_a_potential(tiny: Path, tmp_path: Path, prefix: str) ->
     assert all(torch.equal(loaded.state_dict()[name], value) for name, value in state.items())
 
 
-def test_what_is_missing_or_wrong_is_said_and_nothing_is_written(tiny: Path, trained: Path, tmp_path: Path) -> None:
+def test_wrong_publications_are_refused_and_write_nothing(tiny: Path, trained: Path, tmp_path: Path) -> None:
     potential_checkpoint(tmp_path / "best.ckpt", "model.")
     torch.save({"model.strength": torch.ones(119), "ema.strength": torch.ones(119)}, tmp_path / "other.ckpt")
     (tmp_path / "text.ckpt").write_text("no checkpoint")
@@ -107,8 +107,8 @@ def test_what_is_missing_or_wrong_is_said_and_nothing_is_written(tiny: Path, tra
         (tmp_path / "running", ABOUT, [], "has no result: the run is not finished"),
         (tmp_path / "absent", ABOUT, [], "no such run directory or checkpoint"),
         (tmp_path, ABOUT, [], "is not the directory of a run"),
-        (tmp_path / "best.ckpt", LABELLED, [], "say what model it is of"),
-        (tmp_path / "text.ckpt", LABELLED, pair, "no checkpoint of plain tensors"),
+        (tmp_path / "best.ckpt", LABELLED, [], "name its model with --model"),
+        (tmp_path / "text.ckpt", LABELLED, pair, "not a checkpoint of plain tensors"),
         (tmp_path / "other.ckpt", LABELLED, pair, "does not hold the weights of tiny.model.Pair"),
     ]
     for run, about, words, said in cases:
@@ -118,8 +118,8 @@ def test_what_is_missing_or_wrong_is_said_and_nothing_is_written(tiny: Path, tra
     assert list(tiny.iterdir()) == [] and left_in_cache() == []
 
 
-def test_a_card_is_made_from_a_name_alone(tiny: Path, trained: Path, tmp_path: Path) -> None:
-    """What nobody states is said to be so."""
+def test_a_card_needs_only_a_name(tiny: Path, trained: Path, tmp_path: Path) -> None:
+    """Facts without a value are marked as not stated."""
     card = publish.add(trained, About("mine"), tiny)
     assert card.summary == "FermiNet, trained" and card.training.data == "none: the variational principle"
     assert publish.not_stated(card) == ["licence", "citation"]

@@ -1,4 +1,4 @@
-"""Where cards come from: versions, several sources, conflicts, cards and sources that are broken."""
+"""Sources of cards: versions, several sources, conflicts, broken cards and sources."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield from surroundings(tmp_path, monkeypatch)
 
 
-def test_the_newest_version_or_the_one_asked_for(tiny: Path) -> None:
+def test_the_newest_or_the_requested_version_is_used(tiny: Path) -> None:
     for version in (1, 2, 10):
         publish(tiny, version=version, path=f"pair-{version}.safetensors")
     assert zoo.find("pair").version == 10
     assert zoo.find("pair@2").version == 2
-    with pytest.raises(InputError, match=r"no version '3' of pair; there is pair@1, pair@2, pair@10"):
+    with pytest.raises(InputError, match=r"no version '3' of pair; versions: pair@1, pair@2, pair@10"):
         zoo.find("pair@3")
     with pytest.raises(InputError, match=r"no model 'pear'. Did you mean 'pair'\?"):
         zoo.find("pear")
 
 
-def test_one_name_for_two_models_is_refused_and_for_one_model_is_not(tiny: Path) -> None:
+def test_one_label_for_two_different_models_is_refused(tiny: Path) -> None:
     mine = registry.user()
     mine.mkdir(parents=True)
     card = publish(tiny)
@@ -45,7 +45,7 @@ def test_one_name_for_two_models_is_refused_and_for_one_model_is_not(tiny: Path)
     assert zoo.find("ani-2x").name == "ani-2x"
 
 
-def test_a_broken_card_hides_no_other(tiny: Path) -> None:
+def test_a_broken_card_does_not_hide_others(tiny: Path) -> None:
     publish(tiny)
     (tiny / "bad.toml").write_text("schema = 1")
     assert "pair" in {card.name for card in zoo.cards()}
@@ -54,23 +54,23 @@ def test_a_broken_card_hides_no_other(tiny: Path) -> None:
         zoo.find("bad")
 
 
-def test_a_plugin_brings_its_own_cards_and_weights(tiny: Path) -> None:
+def test_a_plugin_provides_cards_and_weights(tiny: Path) -> None:
     assert zoo.pull(zoo.find("tiny-pair")).is_file()
 
 
 @pytest.mark.parametrize("separator", [os.pathsep, ","])
-def test_several_zoos(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, separator: str) -> None:
+def test_several_zoos_are_read(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, separator: str) -> None:
     other = tmp_path / "other"
     other.mkdir()
     publish(tiny)
     publish(other, name="more", path="more.safetensors")
     monkeypatch.setenv("FUSION_ZOO", separator.join([str(tiny), other.as_uri(), str(tmp_path / "none")]))
-    found = registry.catalogue()
-    assert {"pair@1", "more@1"} <= set(found.cards)
-    assert list(found.broken) == [str(tmp_path / "none")]
+    models = registry.catalogue()
+    assert {"pair@1", "more@1"} <= set(models.cards)
+    assert list(models.broken) == [str(tmp_path / "none")]
 
 
-def test_a_zoo_on_the_web_and_its_models_when_offline(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_models_of_a_zoo_on_the_web_work_offline(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     card = publish(tiny)
     with serving() as server:
         names = [Path(card.source).name, card.files[0].path]

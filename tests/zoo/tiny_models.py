@@ -1,4 +1,4 @@
-"""Models of the tiny plugin for the tests: cards with real files, in zoos of their own."""
+"""Models of the tiny plugin for the tests: cards with real files, in separate zoos."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ PLUGIN = Path(__file__).parent / "tiny_plugin"
 
 
 def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """This process with the tiny plugin, an empty cache and an empty directory for a zoo, which it gives."""
+    """Install the tiny plugin in this process, with an empty cache; return an empty directory for a zoo."""
     for variable in list(os.environ):
         if variable.startswith("FUSION_") or variable.lower().endswith("_proxy"):
             monkeypatch.delenv(variable)
     monkeypatch.setenv("FUSION_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("FUSION_ZOO", str(tmp_path / "zoo"))
     monkeypatch.syspath_prepend(str(PLUGIN))
-    monkeypatch.setattr(plugins, "_found", None)
+    monkeypatch.setattr(plugins, "_discovery", None)
     console.cache_clear()
     (tmp_path / "zoo").mkdir()
     yield tmp_path / "zoo"
@@ -36,7 +36,7 @@ def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
 
 
 def publish(zoo: Path, content: bytes | None = None, **changes: object) -> Card:
-    """A card in the directory `zoo` with its one file beside it: `content`, or the right safetensors."""
+    """Write a card to the directory `zoo` with its file beside it: `content`, or the right safetensors."""
     from tiny import model
 
     state = model.state()
@@ -68,7 +68,7 @@ def publish(zoo: Path, content: bytes | None = None, **changes: object) -> Card:
 
 
 def left_in_cache() -> list[str]:
-    """Files of the cache that are not locks."""
+    """Files of the cache, except for locks."""
     root = Path(os.environ["FUSION_CACHE"])
     return [str(path.relative_to(root)) for path in root.rglob("*") if path.is_file() and path.suffix != ".lock"]
 

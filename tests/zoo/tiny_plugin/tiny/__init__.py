@@ -1,4 +1,4 @@
-"""A plugin for the tests of the zoo: a potential with a few weights, its card, and a format of its own."""
+"""Plugin for the tests of the zoo: a potential with a few weights, its card, and its own file format."""
 
 from importlib.resources import files
 

@@ -1,4 +1,4 @@
-"""E = sum over pairs of c_i c_j exp(-r / r0), with a weight c per element, and a bias per atom."""
+"""Model E = sum over pairs of c_i c_j exp(-r / r0), with a weight c per element, and a bias per atom."""
 
 import os
 import signal
@@ -33,7 +33,7 @@ def state():
 
 
 def convert(directory, card):
-    """A text file of numbers; a file `killed` beside the cache stops the process in the middle."""
+    """Convert a text file of numbers; a file `killed` beside the cache stops the process in the middle."""
     marker = os.environ.get("TINY_KILL", "")
     if os.path.exists(marker):
         os.remove(marker)
