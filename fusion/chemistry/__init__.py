@@ -1,1 +1,1 @@
-"""Molecules: what a structure states of its nuclei."""
+"""Molecules and crystals: structure files, charge and spin, isotopes, constraints and cells."""

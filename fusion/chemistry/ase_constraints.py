@@ -1,4 +1,4 @@
-"""Cartesian coordinates that constraints of ASE hold in place."""
+"""Fixed Cartesian coordinates from ASE constraints and from columns of structure files."""
 
 from __future__ import annotations
 
@@ -16,49 +16,49 @@ _PARALLEL = 1e-6
 _HELD = frozenset({"fixed", "frozen", "freeze", "fix", "constrained", "isfixed", "isfrozen"})
 _MOVING = frozenset({"movemask", "movable", "moveable", "mobile", "selectivedynamics", "relaxmask"})
 _LISTED = frozenset({"fixedatoms", "frozenatoms", "fixatoms", "freezeatoms", "fixedindices", "frozenindices"})
-"""Keys, compared by `normal`: columns that hold atoms, columns that let them move, lists of atoms."""
+"""Keys, compared by `normal`: columns that fix atoms, columns that let atoms move, lists of fixed atoms."""
 
 
 def held(atoms: Atoms, name: str) -> np.ndarray | None:
-    """Mask (A, 3), True for every coordinate that is held; None where all may move.
+    """Mask (A, 3), True for every fixed coordinate; None if all coordinates may move.
 
-    Fixed atoms and coordinates, and planes, lines and lattice directions along the Cartesian axes. Raises InputError
-    naming a constraint of another kind.
+    It covers fixed atoms and coordinates, and planes, lines and lattice directions along the Cartesian axes. Raises
+    InputError that names a constraint of another kind.
     """
     mask = _columns(atoms, name)
     for constraint in atoms.constraints:
         allowed = _allowed(constraint, np.asarray(atoms.cell))
         if allowed is None:
             raise InputError(
-                f"{name} has the constraint {type(constraint).__name__}, which cannot be kept: only atoms and "
-                "Cartesian coordinates can be fixed (FixAtoms, FixCartesian); take it out of the file"
+                f"{name} has the constraint {type(constraint).__name__}, which is not supported: only atoms and "
+                "Cartesian coordinates can be fixed (FixAtoms, FixCartesian); remove it from the file"
             )
         mask[np.atleast_1d(constraint.get_indices())] |= ~allowed
     return mask if mask.any() else None
 
 
 def _columns(atoms: Atoms, name: str) -> np.ndarray:
-    """Mask (A, 3) of columns that other programs write. Raises InputError for one of another form, and for lists."""
+    """Mask (A, 3) from columns of other programs. Raises InputError for a column of another form, or for a list."""
     mask = np.zeros((len(atoms), 3), dtype=bool)
     for key, values in atoms.arrays.items():
-        if (plain := normal(key)) not in _HELD | _MOVING:
+        if (normalised := normal(key)) not in _HELD | _MOVING:
             continue
         flags = np.asarray(values)
-        truth = flags.dtype.kind == "b" or (flags.dtype.kind in "iuf" and np.isin(flags, (0, 1)).all())
-        if not truth or flags.shape not in ((len(atoms),), (len(atoms), 3)):
-            raise InputError(f"{name}: its column {key} is not true or false, or 1 or 0, for each atom or coordinate")
-        held = flags.astype(bool) == (plain in _HELD)
+        boolean = flags.dtype.kind == "b" or (flags.dtype.kind in "iuf" and np.isin(flags, (0, 1)).all())
+        if not boolean or flags.shape not in ((len(atoms),), (len(atoms), 3)):
+            raise InputError(f"{name}: its column {key} must be true or false, or 1 or 0, for each atom or coordinate")
+        held = flags.astype(bool) == (normalised in _HELD)
         mask |= held if held.ndim == 2 else held[:, None]
     listed = next((key for key in atoms.info if normal(key) in _LISTED), None)
     if listed is not None:
         raise InputError(
-            f"{name}: {listed}={atoms.info[listed]} is not read; atoms are fixed by a column move_mask:L:1 with F"
+            f"{name}: {listed}={atoms.info[listed]} is not supported; fix atoms by a column move_mask:L:1 with F"
         )
     return mask
 
 
 def _allowed(constraint: Any, cell: np.ndarray) -> np.ndarray | None:
-    """Cartesian coordinates (3,) in which the atoms of a constraint may move; None where these are not the axes."""
+    """Cartesian axes (3,) along which the atoms of a constraint may move; None if the directions are not axes."""
     kind = type(constraint).__name__
     if kind == "FixAtoms":
         return np.zeros(3, dtype=bool)
@@ -75,7 +75,7 @@ def _allowed(constraint: Any, cell: np.ndarray) -> np.ndarray | None:
 
 
 def _spanned(directions: np.ndarray) -> np.ndarray | None:
-    """The axes (3,) whose span is that of the independent `directions` (N, 3); None where it is not one of axes."""
+    """Axes (3,) that span the same space as the independent `directions` (N, 3); None if there are none."""
     lengths = np.linalg.norm(directions, axis=1, keepdims=True)
     axes = (np.abs(directions) > _PARALLEL * lengths).any(axis=0)
     return axes if int(axes.sum()) == len(directions) else None

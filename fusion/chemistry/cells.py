@@ -1,4 +1,4 @@
-"""Cells of periodic systems: which of them can be computed with."""
+"""Checks of the cells of periodic systems."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 from fusion.chemistry.units import ANGSTROM_PER_BOHR
 
 THINNEST_ANGSTROM = 0.5
-"""Distance between neighbouring images of a lattice plane below which a cell is refused; atoms are further apart."""
+"""Smallest distance between images of a lattice plane; thinner cells are refused, since atoms are further apart."""
 DENSEST_ANGSTROM3 = 0.5
-"""Volume per atom below which a cell of several is refused; hydrogen at 500 GPa has 1.2."""
+"""Smallest volume per atom of a cell with several atoms; hydrogen at 500 GPa has 1.2."""
 LONGEST_ANGSTROM = 1e6
 
 
 def fault(cell: np.ndarray | None, pbc: Sequence[bool], atoms: int) -> str | None:
-    """A sentence on what is wrong with a `cell` (3, 3) in bohr for that number of atoms, or None.
+    """Describe the fault of a `cell` (3, 3) in bohr for that number of atoms; None for a good cell.
 
     Only the vectors of periodic directions count.
     """
@@ -32,7 +32,7 @@ def fault(cell: np.ndarray | None, pbc: Sequence[bool], atoms: int) -> str | Non
     if not lengths.all():
         return f"is periodic along {along}, but a cell vector is zero"
     if lengths.max() > LONGEST_ANGSTROM:
-        return f"has a cell vector of {lengths.max():.3g} Angstrom; at most {LONGEST_ANGSTROM:.0e} are meant to be used"
+        return f"has a cell vector of {lengths.max():.3g} Angstrom; at most {LONGEST_ANGSTROM:.0e} are allowed"
     content = float(np.sqrt(max(np.linalg.det(vectors @ vectors.T), 0.0)))  # length, area or volume
     if content < 1e-6 * lengths.prod():
         return "has cell vectors that are linearly dependent"

@@ -1,6 +1,6 @@
-"""Coordinates that stay where they are: which of a system's coordinates may move, and what users are told of the rest.
+"""Fixed coordinates of a system: which coordinates may move, and notes for the user about the fixed ones.
 
-`System.fixed` says which Cartesian coordinates are held. Positions (A, 3) in bohr.
+`System.fixed` is the mask of the fixed Cartesian coordinates. Positions (A, 3) in bohr.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 _AXES = "xyz"
 SAME_BOHR = 2e-3
-"""Held atoms of two structures nearer than this (0.001 Angstrom) are in one place."""
+"""Fixed atoms of two structures nearer than this (0.001 Angstrom) count as being in the same place."""
 
 
 def hold(system: System, atoms: Iterable[int]) -> System:
-    """Return the system with all coordinates of `atoms` (indices from 0) held as well."""
+    """Return the system with all coordinates of `atoms` (indices from 0) fixed in addition."""
     indices = list(atoms)
     if not indices:
         return system
@@ -32,17 +32,17 @@ def hold(system: System, atoms: Iterable[int]) -> System:
 
 
 def free(system: System) -> np.ndarray:
-    """Return (A, 3) bool: the coordinates that may move."""
+    """Return the mask (A, 3) of the coordinates that may move."""
     return np.ones((len(system.symbols), 3), dtype=bool) if system.fixed is None else ~system.fixed
 
 
 def placed(system: System, positions: np.ndarray) -> np.ndarray:
-    """Return positions with every held coordinate where `system` has it, to the last bit."""
+    """Return `positions` with every fixed coordinate replaced by that of `system`, to the last bit."""
     return positions if system.fixed is None else np.where(system.fixed, system.positions, positions)
 
 
 def elsewhere(system: System, positions: np.ndarray) -> list[str]:
-    """Return the held atoms that are not where `system` has them, by more than 0.001 Angstrom."""
+    """Return the names of fixed atoms whose `positions` differ from those of `system` by more than 0.001 Angstrom."""
     if system.fixed is None:
         return []
     away = np.where(system.fixed, np.abs(positions - system.positions), 0.0).max(axis=1) > SAME_BOHR
@@ -50,45 +50,45 @@ def elsewhere(system: System, positions: np.ndarray) -> list[str]:
 
 
 def free_part(system: System, vectors: np.ndarray) -> np.ndarray:
-    """Return vectors (A, 3), such as forces, with zeros for held coordinates."""
+    """Return vectors (A, 3), such as forces, with zeros for fixed coordinates."""
     vectors = np.asarray(vectors).reshape(-1, 3)
     return vectors if system.fixed is None else np.where(system.fixed, 0.0, vectors)
 
 
 def of_ase(system: System) -> list[Any]:
-    """Return ASE's constraints that hold the same coordinates; none where all may move."""
+    """Return ASE constraints that fix the same coordinates; an empty list if all may move."""
     from ase.constraints import FixAtoms, FixCartesian
 
     if system.fixed is None:
         return []
-    whole = system.fixed.all(axis=1)
-    found: list[Any] = [FixAtoms(np.flatnonzero(whole))] if whole.any() else []
-    partly = system.fixed.any(axis=1) & ~whole
-    for mask in np.unique(system.fixed[partly], axis=0):
-        found.append(FixCartesian(np.flatnonzero(partly & (system.fixed == mask).all(axis=1)), mask))
-    return found
+    all_fixed = system.fixed.all(axis=1)
+    constraints: list[Any] = [FixAtoms(np.flatnonzero(all_fixed))] if all_fixed.any() else []
+    some_fixed = system.fixed.any(axis=1) & ~all_fixed
+    for mask in np.unique(system.fixed[some_fixed], axis=0):
+        constraints.append(FixCartesian(np.flatnonzero(some_fixed & (system.fixed == mask).all(axis=1)), mask))
+    return constraints
 
 
 def check_free(system: System, purpose: str) -> None:
-    """Raise InputError where every coordinate is held: `purpose` says what would move."""
+    """Raise InputError if every coordinate is fixed; `purpose` names the task for the message."""
     if system.fixed is not None and system.fixed.all():
         raise InputError(f"all atoms of {system.name} are held: nothing is left to {purpose}")
 
 
 def names(system: System) -> list[str]:
-    """Return the held atoms as `C1`, or `C1(z)` where only some of the coordinates are held."""
+    """Return the names of the fixed atoms: `C1`, or `C1(z)` if only some coordinates are fixed."""
     if system.fixed is None:
         return []
-    found = []
+    fixed_atoms = []
     for index in np.flatnonzero(system.fixed.any(axis=1)).tolist():
         row = system.fixed[index]
         axes = "" if row.all() else f"({''.join(axis for axis, held in zip(_AXES, row, strict=True) if held)})"
-        found.append(f"{system.symbols[index]}{index + 1}{axes}")
-    return found
+        fixed_atoms.append(f"{system.symbols[index]}{index + 1}{axes}")
+    return fixed_atoms
 
 
 def isotopes(system: System) -> dict[str, float]:
-    """Return the atoms whose masses (daltons) differ from the standard atomic weights: `{"H2": 2.014}`."""
+    """Return the masses (daltons) that differ from the standard atomic weights, by atom: `{"H2": 2.014}`."""
     if system.masses is None:
         return {}
     standard = replace(system, masses=None).nuclear_masses
@@ -97,11 +97,11 @@ def isotopes(system: System) -> dict[str, float]:
 
 
 def notes(system: System) -> tuple[str, ...]:
-    """Return the lines for a run's title: which atoms are held, which have masses of their own."""
-    held, masses = names(system), [f"{name} {mass:.6g}" for name, mass in isotopes(system).items()]
+    """Return the lines for a run's title about fixed atoms and isotopes."""
+    fixed_atoms, masses = names(system), [f"{name} {mass:.6g}" for name, mass in isotopes(system).items()]
     lines = []
-    if held:
-        lines.append(f"{len(held)} atom{'s' if len(held) > 1 else ''} held: {_few(held)}")
+    if fixed_atoms:
+        lines.append(f"{len(fixed_atoms)} atom{'s' if len(fixed_atoms) > 1 else ''} held: {_few(fixed_atoms)}")
     if masses:
         lines.append(f"masses in daltons: {_few(masses, ', ')}")
     return tuple(lines)

@@ -1,4 +1,4 @@
-"""Sizes that structure files declare, compared with the bytes they have before one of ASE's readers believes them."""
+"""Checks of the sizes that structure files declare against their bytes, before ASE's readers allocate memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from fusion.files import bounds
 
 _FEW = 100_000
-"""Atoms or numbers that a file of any size may declare: they cost no memory to speak of."""
+"""Number of atoms or numbers that a file of any size may declare: they need little memory."""
 _ATOMS: dict[str, bytes] = {
     "vasp": rb"\n[ \t]*(\d+(?:[ \t]+\d+)*)[ \t]*(?=\r?\n)",
     "vasp-xdatcar": rb"\n[ \t]*(\d+(?:[ \t]+\d+)*)[ \t]*(?=\r?\n)",
@@ -20,18 +20,18 @@ _ATOMS: dict[str, bytes] = {
     "cfg": rb"Number of particles\s*=\s*(\d+)",
     "cube": rb"\A[^\n]*\n[^\n]*\n\s*(\d+)",
 }
-"""Numbers of atoms in formats whose reader makes room for them, or looks for them, before it has them."""
+"""Patterns of the number of atoms, in formats whose readers allocate memory or loop by it before reading the atoms."""
 _JSON = ("db", "json", "traj", "cjson")
 _ARRAY = re.compile(rb'"__ndarray__"\s*:\s*\[\s*\[([^\]]*)\]')
 _HIDDEN = re.compile(rb"\\u00[2-7][0-9A-Fa-f]")
-"""Plain characters written as escapes: nothing writes JSON so, except to hide a key."""
+"""Plain characters written as escapes; programs write such JSON only to hide a key."""
 _COLUMNS = re.compile(r":[A-Za-z]:(\d+)")
 _TEXTS = ("key_value_pairs", "calculator_parameters", "constraints")
-"""Columns of ASE's databases that are JSON."""
+"""Columns of ASE's databases that hold JSON."""
 
 
 def check(file: Path, kind: str) -> None:
-    """Raise ValueError for a file of ASE's format `kind` that is no regular file or declares more than it holds."""
+    """Raise ValueError for a file of ASE's format `kind` that is not regular or declares more than it holds."""
     bounds.regular(file)
     suffix = file.suffix.lower()
     if suffix in (".gz", ".bz2", ".xz"):
@@ -47,7 +47,7 @@ def check(file: Path, kind: str) -> None:
 
 
 def of_columns(comment: str, following: str) -> str | None:
-    """The fault of a comment line of extended XYZ that declares more columns than the line after it has characters."""
+    """Describe the fault of an extended XYZ comment that declares more columns than the next line has characters."""
     columns = sum(int(number) for number in _COLUMNS.findall(comment))
     return f"it declares {columns:,} columns" if columns > max(1000, len(following)) else None
 
@@ -62,7 +62,7 @@ def _check_text(content: bytes | mmap.mmap, kind: str) -> None:
 
 
 def _check_arrays(content: bytes | mmap.mmap) -> None:
-    """Raise ValueError for JSON of ASE whose arrays declare more numbers than there are characters."""
+    """Raise ValueError for ASE's JSON whose arrays declare more numbers than it has characters."""
     if _HIDDEN.search(content):
         raise ValueError("it hides plain characters behind escapes")
     numbers = sum(math.prod(abs(int(part or 0)) for part in match[1].split(b",")) for match in _ARRAY.finditer(content))
@@ -71,9 +71,9 @@ def _check_arrays(content: bytes | mmap.mmap) -> None:
 
 
 def _check_database(file: Path) -> None:
-    """Raise ValueError for an SQLite file that is no database of ASE, that has code, or whose arrays are not whole.
+    """Raise ValueError for an SQLite file that is not an ASE database, contains code, or has incomplete arrays.
 
-    ASE would turn any other file into a database of its own by writing to it.
+    ASE would turn any other SQLite file into its own database by writing to it.
     """
     import sqlite3
 
@@ -81,9 +81,9 @@ def _check_database(file: Path) -> None:
         try:
             schema = dict(database.execute("SELECT name, type FROM sqlite_master WHERE sql NOT LIKE 'CREATE VIRTUAL%'"))
             if schema.get("systems") != "table" or {"view", "trigger"} & set(schema.values()):
-                raise ValueError("it is no database of ASE: its table 'systems' is missing, or there are views")
+                raise ValueError("it is not a database of ASE: its table 'systems' is missing, or it has views")
             arrays = " OR ".join(f"{column} LIKE '%ndarray%' OR {column} LIKE '%\\u00%'" for column in _TEXTS)
             for texts in database.execute(f"SELECT {', '.join(_TEXTS)} FROM systems WHERE {arrays}"):
                 _check_arrays(b"".join(str(text).encode() for text in texts))
         except sqlite3.Error as error:
-            raise ValueError(f"it is no database of ASE ({error})") from error
+            raise ValueError(f"it is not a database of ASE ({error})") from error

@@ -1,4 +1,4 @@
-"""What energies are relative to, which decides what they may be compared with."""
+"""Zeros of energies, which decide what energies may be compared with."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ TOTAL: Final = "total"
 ATOMISATION: Final = "atomization"
 """Separate atoms."""
 OWN: Final = "own"
-"""Something of the method's own, such as the atoms of a training set: only differences of the same atoms mean much."""
+"""The method's own zero, such as the atoms of its training set: only differences for the same atoms have meaning."""
 CORRECTION: Final = "correction"
 """Separate molecules: a correction such as dispersion, to be added to an energy with a zero."""
 DIFFERENCE: Final = "difference"
-"""Of labels and of models that have learned them: what is to be added to a cheaper method, a correction."""
+"""Difference to a cheaper method, of labels and of models trained on them: to be added to that method's energy."""
 
 
 def called(zero: str | None) -> str:
-    """The name of an energy with that zero."""
+    """Return the name of an energy with that zero."""
     return "atomisation energy" if zero == ATOMISATION else "energy"
 
 
 def of_card(stated: str, kind: str) -> str:
-    """The zero of the energies of a published model of a kind, from what its card states."""
+    """Return the zero of a published model's energies from its kind and the zero on its card."""
     if stated == TOTAL:
         return of_kind(kind)
     return CORRECTION if stated == DIFFERENCE else ATOMISATION
 
 
 def of_kind(kind: str) -> str:
-    """The zero of the energies of methods of a kind where nothing else is stated."""
+    """Return the default zero of the energies of a kind of methods."""
     return OWN if kind == "potential" else TOTAL
 
 
 def of(method: Any) -> str:
-    """The zero of a method's energies: its `energy_zero`, else that of its kind."""
+    """Return the zero of a method's energies: its `energy_zero`, or that of its kind."""
     stated = getattr(method, "energy_zero", None)
     return of_kind(method.kind) if stated is None else str(stated)

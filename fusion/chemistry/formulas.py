@@ -22,10 +22,10 @@ def formula(symbols: Sequence[str]) -> str:
 
 
 def count_electrons(symbols: Sequence[str], charge: int) -> int:
-    """Electrons of the nuclei `symbols` at total charge `charge`."""
+    """Number of electrons of the nuclei `symbols` at total charge `charge`."""
     return sum(atomic_numbers[symbol] for symbol in symbols) - charge
 
 
 def lowest_spin(symbols: Sequence[str], charge: int) -> int:
-    """The lowest N_up - N_down that the electron number allows: 0 or 1."""
+    """Lowest N_up - N_down that the number of electrons allows: 0 or 1."""
     return count_electrons(symbols, charge) % 2

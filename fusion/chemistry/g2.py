@@ -38,8 +38,11 @@ SOURCE = "G2/97, Curtiss et al. 1997 and Staroverov et al. 2003"
 
 @dataclass(frozen=True)
 class Measured:
-    """Heats of formation of a molecule at 0 and 298.15 K, hartree, and the thermal part H(298.15 K) - H(0 K) and the
-    zero-point energy (both B3LYP, scaled) with which the one at 0 K and energies without vibrations are reached."""
+    """Measured heats of formation of a molecule at 0 and 298.15 K, hartree.
+
+    `thermal`, H(298.15 K) - H(0 K), and the zero-point energy (both scaled B3LYP) relate them to 0 K and to energies
+    without vibrations.
+    """
 
     formation_0: float
     formation_298: float
@@ -58,7 +61,7 @@ def molecules() -> list[str]:
 
 
 def system(name: str) -> System:
-    """The molecule or atom of that name, in its electronic ground state. Raises InputError where there is none."""
+    """Return the molecule or atom of that name in its electronic ground state. Raises InputError for another name."""
     from ase.symbols import string2symbols
 
     if name not in _data():
@@ -72,7 +75,7 @@ def system(name: str) -> System:
 
 
 def measured(name: str) -> Measured | None:
-    """Experiment for the molecule or atom of that name; None for one that is not in the collection."""
+    """Return the experimental data of the molecule or atom of that name; None if it is not in the collection."""
     from ase.symbols import string2symbols
 
     entry = _data().get(name)
@@ -80,7 +83,7 @@ def measured(name: str) -> Measured | None:
         return None
     symbols = string2symbols(entry["symbols"])
     elements = KCAL_MOL_PER_HARTREE * elements_thermal(symbols)
-    if len(symbols) == 1:  # of an atom it is the one at 0 K that is tabulated
+    if len(symbols) == 1:  # the tabulated value of an atom is that at 0 K
         thermal = 2.5 * _GAS * ROOM_K
         values = entry["enthalpy"], entry["enthalpy"] + thermal - elements, thermal, 0.0
     else:
@@ -90,9 +93,9 @@ def measured(name: str) -> Measured | None:
 
 
 def recognised(molecule: System) -> str | None:
-    """The name of the molecule, or atom, of the collection with the bonds of a neutral `molecule` and its spin.
+    """Name of the molecule or atom of the collection with the same bonds and spin as a neutral `molecule`.
 
-    Bonds are those within 1.25 times the sum of covalent radii. None where there is none, and for isotopes.
+    Bonds are shorter than 1.25 times the sum of covalent radii. None if there is no such molecule, and for isotopes.
     """
     if molecule.charge or any(molecule.pbc) or isotopes(molecule):
         return None
@@ -101,15 +104,15 @@ def recognised(molecule: System) -> str | None:
 
 @cache
 def _by_bonds() -> dict[tuple[str, int], str]:
-    found = {}
+    names_by_bonds = {}
     for name in names():
-        one = system(name)
-        found[_bonds(one), one.spin] = name
-    return found
+        molecule = system(name)
+        names_by_bonds[_bonds(molecule), molecule.spin] = name
+    return names_by_bonds
 
 
 def _bonds(molecule: System) -> str:
-    """A text that two molecules share if their atoms are bonded alike (Weisfeiler-Leman refinement of the elements)."""
+    """Text that is equal for molecules with the same bonds (Weisfeiler-Leman refinement of the elements)."""
     from hashlib import sha256
 
     radii = np.array([covalent_radii[number] for number in molecule.numbers]) * BOHR_PER_ANGSTROM
@@ -136,20 +139,22 @@ def elements_thermal(symbols: Sequence[str]) -> float:
 
 
 def knows(symbols: Sequence[str]) -> bool:
-    """Whether the collection has data of all these atoms."""
+    """True if the collection has data for all these atoms."""
     return all(len(_data().get(symbol, {}).get("positions", ())) == 1 for symbol in symbols)
 
 
 def spin_orbit(symbols: Sequence[str]) -> float:
-    """What spin-orbit coupling adds to the energies of these atoms, hartree: L. A. Curtiss, K. Raghavachari, P. C.
-    Redfern, V. Rassolov, J. A. Pople, J. Chem. Phys. 109, 7764 (1998), table I, from measured levels."""
+    """Sum of the spin-orbit corrections to the energies of these atoms, hartree, from measured levels.
+
+    L. A. Curtiss, K. Raghavachari, P. C. Redfern, V. Rassolov, J. A. Pople, J. Chem. Phys. 109, 7764 (1998), table I.
+    """
     return sum(1e-3 * _SPIN_ORBIT_MILLIHARTREE.get(symbol, 0.0) for symbol in symbols)
 
 
 def _of_atoms(symbols: Sequence[str], key: str) -> float:
     if not knows(symbols):
         raise InputError(
-            f"no measured heats of formation of the atoms of {formula(symbols)}; they are known of "
+            f"no measured heats of formation of the atoms of {formula(symbols)}; they are known for "
             + " ".join(name for name in names() if len(_data()[name]["positions"]) == 1)
         )
     return sum(float(_data()[symbol][key]) for symbol in symbols) / KCAL_MOL_PER_HARTREE

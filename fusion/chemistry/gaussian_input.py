@@ -1,6 +1,6 @@
-"""Gaussian input files: Cartesian coordinates or a Z-matrix, with charge, multiplicity, isotopes and frozen atoms.
+"""Reader of Gaussian input files: Cartesian coordinates or a Z-matrix, charge, multiplicity, isotopes, frozen atoms.
 
-ASE's reader looks for the state in the title too, and drops isotopes.
+ASE's reader also takes charge and multiplicity from the title, and drops isotopes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _BOHR = re.compile(r"\bunits?\s*=?\s*\(?[^)\s]*\b(?:au|bohr)\b", re.IGNORECASE)
 
 
 def read(path: Path) -> Iterator[Atoms]:
-    """The molecules of a file's jobs, those that take theirs from a checkpoint left out. Raises ValueError."""
+    """Yield the molecules of a file's jobs, except for jobs that read a checkpoint. Raises ValueError."""
     text = path.read_text(encoding="utf-8", errors="replace")
     jobs = re.split(r"^\s*--link1--\s*$", text, flags=re.MULTILINE | re.IGNORECASE)
     for job in jobs:
@@ -60,12 +60,12 @@ def _molecule(lines: Sequence[str]) -> Atoms | None:
 
 
 def _atoms(rows: Sequence[str], following: Sequence[Sequence[str]], unit: float) -> Atoms:
-    """Atoms in Angstrom from lines `symbol [freeze] x y z`, or from those of a Z-matrix and its variables."""
+    """Read atoms, in Angstrom, from lines `symbol [freeze] x y z`, or from a Z-matrix and its variables."""
     symbols, nucleons, frozen, positions, vectors = [], [], [], [], []
     for row in rows:
         match = _ATOM.fullmatch(row.strip() + " ")
         if match is None:
-            raise ValueError(f"'{row.strip()[:40]}' is no line of an atom: symbol x y z")
+            raise ValueError(f"'{row.strip()[:40]}' is not a line of an atom: symbol x y z")
         values = match[3].replace(",", " ").split()
         fixed = len(values) > 3 and re.fullmatch(r"-?\d+", values[0]) is not None and _is_number(values[3])
         coordinates = values[1:4] if fixed else values[:3]
@@ -123,5 +123,5 @@ def _from_z_matrix(rows: Sequence[str], following: Sequence[Sequence[str]], unit
     try:
         plain = [" ".join(row.replace(",", " ").split()) for row in rows]
         return parse_zmatrix(plain, distance_units=unit, defs=variables)
-    except Exception as error:  # whatever the parsing meets
+    except Exception as error:  # ASE's parser raises exceptions of many types
         raise ValueError("its molecule is neither Cartesian coordinates, symbol x y z, nor a Z-matrix") from error

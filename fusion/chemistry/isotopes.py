@@ -1,4 +1,4 @@
-"""Masses of isotopes, and the symbols D and T of hydrogen's."""
+"""Masses of isotopes, and the symbols D and T."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 HYDROGENS = {"D": 2, "T": 3}
-"""Symbol -> nucleons."""
+"""Symbol -> number of nucleons."""
 _MASSES = {
     ("H", 1): 1.00782503, ("H", 2): 2.01410178, ("H", 3): 3.01604928, ("Li", 6): 6.01512289, ("Li", 7): 7.01600344,
     ("B", 10): 10.0129369, ("B", 11): 11.0093054, ("C", 12): 12.0, ("C", 13): 13.0033548, ("C", 14): 14.0032420,
@@ -24,24 +24,24 @@ _MASSES = {
 
 
 def mass(symbol: str, nucleons: int) -> float:
-    """Mass in daltons of an isotope, the mass number where it is not tabulated; zero is the natural mixture."""
+    """Mass of an isotope in daltons, or its mass number if not tabulated; zero nucleons mean the natural mixture."""
     natural = float(atomic_masses[atomic_numbers[symbol]])
     return _MASSES.get((symbol, nucleons), float(nucleons)) if nucleons else natural
 
 
 def element(symbol: str) -> str:
-    """The element's symbol: H for D and T."""
+    """Return the element's symbol: H for D and T."""
     return "H" if symbol in HYDROGENS else symbol
 
 
 def masses(symbols: Sequence[str]) -> np.ndarray | None:
-    """Masses (A,) in daltons where D or T is among the symbols, of which all others are natural mixtures, else None."""
+    """Masses (A,) in daltons if the symbols include D or T; all others are natural mixtures. Otherwise None."""
     if not any(symbol in HYDROGENS for symbol in symbols):
         return None
     return np.array([mass(element(symbol), HYDROGENS.get(symbol, 0)) for symbol in symbols])
 
 
 def set_masses(atoms: Atoms, symbols: Sequence[str]) -> None:
-    """Give atoms that `symbols` call D or T their masses."""
+    """Set the masses of `atoms` whose `symbols` include D or T."""
     if (values := masses(symbols)) is not None:
         atoms.set_masses(values)

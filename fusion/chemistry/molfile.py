@@ -1,7 +1,7 @@
-"""Reader of MDL molfiles and SD files (V2000 and V3000) with what they state of charge, radicals and isotopes.
+"""Reader of MDL molfiles and SD files (V2000 and V3000) with charges, radicals and isotopes.
 
-Biovia, CTfile Formats (2020). `M  CHG` and `M  RAD` lines go before the charge column of the atom block, `M  ISO` lines
-before its mass difference. ASE's reader keeps the nuclei of the first record only.
+Biovia, CTfile Formats (2020). `M  CHG` and `M  RAD` lines override the charge column of the atom block, `M  ISO` lines
+its mass difference. ASE's reader returns only the nuclei of the first record.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PAIR = re.compile(r"(CHG|RAD|MASS)=(-?\d+)")
 
 
 def read(path: Path) -> Iterator[Atoms]:
-    """The records of a file as ASE Atoms with charge and unpaired electrons in `info`. Raises ValueError."""
+    """Yield the records of a file as ASE Atoms, with charge and unpaired electrons in `info`. Raises ValueError."""
     text = path.read_text(encoding="utf-8", errors="replace")
     records = [record for record in re.split(r"^\$\$\$\$.*\n?", text, flags=re.MULTILINE) if record.strip()]
     for number, record in enumerate(records, start=1):
@@ -50,25 +50,25 @@ def _v2000(lines: Sequence[str]) -> Atoms:
         raise ValueError(f"it has {len(rows)} of {count} atoms")
     codes = [_number(row[5]) for row in rows]
     nucleons = [_nearest(row[3], _number(row[4])) for row in rows]
-    listed = {"CHG": [_COLUMN_CHARGES.get(code, 0) for code in codes], "RAD": [0] * count, "ISO": nucleons}
-    listed["RAD"] = [2 if code == _DOUBLET_COLUMN else 0 for code in codes]
+    properties = {"CHG": [_COLUMN_CHARGES.get(code, 0) for code in codes], "RAD": [0] * count, "ISO": nucleons}
+    properties["RAD"] = [2 if code == _DOUBLET_COLUMN else 0 for code in codes]
     end = next((index for index, line in enumerate(lines) if line.startswith("M  END")), len(lines))
-    properties = lines[4 + count : end]
-    if any(line[:6] in ("M  CHG", "M  RAD") for line in properties):
-        listed |= {"CHG": [0] * count, "RAD": [0] * count}
-    for line in properties:
-        if line[:3] == "M  " and line[3:6] in listed:
+    property_lines = lines[4 + count : end]
+    if any(line[:6] in ("M  CHG", "M  RAD") for line in property_lines):
+        properties |= {"CHG": [0] * count, "RAD": [0] * count}
+    for line in property_lines:
+        if line[:3] == "M  " and line[3:6] in properties:
             words = [int(word) for word in line[9:].split()]
             if len(words) % 2 or not all(0 < atom <= count for atom in words[0::2]):
                 raise ValueError(f"'{line.strip()[:40]}' is not pairs of an atom, 1 ... {count}, and a value")
             for atom, value in zip(words[0::2], words[1::2], strict=True):
-                listed[line[3:6]][atom - 1] = value
+                properties[line[3:6]][atom - 1] = value
     symbols, positions = [row[3] for row in rows], [[float(value) for value in row[:3]] for row in rows]
-    return _atoms(symbols, positions, listed["CHG"], listed["RAD"], listed["ISO"], lines[end:])
+    return _atoms(symbols, positions, properties["CHG"], properties["RAD"], properties["ISO"], lines[end:])
 
 
 def _columns(row: str) -> list[str]:
-    """x, y, z, symbol, mass difference and charge code, by white space or else by the columns of the format."""
+    """Split a row into x, y, z, symbol, mass difference and charge code, by white space or by the fixed columns."""
     words = row.split()
     if len(words) > 3 and words[3].isalpha():
         return [*words[:6], *[""] * (6 - len(words))]
@@ -86,7 +86,7 @@ def _v3000(lines: Sequence[str]) -> Atoms:
     words = [row.split() for row in atoms]
     short = [row for row, parts in zip(atoms, words, strict=True) if len(parts) < 5]
     if short:
-        raise ValueError(f"'{short[0][:40]}' is no line of an atom: number symbol x y z ...")
+        raise ValueError(f"'{short[0][:40]}' is not a line of an atom: number symbol x y z ...")
     symbols, positions = [word[1] for word in words], [[float(value) for value in word[2:5]] for word in words]
     stated = [{key: int(value) for key, value in _PAIR.findall(row)} for row in atoms]
     charges, radicals, masses = ([entry.get(key, 0) for entry in stated] for key in ("CHG", "RAD", "MASS"))
@@ -123,7 +123,7 @@ def _atoms(
 
 
 def _nearest(symbol: str, difference: int) -> int:
-    """Nucleons of the isotope that lies `difference` above the natural mass, zero for no difference."""
+    """Number of nucleons of the isotope `difference` above the natural mass; zero for no difference."""
     number = atomic_numbers.get(symbol, 0)
     return round(float(atomic_masses[number])) + difference if difference and number else 0
 

@@ -1,4 +1,4 @@
-"""PDB files: models with the charges of their atoms, one of alternative locations, and cells that are placeholders."""
+"""Reader of PDB files: models, charges of atoms, one of the alternative locations; it ignores placeholder cells."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ATOMS = ("ATOM", "HETATM")
 
 
 def read(path: Path) -> Iterator[Atoms | str]:
-    """The models of a file; of one that cannot be read, alone, the reason. Raises ValueError."""
+    """Yield the models of a file; an unreadable model yields the reason instead. Raises ValueError."""
     head: list[str] = []
     rows: list[tuple[int, str]] = []
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
@@ -44,7 +44,7 @@ def _model(head: Sequence[str], rows: Sequence[tuple[int, str]], path: Path) -> 
     plain = [line[:76] + f"{isotopes.element(line[76:78].strip()):>2}" + line[78:] for _, line in chosen]
     try:
         atoms: Atoms = read_proteindatabank(io.StringIO("\n".join([*head, *plain, "END", ""])), index=0)
-    except Exception as error:  # whatever the parsing meets
+    except Exception as error:  # ASE's parser raises exceptions of many types
         return reader_errors.reason(error, path)
     isotopes.set_masses(atoms, symbols)
     charges = [structure_state.whole(line[78:80].strip()) or 0 for _, line in chosen]
@@ -54,7 +54,7 @@ def _model(head: Sequence[str], rows: Sequence[tuple[int, str]], path: Path) -> 
 
 
 def _with_cell(atoms: Atoms, head: Sequence[str], name: str, notes: list[str]) -> Atoms | str:
-    """The atoms without a placeholder for a cell; a sentence where a cell holds more than the atoms of the file."""
+    """Remove a placeholder cell; return a message if the cell has more atoms than the file."""
     group = next((line[55:66].strip() for line in head if line.startswith("CRYST1")), "")
     volume = atoms.cell.volume
     if atoms.pbc.any() and not volume > _LEAST_ANGSTROM3 * len(atoms):
@@ -72,22 +72,24 @@ def _with_cell(atoms: Atoms, head: Sequence[str], name: str, notes: list[str]) -
 
 
 def _one_location(rows: Sequence[tuple[int, str]]) -> tuple[list[tuple[int, str]], list[str]]:
-    """The rows with the first of an atom's alternative locations (column 17) of the highest occupancy, and notes."""
-    best: dict[str, float] = {}
+    """Select the rows of one alternative location (column 17), that of the highest total occupancy; add notes."""
+    occupancies: dict[str, float] = {}
     for _, line in rows:
         location = line[16:17].strip()
         if location:
-            best[location] = best.get(location, 0.0) + _occupancy(line)
-    if len(best) < 2:
+            occupancies[location] = occupancies.get(location, 0.0) + _occupancy(line)
+    if len(occupancies) < 2:
         return list(rows), []
-    kept = max(best, key=lambda location: best[location])
+    chosen_location = max(occupancies, key=lambda location: occupancies[location])
     chosen: dict[tuple[str, str], tuple[int, str]] = {}
     for number, line in rows:
         key = (line[:6] + line[12:16], line[17:27])
-        if key not in chosen or line[16:17] == kept or not line[16:17].strip():
+        if key not in chosen or line[16:17] == chosen_location or not line[16:17].strip():
             chosen[(f"{number}", "") if not line[16:17].strip() else key] = (number, line)
     left_out = len(rows) - len(chosen)
-    return list(chosen.values()), [f"of alternative locations {kept} is used: {left_out} atoms of others are left out"]
+    return list(chosen.values()), [
+        f"alternative location {chosen_location} is used: {left_out} atoms of other locations are left out"
+    ]
 
 
 def _occupancy(line: str) -> float:
@@ -102,8 +104,8 @@ def _fault(line: str) -> str | None:
         for start in (30, 38, 46):
             float(line[start : start + 8])
     except ValueError:
-        return "an atom has no number in each of the columns 31-38, 39-46 and 47-54, where the coordinates belong"
+        return "an atom lacks a number in one of the columns 31-38, 39-46 and 47-54, which hold the coordinates"
     text = line[78:80].strip()
     if text and structure_state.whole(text) is None:
-        return f"columns 79-80 hold '{text}', which is no charge as in 1+ or 2-"
+        return f"columns 79-80 hold '{text}', which is not a charge like 1+ or 2-"
     return None

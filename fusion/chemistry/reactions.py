@@ -1,4 +1,4 @@
-"""Reactions as chemists write them, `2 h2o -> 2 h2 + o2`: species by name, balance checked."""
+"""Reactions from text, `2 h2o -> 2 h2 + o2`: species by name, with a check of the balance."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _SPACED_ARROW = re.compile(r"\s+(?:<?[-=]+>|→|⇌|=)\s+")
 _QUOTED = re.compile(r"""(?<!\S)(["'])(.+?)\1(?!\S)""")
 _PLAIN_NAME = re.compile(r"[\w./@-]+")
 _TERM = re.compile(r"(?:(\d+\s*/\s*\d+|\d+(?:\.\d*)?|\.\d+)(?:\s*\*\s*|\s+))?(\S.*)")
-_LARGEST = 100  # of coefficients that are proposed
+_LARGEST = 100  # largest proposed coefficient
 
 
 class Term(NamedTuple):
-    """A species of a reaction; the coefficient of what reacts is negative."""
+    """Species of a reaction; the coefficient of a reactant is negative."""
 
     coefficient: float
     name: str
@@ -35,16 +35,16 @@ class Term(NamedTuple):
 
 @dataclass(frozen=True)
 class Reaction:
-    """A balanced reaction: every species once, reactants first, each with its signed coefficient."""
+    """Balanced reaction: every species once, reactants first, each with its signed coefficient."""
 
     terms: tuple[Term, ...]
 
     def change(self, values: Mapping[str, float]) -> float:
-        """Products minus reactants of a quantity given by name of species, in its unit."""
+        """Return products minus reactants of a quantity given by species name, in its unit."""
         return sum(term.coefficient * values[term.name] for term in self.terms)
 
     def error(self, errors: Mapping[str, float | None]) -> float | None:
-        """The error of `change` for independent errors of the species; None where no species has one."""
+        """Return the error of `change` for independent errors of the species; None if no species has an error."""
         parts = [term.coefficient * error for term in self.terms if (error := errors.get(term.name)) is not None]
         return math.hypot(*parts) if parts else None
 
@@ -57,16 +57,16 @@ class Reaction:
 
 
 def parse(text: str, start_dir: Path) -> Reaction:
-    """The reaction that `text` says: `[number] NAME + ... -> [number] NAME + ...`; numbers may be 1.5 or 3/2. A file
-    is called by its name without the folder; a name with spaces or signs in it may be quoted.
+    """Parse `[number] NAME + ... -> [number] NAME + ...`; numbers may be 1.5 or 3/2.
 
-    Raises InputError for a text that is no reaction, a species nobody knows, and a reaction whose elements or charge
-    are not balanced, saying what is missing on which side.
+    The name of a file's species is its name without the folder; a name with spaces or signs may be quoted. Raises
+    InputError for a text that is not a reaction, an unknown species, or a reaction whose elements or charge are not
+    balanced; the message names what is missing on each side.
     """
     unquoted, quoted = _protected(text) if isinstance(text, str) else ("", {})
     sides = _sides(unquoted)
     if len(sides) != 2 or not all(sides):
-        raise InputError(f"{text!r} is no reaction; write '2 h2o -> 2 h2 + o2'")
+        raise InputError(f"{text!r} is not a reaction; write '2 h2o -> 2 h2 + o2'")
     amounts: Counter[str] = Counter()
     for sign, side in zip((-1, 1), sides, strict=True):
         for number, name in _split(side, quoted, start_dir):
@@ -74,7 +74,7 @@ def parse(text: str, start_dir: Path) -> Reaction:
     systems = {name: species(name, start_dir) for name in amounts}
     idle = [name for name, amount in amounts.items() if amount == 0]
     if idle:
-        raise InputError(f"'{text}': {idle[0]} stands on both sides alike; leave it out")
+        raise InputError(f"'{text}': {idle[0]} has the same amount on both sides; leave it out")
     shown = _short(list(amounts), start_dir)
     reaction = Reaction(tuple(Term(float(amounts[name]), shown[name], systems[name]) for name in amounts))
     _check_balance(reaction, text)
@@ -87,7 +87,7 @@ def is_reaction(text: str) -> bool:
 
 
 def is_file(name: str, start_dir: Path) -> bool:
-    """True if a species is named by a file: a name that fusion knows wins, unless it has a folder or a suffix."""
+    """True if a species is a file. A name that fusion knows takes precedence, unless it has a folder or a suffix."""
     path = Path(name)
     if not (start_dir / path.expanduser()).is_file():
         return False
@@ -95,7 +95,7 @@ def is_file(name: str, start_dir: Path) -> bool:
 
 
 def with_full_paths(text: str, start_dir: Path) -> str:
-    """A reaction with the files in it named by their whole paths, so that it means the same from anywhere."""
+    """Replace the files of a reaction by their full paths, so that it does not depend on the current directory."""
     unquoted, quoted = _protected(text)
     pieces = re.split(r"(\s+(?:[+-]|<?[-=]+>|→|⇌|=)\s+)", unquoted)
     for index, piece in enumerate(pieces[::2]):
@@ -105,14 +105,14 @@ def with_full_paths(text: str, start_dir: Path) -> str:
             path = str(start_dir / Path(name).expanduser())
             mark = "" if _PLAIN_NAME.fullmatch(path) else '"' if "'" in path else "'"
             pieces[2 * index] = f"{term[1] + ' ' if term and term[1] else ''}{mark}{path}{mark}"
-    whole = "".join(pieces)
+    result = "".join(pieces)
     for placeholder, name in quoted.items():
-        whole = whole.replace(placeholder, repr(name))
-    return whole
+        result = result.replace(placeholder, repr(name))
+    return result
 
 
 def _protected(text: str) -> tuple[str, dict[str, str]]:
-    """`text` with a placeholder for each quoted name, and the names."""
+    """Replace each quoted name in `text` by a placeholder; also return the names."""
     names: dict[str, str] = {}
 
     def keep(match: re.Match[str]) -> str:
@@ -124,30 +124,32 @@ def _protected(text: str) -> tuple[str, dict[str, str]]:
 
 
 def _sides(text: str) -> list[str]:
-    """Both sides of a reaction: arrows between spaces go before those inside of names."""
+    """Split a reaction at its arrows; arrows between spaces take precedence over those inside names."""
     spaced = _SPACED_ARROW.split(text.strip())
     return spaced if len(spaced) > 1 else _ARROW.split(text.strip())
 
 
 def parse_all(texts: Sequence[str], start_dir: Path) -> list[Reaction]:
-    """Several reactions. Raises InputError as `parse`, and for one name with which they mean different molecules."""
+    """Parse several reactions. Raises the errors of `parse`, and InputError for a name with different molecules."""
     reactions = [parse(text, start_dir) for text in texts]
-    known: dict[str, System] = {}
+    systems: dict[str, System] = {}
     for term in (term for reaction in reactions for term in reaction.terms):
-        first = known.setdefault(term.name, term.system)
+        first = systems.setdefault(term.name, term.system)
         if first.symbols != term.system.symbols or not np.array_equal(first.positions, term.system.positions):
             raise InputError(f"{term.name} is the name of two different files; rename one of them")
     return reactions
 
 
 def species(name: str, start_dir: Path) -> System:
-    """The system of that name: of conf/system, of the G2 collection, or in a file that ASE reads; case matters only
-    where it distinguishes two. Raises InputError for a name that is none of them."""
+    """Return the system of that name from conf/system, the G2 collection, or a file that ASE reads.
+
+    Case matters only where it distinguishes two names. Raises InputError for an unknown name.
+    """
     if is_file(name, start_dir):
         return system_input.read({"path": name}, start_dir)
-    known = _named(name)
-    if known is not None:
-        return known
+    predefined = _named(name)
+    if predefined is not None:
+        return predefined
     from fusion.config.options import suggestion
 
     if Path(name).suffix or "/" in name:
@@ -159,7 +161,7 @@ def species(name: str, start_dir: Path) -> System:
 
 
 def _named(name: str) -> System | None:
-    """The system of conf/system or of the G2 collection: the exact name of either goes before another case."""
+    """Return the system of conf/system or of the G2 collection; an exact match precedes one in another case."""
     from omegaconf import OmegaConf
 
     files = _predefined()
@@ -180,20 +182,20 @@ def _predefined() -> dict[str, Path]:
 
 
 def _split(side: str, quoted: Mapping[str, str], start_dir: Path) -> list[tuple[Fraction, str]]:
-    """Numbers and names of `2 h2 + o2`. A plus without spaces belongs to the name of a file where that exists."""
+    """Return amounts and names of `2 h2 + o2`. A plus without spaces belongs to the name of an existing file."""
     parts: list[str] = []
     for piece in re.split(r"\s+\+\s+", side):
-        whole = "+" not in piece or (start_dir / piece).is_file()
-        parts += [piece] if whole else piece.split("+")
+        is_name = "+" not in piece or (start_dir / piece).is_file()
+        parts += [piece] if is_name else piece.split("+")
     terms = []
     for part in parts:
-        found = _TERM.fullmatch(part.strip())
-        if found is None:
-            raise InputError(f"'{side}' is no side of a reaction; write '2 h2 + o2'")
-        number, name = found[1], quoted.get(found[2].strip(), found[2].strip())
-        close = re.fullmatch(r"(\d+)([A-Za-z].*)", name)
-        if number is None and close and _named(name) is None and not (start_dir / name).is_file():  # 2H2O
-            number, name = close.groups()
+        match = _TERM.fullmatch(part.strip())
+        if match is None:
+            raise InputError(f"'{side}' is not a side of a reaction; write '2 h2 + o2'")
+        number, name = match[1], quoted.get(match[2].strip(), match[2].strip())
+        joined = re.fullmatch(r"(\d+)([A-Za-z].*)", name)
+        if number is None and joined and _named(name) is None and not (start_dir / name).is_file():  # 2H2O
+            number, name = joined.groups()
         amount = Fraction((number or "1").replace(" ", "")) if "/0" not in str(number) else Fraction(0)
         if amount <= 0:
             raise InputError(f"'{part.strip()}': an amount must be a positive number")
@@ -202,14 +204,14 @@ def _split(side: str, quoted: Mapping[str, str], start_dir: Path) -> list[tuple[
 
 
 def _short(names: Sequence[str], start_dir: Path) -> dict[str, str]:
-    """Files by their names alone where these differ from all others."""
+    """Short names of files, without the folder, where they are unique."""
     last = {name: Path(name).name if is_file(name, start_dir) else name for name in names}
     shared = Counter(last.values())
     return {name: short if shared[short] == 1 else name for name, short in last.items()}
 
 
 def _check_balance(reaction: Reaction, text: str) -> None:
-    """Raise InputError naming what is missing on which side, with amounts that would balance where there are such."""
+    """Raise InputError that names what each side lacks, and balancing amounts if there are any."""
     surplus: Counter[str] = Counter()
     for coefficient, _, system in reaction.terms:
         for symbol in system.symbols:
@@ -218,16 +220,16 @@ def _check_balance(reaction: Reaction, text: str) -> None:
     for symbol, amount in surplus.items():
         if abs(amount) > 1e-9:
             lacking["left" if amount > 0 else "right"].append(f"{abs(amount):g} {symbol}")
-    said = [f"the {side} lacks {', '.join(parts)}" for side, parts in lacking.items() if parts]
+    faults = [f"the {side} lacks {', '.join(parts)}" for side, parts in lacking.items() if parts]
     left, right = (sum(-sign * c * s.charge for c, _, s in reaction.terms if sign * c < 0) for sign in (1, -1))
     if abs(left - right) > 1e-9:
-        said.append(f"the charge is {left:+g} on the left and {right:+g} on the right")
-    if said:
-        raise InputError(f"'{text}' is not balanced: {'; '.join(said)}{_proposal(reaction)}")
+        faults.append(f"the charge is {left:+g} on the left and {right:+g} on the right")
+    if faults:
+        raise InputError(f"'{text}' is not balanced: {'; '.join(faults)}{_proposal(reaction)}")
 
 
 def _proposal(reaction: Reaction) -> str:
-    """`; 2 h2 + o2 -> 2 h2o is` where exactly one set of amounts balances the species as they stand."""
+    """Return `; 2 h2 + o2 -> 2 h2o is` if exactly one set of amounts balances the species."""
     from scipy.linalg import null_space
 
     systems = [term.system for term in reaction.terms]
@@ -243,8 +245,8 @@ def _proposal(reaction: Reaction) -> str:
         return ""
     shares = [Fraction(float(amount / amounts.min())).limit_denominator(_LARGEST) for amount in amounts]
     scale = math.lcm(*(share.denominator for share in shares))
-    whole = [float(sign * share * scale) for sign, share in zip(signs, shares, strict=True)]
-    terms = (Term(amount, *term[1:]) for amount, term in zip(whole, reaction.terms, strict=True))
+    coefficients = [float(sign * share * scale) for sign, share in zip(signs, shares, strict=True)]
+    terms = (Term(amount, *term[1:]) for amount, term in zip(coefficients, reaction.terms, strict=True))
     return f"; {Reaction(tuple(terms))} is"
 
 

@@ -1,4 +1,4 @@
-"""Faults of structure files in words for the user, in place of those that parsers raise."""
+"""Messages about faults of structure files, in place of the parsers' own messages."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _INTERNAL = re.compile(
     r"to unpack|shape|broadcast|sequence|buffer|assign tuple|argument|not in list|pop from|StopIteration|"
     r"Exceeds the limit|concatenate|Internal requirement|Array \"|array element"
 )
-"""Parts of the messages of Python and numpy in which a parser ends that meets a line it does not expect."""
+"""Parts of messages of Python and numpy that a parser raises for an unexpected line."""
 _COLUMNS = "a line is missing, or has too few or too many columns"
 _MOST = 200
-"""Characters of a parser's own sentence that are shown."""
+"""Longest part of a parser's own message that is shown."""
 
 
 def reason(error: Exception, file: Path) -> str:
-    """A sentence on why `file` could not be read, with the number of the line where that is known."""
+    """Describe why `file` could not be read, with the number of the line if it is known."""
     from ase.io.formats import UnknownFileTypeError
 
     text = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -43,12 +43,12 @@ def reason(error: Exception, file: Path) -> str:
 
 
 def without_line(text: str) -> str:
-    """A reason without the number of its line, so that equal faults of many structures are counted together."""
+    """Remove the line number from a reason, so that equal faults of many structures are counted together."""
     return _LINE.sub("", text)
 
 
 def _line_of(file: Path, word: str) -> str:
-    """` (line N)` of the first line of a text file that holds `word`, empty where there is none."""
+    """Return ` (line N)` for the first line of a text file that contains `word`; empty if no line does."""
     if not word or file.suffix.lower() in (".gz", ".bz2", ".xz"):
         return ""
     with file.open(encoding="utf-8", errors="replace") as lines:

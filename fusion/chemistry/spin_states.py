@@ -1,4 +1,4 @@
-"""Structures whose lowest spin is doubtful: what is said to the user where nobody stated a spin.
+"""Notes on structures without a stated spin whose lowest spin is doubtful.
 
 Atoms follow Hund's rules as ASE tabulates them. Molecules with two electrons in a degenerate pair of orbitals are
 triplets: 12 valence electrons of two main-group atoms (O2, S2, SO, NF), the hydrides NH, PH, OH+, and CH2, NH2+, B2.
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 _WORDS = ("singlet", "doublet", "triplet", "quartet", "quintet", "sextet", "septet", "octet")
 _MOST_ATOMS = 200
-"""Separate molecules are looked for in systems of at most so many atoms."""
+"""Largest number of atoms of a system that is searched for separate molecules."""
 _APART_ANGSTROM = 0.7
-"""Atoms are apart from where their distance exceeds the sum of their covalent radii by this."""
+"""Atoms are separate if their distance exceeds the sum of their covalent radii by this."""
 
 
 def name(multiplicity: int) -> str:
-    """`singlet`, `doublet`, ..., `multiplicity 9`."""
+    """Name of a multiplicity: `singlet`, `doublet`, ..., `multiplicity 9`."""
     return _WORDS[multiplicity - 1] if multiplicity <= len(_WORDS) else f"multiplicity {multiplicity}"
 
 
 def note(system: System) -> str | None:
-    """A sentence for a system whose spin was assumed where another is likely, or where it is an open shell."""
+    """Return a note for a system whose assumed spin is doubtful or an open shell; None for any other."""
     if not system.spin_assumed:
         return None
     reason = _reason(system)
@@ -37,7 +37,7 @@ def note(system: System) -> str | None:
 
 
 def ground_multiplicity(symbols: Sequence[str], charge: int = 0) -> int | None:
-    """2S + 1 of the ground state of an atom or of a small molecule with degenerate orbitals; None where not known."""
+    """Multiplicity 2S + 1 of the ground state of an atom, or a small molecule with degenerate orbitals; or None."""
     if len(symbols) == 1:
         return _of_atom(symbols[0], charge)
     return 3 if _is_triplet(symbols, charge) else None
@@ -59,7 +59,7 @@ def _reason(system: System) -> str | None:
 
 
 def _open_part(system: System) -> tuple[str, int] | None:
-    """The first separate molecule or atom with a ground state of higher spin: its formula and multiplicity."""
+    """Formula and multiplicity of the first separate molecule or atom whose ground state has a higher spin."""
     from ase.data import covalent_radii
     from scipy.sparse.csgraph import connected_components
 
@@ -81,14 +81,14 @@ def _open_part(system: System) -> tuple[str, int] | None:
 
 
 def _of_atom(symbol: str, charge: int) -> int | None:
-    """Main-group ions have the multiplicity of the neutral atom with as many electrons in the same shells."""
+    """Multiplicity of an atom; a main-group ion has that of the neutral atom with the same number of electrons."""
     from ase.data import atomic_numbers, chemical_symbols, ground_state_magnetic_moments
 
     electrons = atomic_numbers[symbol] - charge
     if charge and (_is_transition_metal(symbol) or not 0 < electrons < len(chemical_symbols)):
         return None
-    alike = chemical_symbols[electrons]
-    if charge and _is_transition_metal(alike):
+    isoelectronic = chemical_symbols[electrons]
+    if charge and _is_transition_metal(isoelectronic):
         return None
     moment = float(ground_state_magnetic_moments[electrons])
     return None if np.isnan(moment) else round(moment) + 1
@@ -107,7 +107,7 @@ def _is_triplet(symbols: Sequence[str], charge: int) -> bool:
 
 
 def _valence(symbol: str) -> int | None:
-    """Valence electrons of a main-group atom of groups 1, 2 and 13 to 17; None for others."""
+    """Number of valence electrons of an atom of groups 1, 2 and 13 to 17; None for others."""
     from ase.data import atomic_numbers
 
     number = atomic_numbers[symbol]
@@ -122,7 +122,7 @@ def _valence(symbol: str) -> int | None:
 
 
 def _is_transition_metal(symbol: str) -> bool:
-    """Groups 3 to 11, lanthanides and actinides."""
+    """True for groups 3 to 11, lanthanides and actinides."""
     from ase.data import atomic_numbers
 
     number = atomic_numbers[symbol]

@@ -1,4 +1,4 @@
-"""Structures in files: ASE's readers, and what they drop of charge and multiplicity."""
+"""Reading of structure files: ASE's readers, with the charge and multiplicity that they drop."""
 
 from __future__ import annotations
 
@@ -31,30 +31,30 @@ _STATED: dict[str, tuple[str, ...]] = {
     "cjson": (rf'"totalCharge"\s*:\s*{_CHARGE}', rf'"totalSpinMultiplicity"\s*:\s*{_MULTIPLICITY}'),
     "espresso-in": (rf"\btot_charge\s*=\s*{_CHARGE}",),
 }
-"""Text that states charge and multiplicity in formats whose ASE reader drops it."""
+"""Patterns of charge and multiplicity in formats whose ASE reader drops them."""
 _UNREAD = frozenset(
     {
         "abinit-in", "aims", "castep-cell", "cp2k-restart", "dftb", "gamess-us-punch", "octopus-in", "onetep-in",
         "qbox", "siesta-xv", "turbomole", "xsd", "xtd",
     }
 )  # fmt: skip
-"""Formats whose charge stands in a second file, or where it is not read."""
+"""Formats whose charge is in a second file, or in a place that is not read."""
 
 
 def read_file(path: str, frame: Any, start_dir: Path) -> Atoms:
-    """One structure from any file that ASE reads. Raises InputError for what is missing, unreadable or ambiguous."""
+    """Read one structure from any file that ASE reads. Raises InputError if it is missing, unreadable or ambiguous."""
     full = start_dir / Path(path).expanduser()
     if full.is_dir() or (not full.exists() and set("*?") & set(path)):
-        what = "a directory" if full.is_dir() else "a pattern"
+        kind = "a directory" if full.is_dir() else "a pattern"
         pattern = f"{path}/*" if full.is_dir() else path
-        raise InputError(f"system.path: '{path}' is {what}; -m 'system=glob({pattern})' calculates each file in it")
+        raise InputError(f"system.path: '{path}' is {kind}; -m 'system=glob({pattern})' calculates each file in it")
     if not full.is_file():
         inside = full.is_relative_to(start_dir)
         place = f"'{full.relative_to(start_dir)}' in {start_dir}" if inside else f"'{path}'"
         raise InputError(f"system.path: no file {place}")
     try:
         structures = all_frames(full)
-    except Exception as error:  # ASE's readers raise whatever their parsing meets
+    except Exception as error:  # ASE's readers raise exceptions of many types
         reason = reader_errors.reason(error, full)
         raise InputError(f"system.path: cannot read '{path}' as a structure: {reason}") from error
     if not structures:
@@ -63,7 +63,7 @@ def read_file(path: str, frame: Any, start_dir: Path) -> Atoms:
 
 
 def frames(file: Path) -> Iterator[Atoms | str]:
-    """The structures of a file; of one that cannot be read, alone, the reason. Raises what ASE's readers raise."""
+    """Yield the structures of a file; an unreadable structure yields the reason instead. Raises ASE's exceptions."""
     bounds.regular(file)
     kind = _kind(file)
     declared_sizes.check(file, kind)
@@ -88,7 +88,7 @@ def frames(file: Path) -> Iterator[Atoms | str]:
 
 
 def _check_whole(file: Path, kind: str, atoms: int) -> None:
-    """Raise ValueError for a file that is cut off, in formats whose ASE reader takes the atoms before the cut."""
+    """Raise ValueError for a truncated file, in formats whose ASE reader does not notice the truncation."""
     if atoms == 0:
         raise ValueError("it has no atoms")
     if kind not in ("gromacs", "turbomole"):
@@ -101,7 +101,7 @@ def _check_whole(file: Path, kind: str, atoms: int) -> None:
 
 
 def _kind(file: Path) -> str:
-    """ASE's name of the format, `extxyz`, `sdf` and `db` for all formats that one reader takes."""
+    """ASE's name of the format; `extxyz`, `sdf` and `db` stand for all formats of the same reader."""
     suffix = file.suffix.lower()
     if suffix in _SUFFIXES:
         return _SUFFIXES[suffix]
@@ -112,7 +112,7 @@ def _kind(file: Path) -> str:
 
 
 def all_frames(file: Path) -> list[Atoms]:
-    """The structures of a file. Raises what ASE's readers raise, and ValueError for one that cannot be read."""
+    """Return all structures of a file. Raises ASE's exceptions, and ValueError for an unreadable structure."""
     structures = []
     for number, atoms in enumerate(frames(file), start=1):
         if isinstance(atoms, str):
@@ -135,18 +135,20 @@ def _index(frame: Any, number: int, path: str) -> int:
 
 
 def _rows(file: Path) -> Iterator[Atoms]:
-    """Rows of an ASE database, key-value pairs and data in `info`."""
+    """Yield the rows of an ASE database, with key-value pairs and data in `info`."""
     from ase.db import connect
 
     for row in connect(file).select():
         atoms = row.toatoms()
-        pairs = {key: vars(row)[key] for key in row.key_value_pairs}  # row.charge is that of the atoms' charges instead
+        pairs = {
+            key: vars(row)[key] for key in row.key_value_pairs
+        }  # row.charge would be the sum of the atoms' charges
         atoms.info = {**pairs, **(row.data or {})}
         yield atoms
 
 
 def _stated(file: Path, kind: str) -> dict[str, Any]:
-    """Entries of `info` for what a file states of its state and ASE's reader drops."""
+    """Entries of `info` for charge and multiplicity that a file states and ASE's reader drops."""
     patterns = _STATED.get(kind, ())
     text = file.read_text(encoding="utf-8", errors="replace") if patterns else ""
     stated: dict[str, Any] = {}

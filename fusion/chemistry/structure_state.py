@@ -1,8 +1,8 @@
-"""Charge and spin as structures state them: in `Atoms.info` or a comment line, per atom, or in computed results.
+"""Charge and spin that structures state in `Atoms.info` or a comment line, per atom, or in computed results.
 
 Keys are compared without case, underscores and other punctuation (`Total_Charge` is `totalcharge`). A whole number may
-be written as 1, 1.0, "+1" or "1+". `spin` stands for N_up - N_down in some programs and for 2S + 1 in others; the
-parity of the electron number fits only one of the two.
+be written as 1, 1.0, "+1" or "1+". `spin` is N_up - N_down in some programs and 2S + 1 in others; the parity of the
+electron number fits only one of the two.
 """
 
 from __future__ import annotations
@@ -33,29 +33,29 @@ SPINS = frozenset({"spin", "totalspin"})
 _KEYS = CHARGES | MULTIPLICITIES | UNPAIRED | SPINS | {"q"}
 
 UNREAD = "fusion_unread_format"
-"""In `Atoms.info`: the format of a file that may state a charge which is not read."""
+"""Key in `Atoms.info` for the format of a file whose charge is not read."""
 NOTES = "fusion_notes"
-"""In `Atoms.info`: sentences of the reader of a file for the user."""
+"""Key in `Atoms.info` for notes of a file's reader to the user."""
 
 _CHARGE_ARRAYS = frozenset({"initialcharges", "formalcharges", "formalcharge", "charge"})
 _WORDS = ("singlet", "doublet", "triplet", "quartet", "quintet", "sextet", "septet", "octet")
 _SIGN_LAST = re.compile(r"(\d*)([+-])")
 _PUNCTUATION = re.compile(r"[^a-z0-9]")
 _ROUNDED = 0.05
-"""Partial charges and moments that are rounded in a file sum to a whole number within this."""
+"""Tolerance of the sum of partial charges or moments, which a file may round, from a whole number."""
 
 
 _Entries = list[tuple[str, str, Any]]
-"""Entries of `info` that state something: key, `normal` key, value."""
+"""Entries of `info` about charge or spin: key, `normal` key, value."""
 
 
 class Misstated(ValueError):
-    """A structure states a charge or spin that cannot be used; the message says which, without naming the structure."""
+    """A structure states an unusable charge or spin; the message names it, but not the structure."""
 
 
 @dataclass(frozen=True)
 class State:
-    """Total charge, and spin = N_up - N_down or None where it is not stated; `charge_stated` is False for a default."""
+    """Total charge, and spin = N_up - N_down or None if not stated; `charge_stated` is False for a default charge."""
 
     charge: int
     spin: int | None
@@ -65,7 +65,7 @@ class State:
 
 @functools.cache
 def normal(key: Any) -> str:
-    """A key in lower case without punctuation."""
+    """Return a key in lower case without punctuation."""
     return _PUNCTUATION.sub("", str(key).lower())
 
 
@@ -75,9 +75,9 @@ def is_state_key(key: Any) -> bool:
 
 
 def read(atoms: Atoms, charge: int | None = None, spin: int | None = None) -> State:
-    """The state that `atoms` are in; the user's `charge` and `spin` go before what the structure states.
+    """Read the state of `atoms`; the user's `charge` and `spin` override those of the structure.
 
-    A structure's spin belongs to the structure's charge: it is not used with another. Raises Misstated.
+    A structure's spin belongs to its charge and is not used with another charge. Raises Misstated.
     """
     if charge is not None and spin is not None:
         return State(charge, spin)
@@ -85,9 +85,9 @@ def read(atoms: Atoms, charge: int | None = None, spin: int | None = None) -> St
         return _at_charge(atoms, charge)
     entries = [(str(key), normal(key), value) for key, value in atoms.info.items() if value is not None]
     entries = [entry for entry in entries if entry[1] in _KEYS]
-    found, stated, notes = _charge(atoms, entries)
+    total_charge, stated, notes = _charge(atoms, entries)
     if spin is None:
-        spin, remarks = _spin(atoms, found, entries)
+        spin, remarks = _spin(atoms, total_charge, entries)
         notes = (*notes, *remarks)
         electrons = int(atoms.numbers.sum())
         if spin is None and not stated and UNREAD in atoms.info and electrons % 2 and not atoms.pbc.any():
@@ -95,11 +95,11 @@ def read(atoms: Atoms, charge: int | None = None, spin: int | None = None) -> St
                 f"its charge is not read from a file of the format {atoms.info[UNREAD]}, and as a neutral "
                 f"molecule it would have an odd number of electrons, {electrons}"
             )
-    return State(found, spin, stated, notes)
+    return State(total_charge, spin, stated, notes)
 
 
 def whole(value: Any) -> int | None:
-    """A number as an int where it is a whole one, else None; numpy scalars, arrays of one element and text too."""
+    """Convert a whole number to int, also from a numpy scalar, an array of one element or text; otherwise None."""
     if isinstance(value, (list, tuple)) and len(value) == 1:
         value = value[0]
     if isinstance(value, np.ndarray):
@@ -120,7 +120,7 @@ def whole(value: Any) -> int | None:
 def _at_charge(atoms: Atoms, charge: int) -> State:
     try:
         own = read(atoms)
-    except Misstated:  # the user's charge goes before it
+    except Misstated:  # the user's charge overrides it
         return State(charge, None)
     if own.charge == charge:
         return State(charge, own.spin)
@@ -131,7 +131,7 @@ def _at_charge(atoms: Atoms, charge: int) -> State:
 
 
 def _charge(atoms: Atoms, entries: _Entries) -> tuple[int, bool, tuple[str, ...]]:
-    """The charge, False where it is a default, and notes."""
+    """Return the charge, False if it is a default, and notes."""
     totals: dict[str, int] = {}
     for key, kind, value in entries:
         if kind in CHARGES:
@@ -157,7 +157,7 @@ def _charge(atoms: Atoms, entries: _Entries) -> tuple[int, bool, tuple[str, ...]
 
 
 def _spin(atoms: Atoms, charge: int, entries: _Entries) -> tuple[int | None, tuple[str, ...]]:
-    """N_up - N_down as stated, None where it is not, and notes."""
+    """Return N_up - N_down, or None if it is not stated, and notes."""
     electrons = int(atoms.numbers.sum()) - charge
     spins: dict[str, int] = {}
     for key, kind, value in entries:
@@ -181,7 +181,7 @@ def _spin(atoms: Atoms, charge: int, entries: _Entries) -> tuple[int | None, tup
         if total is None and part is not None and not _possible(part, electrons):
             raise Misstated(f"its {name} sum to {part}, which is impossible with {electrons} electrons")
     except Misstated:
-        if total is None and atoms.pbc.any():  # the moment of a cell of a metal is no whole number
+        if total is None and atoms.pbc.any():  # the moment of a metal's cell need not be a whole number
             return None, (f"its {name} are not used: they sum to {np.sum(moments):.3g}",)
         raise
     return part if total is None else total, ()
@@ -213,7 +213,7 @@ def _multiplicity(key: str, value: Any) -> int:
 
 
 def _by_parity(key: str, value: Any, electrons: int) -> int:
-    """N_up - N_down from a number that is either it or 2S + 1."""
+    """Return N_up - N_down from a number that is either N_up - N_down or 2S + 1."""
     if isinstance(value, str) and value.strip().lower() in _WORDS:
         return _multiplicity(key, value) - 1
     number = abs(_whole(key, value))
@@ -225,14 +225,14 @@ def _by_parity(key: str, value: Any, electrons: int) -> int:
 
 
 def _agreed(statements: Mapping[str, int]) -> int | None:
-    """The value of all statements, None without any."""
+    """Return the common value of all statements; None without any. Raises Misstated if they differ."""
     if len(set(statements.values())) > 1:
         raise Misstated(f"{' and '.join(statements)} contradict each other")
     return next(iter(statements.values()), None)
 
 
 def _summed(array: np.ndarray, name: str, total: int | None, tolerance: float) -> int | None:
-    """The whole number that values per atom sum to, None where all are zero."""
+    """Return the whole number that is the sum of values per atom; None if all are zero. Raises Misstated."""
     if not np.any(array):
         return None
     value = float(np.sum(array))
@@ -244,7 +244,7 @@ def _summed(array: np.ndarray, name: str, total: int | None, tolerance: float) -
 
 
 def _computed(atoms: Atoms, name: str) -> int:
-    """A computed result summed over the atoms where that is a whole number, else zero: it was not meant as input."""
+    """Sum a computed result over the atoms. Return zero unless it is a whole number: it was not meant as input."""
     results = getattr(atoms.calc, "results", None) or {}
     if results.get(name) is None:
         return 0

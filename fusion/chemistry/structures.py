@@ -1,7 +1,6 @@
-"""Systems from ASE Atoms: everything that a structure states, read in one place.
+"""Conversion of ASE Atoms to systems, with cell, charge, spin, masses and fixed coordinates.
 
-`system=`, reactions, data sets, guesses of tasks and the ASE calculator take nuclei, cell, charge, spin, masses and
-fixed coordinates from here.
+`system=`, reactions, data sets, guesses of tasks and the ASE calculator all use it.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 _SAME_MASS = 1e-6
 _EMPTY = 0.01
-"""Share of a site that may be empty through rounding."""
+"""Fraction of a site that may be empty because of rounding."""
 
 
 def system_of(
@@ -33,10 +32,10 @@ def system_of(
     remedy: str = "system.charge= and system.multiplicity=",
     constraints: bool = True,
 ) -> System:
-    """The system that `atoms` (Angstrom) describe; the user's `charge` and `spin` go before what they state.
+    """Convert `atoms` (Angstrom) to a system; the user's `charge` and `spin` override those of the atoms.
 
-    `remedy`: where the user can set the state, for messages. Without `constraints`, those of the atoms are left to ASE.
-    Raises InputError for what is stated and cannot be used.
+    `remedy` names the settings of charge and spin in messages. Without `constraints`, ASE handles those of the atoms.
+    Raises InputError for an unusable charge, spin, constraint, mass or occupancy.
     """
     symbols = atoms.get_chemical_symbols()
     name = name or formula(symbols).lower()
@@ -70,9 +69,9 @@ def from_atoms(atoms: Atoms, charge: int | None = None, spin: int | None = None,
 
 
 def in_state_of(atoms: Atoms, system: System, name: str) -> System:
-    """The structure `atoms` (Angstrom) of a file as another geometry of `system`, of whose charge and spin it must be.
+    """Return `system` with the geometry of `atoms` (Angstrom) from a file.
 
-    The system keeps its masses and fixed coordinates. Raises InputError where the file states another charge or spin.
+    The system keeps its masses and fixed coordinates. Raises InputError if the file states another charge or spin.
     """
     try:
         state = structure_state.read(atoms)
@@ -95,21 +94,21 @@ def in_state_of(atoms: Atoms, system: System, name: str) -> System:
 
 
 def _masses(atoms: Atoms, name: str) -> np.ndarray | None:
-    """Masses in daltons where the structure states any that are not those of the natural mixtures of isotopes.
+    """Return the stated masses in daltons; None if they are those of the natural mixtures of isotopes.
 
-    They are a column of the atoms, or a list in `info`. Raises InputError for a list of another length.
+    They are a column of the atoms, or a list in `info`. Raises InputError for a list of the wrong length.
     """
     from ase.data import atomic_masses
 
     columns = {structure_state.normal(key): value for key, value in (*atoms.info.items(), *atoms.arrays.items())}
-    given = next(
+    column = next(
         (columns[key] for key in ("masses", "mass", "atomicmasses") if key in columns and np.ndim(columns[key])), None
     )
-    if given is None:  # one number is the mass of the molecule
+    if column is None:  # one number is the mass of the molecule
         return None
     natural = atomic_masses[atoms.numbers]
     try:
-        masses = np.asarray(given, dtype=float)
+        masses = np.asarray(column, dtype=float)
     except (TypeError, ValueError):
         masses = np.zeros(0)
     if masses.shape != natural.shape:
@@ -119,9 +118,9 @@ def _masses(atoms: Atoms, name: str) -> np.ndarray | None:
 
 
 def _check_occupancy(atoms: Atoms, name: str) -> None:
-    """Raise InputError for a crystal whose sites are shared by several elements or partly empty (CIF)."""
+    """Raise InputError for a crystal with sites shared by several elements or partly empty (CIF)."""
     sites = atoms.info.get("occupancy")
     for shares in sites.values() if isinstance(sites, dict) else ():
         if isinstance(shares, dict) and (len(shares) > 1 or any(share < 1 - _EMPTY for share in shares.values())):
             shown = ", ".join(f"{symbol} {share:g}" for symbol, share in shares.items())
-            raise InputError(f"{name}: a site is occupied in part ({shown}); write one whole atom for each site")
+            raise InputError(f"{name}: a site is partly occupied ({shown}); write one whole atom for each site")

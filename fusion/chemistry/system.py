@@ -1,6 +1,6 @@
-"""What is computed: nuclei, charge and spin, checked once, and the reference energy that belongs to exactly that state.
+"""`System`: nuclei, charge and spin, checked once, and the reference energy of exactly this state.
 
-Lengths are bohr. The configuration may speak Angstrom; `System` never does.
+All lengths of a `System` are in bohr; configurations may use Angstrom.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 CLOSEST_NUCLEI = 0.05
-"""Two nuclei nearer than this (bohr) are taken as a mistake of the input."""
+"""Nuclei nearer than this (bohr) count as an error of the input."""
 
 _FEW = 100
-"""Atoms up to which all distances are fastest."""
+"""Number of atoms up to which computing all distances is fastest."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A literature energy in hartree, with where it comes from and, where stated, its uncertainty in hartree."""
+    """Literature energy in hartree with its source and, if stated, its uncertainty in hartree."""
 
     value: float
     source: str
@@ -39,13 +39,13 @@ class Reference:
 
 @dataclass(frozen=True, eq=False)
 class System:
-    """A molecule or atom: symbols (A,), positions (A, 3) in bohr, charge, and spin = N_up - N_down.
+    """Molecule, atom or crystal: symbols (A,), positions (A, 3) in bohr, charge, and spin = N_up - N_down.
 
-    `cell` is (3, 3) in bohr with `pbc` per direction for a periodic system. Construction checks everything and raises
-    `InputError` with one line that says what is wrong and what would be right. Arrays are read-only. `spin_assumed`:
-    nobody gave the spin, it is the lowest possible. `masses` (A,) in daltons, None for those of the natural mixtures of
-    isotopes; `fixed` (A, 3) is True for every Cartesian coordinate that tasks hold in place, None where all may move.
-    `notes`: sentences for the user on what the reader of a structure ignored or assumed.
+    A periodic system has a `cell` (3, 3) in bohr, with `pbc` per direction. The constructor checks everything and
+    raises InputError in one line. Arrays are read-only. `spin_assumed` marks a spin that is the lowest possible because
+    the input states none. `masses` (A,) are in daltons; None means natural mixtures of isotopes. `fixed` (A, 3) is True
+    for every fixed Cartesian coordinate; None means that all may move. `notes` tell the user what the reader of a
+    structure ignored or assumed.
     """
 
     name: str
@@ -79,7 +79,7 @@ class System:
 
     @property
     def nuclear_masses(self) -> np.ndarray:
-        """Masses (A,) in daltons: `masses`, or the standard atomic weights. Every use of masses takes these."""
+        """Masses (A,) in daltons for every use: `masses`, or the standard atomic weights."""
         return atomic_masses[self.numbers] if self.masses is None else self.masses
 
     @property
@@ -89,7 +89,7 @@ class System:
 
     @property
     def n_up(self) -> int:
-        """Number of spin-up electrons, never fewer than spin-down."""
+        """Number of spin-up electrons, at least that of spin-down electrons."""
         return (self.n_electrons + self.spin) // 2
 
     @property
@@ -99,26 +99,29 @@ class System:
 
     @property
     def multiplicity(self) -> int:
-        """2S + 1 of the state with S = spin / 2."""
+        """Multiplicity 2S + 1 of the state with S = spin / 2."""
         return self.spin + 1
 
     @property
     def formula(self) -> str:
-        """Formula without the charge: Hill order with carbon (C2H6O), IUPAC element sequence without (LiH, NH3)."""
+        """Formula without the charge: Hill order with carbon (C2H6O), IUPAC element sequence otherwise (LiH, NH3)."""
         return formula(self.symbols)
 
     @property
     def nuclear_repulsion(self) -> float:
-        """Coulomb repulsion of the nuclei in hartree (of one cell's nuclei among themselves, if periodic)."""
+        """Coulomb repulsion of the nuclei in hartree; for a periodic system, of the nuclei within one cell."""
         return nuclear_repulsion(self.numbers, self.positions)
 
     def with_positions(self, positions: np.ndarray) -> System:
-        """The same nuclei, charge and spin elsewhere: positions (A, 3) in bohr. The reference energy is dropped."""
+        """Return the same nuclei, charge and spin at positions (A, 3) in bohr, without the reference energy."""
         return replace(self, positions=positions, reference=None)
 
     def moved(self, positions: np.ndarray, cell: np.ndarray | None = None) -> System:
-        """`with_positions`, in another `cell` (3, 3) too if given, at a fraction of its cost: for the many steps of an
-        algorithm. Only that the positions are finite is checked, not whether atoms meet. Raises InputError."""
+        """Return the system at `positions`, and in `cell` (3, 3) if given; faster than `with_positions`.
+
+        It is meant for the many steps of an algorithm. It checks that positions are finite, but not the distances of
+        atoms. Raises InputError.
+        """
         other = copy.copy(self)
         object.__setattr__(other, "positions", _read_only(_checked_positions(positions, self.symbols, self.name)))
         if cell is not None:
@@ -127,20 +130,20 @@ class System:
         return other
 
     def with_spin_note(self) -> System:
-        """The same system; where its spin was assumed and another is likely, a note says so."""
+        """Return the system, with a note if its assumed spin is doubtful."""
         from fusion.chemistry.spin_states import note
 
-        said = note(self)
-        if said is None or said in self.notes:
+        spin_note = note(self)
+        if spin_note is None or spin_note in self.notes:
             return self
         other = copy.copy(self)
-        object.__setattr__(other, "notes", (*self.notes, said))
+        object.__setattr__(other, "notes", (*self.notes, spin_note))
         return other
 
     def to_atoms(self) -> Atoms:
-        """The system as ASE Atoms (Angstrom), with `charge` and `multiplicity` in `info` and masses if it states them.
+        """Return the system as ASE Atoms (Angstrom), with `charge` and `multiplicity` in `info`, and masses if stated.
 
-        The key `spin` is left out: some calculators read it as 2S + 1, others as the number of unpaired electrons.
+        There is no key `spin`: some calculators read it as 2S + 1, others as the number of unpaired electrons.
         """
         from ase import Atoms
 
@@ -166,7 +169,7 @@ def checked_nuclei(
     cell: np.ndarray | None = None,
     pbc: tuple[bool, bool, bool] = (False, False, False),
 ) -> tuple[tuple[str, ...], np.ndarray]:
-    """Symbols in proper spelling and positions (A, 3) as floats, or InputError naming the atom that is wrong."""
+    """Return symbols in proper spelling and positions (A, 3) as floats. Raises InputError that names a wrong atom."""
     proper = _checked_symbols(symbols, name)
     array = _checked_positions(positions, proper, name)
     _check_distances(proper, array, name, cell, pbc)
@@ -186,7 +189,7 @@ def _checked_symbols(symbols: Sequence[str], name: str) -> tuple[str, ...]:
         # Lower case is unambiguous (li, cl); "CO" might be a molecule or cobalt and is refused.
         proper = symbol.capitalize() if symbol.islower() else symbol
         if atomic_numbers.get(proper, 0) == 0:
-            raise InputError(f"unknown element {symbol!r} (atom {index} of {name}); write symbols as in H, Li, Cl")
+            raise InputError(f"unknown element {symbol!r} (atom {index} of {name}); write symbols like H, Li, Cl")
         checked.append(proper)
     return tuple(checked)
 
@@ -207,7 +210,7 @@ def _checked_positions(positions: Any, symbols: Sequence[str], name: str) -> np.
 
 
 def _checked_cell(cell: Any, pbc: Sequence[bool], atoms: int, name: str) -> np.ndarray | None:
-    """A cell (3, 3) that can be computed with, None for a molecule. Raises InputError."""
+    """Return a valid cell (3, 3), or None for a molecule. Raises InputError."""
     try:
         array = None if cell is None else np.array(cell, dtype=float).reshape(3, 3)
     except (TypeError, ValueError):
@@ -232,7 +235,7 @@ def _checked_fixed(fixed: Any, symbols: Sequence[str], name: str) -> np.ndarray 
         return None
     array = np.array(fixed, dtype=bool)
     if array.shape != (len(symbols), 3):
-        raise InputError(f"fixed coordinates of {name} must be three of true or false per atom")
+        raise InputError(f"fixed coordinates of {name} must be three values of true or false per atom")
     return _read_only(array) if array.any() else None
 
 
@@ -257,13 +260,13 @@ def _check_distances(
 def near_pairs(
     positions: np.ndarray, cell: np.ndarray | None, pbc: tuple[bool, bool, bool]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs of atoms within 4 bohr of each other, images in a periodic cell included: two indices and the distance.
+    """Find pairs of atoms within 4 bohr, periodic images included: two arrays of indices and the distances.
 
-    Positions (A, 3) and cell (3, 3) in bohr. In time and memory linear in the number of atoms.
+    Positions (A, 3) and cell (3, 3) in bohr. Time and memory are linear in the number of atoms.
     """
     import vesin
 
-    search = vesin.NeighborList(cutoff=4.0, full_list=False)  # a much shorter cutoff takes longer: its cells are more
+    search = vesin.NeighborList(cutoff=4.0, full_list=False)  # a much shorter cutoff is slower: it has more cells
     box = np.zeros((3, 3)) if cell is None else np.asarray(cell)
     first, second, distances = search.compute(np.asarray(positions), box, list(pbc), quantities="ijd")
     return first, second, distances

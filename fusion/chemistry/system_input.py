@@ -1,15 +1,15 @@
-"""From a `conf/system` node to a `System`.
+"""Reading of a `conf/system` node as a `System`.
 
-Keys, all optional but one source of nuclei:
+Keys, all optional except for one source of nuclei:
 
 * nuclei: `atoms` ("H 0 0 0; H 0 0 1.4", lines or semicolons) with `unit` angstrom (default) or bohr;
   or `symbols` and `positions` with `unit`; or `path` to a file that ASE reads, with `frame` if it holds several;
-* `charge` (default: what the file states, else 0), `spin` = N_up - N_down or `multiplicity` (default: what the file
-  states for its charge, else that of the first listed state with this charge, else the lowest possible);
-* `states`: a list of {charge, spin, energy, source, uncertainty}: known states of these nuclei and, where known, their
-  energies in hartree. They hold for the geometry with the given `formula` and `nuclear_repulsion` (hartree) only, so an
-  overridden geometry, charge or spin never keeps a reference that is not its own;
-* `fundamentals_cm1` and `fundamentals_source`: observed vibrations, each degenerate set once, for pictures of spectra.
+* `charge` (default: that of the file, else 0), `spin` = N_up - N_down or `multiplicity` (default: that of the file for
+  its charge, else that of the first listed state with this charge, else the lowest possible);
+* `states`: a list of {charge, spin, energy, source, uncertainty}, states of these nuclei and, where known, their
+  energies in hartree. They apply only to the geometry with this `formula` and `nuclear_repulsion` (hartree), so that
+  another geometry, charge or spin never gets a wrong reference;
+* `fundamentals_cm1` and `fundamentals_source`: observed vibrations, each degenerate set once, for plots of spectra.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from fusion.chemistry.units import bohr_per
 from fusion.errors import InputError
 
 SAME_GEOMETRY = 1e-6
-"""Nuclear repulsion (hartree) within which a geometry counts as the one a tabulated energy was computed at."""
+"""Tolerance (hartree) of the nuclear repulsion for a geometry to count as that of the tabulated energies."""
 
 
 def read(config: Mapping[str, Any], start_dir: Path | None = None) -> System:
-    """The system that `config` describes; relative paths are taken from `start_dir`, else from the current directory.
+    """Read the system that `config` describes; relative paths start at `start_dir` (default: the current directory).
 
     Raises InputError.
     """
@@ -43,7 +43,7 @@ def read(config: Mapping[str, Any], start_dir: Path | None = None) -> System:
     if OmegaConf.is_config(config):
         config = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     if not isinstance(config, Mapping):
-        raise InputError(f"no system {config!r}; give system=NAME, system=file system.path=FILE or system=inline")
+        raise InputError(f"no system {config!r}; write system=NAME, system=file system.path=FILE or system=inline")
     charge, spin = _whole(config, "charge"), _spin(config)
     name = str(config.get("name") or "inline")
     if config.get("path") is not None:
@@ -67,7 +67,7 @@ def read(config: Mapping[str, Any], start_dir: Path | None = None) -> System:
 
 
 def parse_atoms(text: str) -> tuple[list[str], list[list[float]]]:
-    """Symbols and coordinates of "H 0 0 0; H 0 0 1.4" (semicolons or lines). Raises InputError."""
+    """Parse symbols and coordinates of "H 0 0 0; H 0 0 1.4" (semicolons or lines). Raises InputError."""
     symbols, positions = [], []
     for line in text.replace(";", "\n").splitlines():
         if not line.strip():
@@ -104,7 +104,7 @@ def _nuclei(config: Mapping[str, Any]) -> tuple[Sequence[str], Any]:
 
 
 def _whole(config: Mapping[str, Any], key: str) -> int | None:
-    """The whole number under `system.key`, None where there is none. Raises InputError."""
+    """Return the whole number `system.key`, or None if it is not set. Raises InputError for another value."""
     value = config.get(key)
     if value is None:
         return None
@@ -115,20 +115,20 @@ def _whole(config: Mapping[str, Any], key: str) -> int | None:
 
 
 def _spin(config: Mapping[str, Any]) -> int | None:
-    """N_up - N_down as the user gives it by spin or multiplicity. Raises InputError where they disagree."""
+    """Return N_up - N_down from the user's spin or multiplicity. Raises InputError if they disagree."""
     spin, multiplicity = _whole(config, "spin"), _whole(config, "multiplicity")
     if multiplicity is None:
         return spin
     if spin is not None and spin != multiplicity - 1:
         raise InputError(
             f"system.spin={spin} and system.multiplicity={multiplicity} disagree "
-            "(multiplicity = spin + 1); give one of them"
+            "(multiplicity = spin + 1); set only one of them"
         )
     return multiplicity - 1
 
 
 def _states(config: Mapping[str, Any], system: System) -> list[Mapping[str, Any]]:
-    """The tabulated states of these very nuclei at this charge, the ground state first."""
+    """Tabulated states of exactly these nuclei at this charge, the ground state first."""
     states = config.get("states") or []
     if not states or system.formula != config["formula"]:
         return []

@@ -1,6 +1,6 @@
-"""Units at the border: fusion computes in hartree and bohr; a conversion is a product with one of these.
+"""Unit conversions: fusion computes in hartree and bohr; a conversion is a multiplication by one of these factors.
 
-The values are those of `ase.units`, so that a number that passes through ASE and back is unchanged.
+The values are those of `ase.units`, so that a conversion to ASE and back does not change a number.
 """
 
 from typing import Final
@@ -33,5 +33,5 @@ _BOHR_PER_UNIT: Final[dict[str, float]] = {"bohr": 1.0, "angstrom": BOHR_PER_ANG
 
 
 def bohr_per(unit: str) -> float:
-    """Bohr in one `unit` of length, "bohr" or "angstrom" in any case. Raises KeyError for another name."""
+    """Value of one `unit` of length, "bohr" or "angstrom" in any case, in bohr. Raises KeyError for another name."""
     return _BOHR_PER_UNIT[unit.lower()]

@@ -1,4 +1,4 @@
-"""Plain and extended XYZ: frames that cost no other, faults by line, and states in comment lines."""
+"""Reader of plain and extended XYZ files: faults by frame and line, and charge and spin in comment lines."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MOST_DIGITS = 15
 
 
 def read(file: Path) -> Iterator[Atoms | str]:
-    """The structures of a file; of one that cannot be read, alone, the reason. Raises ValueError."""
+    """Yield the structures of a file; an unreadable structure yields the reason instead. Raises ValueError."""
     from ase.io.formats import open_with_compression
 
     with io.TextIOWrapper(open_with_compression(str(file), "rb"), encoding="utf-8-sig", errors="replace") as lines:
@@ -45,7 +45,7 @@ def read(file: Path) -> Iterator[Atoms | str]:
             count = int(text)
             body = [content for _, content in itertools.islice(count_lines, count + 1)]
             head = _next_filled(count_lines)
-            while head is not None and head[1].lstrip().startswith("VEC"):  # cell vectors, as ADF writes them
+            while head is not None and head[1].lstrip().startswith("VEC"):  # cell vectors in ADF's form
                 body.append(head[1])
                 head = _next_filled(count_lines)
             yield _frame(text, body, count, line, file)
@@ -67,14 +67,14 @@ def _printable(text: str) -> str:
 
 
 def _frame(head: str, body: Sequence[str], count: int, line: int, file: Path) -> Atoms | str:
-    """A structure from its lines, the first of which is number `line` of the file, or the reason why there is none."""
+    """Read a structure from its lines, or return the reason for a failure; `line` is the number of its first line."""
     from ase.io.extxyz import read_xyz
 
     if count == 0:
         return "no atoms"
     if len(body) <= count:
-        held = max(0, len(body) - 1)
-        return f"it has {held} of {count} atoms: the file is cut off, or its number of atoms is wrong (line {line})"
+        n_read = max(0, len(body) - 1)
+        return f"it has {n_read} of {count} atoms: the file is cut off, or its number of atoms is wrong (line {line})"
     if fault := declared_sizes.of_columns(body[0], body[1]):
         return fault
     comment, rows, cell = body[0], list(body[1 : count + 1]), body[count + 1 :]
@@ -85,7 +85,7 @@ def _frame(head: str, body: Sequence[str], count: int, line: int, file: Path) ->
         return fault
     try:
         atoms: Atoms = next(read_xyz(io.StringIO("".join([f"{count}\n", comment, *rows, *cell])), 0))
-    except Exception as error:  # whatever the parsing meets
+    except Exception as error:  # ASE's parser raises exceptions of many types
         place = _first_column(columns, "species")
         symbols = _as_elements(rows, place, plain=stated is None)
         if fault := _fault(rows, columns, place, line + 2):
@@ -98,7 +98,7 @@ def _frame(head: str, body: Sequence[str], count: int, line: int, file: Path) ->
 
 
 def _fault_of_comment(comment: str, columns: Sequence[str]) -> str | None:
-    """A sentence on declarations of a comment line that cannot be used, None where they can."""
+    """Describe unusable declarations of a comment line; None if all can be used."""
     shown = ":".join(columns)[:80]
     kinds, numbers = columns[1::3], columns[2::3]
     if len(columns) % 3 or not all(map(str.isdecimal, numbers)) or not set("".join(kinds)) <= set("SRIL"):
@@ -113,7 +113,7 @@ def _fault_of_comment(comment: str, columns: Sequence[str]) -> str | None:
 
 
 def _first_column(columns: Sequence[str], name: str) -> int | None:
-    """The number of the first column of a name in `name:type:number:...`, None where there is none of it."""
+    """Number of the first column of `name` in `name:type:number:...`; None if the name is missing."""
     place = 0
     for key, _, number in zip(columns[0::3], columns[1::3], columns[2::3], strict=False):
         if key == name:
@@ -123,7 +123,10 @@ def _first_column(columns: Sequence[str], name: str) -> int | None:
 
 
 def _as_elements(rows: list[str], place: int | None, plain: bool) -> list[str]:
-    """In `rows`, turn D, T and (in plain files) atomic numbers to elements; the symbols before, empty for no change."""
+    """Replace D, T and (in plain files) atomic numbers in `rows` by elements.
+
+    Returns the original symbols; an empty list if nothing was replaced.
+    """
     symbols, changed = [], False
     for index, row in enumerate(rows):
         words = row.split()
@@ -138,28 +141,28 @@ def _as_elements(rows: list[str], place: int | None, plain: bool) -> list[str]:
 
 
 def _fault(rows: Sequence[str], columns: Sequence[str], place: int | None, line: int) -> str | None:
-    """A sentence on the first line of an atom that does not have the declared columns, None where all have them."""
+    """Describe the first atom's line that lacks the declared columns; None if all lines have them."""
     expected, position = sum(map(int, columns[2::3])), _first_column(columns, "pos")
     for index, row in enumerate(rows):
         words = row.split()
-        where = f"(line {line + index})"
+        in_line = f"(line {line + index})"
         if len(words) < expected:
             form = "symbol x y z" if expected == 4 else ":".join(columns)
-            return f"{len(words)} of {expected} columns, {form} {where}"
+            return f"{len(words)} of {expected} columns, {form} {in_line}"
         if place is not None and words[place].capitalize() not in atomic_numbers:
-            return f"unknown element '{_printable(words[place])}' {where}"
+            return f"unknown element '{_printable(words[place])}' {in_line}"
         for word in words[position : position + 3] if position is not None else ():
             try:
                 float(word)
             except ValueError:
-                return f"'{_printable(word)}' stands where a coordinate belongs {where}"
+                return f"'{_printable(word)}' stands where a coordinate belongs {in_line}"
     return None
 
 
 def _read_comment(comment: str, atoms: Atoms) -> str | None:
-    """Put into `info` a state that a comment line states in other ways than key=value: `charge: 1`, or `1 1` alone.
+    """Add to `info` a charge or spin in other forms than key=value: `charge: 1`, or a line with `1 1` alone.
 
-    A bare word, which ASE reads as True, states nothing. Returns what is wrong with a line that states a key twice.
+    A bare word, which ASE reads as True, is ignored. Returns a message for a line with two values of a key.
     """
     pair = _COMMENT_PAIR.fullmatch(comment)
     if pair:

@@ -1,4 +1,4 @@
-"""Structure files that declare more than they hold cost neither memory nor time; honest files of each kind are read."""
+"""Structure files that declare more than they hold are refused early; valid files of each kind are read."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ FILES = {
     "arrays.json": (ARRAY % "-50000, 50000", "declare 2,500,000,000 numbers"),
     "hidden.json": (ARRAY.replace("__nd", r"\u005f_nd") % "1000000000", "hides plain characters"),
     "deep.json": ("[" * 200_000, "recursion"),
-    "empty.db": ("", "no database of ASE"),
+    "empty.db": ("", "not a database of ASE"),
     "text.db": ("some text" * 100, "not a database"),
     "bomb.xyz.gz": (gzip.compress(bytes(2**25)), "unpack to more than"),
     "bomb.xyz.bz2": (bz2.compress(bytes(2**25)), "unpack to more than"),
@@ -45,7 +45,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_what_a_file_cannot_hold_is_refused(tmp_path: Path, name: str) -> None:
+def test_files_that_declare_more_than_they_hold_are_refused(tmp_path: Path, name: str) -> None:
     content, words = FILES[name]
     path = tmp_path / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -57,7 +57,7 @@ def test_what_a_file_cannot_hold_is_refused(tmp_path: Path, name: str) -> None:
         datasets.load(absolute(node({"data": str(path)}), tmp_path), tmp_path)
 
 
-def test_databases_with_code_or_hollow_arrays_are_refused(tmp_path: Path) -> None:
+def test_databases_with_code_or_incomplete_arrays_are_refused(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "view.db")) as database:
         endless = "WITH RECURSIVE c(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM c) SELECT * FROM c"
         database.execute(f"CREATE VIEW systems AS {endless}")
@@ -68,14 +68,14 @@ def test_databases_with_code_or_hollow_arrays_are_refused(tmp_path: Path) -> Non
         text = '{"a": {"__ndarray__": [[1000000000], "float64", [1]]}}'
         database.execute("UPDATE systems SET key_value_pairs = ?", (text,))
         database.commit()
-    for name, words in (("view.db", "there are views"), ("hollow.db", "declare 1,000,000,000 numbers")):
+    for name, words in (("view.db", "it has views"), ("hollow.db", "declare 1,000,000,000 numbers")):
         with pytest.raises(InputError, match=words):
             read_file(name, None, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["w.xyz", "w.traj", "w.json", "w.db", "POSCAR", "XDATCAR", "w.cube", "w.cfg"])
 @pytest.mark.parametrize("packed", [False, True])
-def test_honest_files_are_read(tmp_path: Path, name: str, packed: bool) -> None:
+def test_valid_files_are_read(tmp_path: Path, name: str, packed: bool) -> None:
     water = molecule("H2O", vacuum=4.0, pbc=True)
     write(tmp_path / name, [water] if name == "XDATCAR" else water)
     if packed:
@@ -87,7 +87,7 @@ def test_honest_files_are_read(tmp_path: Path, name: str, packed: bool) -> None:
     assert sorted(read.symbols) == ["H", "H", "O"] and abs(read.get_distance(0, 1) - read.get_distance(0, 2)) < 0.8
 
 
-def test_a_pipe_is_no_structure(tmp_path: Path) -> None:
+def test_a_pipe_is_refused_as_a_structure(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.xyz")
     os.mkfifo(tmp_path / "pipe.npz")
     os.mkfifo(tmp_path / "pipe.h5")
@@ -98,7 +98,7 @@ def test_a_pipe_is_no_structure(tmp_path: Path) -> None:
             datasets.load(absolute(node({"data": name, "energy_unit": "eV"}), tmp_path), tmp_path)
 
 
-def test_one_hollow_structure_of_many_is_counted(tmp_path: Path) -> None:
+def test_one_incomplete_structure_of_many_is_counted(tmp_path: Path) -> None:
     good = "2\nenergy=-30.0\nH 0 0 0\nH 0 0 0.74\n"
     bad = "1\nProperties=species:S:1:pos:R:3000000000 energy=1\nH 0 0 0\n"
     (tmp_path / "d.xyz").write_text(good + bad + good.replace("0.74", "0.8") + "999999999999\nenergy=1\nH 0 0 0\n")

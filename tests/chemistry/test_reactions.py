@@ -1,4 +1,4 @@
-"""Reactions from text: species, amounts, balance."""
+"""Reactions from text: species, coefficients and balance."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ def _amounts(text: str, start: Path = Path("/")) -> dict[str, float]:
 @pytest.mark.parametrize(
     "text", ["2 H2O -> 2 H2 + O2", "2H2O->2H2+O2", "2*H2O = 2 H2 + 1/2 O2 + 0.5 O2", "2 H2O → 2H2+O2"]
 )
-def test_the_ways_to_write_a_reaction(text: str) -> None:
+def test_notations_of_a_reaction(text: str) -> None:
     assert _amounts(text) == {"H2O": -2.0, "H2": 2.0, "O2": 1.0}
 
 
-def test_species_of_all_sources(tmp_path: Path) -> None:
+def test_species_from_all_sources(tmp_path: Path) -> None:
     (tmp_path / "nh4+.xyz").write_text("5\ncharge=1\nN 0 0 0\nH .6 .6 .6\nH -.6 -.6 .6\nH -.6 .6 -.6\nH .6 -.6 -.6\n")
     (tmp_path / "proton_donor.xyz").write_text("4\ncharge=1\nO 0 0 .1\nH .9 0 -.2\nH -.5 .8 -.2\nH -.5 -.8 -.2\n")
-    found = reactions.parse("NH3 + proton_donor.xyz -> nh4+.xyz + h2o", tmp_path)
-    assert [term.system.n_electrons for term in found.terms] == [10, 10, 10, 10]
-    assert sum(term.coefficient * term.system.charge for term in found.terms) == 0
+    parsed = reactions.parse("NH3 + proton_donor.xyz -> nh4+.xyz + h2o", tmp_path)
+    assert [term.system.n_electrons for term in parsed.terms] == [10, 10, 10, 10]
+    assert sum(term.coefficient * term.system.charge for term in parsed.terms) == 0
     assert reactions.species("2-butyne", tmp_path).formula == "C4H6"  # a number that belongs to the name
     assert reactions.species("ETHANOL", tmp_path).name == "ethanol"
     assert reactions.species("o2", tmp_path).spin == reactions.species("O2", tmp_path).spin == 2
@@ -50,18 +50,18 @@ def test_species_of_all_sources(tmp_path: Path) -> None:
         ("", "no reaction"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(text: str, says: str, tmp_path: Path) -> None:
+def test_wrong_reactions_are_refused_in_one_line(text: str, says: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=says) as caught:
         reactions.parse(text, tmp_path)
     assert "\n" not in str(caught.value)
 
 
-def test_change_and_its_error() -> None:
-    found = reactions.parse("2 h2 + o2 -> 2 h2o", Path("/"))
-    assert found.change({"h2": -1.0, "o2": -150.0, "h2o": -76.5}) == pytest.approx(-1.0)
-    assert found.error({"h2": 0.3, "o2": None, "h2o": 0.4}) == pytest.approx(1.0)  # in quadrature, times the amounts
-    assert found.error({"h2": None}) is None
-    assert str(found) == "2 h2 + o2 -> 2 h2o"
+def test_reaction_energy_and_its_error() -> None:
+    parsed = reactions.parse("2 h2 + o2 -> 2 h2o", Path("/"))
+    assert parsed.change({"h2": -1.0, "o2": -150.0, "h2o": -76.5}) == pytest.approx(-1.0)
+    assert parsed.error({"h2": 0.3, "o2": None, "h2o": 0.4}) == pytest.approx(1.0)  # in quadrature, times the amounts
+    assert parsed.error({"h2": None}) is None
+    assert str(parsed) == "2 h2 + o2 -> 2 h2o"
 
 
 def test_measured_heats_of_formation_agree_with_measured_dissociation() -> None:
@@ -93,7 +93,7 @@ def test_molecules_are_recognised_by_their_bonds_and_spin() -> None:
     assert g2.recognised(replace(g2.system("O2"), spin=0)) is None
 
 
-def test_files_of_one_name_are_not_taken_for_each_other(tmp_path: Path) -> None:
+def test_files_with_the_same_name_are_different_species(tmp_path: Path) -> None:
     for folder, length in (("a", 0.7), ("b", 1.5)):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "x.xyz").write_text(f"2\n\nH 0 0 0\nH 0 0 {length}\n")
@@ -106,7 +106,7 @@ def test_files_of_one_name_are_not_taken_for_each_other(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["o@2.xyz", "o 2.xyz", "o=2.xyz", "o -> 2.xyz", "o + 2.xyz", "o'2.xyz", "O2CAR"])
 def test_files_of_any_name_react(name: str, tmp_path: Path) -> None:
-    """Quoted where a sign stands between spaces; with full paths the reaction means the same from anywhere."""
+    """Names with a sign between spaces are quoted; full paths make the reaction independent of the directory."""
     (tmp_path / name).write_text("2\n\nO 0 0 0\nO 0 0 1.2\n")
     (tmp_path / "h2").write_text("not read: the species of that name goes first")
     if name == "O2CAR":

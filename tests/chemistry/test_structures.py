@@ -1,4 +1,4 @@
-"""Structures from files and from ASE Atoms: the stated state is read, or refused in one line, never dropped."""
+"""Structures from files and from ASE Atoms: a stated charge or spin is read, or refused in one line, never dropped."""
 
 import re
 from pathlib import Path
@@ -64,13 +64,13 @@ def test_spellings_of_charge_and_spin(info: dict[str, Any], spin: int | None) ->
         ({"spin": 0}, "its spin, 0, is neither N_up - N_down nor 2S + 1 of 11 electrons"),
     ],
 )
-def test_statements_that_cannot_be_used_are_refused(info: dict[str, Any], words: str) -> None:
+def test_unusable_charges_and_spins_are_refused(info: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match="^h3o: .*" + words.replace("+", r"\+")):
         from_atoms(hydronium(**info))
     assert from_atoms(hydronium(**info), charge=1, spin=2).spin == 2  # the user's words go before them
 
 
-def test_charges_and_moments_of_the_atoms() -> None:
+def test_charges_and_moments_of_atoms_are_summed() -> None:
     charged = hydronium()
     charged.set_initial_charges([-0.5, 0.5, 0.5, 0.5])
     charged.set_initial_magnetic_moments([-2.0, 0, 0, 0])
@@ -142,7 +142,9 @@ PDB += "HETATM    2  H   HOH A   1       0.000   0.000   0.970  1.00  0.00      
         ("coord", "$coord\n0 0 0 o\n0 0 1.83 h\n$eht charge=-1 unpaired=2\n$end\n", -1, 2),
     ],
 )
-def test_formats_that_state_a_charge(tmp_path: Path, name: str, text: str, charge: int, spin: int) -> None:
+def test_charge_and_spin_are_read_from_other_formats(
+    tmp_path: Path, name: str, text: str, charge: int, spin: int
+) -> None:
     system = read(tmp_path, name, text)
     assert (system.formula, system.charge, system.spin) == ("HO", charge, spin)
 
@@ -158,7 +160,7 @@ def test_isotopes_of_molfiles_and_several_records(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("comment", "said"), [("1 1 hydronium", True), ("-1 1", True), ("0 1 water", False), ("1 2 charge=0", False)]
 )
-def test_a_pair_of_numbers_at_the_start_of_a_comment_line_is_not_read_silently(
+def test_a_pair_of_numbers_at_the_start_of_a_comment_line_gives_a_note(
     tmp_path: Path, comment: str, said: bool
 ) -> None:
     system = read(tmp_path, "w.xyz", f"3\n{comment}\nO 0 0 0\nH 0 0 0.96\nH 0.93 0 -0.24\n")
@@ -166,14 +168,14 @@ def test_a_pair_of_numbers_at_the_start_of_a_comment_line_is_not_read_silently(
     assert any("is not read as charge and multiplicity" in note for note in system.notes) == said
 
 
-def test_words_and_contradictions_in_a_comment_line(tmp_path: Path) -> None:
+def test_comment_lines_with_words_or_contradictions(tmp_path: Path) -> None:
     assert read(tmp_path, "a.xyz", f"4\nno charge is meant here\n{LINES}").charge == 0
     for line, words in (("charge=1 charge=2", "states charge=1 and charge=2"), ("charge=T", "charge, True, is not")):
         with pytest.raises(InputError, match=words):
             read(tmp_path, "a.xyz", f"4\n{line}\n{LINES}")
 
 
-def test_an_odd_molecule_of_a_format_whose_charge_is_not_read(tmp_path: Path) -> None:
+def test_an_odd_molecule_is_refused_in_a_format_whose_charge_is_not_read(tmp_path: Path) -> None:
     coordinates = "$coord\n0 0 0 o\n0 0 1.83 h\n$end\n"
     with pytest.raises(InputError, match="its charge is not read from a file of the format turbomole"):
         read(tmp_path, "coord", coordinates)
@@ -210,7 +212,7 @@ CELLS = [
 
 
 @pytest.mark.parametrize(("cell", "pbc", "words"), CELLS)
-def test_cells_that_cannot_be_are_refused(cell: np.ndarray, pbc: tuple[bool, bool, bool], words: str) -> None:
+def test_impossible_cells_are_refused(cell: np.ndarray, pbc: tuple[bool, bool, bool], words: str) -> None:
     atoms = hydronium(charge=1)
     atoms.set_cell(cell)
     atoms.pbc = pbc
@@ -248,7 +250,7 @@ def test_the_placeholder_cell_of_a_pdb_file_is_ignored(tmp_path: Path, lengths: 
         ("N2", 1, "13, is odd"),
     ],
 )
-def test_an_assumed_spin_that_may_be_another_is_said(symbols: str, charge: int, words: str) -> None:
+def test_a_doubtful_assumed_spin_gives_a_note(symbols: str, charge: int, words: str) -> None:
     atoms = Atoms(symbols)
     atoms.positions[:, 2] = 1.2 * np.arange(len(atoms))
     system = from_atoms(atoms, charge=charge)
@@ -258,13 +260,13 @@ def test_an_assumed_spin_that_may_be_another_is_said(symbols: str, charge: int, 
 
 
 @pytest.mark.parametrize("symbols", ["H2", "N2", "CO", "F2", "H", "Na", "He", "LiH", "ClF", "HF"])
-def test_usual_closed_shells_and_doublet_atoms_need_no_word(symbols: str) -> None:
+def test_usual_closed_shells_and_doublet_atoms_give_no_note(symbols: str) -> None:
     atoms = Atoms(symbols)
     atoms.positions[:, 2] = 1.1 * np.arange(len(atoms))
     assert not from_atoms(atoms).notes
 
 
-def test_what_fusion_writes_it_reads_back(tmp_path: Path) -> None:
+def test_written_structures_are_read_back(tmp_path: Path) -> None:
     for charge, spin, cell in ((1, 0, None), (1, 2, 8.0 * np.eye(3)), (0, None, None)):
         atoms = hydronium()
         if cell is not None:
@@ -278,7 +280,7 @@ def test_what_fusion_writes_it_reads_back(tmp_path: Path) -> None:
         np.testing.assert_allclose(back.positions, system.positions, atol=1e-7)
 
 
-def test_frames_with_cells_that_cannot_be_are_left_out_of_data(tmp_path: Path) -> None:
+def test_frames_with_impossible_cells_are_left_out_of_data(tmp_path: Path) -> None:
     images = []
     for cell in (None, 9.0 * np.eye(3), np.zeros((3, 3)), 0.01 * np.eye(3)):
         image = hydronium(charge=1.0)
@@ -296,7 +298,7 @@ def test_frames_with_cells_that_cannot_be_are_left_out_of_data(tmp_path: Path) -
     ]
 
 
-def test_titles_say_what_is_periodic() -> None:
+def test_titles_name_the_periodic_directions() -> None:
     atoms = hydronium(charge=1)
     assert report.title_of(from_atoms(atoms)) == "H3O (10 electrons, singlet, charge +1)"
     atoms.set_cell(9.0 * np.eye(3))
@@ -304,7 +306,7 @@ def test_titles_say_what_is_periodic() -> None:
     assert report.title_of(from_atoms(atoms)) == "H3O (10 electrons, singlet, charge +1, periodic in xy)"
 
 
-def test_another_geometry_must_be_of_the_same_state() -> None:
+def test_another_geometry_must_have_the_same_charge_and_spin() -> None:
     system = from_atoms(hydronium(), charge=1)
     assert structures.in_state_of(hydronium(), system, "p.xyz").charge == 1
     with pytest.raises(InputError, match=r"p\.xyz states the charge -1, but the system has 1"):
@@ -343,12 +345,12 @@ def test_deuterium_by_its_symbol(tmp_path: Path) -> None:
         ("selective_dynamics:L:3", "FTF TTT", [[1, 0, 1], [0, 0, 0]]),
     ],
 )
-def test_columns_that_hold_atoms(tmp_path: Path, column: str, values: str, expected: list[list[int]]) -> None:
+def test_columns_fix_atoms(tmp_path: Path, column: str, values: str, expected: list[list[int]]) -> None:
     rows = zip(("O 0 0 0", "H 0 0 0.97"), values.split(), strict=True)
     lines = "\n".join(f"{row} {' '.join(flags)}" for row, flags in rows)
     system = read(tmp_path, "a.xyz", f"2\nProperties=species:S:1:pos:R:3:{column} charge=-1\n{lines}\n")
     assert system.fixed is not None and system.fixed.astype(int).tolist() == expected
-    with pytest.raises(InputError, match=r"fixed_atoms=.* is not read"):
+    with pytest.raises(InputError, match=r"fixed_atoms=.* is not supported"):
         read(tmp_path, "a.xyz", "2\nfixed_atoms=0 charge=-1\nO 0 0 0\nH 0 0 0.97\n")
 
 
@@ -359,16 +361,16 @@ def test_key_value_pairs_of_databases(tmp_path: Path) -> None:
     assert (system.charge, system.multiplicity) == (1, 3)
 
 
-def test_what_crystallographers_state_of_sites_and_cells(tmp_path: Path) -> None:
+def test_occupancies_alternative_locations_and_space_groups(tmp_path: Path) -> None:
     both = PDB.replace("O   HOH", "O  AHOH").replace("END\n", "")
     both += "HETATM    3  O  BHOH A   1       0.300   0.000   0.000  0.10  0.00           O1-\nEND\n"
     system = read(tmp_path, "a.pdb", both)
-    assert system.formula == "HO" and "alternative locations A" in system.notes[0]
+    assert system.formula == "HO" and "alternative location A" in system.notes[0]
     head = "CRYST1    9.000    9.000    9.000  90.00  90.00  90.00 P 21 21 21    4\n"
     with pytest.raises(InputError, match="space group P 21 21 21"):
         read(tmp_path, "a.pdb", head + PDB)
     site = Atoms("Na", cell=4.0 * np.eye(3), pbc=True, info={"occupancy": {"0": {"Na": 0.5, "K": 0.5}}})
-    with pytest.raises(InputError, match=r"occupied in part \(Na 0\.5, K 0\.5\)"):
+    with pytest.raises(InputError, match=r"partly occupied \(Na 0\.5, K 0\.5\)"):
         from_atoms(site)
 
 
@@ -376,7 +378,7 @@ GOOD = "2\nw\nO 0 0 0\nH 0 0 0.97\n"
 
 
 @pytest.mark.parametrize("text", [GOOD.replace("\n", "\r\n"), GOOD + "\n\n", GOOD.replace(" ", "\t"), "\ufeff" + GOOD])
-def test_line_ends_blanks_tabs_and_byte_order_marks(tmp_path: Path, text: str) -> None:
+def test_line_ends_blanks_tabs_and_byte_order_marks_are_accepted(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.xyz").write_bytes(text.encode())
     assert system_input.read({"path": "a.xyz", "charge": -1}, tmp_path).formula == "HO"
 
@@ -403,7 +405,9 @@ def test_line_ends_blanks_tabs_and_byte_order_marks(tmp_path: Path, text: str) -
         ("a.foo", "hello\n", "its format is not known"),
     ],
 )
-def test_broken_files_are_refused_in_our_words(tmp_path: Path, name: str, text: str | bytes, words: str) -> None:
+def test_broken_files_are_refused_with_a_clear_message(
+    tmp_path: Path, name: str, text: str | bytes, words: str
+) -> None:
     (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(InputError, match=words) as refused:
         system_input.read({"path": name}, tmp_path)

@@ -1,4 +1,4 @@
-"""Systems: what is read, what is refused and with which words, and which reference energy belongs to which state."""
+"""Systems: reading, refusals and their messages, and reference energies of states."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -72,7 +72,7 @@ def test_moved_nuclei_lose_the_reference() -> None:
     assert system.moved(system.positions * 1.1).reference is None
 
 
-def test_moving_nuclei_and_cell_leaves_the_original_alone() -> None:
+def test_moving_nuclei_and_cell_does_not_change_the_original() -> None:
     system = System("he", ("He",), np.ones((1, 3)), cell=np.eye(3), pbc=(True, True, True))
     other = system.moved(2 * system.positions, 3 * np.eye(3))
     assert system.cell is not None and other.cell is not None
@@ -81,7 +81,7 @@ def test_moving_nuclei_and_cell_leaves_the_original_alone() -> None:
         system.moved(system.positions * np.nan)
 
 
-def test_inline_string_and_units() -> None:
+def test_inline_systems_and_units() -> None:
     bohr = inline("H 0 0 0; H 0 0 1.4")
     lines = system_input.read({"atoms": "h 0 0 0\n h, 0, 0, 1.4\n", "unit": "angstrom"})
     assert bohr.symbols == lines.symbols == ("H", "H")
@@ -126,7 +126,7 @@ def test_two_nuclei_on_one_spot_are_found(periodic: bool, number: int) -> None:
         System("lattice", ("He",) * number, sites, **box)
 
 
-def test_files(tmp_path: Path) -> None:
+def test_systems_are_read_from_files(tmp_path: Path) -> None:
     (tmp_path / "one.xyz").write_text("2\ncharge=1\nHe 0 0 0\nH 0 0 0.774\n")
     (tmp_path / "two.xyz").write_text("1\n\nH 0 0 0\n" * 2)
     (tmp_path / "bad.xyz").write_text("not a structure")
@@ -170,5 +170,5 @@ def test_masses_and_fixed_coordinates_are_one_per_atom() -> None:
     assert replace(water, fixed=np.zeros((3, 3))).fixed is None
     with pytest.raises(InputError, match="one positive number of daltons per atom"):
         replace(water, masses=[16.0, -1.0, 1.0])
-    with pytest.raises(InputError, match="three of true or false per atom"):
+    with pytest.raises(InputError, match="three values of true or false per atom"):
         replace(water, fixed=[True, False, False])
