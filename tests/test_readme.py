@@ -1,4 +1,4 @@
-"""Every command and piece of Python in README.md works as printed: composed and checked, without the long work."""
+"""Commands and Python code in README.md work as printed: they are composed and checked, without the long work."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PYTHON = [block for language, block in BLOCKS if language == "python" and not bl
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a training of a small ANI leaves, as far as `fusion zoo add` reads it."""
+    """Write the files of a training of a small ANI that `fusion zoo add` reads."""
     directory = tmp_path_factory.mktemp("trained")
     words = [
         "+method=ani",
@@ -63,7 +63,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def files(tmp_path: Path, zoo_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory with the files that README speaks of, a cache of its own, and a stand-in for NWChem."""
+    """Directory with the files that README mentions, its own cache, and a substitute for NWChem."""
     monkeypatch.chdir(tmp_path)
     cache = tmp_path / "cache"
     cache.mkdir()
@@ -94,7 +94,7 @@ def files(tmp_path: Path, zoo_cache: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 @pytest.fixture
 def checked_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs end where their work would begin: everything has been composed, built and checked by then."""
+    """Stop runs before their calculation, after everything has been composed, built and checked."""
 
     def calculated(run: Any, method: Any, system: Any, *rest: Any) -> Result:
         return Result(system, energy=-1.0, energy_stderr=0.1)
@@ -102,7 +102,7 @@ def checked_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(execution, "_calculated", calculated)
 
 
-def test_there_are_commands() -> None:
+def test_the_readme_has_commands() -> None:
     assert len(COMMANDS) > 25 and len(PYTHON) == 2
 
 

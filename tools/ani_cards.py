@@ -18,7 +18,7 @@ from fusion_ani import neurochem
 
 COMMIT = "3a3368bb1b6d3ae707235f7f1dedcbb7b8b8cbc2"
 UPSTREAM = f"https://raw.githubusercontent.com/aiqm/ani-model-zoo/{COMMIT}/resources/"
-SPREAD_KCAL_MOL = 0.23  # per sqrt(atom): where active learning asked for new calculations (Smith et al. 2018)
+SPREAD_KCAL_MOL = 0.23  # per sqrt(atom): above it active learning asked for new calculations (Smith et al. 2018)
 CARDS: dict[str, dict[str, Any]] = {
     "ani-1x": {
         "summary": "ANI-1x: organic molecules of H, C, N, O, at DFT quality",
@@ -50,7 +50,7 @@ CARDS: dict[str, dict[str, Any]] = {
 
 
 def card(directory: Path, name: str) -> str:
-    """The card's text."""
+    """Return the text of the card."""
     files = sorted(path for path in directory.rglob(f"{name}_8x*/**/*") if path.is_file())
     files = [directory / f"{name}_8x.info", *files]
     hashes = {}
@@ -110,7 +110,7 @@ def card(directory: Path, name: str) -> str:
 
 
 def quoted(value: object) -> str:
-    """Strings and lists of strings or numbers are written in TOML as in JSON."""
+    """Quote a string, or a list of strings or numbers, for TOML, which writes them like JSON."""
     return json.dumps(value, ensure_ascii=False)
 
 

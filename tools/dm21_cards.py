@@ -54,7 +54,7 @@ METRICS = {
 
 
 def card(directory: Path, variant: str) -> str:
-    """The card's text."""
+    """Return the text of the card."""
     folder = f"checkpoints/{variant}/variables"
     hashes = dict(reversed(line.split()) for line in (directory / "SHA256SUMS").read_text().splitlines())
     files = [f"{folder}/variables.data-00000-of-00001", f"{folder}/variables.index"]
@@ -108,7 +108,7 @@ def card(directory: Path, variant: str) -> str:
 
 
 def quoted(value: object) -> str:
-    """Strings and lists of strings are written in TOML as in JSON."""
+    """Quote a string or a list of strings for TOML, which writes them like JSON."""
     return json.dumps(value, ensure_ascii=False)
 
 

@@ -1,6 +1,6 @@
-"""Check that no docstring begins with a word that makes a reader look for its subject.
+"""Check that no docstring begins with a word such as "Of" or "What", which hides its subject.
 
-python tools/language.py [FILE ...]      without names: every Python file of the project; exit status 1 where one does
+python tools/language.py [FILE ...]      default: every Python file of the project; exit status 1 if one does
 
 A docstring begins with a verb ("Return", "Fit") or with the noun it describes.
 """
@@ -28,14 +28,14 @@ def faults(path: Path) -> Iterator[str]:
 
 
 def _docstrings(node: ast.AST) -> Iterator[ast.Constant]:
-    """Strings that stand alone as statements: docstrings, and those below an attribute."""
+    """Docstrings of a node, including those below attributes: strings that are statements on their own."""
     if isinstance(node, DOCUMENTED):
-        values = (statement.value for statement in node.body if isinstance(statement, ast.Expr))
-        yield from (value for value in values if isinstance(value, ast.Constant) and isinstance(value.value, str))
+        constants = (statement.value for statement in node.body if isinstance(statement, ast.Expr))
+        yield from (value for value in constants if isinstance(value, ast.Constant) and isinstance(value.value, str))
 
 
 def main(names: list[str]) -> int:
-    """Print the faults of the files; 1 where there are any."""
+    """Print the faults of the files; return 1 if there are any."""
     paths = [Path(name) for name in names]
     if not paths:
         paths = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))

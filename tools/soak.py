@@ -1,11 +1,11 @@
-"""Kill runs of every task at random moments, resume them, and compare what they leave with an uninterrupted run.
+"""Kill runs of every task at random moments, resume them, and compare their files with those of an uninterrupted run.
 
-python tools/soak.py relax-ani md --kills 20 --seed 1      without names: every task; --table writes docs/reliability.md
+python tools/soak.py relax-ani md --kills 20 --seed 1      default: every task; --table writes docs/reliability.md
 
-A run is killed (SIGKILL) after a random part of the time that the uninterrupted run took, and resumed with `fusion
-resume` until it ends; then the next one starts, until all kills are used. Compared to the last bit are result.json and
-config.yaml (times left out), tables, trajectories, pictures, arrays and checkpoints. Models and labels come from
-FUSION_CACHE and FUSION_MIRROR, as always.
+A run is killed (SIGKILL) after a random fraction of the time of the uninterrupted run, and resumed with `fusion resume`
+until it ends; then the next run starts, until all kills are used. result.json and config.yaml (without times), tables,
+trajectories, plots, arrays and checkpoints are compared bit for bit. Models and labels come from FUSION_CACHE and
+FUSION_MIRROR, as in any run.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 RUN, OUTPUT = "run", "output.txt"
-# A server imports what every run needs, once, so that a kill lands in the work and not among the imports.
+# A fork server imports the modules once, so that a kill hits the calculation and not the imports.
 _SERVER = multiprocessing.get_context("forkserver")
 _PRELOADED = [
     "fusion.cli.main",
@@ -45,7 +45,7 @@ _TIMES = {"timing", "cost", "wall_s", "cpu_s", "step_ms", "ns_per_day", "timed_s
 _TIMES |= {"peak_memory_bytes", "memory_bytes", "since_interruption", "ckpt", "jobs", "threads"}
 _TIMES |= {"loops"}  # Lightning's count of the batches of this process
 _LOGS = {"log.txt", OUTPUT, "geometric.log"}
-_WITH_TIMES = re.compile(r"comparison\.(md|csv|png)")  # these show what each method costs
+_WITH_TIMES = re.compile(r"comparison\.(md|csv|png)")  # these show the cost of each method
 
 HCN = "3\n\nH 0 0 -1.07\nC 0 0 0\nN 0 0 1.15\n"
 HNC = "3\n\nH 0 0 2.16\nC 0 0 0\nN 0 0 1.17\n"
@@ -95,7 +95,7 @@ TASKS: dict[str, tuple[str, ...]] = {
 
 @dataclass
 class Soak:
-    """Outcome of the kills of a task. `differences`: files, or places in them, unlike the uninterrupted run."""
+    """Outcome of the kills of a task; `differences` names files, or places in them, unlike the uninterrupted run."""
 
     task: str
     seconds: float
@@ -106,7 +106,7 @@ class Soak:
 
     @property
     def row(self) -> str:
-        """A line of the table."""
+        """Row of the table."""
         words = " ".join(word for word in TASKS[self.task] if not word.startswith("callbacks"))
         words = words if len(words) <= 100 else f"{words[:100].rsplit(' ', 1)[0]} …"
         same = "no" if self.differences else "yes"
@@ -115,7 +115,7 @@ class Soak:
 
 
 class Program:
-    """The program in a directory with the input files of all tasks, on one thread."""
+    """Runs the program on one thread, in a directory with the input files of all tasks."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -127,7 +127,7 @@ class Program:
             _write_labels(home / "labels.extxyz")
 
     def run(self, words: tuple[str, ...], limit: float | None = None) -> tuple[int | None, float, str]:
-        """Exit status (None: killed after `limit` seconds), the seconds it took, and what it printed last."""
+        """Run the program; return its exit status (None: killed after `limit` seconds), its time and its last line."""
         process = _SERVER.Process(target=_main, args=(self.home, words), daemon=True)
         began = time.monotonic()
         process.start()
@@ -142,7 +142,7 @@ class Program:
 
 
 def _main(home: Path, words: tuple[str, ...]) -> None:
-    """The program, in a process that the server forked."""
+    """Run the program in a process that the server forked."""
     output = os.open(home / OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2):
         os.dup2(output, stream)
@@ -154,33 +154,33 @@ def _main(home: Path, words: tuple[str, ...]) -> None:
 
 
 def soak(task: str, kills: int, seed: int, home: Path) -> Soak:
-    """Run `task` once undisturbed, then with so many kills. Raises RuntimeError where the undisturbed run fails."""
+    """Run `task` once without and then with kills. Raises RuntimeError if the uninterrupted run fails."""
     words, chance = (*TASKS[task], f"hydra.run.dir={RUN}"), random.Random(f"{task} {seed}")
-    program, run, whole = Program(home), home / RUN, home / "whole"
-    for place in (run, whole):
-        shutil.rmtree(place, ignore_errors=True)
+    program, run, reference = Program(home), home / RUN, home / "whole"
+    for directory in (run, reference):
+        shutil.rmtree(directory, ignore_errors=True)
     status, seconds, last = program.run(words)
     if status not in (0, 1) or not (run / "result.json").is_file():
-        raise RuntimeError(f"{task}: the undisturbed run ends with status {status}: {last}")
-    run.rename(whole)  # the other runs have the same paths
+        raise RuntimeError(f"{task}: the uninterrupted run ends with status {status}: {last}")
+    run.rename(reference)  # the other runs have the same paths
     soaked = Soak(task, seconds)
     while soaked.kills < kills:
         shutil.rmtree(run, ignore_errors=True)
         soaked.runs += 1
-        ended, last = _end_of_a_run(program, words, kills, soaked, chance)
+        ended, last = _run_with_kills(program, words, kills, soaked, chance)
         if ended != status:
             soaked.differences.append(f"status {ended}, not {status}: {last}")
             break
-        soaked.differences += compare(whole, run)
+        soaked.differences += compare(reference, run)
         if soaked.differences:
             break
     return soaked
 
 
-def _end_of_a_run(
+def _run_with_kills(
     program: Program, words: tuple[str, ...], kills: int, soaked: Soak, chance: random.Random
 ) -> tuple[int | None, str]:
-    """Start a run and resume it after each kill; the status and last line of its end."""
+    """Start a run and resume it after each kill; return its final status and last line."""
     while True:
         begun = (program.home / RUN / "config.yaml").is_file()
         soaked.resumes += begun
@@ -191,14 +191,14 @@ def _end_of_a_run(
         soaked.kills += 1
 
 
-def compare(whole: Path, other: Path) -> list[str]:
-    """The files, or places in them, at which two run directories differ."""
-    names = sorted(_names(whole) | _names(other))
-    return [place for name in names for place in _differences(whole / name, other / name, name)]
+def compare(reference: Path, other: Path) -> list[str]:
+    """Return the files, or places in them, at which two run directories differ."""
+    names = sorted(_names(reference) | _names(other))
+    return [place for name in names for place in _differences(reference / name, other / name, name)]
 
 
 def _names(directory: Path) -> set[str]:
-    """Files to compare: not hidden, no logs, nothing that shows times."""
+    """Names of the files to compare, without hidden files, logs and files with times."""
     names = {path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file()}
     hidden = re.compile(r"(^|/)\.|^previous/")
     return {n for n in names if not hidden.search(n) and Path(n).name not in _LOGS and not _WITH_TIMES.match(n)}
@@ -215,13 +215,13 @@ def _differences(left: Path, right: Path, name: str) -> list[str]:
 
 
 def unequal(left: Any, right: Any, place: str) -> list[str]:
-    """Places at which nested containers of numbers, arrays and tensors differ in any bit, times left out."""
+    """Return the places at which nested containers of numbers, arrays and tensors differ in any bit; ignore times."""
     if isinstance(left, dict) and isinstance(right, dict):
         keys = sorted({*left, *right} - _TIMES, key=str)
-        return [found for key in keys for found in unequal(left.get(key), right.get(key), f"{place}/{key}")]
+        return [difference for key in keys for difference in unequal(left.get(key), right.get(key), f"{place}/{key}")]
     if isinstance(left, (list, tuple)) and isinstance(right, (list, tuple)) and len(left) == len(right):
         pairs = enumerate(zip(left, right, strict=True))
-        return [found for number, pair in pairs for found in unequal(*pair, f"{place}/{number}")]
+        return [difference for number, pair in pairs for difference in unequal(*pair, f"{place}/{number}")]
     if hasattr(left, "numpy") and hasattr(right, "numpy"):
         left, right = left.numpy(), right.numpy()
     if isinstance(left, np.ndarray) and isinstance(right, np.ndarray):
@@ -239,7 +239,7 @@ def _settings(path: Path) -> Any:
 
 
 def _arrays(path: Path) -> Any:
-    """The content of numpy's files, tasks' checkpoints and Lightning's."""
+    """Read the contents of numpy files and of checkpoints of tasks and of Lightning."""
     if path.suffix == ".npy":
         return np.load(path)
     if any(name.endswith("/data.pkl") for name in zipfile.ZipFile(path).namelist()):
@@ -254,7 +254,7 @@ def _arrays(path: Path) -> Any:
 
 
 def _write_labels(path: Path) -> None:
-    """Shaken molecules with the energies and forces of ASE's EMT, a model that costs nothing."""
+    """Write distorted molecules with energies and forces of ASE's EMT, a fast model."""
     from ase.build import molecule
     from ase.calculators.emt import EMT
     from ase.calculators.singlepoint import SinglePointCalculator
@@ -272,41 +272,43 @@ def _write_labels(path: Path) -> None:
 
 
 def write_table(page: Path, soaks: list[Soak]) -> None:
-    """Put the rows into the table of `page`; rows of other tasks stay."""
+    """Replace the tasks' rows in the table of `page`; rows of other tasks stay."""
     lines = page.read_text().splitlines()
     first = lines.index(HEADER) + 2
     last = first
     while last < len(lines) and lines[last].startswith("|"):
         last += 1
-    rows = {line.split("|")[1].strip(): line for line in lines[first:last]} | {one.task: one.row for one in soaks}
+    rows = {line.split("|")[1].strip(): line for line in lines[first:last]} | {
+        soaked.task: soaked.row for soaked in soaks
+    }
     lines[first:last] = [rows[task] for task in TASKS if task in rows]
     page.write_text("\n".join(lines) + "\n")
 
 
 def main() -> int:
-    """Soak the chosen tasks; 1 where one of them differs."""
+    """Soak the chosen tasks; return 1 if one of them differs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tasks", nargs="*", metavar="TASK", help=f"of {', '.join(TASKS)}; none: all")
-    parser.add_argument("--kills", type=int, default=20, help="of each task")
-    parser.add_argument("--seed", type=int, default=1, help="of the moments of the kills")
+    parser.add_argument("tasks", nargs="*", metavar="TASK", help=f"any of {', '.join(TASKS)}; default: all")
+    parser.add_argument("--kills", type=int, default=20, help="kills of each task")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the moments of the kills")
     parser.add_argument("--table", action="store_true", help=f"write the rows into {PAGE.relative_to(PAGE.parents[1])}")
     parser.add_argument("--keep", type=Path, help="directory for the runs, which stay there")
     options = parser.parse_args()
     unknown = set(options.tasks) - set(TASKS)
     if unknown:
-        parser.error(f"no task {', '.join(sorted(unknown))}; there are {', '.join(TASKS)}")
+        parser.error(f"no task {', '.join(sorted(unknown))}; tasks are {', '.join(TASKS)}")
     os.environ |= {"OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
     _SERVER.set_forkserver_preload(_PRELOADED)
     failed = False
     with tempfile.TemporaryDirectory() as temporary:
         for task in options.tasks or TASKS:
-            one = soak(task, options.kills, options.seed, (options.keep or Path(temporary)).absolute() / task)
-            verdict = "DIFFERENT: " + "; ".join(one.differences[:5]) if one.differences else "identical"
-            counts = f"{one.kills} kills, {one.resumes} resumes in {one.runs} runs of {one.seconds:.0f} s"
+            soaked = soak(task, options.kills, options.seed, (options.keep or Path(temporary)).absolute() / task)
+            verdict = "DIFFERENT: " + "; ".join(soaked.differences[:5]) if soaked.differences else "identical"
+            counts = f"{soaked.kills} kills, {soaked.resumes} resumes in {soaked.runs} runs of {soaked.seconds:.0f} s"
             print(f"{task:<17}{counts}: {verdict}", flush=True)
-            failed |= bool(one.differences)
+            failed |= bool(soaked.differences)
             if options.table:
-                write_table(PAGE, [one])
+                write_table(PAGE, [soaked])
     return int(failed)
 
 

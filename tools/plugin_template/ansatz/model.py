@@ -1,4 +1,4 @@
-"""A trial wavefunction: replace it by yours."""
+"""Trial wavefunction: replace it by your own."""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ from fusion.chemistry.system import System
 
 
 class Model(nn.Module):
-    """At most one electron of each spin, each in sum_nuclei exp(-zeta |r - R|); `zeta` in 1/bohr is optimised."""
+    """One orbital, sum_nuclei exp(-zeta |r - R|), for at most one electron per spin; `zeta` (1/bohr) is optimised."""
 
     def __init__(self, system: System, zeta: float = 1.0) -> None:
         super().__init__()
@@ -18,7 +18,7 @@ class Model(nn.Module):
         self.register_buffer("nuclei", torch.tensor(system.positions, dtype=torch.get_default_dtype()))
 
     def forward(self, electrons: Tensor) -> tuple[Tensor, Tensor]:
-        """Sign and log|psi|, each (B,), for electrons (B, N, 3) in bohr, spin-up electrons first."""
+        """Return sign and log|psi|, each (B,), for electrons (B, N, 3) in bohr, spin-up electrons first."""
         distances = (electrons[:, :, None] - self.nuclei).norm(dim=-1)
         log_psi = torch.logsumexp(-self.zeta * distances, dim=-1).sum(dim=-1)
         return torch.ones_like(log_psi), log_psi

@@ -1,4 +1,4 @@
-"""$name, a $kind for fusion. Nothing heavy is imported here: `fusion methods` has to answer at once."""
+"""$name, a $kind for fusion. Do not import large packages here: `fusion methods` must start quickly."""
 
 from fusion import hookimpl
 

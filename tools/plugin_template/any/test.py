@@ -1,4 +1,4 @@
-"""The method answers through the core, with the settings of its YAML file."""
+"""Test of the method through the core, with the settings of its YAML file."""
 
 import math
 from pathlib import Path

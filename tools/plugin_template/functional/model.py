@@ -1,4 +1,4 @@
-"""Exchange-correlation energy of a density: replace it by your functional."""
+"""Exchange-correlation functional: replace it by your own."""
 
 import math
 
@@ -13,5 +13,5 @@ class Model(nn.Module):
     needs = frozenset({"rho"})
 
     def energy_density(self, features: DensityFeatures) -> Tensor:
-        """Energy density (G,) at the grid's points; the potential and the SCF come from the core."""
+        """Return the energy density (G,) at the grid points; the core derives the potential and runs the SCF."""
         return -0.75 * (6.0 / math.pi) ** (1.0 / 3.0) * features.rho.pow(4.0 / 3.0).sum(dim=0)

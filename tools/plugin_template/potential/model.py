@@ -1,4 +1,4 @@
-"""Energy of atoms as energies of elements and a sum over pairs: replace the sum by your model."""
+"""Potential of self energies and a sum over pairs: replace the sum by your own model."""
 
 from collections.abc import Sequence
 
@@ -12,14 +12,14 @@ from fusion.potentials import Batch, Prediction, SelfEnergies, neighbours
 class Model(nn.Module):
     """Morse potential of pairs of atoms closer than `cutoff`: `depth` in hartree, `width` in 1/bohr, lengths in bohr.
 
-    To the pairs the self energies of `elements` are added: training fits them to the data before anything else.
+    The self energies of `elements` are added to it; training first fits them to the data.
     """
 
     places: Tensor
 
     def __init__(self, elements: Sequence[str], depth: float, width: float, distance: float, cutoff: float) -> None:
         super().__init__()
-        self.elements = tuple(elements)  # others are refused
+        self.elements = tuple(elements)  # other elements are refused
         self.self_energies = SelfEnergies(len(self.elements))
         places = torch.zeros(len(chemical_symbols), dtype=torch.int64)
         places[[atomic_numbers[symbol] for symbol in self.elements]] = torch.arange(len(self.elements))
@@ -28,10 +28,10 @@ class Model(nn.Module):
         self.width, self.distance, self.cutoff = width, distance, cutoff
 
     def forward(self, batch: Batch) -> Prediction:
-        """Energies (B,) in hartree; forces, stress and Hessian come from the core."""
-        found = neighbours(batch, self.cutoff)  # every pair twice, images of periodic cells among them
-        r = found.distances
+        """Return energies (B,) in hartree; the core derives forces, stress and Hessian."""
+        near = neighbours(batch, self.cutoff)  # every pair twice, including periodic images
+        r = near.distances
         well = (1.0 - torch.exp(-self.width * (r - self.distance))) ** 2 - 1.0
-        system = found.system[found.centre]
+        system = near.system[near.centre]
         pairs = 0.5 * self.depth * r.new_zeros(len(batch)).index_add(0, system, well)
-        return Prediction(energy=pairs + self.self_energies(self.places[found.numbers], found.system, len(batch)))
+        return Prediction(energy=pairs + self.self_energies(self.places[near.numbers], near.system, len(batch)))
