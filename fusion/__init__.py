@@ -6,8 +6,8 @@ Potentials, density functionals and wavefunctions behind one calculation interfa
 import os
 import sys
 
-# `python -m fusion` looks for modules in the current directory first, where a stranger's files may lie: stop it before
-# anything else is imported. A directory that was removed is not in the search path, and has no name.
+# `python -m fusion` searches the current directory, which may hold untrusted files, first: remove it before any other
+# import. A directory that was removed is not in the search path, and has no name.
 try:
     if sys.argv[:1] == ["-m"] and "fusion" in sys.orig_argv and sys.path[0] == os.getcwd():
         sys.path.pop(0)
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 hookimpl = pluggy.HookimplMarker("fusion")
 
-# Public name -> the module that has it; nothing heavy is imported before a name is used.
+# Public name -> its module; large packages are imported only when a name is used.
 _PUBLIC = {
     "run": "fusion.app",
     "calculator": "fusion.methods.ase_calculator",

@@ -1,4 +1,4 @@
-"""`python -m fusion`."""
+"""Entry point of `python -m fusion`."""
 
 from fusion.cli.main import main
 

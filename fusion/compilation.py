@@ -1,7 +1,7 @@
-"""Kernels compiled by numba, kept on the disk, and a line for the user who waits for it. Imported only where needed.
+"""Compilation of kernels by numba, cached on disk and announced to the user. Imported only where needed.
 
-numba keeps what it compiled beside the source, else in the user's cache directory; NUMBA_CACHE_DIR names another place.
-Processes that compile at the same time do not disturb one another.
+numba caches compiled kernels beside the source or in the user's cache directory; NUMBA_CACHE_DIR names another place.
+Processes may compile at the same time.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import numba
 from numba.core import event
 
 _COMPILING = "kernels for this processor, {often}: usually 15 to 30 s"
-_UNKEPT = "every time, for want of a directory to keep them in (NUMBA_CACHE_DIR=DIR)"
+_UNCACHED = "every time, because no cache directory is writable (set NUMBA_CACHE_DIR=DIR)"
 
 
 def njit(**options: Any) -> Callable[[Any], Any]:
-    """numba's decorator; what it compiles is kept for the next process wherever that is possible."""
+    """Decorate a function with numba's njit, without its cache where no directory is writable."""
 
     def compiled(function: Any) -> Any:
         _announcer.functions.add(function)
@@ -28,32 +28,32 @@ def njit(**options: Any) -> Callable[[Any], Any]:
         except RuntimeError as error:
             if "cannot cache" not in str(error):
                 raise
-            _announcer.often = _UNKEPT
+            _announcer.often = _UNCACHED
             return numba.njit(**(options | {"cache": False}))(function)
 
     return compiled
 
 
 class _Announcer(event.Listener):
-    """Says, once per process, that the first of our kernels is being compiled rather than read from the disk."""
+    """Announces, once per process, the first kernel of fusion that is compiled instead of read from the cache."""
 
     def __init__(self) -> None:
         self.functions: WeakSet[Any] = WeakSet()
         self.often = "once"
         self.announced = False
 
-    def on_start(self, happening: Any) -> None:
-        if self.announced or happening.data["dispatcher"].py_func not in self.functions:
+    def on_start(self, compilation: Any) -> None:
+        if self.announced or compilation.data["dispatcher"].py_func not in self.functions:
             return
         self.announced = True
         _announce(_COMPILING.format(often=self.often))
 
-    def on_end(self, happening: Any) -> None:
+    def on_end(self, compilation: Any) -> None:
         pass
 
 
 def _announce(text: str) -> None:
-    """A line of the run, or one on standard error where fusion is used as a library."""
+    """Print a line of the run, or on standard error if fusion is used as a library."""
     from fusion.console.format import line
     from fusion.parallel import processes
 

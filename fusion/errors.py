@@ -1,16 +1,16 @@
-"""The two ways a run ends badly, and being stopped. Everything else that escapes is a bug and shows its traceback."""
+"""Errors of a run: wrong input, a failed calculation, and a stop. Any other exception is a bug, with a traceback."""
 
 
 class InputError(ValueError):
-    """What the user asked for cannot be done: one line saying what is wrong and what would be right. Exit status 2."""
+    """The input is wrong: one line says what is wrong and what would be right. Exit status 2."""
 
 
 class CalculationError(RuntimeError):
-    """The calculation failed or did not converge; what was computed is kept. Exit status 1."""
+    """The calculation failed or did not converge; its files stay. Exit status 1."""
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal (`number`) asked the program to stop, and it has done so in good order."""
+    """A signal (`number`) stopped the program in good order."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)

@@ -1,6 +1,6 @@
-"""The hooks of a plugin, all of them.
+"""Hooks of a plugin.
 
-A plugin module (entry-point group `fusion.plugins`) implements those it needs and states `fusion_api = 1`.
+A plugin module (entry-point group `fusion.plugins`) implements the hooks it needs and states `fusion_api = 1`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ hookspec = pluggy.HookspecMarker("fusion")
 
 @hookspec
 def fusion_config_path() -> str:  # type: ignore[empty-body]
-    """Where the plugin's Hydra tree is, `pkg://my_plugin.conf`; its options join the core's groups."""
+    """Return the place of the plugin's Hydra tree, `pkg://my_plugin.conf`; its options join the core's groups."""
 
 
 @hookspec
 def fusion_model_cards() -> Traversable:  # type: ignore[empty-body]
-    """A directory of model cards, *.toml."""
+    """Return a directory of model cards, *.toml."""
 
 
 @hookspec

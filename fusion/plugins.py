@@ -1,6 +1,7 @@
 """Discovery of plugins.
 
-A plugin that cannot be imported is reported, never fatal; an option that two packages claim is refused by name.
+A plugin that cannot be imported is reported and does not stop the program; an option that two packages define is
+refused by name.
 """
 
 from __future__ import annotations
@@ -29,8 +30,7 @@ API = 1
 
 @dataclass(frozen=True)
 class Plugin:
-    """One plugin package: where it comes from and, unless `error` says why not, its module and configuration
-    directory."""
+    """Plugin package with its distribution and either its module and configuration directory or an `error`."""
 
     name: str
     distribution: str
@@ -42,32 +42,32 @@ class Plugin:
 
 @dataclass(frozen=True)
 class Discovery:
-    """All plugins found, and the hook caller over those that work."""
+    """All installed plugins, and the hook manager of those that could be loaded."""
 
     plugins: tuple[Plugin, ...]
     hooks: pluggy.PluginManager = field(repr=False)
 
     def sources(self, core: Path) -> list[tuple[str, Path]]:
-        """(package, configuration directory) of the core and of every working plugin, in search order."""
+        """List (package, configuration directory) of the core and of every loaded plugin, in search order."""
         return [("fusion", core), *((plugin.name, plugin.conf) for plugin in self.plugins if plugin.conf)]
 
 
-_found: Discovery | None = None
+_discovery: Discovery | None = None
 
 
 def discover() -> Discovery:
     """Import the plugins, once per process."""
-    global _found
+    global _discovery
     with GLOBAL_STATE:
-        if _found is None:
+        if _discovery is None:
             manager = pluggy.PluginManager("fusion")
             manager.add_hookspecs(hookspecs)
-            _found = Discovery(tuple(_load(entry, manager) for entry in _entry_points()), manager)
-        return _found
+            _discovery = Discovery(tuple(_load(entry, manager) for entry in _entry_points()), manager)
+        return _discovery
 
 
 def options(sources: list[tuple[str, Path]]) -> dict[str, list[tuple[str, Path]]]:
-    """Every option of every group, `method/ferminet` -> [(package, file)]: more than one entry is a conflict."""
+    """Return the files of all options of all groups, `method/ferminet` -> [(package, file)]; several are a conflict."""
     claims: dict[str, list[tuple[str, Path]]] = {}
     for package, directory in sources:
         for file in sorted(directory.rglob("*.yaml")):
@@ -77,7 +77,7 @@ def options(sources: list[tuple[str, Path]]) -> dict[str, list[tuple[str, Path]]
 
 
 def conflicts(sources: list[tuple[str, Path]]) -> list[str]:
-    """One sentence per option that two packages define."""
+    """Return one sentence per option that two packages define."""
     return [
         f"{option} is defined by {' and by '.join(package for package, _ in claims)}"
         for option, claims in options(sources).items()
@@ -86,32 +86,32 @@ def conflicts(sources: list[tuple[str, Path]]) -> list[str]:
 
 
 def refuse_conflicts(sources: list[tuple[str, Path]]) -> None:
-    """Raise InputError naming the packages that claim the same option: which of them would win is nobody's choice."""
-    found = conflicts(sources)
-    if found:
-        raise InputError(f"{'; '.join(found)}. Uninstall one of the packages or rename its option")
+    """Raise InputError that names the packages that define the same option."""
+    sentences = conflicts(sources)
+    if sentences:
+        raise InputError(f"{'; '.join(sentences)}. Uninstall one of the packages or rename its option")
 
 
 def add_commands(app: typer.Typer) -> dict[str, str]:
-    """Let the plugins add their subcommands; returns what went wrong, by plugin."""
-    found, wrong = discover(), {}
-    for plugin in found.plugins:
+    """Let the plugins add their subcommands; return the failures by plugin."""
+    discovery, failures = discover(), {}
+    for plugin in discovery.plugins:
         if plugin.module is not None:
             try:
-                _hook_of(found.hooks, plugin.module, "fusion_commands")(app=app)
-            except Exception as error:  # as at import
-                wrong[plugin.name] = f"{type(error).__name__}: {error}"
-    return wrong
+                _hook_of(discovery.hooks, plugin.module, "fusion_commands")(app=app)
+            except Exception as error:  # a plugin's code can raise anything
+                failures[plugin.name] = f"{type(error).__name__}: {error}"
+    return failures
 
 
 def model_cards(module: ModuleType) -> list[Any]:
-    """Directories (Traversable) of the model cards of the plugin `module`; what its hook raises goes on."""
-    found: list[Any] = _hook_of(discover().hooks, module, "fusion_model_cards")()
-    return found
+    """Return the directories (Traversable) of model cards of the plugin `module`. Raises the exceptions of its hook."""
+    directories: list[Any] = _hook_of(discover().hooks, module, "fusion_model_cards")()
+    return directories
 
 
 def _entry_points() -> Iterator[metadata.EntryPoint]:
-    # The same module can be announced twice (an editable install beside a wheel).
+    # The same module can have two entry points (an editable install beside a wheel).
     seen: set[str] = set()
     for entry in metadata.entry_points(group=GROUP):
         if entry.value not in seen:
@@ -129,7 +129,7 @@ def _load(entry: metadata.EntryPoint, manager: pluggy.PluginManager) -> Plugin:
             raise InputError(f"states fusion_api = {api}; this fusion speaks {API}")
         manager.register(module, name)
         conf = _config_directory(manager, module)
-    except (Exception, SystemExit) as error:  # a plugin may fail in any way, and must not take the program with it
+    except (Exception, SystemExit) as error:  # a plugin may fail in any way, but must not stop the program
         if manager.has_plugin(name):
             manager.unregister(name=name)
         return Plugin(name, distribution, version, error=f"{type(error).__name__}: {error}".splitlines()[0])
@@ -152,7 +152,7 @@ def _hook_of(manager: pluggy.PluginManager, module: ModuleType, name: str) -> An
 
 
 def _resolve(path: str) -> Path:
-    """Directory of `pkg://package.folder` (without importing the folder) or `file:///path`."""
+    """Return the directory of `pkg://package.folder` (without importing the folder) or `file:///path`."""
     scheme, _, rest = path.partition("://")
     if scheme == "file":
         return Path(rest)

@@ -1,4 +1,4 @@
-"""The program with the toy plugin installed: in this process where that is enough, else as a process of its own."""
+"""Fixtures that run the program with the toy plugin, in this process or in a new one."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ TOY = TESTS / "toy_plugin"
 
 @pytest.fixture
 def with_toy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """This process with the toy plugin."""
+    """Install the toy plugin in this process."""
     from fusion import plugins
     from fusion.console.format import console
 
     monkeypatch.syspath_prepend(str(TOY))
-    monkeypatch.setattr(plugins, "_found", None)
+    monkeypatch.setattr(plugins, "_discovery", None)
     console.cache_clear()  # it holds the standard output of its first use
     yield
     console.cache_clear()
@@ -33,7 +33,7 @@ def with_toy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def program(
     with_toy: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Program:
-    """`program("+method=toy", ...)` in this process, started in an empty directory."""
+    """Function `program("+method=toy", ...)` that runs in this process, in an empty directory."""
     from fusion.cli import main
     from fusion.console.format import console
 
@@ -57,7 +57,7 @@ def program(
 
 @pytest.fixture
 def environment() -> dict[str, str]:
-    """Environment of a process that has the toy plugin."""
+    """Environment of a process with the toy plugin."""
     path = os.pathsep.join([str(TOY), str(TESTS.parent), str(TESTS.parent / "plugins")])
     return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
 
@@ -74,7 +74,7 @@ def process(tmp_path: Path, environment: dict[str, str]) -> Program:
 
 @pytest.fixture(scope="session")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache with the published ANI models, pulled from the test data as from any mirror."""
+    """Cache with the published ANI models, pulled from the test data as from any mirror."""
     data = os.environ.get("FUSION_TEST_DATA")
     if not data:
         pytest.skip("FUSION_TEST_DATA is not set: the published weights are not at hand")
@@ -91,7 +91,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def zoo_cache(published: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """FUSION_CACHE with the published ANI models, and no network."""
+    """Set FUSION_CACHE to the published ANI models, and work offline."""
     monkeypatch.setenv("FUSION_CACHE", str(published))
     monkeypatch.setenv("FUSION_OFFLINE", "1")
     return published
@@ -99,7 +99,7 @@ def zoo_cache(published: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def signing_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The directory of a key of the tests' own, for this process and those it starts."""
+    """Directory of the tests' own signing key, for this process and those it starts."""
     place = tmp_path_factory.mktemp("data")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_DATA_HOME", str(place))
@@ -108,7 +108,7 @@ def signing_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 def default_dtype() -> Iterator[None]:
-    """Whatever a test does to torch's default dtype ends with it."""
+    """Restore torch's default dtype after each test."""
     yield
     torch = sys.modules.get("torch")
     if torch is not None:

@@ -1,4 +1,4 @@
-"""Damage to small valid files, and what a reader may do with them: read them, or raise the program's own errors."""
+"""Fuzzing of readers: they must read damaged copies of small valid files, or raise the program's own errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from fusion.errors import CalculationError, InputError
 
 EXAMPLES = int(os.environ.get("FUSION_FUZZ_EXAMPLES", "40"))
-"""Damaged files tried for each reader."""
+"""Number of damaged files for each reader."""
 _CPU_S = 5.0
 
 Files = Mapping[str, bytes]
@@ -33,11 +33,11 @@ _TOKENS = [
 
 
 class Slow(BaseException):
-    """A reader took more than its CPU time; no reader catches this."""
+    """Raised when a reader takes more than its CPU time; no reader catches it."""
 
 
 def damaged(files: Files, damages: list[Damage]) -> dict[str, bytes]:
-    """`files` with bits flipped, parts cut off, lines removed or doubled, words put in or in place of numbers."""
+    """Damage `files`: flip bits, truncate, remove or repeat lines, insert words or replace numbers by words."""
     result = dict(files)
     for kind, place, word in damages:
         name = sorted(result)[word % len(result)]
@@ -67,7 +67,7 @@ def damaged(files: Files, damages: list[Damage]) -> dict[str, bytes]:
 
 @contextmanager
 def limited() -> Iterator[None]:
-    """Raise Slow in the block after `_CPU_S` seconds of CPU time, however busy the machine is."""
+    """Raise Slow in the block after `_CPU_S` seconds of CPU time, independent of the load of the machine."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise Slow(f"more than {_CPU_S:g} s")
@@ -102,7 +102,7 @@ def check(files: Files, read: Callable[[Path], object]) -> None:
 
 
 def fuzzed(make: Callable[[], Files], read: Callable[[Path], object]) -> None:
-    """Check that `read` reads what `make` gives, then `EXAMPLES` damaged forms of it."""
+    """Check that `read` reads the files of `make`, and reads or refuses `EXAMPLES` damaged forms of them."""
     files = make()
     with tempfile.TemporaryDirectory() as name:
         for path, content in files.items():

@@ -1,4 +1,4 @@
-"""A run from its settings to its files; exit statuses; going on with a run."""
+"""Runs from their settings to their files: exit statuses and resuming."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_default_directories_are_unique(program: Program, tmp_path: Path) -> Non
     assert len(runs) == 3 and all((run / "result.json").is_file() for run in runs)
 
 
-def test_exit_status_of_what_failed(program: Program, tmp_path: Path) -> None:
+def test_failures_have_exit_status_1(program: Program, tmp_path: Path) -> None:
     done = program("+method=toy", "method.failure=the SCF diverged", "hydra.run.dir=failed")
     assert done.status == 1 and done.err == "error: the SCF diverged\n"
     assert document(tmp_path / "failed")["status"] == "failed"
@@ -78,13 +78,13 @@ def test_run_in_process(with_toy: None, tmp_path: Path, monkeypatch: pytest.Monk
     assert fusion.run(["+method=toy", "method.status=not_converged", "hydra.run.dir=n"]).status == "not_converged"
 
 
-def test_libraries_talk_into_the_log(program: Program, tmp_path: Path) -> None:
+def test_output_of_libraries_goes_to_the_log(program: Program, tmp_path: Path) -> None:
     done = program(*FIT, "hydra.run.dir=r")
     assert done.status == 0 and done.err == ""
     assert "Lightning" not in done.out and "stopped: `max_epochs=1`" in (tmp_path / "r" / "log.txt").read_text()
 
 
-def test_a_killed_run_goes_on_to_the_same_end(process: Program, program: Program, tmp_path: Path) -> None:
+def test_a_killed_run_resumes_to_the_same_result(process: Program, program: Program, tmp_path: Path) -> None:
     assert program(*FIT, "hydra.run.dir=whole").status == 0
     assert process(*FIT, "hydra.run.dir=killed", "task.kill_at=33").status == -signal.SIGKILL
     assert not (tmp_path / "killed" / "result.json").exists()
@@ -98,7 +98,7 @@ def test_a_killed_run_goes_on_to_the_same_end(process: Program, program: Program
     assert (whole / "metrics.csv").read_text().count("\n") == 41
 
 
-def test_a_finished_run_shows_its_result_again(program: Program, tmp_path: Path) -> None:
+def test_a_finished_run_prints_its_result(program: Program, tmp_path: Path) -> None:
     first = program(*FIT, "hydra.run.dir=r")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "r").iterdir() if path.suffix != ".png"}
     for words in (("resume", "r"), (*FIT, "hydra.run.dir=r", "ckpt=last")):
@@ -107,7 +107,7 @@ def test_a_finished_run_shows_its_result_again(program: Program, tmp_path: Path)
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
-def test_without_a_checkpoint_it_starts_from_the_beginning(program: Program, tmp_path: Path) -> None:
+def test_a_run_without_a_checkpoint_starts_from_the_beginning(program: Program, tmp_path: Path) -> None:
     done = program(*FIT, "hydra.run.dir=r", "ckpt=last")
     assert done.status == 0 and "starting from the beginning" in done.out
     (tmp_path / "r" / "result.json").unlink()
@@ -117,7 +117,7 @@ def test_without_a_checkpoint_it_starts_from_the_beginning(program: Program, tmp
     assert (tmp_path / "r" / "metrics.csv").read_text().count("\n") == 41
 
 
-def test_starting_from_a_file(program: Program, tmp_path: Path) -> None:
+def test_a_run_starts_from_a_checkpoint_file(program: Program, tmp_path: Path) -> None:
     assert program(*FIT, "hydra.run.dir=r").status == 0
     for word in ("r/checkpoints/last.ckpt", "r"):
         assert program(*FIT, f"ckpt={word}", f"hydra.run.dir=from-{len(word)}").status == 0
@@ -126,7 +126,7 @@ def test_starting_from_a_file(program: Program, tmp_path: Path) -> None:
         assert result["settings"]["ckpt"] == str(tmp_path / word)
 
 
-def test_a_new_start_in_an_old_directory_keeps_the_old_checkpoint(program: Program, tmp_path: Path) -> None:
+def test_a_new_run_in_an_old_directory_keeps_the_old_checkpoint(program: Program, tmp_path: Path) -> None:
     for energy in (-1, -4):
         assert program(*FIT, f"method.energy={energy}", "hydra.run.dir=r").status == 0
     assert sorted(path.name for path in (tmp_path / "r" / "checkpoints").iterdir()) == ["last.ckpt", "previous.ckpt"]
@@ -134,14 +134,14 @@ def test_a_new_start_in_an_old_directory_keeps_the_old_checkpoint(program: Progr
     assert (tmp_path / "r" / "metrics.csv").read_text().count("\n") == 41
 
 
-def test_a_config_that_is_not_yaml(program: Program, tmp_path: Path) -> None:
+def test_settings_that_are_not_yaml_are_refused(program: Program, tmp_path: Path) -> None:
     assert program("+method=toy", "hydra.run.dir=r").status == 0
     (tmp_path / "r" / "config.yaml").write_text("a: [b")
     done = program("resume", "r")
     assert done.status == 2 and "config.yaml" in done.err and len(done.err.splitlines()) == 1
 
 
-def test_ctrl_c_says_how_to_go_on(environment: dict[str, str], tmp_path: Path) -> None:
+def test_ctrl_c_prints_the_command_to_resume(environment: dict[str, str], tmp_path: Path) -> None:
     running = Running((*FIT, "task.steps=1000000", "hydra.run.dir=r"), tmp_path, environment)
     checkpoint = tmp_path / "r" / "checkpoints" / "last.ckpt"
     while not checkpoint.exists() and running.alive:

@@ -1,4 +1,4 @@
-"""Kernels: what is said while they are compiled, and where they cannot be kept."""
+"""Kernels: messages during compilation, and work without a writable cache."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def test_a_library_user_gets_one_line_on_standard_error(capsys: pytest.CaptureFi
     assert out == "" and err == "fusion: compiling kernels for this processor, once: usually 15 to 30 s\n"
 
 
-def test_a_run_gets_a_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_prints_a_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
     with processes.running():
         assert kernel()(2.0) == 4.0
     out, err = capsys.readouterr()
     assert err == "" and out.startswith("compiling  ") and out.count("\n") == 1
 
 
-def test_nothing_is_said_of_other_peoples_kernels_or_of_what_is_compiled(capsys: pytest.CaptureFixture[str]) -> None:
+def test_foreign_or_compiled_kernels_print_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     from numba import njit
 
     made = kernel()
@@ -53,9 +53,9 @@ def test_nothing_is_said_of_other_peoples_kernels_or_of_what_is_compiled(capsys:
     assert capsys.readouterr() == ("", "")
 
 
-def test_kernels_work_where_nothing_can_be_kept(
+def test_kernels_work_without_a_writable_cache(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(caching.CompileResultCacheImpl, "_locator_classes", [])
     assert kernel(cache=True)(2.0) == 4.0
-    assert "every time, for want of a directory to keep them in (NUMBA_CACHE_DIR=DIR)" in capsys.readouterr().err
+    assert "every time, because no cache directory is writable (set NUMBA_CACHE_DIR=DIR)" in capsys.readouterr().err

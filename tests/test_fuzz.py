@@ -1,4 +1,4 @@
-"""Damaged files of every kind the core reads: read, or refused in one line within seconds, and nothing is written."""
+"""Damaged files of every kind that the core reads are read, or refused in one line within seconds, without writing."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def frames() -> list[Atoms]:
 
 
 def written(name: str, save: Callable[[Path], object]) -> Callable[[], Files]:
-    """The file `name` that `save` writes."""
+    """Return the contents of the file `name` that `save` writes."""
 
     def make() -> Files:
         with tempfile.TemporaryDirectory() as directory:
@@ -107,7 +107,7 @@ def settings(name: str) -> dict[str, Any]:
 
 
 def structures(name: str) -> Callable[[Path], object]:
-    """Read the file `name` as a system, and as data."""
+    """Read the file `name` as a system and as data."""
 
     def read(directory: Path) -> None:
         with suppress(InputError):

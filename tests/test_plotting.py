@@ -1,4 +1,4 @@
-"""Pictures are drawn from whatever a run has left, however little."""
+"""Plots are drawn from the files of a run, also of an unfinished one."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_picture_is_drawn(phases: dict[str, Any], finished: bool, tmp_path: Pa
     assert path == tmp_path / "energy.png" and path.read_bytes().startswith(b"\x89PNG")
 
 
-def test_nothing_to_draw(tmp_path: Path) -> None:
+def test_runs_without_data_draw_nothing(tmp_path: Path) -> None:
     for write in (lambda: None, lambda: write_metrics(tmp_path, pretrain=3)):
         write()
         assert not plots.has_energies(tmp_path)
@@ -104,17 +104,17 @@ def test_a_broadened_spectrum_keeps_its_intensities(tmp_path: Path) -> None:
     curve = broadened(axis, np.array([1600.0, 3800.0]), np.array([50.0, 20.0]), 10.0)
     assert float(curve.sum() * (axis[1] - axis[0])) == pytest.approx(70.0, rel=1e-3)
     assert float(curve.max()) == pytest.approx(50.0 / (10.0 * np.pi), rel=1e-3)
-    found = {"status": "ok", "method": "toy", "frequencies_cm1": [-300.0, 1600.0]}
+    document = {"status": "ok", "method": "toy", "frequencies_cm1": [-300.0, 1600.0]}
     for name, more in (("without", {}), ("with", {"ir_intensities_km_per_mol": [1.0, 50.0]})):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "result.json").write_text(json.dumps(found | more))
+        (tmp_path / name / "result.json").write_text(json.dumps(document | more))
         spectrum_plot.draw(tmp_path / name, tmp_path / f"{name}.png")
     assert (tmp_path / "with.png").is_file() and not (tmp_path / "without.png").exists()
 
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The figures that are drawn, in their order."""
+    """List of the drawn figures, in their order."""
     figures: list[Any] = []
 
     @contextlib.contextmanager
@@ -137,8 +137,14 @@ def compared(directory: Path, kind: str, *quantities: dict[str, dict[str, float]
     labels = list(quantities[0])
     methods = [{"label": label, "cpu_s": 1.0 + index, "peak_memory_bytes": 2e8} for index, label in enumerate(labels)]
     rows = [{"label": f"q{n}", "coordinate": 1.0 + n, "values": each} for n, each in enumerate(quantities)]
-    found = {"title": "a comparison", "against": labels[0], "kind": kind, "methods": methods, "quantities": rows} | more
-    (directory / "result.json").write_text(json.dumps({"status": "ok", "comparison": found}))
+    document = {
+        "title": "a comparison",
+        "against": labels[0],
+        "kind": kind,
+        "methods": methods,
+        "quantities": rows,
+    } | more
+    (directory / "result.json").write_text(json.dumps({"status": "ok", "comparison": document}))
     comparison.draw(directory, directory / "comparison.png")
 
 
@@ -151,7 +157,7 @@ def test_a_comparison_draws_no_panel_without_data(tmp_path: Path, drawn: list[An
     assert all(axes.has_data() and np.ptp(axes.get_xlim()) > 1e-3 for figure in drawn for axes in figure.axes)
 
 
-def test_numbers_of_bars_stand_beyond_their_errors(tmp_path: Path, drawn: list[Any]) -> None:
+def test_numbers_of_bars_are_beyond_their_error_bars(tmp_path: Path, drawn: list[Any]) -> None:
     values = {"energy_hartree": 0.02, "std_hartree": 0.01}
     compared(tmp_path, "reaction", {"hf": values, "ani": {**values, "energy_hartree": -0.02}})
     texts = {text.get_text(): text.xy[1] for text in drawn[0].axes[0].texts}
@@ -161,8 +167,8 @@ def test_numbers_of_bars_stand_beyond_their_errors(tmp_path: Path, drawn: list[A
 
 def test_thermochemistry_has_a_linear_axis_numbers_and_a_title(tmp_path: Path, drawn: list[Any]) -> None:
     rows = [{"name": name, "level": "hf", "error_hartree": error} for name, error in (("H2O", 0.14), ("CO2", -0.017))]
-    found = {"formation": rows, "reactions": [], "levels": ["hf"], "unit": "kcal/mol"}
-    (tmp_path / "result.json").write_text(json.dumps({"status": "ok", "thermochemical": found}))
+    document = {"formation": rows, "reactions": [], "levels": ["hf"], "unit": "kcal/mol"}
+    (tmp_path / "result.json").write_text(json.dumps({"status": "ok", "thermochemical": document}))
     thermochemistry.draw(tmp_path, tmp_path / "thermochemistry.png")
     (axes,) = drawn[0].axes
     assert axes.get_xscale() == "linear" and drawn[0].get_suptitle()

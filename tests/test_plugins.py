@@ -32,7 +32,7 @@ BROKEN = {
 
 @pytest.fixture
 def install(with_toy: None, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch):
-    """Install a package: its code, and the options its configuration tree has."""
+    """Return a function that installs a package with its code and the options of its configuration tree."""
 
     def make(name: str, code: str, options: dict[str, str] | None = None) -> None:
         site: Path = tmp_path_factory.mktemp("site")
@@ -53,7 +53,7 @@ def install(with_toy: None, tmp_path_factory: pytest.TempPathFactory, monkeypatc
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_broken_plugin_is_shown_and_harms_nothing(install, program: Program, case: str) -> None:
+def test_a_broken_plugin_is_listed_and_does_no_harm(install, program: Program, case: str) -> None:
     code, reason = BROKEN[case]
     install("bad", code)
     listed = program("plugins")
@@ -78,14 +78,14 @@ def test_two_packages_claiming_one_option_are_refused_by_name(
     assert f"conflict: {option}" in program("plugins").out
 
 
-def test_commands_that_cannot_be_added(install, program: Program) -> None:
+def test_commands_that_cannot_be_added_are_reported(install, program: Program) -> None:
     code = SOUND + "\n@hookimpl\ndef fusion_commands(app):\n    raise KeyError('x')\n"
     install("rude", code.format(name="rude"), {"method/rude": "method: {summary: x}"})
     done = program("toy-hello")
     assert done.status == 0 and done.out == "hello from toy\n" and "rude" in done.err
 
 
-def test_what_is_not_installed_is_listed_as_such(install, program: Program) -> None:
+def test_methods_with_missing_packages_are_listed_as_such(install, program: Program) -> None:
     text = "method: {summary: x, cost: y, requires: [not-there-torch>=1, numpy]}"
     install("more", SOUND.format(name="more"), {"method/more": text, "method/wrong": "a: [b"})
     lines = program("methods").out.splitlines()

@@ -1,4 +1,4 @@
-"""A separate package with a method of each kind, built, installed and used as a user would."""
+"""Separate package with a method of each kind, built, installed and used as by a user."""
 
 import json
 import math
@@ -20,7 +20,7 @@ HARTREE, BOHR = 27.211386024367243, 0.5291772105638411
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Environment of a Python that has the plugin installed; it is built from a copy, away from the sources."""
+    """Environment of a Python with the plugin installed, built from a copy outside the sources."""
     place = tmp_path_factory.mktemp("plugin")
     shutil.copytree(SOURCE, place / "source")
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
@@ -46,7 +46,7 @@ def test_methods_are_listed_with_their_kind(environment: dict[str, str], tmp_pat
         assert any(name in line and kind in line for line in listing.splitlines()), listing
 
 
-def test_potential(environment: dict[str, str], tmp_path: Path) -> None:
+def test_potential_of_a_plugin(environment: dict[str, str], tmp_path: Path) -> None:
     document = result(environment, tmp_path, "+method=dummy_potential", "method.model.depth=0.2", "system.distance=2.0")
     decay = math.exp(-0.6)
     assert document["kind"] == "potential" and document["status"] == "ok"
@@ -57,7 +57,7 @@ def test_potential(environment: dict[str, str], tmp_path: Path) -> None:
     assert document["forces_hartree_per_bohr"][1] == pytest.approx([0.0, 0.0, -pull], abs=1e-9)
 
 
-def test_functional(environment: dict[str, str], tmp_path: Path) -> None:
+def test_functional_of_a_plugin(environment: dict[str, str], tmp_path: Path) -> None:
     from pyscf import dft, gto
 
     document = result(environment, tmp_path, "+method=dummy_functional", "system=li", "method.grid_level=2")

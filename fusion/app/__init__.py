@@ -1,4 +1,4 @@
-"""From a composed configuration to a result: settings, directory, task, result.json, last lines."""
+"""Execution of a composed configuration: settings, directory, task, result.json and the last lines."""
 
 from fusion.app.directories import Directories
 from fusion.app.execution import Unconverged, execute, job, resume, run

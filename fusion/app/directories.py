@@ -1,4 +1,4 @@
-"""The directory of a run: made, cleaned and left as it was where the run is refused."""
+"""Creation of a run's directory, and its removal when the run is refused."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ _DISK_ERRORS = {
 
 
 class Directories(Callback):
-    """Takes back the directories that Hydra makes before the job could check anything."""
+    """Removes the directories that Hydra creates before a job can check its settings."""
 
-    current: Directories | None = None  # Hydra makes the instance, and tells nobody of a sweep that it refuses to start
+    current: Directories | None = None  # Hydra makes the instance, and does not report a sweep that it refuses to start
 
     def __init__(self) -> None:
         self.existing = self.target = Path("/")
@@ -51,7 +51,7 @@ class Directories(Callback):
         remove_empty(Path(config.hydra.runtime.output_dir), self.existing)
 
     def clean_sweep(self) -> None:
-        """Remove a sweep's directory of which nothing came but Hydra's record of the sweep."""
+        """Remove a sweep's directory that contains only Hydra's record of the sweep."""
         record = self.target / "multirun.yaml"
         if record.is_file() and list(self.target.iterdir()) == [record]:
             record.unlink()
@@ -59,9 +59,9 @@ class Directories(Callback):
 
 
 def prepare(run: Run, lock: Lock, unique: bool) -> Run:
-    """Make the run's directory, lock it and write the settings; the files of another run in it are moved aside.
+    """Create the run's directory, lock it and write the settings; move the files of an earlier run aside.
 
-    Returns the run, with another directory where `unique` asks for one that no run has.
+    Returns the run; with `unique` its directory is one that no other run has.
     """
     if unique:
         run = replace(run, directory=unused(run.directory))
@@ -74,7 +74,7 @@ def prepare(run: Run, lock: Lock, unique: bool) -> Run:
         if not same_settings(run.directory, run.config):
             run_directory.put_aside(run.directory, list(_texts(OmegaConf.to_container(run.config))))
         (run.directory / METRICS).unlink(missing_ok=True)
-        if own.is_file():  # days of work may be in it
+        if own.is_file():  # keep it: it may hold days of work
             os.replace(own, own.with_name("previous.ckpt"))
     (run.directory / RESULT).unlink(missing_ok=True)
     with listing(run.directory):
@@ -83,7 +83,7 @@ def prepare(run: Run, lock: Lock, unique: bool) -> Run:
 
 
 def unused(directory: Path) -> Path:
-    """Make and return `directory`, or one with a number behind its name when another run of the same second has it."""
+    """Create and return `directory`, or one with a number appended if another run of the same second has it."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     for number in itertools.count(1):
         candidate = directory if number == 1 else directory.with_name(f"{directory.name}-{number}")
@@ -96,7 +96,7 @@ def unused(directory: Path) -> Path:
 
 
 def withdraw(directory: Path, before: Path) -> None:
-    """Leave nothing of a run that was refused only when it began, such as for a device that is not there."""
+    """Remove the files of a run that was refused only at its start, for example for a missing device."""
     if before != directory and {path.name for path in directory.iterdir()} <= {CONFIG, LOCK, WRITTEN, logs.FILENAME}:
         for path in directory.iterdir():
             path.unlink()
@@ -104,7 +104,7 @@ def withdraw(directory: Path, before: Path) -> None:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """All texts of nested containers."""
+    """Yield all texts of nested containers."""
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list):
@@ -116,7 +116,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 @contextmanager
 def usable(directory: Path) -> Iterator[None]:
-    """Raise InputError where a run cannot begin to write into `directory`."""
+    """Raise InputError if a run cannot start to write into `directory`."""
     try:
         yield
     except OSError as error:
@@ -126,7 +126,7 @@ def usable(directory: Path) -> Iterator[None]:
 
 @contextmanager
 def writing(directory: Path) -> Iterator[None]:
-    """Raise CalculationError, in one line, where a file cannot be written: a full disk, a directory that is gone."""
+    """Raise CalculationError if a file cannot be written: a full disk, a removed directory."""
     try:
         yield
     except OSError as error:
@@ -143,7 +143,7 @@ def writing(directory: Path) -> Iterator[None]:
 
 
 def existing(path: Path) -> Path:
-    """The nearest ancestor of `path`, or itself, that is there."""
+    """Return the nearest existing ancestor of `path`, or `path` itself."""
     return path if path.exists() else existing(path.parent)
 
 

@@ -1,4 +1,4 @@
-"""From a composed configuration to a result: checks, directory, seeds, task, result.json, last lines."""
+"""Execution of a run: checks, directory, seeds, task, result.json and the last lines."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ _RUNNING = threading.RLock()
 
 
 def job(config: DictConfig) -> float | None:
-    """What Hydra calls, once per job. Returns the objective, the energy in hartree, for sweepers that optimise.
+    """Run one job of Hydra. Returns the objective, the energy in hartree, for sweepers that optimise.
 
-    Raises Unconverged for a result that is not ok, which has been written and shown by then.
+    Raises Unconverged for a result that is not ok, after writing and showing it.
     """
     hydra = HydraConfig.get()
     if hydra.mode == RunMode.MULTIRUN and processes.rank() == 0:
@@ -53,26 +53,26 @@ def job(config: DictConfig) -> float | None:
     named = hydra.mode == RunMode.MULTIRUN or any(word.startswith("hydra.run.dir=") for word in hydra.overrides.hydra)
     directory, start_dir = Path(hydra.runtime.output_dir), Path(hydra.runtime.cwd)
     result = execute(config, directory, start_dir, relaunch=True, unique=not named)
-    if result.status != "ok" and processes.rank() == 0:  # when another ends with 1, torchrun stops the first
+    if result.status != "ok" and processes.rank() == 0:  # if another rank exits with 1, torchrun stops the first
         raise Unconverged
     return result.energy
 
 
 class Unconverged(CalculationError):
-    """Nothing is left to say but the exit status."""
+    """A result that is not ok; it has been shown, so that only the exit status remains."""
 
 
 def run(overrides: Sequence[str] = ()) -> Result:
     """Run a calculation in this process: `fusion.run(["+method=ferminet", "system=h2"])`, words as on the command line.
 
-    Returns the result, also one that did not converge (see `status`). Runs of several threads wait for one another:
-    seed, log and output belong to the process. Raises InputError for what cannot be done, with nothing written, and
-    CalculationError for a calculation that failed.
+    Returns the result, also an unconverged one (see `status`). Runs in several threads wait for each other, because
+    seed, log and output belong to the process. Raises InputError for wrong input, before anything is written, and
+    CalculationError for a failed calculation.
     """
     from fusion.config import overrides as words
 
     if isinstance(overrides, str):
-        raise InputError(f"overrides are a list of words, [{overrides!r}]")
+        raise InputError(f"overrides must be a list of words: [{overrides!r}]")
     with _RUNNING:
         config, directory = trees.compose(words.prepare(overrides, multirun=False))
         named = any(word.startswith("hydra.run.dir=") for word in overrides)
@@ -80,8 +80,7 @@ def run(overrides: Sequence[str] = ()) -> Result:
 
 
 def resume(directory: Path, relaunch: bool = False) -> Result:
-    """Go on with the run in `directory`, from its last checkpoint if there is one; a finished run shows its result
-    again."""
+    """Resume the run in `directory` from its last checkpoint, if there is one; a finished run prints its result."""
     config = load_config(directory)
     with trust.settings(config, directory / CONFIG):
         if (directory / CHECKPOINT).is_file() or config.get("ckpt") is None:
@@ -93,10 +92,10 @@ def resume(directory: Path, relaunch: bool = False) -> Result:
 def execute(
     config: DictConfig, directory: Path, start_dir: Path, relaunch: bool = False, unique: bool = False
 ) -> Result:
-    """One run with everything that belongs to it.
+    """Execute a run from the checks to the last lines.
 
-    `relaunch`: see `processes.job`; `unique`: the directory is named by the clock, and another run may have the name.
-    Raises InputError before anything is written.
+    For `relaunch` see `processes.job`. `unique`: the directory's name comes from the clock, and another run may have
+    the same name. Raises InputError before anything is written.
     """
     began = time.perf_counter()
     plugins.refuse_conflicts(sources())
@@ -112,7 +111,7 @@ def execute(
         if first and before == directory and not unique:
             with usable(directory):
                 lock.acquire()
-        system = system_input.read(config.system, start_dir)  # first: the method imports torch
+        system = system_input.read(config.system, start_dir)  # before the method, which imports torch
         method = None if METHODS in config else _build(lambda: protocol.build(config.method), "method")
         task = _build(lambda: instantiate(config.task, _recursive_=False), "task")
         if config.get("data") is not None and not getattr(task, "reads_data", False):
@@ -135,14 +134,14 @@ def execute(
                 withdraw(run.directory, before)
             raise
     if first:
-        if (run.directory / METRICS).is_file():  # progress has been shown
+        if (run.directory / METRICS).is_file():  # separate the result from the progress
             console().print()
         report.summary(read_result(run.directory) or {}, run.directory)
     return result
 
 
 def _calculated(run: Run, method: Any, system: System, task: Any, lock: Lock, began: float, relaunch: bool) -> Result:
-    """The result of the run's task; the first rank writes it and draws its pictures."""
+    """Return the result of the run's task; the first rank writes it and draws its plots."""
     first = processes.rank() == 0
     with (
         listing(run.directory) if first else nullcontext(),
@@ -170,19 +169,19 @@ def _calculated(run: Run, method: Any, system: System, task: Any, lock: Lock, be
 
 
 def _draw(directory: Path) -> None:
-    """Draw the pictures of a run whose result is written: without room for them, the run is done all the same."""
+    """Draw the plots of a run whose result is written; a full disk does not make the run fail."""
     try:
         report.redraw(directory)
     except OSError as error:
         if not (directory / RESULT).is_file():
             raise
         place = error.filename or directory
-        line("note", f"no picture: {place}: {error.strerror}; fusion report {directory} draws it")
+        line("note", f"no plot: {place}: {error.strerror}; fusion report {directory} draws it")
 
 
 @contextmanager
 def _resumable(directory: Path, first: bool, program: bool) -> Iterator[None]:
-    """Tell who stops the run how to go on with it; `program`: signals are fusion's, not those of a user's Python."""
+    """Print the resume command when the run is stopped; with `program`, fusion handles the signals itself."""
     from fusion.runs.signals import raised
 
     try:
@@ -190,11 +189,11 @@ def _resumable(directory: Path, first: bool, program: bool) -> Iterator[None]:
             yield
     except KeyboardInterrupt:
         if first:
-            print(f"\nstopped; fusion resume {directory} goes on with it", file=sys.stderr, flush=True)
+            print(f"\nstopped; fusion resume {directory} continues the run", file=sys.stderr, flush=True)
         raise
 
 
-def _build(make: Any, what: str) -> Any:
+def _build(make: Any, node: str) -> Any:
     try:
         return make()
     except InstantiationException as error:
@@ -203,11 +202,11 @@ def _build(make: Any, what: str) -> Any:
             if isinstance(cause, (InputError, CalculationError)):
                 raise cause from None
             cause = cause.__cause__
-        raise InputError(f"{what}: {messages.one_line(error)}") from error
+        raise InputError(f"{node}: {messages.one_line(error)}") from error
 
 
 def _finished(directory: Path, config: DictConfig) -> Result | None:
-    """The result of the run that `ckpt=last` asks to go on with, if it is complete and its settings are these."""
+    """Return the result of the run that `ckpt=last` resumes if it is complete and has the same settings."""
     if config.ckpt != "last":
         return None
     document = read_result(directory)
@@ -228,9 +227,9 @@ def _finished(directory: Path, config: DictConfig) -> Result | None:
 
 
 def _announce(run: Run, method: Any, system: System, task: Any) -> None:
-    """The first lines of a run.
+    """Print the first lines of a run.
 
-    A task may have a `title(method, system, run)` of its own: the parts of the line, and the notes below it.
+    A task may have its own `title(method, system, run)`, which returns the parts of the line and the notes below it.
     """
     from fusion.chemistry import constraints
 
@@ -238,12 +237,12 @@ def _announce(run: Run, method: Any, system: System, task: Any) -> None:
         parts, notes = task.title(method, system, run)
     else:
         parts, notes = (getattr(method, "label", method.name), report.title_of(system), str(task.name)), ()
-    here = run.directory.is_relative_to(run.start_dir)
-    place = str(run.directory.relative_to(run.start_dir) if here else run.directory)
+    is_below = run.directory.is_relative_to(run.start_dir)
+    place = str(run.directory.relative_to(run.start_dir) if is_below else run.directory)
     licence = getattr(method, "licence", None)
     terms = () if licence is None else (f"licence of {getattr(method, 'label', method.name)}: {licence}",)
-    own = dict.fromkeys((*notes, *constraints.notes(system), *system.notes))
-    header(*parts, notes=(*own, *terms, place))
+    all_notes = dict.fromkeys((*notes, *constraints.notes(system), *system.notes))
+    header(*parts, notes=(*all_notes, *terms, place))
     if run.config.ckpt == "last" and run.checkpoint is None:
         console().print(f"no {CHECKPOINT} yet: starting from the beginning", soft_wrap=True)
 
@@ -259,9 +258,11 @@ def _seed(run: Run) -> None:
     import numpy as np
     import torch
 
-    if run.config.trainer.get("threads") is not None:  # else Lightning shares the machine's among its ranks
+    if (
+        run.config.trainer.get("threads") is not None
+    ):  # otherwise Lightning divides the machine's threads among its ranks
         os.environ["OMP_NUM_THREADS"] = str(run.config.trainer.threads)
-    os.environ["PL_GLOBAL_SEED"] = str(run.seed)  # further ranks and data loading workers take theirs from here
+    os.environ["PL_GLOBAL_SEED"] = str(run.seed)  # other ranks and data-loading workers read it
     random.seed(run.seed)
     np.random.seed(run.seed % 2**32)
     torch.manual_seed(run.seed)

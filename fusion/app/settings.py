@@ -1,4 +1,4 @@
-"""The settings of a run: checked, resolved, and read again from its directory."""
+"""Settings of a run: checks, resolution, and reading from its directory."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from fusion.runs.layout import CHECKPOINT, CONFIG
 from fusion.runs.run import without_ckpt
 
 METHODS = "methods"
-"""The list of a task that names several methods; its presence says that no +method= belongs to the run."""
+"""Key of the list of methods of a task; a run with this key takes no +method=."""
 
 
 def resolved(config: DictConfig, start_dir: Path) -> DictConfig:
-    """A plain copy without interpolations, the user's relative paths made absolute.
+    """Return a plain copy without interpolations and with the user's relative paths made absolute.
 
-    Raises InputError where there is no method, or one with a task that names several itself.
+    Raises InputError without a method, or for a method with a task that has its own list of methods.
     """
     _check_nodes(config)
     trust.refuse_environment(config)
@@ -62,12 +62,12 @@ def resolved(config: DictConfig, start_dir: Path) -> DictConfig:
 
 
 def _check_nodes(config: DictConfig) -> None:
-    """Hydra makes `+method=x` the string x when nobody provides that option."""
+    """Raise InputError for a missing or unknown option. Hydra makes `+method=x` the string x if no plugin has it."""
     known = available("method")
     method = config.get("method")
     if METHODS in config and method is not None:
         task = config.task.get("name")
-        raise InputError(f"task={task} takes its methods from methods=[NAME, ...]; leave +method= out")
+        raise InputError(f"task={task} takes its methods from methods=[NAME, ...]; remove +method=")
     if METHODS not in config and not isinstance(method, DictConfig):
         raise InputError(messages.no_option("method", None if method is None else str(method), known))
     for group in ("system", "task"):
@@ -76,16 +76,16 @@ def _check_nodes(config: DictConfig) -> None:
 
 
 def load_config(directory: Path) -> DictConfig:
-    """The resolved configuration of a run, with today's names of classes.
+    """Read the resolved configuration of a run, with the current names of classes.
 
-    Raises InputError where there is none or it cannot be read.
+    Raises InputError if it is missing or unreadable.
     """
     file = directory / CONFIG
     if not file.is_file():
         raise InputError(f"{directory} is not the directory of a run: it has no {CONFIG}")
     try:
         config = OmegaConf.load(io.StringIO(bounds.checked_yaml(bounds.text(file))))
-    except Exception as error:  # YAML has many ways to be wrong
+    except Exception as error:  # wrong YAML raises exceptions of many types
         raise InputError(f"{file}: {messages.one_line(error)}") from error
     if not isinstance(config, DictConfig):
         raise InputError(f"{file} is damaged: it holds a list, not settings")
@@ -97,7 +97,7 @@ def load_config(directory: Path) -> DictConfig:
 
 
 def find_checkpoint(ckpt: str | None, directory: Path, start_dir: Path) -> Path | None:
-    """The checkpoint file that `ckpt` names; `last` is the one in `directory` and None when there is none yet."""
+    """Return the checkpoint file that `ckpt` names; `last` is that in `directory`, or None if it does not exist yet."""
     if ckpt is None:
         return None
     if ckpt == "last":
@@ -112,7 +112,7 @@ def find_checkpoint(ckpt: str | None, directory: Path, start_dir: Path) -> Path 
 
 
 def same_settings(directory: Path, config: DictConfig) -> bool:
-    """True where the run in `directory` goes on (`ckpt=last`) with the settings it had."""
+    """True if the run in `directory` resumes (`ckpt=last`) with unchanged settings."""
     if config.ckpt != "last" or not (directory / CONFIG).is_file():
         return False
     before, now = (OmegaConf.to_container(each, resolve=True) for each in (load_config(directory), config))

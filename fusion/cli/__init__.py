@@ -1,1 +1,1 @@
-"""The command line: words typed and lines printed."""
+"""Command line: parsing of arguments, and commands that print lists and results."""

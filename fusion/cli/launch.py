@@ -1,4 +1,4 @@
-"""Starting runs from the command line: through Hydra, from a run's directory, or as a further rank."""
+"""Start of runs from the command line: through Hydra, from a run's directory, or as a further rank."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SWEEP = {"-m", "--multirun"}
 
 
 def launch(words: list[str]) -> int:
-    """`fusion +method=NAME ...`: one job or a sweep, composed and started by Hydra. Returns the exit status."""
+    """Run `fusion +method=NAME ...`: one job or a sweep, composed and started by Hydra. Returns the exit status."""
     import hydra
 
     from fusion import app
@@ -38,20 +38,20 @@ def launch(words: list[str]) -> int:
     prepared = overrides.prepare([word for word in words if word not in _SWEEP], multirun)
     if multirun:
         _refuse_empty_sweeps(prepared)
-    prepared[:0] = ["-m"] if multirun else []  # Hydra understands it in front and at the end, not in between
+    prepared[:0] = ["-m"] if multirun else []  # Hydra accepts it only at the beginning or the end
     _refuse_unknown_flags(prepared)
     trees.refuse_empty_choices(prepared)
     trees.refuse_unknown_additions(prepared)
     trees.register_search_path()
     known_errors = (InputError, CalculationError, *HYDRA_ERRORS)
     failures: list[Exception] = []
-    process, begun = os.getpid(), False
+    process, started = os.getpid(), False
 
     def job(config: DictConfig) -> float | None:
-        # Hydra would announce a job that raises in its own words. In a worker of another launcher raising is all one
-        # can do.
-        nonlocal begun
-        begun = True
+        # If a job raises, Hydra prints its own message: collect the error instead. A worker of another launcher cannot
+        # do this and must raise.
+        nonlocal started
+        started = True
         try:
             return app.job(config)
         except known_errors as error:
@@ -76,9 +76,9 @@ def launch(words: list[str]) -> int:
         if refusal is None:
             raise
         raise refusal from error
-    except (ValueError, LookupError) as error:  # of Hydra's own options
+    except (ValueError, LookupError) as error:  # from Hydra's own options
         options = [word for word in prepared if word.startswith("-") and word not in _SWEEP]
-        if begun or not options:
+        if started or not options:
             raise
         raise InputError(f"{' '.join(options)}: {one_line(error)}") from error
     finally:
@@ -90,7 +90,7 @@ def launch(words: list[str]) -> int:
 
 
 def resume(directory: Path) -> int:
-    """`fusion resume RUN_DIR`. Returns the exit status."""
+    """Run `fusion resume RUN_DIR`. Returns the exit status."""
     from fusion import app
 
     plugins.refuse_conflicts(sources())
@@ -99,9 +99,9 @@ def resume(directory: Path) -> int:
 
 
 def join(directory: Path, checkpoint: Path | None) -> int:
-    """Take part in the run in `directory` as a further rank.
+    """Join the run in `directory` as a further rank.
 
-    Ends with 0 unless something was raised: the first rank reports.
+    Returns 0 unless it raises: the first rank reports the status.
     """
     from fusion import app
     from fusion.runs import trust
@@ -115,13 +115,13 @@ def join(directory: Path, checkpoint: Path | None) -> int:
 
 
 def _unusable_directory(error: OSError, directories: Directories | None) -> InputError | None:
-    """What an error means that Hydra met when it made the directory of a run; None if it was met elsewhere."""
+    """Return the InputError for Hydra's failure to create a run's directory; None for an error elsewhere."""
     if directories is None or error.filename is None:
         return None
     target, place = directories.target, Path(error.filename).absolute()
     if place != target and place not in target.parents:
         return None
-    return InputError(f"the directory {target} cannot be made: {error.strerror}")
+    return InputError(f"the directory {target} cannot be created: {error.strerror}")
 
 
 def _refuse_unknown_flags(words: list[str]) -> None:
@@ -131,7 +131,7 @@ def _refuse_unknown_flags(words: list[str]) -> None:
     completes = bool({"--shell-completion", "-sc"} & set(words))
     if completes and not any(word.startswith(("install=", "uninstall=", "query=")) for word in words):
         raise InputError(
-            "--shell-completion needs what to do: --shell-completion install=bash (or zsh, fish) prints a script"
+            "--shell-completion needs an action: --shell-completion install=bash (or zsh, fish) prints a script"
         )
     for word in words:
         if word.startswith("-") and word.partition("=")[0] not in known:
@@ -139,7 +139,7 @@ def _refuse_unknown_flags(words: list[str]) -> None:
 
 
 def _refuse_empty_sweeps(words: list[str]) -> None:
-    """Raise InputError for a sweep over nothing, `seed=range(3,3)`: Hydra would run no job and say nothing."""
+    """Raise InputError for an empty sweep, `seed=range(3,3)`: Hydra would silently run no job."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import Glob, RangeSweep
     from hydra.errors import HydraException
@@ -147,7 +147,7 @@ def _refuse_empty_sweeps(words: list[str]) -> None:
     for word in words:
         try:
             (override,) = OverridesParser.create().parse_overrides([word])
-        except HydraException:  # an option, or what Hydra itself refuses
+        except HydraException:  # an option, or a word that Hydra itself refuses
             continue
         value = override.value()
         options = option_files(override.key_or_group)
@@ -159,7 +159,7 @@ def _refuse_empty_sweeps(words: list[str]) -> None:
 
 @contextmanager
 def _arguments() -> Iterator[None]:
-    """Hydra reads sys.argv, and raises instead of printing when told that a full error is wanted."""
+    """Restore sys.argv, which Hydra reads, and set HYDRA_FULL_ERROR, with which Hydra raises instead of printing."""
     before, verbose = list(sys.argv), os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
@@ -174,8 +174,10 @@ def _arguments() -> Iterator[None]:
 
 @contextmanager
 def _own_directory(words: list[str]) -> Iterator[list[str]]:
-    """Ranks that torchrun or SLURM started write nothing; a default directory, named by the clock, would differ from
-    the first rank's."""
+    """Give further ranks from torchrun or SLURM a temporary directory.
+
+    They write nothing, and a default directory, named by the clock, would differ from that of the first rank.
+    """
     if processes.rank() == 0 or any(word.startswith(("hydra.run.dir=", "hydra.sweep.dir=")) for word in words):
         yield words
         return

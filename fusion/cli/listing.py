@@ -1,4 +1,4 @@
-"""`fusion methods` and `fusion plugins`: read from the raw YAML, with nothing composed and nothing heavy imported."""
+"""Commands `fusion methods` and `fusion plugins`, from raw YAML files, without composition and slow imports."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fusion.config.options import kind_of, option_files, read_yaml, sources
 from fusion.console import streams
 from fusion.errors import InputError
 
-# What a kind gives unless its method's file says more precisely.
+# Default properties of the methods of a kind; a method's file may state others.
 _GIVES = {
     "potential": "energy forces stress hessian",
     "functional": "energy forces dipole",
@@ -24,19 +24,19 @@ def methods() -> None:
     """Print a table of the methods of all plugins."""
     rows = [_method_row(name, file) for name, file in option_files("method").items()]
     if not rows:
-        raise InputError("no methods are installed; fusion plugins shows what could not be loaded")
+        raise InputError("no methods are installed; fusion plugins lists plugins that could not be loaded")
     order = {kind: position for position, kind in enumerate(_GIVES)}
     rows.sort(key=lambda row: (order.get(row[1], len(order)), row[0]))
-    print_table(("method", "kind", "gives", "cost, 10 atoms", "what it is"), rows)
+    print_table(("method", "kind", "gives", "cost, 10 atoms", "summary"), rows)
     broken = [plugin.name for plugin in plugins.discover().plugins if plugin.error]
     if broken:
-        print(f"\nnot loaded: {', '.join(broken)} (fusion plugins tells why)")
+        print(f"\nnot loaded: {', '.join(broken)} (fusion plugins shows why)")
     for conflict in plugins.conflicts(sources()):
         print(f"\nconflict: {conflict}")
 
 
 def plugins_() -> None:
-    """Print the plugins with their state and the options that two of them claim."""
+    """Print the plugins with their state, and the options that two of them define."""
     rows = [
         (plugin.name, f"{plugin.distribution} {plugin.version}", "ok" if plugin.error is None else plugin.error)
         for plugin in plugins.discover().plugins
@@ -82,9 +82,9 @@ def _installed(requirement: str) -> bool:
 
 
 def print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    """Left-aligned columns; the last one is as wide as it is."""
+    """Print left-aligned columns; the width of the last column is not limited."""
     table = [header, *(tuple(streams.visible(" ".join(cell.split("\n"))) for cell in row) for row in rows)]
-    # A cell followed by empty ones only may run over them and widens no column.
+    # A cell followed only by empty cells may extend over them and does not widen its column.
     widths = [max(len(row[i]) for row in table if any(row[i + 1 :])) for i in range(len(header) - 1)]
     for row in table:
         print(

@@ -1,4 +1,4 @@
-"""The command line. What looks like a setting (`+method=ferminet`) starts a run; everything else is a command."""
+"""Command line. Arguments that look like settings (`+method=ferminet`) start a run; all others are commands."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fusion.errors import CalculationError, InputError
 from fusion.parallel.processes import PART_COMMAND, RANK_COMMAND, rank
 
 _EXAMPLES = """
-    python -m fusion +method=NAME [task=T] [system=S] [key=value ...]   runs a calculation; the word run may be left out
+    python -m fusion +method=NAME [task=T] [system=S] [key=value ...]   runs a calculation; the word run is optional
 
     python -m fusion +method=NAME --help   its settings      -m seed=0,1,2   a sweep      fusion methods   the names
 """
@@ -40,9 +40,9 @@ Directory = Annotated[Path, typer.Argument(metavar="RUN_DIR", show_default=False
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the program and leave with its exit status.
+    """Run the program and exit with its status.
 
-    0 done, 1 failed or not converged, 2 bad input, 130 interrupted, 143 terminated.
+    0 done, 1 failed or not converged, 2 wrong input, 130 interrupted, 143 terminated.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if arguments is None:
@@ -51,15 +51,15 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         status = _dispatch(words)
     except InputError as error:
-        status = _complain(error, 2, verbose)
+        status = _print_error(error, 2, verbose)
     except CalculationError as error:
-        status = _complain(error, 1, verbose)
+        status = _print_error(error, 1, verbose)
     except KeyboardInterrupt as stop:
         status = _interrupted(stop)
     except FileNotFoundError:
         if _has_working_directory():
             raise
-        status = _complain(InputError("the working directory was removed; change into one that exists"), 2, verbose)
+        status = _print_error(InputError("the working directory was removed; change into one that exists"), 2, verbose)
     lost = streams.lost()
     if lost:
         print(f"standard output could not be written: {lost}", file=sys.stderr)
@@ -76,12 +76,12 @@ def _has_working_directory() -> bool:
 
 
 def _interrupted(stop: KeyboardInterrupt) -> int:
-    """128 + the number of the signal: 130 for the keyboard's, 143 for SIGTERM."""
+    """Return 128 + the number of the signal: 130 for Ctrl-C, 143 for SIGTERM."""
     return 128 + int(getattr(stop, "number", signal.SIGINT))
 
 
-def _complain(error: Exception, status: int, verbose: bool) -> int:
-    if rank() > 0:  # the first process of a run speaks for all
+def _print_error(error: Exception, status: int, verbose: bool) -> int:
+    if rank() > 0:  # only the first process of a run prints
         return status
     if verbose:
         traceback.print_exception(error)
@@ -120,7 +120,7 @@ def _run(words: list[str]) -> int:
 
 
 def _rank(words: list[str]) -> int:
-    """A further process of a distributed run, started by Lightning; the words it adds for Hydra are not for us."""
+    """Run a further process of a distributed run, started by Lightning; ignore the words that it adds for Hydra."""
     from fusion.cli import launch
 
     directory, *rest = [word for word in words if not word.startswith("hydra.")]
@@ -128,7 +128,7 @@ def _rank(words: list[str]) -> int:
 
 
 def _parts(words: list[str]) -> int:
-    """The process of one method of a comparison: the directories of its runs."""
+    """Run the process of one method of a comparison, given the directories of its runs."""
     from functools import partial
 
     from fusion import app as runs
@@ -178,30 +178,30 @@ def run_command() -> None:
 
 @app.command()
 def methods() -> None:
-    """List the methods: what each gives, what it costs, what is not installed."""
+    """List the methods with their properties, costs, and missing packages."""
     listing.methods()
 
 
 @app.command()
 def plugins() -> None:
-    """List the plugins, those that could not be loaded with the reason."""
+    """List the plugins, with the reason for each that could not be loaded."""
     listing.plugins_()
 
 
 @app.command()
 def resume(run_dir: Directory) -> int:
-    """Go on with an interrupted run; a finished one shows its result again."""
+    """Resume an interrupted run; a finished run prints its result."""
     from fusion.cli import launch
 
     try:
         return launch.resume(run_dir)
-    except KeyboardInterrupt as stop:  # Typer would forget which signal it was
+    except KeyboardInterrupt as stop:  # Typer would lose the number of the signal
         return _interrupted(stop)
 
 
 @app.command()
 def report(run_dir: Directory) -> None:
-    """Show a run's result and draw its pictures again."""
+    """Show a run's result and draw its plots again."""
     from fusion.runs.report import report as show
 
     show(run_dir)

@@ -1,4 +1,4 @@
-"""`fusion new-plugin NAME`: a third-party package with one method, complete and installable."""
+"""Command `fusion new-plugin NAME`: writes a complete, installable third-party package with one method."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def write(name: str, kind: str, into: Path) -> Path:
     Raises InputError; overwrites nothing.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        raise InputError(f"a plugin's name is made of a-z, 0-9 and _, and starts with a letter: not '{name}'")
+        raise InputError(f"a plugin's name must start with a letter and consist of a-z, 0-9 and _: not '{name}'")
     if kind not in KINDS:
         raise InputError(f"no kind '{kind}'.{suggestion(kind, KINDS)}  Kinds: {', '.join(KINDS)}")
     if name in available("method"):
@@ -44,7 +44,7 @@ def write(name: str, kind: str, into: Path) -> Path:
 
 
 def _templates() -> Path:
-    """Inside the package when installed from a wheel, under tools/ in a checkout."""
+    """Directory of the templates: inside the package when installed from a wheel, under tools/ in a checkout."""
     package = Path(__file__).parents[1]
     inside = package / "plugin_template"
     return inside if inside.is_dir() else package.parent / "tools" / "plugin_template"

@@ -1,4 +1,4 @@
-"""Where the configuration trees are, what options they hold, and how Hydra is told about them."""
+"""Composition of configurations by Hydra from the trees of the core and of the plugins."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ VERSION_BASE = "1.3"
 
 
 def register_search_path() -> None:
-    """Add the plugins' trees to Hydra's search path, in this process only (a hydra_plugins namespace would reach
-    every Hydra program)."""
+    """Add the plugins' trees to Hydra's search path, in this process only.
+
+    A hydra_plugins namespace would affect every Hydra program.
+    """
     from hydra.core.config_search_path import ConfigSearchPath
     from hydra.core.plugins import Plugins
     from hydra.plugins.search_path_plugin import SearchPathPlugin
@@ -36,7 +38,7 @@ def register_search_path() -> None:
 
 
 def compose(words: Sequence[str]) -> tuple[DictConfig, Path]:
-    """The configuration that the prepared `words` ask for, and the run's directory, both outside of any Hydra job.
+    """Compose the configuration of the prepared `words` and the run's directory, outside of any Hydra job.
 
     Raises InputError.
     """
@@ -59,9 +61,9 @@ def compose(words: Sequence[str]) -> tuple[DictConfig, Path]:
 
 @contextmanager
 def composer() -> Iterator[Callable[..., DictConfig]]:
-    """Hydra's `compose` over all configuration trees, for one thread at a time; the state of a job around it returns.
+    """Provide Hydra's `compose` over all configuration trees, for one thread at a time.
 
-    Raises what Hydra raises.
+    The state of a surrounding job is restored afterwards. Raises Hydra's exceptions.
     """
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
@@ -81,7 +83,7 @@ def composer() -> Iterator[Callable[..., DictConfig]]:
 
 
 def refuse_empty_choices(words: Sequence[str]) -> None:
-    """Raise InputError for `system=null`: every group has to have an option, and Hydra ends with a traceback."""
+    """Raise InputError for `system=null`: every group needs an option; Hydra would end with a traceback."""
     from fusion.config.messages import no_option
 
     for word in words:
@@ -91,7 +93,7 @@ def refuse_empty_choices(words: Sequence[str]) -> None:
 
 
 def refuse_unknown_additions(words: Sequence[str]) -> None:
-    """Raise InputError for `+key=value` where nothing knows the key: Hydra would add it, and nothing would read it."""
+    """Raise InputError for `+key=value` with an unknown key: Hydra would add it, but no code would read it."""
     from fusion.config.messages import no_setting
 
     if any(word.startswith(("--config-dir", "-cd", "hydra.searchpath")) for word in words):
@@ -106,7 +108,7 @@ def refuse_unknown_additions(words: Sequence[str]) -> None:
 
 
 def known_settings(words: Sequence[str]) -> list[str]:
-    """Dotted names of all settings of the method, system, task, ... that `words` choose, for a did-you-mean."""
+    """Dotted names of all settings of the method, system, task, ... that `words` choose, for suggestions."""
     from omegaconf import OmegaConf
 
     chosen = [word for word in words if word.lstrip("+").partition("=")[0] in groups() and "," not in word]
@@ -115,7 +117,7 @@ def known_settings(words: Sequence[str]) -> list[str]:
             with composer() as hydra_compose:
                 content = OmegaConf.to_container(hydra_compose("config", choice), resolve=False)
             return list(_dotted(content))
-        except Exception:  # only a hint is lost; the error being explained is another one
+        except Exception:  # only a suggestion is lost; the caller explains another error
             continue
     return []
 

@@ -1,4 +1,4 @@
-"""One line for every way the user's input can be wrong, also where Hydra or OmegaConf notices it first."""
+"""One-line messages for wrong input, including errors that Hydra or OmegaConf raise."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ HYDRA_ERRORS = (HydraException, OmegaConfBaseException, YAMLError)
 
 
 def one_line(error: BaseException) -> str:
-    """The message of an exception on one line, the details that only a programmer needs left out."""
+    """Return the message of an exception on one line, without details for programmers."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    kept = [line for line in lines if not line.startswith(("full_key:", "object_type=", "reference_type="))]
-    return streams.visible(" ".join(kept)) or type(error).__name__
+    shown = [line for line in lines if not line.startswith(("full_key:", "object_type=", "reference_type="))]
+    return streams.visible(" ".join(shown)) or type(error).__name__
 
 
 def no_option(group: str, name: str | None, options: Sequence[str]) -> str:
-    """`no method 'x'. Did you mean 'y'?  Available: ...`"""
+    """Return `no method 'x'. Did you mean 'y'?  Available: ...`."""
     if name is None:
         start = f"no {group} given: {'+' if group == 'method' else ''}{group}=NAME."
     else:
@@ -34,26 +34,26 @@ def no_option(group: str, name: str | None, options: Sequence[str]) -> str:
     if group == "method":
         broken = [plugin.name for plugin in plugins.discover().plugins if plugin.error]
         tail = (
-            f"   not loaded: {', '.join(broken)} (fusion plugins tells why)"
+            f"   not loaded: {', '.join(broken)} (fusion plugins shows why)"
             if broken
-            else "   (fusion methods tells more)"
+            else "   (fusion methods shows more)"
         )
     return f"{start}  Available: {', '.join(options) or 'none; fusion plugins shows why'}{tail}"
 
 
 def no_setting(key: str, known: Iterable[str]) -> str:
-    """`no setting 'task.stepz'. Did you mean 'task.steps'?`"""
+    """Return `no setting 'task.stepz'. Did you mean 'task.steps'?`."""
     known = list(known)
     guess = suggestion(key, known)
     if not guess:
         parent = key.rpartition(".")[0]
         siblings = [name for name in known if name.rpartition(".")[0] == parent]
-        guess = f"  There are: {', '.join(siblings)}" if siblings else ""
+        guess = f"  Settings: {', '.join(siblings)}" if siblings else ""
     return f"no setting '{key}'.{guess}"
 
 
 def _elsewhere(group: str) -> str:
-    """A group that exists, but not in the configuration at hand: which tasks and kinds of method bring it."""
+    """Describe which tasks and kinds of method have a group that the current configuration lacks."""
     words = {"task": "task={}", "kind": "methods of the kind {}"}
     homes = [
         form.format(name)
@@ -65,7 +65,7 @@ def _elsewhere(group: str) -> str:
 
 
 def _brings(content: dict[str, Any], group: str) -> bool:
-    """Whether the defaults of a configuration file name an option of the group, or the file itself has the key."""
+    """True if the defaults of a configuration file name an option of the group, or the file has the key itself."""
     entries = content.get("defaults", [])
     keys = [str(key) for entry in entries if isinstance(entry, dict) for key in entry]
     named = any(re.fullmatch(rf"(override |optional )*/?{re.escape(group)}(@.*)?", key) for key in keys)
@@ -73,9 +73,9 @@ def _brings(content: dict[str, Any], group: str) -> bool:
 
 
 def of_hydra(error: BaseException, known: Iterable[str], groups: Iterable[str]) -> str:
-    """What a failed composition means in the user's words.
+    """Explain a failed composition to the user.
 
-    `known` are the settings that exist, `groups` the configuration groups.
+    `known` are the existing settings, `groups` the configuration groups.
     """
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = str(error.missing_cfg_file).lstrip("/").partition("/")
@@ -85,7 +85,7 @@ def of_hydra(error: BaseException, known: Iterable[str], groups: Iterable[str]) 
     if isinstance(error, OverrideParseException):
         word, _, value = error.override.partition("=")
         wrong = f"the value {value!r}" if value else f"{word!r}, which is not key=value,"
-        return f"{error.override}: {wrong} is not understood; quote text with signs in it, \"{word}='...'\""
+        return f"{error.override}: {wrong} is not understood; quote text with special characters, \"{word}='...'\""
     text = str(error)
     key = re.search(r"Could not (?:override|delete[^']*) '([^']+)'", text)
     if key:

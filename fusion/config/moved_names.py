@@ -1,4 +1,4 @@
-"""Names of classes that configurations of earlier versions hold -> names of the same classes today."""
+"""Current names of classes that configurations of earlier versions name differently."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ MOVED: Final = {
     "fusion.tasks.motion.ensembles.Langevin": "fusion.tasks.md.ensembles.Langevin",
     "fusion.tasks.train.Evaluate": "fusion.tasks.evaluate.Evaluate",
 }
-"""`_target_` in the config.yaml of a run -> its name today."""
+"""`_target_` in the config.yaml of an earlier version -> its current name."""
 
 
 def current(settings: Any) -> Any:
-    """Plain settings (dicts, lists and values) with today's names as every `_target_`."""
+    """Return plain settings (dicts, lists and values) with the current name in every `_target_`."""
     if isinstance(settings, dict):
         return {
             key: MOVED.get(value, value) if str(key).endswith("_target_") and isinstance(value, str) else current(value)

@@ -1,4 +1,4 @@
-"""The configuration trees, the options that they hold and the raw content of an option's file."""
+"""Configuration trees, their options, and the raw contents of an option's file."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from fusion.files import bounds
 
 
 def core_directory() -> Path:
-    """The core's Hydra tree: inside the package when installed from a wheel, beside it in a checkout."""
+    """Directory of the core's Hydra tree: inside the package when installed from a wheel, beside it in a checkout."""
     package = Path(str(sys.modules["fusion"].__file__)).parent
     inside = package / "conf"
     return inside if inside.is_dir() else package.parent / "conf"
 
 
 def sources() -> list[tuple[str, Path]]:
-    """(package, directory) of every configuration tree, the core's first."""
+    """List (package, directory) of every configuration tree, the core's first."""
     return plugins.discover().sources(core_directory())
 
 
@@ -31,7 +31,7 @@ def available(group: str) -> list[str]:
 
 
 def option_files(group: str) -> dict[str, Path]:
-    """The YAML file of every option of a group, presets left out."""
+    """Return the YAML file of every option of a group, without presets."""
     prefix = f"{group}/"
     return {
         option.removeprefix(prefix): claims[0][1]
@@ -41,7 +41,7 @@ def option_files(group: str) -> dict[str, Path]:
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
-    """The raw content of an option's file, nothing composed. Raises yaml.YAMLError, ValueError or OSError."""
+    """Read the raw contents of an option's file, without composition. Raises yaml.YAMLError, ValueError or OSError."""
     import yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -50,18 +50,18 @@ def read_yaml(file: Path) -> dict[str, Any]:
 
 
 def suggestion(word: str, candidates: Iterable[str]) -> str:
-    """` Did you mean 'x'?` for a near miss, else nothing."""
+    """Return ` Did you mean 'x'?` for a similar candidate, otherwise an empty text."""
     close = difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.6)
     return f" Did you mean '{close[0]}'?" if close else ""
 
 
 def groups() -> list[str]:
-    """The configuration groups of all trees: `method`, `system`, ..."""
+    """Names of the configuration groups of all trees: `method`, `system`, ..."""
     return sorted({option.rpartition("/")[0] for option in plugins.options(sources()) if "/" in option})
 
 
 def kind_of(content: dict[str, Any]) -> str:
-    """The kind is the `/kind/NAME` entry of the method's defaults list."""
+    """Return the kind of a method, the `/kind/NAME` entry of its defaults list."""
     for entry in content.get("defaults") or []:
         if isinstance(entry, str) and entry.lstrip("/").startswith("kind/"):
             return entry.rpartition("/")[2]

@@ -1,4 +1,4 @@
-"""The command line's `key=value` words, made into what Hydra's grammar accepts."""
+"""Conversion of the command line's `key=value` words to Hydra's grammar."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _TEXT = (
     | {"system.atoms", "method.basis", "ckpt"}
     | {f"data.{key}" for key in ("path", "energy", "forces.key", "stress.key", "dipole.key", "subtract", "split.file")}
 )
-# Settings whose glob(...) in a sweep is over files.
+# Settings whose glob(...) in a sweep matches files.
 _FILES = _STRUCTURES | {"system", "data", "data.path", "ckpt"}
 # Settings that are lists of free text, or of groups of settings: 'methods=[hf,{method: dft, basis: 6-31G(d,p)}]'.
 _LISTS = frozenset({"methods", "task.reaction", "data.baseline"})
 _DIRECTORIES = frozenset({"hydra.run.dir", "hydra.sweep.dir"})
-# A comma in these is part of the value (a sweep over them quotes its values).
+# In these settings a comma is part of the value (a sweep over them must quote its values).
 _ONE_VALUE = frozenset({"system.atoms"}) | _DIRECTORIES
 _QUOTED = re.compile(r"""\s*(['"]).*\1\s*""", re.DOTALL)
 _STRUCTURED = re.compile(r"\s*(null|\[.*\]|\{.*\})\s*", re.DOTALL)
@@ -33,14 +33,14 @@ _WORD = re.compile(r"[+~]{0,2}[A-Za-z_][\w./@:-]*=|~\w|-m$|--multirun$")
 
 
 def is_override(word: str) -> bool:
-    """Whether a word of the command line belongs to a run rather than naming a command."""
+    """True if a word of the command line is a setting of a run, not the name of a command."""
     return bool(_WORD.match(word))
 
 
 def prepare(words: Sequence[str], multirun: bool) -> list[str]:
-    """Rewrite the natural forms.
+    """Expand short forms and quote free text.
 
-    `method=x` -> `+method=x`, `system=file.xyz` -> `system=file system.path=...`, quoting of free text.
+    `method=x` becomes `+method=x`, and `system=file.xyz` becomes `system=file system.path=...`.
     """
     prepared: list[str] = []
     for word in words:
@@ -53,7 +53,9 @@ def prepare(words: Sequence[str], multirun: bool) -> list[str]:
         elif key == "system" and (files := _files(value, multirun)):
             prepared += ["system=file", f"system.path={','.join(map(quote, files))}"]
             if len(files) == 1 and not any(other.startswith("system.name=") for other in words):
-                prepared.append(f"system.name={quote(Path(files[0]).stem)}")  # directories of runs are named so
+                prepared.append(
+                    f"system.name={quote(Path(files[0]).stem)}"
+                )  # it is part of the names of run directories
         elif key == "data" and (chosen := _data(value, multirun)):
             prepared += chosen
         elif key in _LISTS:
@@ -68,7 +70,7 @@ def prepare(words: Sequence[str], multirun: bool) -> list[str]:
 
 
 def quote(value: str) -> str:
-    """A value as a quoted string of Hydra's grammar: backslashes matter only before a quote and at the end."""
+    """Quote a value for Hydra's grammar, in which backslashes matter only before a quote and at the end."""
     escaped = re.sub(r"(\\*)'", lambda match: match[1] * 2 + r"\'", value)
     escaped = re.sub(r"(\\+)$", lambda match: match[1] * 2, escaped)
     return f"'{escaped}'"
@@ -85,7 +87,7 @@ def _text(key: str, value: str, multirun: bool) -> str:
 
 
 def _list(value: str, multirun: bool) -> str:
-    """A list with its text quoted; brackets may be left out, but for a sweep's commas, which are between lists."""
+    """Quote the text in a list. Its brackets are optional, except in a sweep, whose commas separate lists."""
     if not value or (multirun and _SWEEPS.match(value)):
         return value
     parts = split(value)
@@ -95,7 +97,7 @@ def _list(value: str, multirun: bool) -> str:
 
 
 def _quote_inside(value: str) -> str:
-    """A value with the text in its lists and groups quoted; numbers and true, false and null stay what they are."""
+    """Quote the text in a value's lists and groups; numbers, true, false and null stay unquoted."""
     value = value.strip()
     if value[:1] == "[" and value[-1:] == "]":
         return f"[{','.join(_quote_inside(part) for part in split(value[1:-1]) if part.strip())}]"
@@ -112,7 +114,7 @@ def _quote_bare(value: str) -> str:
 
 
 def split(value: str) -> list[str]:
-    """Parts of a sweep, at the commas outside brackets and quotes: `6-31G(d,p),sto-3g` has two."""
+    """Split a sweep at the commas outside brackets and quotes: `6-31G(d,p),sto-3g` has two parts."""
     parts, depth, quoting, current, backslashes = [], 0, "", "", 0
     for character in value:
         escaped = backslashes % 2 == 1
@@ -134,9 +136,9 @@ def split(value: str) -> list[str]:
 
 
 def _files(value: str, multirun: bool) -> list[str]:
-    """The files that `system=VALUE` names, or nothing when it names options.
+    """Files that `system=VALUE` names; an empty list if it names options.
 
-    A file has a suffix or a folder, or is there without being the name of an option, as POSCAR.
+    A file has a suffix or a folder, or exists and is not the name of an option, like POSCAR.
     """
     if _SWEEPS.match(value) and not Path(value).exists():
         return []
@@ -144,12 +146,14 @@ def _files(value: str, multirun: bool) -> list[str]:
     files = [part for part in parts if Path(part).suffix or _is_path(part, "system")]
     if files and len(files) < len(parts):
         names = next(part for part in parts if part not in files)
-        raise InputError(f"system={value}: {files[0]} is a file and {names} a name; sweep over the one or the other")
+        raise InputError(
+            f"system={value}: {files[0]} is a file and {names} a name; sweep either over files or over names"
+        )
     return files
 
 
 def _data(value: str, multirun: bool) -> list[str]:
-    """Words for data=FILE, and for data=[NAME, FILE, ...], a mixture; nothing for the name of an option."""
+    """Words for data=FILE and for a mixture, data=[NAME, FILE, ...]; an empty list for the name of an option."""
     if value.strip()[:1] == "[" and value.strip()[-1:] == "]" and not multirun and not Path(value).exists():
         return ["data=mixture", f"data.entries={_quote_inside(value)}"]
     if _SWEEPS.match(value) and not Path(value).exists():
@@ -161,27 +165,27 @@ def _data(value: str, multirun: bool) -> list[str]:
 
 
 def _parts(value: str, multirun: bool) -> list[str]:
-    """Values of a sweep, or the one of a run, without their quotes, unless these belong to the name of a file."""
+    """Values of a sweep, or the value of a run, without quotes, unless these belong to the name of a file."""
     if not multirun and value and Path(value).exists():
         if "${" in value:
             raise InputError(
-                f"the name of the file {value!r} holds ${{, which is read as a reference to a setting; rename it"
+                f"the name of the file {value!r} contains ${{, which means a reference to a setting; rename the file"
             )
         return [value]
     return [_unquote(part).strip() for part in (split(value) if multirun else [value])]
 
 
 def _is_path(name: str, group: str) -> bool:
-    """True if `name` is a path, not an option of the group: the option wins where there is a file as well."""
+    """True if `name` is a path, not an option of the group; an option takes precedence over a file of its name."""
     if "/" in name:
         return name not in _options(group)
     return bool(name) and Path(name).exists() and name not in _options(group)
 
 
 def _swept(key: str, value: str) -> str:
-    """The files that a sweep's `glob(mols/*)` matches, in place of it; what matches names of options is Hydra's.
+    """Replace a sweep's `glob(mols/*)` by the matching files; Hydra handles a glob that matches names of options.
 
-    Raises InputError where it matches nothing: Hydra would run no job and say nothing.
+    Raises InputError if it matches nothing: Hydra would silently run no job.
     """
     choice = re.fullmatch(r"\s*choice\((.*)\)\s*", value, re.DOTALL)
     if choice and key in ("system", "data"):
@@ -194,7 +198,7 @@ def _swept(key: str, value: str) -> str:
 
     try:
         pattern = OverridesParser.create().parse_overrides([f"{key}={value}"])[0].value()
-    except HydraException:  # Hydra says so itself
+    except HydraException:  # Hydra reports it itself
         return value
     options = [name for name in _options(key) if "/" not in name]
     if key not in _FILES or not isinstance(pattern, Glob) or pattern.filter(options):
@@ -213,7 +217,7 @@ def _options(group: str) -> list[str]:
 
 
 def _unquote(value: str) -> str:
-    """The text of a quoted string of Hydra's grammar, see `quote`; any other value as it is."""
+    """Return the text of a quoted string of Hydra's grammar, see `quote`; any other value unchanged."""
     if not _QUOTED.fullmatch(value):
         return value
     mark, text = value.strip()[0], value.strip()[1:-1]

@@ -1,7 +1,7 @@
-"""Classes and settings that a configuration may name when somebody else may have written it, by their places.
+"""Classes and settings that an untrusted configuration may name, by their places in it.
 
 The installed configuration trees are the list: `task._target_` may be a class that an option of the group `task` of the
-core or of a registered plugin names, `method.model.envelope._target_` one that such an option names there. A class is
+core or of a registered plugin names, `method.model.envelope._target_` one that an option names there. Classes are
 compared as text, so that nothing is imported before it is accepted.
 """
 
@@ -17,15 +17,15 @@ from typing import Any, Final
 from fusion import plugins
 
 _SPECIAL: Final = re.compile(r"_(target|args|partial|recursive|convert)_")
-"""Keys that Hydra's `instantiate` obeys, also inside a dotted key such as `model._target_`."""
+"""Special keys of Hydra's `instantiate`, also inside a dotted key such as `model._target_`."""
 _FREE: Final = ("logger", "callbacks")
-"""Groups whose nodes the user names: `logger.anything`."""
+"""Groups whose nodes have names that the user chooses: `logger.anything`."""
 _TRAINER: Final = re.compile(
     r"accelerator|accumulate_grad_batches|benchmark|detect_anomaly|deterministic|devices|gradient_clip_(algorithm|val)|"
     r"limit_train_batches|log_every_n_steps|max_(epochs|steps|time)|num_nodes|precision|strategy|sync_batchnorm|threads|"
     r"use_distributed_sampler"
 )
-"""Keywords of Lightning's Trainer that neither name a place to write to nor hold classes."""
+"""Keywords of Lightning's Trainer that neither name a path to write to nor hold classes."""
 _ASE_OPTIMISER: Final = re.compile(r"ase\.optimize(\.[a-z]\w*)*\.[A-Z]\w*")
 _LOGGER_KEYS: Final = frozenset({"save_dir", "name", "version"})
 _MORE: Final[dict[str, frozenset[Hashable]]] = {
@@ -43,21 +43,21 @@ _MORE: Final[dict[str, frozenset[Hashable]]] = {
 
 @dataclass
 class Places:
-    """Values of Hydra's own keys by place, keys of the nodes that the user names, files of named data sets."""
+    """Allowed values of Hydra's special keys by place, keys of nodes with free names, and files of named data sets."""
 
     values: dict[str, set[Hashable]] = field(default_factory=dict)
     keys: dict[str, set[str]] = field(default_factory=dict)
     files: list[Any] = field(default_factory=list)
 
     def refusal(self, config: Mapping[str, Any]) -> str | None:
-        """The first setting that a stranger may not give, `place=value`; None where all are allowed."""
+        """Return the first setting that is not allowed, as `place=value`; None if all are allowed."""
         for place, key, value in _settings(config):
             if not self._allowed(place, key, value):
                 return f"{'.'.join((*place, key))}={_short(value)}"
         return None
 
     def task(self, target: Any) -> bool:
-        """True for the class of a task."""
+        """True if `target` is the class of a task."""
         return isinstance(target, str) and target in self.values.get("task._target_", ())
 
     def _allowed(self, place: tuple[str, ...], key: str, value: Any) -> bool:
@@ -80,7 +80,7 @@ class Places:
 
 
 def of(sources: Sequence[tuple[str, Path]]) -> Places:
-    """The places of the configuration trees `sources`."""
+    """Return the places of the configuration trees `sources`."""
     return _of(tuple(sources))
 
 
@@ -121,7 +121,7 @@ def _of(sources: tuple[tuple[str, Path], ...]) -> Places:
 
 
 def _package(file: Path, group: str) -> str:
-    """The place of an option's content: its `# @package`, else its group."""
+    """Place of an option's contents: its `# @package`, or its group."""
     own = group.replace("/", ".")
     with file.open(encoding="utf-8") as lines:
         match = re.match(r"#\s*@package\s+(\S+)", lines.readline())
@@ -129,7 +129,7 @@ def _package(file: Path, group: str) -> str:
 
 
 def _repackaged(entry: Any, package: str) -> Iterator[tuple[str, str]]:
-    """(group, place) where an entry of a defaults list has a place of its own, `/training@method.training: x`."""
+    """Yield (group, place) if an entry of a defaults list has its own place, `/training@method.training: x`."""
     for key in entry if isinstance(entry, dict) else ():
         group, at, place = str(key).removeprefix("override ").strip().partition("@")
         if at:
@@ -143,7 +143,7 @@ def _absolute(place: str, package: str) -> str:
 
 
 def _settings(node: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str, Any]]:
-    """(place, key, value) of every setting at any depth; the items of a list are named by their numbers."""
+    """Yield (place, key, value) of every setting at any depth; the keys of list items are their numbers."""
     waiting: list[tuple[tuple[str, ...], Any]] = [(place, node)]
     while waiting:
         place, node = waiting.pop()
@@ -155,14 +155,14 @@ def _settings(node: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[st
 
 
 def strings(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """(dotted place, text) of every setting that is text."""
+    """Yield (dotted place, text) of every setting that is text."""
     for place, key, value in _settings(config):
         if isinstance(value, str):
             yield ".".join((*place, key)), value
 
 
 def _general(path: tuple[str, ...]) -> str:
-    """The dotted path, the names that the user chose left open."""
+    """Return the dotted path, with `*` for a name that the user chose."""
     return ".".join((path[0], "*", *path[2:]) if path[0] in _FREE and len(path) > 1 else path)
 
 

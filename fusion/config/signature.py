@@ -1,7 +1,7 @@
-"""The user's signature on the configurations that the user's own runs write.
+"""Signature of the user on configurations of the user's own runs.
 
-A configuration with a valid signature holds the user's own words. The key lies in the user's data directory, readable
-by nobody else, and is made when it is first needed; without a key nothing is signed and no signature is valid.
+A configuration with a valid signature holds the user's own settings. The key is in the user's data directory, readable
+by nobody else, and is created when first needed; without a key nothing is signed and no signature is valid.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _KEY_BYTES: Final = 32
 
 
 def line(content: Mapping[str, Any]) -> str:
-    """The comment that signs `content`, with its line feed; empty where there is no key."""
+    """Return the comment that signs `content`, with its line feed; empty without a key."""
     key = _key(create=True)
     return f"# signature: {_digest(key, content)}\n" if key else ""
 

@@ -1,1 +1,1 @@
-"""The terminal: the lines of a run and the forms of numbers in them."""
+"""Terminal output: lines of a run, progress, logs and formats of numbers."""

@@ -1,7 +1,6 @@
-"""The console, the lines of a run and the forms of numbers in them.
+"""Console, lines of a run and formats of their numbers.
 
-Energies are in hartree, differences to a reference in millihartree. Imports nothing heavy: rich comes in with the first
-line that is printed.
+Energies are in hartree, differences to a reference in millihartree. rich is imported only with the first printed line.
 """
 
 from __future__ import annotations
@@ -20,21 +19,21 @@ if TYPE_CHECKING:
 
 LABEL_WIDTH = 17  # columns of the label that starts a line
 PLAIN_WIDTH = 120  # columns assumed where the output is not a terminal
-_VALUE_WIDTH = 14  # a value followed by a remark
-_TIME_COLUMN = 84  # where times end
+_VALUE_WIDTH = 14  # width of a value followed by a remark
+_TIME_COLUMN = 84  # column at which times end
 _SHELLS = ("singlet", "doublet", "triplet", "quartet", "quintet", "sextet", "septet")
 
 
 @functools.cache
 def console() -> Console:
-    """The one console of the program: plain text of fixed width where the output is not a terminal."""
+    """Return the program's console: plain text of fixed width if the output is not a terminal."""
     from rich.console import Console
 
     class Printable(Console):
         def print(self, *objects: Any, **settings: Any) -> None:
             super().print(*(streams.visible(item) if isinstance(item, str) else item for item in objects), **settings)
 
-    streams.any_text(sys.stdout)  # an old locale must not end a long run at the first ± sign
+    streams.any_text(sys.stdout)  # an old locale must not stop a long run at the first ± sign
     terminal = sys.stdout.isatty()
     return Printable(
         highlight=False,
@@ -47,7 +46,7 @@ def console() -> Console:
 
 
 def header(*parts: str | None, notes: tuple[str, ...] = ()) -> None:
-    """The first line of a run: `parts` (None is left out) joined by dots; `notes` indented below it; an empty line."""
+    """Print the first line of a run, `parts` (without None) joined by dots, then indented `notes` and an empty line."""
     print_line(" · ".join(part for part in parts if part), "bold")
     for text in notes:
         print_line(f"  {text}", "dim")
@@ -55,7 +54,7 @@ def header(*parts: str | None, notes: tuple[str, ...] = ()) -> None:
 
 
 def line(label: str, text: str, note: str = "", seconds: float | None = None, style: str = "") -> None:
-    """One line `label  text  note  time`, the columns aligned with those of the other lines; never wrapped."""
+    """Print a line `label  text  note  time`, aligned with the other lines and never wrapped."""
     row = f"{label:<{LABEL_WIDTH}}" + (f"{text:<{_VALUE_WIDTH}}{note}" if note else text)
     if seconds is not None:
         row = f"{row}  {duration(seconds):>{max(0, _TIME_COLUMN - len(row) - 2)}}"
@@ -63,15 +62,15 @@ def line(label: str, text: str, note: str = "", seconds: float | None = None, st
 
 
 def print_line(text: str, style: str) -> None:
-    """Print one line, whatever names and messages it quotes."""
+    """Print `text` as one line, also if its names or messages contain line feeds."""
     console().print(" ".join(text.split("\n")), style=style, soft_wrap=True)
 
 
 def with_error(value: float, error: float | None, digits: int = 1, decimals: int = 6) -> str:
-    """`-8.0700(4)`: the error, rounded to `digits` figures, in units of the last decimals shown.
+    """Format `-8.0700(4)`: the error, rounded to `digits` figures, in units of the last decimals shown.
 
-    Without an error (None) `decimals` are shown; an error that is not finite gives `(?)`; an error of one or more is
-    written out, `12.0(2.5)`.
+    Without an error (None) show `decimals`. A non-finite error gives `(?)`; an error of at least one is written out,
+    `12.0(2.5)`.
     """
     if error is None or not math.isfinite(value):
         return f"{value:z.{decimals}f}"
@@ -83,7 +82,7 @@ def with_error(value: float, error: float | None, digits: int = 1, decimals: int
 
 
 def plus_minus(value: float, error: float | None, digits: int = 2, decimals: int = 6) -> str:
-    """`-8.07005 ± 0.00024`: as many decimals as the error's `digits` figures have; `decimals` without error."""
+    """Format `-8.07005 ± 0.00024` with the decimals of the error's `digits` figures; without error, `decimals`."""
     if error is None or not math.isfinite(value):
         return f"{value:z.{decimals}f}"
     if not math.isfinite(error):
@@ -93,7 +92,7 @@ def plus_minus(value: float, error: float | None, digits: int = 2, decimals: int
 
 
 def difference(value: float, error: float | None) -> str:
-    """`+0.5 ± 0.2 mHa above`: a difference (mHa) to a reference and its side; one within its error is called so."""
+    """Format `+0.5 ± 0.2 mHa above`: a difference (mHa) to a reference with its side, or `within the error`."""
     if not math.isfinite(value):
         return f"{value} mHa"
     text = plus_minus(value, error or None, digits=1, decimals=2 if abs(value) < 10 else 1)
@@ -104,7 +103,7 @@ def difference(value: float, error: float | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`0.6 s`, `41 s`, `3 min 05 s`, `2 h 05 min`."""
+    """Format a time: `0.6 s`, `41 s`, `3 min 05 s`, `2 h 05 min`."""
     if not math.isfinite(seconds):
         return "?"
     if seconds < 9.95:
@@ -118,7 +117,7 @@ def duration(seconds: float) -> str:
 
 
 def memory(size: float) -> str:
-    """A size in bytes as `512 MB`, `2.1 GB` (powers of 1000)."""
+    """Format a size in bytes: `512 MB`, `2.1 GB` (powers of 1000)."""
     for unit in ("B", "kB", "MB", "GB"):
         if size < 999.5:
             return f"{size:.0f} {unit}" if size >= 10 or unit == "B" else f"{size:.1f} {unit}"
@@ -127,14 +126,14 @@ def memory(size: float) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """`1 determinant`, `33,440 parameters`: a regular English noun with its number."""
+    """Format a number with a regular English noun: `1 determinant`, `33,440 parameters`."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def system_title(
     formula: str, electrons: int, spin: int, charge: int = 0, pbc: Sequence[bool] = (False, False, False)
 ) -> str:
-    """`LiH (4 electrons, singlet)`; `spin` is N_up - N_down; a charge other than zero and periodicity are named."""
+    """Format `LiH (4 electrons, singlet)`; `spin` is N_up - N_down; a non-zero charge and periodicity are added."""
     shell = _SHELLS[spin] if 0 <= spin < len(_SHELLS) else f"multiplicity {abs(spin) + 1}"
     parts = [count(electrons, "electron"), shell, *([f"charge {charge:+d}"] if charge else [])]
     axes = "".join(axis for axis, periodic in zip("xyz", pbc, strict=True) if periodic)
@@ -142,7 +141,7 @@ def system_title(
 
 
 def _decimals(error: float, digits: int) -> int:
-    """Decimals that show `digits` figures of an error; at most 8, 6 for an error of zero."""
+    """Number of decimals that show `digits` figures of an error: at most 8; 6 for an error of zero."""
     if error == 0:
         return 6
     exponent = int(f"{abs(error):.{digits - 1}e}".split("e")[1])  # after rounding: 0.0996 has the exponent of 0.1

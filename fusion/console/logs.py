@@ -1,4 +1,4 @@
-"""Where the talk of libraries goes: into the run's log.txt, not into the terminal."""
+"""Redirection of the libraries' log records and warnings to the run's log.txt."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LIGHTNING = ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "lig
 
 @contextmanager
 def into(directory: Path | None) -> Iterator[None]:
-    """Send log records and warnings to `directory`/log.txt, or nowhere (None) in the ranks that write nothing."""
+    """Send log records and warnings to `directory`/log.txt; None, for ranks that write nothing, discards them."""
     handler: logging.Handler = logging.NullHandler()
     if directory is not None:
         handler = _Log(directory / FILENAME, encoding="utf-8", delay=True)
@@ -38,7 +38,7 @@ def into(directory: Path | None) -> Iterator[None]:
 
 
 class _Log(logging.FileHandler):
-    """The log of a run, which goes on without it where the disk is full or the directory is gone."""
+    """Log of a run; a full disk or a removed directory does not stop the run."""
 
     def emit(self, record: logging.LogRecord) -> None:
         with suppress(OSError):
@@ -46,11 +46,11 @@ class _Log(logging.FileHandler):
         super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Print nothing: what the run itself writes says what is wrong with the disk."""
+        """Print nothing: the run's own writes report a fault of the disk."""
 
 
 def hush_lightning() -> None:
-    """Take away the terminal handlers that Lightning gives its loggers when it is imported."""
+    """Remove the terminal handlers that Lightning adds to its loggers when it is imported."""
     for name in _LIGHTNING:
         logger = logging.getLogger(name)
         logger.handlers.clear()

@@ -1,6 +1,7 @@
-"""One line per phase of a run, which stays on the screen when the phase ends: a live bar in a terminal, else a log.
+"""Progress lines, one per phase of a run: a live bar in a terminal, log lines elsewhere.
 
-Tasks outside of Lightning use `phase`; `fusion.console.progress` draws the same lines for Trainers.
+The line stays on the screen when the phase ends. Tasks without Lightning use `phase`; `fusion.console.progress` draws
+the same lines for Trainers.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _BAR = Lock()
 
 @dataclass(frozen=True)
 class State:
-    """Where a phase is: iterations done of `total` (None: unknown), and what there is to say about it."""
+    """State of a phase: finished iterations of `total` (None: unknown), and a text."""
 
     phase: str
     step: int
@@ -46,7 +47,7 @@ _DETAIL: ContextVar[Callable[[int, str], None] | None] = ContextVar("detail", de
 
 
 class Line(Protocol):
-    """The line of one phase."""
+    """Progress line of one phase."""
 
     def draw(self, state: State) -> None: ...
 
@@ -54,12 +55,12 @@ class Line(Protocol):
 
 
 def line(state: State) -> Line:
-    """The line that suits where the output goes; a terminal has one bar at a time, whichever thread draws it."""
+    """Return a bar for a terminal, or log lines for other output; a terminal has only one bar at a time."""
     return BarLine(state) if console().is_terminal and _BAR.acquire(blocking=False) else PlainLine(state)
 
 
 def detail(step: int, text: str) -> None:
-    """Show the cycles of an SCF behind what the phase in progress says of itself; nothing where there is none."""
+    """Show the cycles of an SCF after the text of the current phase, if there is one."""
     show = _DETAIL.get()
     if show is not None:
         show(step, text)
@@ -67,9 +68,10 @@ def detail(step: int, text: str) -> None:
 
 @contextmanager
 def phase(name: str, total: int | None = None, start: int = 0) -> Iterator[Callable[[int, str], None]]:
-    """Show a phase while the block runs: call what it gives with (steps done, text), as often as one likes.
+    """Show a phase while the block runs; call the yielded function with (finished steps, text) at any rate.
 
-    It is drawn eight times a second at most, on the first process only. `start` is the step the phase goes on from.
+    The line is redrawn at most eight times per second, by the first process only. `start` is the first step of a
+    resumed phase.
     """
     state = State(name, start, total)
     shown = line(state) if rank() == 0 else None
@@ -99,26 +101,26 @@ def phase(name: str, total: int | None = None, start: int = 0) -> Iterator[Calla
 
 
 class _Facts(ProgressColumn):
-    """What follows the bar: steps, text, time taken and, while the phase goes on, time left; cut to fit on one line."""
+    """Text after the bar: steps, text, elapsed and, during the phase, remaining time; truncated to one line."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self._width = width
 
     def render(self, task: Task) -> Text:
-        state, taken, done = task.fields["state"], task.elapsed or 0.0, task.completed - task.fields["first"]
-        parts = [state.counter, state.text, _clock(taken)]
+        state, elapsed, done = task.fields["state"], task.elapsed or 0.0, task.completed - task.fields["first"]
+        parts = [state.counter, state.text, _clock(elapsed)]
         line = "  ".join(part for part in parts if part)
         if done > 0 and state.total is not None and not state.complete:
-            left = f", {_clock(taken / done * (state.total - state.step))} left"
-            line += left if len(line + left) <= self._width else ""
+            remaining = f", {_clock(elapsed / done * (state.total - state.step))} left"
+            line += remaining if len(line + remaining) <= self._width else ""
         text = Text(line, no_wrap=True)
         text.truncate(self._width, overflow="ellipsis")
         return text
 
 
 class BarLine:
-    """The line of a phase in a terminal, redrawn on demand: a thread that redraws would take its time from the work."""
+    """Progress bar in a terminal, redrawn on demand: a redrawing thread would take time from the calculation."""
 
     def __init__(self, state: State) -> None:
         label = f"{state.phase:<11}"
@@ -146,9 +148,9 @@ class BarLine:
 
 
 class PlainLine:
-    """The phase as lines of a log: its start, then one at each tenth or after half a minute, its end.
+    """Progress as log lines: at the start, at each tenth or after half a minute, and at the end.
 
-    Lines are at least two seconds apart, and in a long run further and further: an hour of work takes about a screen.
+    Lines are at least two seconds apart. Their distance grows in a long run: an hour gives about one screen.
     """
 
     def __init__(self, state: State) -> None:
@@ -160,7 +162,7 @@ class PlainLine:
         now = time.monotonic()
         waited = now - self._printed_at
         tenth = state.total is not None and state.step - self._printed.step >= state.total / 10
-        first = state.text and not self._printed.text  # what is being done is said before half a minute has passed
+        first = state.text and not self._printed.text  # show the first text without waiting half a minute
         if ((tenth or first) and waited >= 2) or waited >= max(30.0, (now - self._start) / 20):
             self._print(state, _clock(now - self._start))
 

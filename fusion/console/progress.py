@@ -1,8 +1,8 @@
-"""The progress bar of a run: one line per phase, which stays on the screen when the phase ends.
+"""Progress of a Trainer: one line per phase, which stays on the screen when the phase ends.
 
-A LightningModule may say what it is doing through four attributes, `phase` ("pretraining", "optimising", "evaluating"),
-`phase_step` (iterations done), `phase_total` and `phase_text` ("E = -8.0700(4) Ha  var 0.007"); of any other module the
-bar shows the Trainer's own loop and the metrics logged with `prog_bar=True`.
+A LightningModule may describe its work by four attributes: `phase` ("pretraining", "optimising", "evaluating"),
+`phase_step` (finished iterations), `phase_total` and `phase_text` ("E = -8.0700(4) Ha  var 0.007"). For any other
+module the line shows the Trainer's own loop and the metrics logged with `prog_bar=True`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _STAGES = {"fit": "training", "validate": "validating", "test": "testing", "pred
 
 
 class PhaseProgress(ProgressBar):
-    """One progress line per phase, on the first process only, redrawn eight times a second at most."""
+    """One progress line per phase, on the first process only, redrawn at most eight times per second."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class PhaseProgress(ProgressBar):
 
     @property
     def is_enabled(self) -> bool:
-        """Whether this process shows anything; Lightning's `self.print` asks."""
+        """True if this process shows progress; Lightning's `self.print` reads it."""
         return self._enabled
 
     def enable(self) -> None:
@@ -46,12 +46,12 @@ class PhaseProgress(ProgressBar):
         self.close()
 
     def print(self, *args: Any, sep: str = " ", **kwargs: Any) -> None:
-        """Print above the line in progress."""
+        """Print above the current line."""
         if self._enabled:
             console().print(sep.join(str(part) for part in args), soft_wrap=True)
 
     def show(self, pl_module: LightningModule) -> None:
-        """Draw the module's state; called after each batch, and by a module whose work happens outside of batches."""
+        """Draw the module's state. Called after each batch, and by modules that work outside of batches."""
         if not self._enabled:
             return
         phase, step, total = self._position(pl_module)
@@ -105,7 +105,7 @@ class PhaseProgress(ProgressBar):
         self.close()
 
     def _evaluated(self, pl_module: LightningModule) -> None:
-        """Batches of a validation inside of training are not counted: the training line goes on."""
+        """Count a batch, except in a validation during training, which keeps the training line."""
         if self.trainer.state.fn != "fit":
             self._batches += 1
         elif not hasattr(pl_module, "phase"):
@@ -130,7 +130,7 @@ class PhaseProgress(ProgressBar):
 
 
 def _total_batches(trainer: Trainer, stage: str) -> int | None:
-    """Batches of the whole stage, None where the Trainer cannot know."""
+    """Number of batches of the stage; None if the Trainer cannot know it."""
     batches: float
     if stage == "fit":
         epochs = trainer.max_epochs if trainer.max_epochs is not None and trainer.max_epochs > 0 else math.inf

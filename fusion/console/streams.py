@@ -1,7 +1,7 @@
-"""Standard output and error of the program: any encoding, closed, full, or read by nobody any more.
+"""Standard output and error in any encoding, also if they are closed, full, or without a reader.
 
-What cannot be written is dropped, since a calculation of days must not end with its terminal; the program says so at
-its end.
+Output that cannot be written is dropped, because a calculation of days must not end with its terminal; the program
+reports it at its end.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 _ERRORS = "fusion.plain"
 _UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
-"""Unicode's categories of control characters: escape sequences, changes of direction, separators of lines."""
+"""Unicode categories of control characters: escape sequences, changes of direction, line separators."""
 _PLAIN = {
     **{
         "·": "-",
@@ -46,27 +46,27 @@ _PLAIN = {
         "ü": "u",
     },
 }
-"""Replacements of characters that the encoding of a stream does not have; for all others a question mark does."""
+"""Replacements of characters that a stream's encoding lacks; all other such characters become question marks."""
 
 
 def open_any() -> None:
-    """Make standard output and error of this process print any text, and drop what they cannot take."""
+    """Make standard output and error of this process accept any text, and drop what cannot be written."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)
-        except OSError:  # closed: the next file that is opened would get its number, and be printed into
+        except OSError:  # closed: the next opened file would get this number and receive the output
             os.open(os.devnull, os.O_RDWR)
     sys.stdout, sys.stderr = _opened(sys.stdout, 1), _opened(sys.stderr, 2)
 
 
 def any_text(stream: Any) -> None:
-    """Let a stream print characters that its encoding does not have."""
+    """Make a stream accept characters that its encoding lacks."""
     if hasattr(stream, "reconfigure"):
         stream.reconfigure(errors=_ERRORS)
 
 
 def visible(text: str) -> str:
-    """`text` with question marks for what a terminal would obey: a stranger's name may hold control characters.
+    """Replace control characters, which names in untrusted files may contain, by question marks.
 
     Line feeds and tabs stay.
     """
@@ -78,7 +78,7 @@ def visible(text: str) -> str:
 
 
 def lost() -> str:
-    """Why standard output was not written, empty where it was; a reader that has read enough (`| head`) is no loss."""
+    """Return the reason why standard output was not written; empty if it was, or if the reader (`| head`) stopped."""
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
     if not isinstance(raw, _Lossy):
         return ""
@@ -87,7 +87,7 @@ def lost() -> str:
 
 
 class _Lossy(io.FileIO):
-    """A file descriptor that drops what cannot be written; `error` is the number of the first error."""
+    """File descriptor that drops what cannot be written; `error` is the number of the first error."""
 
     error = 0
 

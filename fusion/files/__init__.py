@@ -1,1 +1,1 @@
-"""Files: atomic writes, and bounds on files that others may have made."""
+"""Files: atomic writes, and limits on untrusted files."""

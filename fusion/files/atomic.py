@@ -1,6 +1,7 @@
-"""Files of a run: whole under their name at any moment, whatever ends the process, and listed in the run's directory.
+"""Atomic writes of a run's files, and the list of these files in the run's directory.
 
-No writer makes the directory it writes to: one that was removed while a run goes on is an error, not to be made again.
+A file under its name is complete at any moment, however the process ends. No writer creates its directory: a directory
+that was removed during a run is an error.
 """
 
 from __future__ import annotations
@@ -18,19 +19,19 @@ from fusion.errors import InputError
 from fusion.files import bounds
 
 PART = ".part"
-"""Suffix of a file that is not yet whole; a kill can leave one behind."""
+"""Suffix of an incomplete file; a kill can leave one behind."""
 WRITTEN = ".files"
-"""The list, in a run's directory, of the files that the run wrote: one name a line."""
+"""Name of the list of the files that a run wrote, one name per line, in the run's directory."""
 
 _MOST_LISTED = 20_000
-"""Names in the longest list; each costs a look at the disk."""
+"""Largest number of names in a list; each needs an access to the disk."""
 
 _listed: dict[Path, set[str]] = {}  # run directories of this process -> the names in their lists
 
 
 @contextmanager
 def listing(directory: Path) -> Iterator[None]:
-    """List the files that are written in `directory`, at any depth, in its file `.files`."""
+    """Record the files that are written below `directory` in its file `.files`."""
     _listed[directory] = set(read_listed(directory))
     try:
         yield
@@ -39,9 +40,9 @@ def listing(directory: Path) -> Iterator[None]:
 
 
 def read_listed(directory: Path) -> list[str]:
-    """The names in the list of `directory`, those left out whose folder is not there or outside of it.
+    """Read the names in the list of `directory`, except those whose folder is missing or outside of it.
 
-    Raises InputError for a list that no run wrote: a pipe, or one of endless length.
+    Raises InputError for a list that no run wrote: a pipe, or one that is too long.
     """
     file = directory / WRITTEN
     try:
@@ -55,14 +56,14 @@ def read_listed(directory: Path) -> list[str]:
 
 
 def _is_inside(name: str, directory: Path) -> bool:
-    """True for a name that stays in `directory`: the list may come from a stranger, links may point anywhere."""
+    """True for a name inside `directory`: the list may be untrusted, and links may point anywhere."""
     if not name or "\0" in name or ".." in Path(name).parts:
         return False
     return (directory / name).parent.resolve().is_relative_to(directory.resolve())
 
 
 def record(path: Path) -> Path:
-    """Return `path`, which is about to be written, after listing it in the run's directory that it belongs to."""
+    """Add `path`, which is about to be written, to the list of its run's directory; return `path`."""
     for directory, names in list(_listed.items()):
         if path.is_relative_to(directory) and (name := path.relative_to(directory).as_posix()) not in names:
             with naming(directory / WRITTEN), (directory / WRITTEN).open("a", encoding="utf-8") as file:
@@ -72,7 +73,7 @@ def record(path: Path) -> Path:
 
 
 def make_folder(folder: Path, within: Path) -> None:
-    """Make `folder` and its parents below the run's directory `within`, which must be there."""
+    """Create `folder` and its parents below the run's directory `within`, which must exist."""
     for parent in (*reversed(folder.relative_to(within).parents), folder.relative_to(within)):
         if parent != Path():
             (within / parent).mkdir(exist_ok=True)
@@ -80,7 +81,7 @@ def make_folder(folder: Path, within: Path) -> None:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Let an OSError of the block say which file it was about, where it does not."""
+    """Add the name of the file to an OSError of the block that lacks it."""
     try:
         yield
     except OSError as error:
@@ -91,10 +92,10 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextmanager
 def replacing(target: Path) -> Iterator[BinaryIO]:
-    """A file beside `target` to write to: flushed to the disk and renamed when the block ends well, else removed.
+    """Open a file beside `target`; flush and rename it when the block succeeds, otherwise remove it.
 
-    Raises OSError, with the name of `target`, for a full disk or a directory that is gone, whatever the library that
-    writes makes of it.
+    Raises OSError with the name of `target` for a full disk or a removed directory, also if the writing library raises
+    another exception.
     """
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}{PART}")
     raw = None
@@ -119,7 +120,7 @@ def replacing(target: Path) -> Iterator[BinaryIO]:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replace `path` by a file holding `content` so that a reader, or a crash, sees the old content or the new."""
+    """Replace the contents of `path` so that a reader, or a crash, sees either the old or the new contents."""
     with replacing(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
@@ -129,7 +130,7 @@ def _about(path: Path, error: OSError) -> OSError:
 
 
 class _Watched(io.FileIO):
-    """A file that remembers the first error of writing to it."""
+    """File that records the first error of writing to it."""
 
     error: OSError | None = None
 

@@ -1,8 +1,8 @@
-"""Bounds on files that others may have made.
+"""Limits on untrusted files.
 
-Each function refuses, before it costs memory or time, a file that is no regular file, that declares more than it holds,
-that unpacks to far more than its own size, or that is nested without end. All raise ValueError with the reason; the
-caller knows the file's name and purpose. A file that is missing or cannot be opened raises OSError.
+Each function refuses, before it costs memory or time, a file that is not regular, declares more than it holds, unpacks
+to far more than its own size, or is nested too deeply. All raise ValueError with the reason; the caller adds the file's
+name and purpose. A file that is missing or cannot be opened raises OSError.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ if TYPE_CHECKING:
     import numpy as np
 
 DEEPEST = 100
-"""Levels to which a document may be nested."""
+"""Largest number of nested levels of a document."""
 TEXT = 1 << 24
-"""Bytes of the longest document (JSON, YAML, TOML) that is read whole."""
+"""Largest size in bytes of a document (JSON, YAML, TOML) that is read completely."""
 NODES = 200_000
-"""Values in the largest YAML document, repeated ones counted each time."""
+"""Largest number of values in a YAML document, with repeated values counted each time."""
 UNPACKED = 1 << 24
-"""Bytes that any packed content may become; above, at most `RATIO` times its packed size."""
+"""Size in bytes to which any file may unpack; beyond it, at most `RATIO` times the packed size."""
 RATIO = 100
 _LONGEST_REASON = 200
 
 
 def reason(error: Exception | str) -> str:
-    """The first line of an exception's message, shortened and of printable characters, for a message of one line."""
+    """Return the first line of an exception's message, shortened and with printable characters only."""
     line = next(iter(str(error).strip().splitlines()), type(error).__name__)
     return "".join(letter if letter.isprintable() else "?" for letter in line[:_LONGEST_REASON])
 
 
 def regular(path: Path) -> Path:
-    """`path`, checked to be a regular file: a pipe or a device may never end. Raises ValueError or OSError."""
+    """Return `path` if it is a regular file: a pipe or a device may never end. Raises ValueError or OSError."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise ValueError("it is not a regular file")
     return path
 
 
 def content(path: Path, most: int) -> bytes:
-    """The bytes of a regular file of at most `most` bytes."""
+    """Read a regular file of at most `most` bytes."""
     with regular(path).open("rb") as file:
         if os.fstat(file.fileno()).st_size > most:
             raise ValueError(f"it is longer than {most:,} bytes")
@@ -55,12 +55,12 @@ def content(path: Path, most: int) -> bytes:
 
 
 def text(path: Path, most: int = TEXT) -> str:
-    """The text of a regular file in UTF-8."""
+    """Read the text of a regular file in UTF-8."""
     return content(path, most).decode()
 
 
 def parsed_json(document: str | bytes) -> Any:
-    """The content of a JSON document that is nested to `DEEPEST` levels at most."""
+    """Parse a JSON document with at most `DEEPEST` nested levels."""
     try:
         value = json.loads(document)
     except RecursionError:
@@ -70,7 +70,7 @@ def parsed_json(document: str | bytes) -> Any:
 
 
 def parsed_toml(document: str) -> dict[str, Any]:
-    """The content of a TOML document that is nested to `DEEPEST` levels at most, its whole numbers of 64 bits."""
+    """Parse a TOML document with at most `DEEPEST` nested levels and whole numbers of at most 64 bits."""
     try:
         value = tomllib.loads(document)
     except RecursionError:
@@ -105,15 +105,15 @@ def _too_deep() -> str:
 
 
 def checked_yaml(document: str) -> str:
-    """`document`, checked to be YAML of at most `NODES` values once its aliases are written out.
+    """Return `document` if it is YAML with at most `NODES` values after its aliases are expanded.
 
-    A few hundred bytes of aliases to aliases stand for more values than any memory holds. Raises ValueError, also for
-    binary values, which no setting is, or yaml.YAMLError for what is no YAML.
+    A few hundred bytes of nested aliases can expand to more values than any memory holds. Raises ValueError, also for
+    binary values, which no setting has, or yaml.YAMLError for text that is not YAML.
     """
     import yaml
 
-    sizes: dict[str, int] = {}  # of the nodes that have an anchor
-    opened: list[tuple[str | None, int]] = []  # the anchors of the open collections, and the values before them
+    sizes: dict[str, int] = {}  # numbers of values of the nodes with an anchor
+    opened: list[tuple[str | None, int]] = []  # anchors of the open collections, and the number of values before them
     values = 0
     for event in yaml.parse(document, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
         if isinstance(event, yaml.AliasEvent):
@@ -136,12 +136,12 @@ def checked_yaml(document: str) -> str:
         if len(opened) > DEEPEST:
             raise ValueError(_too_deep())
         if values > NODES:
-            raise ValueError(f"it stands for more than {NODES:,} values")
+            raise ValueError(f"it expands to more than {NODES:,} values")
     return document
 
 
 def bunzipped(packed: bytes, most: int) -> bytes:
-    """The content, of at most `most` bytes, of a bzip2 stream."""
+    """Unpack a bzip2 stream to at most `most` bytes."""
     unpacked = bz2.BZ2Decompressor().decompress(packed, max_length=most + 1)
     if len(unpacked) > most:
         raise ValueError(f"it unpacks to more than {most:,} bytes")
@@ -149,28 +149,28 @@ def bunzipped(packed: bytes, most: int) -> bytes:
 
 
 def check_torch(path: Path) -> None:
-    """Raise ValueError for a file that torch.save did not write: no regular one, or one that packs its parts."""
+    """Raise ValueError for a file that torch.save did not write: not regular, or with compressed parts."""
     if zipfile.is_zipfile(regular(path)):
         with zipfile.ZipFile(path) as archive:
             check_zip(archive, (zipfile.ZIP_STORED,), path.stat().st_size)
 
 
 def limit(packed_size: int) -> int:
-    """Bytes that content of `packed_size` bytes may unpack to."""
+    """Largest size in bytes to which `packed_size` bytes may unpack."""
     return max(UNPACKED, RATIO * packed_size)
 
 
 def unpacked(stream: BinaryIO, packed_size: int) -> bytes:
-    """The content of a stream that unpacks as it is read, to at most `limit` bytes."""
+    """Read a stream that unpacks as it is read, up to `limit` bytes."""
     most = limit(packed_size)
-    whole = stream.read(most + 1)
-    if len(whole) > most:
+    content = stream.read(most + 1)
+    if len(content) > most:
         raise ValueError(f"its {packed_size:,} bytes unpack to more than {most:,}")
-    return whole
+    return content
 
 
 def npz(path: Path, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
-    """The arrays, all or those of `names`, of a numpy archive whose members are as long as their headers say."""
+    """Read the arrays, all or those of `names`, of a numpy archive whose members have the sizes in their headers."""
     import numpy as np
 
     with regular(path).open("rb") as file:
@@ -188,18 +188,18 @@ def npz(path: Path, names: Iterable[str] | None = None) -> dict[str, np.ndarray]
                 return arrays
         except (ValueError, OSError):
             raise
-        except Exception as error:  # zipfile, zlib and numpy raise a dozen kinds for a damaged file
+        except Exception as error:  # zipfile, zlib and numpy raise exceptions of many types for a damaged file
             raise ValueError(f"{type(error).__name__}: {reason(error)}") from error
 
 
 def _members(archive: zipfile.ZipFile, packed_size: int) -> dict[str, zipfile.ZipInfo]:
-    """The members of a numpy archive by array name."""
+    """Members of a numpy archive by array name."""
     check_zip(archive, (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED), limit(packed_size))
     return {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
 
 
 def check_zip(archive: zipfile.ZipFile, compressions: tuple[int, ...], most: int) -> None:
-    """Raise ValueError for an archive packed in another way than `compressions`, or into more than `most` bytes."""
+    """Raise ValueError for an archive with another compression than `compressions`, or of more than `most` bytes."""
     if any(member.compress_type not in compressions for member in archive.infolist()):
         raise ValueError("its parts are packed in a way that is not used for such files")
     declared = sum(member.file_size for member in archive.infolist())
@@ -208,7 +208,7 @@ def check_zip(archive: zipfile.ZipFile, compressions: tuple[int, ...], most: int
 
 
 def _check_array(name: str, size: int, file: Any) -> None:
-    """Raise ValueError unless the array that the header of `file` declares takes its `size` bytes."""
+    """Raise ValueError unless the array that the header of `file` declares has its `size` bytes."""
     import numpy as np
 
     version = np.lib.format.read_magic(file)

@@ -1,1 +1,1 @@
-"""Methods: their protocol, how they are named, combined and used as ASE calculators."""
+"""Methods: their protocol, methods by name, sums of methods, and ASE calculators."""

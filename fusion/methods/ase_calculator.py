@@ -1,4 +1,4 @@
-"""ASE calculators from any method: eV and Angstrom outside, hartree and bohr inside."""
+"""ASE calculators from any method; they convert between hartree and bohr and ASE's eV and Angstrom."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fusion.errors import CalculationError, InputError
 from fusion.methods import by_name, protocol
 from fusion.runs.results import Result
 
-# What ASE calls a property, its unit in ASE per atomic unit.
+# ASE property name -> ASE unit per atomic unit.
 _SCALES: dict[str, float] = {
     "energy": units.EV_PER_HARTREE,
     "free_energy": units.EV_PER_HARTREE,
@@ -32,28 +32,28 @@ _SCALES: dict[str, float] = {
     "charges": 1.0,
 }
 _ALWAYS = frozenset({"energy", "free_energy", "energy_std", "energy_stderr"})
-"""Filled whenever the method has them; asking for one of them asks for the energy."""
+"""Properties that are filled whenever the method has them; a request for one of them is a request for the energy."""
 
 _MOVES = frozenset({"positions", "cell"})
-"""What ASE says has changed where species, charge, spin and periodicity have not."""
+"""ASE's `system_changes` entries that keep the same species, charge, spin and periodicity."""
 
 _FEW = 200
-"""Atoms up to which all distances are found faster than near ones."""
+"""Number of atoms up to which computing all distances is faster than a neighbour search."""
 
 _NOT_SETTINGS = frozenset({"_target_", "name", "summary", "cost", "requires"})
 
 
 class NotConverged(CalculationError, SCFError):
-    """A calculation inside ASE failed or did not converge: both an error of fusion and one of ASE."""
+    """A calculation inside ASE failed or did not converge: an error of both fusion and ASE."""
 
 
 class FusionCalculator(Calculator):
     """ASE calculator of one method; `results` in eV, Angstrom and e.
 
-    `charge` and `spin` (N_up - N_down) hold for all structures; without them they are what the atoms state in `info`
-    or by their initial charges and magnetic moments (see `fusion.chemistry.structure_state`), else zero and the lowest
-    possible. Raises InputError for what the method cannot do and `NotConverged` for a calculation that failed. What the
-    method remarks on a result (a structure unlike its training data, an unstable determinant) is issued as a Python
+    `charge` and `spin` (N_up - N_down) apply to all structures. Without them the atoms may state them in `info` or by
+    initial charges and magnetic moments (see `fusion.chemistry.structure_state`); otherwise they are zero and the
+    lowest possible. Raises InputError for what the method cannot do and `NotConverged` for a failed calculation. The
+    method's remarks on a result (a structure unlike its training data, an unstable determinant) become a Python
     warning, once per calculator.
     """
 
@@ -67,8 +67,8 @@ class FusionCalculator(Calculator):
         self.method, self.charge, self.spin = method, charge, spin
         super().__init__(**ase)
         self._known: tuple[System, int | None, int | None] | None = None
-        given = protocol.available(method)
-        self.implemented_properties = [name for name in _SCALES if name in given or name == "free_energy"]
+        provided = protocol.available(method)
+        self.implemented_properties = [name for name in _SCALES if name in provided or name == "free_energy"]
 
     @property
     def name(self) -> str:
@@ -84,11 +84,11 @@ class FusionCalculator(Calculator):
         """Fill `results` with at least `properties`, as ASE asks for them."""
         super().calculate(atoms, properties, system_changes)
         wanted = set(properties or ()) - _ALWAYS | {"energy"}
-        known, self._known = self._known if _MOVES.issuperset(system_changes) else None, None
+        previous, self._known = self._known if _MOVES.issuperset(system_changes) else None, None
         system = None
-        if known is not None and known[1:] == (self.charge, self.spin):  # species and state have been checked
-            system = moved(known[0], self.atoms)
-        if system is None or _meet(system):  # the whole check has the words for nuclei on one spot
+        if previous is not None and previous[1:] == (self.charge, self.spin):  # species and state are already checked
+            system = moved(previous[0], self.atoms)
+        if system is None or _overlap(system):  # the complete check raises the error for nuclei on one spot
             system = self.system(self.atoms)
         self._known = (system, self.charge, self.spin)
         result = self.evaluated(system, wanted)
@@ -96,7 +96,7 @@ class FusionCalculator(Calculator):
         self.results = in_ase_units(result)
 
     def evaluated(self, system: System, wanted: Iterable[str]) -> Result:
-        """The method's result with what is `wanted`. Raises NotConverged for one that is not to be used."""
+        """Return the method's result with the `wanted` properties. Raises NotConverged for an unusable result."""
         (result,) = protocol.calculate(self.method, [system], wanted)
         if result.status != "ok" or result.energy is None:
             raise NotConverged(f"{self.method.name}: {result.message or result.status}")
@@ -109,7 +109,7 @@ class FusionCalculator(Calculator):
             warnings.warn(f"{result.system.name}: {'; '.join(remarks)}", UserWarning, stacklevel=4)
 
     def system(self, atoms: Atoms) -> System:
-        """The system that `atoms` stand for, with this calculator's charge and spin."""
+        """Return the system of `atoms` with this calculator's charge and spin."""
         system = structures.system_of(atoms, self.charge, self.spin, remedy="charge= and spin=", constraints=False)
         doubt = spin_states.note(system)
         if doubt is not None:
@@ -118,7 +118,7 @@ class FusionCalculator(Calculator):
 
     @property
     def charge(self) -> int | None:
-        """Total charge of all structures, None for what each of them states; another value discards the results."""
+        """Total charge of all structures; None: the charge that each states. A new value discards the results."""
         return self._charge
 
     @charge.setter
@@ -127,7 +127,7 @@ class FusionCalculator(Calculator):
 
     @property
     def spin(self) -> int | None:
-        """N_up - N_down of all structures, None for what each of them states; another value discards the results."""
+        """N_up - N_down of all structures; None: the spin that each states. A new value discards the results."""
         return self._spin
 
     @spin.setter
@@ -142,13 +142,13 @@ class FusionCalculator(Calculator):
         return number
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
-        """Changes since the last calculation; ASE does not look at the charge and spin in `atoms.info`."""
+        """Return the changes since the last calculation, also of charge and spin in `atoms.info`, which ASE ignores."""
         changes: list[str] = super().check_state(atoms, tol)
         same = self.atoms is None or _stated(atoms) == _stated(self.atoms)
         return changes if same else [*changes, "info"]
 
     def set(self, **settings: Any) -> dict[str, Any]:
-        """Set `charge` or `spin`, as ASE sets parameters. Raises InputError for what a calculator cannot change."""
+        """Set `charge` or `spin`, as ASE sets parameters. Raises InputError for any other setting."""
         for key in settings:
             if key not in ("charge", "spin"):
                 raise _unchangeable(key)
@@ -156,36 +156,36 @@ class FusionCalculator(Calculator):
         return settings
 
     def __setattr__(self, key: str, value: Any) -> None:
-        """Set an attribute. Raises InputError for a setting of the method, which is fixed when the method is made."""
+        """Set an attribute. Raises InputError for a setting of the method, which cannot change after its creation."""
         if key in self.settings and not hasattr(self, key):
             raise _unchangeable(key)
         super().__setattr__(key, value)
 
 
 def calculator(name: str, charge: int | None = None, spin: int | None = None, **options: Any) -> FusionCalculator:
-    """An ASE calculator of a method or a model of the zoo: `fusion.calculator("ani-2x")`, `("ferminet", charge=1)`.
+    """Return an ASE calculator of a method or model: `fusion.calculator("ani-2x")`, `("ferminet", charge=1)`.
 
     Options are the method's settings (`basis`, `grid_level`, ... as in `method.KEY`; nested ones as
-    `**{"model.determinants": 8}`) and `dtype` or `seed`. Raises InputError for a method or setting that does not exist.
+    `**{"model.determinants": 8}`), `dtype` and `seed`. Raises InputError for an unknown method or setting.
     """
     node = by_name.node(name, options)
-    made = FusionCalculator(protocol.build(node), charge, spin)
-    made.settings = frozenset(map(str, node)) - _NOT_SETTINGS | set(by_name.BESIDE)
-    return made
+    result = FusionCalculator(protocol.build(node), charge, spin)
+    result.settings = frozenset(map(str, node)) - _NOT_SETTINGS | set(by_name.BESIDE)
+    return result
 
 
 def _unchangeable(key: str) -> InputError:
-    return InputError(f"{key} of a calculator cannot be changed; make another, fusion.calculator(NAME, {key}=...)")
+    return InputError(f"{key} of a calculator cannot be changed; create another, fusion.calculator(NAME, {key}=...)")
 
 
 def moved(system: System, atoms: Atoms) -> System:
-    """`system` at the positions and in the cell of `atoms`, which are the same nuclei. Raises InputError."""
+    """Return `system` with the positions and the cell of `atoms`, which are the same nuclei. Raises InputError."""
     cell = np.asarray(atoms.cell) * units.BOHR_PER_ANGSTROM if system.cell is not None else None
     return system.moved(atoms.positions * units.BOHR_PER_ANGSTROM, cell)
 
 
 def in_ase_units(result: Result) -> dict[str, Any]:
-    """The contents of ASE's `results` for a result in atomic units; stress as six numbers, in ASE's order."""
+    """Convert a result in atomic units to ASE's `results`; the stress becomes six numbers in ASE's order."""
     values: dict[str, Any] = {"energy": result.energy, "free_energy": result.energy, **result.properties}
     values |= {"energy_std": result.energy_std, "energy_stderr": result.energy_stderr}
     if "stress" in values:
@@ -194,11 +194,11 @@ def in_ase_units(result: Result) -> dict[str, Any]:
 
 
 def _stated(atoms: Atoms) -> dict[str, str]:
-    """Entries of `info` that state a charge or spin, as text that can be compared."""
+    """Entries of `info` that state a charge or spin, as text for comparisons."""
     return {key: repr(value) for key, value in atoms.info.items() if structure_state.is_state_key(key)}
 
 
-def _meet(system: System) -> bool:
+def _overlap(system: System) -> bool:
     if system.cell is None and len(system.symbols) <= _FEW:
         distances = pdist(system.positions)
     else:

@@ -1,4 +1,4 @@
-"""Methods by name, wherever one is not chosen by +method=: in Python, in lists of methods, as terms of a sum."""
+"""Methods from names, outside of +method=: in Python, in lists of methods, and as terms of a sum."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ if TYPE_CHECKING:
 
 _ABSENT = object()
 BESIDE = ("dtype", "seed", "weights")
-"""Settings that stand beside the `method` node."""
+"""Settings beside the `method` node."""
 
 
 def method(entry: str | Mapping[str, Any]) -> Any:
-    """The method that `entry` names, with its settings in place.
+    """Build the method that `entry` names, with its settings.
 
-    `"ani-2x"` and `"dft"` are a model of the zoo and a method with its defaults; `{"method": "dft", "xc": "pbe"}` gives
-    settings too, those of `method.KEY`. Raises InputError for a name, or a setting, that does not exist.
+    `"ani-2x"` and `"dft"` are a model of the zoo and a method with its defaults; `{"method": "dft", "xc": "pbe"}` also
+    has settings, those of `method.KEY`. Raises InputError for an unknown name or setting.
     """
     name, options = parts(entry)
     return protocol.build(node(name, options))
 
 
 def parts(entry: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Name and settings of an entry of a list of methods. Raises InputError for anything else."""
+    """Return name and settings of an entry of a list of methods. Raises InputError for anything else."""
     if isinstance(entry, str) and entry:
         return entry, {}
     if isinstance(entry, Mapping) and isinstance(entry.get("method"), str):
         return entry["method"], {str(key): value for key, value in entry.items() if key != "method"}
     raise InputError(
-        f"{entry!r} names no method; give a name, ani-2x, or a name with settings, {{method: dft, xc: pbe}}"
+        f"{entry!r} names no method; write a name, ani-2x, or a name with settings, {{method: dft, xc: pbe}}"
     )
 
 
 def node(name: str, options: Mapping[str, Any]) -> Any:
-    """The `method` node that `+method=NAME` (or the method of the model NAME of the zoo) composes, `options` in it.
+    """Compose the `method` node of a method, or of the method of a model of the zoo, with `options`.
 
-    Raises InputError for a method or a setting that does not exist.
+    Raises InputError for an unknown method or setting.
     """
     from omegaconf import OmegaConf
 
@@ -50,9 +50,9 @@ def node(name: str, options: Mapping[str, Any]) -> Any:
 
 
 def composed(name: str, options: Mapping[str, Any]) -> DictConfig:
-    """The whole configuration of a run of that method, `options` in it, interpolations not yet resolved.
+    """Compose the complete configuration of a run of that method with `options`, interpolations unresolved.
 
-    Raises InputError for a method or a setting that does not exist.
+    Raises InputError for an unknown method or setting.
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -65,10 +65,12 @@ def composed(name: str, options: Mapping[str, Any]) -> DictConfig:
     for key, value in options.items():
         path = key if key in BESIDE else f"method.{key}"
         if OmegaConf.select(config, path, default=_ABSENT) is _ABSENT:
-            known = [
+            setting_names = [
                 str(setting) for setting in config.method if setting not in ("_target_", "name", "summary", "cost")
             ]
-            raise InputError(f"{name} has no setting {key!r}.{suggestion(key, known)}  It has: {', '.join(known)}")
+            raise InputError(
+                f"{name} has no setting {key!r}.{suggestion(key, setting_names)}  Settings: {', '.join(setting_names)}"
+            )
         try:
             OmegaConf.update(config, path, value)
         except OmegaConfBaseException as error:
@@ -79,19 +81,19 @@ def composed(name: str, options: Mapping[str, Any]) -> DictConfig:
 def _words(name: str) -> list[str]:
     from fusion.config.options import available
 
-    known = available("method")
-    card = None if name in known else _model(name)
-    if name not in known and card is None:
+    method_names = available("method")
+    card = None if name in method_names else _model(name)
+    if name not in method_names and card is None:
         from fusion import zoo
         from fusion.config import messages
 
-        names = sorted({*known, *(card.name for card in zoo.cards())})
+        names = sorted({*method_names, *(card.name for card in zoo.cards())})
         raise InputError(messages.no_option("method", name, names))
     return [f"+method={name}"] if card is None else [f"+method={card.method}", f"weights={card.label}"]
 
 
 def _model(name: str) -> Card | None:
-    """The zoo's card of that name, None where there is none."""
+    """Return the zoo's card of that name, or None."""
     from fusion import zoo
 
     return zoo.find(name) if name.partition("@")[0] in {card.name for card in zoo.cards()} else None

@@ -1,7 +1,8 @@
-"""What every method of every kind answers to, and what the core derives once when a method does not provide it.
+"""Protocol of all methods, and properties that the core derives if a method does not provide them.
 
-A task states what it `needs`, a method what it `provides`. `require` refuses by name what can neither be provided nor
-derived, before any work; `calculate` runs a method and adds what can be derived, saying so in the result's details.
+A task states the properties it `needs`, a method those it `provides`. Before any work, `require` refuses properties
+that can neither be provided nor derived. `calculate` runs a method and adds derived properties, marked in the result's
+details.
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ DERIVED: Final[dict[str, str]] = {
     "dipole_derivatives": "dipole",
     "polarizability_derivatives": "polarizability",
 }
-"""Properties the core can derive, and the one each is derived from, which the method itself must provide."""
+"""Properties that the core can derive -> the property they are derived from, which the method itself must provide."""
 
 STEP_BOHR: Final[float] = 0.005
-"""Displacement of central differences: the error of a force is of order step^2, its noise of order dE / step."""
+"""Displacement of central differences: the error of a force is of the order step^2, its noise dE / step."""
 
 
 @runtime_checkable
 class Method(Protocol):
-    """One way to compute properties of systems. Energies in hartree, lengths in bohr."""
+    """Method to compute properties of systems. Energies in hartree, lengths in bohr."""
 
     @property
     def name(self) -> str:
@@ -40,54 +41,57 @@ class Method(Protocol):
 
     @property
     def kind(self) -> str:
-        """potential, functional, ansatz or conventional."""
+        """Kind of the method: potential, functional, ansatz or conventional."""
         ...
 
     @property
     def provides(self) -> frozenset[str]:
-        """Properties it computes itself: energy, energy_stderr, energy_std, forces, stress, hessian, dipole, ..."""
+        """Properties computed by itself: energy, energy_stderr, energy_std, forces, stress, hessian, dipole, ..."""
         ...
 
     def calculate(self, systems: Sequence[System], properties: Iterable[str]) -> list[Result]:
-        """One result per system with at least `properties`; `energy` goes into the field, the rest by name."""
+        """Return one result per system with at least `properties`; `energy` is a field, all others are by name."""
         ...
 
 
 @runtime_checkable
 class Remembering(Protocol):
-    """A method whose next result depends, within its convergence threshold, on the last one: an SCF starts from the
-    last density. A resumed run gives it the memory back, so that it ends with the same numbers to the last bit."""
+    """Method whose next result depends, within its convergence threshold, on the last one.
+
+    An example is an SCF that starts from the last density. A resumed run restores the memory, so that its results are
+    bit-identical.
+    """
 
     @property
     def remembers(self) -> bool:
-        """True if the method has a memory with its settings."""
+        """True if the method has a memory with its current settings."""
         ...
 
     def memory(self) -> dict[str, Any]:
-        """The memory: numbers, words, lists, dicts and arrays; empty for a method that has just been built."""
+        """Return the memory: numbers, texts, lists, dicts and arrays; empty for a new method."""
         ...
 
     def recall(self, memory: Mapping[str, Any]) -> None:
-        """Remember what `memory` returned."""
+        """Restore the memory that `memory` returned."""
         ...
 
 
 def remembering(method: Any) -> Remembering | None:
-    """Return the method if its results depend on the last one, else None."""
+    """Return the method if its results depend on the last one, otherwise None."""
     return method if isinstance(method, Remembering) and method.remembers else None
 
 
 def build(config: Mapping[str, Any], **context: Any) -> Any:
-    """The method that a `method` config node names by `_target_`; `context` goes to the adapter as keywords.
+    """Build the method that a `method` node names by `_target_`; `context` are keywords for the adapter.
 
-    Nested configs such as `model` reach the adapter as configs: it decides when to build them. Raises InputError for
-    a node without a `_target_`.
+    Nested nodes such as `model` reach the adapter as configurations, and it decides when to build them. Raises
+    InputError for a node without a `_target_`.
     """
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
 
     if not isinstance(config, Mapping) or not config.get("_target_"):
-        raise InputError(f"no method {config!r}; give +method=NAME (fusion methods lists them)")
+        raise InputError(f"no method {config!r}; write +method=NAME (fusion methods lists them)")
     trust.refuse_programs(config)
     try:
         return instantiate(config, _recursive_=False, **context)
@@ -98,9 +102,9 @@ def build(config: Mapping[str, Any], **context: Any) -> Any:
 
 
 def require(method: Method, needs: Iterable[str], purpose: str, systems: Sequence[System] = ()) -> None:
-    """Raise InputError unless `method` provides, or the core can derive, everything that `purpose` needs.
+    """Raise InputError unless `method` provides, or the core can derive, all properties that `purpose` needs.
 
-    A method with `check(systems, properties)` is asked as well what it cannot do with these systems.
+    A method's own `check(systems, properties)` is called as well.
     """
     needs = frozenset(needs)
     missing = sorted(need for need in needs if not _available(method, need))
@@ -115,14 +119,17 @@ def require(method: Method, needs: Iterable[str], purpose: str, systems: Sequenc
 
 
 def available(method: Method) -> frozenset[str]:
-    """What `method` provides together with what the core derives from that."""
+    """Return the properties that `method` provides and those that the core derives from them."""
     return method.provides | {name for name in DERIVED if _available(method, name)}
 
 
 @counted
 def calculate(method: Method, systems: Sequence[System], properties: Iterable[str]) -> list[Result]:
-    """`method.calculate`, with missing but derivable properties added by central differences: forces, a Hessian, the
-    derivatives of dipole and polarisability; all from the same displaced geometries, asked for in one call."""
+    """Call `method.calculate` and add derivable properties by central differences.
+
+    These are forces, the Hessian, and derivatives of dipole and polarisability. All come from the same displaced
+    geometries, which are calculated in one call.
+    """
     wanted = frozenset(properties)
     require(method, wanted, "this calculation", systems)
     results = method.calculate(systems, wanted & method.provides | {"energy"})
@@ -141,31 +148,36 @@ def _available(method: Method, name: str) -> bool:
 
 
 def _derive(method: Method, result: Result, names: Sequence[str]) -> None:
-    """Put derived properties into `result`, and say how they came; on a failed displacement mark it so."""
+    """Add derived properties to `result` and describe their origin; a failed displacement marks it not converged."""
     purpose = "numerical " + " and ".join(_PURPOSES[name] for name in names)
     try:
         displaced = _displaced(method, result.system, STEP_BOHR, {DERIVED[name] for name in names}, purpose)
     except CalculationError as error:
         result.status, result.message = "not_converged", str(error)
         return
-    described = {}
+    origins = {}
     for name in names:
         result.properties[name], remark = _DIFFERENCES[name](displaced, STEP_BOHR)
-        how = {"from": DERIVED[name], "by": "central differences", "step_bohr": STEP_BOHR, "displaced": len(displaced)}
-        described[name] = how | remark
-    result.details["derived"] = result.details.get("derived", {}) | described
+        origin = {
+            "from": DERIVED[name],
+            "by": "central differences",
+            "step_bohr": STEP_BOHR,
+            "displaced": len(displaced),
+        }
+        origins[name] = origin | remark
+    result.details["derived"] = result.details.get("derived", {}) | origins
 
 
 def numerical_forces(method: Method, system: System, step: float = STEP_BOHR) -> np.ndarray:
-    """Minus the central difference of the energy, (A, 3) in hartree/bohr, from 6 A energies asked for in one call."""
+    """Return minus the central difference of the energy, (A, 3) in hartree/bohr, from one call for 6 A energies."""
     return _forces(_displaced(method, system, step, {"energy"}, "numerical forces"), step)[0]
 
 
 def numerical_hessian(method: Method, system: System, step: float = STEP_BOHR) -> tuple[np.ndarray, float]:
-    """Minus the central difference of the forces, (3A, 3A) in hartree/bohr^2, from 6 A forces asked for in one call.
+    """Return minus the central difference of the forces, (3A, 3A) in hartree/bohr^2, from one call for 6 A forces.
 
-    The matrix is symmetrised; the second value is the largest difference to its transpose before, hartree/bohr^2: a
-    measure of its numerical error.
+    The matrix is symmetrised. The second value is the largest difference to its transpose before that, hartree/bohr^2,
+    a measure of its numerical error.
     """
     hessian, remark = _hessian(_displaced(method, system, step, {"forces"}, "numerical Hessian"), step)
     return hessian, remark["asymmetry_hartree_per_bohr2"]
@@ -182,12 +194,12 @@ def _hessian(displaced: Sequence[Result], step: float) -> tuple[np.ndarray, dict
 
 
 def _dipole_derivatives(displaced: Sequence[Result], step: float) -> tuple[np.ndarray, dict[str, float]]:
-    """(3A, 3), e: row by coordinate of a nucleus, column by component of the dipole."""
+    """Dipole derivatives (3A, 3), e: rows are coordinates of nuclei, columns components of the dipole."""
     return _slopes([result.properties["dipole"] for result in displaced], step), {}
 
 
 def _polarizability_derivatives(displaced: Sequence[Result], step: float) -> tuple[np.ndarray, dict[str, float]]:
-    """(3A, 3, 3), bohr^2: by coordinate of a nucleus, then components of the polarisability."""
+    """Polarisability derivatives (3A, 3, 3), bohr^2, by coordinate of a nucleus and component."""
     return _slopes([result.properties["polarizability"] for result in displaced], step), {}
 
 
@@ -206,13 +218,13 @@ _PURPOSES: Final = {
 
 
 def _slopes(values: Sequence[Any], step: float) -> np.ndarray:
-    """Central differences (3A, ...) of values at +step, -step along every coordinate in turn."""
+    """Central differences (3A, ...) of values at +step and -step along every coordinate in turn."""
     array = np.asarray(values, dtype=float)
     return (array[::2] - array[1::2]) / (2.0 * step)
 
 
 def _displaced(method: Method, system: System, step: float, names: set[str], purpose: str) -> list[Result]:
-    """Results with `names` at every coordinate displaced by +step, then by -step. Raises CalculationError."""
+    """Return results with `names` for every coordinate displaced by +step, then by -step. Raises CalculationError."""
     displaced = []
     for index in range(system.positions.size):
         for sign in (1.0, -1.0):

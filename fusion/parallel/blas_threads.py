@@ -1,4 +1,4 @@
-"""Threads of the libraries behind numpy's and scipy's linear algebra."""
+"""Threads of the linear-algebra libraries of numpy and scipy."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any, Final
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 BRING_THEIR_OWN: Final = ("numpy", "scipy.linalg")
-"""Modules that may come with a library of linear algebra each."""
+"""Modules that may each load their own linear-algebra library."""
 
 
 def one_thread() -> AbstractContextManager[Any]:
-    """Products and decompositions use one thread while the block runs, in all threads of the process.
+    """Limit products and decompositions to one thread while the block runs, in all threads of the process.
 
-    Threads of linear algebra wait busily for each other: small products take longer with them, and whatever has
-    threads of its own loses theirs.
+    Threads of linear algebra wait actively for each other: they slow down small products and take cores from other
+    threads.
     """
     loaded = frozenset(sys.modules.keys() & BRING_THEIR_OWN)
     limit: AbstractContextManager[Any] = _libraries(loaded).limit(limits=1, user_api="blas")
@@ -26,5 +26,5 @@ def one_thread() -> AbstractContextManager[Any]:
 
 @cache
 def _libraries(loaded: frozenset[str]) -> ThreadpoolController:
-    """Finding them takes milliseconds."""
+    """Cache the controller of the libraries, whose search takes milliseconds."""
     return ThreadpoolController()

@@ -1,7 +1,6 @@
-"""What data-parallel training needs, for every kind of method; each function is the identity in a single process.
+"""Collective operations of data-parallel training; each is the identity in a single process.
 
-Every rank calls each of these collectively, in the same order. Backends come from Lightning: gloo on CPUs, NCCL on
-GPUs.
+All ranks must call them in the same order. Lightning chooses the backend: gloo on CPUs, NCCL on GPUs.
 """
 
 from __future__ import annotations
@@ -18,17 +17,17 @@ from fusion.errors import CalculationError
 
 
 def world_size() -> int:
-    """Number of processes that train together."""
+    """Return the number of processes that train together."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """This process's place among them, 0 the one that reports."""
+    """Return the number of this process among them; 0 is the one that reports."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
 def gather_rows(rows: Tensor) -> Tensor:
-    """Concatenate (B, ...) of all ranks along the first axis, in rank order; every rank gives the same B."""
+    """Concatenate (B, ...) of all ranks along the first axis, in rank order; B must be the same on all ranks."""
     if world_size() == 1:
         return rows
     parts = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(world_size())]
@@ -37,12 +36,12 @@ def gather_rows(rows: Tensor) -> Tensor:
 
 
 def own_rows(rows: Tensor) -> Tensor:
-    """This rank's share of ``gather_rows``' result."""
+    """Return this rank's part of the result of `gather_rows`."""
     return rows.chunk(world_size())[rank()] if world_size() > 1 else rows
 
 
 def sum_over_ranks(tensor: Tensor) -> Tensor:
-    """Sum over ranks, the same on every one."""
+    """Sum over all ranks; every rank gets the sum."""
     if world_size() > 1:
         tensor = tensor.clone()
         dist.all_reduce(tensor)
@@ -50,12 +49,12 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
 
 
 def mean_over_ranks(tensor: Tensor) -> Tensor:
-    """Mean over ranks of equal weight."""
+    """Mean over all ranks with equal weights."""
     return sum_over_ranks(tensor) / world_size()
 
 
 def largest_of_ranks(number: int, device: torch.device | str = "cpu") -> int:
-    """The largest of the numbers that the ranks give."""
+    """Return the largest of the numbers of all ranks."""
     if world_size() == 1:
         return number
     largest = torch.tensor(number, device=device)
@@ -64,7 +63,7 @@ def largest_of_ranks(number: int, device: torch.device | str = "cpu") -> int:
 
 
 def from_first_rank(tensor: Tensor) -> Tensor:
-    """Rank 0's tensor on every rank, so that what was solved twice cannot differ in the last bit."""
+    """Return rank 0's tensor on every rank, so that results of all ranks are bit-identical."""
     if world_size() > 1:
         tensor = tensor.clone()
         dist.broadcast(tensor, 0)
@@ -73,21 +72,21 @@ def from_first_rank(tensor: Tensor) -> Tensor:
 
 @contextmanager
 def partners() -> Iterator[None]:
-    """Around work that is shared with other ranks: raises CalculationError when one of them has gone."""
+    """Raise CalculationError if another rank ends during the shared work of the block."""
     try:
         yield
     except RuntimeError as error:
         if world_size() > 1 and (isinstance(error, dist.DistError) or "gloo" in str(error)):
             raise CalculationError(
-                "another process of this run has ended; fusion resume goes on from the last checkpoint"
+                "another process of this run has ended; fusion resume continues from the last checkpoint"
             ) from error
         raise
 
 
 def random_stream(seed: int, device: torch.device | str = "cpu", *purpose: str | int) -> torch.Generator:
-    """This rank's own random numbers for one purpose.
+    """Return a generator of this rank's random numbers for one purpose.
 
-    Streams of different ranks and purposes are independent; the same run repeats itself.
+    Streams of different ranks and purposes are independent and reproducible.
     """
     words = [int.from_bytes(word.encode()) if isinstance(word, str) else word for word in (seed, rank(), *purpose)]
     state = np.random.SeedSequence(words).generate_state(1, np.uint64)[0]

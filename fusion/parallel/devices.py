@@ -1,4 +1,4 @@
-"""The device of a calculation: `trainer=gpu` chooses it for every kind of method, `method.device` for one alone."""
+"""Device of a calculation: `trainer=gpu` sets it for every kind of method, `method.device` for a single method."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 UNCHOSEN = ("auto", "cpu")
 """Accelerators that need no GPU."""
 _SETTINGS = "trainer.accelerator (trainer=gpu) or method.device"
-_REMEDY = "leave it out, or say cpu"
+_REMEDY = "leave it out, or set cpu"
 
 
 def device(name: str) -> torch.device:
-    """The torch device of that name; `gpu` is the first CUDA device, `auto` the CPU.
+    """Return the torch device of that name; `gpu` is the first CUDA device, `auto` the CPU.
 
-    Raises InputError for a name of no device and for a GPU that this machine does not have.
+    Raises InputError for an unknown name, or for a GPU that this machine does not have.
     """
     import torch
 
@@ -27,13 +27,11 @@ def device(name: str) -> torch.device:
     try:
         chosen = torch.device("cuda" if name == "gpu" else name)
     except RuntimeError:
-        raise InputError(
-            f"{_SETTINGS}: {name!r} is no device; there are auto, cpu, gpu, cuda and cuda:1, ..."
-        ) from None
+        raise InputError(f"{_SETTINGS}: {name!r} is not a device; use auto, cpu, gpu, cuda or cuda:1, ...") from None
     if chosen.type == "cpu":
         return chosen
     if chosen.type != "cuda":
-        raise InputError(f"{_SETTINGS}: {name} is not used; fusion computes on CPUs and on CUDA's GPUs")
+        raise InputError(f"{_SETTINGS}: {name} is not supported; fusion computes on CPUs and on CUDA GPUs")
     if not torch.cuda.is_available():
         raise InputError(f"{_SETTINGS}: {name} is asked for, and there is no GPU here that torch can use; {_REMEDY}")
     if (chosen.index or 0) >= torch.cuda.device_count():
@@ -44,7 +42,7 @@ def device(name: str) -> torch.device:
 def check(accelerator: str, kind: str | None, name: str, trains: bool) -> None:
     """Raise InputError unless a method of the `kind` (None: several methods) can use `trainer.accelerator`.
 
-    Nothing but potentials and wavefunctions, and the training of functionals, computes on GPUs.
+    Only potentials, wavefunctions and the training of functionals compute on GPUs.
     """
     if accelerator in UNCHOSEN:
         return

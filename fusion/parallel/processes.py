@@ -1,9 +1,9 @@
-"""The processes of a distributed run.
+"""Processes of a distributed run.
 
-Lightning starts one process per further device by repeating the command line. Under Hydra that would recompose
-everything, and in a sweep run the whole sweep once more in every rank. So the command line that it repeats is set to
-`_rank RUN_DIR [CHECKPOINT]`: the further ranks read the resolved config.yaml of the run and write nothing. Processes
-that torchrun or SLURM started are recognised by their environment.
+Lightning starts a process for each further device by repeating the command line. Under Hydra this would compose the
+configuration again, and in a sweep every rank would run the complete sweep. Therefore the repeated command line is set
+to `_rank RUN_DIR [CHECKPOINT]`: the further ranks read the resolved config.yaml of the run and write nothing. Processes
+of torchrun or SLURM are recognised by their environment.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 RANK_COMMAND = "_rank"
-PART_COMMAND = "_parts"  # a process that does parts of a comparison
-# What Lightning leaves behind in the environment and a second run of the same process would trip over.
+PART_COMMAND = "_parts"  # a process that runs parts of a comparison
+# Variables that Lightning sets in the environment and that would disturb a second run in the same process.
 _VARIABLES = (
     "LOCAL_RANK",
     "NODE_RANK",
@@ -30,12 +30,12 @@ _VARIABLES = (
     "PL_SEED_WORKERS",
 )
 GLOBAL_STATE = threading.RLock()
-"""Held by a thread while it changes state of the whole process: Hydra's, torch's default dtype, the plugins."""
-_PATIENCE = 60.0  # seconds that the other ranks get to finish what they do after the last collective
+"""Lock for changes of global state: Hydra's state, torch's default dtype, the plugins."""
+_PATIENCE = 60.0  # seconds that the other ranks have to finish after the last collective operation
 
 
 def rank() -> int:
-    """This process's number among those of the run, as Lightning counts: 0 for the one that prints and writes."""
+    """Return the number of this process in the run, as Lightning counts; process 0 prints and writes."""
     for variable in ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK"):
         if variable in os.environ:
             return int(os.environ[variable])
@@ -47,7 +47,7 @@ _running = 0
 
 @contextmanager
 def running() -> Iterator[None]:
-    """While the block lasts, this process does a run, whose output is the terminal's."""
+    """Mark this process as executing a run, whose output goes to the terminal, while the block lasts."""
     global _running
     _running += 1
     try:
@@ -57,15 +57,15 @@ def running() -> Iterator[None]:
 
 
 def in_run() -> bool:
-    """True while a run is in progress, False where fusion is used as a library."""
+    """True while a run is in progress, False if fusion is used as a library."""
     return _running > 0
 
 
 @contextmanager
 def job(directory: Path, checkpoint: Path | None, relaunch: bool) -> Iterator[None]:
-    """Around everything that may build a Trainer.
+    """Enclose code that may build a Trainer, and restore the state that Lightning changes.
 
-    `relaunch`: this process is the fusion program, so its command line may be repeated.
+    `relaunch`: this process is the fusion program, so that its command line may be repeated.
     """
     before = {variable: os.environ.get(variable) for variable in _VARIABLES}
     arguments, interrupt = list(sys.argv), signal.getsignal(signal.SIGINT)
@@ -84,10 +84,10 @@ def job(directory: Path, checkpoint: Path | None, relaunch: bool) -> Iterator[No
         raise
     finally:
         sys.argv[:] = arguments
-        in_main = threading.current_thread() is threading.main_thread()  # others may set no handlers
+        in_main = threading.current_thread() is threading.main_thread()  # only this thread may set handlers
         if in_main and interrupt is not signal.getsignal(signal.SIGINT):
             signal.signal(signal.SIGINT, interrupt)
-        if torch is not None and threads != torch.get_num_threads():  # Lightning divides them among its ranks
+        if torch is not None and threads != torch.get_num_threads():  # Lightning divides the threads among its ranks
             torch.set_num_threads(threads)
         _leave_group()
         _finish_wandb()
@@ -107,15 +107,14 @@ def _leave_group() -> None:
 
 
 def _finish_wandb() -> None:
-    """The next job of a sweep is a run of its own."""
+    """Finish the run of wandb: the next job of a sweep is another run."""
     wandb = sys.modules.get("wandb")
     if wandb is not None and wandb.run is not None:
         wandb.finish()
 
 
 def _gather_ranks(finished: bool) -> None:
-    """Wait for the ranks that Lightning started from here; after a failure they are stopped, as nobody answers them
-    any more."""
+    """Wait for the ranks that Lightning started; stop them after a failure, since they would wait for this process."""
     if "LOCAL_RANK" not in os.environ:
         return
     import psutil
@@ -137,7 +136,7 @@ def _gather_ranks(finished: bool) -> None:
 
 @contextmanager
 def silent(quiet: bool) -> Iterator[None]:
-    """Swallow what is printed, where `quiet`: only one process of a run talks."""
+    """Discard printed output with `quiet`: only one process of a run prints."""
     if not quiet:
         yield
         return

@@ -13,7 +13,7 @@ from pyscf import lib
 from fusion.parallel.blas_threads import one_thread
 
 Item = TypeVar("Item")
-Found = TypeVar("Found")
+Outcome = TypeVar("Outcome")
 _worker = threading.local()
 
 
@@ -24,7 +24,7 @@ def threads() -> int:
     return max(1, min(lib.num_threads(), torch.get_num_threads()))
 
 
-def each(work: Callable[[Item], Found], items: Sequence[Item]) -> list[Found]:
+def each(work: Callable[[Item], Outcome], items: Sequence[Item]) -> list[Outcome]:
     """Return `work` of every item, in order, computed in threads that start no threads of their own.
 
     Threads of linear algebra libraries are disabled, as they would spin while they wait for each other.

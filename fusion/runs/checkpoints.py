@@ -1,4 +1,4 @@
-"""Checkpoints that survive a kill at any moment: the callback that writes `checkpoints/last.ckpt`, and its reader."""
+"""Checkpoints that survive a kill at any moment: the callback that writes `checkpoints/last.ckpt`, and the reader."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ROWS = "fusion_metrics_rows"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target, flushes to the disk, then renames: the file under the final name is always whole."""
+    """Writes checkpoints atomically: the file under the final name is always complete."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         Path(path).parent.mkdir(exist_ok=True)
@@ -35,12 +35,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class SaveLast(Callback):
-    """Saves `checkpoints/last.ckpt` in the run's directory every `every_n_steps` training batches, at the end, and
-    when the run is interrupted.
+    """Saves `checkpoints/last.ckpt` every `every_n_steps` training batches, at the end, and on interruption.
 
-    Ctrl-C, SIGTERM and SIGHUP let the batch in progress end, on all ranks; a second one stops at once.
-    Batches are counted here, over the whole run and across restarts: `global_step` stands still while nothing is
-    optimised.
+    After Ctrl-C, SIGTERM or SIGHUP all ranks finish the current batch; a second signal stops at once. The callback
+    itself counts batches, over the whole run and across restarts, because `global_step` does not advance without an
+    optimiser step.
     """
 
     def __init__(self, every_n_steps: int = 100) -> None:
@@ -53,7 +52,7 @@ class SaveLast(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._asked = StopRequest()
         if threading.current_thread() is threading.main_thread():
-            # Lightning puts back the handlers that were there before.
+            # Lightning restores the previous handlers.
             for number in accepted():
                 signal.signal(number, self._asked)
 
@@ -77,7 +76,7 @@ class SaveLast(Callback):
             raise Stopped(self._asked.number)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        # Half a step is no state to go on from, and other ranks may not be there to save with.
+        # A run cannot resume from half a step, and other ranks may have ended and cannot take part in saving.
         between = not self._inside_batch and not self._asked.number
         if isinstance(exception, KeyboardInterrupt) and between and trainer.world_size == 1:
             self._save(trainer)
@@ -100,7 +99,7 @@ class SaveLast(Callback):
 
 
 def drop_rows(checkpoint: dict[str, Any], rows: int) -> None:
-    """Let a run that goes on from `checkpoint` drop the last `rows` rows of metrics.csv, because it does them again."""
+    """Let a run that resumes from `checkpoint` drop the last `rows` rows of metrics.csv, because it repeats them."""
     if _ROWS in checkpoint:
         checkpoint[_ROWS] = {"rows": max(0, checkpoint[_ROWS]["rows"] - rows)}
 
@@ -110,17 +109,17 @@ def _metrics(trainer: Trainer) -> list[MetricsFile]:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint: tensors and plain containers only, on the CPU.
+    """Read a checkpoint, tensors and plain containers only, to the CPU.
 
     Raises:
-        InputError: not a checkpoint, cut short, or holding anything else.
+        InputError: the file is not a checkpoint, is truncated, or contains other objects.
     """
     try:
         if not zipfile.is_zipfile(bounds.regular(path)):
             raise InputError(f"{path} is not a checkpoint, or only a part of one")
         bounds.check_torch(path)
         with zipfile.ZipFile(path) as archive:
-            if (damaged := archive.testzip()) is not None:  # torch does not look at the check sums
+            if (damaged := archive.testzip()) is not None:  # torch does not verify the checksums
                 raise InputError(f"{path} is damaged ({damaged})")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except InputError:
@@ -129,7 +128,7 @@ def read(path: Path) -> dict[str, Any]:
         raise InputError(
             f"{path} is not a checkpoint of fusion: it holds Python objects, which could run code, and is not loaded"
         ) from error
-    except Exception as error:  # torch raises a dozen kinds for a file that is not one of its own
+    except Exception as error:  # torch raises exceptions of many types for a foreign file
         raise InputError(f"{path} is not a readable checkpoint: {bounds.reason(error)}") from error
     if not isinstance(content, dict):
         raise InputError(f"{path} is not a checkpoint")

@@ -1,4 +1,4 @@
-"""The directory of a run: a lock, so that one process at a time writes to it, and the files of an earlier run in it."""
+"""Directory of a run: its lock, which admits one writing process at a time, and the files of an earlier run."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from fusion.files.atomic import PART, WRITTEN, read_listed
 
 LOCK = ".lock"
 PREVIOUS = "previous"
-"""The folder of a run's directory that the files of the run before are moved to."""
+"""Folder of a run's directory for the files of the previous run."""
 
 _POLL_S = 0.1
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
-_held: set[int] = set()  # descriptors of the locks of this process
+_held: set[int] = set()  # descriptors of the locks that this process holds
 
 
 class Lock:
-    """The lock of a run's directory: `.lock`, which says the process and host that hold it.
+    """Lock of a run's directory: the file `.lock`, which names the process and host that hold it.
 
-    The operating system holds the lock and frees it however the process ends: a file that was left behind means
-    nothing. On Linux it holds across the hosts of an NFS too, unless the mount has `nolock` or `local_lock`; `works` is
-    False on a file system without locks. Other threads of this process are kept out as other processes are.
+    The operating system releases the lock when the process ends in any way; a remaining file has no effect. On Linux
+    the lock also works between hosts on NFS, unless the mount has `nolock` or `local_lock`; `works` is False on a file
+    system without locks. Other threads of this process are excluded like other processes.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -38,7 +38,7 @@ class Lock:
         self._file: int | None = None
 
     def acquire(self) -> None:
-        """Take the lock, unless this object has it. Raises InputError at once where another run has it."""
+        """Take the lock unless this object has it. Raises InputError at once if another run has it."""
         while self._file is None:
             file = os.open(self.directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
             try:
@@ -57,18 +57,18 @@ class Lock:
             if _is(file, self.directory / LOCK):
                 self._file = file
                 _held.add(file)
-            else:  # the run before removed it between the two calls
+            else:  # the previous run removed the file between the two calls
                 os.close(file)
         os.truncate(self._file, 0)
         os.pwrite(self._file, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
 
     def check(self) -> None:
-        """Raises CalculationError where the directory is not the one that was locked."""
+        """Raise CalculationError if the directory is not the one that was locked."""
         if self._file is not None and not _is(self._file, self.directory / LOCK):
             raise CalculationError(f"{self.directory} was removed while the run was writing to it: its files are lost")
 
     def release(self) -> None:
-        """Free the lock and remove its file."""
+        """Release the lock and remove its file."""
         if self._file is not None:
             with suppress(OSError):
                 if _is(self._file, self.directory / LOCK):
@@ -87,7 +87,7 @@ class Lock:
 
 
 def holder(directory: Path) -> str | None:
-    """`process 1234 on host` where a run writes to `directory` at the moment, else None. Writes nothing."""
+    """Return `process 1234 on host` if a run is writing to `directory`, otherwise None. Writes nothing."""
     try:
         with (directory / LOCK).open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -101,22 +101,24 @@ def holder(directory: Path) -> str | None:
 
 
 def wait(directory: Path, seconds: float) -> None:
-    """Wait until no run writes to `directory`, at most so many seconds."""
+    """Wait until no run writes to `directory`, for at most `seconds`."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and holder(directory) is not None:
         time.sleep(_POLL_S)
 
 
 def put_aside(directory: Path, needed: Collection[str] = ()) -> None:
-    """Move the files that an earlier run wrote, and lists, to `previous`; checkpoints and the files whose paths are in
-    one of the texts `needed` stay. Files that no run wrote are not touched."""
+    """Move the files that an earlier run wrote and listed to `previous`.
+
+    Checkpoints and files whose paths are in one of the texts `needed` stay. Other files are not touched.
+    """
     previous, names = directory / PREVIOUS, read_listed(directory)
     if not names or not previous.resolve().is_relative_to(directory.resolve()):
         return
-    for name in read_listed(previous):  # of the run before that one
+    for name in read_listed(previous):  # files of a still earlier run
         _remove(previous / name)
         _remove_empty((previous / name).parent, directory)
-    for name in sorted(names, key=lambda name: not (directory / name).is_dir()):  # folders with all that is in them
+    for name in sorted(names, key=lambda name: not (directory / name).is_dir()):  # folders first, with their contents
         source, target = directory / name, previous / name
         if (
             Path(name).parts[0] != "checkpoints"
@@ -131,7 +133,7 @@ def put_aside(directory: Path, needed: Collection[str] = ()) -> None:
 
 
 def remove_parts(directory: Path) -> None:
-    """Remove what a kill left of files that were being written."""
+    """Remove incomplete files that a kill left behind."""
     folders = {(directory / name).parent for name in read_listed(directory)} | {directory}
     for folder in folders:
         for part in folder.glob(f".*{PART}"):
@@ -139,13 +141,13 @@ def remove_parts(directory: Path) -> None:
 
 
 def _is(file: int, path: Path) -> bool:
-    """True where the open file is still the one at `path`."""
+    """True if the open file is still the one at `path`."""
     try:
-        there = path.stat()
+        on_disk = path.stat()
     except OSError:
         return False
-    own = os.fstat(file)
-    return (own.st_dev, own.st_ino) == (there.st_dev, there.st_ino)
+    opened = os.fstat(file)
+    return (opened.st_dev, opened.st_ino) == (on_disk.st_dev, on_disk.st_ino)
 
 
 def _remove(path: Path) -> None:
@@ -165,7 +167,7 @@ def _remove_empty(folder: Path, within: Path) -> None:
 
 
 def _forget() -> None:
-    """A forked process does not hold the locks of its parent, and must not outlive it with them."""
+    """Close the parent's locks in a forked process, which must not hold them longer than the parent."""
     for file in _held:
         os.close(file)
     _held.clear()

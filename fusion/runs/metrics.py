@@ -1,4 +1,4 @@
-"""metrics.csv, which every run has, and the other places that numbers can go to."""
+"""Loggers: metrics.csv, which every run has, and the optional ones."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 
 class MetricsFile(Logger):
-    """One row per call, written at once. A quantity that is None is absent; a new one gets a column behind the others.
+    """Logger that writes one row per call at once. None values are omitted; a new quantity gets a new last column.
 
-    A run that goes on from a checkpoint keeps the rows that the checkpoint knew (`keep`), so that its file ends equal
-    to the uninterrupted run's.
+    A resumed run keeps the rows that its checkpoint records (`keep`), so that its file equals that of an uninterrupted
+    run.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -48,7 +48,7 @@ class MetricsFile(Logger):
         return ""
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: config.yaml has them all."""
+        """Do nothing: config.yaml has all settings."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
@@ -64,12 +64,12 @@ class MetricsFile(Logger):
 
     @rank_zero_only
     def keep(self, rows: int) -> None:
-        """Drop all but the first `rows` rows, and the columns that only the dropped ones used."""
-        kept = self._read()[:rows]
-        columns = list(dict.fromkeys(key for row in kept for key, value in row.items() if value != ""))
-        # The order of columns is that of first use, which is what an uninterrupted run has.
-        self._write(columns, kept)
-        self.rows = len(kept)
+        """Keep the first `rows` rows and the columns that they use."""
+        first_rows = self._read()[:rows]
+        columns = list(dict.fromkeys(key for row in first_rows for key, value in row.items() if value != ""))
+        # Columns are in the order of first use, as in an uninterrupted run.
+        self._write(columns, first_rows)
+        self.rows = len(first_rows)
 
     def _read(self) -> list[dict[str, str]]:
         if not self.path.is_file():
@@ -90,9 +90,9 @@ class MetricsFile(Logger):
 
 
 def log(trainer: Trainer, row: Mapping[str, Any], step: int) -> None:
-    """One row for every logger of the trainer.
+    """Write one row to every logger of the trainer.
 
-    Words (such as `phase`) reach metrics.csv only; elsewhere the phase becomes a prefix.
+    Texts (such as `phase`) go to metrics.csv only; for other loggers the phase becomes a prefix.
     """
     prefix = f"{row['phase']}/" if "phase" in row else ""
     numbers = {f"{prefix}{key}": float(value) for key, value in row.items() if isinstance(value, (int, float))}
@@ -119,7 +119,7 @@ def tensorboard_logger(save_dir: str, **settings: Any) -> TensorBoardLogger:
 
 
 def wandb_logger(save_dir: str, **settings: Any) -> WandbLogger:
-    """Weights & Biases: online where the user is logged in, else offline, in the run's directory."""
+    """Return the logger for Weights & Biases: online if the user is logged in, otherwise offline."""
     import wandb
     from pytorch_lightning.loggers import WandbLogger
 
@@ -127,12 +127,12 @@ def wandb_logger(save_dir: str, **settings: Any) -> WandbLogger:
         settings["mode"] = "offline"
     quiet = wandb.Settings(silent=True, console="off")
     if processes.rank() == 0:
-        wandb.setup(settings=quiet)  # those of the run alone come into force after some talk
+        wandb.setup(settings=quiet)  # settings passed to the run alone apply only after some output
     return WandbLogger(save_dir=save_dir, settings=quiet, **{"log_model": False, **settings})
 
 
 def _has_wandb_account() -> bool:
-    """Whether `wandb login` or WANDB_API_KEY has been used; wandb itself would stop and ask."""
+    """True after `wandb login` or with WANDB_API_KEY; without this check wandb would stop and ask."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""

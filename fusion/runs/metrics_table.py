@@ -33,7 +33,7 @@ def read_metrics(directory: Path) -> list[dict[str, Any]]:
 
 
 def last_row(directory: Path) -> dict[str, Any] | None:
-    """The latest recorded iteration, or None."""
+    """Return the latest recorded iteration, or None."""
     rows = read_metrics(directory)
     return rows[-1] if rows else None
 

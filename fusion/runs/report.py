@@ -1,6 +1,6 @@
-"""The last lines of a run, and `fusion report RUN_DIR`.
+"""Last lines of a run, and `fusion report RUN_DIR`.
 
-Imports nothing heavy: numpy and matplotlib come in with the pictures.
+numpy and matplotlib are imported only for the plots.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ from fusion.runs.layout import CHECKPOINT, CONFIG, METRICS, RESULT
 if TYPE_CHECKING:
     from fusion.chemistry.system import System
 
-_RESULT_WIDTH = 25  # a value with its error bar followed by a remark
+_RESULT_WIDTH = 25  # width of a value with its error bar, before a remark
 _MARKER_FILES = (RESULT, CONFIG, METRICS)
 
 
 def title_of(system: System) -> str:
-    """`system_title` of a system."""
+    """Return the `system_title` of a system."""
     return system_title(system.formula, system.n_electrons, system.spin, system.charge, system.pbc)
 
 
 def summary(result: dict[str, Any], directory: Path) -> None:
-    """Print the last lines of a run from its `result.json`; a status other than `ok` is shouted first and last."""
+    """Print the last lines of a run from its `result.json`; a status other than `ok` is in capitals, first and last."""
     for label, text, columns, style in list(_summary(result, directory)):
         _show(label, text, *columns, style=style)
 
 
 def _summary(result: dict[str, Any], directory: Path) -> Iterator[tuple[str, str, list[str], str]]:
-    """Label, text, further columns and style of each of the last lines."""
+    """Yield label, text, further columns and style of each of the last lines."""
     status = _status(result)
     alarm = "" if status == "ok" else status.upper().replace("_", " ")
     style = "bold red" if alarm else ""
@@ -75,24 +75,24 @@ def _summary(result: dict[str, Any], directory: Path) -> Iterator[tuple[str, str
 
 
 def report(run_dir: Path) -> None:
-    """Print a run's result again and redraw its pictures; of an unfinished run, say where it stands and how to go on.
+    """Print a run's result and redraw its plots; for an unfinished run, print its progress and how to resume it.
 
-    Raises InputError where `run_dir` is not a run's directory or its files are damaged.
+    Raises InputError if `run_dir` is not the directory of a run, or for damaged files.
     """
     from fusion.runs import trust
     from fusion.runs.results import read_result
 
     run_dir = Path(run_dir)
     if not any((run_dir / name).is_file() for name in _MARKER_FILES):
-        what = "holds none of " + ", ".join(_MARKER_FILES) if run_dir.is_dir() else "is not a directory"
-        raise InputError(f"{run_dir} is not the directory of a run: it {what}")
+        reason = "holds none of " + ", ".join(_MARKER_FILES) if run_dir.is_dir() else "is not a directory"
+        raise InputError(f"{run_dir} is not the directory of a run: it {reason}")
     trust.refuse_links(run_dir)
     result = read_result(run_dir)
     with _reading(run_dir):
         try:
             redraw(run_dir)
-        except OSError as error:  # somebody else's directory: reading it is what was asked for
-            line("note", f"pictures are not redrawn: {error.strerror}")
+        except OSError as error:  # the directory may belong to another user; reading it is enough
+            line("note", f"plots are not redrawn: {error.strerror}")
         if result is None:
             _unfinished(run_dir)
             return
@@ -104,7 +104,7 @@ def report(run_dir: Path) -> None:
 
 @contextmanager
 def _reading(run_dir: Path) -> Iterator[None]:
-    """Raise InputError where the files of a run that exists have contents that no run writes."""
+    """Raise InputError if files of a run have contents that no run writes."""
     from fusion.runs.results import check_table
 
     check_table(run_dir / METRICS)
@@ -112,22 +112,22 @@ def _reading(run_dir: Path) -> Iterator[None]:
         yield
     except (InputError, OSError):
         raise
-    except Exception as error:  # anything may stand in them
+    except Exception as error:  # damaged files can raise anything
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise InputError(f"{run_dir}: a file of the run is damaged ({reason})") from error
 
 
 def redraw(run_dir: Path) -> None:
-    """Draw the pictures of the run's task, from the files in its directory; none before it has anything to draw."""
+    """Draw the plots of the run's task from the files in its directory, if it has data to draw."""
     draw = getattr(_task(run_dir), "draw", None)
     if draw is not None:
         draw(run_dir)
 
 
 def _task(run_dir: Path) -> Any:
-    """The class of the task that the run's settings name, None where it cannot be had (a plugin that is gone).
+    """Return the class of the run's task; None if it is not available (a removed plugin).
 
-    Raises InputError for settings that cannot be read.
+    Raises InputError for unreadable settings.
     """
     import yaml
 
@@ -144,21 +144,21 @@ def _task(run_dir: Path) -> Any:
 
 
 def _show(label: str, text: str, *columns: str, style: str = "") -> None:
-    """A line of the summary; its columns begin under one another."""
+    """Print a line of the summary with aligned columns."""
     if columns:
         text = f"{text:<{_RESULT_WIDTH - 2}}  " + "    ".join(columns)
     print_line(f"{label:<{LABEL_WIDTH - 1}} {text}", style)
 
 
 def _status(result: dict[str, Any]) -> str:
-    """The status, but `failed` where it says `ok` about an energy that is not a number."""
+    """Return the status, but `failed` instead of `ok` for an energy that is not finite."""
     status = str(result.get("status") or "unknown status")
     value = (result.get("energy") or {}).get("value", 0.0)
     return "failed" if status == "ok" and not math.isfinite(value) else status
 
 
 def _verdict(result: dict[str, Any]) -> str:
-    """The text in which a task judged its own convergence; empty where it did not."""
+    """Return the task's own verdict on its convergence; empty if there is none."""
     parts = [value for value in result.values() if isinstance(value, dict)]
     return next((str(part["verdict"]) for part in parts if part.get("verdict")), "")
 
@@ -181,7 +181,7 @@ def _energy_columns(result: dict[str, Any], alarm: str) -> list[str]:
 
 
 def _reference_rows(result: dict[str, Any]) -> Iterator[list[str]]:
-    """Hartree-Fock, the reference with the difference to it, and the share of the correlation energy."""
+    """Yield rows of Hartree-Fock, the reference with the difference to it, and the fraction of correlation energy."""
     vmc, reference = result.get("vmc") or {}, result.get("reference")
     energy = result.get("energy") or {}
     hartree_fock = vmc.get("hartree_fock")
@@ -198,8 +198,8 @@ def _reference_rows(result: dict[str, Any]) -> Iterator[list[str]]:
     percent = vmc.get("correlation_percent")
     if percent and hartree_fock and reference:
         share = plus_minus(percent["value"], percent.get("stderr"), digits=1, decimals=1)
-        whole = reference["value"] - hartree_fock["energy_hartree"]
-        yield ["correlation", f"{share} %", f"of {whole:.4f} Ha beyond Hartree–Fock"]
+        correlation = reference["value"] - hartree_fock["energy_hartree"]
+        yield ["correlation", f"{share} %", f"of {correlation:.4f} Ha beyond Hartree–Fock"]
     elif hartree_fock and energy.get("value") is not None:
         gained = with_error(energy["value"] - hartree_fock["energy_hartree"], energy.get("stderr"), decimals=4)
         side = "below" if energy["value"] < hartree_fock["energy_hartree"] else "ABOVE"
@@ -227,7 +227,7 @@ def _property_rows(result: dict[str, Any]) -> Iterator[list[str]]:
 
 
 def _files(directory: Path) -> list[str]:
-    """Names of what a run left, in the order in which a reader wants them."""
+    """Names of a run's files, in the order of interest."""
     patterns = (RESULT, METRICS, "*.png", CHECKPOINT.as_posix())
     return [path.relative_to(directory).as_posix() for pattern in patterns for path in sorted(directory.glob(pattern))]
 
@@ -240,29 +240,29 @@ def _title_parts(result: dict[str, Any]) -> list[str]:
     electrons = sum(atomic_numbers[symbol] for symbol in system.get("symbols", [])) - charge
     title = system_title(system.get("formula", "?"), electrons, spin, charge, system.get("pbc") or (False,) * 3)
     parts = [str(result.get("method")), title, str(result.get("task"))]
-    if "comparison" in result:  # of several methods, maybe of several systems
+    if "comparison" in result:  # it has several methods and perhaps several systems
         parts = [str(result["comparison"]["title"]), str(result["task"])]
     seconds = (result.get("timing") or {}).get("wall_s")
     return parts if seconds is None else [*parts, duration(seconds)]
 
 
 def _unfinished(run_dir: Path) -> None:
-    """Say at which step an unfinished run stopped and how it is continued, or where a run in progress is."""
+    """Print the progress of an unfinished run and how to resume it, or that of a run in progress."""
     from fusion.runs.directory import holder
     from fusion.runs.metrics_table import last_row
 
     last = last_row(run_dir)
     checkpoint = run_dir / CHECKPOINT
-    where = f"{last['phase']} step {float(last['step']):.0f}" if last else "before the first recorded step"
+    position = f"{last['phase']} step {float(last['step']):.0f}" if last else "before the first recorded step"
     energy = f", E = {with_error(last['energy'], last['stderr'])} Ha" if last and math.isfinite(last["energy"]) else ""
     stands = getattr(_task(run_dir), "stands", None)
-    record = (stands(run_dir) if stands else None) or f"{where}{energy}"
+    record = (stands(run_dir) if stands else None) or f"{position}{energy}"
     running = holder(run_dir)
     if running is not None:
         line("RUNNING", f"{running}; last record: {record}", style="bold")
         line("files", "  ".join(_files(run_dir)) or "none")
         return
     line("UNFINISHED", f"no result yet; last record: {record}", style="bold yellow")
-    start = f"goes on from {CHECKPOINT}" if checkpoint.is_file() else "no checkpoint: starts from the beginning"
+    start = f"continues from {CHECKPOINT}" if checkpoint.is_file() else "no checkpoint: starts from the beginning"
     line("to continue", f"fusion resume {run_dir}   ({start})")
     line("files", "  ".join(_files(run_dir)) or "none")

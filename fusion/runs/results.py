@@ -1,4 +1,4 @@
-"""A calculation's result, and `result.json`, its form on disk (schema 1)."""
+"""Result of a calculation, and `result.json`, its form on disk (schema 1)."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from fusion.runs.run import Run
 
 SCHEMA = 1
-_LONGEST = 1 << 26  # bytes of a document that is read
-_LONGEST_ROW = 1 << 20  # bytes of a line of a table
+_LONGEST = 1 << 26  # largest size of result.json in bytes
+_LONGEST_ROW = 1 << 20  # largest length of a table's line in bytes
 _PACKAGES = {
     "fusion": "aiqm-fusion",
     "torch": "torch",
@@ -36,13 +36,13 @@ _PACKAGES = {
 
 @dataclass
 class Result:
-    """What one method says about one system.
+    """Result of one method for one system.
 
-    `energy` in hartree; `energy_stderr` is the statistical error of a stochastic method, `energy_std` the spread of
-    an ensemble (ddof=1; times `calibration_factor` of the `domain` where it was calibrated): never the one for the
-    other. `properties` holds arrays or numbers in atomic units (`forces`: (A, 3), hartree/bohr). `details` is
-    JSON-able, one object per task with units in the key names, and is merged into the top level of `result.json`.
-    `status`: `ok | not_converged | failed`; `message` says why when it is not `ok`.
+    `energy` is in hartree. `energy_stderr` is the statistical error of a stochastic method; `energy_std` is the spread
+    of an ensemble (ddof=1, times `calibration_factor` of the `domain` if calibrated). `properties` holds arrays or
+    numbers in atomic units (`forces`: (A, 3), hartree/bohr). `details` can be written as JSON, has one object per task
+    with units in the key names, and is merged into the top level of `result.json`. `status` is
+    `ok | not_converged | failed`; `message` gives the reason if it is not `ok`.
     """
 
     system: System
@@ -56,7 +56,7 @@ class Result:
     warnings: list[str] = field(default_factory=list)
     """Reasons to doubt an `ok` result, one sentence each: an unstable determinant, amplitudes out of range."""
     files: dict[str, bytes] = field(default_factory=dict)
-    """What is kept beside `result.json`, by file name: the orbitals of an SCF that failed, say."""
+    """Files to write beside `result.json`, by name, for example the orbitals of a failed SCF."""
 
 
 # The unit belongs in the key name of every property written to disk.
@@ -72,7 +72,7 @@ _PROPERTY_KEYS = {
 
 
 def write_result(run: Run, method: Any, task: str, result: Result, wall_s: float) -> Path:
-    """Write the result's files, then `result.json`, into the run's directory, atomically; returns its path."""
+    """Write the result's files and then `result.json` atomically to the run's directory; return its path."""
     path = run.directory / RESULT
     for name, content in result.files.items():
         write_atomically(run.directory / name, content)
@@ -82,7 +82,7 @@ def write_result(run: Run, method: Any, task: str, result: Result, wall_s: float
 
 
 def read_result(directory: Path) -> dict[str, Any] | None:
-    """The document of a finished run, or None where there is none. Raises InputError for what no run wrote."""
+    """Read the document of a finished run; None if there is none. Raises InputError for a damaged file."""
     path = directory / RESULT
     if not path.is_file():
         return None
@@ -93,14 +93,14 @@ def read_result(directory: Path) -> dict[str, Any] | None:
             raise ValueError("it has no status")
     except ValueError as error:
         raise InputError(
-            f"{path} cannot be read: {bounds.reason(error)}; without the file, fusion resume makes it again"
+            f"{path} cannot be read: {bounds.reason(error)}; remove the file, and fusion resume writes it again"
         ) from None
     assert isinstance(document, dict)
     return document
 
 
 def check_table(path: Path) -> None:
-    """Raise InputError where a table of numbers, if it is there, is not text. A kill can leave half a last line."""
+    """Raise InputError if an existing table of numbers is not text. A kill can leave half a last line."""
     if not path.is_file():
         return
     with path.open("rb") as file:
@@ -131,13 +131,13 @@ _FORM: dict[str, Any] = {
     "timing": {"": dict, "wall_s": _NUMBER},
     "warnings": (list, type(None)),
 }
-"""Types of what every result has, by key, those of a nested object in an object of their own; "" is the object's."""
+"""Types of the values of every result by key; nested objects have their own object, with their own type under ""."""
 
 
 def _check(value: Any, form: Any, place: str) -> None:
-    """Raise ValueError where a value of a document, if it is there, is of another type than `form` says."""
+    """Raise ValueError if an existing value of a document has another type than in `form`."""
     types = form[""] if isinstance(form, dict) else form
-    if not isinstance(value, types) or isinstance(value, bool):  # no part of the form is true or false
+    if not isinstance(value, types) or isinstance(value, bool):  # the form has no booleans
         raise ValueError(f"{place or 'it'} cannot be {json.dumps(value)[:40]}")
     if isinstance(form, dict) and isinstance(value, dict):
         for key, inner in form.items():
@@ -146,14 +146,14 @@ def _check(value: Any, form: Any, place: str) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Installed versions of what a reported number depends on."""
-    found = {"python": platform.python_version()}
+    """Return the installed versions of the packages that results depend on."""
+    installed = {"python": platform.python_version()}
     for name, distribution in _PACKAGES.items():
         try:
-            found[name] = metadata.version(distribution)
+            installed[name] = metadata.version(distribution)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def _document(run: Run, method: Any, task: str, result: Result, wall_s: float) -> dict[str, Any]:
@@ -163,7 +163,7 @@ def _document(run: Run, method: Any, task: str, result: Result, wall_s: float) -
     document: dict[str, Any] = {
         "schema": SCHEMA,
         "versions": versions(),
-        "method": getattr(method, "name", None),  # None of a task that names several
+        "method": getattr(method, "name", None),  # None for a task with several methods
         "kind": getattr(method, "kind", None),
         "weights": getattr(method, "weights", None),
         "settings": OmegaConf.to_container(run.config, resolve=True),
@@ -182,7 +182,7 @@ def _document(run: Run, method: Any, task: str, result: Result, wall_s: float) -
     }
     if result.energy is not None:
         document["energy"] = {"value": result.energy, "stderr": result.energy_stderr}
-    # The total energy of a potential is that of its training data's level of theory: no reference is comparable.
+    # A potential's total energy has the level of theory of its training data, and is not comparable to a reference.
     if result.energy is not None and system.reference is not None and document["energy_zero"] == energy_zeros.TOTAL:
         difference = 1000.0 * (result.energy - system.reference.value)
         document["reference"] = {
@@ -194,27 +194,27 @@ def _document(run: Run, method: Any, task: str, result: Result, wall_s: float) -
         if np.all(np.isfinite(np.asarray(value, dtype=float))):
             document[_PROPERTY_KEYS.get(name, name)] = value
     document.update(result.details)
-    # weights, energy and reference are null when there is none; anything else that does not apply is absent.
-    kept = {"weights", "energy", "reference"}
-    return {key: value for key, value in document.items() if value is not None or key in kept}
+    # Missing weights, energy and reference are null; all other keys that do not apply are absent.
+    nullable = {"weights", "energy", "reference"}
+    return {key: value for key, value in document.items() if value is not None or key in nullable}
 
 
 def _zero(method: Any) -> str | None:
-    """The zero of the method's energies; None for a task that names several methods."""
+    """Return the zero of the method's energies; None for a task with several methods."""
     return energy_zeros.of(method) if hasattr(method, "kind") else None
 
 
 def _describe(system: System) -> dict[str, Any]:
     from fusion.chemistry import constraints, units
 
-    own: dict[str, Any] = {}
+    optional: dict[str, Any] = {}
     if system.cell is not None:
-        own |= {"pbc": list(system.pbc), "cell": (system.cell * units.ANGSTROM_PER_BOHR).tolist()}
+        optional |= {"pbc": list(system.pbc), "cell": (system.cell * units.ANGSTROM_PER_BOHR).tolist()}
     if system.fixed is not None:
-        own |= {"held": constraints.names(system), "fixed": system.fixed.tolist()}
+        optional |= {"held": constraints.names(system), "fixed": system.fixed.tolist()}
     if system.masses is not None:
-        own["masses_dalton"] = system.masses.tolist()
-    return own | {
+        optional["masses_dalton"] = system.masses.tolist()
+    return optional | {
         "name": system.name,
         "formula": system.formula,
         "charge": system.charge,
@@ -233,7 +233,7 @@ def _threads() -> int | None:
 
 
 def _strict(value: Any) -> Any:
-    """What JSON can say: numpy and torch values as lists and numbers, what is not finite as null."""
+    """Convert a value to JSON types: numpy and torch values to lists and numbers, non-finite numbers to null."""
     if isinstance(value, dict):
         return {str(key): _strict(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""One run: its directory, its settings, and the Trainer built from them."""
+"""`Run`: the directory and settings of a run, and the Trainer built from them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Run:
-    """Where a run lives and what it was asked. `config` is the whole resolved configuration; `checkpoint` the file to
-    go on from, if any; relative paths of the user are relative to `start_dir`."""
+    """Directory and settings of a run.
+
+    `config` is the complete resolved configuration, `checkpoint` the file to resume from, if any. The user's relative
+    paths are relative to `start_dir`.
+    """
 
     directory: Path
     config: DictConfig
@@ -28,17 +31,17 @@ class Run:
     start_dir: Path
 
     def part(self, folder: Path, config: DictConfig) -> Run:
-        """A calculation with a checkpoint of its own in `folder`, below this run's directory, and its settings."""
-        beside = None if self.checkpoint is None else self.checkpoint.parent.parent / folder / CHECKPOINT
-        checkpoint = beside if beside is not None and beside.is_file() else None
+        """Return a run in `folder`, below this run's directory, with its own checkpoint and settings."""
+        candidate = None if self.checkpoint is None else self.checkpoint.parent.parent / folder / CHECKPOINT
+        checkpoint = candidate if candidate is not None and candidate.is_file() else None
         return replace(self, directory=self.directory / folder, config=config, checkpoint=checkpoint)
 
     def trainer(self, **overrides: Any) -> Trainer:
-        """The Lightning Trainer of this run: settings of `trainer`, `logger` and `callbacks`, then `overrides`
-        (Trainer keywords).
+        """Build the Lightning Trainer of this run from the settings `trainer`, `logger` and `callbacks`.
 
-        `callbacks=[...]` in the overrides are added to the configured ones. metrics.csv and atomic checkpoints come
-        always. Raises InputError for settings that Lightning refuses (no such device, a keyword it does not know).
+        `overrides` are Trainer keywords; `callbacks=[...]` among them are added to the configured ones. metrics.csv and
+        atomic checkpoints are always included. Raises InputError for settings that Lightning refuses (a missing device,
+        an unknown keyword).
         """
         from pytorch_lightning import Trainer
         from pytorch_lightning.callbacks import Checkpoint, ProgressBar
@@ -73,7 +76,7 @@ class Run:
 
         loggers: list[Logger] = [MetricsFile(self.directory)]
         for settings in (self.config.get("logger") or {}).values():
-            # A logger without a place of its own writes into the run's directory.
+            # A logger without its own directory writes into the run's directory.
             place = {"save_dir": str(self.directory)} if "save_dir" in settings and settings.save_dir is None else {}
             loggers.append(instantiate(settings, **place))
         return loggers
@@ -87,5 +90,5 @@ class Run:
 
 
 def without_ckpt(settings: Any) -> dict[str, Any]:
-    """Plain settings of a run but for the checkpoint that it starts from: equal in two runs that compute the same."""
+    """Return plain settings without the initial checkpoint: equal for two runs of the same calculation."""
     return {str(key): value for key, value in settings.items() if key != "ckpt"}

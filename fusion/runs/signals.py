@@ -13,7 +13,7 @@ from fusion.errors import Stopped
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PATIENCE_S = 4.0
-"""Time for the step in progress to end. A shorter step is completed; a longer one is lost."""
+"""Time for the current step to end. A shorter step is completed; a longer one is lost."""
 _REPEAT_S = 0.05
 
 

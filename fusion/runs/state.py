@@ -1,6 +1,6 @@
-"""Where a task outside of Lightning stands, in `checkpoints/last.ckpt`: numbers, words, lists, dicts and arrays.
+"""Checkpoint of a task without Lightning, `checkpoints/last.ckpt`: numbers, texts, lists, dicts and arrays.
 
-The file is numpy's .npz, the arrays beside a JSON text of the rest: reading it runs no code.
+The file is a numpy .npz archive with the arrays and a JSON text of everything else: reading it runs no code.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def write_state(run: Run, state: dict[str, Any]) -> None:
 
 
 def read_state(run: Run, task: str) -> dict[str, Any] | None:
-    """The state that `task` (its `state["task"]`) left in the checkpoint the run goes on from; None at the beginning.
+    """Read the state of `task` (in `state["task"]`) from the checkpoint that the run resumes from; None at the start.
 
-    Raises InputError for a file of something else.
+    Raises InputError for any other file.
     """
     if run.checkpoint is None:
         return None
@@ -45,13 +45,15 @@ def read_state(run: Run, task: str) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{run.checkpoint} is not a checkpoint of task={task} ({bounds.reason(error)})") from error
     if not isinstance(state, dict) or state.get("task") != task:
-        found = state.get("task") if isinstance(state, dict) else None
-        raise InputError(f"{run.checkpoint} is a checkpoint of task={bounds.reason(str(found))}, not of task={task}")
+        other_task = state.get("task") if isinstance(state, dict) else None
+        raise InputError(
+            f"{run.checkpoint} is a checkpoint of task={bounds.reason(str(other_task))}, not of task={task}"
+        )
     return state
 
 
 def is_own(run: Run) -> bool:
-    """Whether the run goes on from its own checkpoint, not from that of another."""
+    """True if the run resumes from its own checkpoint, not from that of another run."""
     return run.checkpoint is not None and run.checkpoint.resolve() == Path(run.directory / CHECKPOINT).resolve()
 
 

@@ -1,4 +1,4 @@
-"""Files that a long run appends to, and that a resumed run continues: text, and frames of extended XYZ."""
+"""Files that a run appends to and a resumed run continues: text, and frames of extended XYZ."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class AppendedFile:
-    """A text file that is only appended to. A resumed run keeps the first `length` bytes, as stated by its checkpoint.
+    """Text file that is only appended to. A resumed run keeps the first `length` bytes, as recorded in its checkpoint.
 
     Raises InputError if the file is shorter.
     """

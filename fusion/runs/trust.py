@@ -1,8 +1,8 @@
-"""Whose words the settings of a run are, and what is refused where they may be a stranger's.
+"""Trust in the settings of a run, and refusal of untrusted ones.
 
-Words of the command line and of Python are the user's own, as are configurations that the user's own runs have signed.
-Any other config.yaml may have been written by anybody: it names classes and programs from the lists in `places` alone,
-and nothing is written through links that lead out of its directory.
+Settings from the command line and from Python are the user's own, and so are configurations that the user's own runs
+have signed. Any other config.yaml is untrusted: it may name only classes and programs from the lists in `places`, and
+nothing is written through links that lead out of its directory.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 
 _stranger: ContextVar[Path | None] = ContextVar("stranger", default=None)
-"""The unsigned configuration that the run in progress follows; None while all words are the user's own."""
+"""The untrusted configuration that the current run uses; None if all settings are the user's own."""
 
 
 @contextmanager
 def settings(config: DictConfig, file: Path) -> Iterator[None]:
-    """Follow `config`, read from `file`, inside the block: as the user's own words if they are signed.
+    """Use `config`, read from `file`, inside the block; a valid signature makes it trusted.
 
-    Raises InputError for a class, a program or a place to write to that a stranger may not name.
+    Raises InputError for a class, a program or a path that an untrusted configuration may not name.
     """
     if signed(config, file):
         yield
@@ -49,21 +49,20 @@ def settings(config: DictConfig, file: Path) -> Iterator[None]:
 
 
 def signed(config: DictConfig, file: Path) -> bool:
-    """True if `config` is what `file` holds under the user's signature, but for names of classes that have moved."""
+    """True if `file` holds `config` with the user's signature, except for names of moved classes."""
     content = _signed_content(file)
     return content is not None and moved_names.current(content) == _plain(config)
 
 
 def refuse_interpolations(config: DictConfig, where: str = "") -> None:
-    """Raise InputError for a setting with `${`: what a run stores holds values, and nothing to be filled in later."""
+    """Raise InputError for a setting with `${`: stored settings must be plain values."""
     for place, value in places.strings(_plain(config)):
         if "${" in value:
             raise InputError(f"{where}{place}: '${{' begins an interpolation, which the settings of a run cannot hold")
 
 
 def refuse_environment(config: DictConfig) -> None:
-    """Raise InputError for a setting that takes its value from the environment: it would be written into the run's
-    files, and may be a secret."""
+    """Raise InputError for a setting from the environment: it may be a secret, and the run's files would contain it."""
     for place, value in places.strings(_plain(config)):
         if "oc.env" in value and "${" in value:
             raise InputError(
@@ -73,7 +72,7 @@ def refuse_environment(config: DictConfig) -> None:
 
 
 def text(config: DictConfig) -> str:
-    """`config` as YAML, with the user's signature where all its words are the user's own."""
+    """Return `config` as YAML, with the user's signature if all settings are the user's own."""
     from omegaconf import OmegaConf
 
     line = "" if _stranger.get() else signature.line(_plain(config))
@@ -81,8 +80,7 @@ def text(config: DictConfig) -> str:
 
 
 def refuse_programs(config: Mapping[str, Any]) -> None:
-    """Raise InputError where a stranger's words reach a method whose class lists settings as `own_words`: programs to
-    call, modules to import."""
+    """Raise InputError if an untrusted configuration sets a method's `own_words`: programs and modules."""
     file = _stranger.get()
     if file is None:
         return
@@ -96,8 +94,10 @@ def refuse_programs(config: Mapping[str, Any]) -> None:
 
 
 def task_class(target: Any, file: Path) -> Any:
-    """The class of a task that the configuration `file` names; None for what is no task of an installed package and not
-    signed by the user either, or cannot be imported."""
+    """Return the class of the task that the configuration `file` names.
+
+    None if it is neither the task of an installed package nor signed by the user, or if it cannot be imported.
+    """
     from hydra.utils import get_class
 
     from fusion.config.options import sources
@@ -114,8 +114,8 @@ def task_class(target: Any, file: Path) -> Any:
 def refuse_links(directory: Path, to_write: bool = False) -> None:
     """Raise InputError for a link in `directory` that leads out of it: a run would read and write through it.
 
-    `to_write`: also for a file that has another name elsewhere (a hard link), since a run truncates files and appends
-    to them, and for a pipe or a device. Directories whose configuration the user has signed may have such links.
+    With `to_write`, hard links are refused as well, because a run truncates files and appends to them, and so are pipes
+    and devices. A directory whose configuration the user has signed may have such links.
     """
     if _signed_content(directory / CONFIG) is not None:
         return
@@ -131,7 +131,7 @@ def refuse_links(directory: Path, to_write: bool = False) -> None:
             if not to_write or path.is_symlink() or name in folders:
                 continue
             if not path.is_file():
-                raise InputError(f"{path} is not a regular file: a run would wait for it without end; remove it")
+                raise InputError(f"{path} is not a regular file: a run would wait for it forever; remove it")
             if path.stat().st_nlink > 1:
                 raise InputError(
                     f"{path} has another name elsewhere (a hard link), which a run without your signature does not "
@@ -150,7 +150,7 @@ def _signed_content(file: Path) -> dict[str, Any] | None:
         if not signature.present(text):
             return None
         config = OmegaConf.load(io.StringIO(bounds.checked_yaml(text)))
-    except Exception:  # a file that is absent or broken in any way
+    except Exception:  # the file may be missing or damaged in any way
         return None
     if not isinstance(config, DictConfig):
         return None
@@ -168,6 +168,6 @@ def _plain(config: DictConfig) -> dict[str, Any]:
 
 def _advice(file: Path) -> str:
     return (
-        "because the file does not bear your signature; if the run is yours, give its command again with "
+        "because the file does not have your signature; if the run is yours, repeat its command with "
         f"ckpt=last hydra.run.dir={file.parent}"
     )

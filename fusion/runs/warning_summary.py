@@ -1,4 +1,4 @@
-"""Warnings of all results that a run asks for, summed up: one sentence of a kind, and how often it was said."""
+"""Summary of the warnings of all results of a run: one sentence of each kind with its number of occurrences."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _P = ParamSpec("_P")
 
 
 class WarningSummary:
-    """Counts of results and of their warnings; sentences that differ in numbers only are of one kind."""
+    """Counts of results and of their warnings; sentences that differ only in numbers are of the same kind."""
 
     def __init__(self) -> None:
         self._results: dict[str, int] = {}
         self._kinds: dict[tuple[str, str], tuple[str, int]] = {}
 
     def add(self, results: Sequence[Result]) -> None:
-        """Count results and what they warn of."""
+        """Count results and their warnings."""
         for result in results:
             system = result.system.formula
             self._results[system] = self._results.get(system, 0) + 1
@@ -34,11 +34,11 @@ class WarningSummary:
 
     def sentences(self) -> list[str]:
         """Return the last sentence of each kind, with the system where there are several and the number of results."""
-        found = []
+        sentences = []
         for (system, _), (text, times) in self._kinds.items():
-            of = f" (at {times} of {self._results[system]} geometries)" if self._results[system] > 1 else ""
-            found.append((f"{system}: " if len(self._results) > 1 else "") + text + of)
-        return found
+            share = f" (at {times} of {self._results[system]} geometries)" if self._results[system] > 1 else ""
+            sentences.append((f"{system}: " if len(self._results) > 1 else "") + text + share)
+        return sentences
 
 
 _CURRENT: ContextVar[WarningSummary | None] = ContextVar("warnings", default=None)

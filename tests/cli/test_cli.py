@@ -1,4 +1,4 @@
-"""The command line: what is refused and how, what bad input leaves behind (nothing), and how fast the listings are."""
+"""Command line: refusals in one line, no files after bad input, and fast listings."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ BAD_INPUT = {
     "threads": (["+method=toy", "trainer.threads=0"], "trainer.threads must be a whole number of at least 1, not 0"),
     "group without an option": (["+method=toy", "system=null"], "no system 'null'"),
     "method without a name": (["+method="], "no method ''"),
-    "directory that cannot be made": (["+method=toy", "hydra.run.dir=/dev/null/x"], "/dev/null/x cannot be made"),
+    "directory that cannot be created": (["+method=toy", "hydra.run.dir=/dev/null/x"], "/dev/null/x cannot be created"),
     "module that is not there": (["+method=toy", "method._target_=nothere.X"], "Error locating target 'nothere.X'"),
     "unknown option": (["+method=toy", "--multirunn"], "no option --multirunn. Did you mean '--multirun'?"),
     "unknown command": (["plugin"], "no command 'plugin'. Did you mean 'plugins'?"),
@@ -63,14 +63,14 @@ def test_bad_input_is_one_line_and_leaves_nothing(program: Program, tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_chosen_directory_is_not_made_for_bad_input(program: Program, tmp_path: Path) -> None:
+def test_bad_input_creates_no_run_directory(program: Program, tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     for name in ("new/deep", "there"):
         assert program("+method=toy", "method.basis=none", f"hydra.run.dir={name}").status == 2
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
 
-def test_a_file_that_is_not_yaml(program: Program, tmp_path: Path) -> None:
+def test_a_file_that_is_not_yaml_is_refused(program: Program, tmp_path: Path) -> None:
     group = tmp_path / "mine" / "system"
     group.mkdir(parents=True)
     (group / "broken.yaml").write_text("name: [h2\ncharge: 0")
@@ -84,7 +84,7 @@ def test_full_error_shows_the_traceback(program: Program, monkeypatch: pytest.Mo
     assert done.status == 2 and "Traceback" in done.err and "MissingConfigException" in done.err
 
 
-def test_method_without_plus_and_presets(program: Program) -> None:
+def test_methods_without_plus_and_presets(program: Program) -> None:
     assert "-2.000000 Ha" in program("method=toy").out
     assert "-3.000000 Ha" in program("run", "+method=toy/far").out
 
@@ -119,7 +119,7 @@ def test_methods_lists_kind_and_cost(program: Program) -> None:
 
 
 @pytest.mark.parametrize("words", [("--help",), ("methods",), ("plugins",)])
-def test_listings_answer_at_once(environment: dict[str, str], tmp_path: Path, words: tuple[str, ...]) -> None:
+def test_listings_start_quickly(environment: dict[str, str], tmp_path: Path, words: tuple[str, ...]) -> None:
     command = [sys.executable, "-X", "importtime", "-m", "fusion", *words]
     listed = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True).stderr
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in listed.splitlines()}
@@ -136,18 +136,18 @@ def test_listings_answer_at_once(environment: dict[str, str], tmp_path: Path, wo
         ("--experimental-rerun", "nothing"),
     ],
 )
-def test_hydras_own_options_complain_in_one_line(program: Program, words: tuple[str, ...]) -> None:
+def test_wrong_hydra_options_are_one_line(program: Program, words: tuple[str, ...]) -> None:
     done = program(*words)
     assert done.status == 2 and done.err.startswith("error: ") and done.err.count("\n") == 1 and words[0] in done.err
 
 
-def test_an_unknown_method_points_to_the_plugins_that_could_not_be_loaded(
+def test_an_unknown_method_names_plugins_that_could_not_be_loaded(
     program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from fusion import plugins
 
     discovery = plugins.discover()
     broken = plugins.Plugin("mypot", "mypot", "1", error="ImportError: no module named nosuch")
-    monkeypatch.setattr(plugins, "_found", plugins.Discovery((*discovery.plugins, broken), discovery.hooks))
+    monkeypatch.setattr(plugins, "_discovery", plugins.Discovery((*discovery.plugins, broken), discovery.hooks))
     done = program("+method=mypot")
-    assert done.status == 2 and "not loaded: mypot (fusion plugins tells why)" in done.err
+    assert done.status == 2 and "not loaded: mypot (fusion plugins shows why)" in done.err

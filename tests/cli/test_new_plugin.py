@@ -20,7 +20,7 @@ from processes import Done, Program
 
 @pytest.fixture
 def installed(process: Program, environment: dict[str, str], tmp_path: Path):
-    """Write and install a plugin; returns the program that has it."""
+    """Write and install a plugin; return a program that has it."""
 
     def make(name: str, kind: str) -> Program:
         assert process("new-plugin", name, "--kind", kind).status == 0
@@ -56,13 +56,13 @@ def test_a_new_potential_is_installed_and_runs(installed, environment: dict[str,
         ),
     ],
 )
-def test_other_kinds(installed, tmp_path: Path, kind: str, words: tuple[str, ...]) -> None:
+def test_plugins_of_other_kinds_run(installed, tmp_path: Path, kind: str, words: tuple[str, ...]) -> None:
     done: Done = installed("mine", kind)("+method=mine", *words, "hydra.run.dir=r")
     assert (tmp_path / "r" / "result.json").is_file() and done.status in (0, 1), done.err
     assert "Traceback" not in done.err
 
 
-def test_what_it_refuses(with_toy: None, tmp_path: Path) -> None:
+def test_wrong_plugin_names_are_refused(with_toy: None, tmp_path: Path) -> None:
     for name, kind, message in [
         ("My-Plugin", "ansatz", "a plugin's name"),
         ("new", "anzats", "no kind 'anzats'. Did you mean 'ansatz'?"),
@@ -76,8 +76,8 @@ def test_what_it_refuses(with_toy: None, tmp_path: Path) -> None:
             write(f"of_{kind}", kind, tmp_path)
 
 
-def test_the_potential_of_the_template_has_energies_of_elements_that_training_fits() -> None:
-    """Without them a first training on total energies would have to learn thousands of kcal/mol."""
+def test_the_template_potential_has_self_energies_that_training_fits() -> None:
+    """Without self energies a first training on total energies would have to learn thousands of kcal/mol."""
     source = Path(__file__).parents[2] / "tools/plugin_template/potential/model.py"
     model = runpy.run_path(str(source))["Model"](["H", "O"], depth=0.2, width=1.0, distance=1.8, cutoff=20.0)
     fluid = [System("oh2", ("O", "H", "H"), np.array([[0, 0, 0], [1.8, 0, 0], [-1.8, 0, 0]]))] * 3  # type: ignore[list-item]

@@ -1,4 +1,4 @@
-"""Words of the command line reach the configuration as the user meant them, also in sweeps."""
+"""Arguments of the command line reach the configuration as the user means them, also in sweeps."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_free_text_arrives_unchanged(key: str, value: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["'H 0 0 0; H 0 0 1.4'", '"6-31G(d,p)"', "null", "{H: sto-3g, C: 6-31g}"])
-def test_what_is_quoted_or_structured_already_is_left_alone(value: str) -> None:
+def test_quoted_or_structured_values_are_unchanged(value: str) -> None:
     for multirun in (False, True):
         assert prepare([f"method.basis={value}"], multirun) == [f"method.basis={value}"]
 
@@ -50,7 +50,7 @@ def test_sweeps_over_text_are_split_outside_brackets() -> None:
     assert split("a,'b,c',[d,e]") == ["a", "'b,c'", "[d,e]"]
 
 
-def test_short_forms() -> None:
+def test_short_forms_are_expanded() -> None:
     assert prepare(["method=toy"], multirun=False) == ["+method=toy"]
     file = ["system=file", "system.path='dir x/a=b.xyz'"]
     assert prepare(["system=dir x/a=b.xyz"], multirun=False) == [*file, "system.name='a=b'"]
@@ -59,14 +59,14 @@ def test_short_forms() -> None:
     assert prepare(["system=lih"], multirun=False) == ["system=lih"]
 
 
-def test_what_starts_a_run() -> None:
+def test_arguments_that_start_a_run() -> None:
     for word in ("+method=x", "method=x", "++seed=1", "~ckpt", "hydra/launcher=joblib", "-m", "system.atoms=H 0 0 0"):
         assert is_override(word)
     for word in ("methods", "plugin", "new-plugin", "--help"):
         assert not is_override(word)
 
 
-def test_relative_paths_are_those_of_the_start(program: Program, tmp_path: Path) -> None:
+def test_relative_paths_refer_to_the_start_directory(program: Program, tmp_path: Path) -> None:
     (tmp_path / "dir (1)").mkdir()
     (tmp_path / "dir (1)" / "x=y.xyz").write_text("2\n\nH 0 0 0\nH 0 0 0.75\n")
     assert program("+method=toy", "system=dir (1)/x=y.xyz", "hydra.run.dir=out (2)").status == 0
@@ -74,7 +74,7 @@ def test_relative_paths_are_those_of_the_start(program: Program, tmp_path: Path)
     assert config.system.path == str(tmp_path / "dir (1)" / "x=y.xyz")
 
 
-def test_text_through_a_sweep(program: Program, tmp_path: Path) -> None:
+def test_text_passes_through_a_sweep(program: Program, tmp_path: Path) -> None:
     atoms = "H 0 0 0; H 0 0 0.74"
     words = ("+method=toy", "system=inline", f"system.atoms={atoms}", "method.basis=6-31G+(d,p),sto-3g")
     assert program("-m", *words, "hydra.sweep.dir=s").status == 0
@@ -85,14 +85,18 @@ def test_text_through_a_sweep(program: Program, tmp_path: Path) -> None:
 
 def test_lists_of_methods_are_quoted_inside() -> None:
     natural = "methods=[hf,ani-2x@1,{method: dft, basis: 6-31G(d,p), optimisation: {steps: 10}, factor: -1.5}]"
-    found = ["hf", "ani-2x@1", {"method": "dft", "basis": "6-31G(d,p)", "optimisation": {"steps": 10}, "factor": -1.5}]
+    expected = [
+        "hf",
+        "ani-2x@1",
+        {"method": "dft", "basis": "6-31G(d,p)", "optimisation": {"steps": 10}, "factor": -1.5},
+    ]
     for word in (natural, natural.replace("[", "").replace("]", "")):
-        assert parsed(prepare([word], multirun=False)) == [found]
+        assert parsed(prepare([word], multirun=False)) == [expected]
     assert parsed(prepare(["task.reaction=2 h2o -> 2 h2 + o2", "system=x"], multirun=False))[0] == "2 h2o -> 2 h2 + o2"
     assert prepare(["methods=[hf,dft],[hf,mp2]"], multirun=True) == ["methods=['hf','dft'],['hf','mp2']"]
 
 
-def test_data_by_name_by_file_and_mixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_can_be_names_files_and_mixtures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "frames").mkdir()
     (tmp_path / "qm7").mkdir()
@@ -147,7 +151,7 @@ def test_a_file_of_any_name_is_a_system(name: str, tmp_path: Path, monkeypatch: 
             assert system_input.read({"path": path}, tmp_path).symbols == ("H", "H")
 
 
-def test_the_name_of_an_option_goes_before_that_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_option_takes_precedence_over_a_file_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("h2o", "qm7", "CONTCAR"):
         (tmp_path / name).write_text("")
@@ -157,7 +161,7 @@ def test_the_name_of_an_option_goes_before_that_of_a_file(tmp_path: Path, monkey
     assert prepare(["system=CONTCAT", "data=qm8"], multirun=False) == ["system=CONTCAT", "data=qm8"]
 
 
-def test_a_sweep_over_a_pattern_is_over_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_over_a_pattern_runs_over_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mols").mkdir()
     for name in ("a.xyz", "it's, b.xyz", "c.cif"):

@@ -1,4 +1,4 @@
-"""The progress bar inside real Trainers, and its line in a terminal of any width."""
+"""Progress bar inside real Trainers, and its line in a terminal of any width."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fusion.console.progress import PhaseProgress
 
 
 class Phases(pl.LightningModule):
-    """Four steps of pretraining, then six of optimisation, from step `done` of them all."""
+    """Module with four steps of pretraining and six of optimisation, starting at step `done`."""
 
     def __init__(self, done: int = 0) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ def words(text: str) -> list[list[str]]:
     return [line.split() for line in text.splitlines()]
 
 
-def test_phases_in_a_log(capsys: pytest.CaptureFixture[str]) -> None:
+def test_phases_are_shown_in_a_log(capsys: pytest.CaptureFixture[str]) -> None:
     trainer(max_epochs=1).fit(Phases(), batches(10))
     lines = words(capsys.readouterr().out)
     assert lines[0] == ["pretraining", "0/4", "after", "0"]
@@ -77,12 +77,12 @@ def test_phases_in_a_log(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[-1] == ["optimising", "6/6", "after", "10", "0:00:00"]
 
 
-def test_a_resumed_run_starts_where_it_was(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_resumed_run_continues_its_progress(capsys: pytest.CaptureFixture[str]) -> None:
     trainer(max_epochs=1).fit(Phases(done=7), batches(3))
     assert words(capsys.readouterr().out)[0][:2] == ["optimising", "3/6"]
 
 
-def test_any_module(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_of_any_module(capsys: pytest.CaptureFixture[str]) -> None:
     run, module = trainer(max_epochs=2), Supervised()
     run.fit(module, batches(5), batches(2))
     run.validate(module, batches(3), verbose=False)

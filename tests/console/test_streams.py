@@ -1,4 +1,4 @@
-"""Output in any encoding, to streams that are closed, full, or read by nobody."""
+"""Output in any encoding, to streams that are closed, full, or without a reader."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_listings_print_in_any_encoding(
     assert done.status == 0 and text.count("\n") >= 5
 
 
-def test_signs_have_a_plain_form() -> None:
+def test_special_characters_have_a_plain_form() -> None:
     stream = io.TextIOWrapper(raw := io.BytesIO(), "ascii")
     streams.any_text(stream)
     stream.write("-8.07 ± 0.01 Ha · ⟨S²⟩ → \udcff☃")
@@ -39,7 +39,7 @@ def test_signs_have_a_plain_form() -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-def test_what_a_full_device_does_not_take_is_dropped_and_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_output_lost_on_a_full_device_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     number = os.open("/dev/full", os.O_WRONLY)
     monkeypatch.setattr(sys, "stdout", streams._opened(io.TextIOWrapper(io.BytesIO(), "utf-8"), number))
     for _ in range(3):
@@ -48,7 +48,7 @@ def test_what_a_full_device_does_not_take_is_dropped_and_remembered(monkeypatch:
     os.close(number)
 
 
-def test_a_reader_that_has_enough_is_no_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_closed_pipe_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     monkeypatch.setattr(sys, "stdout", streams._opened(io.TextIOWrapper(io.BytesIO(), "utf-8"), writing))
@@ -57,7 +57,7 @@ def test_a_reader_that_has_enough_is_no_loss(monkeypatch: pytest.MonkeyPatch) ->
     os.close(writing)
 
 
-def test_a_listing_with_closed_output_says_so_and_a_run_goes_on(environment: dict[str, str], tmp_path: Path) -> None:
+def test_a_listing_with_closed_output_fails_and_a_run_continues(environment: dict[str, str], tmp_path: Path) -> None:
     def program(words: str) -> subprocess.CompletedProcess[str]:
         command = f"'{sys.executable}' -m fusion {words}"
         return subprocess.run(

@@ -147,10 +147,10 @@ def test_structures_that_cannot_be_compared_are_counted_and_named(program: Progr
         ((), "data=NAME or data=FILE"),
         (("data=good.xyz", "task=energy"), "task=energy reads no data"),
         (("data=nowhere.xyz",), "no file"),
-        (("data=bare.xyz",), "no energy and no forces (H2 #1); there is dft (data.energy=NAME"),
+        (("data=bare.xyz",), "no energy and no forces (H2 #1); labels in the file: dft (set data.energy=NAME"),
         (("data=good.xyz", "data.energy_unit=erg"), "eV, hartree, kcal/mol or kJ/mol, not 'erg'"),
         (("data=broken.xyz",), "it has 1 of 3 atoms: the file is cut off"),
-        (("data=broken.h5",), "no HDF5 file"),
+        (("data=broken.h5",), "not an HDF5 file"),
     ],
 )
 def test_wrong_settings_are_refused(program: Program, tmp_path: Path, words: tuple[str, ...], complaint: str) -> None:

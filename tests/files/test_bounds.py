@@ -27,7 +27,7 @@ def archive(path: Path, *members: bytes, compression: int = zipfile.ZIP_DEFLATED
     return path
 
 
-def test_arrays_come_back_as_numpy_reads_them(tmp_path: Path) -> None:
+def test_arrays_are_read_as_by_numpy(tmp_path: Path) -> None:
     arrays = {
         "a": np.arange(6.0).reshape(2, 3),
         "b": np.array("text"),
@@ -57,7 +57,7 @@ ARCHIVES: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("fault", ARCHIVES)
-def test_archives_are_refused(tmp_path: Path, fault: str) -> None:
+def test_damaged_archives_are_refused(tmp_path: Path, fault: str) -> None:
     write, words = ARCHIVES[fault]
     write(tmp_path / "a.npz")
     with pytest.raises(ValueError, match=words):
@@ -73,7 +73,7 @@ def laughs(levels: int) -> str:
 @pytest.mark.parametrize(
     ("document", "words"),
     [
-        (laughs(9), "stands for more than 200,000 values"),
+        (laughs(9), "expands to more than 200,000 values"),
         ("a: &a [*a]", "contains itself"),
         ("a: &a {b: {c: *a}}", "contains itself"),
         ("[" * 100_000, "more than 100 levels"),
@@ -83,7 +83,7 @@ def laughs(levels: int) -> str:
         ("a: [!<tag:yaml.org,2002:binary> aGVsbG8=]", "binary data"),
     ],
 )
-def test_documents_in_yaml_are_refused(document: str, words: str) -> None:
+def test_oversized_yaml_documents_are_refused(document: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         bounds.checked_yaml(document)
 
@@ -95,14 +95,14 @@ def test_ordinary_anchors_are_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("parse", [bounds.parsed_json, bounds.parsed_toml])
 @pytest.mark.parametrize("levels", [102, 100_000])
-def test_nested_documents_are_refused(parse: Callable[[str], object], levels: int) -> None:
+def test_deeply_nested_documents_are_refused(parse: Callable[[str], object], levels: int) -> None:
     prefix = "" if parse is bounds.parsed_json else "a = "
     with pytest.raises(ValueError, match="more than 100 levels"):
         parse(f"{prefix}{'[' * levels}{']' * levels}")
     assert parse(f"{prefix}{'[' * 90}1{']' * 90}")
 
 
-def test_text_is_of_a_file_of_bounded_length(tmp_path: Path) -> None:
+def test_only_regular_files_of_bounded_length_are_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "sparse").touch()
     os.truncate(tmp_path / "sparse", 10**12)

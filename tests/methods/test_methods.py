@@ -1,4 +1,4 @@
-"""Needs against provisions, derived forces, and the ASE border."""
+"""Methods: required and provided properties, derived forces, and the ASE calculator."""
 
 from collections.abc import Iterable, Sequence
 
@@ -17,7 +17,7 @@ from fusion.runs.results import Result
 
 
 class Well:
-    """Energy k/2 (r01 - 2)^2 - charge - spin / 10, and a stress of one over the volume; no forces of its own."""
+    """Method with energy k/2 (r01 - 2)^2 - charge - spin / 10 and stress 1 / volume, without forces of its own."""
 
     name, kind = "well", "conventional"
 
@@ -40,13 +40,13 @@ class Well:
 HYDROGEN = System("h2", ("H", "H"), np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 3.0]]))
 
 
-def test_forces_are_derived_once_in_the_core_and_said_to_be() -> None:
+def test_forces_are_derived_in_the_core_and_marked_as_derived() -> None:
     (result,) = protocol.calculate(Well(), [HYDROGEN], {"energy", "forces"})
     np.testing.assert_allclose(result.properties["forces"], [[0, 0, 0.3], [0, 0, -0.3]], atol=1e-6)
     assert result.details["derived"]["forces"]["from"] == "energy"
 
 
-def test_what_cannot_be_had_is_refused_by_name() -> None:
+def test_missing_properties_are_refused_by_name() -> None:
     with pytest.raises(
         InputError, match="task relax needs dipole and hessian, which well does not give; it gives energy"
     ):
@@ -56,7 +56,7 @@ def test_what_cannot_be_had_is_refused_by_name() -> None:
         protocol.require(noisy, {"forces"}, "task relax")
 
 
-def test_failed_displacements_do_not_become_forces() -> None:
+def test_failed_displacements_give_no_forces() -> None:
     class Fragile(Well):
         def _one(self, system: System, properties: frozenset[str]) -> Result:
             result = super()._one(system, properties)
@@ -86,8 +86,8 @@ def test_ase_charges_and_moments_reach_the_system() -> None:
     assert atoms.get_potential_energy() == pytest.approx(0.0, abs=1e-12)
 
 
-def test_ase_steps_keep_the_state_and_nothing_else() -> None:
-    """Geometries that follow each other are not checked anew; what else has changed, and nuclei that meet, are."""
+def test_ase_steps_are_checked_again_only_after_other_changes() -> None:
+    """Successive geometries skip the checks; other changes, and nuclei on one spot, do not."""
     atoms = ase.Atoms("H2", [[0, 0, 0], [0, 0, 1.0]], calculator=FusionCalculator(Well(), charge=0))
     atoms.get_potential_energy()
     for distance in (0.8, 1.3):
@@ -113,7 +113,7 @@ def test_ase_steps_keep_the_state_and_nothing_else() -> None:
         atoms.get_potential_energy()
 
 
-def test_ase_results_are_those_of_the_state_that_is_set_now() -> None:
+def test_ase_results_belong_to_the_current_state() -> None:
     atoms = ase.Atoms("H2", [[0, 0, 0], [0, 0, 2 * ase.units.Bohr]], calculator=FusionCalculator(Well()))
     ion, neutral = pytest.approx(-1.1 * ase.units.Hartree), pytest.approx(0.0, abs=1e-12)
     assert atoms.get_potential_energy() == neutral
@@ -136,16 +136,16 @@ def test_ase_results_are_those_of_the_state_that_is_set_now() -> None:
             atoms.calc.set(**settings)
 
 
-def test_a_setting_of_the_method_is_no_attribute_of_its_calculator() -> None:
+def test_settings_of_the_method_are_not_attributes_of_its_calculator() -> None:
     calculator = fusion.calculator("hf", basis="sto-3g")
     for key in ("basis", "dtype"):
-        with pytest.raises(InputError, match=rf"{key} of a calculator cannot be changed; make another"):
+        with pytest.raises(InputError, match=rf"{key} of a calculator cannot be changed; create another"):
             setattr(calculator, key, "6-31g")
     calculator.charge, calculator.label = 1, "mine"
     assert calculator.charge == 1 and calculator.label == "mine"
 
 
-def test_ase_stress_is_in_its_order_and_unit() -> None:
+def test_ase_stress_has_its_order_and_unit() -> None:
     provides = frozenset({"energy", "stress"})
     atoms = ase.Atoms(
         "H2", [[0, 0, 0], [0, 0, 1]], cell=[4, 5, 6], pbc=True, calculator=FusionCalculator(Well(provides))
@@ -153,7 +153,7 @@ def test_ase_stress_is_in_its_order_and_unit() -> None:
     np.testing.assert_allclose(atoms.get_stress(), np.array([1, 2, 3, 0, 0, 0]) * ase.units.Hartree / 120.0)
 
 
-def test_ase_hears_of_failures() -> None:
+def test_failures_raise_in_ase() -> None:
     atoms = ase.Atoms("H2", [[0, 0, 0], [0, 0, 1]], calculator=FusionCalculator(Well(status="not_converged")))
     with pytest.raises(NotConverged, match="not_converged"):
         atoms.get_potential_energy()

@@ -1,4 +1,4 @@
-"""One way to choose a device for every kind of method, and a line where it is not there."""
+"""Choice of a device for every kind of method, with a one-line message if it is missing."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("words", [("trainer=gpu",), ("method.device=cuda",), ("trainer.accelerator=cuda",)])
 @pytest.mark.parametrize("method", ["coulomb", "ferminet"])
-def test_a_gpu_that_is_not_there_is_one_line(program: Program, tmp_path: Path, method: str, words: tuple[str]) -> None:
+def test_a_missing_gpu_is_one_line(program: Program, tmp_path: Path, method: str, words: tuple[str]) -> None:
     done = program(f"+method={method}", *words)
     assert done.status == 2 and ABSENT in done.err and done.err.count("\n") == 1 and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("words", [("+method=hf",), ("+method=dm21",), ("task=compare", "methods=[hf,coulomb-qm7]")])
-def test_what_computes_on_cpus_alone_refuses_a_gpu(program: Program, words: tuple[str, ...]) -> None:
+def test_methods_for_cpus_only_refuse_a_gpu(program: Program, words: tuple[str, ...]) -> None:
     done = program(*words, "trainer=gpu")
     assert done.status == 2 and "is calculated on CPUs only" in done.err and done.err.count("\n") == 1
 
 
-def test_python_has_the_same_words() -> None:
+def test_python_has_the_same_messages() -> None:
     for name in ("gpu", "cuda:0"):
         with pytest.raises(InputError, match=ABSENT):
             fusion.calculator("coulomb-qm7", device=name)
-    with pytest.raises(InputError, match="'abacus' is no device"):
+    with pytest.raises(InputError, match="'abacus' is not a device"):
         fusion.calculator("coulomb-qm7", device="abacus")
     with pytest.raises(InputError, match="fusion computes on CPUs and on CUDA's GPUs"):
         devices.device("mps")
 
 
-def test_a_gpu_that_is_there_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_available_gpu_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert [str(devices.device(name)) for name in ("auto", "cpu", "gpu", "cuda:1")] == ["cpu", "cpu", "cuda", "cuda:1"]

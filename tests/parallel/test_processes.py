@@ -1,4 +1,4 @@
-"""Several processes, started by Lightning (in a sweep, too) or by torchrun: only the first one writes and prints."""
+"""Several processes, started by Lightning (also in a sweep) or by torchrun: only the first one writes and prints."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def python(environment: dict[str, str], directory: Path, *words: str) -> subproc
     return subprocess.run(command, env=environment, cwd=directory, capture_output=True, text=True, timeout=600)
 
 
-def test_ranks_inside_a_sweep(environment: dict[str, str], tmp_path: Path) -> None:
+def test_a_sweep_runs_on_several_ranks(environment: dict[str, str], tmp_path: Path) -> None:
     done = python(environment, tmp_path, "-m", "fusion", "-m", *DDP, "seed=1,2", "hydra.sweep.dir=s")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("toy · He") == 2 and done.stderr == ""
@@ -36,7 +36,7 @@ def test_ranks_inside_a_sweep(environment: dict[str, str], tmp_path: Path) -> No
     assert {path.name for path in (tmp_path / "s").iterdir()} == {"0", "1", "multirun.yaml"}
 
 
-def test_torchrun(environment: dict[str, str], tmp_path: Path) -> None:
+def test_torchrun_starts_several_processes(environment: dict[str, str], tmp_path: Path) -> None:
     done = python(environment, tmp_path, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "fusion", *DDP)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("toy · He") == 1
@@ -44,7 +44,7 @@ def test_torchrun(environment: dict[str, str], tmp_path: Path) -> None:
     assert sum_of_ranks(directory) == 3
 
 
-def test_the_environment_is_put_back(tmp_path: Path) -> None:
+def test_the_environment_is_restored(tmp_path: Path) -> None:
     before, arguments = dict(os.environ), list(sys.argv)
     with processes.job(tmp_path, None, relaunch=False):
         os.environ |= {"MASTER_PORT": "1", "WORLD_SIZE": "2"}

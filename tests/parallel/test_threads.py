@@ -1,4 +1,4 @@
-"""Calculators, functionals and runs made and used in several threads at once."""
+"""Calculators, functionals and runs that several threads create and use at the same time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ THREADS = 8
 
 
 def together(work: Callable[[int], Any], threads: int = THREADS) -> list[Any]:
-    """Results of `work` of each thread's number; all threads begin at the same time."""
+    """Call `work` with the number of each thread, all at the same time; return the results."""
     start = threading.Barrier(threads)
 
     def begin(number: int) -> Any:
@@ -32,7 +32,7 @@ def together(work: Callable[[int], Any], threads: int = THREADS) -> list[Any]:
         return list(pool.map(begin, range(threads)))
 
 
-def test_calculators_are_made_and_used_in_threads(with_toy: None) -> None:
+def test_calculators_work_in_threads(with_toy: None) -> None:
     def energy(number: int) -> float:
         atoms = Atoms("H2", [[0, 0, 0], [0, 0, 0.74]])
         atoms.calc = fusion.calculator("toy", energy=-float(number + 1))
@@ -50,7 +50,7 @@ def test_a_wrong_name_is_refused_in_every_thread(with_toy: None) -> None:
     assert all(f"toy has no setting 'energies{number}'" in text for number, text in enumerate(together(message)))
 
 
-def test_runs_of_threads_keep_their_settings_and_results_apart(with_toy: None, tmp_path: Path) -> None:
+def test_runs_in_threads_do_not_share_settings_or_results(with_toy: None, tmp_path: Path) -> None:
     def run(number: int) -> float:
         directory = tmp_path / str(number)
         words = ["+method=toy", f"method.energy=-{number + 1}.5", f"seed={number}", f"hydra.run.dir={directory}"]
@@ -67,7 +67,7 @@ def test_runs_of_threads_keep_their_settings_and_results_apart(with_toy: None, t
 
 
 def test_a_model_of_another_precision_is_built_while_others_compute(with_toy: None) -> None:
-    """Building sets torch's default dtype for a moment, which no other thread may keep."""
+    """Building a model sets torch's default dtype for a moment; this must not affect other threads."""
     import torch
 
     from fusion import zoo

@@ -1,4 +1,4 @@
-"""A checkpoint is whole or the one before it; the loggers one can choose."""
+"""Checkpoints are written completely or not at all; available loggers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FIT = ("+method=toy", "task=fit", "task.steps=20", "hydra.run.dir=r")
 
 
 class Unwritable:
-    """Fails half way through a checkpoint, as a full disk does."""
+    """Object that fails in the middle of a checkpoint, like a full disk."""
 
     def __reduce__(self) -> str:
         raise OSError("no space left on device")
@@ -46,14 +46,14 @@ def test_checkpoints_load_as_plain_data(program: Program, tmp_path: Path) -> Non
     assert content["fusion_metrics_rows"] == {"rows": 20}
 
 
-def test_tensorboard_beside_the_table(program: Program, tmp_path: Path) -> None:
+def test_tensorboard_is_written_beside_the_table(program: Program, tmp_path: Path) -> None:
     done = program(*FIT, "logger=tensorboard")
     assert done.status == 0 and done.err == ""
     assert list((tmp_path / "r" / "tensorboard").glob("events*"))
     assert (tmp_path / "r" / "metrics.csv").read_text().count("\n") == 21
 
 
-def test_wandb_without_an_account(process: Program, environment: dict[str, str], tmp_path: Path) -> None:
+def test_wandb_works_without_an_account(process: Program, environment: dict[str, str], tmp_path: Path) -> None:
     environment.pop("WANDB_API_KEY", None)
     environment["NETRC"] = str(tmp_path / "none")
     done = process("-m", *FIT[:3], "logger=wandb", "seed=1,2", "hydra.sweep.dir=s")
@@ -61,7 +61,7 @@ def test_wandb_without_an_account(process: Program, environment: dict[str, str],
     assert len(list((tmp_path / "s").glob("*/wandb/offline-run-*"))) == 2
 
 
-def test_a_trainer_setting_that_lightning_refuses(program: Program, tmp_path: Path) -> None:
+def test_a_trainer_setting_that_lightning_refuses_is_one_line(program: Program, tmp_path: Path) -> None:
     done = program(*FIT, "trainer.devices=0", "trainer.accelerator=cpu")
     assert done.status == 2 and done.err.startswith("error: trainer: ") and len(done.err.splitlines()) == 1
     done = program(*FIT, "+trainer.speed=9")

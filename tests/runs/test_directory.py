@@ -1,4 +1,4 @@
-"""The directory of a run: locked, never made again, without the files of an earlier run; full disks."""
+"""Directory of a run: its lock, its removal, files of an earlier run, and full disks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ VIBRATIONS = ("+method=morse", "task=vibrations", "dtype=float64")
 
 
 def names(directory: Path) -> set[str]:
-    """Files below a directory, those of an earlier run and hidden ones left out."""
+    """Files below a directory, without hidden ones and those of an earlier run."""
     files = (path.relative_to(directory) for path in directory.rglob("*") if path.is_file())
     return {str(file) for file in files if file.parts[0] != PREVIOUS and not file.name.startswith(".")}
 
@@ -55,7 +55,7 @@ def test_a_second_run_in_a_directory_is_refused(program: Program, tmp_path: Path
     assert program(*words).status == 0 and not (tmp_path / "r" / LOCK).exists()
 
 
-def test_a_lock_file_that_a_killed_run_left_means_nothing(program: Program, tmp_path: Path) -> None:
+def test_the_lock_file_of_a_killed_run_is_ignored(program: Program, tmp_path: Path) -> None:
     (tmp_path / "r").mkdir()
     (tmp_path / "r" / LOCK).write_text("process 1 on nowhere\n")
     assert run_directory.holder(tmp_path / "r") is None
@@ -80,7 +80,7 @@ def test_a_forked_process_does_not_hold_the_lock(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("words", [ENERGY, FIT, RELAX, DYNAMICS])
-def test_a_removed_directory_is_not_made_again(
+def test_a_removed_directory_is_not_created_again(
     program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
 ) -> None:
     monkeypatch.setattr(execution, "_seed", lambda run: shutil.rmtree(run.directory))
@@ -89,7 +89,7 @@ def test_a_removed_directory_is_not_made_again(
     assert not (tmp_path / "r").exists() and "result.json" not in done.out
 
 
-def test_a_directory_removed_and_made_again_is_noticed(
+def test_a_directory_that_was_removed_and_created_again_is_noticed(
     program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def again(run: Any) -> None:
@@ -121,7 +121,7 @@ def test_files_of_an_earlier_run_are_moved_aside(program: Program, tmp_path: Pat
     assert names(tmp_path / "r" / PREVIOUS) == {"config.yaml", "result.json"}
 
 
-def test_a_structure_of_the_earlier_run_can_be_the_next_one_s_input(program: Program, tmp_path: Path) -> None:
+def test_a_structure_of_an_earlier_run_can_be_the_next_input(program: Program, tmp_path: Path) -> None:
     assert program(*RELAX, "hydra.run.dir=r").status == 0
     assert program("+method=morse", "system=r/relaxed.xyz", "hydra.run.dir=r").status == 0
     (tmp_path / "r/result.json").unlink()
@@ -154,7 +154,7 @@ def test_a_list_of_files_cannot_point_outside(tmp_path: Path, name: str) -> None
 
 
 @pytest.mark.parametrize("kind", ["pipe", "long", "folder"])
-def test_a_list_of_files_that_no_run_wrote_is_one_line(kind: str, program: Program, tmp_path: Path) -> None:
+def test_a_damaged_list_of_files_is_one_line(kind: str, program: Program, tmp_path: Path) -> None:
     (tmp_path / "r").mkdir()
     file = tmp_path / "r" / atomic.WRITTEN
     if kind == "long":
@@ -166,7 +166,7 @@ def test_a_list_of_files_that_no_run_wrote_is_one_line(kind: str, program: Progr
     assert is_one_line(done, 2) and f"{atomic.WRITTEN} is not the list" in done.err
 
 
-def test_a_list_of_very_many_files_is_refused_before_any_is_looked_up(tmp_path: Path) -> None:
+def test_a_very_long_list_of_files_is_refused_unread(tmp_path: Path) -> None:
     (tmp_path / atomic.WRITTEN).write_text("a\n" * 300_000)
     with pytest.raises(InputError, match="300,000 lines, more than 20,000; remove it"):
         atomic.read_listed(tmp_path)
@@ -180,7 +180,7 @@ def test_a_table_of_zeros_is_refused_at_once(tmp_path: Path) -> None:
 
 
 def full_disk(after: int) -> Callable[..., int]:
-    """A `write` that fails with a full disk after so many bytes of checkpoints and other whole files."""
+    """Return a `write` that fails like a full disk after this number of bytes of checkpoints and other files."""
     room = [after]
 
     def write(self: Any, data: Any) -> int:
@@ -211,7 +211,7 @@ def test_a_full_disk_is_one_line_and_the_run_resumes(
     }
 
 
-def test_a_run_without_room_for_its_picture_is_done(
+def test_a_run_without_space_for_its_plot_is_complete(
     program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def draw(directory: Path) -> None:
@@ -223,7 +223,7 @@ def test_a_run_without_room_for_its_picture_is_done(
     assert "energy.png: No space left on device; fusion report" in done.out
 
 
-def test_a_library_that_hides_the_error_of_writing(tmp_path: Path) -> None:
+def test_a_hidden_write_error_of_a_library_is_reported(tmp_path: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
     try:
@@ -237,14 +237,16 @@ def test_a_library_that_hides_the_error_of_writing(tmp_path: Path) -> None:
     assert raised.value.filename == str(tmp_path / "a") and not list(tmp_path.iterdir())
 
 
-def test_a_directory_that_cannot_be_made_is_bad_input(program: Program, tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_created_is_bad_input(program: Program, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert is_one_line(program(*ENERGY, "hydra.run.dir=file/run"), 2)
     with pytest.raises(InputError, match="file"):
         app.run([*ENERGY, f"hydra.run.dir={tmp_path}/file/run"])
 
 
-def test_a_working_directory_that_is_gone(program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_removed_working_directory_is_one_line(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
     monkeypatch.chdir(gone)

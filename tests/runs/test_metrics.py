@@ -1,4 +1,4 @@
-"""metrics.csv: columns as they come, rows kept on going on, and what other loggers are given."""
+"""metrics.csv: order of columns, rows of resumed runs, and values for other loggers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def write(file: MetricsFile, first: int, last: int) -> None:
         file.log_metrics({**phase, "spin": 0.5 if step == 5 else None}, step)
 
 
-def test_columns_in_order_of_first_use(tmp_path: Path) -> None:
+def test_columns_are_in_order_of_first_use(tmp_path: Path) -> None:
     write(MetricsFile(tmp_path), 0, 7)
     lines = (tmp_path / "metrics.csv").read_text().splitlines()
     assert lines[0] == "step,phase,loss,energy,spin" and len(lines) == 8
@@ -29,7 +29,7 @@ def test_columns_in_order_of_first_use(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [0, 2, 4, 6])
-def test_going_on_gives_the_same_file(tmp_path: Path, kept: int) -> None:
+def test_a_resumed_run_writes_the_same_file(tmp_path: Path, kept: int) -> None:
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     for directory in (whole, stopped):
         directory.mkdir()
@@ -43,7 +43,7 @@ def test_going_on_gives_the_same_file(tmp_path: Path, kept: int) -> None:
     assert file.read_bytes() == (whole / "metrics.csv").read_bytes()
 
 
-def test_a_second_trainer_goes_on_with_the_file(tmp_path: Path) -> None:
+def test_a_second_trainer_continues_the_file(tmp_path: Path) -> None:
     write(MetricsFile(tmp_path), 0, 4)
     write(MetricsFile(tmp_path), 4, 7)
     assert (tmp_path / "metrics.csv").read_text().count("\n") == 8

@@ -1,4 +1,4 @@
-"""The lines of a run: numbers with their errors, the summary of every outcome, `report` on any directory."""
+"""Output of a run: numbers with their errors, summaries of all outcomes, `report` on any directory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fusion.runs import report
 
 
 def a_result(**changes: Any) -> dict[str, Any]:
-    """The document of a finished FermiNet run on LiH."""
+    """Document of a finished FermiNet run on LiH."""
     document = {
         "schema": 1,
         "method": "ferminet",
@@ -80,7 +80,7 @@ def test_difference(value: float, error: float | None, text: str) -> None:
     assert format.difference(value, error) == text
 
 
-def test_small_formats() -> None:
+def test_formats_of_durations_counts_and_memory() -> None:
     assert [format.duration(s) for s in (0.61, 41.2, 59.7, 185, 7500)] == [
         "0.6 s", "41 s", "1 min 00 s", "3 min 05 s", "2 h 05 min",
     ]  # fmt: skip
@@ -101,7 +101,7 @@ def test_summary_of_a_good_run(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize("status", ["not_converged", "failed"])
-def test_a_bad_run_cannot_be_mistaken(status: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failed_run_is_marked_as_failed(status: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report.summary(a_result(status=status, message="it went wrong"), tmp_path)
     shout = status.upper().replace("_", " ")
     lines = capsys.readouterr().out.splitlines()
@@ -110,7 +110,7 @@ def test_a_bad_run_cannot_be_mistaken(status: str, tmp_path: Path, capsys: pytes
     assert any(line.startswith("converged        NO") for line in lines)
 
 
-def test_energies_that_are_missing_or_not_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_or_non_finite_energies_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report.summary(a_result(energy={"value": math.nan, "stderr": None}, reference=None), tmp_path)
     assert capsys.readouterr().out.startswith("FAILED")
     report.summary({"status": "failed", "energy": None, "message": "SCF"}, tmp_path)
@@ -143,7 +143,9 @@ def test_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("name", ["\x1b[2J", "\x1b]0;title\x07", "\x9b31m", "\u202e", "two\nlines", "\u2028"])
-def test_names_of_strangers_command_no_terminal(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_control_characters_in_names_are_not_printed(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     document = a_result()
     document |= {"method": name, "message": name, "warnings": [name]}
     (tmp_path / "result.json").write_text(json.dumps(a_result()))
@@ -165,7 +167,7 @@ def test_report_of_an_unfinished_run(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert out.startswith("UNFINISHED") and "optimise step 840" in out and f"fusion resume {tmp_path}" in out
 
 
-def test_report_on_something_else(tmp_path: Path) -> None:
+def test_report_refuses_other_directories(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not the directory of a run: it holds none of"):
         report.report(tmp_path)
     with pytest.raises(InputError, match="is not a directory"):
@@ -175,7 +177,7 @@ def test_report_on_something_else(tmp_path: Path) -> None:
         report.report(tmp_path)
 
 
-def test_nothing_heavy_is_imported() -> None:
+def test_a_report_imports_no_large_packages() -> None:
     heavy = "{'torch', 'matplotlib', 'pytorch_lightning', 'numpy', 'rich'}"
     subprocess.run(
         [sys.executable, "-c", f"import sys, fusion.runs.report; assert not {heavy} & set(sys.modules)"], check=True
@@ -183,7 +185,7 @@ def test_nothing_heavy_is_imported() -> None:
 
 
 @pytest.mark.parametrize(("energy", "text"), [(-8.07, "below Hartree–Fock"), (-7.9, "ABOVE Hartree–Fock")])
-def test_without_a_reference_the_side_of_hartree_fock_is_said(energy, text, tmp_path, capsys):
+def test_without_a_reference_the_energy_is_compared_with_hartree_fock(energy, text, tmp_path, capsys):
     result = a_result(energy={"value": energy, "stderr": 0.001}, reference=None)
     del result["vmc"]["correlation_percent"]
     report.summary(result, tmp_path)

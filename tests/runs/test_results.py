@@ -1,4 +1,4 @@
-"""result.json is replaced whole, and says nothing that does not apply."""
+"""result.json is replaced atomically and has only keys that apply."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def run_in(directory: Path) -> Run:
     return Run(directory, OmegaConf.create({"seed": 3}), None, 3, directory)
 
 
-def test_units_are_in_the_key_names_and_nothing_is_invented(tmp_path: Path) -> None:
+def test_units_are_in_the_key_names_and_missing_values_are_absent(tmp_path: Path) -> None:
     system = System("h2", ("H", "H"), np.array([[0.0, 0, 0], [0, 0, 1.4]]))
     result = Result(
         system, energy=-1.1, energy_std=0.2, properties={"forces": np.ones((2, 3))}, details={"scf": {"n": 3}}
@@ -46,7 +46,7 @@ def test_a_failure_has_no_energy(tmp_path: Path) -> None:
     assert document["a"] is None
 
 
-def test_no_part_of_a_file_is_ever_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_replaced_atomically(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
     write_atomically(path, "old")
     monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("crash")))

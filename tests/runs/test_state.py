@@ -1,4 +1,4 @@
-"""The checkpoint of a task outside of Lightning: what is read is what was written, and nothing else is taken for it."""
+"""Checkpoint of a task outside Lightning: it is read back exactly, and other files are refused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def run(directory: Path, resumed: bool = True) -> Run:
     return Run(directory, OmegaConf.create({}), directory / CHECKPOINT if resumed else None, 0, directory)
 
 
-def test_a_state_comes_back_exactly(tmp_path: Path) -> None:
+def test_a_state_is_read_back_exactly(tmp_path: Path) -> None:
     state = {
         "task": "md",
         "step": np.int64(7),
@@ -26,10 +26,10 @@ def test_a_state_comes_back_exactly(tmp_path: Path) -> None:
         "frames": [{"positions": np.random.default_rng(2).normal(size=(4, 3)), "energy": 0.1 + 0.2}],
     }
     write_state(run(tmp_path), state)
-    found = read_state(run(tmp_path), "md")
-    assert found is not None
-    assert found["step"] == 7 and found["random"] == state["random"] and found["frames"][0]["energy"] == 0.1 + 0.2
-    np.testing.assert_array_equal(found["frames"][0]["positions"], state["frames"][0]["positions"])  # type: ignore[index]
+    content = read_state(run(tmp_path), "md")
+    assert content is not None
+    assert content["step"] == 7 and content["random"] == state["random"] and content["frames"][0]["energy"] == 0.1 + 0.2
+    np.testing.assert_array_equal(content["frames"][0]["positions"], state["frames"][0]["positions"])  # type: ignore[index]
     assert list((tmp_path / "checkpoints").iterdir()) == [tmp_path / CHECKPOINT]
 
 
@@ -38,7 +38,7 @@ def test_a_new_run_has_no_state(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut", b"\x80\x04K\x01."])
-def test_what_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_other_files_are_refused_as_checkpoints(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / CHECKPOINT).write_bytes(content)
     with pytest.raises(InputError, match="not a checkpoint of task=md"):

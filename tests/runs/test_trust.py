@@ -1,4 +1,4 @@
-"""Run directories that strangers have prepared: nothing in them is executed, and nothing outside is read or written."""
+"""Untrusted run directories: nothing in them is executed, and nothing outside is read or written."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Alter = Callable[[dict[str, Any], Path], None]
 
 
 class Touch:
-    """A pickle that makes a file when it is loaded."""
+    """Object whose pickle creates a file when it is loaded."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (Path.touch, (Path("canary"),))
@@ -30,14 +30,14 @@ class Touch:
 
 @pytest.fixture(scope="module")
 def benign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A finished run of the toy method, as another user would hand it over."""
+    """Finished run of the toy method, as received from another user."""
     import fusion
     from fusion import plugins
 
     place = tmp_path_factory.mktemp("benign")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(Path(__file__).parents[1] / "toy_plugin"))
-        patch.setattr(plugins, "_found", None)
+        patch.setattr(plugins, "_discovery", None)
         patch.chdir(place)
         fusion.run(["+method=toy", "hydra.run.dir=r"])
     unsign(place / "r")
@@ -45,7 +45,7 @@ def benign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def unsign(directory: Path) -> str:
-    """Take the signature away; returns it."""
+    """Remove the signature and return it."""
     file = directory / "config.yaml"
     first, _, rest = file.read_text().partition("\n")
     assert re.fullmatch("# signature: [0-9a-f]{64}", first)
@@ -54,7 +54,7 @@ def unsign(directory: Path) -> str:
 
 
 def at(path: str, value: Any) -> Alter:
-    """Set one node, the mappings above it made where they are missing."""
+    """Set one node; create missing mappings above it."""
 
     def alter(config: dict[str, Any], place: Path) -> None:
         *above, last = path.split("/")
@@ -132,7 +132,7 @@ HOSTILE: dict[str, Alter] = {
 
 @pytest.fixture
 def hostile(benign: Path, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the benign run beside a module, a pickle and a secret."""
+    """Copy of the benign run beside a module, a pickle and a secret."""
     (tmp_path / "evil.py").write_text("open('canary', 'w').close()\nclass Task:\n    implemented_properties = []\n")
     (tmp_path / "evil.pickle").write_bytes(pickle.dumps(Touch()))
     (tmp_path / "secret").write_text("5ecret")
@@ -143,7 +143,7 @@ def hostile(benign: Path, program: Program, tmp_path: Path, monkeypatch: pytest.
 
 
 def assert_refused(program: Program, directory: Path) -> None:
-    """`resume` refuses in one line, `report` at most shows the result, and neither leaves or tells anything."""
+    """Check that `resume` refuses in one line, `report` at most shows the result, and none reveals more."""
     outside = {path: path.read_bytes() for path in directory.parent.iterdir() if path.is_file()}
     resumed, reported = program("resume", directory.name), program("report", directory.name)
     assert resumed.status == 2 and resumed.err.startswith("error: ") and resumed.err.count("\n") == 1, resumed
@@ -156,7 +156,7 @@ def assert_refused(program: Program, directory: Path) -> None:
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_foreign_settings_run_nothing(name: str, program: Program, hostile: Path) -> None:
+def test_foreign_settings_run_no_code(name: str, program: Program, hostile: Path) -> None:
     file = hostile / "config.yaml"
     config = yaml.safe_load(file.read_text())
     HOSTILE[name](config, hostile)
@@ -166,7 +166,7 @@ def test_foreign_settings_run_nothing(name: str, program: Program, hostile: Path
 
 
 @pytest.mark.parametrize("name", ["method", "model", "ase module"])
-def test_publishing_a_foreign_run_runs_nothing(name: str, program: Program, hostile: Path) -> None:
+def test_publishing_a_foreign_run_runs_no_code(name: str, program: Program, hostile: Path) -> None:
     from fusion.cli.publish import About, add
 
     file = hostile / "config.yaml"
@@ -179,7 +179,7 @@ def test_publishing_a_foreign_run_runs_nothing(name: str, program: Program, host
     assert not Path("canary").exists()
 
 
-def test_objects_of_yaml_are_not_made(program: Program, hostile: Path) -> None:
+def test_yaml_objects_are_not_created(program: Program, hostile: Path) -> None:
     (hostile / "config.yaml").write_text("task: !!python/object/apply:os.system ['touch canary']\n")
     assert_refused(program, hostile)
 
@@ -196,7 +196,7 @@ def test_links_out_of_the_directory_are_not_followed(name: str, program: Program
 
 
 @pytest.mark.parametrize("name", [".lock", "md.csv", "checkpoints/last.ckpt"])
-def test_files_with_a_name_outside_are_not_written_to(name: str, program: Program, hostile: Path) -> None:
+def test_hard_links_are_not_written_to(name: str, program: Program, hostile: Path) -> None:
     secret = hostile.parent / "secret"
     (hostile / name).parent.mkdir(exist_ok=True)
     (hostile / name).hardlink_to(secret)
@@ -218,7 +218,7 @@ def test_a_run_does_not_wait_for_pipes(name: str, program: Program, hostile: Pat
 
 @pytest.mark.parametrize("kind", ["conventional", "functional", "ansatz"])
 @pytest.mark.parametrize("text", [True, False])
-def test_a_basis_set_is_numbers(kind: str, text: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_basis_set_holds_numbers_only(kind: str, text: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from fusion.chemistry import system_input
     from fusion.functionals.scf.kohn_sham import molecule as all_electron
     from fusion.wavefunctions.hartree_fock import hartree_fock
@@ -265,7 +265,7 @@ def test_settings_without_a_signature_resume(program: Program, tmp_path: Path) -
     assert not (tmp_path / "r" / "config.yaml").read_text().startswith("#")
 
 
-def test_options_are_allowed_in_their_places(with_toy: None) -> None:
+def test_options_are_allowed_only_in_their_places(with_toy: None) -> None:
     allowed = places.of(options.sources())
     from omegaconf import OmegaConf
 
@@ -295,7 +295,7 @@ def test_programs_of_ase_need_a_signature_or_the_command(program: Program, tmp_p
     assert line and result
 
 
-def test_a_signature_is_of_the_content_and_the_user(signing_key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signature_depends_on_the_content_and_the_user(signing_key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = {"task": {"name": "energy"}, "tolerance": 1e-9}
     line = signature.line(content)
     assert signature.valid(line, content) and not signature.valid(line, content | {"tolerance": 1e-8})

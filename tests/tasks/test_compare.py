@@ -178,7 +178,7 @@ def test_counterpoise_is_for_methods_with_a_basis(program: Program, tmp_path: Pa
         (("methods=[hf,hf]",), "hf is listed twice"),
         (("methods=[hf,morse]", "task.against=mors"), "Did you mean 'morse'?"),
         (("methods=[hf,morse]", "task.reaction=h2o -> h2 + o2"), "the left lacks 1 O"),
-        (("methods=[hf,morse]", "+method=hf"), "leave +method= out"),
+        (("methods=[hf,morse]", "+method=hf"), "remove +method="),
         (("methods=[hf,{method: morse, forces: false}]",), "have neither a zero of energy nor forces in common"),
         (("methods=[hf,{method: morse, forces: 3}]",), "forces of morse must be true or false, not 3"),
         (("methods=[toy]", "task.zero=2"), "a point of task.scan"),

@@ -86,7 +86,7 @@ def test_reactions_share_their_species(tmp_path: Path) -> None:
     assert [structure.name for structure in found.structures] == ["bicyclobutane", "butadiene", "h2o", "h2", "o2"]
     with pytest.raises(InputError, match="is not balanced"):
         reactions.subject("h2o - h2", tmp_path)
-    with pytest.raises(InputError, match="is no reaction"):
+    with pytest.raises(InputError, match="is not a reaction"):
         reactions.subject("h2o", tmp_path)
 
 

@@ -164,7 +164,7 @@ def test_a_crystal_relaxes_its_cell_with_and_without_pressure(program: Program, 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_all_calculations(program: Program, tmp_path: Path, number: signal.Signals) -> None:
     stopped = program(*MORSE, "method.model.kill_at=6", f"method.model.kill_by={number.name}")
-    assert stopped.status == 128 + number and "run goes on with it" in stopped.err
+    assert stopped.status == 128 + number and "run continues the run" in stopped.err
     again = (*MORSE, "ckpt=last", "method.model.kill_at=6", f"method.model.kill_by={number.name}")
     resumed = program(*again)  # the signal comes at the seventh call of this process again, and is obeyed
     assert resumed.status == 128 + number and "resuming after 7 calculations" in resumed.out

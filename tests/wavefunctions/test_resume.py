@@ -87,7 +87,7 @@ def test_stop_signals_finish_the_iteration(uninterrupted: Path, tmp_path: Path, 
     """The current iteration is finished and saved."""
     stopped = fusion(tmp_path, *TINY, stop=Stop("step", 18, number))
     assert stopped.status == 128 + number
-    assert stopped.err == f"\nstopped; fusion resume {tmp_path / 'run'} goes on with it\n"
+    assert stopped.err == f"\nstopped; fusion resume {tmp_path / 'run'} continues the run\n"
     assert fusion(tmp_path, "resume", "run", stop=Stop("step", 3, number)).status == 128 + number
     resumed = fusion(tmp_path, "resume", "run")
     assert "resuming from step 11 of 13" in resumed.out
