@@ -1,4 +1,4 @@
-"""What importing the package and its plugins loads."""
+"""Importing the package and its plugins loads no large packages."""
 
 from __future__ import annotations
 
