@@ -45,9 +45,9 @@ def test_species_from_all_sources(tmp_path: Path) -> None:
         ("h2 -> h2", "both sides"),
         ("0 h2 -> h2", "positive"),
         ("1/0 h2 -> h2", "positive"),
-        ("h2 + o2", "no reaction"),
-        ("h2 -> h -> h", "no reaction"),
-        ("", "no reaction"),
+        ("h2 + o2", "not a reaction"),
+        ("h2 -> h -> h", "not a reaction"),
+        ("", "not a reaction"),
     ],
 )
 def test_wrong_reactions_are_refused_in_one_line(text: str, says: str, tmp_path: Path) -> None:
