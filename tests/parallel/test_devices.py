@@ -41,7 +41,7 @@ def test_python_has_the_same_messages() -> None:
             fusion.calculator("coulomb-qm7", device=name)
     with pytest.raises(InputError, match="'abacus' is not a device"):
         fusion.calculator("coulomb-qm7", device="abacus")
-    with pytest.raises(InputError, match="fusion computes on CPUs and on CUDA's GPUs"):
+    with pytest.raises(InputError, match="fusion computes on CPUs and on CUDA GPUs"):
         devices.device("mps")
 
 

@@ -115,7 +115,7 @@ def test_functions_of_fusion_are_not_called_with_a_cards_arguments(tiny: Path) -
 @pytest.mark.parametrize(
     ("target", "said"),
     [
-        ("fusion.zoo.store.Path", "no function or class of its own package"),
+        ("fusion.zoo.store.Path", "not a function or class of its own package"),
         ("fusion.app.run", "is not an nn.Module"),
         ("tiny.model.Absent", "there is no tiny.model.Absent"),
         ("tiny.model.NoModule", "is not an nn.Module"),
@@ -143,8 +143,8 @@ def test_wrong_contents_leave_nothing_and_the_next_pull_works(tiny: Path, tmp_pa
     right = save(zoo.state(zoo.find("tiny-pair")))
     zoo.place(zoo.find("tiny-pair")).unlink()
     wrong = {
-        "pickle": (pickle.dumps(evil), TORCH, "no file of tensors alone"),
-        "torch pickle": (saved(tmp_path / "evil.pt", {"x": evil}), TORCH, "no file of tensors alone"),
+        "pickle": (pickle.dumps(evil), TORCH, "holds more than plain tensors"),
+        "torch pickle": (saved(tmp_path / "evil.pt", {"x": evil}), TORCH, "holds more than plain tensors"),
         "list": (saved(tmp_path / "list.pt", [torch.ones(2)]), TORCH, "holds no state dict"),
         "truncated": (right[:-40], Origin(), "not a complete safetensors file"),
         "as safetensors": (pickle.dumps(evil), Origin(), "not a complete safetensors file"),
