@@ -104,7 +104,7 @@ def test_code_outside_plugins_is_not_imported(
 
 
 def test_functions_of_fusion_are_not_called_with_a_cards_arguments(tiny: Path) -> None:
-    with pytest.raises(InputError, match="belongs to no plugin"):
+    with pytest.raises(InputError, match="belongs to no installed plugin"):
         zoo.pull(publish(tiny, b"x", origin=Origin(converter="fusion.cli.new_plugin:write"), path="x.bin"))
     harm = {"_target_": "fusion.app.run", "overrides": ["+method=tinypair"]}
     publish(tiny, model=Model("tiny.model.Pair", {"elements": harm}))
