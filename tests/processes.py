@@ -29,7 +29,7 @@ LIMIT_S = 600.0
 
 @dataclass(frozen=True)
 class Done:
-    """How the program ended (negative: the signal) and what it printed."""
+    """Exit status of the program (negative: the signal) and what it printed."""
 
     status: int
     out: str

@@ -43,6 +43,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "reliability.md"
 HEADER = "| task | what runs | uninterrupted, s | kills | runs | resumes | identical |"
 _TIMES = {"timing", "cost", "wall_s", "cpu_s", "step_ms", "ns_per_day", "timed_steps", "model_fraction", "memory_mb"}
 _TIMES |= {"peak_memory_bytes", "memory_bytes", "since_interruption", "ckpt", "jobs", "threads"}
+_TIMES |= {"throughput", "conformations_per_cpu_s"}
 _TIMES |= {"loops"}  # Lightning's count of the batches of this process
 _LOGS = {"log.txt", OUTPUT, "geometric.log"}
 _WITH_TIMES = re.compile(r"comparison\.(md|csv|png)")  # these show the cost of each method
@@ -160,6 +161,9 @@ def soak(task: str, kills: int, seed: int, home: Path) -> Soak:
     for directory in (run, reference):
         shutil.rmtree(directory, ignore_errors=True)
     status, seconds, last = program.run(words)
+    if "kernels for this processor" in (home / OUTPUT).read_text():  # numba's own code and that of its cache may differ
+        shutil.rmtree(run)
+        status, seconds, last = program.run(words)
     if status not in (0, 1) or not (run / "result.json").is_file():
         raise RuntimeError(f"{task}: the uninterrupted run ends with status {status}: {last}")
     run.rename(reference)  # the other runs have the same paths

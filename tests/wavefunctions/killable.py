@@ -37,7 +37,7 @@ TINY = (
 
 @dataclass(frozen=True)
 class Stop:
-    """Where a process ends itself: before call number `call` (from 0) of what is done at `place`, by the signal `by`.
+    """Place at which a process ends itself: before call number `call` (from 0) of what is done at `place`, by the signal `by`.
 
     Places: `step` (amid the moves of an iteration), `saving` (a checkpoint half written), `renaming` (written, not yet
     under its name), `logging` (a row half written), `result` (all done but the result).
@@ -92,7 +92,7 @@ def document(run: Path) -> dict[str, Any]:
 
 
 def checkpoint(run: Path) -> dict[str, Any]:
-    """What the last checkpoint says of the wavefunction: its parameters and the state of the Monte Carlo."""
+    """Parameters of the wavefunction and state of the Monte Carlo in the last checkpoint."""
     content = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
     return {"parameters": content["state_dict"], **content["vmc"]}
 
