@@ -37,7 +37,7 @@ TINY = (
 
 @dataclass(frozen=True)
 class Stop:
-    """Place at which a process ends itself: before call number `call` (from 0) of what is done at `place`, by the signal `by`.
+    """Place at which a process ends itself by the signal `by`: before call number `call` (from 0) of `place`.
 
     Places: `step` (amid the moves of an iteration), `saving` (a checkpoint half written), `renaming` (written, not yet
     under its name), `logging` (a row half written), `result` (all done but the result).
