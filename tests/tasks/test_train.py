@@ -112,9 +112,9 @@ def test_the_checkpoint_of_the_same_wavefunction_is_taken(tmp_path):
         (
             System("ion", ("Li", "H"), LITHIUM_HYDRIDE.positions, charge=1, spin=1),
             {},
-            "another system: charge 1 there, 0",
+            "another system: charge is 1 there, 0",
         ),
-        (System("triplet", ("Li", "H"), LITHIUM_HYDRIDE.positions, 0, 2), {}, "another system: spin 2 there, 0"),
+        (System("triplet", ("Li", "H"), LITHIUM_HYDRIDE.positions, 0, 2), {}, "another system: spin is 2 there, 0"),
         (LITHIUM_HYDRIDE, {"determinants": 2}, "another network: "),
         (LITHIUM_HYDRIDE, {"layers": 3}, "another network: "),
         (LITHIUM_HYDRIDE, {"rescale_inputs": True}, "another network: "),

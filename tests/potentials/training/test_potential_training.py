@@ -238,7 +238,7 @@ def test_loss_weights_are_interpolated_over_the_training():
         ({"average": 1.0}, "average must lie between 0 and 1"),
         ({"loss": {"energy": 0.0, "forces": 0.0}}, "a weight must be more than 0"),
         ({"loss": {"charges": 1.0}}, "the loss takes energy, forces, stress, dipole"),
-        ({"loss": {"energy": [0, -1.0]}}, "loss.energy is a number of at least 0"),
+        ({"loss": {"energy": [0, -1.0]}}, "loss.energy must be a number of at least 0"),
         ({"loss": 3}, "loss is a group"),
         ({"exponential": 0}, "exponential must be a positive"),
         ({"leave_out": 2}, "leave_out must be true or false"),

@@ -242,7 +242,7 @@ def test_uncalibrated_potentials_report_the_reason(finished, tmp_path):
         (["method.training.frozen=[nothing]"], "no parameter of the model"),
         (["method.model.hidden.C=5"], "sizes of the hidden layers for C, .* not 5"),
         (["method.model.elements=[H,C,O,Br]"], "hidden.Br=.* there are none"),
-        (["method.training.new_elements=[Br]"], "new_elements are for the weights"),
+        (["method.training.new_elements=[Br]"], "new_elements needs weights="),
         (["ckpt={run}", "method.model.members=3"], "another training: its parameters"),
         (["ckpt={run}", "data.limit=20"], "another training: its structures"),
     ],
