@@ -21,9 +21,9 @@ def called(zero: str | None) -> str:
     return "atomisation energy" if zero == ATOMISATION else "energy"
 
 
-def of_card(stated: str, kind: str) -> str:
-    """Return the zero of a published model's energies from its kind and the zero on its card."""
-    if stated == TOTAL:
+def of_card(stated: str | None, kind: str) -> str:
+    """Return the zero of a model's energies from its kind and the zero on its card, None for a model without a card."""
+    if stated is None or stated == TOTAL:
         return of_kind(kind)
     return CORRECTION if stated == DIFFERENCE else ATOMISATION
 

@@ -119,11 +119,7 @@ class FunctionalMethod(Watched):
     @property
     def energy_zero(self) -> str:
         """Zero of the energies, one of `fusion.chemistry.energy_zeros`."""
-        return (
-            energy_zeros.of_kind(self.kind)
-            if self._card is None
-            else energy_zeros.of_card(self._card.energy_zero, self.kind)
-        )
+        return energy_zeros.of_card(None if self._card is None else self._card.energy_zero, self.kind)
 
     @cached_property
     def functional(self) -> Any:

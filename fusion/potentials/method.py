@@ -76,11 +76,7 @@ class PotentialMethod:
     @property
     def energy_zero(self) -> str:
         """The zero of its energies, one of `fusion.chemistry.energy_zeros`."""
-        return (
-            energy_zeros.of_kind(self.kind)
-            if self._card is None
-            else energy_zeros.of_card(self._card.energy_zero, self.kind)
-        )
+        return energy_zeros.of_card(None if self._card is None else self._card.energy_zero, self.kind)
 
     @cached_property
     def domain(self) -> Domain:

@@ -73,8 +73,10 @@ def test_a_forked_process_does_not_hold_the_lock(tmp_path: Path) -> None:
         os._exit(0)
     os.read(hold[0], 1)
     lock.release()
+    assert run_directory.holder(tmp_path) is None
     with Lock(tmp_path) as again:
         again.acquire()
+        assert run_directory.holder(tmp_path) is not None
     os.write(go[1], b"1")
     os.waitpid(child, 0)
 

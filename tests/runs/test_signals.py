@@ -69,6 +69,7 @@ def test_an_ignored_hangup_stays_ignored() -> None:
         with raised(), between_steps(0.0) as stop_if_asked:
             os.kill(os.getpid(), signal.SIGHUP)
             stop_if_asked()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
 

@@ -28,8 +28,7 @@ def draw(directory: Path) -> Path | None:
 
     if not has_epochs(directory):
         return None
-    with (directory / "metrics.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = _rows(directory)
     if not rows:
         return None
 
@@ -75,8 +74,7 @@ def stands(directory: Path) -> str | None:
     """Progress of an unfinished training: its last recorded epoch."""
     if not has_epochs(directory):
         return None
-    with (directory / "metrics.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = _rows(directory)
     if not rows:
         return None
     last = rows[-1]
@@ -85,6 +83,11 @@ def stands(directory: Path) -> str | None:
         if last.get(f"validation_{key}"):
             parts.append(f"{float(last[f'validation_{key}']):.3g} {unit}")
     return ", ".join(parts)
+
+
+def _rows(directory: Path) -> list[dict[str, str]]:
+    with (directory / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def _legend(axes: Any) -> None:
