@@ -102,9 +102,9 @@ class Predictions:
         return correlation, float(np.linalg.norm(label[both]) / np.linalg.norm(predicted[both]))
 
     def energy_ratio(self) -> float | None:
-        """Median ratio of label and prediction of the energies calculated so far; None where the ratios scatter."""
+        """Median ratio of label and prediction of the calculated energies, zeros left out; None if they scatter."""
         label = np.asarray(self.data.energy)
-        both = np.isfinite(self.energy) & np.isfinite(label) & (self.energy != 0)
+        both = np.isfinite(self.energy) & np.isfinite(label) & (self.energy != 0) & (label != 0)
         ratios = label[both] / self.energy[both]
         if not len(ratios) or np.ptp(ratios) > 0.02 * abs(ratios[0]):
             return None

@@ -8,6 +8,7 @@ import math
 import signal
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -21,6 +22,7 @@ from ase.io import write
 
 from fusion.chemistry.units import KCAL_MOL_PER_HARTREE as KCAL
 from fusion.evaluation.calibration import calibration
+from fusion.evaluation.predictions import Predictions
 from fusion.runs.report import redraw
 from processes import Program
 
@@ -293,3 +295,11 @@ def test_dipoles_of_molecules_beside_crystals(program: Program, tmp_path: Path) 
         assert all(float(row["dipole_mae_debye"]) < 1e-5 for row in csv.DictReader(file))
     done = program(*chosen)
     assert done.status == 2 and "they look like debye. Set data.dipole.unit=debye" in done.err
+
+
+@pytest.mark.parametrize(
+    ("labels", "ratio"), [([0.0, 0.0], None), ([2.0, 4.0], 2.0), ([0.0, 4.0], 2.0), ([2.0, 2.0], None)]
+)
+def test_labels_of_zero_say_nothing_about_their_unit(labels: list[float], ratio: float | None) -> None:
+    predictions: Any = SimpleNamespace(data=SimpleNamespace(energy=labels), energy=np.array([1.0, 2.0]))
+    assert Predictions.energy_ratio(predictions) == ratio
