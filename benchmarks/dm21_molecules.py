@@ -18,7 +18,7 @@ from ase.io import read
 from ase.optimize import LBFGS
 from pyscf import dft
 
-from fusion.chemistry import system_input, units
+from fusion.chemistry import energy_zeros, system_input, units
 from fusion.chemistry.system import System
 from fusion.functionals.scf.kohn_sham import molecule
 from fusion.methods import protocol
@@ -49,7 +49,8 @@ Shimanouchi, Tables of Molecular Vibrational Frequencies, 1972."""
 class B3LYP:
     """`Method` around PySCF's B3LYP, with the response of the grid in its forces."""
 
-    name, kind, provides = "b3lyp", "conventional", frozenset({"energy", "forces", "dipole"})
+    name, label, kind, energy_zero = "b3lyp", "B3LYP", "conventional", energy_zeros.TOTAL
+    provides = frozenset({"energy", "forces", "dipole"})
 
     def __init__(self, basis: str) -> None:
         self.basis = basis

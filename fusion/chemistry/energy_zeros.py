@@ -34,6 +34,5 @@ def of_kind(kind: str) -> str:
 
 
 def of(method: Any) -> str:
-    """Return the zero of a method's energies: its `energy_zero`, or that of its kind."""
-    stated = getattr(method, "energy_zero", None)
-    return of_kind(method.kind) if stated is None else str(stated)
+    """Return the zero of a method's energies."""
+    return str(method.energy_zero)

@@ -22,6 +22,7 @@ from fusion.datasets.labelled import Labelled
 from fusion.errors import CalculationError, InputError
 from fusion.files import bounds
 from fusion.files.atomic import replacing
+from fusion.methods import abilities
 
 _MORE = {"forces": "forces", "dipole": "dipoles"}
 """Labels besides the energy from which the method's values are subtracted."""
@@ -80,12 +81,11 @@ def subtracted(data: Labelled, entry: Any) -> Labelled:
         results.load()
         if not results.done.all():
             _calculate(data, method, wanted, results)
-    return _difference(data, results, str(getattr(method, "label", method.name)))
+    return _difference(data, results, method.label)
 
 
 def _key(data: Labelled, entry: Any, method: Any, wanted: set[str]) -> str:
-    weights = getattr(method, "weights", None)
-    text = json.dumps([entry, sorted(wanted), weights], default=str, sort_keys=True)
+    text = json.dumps([entry, sorted(wanted), abilities.weights(method)], default=str, sort_keys=True)
     return hashlib.sha256(text.encode() + np.asarray(data.ids).tobytes()).hexdigest()
 
 

@@ -8,12 +8,13 @@ details.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Final, Protocol
 
 import numpy as np
 
 from fusion.chemistry.system import System
 from fusion.errors import CalculationError, InputError
+from fusion.methods import abilities
 from fusion.runs import trust
 from fusion.runs.results import Result
 from fusion.runs.warning_summary import counted
@@ -30,9 +31,11 @@ STEP_BOHR: Final[float] = 0.005
 """Displacement of central differences: the error of a force is of the order step^2, its noise dE / step."""
 
 
-@runtime_checkable
 class Method(Protocol):
-    """Method to compute properties of systems. Energies in hartree, lengths in bohr."""
+    """Method to compute properties of systems. Energies in hartree, lengths in bohr.
+
+    Optional abilities are in `fusion.methods.abilities`.
+    """
 
     @property
     def name(self) -> str:
@@ -45,6 +48,16 @@ class Method(Protocol):
         ...
 
     @property
+    def label(self) -> str:
+        """Name shown for a run, with what tells it from other runs: `ani-2x@1`, `HF/def2-TZVP`."""
+        ...
+
+    @property
+    def energy_zero(self) -> str:
+        """Zero of its energies, one of `fusion.chemistry.energy_zeros`."""
+        ...
+
+    @property
     def provides(self) -> frozenset[str]:
         """Properties computed by itself: energy, energy_stderr, energy_std, forces, stress, hessian, dipole, ..."""
         ...
@@ -52,33 +65,6 @@ class Method(Protocol):
     def calculate(self, systems: Sequence[System], properties: Iterable[str]) -> list[Result]:
         """Return one result per system with at least `properties`; `energy` is a field, all others are by name."""
         ...
-
-
-@runtime_checkable
-class Remembering(Protocol):
-    """Method whose next result depends, within its convergence threshold, on the last one.
-
-    An example is an SCF that starts from the last density. A resumed run restores the memory, so that its results are
-    bit-identical.
-    """
-
-    @property
-    def remembers(self) -> bool:
-        """True if the method has a memory with its current settings."""
-        ...
-
-    def memory(self) -> dict[str, Any]:
-        """Return the memory: numbers, texts, lists, dicts and arrays; empty for a new method."""
-        ...
-
-    def recall(self, memory: Mapping[str, Any]) -> None:
-        """Restore the memory that `memory` returned."""
-        ...
-
-
-def remembering(method: Any) -> Remembering | None:
-    """Return the method if its results depend on the last one, otherwise None."""
-    return method if isinstance(method, Remembering) and method.remembers else None
 
 
 def build(config: Mapping[str, Any], **context: Any) -> Any:
@@ -104,7 +90,7 @@ def build(config: Mapping[str, Any], **context: Any) -> Any:
 def require(method: Method, needs: Iterable[str], purpose: str, systems: Sequence[System] = ()) -> None:
     """Raise InputError unless `method` provides, or the core can derive, all properties that `purpose` needs.
 
-    A method's own `check(systems, properties)` is called as well.
+    The method's own limits (`abilities.Checking`) are checked as well.
     """
     needs = frozenset(needs)
     missing = sorted(need for need in needs if not _available(method, need))
@@ -113,9 +99,7 @@ def require(method: Method, needs: Iterable[str], purpose: str, systems: Sequenc
             f"{purpose} needs {_listed(missing)}, which {method.name} does not give; "
             f"it gives {_listed(sorted(method.provides)) or 'nothing by itself'}"
         )
-    check = getattr(method, "check", None)
-    if check is not None:
-        check(systems, needs & method.provides)
+    abilities.check(method, systems, needs & method.provides)
 
 
 def available(method: Method) -> frozenset[str]:

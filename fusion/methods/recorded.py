@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from fusion.chemistry.system import System
 from fusion.errors import InputError
-from fusion.methods import protocol
+from fusion.methods import abilities, protocol
 from fusion.methods.protocol import Method
 from fusion.parallel import processes
 from fusion.runs.layout import CHECKPOINT
@@ -47,7 +47,8 @@ class Journal:
     """
 
     def __init__(self, method: Method, system: System, run: Run, task: str) -> None:
-        self.method, self.name, self.kind = method, method.name, method.kind
+        self.method, self.name, self.kind, self.label = method, method.name, method.kind, method.label
+        self.energy_zero = method.energy_zero
         self.watch: Callable[[int], None] | None = None
         """Called with the number of systems done after each part of a list."""
         self._run, self._identity = run, {"task": task, **_identity(system, run)}
@@ -71,9 +72,7 @@ class Journal:
 
     def check(self, systems: Sequence[System], properties: Iterable[str] = ()) -> None:
         """Raise the method's own InputError for systems that it cannot calculate."""
-        check = getattr(self.method, "check", None)
-        if check is not None:
-            check(systems, frozenset(properties) & self.method.provides)
+        abilities.check(self.method, systems, frozenset(properties) & self.method.provides)
 
     @counted
     def calculate(self, systems: Sequence[System], properties: Iterable[str]) -> list[Result]:
@@ -99,7 +98,7 @@ class Journal:
                 self.watch(len(results))
             # Larger parts are cheaper, but a kill loses more.
             short = time.monotonic() - began < _CHUNK_S
-            if len(calculated) == self._size and short and protocol.remembering(self.method) is None:
+            if len(calculated) == self._size and short and abilities.remembering(self.method) is None:
                 self._size *= 2
         return results
 
@@ -153,13 +152,13 @@ class Journal:
 
     def _restore_memory(self) -> None:
         """Give the method its memory after the last recorded result, free of any other journal's."""
-        method = protocol.remembering(self.method)
+        method = abilities.remembering(self.method)
         if method is not None and self._memory is not None:
             method.recall(self._memory)
         self._memory = None
 
     def _remembered(self) -> dict[str, Any]:
-        method = protocol.remembering(self.method)
+        method = abilities.remembering(self.method)
         return {} if method is None else method.memory() if self._memory is None else self._memory
 
     def _save_if_due(self) -> None:

@@ -89,6 +89,11 @@ class PotentialMethod:
         periodic, single_atoms = getattr(model, "periodic", True), getattr(model, "single_atoms", True)
         return replace(domain, periodic=periodic, single_atoms=single_atoms)
 
+    @property
+    def spread_factor(self) -> float | None:
+        """Calibration factor of `energy_std`, from the card; None without a calibration."""
+        return self.domain.factor
+
     @cached_property
     def model(self) -> nn.Module:
         """The network in evaluation mode, on its device and in its dtype, without gradients of its parameters."""

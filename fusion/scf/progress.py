@@ -7,14 +7,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from fusion.console import phases
-
-Watcher = Callable[[int, str], None]
-"""Called with the number of cycles and a text after each cycle."""
+from fusion.methods.abilities import Watcher
 
 
 class Watched:
-    """Method whose SCF reports its progress; without a watcher, the current phase shows the cycles."""
+    """Method whose SCF reports its cycles (`abilities.Reporting`); without a watcher, the current phase shows them."""
 
+    reports = True
     _watcher: Watcher = staticmethod(phases.detail)
 
     @contextmanager

@@ -104,6 +104,11 @@ class AnsatzMethod:
         )
         _check_ranges(self._schedule, chunk)
 
+    @property
+    def label(self) -> str:
+        """Name shown for a run."""
+        return self.name
+
     def ansatz(self, system: System) -> nn.Module:
         """Build the untrained wavefunction of ``system``, in this method's dtype."""
         with GLOBAL_STATE:

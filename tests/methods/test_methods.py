@@ -9,6 +9,7 @@ import pytest
 from ase.optimize import BFGS
 
 import fusion
+from fusion.chemistry import energy_zeros
 from fusion.chemistry.system import System
 from fusion.errors import InputError
 from fusion.methods import protocol
@@ -19,7 +20,7 @@ from fusion.runs.results import Result
 class Well:
     """Method with energy k/2 (r01 - 2)^2 - charge - spin / 10 and stress 1 / volume, without forces of its own."""
 
-    name, kind = "well", "conventional"
+    name, label, kind, energy_zero = "well", "well", "conventional", energy_zeros.TOTAL
 
     def __init__(self, provides: frozenset[str] = frozenset({"energy"}), status: str = "ok") -> None:
         self.provides, self.status = provides, status

@@ -206,8 +206,8 @@ def test_energy_zero_of_ase_calculators() -> None:
     """Only energies of programs that treat all electrons are total energies."""
     nwchem = by_name.method({"method": "ase", "calculator": "nwchem"})
     emt = by_name.method({"method": "ase", "calculator": "emt"})
-    assert (energy_zeros.of(nwchem), energy_zeros.of(emt)) == (energy_zeros.TOTAL, energy_zeros.OWN)
+    assert (nwchem.energy_zero, emt.energy_zero) == (energy_zeros.TOTAL, energy_zeros.OWN)
     stated = by_name.method({"method": "ase", "calculator": "emt", "energy_zero": "total"})
-    assert energy_zeros.of(stated) == energy_zeros.TOTAL
+    assert stated.energy_zero == energy_zeros.TOTAL
     with pytest.raises(InputError, match=r"method\.energy_zero is total or own, not 'atoms'"):
         by_name.method({"method": "ase", "calculator": "emt", "energy_zero": "atoms"})

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
+from fusion.chemistry import energy_zeros
 from fusion.chemistry.system import System
 from fusion.runs.results import Result, read_result, write_atomically, write_result
 from fusion.runs.run import Run
 
-METHOD = SimpleNamespace(name="toy", kind="conventional")
+METHOD = SimpleNamespace(name="toy", kind="conventional", energy_zero=energy_zeros.TOTAL)
 
 
 def run_in(directory: Path) -> Run:

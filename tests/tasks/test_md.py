@@ -14,6 +14,7 @@ from ase import units
 from ase.io import read
 from omegaconf import OmegaConf
 
+from fusion.chemistry import energy_zeros
 from fusion.chemistry.system import System
 from fusion.chemistry.units import HARTREE_PER_EV
 from fusion.errors import InputError
@@ -33,7 +34,7 @@ CONF = ENSEMBLES.parent / "task" / "md.yaml"
 class Analytic:
     """A method whose energy and forces are formulas; `force` scales the forces alone."""
 
-    name, kind = "analytic", "potential"
+    name, label, kind, energy_zero = "analytic", "analytic", "potential", energy_zeros.OWN
     provides = frozenset({"energy", "forces", "stress", "energy_std"})
 
     def __init__(self, force: float = 1.0) -> None:

@@ -9,8 +9,8 @@ molecule. Forces, dipole derivatives and Hessian follow exactly by the chain rul
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from typing import Any, Final
 
@@ -19,7 +19,8 @@ from omegaconf import OmegaConf
 
 from fusion.chemistry import energy_zeros
 from fusion.chemistry.system import System
-from fusion.methods import protocol
+from fusion.methods import abilities
+from fusion.methods.abilities import Watcher
 from fusion.methods.sums import fragments
 from fusion.methods.sums.fragments import Fragment
 from fusion.methods.sums.terms import Term, read
@@ -99,36 +100,34 @@ class SumMethod:
             term.check(systems, properties)
 
     @property
-    def watched(self) -> Callable[[Callable[[int, str], None]], AbstractContextManager[None]] | None:
-        """Context manager in which a watcher is called with the number of cycles and a text from the terms that report
-        them; None if no term does."""
-        if all(getattr(term.method, "watched", None) is None for term in self.terms):
-            return None
-        return self._watched
+    def reports(self) -> bool:
+        """True if a term reports its cycles."""
+        return any(abilities.reporting(term.method) for term in self.terms)
 
     @contextmanager
-    def _watched(self, watcher: Callable[[int, str], None]) -> Iterator[None]:
+    def watched(self, watcher: Watcher) -> Iterator[None]:
+        """Call `watcher` after each cycle of the terms that report them, with the label of the term in the text."""
         with ExitStack() as stack:
             for term in self.terms:
-                watched = getattr(term.method, "watched", None)
-                if watched is not None:
-                    stack.enter_context(watched(_labelled(watcher, term.label)))
+                method = abilities.reporting(term.method)
+                if method is not None:
+                    stack.enter_context(method.watched(_labelled(watcher, term.label)))
             yield
 
     @property
     def remembers(self) -> bool:
         """True if a term has a memory."""
-        return any(protocol.remembering(term.method) for term in self.terms)
+        return any(abilities.remembering(term.method) for term in self.terms)
 
     def memory(self) -> dict[str, Any]:
         """The memory of each term, by its number."""
-        pairs = ((str(number), protocol.remembering(term.method)) for number, term in enumerate(self.terms))
+        pairs = ((str(number), abilities.remembering(term.method)) for number, term in enumerate(self.terms))
         return {number: method.memory() for number, method in pairs if method is not None}
 
     def recall(self, memory: Mapping[str, Any]) -> None:
         """Give every term its memory back."""
         for number, term in enumerate(self.terms):
-            method = protocol.remembering(term.method)
+            method = abilities.remembering(term.method)
             if method is not None:
                 method.recall(memory.get(str(number), {}))
 
@@ -263,7 +262,7 @@ def _described(system: System, term: Term, part: Fragment | None, result: Result
         "energy_stderr_hartree": result.energy_stderr,
         "energy_std_hartree": result.energy_std,
         "message": result.message,
-        "weights": getattr(term.method, "weights", None),
+        "weights": abilities.weights(term.method),
         "details": result.details or None,
     }
     if part is not None:
@@ -286,5 +285,5 @@ def _remarks(system: System, parts: Sequence[Part]) -> list[str]:
     return list(dict.fromkeys(lines))
 
 
-def _labelled(watcher: Callable[[int, str], None], label: str) -> Callable[[int, str], None]:
+def _labelled(watcher: Watcher, label: str) -> Watcher:
     return lambda step, text: watcher(step, f"{label}  {text}")

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from fusion.chemistry import energy_zeros
 from fusion.chemistry.system import System
 from fusion.errors import CalculationError, InputError
 from fusion.methods import by_name, protocol
+from fusion.methods.protocol import Method
 from fusion.methods.sums import fragments
 from fusion.methods.sums.fragments import Fragment
 from fusion.runs.results import Result
@@ -35,7 +35,7 @@ class Term:
     """
 
     entry: Mapping[str, Any]
-    method: Any
+    method: Method
     factor: float = 1.0
     atoms: tuple[int, ...] | None = None
     charge: int | None = None
@@ -46,7 +46,7 @@ class Term:
     @cached_property
     def method_label(self) -> str:
         """Label of the method."""
-        return str(getattr(self.method, "label", self.method.name))
+        return self.method.label
 
     @property
     def label(self) -> str:
@@ -58,7 +58,7 @@ class Term:
     @property
     def zero(self) -> str:
         """Energy zero of the method."""
-        return energy_zeros.of(self.method)
+        return self.method.energy_zero
 
     def fragment(self, system: System, strict: bool = False) -> Fragment | None:
         """The part of `system` that the term applies to; None for all of it.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fusion.chemistry import units
 from fusion.console import phases
 from fusion.console.format import console, count
-from fusion.methods import protocol
+from fusion.methods import abilities, protocol
 from fusion.methods.sums import report as sum_report
 from fusion.runs.signals import between_steps
 from fusion.tasks.energy import report as conventional
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Energy:
     """One call of `method.calculate` for the energy, and forces, their spread and dipole if the method provides them.
 
-    The cycles of a method with `watched` are shown; files of its result go to the run's directory.
+    The cycles of a method that reports them are shown; files of its result go to the run's directory.
     """
 
     needs = frozenset({"energy"})
@@ -38,11 +38,11 @@ class Energy:
             method.check([system], self._properties(method, system))
 
     def run(self, method: Method, system: System, run: Run) -> Result:
-        watched = getattr(method, "watched", None)
-        if watched is None:
+        reporting = abilities.reporting(method)
+        if reporting is None:
             return protocol.calculate(method, [system], self._properties(method, system))[0]
         # An SCF has no checkpoint to complete, so that a signal stops it at once.
-        with phases.phase("SCF") as update, watched(update), between_steps(patience=0.0):
+        with phases.phase("SCF") as update, reporting.watched(update), between_steps(patience=0.0):
             result = protocol.calculate(method, [system], self._properties(method, system))[0]
         console().print()
         if result.files:

@@ -19,7 +19,7 @@ from fusion.chemistry import constraints
 from fusion.chemistry.system import System, near_pairs
 from fusion.chemistry.units import BOHR_PER_ANGSTROM, EV_ANGSTROM_PER_HARTREE_BOHR, HARTREE_PER_EV
 from fusion.errors import CalculationError, InputError
-from fusion.methods import protocol
+from fusion.methods import abilities, protocol
 from fusion.methods.ase_calculator import FusionCalculator, NotConverged, in_ase_units
 from fusion.runs.results import Result
 from fusion.runs.trajectory_files import AppendedFile, frame
@@ -73,12 +73,12 @@ class Surface(FusionCalculator):
 
     def memory(self) -> dict[str, Any]:
         """The method's memory of its last result."""
-        method = protocol.remembering(self.method)
+        method = abilities.remembering(self.method)
         return {} if method is None else method.memory()
 
     def recall(self, memory: dict[str, Any]) -> None:
         """Give the method back what `memory` returned."""
-        method = protocol.remembering(self.method)
+        method = abilities.remembering(self.method)
         if method is not None:
             method.recall(memory)
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from fusion.errors import CalculationError, InputError
 from fusion.files.atomic import make_folder
-from fusion.methods import protocol
+from fusion.methods import abilities, protocol
 from fusion.runs.layout import CHECKPOINT
 
 if TYPE_CHECKING:
@@ -194,8 +194,8 @@ class Intensities:
         if self.second is None:
             return stationary
         analytic = {_DERIVATIVES[name] for name in self._names} & source.provides
-        watched = getattr(self.second, "watched", None)
-        with watched(tell) if watched else nullcontext():
+        reporting = abilities.reporting(self.second)
+        with reporting.watched(tell) if reporting else nullcontext():
             (result,) = source.calculate([stationary.system], {"energy", *self._names, *analytic})
         if result.status != "ok":
             raise CalculationError(result.message or result.status)

@@ -64,11 +64,11 @@ def test_the_sum_has_the_errors_of_the_training(place: Path, monkeypatch: pytest
     parts = [
         by_name.method(entry) for entry in ({"method": "hf", "basis": "sto-3g"}, {"method": "ani", "weights": "tiny"})
     ]
-    assert [energy_zeros.of(part) for part in parts] == [energy_zeros.TOTAL, energy_zeros.CORRECTION]
+    assert [part.energy_zero for part in parts] == [energy_zeros.TOTAL, energy_zeros.CORRECTION]
     both = by_name.method(
         {"method": "sum", "terms": [{"method": "hf", "basis": "sto-3g"}, {"method": "ani", "weights": "tiny"}]}
     )
-    assert energy_zeros.of(both) == energy_zeros.TOTAL
+    assert both.energy_zero == energy_zeros.TOTAL
     water = System("water", ("O", "H", "H"), np.array([[0.0, 0.0, 0.2], [0.0, 1.4, -0.9], [0.0, -1.4, -0.9]]))
     dipoles = [protocol.calculate(one, [water], {"dipole"})[0].properties["dipole"] for one in (*parts, both)]
     np.testing.assert_allclose(np.asarray(dipoles[0]) + dipoles[1], dipoles[2], atol=1e-6)

@@ -12,6 +12,7 @@ import time
 
 import numpy as np
 
+from fusion.chemistry import energy_zeros
 from fusion.runs.results import Result
 
 MOMENT, ALONG, ACROSS = 0.1, (2.0, 3.0), (1.0, 0.5)
@@ -21,6 +22,7 @@ class Bonds:
     """`kill_at`: the calculation (from 0) at which the process kills itself; `fails_at`: one that does not converge."""
 
     kind = "conventional"
+    energy_zero = energy_zeros.TOTAL
 
     def __init__(self, name="bonds", flux=0.4, seconds=0.0, kill_at=None, fails_at=None, analytic=False):
         self.name, self.flux, self.seconds, self.calls = name, flux, seconds, 0

@@ -1,5 +1,6 @@
 """A method that answers what its settings say."""
 
+from fusion.chemistry import energy_zeros
 from fusion.errors import CalculationError, InputError
 from fusion.runs.results import Result
 
@@ -10,7 +11,7 @@ class Toy:
     def __init__(self, name, kind, energy, basis=None, status="ok", failure=None, **_):
         if basis == "none":
             raise InputError("no basis none")
-        self.name, self.kind = name, kind
+        self.name, self.label, self.kind, self.energy_zero = name, name, kind, energy_zeros.of_kind(kind)
         self.energy, self.status, self.failure = energy, status, failure
 
     def calculate(self, systems, properties):
