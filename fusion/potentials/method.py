@@ -17,6 +17,8 @@ from fusion.chemistry.system import System
 from fusion.config.checks import check_whole
 from fusion.errors import CalculationError, InputError
 from fusion.parallel import devices
+from fusion.potentials import abilities
+from fusion.potentials.abilities import Chargeable, Extendable, LearnsPartly, Restrictable
 from fusion.potentials.batch import collate
 from fusion.potentials.derivatives import evaluate
 from fusion.potentials.domain import Domain
@@ -82,12 +84,11 @@ class PotentialMethod:
     def domain(self) -> Domain:
         """Domain of the model, from its card or, without a card, its `elements`.
 
-        `periodic` and `single_atoms` come from the model's class (see `Potential`).
+        `periodic` and `single_atoms` come from the model itself (`fusion.potentials.abilities`).
         """
         card, model = self._card, self.model
-        domain = Domain(self.name, getattr(model, "elements", None)) if card is None else Domain.of_card(card)
-        periodic, single_atoms = getattr(model, "periodic", True), getattr(model, "single_atoms", True)
-        return replace(domain, periodic=periodic, single_atoms=single_atoms)
+        domain = Domain(self.name, abilities.elements(model)) if card is None else Domain.of_card(card)
+        return replace(domain, periodic=abilities.is_periodic(model), single_atoms=abilities.has_single_atoms(model))
 
     @property
     def spread_factor(self) -> float | None:
@@ -104,34 +105,34 @@ class PotentialMethod:
     ) -> nn.Module:
         """Return the model to be trained on structures of `elements`: that of `weights`, or a random one from `seed`.
 
-        Without weights a model with a method `restricted` is reduced to the elements of the data. With weights a model
-        with a method `extended` gets the elements in `new`; parts that the data do not reach stay unchanged. If
-        `dipoles` are learned, a model with weights but without charges gets charges. Raises InputError for data with
-        elements or dipoles that the model does not have.
+        Without weights a `Restrictable` model is reduced to the elements of the data. With weights an `Extendable` one
+        gets the elements in `new`; parts that the data do not reach stay unchanged. If `dipoles` are learned, a model
+        with weights but without charges gets charges. Raises InputError for data with elements or dipoles that the
+        model does not have.
         """
         torch.manual_seed(seed)
         model = self._built()
-        covered: tuple[str, ...] | None = getattr(model, "elements", None)
-        if new and not (self._card is not None and hasattr(model, "extended")):
-            raise InputError("method.training.new_elements needs weights=... of a model that can be extended")
         if new:
-            model = model.extended(new)  # type: ignore[operator]
-        elif self._card is None and set(elements) < set(covered or ()) and hasattr(model, "restricted"):
-            model = model.restricted(elements)  # type: ignore[operator]
-        model_elements = tuple(getattr(model, "elements", elements))
+            if self._card is None or not isinstance(model, Extendable):
+                raise InputError("method.training.new_elements needs weights=... of a model that can be extended")
+            model = model.extended(new)
+        elif self._card is None and isinstance(model, Restrictable):
+            covered = set(abilities.elements(model) or ())
+            model = model.restricted(elements) if set(elements) < covered else model
+        model_elements = abilities.elements(model) or tuple(elements)
         missing = [symbol for symbol in elements if symbol not in model_elements]
         if missing:
             advice = "" if self._card is None else f"; method.training.new_elements=[{','.join(missing)}] adds them"
             raise InputError(
                 f"{self.label} has {' '.join(model_elements)}; the data also have {' '.join(missing)}{advice}"
             )
-        if dipoles and "dipole" not in getattr(model, "provides", ()):
-            if self._card is None or not hasattr(model, "with_charges"):
+        if dipoles and "dipole" not in abilities.provides(model):
+            if self._card is None or not isinstance(model, Chargeable):
                 raise InputError(f"{self.label} gives no dipoles to train; ANI does with method.model.charges=true")
-            model = model.with_charges()  # type: ignore[operator]
+            model = model.with_charges()
         model = model.to(self._device, self._dtype).train().requires_grad_(True)
-        if hasattr(model, "learn_from"):
-            model.learn_from(elements, dipoles)  # type: ignore[operator]
+        if isinstance(model, LearnsPartly):
+            model.learn_from(elements, dipoles)
         return model
 
     def _built(self) -> nn.Module:
@@ -149,7 +150,7 @@ class PotentialMethod:
     @property
     def provides(self) -> frozenset[str]:
         """Properties from differentiation, and those that the model names in its own `provides`."""
-        own: frozenset[str] = getattr(self.model, "provides", frozenset())
+        own = abilities.provides(self.model)
         members = frozenset({"energy_members", "forces_std", "hessian_members"} if "energy_std" in own else ())
         slopes = frozenset({"dipole_derivatives"} if "dipole" in own else ())
         return frozenset({"energy", "forces", "stress", "hessian"}) | own | members | slopes
@@ -180,7 +181,7 @@ class PotentialMethod:
         with torch.no_grad():  # `evaluate` switches gradients on where it needs them
             properties = wanted | {"forces_members"} if "forces_std" in wanted else wanted
             prediction, derivatives = evaluate(self.model, batch, properties)
-        _check_provided(prediction, getattr(self.model, "provides", frozenset()))
+        _check_provided(prediction, abilities.provides(self.model))
         if "forces_members" in derivatives:
             std = derivatives.pop("forces_members").double().std(dim=0, correction=1)
             derivatives["forces_std"] = std * (self.domain.forces_factor or 1.0)

@@ -32,10 +32,8 @@ class Prediction:
 class Potential(Protocol):
     """An `nn.Module` whose forward maps a `Batch` to a `Prediction`, differentiably in positions (and cell).
 
-    The core derives forces, stress and Hessians by differentiation. A model that also predicts an ensemble, charges
-    or a dipole names them in an attribute `provides`, e.g. frozenset({"energy_std", "charges", "dipole"}). A model
-    that ignores the cell sets `periodic = False`, a model whose energies are relative to separate atoms sets
-    `single_atoms = False`; the core then refuses periodic systems or single atoms.
+    The core derives forces, stress and Hessians by differentiation. Optional abilities, such as `provides` for a model
+    that also predicts an ensemble, charges or a dipole, are in `fusion.potentials.abilities`.
     """
 
     def __call__(self, batch: Batch) -> Prediction:

@@ -37,3 +37,8 @@ class SelfEnergies(nn.Module):
         `species` (N,) are indices of elements, `system` (N,) the system of each atom.
         """
         return self.values.new_zeros(systems).index_add(0, system, self.values[species])
+
+
+def self_energies(model: nn.Module) -> SelfEnergies | None:
+    """Return the self energies among the model's submodules, or None."""
+    return next((part for part in model.children() if isinstance(part, SelfEnergies)), None)

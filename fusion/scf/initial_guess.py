@@ -64,7 +64,7 @@ def density(mean_field: Any, name: str) -> np.ndarray:
         conventional.grids.level = min(COARSE_LEVEL, mean_field.grids.level)
     if getattr(mean_field, "with_df", None) is not None:
         conventional = conventional.density_fit(with_df=mean_field.with_df)
-    if mean_field.decorated or getattr(mean_field, "occupations", None) is not None:
+    if mean_field.decorated or mean_field.occupations is not None:
         conventional.get_occ = mean_field.get_occ
         conventional.get_grad = mean_field.get_grad
     conventional.verbose, conventional.chkfile = 0, None

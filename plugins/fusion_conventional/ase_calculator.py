@@ -84,6 +84,7 @@ class ASECalculator:
         self._state = State.read(_plain(state), module)
         self._domain = _plain(domain)
         self._last_state: tuple[int, int] | None = None
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
         self.licence = licence
 
     @property
@@ -157,7 +158,7 @@ class ASECalculator:
 
     def _broken(self, result: Result, status: str, error: Exception) -> Result:
         result.status, result.message = status, f"{self._name}: {one_line(error)}"
-        scratch = getattr(self, "_scratch", None)
+        scratch = self._scratch
         if scratch is not None:
             files = (path for path in sorted(Path(scratch.name).rglob("*")) if path.is_file())
             result.files = {path.name: path.read_bytes() for path in files if path.stat().st_size <= _KEPT_BYTES}

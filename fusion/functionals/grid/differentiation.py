@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fusion.errors import CalculationError
 from fusion.functionals.features import DensityFeatures
-from fusion.functionals.protocol import is_pointwise
+from fusion.functionals.protocol import HasDerivatives, is_pointwise
 
 VACUUM = 1e-14
 """Total density (bohr^-3) below which a point counts as empty for a pointwise functional, as in libxc."""
@@ -28,7 +28,7 @@ def differentiate(functional: Any, features: DensityFeatures, name: str) -> tupl
         return _finite(values, derivatives, name)
     occupied = features.rho.sum(dim=0) > VACUUM
     shown = features.at(occupied).map(lambda tensor: tensor.to(dtype))
-    if hasattr(functional, "derivatives"):
+    if isinstance(functional, HasDerivatives):
         values, derivatives = functional.derivatives(shown)
         checked(values, shown.rho.shape[1:], name)
     else:

@@ -183,10 +183,10 @@ def _whole_grid(
     numint: LearnedNumInt, mol: gto.Mole, grids: Any, dms: np.ndarray
 ) -> tuple[DensityFeatures, np.ndarray, np.ndarray]:
     """Derivatives of a functional of the whole grid: by features, by coords (3, G) and by weights (G,)."""
-    needs = numint.functional.needs
-    features = joined([points.features(needs) for points in _points(numint, mol, grids, dms)])
-    _, derivatives = differentiate(numint.functional, features, numint.name)
-    return derivatives, *_by_grid(numint.functional, features, numint.functional.energy)
+    functional: Any = numint.functional
+    features = joined([points.features(functional.needs) for points in _points(numint, mol, grids, dms)])
+    _, derivatives = differentiate(functional, features, numint.name)
+    return derivatives, *_by_grid(functional, features, functional.energy)
 
 
 def _by_grid(functional: Any, features: DensityFeatures, energy: Any) -> tuple[np.ndarray, np.ndarray]:

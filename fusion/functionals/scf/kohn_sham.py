@@ -14,6 +14,7 @@ from torch import nn
 from fusion.chemistry.system import System
 from fusion.errors import InputError
 from fusion.functionals.grid.numint import LearnedNumInt
+from fusion.functionals.protocol import Symmetrizable
 from fusion.functionals.scf.mean_field import LearnedRKS, LearnedUKS
 from fusion.scf import initial_guess as starts
 from fusion.scf import occupations as numbers
@@ -151,7 +152,7 @@ def load(functional: str | nn.Module, symmetrize: bool = False) -> tuple[nn.Modu
         if card.kind != "functional":
             raise InputError(f"{card.label} is a model of kind {card.kind}, not a functional")
         functional, label = zoo.load(card.label), card.name
-    if symmetrize and not hasattr(functional, "symmetrize"):
+    if symmetrize and not isinstance(functional, Symmetrizable):
         raise InputError(f"{label} has no option symmetrize")
     if not symmetrize and _is_constant(functional):
         return functional, label

@@ -43,6 +43,8 @@ class Learned(_PySCF):
     mo_coeff: Any
     mo_occ: Any
     mo_energy: Any
+    occupations: tuple[np.ndarray, np.ndarray] | None = None
+    """Occupations of spin orbitals, up and down, from the lowest; None: whole ones. Only for unrestricted objects."""
 
     def learn(self, numint: LearnedNumInt) -> None:
         """Use the functional of `numint` instead of one by name."""
@@ -65,7 +67,7 @@ class Learned(_PySCF):
     @property
     def singlet(self) -> bool:
         """True for an unrestricted singlet with integer occupations: its start must break spin symmetry."""
-        integer = not self.decorated and getattr(self, "occupations", None) is None
+        integer = not self.decorated and self.occupations is None
         return bool(self.istype("UHF") and self.mol.spin == 0 and integer)
 
     @property
@@ -215,7 +217,6 @@ class LearnedUKS(Learned, uks.UKS):
     """Unrestricted Kohn-Sham; `occupations` (up, down) may be fractional."""
 
     _keys = Learned._keys | {"occupations"}
-    occupations: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
     def fractional(self) -> bool:

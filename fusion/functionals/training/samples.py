@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fusion.functionals.features import DensityFeatures
 from fusion.functionals.grid.differentiation import checked, energy_density
-from fusion.functionals.protocol import is_pointwise
+from fusion.functionals.protocol import OnWholeGrid
 from fusion.functionals.training.dataset import Entry, Set
 from fusion.functionals.training.labels import Level, label
 from fusion.zoo import cache
@@ -85,11 +85,10 @@ class Sample:
 
 def xc_energy(functional: torch.nn.Module, features: DensityFeatures) -> Tensor:
     """Energy of a density by the functional, hartree, with its graph."""
-    model, weights = functional, features.weights
-    assert weights is not None
-    if is_pointwise(model):
-        return weights @ energy_density(model, features, "the functional")
-    return checked(model.energy(features), (), "the functional")  # type: ignore[operator]
+    assert features.weights is not None
+    if isinstance(functional, OnWholeGrid):
+        return checked(functional.energy(features), (), "the functional")
+    return features.weights @ energy_density(functional, features, "the functional")
 
 
 def prepare(

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from fusion.errors import CalculationError
+from fusion.potentials.abilities import HasPasses
 from fusion.potentials.batch import batch_of
 from fusion.potentials.derivatives import deformed, derivative
 from fusion.potentials.protocol import Prediction, checked
@@ -121,6 +122,5 @@ def add_gradients(model: nn.Module, found: Found, by: Found) -> None:
 
 def passes(model: nn.Module, labelled: Labelled, memory_gb: float) -> Passes:
     """Return the potential's own `Passes` for these data, or `Differentiated` if it offers none."""
-    offer = getattr(model, "passes", None)
-    own: Passes | None = None if offer is None else offer(labelled, memory_gb)
+    own = model.passes(labelled, memory_gb) if isinstance(model, HasPasses) else None
     return Differentiated(model, labelled) if own is None else own
