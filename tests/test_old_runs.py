@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ import pytest
 from hydra.utils import get_method
 
 from fusion.app import load_config
-from fusion.config.moved_names import MOVED, current
+from fusion.config.moved_names import ABOUT, MOVED, current
 from fusion.config.options import sources
 from fusion.config.places import of
+from fusion.methods import by_name
+from fusion.methods.about import About
 from processes import Program
 
 OLD = Path(__file__).parent / "old_runs"
@@ -58,6 +61,16 @@ def test_every_moved_class_exists_and_may_be_named_by_a_configuration() -> None:
         assert callable(get_method(name))
     allowed = {value for values in of(tuple(sources())).values.values() for value in values}
     assert set(MOVED.values()) <= allowed
+
+
+def test_the_description_of_a_method_moves_into_its_own_node() -> None:
+    target = {"_target_": "fusion.methods.sums.SumMethod", "name": "sum", "terms": ["hf"]}
+    node, new = {**target, "title": "mine", "summary": "s"}, {**target, "about": {"title": "mine", "summary": "s"}}
+    assert current({"run": {"method": node}}) == {"run": {"method": new}} == current({"run": {"method": new}})
+    entry = {"method": "dft", "title": "not a description"}
+    assert current({"methods": [entry]}) == {"methods": [entry]}
+    assert {field.name for field in fields(About)} == set(ABOUT)
+    assert load_config(OLD / "energy").method == by_name.node("hf", {"basis": "sto-3g"})
 
 
 def test_names_are_replaced_at_any_depth() -> None:

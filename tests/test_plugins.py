@@ -80,13 +80,13 @@ def test_two_packages_claiming_one_option_are_refused_by_name(
 
 def test_commands_that_cannot_be_added_are_reported(install, program: Program) -> None:
     code = SOUND + "\n@hookimpl\ndef fusion_commands(app):\n    raise KeyError('x')\n"
-    install("rude", code.format(name="rude"), {"method/rude": "method: {summary: x}"})
+    install("rude", code.format(name="rude"), {"method/rude": "method: {about: {summary: x}}"})
     done = program("toy-hello")
     assert done.status == 0 and done.out == "hello from toy\n" and "rude" in done.err
 
 
 def test_methods_with_missing_packages_are_listed_as_such(install, program: Program) -> None:
-    text = "method: {summary: x, cost: y, requires: [not-there-torch>=1, numpy]}"
+    text = "method: {about: {summary: x, cost: y, requires: [not-there-torch>=1, numpy]}}"
     install("more", SOUND.format(name="more"), {"method/more": text, "method/wrong": "a: [b"})
     lines = program("methods").out.splitlines()
     assert any("more" in line and "not installed: pip install not-there-torch>=1" in line for line in lines)

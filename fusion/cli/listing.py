@@ -10,6 +10,7 @@ from fusion import plugins
 from fusion.config.options import kind_of, option_files, read_yaml, sources
 from fusion.console import streams
 from fusion.errors import InputError
+from fusion.methods.about import About, refuse_beside
 
 # Default properties of the methods of a kind; a method's file may state others.
 _GIVES = {
@@ -56,18 +57,16 @@ def _method_row(name: str, file: Path) -> tuple[str, str, str, str, str]:
         content = read_yaml(file)
     except (yaml.YAMLError, ValueError) as error:
         return name, "?", "", "", f"{file.name} is not YAML: {str(error).splitlines()[0]}"
-    method = content.get("method") or {}
-    kind = kind_of(content)
-    missing = [requirement for requirement in method.get("requires") or [] if not _installed(requirement)]
+    method, kind = content.get("method") or {}, kind_of(content)
+    try:
+        refuse_beside(method, name)
+        about = About.read(method.get("about"))
+    except InputError as error:
+        return name, kind, "", "", str(error)
+    missing = [requirement for requirement in about.requires if not _installed(requirement)]
     if missing:
-        return name, kind, f"not installed: pip install {' '.join(missing)}", "", str(method.get("summary", ""))
-    return (
-        name,
-        kind,
-        str(method.get("gives") or _GIVES.get(kind, "")),
-        str(method.get("cost", "")),
-        str(method.get("summary", "")),
-    )
+        return name, kind, f"not installed: pip install {' '.join(missing)}", "", about.summary
+    return name, kind, about.gives or _GIVES.get(kind, ""), about.cost, about.summary
 
 
 def _installed(requirement: str) -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fusion.chemistry.energy_zeros import TOTAL
 from fusion.errors import InputError
 from fusion.files import bounds
+from fusion.methods import abilities
 from fusion.zoo import card as cards
 from fusion.zoo import registry, store
 from fusion.zoo.card import Card, Metric, Model, Nuclei, Training, Weights
@@ -195,11 +196,7 @@ def _completed(about: About, config: DictConfig, method: Any) -> About:
         labels, level = _VARIATIONAL.data, _VARIATIONAL.level_of_theory
     else:
         labels, level = str(name or NOT_STATED), NOT_STATED
-    model_title = (
-        f"{initial_weights}, trained further"
-        if initial_weights
-        else f"{getattr(method, 'title', method.name)}, trained"
-    )
+    model_title = f"{initial_weights}, trained further" if initial_weights else f"{abilities.title(method)}, trained"
     title = f"{model_title} on {name}" if name else model_title
     return replace(
         about,

@@ -1,4 +1,4 @@
-"""Current names of classes that configurations of earlier versions name differently."""
+"""Current names of classes and settings that configurations of earlier versions name differently."""
 
 from __future__ import annotations
 
@@ -25,11 +25,28 @@ MOVED: Final = {
 """`_target_` in the config.yaml of an earlier version -> its current name."""
 
 
+ABOUT: Final = ("title", "summary", "cost", "gives", "note", "requires")
+"""Settings in the node `about` of a method, which stood beside it in earlier versions."""
+
+
 def current(settings: Any) -> Any:
-    """Return plain settings (dicts, lists and values) with the current name in every `_target_`."""
+    """Return plain settings (dicts, lists and values) with current names.
+
+    These are the class in every `_target_`, and the place of a method's description.
+    """
     if isinstance(settings, dict):
-        return {
+        renamed = {
             key: MOVED.get(value, value) if str(key).endswith("_target_") and isinstance(value, str) else current(value)
             for key, value in settings.items()
         }
+        return {key: _described(value) if key == "method" else value for key, value in renamed.items()}
     return [current(item) for item in settings] if isinstance(settings, list) else settings
+
+
+def _described(method: Any) -> Any:
+    """Return the settings of a method with its description in the node `about`."""
+    if not isinstance(method, dict) or "_target_" not in method or "about" in method:
+        return method
+    about = {key: method[key] for key in ABOUT if key in method}
+    settings = {key: value for key, value in method.items() if key not in about}
+    return {**settings, "about": about} if about else method

@@ -14,20 +14,16 @@ from torch import nn
 from fusion import zoo
 from fusion.chemistry import energy_zeros
 from fusion.chemistry.system import System
-from fusion.config.checks import check_whole
-from fusion.errors import InputError
 from fusion.functionals.features import check_needs
 from fusion.functionals.grid.response import has_response
-from fusion.functionals.scf.convergence import Ladder
-from fusion.functionals.scf.kohn_sham import check_options, kohn_sham, load, molecule
+from fusion.functionals.scf.kohn_sham import load
 from fusion.functionals.scf.outcome import describe, unconverged
+from fusion.functionals.scf.settings import Settings
+from fusion.methods.about import About
 from fusion.runs.results import Result
-from fusion.scf.basis import read as read_basis
 from fusion.scf.initial_guess import LastDensity
 from fusion.scf.instability import Analyses
 from fusion.scf.progress import Progress, Watched
-from fusion.scf.reference import RESTRICTED, UNRESTRICTED
-from fusion.scf.reference import read as read_reference
 
 FINE_GRID = 3
 """Least grid level at which the energies of learned functionals are converged."""
@@ -42,10 +38,7 @@ ANALYSED_FUNCTIONS = 60
 class FunctionalMethod(Watched):
     """`Method` of kind functional around one `Functional`, given as an `nn.Module` or a config with `_target_`.
 
-    `weights` names a model of the zoo that replaces `model`. `basis` (one, or one per element) and
-    `grid_level` (0-9) are PySCF's, `conv_tol` is the change of the energy (hartree) at convergence, `max_cycle` the
-    number of SCF cycles per attempt, `damp` (0-1) and `level_shift` (hartree) the strengths of the attempts after the
-    first; the others are those of `fusion.kohn_sham`, and `start` may be a checkpoint file of PySCF. The SCF starts
+    `weights` names a model of the zoo that replaces `model`; further keywords are those of `Settings`. The SCF starts
     from the last density if that belongs to a similar geometry of the same molecule. `training` is for task=train.
     """
 
@@ -55,54 +48,22 @@ class FunctionalMethod(Watched):
         self,
         name: str,
         model: nn.Module | Mapping[str, Any],
-        basis: Any = "def2-tzvp",
-        reference: str | None = None,
-        grid_level: int = 3,
-        conv_tol: float = 1e-9,
-        max_cycle: int = 50,
-        damp: float = 0.5,
-        level_shift: float = 0.3,
-        start: str | None = "b3lyp",
-        occupations: Any = None,
-        dispersion: str | None = None,
-        density_fit: bool = False,
-        symmetrize: bool = False,
-        memory_mb: float | None = None,
         weights: str | None = None,
         training: Mapping[str, Any] | None = None,
-        title: str | None = None,
-        summary: str = "",
-        cost: str = "",
-        gives: str = "",
-        requires: Sequence[str] = (),
+        about: About | Mapping[str, Any] | None = None,
+        **settings: Any,
     ) -> None:
-        checkpoint = start is not None and Path(start).is_file()
-        try:
-            check_options(grid_level, conv_tol, None if checkpoint else start, dispersion)
-        except InputError as error:  # prefix the name that the command line uses
-            raise InputError(f"method.{error}") from error
-        _check_range("damp", damp, 0.0, 1.0)
-        _check_range("level_shift", level_shift, 0.0, 100.0)
-        check_whole("method.max_cycle", max_cycle)
-        self.name, self.summary, self.cost, self.requires = name, summary, cost, tuple(requires)
-        self.reference = read_reference(reference, (RESTRICTED, UNRESTRICTED))
-        self.basis, self.grid_level, self.conv_tol, self.max_cycle = read_basis(basis), grid_level, conv_tol, max_cycle
-        self._model, self._checkpoint, self._symmetrize = model, start if checkpoint else None, symmetrize
-        self._ladder, self._occupations = Ladder(damp, level_shift), occupations
-        self._options: dict[str, Any] = {
-            "reference": self.reference,
-            "grid_level": grid_level,
-            "conv_tol": conv_tol,
-            "start": None if checkpoint else start,
-            "dispersion": dispersion,
-            "density_fit": density_fit,
-            "memory_mb": memory_mb,
-        }
+        self.name, self.about, self.settings = name, About.read(about), Settings(**settings)
+        self._model, self.training = model, training
         self._card = None if weights is None else zoo.find_for(weights, self.kind, name)
-        self.training = training
         self._last: LastDensity | None = None
         self._analyses = Analyses()
-        self.title = title or name
+        self.title = self.about.title or name
+
+    @property
+    def grid_level(self) -> int:
+        """Level of PySCF's grid, 0-9."""
+        return self.settings.grid_level
 
     @property
     def label(self) -> str:
@@ -124,9 +85,8 @@ class FunctionalMethod(Watched):
     @cached_property
     def functional(self) -> Any:
         """Functional in float64 with constant parameters."""
-        if self._card is not None:
-            return load(self._card.label, self._symmetrize)[0]
-        return load(self._built(), self._symmetrize)[0]
+        source = self._built() if self._card is None else self._card.label
+        return load(source, self.settings.symmetrize)[0]
 
     def untrained(self, seed: int, dtype: str) -> Any:
         """Build the `model` for training, with initial parameters drawn by `seed`, in `dtype` (float32 or float64)."""
@@ -165,16 +125,16 @@ class FunctionalMethod(Watched):
         density, start = self._start(mean_field, system)
         mean_field.kernel(dm0=density)
         # References of a system do not apply to another number of electrons or to an ensemble.
-        if self._occupations is not None:
+        if self.settings.occupations is not None:
             system = replace(system, reference=None)
         result = Result(system, energy=float(mean_field.e_tot))
-        result.details["kohn_sham"] = describe(mean_field, str(self.basis), start)
+        result.details["kohn_sham"] = describe(mean_field, str(self.settings.basis), start)
         if not mean_field.converged:
             self._last = None
             result.status, result.message = "not_converged", unconverged(mean_field)
             result.files["scf.chk"] = Path(mean_field.chkfile).read_bytes()
             return result
-        self._last = LastDensity.of(mean_field, self._settings(system))
+        self._last = LastDensity.of(mean_field, self._state(system))
         result.message = self._remark(system, mean_field)
         result.warnings = self._warnings(system, mean_field, result.details["kohn_sham"])
         if "dipole" in wanted:
@@ -184,9 +144,7 @@ class FunctionalMethod(Watched):
         return result
 
     def _mean_field(self, system: System) -> Any:
-        mol = molecule(system, self.basis)
-        mean_field = kohn_sham(mol, self.functional, name=self.name, occupations=self._occupations, **self._options)
-        mean_field.max_cycle, mean_field.ladder = self.max_cycle, self._ladder
+        mean_field = self.settings.mean_field(system, self.functional, self.name)
         progress = Progress(self._watcher)
         mean_field.callback, mean_field.start_callback = progress.after_cycle, progress.after_start
         mean_field._numint.on_grid = progress.on_grid
@@ -194,14 +152,14 @@ class FunctionalMethod(Watched):
 
     def _start(self, mean_field: Any, system: System) -> tuple[Any, str]:
         """Starting density (None: the guess of the mean-field object), and its name."""
-        if self._last is not None and self._last.suits(mean_field.mol, self._settings(system)):
+        if self._last is not None and self._last.suits(mean_field.mol, self._state(system)):
             return self._last.on(mean_field.mol), "the last density"
-        if self._checkpoint is not None:
-            return mean_field.from_chk(self._checkpoint), self._checkpoint
+        if self.settings.checkpoint is not None:
+            return mean_field.from_chk(self.settings.checkpoint), self.settings.checkpoint
         return None, mean_field.init_guess
 
-    def _settings(self, system: System) -> tuple[Any, ...]:
-        return (str(self.basis), system.charge, system.spin)
+    def _state(self, system: System) -> tuple[Any, ...]:
+        return (str(self.settings.basis), system.charge, system.spin)
 
     remembers = True
 
@@ -230,7 +188,7 @@ class FunctionalMethod(Watched):
         if details["reference"] != "RKS" or gap > NARROW_GAP:
             return warnings
         if has_response(mean_field) and mean_field.mol.nao <= ANALYSED_FUNCTIONS:
-            return warnings + self._analyses.warnings(mean_field, self.name, self._settings(system))
+            return warnings + self._analyses.warnings(mean_field, self.name, self._state(system))
         if gap < CLOSED_GAP:
             warnings.append(
                 f"the gap between occupied and empty orbitals is {gap:.3f} Ha: the restricted solution may be "
@@ -246,8 +204,3 @@ class FunctionalMethod(Watched):
         if outside:
             remarks.append(f"{self.name} was not trained on {' '.join(outside)}: the result may be far off")
         return "; ".join(remarks) or None
-
-
-def _check_range(name: str, value: float, lowest: float, highest: float) -> None:
-    if not lowest <= value <= highest:
-        raise InputError(f"method.{name} must be from {lowest:g} to {highest:g}, not {value}")

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from fusion.chemistry.system import System
+    from fusion.methods.about import About
+    from fusion.methods.protocol import Method
 
 Watcher = Callable[[int, str], None]
 """Called with the number of cycles and a text after each cycle."""
@@ -102,10 +104,25 @@ class Costly(Protocol):
         ...
 
 
+@runtime_checkable
+class Described(Protocol):
+    """Method with a description, which the table of methods and the first lines of a run show."""
+
+    @property
+    def about(self) -> About:
+        """The description, the node `method.about`."""
+        ...
+
+
 def check(method: object, systems: Sequence[System], properties: Iterable[str] = ()) -> None:
     """Raise the method's own InputError, if it has one, for systems or properties that it cannot calculate."""
     if isinstance(method, Checking):
         method.check(systems, properties)
+
+
+def title(method: Method) -> str:
+    """Return the title of the method: that of its description, else its name."""
+    return (isinstance(method, Described) and method.about.title) or method.name
 
 
 def reporting(method: object) -> Reporting | None:

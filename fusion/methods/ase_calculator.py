@@ -40,7 +40,7 @@ _MOVES = frozenset({"positions", "cell"})
 _FEW = 200
 """Number of atoms up to which computing all distances is faster than a neighbour search."""
 
-_NOT_SETTINGS = frozenset({"_target_", "name", "summary", "cost", "requires"})
+_NOT_SETTINGS = frozenset({"_target_", "name", "about"})
 
 
 class NotConverged(CalculationError, SCFError):

@@ -65,9 +65,7 @@ def composed(name: str, options: Mapping[str, Any]) -> DictConfig:
     for key, value in options.items():
         path = key if key in BESIDE else f"method.{key}"
         if OmegaConf.select(config, path, default=_ABSENT) is _ABSENT:
-            setting_names = [
-                str(setting) for setting in config.method if setting not in ("_target_", "name", "summary", "cost")
-            ]
+            setting_names = [str(setting) for setting in config.method if setting not in ("_target_", "name", "about")]
             raise InputError(
                 f"{name} has no setting {key!r}.{suggestion(key, setting_names)}  Settings: {', '.join(setting_names)}"
             )

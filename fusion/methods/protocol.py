@@ -14,7 +14,7 @@ import numpy as np
 
 from fusion.chemistry.system import System
 from fusion.errors import CalculationError, InputError
-from fusion.methods import abilities
+from fusion.methods import abilities, about
 from fusion.runs import trust
 from fusion.runs.results import Result
 from fusion.runs.warning_summary import counted
@@ -71,13 +71,14 @@ def build(config: Mapping[str, Any], **context: Any) -> Any:
     """Build the method that a `method` node names by `_target_`; `context` are keywords for the adapter.
 
     Nested nodes such as `model` reach the adapter as configurations, and it decides when to build them. Raises
-    InputError for a node without a `_target_`.
+    InputError for a node without a `_target_`, or with its description (`fusion.methods.about`) at a wrong place.
     """
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
 
     if not isinstance(config, Mapping) or not config.get("_target_"):
         raise InputError(f"no method {config!r}; write +method=NAME (fusion methods lists them)")
+    about.refuse_beside(config, config.get("name"))
     trust.refuse_programs(config)
     try:
         return instantiate(config, _recursive_=False, **context)

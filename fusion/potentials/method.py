@@ -16,6 +16,7 @@ from fusion.chemistry import energy_zeros
 from fusion.chemistry.system import System
 from fusion.config.checks import check_whole
 from fusion.errors import CalculationError, InputError
+from fusion.methods.about import About
 from fusion.parallel import devices
 from fusion.potentials import abilities
 from fusion.potentials.abilities import Chargeable, Extendable, LearnsPartly, Restrictable
@@ -49,21 +50,17 @@ class PotentialMethod:
         batch_size: int = 64,
         weights: str | None = None,
         training: Mapping[str, Any] | None = None,
-        title: str | None = None,
-        summary: str = "",
-        cost: str = "",
-        gives: str = "",
-        requires: Sequence[str] = (),
+        about: About | Mapping[str, Any] | None = None,
     ) -> None:
         if dtype not in _DTYPES:
             raise InputError(f"dtype must be float32 or float64, not {dtype!r}")
         check_whole("method.batch_size", batch_size)
-        self.name, self.summary, self.cost, self.requires = name, summary, cost, tuple(requires)
+        self.name, self.about = name, About.read(about)
         self._model, self._dtype, self._batch_size = model, _DTYPES[dtype], batch_size
         self._device = devices.device(device)
         self._card = None if weights is None else zoo.find_for(weights, self.kind, name)
         self.training = training
-        self.title = title or name
+        self.title = self.about.title or name
 
     @property
     def label(self) -> str:

@@ -17,6 +17,7 @@ from fusion.chemistry import energy_zeros
 from fusion.chemistry.system import System
 from fusion.config.checks import check_whole
 from fusion.errors import InputError
+from fusion.methods.about import About
 from fusion.parallel import devices
 from fusion.parallel.processes import GLOBAL_STATE
 from fusion.runs.results import Result
@@ -65,16 +66,12 @@ class AnsatzMethod:
         dtype: str = "float32",
         seed: int = 0,
         device: str = "auto",
-        title: str | None = None,
-        note: str | None = None,
-        summary: str = "",
-        cost: str = "",
-        requires: Sequence[str] = (),
+        about: About | Mapping[str, Any] | None = None,
     ) -> None:
         if dtype not in _DTYPES:
             raise InputError(f"dtype must be float32 or float64, not {dtype!r}")
-        self.name, self.summary, self.cost, self.requires = name, summary, cost, tuple(requires)
-        self.title, self.note = title or name, note
+        self.name, self.about = name, About.read(about)
+        self.title, self.note = self.about.title or name, self.about.note
         self.dtype_name, self.dtype, self.seed = dtype, _DTYPES[dtype], seed
         self._model, self._optimiser, self._chunk = model, optimiser, chunk
         self._device = None if device == "auto" else devices.device(device)

@@ -19,6 +19,7 @@ from ase.stress import voigt_6_to_full_3x3_stress
 from fusion.chemistry import energy_zeros, units
 from fusion.chemistry.system import System
 from fusion.errors import InputError
+from fusion.methods.about import About
 from fusion.runs.results import Result
 from fusion_conventional.ase_import import made, maker, one_line
 from fusion_conventional.ase_state import State
@@ -57,16 +58,15 @@ class ASECalculator:
     def __init__(
         self,
         name: str,
-        title: str,
         calculator: str | None = None,
         options: Mapping[str, Any] | None = None,
         energy_zero: str | None = None,
         state: Mapping[str, Any] | None = None,
         domain: Mapping[str, Any] | None = None,
         licence: str | None = None,
-        **_: Any,
+        about: About | Mapping[str, Any] | None = None,
     ) -> None:
-        self.name, self.title = name, title
+        self.name, self.about = name, About.read(about)
         if not isinstance(calculator, str) or not calculator:
             raise InputError(
                 "method.calculator names a calculator of ASE: method.calculator=nwchem, or the path of a class or "

@@ -54,8 +54,8 @@ class Correlated(PySCFMethod):
     amplitudes = 0
     """Number of copies of the doubly excited amplitudes in memory at once."""
 
-    def __init__(self, name: str, title: str, basis: Any, frozen_core: bool | int = True, **settings: Any) -> None:
-        super().__init__(name, title, basis, **settings)
+    def __init__(self, name: str, basis: Any, frozen_core: bool | int = True, **settings: Any) -> None:
+        super().__init__(name, basis, **settings)
         if not isinstance(frozen_core, (bool, int)) or frozen_core < 0:
             raise InputError(f"method.frozen_core must be true, false or a number of orbitals, not {frozen_core!r}")
         if self.settings.reference == "restricted_open" and not self.open_shell_determinants:
@@ -171,9 +171,9 @@ class CoupledCluster(Correlated):
     amplitudes = 16  # twelve for six pairs of DIIS, the others for one iteration
 
     def __init__(
-        self, name: str, title: str, basis: Any, triples: bool = False, cc_max_cycle: int = _STEPS, **settings: Any
+        self, name: str, basis: Any, triples: bool = False, cc_max_cycle: int = _STEPS, **settings: Any
     ) -> None:
-        super().__init__(name, title, basis, **settings)
+        super().__init__(name, basis, **settings)
         check_whole("method.cc_max_cycle", cc_max_cycle)
         self.triples, self.cc_max_cycle = triples, cc_max_cycle
 

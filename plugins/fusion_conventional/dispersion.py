@@ -7,7 +7,7 @@ Bannwarth, Grimme, J. Chem. Phys. 150, 154122 (2019).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from fusion.chemistry import energy_zeros
 from fusion.chemistry.system import System
 from fusion.errors import CalculationError, InputError
 from fusion.functionals.scf import dispersion
+from fusion.methods.about import About
 from fusion.runs.results import Result
 
 
@@ -30,12 +31,13 @@ class Dispersion(ABC):
     provides = frozenset({"energy", "forces"})
     energy_zero = energy_zeros.CORRECTION
 
-    def __init__(self, name: str, title: str, xc: str, **_: Any) -> None:
+    def __init__(self, name: str, xc: str, about: About | Mapping[str, Any] | None = None) -> None:
         if not isinstance(xc, str) or not xc:
             raise InputError(
                 f"method.xc={xc!r} names no functional; there are parameters for b3lyp, pbe0, wb97x, hf, ..."
             )
-        self.name, self.title, self.xc = name, title, xc.lower()
+        self.name, self.about, self.xc = name, About.read(about), xc.lower()
+        self.title = self.about.title or name
 
     @property
     def label(self) -> str:

@@ -32,8 +32,8 @@ class FullCI(Correlated):
     Raises InputError before any work if there are more than `max_determinants` determinants.
     """
 
-    def __init__(self, name: str, title: str, basis: Any, max_determinants: float, **settings: Any) -> None:
-        super().__init__(name, title, basis, **settings)
+    def __init__(self, name: str, basis: Any, max_determinants: float, **settings: Any) -> None:
+        super().__init__(name, basis, **settings)
         if self.settings.reference == "unrestricted":
             raise InputError("method.reference=unrestricted changes nothing in full CI; leave it null")
         if not max_determinants >= 1:

@@ -28,8 +28,8 @@ class MeanField(PySCFMethod):
     `Settings`. Raises InputError for invalid values.
     """
 
-    def __init__(self, name: str, title: str, basis: Any, dispersion: str | None = None, **settings: Any) -> None:
-        super().__init__(name, title, basis, **settings)
+    def __init__(self, name: str, basis: Any, dispersion: str | None = None, **settings: Any) -> None:
+        super().__init__(name, basis, **settings)
         if dispersion not in (None, "d3bj"):
             raise InputError(f"method.dispersion={dispersion!r} is unknown; use d3bj, or null for none")
         if self.settings.xc is not None and len(self._terms) > 1:

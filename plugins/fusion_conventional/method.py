@@ -11,6 +11,7 @@ import numpy as np
 
 from fusion.chemistry import energy_zeros
 from fusion.chemistry.system import System
+from fusion.methods.about import About
 from fusion.runs.results import Result
 from fusion.runs.warning_summary import kind
 from fusion.scf.basis import Basis
@@ -52,15 +53,13 @@ class PySCFMethod(Watched, ABC):
     def __init__(
         self,
         name: str,
-        title: str,
         basis: Any,
-        summary: str = "",
-        cost: str = "",
-        gives: str = "",
+        about: About | Mapping[str, Any] | None = None,
         ghosts: Any = None,
         **settings: Any,
     ) -> None:
-        self.name, self.title, self.summary, self.cost = name, title, summary, cost
+        self.name, self.about = name, About.read(about)
+        self.title = self.about.title or name
         self.basis = read_basis(basis)
         self._terms = basis_limit.terms(self.basis)
         self.settings = Settings(ghosts=parsed_ghosts(ghosts), **settings)

@@ -61,7 +61,7 @@ OMOL = {"charge": "charge", "spin": {"key": "spin", "as": "multiplicity"}}
 
 
 def ase(calculator: str = "Recorder", **settings: Any) -> Any:
-    return ASECalculator("ase", "ASE", f"{HERE}.{calculator}", **settings)
+    return ASECalculator("ase", f"{HERE}.{calculator}", **settings)
 
 
 def molecule(*symbols: str, charge: int = 0, spin: int | None = None, **more: Any) -> System:
@@ -217,7 +217,7 @@ def test_so3lr_receives_the_charge_and_refuses_radicals() -> None:
     so3 = pytest.importorskip("so3krates_torch.calculator.so3")
     path = "so3krates_torch.calculator.so3.SO3LRCalculator"
     domain = {"elements": [*"HCNOFPS", "Cl"], "spins": [0]}
-    method = ASECalculator("ase", "ASE", path, state={"charge": "charge"}, domain=domain)
+    method = ASECalculator("ase", path, state={"charge": "charge"}, domain=domain)
     systems = [molecule("O", "C", "O"), molecule("O", "C", "O", charge=-2)]
     energies = [protocol.calculate(method, [system], {"energy"})[0].energy for system in systems]
     plain = so3.SO3LRCalculator()

@@ -164,7 +164,7 @@ def test_as_a_calculator_of_ase() -> None:
 
 def test_elements_outside_the_training_set_are_named() -> None:
     zinc = System("zn", ("Zn",), np.zeros((1, 3)), charge=2, spin=0)
-    (result,) = FunctionalMethod("dm21", {}, "sto-3g", grid_level=0, weights="dm21").calculate([zinc], {"energy"})
+    (result,) = FunctionalMethod("dm21", {}, basis="sto-3g", grid_level=0, weights="dm21").calculate([zinc], {"energy"})
     assert result.status == "ok"
     assert result.message is not None and "not trained on Zn" in result.message
 

@@ -21,6 +21,7 @@ from fusion.chemistry import energy_zeros
 from fusion.chemistry.system import System
 from fusion.methods import abilities
 from fusion.methods.abilities import Watcher
+from fusion.methods.about import About
 from fusion.methods.sums import fragments
 from fusion.methods.sums.fragments import Fragment
 from fusion.methods.sums.terms import Term, read
@@ -49,23 +50,19 @@ class SumMethod:
         self,
         name: str,
         terms: Any,
-        title: str | None = None,
         dtype: str | None = None,
         seed: int | None = None,
-        summary: str = "",
-        cost: str = "",
-        gives: str = "",
-        requires: Sequence[str] = (),
+        about: About | Mapping[str, Any] | None = None,
     ) -> None:
-        self.name, self.title, self.summary, self.cost, self.requires = name, title, summary, cost, tuple(requires)
+        self.name, self.about = name, About.read(about)
         defaults = {key: value for key, value in (("dtype", dtype), ("seed", seed)) if value is not None}
         self.terms = read(plain(terms), defaults)
 
     @property
     def label(self) -> str:
         """The title if there is one, else the terms with their signs: `ani-2x@1 + D3(BJ)`."""
-        if self.title:
-            return self.title
+        if self.about.title:
+            return self.about.title
         text = ""
         for term in self.terms:
             sign = "-" if term.factor < 0 else "+"

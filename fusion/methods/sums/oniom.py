@@ -53,7 +53,7 @@ class Oniom(SumMethod):
         low, high, _ = self.terms
         assert high.atoms is not None
         return (
-            self.title
+            self.about.title
             or f"ONIOM({high.method_label} : {low.method_label}), high level: atoms {terms.ranges(high.atoms)}"
         )
 
