@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
-from processes import Done, Program, fusion
+from processes import Done, Program, blank, fusion
+from resuming import Resumes, Stop, assert_same_result, killed_and_resumed, placed
 
 TESTS = Path(__file__).parent
 TOY = TESTS / "toy_plugin"
@@ -72,6 +74,28 @@ def process(tmp_path: Path, environment: dict[str, str]) -> Program:
     return call
 
 
+@pytest.fixture
+def resumes(program: Program, environment: dict[str, str], tmp_path: Path) -> Resumes:
+    """`resumes(words, Stop(...))`: kill the run `run` at each stop and resume it; compare it with the run `whole`."""
+
+    def check(
+        words: Sequence[str],
+        *stops: Stop,
+        files: Sequence[str] = (),
+        rel: float = 0.0,
+        until_done: bool = False,
+        note: str = "resuming ",
+    ) -> list[Done]:
+        resumed = killed_and_resumed(tmp_path, words, stops, until_done, environment)
+        assert resumed[-1].status == 0 and all(note in done.out for done in resumed), resumed
+        whole = program(*placed(words, "whole"))
+        assert whole.status == 0, whole
+        assert_same_result(tmp_path / "run", tmp_path / "whole", files, rel)
+        return resumed
+
+    return check
+
+
 @pytest.fixture(scope="session")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Cache with the published ANI models, pulled from the test data as from any mirror."""
@@ -104,6 +128,21 @@ def signing_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_DATA_HOME", str(place))
         yield place
+
+
+@pytest.fixture(scope="session", autouse=True)
+def savefig() -> Iterator[Callable[..., None]]:
+    """Leave all pictures blank; matplotlib's function, which draws them."""
+    original = Figure.savefig
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", blank)
+        yield original
+
+
+@pytest.fixture
+def pictures(savefig: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw the pictures of this test."""
+    monkeypatch.setattr(Figure, "savefig", savefig)
 
 
 @pytest.fixture(autouse=True)

@@ -11,17 +11,17 @@ import faulthandler
 import itertools
 import multiprocessing
 import os
+import socket
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO
 from unittest.mock import patch
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(
-    ["fusion.cli.main", "fusion.cli.launch", "fusion.wavefunctions", "fusion.runs.checkpoints", "ase.io", "pyscf"]
-)
+CONTEXT.set_forkserver_preload(["preloaded"])
 _COUNT = itertools.count()
 LIMIT_S = 600.0
 """A process that still runs then hangs; far above what a busy machine needs."""
@@ -50,7 +50,10 @@ class Running:
         environment: Mapping[str, str] = os.environ,
         before: Callable[[], None] | None = None,
     ) -> None:
-        """Run `fusion WORDS` in `directory`, made if needed; `before` is called in the process first."""
+        """Run `fusion WORDS` in `directory`, made if needed; `before` is called in the process first.
+
+        Pictures stay blank.
+        """
         directory.mkdir(parents=True, exist_ok=True)
         place = Path(tempfile.gettempdir()) / f"fusion-test-{os.getpid()}-{next(_COUNT)}"
         self._outputs = [place.with_suffix(f".{name}") for name in ("out", "err")]
@@ -94,6 +97,34 @@ def fusion(directory: Path, *words: str, environment: Mapping[str, str] = os.env
     return Running(words, directory, environment).done()
 
 
+def ranks(directory: Path, *words: str, number: int = 2, before: Callable[[], None] | None = None) -> list[Done]:
+    """Run `fusion WORDS` in several processes at once, in torchrun's environment; `before` is for the last."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = []
+    for rank in range(number):
+        environment = {
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": str(number),
+            "LOCAL_WORLD_SIZE": str(number),
+            "GROUP_RANK": "0",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "TORCHELASTIC_RUN_ID": "test",
+            "TORCHELASTIC_USE_AGENT_STORE": "False",
+        }
+        last = before if rank == number - 1 else None
+        started.append(Running(words, directory, os.environ | environment, last))
+    return [running.done() for running in started]
+
+
+def blank(figure: Any, file: BinaryIO, **options: Any) -> None:
+    """Stand in for Figure.savefig, whose layout and rasterisation take longer than most runs of the tests."""
+    file.write(b"blank")
+
+
 def _main(
     directory: Path,
     words: list[str],
@@ -109,6 +140,9 @@ def _main(
     os.environ.update(environment)
     sys.path[:0] = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.argv[:] = ["fusion", *words]
+    from matplotlib.figure import Figure
+
+    Figure.savefig = blank  # type: ignore[method-assign]
     if before is not None:
         before()
     from fusion.cli import main

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 import fusion
 from fusion.errors import CalculationError, InputError
 from processes import Program, Running
+from resuming import Resumes, Stop
 
 FIT = ("+method=toy", "task=fit", "callbacks.checkpoint.every_n_steps=7")
 
@@ -84,18 +85,9 @@ def test_output_of_libraries_goes_to_the_log(program: Program, tmp_path: Path) -
     assert "Lightning" not in done.out and "stopped: `max_epochs=1`" in (tmp_path / "r" / "log.txt").read_text()
 
 
-def test_a_killed_run_resumes_to_the_same_result(process: Program, program: Program, tmp_path: Path) -> None:
-    assert program(*FIT, "hydra.run.dir=whole").status == 0
-    assert process(*FIT, "hydra.run.dir=killed", "task.kill_at=33").status == -signal.SIGKILL
-    assert not (tmp_path / "killed" / "result.json").exists()
-    config = tmp_path / "killed" / "config.yaml"
-    config.write_text(config.read_text().replace("kill_at: 33", "kill_at: null"))
-    done = program("resume", "killed")
-    assert done.status == 0
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert document(killed)["fit"] == document(whole)["fit"]
-    assert (killed / "metrics.csv").read_bytes() == (whole / "metrics.csv").read_bytes()
-    assert (whole / "metrics.csv").read_text().count("\n") == 41
+def test_a_killed_run_resumes_to_the_same_result(resumes: Resumes, tmp_path: Path) -> None:
+    resumes(FIT, Stop("fusion.runs.metrics:log", 33), files=("metrics.csv",), note="28/40")
+    assert (tmp_path / "run" / "metrics.csv").read_text().count("\n") == 41
 
 
 def test_a_finished_run_prints_its_result(program: Program, tmp_path: Path) -> None:

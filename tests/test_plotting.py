@@ -24,6 +24,7 @@ from fusion.tasks.vibrations import spectrum_plot
 from fusion.tasks.vibrations.spectrum import broadened
 from fusion.wavefunctions import energy_plot as plots
 
+pytestmark = pytest.mark.usefixtures("pictures")
 COLUMNS = ["step", "phase", "energy", "stderr", "variance", "loss"]
 
 

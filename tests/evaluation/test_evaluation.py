@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-import signal
+import re
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +25,7 @@ from fusion.evaluation.calibration import calibration
 from fusion.evaluation.predictions import Predictions
 from fusion.runs.report import redraw
 from processes import Program
+from resuming import Resumes, Stop
 
 WORDS = ("+method=morse", "task=evaluate", "hydra.run.dir=run")
 D, A = 0.17, 1.1  # the toy potential
@@ -77,7 +78,7 @@ def evaluation(directory: Path) -> dict[str, Any]:
     return found
 
 
-def test_own_labels_give_no_error_and_units_are_converted(program: Program, tmp_path: Path) -> None:
+def test_own_labels_give_no_error_and_units_are_converted(pictures: None, program: Program, tmp_path: Path) -> None:
     for unit, value in (("eV", units.Hartree), ("kcal/mol", KCAL), ("hartree", 1.0)):
         write(tmp_path / "data.xyz", labelled(structures(), value), format="extxyz")
         done = program(*WORDS, "data=data.xyz", f"data.energy_unit={unit}")
@@ -188,14 +189,10 @@ def test_other_keys_and_hdf5(program: Program, tmp_path: Path) -> None:
     assert evaluation(tmp_path / "run")["energy"]["total"]["largest"] < 1e-4
 
 
-def test_a_resumed_evaluation_gives_the_same_result(program: Program, process: Program, tmp_path: Path) -> None:
+def test_a_resumed_evaluation_gives_the_same_result(resumes: Resumes, tmp_path: Path) -> None:
     write(tmp_path / "data.xyz", labelled(structures(12), noise=0.01), format="extxyz")
-    slow = ("data=data.xyz", "method.model.seconds=1.05", "method.model.kill_at=3")
-    assert process(*WORDS, *slow).status == -signal.SIGKILL
-    done = process("resume", "run")
-    assert done.status == 0 and "resuming after 7 of 12" in done.out
-    assert program(*WORDS[:2], "data=data.xyz", "hydra.run.dir=whole").status == 0
-    assert evaluation(tmp_path / "run") == evaluation(tmp_path / "whole")
+    (resumed,) = resumes((*WORDS, "data=data.xyz"), Stop("toy.morse:Morse.forward", 3), files=("structures.csv",))
+    assert re.search("resuming after [137] of 12", resumed.out), resumed
     (tmp_path / "run" / "parity.png").unlink()
     redraw(tmp_path / "run")
     assert (tmp_path / "run" / "parity.png").is_file()
@@ -273,7 +270,7 @@ def test_errors_of_the_stress(program: Program, tmp_path: Path) -> None:
     assert done.status == 2 and "Set data.stress.sign=1" in done.err and not (tmp_path / "other").exists()
 
 
-def test_dipoles_of_molecules_beside_crystals(program: Program, tmp_path: Path) -> None:
+def test_dipoles_of_molecules_beside_crystals(pictures: None, program: Program, tmp_path: Path) -> None:
     """Bonds of the toy have dipoles in closed form; a crystal has none, even if it has a label."""
     frames = structures(12)
     for atoms in frames:

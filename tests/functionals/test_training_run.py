@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
 from pathlib import Path
 
 import pytest
 import torch
 
 import fusion
-from fusion import app, zoo
+from fusion import zoo
 from fusion.cli import publish
 from fusion.errors import InputError
 from fusion.functionals.training import outcome
-from fusion.functionals.training.regression import Regression
+from resuming import Stop, assert_same_result, killed_and_resumed
 
 DATA = """
 h = { atoms = "H 0 0 0", spin = 1 }
@@ -53,30 +50,17 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place / "run"
 
 
-def _killed(words: list[str], step: int) -> None:
-    update = Regression._update
-
-    def dying(self: Regression, *arguments: object) -> None:
-        if self.done == step:
-            os.kill(os.getpid(), signal.SIGKILL)
-        update(self, *arguments)  # type: ignore[arg-type]
-
-    Regression._update = dying  # type: ignore[method-assign, assignment]
-    fusion.run(words)
-
-
-@pytest.mark.parametrize("step", [2, 10])
-def test_a_killed_run_resumes_to_the_same_result(finished, tmp_path, monkeypatch, step):
+@pytest.mark.parametrize("step", [pytest.param(2, marks=pytest.mark.slow), 10])
+def test_a_killed_run_resumes_to_the_same_result(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
     monkeypatch.setenv("FUSION_CACHE", str(finished.parent / "cache"))
+    words = [*WORDS, f"method.training.data={finished.parent / 'data.toml'}"]
+    stop = Stop("fusion.functionals.training.regression:Regression._update", step)
+    (resumed,) = killed_and_resumed(tmp_path, words, [stop])
+    assert resumed.status == 0, resumed
     other = tmp_path / "run"
-    words = [*WORDS, f"method.training.data={finished.parent / 'data.toml'}", f"hydra.run.dir={other}"]
-    child = multiprocessing.get_context("spawn").Process(target=_killed, args=(words, step))  # OpenMP cannot fork
-    child.start()
-    child.join(300)
-    assert child.exitcode == -signal.SIGKILL
-    assert app.resume(other).status == "ok"
-    for name in ("metrics.csv", outcome.TABLE):
-        assert (other / name).read_text() == (finished / name).read_text()
+    assert_same_result(other, finished, ("metrics.csv", outcome.TABLE))
     one, two = (torch.load(run / "checkpoints/last.ckpt", weights_only=True) for run in (finished, other))
     assert all(torch.equal(one["state_dict"][name], two["state_dict"][name]) for name in one["state_dict"])
     assert one["regression"]["done"] == two["regression"]["done"] == 12

@@ -47,7 +47,7 @@ def hartree_fock(atoms: str, spin: int = 0, **options: Any) -> float:
     return float((scf.UHF if spin else scf.RHF)(mol).kernel())
 
 
-def test_a_reaction_by_two_methods(program: Program, tmp_path: Path) -> None:
+def test_a_reaction_by_two_methods(pictures: None, program: Program, tmp_path: Path) -> None:
     words = ("methods=[{method: hf, basis: 6-31g},{method: toy, energy: -1.5}]", "task.reaction=2 h -> h2")
     done = program(*RUN, *words)
     assert done.status == 0 and done.err == ""

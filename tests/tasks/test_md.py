@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from fusion.tasks.md import simulation
 from fusion.tasks.md.table import mean_error, read_table
 from fusion.tasks.md.task import MolecularDynamics
 from processes import Program
+from resuming import Resumes, Stop, assert_same_result
 
 BOLTZMANN = units.kB * HARTREE_PER_EV
 ENSEMBLES = Path(__file__).parents[2] / "conf" / "ensemble"
@@ -332,28 +332,13 @@ def test_wrong_settings_are_refused(program: Program, tmp_path: Path, words: tup
 MD = ("+method=morse", "task=md", "system=h2", "task.log_every=3", "task.save_every=4", "task.checkpoint_every=9")
 
 
-def assert_same(left: Path, right: Path) -> None:
-    for name in ("md.csv", "md.extxyz"):
-        assert (left / name).read_bytes() == (right / name).read_bytes(), name
-    one, other = (json.loads((path / "result.json").read_text()) for path in (left, right))
-    for key in ("step_ms", "ns_per_day", "model_fraction", "timed_steps"):
-        del one["md"][key], other["md"][key]
-    for key in ("md", "energy", "system", "status", "forces_hartree_per_bohr"):
-        assert one[key] == other[key], key
+def test_a_resumed_run_has_the_same_trajectory(resumes: Resumes) -> None:
+    stop = Stop("toy.morse:Morse.forward", 42)
+    first, _ = resumes((*MD, "task.steps=80"), stop, stop, files=("md.csv", "md.extxyz"))
+    assert "resuming from step 36 of 80" in first.out
 
 
-def test_a_resumed_run_has_the_same_trajectory(program: Program, process: Program, tmp_path: Path) -> None:
-    words = (*MD, "task.steps=80", "method.model.kill_at=42")
-    assert process(*words, "hydra.run.dir=run").status == -signal.SIGKILL
-    done = process("resume", "run")
-    assert done.status == -signal.SIGKILL and "resuming from step 36 of 80" in done.out
-    done = process("resume", "run")
-    assert done.status == 0, done
-    assert program(*MD, "task.steps=80", "hydra.run.dir=whole").status == 0
-    assert_same(tmp_path / "run", tmp_path / "whole")
-
-
-def test_a_signal_loses_no_step(program: Program, process: Program, tmp_path: Path) -> None:
+def test_a_signal_loses_no_step(pictures: None, program: Program, process: Program, tmp_path: Path) -> None:
     kill = ("method.model.kill_at=100", "method.model.kill_by=SIGTERM")
     stopped = process(*MD, "task.steps=150", "task.checkpoint_every=100000", *kill, "hydra.run.dir=run")
     assert stopped.status == 128 + signal.SIGTERM and "fusion resume" in stopped.err
@@ -364,5 +349,5 @@ def test_a_signal_loses_no_step(program: Program, process: Program, tmp_path: Pa
     step = int(done.out.split("resuming from step ")[1].split()[0])
     assert step // 3 + 1 in (rows, rows - 1) and step > 90
     assert program(*MD, "task.steps=150", "hydra.run.dir=whole").status == 0
-    assert_same(tmp_path / "run", tmp_path / "whole")
+    assert_same_result(tmp_path / "run", tmp_path / "whole", ("md.csv", "md.extxyz"))
     assert (tmp_path / "run" / "md.png").is_file() and "md.extxyz" in done.out

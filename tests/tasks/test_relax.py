@@ -13,6 +13,7 @@ from ase import Atoms
 from ase.io import read, write
 
 from processes import Program
+from resuming import Resumes, Stop
 
 # Morse bonds between all atoms of the toy potential: the three distances of water at rest, bohr and Angstrom.
 OH, HH = 1.8, 1.4
@@ -30,7 +31,7 @@ def distances(path: Path) -> list[float]:
     return sorted(atoms.get_all_distances()[np.triu_indices(len(atoms), 1)] / BOHR)
 
 
-def test_every_bond_relaxes_to_its_length(program: Program, tmp_path: Path) -> None:
+def test_every_bond_relaxes_to_its_length(pictures: None, program: Program, tmp_path: Path) -> None:
     done = program(*MORSE, "task.fmax=1e-6")
     assert done.status == 0, done
     document = result(tmp_path / "run")
@@ -41,6 +42,7 @@ def test_every_bond_relaxes_to_its_length(program: Program, tmp_path: Path) -> N
     assert len(read(tmp_path / "run" / "relax.extxyz", ":")) == relaxation["steps"] + 1
     assert relaxation["energies_hartree"][0] - relaxation["energies_hartree"][-1] > 0.1
     assert "converged        yes" in done.out and "relaxation.png" in done.out
+    assert (tmp_path / "run" / "relaxation.png").stat().st_size > 10_000
     again = program("+method=morse", "task=relax", "system=run/relaxed.xyz", "task.fmax=1e-5", "hydra.run.dir=again")
     assert again.status == 0 and result(tmp_path / "again")["relaxation"]["steps"] == 0
 
@@ -97,23 +99,12 @@ def test_wrong_settings_are_refused(program: Program, tmp_path: Path, words: tup
     assert done.status == 2 and complaint in done.err and not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(("calls", "until_done"), [((2, 6), False), pytest.param((6,), True, marks=pytest.mark.slow)])
 def test_a_run_killed_at_any_step_resumes_to_the_same_result(
-    program: Program, process: Program, tmp_path: Path
+    resumes: Resumes, calls: tuple[int, ...], until_done: bool
 ) -> None:
-    words = (*MORSE, "method.model.seconds=0.1", "method.model.kill_at=6")
-    assert process(*words).status == -signal.SIGKILL
-    for _ in range(4):
-        done = process("resume", "run")
-        assert "resuming after" in done.out
-        if done.status != -signal.SIGKILL:
-            break
-    assert done.status == 0, done
-    assert program(*MORSE[:2], "hydra.run.dir=whole").status == 0
-    killed, whole = result(tmp_path / "run"), result(tmp_path / "whole")
-    for key in ("energy", "relaxation", "forces_hartree_per_bohr", "system"):
-        assert killed[key] == whole[key], key
-    names = ("relax.extxyz", "relaxed.xyz")
-    assert all((tmp_path / "run" / n).read_bytes() == (tmp_path / "whole" / n).read_bytes() for n in names)
+    stops = [Stop("toy.morse:Morse.forward", call) for call in calls]
+    resumes(MORSE, *stops, files=("relax.extxyz", "relaxed.xyz"), until_done=until_done)
 
 
 def sheared_argon(directory: Path) -> tuple[str, ...]:
@@ -126,21 +117,9 @@ def sheared_argon(directory: Path) -> tuple[str, ...]:
 
 
 @pytest.mark.slow
-def test_a_killed_cell_relaxation_resumes_to_the_same_cell(program: Program, process: Program, tmp_path: Path) -> None:
-    words = sheared_argon(tmp_path)
-    killed = process(*words, "hydra.run.dir=run", "method.model.seconds=0.1", "method.model.kill_at=12")
-    assert killed.status == -signal.SIGKILL
-    for _ in range(4):
-        done = process("resume", "run")
-        assert "resuming after" in done.out
-        if done.status != -signal.SIGKILL:
-            break
-    assert done.status == 0, done
-    assert program(*words, "hydra.run.dir=whole").status == 0
-    resumed, whole = result(tmp_path / "run"), result(tmp_path / "whole")
-    for key in ("energy", "relaxation", "stress_hartree_per_bohr3", "system"):
-        assert resumed[key] == whole[key], key
-    assert (tmp_path / "run" / "relax.extxyz").read_bytes() == (tmp_path / "whole" / "relax.extxyz").read_bytes()
+def test_a_killed_cell_relaxation_resumes_to_the_same_cell(resumes: Resumes, tmp_path: Path) -> None:
+    stop = Stop("toy.morse:Crystal.forward", 12)
+    resumes(sheared_argon(tmp_path), stop, files=("relax.extxyz",), until_done=True)
 
 
 def test_a_crystal_relaxes_its_cell_with_and_without_pressure(program: Program, tmp_path: Path) -> None:

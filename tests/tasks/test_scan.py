@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from fusion.chemistry.structures import from_atoms
 from fusion.errors import InputError
 from fusion.tasks.geometry.internal_coordinates import Angle, Bond, Dihedral, InternalCoordinate, RigidMotion
 from processes import Program
+from resuming import Resumes, Stop
 
 B, C = 0.008, 0.006  # of the toy potential's torsion, hartree
 SCAN = ("+method=torsion", "task=scan", "hydra.run.dir=run")
@@ -55,13 +55,14 @@ def test_a_relaxed_scan_is_the_torsional_energy(
         table = list(csv.DictReader(file))
     relative = units.KJ_MOL_PER_HARTREE * (torsion(values) - torsion(values).min())
     assert [float(row["relative_kj_mol"]) for row in table] == pytest.approx(relative, abs=1e-3)
-    assert "kcal/mol" in done.out and (tmp_path / "run" / "scan.png").stat().st_size > 10_000
+    assert "kcal/mol" in done.out
 
 
-def test_stationary_points_at_the_ends_of_a_full_turn(program: Program, tmp_path: Path) -> None:
+def test_stationary_points_at_the_ends_of_a_full_turn(pictures: None, program: Program, tmp_path: Path) -> None:
     assert program(*TURN, "task.start=0", "task.points=25").status == 0
     found = [(place["kind"], place["degree"]) for place in result(tmp_path / "run")["scan"]["stationary"]]
     assert found == [("maximum", 0.0), ("minimum", 105.0), ("maximum", 180.0), ("minimum", 255.0)]
+    assert (tmp_path / "run" / "scan.png").stat().st_size > 10_000
 
 
 def test_a_rigid_scan_moves_one_coordinate_in_one_batch(program: Program, tmp_path: Path) -> None:
@@ -130,21 +131,13 @@ def test_a_scan_in_both_directions_takes_the_lower_energy(program: Program, tmp_
     np.testing.assert_allclose(scan["relative_std_hartree"], relative, atol=1e-8)
 
 
+@pytest.mark.parametrize(("calls", "until_done"), [((12, 8), False), pytest.param((12,), True, marks=pytest.mark.slow)])
 def test_a_run_killed_at_any_step_resumes_to_the_same_result(
-    program: Program, process: Program, tmp_path: Path
+    resumes: Resumes, calls: tuple[int, ...], until_done: bool
 ) -> None:
-    words = (*TURN, "task.points=7", "method.model.seconds=0.02", "method.model.kill_at=12")
-    assert process(*words).status == -signal.SIGKILL
-    for _ in range(9):
-        done = process("resume", "run")
-        assert "resuming after" in done.out
-        if done.status != -signal.SIGKILL:
-            break
-    assert done.status == 0, done
-    assert program(*TURN[:2], TURN[3], "task.points=7", "hydra.run.dir=whole").status == 0
-    assert result(tmp_path / "run")["scan"] == result(tmp_path / "whole")["scan"]
-    for name in ("scan.csv", "scan.extxyz"):
-        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    stops = [Stop("toy.torsion:Torsion.forward", call) for call in calls]
+    words = (*TURN, "task.points=7")
+    resumes(words, *stops, files=("scan.csv", "scan.extxyz"), until_done=until_done)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from fusion.tasks.vibrations.infrared import KM_MOL, intensities, strengths
 from fusion.tasks.vibrations.property_derivatives import along_modes, calculations, of_nuclei
 from fusion.tasks.vibrations.raman import ANGSTROM4, activities, cross_sections
 from processes import Program
+from resuming import Resumes, Stop
 
 RUN = ("+method=morse", "task=vibrations", "task.dipoles=bonds", "task.fmax=1e-7", "hydra.run.dir=run")
 NITROGEN = System("n2", ("N", "N"), np.array([[0.0, 0.0, 0.0], [0.9, -1.2, 2.1]]))
@@ -187,7 +187,7 @@ def test_forces_in_a_field_agree_with_the_response_to_nuclei(with_toy: None) -> 
     np.testing.assert_allclose(total, np.eye(3), atol=1e-6)
 
 
-def test_dipoles_of_another_method(program: Program, tmp_path: Path) -> None:
+def test_dipoles_of_another_method(pictures: None, program: Program, tmp_path: Path) -> None:
     done = program(*RUN[:2], "task.dipoles={method: bonds, flux: 0.5}", *RUN[3:], "task.raman=true")
     assert done.status == 0, done
     document = result(tmp_path / "run")
@@ -230,16 +230,11 @@ def test_only_modes_in_the_range_are_calculated(program: Program, tmp_path: Path
 
 
 def test_a_run_killed_during_the_dipoles_resumes_to_the_same_result(
-    program: Program, process: Program, tmp_path: Path
+    resumes: Resumes, program: Program, tmp_path: Path
 ) -> None:
-    killed = process(*RUN[:2], "task.dipoles={method: bonds, seconds: 0.1, kill_at: 8}", *RUN[3:])
-    assert killed.status == -signal.SIGKILL and (tmp_path / "run" / "dipoles/checkpoints/last.ckpt").is_file()
-    resumed = program("resume", "run")
-    assert resumed.status == 0 and re.search("dipoles: resuming after [1-8] calculation", resumed.out), resumed
-    assert program(*RUN[:-1], "hydra.run.dir=whole").status == 0
-    one, other = result(tmp_path / "run"), result(tmp_path / "whole")
-    assert one["ir_intensities_km_per_mol"] == pytest.approx(other["ir_intensities_km_per_mol"], rel=1e-9)
-    assert one["frequencies_cm1"] == other["frequencies_cm1"]
+    (resumed,) = resumes(RUN, Stop("toy.bonds:Bonds._one", 8), rel=1e-9)
+    assert (tmp_path / "run" / "dipoles/checkpoints/last.ckpt").is_file()
+    assert re.search("dipoles: resuming after [1-8] calculation", resumed.out), resumed
     changed = program(*RUN[:2], "task.dipoles={method: bonds, flux: 0.7}", *RUN[3:], "ckpt=last")
     assert changed.status == 2 and "belongs to another method" in changed.err
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,11 @@ import numpy as np
 import pytest
 
 from fusion.chemistry import g2, reactions, units
+from fusion.runs.report import redraw
 from fusion.tasks.thermochemistry import balance
 from fusion.tasks.thermochemistry.species import Energy, Species
 from processes import Program
+from resuming import Resumes, Stop
 
 KCAL = units.KCAL_MOL_PER_HARTREE
 RT = 8.31446e-3 * 298.15 / units.KJ_MOL_PER_HARTREE
@@ -78,7 +79,7 @@ def test_a_reaction_is_the_difference_of_heats_of_formation(halides: Any) -> Non
     assert document["reaction_errors_hartree"][row["level"]]["mean"] == pytest.approx(row["error_hartree"])
 
 
-def test_tables_agree_with_the_result(halides: Any) -> None:
+def test_tables_agree_with_the_result(pictures: None, halides: Any) -> None:
     document, directory = halides
     with (directory / "thermochemistry.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
@@ -87,6 +88,7 @@ def test_tables_agree_with_the_result(halides: Any) -> None:
     assert float(lines[5]["formation_298_kcal_per_mol"]) == pytest.approx(fluoride["formation_298_hartree"] * KCAL)
     text = (directory / "thermochemistry.md").read_text()
     assert f"{fluoride['formation_298_hartree'] * KCAL:.1f}" in text and "scaled by 0.9" in text
+    redraw(directory)
     assert (directory / "thermochemistry.png").stat().st_size > 10_000
 
 
@@ -180,15 +182,12 @@ def test_wrong_settings_give_one_line(program: Program, words: tuple[str, ...], 
 
 
 def test_a_run_killed_during_a_species_resumes_to_the_same_result(
-    program: Program, process: Program, tmp_path: Path
+    resumes: Resumes, program: Program, tmp_path: Path
 ) -> None:
-    words = "+method=morse", AMMONIA, "method._target_=toy.morse.WithoutHessian"
-    killed = process(*words, *TASK, "method.model.seconds=0.05", "method.model.kill_at=20")
-    assert killed.status == -signal.SIGKILL and "3 species begun, the last NH3" in program("report", "run").out
-    resumed = process("resume", "run")
-    assert resumed.status == 0 and "resuming the calculations of N2, H2" in resumed.out, resumed
-    assert program(*words, "task=thermochemistry", "hydra.run.dir=whole").status == 0
-    one, other = (found(tmp_path / name)["thermochemical"] for name in ("run", "whole"))
-    assert one["reactions"][0] == pytest.approx(other["reactions"][0], abs=1e-9)
-    again = program("resume", "run")  # nothing is calculated twice, so nothing kills it
+    words = "+method=morse", AMMONIA, "method._target_=toy.morse.WithoutHessian", *TASK
+    (resumed,) = resumes(words, Stop("toy.morse:Morse.forward", 20), files=("thermochemistry.csv",), rel=1e-9)
+    assert "resuming the calculations of N2, H2" in resumed.out, resumed
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("toy.morse.Morse.forward", None)  # nothing is calculated again
+        again = program("resume", "run")
     assert again.status == 0 and "N2 + 3 H2 -> 2 NH3" in again.out

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from fusion.tasks.geometry.normal_modes import normal_modes
 from fusion.tasks.ts.outcome import outcome
 from fusion.tasks.ts.saddle import Saddle
 from processes import Program
+from resuming import Resumes, Stop
 
 B, C = 0.008, 0.006  # of the toy potential's torsion, hartree
 MINIMUM = -C - B**2 / (8.0 * C)  # at 109.5 degrees
@@ -42,7 +42,7 @@ def structures(tmp_path: Path) -> None:
     write(tmp_path / "short.xyz", atoms[:3])
 
 
-def test_a_band_and_a_saddle_search_find_the_barrier(program: Program, tmp_path: Path) -> None:
+def test_a_band_and_a_saddle_search_find_the_barrier(pictures: None, program: Program, tmp_path: Path) -> None:
     done = program(*BAND, "method.model.spread=0.0003")
     assert done.status == 0, done
     document = result(tmp_path / "run")
@@ -89,7 +89,7 @@ def test_the_band_is_calculated_in_one_call_per_step(program: Program, tmp_path:
     assert result(tmp_path / "run")["path"]["steps"] > 10
 
 
-def test_the_path_downhill_connects_the_minima(program: Program, tmp_path: Path) -> None:
+def test_the_path_downhill_connects_the_minima(pictures: None, program: Program, tmp_path: Path) -> None:
     done = program(*BAND, "task.irc=true")
     assert done.status == 0 and "it connects reactant and product" in done.out, done
     irc = result(tmp_path / "run")["irc"]
@@ -170,23 +170,16 @@ def test_displacements_of_a_numerical_hessian_are_counted(program: Program, monk
     assert said[0] == "Hessian" and said.count("Hessian: 24 of 24 displacements") == 2
 
 
+@pytest.mark.parametrize(
+    ("calls", "until_done"), [((35, 30), False), pytest.param((35,), True, marks=pytest.mark.slow)]
+)
 def test_a_run_killed_at_any_step_resumes_to_the_same_result(
-    program: Program, process: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    resumes: Resumes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: tuple[int, ...], until_done: bool
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
-    words = (*BAND, "task.irc=true", "method.model.seconds=0.02", "method.model.kill_at=35")
-    assert process(*words).status == -signal.SIGKILL
-    for _ in range(6):
-        done = process("resume", "run")
-        assert "resuming after" in done.out
-        if done.status != -signal.SIGKILL:
-            break
-    assert done.status == 0, done
-    assert program(*BAND[:2], *BAND[3:], "task.irc=true", "hydra.run.dir=whole").status == 0
-    killed, whole = result(tmp_path / "run"), result(tmp_path / "whole")
-    for key in ("energy", "path", "transition_state", "barriers", "irc"):
-        assert killed[key] == whole[key], key
+    stops = [Stop("toy.torsion:Torsion.forward", call) for call in calls]
+    resumes((*BAND, "task.irc=true"), *stops, files=("path.extxyz", "irc.extxyz", "ts.xyz"), until_done=until_done)
     left = {path.name for path in (tmp_path / "temporary").iterdir()}
     assert not {name for name in left if not name.startswith("torchinductor")}  # a folder of torch's own
 

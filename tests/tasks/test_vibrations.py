@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from fusion.tasks.vibrations.infrared import KM_MOL, intensities
 from fusion.tasks.vibrations.symmetry import point_group
 from fusion.tasks.vibrations.thermochemistry import thermochemistry
 from processes import Program
+from resuming import Resumes, Stop
 
 DEPTH, WIDTH = 0.17, 1.1  # of the toy potential's Morse bonds
 CONSTANT = 2.0 * DEPTH * WIDTH**2  # hartree/bohr^2
@@ -75,7 +75,7 @@ def test_a_diatomic_has_the_frequency_of_its_force_constant(program: Program, tm
     assert heavy["thermochemistry"]["symmetry_number"] == 1
 
 
-def test_modes_of_a_triangle_agree_with_group_theory(program: Program, tmp_path: Path) -> None:
+def test_modes_of_a_triangle_agree_with_group_theory(pictures: None, program: Program, tmp_path: Path) -> None:
     assert program(*MORSE, *TRIANGLE, "task.fmax=1e-8").status == 0
     document = result(tmp_path / "run")
     bend, breathe = wavenumber(1.5 * CONSTANT, ARGON), wavenumber(3.0 * CONSTANT, ARGON)
@@ -232,18 +232,9 @@ def test_a_method_without_forces_is_refused(program: Program) -> None:
     assert done.status == 2 and "task vibrations needs hessian, which toy does not give" in done.err
 
 
-def test_a_run_killed_during_the_differences_resumes_to_the_same_result(
-    program: Program, process: Program, tmp_path: Path
-) -> None:
+def test_a_run_killed_during_the_differences_resumes_to_the_same_result(resumes: Resumes) -> None:
     words = (*MORSE, "method._target_=toy.morse.WithoutHessian")
-    killed = process(*words, "method.model.seconds=0.1", "method.model.kill_at=17")
-    assert killed.status == -signal.SIGKILL and (tmp_path / "run" / "relaxed.xyz").is_file()
-    resumed = process("resume", "run")
-    assert resumed.status == 0 and "resuming after" in resumed.out, resumed
-    assert program(*words[:2], words[3], "hydra.run.dir=whole").status == 0
-    one, other = result(tmp_path / "run"), result(tmp_path / "whole")
-    assert one["relaxation"] == other["relaxation"]
-    np.testing.assert_allclose(one["frequencies_cm1"], other["frequencies_cm1"], atol=1e-6)
+    resumes(words, Stop("toy.morse:Morse.forward", 17), files=("relaxed.xyz",), rel=1e-9)
 
 
 @pytest.mark.parametrize(

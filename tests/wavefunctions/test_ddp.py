@@ -15,9 +15,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-import killable
-from killable import TINY, Stop, assert_same, checkpoint, fusion, ranks
+from killable import TINY, assert_same, at, checkpoint, fusion, ranks
 from processes import CONTEXT, LIMIT_S
+from resuming import differences, document
 
 DDP = (*TINY, "trainer=ddp", "trainer.accelerator=cpu")
 OPTIMISERS = ("spring", "kfac", "adam")
@@ -101,7 +101,7 @@ def test_two_ranks_take_the_same_step_as_one(both: list[dict[str, Any]], dtype: 
     first, second = (found[str(dtype)] for found in both)
     assert not torch.equal(first.pop("stream"), second["stream"])
     for name in first:
-        assert killable.differences(first[name], second[name]) == [], name  # the same on both, to the last bit
+        assert differences(first[name], second[name]) == [], name  # the same on both, to the last bit
         for together, single in zip(_tensors(first[name]), _tensors(alone[name]), strict=True):
             assert (together - single).norm() <= tolerance * single.norm(), name
 
@@ -123,12 +123,12 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_ranks_share_parameters_but_neither_walkers_nor_random_numbers(uninterrupted: Path) -> None:
     first, second = (torch.load(uninterrupted.parent / f"witness{rank}.pt") for rank in range(2))
-    assert killable.differences(first["parameters"], second["parameters"]) == []
+    assert differences(first["parameters"], second["parameters"]) == []
     assert not (first["electrons"][:, None] == second["electrons"][None]).flatten(2).all(2).any()
     assert not torch.equal(first["generator"], second["generator"])
     saved = checkpoint(uninterrupted)
     assert torch.equal(saved["electrons"], torch.cat((first["electrons"], second["electrons"])))
-    assert killable.document(uninterrupted)["vmc"]["evaluation"]["walkers"] == 16
+    assert document(uninterrupted)["vmc"]["evaluation"]["walkers"] == 16
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_all_ranks_resume_after_one_is_killed(uninterrupted: Path, tmp_path: Pat
     if optimiser != "spring":
         assert ranks(tmp_path / "whole", *words)[0].complete
         uninterrupted = tmp_path / "whole" / "run"
-    dead = ranks(tmp_path / "ddp", *words, stop=Stop("step", 18))
+    dead = ranks(tmp_path / "ddp", *words, stop=at("step", 18))
     assert dead[1].status == -signal.SIGKILL and dead[0].status == 1
     assert dead[0].err.startswith("error: another process of this run has ended") and dead[0].err.count("\n") == 1
     resumed = ranks(tmp_path / "ddp", *words, "ckpt=last")

@@ -29,6 +29,7 @@ from fusion.potentials.training import outcome
 from fusion.potentials.training.loss import Weights
 from fusion.potentials.training.predictions import errors, predict
 from fusion.potentials.training.targets import Labels
+from fusion.runs.report import redraw
 from fusion.zoo import card as cards
 from fusion_ani.network import ANI, ANI1
 
@@ -119,12 +120,13 @@ def finished(data: Path) -> Path:
     return run
 
 
-def test_errors_of_dipoles_are_reported(finished: Path) -> None:
+def test_errors_of_dipoles_are_reported(pictures: None, finished: Path) -> None:
     parts = json.loads((finished / "result.json").read_text())["training"]["parts"]
     assert parts["test"]["dipole_mae_debye"] < 0.1 and parts["test"]["dipole_rmse_debye"] > 0.0
     assert "validation_dipole_mae_debye" in (finished / "metrics.csv").read_text()
     with np.load(finished / "dipoles.npz") as arrays:
         assert arrays["label"].shape == arrays["predicted"].shape == (4, 3)
+    redraw(finished)
     assert (finished / "parity.png").stat().st_size > 5000
 
 

@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,14 +14,16 @@ import torch
 from structures import write
 
 import fusion
-from fusion import app, zoo
+from fusion import zoo
 from fusion.chemistry.system import System
 from fusion.cli import publish
 from fusion.errors import InputError
 from fusion.methods import by_name, protocol
 from fusion.potentials.training import outcome
+from fusion.runs.report import redraw
+from processes import ranks
+from resuming import Stop, assert_same_result, differences, killed_and_resumed
 
-HERE = Path(__file__).parent
 ABOUT = publish.About("tiny", "a toy", "MIT", "nobody (2026)", data="toy", level_of_theory="pairs")
 SHIFTS = ("method.model.angular_shifts=[0.8, 1.2, 1.6, 2.0]", "method.model.radial_eta=4.0")
 HIDDEN = "method.model.hidden={H: [6, 5], C: [6, 5], N: [6], O: [6, 5], S: [6], F: [6], Cl: [6]}"
@@ -61,48 +58,14 @@ def state(run: Path) -> dict[str, Any]:
     return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
 
 
-def same(left: Any, right: Any) -> bool:
-    """True if both are equal to the last bit, except for times."""
-    if isinstance(left, dict):
-        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left if key != "throughput")
-    if isinstance(left, (list, tuple)):
-        return len(left) == len(right) and all(map(same, left, right))
-    return torch.equal(left, right) if isinstance(left, torch.Tensor) else left == right
-
-
-def processes(arguments: list[str], number: int = 1, kill_at: int | None = None) -> list[int]:
-    """Run fusion in several processes and return their exit statuses; they kill themselves before step `kill_at`."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    started = []
-    for rank in range(number):
-        together = {
-            "RANK": str(rank),
-            "LOCAL_RANK": str(rank),
-            "WORLD_SIZE": str(number),
-            "LOCAL_WORLD_SIZE": str(number),
-            "GROUP_RANK": "0",
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
-            "TORCHELASTIC_RUN_ID": "test",
-            "TORCHELASTIC_USE_AGENT_STORE": "False",
-        }
-        environment = os.environ | {"OMP_NUM_THREADS": "1"} | (together if number > 1 else {})
-        environment |= {} if kill_at is None else {"KILL_AT": str(kill_at)}
-        started.append(subprocess.Popen([sys.executable, __file__, *arguments], env=environment, cwd=HERE.parents[2]))
-    return [process.wait(120) for process in started]
-
-
 @pytest.mark.parametrize("step", [pytest.param(2, marks=pytest.mark.slow), 14])
-def test_a_killed_run_resumes_to_the_same_result(finished, tmp_path, step):
-    other = tmp_path / "run"
-    assert processes(words(finished.parent / "data.extxyz", other), kill_at=step) == [-signal.SIGKILL]
-    assert app.resume(other).status == "ok"
-    for name in ("metrics.csv", "structures.csv", "split.json"):
-        assert (other / name).read_text() == (finished / name).read_text()
-    one, two = state(finished), state(other)
-    assert same(one["state_dict"], two["state_dict"]) and same(one["fitting"], two["fitting"])
+def test_a_killed_run_resumes_to_the_same_result(finished: Path, tmp_path: Path, step: int) -> None:
+    stop = Stop("fusion.potentials.training.descent:Descent.step", step)
+    (resumed,) = killed_and_resumed(tmp_path, words(finished.parent / "data.extxyz", tmp_path / "run"), [stop])
+    assert resumed.status == 0 and "resuming " in resumed.out, resumed
+    assert_same_result(tmp_path / "run", finished, ("metrics.csv", "structures.csv", "split.json"))
+    for part in ("state_dict", "fitting"):
+        assert differences(state(tmp_path / "run")[part], state(finished)[part]) == []
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +76,8 @@ def alone_and_together(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     write(data, 53)
     split = ("data.split.validation=21", "data.split.test=9", "method.training.epochs=3")
     fusion.run(words(data, alone, *split))
-    assert processes(words(data, together, *split, "trainer=ddp", "trainer.accelerator=cpu"), number=2) == [0, 0]
+    both = ranks(place, *words(data, together, *split, "trainer=ddp", "trainer.accelerator=cpu"))
+    assert [done.status for done in both] == [0, 0], both
     return alone, together
 
 
@@ -140,7 +104,7 @@ def test_two_processes_calibrate_like_one(alone_and_together):
     assert len(tables[0]) == len(tables[1]) == 1 + 21 + 9
 
 
-def test_files_and_result_of_a_run(finished):
+def test_files_and_result_of_a_run(pictures: None, finished: Path) -> None:
     document = json.loads((finished / "result.json").read_text())
     training = document["training"]
     assert [training["parts"][part]["structures"] for part in ("train", "validation", "test")] == [22, 4, 4]
@@ -149,6 +113,7 @@ def test_files_and_result_of_a_run(finished):
     validation = training["parts"]["validation"]
     (row,) = [row for row in rows(finished) if float(row["validation_loss"]) == best]
     assert validation["energy_mae_kcal_mol"] == pytest.approx(float(row["validation_energy_mae_kcal_mol"]), rel=1e-12)
+    redraw(finished)
     assert all((finished / name).stat().st_size > 5000 for name in ("training.png", "parity.png"))
     assert list(training["self_energies_hartree"]) == ["H", "C", "O"]
 
@@ -174,7 +139,9 @@ def test_a_trained_potential_is_published_and_fine_tuned(finished, tmp_path, mon
 
 
 @pytest.mark.slow
-def test_an_ensemble_is_calibrated_and_published_with_its_factor(tmp_path, monkeypatch):
+def test_an_ensemble_is_calibrated_and_published_with_its_factor(
+    pictures: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("fusion.zoo.registry.user", lambda: tmp_path)
     monkeypatch.setenv("FUSION_CACHE", str(tmp_path / "cache"))
     data, run = tmp_path / "data.extxyz", tmp_path / "run"
@@ -254,20 +221,3 @@ def test_impossible_trainings_are_refused(finished, tmp_path, more, said):
     with pytest.raises(InputError, match=said) as error:
         fusion.run(given)
     assert "\n" not in str(error.value) and not where.exists()
-
-
-if __name__ == "__main__":
-    if "KILL_AT" in os.environ:
-        from fusion.potentials.training.descent import Descent
-
-        made = Descent.step
-
-        def dying(self: Descent) -> None:
-            if self.done == int(os.environ["KILL_AT"]):
-                os.kill(os.getpid(), signal.SIGKILL)
-            made(self)
-
-        Descent.step = dying  # type: ignore[method-assign]
-    from fusion.cli import main
-
-    main.main(sys.argv[1:])
