@@ -32,7 +32,7 @@ ARGUMENTS: dict[str, Any] = {
     "angular_eta": 8.0,
     "angular_shifts": [0.9, 1.55, 2.2, 2.85],
     "zeta": 14.1,
-    "angle_shifts": [0.2, 1.0, 1.8, 2.6],
+    "angle_shifts": [0.2 + 0.39 * shift for shift in range(8)],  # as many as in ANI-1x: the same kernels
 }
 PERIODIC = (True, True, True)
 

@@ -31,7 +31,7 @@ SMALL: dict[str, Any] = {
     "angular_eta": 3.0,
     "angular_shifts": [0.8, 1.2, 1.6, 2.0],
     "zeta": 8.0,
-    "angle_shifts": [0.4, 1.2, 2.0, 2.8],
+    "angle_shifts": [0.4, 0.8, 1.2, 1.6, 2.0, 2.4, 2.8, 3.0],  # as many as in ANI-1x: the same kernels
 }
 
 

@@ -6,9 +6,6 @@ Molecules without hydrogen: every pair of atoms is a bond. Like atoms have no di
 """
 
 import itertools
-import os
-import signal
-import time
 
 import numpy as np
 
@@ -19,14 +16,13 @@ MOMENT, ALONG, ACROSS = 0.1, (2.0, 3.0), (1.0, 0.5)
 
 
 class Bonds:
-    """`kill_at`: the calculation (from 0) at which the process kills itself; `fails_at`: one that does not converge."""
+    """`fails_at`: number (from 0) of the calculation that does not converge."""
 
     kind = "conventional"
     energy_zero = energy_zeros.TOTAL
 
-    def __init__(self, name="bonds", flux=0.4, seconds=0.0, kill_at=None, fails_at=None, analytic=False):
-        self.name, self.flux, self.seconds, self.calls = name, flux, seconds, 0
-        self.kill_at, self.fails_at = kill_at, fails_at
+    def __init__(self, name="bonds", flux=0.4, fails_at=None, analytic=False):
+        self.name, self.flux, self.fails_at, self.calls = name, flux, fails_at, 0
         more = {"dipole_derivatives", "polarizability_derivatives"} if analytic else set()
         self.provides = frozenset({"energy", "dipole", "polarizability"} | more)
 
@@ -38,10 +34,7 @@ class Bonds:
         return [self._one(system, set(properties)) for system in systems]
 
     def _one(self, system, wanted):
-        if self.calls == self.kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
         self.calls += 1
-        time.sleep(self.seconds)
         if self.calls - 1 == self.fails_at:
             return Result(system, "not_converged", message="the bonds did not converge")
         found = self.values(system)
