@@ -41,12 +41,12 @@ together.
 def cells(name: str, outcome: Outcome) -> list[str]:
     """Format a row of the table."""
     training = outcome.result["training"]
-    found = [name, f"{training['members']}", f"{training['epochs']}", f"{outcome.cpu_s / 60.0:.0f}"]
+    row = [name, f"{training['members']}", f"{training['epochs']}", f"{outcome.cpu_s / 60.0:.0f}"]
     for key in PARTS:
         part = training["parts"].get(key)
         rmse, mae = ("" if part is None else f"{part[f'energy_{kind}_kcal_mol']:.2f}" for kind in ("rmse", "mae"))
-        found.append("" if part is None else f"{rmse} / {mae} ({part['structures']:,})")
-    return found
+        row.append("" if part is None else f"{rmse} / {mae} ({part['structures']:,})")
+    return row
 
 
 def main(directory: Path) -> None:

@@ -36,16 +36,16 @@ def s66x8(method: PotentialMethod, path: Path) -> dict[str, float]:
             for result, energy, gradient in zip(results, dimer["energies"], dimer["forces"], strict=True):
                 energies.append((result.energy or np.nan) - energy)
                 forces.append((np.asarray(result.properties["forces"]) * BOHR_PER_ANGSTROM + gradient).ravel())
-    found = {}
+    statistics = {}
     for name, errors in (("energy", np.array(energies)), ("force", np.concatenate(forces))):
         errors = errors * KCAL_MOL_PER_HARTREE
-        found |= {f"{name} MAE": float(np.abs(errors).mean()), f"{name} RMSE": float(np.sqrt((errors**2).mean()))}
-    return found
+        statistics |= {f"{name} MAE": float(np.abs(errors).mean()), f"{name} RMSE": float(np.sqrt((errors**2).mean()))}
+    return statistics
 
 
 def worst(method: PotentialMethod, key: str, reference: dict[str, Any]) -> dict[str, float]:
     """Largest deviations from the reference values: Ha per 100 atoms or Ha, Ha/Angstrom, Ha/Angstrom^2."""
-    found = {"energy": 0.0, "per 100 atoms": 0.0, "forces": 0.0, "hessian": 0.0}
+    largest = {"energy": 0.0, "per 100 atoms": 0.0, "forces": 0.0, "hessian": 0.0}
     for case in reference["cases"].values():
         if (expected := case["models"].get(key)) is None:
             continue
@@ -54,15 +54,15 @@ def worst(method: PotentialMethod, key: str, reference: dict[str, Any]) -> dict[
         wanted = {"forces", *(["hessian"] if "hessian_Ha_A2" in expected else [])}
         (result,) = method.calculate([from_atoms(atoms, name="x")], wanted)
         error = abs((result.energy or np.nan) - expected["energy"])
-        found["energy"] = max(found["energy"], error)
-        found["per 100 atoms"] = max(found["per 100 atoms"], error / max(len(atoms) / 100, 1.0))
+        largest["energy"] = max(largest["energy"], error)
+        largest["per 100 atoms"] = max(largest["per 100 atoms"], error / max(len(atoms) / 100, 1.0))
         forces = np.asarray(result.properties["forces"]) * BOHR_PER_ANGSTROM
-        found["forces"] = max(found["forces"], float(np.abs(forces - expected["forces"]).max()))
+        largest["forces"] = max(largest["forces"], float(np.abs(forces - expected["forces"]).max()))
         if "hessian" in wanted:
             hessian = np.asarray(result.properties["hessian"]) * BOHR_PER_ANGSTROM**2
             deviation = np.abs(hessian.ravel() - np.ravel(expected["hessian_Ha_A2"])).max()
-            found["hessian"] = max(found["hessian"], float(deviation))
-    return found
+            largest["hessian"] = max(largest["hessian"], float(deviation))
+    return largest
 
 
 def main() -> None:

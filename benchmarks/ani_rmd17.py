@@ -68,12 +68,12 @@ def cells(name: str, outcome: dict[str, Any]) -> list[Any]:
     training = outcome["result"]["training"]
     test = training["parts"]["test"]
     energy, forces = PUBLISHED[RUNS[name][0]]
-    found = [f"{test['energy_mae_mev']:.1f}", f"{test['forces_mae_mev_angstrom']:.1f}"]
+    row = [f"{test['energy_mae_mev']:.1f}", f"{test['forces_mae_mev_angstrom']:.1f}"]
     return [
         name,
         training["members"],
         training["epochs"],
-        *found,
+        *row,
         f"{energy} / {forces}",
         f"{outcome['cpu_s'] / 60:.0f}",
     ]

@@ -124,9 +124,9 @@ def ours(model: ANI, systems: list[System], batch: Batch, forces: bool) -> dict[
 
     def on_batch() -> float:
         with torch.no_grad():
-            prediction, found = evaluate(model, batch, wanted)
+            prediction, derivatives = evaluate(model, batch, wanted)
             if forces:
-                found["forces"].cpu()
+                derivatives["forces"].cpu()
             return float(prediction.energy.sum().detach())
 
     return {"fusion": on_batch, "fusion, Results": lambda: method.calculate(systems, wanted)}
@@ -169,15 +169,15 @@ class Peer:
         """torchani's models by mode: as built, inference container (no batches), both as TorchScript if that works."""
         import copy
 
-        found = {"eager": self.ensemble if members > 1 else self.ensemble[0]}
+        models = {"eager": self.ensemble if members > 1 else self.ensemble[0]}
         if members > 1 and alone:
-            found["batched"] = copy.deepcopy(self.ensemble).to_infer_model()
-        for name, model in list(found.items()):
+            models["batched"] = copy.deepcopy(self.ensemble).to_infer_model()
+        for name, model in list(models.items()):
             try:
-                found[f"{name}, TorchScript"] = torch.jit.script(model)
+                models[f"{name}, TorchScript"] = torch.jit.script(model)
             except Exception as error:
                 print(f"torchani has no TorchScript mode of {name}: {str(error).strip().splitlines()[0]}")
-        return found
+        return models
 
 
 def peer_work(model: Any, batch: Batch, forces: bool) -> Work:
@@ -216,14 +216,16 @@ def measure(works: dict[str, Work], threads: int) -> dict[str, float]:
     return {name: min(values) for name, values in times.items()}
 
 
-def row(threads: int, name: str, atoms: list[Atoms], members: int, forces: bool, found: dict[str, float]) -> list[str]:
+def row(
+    threads: int, name: str, atoms: list[Atoms], members: int, forces: bool, seconds: dict[str, float]
+) -> list[str]:
     """One line of the table; the peer's best mode is named."""
     cells = [str(threads), name, str(sum(map(len, atoms))), str(members), "energy, forces" if forces else "energy"]
-    cells += [f"{found.pop('fusion'):.2f}", f"{found.pop('fusion, Results'):.2f}"]
-    if not found:
+    cells += [f"{seconds.pop('fusion'):.2f}", f"{seconds.pop('fusion, Results'):.2f}"]
+    if not seconds:
         return [*cells, "", "", ""]
-    best = min(found, key=lambda mode: found[mode])
-    return [*cells, f"{found[best]:.2f}", best, f"{found[best] / float(cells[5]):.1f}"]
+    best = min(seconds, key=lambda mode: seconds[mode])
+    return [*cells, f"{seconds[best]:.2f}", best, f"{seconds[best] / float(cells[5]):.1f}"]
 
 
 def main() -> None:

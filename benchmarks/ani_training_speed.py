@@ -95,10 +95,10 @@ def ours(model: ANI, data: Labelled, batch: int, weights: Weights, memory_gb: fl
         indices = random.permutation(len(data))[:batch]
         with torch.no_grad():
             descent.clear()
-            found, back = passes(indices, weights.forces > 0, False, True)
+            predictions, back = passes(indices, weights.forces > 0, False, True)
             counts = Counts.of(labels, indices, used)
             assert back is not None
-            back(loss(found, labels.batch(indices), weights, counts, used).by)
+            back(loss(predictions, labels.batch(indices), weights, counts, used).by)
             descent.step()
 
     return step
@@ -178,9 +178,9 @@ def main() -> None:
                     works["torchani"] = theirs(peer(name), data, batch, weights)
                 except ImportError as error:
                     print(f"torchani is not there, fusion only: {error}")
-                found = {key: batch / seconds for key, seconds in measure(works).items()}
-                ratios = [f"{found[key] / found['torchani']:.1f}" if "torchani" in found else "" for key in works]
-                speeds = [f"{found[key]:.0f}" if key in found else "" for key in ("fusion", "first", "torchani")]
+                rates = {key: batch / seconds for key, seconds in measure(works).items()}
+                ratios = [f"{rates[key] / rates['torchani']:.1f}" if "torchani" in rates else "" for key in works]
+                speeds = [f"{rates[key]:.0f}" if key in rates else "" for key in ("fusion", "first", "torchani")]
                 lines.append([name, str(batch), kind, *speeds, *ratios[:2]])
                 print(*lines[-1], sep=" | ", flush=True)
     note = f"One member, random weights, float32, one thread, {machine()}. {len(data)} conformations of molecules of "

@@ -57,9 +57,9 @@ def stretched(first: int, second: int, length: float) -> Atoms:
 
 def structures() -> list[Asked]:
     """Ethanol's O-H and C-C bonds from short to long, then other molecules of its elements."""
-    found = [Asked(f"ethanol, O–H {length} Å", stretched(2, 3, length), length) for length in OXYGEN_HYDROGEN]
-    found += [Asked(f"ethanol, C–C {length} Å", stretched(0, 1, length), length) for length in CARBON_CARBON]
-    return found + [Asked(name, molecule(formula)) for name, formula in OTHERS.items()]
+    requests = [Asked(f"ethanol, O–H {length} Å", stretched(2, 3, length), length) for length in OXYGEN_HYDROGEN]
+    requests += [Asked(f"ethanol, C–C {length} Å", stretched(0, 1, length), length) for length in CARBON_CARBON]
+    return requests + [Asked(name, molecule(formula)) for name, formula in OTHERS.items()]
 
 
 def main(directory: Path) -> None:
@@ -109,11 +109,11 @@ def answers(atoms: list[Atoms]) -> list[tuple[float, float, float, bool]]:
     from fusion.config import compose
 
     method = instantiate(compose.compose(["+method=ani", "weights=ethanol-4"])[0].method)
-    found = []
+    rows = []
     for result in method.calculate([system(one) for one in atoms], {"energy"}):
         domain = result.details["domain"]
-        found.append((result.energy, result.energy_std, domain["spread_hartree_per_sqrt_atom"], domain["outside"]))
-    return found
+        rows.append((result.energy, result.energy_std, domain["spread_hartree_per_sqrt_atom"], domain["outside"]))
+    return rows
 
 
 def system(atoms: Atoms) -> Any:
@@ -159,11 +159,11 @@ def pbe(one: Any) -> float:
 
 def notes(trained: Any) -> str:
     """Notes below the table: procedure and findings."""
-    found, part = trained.result["training"]["uncertainty"], trained.result["training"]["parts"]["test"]
-    before, after = found["test"]["members"], found["test"]["calibrated"]
+    uncertainty, part = trained.result["training"]["uncertainty"], trained.result["training"]["parts"]["test"]
+    before, after = uncertainty["test"]["members"], uncertainty["test"]["calibrated"]
     one, two = (f"{100 * before[key]:.0f} → {100 * after[key]:.0f} %" for key in ("within_1", "within_2"))
-    factor = f"{found['factor']:.2f} ({found['low']:.2f} to {found['high']:.2f})"
-    limit = f"{MILLI * found['limit_hartree_per_sqrt_atom']:.3f} mHa per √atom"
+    factor = f"{uncertainty['factor']:.2f} ({uncertainty['low']:.2f} to {uncertainty['high']:.2f})"
+    limit = f"{MILLI * uncertainty['limit_hartree_per_sqrt_atom']:.3f} mHa per √atom"
     mae = f"{part['energy_mae_mev']:.1f} meV and {part['forces_mae_mev_angstrom']:.1f} meV/Å"
     return f"""\
 `python benchmarks/ani_uncertainty.py DIRECTORY` on {machine()}; training: {trained.cpu_s:.0f} s of one core.

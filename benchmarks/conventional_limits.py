@@ -38,6 +38,7 @@ SPACINGS = ("1.4", "1.8", "2.8")
 
 
 def main(references: Path) -> None:
+    """Compute all tables and write the page."""
     tables = json.loads((references / "h10_motta2017.json").read_text())["data"]
     lines = ["# Conventional methods against published energies", "", _settings(), ""]
     for part in (_limits, lambda: _chain(tables), lambda: _chain_limit(tables), _exact):
@@ -147,8 +148,8 @@ def _system(name: str) -> System:
 
 
 def _settings() -> str:
-    found = versions()
-    return f"fusion {found['fusion']}, PySCF {found['pyscf']}; one thread; default settings unless said."
+    packages = versions()
+    return f"fusion {packages['fusion']}, PySCF {packages['pyscf']}; one thread; default settings unless said."
 
 
 if __name__ == "__main__":

@@ -36,12 +36,12 @@ def energies(path: Path) -> list[float]:
     learned = fusion.kohn_sham(mol, "dm21", grid_level=GRID_LEVEL)
     learned.kernel()
     coupled = cc.CCSD(scf.RHF(mol).run(), frozen=4).run()
-    found = [
+    totals = [
         learned.e_tot if learned.converged else np.nan,
         common.e_tot if common.converged else np.nan,
         coupled.e_tot + coupled.ccsd_t() if coupled.converged else np.nan,
     ]
-    return [float(value) for value in found]
+    return [float(value) for value in totals]
 
 
 def main(directory: Path) -> None:
@@ -49,8 +49,8 @@ def main(directory: Path) -> None:
     start = energies(directory / "bicyclobutane.xyz")
     rows, heights = [], []
     for name, file in SPECIES.items():
-        found = energies(directory / f"{file}.xyz")
-        heights.append([KCAL_MOL_PER_HARTREE * (value - zero) for value, zero in zip(found, start, strict=True)])
+        totals = energies(directory / f"{file}.xyz")
+        heights.append([KCAL_MOL_PER_HARTREE * (value - zero) for value, zero in zip(totals, start, strict=True)])
         rows.append([name, *(f"{height:.1f}" for height in heights[-1]), LITERATURE[name]])
     notes = (
         f"kcal/mol relative to bicyclobutane, {BASIS}, spin-restricted, grid level {GRID_LEVEL}, frozen core in "

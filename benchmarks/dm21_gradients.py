@@ -82,7 +82,7 @@ def errors(make: Make, mol: gto.Mole) -> dict[str, float]:
     here = converged(make(mol))
     density, coords = here.make_rdm1(), mol.atom_coords()
     analytic = {"with": gradient(here), "without": gradient(here, response=False)}
-    found = dict.fromkeys(analytic, 0.0)
+    largest = dict.fromkeys(analytic, 0.0)
     random = np.random.default_rng(2)
     for atom in range(mol.natm):
         direction = random.normal(size=3)
@@ -94,8 +94,8 @@ def errors(make: Make, mol: gto.Mole) -> dict[str, float]:
             energies.append(converged(make(at(mol, moved)), density).e_tot)
         slope = (energies[0] - 8.0 * energies[1] + 8.0 * energies[2] - energies[3]) / (12.0 * STEP)
         for key, values in analytic.items():
-            found[key] = max(found[key], abs(float(values[atom] @ direction) - slope))
-    return found
+            largest[key] = max(largest[key], abs(float(values[atom] @ direction) - slope))
+    return largest
 
 
 def noise(make: Make, mol: gto.Mole) -> dict[str, float]:
@@ -128,11 +128,11 @@ def cost(name: str, basis: str) -> dict[str, float]:
     return {"functions": mean_field.mol.nao, "first": first, "cycle": min(cycles), "gradient": min(gradients)}
 
 
-def draw(found: dict[str, Any], levels: Sequence[int], path: Path) -> None:
+def draw(measured: dict[str, Any], levels: Sequence[int], path: Path) -> None:
     """Draw errors on the left, noise on the right, against the grid level."""
     figure, axes = plt.subplots(1, 2, figsize=(9.0, 3.8), sharey=True, constrained_layout=True)
     for name, colour in zip(NAMES, ("tab:blue", "tab:red"), strict=True):
-        rows = [(level, found[f"{name} {level}"]) for level in levels if f"{name} {level}" in found]
+        rows = [(level, measured[f"{name} {level}"]) for level in levels if f"{name} {level}" in measured]
         if not rows:
             continue
         at_level = [level for level, _ in rows]
@@ -155,31 +155,32 @@ def draw(found: dict[str, Any], levels: Sequence[int], path: Path) -> None:
 
 
 def main(basis: str, levels: Sequence[int], sizes: Sequence[str], store: Path) -> None:
-    found: dict[str, Any] = json.loads(store.read_text()) if store.is_file() else {}
+    """Measure what `store` lacks and write the page."""
+    measured: dict[str, Any] = json.loads(store.read_text()) if store.is_file() else {}
     for name in NAMES:
         for level in levels:
             key = f"{name} {level}"
-            if key not in found:
+            if key not in measured:
                 mol = built(name, basis)
-                found[key] = errors(learned(level), mol)
-                found[key] |= {"dm21": noise(learned(level), mol), "b3lyp": noise(conventional(level), mol)}
-                store.write_text(json.dumps(found))
-                print(key, found[key], flush=True)
+                measured[key] = errors(learned(level), mol)
+                measured[key] |= {"dm21": noise(learned(level), mol), "b3lyp": noise(conventional(level), mol)}
+                store.write_text(json.dumps(measured))
+                print(key, measured[key], flush=True)
     for name in sizes:
-        if f"cost {name}" not in found:
-            found[f"cost {name}"] = cost(name, basis)
-            store.write_text(json.dumps(found))
-    report(found, basis, levels, sizes)
+        if f"cost {name}" not in measured:
+            measured[f"cost {name}"] = cost(name, basis)
+            store.write_text(json.dumps(measured))
+    report(measured, basis, levels, sizes)
 
 
-def report(found: dict[str, Any], basis: str, levels: Sequence[int], sizes: Sequence[str]) -> None:
+def report(measured: dict[str, Any], basis: str, levels: Sequence[int], sizes: Sequence[str]) -> None:
     """Write the table and the picture."""
     here = Path(__file__).parent
-    draw(found, levels, here / "dm21_gradients.png")
+    draw(measured, levels, here / "dm21_gradients.png")
     rows = []
     for name in NAMES:
         for level in levels:
-            row = found.get(f"{name} {level}")
+            row = measured.get(f"{name} {level}")
             if row is None:
                 continue
             numbers = [row["with"], row["without"]]
@@ -187,7 +188,7 @@ def report(found: dict[str, Any], basis: str, levels: Sequence[int], sizes: Sequ
             rows.append([NAMES[name], level, *(f"{number:.1e}" for number in numbers)])
     timings = []
     for name in sizes:
-        one = found[f"cost {name}"]
+        one = measured[f"cost {name}"]
         timings.append(
             f"{name} ({one['functions']} functions): {one['gradient'] / one['cycle']:.1f} cycles with kept integrals, "
             f"{one['gradient'] / one['first']:.1f} of the first, {one['gradient']:.1f} s"

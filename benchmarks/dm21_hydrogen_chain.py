@@ -70,10 +70,10 @@ def curve(basis: str, points: Mapping[float, float | None], store: Path | None) 
     return [done[f"{basis} {distance}"] for distance in points]
 
 
-def lines(basis: str, distances: Iterable[float], found: list[list[float]]) -> list[list[object]]:
+def lines(basis: str, distances: Iterable[float], totals: list[list[float]]) -> list[list[object]]:
     """The table's lines of a curve."""
     rows: list[list[object]] = []
-    for distance, (exact, *others) in zip(distances, found, strict=True):
+    for distance, (exact, *others) in zip(distances, totals, strict=True):
         errors = [f"{1000 * (energy - exact) / ATOMS:+.1f}" for energy in others]
         rows.append([basis, distance, f"{exact:.5f}", *(f"{energy:.5f}" for energy in others), *errors])
     return rows

@@ -90,12 +90,12 @@ def main(store: Path, minutes: float) -> None:
                 continue
             done[name] = calculation(element, spin, distance)
             store.write_text(json.dumps(done))
-        found, pure = done[name], 0.25 * spin * (spin + 2)
-        energy = f"{found['energy']:.5f}" if found["converged"] else f"not converged, gradient {found['gradient']:.0e}"
-        squared = "" if found["spin_square"] is None else f"{found['spin_square']:.3f} ({pure:.2f})"
+        state, pure = done[name], 0.25 * spin * (spin + 2)
+        energy = f"{state['energy']:.5f}" if state["converged"] else f"not converged, gradient {state['gradient']:.0e}"
+        squared = "" if state["spin_square"] is None else f"{state['spin_square']:.3f} ({pure:.2f})"
         rows.append([
-            name, spin, energy, ", ".join(found["attempts"]), squared,
-            f"{found['torque']:.0e}" if found["torque"] else "", f"{found['cpu_s']:.0f}", "; ".join(found["remarks"]),
+            name, spin, energy, ", ".join(state["attempts"]), squared,
+            f"{state['torque']:.0e}" if state["torque"] else "", f"{state['cpu_s']:.0f}", "; ".join(state["remarks"]),
         ])  # fmt: skip
         print(*map(str, rows[-1]), sep="  ", flush=True)
     notes = (

@@ -111,11 +111,11 @@ def value(positions: np.ndarray, atoms: tuple[int, ...]) -> float:
     return float(np.degrees(np.arccos(one @ two / np.linalg.norm(one) / np.linalg.norm(two))))
 
 
-def mode(found: dict[str, Any], number: int) -> str:
+def mode(document: dict[str, Any], number: int) -> str:
     """Frequency and intensity, or a dash if there are none yet."""
-    if "frequencies_cm1" not in found:
+    if "frequencies_cm1" not in document:
         return "—"
-    return f"{found['frequencies_cm1'][number]:.0f} ({found['ir_intensities_km_per_mol'][number]:.1f})"
+    return f"{document['frequencies_cm1'][number]:.0f} ({document['ir_intensities_km_per_mol'][number]:.1f})"
 
 
 def rows_of(name: str, learned: dict[str, Any], conventional: dict[str, Any]) -> list[list[str]]:
@@ -128,14 +128,15 @@ def rows_of(name: str, learned: dict[str, Any], conventional: dict[str, Any]) ->
         digits = 4 if len(atoms) == 2 else 1
         rows.append([label, *(f"{value(places, atoms):.{digits}f}" for places in (mine, theirs)), f"{known:g}"])
     both = (learned, conventional)
-    dipoles = [f"{found['dipole_debye']:.3f}" if "dipole_debye" in found else "—" for found in both]
+    dipoles = [f"{document['dipole_debye']:.3f}" if "dipole_debye" in document else "—" for document in both]
     rows.append(["dipole, D", *dipoles, f"{dipole:g}"])
     for number, known in enumerate(fundamentals):
-        rows.append([f"mode {number + 1}", *(mode(found, number) for found in both), f"{known:g}"])
+        rows.append([f"mode {number + 1}", *(mode(document, number) for document in both), f"{known:g}"])
     return [[name.upper(), *row] for row in rows]
 
 
 def main(basis: str, directory: Path, only_done: bool) -> None:
+    """Run the molecules, or read the runs that are done, and write the page."""
     directory.mkdir(parents=True, exist_ok=True)
     rows: list[list[str]] = []
     remarks = []

@@ -38,8 +38,11 @@ def water() -> tuple[DensityFeatures, Tensor]:
     mean_field = dft.RKS(mol, xc="b3lyp").run()
     numint = LearnedNumInt(fusion.load("dm21").double())
     matrices = np.asarray(mean_field.make_rdm1())[None] / 2
-    found = [(numint.density(mol, block, matrices), block.weights) for block in numint.blocks(mol, mean_field.grids)]
-    features, weights = joined([density.features for density, _ in found]), np.concatenate([part for _, part in found])
+    blocks = [(numint.density(mol, block, matrices), block.weights) for block in numint.blocks(mol, mean_field.grids)]
+    features, weights = (
+        joined([density.features for density, _ in blocks]),
+        np.concatenate([part for _, part in blocks]),
+    )
     occupied = features.rho.sum(dim=0) > 1e-14
     return features.at(occupied), torch.from_numpy(weights)[occupied]
 
@@ -60,19 +63,19 @@ def by_autograd(model: Any, features: DensityFeatures) -> Found:
 
 def competitors(features: DensityFeatures) -> dict[tuple[str, str], Callable[[], list[Found]]]:
     """Competitors by path and precision."""
-    found: dict[tuple[str, str], Callable[[], list[Found]]] = {}
+    evaluations: dict[tuple[str, str], Callable[[], list[Found]]] = {}
     for dtype in (torch.float32, torch.float64):
         model, shown = fusion.load("dm21").to(dtype).requires_grad_(False), features.map(lambda x, to=dtype: x.to(to))
         ways = {"autograd": lambda part, model=model: by_autograd(model, part), "by hand": model.derivatives}
         for way, evaluate in ways.items():
-            found[way, str(dtype).removeprefix("torch.")] = lambda e=evaluate, f=shown: list(in_blocks(e, f))
-    return found
+            evaluations[way, str(dtype).removeprefix("torch.")] = lambda e=evaluate, f=shown: list(in_blocks(e, f))
+    return evaluations
 
 
-def errors(found: list[Found], exact: list[Found], weights: Tensor) -> list[str]:
+def errors(parts_computed: list[Found], exact: list[Found], weights: Tensor) -> list[str]:
     """Error of the energy in microhartree, and largest error of the derivatives over the largest derivative."""
-    energies, expected = (torch.cat([energy.double() for energy, _ in parts]) for parts in (found, exact))
-    one, other = (joined([features for _, features in parts]).variables() for parts in (found, exact))
+    energies, expected = (torch.cat([energy.double() for energy, _ in parts]) for parts in (parts_computed, exact))
+    one, other = (joined([features for _, features in parts]).variables() for parts in (parts_computed, exact))
     worst = max(float((a.double() - b).abs().max() / b.abs().max()) for a, b in zip(one, other, strict=True))
     return [f"{1e6 * float(weights @ (energies - expected)):.4f}", f"{worst:.0e}"]
 

@@ -136,14 +136,14 @@ def profile(name: str, atoms: Atoms) -> list[list[str]]:
         profiler = cProfile.Profile(time.process_time)
         profiler.runcall(numint.nr_rks, mol, grids, "", density)
         statistics: Any = pstats.Stats(profiler).stats  # type: ignore[attr-defined]
-        found = {"all": 0.0, **dict.fromkeys(PARTS, 0.0)}
+        seconds = {"all": 0.0, **dict.fromkeys(PARTS, 0.0)}
         for (file, _, function), (_, _, _, inclusive, _) in statistics.items():
             if "functionals" in file:
                 if function == "nr_rks":
-                    found["all"] += inclusive
+                    seconds["all"] += inclusive
                 for part, functions in PARTS.items():
-                    found[part] += inclusive if function in functions else 0.0
-        rows.append([name, what, *(f"{1e6 * value / grids.size:.1f}" for value in found.values())])
+                    seconds[part] += inclusive if function in functions else 0.0
+        rows.append([name, what, *(f"{1e6 * value / grids.size:.1f}" for value in seconds.values())])
         print(" ".join(rows[-1]), flush=True)
     return rows
 

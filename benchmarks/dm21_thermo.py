@@ -37,12 +37,12 @@ def energies(mol: gto.Mole) -> dict[str, float | None]:
     """Energies in hartree, None if the calculation does not converge."""
     common = (dft.UKS if mol.spin else dft.RKS)(mol, xc="b3lyp")
     learned = fusion.kohn_sham(mol, "dm21")
-    found: dict[str, float | None] = {}
+    totals: dict[str, float | None] = {}
     for name, mean_field in (("B3LYP", common), ("DM21", learned)):
         mean_field.grids.level = GRID_LEVEL
         mean_field.kernel()
-        found[name] = float(mean_field.e_tot) if mean_field.converged else None
-    return found
+        totals[name] = float(mean_field.e_tot) if mean_field.converged else None
+    return totals
 
 
 def compute(subsets: dict[str, Any], directory: Path, minutes: float) -> dict[str, dict[str, Any]]:
@@ -54,7 +54,7 @@ def compute(subsets: dict[str, Any], directory: Path, minutes: float) -> dict[st
         sorted((key for key in systems if key.startswith(f"{subset}/")), key=sizes.__getitem__) for subset in SUBSETS
     ]
     order = [key for turn in zip_longest(*turns) for key in turn if key is not None]
-    found: dict[str, dict[str, Any]] = {}
+    documents: dict[str, dict[str, Any]] = {}
     began = time.monotonic()
     for key in order:
         file = directory / f"{key.replace('/', '_')}.json"
@@ -63,8 +63,8 @@ def compute(subsets: dict[str, Any], directory: Path, minutes: float) -> dict[st
                 continue
             file.write_text(json.dumps(energies(molecule(systems[key]))))
             print(f"{key}  {time.monotonic() - began:.0f} s", flush=True)
-        found[key] = json.loads(file.read_text())
-    return found
+        documents[key] = json.loads(file.read_text())
+    return documents
 
 
 def main(path: Path, directory: Path, minutes: float) -> None:

@@ -25,7 +25,7 @@ GUESS = "3\n\nC 0.0 0.0 0.0\nN 1.19 0.0 0.0\nH 0.25 1.15 0.0\n"
 BONDS = {"r(CN), Å": (0, 1), "r(CH), Å": (0, 2), "r(NH), Å": (1, 2)}
 
 
-def found(name: str, directory: Path) -> dict[str, Any]:
+def result_of(name: str, directory: Path) -> dict[str, Any]:
     """result.json of one method's run, which is started if there is none."""
     place, guess = directory / name, directory / "guess.xyz"
     guess.write_text(GUESS)
@@ -66,7 +66,7 @@ def main(directory: Path) -> None:
     """Run what is missing, write the table and draw both paths."""
     directory = directory.resolve()
     directory.mkdir(parents=True, exist_ok=True)
-    documents = {name: found(name, directory) for name in METHODS}
+    documents = {name: result_of(name, directory) for name in METHODS}
     labels = [
         *BONDS, "modes, cm⁻¹", "barrier from HCN, kcal/mol", "from HNC", "steps of the search",
         "largest force, Ha/bohr", "points downhill",

@@ -45,10 +45,10 @@ def main(run: Path) -> None:
     ]
     errors: dict[str, list[float]] = {}
     for row in (row for row in rows if row["held_out"]):
-        found = {"fixed_density": row["fixed_density"], "self_consistent": row["self_consistent"]}
-        found |= {"conventional": row["conventional"], "dm21": dm21[row["name"]]}
+        numbers = {"fixed_density": row["fixed_density"], "self_consistent": row["self_consistent"]}
+        numbers |= {"conventional": row["conventional"], "dm21": dm21[row["name"]]}
         cells = []
-        for key, value in found.items():
+        for key, value in numbers.items():
             error = None if value is None else value - row["reference"]
             cells.append("not converged" if error is None else f"{error:+.1f}")
             if error is not None:

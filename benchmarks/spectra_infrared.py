@@ -74,31 +74,34 @@ def done(name: str, directory: Path) -> Outcome:
     return outcome
 
 
-def lines_of(found: dict[str, Any]) -> list[tuple[float, float]]:
+def lines_of(document: dict[str, Any]) -> list[tuple[float, float]]:
     """Table lines with wavenumber and intensity of every mode."""
-    return list(zip(found["frequencies_cm1"], found[INTENSITIES], strict=True))
+    return list(zip(document["frequencies_cm1"], document[INTENSITIES], strict=True))
 
 
 def table(columns: list[str], rows: list[list[str]]) -> list[str]:
+    """Lines of a Markdown table."""
     return ["| " + " | ".join(row) + " |" for row in (columns, ["---"] * len(columns), *rows)] + [""]
 
 
-def water(found: dict[str, Any], reference: Path | None) -> list[str]:
+def water(document: dict[str, Any], reference: Path | None) -> list[str]:
+    """Lines on water, with reference values if given and experiment."""
     columns, rows = (
         ["", "mode 1", "mode 2", "mode 3"],
-        [["fusion, ωB97X/6-31G(d), Cartesian d", *map(line, lines_of(found))]],
+        [["fusion, ωB97X/6-31G(d), Cartesian d", *map(line, lines_of(document))]],
     )
     if reference is not None:
         known = json.loads(reference.read_text())["data"]["H2O"]
         pairs = zip(known["freq_cm1"], known["ir_kmmol"], strict=True)
         rows.append(["reference at the same level", *map(line, pairs)])
-    rows.append(["observed fundamentals", *(f"{value:.0f}" for value in found["experiment"]["fundamentals_cm1"])])
+    rows.append(["observed fundamentals", *(f"{value:.0f}" for value in document["experiment"]["fundamentals_cm1"])])
     return ["## Water", "", "Wavenumber in cm⁻¹, infrared intensity in km/mol in brackets.", "", *table(columns, rows)]
 
 
-def nitrogen(found: dict[str, Any]) -> list[str]:
+def nitrogen(document: dict[str, Any]) -> list[str]:
+    """Lines on the Raman scattering of nitrogen."""
     (cross_section,), (activity,), (ratio,) = (
-        found[key]
+        document[key]
         for key in (
             "raman_cross_sections_cm2_per_sr",
             "raman_activities_angstrom4_per_dalton",
@@ -114,10 +117,12 @@ def nitrogen(found: dict[str, Any]) -> list[str]:
 
 
 def line(pair: tuple[float, float]) -> str:
+    """Frequency and intensity as text."""
     return f"{pair[0]:.1f} ({pair[1]:.1f})"
 
 
 def ethanol(learned: dict[str, Any], full: dict[str, Any]) -> list[str]:
+    """Lines that compare ethanol by ANI with DFT."""
     pairs = list(zip(lines_of(learned), lines_of(full), strict=True))
     rows = [[str(number), line(one), line(other)] for number, (one, other) in enumerate(pairs, 1)]
     places = np.array([[one[0], other[0]] for one, other in pairs])
@@ -133,6 +138,7 @@ def ethanol(learned: dict[str, Any], full: dict[str, Any]) -> list[str]:
 
 
 def costs(outcomes: dict[str, Outcome]) -> list[str]:
+    """Lines on the CPU time of every run."""
     rows = [[name, str(len(one.result["system"]["symbols"])), f"{one.cpu_s:.0f}"] for name, one in outcomes.items()]
     columns = ["run", "atoms", "CPU s"]
     remark = (
@@ -145,21 +151,21 @@ def costs(outcomes: dict[str, Outcome]) -> list[str]:
     return ["## Cost", "", text, "", *table(columns, rows)]
 
 
-def draw(path: Path, found: dict[str, dict[str, Any]]) -> None:
+def draw(path: Path, documents: dict[str, dict[str, Any]]) -> None:
     """Draw both spectra of ethanol, mirrored, and the large molecule if it was run."""
-    both = "nonanamide" in found
+    both = "nonanamide" in documents
     with picture(path, (8.0, 6.0 if both else 3.4)) as figure:
         panels = np.atleast_1d(figure.subplots(1 + both, 1))
         for name, colour, label, sign in (
             ("ethanol_ani", BLUE, "ANI-2x modes, ωB97X/6-31G(d) dipoles", 1.0),
             ("ethanol_dft", ORANGE, "ωB97X/6-31G(d) throughout (downwards)", -1.0),
         ):
-            curve(panels[0], found[name], colour, label, sign)
-        known = found["ethanol_ani"]["experiment"]["fundamentals_cm1"]
+            curve(panels[0], documents[name], colour, label, sign)
+        known = documents["ethanol_ani"]["experiment"]["fundamentals_cm1"]
         panels[0].plot(known, np.zeros(len(known)), "|", color=GREY, ms=14, label="observed fundamentals")
         panels[0].set_title("ethanol, harmonic, half width 10 cm⁻¹", loc="left")
         if both:
-            curve(panels[1], found["nonanamide"], BLUE, "ANI-2x modes, PBE/3-21G dipoles")
+            curve(panels[1], documents["nonanamide"], BLUE, "ANI-2x modes, PBE/3-21G dipoles")
             panels[1].set_title("nonanamide C₉H₁₉NO, 30 atoms", loc="left")
         for axes in panels:
             axes.set_xlim(4100.0, 0.0)
@@ -168,23 +174,29 @@ def draw(path: Path, found: dict[str, dict[str, Any]]) -> None:
         panels[-1].set_xlabel("wavenumber / cm⁻¹")
 
 
-def curve(axes: Any, found: dict[str, Any], colour: str, label: str, sign: float = 1.0) -> None:
-    places = axis(found, 10.0)
-    axes.plot(places, sign * broadened(places, *lines(found, INTENSITIES), 10.0), color=colour, lw=1.2, label=label)
+def curve(axes: Any, document: dict[str, Any], colour: str, label: str, sign: float = 1.0) -> None:
+    """Draw a broadened spectrum, downwards for `sign` -1."""
+    places = axis(document, 10.0)
+    axes.plot(places, sign * broadened(places, *lines(document, INTENSITIES), 10.0), color=colour, lw=1.2, label=label)
 
 
 def main(reference: Path | None, directory: Path, only_done: bool) -> None:
+    """Run all jobs, or read those that are done, and write the page."""
     directory.mkdir(parents=True, exist_ok=True)
     nonanamide().write(directory / "nonanamide.xyz")
     names = [name for name in JOBS if not only_done or (directory / f"{name}.json").is_file()]
     outcomes = {name: done(name, directory) for name in names}
-    found = {name: outcome.result for name, outcome in outcomes.items()}
-    text = ["# Infrared and Raman spectra", "", *water(found["water"], reference), *nitrogen(found["nitrogen"])]
-    text += [*ethanol(found["ethanol_ani"], found["ethanol_dft"]), *costs(outcomes), "![spectra](spectra_infrared.png)"]
+    documents = {name: outcome.result for name, outcome in outcomes.items()}
+    text = ["# Infrared and Raman spectra", "", *water(documents["water"], reference), *nitrogen(documents["nitrogen"])]
+    text += [
+        *ethanol(documents["ethanol_ani"], documents["ethanol_dft"]),
+        *costs(outcomes),
+        "![spectra](spectra_infrared.png)",
+    ]
     path = Path(__file__).with_suffix(".md")
     path.write_text("\n".join(text) + "\n")
     print(path.read_text())
-    draw(path.with_suffix(".png"), found)
+    draw(path.with_suffix(".png"), documents)
 
 
 if __name__ == "__main__":

@@ -54,14 +54,14 @@ def our_forces(model: ANI, data: Labelled) -> Check:
     """Forces (N, 3) of fusion's model, hartree/bohr."""
     passes = model.passes(data, 1.0)
 
-    def found() -> np.ndarray:
+    def prediction() -> np.ndarray:
         with torch.no_grad():
             forces = passes(np.arange(len(data)), True, False, False)[0].forces
         assert forces is not None
         values: np.ndarray = forces[0].numpy().copy()
         return values
 
-    return found
+    return prediction
 
 
 def their_forces(model: Any, data: Labelled) -> Check:
@@ -69,13 +69,13 @@ def their_forces(model: Any, data: Labelled) -> Check:
     whole = batch_of(data, np.arange(len(data)), torch.float32)
     species = torch.where(whole.mask, whole.numbers, -1)
 
-    def found() -> np.ndarray:
+    def prediction() -> np.ndarray:
         positions = (whole.positions * units.ANGSTROM_PER_BOHR).requires_grad_()
         (slope,) = torch.autograd.grad(model((species, positions)).energies.sum(), positions)
         values: np.ndarray = -units.ANGSTROM_PER_BOHR * slope[whole.mask].numpy()
         return values
 
-    return found
+    return prediction
 
 
 def race(works: dict[str, tuple[Work, Check]], label: np.ndarray) -> dict[str, list[tuple[int, float, float]]]:
@@ -98,9 +98,9 @@ def race(works: dict[str, tuple[Work, Check]], label: np.ndarray) -> dict[str, l
     return curves
 
 
-def error(found: np.ndarray, label: np.ndarray) -> float:
+def error(prediction: np.ndarray, label: np.ndarray) -> float:
     """Mean absolute error of the components, meV/Angstrom."""
-    return float(np.abs(found - label).mean()) * units.EV_ANGSTROM_PER_HARTREE_BOHR * 1000.0
+    return float(np.abs(prediction - label).mean()) * units.EV_ANGSTROM_PER_HARTREE_BOHR * 1000.0
 
 
 def main(path: Path) -> None:

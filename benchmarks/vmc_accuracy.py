@@ -25,6 +25,7 @@ CASES: dict[str, tuple[tuple[str, ...], int]] = {
 
 
 def row(name: str, outcome: Outcome) -> tuple[str, ...]:
+    """Row of the table for a run."""
     result = outcome.result
     energy, reference = result["energy"], result["reference"]
     return (

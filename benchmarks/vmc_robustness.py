@@ -22,6 +22,7 @@ SEEDS = 3
 
 
 def row(outcome: Outcome, directory: Path) -> tuple[str, ...]:
+    """Row of the table for a run."""
     words = dict(word.lstrip("+").split("=", 1) for word in outcome.arguments)
     series = [float(line["energy"]) for line in _rows(directory) if line["phase"] == "optimise"]
     variances = [float(line["variance"]) for line in _rows(directory) if line["phase"] == "optimise"]

@@ -61,6 +61,7 @@ class Iteration:
 
 
 def built_in(name: str) -> System:
+    """Read a system that fusion comes with."""
     from omegaconf import OmegaConf
 
     file = Path(__file__).parents[1] / "conf" / "system" / f"{name}.yaml"

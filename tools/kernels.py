@@ -1,4 +1,4 @@
-"""tools/kernels.py: compile the numba kernels of potentials and functionals, and of their training, into the cache.
+"""tools/kernels.py [potentials] [functionals]: compile the numba kernels, also of training, into the cache.
 
 Several processes of the tests would otherwise compile the same kernels at the same time.
 """
@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -23,7 +24,7 @@ from fusion.potentials import PotentialMethod
 BENT = np.array([[0.0, 0.0, 0.0], [0.96, 0.0, 0.0], [-0.24, 0.93, 0.0]])
 WATER, RADICAL = Atoms("OH2", BENT), Atoms("OH", BENT[:2])
 BOX = Atoms("OH2", BENT, cell=[8.0, 8.0, 8.0], pbc=True)
-ANI = {
+ANI: dict[str, Any] = {
     "elements": ["H", "O"],
     "members": 2,
     "hidden": {"H": [6, 5], "O": [6, 5]},
@@ -46,7 +47,7 @@ def train(place: Path, words: Sequence[str]) -> None:
 
 
 def potentials(place: Path) -> None:
-    """Calculate a molecule and a crystal, and train, in both precisions."""
+    """Calculate a molecule and a crystal, and train, in double precision; single precision: `python -m fusion_ani`."""
     from fusion_ani.network import ANI as Network
 
     frames = []
@@ -54,13 +55,12 @@ def potentials(place: Path) -> None:
         frames.append(Atoms("OH2", scale * BENT))
         frames[-1].calc = SinglePointCalculator(frames[-1], energy=-2078.0 + scale, forces=np.zeros((3, 3)))
     write(place / "data.extxyz", frames)
+    method = PotentialMethod("ani", Network(**ANI).eval().requires_grad_(False), dtype="float64")
+    method.calculate([from_atoms(WATER)], {"energy", "forces", "hessian"})
+    method.calculate([from_atoms(BOX)], {"energy", "forces", "stress"})
     model = [f"method.model.{name}={value}" for name, value in ANI.items()]
-    for dtype in ("float32", "float64"):
-        method = PotentialMethod("ani", Network(**ANI).eval().requires_grad_(False), dtype=dtype)
-        method.calculate([from_atoms(WATER)], {"energy", "forces", "hessian"})
-        method.calculate([from_atoms(BOX)], {"energy", "forces", "stress"})
-        words = (f"dtype={dtype}", f"data={place / 'data.extxyz'}", "data.check=false", "method.training.epochs=1")
-        train(place / dtype, ["+method=ani", *model, *words, "data.split.test=2", "data.split.validation=2"])
+    words = ("dtype=float64", f"data={place / 'data.extxyz'}", "data.check=false", "method.training.epochs=1")
+    train(place, ["+method=ani", *model, *words, "data.split.test=2", "data.split.validation=2"])
 
 
 def functionals(place: Path) -> None:

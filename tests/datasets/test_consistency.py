@@ -44,9 +44,9 @@ def made(
 @pytest.mark.parametrize("turn", [False, True])
 def test_the_work_of_the_forces_equals_the_energy_difference(turn: bool, tmp_path: Path) -> None:
     data = load(made(tmp_path, turn=turn))
-    found = compare(data)
-    assert found is not None and found.certain
-    assert found.slope == pytest.approx(1.0, abs=0.03) and found.correlation > 0.99
+    computed = compare(data)
+    assert computed is not None and computed.certain
+    assert computed.slope == pytest.approx(1.0, abs=0.03) and computed.correlation > 0.99
     assert any("forces agree" in text for text in data.report.checks)
     assert any("energies agree in size" in text for text in data.report.checks)
 

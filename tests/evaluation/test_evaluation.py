@@ -50,13 +50,13 @@ def morse(atoms: Atoms) -> tuple[float, np.ndarray]:
 
 def structures(number: int = 12, seed: int = 0) -> list[Atoms]:
     random = np.random.default_rng(seed)
-    found = []
+    frames = []
     for index in range(number):
         symbols = ("OHH", "CO", "NHHH")[index % 3]
         atoms = Atoms(symbols.replace("OHH", "OH2").replace("NHHH", "NH3"), np.zeros((len(symbols), 3)))
         atoms.positions = random.normal(size=(len(symbols), 3)) + 1.1 * np.arange(len(symbols))[:, None]
-        found.append(atoms)
-    return found
+        frames.append(atoms)
+    return frames
 
 
 def labelled(
@@ -74,8 +74,8 @@ def labelled(
 
 
 def evaluation(directory: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((directory / "result.json").read_text())["evaluation"]
-    return found
+    summary: dict[str, Any] = json.loads((directory / "result.json").read_text())["evaluation"]
+    return summary
 
 
 def test_own_labels_give_no_error_and_units_are_converted(pictures: None, program: Program, tmp_path: Path) -> None:
@@ -83,10 +83,10 @@ def test_own_labels_give_no_error_and_units_are_converted(pictures: None, progra
         write(tmp_path / "data.xyz", labelled(structures(), value), format="extxyz")
         done = program(*WORDS, "data=data.xyz", f"data.energy_unit={unit}")
         assert done.status == 0, done.err
-        found = evaluation(tmp_path / "run")
-        assert found["compared"] == 12 and "left_out" not in found
-        assert found["energy"]["total"]["largest"] < 1e-4 and found["forces"]["total"]["largest"] < 1e-3
-        assert found["forces"]["correlation"] == pytest.approx(1.0)
+        summary = evaluation(tmp_path / "run")
+        assert summary["compared"] == 12 and "left_out" not in summary
+        assert summary["energy"]["total"]["largest"] < 1e-4 and summary["forces"]["total"]["largest"] < 1e-3
+        assert summary["forces"]["correlation"] == pytest.approx(1.0)
     assert (tmp_path / "run" / "parity.png").stat().st_size > 20_000 and "structures.csv" in done.out
 
 
@@ -131,9 +131,9 @@ def test_structures_that_cannot_be_compared_are_counted_and_named(program: Progr
     write(tmp_path / "data.xyz", frames, format="extxyz")
     done = program(*WORDS, "data=data.xyz")
     assert done.status == 0, done.err
-    found = evaluation(tmp_path / "run")
-    assert found["structures"] == 9 and found["compared"] == 6
-    reasons = {group["first"]: group["reason"] for group in found["left_out"]}
+    summary = evaluation(tmp_path / "run")
+    assert summary["structures"] == 9 and summary["compared"] == 6
+    reasons = {group["first"]: group["reason"] for group in summary["left_out"]}
     assert reasons["H2O #4"] == "no energy and no forces" and "finite" in reasons["CO #5"]
     assert "two nuclei on one spot" in reasons["NH3 #6"]
     assert done.out.count("LEFT OUT") == 3
@@ -178,8 +178,8 @@ def test_other_keys_and_hdf5(program: Program, tmp_path: Path) -> None:
         group["energies"] = [morse(atoms)[0] for atoms in frames]
         group["forces"] = [-morse(atoms)[1] / units.Bohr for atoms in frames]
     assert program(*WORDS, "data=data.h5", "data.energy_unit=hartree", "data.forces.sign=-1").status == 0
-    found = evaluation(tmp_path / "run")
-    assert found["compared"] == 3 and found["forces"]["total"]["largest"] < 1e-3
+    summary = evaluation(tmp_path / "run")
+    assert summary["compared"] == 3 and summary["forces"]["total"]["largest"] < 1e-3
     for atoms in frames:
         atoms.info["dft"], forces = morse(atoms)
         atoms.arrays["pull"] = forces
@@ -203,8 +203,8 @@ def test_a_part_of_the_split_and_a_mixture(program: Program, tmp_path: Path) -> 
     write(tmp_path / "two.xyz", labelled(structures(9, seed=1), KCAL, offset=0.3), format="extxyz")
     split = ("task.part=test", "data.split.test=8", "data.split.validation=0")
     assert program(*WORDS, "data=one.xyz", *split).status == 0
-    found = evaluation(tmp_path / "run")
-    assert found["compared"] == 8 and found["part"] == "test"
+    summary = evaluation(tmp_path / "run")
+    assert summary["compared"] == 8 and summary["part"] == "test"
     entries = "data=[one.xyz,{data: two.xyz, energy_unit: kcal/mol}]"
     done = program(*WORDS[:2], entries, "hydra.run.dir=both")
     assert done.status == 0, done.err
@@ -223,13 +223,13 @@ def test_a_part_of_the_split_and_a_mixture(program: Program, tmp_path: Path) -> 
 def test_calibration_of_a_known_spread(factor: float) -> None:
     random = np.random.default_rng(2)
     spread = np.exp(random.normal(size=20_000))
-    found = calibration(spread, factor * spread * random.normal(size=20_000))
-    assert found["scale"] == pytest.approx(factor, rel=0.02)
+    fitted = calibration(spread, factor * spread * random.normal(size=20_000))
+    assert fitted["scale"] == pytest.approx(factor, rel=0.02)
     for sigmas, key in ((1.0, "within_1"), (2.0, "within_2")):
-        assert found[key] == pytest.approx(math.erf(sigmas / factor / math.sqrt(2.0)), abs=0.01)
-    for part in found["bins"]:
+        assert fitted[key] == pytest.approx(math.erf(sigmas / factor / math.sqrt(2.0)), abs=0.01)
+    for part in fitted["bins"]:
         assert part["rmse_kcal_mol"] == pytest.approx(factor * part["spread_kcal_mol"], rel=0.1)
-    assert found["rank_correlation"] > 0.4
+    assert fitted["rank_correlation"] > 0.4
     unrelated = calibration(spread, random.normal(size=20_000))
     assert abs(unrelated["rank_correlation"]) < 0.03
 
@@ -255,11 +255,11 @@ def test_errors_of_the_stress(program: Program, tmp_path: Path) -> None:
     emt = ("+method=ase", "method.calculator=emt", *WORDS[1:], "data=data.xyz")
     done = program(*emt)
     assert done.status == 0, done.err
-    found = evaluation(tmp_path / "run")
-    assert found["compared"] == 8 and found["energy"]["total"]["largest"] < 1e-4
-    assert found["stress"]["structures"] == 7
+    summary = evaluation(tmp_path / "run")
+    assert summary["compared"] == 8 and summary["energy"]["total"]["largest"] < 1e-4
+    assert summary["stress"]["structures"] == 7
     for name in ("mae", "rmse", "largest"):
-        assert found["stress"][f"{name}_mev_angstrom3"] == pytest.approx(1.0, rel=1e-4)
+        assert summary["stress"][f"{name}_mev_angstrom3"] == pytest.approx(1.0, rel=1e-4)
     assert "stress, MAE" in done.out and "1 meV/Å³" in done.out and "stress.npz" in done.out
     with (tmp_path / "run" / "structures.csv").open() as file:
         column = [row["stress_mae_hartree_per_bohr3"] for row in csv.DictReader(file)]
@@ -284,9 +284,9 @@ def test_dipoles_of_molecules_beside_crystals(pictures: None, program: Program, 
     chosen = ("+method=bonds", *WORDS[1:], "data=data.xyz", "data.energy=zero", "data.dipole.key=mu")
     done = program(*chosen, "data.dipole.unit=debye")
     assert done.status == 0, done.err
-    found = evaluation(tmp_path / "run")
-    assert found["compared"] == 13 and found["dipole"]["structures"] == 11
-    assert found["dipole"]["largest_debye"] < 1e-5 and "dipoles, MAE" in done.out
+    summary = evaluation(tmp_path / "run")
+    assert summary["compared"] == 13 and summary["dipole"]["structures"] == 11
+    assert summary["dipole"]["largest_debye"] < 1e-5 and "dipoles, MAE" in done.out
     assert (tmp_path / "run" / "parity.png").stat().st_size > 20_000
     with (tmp_path / "run" / "molecules.csv").open() as file:
         assert all(float(row["dipole_mae_debye"]) < 1e-5 for row in csv.DictReader(file))

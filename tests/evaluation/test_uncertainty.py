@@ -22,12 +22,12 @@ def drawn(number: int, members: int, wrong: float, seed: int = 0) -> tuple[np.nd
 @pytest.mark.parametrize("wrong", [0.5, 1.0, 3.0])
 def test_factor_of_normal_members_is_students(members: int, wrong: float) -> None:
     """The ratio of a normal error to the deviation of M normal members is Student's t with M - 1 degrees of freedom."""
-    found = calibrated(*drawn(8000, members, wrong))
-    assert found is not None
+    fitted = calibrated(*drawn(8000, members, wrong))
+    assert fitted is not None
     expected = wrong * t.ppf(0.5 + 0.5 * ONE_SIGMA, members - 1)
-    assert found.factor == pytest.approx(expected, rel=0.05) and found.low < found.factor < found.high
+    assert fitted.factor == pytest.approx(expected, rel=0.05) and fitted.low < fitted.factor < fitted.high
     std, errors, _ = drawn(8000, members, wrong, seed=1)
-    assert np.mean(np.abs(errors) <= found.factor * std) == pytest.approx(ONE_SIGMA, abs=0.02)
+    assert np.mean(np.abs(errors) <= fitted.factor * std) == pytest.approx(ONE_SIGMA, abs=0.02)
 
 
 @pytest.mark.parametrize("number", [FEWEST, 50])
@@ -36,11 +36,11 @@ def test_few_structures_keep_the_coverage(number: int) -> None:
     within, beyond, inside = [], [], []
     fresh, errors, atoms = drawn(2000, 4, 2.0, seed=9)
     for seed in range(400):
-        found = calibrated(*drawn(number, 4, 2.0, seed=100 + seed))
-        assert found is not None and found.structures == number and found.beyond == pytest.approx(1 / (number + 1))
-        within.append(np.mean(np.abs(errors) <= found.factor * fresh))
-        beyond.append(np.mean(found.factor * fresh / np.sqrt(atoms) > found.limit))
-        inside.append(found.low <= 2.0 * t.ppf(0.5 + 0.5 * ONE_SIGMA, 3) <= found.high)
+        fitted = calibrated(*drawn(number, 4, 2.0, seed=100 + seed))
+        assert fitted is not None and fitted.structures == number and fitted.beyond == pytest.approx(1 / (number + 1))
+        within.append(np.mean(np.abs(errors) <= fitted.factor * fresh))
+        beyond.append(np.mean(fitted.factor * fresh / np.sqrt(atoms) > fitted.limit))
+        inside.append(fitted.low <= 2.0 * t.ppf(0.5 + 0.5 * ONE_SIGMA, 3) <= fitted.high)
     assert ONE_SIGMA - 0.01 < np.mean(within) < ONE_SIGMA + 1 / (number + 1) + 0.01
     assert np.mean(beyond) == pytest.approx(1 / (number + 1), rel=0.25)
     assert 0.55 < np.mean(inside) < 0.8
@@ -48,16 +48,16 @@ def test_few_structures_keep_the_coverage(number: int) -> None:
 
 def test_one_in_a_thousand_of_many_structures_is_outside() -> None:
     std, errors, atoms = drawn(20_000, 4, 1.0)
-    found = calibrated(std, errors, atoms)
-    assert found is not None and found.beyond == pytest.approx(1e-3, rel=0.01)
-    assert np.mean(found.factor * std / np.sqrt(atoms) > found.limit) == pytest.approx(1e-3, rel=0.1)
+    fitted = calibrated(std, errors, atoms)
+    assert fitted is not None and fitted.beyond == pytest.approx(1e-3, rel=0.01)
+    assert np.mean(fitted.factor * std / np.sqrt(atoms) > fitted.limit) == pytest.approx(1e-3, rel=0.1)
 
 
 def test_structures_without_label_or_spread_do_not_count() -> None:
     std, errors, atoms = drawn(FEWEST + 2, 4, 1.0)
     std[3], errors[5] = 0.0, np.nan
-    found = calibrated(std, errors, atoms)
-    assert found is not None and found.structures == FEWEST and np.isfinite(found.factor)
+    fitted = calibrated(std, errors, atoms)
+    assert fitted is not None and fitted.structures == FEWEST and np.isfinite(fitted.factor)
     std[7] = np.nan
     assert calibrated(std, errors, atoms) is None
 
@@ -75,10 +75,10 @@ def components(structures: int, seed: int, shared: float) -> tuple[np.ndarray, n
 
 
 def test_factor_of_forces() -> None:
-    found = calibrated_forces(*components(1000, 0, 0.0))
-    assert found is not None and (found.structures, found.components) == (1000, 30_000)
-    assert found.factor == pytest.approx(2.0 * t.ppf(0.5 + 0.5 * ONE_SIGMA, 3), rel=0.02)
-    assert found.low < found.factor < found.high
+    fitted = calibrated_forces(*components(1000, 0, 0.0))
+    assert fitted is not None and (fitted.structures, fitted.components) == (1000, 30_000)
+    assert fitted.factor == pytest.approx(2.0 * t.ppf(0.5 + 0.5 * ONE_SIGMA, 3), rel=0.02)
+    assert fitted.low < fitted.factor < fitted.high
     assert calibrated_forces(*components(FEWEST - 1, 0, 0.0)) is None
 
 
@@ -96,5 +96,5 @@ def test_forces_without_labels_do_not_count() -> None:
     std, errors, owner = components(FEWEST + 1, 0, 0.0)
     errors[owner == 3] = np.nan
     std[0, 0] = 0.0
-    found = calibrated_forces(std, errors, owner)
-    assert found is not None and found.structures == FEWEST and found.components == 30 * FEWEST - 1
+    fitted = calibrated_forces(std, errors, owner)
+    assert fitted is not None and fitted.structures == FEWEST and fitted.components == 30 * FEWEST - 1

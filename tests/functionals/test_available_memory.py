@@ -33,5 +33,5 @@ def test_no_limit_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     (tmp_path / "memory.current").write_text("1000\n")
     machine = psutil.virtual_memory()
     monkeypatch.setattr(psutil, "virtual_memory", lambda: machine)  # the machine's memory changes all the time
-    for found in (available_memory(groups, tmp_path), available_memory(tmp_path / "none", tmp_path)):
-        assert found == machine.available
+    for memory in (available_memory(groups, tmp_path), available_memory(tmp_path / "none", tmp_path)):
+        assert memory == machine.available

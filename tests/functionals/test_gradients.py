@@ -183,11 +183,11 @@ def test_gradient_of_weights_matches_the_grid(adjust: Any) -> None:
 
     here = grid(mol)
     values = np.exp(-np.linalg.norm(here.coords - [0.1, 0.3, 0.2], axis=1))
-    found = weight_gradient(here, values)
+    computed = weight_gradient(here, values)
     for atom in range(mol.natm):
         step = np.array([1e-4, -2e-4, 3e-4])
         ends = [values @ grid(moved(mol, atom, sign * step)).weights for sign in (1.0, -1.0)]
-        assert found[atom] @ step == pytest.approx(0.5 * (ends[0] - ends[1]), abs=1e-9)
+        assert computed[atom] @ step == pytest.approx(0.5 * (ends[0] - ends[1]), abs=1e-9)
 
 
 def test_scanner_starts_from_the_last_geometry() -> None:

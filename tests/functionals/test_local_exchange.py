@@ -30,11 +30,11 @@ def points(mol: gto.Mole) -> np.ndarray:
 
 def expected(mol: gto.Mole, coords: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     """F from PySCF's integrals, (W, S, n, G)."""
-    found = []
+    values = []
     for omega in OMEGAS:
         with mol.with_range_coulomb(omega):
-            found.append(np.einsum("gbd,sdg->sbg", mol.intor("int1e_grids", grids=coords, hermi=1), vectors))
-    return np.array(found)
+            values.append(np.einsum("gbd,sdg->sbg", mol.intor("int1e_grids", grids=coords, hermi=1), vectors))
+    return np.array(values)
 
 
 @pytest.mark.parametrize("mol", MOLECULES.values(), ids=MOLECULES)
@@ -57,9 +57,9 @@ def test_kept_integrals_are_precise_enough(mol: gto.Mole, single: bool, toleranc
     weights, largest = 10.0 ** rng.uniform(-6.0, 0.0, POINTS), np.ones(POINTS)
     exchange = LocalExchange(mol, OMEGAS)
     kept = KeptIntegrals(exchange, 1e7)
-    found = kept.contract(0, coords, weights, largest, vectors, single)
-    assert found is not None
-    error = np.abs(found - expected(mol, coords, vectors)) * weights
+    computed = kept.contract(0, coords, weights, largest, vectors, single)
+    assert computed is not None
+    error = np.abs(computed - expected(mol, coords, vectors)) * weights
     assert error.max() < tolerance * mol.nao * POTENTIAL
     energy_error = np.abs(np.einsum("sbg,wsbg->wsg", np.abs(vectors), error))
     assert energy_error.max() < tolerance * mol.nao**2 * ENERGY
@@ -75,16 +75,16 @@ def test_integrals_are_rounded_again_where_the_density_has_grown() -> None:
     few = vectors.copy()
     few[:, :20] = 0.0
     for shown in (few, vectors, few):
-        found = kept.contract(0, coords, weights, largest, shown)
-        np.testing.assert_allclose(found, expected(mol, coords, shown), rtol=0, atol=1e-6)
+        computed = kept.contract(0, coords, weights, largest, shown)
+        np.testing.assert_allclose(computed, expected(mol, coords, shown), rtol=0, atol=1e-6)
 
 
 def test_no_integrals_are_kept_without_memory() -> None:
     mol = MOLECULES["d functions"]
     coords, vectors, ones = points(mol), np.ones((1, mol.nao, POINTS)), np.ones(POINTS)
     kept = KeptIntegrals(LocalExchange(mol, OMEGAS), 1e6)
-    found = [kept.contract(index, coords, ones, ones, vectors) is not None for index in range(20)]
-    assert found[0] and not found[-1] and len(kept) == sum(found)
+    values = [kept.contract(index, coords, ones, ones, vectors) is not None for index in range(20)]
+    assert values[0] and not values[-1] and len(kept) == sum(values)
 
 
 def test_screened_integrals_are_negligible() -> None:
@@ -105,5 +105,5 @@ def test_integrals_of_two_molecules_are_independent() -> None:
     coords = points(one)
     for mol in (one, two, one):
         vectors = np.ones((1, mol.nao, POINTS))
-        found = LocalExchange(mol, OMEGAS).contract(coords, vectors)
-        np.testing.assert_allclose(found, expected(mol, coords, vectors), rtol=0, atol=2e-11)
+        computed = LocalExchange(mol, OMEGAS).contract(coords, vectors)
+        np.testing.assert_allclose(computed, expected(mol, coords, vectors), rtol=0, atol=2e-11)

@@ -39,10 +39,10 @@ def test_response_is_the_derivative_of_the_potential(system: System, model: nn.M
     numbers = ks.get_occ(_, orbitals)
     density, step = np.asarray(ks.make_rdm1(orbitals, numbers)), 1e-4
     change = some_change(density) / 30.0
-    found = ks.gen_response(orbitals, numbers, hermi=1)(change)
+    computed = ks.gen_response(orbitals, numbers, hermi=1)(change)
     plus, minus = (np.asarray(ks.get_veff(dm=density + sign * step * change)) for sign in (1, -1))
     expected = (plus - minus) / (2.0 * step)
-    assert np.abs(found - expected).max() < 1e-6 * np.abs(expected).max()
+    assert np.abs(computed - expected).max() < 1e-6 * np.abs(expected).max()
 
 
 @pytest.mark.parametrize("system", [WATER, OXYGEN_HYDRIDE], ids=lambda system: system.name)
@@ -52,10 +52,10 @@ def test_exact_exchange_responds_as_in_hartree_fock_theory(system: System, hermi
     reference = (scf.RHF if system.spin == 0 else scf.UHF)(ks.mol).run()
     change = np.random.default_rng(3).normal(size=np.shape(reference.make_rdm1()))
     change = change if hermi == 0 else some_change(change, 1 if hermi == 1 else -1)
-    found, expected = (
+    computed, expected = (
         one.gen_response(reference.mo_coeff, reference.mo_occ, hermi=hermi)(change) for one in (ks, reference)
     )
-    np.testing.assert_allclose(found, expected, atol=2e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(computed, expected, atol=2e-5 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("singlet", [None, False], ids=["singlet", "triplet"])
@@ -65,11 +65,11 @@ def test_closed_shells_respond_as_with_libxc(singlet: bool | None) -> None:
     reference.grids.level = 0
     reference.kernel()
     changes = np.stack([some_change(reference.make_rdm1()), np.asarray(reference.make_rdm1())])
-    found, expected = (
+    computed, expected = (
         one.gen_response(reference.mo_coeff, reference.mo_occ, singlet=singlet, hermi=1)(changes)
         for one in (ks, reference)
     )
-    np.testing.assert_allclose(found, expected, atol=1e-10)
+    np.testing.assert_allclose(computed, expected, atol=1e-10)
 
 
 @pytest.mark.parametrize("system", [WATER, OXYGEN_HYDRIDE], ids=lambda system: system.name)

@@ -66,9 +66,9 @@ def sample(one: dataset.Entry, level: Level, needs: frozenset[str], **known: flo
     return samples.Sample(one.name, labels.label(one, level, needs, known), torch.float64)
 
 
-def changed(functional: nn.Module, found: samples.Sample) -> float:
+def changed(functional: nn.Module, training_sample: samples.Sample) -> float:
     """Return -dE in hartree."""
-    return float(instability(functional, found.features, found.orbitals(), 1e-3).detach())
+    return float(instability(functional, training_sample.features, training_sample.orbitals(), 1e-3).detach())
 
 
 @pytest.fixture(scope="module")
@@ -83,40 +83,45 @@ def prepared(chosen: dataset.Set, cache: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("table", [{"molecule": "LiH"}, {"molecule": "NH2"}])
-def test_labels_add_up_to_the_wavefunction_energy(table):
+def test_labels_add_up_to_the_wavefunction_energy(table: Any) -> None:
     one, level = entry(**table), Level("sto-3g", grid_level=2)
-    found = sample(one, level, NEEDS)
+    training_sample = sample(one, level, NEEDS)
     mol = molecule(one.system, "sto-3g")
     mean_field = (dft.RKS if mol.spin == 0 else dft.UKS)(mol, xc="b3lyp").run(conv_tol=1e-10)
-    assert found.classical == pytest.approx(mean_field.e_tot - mean_field.scf_summary["exc"], abs=2e-5)
+    assert training_sample.classical == pytest.approx(mean_field.e_tot - mean_field.scf_summary["exc"], abs=2e-5)
     hartree_fock = mol.HF().run(conv_tol=1e-11)
-    if found.source == "FCI":
+    if training_sample.source == "FCI":
         exact = fci.FCI(hartree_fock).kernel()[0]
     else:
         cluster = cc.CCSD(hartree_fock).run(conv_tol=1e-9)
         exact = cluster.e_tot + cluster.ccsd_t()
-    assert found.classical + found.target == pytest.approx(exact, abs=1e-7)
+    assert training_sample.classical + training_sample.target == pytest.approx(exact, abs=1e-7)
     density = np.asarray(mean_field.make_rdm1())
     exchange = (
         -0.5 * np.einsum("...ij,...ji", mean_field.get_k(mol, density), density).sum() * (1 - 0.5 * (mol.spin == 0))
     )
-    local = float((found.features.hfx[0.0] @ found.features.weights).sum())
+    local = float((training_sample.features.hfx[0.0] @ training_sample.features.weights).sum())
     assert local == pytest.approx(exchange, abs=3e-4)
-    assert float((found.features.rho @ found.features.weights).sum()) == pytest.approx(mol.nelectron, abs=1e-3)
+    assert float((training_sample.features.rho @ training_sample.features.weights).sum()) == pytest.approx(
+        mol.nelectron, abs=1e-3
+    )
 
 
-def test_energies_of_fractional_electrons_are_linear(chosen, cache, monkeypatch):
-    found = prepared(chosen, cache, monkeypatch)
-    assert found["h-25"].reference == pytest.approx(0.25 * found["h"].reference, abs=1e-12)
-    between = 0.25 * found["he"].reference + 0.75 * found["he+"].reference
-    assert found["he-25"].classical + found["he-25"].target == pytest.approx(between, abs=1e-10)
-    electrons = [float((found[name].features.rho @ found[name].features.weights).sum()) for name in ("h-25", "he-25")]
+def test_energies_of_fractional_electrons_are_linear(chosen: Any, cache: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    training_set = prepared(chosen, cache, monkeypatch)
+    assert training_set["h-25"].reference == pytest.approx(0.25 * training_set["h"].reference, abs=1e-12)
+    between = 0.25 * training_set["he"].reference + 0.75 * training_set["he+"].reference
+    assert training_set["he-25"].classical + training_set["he-25"].target == pytest.approx(between, abs=1e-10)
+    electrons = [
+        float((training_set[name].features.rho @ training_set[name].features.weights).sum())
+        for name in ("h-25", "he-25")
+    ]
     assert electrons == pytest.approx([0.25, 1.25], abs=1e-4)
-    orbitals = found["he-25"].orbitals()
+    orbitals = training_set["he-25"].orbitals()
     assert orbitals.occupations.sum(dim=1).tolist() == [1.0, 0.25]
 
 
-def test_labels_are_computed_once(chosen, cache, monkeypatch):
+def test_labels_are_computed_once(chosen: Any, cache: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     first = prepared(chosen, cache, monkeypatch)
     monkeypatch.setattr(samples, "label", lambda *anything: pytest.fail("made again"))
     second = prepared(chosen, cache, monkeypatch)
@@ -124,7 +129,9 @@ def test_labels_are_computed_once(chosen, cache, monkeypatch):
     assert not list(cache.rglob("*.part"))
 
 
-def test_a_truncated_label_is_computed_again(chosen, cache, tmp_path, monkeypatch):
+def test_a_truncated_label_is_computed_again(
+    chosen: Any, cache: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     expected = prepared(chosen, cache, monkeypatch)["he"].target
     only_helium = dataset.Set({"he": chosen.entries["he"]}, ())
     assert prepared(only_helium, tmp_path, monkeypatch)["he"].target == expected
@@ -134,9 +141,9 @@ def test_a_truncated_label_is_computed_again(chosen, cache, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("table", [{"molecule": "H2"}, {"molecule": "BeH"}])
-def test_potential_matches_the_integrator(table):
+def test_potential_matches_the_integrator(table: Any) -> None:
     one, level = entry(**table), Level("sto-3g", grid_level=0)
-    found = sample(one, level, Everything.needs)
+    training_sample = sample(one, level, Everything.needs)
     mol = molecule(one.system, "sto-3g")
     mean_field = labels.conventional(mol, one, level)
     grids = dft.Grids(mol)
@@ -145,47 +152,51 @@ def test_potential_matches_the_integrator(table):
     numint, density = LearnedNumInt(Everything()), mean_field.make_rdm1()
     integrate = numint.nr_rks if mol.spin == 0 else numint.nr_uks
     expected = np.reshape(integrate(mol, grids, "", density)[2], (-1, mol.nao, mol.nao))
-    matrix = potential_matrix(Everything(), found.features, found.orbitals())
+    matrix = potential_matrix(Everything(), training_sample.features, training_sample.orbitals())
     assert np.abs(matrix.detach().numpy() - expected).max() < 2e-5
 
 
 @pytest.mark.parametrize("table", [{"molecule": "LiH"}, {"molecule": "BeH"}])
-def test_a_functional_is_stable_at_its_own_density_only(table):
+def test_a_functional_is_stable_at_its_own_density_only(table: Any) -> None:
     one = entry(**table)
-    found = sample(one, Level("sto-3g", "lda,", 3), SlaterExchange.needs)
-    assert 0.0 <= changed(Scaled(1.0), found) < 1e-8
+    training_sample = sample(one, Level("sto-3g", "lda,", 3), SlaterExchange.needs)
+    assert 0.0 <= changed(Scaled(1.0), training_sample) < 1e-8
     mean_field = labels.conventional(molecule(one.system, "sto-3g"), one, Level("sto-3g", "1.1*lda,", 3))
-    fixed = found.classical + float(1.1 * SlaterExchange().energy_density(found.features) @ found.features.weights)
+    fixed = training_sample.classical + float(
+        1.1 * SlaterExchange().energy_density(training_sample.features) @ training_sample.features.weights
+    )
     gained = fixed - mean_field.e_tot
     # Without the response of the Fock matrix, which works against the change.
-    assert 1e-5 < gained < changed(Scaled(1.1), found) < 2.5 * gained
+    assert 1e-5 < gained < changed(Scaled(1.1), training_sample) < 2.5 * gained
 
 
-def test_stability_of_fractional_electrons_and_its_gradient():
+def test_stability_of_fractional_electrons_and_its_gradient() -> None:
     one = entry(atoms="He 0 0 0", occupations=[[1], [0.25]], line={"he": 1.0})
-    found = sample(one, Level("def2-svp", "lda,", 3), SlaterExchange.needs, he=-2.8)
-    assert changed(Scaled(1.0), found) < 1e-8
+    training_sample = sample(one, Level("def2-svp", "lda,", 3), SlaterExchange.needs, he=-2.8)
+    assert changed(Scaled(1.0), training_sample) < 1e-8
     functional = Scaled(1.1)
-    slope = torch.autograd.grad(instability(functional, found.features, found.orbitals(), 1e-3), functional.factor)[0]
-    values = [changed(Scaled(1.1 + h), found) for h in (-1e-4, 1e-4)]
+    slope = torch.autograd.grad(
+        instability(functional, training_sample.features, training_sample.orbitals(), 1e-3), functional.factor
+    )[0]
+    values = [changed(Scaled(1.1 + h), training_sample) for h in (-1e-4, 1e-4)]
     assert float(slope) == pytest.approx((values[1] - values[0]) / 2e-4, rel=1e-5)
 
 
 def regression(
-    chosen: dataset.Set, found: dict[str, samples.Sample], functional: nn.Module, **changes: Any
+    chosen: dataset.Set, training_set: dict[str, samples.Sample], functional: nn.Module, **changes: Any
 ) -> Regression:
     settings = Settings.read({**SETTINGS, "batch": 2, **changes}, Path())
-    return Regression(functional, found, chosen.differences, settings, 0, {})
+    return Regression(functional, training_set, chosen.differences, settings, 0, {})
 
 
-def test_regression_recovers_an_exact_functional(chosen, cache, monkeypatch):
-    found = prepared(chosen, cache, monkeypatch)
+def test_regression_recovers_an_exact_functional(chosen: Any, cache: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    training_set = prepared(chosen, cache, monkeypatch)
     truth = Scaled(1.3)
-    for one in found.values():  # what the truth gives takes the place of the labels
+    for one in training_set.values():  # what the truth gives takes the place of the labels
         with torch.no_grad():
             one.reference = one.classical + float(samples.xc_energy(truth, one.features))
     no_penalty = {**SETTINGS["stability"], "weight": 0.0}
-    module = regression(chosen, found, Scaled(0.7), steps=300, learning_rate=0.02, stability=no_penalty)
+    module = regression(chosen, training_set, Scaled(0.7), steps=300, learning_rate=0.02, stability=no_penalty)
     while module.done < 300:
         module._step(*module._drawn())
         module.done += 1
@@ -193,7 +204,7 @@ def test_regression_recovers_an_exact_functional(chosen, cache, monkeypatch):
     assert max(map(abs, module.errors().values())) < 0.1
 
 
-def test_held_out_differences_are_never_drawn(chosen, cache, monkeypatch):
+def test_held_out_differences_are_never_drawn(chosen: Any, cache: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     module = regression(chosen, prepared(chosen, cache, monkeypatch), Scaled(1.0))
     drawn = set()
     for module.done in range(20):
@@ -214,7 +225,7 @@ def test_held_out_differences_are_never_drawn(chosen, cache, monkeypatch):
         ({"stability": {**SETTINGS["stability"], "gap": 0}}, "stability.gap must be a positive"),
     ],
 )
-def test_invalid_settings_are_refused(changes, said):
+def test_invalid_settings_are_refused(changes: Any, said: str) -> None:
     with pytest.raises(InputError, match=said) as error:
         Settings.read({**SETTINGS, **changes}, Path())
     assert "\n" not in str(error.value)
@@ -234,7 +245,7 @@ def test_invalid_settings_are_refused(changes, said):
         ('h = { atoms = "H 0 0 0", spin = 2 }', "spin"),
     ],
 )
-def test_invalid_data_are_refused(tmp_path, text, said):
+def test_invalid_data_are_refused(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "data.toml"
     path.write_text(text)
     with pytest.raises(InputError, match=said) as error:

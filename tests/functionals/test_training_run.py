@@ -66,7 +66,9 @@ def test_a_killed_run_resumes_to_the_same_result(
     assert one["regression"]["done"] == two["regression"]["done"] == 12
 
 
-def test_a_published_functional_gives_the_same_energies(finished, tmp_path, monkeypatch):
+def test_a_published_functional_gives_the_same_energies(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("fusion.zoo.registry.user", lambda: tmp_path)
     monkeypatch.setenv("FUSION_CACHE", str(tmp_path / "cache"))
     card = publish.add(finished, ABOUT, tmp_path)
@@ -92,7 +94,7 @@ def test_a_published_functional_gives_the_same_energies(finished, tmp_path, monk
         (["ckpt={run}", "method.model.width=5"], "another training: its parameters"),
     ],
 )
-def test_invalid_trainings_are_refused(finished, tmp_path, words, said):
+def test_invalid_trainings_are_refused(finished: Path, tmp_path: Path, words: list[str], said: str) -> None:
     where = tmp_path / "run"
     data = f"method.training.data={finished.parent / 'data.toml'}"
     words = [*WORDS, data, *(word.format(run=finished) for word in words), f"hydra.run.dir={where}"]
@@ -101,7 +103,7 @@ def test_invalid_trainings_are_refused(finished, tmp_path, words, said):
     assert "\n" not in str(error.value) and not where.exists()
 
 
-def test_published_functional_has_its_errors_on_its_card():
+def test_published_functional_has_its_errors_on_its_card() -> None:
     card = zoo.find("mlxc-small")
     errors = {metric.name: metric.value for metric in card.metrics}
     assert card.kind == "functional" and "def2-SVP" in card.training.level_of_theory

@@ -49,10 +49,12 @@ def one(method: Any, system: System, *properties: str) -> Any:
 def test_a_sum_adds_the_terms_with_their_factors() -> None:
     system = ethane()
     parts = [one(by_name.method(entry), system, *DERIVATIVES) for entry in ("morse", DEEP)]
-    found = one(summed("morse", {**DEEP, "factor": -0.3}), system, *DERIVATIVES)
-    assert found.energy == pytest.approx(parts[0].energy - 0.3 * parts[1].energy, abs=1e-12)
+    computed = one(summed("morse", {**DEEP, "factor": -0.3}), system, *DERIVATIVES)
+    assert computed.energy == pytest.approx(parts[0].energy - 0.3 * parts[1].energy, abs=1e-12)
     for name in DERIVATIVES:
-        np.testing.assert_allclose(found.properties[name], parts[0].properties[name] - 0.3 * parts[1].properties[name])
+        np.testing.assert_allclose(
+            computed.properties[name], parts[0].properties[name] - 0.3 * parts[1].properties[name]
+        )
     with_dipoles = summed({"method": "bonds", "analytic": True}, {"method": "bonds", "analytic": True, "factor": 0.5})
     single = by_name.method({"method": "bonds", "analytic": True})
     assert with_dipoles.provides == single.provides
@@ -65,24 +67,24 @@ def test_a_sum_adds_the_terms_with_their_factors() -> None:
 def test_two_layers_at_one_level_give_that_level() -> None:
     system = ethane()
     plain = one(by_name.method("morse"), system, *DERIVATIVES)
-    found = one(layered(high="morse"), system, *DERIVATIVES)
-    assert found.energy == pytest.approx(plain.energy, abs=1e-12)
+    computed = one(layered(high="morse"), system, *DERIVATIVES)
+    assert computed.energy == pytest.approx(plain.energy, abs=1e-12)
     for name in DERIVATIVES:
-        np.testing.assert_allclose(found.properties[name], plain.properties[name], atol=1e-10)
+        np.testing.assert_allclose(computed.properties[name], plain.properties[name], atol=1e-10)
     everything = layered(atoms=["1-8"])
     assert one(everything, system).energy == pytest.approx(one(by_name.method(DEEP), system).energy, abs=1e-12)
 
 
 def test_forces_and_hessian_of_layers_are_derivatives_of_their_energy() -> None:
     system, method = ethane(), layered()
-    found = one(method, system, *DERIVATIVES)
-    forces = found.properties["forces"]
+    computed = one(method, system, *DERIVATIVES)
+    forces = computed.properties["forces"]
     np.testing.assert_allclose(forces, protocol.numerical_forces(method, system, 1e-3), atol=1e-6)
     hessian, _ = protocol.numerical_hessian(method, system, 1e-3)
-    np.testing.assert_allclose(found.properties["hessian"], hessian, atol=1e-5)
+    np.testing.assert_allclose(computed.properties["hessian"], hessian, atol=1e-5)
     np.testing.assert_allclose(forces.sum(axis=0), 0.0, atol=1e-10)
     np.testing.assert_allclose(np.cross(system.positions, forces).sum(axis=0), 0.0, atol=1e-10)
-    modes = normal_modes(found.properties["hessian"], system.positions, np.ones(8))
+    modes = normal_modes(computed.properties["hessian"], system.positions, np.ones(8))
     assert modes.removed == 6 and np.abs(modes.residual[:3]).max() < 1e-2  # nothing holds it in space
 
 
@@ -135,9 +137,9 @@ def test_spreads_add_in_quadrature_but_one_ensemble_member_by_member() -> None:
     assert single > 0
     other = {**torsion, "model.b": 0.01}
     assert one(summed(torsion, {**other, "factor": -2}), hooh).energy_std == pytest.approx(np.sqrt(5.0) * single)
-    found = one(summed(torsion, {**torsion, "factor": -0.25}), hooh)
-    assert found.energy_std == pytest.approx(0.75 * single)
-    assert "member by member" in found.details["sum"]["uncertainty"]
+    computed = one(summed(torsion, {**torsion, "factor": -0.25}), hooh)
+    assert computed.energy_std == pytest.approx(0.75 * single)
+    assert "member by member" in computed.details["sum"]["uncertainty"]
 
 
 def test_energies_have_the_zero_of_the_terms_only_if_counted_once() -> None:
@@ -155,12 +157,12 @@ def test_a_dispersion_term_does_not_change_zero_and_dipole() -> None:
     parts = {"method": "hf", "basis": "sto-3g"}, {"method": "d3", "xc": "hf"}
     method = summed(*parts)
     assert method.energy_zero == energy_zeros.TOTAL and method.label == "HF/sto-3g + D3(BJ) of hf"
-    found, alone = (one(which, water, "forces", "dipole") for which in (method, by_name.method(parts[0])))
+    combined, alone = (one(which, water, "forces", "dipole") for which in (method, by_name.method(parts[0])))
     correction = one(by_name.method(parts[1]), water, "forces")
-    assert found.energy == pytest.approx(alone.energy + correction.energy, abs=1e-9)
-    np.testing.assert_allclose(found.properties["dipole"], alone.properties["dipole"], atol=1e-6)
+    assert combined.energy == pytest.approx(alone.energy + correction.energy, abs=1e-9)
+    np.testing.assert_allclose(combined.properties["dipole"], alone.properties["dipole"], atol=1e-6)
     total = alone.properties["forces"] + correction.properties["forces"]
-    np.testing.assert_allclose(found.properties["forces"], total, atol=1e-6)
+    np.testing.assert_allclose(combined.properties["forces"], total, atol=1e-6)
 
 
 def test_no_reference_is_shown_beside_an_energy_with_another_zero(program: Program, tmp_path: Path) -> None:

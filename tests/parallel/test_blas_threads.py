@@ -1,3 +1,5 @@
+"""Number of threads of the linear algebra libraries."""
+
 import numpy as np
 import scipy.linalg  # noqa: F401, with a library of its own
 from threadpoolctl import threadpool_info, threadpool_limits

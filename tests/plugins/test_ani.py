@@ -108,11 +108,11 @@ def test_kernels_equal_the_plain_path(name: str, two_threads: None) -> None:
 
     displacements = pairs.vectors.detach().clone().requires_grad_()
     expected = plain(displacements)
-    found = EnvironmentVectors.apply(displacements, model.environment, layout)
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    computed = EnvironmentVectors.apply(displacements, model.environment, layout)
+    torch.testing.assert_close(computed, expected, rtol=0, atol=1e-12)
     weights = torch.randn(expected.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     (exact,) = torch.autograd.grad(expected, displacements, weights)
-    (gradient,) = torch.autograd.grad(found, displacements, weights)
+    (gradient,) = torch.autograd.grad(computed, displacements, weights)
     torch.testing.assert_close(gradient, exact, rtol=1e-12, atol=1e-12)
     single = environment_vectors(model.environment, displacements.float(), layout)
     torch.testing.assert_close(single.double(), expected, rtol=1e-4, atol=1e-4)
@@ -127,9 +127,9 @@ def test_frozen_and_trainable_networks_agree(name: str) -> None:
     torch.testing.assert_close(one.members, other.members, rtol=0, atol=1e-11)
     factors = torch.arange(1.0, len(batch) + 1.0, dtype=torch.float64)
     for value in (lambda p: p.energy.sum(), lambda p: p.members[1].sum(), lambda p: (p.energy * factors).sum()):
-        (found,) = torch.autograd.grad(value(one), batch.positions, retain_graph=True)
+        (values,) = torch.autograd.grad(value(one), batch.positions, retain_graph=True)
         (expected,) = torch.autograd.grad(value(other), batch.positions, retain_graph=True)
-        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(values, expected, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("elements", ["HO", "HHHHHHHHHHHHCCCCCCCCNNO"])
@@ -138,9 +138,9 @@ def test_many_atoms_are_processed_in_groups(elements: str) -> None:
     system = random_system(700, elements=elements, box=2.6)
     (together,) = PotentialMethod("ani", ani()).calculate([system], {"forces"})
     with torch.no_grad():
-        prediction, found = evaluate(ani().requires_grad_(True), collate([system]), {"forces"})
+        prediction, result = evaluate(ani().requires_grad_(True), collate([system]), {"forces"})
     assert together.energy == pytest.approx(float(prediction.energy[0].detach()), abs=1e-9)
-    np.testing.assert_allclose(together.properties["forces"], found["forces"][0], rtol=0, atol=1e-10)
+    np.testing.assert_allclose(together.properties["forces"], result["forces"][0], rtol=0, atol=1e-10)
     (single,) = PotentialMethod("ani", ani(), dtype="float32").calculate([system], {"forces"})
     assert single.energy == pytest.approx(together.energy, abs=1e-5 * 700)
     assert single.energy_std == pytest.approx(together.energy_std, abs=1e-5 * 700)
@@ -154,14 +154,14 @@ def test_groups_cover_all_atoms_and_columns() -> None:
     pairs = neighbours(collate([system]), 5.2 * BOHR_PER_ANGSTROM)
     species = torch.tensor([{1: 0, 6: 1, 7: 2, 8: 3}[number] for number in pairs.numbers.tolist()])
     layout = Layout(species, pairs.centre, pairs.other, pairs.first, 4)
-    found = environment_vectors(model.environment, pairs.vectors, layout)
+    whole = environment_vectors(model.environment, pairs.vectors, layout)
     parts = blocks(model.environment, pairs, species.numpy(), 4)
     assert len({near for *_, near in parts}) > 2
     assert sorted(atom for _, atoms, _ in parts for atom in atoms.tolist()) == list(range(700))
     for element, atoms, near in parts:
         panels = Columns.of(model.environment, 4, 16, 15, near).panels
-        empty = sorted(set(range(found.shape[1] // 16)) - set(panels.tolist()))
-        assert not found.unflatten(1, (-1, 16))[layout.row[torch.from_numpy(atoms)]][:, empty].any()
+        empty = sorted(set(range(whole.shape[1] // 16)) - set(panels.tolist()))
+        assert not whole.unflatten(1, (-1, 16))[layout.row[torch.from_numpy(atoms)]][:, empty].any()
         assert bool((species[torch.from_numpy(atoms)] == element).all())
 
 

@@ -27,7 +27,7 @@ def ion(system: System, charge: int) -> System:
     return System("ion", system.symbols, system.positions, charge=charge, spin=(system.spin + charge) % 2)
 
 
-def found(system: System, *more: str) -> dict[str, Any]:
+def properties(system: System, *more: str) -> dict[str, Any]:
     (result,) = method().calculate([system], PROPERTIES | set(more))
     return result.properties
 
@@ -42,27 +42,27 @@ def test_charges_sum_to_the_total_and_give_the_dipole() -> None:
 
 def test_excess_charge_is_distributed_evenly() -> None:
     neutral = random_system(7)
-    change = found(ion(neutral, 2))["charges"] - found(neutral)["charges"]
+    change = properties(ion(neutral, 2))["charges"] - properties(neutral)["charges"]
     np.testing.assert_allclose(change, 2.0 / 7.0, atol=1e-12)
 
 
 @pytest.mark.parametrize("charge", [0, 1])
 def test_dipole_follows_rotations_and_shifts_of_ions(charge: int) -> None:
     system = ion(random_system(8, seed=3), charge)
-    before, turn = np.asarray(found(system)["dipole"]), Rotation.random(rng=1).as_matrix()
-    np.testing.assert_allclose(found(system.moved(system.positions @ turn.T))["dipole"], turn @ before, atol=1e-10)
+    before, turn = np.asarray(properties(system)["dipole"]), Rotation.random(rng=1).as_matrix()
+    np.testing.assert_allclose(properties(system.moved(system.positions @ turn.T))["dipole"], turn @ before, atol=1e-10)
     shift = np.array([1.0, -2.0, 3.0])
-    moved = found(system.moved(system.positions + shift))["dipole"]
+    moved = properties(system.moved(system.positions + shift))["dipole"]
     np.testing.assert_allclose(moved, before + charge * shift, atol=1e-10)
 
 
 def test_derivatives_match_the_dipole() -> None:
     system, step = random_system(5), 1e-4
-    slopes = np.asarray(found(system, "dipole_derivatives", "forces")["dipole_derivatives"])
+    slopes = np.asarray(properties(system, "dipole_derivatives", "forces")["dipole_derivatives"])
     for row in (0, 4, 14):
         change = np.zeros(15)
         change[row] = step
-        ends = [found(system.moved(system.positions + sign * change.reshape(5, 3)))["dipole"] for sign in (1, -1)]
+        ends = [properties(system.moved(system.positions + sign * change.reshape(5, 3)))["dipole"] for sign in (1, -1)]
         np.testing.assert_allclose(slopes[row], (ends[0] - ends[1]) / (2 * step), atol=1e-6)
     np.testing.assert_allclose(slopes.reshape(5, 3, 3).sum(axis=0), 0.0, atol=1e-10)
 

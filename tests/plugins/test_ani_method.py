@@ -81,9 +81,9 @@ def test_hessian_is_the_mean_over_members(zoo_cache: Path) -> None:
 
     method = fusion.calculator("ani-2x", dtype="float64").method
     system = from_atoms(molecule("H2O"))
-    (found,) = protocol.calculate(method, [system], {"hessian", "hessian_members"})
-    members = found.properties["hessian_members"]
-    np.testing.assert_allclose(members.mean(axis=0), found.properties["hessian"], atol=1e-10)  # type: ignore[union-attr]
+    (calculated,) = protocol.calculate(method, [system], {"hessian", "hessian_members"})
+    members = calculated.properties["hessian_members"]
+    np.testing.assert_allclose(members.mean(axis=0), calculated.properties["hessian"], atol=1e-10)  # type: ignore[union-attr]
     step = 1e-3
 
     def energies(shift: float) -> np.ndarray:

@@ -104,14 +104,14 @@ def test_environment_vectors(load: Callable[[str], ANI]) -> None:
         pairs = neighbours(collate([system]), model.environment.radial_cutoff * BOHR_PER_ANGSTROM)
         species = torch.tensor([model.elements.index(symbol) for symbol in system.symbols])
         layout = Layout(species, pairs.centre, pairs.other, pairs.first, len(model.elements))
-        found = torch.zeros(expected["shape"], dtype=torch.float64)
+        values = torch.zeros(expected["shape"], dtype=torch.float64)
         columns = model.environment.columns(layout.present, len(model.elements))
-        found[:, columns] = environment_vectors(model.environment, pairs.vectors, layout)[layout.row]
+        values[:, columns] = environment_vectors(model.environment, pairs.vectors, layout)[layout.row]
         for place, value in expected["values"].items():
             row, column = map(int, place.split(","))
-            assert found[row, column] == pytest.approx(value, abs=1e-10)
-            found[row, column] = 0.0
-        assert found.abs().max() < 1e-12
+            assert values[row, column] == pytest.approx(value, abs=1e-10)
+            values[row, column] = 0.0
+        assert values.abs().max() < 1e-12
 
 
 def test_padded_batch(load: Callable[[str], ANI]) -> None:
@@ -122,5 +122,5 @@ def test_padded_batch(load: Callable[[str], ANI]) -> None:
         atoms = Atoms(np.array(numbers)[real], np.array(positions)[real])
         systems.append(from_atoms(atoms, name=str(atoms.symbols)))
     for key, energies in batch["energies"].items():
-        found = load(key)(collate(systems)).energy
-        np.testing.assert_allclose(found, energies, rtol=0, atol=1e-8)
+        computed = load(key)(collate(systems)).energy
+        np.testing.assert_allclose(computed, energies, rtol=0, atol=1e-8)

@@ -92,9 +92,9 @@ def test_calculators_receive_charge_and_spin_in_their_convention(state: Any, exp
     method = ase(state=state)
     states: list[dict[str, int]] = [{}, {"charge": 1}, {"spin": 2}]
     for given, right in zip(states, expected, strict=True):
-        found = handed(method, molecule("O", "O", "S", **given))
-        assert right.items() <= found.items()
-        assert "spin" in right or "spin" not in found, "an ambiguous key that nobody asked for"
+        computed = handed(method, molecule("O", "O", "S", **given))
+        assert right.items() <= computed.items()
+        assert "spin" in right or "spin" not in computed, "an ambiguous key that nobody asked for"
 
 
 def test_the_same_nuclei_in_another_state_are_calculated_again() -> None:

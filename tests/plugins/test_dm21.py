@@ -80,17 +80,17 @@ def test_published_values(variant: str, dtype: torch.dtype) -> None:
     model = DM21()
     model.load_state_dict(published(variant))
     data, features = reference()
-    energy, found = model.to(dtype).derivatives(features.map(lambda tensor: tensor.to(dtype)))
-    assert found.grad is not None and found.tau is not None and features.grad is not None
+    energy, computed = model.to(dtype).derivatives(features.map(lambda tensor: tensor.to(dtype)))
+    assert computed.grad is not None and computed.tau is not None and features.grad is not None
     of_a, of_b, of_total = torch.tensor(data[f"{variant}_vsigma"], dtype=torch.float64)
     total = features.grad.sum(dim=0)
     gradient = torch.stack([2 * of_a * features.grad[0], 2 * of_b * features.grad[1]]) + 2 * of_total * total
-    exchange = torch.stack([found.hfx[omega] for omega in OMEGAS], dim=2)
+    exchange = torch.stack([computed.hfx[omega] for omega in OMEGAS], dim=2)
     pairs = {
         "exc": (energy.double() / (features.rho.sum(dim=0) + 1e-12), data[f"{variant}_exc"], 1e-6),
-        "vrho": (found.rho, data[f"{variant}_vrho"], 5e-5),
-        "vsigma": (found.grad, gradient, 5e-5),
-        "vtau": (found.tau, data[f"{variant}_vtau"], 5e-5),
+        "vrho": (computed.rho, data[f"{variant}_vrho"], 5e-5),
+        "vsigma": (computed.grad, gradient, 5e-5),
+        "vtau": (computed.tau, data[f"{variant}_vtau"], 5e-5),
         "vhf": (exchange * torch.tensor(data["grid_weights"])[:, None], data[f"{variant}_vhf_weighted"], 5e-5),
     }
     for name, (values, expected, bound) in pairs.items():
@@ -112,9 +112,9 @@ def two_threads() -> Iterator[None]:
 def test_results_with_two_threads(points: int, two_threads: None) -> None:
     model, features = random_model(width=33, depth=3), random_features(points)
     expected, gradients = by_autograd(model, features)
-    energy, found = model.derivatives(features)
+    energy, computed = model.derivatives(features)
     torch.testing.assert_close(energy, expected, rtol=1e-12, atol=1e-12)
-    for one, other in zip(found.variables(), gradients, strict=True):
+    for one, other in zip(computed.variables(), gradients, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10 * float(other.abs().max()))
 
 
@@ -123,19 +123,19 @@ def test_results_with_two_threads(points: int, two_threads: None) -> None:
 def test_derivatives_match_the_energy(arguments: dict[str, int], symmetrize: bool) -> None:
     model, features = random_model(**arguments, symmetrize=symmetrize), random_features(203)
     expected, gradients = by_autograd(model, features)
-    energy, found = model.derivatives(features)
+    energy, computed = model.derivatives(features)
     torch.testing.assert_close(energy, expected, rtol=1e-12, atol=1e-12)
-    for one, other in zip(found.variables(), gradients, strict=True):
+    for one, other in zip(computed.variables(), gradients, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10 * float(other.abs().max()))
 
 
 def test_single_precision_agrees_with_double() -> None:
     model, features = random_model(), random_features(1000)
     expected, gradients = model.derivatives(features)
-    energy, found = model.float().derivatives(features.map(Tensor.float))
+    energy, computed = model.float().derivatives(features.map(Tensor.float))
     assert energy.dtype == torch.float32
     torch.testing.assert_close(energy.double(), expected, rtol=1e-5, atol=0)
-    for one, other in zip(found.variables(), gradients.variables(), strict=True):
+    for one, other in zip(computed.variables(), gradients.variables(), strict=True):
         torch.testing.assert_close(one.double(), other, rtol=0, atol=2e-5 * float(other.abs().max()))
 
 
@@ -159,7 +159,7 @@ def test_empty_space_and_one_empty_spin(dtype: torch.dtype) -> None:
         tensor[..., :2] = 0.0  # nothing at all
         tensor[1, ..., 2:4] = 0.0  # spin up alone
         tensor[..., 4] *= 1e-30
-    energy, found = model.derivatives(features)
+    energy, computed = model.derivatives(features)
     expected, gradients = by_autograd(model, features)
     torch.testing.assert_close(energy, expected, rtol=1e-5, atol=1e-7)
     assert energy[:2].tolist() == [0.0, 0.0]
@@ -170,17 +170,17 @@ def test_empty_space_and_one_empty_spin(dtype: torch.dtype) -> None:
     second = torch.autograd.grad(
         sum((slope * value.detach()).sum() for slope, value in zip(slopes, variables, strict=True)), variables
     )
-    for one, other, curvature in zip(found.variables(), gradients, second, strict=True):
+    for one, other, curvature in zip(computed.variables(), gradients, second, strict=True):
         assert torch.isfinite(one).all() and torch.isfinite(curvature).all()
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4 * float(other.abs().max()))
 
 
 def test_spins_in_either_order() -> None:
     model, features = random_model(symmetrize=True), random_features(50)
-    energy, found = model.derivatives(features)
+    energy, computed = model.derivatives(features)
     other_energy, other = model.derivatives(swapped(features))
     torch.testing.assert_close(energy, other_energy, rtol=1e-12, atol=1e-14)
-    for one, two in zip(found.variables(), swapped(other).variables(), strict=True):
+    for one, two in zip(computed.variables(), swapped(other).variables(), strict=True):
         torch.testing.assert_close(one, two, rtol=1e-10, atol=1e-12)
     model.symmetrize = False
     assert float((model.derivatives(swapped(features))[0] - model.derivatives(features)[0]).abs().max()) > 1e-3
@@ -190,9 +190,9 @@ def test_a_closed_shell_has_equal_derivatives_when_symmetric() -> None:
     model, features = random_model(symmetrize=True), random_features(50)
     closed = features.with_variables([tensor[:1].expand_as(tensor) for tensor in features.variables()])
     expected, gradients = by_autograd(model, closed)
-    energy, found = model.derivatives(closed)
+    energy, computed = model.derivatives(closed)
     torch.testing.assert_close(energy, expected, rtol=1e-12, atol=1e-14)
-    for one, other in zip(found.variables(), gradients, strict=True):
+    for one, other in zip(computed.variables(), gradients, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
         torch.testing.assert_close(one[0], one[1], rtol=1e-13, atol=1e-14)
 

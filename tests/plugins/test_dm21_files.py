@@ -31,16 +31,16 @@ def varint(number: int) -> bytes:
 
 def message(**fields: int | bytes) -> bytes:
     """Encode a protocol buffer with the fields f1, f2, ...; f6 has a fixed width."""
-    found = b""
+    content = b""
     for name, value in fields.items():
         field = int(name[1:])
         if isinstance(value, bytes):
-            found += varint(field << 3 | 2) + varint(len(value)) + value
+            content += varint(field << 3 | 2) + varint(len(value)) + value
         elif field == 6:
-            found += varint(field << 3 | 5) + struct.pack("<I", value)
+            content += varint(field << 3 | 5) + struct.pack("<I", value)
         else:
-            found += varint(field << 3) + varint(value)
-    return found
+            content += varint(field << 3) + varint(value)
+    return content
 
 
 def block(rows: dict[bytes, bytes]) -> bytes:
@@ -85,23 +85,23 @@ def write(directory: Path, dtype: int = 1, kind: int = 0, pack: Callable[[bytes]
 
 def literal(content: bytes) -> bytes:
     """Encode a snappy block that copies the last four bytes of each row of sixteen from the previous row if equal."""
-    found = varint(len(content))
+    encoded = varint(len(content))
     for at in range(0, len(content), 16):
         row, before = content[at : at + 16], content[max(at - 16, 0) : at]
         if len(row) == len(before) == 16 and row[12:] == before[12:]:
-            found += bytes([11 << 2]) + row[:12] + bytes([1, 16])
+            encoded += bytes([11 << 2]) + row[:12] + bytes([1, 16])
         else:
-            found += bytes([60 << 2, len(row) - 1]) + row
-    return found
+            encoded += bytes([60 << 2, len(row) - 1]) + row
+    return encoded
 
 
 @pytest.mark.parametrize(("kind", "pack"), [(0, lambda block: block), (1, literal)])
 def test_a_bundle_is_read(kind: int, pack: Callable[[bytes], bytes], tmp_path: Path) -> None:
-    found = checkpoint.read(write(tmp_path, kind=kind, pack=pack))
-    assert list(found) == list(TENSORS)
+    content = checkpoint.read(write(tmp_path, kind=kind, pack=pack))
+    assert list(content) == list(TENSORS)
     for name, values in TENSORS.items():
-        np.testing.assert_array_equal(found[name], values)
-        assert (found[name].dtype, found[name].shape) == (values.dtype, values.shape)
+        np.testing.assert_array_equal(content[name], values)
+        assert (content[name].dtype, content[name].shape) == (values.dtype, values.shape)
 
 
 def test_checksums_and_copies_follow_the_standards() -> None:

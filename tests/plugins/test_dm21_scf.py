@@ -30,11 +30,11 @@ def cases() -> list[Any]:
     if DATA is None:
         return []
     content = json.loads((Path(DATA) / "reference" / "dm21_reference.json").read_text())
-    found = []
+    parameters = []
     for case in content["systems"]:
         name = f"{case['name']} {case['functional']}"
-        found.append(pytest.param(case, id=name, marks=pytest.mark.slow if name in SLOW else ()))
-    return found
+        parameters.append(pytest.param(case, id=name, marks=pytest.mark.slow if name in SLOW else ()))
+    return parameters
 
 
 @pytest.fixture(autouse=True, scope="module")

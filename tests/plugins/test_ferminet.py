@@ -1,3 +1,7 @@
+"""FermiNet: symmetries, published sizes and formulas, and derivatives by forward propagation."""
+
+from __future__ import annotations
+
 from collections.abc import Iterator
 from typing import Any
 
@@ -66,13 +70,13 @@ def psi(ansatz: FermiNet, electrons: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("symbols", "count"), [(("H", "H"), 667_104), (("Li", "H"), 683_744), (("C", "H", "H", "H", "H"), 744_800)]
 )
-def test_parameter_counts_of_the_published_network(symbols, count):
+def test_parameter_counts_of_the_published_network(symbols: Any, count: int) -> None:
     positions = np.arange(3 * len(symbols)).reshape(-1, 3) ** 1.1
     ansatz = FermiNet(System("published", symbols, positions))
     assert sum(p.numel() for p in ansatz.parameters()) == count
 
 
-def test_initial_parameters_have_the_published_spread():
+def test_initial_parameters_have_the_published_spread() -> None:
     ansatz = FermiNet(system("LiH"))
     layer = ansatz.equivariant[2].requires_grad_(False)
     assert float(layer.weight.std()) == pytest.approx(layer.in_features**-0.5, rel=0.02)
@@ -81,7 +85,7 @@ def test_initial_parameters_have_the_published_spread():
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-def test_exchange_of_electrons_of_one_spin_flips_the_sign(options):
+def test_exchange_of_electrons_of_one_spin_flips_the_sign(options: Any) -> None:
     ansatz, electrons = network("boron", **options), walkers("boron", 20)
     before = psi(ansatz, electrons)
     for order in ([1, 0, 2, 3, 4], [0, 2, 1, 3, 4], [0, 1, 2, 4, 3]):
@@ -91,7 +95,7 @@ def test_exchange_of_electrons_of_one_spin_flips_the_sign(options):
     assert not torch.allclose(opposite.abs(), before.abs(), rtol=0.1)
 
 
-def test_two_electrons_of_one_spin_in_one_place():
+def test_two_electrons_of_one_spin_in_one_place() -> None:
     ansatz, electrons = network("boron"), walkers("boron")
     expected = ansatz(electrons)[1].clone()
     electrons[2, 1] = electrons[2, 0]
@@ -100,14 +104,14 @@ def test_two_electrons_of_one_spin_in_one_place():
     torch.testing.assert_close(log[[0, 1, 3, 4]], expected[[0, 1, 3, 4]])
 
 
-def test_log_psi_is_translation_invariant():
+def test_log_psi_is_translation_invariant() -> None:
     ansatz, electrons, shift = network("LiH"), walkers("LiH"), torch.tensor([0.3, -2.0, 1.0])
     before = psi(ansatz, electrons)
     ansatz.features.nuclei += shift
     torch.testing.assert_close(psi(ansatz, electrons + shift), before)
 
 
-def test_full_determinants_of_block_matrices_are_block_determinants():
+def test_full_determinants_of_block_matrices_are_block_determinants() -> None:
     full, block = network("LiH"), network("LiH", full_determinant=False)
     block.equivariant.load_state_dict(full.equivariant.state_dict())
     block.pair.load_state_dict(full.pair.state_dict())
@@ -165,7 +169,7 @@ def as_published(ansatz: FermiNet, electrons: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
-def test_value_matches_the_published_formulas(name):
+def test_value_matches_the_published_formulas(name: Any) -> None:
     ansatz, electrons = network(name, layers=3), walkers(name, 3)
     expected = torch.stack([as_published(ansatz, walker) for walker in electrons])
     torch.testing.assert_close(psi(ansatz, electrons), expected, rtol=1e-10, atol=0)
@@ -173,13 +177,13 @@ def test_value_matches_the_published_formulas(name):
 
 def largest_error(ansatz: FermiNet, electrons: Tensor) -> float:
     """Largest error of sign, logarithm, gradient and Laplacian, relative if they are above 1."""
-    found, expected = ansatz.laplacian(electrons), laplacian_by_autograd(ansatz, electrons)
-    parts = zip(found, expected, strict=True)
+    computed, expected = ansatz.laplacian(electrons), laplacian_by_autograd(ansatz, electrons)
+    parts = zip(computed, expected, strict=True)
     return max(float(((got - exact).abs() / exact.abs().clamp(min=1.0)).max()) for got, exact in parts)
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-def test_forward_laplacian_matches_autograd(options):
+def test_forward_laplacian_matches_autograd(options: Any) -> None:
     ansatz, electrons = network("LiH", **options), walkers("LiH")
     assert not any(part.requires_grad for part in ansatz.laplacian(electrons))
     assert largest_error(ansatz, electrons) < 1e-8
@@ -187,12 +191,12 @@ def test_forward_laplacian_matches_autograd(options):
 
 @pytest.mark.parametrize("name", SYSTEMS)
 @pytest.mark.parametrize("full", [False, True])
-def test_forward_laplacian_of_other_systems(name, full):
+def test_forward_laplacian_of_other_systems(name: Any, full: bool) -> None:
     ansatz = network(name, full_determinant=full, layers=3, jastrow=True, rescale_inputs=True)
     assert largest_error(ansatz, walkers(name)) < 1e-8
 
 
-def test_forward_laplacian_in_single_precision():
+def test_forward_laplacian_in_single_precision() -> None:
     ansatz, electrons = network("boron", one_electron=32, two_electron=8), walkers("boron", 200)
     exact = ansatz.laplacian(electrons)
     single = ansatz.float().laplacian(electrons.float())
@@ -214,7 +218,7 @@ def explicit_scores(ansatz: nn.Module, electrons: Tensor) -> Tensor:
     ("name", "options"),
     [*(("LiH", options) for options in OPTIONS), ("hydrogen", {}), ("triplet H2", {}), ("boron", {})],
 )
-def test_scores_match_the_derivatives_of_every_walker(name, options):
+def test_scores_match_the_derivatives_of_every_walker(name: Any, options: Any) -> None:
     ansatz, electrons = network(name, **options), walkers(name)
     recorder = ScoreRecorder(ansatz, 3)
     scores, dense = recorder(electrons), explicit_scores(ansatz, electrons)
@@ -228,7 +232,7 @@ def test_scores_match_the_derivatives_of_every_walker(name, options):
     torch.testing.assert_close(flat, u @ dense, **exact)
 
 
-def test_scores_in_single_precision_need_no_fallback():
+def test_scores_in_single_precision_need_no_fallback() -> None:
     ansatz, electrons = network("LiH", one_electron=32).float(), walkers("LiH", 64).float()
     recorder = ScoreRecorder(ansatz, 64)
     linear = [block.weight for block in recorder(electrons).blocks if isinstance(block, LinearScores)]

@@ -185,7 +185,9 @@ def test_a_report_imports_no_large_packages() -> None:
 
 
 @pytest.mark.parametrize(("energy", "text"), [(-8.07, "below Hartree–Fock"), (-7.9, "ABOVE Hartree–Fock")])
-def test_without_a_reference_the_energy_is_compared_with_hartree_fock(energy, text, tmp_path, capsys):
+def test_without_a_reference_the_energy_is_compared_with_hartree_fock(
+    energy: float, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     result = a_result(energy={"value": energy, "stderr": 0.001}, reference=None)
     del result["vmc"]["correlation_percent"]
     report.summary(result, tmp_path)

@@ -50,10 +50,10 @@ def test_minima_and_frequencies(
     assert document["energy"]["value"] == pytest.approx(expected["energy"], abs=1e-8)
     np.testing.assert_allclose(document["frequencies_cm1"], expected["frequencies_cm1_projected"], atol=0.05)
     assert document["zero_point_energy_hartree"] == pytest.approx(expected["zpe_Ha"], abs=1e-8)
-    found = document["vibrations"]
-    six = len(found["residual_of_removed_cm1"])
+    vibrations = document["vibrations"]
+    six = len(vibrations["residual_of_removed_cm1"])
     for key, reference in (
         ("reduced_masses_dalton", "torchani_reduced_masses_amu"),
         ("force_constants_mdyne_per_angstrom", "torchani_force_constants_mdyne_A"),
     ):
-        np.testing.assert_allclose(found[key], expected[reference][six:], rtol=1e-3)
+        np.testing.assert_allclose(vibrations[key], expected[reference][six:], rtol=1e-3)

@@ -38,8 +38,8 @@ def plugin_of_children(environment: dict[str, str], monkeypatch: pytest.MonkeyPa
 def comparison(directory: Path) -> dict[str, Any]:
     document: dict[str, Any] = json.loads((directory / "result.json").read_text())
     assert document["schema"] == 1 and document["task"] == "compare" and "method" not in document
-    found: dict[str, Any] = document["comparison"]
-    return found
+    summary: dict[str, Any] = document["comparison"]
+    return summary
 
 
 def hartree_fock(atoms: str, spin: int = 0, **options: Any) -> float:
@@ -52,8 +52,8 @@ def test_a_reaction_by_two_methods(pictures: None, program: Program, tmp_path: P
     done = program(*RUN, *words)
     assert done.status == 0 and done.err == ""
     exact = hartree_fock("H 0 0 0; H 0 0 1.401") - 2 * hartree_fock("H 0 0 0", spin=1)
-    found = comparison(tmp_path / "run")
-    (reaction,) = found["quantities"]
+    summary = comparison(tmp_path / "run")
+    (reaction,) = summary["quantities"]
     assert reaction["values"]["hf"]["energy_hartree"] == pytest.approx(exact, abs=1e-8)
     assert reaction["values"]["toy"]["energy_hartree"] == 1.5
     assert reaction["values"]["toy"]["difference_hartree"] == pytest.approx(1.5 - exact, abs=1e-8)
@@ -77,8 +77,11 @@ def test_reaction_files_are_relative_to_the_start_directory(tmp_path: Path) -> N
     config = OmegaConf.create(
         {"methods": ["hf"], "system": {"name": "x"}, "task": task, "seed": 0, "dtype": "float32", "ckpt": None}
     )
-    found = resolved(config, tmp_path).task
-    assert found.reaction == [f"2 {tmp_path}/a.xyz -> 2 he", "h2 -> b.xyz"] and found.frames == f"{tmp_path}/a.xyz"
+    resolved_task = resolved(config, tmp_path).task
+    assert (
+        resolved_task.reaction == [f"2 {tmp_path}/a.xyz -> 2 he", "h2 -> b.xyz"]
+        and resolved_task.frames == f"{tmp_path}/a.xyz"
+    )
 
 
 def test_a_killed_method_does_not_stop_the_others(program: Program, tmp_path: Path) -> None:
@@ -90,10 +93,10 @@ def test_a_killed_method_does_not_stop_the_others(program: Program, tmp_path: Pa
     methods = methods.replace(",{method: toy, basis: none}", "")
     done = program(*RUN, methods, WATER, SCAN)
     assert done.status == 1 and "NOT ALL DONE" in done.out and "was killed" in done.out
-    found = comparison(tmp_path / "run")
-    good, bad = found["methods"]
+    summary = comparison(tmp_path / "run")
+    good, bad = summary["methods"]
     assert (good["status"], good["done"], bad["status"]) == ("ok", 3, "failed")
-    assert found["quantities"][2]["values"]["good"]["energy_hartree"] is not None
+    assert summary["quantities"][2]["values"]["good"]["energy_hartree"] is not None
     kept = tmp_path / "run" / "parts" / "good" / "point-001" / "result.json"
     before = kept.stat().st_mtime_ns
     config = tmp_path / "run" / "config.yaml"
@@ -101,10 +104,10 @@ def test_a_killed_method_does_not_stop_the_others(program: Program, tmp_path: Pa
     done = program("resume", "run")
     assert done.status == 0 and "resuming after 3 of 6 calculations" in done.out
     assert kept.stat().st_mtime_ns == before
-    found = comparison(tmp_path / "run")
-    for quantity in found["quantities"]:  # the same model at the same geometries
+    summary = comparison(tmp_path / "run")
+    for quantity in summary["quantities"]:  # the same model at the same geometries
         assert quantity["values"]["bad"]["difference_hartree"] == 0.0
-    assert found["methods"][1]["forces_difference"]["max_hartree_per_bohr"] == 0.0
+    assert summary["methods"][1]["forces_difference"]["max_hartree_per_bohr"] == 0.0
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
@@ -149,10 +152,10 @@ def test_a_wavefunction_resumes_from_its_checkpoint(
     assert not (home / "h2" / "result.json").is_file()
     assert program("resume", "run").status == 0
     assert "resuming from step" in (home / "output.txt").read_text()
-    found = comparison(tmp_path / "run")
-    value = found["quantities"][0]["values"]["ferminet"]
+    summary = comparison(tmp_path / "run")
+    value = summary["quantities"][0]["values"]["ferminet"]
     assert value["stderr_hartree"] == value["difference_stderr_hartree"] > 0.0  # the other side has no error
-    assert found["methods"][1]["lower_bound"] and "≥" in (tmp_path / "run" / "comparison.md").read_text()
+    assert summary["methods"][1]["lower_bound"] and "≥" in (tmp_path / "run" / "comparison.md").read_text()
 
 
 def test_counterpoise_is_for_methods_with_a_basis(program: Program, tmp_path: Path) -> None:
@@ -237,13 +240,13 @@ def test_tables_hold_every_number_once(kind: str, number: int) -> None:
     noisy = {"energy_hartree": -0.4, "stderr_hartree": 0.002, "std_hartree": 0.01, "difference_hartree": 0.1}
     methods = [{"label": label, "level": label, "status": "ok", "wall_s": 2.0, "cpu_s": 1.0} for label in "ab"]
     quantities = [{"label": f"q{i}", "coordinate": i, "values": {"a": exact, "b": noisy}} for i in range(number)]
-    found = {"kind": kind, "title": "t", "against": "a", "methods": methods, "quantities": quantities, "notes": []}
-    found |= {"jobs": 1, "threads": 1} | ({"axis": "x / Å", "zero": "q0"} if kind == "scan" else {})
-    text = tables.markdown(found)
+    summary = {"kind": kind, "title": "t", "against": "a", "methods": methods, "quantities": quantities, "notes": []}
+    summary |= {"jobs": 1, "threads": 1} | ({"axis": "x / Å", "zero": "q0"} if kind == "scan" else {})
+    text = tables.markdown(summary)
     for table in text.split("\n\n"):
         bars = {line.replace("\\|", "").count("|") for line in table.splitlines() if line.startswith("|")}
         assert len(bars) <= 1, table
     value = "-0.4000 ± 0.0020" if kind == "molecule" else f"{-0.4 * KCAL_MOL_PER_HARTREE:.1f} ± 1.3"
     assert text.count(value) == number
-    assert len(list(csv.DictReader(tables.comma_separated(found).splitlines()))) == 2 * number
-    assert all(len(row) >= 2 for row in tables.rows(found))
+    assert len(list(csv.DictReader(tables.comma_separated(summary).splitlines()))) == 2 * number
+    assert all(len(row) >= 2 for row in tables.rows(summary))

@@ -19,11 +19,11 @@ from fusion.tasks.compare.subject import Subject
 from fusion.tasks.geometry.internal_coordinates import Bond, Dihedral
 
 
-def balance(found: Subject) -> dict[str, float]:
+def balance(compared: Subject) -> dict[str, float]:
     """Excess atoms by element in the first sum of energies."""
-    systems = {structure.name: structure.system for structure in found.structures}
+    systems = {structure.name: structure.system for structure in compared.structures}
     surplus: dict[str, float] = {}
-    for name, coefficient in found.quantities[0].terms:
+    for name, coefficient in compared.quantities[0].terms:
         for symbol in systems[name].symbols:
             surplus[symbol] = surplus.get(symbol, 0.0) + coefficient
     return surplus
@@ -31,8 +31,8 @@ def balance(found: Subject) -> dict[str, float]:
 
 def test_points_of_a_scan_are_rigid() -> None:
     ethanol = from_atoms(molecule("CH3CH2OH"))
-    found = scans.subject({"atoms": [4, 3, 2, 1], "values": [0.0, 90.0, 180.0]}, ethanol)
-    turned = [structure.system.positions for structure in found.structures]
+    compared = scans.subject({"atoms": [4, 3, 2, 1], "values": [0.0, 90.0, 180.0]}, ethanol)
+    turned = [structure.system.positions for structure in compared.structures]
     angles = [Dihedral((3, 2, 1, 0)).value(positions) for positions in turned]
     assert np.abs(angles) == pytest.approx([0.0, 90.0, 180.0], abs=1e-8)
     lengths = [np.linalg.norm(positions[:3, None] - positions[None, :3], axis=-1) for positions in turned]
@@ -51,9 +51,9 @@ def test_frames_must_have_the_same_atoms(tmp_path: Path) -> None:
     write(tmp_path / "good.xyz", [water, water])
     write(tmp_path / "bad.xyz", [water, ammonia])
     system = from_atoms(water, charge=1)
-    found = scans.frames("good.xyz", system, tmp_path)
-    assert [structure.system.charge for structure in found.structures] == [1, 1]
-    assert found.structures[0].system.positions == pytest.approx(system.positions, abs=1e-6)
+    compared = scans.frames("good.xyz", system, tmp_path)
+    assert [structure.system.charge for structure in compared.structures] == [1, 1]
+    assert compared.structures[0].system.positions == pytest.approx(system.positions, abs=1e-6)
     with pytest.raises(InputError, match=r"structure 2 of .* has other atoms"):
         scans.frames("bad.xyz", system, tmp_path)
     with pytest.raises(InputError, match="no file"):
@@ -62,12 +62,12 @@ def test_frames_must_have_the_same_atoms(tmp_path: Path) -> None:
 
 def test_fragments_are_detected_and_get_ghost_atoms() -> None:
     dimer = from_atoms(create_s22_system("Water_dimer"))
-    found = dimers.subject("auto", None, True, dimer)
-    assert balance(found) == {"H": 0.0, "O": 0.0}
-    assert [structure.name for structure in found.structures] == [
+    compared = dimers.subject("auto", None, True, dimer)
+    assert balance(compared) == {"H": 0.0, "O": 0.0}
+    assert [structure.name for structure in compared.structures] == [
         *("complex", "fragment-1", "fragment-2", "fragment-1-ghosts", "fragment-2-ghosts")
     ]
-    for structure in found.structures[3:]:
+    for structure in compared.structures[3:]:
         places = np.array([*structure.system.positions, *(place for _, *place in structure.ghosts)])
         assert sorted(map(tuple, places)) == pytest.approx(np.array(sorted(map(tuple, dimer.positions))))
     assert len(dimers.subject([[1, 2, 3], [4, 5, 6]], None, False, dimer).structures) == 3
@@ -79,11 +79,11 @@ def test_fragments_are_detected_and_get_ghost_atoms() -> None:
 
 
 def test_reactions_share_their_species(tmp_path: Path) -> None:
-    found = reactions.subject(["butadiene - bicyclobutane", "2 h2o -> 2 h2 + o2", "h2o -> h2 + 1/2 o2"], tmp_path)
-    first, second, third = (dict(quantity.terms) for quantity in found.quantities)
+    compared = reactions.subject(["butadiene - bicyclobutane", "2 h2o -> 2 h2 + o2", "h2o -> h2 + 1/2 o2"], tmp_path)
+    first, second, third = (dict(quantity.terms) for quantity in compared.quantities)
     assert first == {"butadiene": 1.0, "bicyclobutane": -1.0}
     assert second == {name: 2 * coefficient for name, coefficient in third.items()}
-    assert [structure.name for structure in found.structures] == ["bicyclobutane", "butadiene", "h2o", "h2", "o2"]
+    assert [structure.name for structure in compared.structures] == ["bicyclobutane", "butadiene", "h2o", "h2", "o2"]
     with pytest.raises(InputError, match="is not balanced"):
         reactions.subject("h2o - h2", tmp_path)
     with pytest.raises(InputError, match="is not a reaction"):
@@ -93,12 +93,12 @@ def test_reactions_share_their_species(tmp_path: Path) -> None:
 def test_atoms_are_the_zero_of_atomisation_energies() -> None:
     water = from_atoms(molecule("H2O"), name="water")
     atoms = {"O": from_atoms(Atoms("O"), spin=2), "H": from_atoms(Atoms("H"))}
-    found = subject.atomisation(water, atoms)
-    assert balance(found) == {"O": 0.0, "H": 0.0} and not found.absolute
+    compared = subject.atomisation(water, atoms)
+    assert balance(compared) == {"O": 0.0, "H": 0.0} and not compared.absolute
     bound = {"status": "ok", "energy": {"value": -0.37, "stderr": None}}
-    value = energies.total(found.quantities[0], {"water": bound}, frozenset({"atom-O", "atom-H"}))
+    value = energies.total(compared.quantities[0], {"water": bound}, frozenset({"atom-O", "atom-H"}))
     assert value.energy == pytest.approx(0.37)
-    assert energies.total(found.quantities[0], {"water": bound}, frozenset()).missing == "no result"
+    assert energies.total(compared.quantities[0], {"water": bound}, frozenset()).missing == "no result"
 
 
 def test_every_method_gets_the_same_geometry() -> None:

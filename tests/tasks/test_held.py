@@ -262,9 +262,9 @@ def test_transition_states_and_paths_keep_held_atoms(
     assert done.status == 0, done
     document, start = result(tmp_path), read(tmp_path / "top.xyz").positions
     assert document["energy"]["value"] == pytest.approx(0.006 - 0.008, abs=1e-6)
-    found = document["transition_state"]
-    assert found["n_imaginary"] == 1 and len(found["frequencies_cm1"]) == 12 - fixed.sum()
-    assert (np.array(found["mode"])[fixed] == 0).all()
+    saddle = document["transition_state"]
+    assert saddle["n_imaginary"] == 1 and len(saddle["frequencies_cm1"]) == 12 - fixed.sum()
+    assert (np.array(saddle["mode"])[fixed] == 0).all()
     path = read(tmp_path / "run" / "irc.extxyz", ":")
     assert all((np.abs(frame.positions[fixed] - start[fixed]) < 1e-7).all() for frame in path)
     minimum = -0.006 - 0.008**2 / (8 * 0.006)

@@ -143,9 +143,9 @@ def test_langevin_samples_the_canonical_ensemble(tmp_path: Path) -> None:
     sites = 20.0 * np.stack(np.meshgrid(*[np.arange(5)] * 3), axis=-1).reshape(-1, 3)
     system, method = System("crystal", ("Ne",) * 125, sites), Crystal(sites)
     md = task(timestep_fs=3.0, steps=3000, log_every=3, save_every=10, friction_per_ps=20.0, temperature_k=300.0)
-    found = simulate(md, method, system, tmp_path).details["md"]
-    mean, error = found["temperature_k"]["value"], found["temperature_k"]["stderr"]
-    assert found["degrees_of_freedom"] == 372
+    statistics = simulate(md, method, system, tmp_path).details["md"]
+    mean, error = statistics["temperature_k"]["value"], statistics["temperature_k"]["stderr"]
+    assert statistics["degrees_of_freedom"] == 372
     assert 0.3 < error < 3 and abs(mean - 300.0) < 4 * error
     table = read_table(tmp_path)
     kept = table["temperature_k"][len(table["step"]) // 5 :]
@@ -165,11 +165,14 @@ def test_an_ideal_gas_has_the_right_volume(tmp_path: Path, monkeypatch: pytest.M
     system = System("gas", ("Ar",) * number, sites, cell=np.eye(3) * 40, pbc=(True, True, True))
     settings = {"pressure_bar": bar, "barostat_ps": 0.2, "friction_per_ps": 20.0, "discard": 0.3}
     md = task("npt", timestep_fs=4.0, steps=6000, log_every=20, save_every=9000, temperature_k=kelvin, **settings)
-    found = simulate(md, Analytic(), system, tmp_path).details["md"]
+    statistics = simulate(md, Analytic(), system, tmp_path).details["md"]
     wanted, one = number * units.kB * kelvin / (bar * 1e5 * units.Pascal), 1 / number
-    assert found["volume_angstrom3"]["stderr"] < 0.03 * wanted
-    assert abs(found["volume_angstrom3"]["value"] - wanted) < 4 * found["volume_angstrom3"]["stderr"] + one * wanted
-    assert abs(found["pressure_bar"]["value"] - bar) < 4 * found["pressure_bar"]["stderr"] + 2 * one * bar
+    assert statistics["volume_angstrom3"]["stderr"] < 0.03 * wanted
+    assert (
+        abs(statistics["volume_angstrom3"]["value"] - wanted)
+        < 4 * statistics["volume_angstrom3"]["stderr"] + one * wanted
+    )
+    assert abs(statistics["pressure_bar"]["value"] - bar) < 4 * statistics["pressure_bar"]["stderr"] + 2 * one * bar
     assert read_table(tmp_path)["volume_angstrom3"][0] == pytest.approx(40**3 * units.Bohr**3)
 
 
@@ -202,9 +205,9 @@ def test_files_agree_with_the_simulation(tmp_path: Path) -> None:
     assert table["temperature_k"][0] == pytest.approx(298.15, abs=1e-3)
     np.testing.assert_allclose(result.system.positions, frames[-1].positions / units.Bohr, atol=1e-7)
     assert result.energy == pytest.approx(table["potential_hartree"][-1], abs=1e-9)
-    found = result.details["md"]
-    assert 0 < found["model_fraction"] < 1 and found["timed_steps"] == 60
-    assert found["ns_per_day"] * found["step_ms"] == pytest.approx(86.4 * 0.5)  # 0.5 fs
+    statistics = result.details["md"]
+    assert 0 < statistics["model_fraction"] < 1 and statistics["timed_steps"] == 60
+    assert statistics["ns_per_day"] * statistics["step_ms"] == pytest.approx(86.4 * 0.5)  # 0.5 fs
 
 
 def test_error_bars_of_correlated_series() -> None:
@@ -260,15 +263,15 @@ def test_an_explosion_ends_the_run_with_the_last_good_structure(tmp_path: Path) 
 def test_departures_from_the_models_domain_are_recorded(tmp_path: Path) -> None:
     pair = System("ar2", ("Ar", "Ar"), np.array([[0, 0, 0], [0, 0, 2.0]]))
     md = task("nve", temperature_k=2000.0, steps=400, log_every=1, timestep_fs=2.0)
-    found = simulate(md, Unsure(), pair, tmp_path).details["md"]
+    statistics = simulate(md, Unsure(), pair, tmp_path).details["md"]
     table = read_table(tmp_path)
     inward = table["energy_std_hartree"]  # |r - 2| / 100 on both sides
-    assert found["largest_spread"]["hartree"] == pytest.approx(inward.max(), abs=1e-9)
-    assert found["largest_spread"]["time_fs"] == 2.0 * int(inward.argmax())
+    assert statistics["largest_spread"]["hartree"] == pytest.approx(inward.max(), abs=1e-9)
+    assert statistics["largest_spread"]["time_fs"] == 2.0 * int(inward.argmax())
     frames: Any = read(tmp_path / "md.extxyz", ":")
     share = np.mean([frame.get_distance(0, 1) / units.Bohr > 2.1 for frame in frames])
-    assert found["outside"]["fraction_of_steps"] == pytest.approx(share, abs=0.2) and share > 0.1
-    assert table["energy_std_hartree"][int(found["outside"]["first_fs"] / 2)] > 1e-3
+    assert statistics["outside"]["fraction_of_steps"] == pytest.approx(share, abs=0.2) and share > 0.1
+    assert table["energy_std_hartree"][int(statistics["outside"]["first_fs"] / 2)] > 1e-3
 
 
 @pytest.mark.parametrize(

@@ -60,8 +60,8 @@ def test_a_relaxed_scan_is_the_torsional_energy(
 
 def test_stationary_points_at_the_ends_of_a_full_turn(pictures: None, program: Program, tmp_path: Path) -> None:
     assert program(*TURN, "task.start=0", "task.points=25").status == 0
-    found = [(place["kind"], place["degree"]) for place in result(tmp_path / "run")["scan"]["stationary"]]
-    assert found == [("maximum", 0.0), ("minimum", 105.0), ("maximum", 180.0), ("minimum", 255.0)]
+    places = [(place["kind"], place["degree"]) for place in result(tmp_path / "run")["scan"]["stationary"]]
+    assert places == [("maximum", 0.0), ("minimum", 105.0), ("maximum", 180.0), ("minimum", 255.0)]
     assert (tmp_path / "run" / "scan.png").stat().st_size > 10_000
 
 
@@ -85,11 +85,11 @@ def test_bonds_and_angles_are_held_at_their_values(
     )
     frames = read(tmp_path / "run" / "scan.extxyz", ":")
     bond = atoms == "[2,3]"
-    found = [frame.get_distance(1, 2) if bond else frame.get_angle(2, 1, 0) for frame in frames]
-    assert found == pytest.approx(np.linspace(start, stop, 4), abs=1e-4)
+    held = [frame.get_distance(1, 2) if bond else frame.get_angle(2, 1, 0) for frame in frames]
+    assert held == pytest.approx(np.linspace(start, stop, 4), abs=1e-4)
     stiffness = units.BOHR_PER_ANGSTROM**2 if bond else np.radians(1.0) ** 2
     rest = 2.75 * units.ANGSTROM_PER_BOHR if bond else 180.0 - np.degrees(1.4)
-    energies = 0.3 * stiffness * (np.array(found) - rest) ** 2 - C - B**2 / (8.0 * C)
+    energies = 0.3 * stiffness * (np.array(held) - rest) ** 2 - C - B**2 / (8.0 * C)
     np.testing.assert_allclose(result(tmp_path / "run")["scan"]["energies_hartree"], energies, atol=1e-7)
 
 

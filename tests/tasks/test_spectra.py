@@ -34,15 +34,15 @@ def result(directory: Path) -> dict[str, Any]:
 def modes_of(system: System, masses: list[float]) -> NormalModes:
     from toy.morse import Morse
 
-    (found,) = PotentialMethod("morse", Morse()).calculate([system], {"hessian"})
-    return normal_modes(np.asarray(found.properties["hessian"]), system.positions, np.array(masses))
+    (calculated,) = PotentialMethod("morse", Morse()).calculate([system], {"hessian"})
+    return normal_modes(np.asarray(calculated.properties["hessian"]), system.positions, np.array(masses))
 
 
 def slopes_of(system: System, modes: NormalModes) -> dict[str, np.ndarray]:
     from toy.bonds import Bonds
 
-    found = Bonds().values(system)
-    return {name: of_nuclei(modes, found[f"{name}_derivatives"]).values for name in PROPERTIES}
+    derivatives = Bonds().values(system)
+    return {name: of_nuclei(modes, derivatives[f"{name}_derivatives"]).values for name in PROPERTIES}
 
 
 def test_raman_activity_of_a_bond(with_toy: None) -> None:
@@ -61,12 +61,12 @@ def test_differences_along_modes_are_the_derivatives(with_toy: None) -> None:
 
     modes, told = modes_of(BENT, [16.0, 1.0, 2.0]), []
     chosen = np.array([True, False, True])
-    found = along_modes(Bonds(), BENT, modes, chosen, PROPERTIES, told.append)
+    slopes = along_modes(Bonds(), BENT, modes, chosen, PROPERTIES, told.append)
     exact = slopes_of(BENT, modes)
     for name in PROPERTIES:
-        np.testing.assert_allclose(found[name].values[chosen], exact[name][chosen], rtol=3e-4, atol=3e-4)
-        assert np.isnan(found[name].values[1]).all()
-        assert 0 < found[name].details["strongest_changes_by_at_twice_the_step"] < 2e-3
+        np.testing.assert_allclose(slopes[name].values[chosen], exact[name][chosen], rtol=3e-4, atol=3e-4)
+        assert np.isnan(slopes[name].values[1]).all()
+        assert 0 < slopes[name].details["strongest_changes_by_at_twice_the_step"] < 2e-3
     assert told == list(range(1, len(told) + 1)) and len(told) <= calculations(chosen, 2)
 
 
@@ -74,10 +74,12 @@ def test_cartesian_differences_are_the_derivatives(with_toy: None) -> None:
     from toy.bonds import Bonds
 
     names = {"dipole_derivatives", "polarizability_derivatives"}
-    (found,) = protocol.calculate(Bonds(), [BENT], names)
+    (calculated,) = protocol.calculate(Bonds(), [BENT], names)
     for name in names:
-        np.testing.assert_allclose(found.properties[name], Bonds().values(BENT)[name], atol=1e-4)
-    quality = of_nuclei(modes_of(BENT, [16.0, 1.0, 1.0]), np.asarray(found.properties["polarizability_derivatives"]))
+        np.testing.assert_allclose(calculated.properties[name], Bonds().values(BENT)[name], atol=1e-4)
+    quality = of_nuclei(
+        modes_of(BENT, [16.0, 1.0, 1.0]), np.asarray(calculated.properties["polarizability_derivatives"])
+    )
     assert quality.details["sum_over_atoms"] < 1e-12  # the molecule may be anywhere
 
 
@@ -177,13 +179,13 @@ def test_forces_in_a_field_agree_with_the_response_to_nuclei(with_toy: None) -> 
     both = []
     for more in (set(), {"hessian"}):
         method = by_name.method({"method": "hf", "basis": "sto-3g"})
-        (found,) = method.calculate([BENT], {"energy", "dipole_derivatives", *more})
-        both.append(np.asarray(found.properties["dipole_derivatives"]))
+        (calculated,) = method.calculate([BENT], {"energy", "dipole_derivatives", *more})
+        both.append(np.asarray(calculated.properties["dipole_derivatives"]))
     np.testing.assert_allclose(both[0], both[1], atol=1e-4)
     functional = by_name.method({"method": "dft", "xc": "r2scan", "basis": "sto-3g", "grid_level": 0})
     ion = System("h3o+", ("O", "H", "H", "H"), np.vstack([BENT.positions, [0.1, -1.7, 0.3]]), charge=1)
-    (found,) = functional.calculate([ion], {"energy", "dipole_derivatives"})
-    total = np.asarray(found.properties["dipole_derivatives"]).reshape(4, 3, 3).sum(axis=0)
+    (calculated,) = functional.calculate([ion], {"energy", "dipole_derivatives"})
+    total = np.asarray(calculated.properties["dipole_derivatives"]).reshape(4, 3, 3).sum(axis=0)
     np.testing.assert_allclose(total, np.eye(3), atol=1e-6)
 
 
@@ -191,9 +193,9 @@ def test_dipoles_of_another_method(pictures: None, program: Program, tmp_path: P
     done = program(*RUN[:2], "task.dipoles={method: bonds, flux: 0.5}", *RUN[3:], "task.raman=true")
     assert done.status == 0, done
     document = result(tmp_path / "run")
-    found = document["intensities"]
-    assert (found["method"], found["label"], found["settings"]["flux"]) == ("bonds", "Bonds(flux 0.5)", 0.5)
-    assert found["dipole"]["modes"] == 3 and "dipoles of Bonds(flux 0.5)" in done.out
+    summary = document["intensities"]
+    assert (summary["method"], summary["label"], summary["settings"]["flux"]) == ("bonds", "Bonds(flux 0.5)", 0.5)
+    assert summary["dipole"]["modes"] == 3 and "dipoles of Bonds(flux 0.5)" in done.out
     assert document["energy"]["value"] < -0.3 and "dipole_e_bohr" not in document  # the energy is that of Morse
     assert program("+method=morse", "task=vibrations", "task.fmax=1e-7", "hydra.run.dir=bare").status == 0
     bare = result(tmp_path / "bare")

@@ -24,7 +24,7 @@ SMALL = "+method=hf", "method.basis=6-31g"
 AMMONIA = "task.reaction='N2 + 3 H2 -> 2 NH3'"
 
 
-def found(directory: Path) -> dict[str, Any]:
+def result_of(directory: Path) -> dict[str, Any]:
     document: dict[str, Any] = json.loads((directory / "result.json").read_text())
     return document
 
@@ -44,7 +44,7 @@ def halides(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], P
     words = (*SMALL, "task=thermochemistry", "task.molecules=[H2,F2,HF]", "task.reaction='H2 + F2 -> 2 HF'")
     more = "task.energies={method: hf, basis: 3-21g}", "task.zero_point_scale=0.9", f"hydra.run.dir={directory}"
     assert fusion.run([*words, *more]).status == "ok"
-    return found(directory)["thermochemical"], directory
+    return result_of(directory)["thermochemical"], directory
 
 
 def test_a_heat_of_formation_is_the_sum_of_energies_vibrations_and_measured_atoms(halides: Any) -> None:
@@ -131,7 +131,7 @@ def test_a_species_that_fails_is_named_and_enters_no_sum(program: Program, tmp_p
         and "left out: BeH: method.basis: dz has no functions for Be" in done.out
         and "no BeH, Be" in done.out
     ), done
-    document = found(tmp_path / "run")
+    document = result_of(tmp_path / "run")
     assert document["status"] == "not_converged" and "BeH" in document["message"]
     rows = document["thermochemical"]
     assert "formation_298_hartree" in by_name(rows["formation"])["H2"]
@@ -141,11 +141,11 @@ def test_a_species_that_fails_is_named_and_enters_no_sum(program: Program, tmp_p
 def test_a_failed_level_does_not_affect_the_others(program: Program, tmp_path: Path) -> None:
     done = program("+method=morse", *TASK, AMMONIA, "task.energies=[{method: toy, status: not_converged}]")
     assert done.status == 1 and "N2: toy: did not settle" in done.out
-    rows = found(tmp_path / "run")["thermochemical"]["reactions"]
+    rows = result_of(tmp_path / "run")["thermochemical"]["reactions"]
     assert "energy_hartree" in rows[0] and rows[1]["missing"] == ["N2", "H2", "NH3"]
     done = program("+method=morse", *TASK, AMMONIA, "task.energies={method: toy, energy: -1}")
     assert done.status == 0, done
-    row = found(tmp_path / "run")["thermochemical"]["reactions"][1]
+    row = result_of(tmp_path / "run")["thermochemical"]["reactions"][1]
     assert row["energy_hartree"] == pytest.approx(-1.0 * (2 - 3 - 1))
     for key in ("enthalpy_0_hartree", "enthalpy_hartree", "gibbs_hartree"):  # corrections are those of the geometries
         assert row[key] - row["energy_hartree"] == pytest.approx(rows[0][key] - rows[0]["energy_hartree"], abs=1e-9)
@@ -155,7 +155,7 @@ def test_a_saddle_point_is_not_accepted_as_a_molecule(program: Program, tmp_path
     (tmp_path / "chain.xyz").write_text("3\n\nN 0 0 -1.1\nN 0 0 0\nN 0 0 1.1\n")  # pairwise bonds want a triangle
     done = program("+method=morse", *TASK, "task.reaction='2 chain.xyz -> 3 N2'")
     assert done.status == 1 and "chain.xyz: " in done.out and "imaginary mode" in done.out, done
-    assert found(tmp_path / "run")["thermochemical"]["reactions"][0]["missing"] == ["chain.xyz"]
+    assert result_of(tmp_path / "run")["thermochemical"]["reactions"][0]["missing"] == ["chain.xyz"]
 
 
 @pytest.mark.parametrize(

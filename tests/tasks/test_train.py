@@ -1,5 +1,7 @@
 """Refusals before a training begins, in one line that states the right setting."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -50,13 +52,13 @@ def run(checkpoint: Path | None = None, **config: Any) -> Run:
 def saved(path: Path, system: System, **model: Any) -> Path:
     """Write the part of a checkpoint that is checked before a run begins."""
     other = method(**model)
-    found = identity(system, other.ansatz(system), other.settings)
+    own_identity = identity(system, other.ansatz(system), other.settings)
     done = {"pretraining": 5, "optimising": 3, "evaluating": 0}
-    torch.save({"vmc": {"identity": found, "done": done}}, path)
+    torch.save({"vmc": {"identity": own_identity, "done": done}}, path)
     return path
 
 
-def test_a_good_run_is_checked_without_writing_anything(tmp_path, monkeypatch):
+def test_a_good_run_is_checked_without_writing_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     task = Train()
     task.check(method(), LITHIUM_HYDRIDE, run())
@@ -66,24 +68,24 @@ def test_a_good_run_is_checked_without_writing_anything(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_other_kinds_of_method_have_nothing_to_optimise():
+def test_other_kinds_of_method_have_nothing_to_optimise() -> None:
     other: Any = SimpleNamespace(kind="conventional", name="ccsd")
     with pytest.raises(InputError, match=r"ccsd is a conventional: task=energy"):
         Train().check(other, HELIUM, run())
 
 
-def test_there_are_no_published_weights():
+def test_there_are_no_published_weights() -> None:
     with pytest.raises(InputError, match="weights=null"):
         Train().check(method(), HELIUM, run(weights="medium"))
 
 
 @pytest.mark.parametrize(("devices", "fit"), [(3, "63"), (5, "65"), (100, "100")])
-def test_walkers_that_ranks_cannot_share(devices, fit):
+def test_walkers_that_ranks_cannot_share(devices: int, fit: str) -> None:
     with pytest.raises(InputError, match=rf"method.walkers=64 cannot be divided among {devices} ranks; use {fit}"):
         Train().check(method(), HELIUM, run(trainer={"accelerator": "cpu", "devices": devices}))
 
 
-def test_ranks_are_counted_as_the_launcher_states(monkeypatch):
+def test_ranks_are_counted_as_the_launcher_states(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_NTASKS", "7")
     with pytest.raises(InputError, match="7 ranks"):
         Train().check(method(), HELIUM, run())
@@ -92,12 +94,12 @@ def test_ranks_are_counted_as_the_launcher_states(monkeypatch):
         Train().check(method(), HELIUM, run())
 
 
-def test_evaluation_needs_a_wavefunction():
+def test_evaluation_needs_a_wavefunction() -> None:
     with pytest.raises(InputError, match="ckpt="):
         WavefunctionEvaluation().check(method(), HELIUM, run())
 
 
-def test_the_checkpoint_of_the_same_wavefunction_is_taken(tmp_path):
+def test_the_checkpoint_of_the_same_wavefunction_is_taken(tmp_path: Path) -> None:
     path = saved(tmp_path / "last.ckpt", LITHIUM_HYDRIDE)
     for task in (WavefunctionTraining(), WavefunctionEvaluation()):
         task.check(method(), LITHIUM_HYDRIDE, run(path))
@@ -120,7 +122,7 @@ def test_the_checkpoint_of_the_same_wavefunction_is_taken(tmp_path):
         (LITHIUM_HYDRIDE, {"rescale_inputs": True}, "another network: "),
     ],
 )
-def test_foreign_checkpoints(tmp_path, system, model, said):
+def test_foreign_checkpoints(tmp_path: Path, system: Any, model: Any, said: str) -> None:
     path = saved(tmp_path / "last.ckpt", system, **model)
     with pytest.raises(InputError, match=said) as error:
         Train().check(method(), LITHIUM_HYDRIDE, run(path))
@@ -128,7 +130,7 @@ def test_foreign_checkpoints(tmp_path, system, model, said):
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", {"state_dict": {}}, {"code": Path("x")}])
-def test_files_that_are_not_checkpoints_of_a_wavefunction(tmp_path, content):
+def test_files_that_are_not_checkpoints_of_a_wavefunction(tmp_path: Path, content: Any) -> None:
     path = tmp_path / "last.ckpt"
     if isinstance(content, bytes):
         path.write_bytes(content)
@@ -138,7 +140,7 @@ def test_files_that_are_not_checkpoints_of_a_wavefunction(tmp_path, content):
         Train().check(method(), LITHIUM_HYDRIDE, run(path))
 
 
-def test_a_truncated_checkpoint(tmp_path):
+def test_a_truncated_checkpoint(tmp_path: Path) -> None:
     path = saved(tmp_path / "last.ckpt", LITHIUM_HYDRIDE)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(InputError, match="checkpoint"):

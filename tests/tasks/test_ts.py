@@ -46,13 +46,13 @@ def test_a_band_and_a_saddle_search_find_the_barrier(pictures: None, program: Pr
     done = program(*BAND, "method.model.spread=0.0003")
     assert done.status == 0, done
     document = result(tmp_path / "run")
-    barriers, path, found = document["barriers"], document["path"], document["transition_state"]
+    barriers, path, saddle = document["barriers"], document["path"], document["transition_state"]
     assert document["energy"]["value"] == pytest.approx(TRANS, abs=1e-7)
     assert barriers["forward_hartree"] == pytest.approx(TRANS - MINIMUM, abs=1e-6)
     assert barriers["reverse_hartree"] == pytest.approx(TRANS - MINIMUM, abs=1e-6)
     assert barriers["reaction_hartree"] == pytest.approx(0.0, abs=1e-6)
-    assert found["n_imaginary"] == 1 and sum(frequency < 0 for frequency in found["frequencies_cm1"]) == 1
-    assert {symbol for symbol, _, _ in found["movers"]} == {"H"}
+    assert saddle["n_imaginary"] == 1 and sum(frequency < 0 for frequency in saddle["frequencies_cm1"]) == 1
+    assert {symbol for symbol, _, _ in saddle["movers"]} == {"H"}
     # Two members that differ by as much as cos(phi): -1 at the top, -1/3 at the minima.
     assert barriers["forward_std_hartree"] == pytest.approx(0.0003 * np.sqrt(2.0) * 2.0 / 3.0, rel=5e-3)
     assert barriers["reaction_std_hartree"] < 1e-6 and barriers["n_imaginary"] == {"reactant": 0, "product": 0}
@@ -147,9 +147,9 @@ def test_a_saddle_point_of_another_reaction_does_not_converge(
     system = System("chain", ("H", "O", "H"), np.array([[0.0, 0, 0], [0, 0, 2], [0, 2, 2]]))
     modes = normal_modes(-np.eye(9), system.positions, system.nuclear_masses)
     saddle = Saddle(Result(system, energy=-1.0), modes, 1, 1, 1e-6, 1, None)
-    found = {"imaginary_cm1": -500.0, "shift_from_path_angstrom": 0.1}
-    done = outcome(saddle, {"transition_state": found} | details)
-    assert done.status == status and ("verdict" in found) == (status == "ok")
+    summary = {"imaginary_cm1": -500.0, "shift_from_path_angstrom": 0.1}
+    done = outcome(saddle, {"transition_state": summary} | details)
+    assert done.status == status and ("verdict" in summary) == (status == "ok")
     told = done.message if status == "not_converged" else " ".join(done.warnings)
     assert said in told if said else not told  # type: ignore[operator]
 

@@ -48,18 +48,18 @@ def water(positions: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, 
 
     given = np.array([[0.0, 0.1, 0.0], [1.5, 0.0, 1.1], [-1.4, 0.2, 1.0]]) if positions is None else positions
     system = System("h2o", ("O", "H", "H"), given)
-    (found,) = PotentialMethod("morse", Morse(DEPTH, WIDTH)).calculate([system], {"hessian"})
-    return np.asarray(found.properties["hessian"]), given, np.array([15.999, 1.008, 1.008])
+    (calculated,) = PotentialMethod("morse", Morse(DEPTH, WIDTH)).calculate([system], {"hessian"})
+    return np.asarray(calculated.properties["hessian"]), given, np.array([15.999, 1.008, 1.008])
 
 
 def test_a_diatomic_has_the_frequency_of_its_force_constant(program: Program, tmp_path: Path) -> None:
     done = program(*MORSE, *N2, "task.fmax=1e-8")
     assert done.status == 0, done
     document = result(tmp_path / "run")
-    found, thermo = document["vibrations"], document["thermochemistry"]
+    vibrations, thermo = document["vibrations"], document["thermochemistry"]
     assert document["frequencies_cm1"] == pytest.approx([wavenumber(CONSTANT, 14.007 / 2)], rel=1e-6)
-    assert found["removed_translations_and_rotations"] == 5 and found["n_imaginary"] == 0
-    assert np.abs(found["residual_of_removed_cm1"]).max() < 0.5
+    assert vibrations["removed_translations_and_rotations"] == 5 and vibrations["n_imaginary"] == 0
+    assert np.abs(vibrations["residual_of_removed_cm1"]).max() < 0.5
     assert (thermo["point_group"], thermo["symmetry_number"]) == ("D∞h", 2)
     assert document["zero_point_energy_hartree"] * units.CM1_PER_HARTREE == pytest.approx(
         document["frequencies_cm1"][0] / 2
@@ -123,9 +123,9 @@ def test_numerical_and_analytic_hessians_agree(with_toy: None) -> None:
     from toy.morse import Morse, WithoutHessian
 
     system = System("h2o", ("O", "H", "H"), water()[1])
-    (found,) = protocol.calculate(WithoutHessian("morse", Morse(DEPTH, WIDTH)), [system], {"hessian"})
-    np.testing.assert_allclose(np.asarray(found.properties["hessian"]), water()[0], atol=3e-5)
-    said = found.details["derived"]["hessian"]
+    (calculated,) = protocol.calculate(WithoutHessian("morse", Morse(DEPTH, WIDTH)), [system], {"hessian"})
+    np.testing.assert_allclose(np.asarray(calculated.properties["hessian"]), water()[0], atol=3e-5)
+    said = calculated.details["derived"]["hessian"]
     assert said["displaced"] == 18 and said["asymmetry_hartree_per_bohr2"] < 1e-5
 
 
@@ -138,9 +138,9 @@ class Charged(PotentialMethod):
 
     def calculate(self, systems: Sequence[System], properties: Iterable[str]) -> list[Result]:
         results = super().calculate(systems, frozenset(properties) - {"dipole"})
-        for found in results:
-            charges = np.array([{"H": 0.3, "O": -0.6, "F": -0.3}[symbol] for symbol in found.system.symbols])
-            found.properties["dipole"] = charges @ found.system.positions
+        for calculated in results:
+            charges = np.array([{"H": 0.3, "O": -0.6, "F": -0.3}[symbol] for symbol in calculated.system.symbols])
+            calculated.properties["dipole"] = charges @ calculated.system.positions
         return results
 
 
@@ -151,11 +151,13 @@ def test_infrared_intensities_of_fixed_charges(with_toy: None) -> None:
     assert pytest.approx(42.2561 * 4.803204**2, rel=1e-5) == KM_MOL
     method = Charged("morse", Morse(DEPTH, WIDTH))
     system = System("hf", ("H", "F"), np.array([[0.0, 0.0, 0.0], [0.0, 1.2, 1.4]]))
-    (found,) = protocol.calculate(method, [system], {"hessian", "dipole_derivatives"})
-    assert found.details["derived"]["dipole_derivatives"]["displaced"] == 12
-    modes = normal_modes(np.asarray(found.properties["hessian"]), system.positions, np.array([1.008, 18.998]))
+    (calculated,) = protocol.calculate(method, [system], {"hessian", "dipole_derivatives"})
+    assert calculated.details["derived"]["dipole_derivatives"]["displaced"] == 12
+    modes = normal_modes(np.asarray(calculated.properties["hessian"]), system.positions, np.array([1.008, 18.998]))
     expected = KM_MOL * 0.3**2 / (1.008 * 18.998 / 20.006)
-    assert intensities(modes, np.asarray(found.properties["dipole_derivatives"])) == pytest.approx([expected], rel=1e-6)
+    assert intensities(modes, np.asarray(calculated.properties["dipole_derivatives"])) == pytest.approx(
+        [expected], rel=1e-6
+    )
     hessian, positions, masses = water()
     modes = normal_modes(hessian, positions, masses)
     slopes = np.kron(np.array([-0.6, 0.3, 0.3]), np.eye(3)).T
@@ -172,9 +174,11 @@ def test_spread_follows_the_motion_not_the_order_of_frequencies(with_toy: None) 
     pair = np.array([[1.0, -1.0], [-1.0, 1.0]])
     members = np.stack([np.kron(pair, across + along), np.kron(pair, 4.0 * across + 0.25 * along)])
     mean = normal_modes(members[0] + 1e-3 * members[1], positions, masses, periodic=True)
-    found = spread(members, mean, positions, masses, periodic=True)
+    deviations = spread(members, mean, positions, masses, periodic=True)
     step = wavenumber(0.8, 1.0) - wavenumber(0.2, 1.0)
-    assert found[1:] == pytest.approx([step / np.sqrt(2)] * 2, rel=1e-6) and found[0] == pytest.approx(0.0, abs=1e-6)
+    assert deviations[1:] == pytest.approx([step / np.sqrt(2)] * 2, rel=1e-6) and deviations[0] == pytest.approx(
+        0.0, abs=1e-6
+    )
 
 
 def test_an_ensemble_gives_the_deviation_of_every_frequency(program: Program, tmp_path: Path) -> None:
@@ -264,8 +268,8 @@ def test_point_groups(name: str, group: str, number: int) -> None:
     exact = atoms.positions * units.BOHR_PER_ANGSTROM
     rough = exact @ np.linalg.qr(rng.normal(size=(3, 3)))[0] + 2e-3 * rng.normal(size=exact.shape)
     for positions in (exact, rough):
-        found = point_group(positions, atoms.numbers.tolist())
-        assert (found.name, found.symmetry_number) == (group, number)
+        symmetry = point_group(positions, atoms.numbers.tolist())
+        assert (symmetry.name, symmetry.symmetry_number) == (group, number)
 
 
 def test_an_isotope_lowers_the_symmetry() -> None:

@@ -1,3 +1,5 @@
+"""Fixtures of the tests of wavefunctions."""
+
 from collections.abc import Iterator
 
 import pytest

@@ -1,3 +1,7 @@
+"""Adam on the energy gradient, and schedules of the learning rate."""
+
+from __future__ import annotations
+
 from copy import deepcopy
 
 import pytest
@@ -19,13 +23,13 @@ def adam(ansatz: PairNetwork, chunk: int = 4) -> Adam:
     return Adam(ansatz, chunk, InverseDecay(0.1, 2.0), (0.8, 0.9))
 
 
-def test_schedules():
+def test_schedules() -> None:
     decay = InverseDecay(0.1, 200.0)
     assert [decay(t) for t in (0, 200, 600)] == pytest.approx([0.1, 0.05, 0.025])
     assert Constant(0.3)(10**6) == 0.3
 
 
-def test_steps_equal_adam_on_the_energy_gradient():
+def test_steps_equal_adam_on_the_energy_gradient() -> None:
     """Compare with explicit moments m and v; the gradient is 2 <deviation O> from the scores of every walker."""
     ansatz = PairNetwork()
     optimiser = adam(ansatz)
@@ -44,7 +48,7 @@ def test_steps_equal_adam_on_the_energy_gradient():
             torch.testing.assert_close(step[name], -0.1 / (1 + t / 2) * m / (v.sqrt() + 1e-8), rtol=1e-7, atol=1e-9)
 
 
-def test_caution_divides_the_rate_and_reset_clears_moments():
+def test_caution_divides_the_rate_and_reset_clears_moments() -> None:
     ansatz, (electrons, deviation) = PairNetwork(), batch()
     optimiser = adam(ansatz)
     plain = optimiser.step(electrons, deviation, 0)
@@ -56,7 +60,7 @@ def test_caution_divides_the_rate_and_reset_clears_moments():
         torch.testing.assert_close(careful[name], plain[name] / 4)
 
 
-def test_state_can_be_restored():
+def test_state_can_be_restored() -> None:
     ansatz = PairNetwork()
     one, two = adam(ansatz), adam(ansatz)
     one.step(*batch(), 0)
@@ -66,7 +70,7 @@ def test_state_can_be_restored():
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_chunks_make_no_difference():
+def test_chunks_make_no_difference() -> None:
     ansatz, (electrons, deviation) = PairNetwork(), batch()
     one, two = (adam(ansatz, chunk).step(electrons, deviation, 0) for chunk in (3, 100))
     for name in one:

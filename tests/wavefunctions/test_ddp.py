@@ -44,12 +44,17 @@ def _quantities(dtype: torch.dtype) -> dict[str, Any]:
     torch.manual_seed(0)
     ansatz = FermiNet(system, one_electron=8, two_electron=4, layers=2, determinants=2)
     electrons = own_rows(torch.randn(16, 3, 3, dtype=torch.float64).to(dtype))
-    found: dict[str, Any] = {"stream": torch.rand(3, generator=random_stream(0))}
+    quantities: dict[str, Any] = {"stream": torch.rand(3, generator=random_stream(0))}
 
     local = clip(Hamiltonian(system).local_energy(ansatz, electrons, 4), 1.0)
-    found |= {"energies": local.energies, "deviation": local.deviation, "mean": local.mean, "variance": local.variance}
+    quantities |= {
+        "energies": local.energies,
+        "deviation": local.deviation,
+        "mean": local.mean,
+        "variance": local.variance,
+    }
     scores = ScoreRecorder(ansatz, 4)(electrons)
-    found["gram"] = scores.gram()
+    quantities["gram"] = scores.gram()
     rate = Constant(0.05)
     # Little damping would magnify the rounding of K-FAC's factors, on any number of ranks.
     optimisers = {
@@ -59,15 +64,15 @@ def _quantities(dtype: torch.dtype) -> dict[str, Any]:
     }
     for name, optimiser in optimisers.items():
         steps = [optimiser.step(electrons, local.deviation, iteration) for iteration in range(2)]
-        found[name] = [_flat(step.values()) for step in steps]
-    found["gradient"] = _flat(optimisers["adam"]._gradient(electrons, local.deviation))
+        quantities[name] = [_flat(step.values()) for step in steps]
+    quantities["gradient"] = _flat(optimisers["adam"]._gradient(electrons, local.deviation))
 
     orbitals: GaussianOrbitals = hartree_fock(system).orbitals.to(electrons)
     sampler = Metropolis(electrons, random_stream(0))
     pretraining = Pretraining(ansatz, orbitals, 1e-3)
-    found["loss"] = pretraining.step(sampler)
-    found["pretrained"] = _flat(p.detach() for p in ansatz.parameters())
-    return found
+    quantities["loss"] = pretraining.step(sampler)
+    quantities["pretrained"] = _flat(p.detach() for p in ansatz.parameters())
+    return quantities
 
 
 def _flat(tensors: Any) -> Tensor:
@@ -98,7 +103,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
 def test_two_ranks_take_the_same_step_as_one(both: list[dict[str, Any]], dtype: torch.dtype, tolerance: float) -> None:
     alone = _quantities(dtype)
-    first, second = (found[str(dtype)] for found in both)
+    first, second = (quantities[str(dtype)] for quantities in both)
     assert not torch.equal(first.pop("stream"), second["stream"])
     for name in first:
         assert differences(first[name], second[name]) == [], name  # the same on both, to the last bit

@@ -1,3 +1,9 @@
+"""Sums of determinants: values beyond the range of numbers, derivatives, and singular matrices."""
+
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -16,13 +22,13 @@ def plain(blocks: list[Tensor]) -> Tensor:
 
 
 @pytest.mark.parametrize("sizes", [(3,), (1,), (2, 2), (1, 1), (3, 1)])
-def test_sign_and_log_of_the_sum(sizes):
+def test_sign_and_log_of_the_sum(sizes: Any) -> None:
     blocks = [torch.randn(20, 4, n, n) for n in sizes]
     sign, log = sum_of_determinants(blocks)
     torch.testing.assert_close(sign * log.exp(), plain(blocks))
 
 
-def test_sum_beyond_the_range_of_numbers():
+def test_sum_beyond_the_range_of_numbers() -> None:
     blocks = [torch.randn(5, 3, 4, 4)]
     _, log = sum_of_determinants(blocks)
     for scale in (1e-200, 1e200):
@@ -58,7 +64,7 @@ class Orbitals:
 
 
 @pytest.mark.parametrize("sizes", [(3,), (2, 1), (1, 1), (2, 2), (1,)])
-def test_forward_laplacian_matches_autograd(sizes):
+def test_forward_laplacian_matches_autograd(sizes: Any) -> None:
     orbitals = Orbitals(sizes, determinants=3)
     electrons = torch.randn(4, orbitals.n, 3)
     forward = laplacian_of_determinants(orbitals.jets(electrons))
@@ -66,7 +72,7 @@ def test_forward_laplacian_matches_autograd(sizes):
         torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-9)
 
 
-def test_a_singular_determinant_has_no_weight():
+def test_a_singular_determinant_has_no_weight() -> None:
     orbitals = Orbitals((3,), determinants=3)
     electrons = torch.randn(4, 3, 3)
     jets = orbitals.jets(electrons)
@@ -78,7 +84,7 @@ def test_a_singular_determinant_has_no_weight():
         torch.testing.assert_close(got[1:2], expected)
 
 
-def test_a_walker_with_only_singular_determinants_does_not_affect_others():
+def test_a_walker_with_only_singular_determinants_does_not_affect_others() -> None:
     orbitals = Orbitals((3,), determinants=2)
     jets = orbitals.jets(torch.randn(4, 3, 3))
     jets[0].data[2] = 0
@@ -88,7 +94,7 @@ def test_a_walker_with_only_singular_determinants_does_not_affect_others():
     assert all(torch.isfinite(part[others]).all() for part in psi)
 
 
-def test_gradient_at_a_vanishing_one_by_one_block():
+def test_gradient_at_a_vanishing_one_by_one_block() -> None:
     value = torch.tensor([[0.0], [0.3]], requires_grad=True)
     others = torch.tensor([[1.5], [0.7]])
     blocks = torch.cat((value, others), dim=1)[:, :, None, None]

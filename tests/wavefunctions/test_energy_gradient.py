@@ -1,5 +1,7 @@
 """The gradient 2 <(E_L - E) O> against finite differences of the energy, with walkers that sample |psi|^2 exactly."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import torch
@@ -36,7 +38,7 @@ def quadrature_energy(a: float, b: float) -> float:
 
 
 @pytest.mark.parametrize("a", [0.8, 1.0, 1.3])
-def test_gradient_of_hydrogen_by_quadrature(a):
+def test_gradient_of_hydrogen_by_quadrature(a: float) -> None:
     """Radii at equal steps of the cumulative density integrate without noise."""
     uniform = (np.arange(40_000) + 0.5) / 40_000
     electrons = on_spheres(gamma.ppf(uniform, 3, scale=1 / (2 * a))[:, None])
@@ -53,7 +55,7 @@ def test_gradient_of_hydrogen_by_quadrature(a):
 @pytest.mark.parametrize(
     ("symbol", "charge", "z", "electrons", "a"), [("H", 0, 1, 1, 1.3), ("He", 0, 2, 2, 2.0), ("H", -1, 1, 2, 1.0)]
 )
-def test_gradient_has_no_bias(symbol, charge, z, electrons, a):
+def test_gradient_has_no_bias(symbol: str, charge: int, z: int, electrons: int, a: float) -> None:
     """E(a) = N a^2 / 2 - N Z a, plus 5 a / 8 for two electrons."""
     system, ansatz = molecule(symbol, charge=charge), Slater1s(a)
     random = np.random.default_rng(7)

@@ -1,3 +1,9 @@
+"""Envelopes of the orbitals: decay, derivatives and scores."""
+
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 import torch
 
@@ -24,7 +30,7 @@ def vectors(electrons: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_all_kinds_start_with_the_same_exponential(kind):
+def test_all_kinds_start_with_the_same_exponential(kind: Any) -> None:
     electrons = torch.randn(4, ELECTRONS, 3)
     vector, distance = vectors(electrons)
     expected = torch.exp(-distance).sum(-1, keepdim=True).expand(-1, -1, ORBITALS)
@@ -32,13 +38,13 @@ def test_all_kinds_start_with_the_same_exponential(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_orbitals_vanish_far_away(kind):
+def test_orbitals_vanish_far_away(kind: Any) -> None:
     far = random_envelope(kind)(*vectors(torch.full((1, 1, 3), 200.0)))
     assert float(far.detach().abs().max()) < 1e-2
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_jet_is_value_gradient_and_laplacian_of_each_electron(kind):
+def test_jet_is_value_gradient_and_laplacian_of_each_electron(kind: Any) -> None:
     envelope, electrons = random_envelope(kind), torch.randn(2, ELECTRONS, 3)
     jet = envelope.jet(*vectors(electrons))
 
@@ -56,7 +62,7 @@ def test_jet_is_value_gradient_and_laplacian_of_each_electron(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_scores_match_the_derivatives_of_each_walker(kind):
+def test_scores_match_the_derivatives_of_each_walker(kind: Any) -> None:
     envelope, electrons = random_envelope(kind), torch.randn(4, ELECTRONS, 3)
     weight = torch.randn(4, ELECTRONS, ORBITALS)
     scores = envelope.parameter_scores(weight, *vectors(electrons))

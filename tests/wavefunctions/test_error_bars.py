@@ -1,5 +1,7 @@
 """Quoted errors of Monte Carlo energies must equal the scatter of independent runs."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import torch
@@ -34,7 +36,7 @@ def energies(symbol: str, exponent: float, width: float, moves: int) -> np.ndarr
 
 
 @pytest.mark.parametrize(("width", "moves"), [(1.0, 3), (0.25, 1)])
-def test_twenty_evaluations_of_hydrogen(width, moves):
+def test_twenty_evaluations_of_hydrogen(width: float, moves: int) -> None:
     """Test also moves so short that neighbouring iterations are nearly the same."""
     estimates = [blocked(run) for run in energies("H", 1.2, width, moves).T]
     scatter = np.std([e.value for e in estimates], ddof=1)
@@ -44,7 +46,7 @@ def test_twenty_evaluations_of_hydrogen(width, moves):
     assert everyone.value == pytest.approx(1.2**2 / 2 - 1.2, abs=4 * everyone.stderr)
 
 
-def test_energy_of_the_best_product_of_exponentials_for_helium():
+def test_energy_of_the_best_product_of_exponentials_for_helium() -> None:
     """Exponent 27/16: E = -(27/16)^2 hartree."""
     whole = blocked(energies("He", 27 / 16, 0.6, 3).mean(1))
     assert whole.stderr < 5e-3

@@ -1,3 +1,7 @@
+"""Distances and vectors that enter the network, and their derivatives."""
+
+from __future__ import annotations
+
 import pytest
 import torch
 
@@ -26,7 +30,7 @@ def walker(n: int = 3) -> torch.Tensor:
     return 1.3 * torch.randn(n, 3)
 
 
-def test_values_are_distances_and_vectors():
+def test_values_are_distances_and_vectors() -> None:
     features, electrons = ElectronFeatures(NUCLEI), torch.randn(2, 3, 3)
     one = features.one_electron(*features.to_nuclei(electrons))
     vector = electrons[1, 2] - NUCLEI[1]
@@ -38,7 +42,7 @@ def test_values_are_distances_and_vectors():
 
 
 @pytest.mark.parametrize("size", [1e-8, 1e-3, 1.0, 100.0])
-def test_rescaled_features_grow_like_a_logarithm(size):
+def test_rescaled_features_grow_like_a_logarithm(size: float) -> None:
     vector = size * torch.tensor([[2 / 3, -2 / 3, 1 / 3]])
     features = ElectronFeatures(torch.zeros(1, 3), rescale=True)
     values = features.one_electron(*features.to_nuclei(vector.unsqueeze(0)))[0, 0]
@@ -48,7 +52,7 @@ def test_rescaled_features_grow_like_a_logarithm(size):
 
 
 @pytest.mark.parametrize("rescale", [False, True])
-def test_one_electron_jet(rescale):
+def test_one_electron_jet(rescale: bool) -> None:
     features, x = ElectronFeatures(NUCLEI, rescale), walker()
     jet = features.one_electron_jet(*features.to_nuclei(x.unsqueeze(0)))
     expected = oracle(lambda r: features.one_electron(*features.to_nuclei(r)), x)
@@ -56,7 +60,7 @@ def test_one_electron_jet(rescale):
 
 
 @pytest.mark.parametrize("rescale", [False, True])
-def test_two_electron_jet(rescale):
+def test_two_electron_jet(rescale: bool) -> None:
     features, x = ElectronFeatures(NUCLEI, rescale), walker()
     jet = features.two_electron_jet(x.unsqueeze(0))[0]  # [i, :, j]
     expected = oracle(features.two_electron, x)  # [:, i, j]
@@ -71,7 +75,7 @@ def test_two_electron_jet(rescale):
             torch.testing.assert_close(jet[i, 4, j], expected[-1, i, j], rtol=1e-9, atol=1e-9)
 
 
-def test_diagonal_of_the_pairs_is_differentiable_by_autograd():
+def test_diagonal_of_the_pairs_is_differentiable_by_autograd() -> None:
     features = ElectronFeatures(NUCLEI, rescale=True)
     electrons = torch.randn(2, 3, 3, requires_grad=True)
     (gradient,) = torch.autograd.grad(features.two_electron(electrons).sum(), electrons)
@@ -79,7 +83,7 @@ def test_diagonal_of_the_pairs_is_differentiable_by_autograd():
 
 
 @pytest.mark.parametrize("residual", [False, True])
-def test_linear_and_tanh_rules(residual):
+def test_linear_and_tanh_rules(residual: bool) -> None:
     weight, bias = torch.randn(12, 12), torch.randn(12)
 
     def layer(r):
@@ -98,7 +102,7 @@ def test_linear_and_tanh_rules(residual):
     torch.testing.assert_close(out.data[0], oracle(layer, x), rtol=1e-9, atol=1e-9)
 
 
-def test_radial_jet_close_to_the_origin():
+def test_radial_jet_close_to_the_origin() -> None:
     """log(1 + r) / r is smooth at 0; its derivatives lose only digits there."""
     vector = 1e-3 * torch.tensor([[2 / 3, -2 / 3, 1 / 3]])
     jet = radial(vector, vector.norm(dim=-1), rescale=True)[0]

@@ -1,3 +1,9 @@
+"""Gaussian orbitals in torch agree with PySCF."""
+
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -34,7 +40,7 @@ def orbitals(mol: gto.Mole, n_up: int, n_down: int) -> tuple[GaussianOrbitals, n
         (NITROGEN, "ANO", {}),  # general contractions
     ],
 )
-def test_basis_functions_match_pyscf(atom, basis, options):
+def test_basis_functions_match_pyscf(atom: Any, basis: str, options: Any) -> None:
     mol = molecule(atom, basis, **options)
     grid = points(200)
     expected = mol.eval_gto("GTOval", grid)
@@ -46,7 +52,7 @@ def test_basis_functions_match_pyscf(atom, basis, options):
     np.testing.assert_allclose(single.numpy(), expected, rtol=1e-4, atol=3e-6 * np.abs(expected).max())
 
 
-def test_orbitals_of_each_spin_and_their_determinants():
+def test_orbitals_of_each_spin_and_their_determinants() -> None:
     mol = molecule(NITROGEN, "cc-pVDZ")
     model, coefficients = orbitals(mol, 3, 2)
     electrons = points(20).reshape(4, 5, 3)
@@ -59,7 +65,7 @@ def test_orbitals_of_each_spin_and_their_determinants():
     np.testing.assert_allclose((sign * log.exp()).numpy(), psi, rtol=1e-10)
 
 
-def test_empty_spin_channel():
+def test_empty_spin_channel() -> None:
     model, _ = orbitals(molecule("H 0 0 0", "cc-pVDZ", spin=1), 1, 0)
     up, down = model(torch.zeros(7, 1, 3))
     assert up.shape == (7, 1, 1) and down.shape == (7, 0, 0)
@@ -68,7 +74,7 @@ def test_empty_spin_channel():
     torch.testing.assert_close(log, up[:, 0, 0].abs().log())
 
 
-def test_gradient_and_second_derivative():
+def test_gradient_and_second_derivative() -> None:
     mol = molecule(WATER, "cc-pVTZ")
     model, _ = orbitals(mol, 1, 1)
     grid = points(5)
@@ -83,20 +89,20 @@ def test_gradient_and_second_derivative():
     np.testing.assert_allclose(hessian.diagonal(dim1=-2, dim2=-1).sum(-1).numpy(), laplacian, rtol=1e-9, atol=1e-10)
 
 
-def test_gradient_at_a_nucleus_is_finite():
+def test_gradient_at_a_nucleus_is_finite() -> None:
     model, _ = orbitals(molecule("He 0 0 0", "cc-pVDZ"), 1, 1)
     electrons = torch.zeros(1, 2, 3, requires_grad=True)
     model.slater_log(electrons)[1].sum().backward()
     assert electrons.grad is not None and electrons.grad.isfinite().all()
 
 
-def test_constants_move_without_being_in_the_state_dict():
+def test_constants_move_without_being_in_the_state_dict() -> None:
     model, _ = orbitals(molecule("He 0 0 0", "cc-pVDZ"), 1, 1)
     assert not model.state_dict() and not list(model.parameters())
     assert all(buffer.device.type == "meta" for buffer in model.to("meta").buffers())
 
 
-def test_mismatched_shapes_are_refused():
+def test_mismatched_shapes_are_refused() -> None:
     mol = molecule("He 0 0 0", "cc-pVDZ")
     with pytest.raises(ValueError, match="in a basis of 5"):
         GaussianOrbitals(mol, np.ones((4, 1)), np.ones((5, 1)))

@@ -1,3 +1,10 @@
+"""Hartree-Fock references: published limits, open shells, instabilities and missing basis sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -29,13 +36,13 @@ LITHIUM_HYDRIDE = system("Li H", 3.015)
         (system("H", charge=-1), "aug-cc-pVQZ", -0.48793, 2e-4),
     ],
 )
-def test_limit_is_close_to_the_complete_basis(target, basis, limit, tolerance):
+def test_limit_is_close_to_the_complete_basis(target: Any, basis: str, limit: float, tolerance: float) -> None:
     result = hartree_fock_limit(target)
     assert result.converged and result.basis == basis
     assert 0 <= result.energy - limit < tolerance
 
 
-def test_lithium_hydride_matches_pyscf_and_gives_its_determinant():
+def test_lithium_hydride_matches_pyscf_and_gives_its_determinant() -> None:
     result = hartree_fock(LITHIUM_HYDRIDE)
     mol = gto.M(atom="Li 0 0 0; H 0 0 3.015", unit="Bohr", basis="cc-pVDZ", verbose=0)
     reference = scf.RHF(mol).run(conv_tol=1e-11)
@@ -58,7 +65,7 @@ def test_lithium_hydride_matches_pyscf_and_gives_its_determinant():
         (system("Li", spin=1), (2, 1)),
     ],
 )
-def test_open_shells(target, shapes):
+def test_open_shells(target: Any, shapes: Any) -> None:
     result = hartree_fock(target)
     up, down = result.orbitals(torch.randn(3, target.n_electrons, 3))
     assert result.method == "UHF" and result.converged
@@ -68,18 +75,18 @@ def test_open_shells(target, shapes):
     assert sign.shape == (3,) and log.isfinite().all()
 
 
-def test_degenerate_square():
+def test_degenerate_square() -> None:
     square = System("H4", ("H",) * 4, np.array([[0, 0, 0], [2.0, 0, 0], [0, 2.0, 0], [2.0, 2.0, 0]]))
     assert hartree_fock(square).converged
 
 
-def test_anions_are_bound_by_default():
+def test_anions_are_bound_by_default() -> None:
     anion = hartree_fock(system("H", charge=-1))
     assert anion.basis == "aug-cc-pVTZ" and anion.energy < -0.487
     assert hartree_fock(system("H", charge=-1), basis="cc-pVDZ").energy > -0.46
 
 
-def test_instabilities_are_followed():
+def test_instabilities_are_followed() -> None:
     """From PySCF's guess, titanium converges to a saddle point 11 mHa above the minimum."""
     titanium = system("Ti", spin=2)
     mol = gto.M(atom="Ti", spin=2, basis="cc-pVDZ", verbose=0)
@@ -87,7 +94,7 @@ def test_instabilities_are_followed():
     assert plain.converged and hartree_fock(titanium).energy < plain.e_tot - 1e-3
 
 
-def test_elements_without_the_basis_get_another_one_and_are_named():
+def test_elements_without_the_basis_get_another_one_and_are_named() -> None:
     hydride = system("K H", 4.2)
     assert hartree_fock(hydride).basis == "def2-SVP, cc-pVDZ for H"
     assert module._assign(system("I", spin=1), module.PRETRAINING) == {"I": "DZP"}  # def2 would need a core potential
@@ -97,14 +104,14 @@ def test_elements_without_the_basis_get_another_one_and_are_named():
         hartree_fock(system("H", spin=1), basis="nonsense")
 
 
-def test_large_molecules_get_a_smaller_limit_basis(monkeypatch):
+def test_large_molecules_get_a_smaller_limit_basis(monkeypatch: pytest.MonkeyPatch) -> None:
     for allowed, basis in ((50, "cc-pVTZ"), (30, "cc-pVDZ"), (1, "cc-pVDZ")):
         monkeypatch.setattr(module, "LIMIT_FUNCTIONS", allowed)
         assert hartree_fock_limit(LITHIUM_HYDRIDE).basis == basis
 
 
 @pytest.mark.parametrize("second_order_works", [True, False])
-def test_falls_back_to_second_order_or_raises(second_order_works, monkeypatch):
+def test_falls_back_to_second_order_or_raises(second_order_works: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     from pyscf.soscf.newton_ah import _CIAH_SOSCF
 
     def unconverged(kernel):
@@ -123,7 +130,9 @@ def test_falls_back_to_second_order_or_raises(second_order_works, monkeypatch):
         hartree_fock(LITHIUM_HYDRIDE)
 
 
-def test_results_are_reproducible_without_output_or_files(capfd, monkeypatch, tmp_path):
+def test_results_are_reproducible_without_output_or_files(
+    capfd: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(lib.param, "TMPDIR", str(tmp_path))
     first, second = hartree_fock(LITHIUM_HYDRIDE), hartree_fock(LITHIUM_HYDRIDE)
@@ -133,7 +142,7 @@ def test_results_are_reproducible_without_output_or_files(capfd, monkeypatch, tm
     assert not list(tmp_path.iterdir())
 
 
-def test_the_leading_coefficient_is_positive():
+def test_the_leading_coefficient_is_positive() -> None:
     orbitals = np.array([[-1.0, 0.5], [1.0 + 1e-9, -0.8], [0.2, 0.1]])  # a tie goes to the first, whatever the rounding
     np.testing.assert_array_equal(module._fix_signs(orbitals), orbitals * -1)
     assert module._fix_signs(np.zeros((3, 0))).shape == (3, 0)

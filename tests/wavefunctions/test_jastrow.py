@@ -1,3 +1,7 @@
+"""Jastrow factor: cusp conditions, derivatives, scores and exchange of electrons."""
+
+from __future__ import annotations
+
 import pytest
 import torch
 
@@ -19,7 +23,7 @@ def random_jastrow(n_up: int, n_down: int) -> CuspJastrow:
 
 
 @pytest.mark.parametrize(("n_up", "n_down", "cusp"), [(2, 0, 0.25), (1, 1, 0.5)])
-def test_slope_fulfils_katos_cusp_condition(n_up, n_down, cusp):
+def test_slope_fulfils_katos_cusp_condition(n_up: int, n_down: int, cusp: float) -> None:
     jastrow = random_jastrow(n_up, n_down)
     separation = 1e-6
     electrons = torch.zeros(2, 2, 3)
@@ -29,7 +33,7 @@ def test_slope_fulfils_katos_cusp_condition(n_up, n_down, cusp):
 
 
 @pytest.mark.parametrize(("n_up", "n_down"), [(1, 0), (2, 0), (1, 1), (3, 2)])
-def test_jet_matches_autograd(n_up, n_down):
+def test_jet_matches_autograd(n_up: int, n_down: int) -> None:
     jastrow = random_jastrow(n_up, n_down)
     electrons = torch.randn(6, n_up + n_down, 3)
     expected = laplacian_by_autograd(with_sign(jastrow), electrons)
@@ -39,7 +43,7 @@ def test_jet_matches_autograd(n_up, n_down):
     torch.testing.assert_close(laplacian, expected.laplacian, rtol=1e-10, atol=1e-10)
 
 
-def test_scores_of_the_lengths():
+def test_scores_of_the_lengths() -> None:
     jastrow, electrons = random_jastrow(3, 2), torch.randn(6, 5, 3)
 
     class LogPsi(torch.nn.Module):
@@ -55,7 +59,7 @@ def test_scores_of_the_lengths():
     torch.testing.assert_close(scores, expected, rtol=1e-12, atol=1e-12)
 
 
-def test_exchange_of_equal_spins_changes_nothing():
+def test_exchange_of_equal_spins_changes_nothing() -> None:
     jastrow, electrons = random_jastrow(3, 2), torch.randn(6, 5, 3)
     torch.testing.assert_close(jastrow(electrons[:, [2, 1, 0, 4, 3]]), jastrow(electrons))
     assert not torch.allclose(jastrow(electrons[:, [3, 1, 2, 0, 4]]), jastrow(electrons))

@@ -1,3 +1,7 @@
+"""K-FAC steps agree with the Kronecker formula."""
+
+from __future__ import annotations
+
 from copy import deepcopy
 
 import pytest
@@ -59,7 +63,7 @@ def kronecker_step(left: Tensor, right: Tensor, grad: Tensor, damping: float) ->
 
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("caution", [1.0, 64.0])
-def test_steps_of_one_layer_follow_the_kronecker_formula(bias, caution):
+def test_steps_of_one_layer_follow_the_kronecker_formula(bias: bool, caution: float) -> None:
     ansatz = OneLayer(4, bias, curved=True)
     optimiser = kfac(ansatz)
     optimiser.caution = caution
@@ -80,7 +84,7 @@ def test_steps_of_one_layer_follow_the_kronecker_formula(bias, caution):
             torch.testing.assert_close(step["layer.bias"], expected[:, 3], rtol=1e-9, atol=1e-12)
 
 
-def test_the_kronecker_form_is_exact_for_a_linear_function_of_one_electron():
+def test_the_kronecker_form_is_exact_for_a_linear_function_of_one_electron() -> None:
     """Then F = 2 <O O^T> is a Kronecker product, and the step the natural gradient."""
     ansatz, (electrons, deviation) = OneLayer(1, True, curved=False), batch(30, 1)
     step = kfac(ansatz, damping=1e-16).step(electrons, deviation, 0)
@@ -90,7 +94,7 @@ def test_the_kronecker_form_is_exact_for_a_linear_function_of_one_electron():
     torch.testing.assert_close(torch.cat([step[n].flatten() for n in ("layer.weight", "layer.bias")]), expected)
 
 
-def test_other_parameters_have_their_full_or_diagonal_fisher_block():
+def test_other_parameters_have_their_full_or_diagonal_fisher_block() -> None:
     ansatz, (electrons, deviation) = PairNetwork(), batch(20, 2)
     grad = gradient(ansatz, electrons, deviation)["scale"]
     rows = explicit_scores(ansatz, electrons)["scale"]
@@ -101,7 +105,7 @@ def test_other_parameters_have_their_full_or_diagonal_fisher_block():
     torch.testing.assert_close(diagonal, -RATE * grad / (fisher.diagonal() + DAMPING))
 
 
-def test_step_is_bounded():
+def test_step_is_bounded() -> None:
     ansatz, (electrons, deviation), bound = PairNetwork(), batch(20, 2), 1e-7
     step = kfac(ansatz, max_norm=bound).step(electrons, deviation, 0)
     free = kfac(ansatz).step(electrons, deviation, 0)
@@ -115,7 +119,7 @@ def test_step_is_bounded():
     assert (RATE * scale) ** 2 * norm == pytest.approx(bound)
 
 
-def test_steps_do_not_change_parameters_and_the_state_can_be_restored():
+def test_steps_do_not_change_parameters_and_the_state_can_be_restored() -> None:
     ansatz = PairNetwork()
     before = [p.clone() for p in ansatz.parameters()]
     one = kfac(ansatz)
@@ -128,7 +132,7 @@ def test_steps_do_not_change_parameters_and_the_state_can_be_restored():
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_reset_discards_only_curvature_that_is_not_finite():
+def test_reset_discards_only_curvature_that_is_not_finite() -> None:
     optimiser = kfac(PairNetwork())
     optimiser.step(*batch(10, 2), 0)
     optimiser.reset()

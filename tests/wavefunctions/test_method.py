@@ -1,3 +1,7 @@
+"""The variational Monte Carlo method: energies, seeds, precision and settings."""
+
+from __future__ import annotations
+
 import warnings
 from typing import Any
 
@@ -58,7 +62,7 @@ def quiet() -> None:
         pytest.param("H", -1, -0.527751, 0.0, marks=pytest.mark.slow),
     ],
 )
-def test_two_seconds_of_optimisation_come_close(symbol, charge, exact, spin):
+def test_two_seconds_of_optimisation_come_close(symbol: str, charge: int, exact: float, spin: float) -> None:
     """The energy is close to the exact one, and not below it: it is variational."""
     (result,) = method().calculate([molecule(symbol, charge=charge)], ["energy"])
     assert result.status in ("ok", "not_converged")
@@ -68,7 +72,7 @@ def test_two_seconds_of_optimisation_come_close(symbol, charge, exact, spin):
     assert result.details["vmc"]["optimisation"]["rejected_steps"] == 0
 
 
-def test_one_seed_gives_one_result():
+def test_one_seed_gives_one_result() -> None:
     short = {"optimisation__steps": 4, "evaluation__steps": 4, "pretraining__steps": 3, "sampling__burn_in": 10}
     system = molecule("H")
     one, two, other = (method(seed=seed, **short).calculate([system], ["energy"])[0].energy for seed in (1, 1, 2))
@@ -76,7 +80,7 @@ def test_one_seed_gives_one_result():
 
 
 @pytest.mark.parametrize(("name", "dtype"), [("float32", torch.float32), ("float64", torch.float64)])
-def test_everything_is_in_the_requested_dtype(name, dtype):
+def test_everything_is_in_the_requested_dtype(name: str, dtype: torch.dtype) -> None:
     before = torch.get_default_dtype()
     ansatz = method(dtype=name).ansatz(molecule("Li"))
     assert torch.get_default_dtype() is before
@@ -98,6 +102,6 @@ def test_everything_is_in_the_requested_dtype(name, dtype):
         ("dtype", "float16", "dtype must be float32 or float64"),
     ],
 )
-def test_settings_out_of_range_are_named(key, value, named):
+def test_settings_out_of_range_are_named(key: str, value: Any, named: str) -> None:
     with pytest.raises(InputError, match=named):
         method(**{key: value})

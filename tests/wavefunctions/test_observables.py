@@ -1,3 +1,7 @@
+"""Spin of wavefunctions with known spin."""
+
+from __future__ import annotations
+
 import pytest
 import torch
 from torch import nn
@@ -45,22 +49,22 @@ def constant(number: float) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("n", "expected"), [(1, 0.75), (2, 2.0), (3, 3.75), (4, 6.0)])
-def test_all_spins_up(n, expected):
+def test_all_spins_up(n: int, expected: float) -> None:
     torch.testing.assert_close(value(Oscillator(1.0), n, n), constant(expected))
 
 
-def test_singlets_and_triplets_of_two_electrons():
+def test_singlets_and_triplets_of_two_electrons() -> None:
     for singlet in (Slater1s(1.3), GaussianJastrow(1, 1, jastrow=True), OpenSinglet(+1)):
         torch.testing.assert_close(value(singlet, 2, 1), constant(0.0), rtol=0, atol=1e-12)
     torch.testing.assert_close(value(OpenSinglet(-1), 2, 1), constant(2.0))
 
 
-def test_restricted_determinants_are_eigenfunctions():
+def test_restricted_determinants_are_eigenfunctions() -> None:
     orbitals = hartree_fock(molecule("Be"), "6-31G").orbitals
     torch.testing.assert_close(value(Slater(orbitals), 4, 2), constant(0.0), rtol=0, atol=1e-9)
 
 
-def test_spin_of_unrestricted_lithium_matches_pyscf():
+def test_spin_of_unrestricted_lithium_matches_pyscf() -> None:
     field = hartree_fock(molecule("Li"), "6-31G")
     ansatz, generator = Slater(field.orbitals), torch.Generator().manual_seed(0)
     metropolis = Metropolis(torch.randn(1000, 3, 3, generator=generator), generator, 0.5)

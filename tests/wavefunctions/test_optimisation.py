@@ -1,3 +1,7 @@
+"""Steps that are not finite or raise the energy are undone."""
+
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 from functools import partial
@@ -67,7 +71,7 @@ def record_restored_walkers(run: Optimisation, monkeypatch: pytest.MonkeyPatch) 
     return starts
 
 
-def test_good_steps_are_not_changed():
+def test_good_steps_are_not_changed() -> None:
     run = optimisation(Scripted(dict.fromkeys(range(10), -0.01)))
     rejected = [run.step(i).rejected for i in range(10)]
     assert not any(rejected)
@@ -76,7 +80,7 @@ def test_good_steps_are_not_changed():
 
 
 @pytest.mark.parametrize("change", [float("nan"), float("inf")])
-def test_a_step_that_is_not_finite_is_undone_at_once(change):
+def test_a_step_that_is_not_finite_is_undone_at_once(change: Any) -> None:
     optimiser = Scripted({3: change})
     run = optimisation(optimiser)
     for i in range(3):
@@ -91,7 +95,7 @@ def test_a_step_that_is_not_finite_is_undone_at_once(change):
 
 
 @pytest.mark.parametrize("change", [2.5, -0.9])
-def test_a_harmful_step_is_undone_when_its_energy_is_seen(change, monkeypatch):
+def test_a_harmful_step_is_undone_when_its_energy_is_seen(change: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """a = 3.6: energy +2.9 instead of -0.5. a = 0.2: -0.18."""
     optimiser = Scripted({4: change})
     run = optimisation(optimiser)
@@ -112,7 +116,7 @@ def test_a_harmful_step_is_undone_when_its_energy_is_seen(change, monkeypatch):
 
 @pytest.mark.parametrize("change", [0.5, 1.0, 2.5, 5.0])
 @pytest.mark.parametrize("moves", [2, 5, 10])
-def test_walkers_of_the_previous_psi_do_not_hide_a_bad_step(change, moves):
+def test_walkers_of_the_previous_psi_do_not_hide_a_bad_step(change: float, moves: int) -> None:
     """Right after the step the energy seems to fall, to as low as -12 hartree, far below the exact -0.5."""
     run = optimisation(Scripted({4: change}))
     run.moves = moves
@@ -123,7 +127,7 @@ def test_walkers_of_the_previous_psi_do_not_hide_a_bad_step(change, moves):
     assert change < 1.0 or a == pytest.approx(1.1)
 
 
-def test_a_slow_rise_is_undone_too():
+def test_a_slow_rise_is_undone_too() -> None:
     """Each step changes the energy by less than its noise."""
     optimiser = Scripted(dict.fromkeys(range(300), 0.004))
     run = optimisation(optimiser)
@@ -134,7 +138,7 @@ def test_a_slow_rise_is_undone_too():
     assert exponent(run) == float(run.anchor["parameters"]["a"]) < 1.4
 
 
-def test_caution_rises_with_every_rejection_and_relaxes_afterwards():
+def test_caution_rises_with_every_rejection_and_relaxes_afterwards() -> None:
     optimiser = Scripted({2: torch.nan, 3: torch.nan})
     run = optimisation(optimiser)
     relaxed = 5 + math.ceil(2 * math.log(Optimisation.CAUTION) / -math.log(Optimisation.RELAXATION))
@@ -149,7 +153,7 @@ def test_caution_rises_with_every_rejection_and_relaxes_afterwards():
     assert optimiser.caution == 1.0
 
 
-def test_walkers_with_energies_that_are_not_finite_reject_a_step(monkeypatch):
+def test_walkers_with_energies_that_are_not_finite_reject_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     run = optimisation(Scripted({}))
     run.step(0)
     energy = run.hamiltonian.local_energy
@@ -165,7 +169,7 @@ def test_walkers_with_energies_that_are_not_finite_reject_a_step(monkeypatch):
     assert not run.step(2).rejected
 
 
-def test_failed_optimisation_says_what_to_do():
+def test_failed_optimisation_says_what_to_do() -> None:
     run = optimisation(Scripted(dict.fromkeys(range(1, 1000), torch.nan)))
     run.step(0)
     with pytest.raises(CalculationError, match=r"learning_rate"):
@@ -174,14 +178,14 @@ def test_failed_optimisation_says_what_to_do():
     assert run.rejected == Optimisation.LIMIT + 1
 
 
-def test_a_start_without_finite_energies_is_an_error_at_once():
+def test_a_start_without_finite_energies_is_an_error_at_once() -> None:
     run = optimisation(Scripted({}))
     run.parameters["a"].data.fill_(torch.nan)
     with pytest.raises(CalculationError):
         run.step(0)
 
 
-def test_restored_state_continues_identically():
+def test_restored_state_continues_identically() -> None:
     run = optimisation(Scripted({2: torch.nan}))
     for i in range(4):
         run.step(i)
@@ -200,7 +204,7 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("name", list(SETTINGS))
-def test_helium_reaches_its_best_exponent(name):
+def test_helium_reaches_its_best_exponent(name: Any) -> None:
     """E(a) = a^2 - 27 a / 8 is lowest at a = 27/16, -2.84766 hartree."""
     run = optimisation(SETTINGS[name], "He", exponent=1.2, walkers=400)
     energies, exponents = [], []

@@ -1,3 +1,7 @@
+"""Verdict on a run: drift, agreement and energies that are not finite."""
+
+from __future__ import annotations
+
 import json
 from functools import cache
 from types import SimpleNamespace
@@ -48,7 +52,7 @@ def judged(
     return result
 
 
-def test_agreement_is_ok():
+def test_agreement_is_ok() -> None:
     evaluating = noise(400, 1)
     result = judged(noise(400, 0), evaluating)
     assert result.status == "ok" and result.message is None
@@ -61,21 +65,21 @@ def test_agreement_is_ok():
     assert details["spin_squared"] == {"value": 0.0, "stderr": 0.0}
 
 
-def test_only_the_last_quarter_of_optimisation_counts():
+def test_only_the_last_quarter_of_optimisation_counts() -> None:
     assert judged(noise(300, 0, value=5.0) + noise(100, 2), noise(400, 1)).status == "ok"
     late = judged(noise(300, 0) + noise(100, 2, ENERGY + 0.02), noise(400, 1))
     assert late.status == "not_converged"
     assert "last quarter" in late.message and "more method.optimisation.steps" in late.message
 
 
-def test_drift_of_the_evaluation_is_not_ok():
+def test_drift_of_the_evaluation_is_not_ok() -> None:
     drifting = list(np.array(noise(400, 1)) + np.linspace(-0.01, 0.01, 400))
     result = judged(noise(400, 0), drifting)
     assert result.status == "not_converged" and "drifts" in result.message
     assert result.details["vmc"]["evaluation"]["drift_hartree"] == pytest.approx(0.01, abs=4e-3)
 
 
-def test_correlation_energy():
+def test_correlation_energy() -> None:
     """(E - HF) / (exact - HF) with the Hartree-Fock limit -2.86168."""
     result = judged([], noise(400, 1))
     share = result.details["vmc"]["correlation_percent"]
@@ -86,20 +90,20 @@ def test_correlation_energy():
     assert "correlation_percent" not in judged([], noise(400, 1, -0.5), hydrogen).details["vmc"]
 
 
-def test_energies_that_are_not_finite_are_a_failure():
+def test_energies_that_are_not_finite_are_a_failure() -> None:
     with pytest.raises(CalculationError, match="not finite"):
         judged(noise(400, 0), [*noise(399, 1), np.nan])
 
 
 @pytest.mark.parametrize(("optimising", "evaluating"), [(0, 400), (7, 400), (8, 4), (100, 2), (100, 3)])
-def test_short_runs_have_a_result(optimising, evaluating):
+def test_short_runs_have_a_result(optimising: int, evaluating: int) -> None:
     result = judged(noise(optimising, 0), noise(evaluating, 1), spins=1)
     assert np.isfinite(result.energy)
     assert ("last_quarter" in result.details["vmc"]["optimisation"]) == (optimising >= 8)
     assert result.details["vmc"]["spin_squared"]["stderr"] is None
 
 
-def test_an_exact_wavefunction_is_converged():
+def test_an_exact_wavefunction_is_converged() -> None:
     """Without any spread, rounding must not count as a disagreement."""
     rounding = 1e-15 * np.random.default_rng(0).normal(size=200)
     result = judged(list(-2.9 + rounding), list(-2.9 + 1e-14 + rounding[::-1]))
@@ -107,13 +111,13 @@ def test_an_exact_wavefunction_is_converged():
 
 
 @pytest.mark.parametrize(("lost", "status"), [(20, "ok"), (40, "not_converged")])
-def test_few_local_energies_may_be_not_finite(lost, status):
+def test_few_local_energies_may_be_not_finite(lost: int, status: str) -> None:
     result = judged(noise(400, 0), noise(400, 1), lost=lost)  # of 400 x 64
     assert result.status == status
     assert result.details["vmc"]["evaluation"]["non_finite_local_energies"] == lost
 
 
-def test_a_failed_mean_field_does_not_lose_the_result(monkeypatch):
+def test_a_failed_mean_field_does_not_lose_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(system: System) -> None:
         raise CalculationError("Hartree-Fock does not converge")
 

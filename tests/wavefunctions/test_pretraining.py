@@ -1,4 +1,9 @@
+"""Pretraining brings networks to the Hartree-Fock orbitals."""
+
+from __future__ import annotations
+
 from copy import deepcopy
+from typing import Any
 
 import pytest
 import torch
@@ -47,7 +52,7 @@ def states() -> list:
 
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize(("symbol", "charge", "spin"), states())
-def test_loss_is_the_mean_square_distance_from_hartree_fock(symbol, charge, spin, full):
+def test_loss_is_the_mean_square_distance_from_hartree_fock(symbol: Any, charge: Any, spin: Any, full: bool) -> None:
     system = molecule(symbol, charge=charge, spin=spin)
     field, sampler = hartree_fock(system, "6-31G"), walkers(system)
     targets = ScaledHartreeFock(field, 1.0, full).orbitals(sampler.electrons)
@@ -63,7 +68,7 @@ def test_loss_is_the_mean_square_distance_from_hartree_fock(symbol, charge, spin
 
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize(("symbol", "charge", "spin"), states()[:4])
-def test_networks_approach_hartree_fock(symbol, charge, spin, full):
+def test_networks_approach_hartree_fock(symbol: Any, charge: Any, spin: Any, full: bool) -> None:
     system = molecule(symbol, charge=charge, spin=spin)
     field, sampler = hartree_fock(system), walkers(system)
     ansatz = FermiNet(system, one_electron=16, two_electron=4, layers=2, determinants=2, full_determinant=full)
@@ -73,7 +78,7 @@ def test_networks_approach_hartree_fock(symbol, charge, spin, full):
     assert losses[-10:].mean() < 0.2 * losses[:5].mean()
 
 
-def test_walkers_follow_the_hartree_fock_density():
+def test_walkers_follow_the_hartree_fock_density() -> None:
     """<r> is that of hydrogen, and every walker moves."""
     system = molecule("H")
     field, sampler = hartree_fock(system, "cc-pVQZ"), walkers(system, 500)
@@ -87,7 +92,7 @@ def test_walkers_follow_the_hartree_fock_density():
     assert 0.4 < sampler.acceptance < 0.7
 
 
-def test_state_can_be_restored():
+def test_state_can_be_restored() -> None:
     system = molecule("Li")
     field = hartree_fock(system, "6-31G")
     one = Pretraining(ScaledHartreeFock(field, 0.5, True), field.orbitals, 0.1)

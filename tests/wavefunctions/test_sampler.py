@@ -1,3 +1,7 @@
+"""Metropolis sampling: moments, acceptance and widths of moves."""
+
+from __future__ import annotations
+
 from collections import Counter
 
 import numpy as np
@@ -23,7 +27,7 @@ def sampler(walkers: int = 2000, seed: int = 1, width: float = 1.0) -> Metropoli
 
 
 @pytest.mark.parametrize("width", [0.5, 1.0, 2.5])
-def test_moments_of_hydrogen(width):
+def test_moments_of_hydrogen(width: float) -> None:
     """<r> = 3/2, <1/r> = 1, <r^2> = 3 for every width; no direction is preferred."""
     metropolis = sampler(width=width)
     metropolis.run(log_density, 200)
@@ -37,7 +41,7 @@ def test_moments_of_hydrogen(width):
     assert torch.all((per_walker.mean(0) - torch.tensor([1.5, 1.0, 3.0, 0.0])).abs() < 4 * error)
 
 
-def test_fermions_in_a_trap_keep_apart():
+def test_fermions_in_a_trap_keep_apart() -> None:
     """<r^2> of one s and one p electron at w = 1 is 3/2 + 5/2."""
     trap, generator = Oscillator(1.0), torch.Generator().manual_seed(0)
     metropolis = Metropolis(torch.randn(1000, 2, 3, generator=generator), generator, 0.6)
@@ -49,7 +53,7 @@ def test_fermions_in_a_trap_keep_apart():
     assert float(per_walker.mean()) == pytest.approx(4.0, abs=4 * float(per_walker.std()) / 1000**0.5)
 
 
-def test_acceptance_counts_accepted_moves():
+def test_acceptance_counts_accepted_moves() -> None:
     metropolis = sampler(width=1.0)
     before = metropolis.electrons.clone()
     acceptance = metropolis.run(log_density, 1)
@@ -59,18 +63,18 @@ def test_acceptance_counts_accepted_moves():
 
 
 @pytest.mark.parametrize("width", [0.001, 0.3, 30.0])
-def test_burn_in_finds_the_widths(width):
+def test_burn_in_finds_the_widths(width: float) -> None:
     """Burn-in adapts the widths of moves of all electrons, and of one, which are larger."""
     metropolis = sampler(500, width=width)
     metropolis.burn_in(log_density, 400)
-    found = list(metropolis.widths)
+    widths = list(metropolis.widths)
     metropolis.run(log_density, 50)
     assert metropolis.acceptances == pytest.approx(Metropolis.TARGETS, abs=0.05)
-    assert metropolis.widths == found
-    assert found[0] < found[1]
+    assert metropolis.widths == widths
+    assert widths[0] < widths[1]
 
 
-def test_widths_of_unused_moves_do_not_change():
+def test_widths_of_unused_moves_do_not_change() -> None:
     metropolis = sampler(100, width=0.01)
     metropolis.run(log_density, 20)
     metropolis.adapt()
@@ -81,7 +85,7 @@ def test_widths_of_unused_moves_do_not_change():
     assert metropolis.widths[0] > small and metropolis.widths[1] == large
 
 
-def test_moves_of_one_electron_do_not_move_others():
+def test_moves_of_one_electron_do_not_move_others() -> None:
     trap, generator = Oscillator(1.0), torch.Generator().manual_seed(0)
     metropolis = Metropolis(torch.randn(200, 4, 3, generator=generator), generator, 0.0)
     metropolis.widths = [0.0, 0.5]
@@ -92,7 +96,7 @@ def test_moves_of_one_electron_do_not_move_others():
     assert torch.all(moved.double().mean(0) > 0.05)  # each of them in some walkers
 
 
-def test_the_same_random_stream_gives_the_same_walkers():
+def test_the_same_random_stream_gives_the_same_walkers() -> None:
     one, two, other = sampler(20), sampler(20), sampler(20, seed=2)
     for metropolis in (one, two, other):
         metropolis.run(log_density, 10)
@@ -105,7 +109,7 @@ def test_the_same_random_stream_gives_the_same_walkers():
     assert torch.equal(one.electrons, two.electrons)
 
 
-def test_walkers_leave_a_place_where_psi_vanishes():
+def test_walkers_leave_a_place_where_psi_vanishes() -> None:
     trap, generator = Oscillator(1.0), torch.Generator().manual_seed(0)
     metropolis = Metropolis(torch.zeros(50, 2, 3), generator, 0.5)
     metropolis.run(lambda x: 2 * trap(x)[1], 5)
@@ -126,13 +130,13 @@ def electrons_at(system: System, walkers: int = 300) -> list[tuple[tuple[int, ..
     ]
 
 
-def test_neutral_molecules_start_as_neutral_atoms():
+def test_neutral_molecules_start_as_neutral_atoms() -> None:
     counts = Counter(electrons_at(molecule("Li H", 100.0)))
     assert set(counts) == {((2, 0), (1, 1)), ((1, 1), (2, 0))}
     assert min(counts.values()) > 100  # either spin of hydrogen's electron
 
 
-def test_open_shells_have_their_spin():
+def test_open_shells_have_their_spin() -> None:
     for up, down in electrons_at(molecule("O O", 100.0, spin=2)):
         assert (sum(up), sum(down)) == (9, 7)
         assert [u + d for u, d in zip(up, down, strict=True)] == [8, 8]
@@ -140,7 +144,7 @@ def test_open_shells_have_their_spin():
 
 
 @pytest.mark.parametrize(("symbols", "charge", "spin"), [("H H", 1, 1), ("H", -1, 0), ("Li H", -1, 1), ("C O", 2, 2)])
-def test_ions(symbols, charge, spin):
+def test_ions(symbols: str, charge: int, spin: int) -> None:
     system = molecule(symbols, 100.0, charge, spin)
     for up, down in electrons_at(system):
         assert (sum(up), sum(down)) == (system.n_up, system.n_down)
@@ -148,12 +152,12 @@ def test_ions(symbols, charge, spin):
             assert abs(up[nucleus] + down[nucleus] - z) <= abs(charge)
 
 
-def test_an_extra_electron_goes_to_any_nucleus():
+def test_an_extra_electron_goes_to_any_nucleus() -> None:
     counts = Counter(up[0] + down[0] for up, down in electrons_at(molecule("H H", 100.0, -1)))
     assert set(counts) == {1, 2} and min(counts.values()) > 100
 
 
-def test_electrons_are_around_their_nucleus():
+def test_electrons_are_around_their_nucleus() -> None:
     electrons = initial_electrons(molecule("Be"), 5000, torch.Generator().manual_seed(0))
     np.testing.assert_allclose(electrons.mean((0, 1)), 0, atol=0.04)
     np.testing.assert_allclose(electrons.std((0, 1)), 1, atol=0.04)

@@ -1,3 +1,7 @@
+"""Scores of walkers by parameters agree with automatic differentiation."""
+
+from __future__ import annotations
+
 import pytest
 import torch
 from torch import nn
@@ -27,7 +31,7 @@ def agrees_with_explicit(scores: Scores, ansatz: nn.Module, electrons: torch.Ten
         *((transposed.get(name), torch.einsum("b,b...->...", u, part)) for name, part in rows.items()),
     ]
     return set(transposed) == set(rows) and all(
-        torch.allclose(found, expected, rtol=1e-10, atol=1e-10) for found, expected in pairs
+        torch.allclose(computed, expected, rtol=1e-10, atol=1e-10) for computed, expected in pairs
     )
 
 
@@ -46,7 +50,7 @@ class Enveloped(nn.Module):
         return sum_of_determinants([phi.unflatten(-1, (2, 3)).transpose(1, 2)])
 
 
-def test_linear_layers_a_layer_used_twice_and_a_bare_parameter():
+def test_linear_layers_a_layer_used_twice_and_a_bare_parameter() -> None:
     ansatz, electrons = PairNetwork(), torch.randn(7, 3, 3)
     scores = recorded(ansatz, electrons)
     assert agrees_with_explicit(scores, ansatz, electrons)
@@ -60,20 +64,20 @@ def test_linear_layers_a_layer_used_twice_and_a_bare_parameter():
 
 
 @pytest.mark.parametrize("width", [2, 40])
-def test_factored_and_explicit_gram_matrices_agree(width):
+def test_factored_and_explicit_gram_matrices_agree(width: int) -> None:
     """Narrow layers form their rows, wide ones only products of their factors."""
     ansatz, electrons = PairNetwork(width), torch.randn(5, 2, 3)
     assert agrees_with_explicit(recorded(ansatz, electrons), ansatz, electrons)
 
 
-def test_modules_with_their_own_scores():
+def test_modules_with_their_own_scores() -> None:
     ansatz, electrons = Enveloped(), torch.randn(6, 3, 3)
     scores = recorded(ansatz, electrons)
     assert agrees_with_explicit(scores, ansatz, electrons)
     assert len(scores.blocks) == 3
 
 
-def test_chunks_make_no_difference():
+def test_chunks_make_no_difference() -> None:
     ansatz, electrons = PairNetwork(), torch.randn(7, 3, 3)
     torch.testing.assert_close(recorded(ansatz, electrons, 2).gram(), recorded(ansatz, electrons, 100).gram())
 
@@ -94,20 +98,20 @@ class Tied(nn.Module):
 
 
 @pytest.mark.parametrize("share_bias", [False, True])
-def test_tied_weights(share_bias):
+def test_tied_weights(share_bias: bool) -> None:
     ansatz, electrons = Tied(share_bias), torch.randn(5, 2, 3)
     assert agrees_with_explicit(recorded(ansatz, electrons), ansatz, electrons)
 
 
 @pytest.mark.parametrize("frozen", ["first.weight", "first.bias", "last.weight", "twice.weight", "scale"])
-def test_frozen_parameters_have_no_scores(frozen):
+def test_frozen_parameters_have_no_scores(frozen: str) -> None:
     ansatz = PairNetwork()
     ansatz.get_parameter(frozen).requires_grad_(False)
     electrons = torch.randn(5, 2, 3)
     assert agrees_with_explicit(recorded(ansatz, electrons), ansatz, electrons)
 
 
-def test_a_frozen_network_before_trained_layers():
+def test_a_frozen_network_before_trained_layers() -> None:
     ansatz = PairNetwork()
     for module in (ansatz.first, ansatz.twice):
         module.requires_grad_(False)
@@ -129,7 +133,7 @@ class Spread(nn.Module):
 
 
 @pytest.mark.parametrize("walkers", [3, 6])
-def test_a_layer_whose_first_axis_is_not_the_walkers(walkers):
+def test_a_layer_whose_first_axis_is_not_the_walkers(walkers: int) -> None:
     ansatz, electrons = Spread(), torch.randn(walkers, 2, 3)
     assert agrees_with_explicit(recorded(ansatz, electrons), ansatz, electrons)
 
@@ -144,7 +148,7 @@ class Unused(nn.Module):
         return torch.ones_like(log), log
 
 
-def test_unused_layers_score_zero():
+def test_unused_layers_score_zero() -> None:
     ansatz, electrons = Unused(), torch.randn(4, 2, 3)
     assert agrees_with_explicit(recorded(ansatz, electrons), ansatz, electrons)
 
@@ -163,13 +167,13 @@ class Secretive(nn.Module):
         return torch.ones_like(log), log
 
 
-def test_a_parameter_that_cannot_be_differentiated_is_named():
+def test_a_parameter_that_cannot_be_differentiated_is_named() -> None:
     with pytest.raises(TypeError, match="hidden_scale") as error:
         recorded(Secretive(), torch.randn(4, 2, 3))
     assert "layer.weight" not in str(error.value)
 
 
-def test_walkers_at_a_node_have_zero_scores():
+def test_walkers_at_a_node_have_zero_scores() -> None:
     ansatz, electrons = Enveloped(), torch.randn(5, 3, 3)
     recorder = ScoreRecorder(ansatz, 5)
     expected = recorder(electrons).gram()
@@ -180,7 +184,7 @@ def test_walkers_at_a_node_have_zero_scores():
     assert torch.isfinite(gram).all()
 
 
-def test_scores_of_exponents():
+def test_scores_of_exponents() -> None:
     """d log|psi| / da = -sum r and d log|psi| / db = -sum r^2."""
     electrons = torch.randn(4, 2, 3)
     scores = recorded(Slater1s(1.0), electrons)
@@ -189,7 +193,7 @@ def test_scores_of_exponents():
     torch.testing.assert_close(scores.apply({"a": torch.tensor(0.0), "b": torch.tensor(1.0)}), -(r * r).sum(1))
 
 
-def test_single_precision_needs_no_fallback():
+def test_single_precision_needs_no_fallback() -> None:
     """Rounding in float32 must not count as a wrong score."""
     ansatz, electrons = PairNetwork().float(), torch.randn(64, 3, 3).float()
     recorder = ScoreRecorder(ansatz, 64)

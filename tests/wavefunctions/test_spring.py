@@ -1,3 +1,7 @@
+"""SPRING steps agree with damped stochastic reconfiguration."""
+
+from __future__ import annotations
+
 from copy import deepcopy
 
 import pytest
@@ -43,7 +47,7 @@ def dense_direction(
     return scores.T @ torch.linalg.solve(gram + shift, e - scores @ carried) + carried
 
 
-def test_step_without_momentum_is_damped_stochastic_reconfiguration():
+def test_step_without_momentum_is_damped_stochastic_reconfiguration() -> None:
     """Test also the other form, (S + lambda)^-1 grad with the P x P covariance S of the scores."""
     ansatz, (electrons, deviation) = PairNetwork(), batch()
     step = vector(spring(ansatz).step(electrons, deviation, 0), ansatz)
@@ -56,7 +60,7 @@ def test_step_without_momentum_is_damped_stochastic_reconfiguration():
 
 
 @pytest.mark.parametrize("momentum", [0.5, 0.99])
-def test_steps_with_momentum(momentum):
+def test_steps_with_momentum(momentum: float) -> None:
     ansatz = PairNetwork()
     optimiser, previous = spring(ansatz, momentum), None
     for iteration in range(3):
@@ -70,7 +74,7 @@ def test_steps_with_momentum(momentum):
     torch.testing.assert_close(step, -RATE * first, rtol=1e-8, atol=1e-10)
 
 
-def test_caution_multiplies_the_damping():
+def test_caution_multiplies_the_damping() -> None:
     ansatz, (electrons, deviation) = PairNetwork(), batch()
     optimiser = spring(ansatz)
     optimiser.caution = 16.0
@@ -80,7 +84,7 @@ def test_caution_multiplies_the_damping():
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
-def test_step_is_bounded_in_the_change_of_log_psi(momentum):
+def test_step_is_bounded_in_the_change_of_log_psi(momentum: float) -> None:
     ansatz, bound = PairNetwork(), 1e-6
     optimiser, free = spring(ansatz, momentum, bound), spring(ansatz, momentum)
     for iteration in range(2):
@@ -92,7 +96,7 @@ def test_step_is_bounded_in_the_change_of_log_psi(momentum):
         torch.testing.assert_close(step / step.norm(), unbounded / unbounded.norm(), rtol=1e-6, atol=1e-9)
 
 
-def test_a_small_step_lowers_the_weighted_log_psi():
+def test_a_small_step_lowers_the_weighted_log_psi() -> None:
     """To first order the energy changes by 2 <deviation log|psi|>."""
     ansatz, (electrons, deviation) = PairNetwork(), batch()
     before = (deviation * ansatz(electrons)[1]).mean().detach()
@@ -103,7 +107,7 @@ def test_a_small_step_lowers_the_weighted_log_psi():
     assert (deviation * ansatz(electrons)[1]).mean() < before
 
 
-def test_steps_do_not_change_parameters_and_the_state_can_be_restored():
+def test_steps_do_not_change_parameters_and_the_state_can_be_restored() -> None:
     ansatz = PairNetwork()
     before = [p.clone() for p in ansatz.parameters()]
     one = spring(ansatz, 0.9)
@@ -116,7 +120,7 @@ def test_steps_do_not_change_parameters_and_the_state_can_be_restored():
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_solve_of_an_indefinite_matrix_clamps_its_spectrum():
+def test_solve_of_an_indefinite_matrix_clamps_its_spectrum() -> None:
     vectors = torch.linalg.qr(torch.randn(6, 6))[0]
     values = torch.tensor([-1e-3, -1e-9, 0.0, 1e-3, 1.0, 10.0])
     rhs = torch.randn(6)
@@ -125,7 +129,7 @@ def test_solve_of_an_indefinite_matrix_clamps_its_spectrum():
     torch.testing.assert_close(solution, expected, rtol=1e-6, atol=1e-6)
 
 
-def test_solve_of_a_definite_matrix_and_of_no_matrix():
+def test_solve_of_a_definite_matrix_and_of_no_matrix() -> None:
     scores = torch.randn(5, 9)
     gram, rhs = scores @ scores.T, torch.randn(5)
     solution = solve_damped(gram, torch.tensor(0.1), rhs)

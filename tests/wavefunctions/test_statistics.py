@@ -1,3 +1,7 @@
+"""Error bars of correlated series."""
+
+from __future__ import annotations
+
 import numpy as np
 import pytest
 
@@ -22,45 +26,45 @@ def exact_error(rho: float, n: int) -> float:
 @pytest.mark.parametrize(
     ("rho", "n"), [(0.0, 1000), (0.0, 2049), (0.5, 1000), (0.9, 4000), (0.95, 10000), (-0.5, 1000)]
 )
-def test_quoted_errors_are_right(rho, n):
+def test_quoted_errors_are_right(rho: float, n: int) -> None:
     quoted = [blocked(correlated(rho, n, seed)).stderr for seed in range(60)]
     assert np.sqrt(np.mean(np.square(quoted))) == pytest.approx(exact_error(rho, n), rel=0.12)
     assert np.std(quoted) < 0.4 * np.mean(quoted)
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.5, 0.9])
-def test_replicas_scatter_as_their_errors_say(rho):
+def test_replicas_scatter_as_their_errors_say(rho: float) -> None:
     estimates = [blocked(correlated(rho, 4000, 1000 + seed)) for seed in range(20)]
     scatter = np.std([e.value for e in estimates], ddof=1)
     assert 0.67 < scatter / np.mean([e.stderr for e in estimates]) < 1.5
 
 
-def test_naive_error_would_be_too_small():
+def test_naive_error_would_be_too_small() -> None:
     series = correlated(0.9, 4000, 0)
     assert blocked(series).stderr > 3 * series.std() / len(series) ** 0.5
 
 
-def test_special_series():
+def test_special_series() -> None:
     assert blocked(np.full(100, -1.5)) == Estimate(-1.5, 0.0)
     assert blocked(np.array([2.0, 4.0])) == pytest.approx((3.0, 1.0))
     for short in (np.array([]), np.array([1.0])):
         assert np.isnan(blocked(short).stderr)
 
 
-def test_drift_of_a_stationary_series_is_within_its_error():
+def test_drift_of_a_stationary_series_is_within_its_error() -> None:
     estimates = [drift(correlated(0.8, 4000, seed)) for seed in range(40)]
     sigmas = np.array([e.value / e.stderr for e in estimates])
     assert np.abs(sigmas).max() < 4
     assert 0.7 < np.sqrt(np.mean(sigmas**2)) < 1.4
 
 
-def test_drift_is_detected():
+def test_drift_is_detected() -> None:
     series = correlated(0.5, 2000, 0) + np.linspace(0, 1, 2000)
     change = drift(series)
     assert change.value == pytest.approx(0.5, abs=4 * change.stderr)
     assert change.value > 4 * change.stderr
 
 
-def test_distance_in_standard_errors():
+def test_distance_in_standard_errors() -> None:
     assert Estimate(1.0, 0.3).sigmas_from(Estimate(2.0, 0.4)) == pytest.approx(2.0)
     assert Estimate(1.0, 0.0).sigmas_from(Estimate(1.0, 0.0)) == 0

@@ -69,21 +69,21 @@ def assert_same(data: Labelled, ani: ANI, weights: Weights, tolerance: float = 1
 
 @pytest.mark.parametrize("kind", [ANI, ANI1])
 @pytest.mark.parametrize("weights", [Weights(1.0, 0.0, 0.0), Weights(0.0, 1.0, 0.0), Weights(0.7, 0.2, 0.0)])
-def test_gradients_agree_with_automatic_differentiation(kind, weights):
+def test_gradients_agree_with_automatic_differentiation(kind: Any, weights: Any) -> None:
     assert_same(labelled(6), model(kind), weights)
 
 
-def test_gradients_where_the_data_have_all_elements_of_the_model():
+def test_gradients_where_the_data_have_all_elements_of_the_model() -> None:
     """With three or more elements the kernels' blocks of pairs are not in the published order."""
     assert_same(labelled(6), model().restricted(["H", "C", "O"]).double(), Weights(0.7, 0.2, 0.0))
 
 
 @pytest.mark.slow
-def test_gradients_in_single_precision():
+def test_gradients_in_single_precision() -> None:
     assert_same(labelled(6), model(dtype=torch.float32), Weights(1.0, 1.0, 0.0), tolerance=3e-6)
 
 
-def test_gradients_of_the_stress():
+def test_gradients_of_the_stress() -> None:
     data = labelled(6)
     cells = np.tile(np.diag([5.0, 5.5, 6.0]) + 0.2, (6, 1, 1))
     stress = np.random.default_rng(0).normal(scale=1e-3, size=(6, 3, 3))
@@ -93,13 +93,13 @@ def test_gradients_of_the_stress():
     assert_same(crystals, model(), Weights(0.3, 0.5, 0.2))
 
 
-def test_gradients_where_labels_are_missing():
+def test_gradients_where_labels_are_missing() -> None:
     data = labelled(6)
     data.energy[5], data.forces[data.offsets[3] : data.offsets[4]] = np.nan, np.nan
     assert_same(data, model(), Weights(1.0, 1.0, 0.0))
 
 
-def test_pairs_that_do_not_fit_into_memory_are_recomputed():
+def test_pairs_that_do_not_fit_into_memory_are_recomputed() -> None:
     data, ani = labelled(6), model()
     cached, recomputed = ani.passes(data, 1.0), ani.passes(data, 1e-9)
     assert cached.store.kept is not None and recomputed.store.kept is None
@@ -107,7 +107,7 @@ def test_pairs_that_do_not_fit_into_memory_are_recomputed():
     assert torch.equal(one.energy, two.energy) and torch.equal(one.forces, two.forces)
 
 
-def test_vectors_of_structures_are_computed_once():
+def test_vectors_of_structures_are_computed_once() -> None:
     data, ani, some = labelled(6), model(), np.array([4, 1, 0])
     passes = ani.passes(data, 1.0)
     made, _ = passes(some[:2], True, False, False)
@@ -117,7 +117,7 @@ def test_vectors_of_structures_are_computed_once():
     assert torch.equal(made.energy, kept.energy) and torch.equal(made.forces, kept.forces)
 
 
-def test_members_are_distributed_over_threads(request):
+def test_members_are_distributed_over_threads(request: pytest.FixtureRequest) -> None:
     request.addfinalizer(lambda: torch.set_num_threads(1))
     data, ani, indices = labelled(40), model(), np.arange(40)
     labels, used = Labels(data, data.energy, torch.float64), torch.ones(2, 40, dtype=torch.bool)
@@ -131,7 +131,7 @@ def test_members_are_distributed_over_threads(request):
 
 @pytest.mark.parametrize("rows", [1, 5, 31])
 @pytest.mark.parametrize("turned", [False, True])
-def test_products_of_any_size(rows, turned):
+def test_products_of_any_size(rows: int, turned: bool) -> None:
     random, (depth, columns) = np.random.default_rng(0), (300, 37)
     left, right = random.normal(size=(rows, depth)), random.normal(size=(depth, columns))
     start, memory = random.normal(size=(1, columns)), np.full((rows + 1, columns), 7.0)
@@ -139,7 +139,7 @@ def test_products_of_any_size(rows, turned):
     assert np.allclose(memory[:rows], start + left @ right, atol=1e-12) and (memory[rows] == 7.0).all()
 
 
-def test_frozen_parameters_get_no_gradient():
+def test_frozen_parameters_get_no_gradient() -> None:
     data, ani = labelled(6), model()
     ani.networks["H"].requires_grad_(False)
     ani.networks["C"].weights[0].requires_grad_(False)
@@ -152,7 +152,7 @@ def test_frozen_parameters_get_no_gradient():
     assert all(torch.allclose(fast[name], slow[name], rtol=1e-10) for name in slow)
 
 
-def test_gradients_of_the_loss_agree_with_finite_differences():
+def test_gradients_of_the_loss_agree_with_finite_differences() -> None:
     data, linear = labelled(5, molecules=(WATER, METHANE)), Linear()
     linear.weights.data.normal_(generator=torch.Generator().manual_seed(3))
     labels, indices = Labels(data, data.energy + 75.0, torch.float64), np.arange(5)
@@ -168,7 +168,7 @@ def test_gradients_of_the_loss_agree_with_finite_differences():
         assert float(analytic["weights"][place]) == pytest.approx((values[0] - values[1]) / (2 * step), rel=1e-6)
 
 
-def test_derivatives_of_the_exponential_cost_agree_with_finite_differences():
+def test_derivatives_of_the_exponential_cost_agree_with_finite_differences() -> None:
     slopes, tau, step = torch.tensor([[0.3, -0.2], [1.0, 0.5]], dtype=torch.float64), 4.0, 1e-6
     value = torch.tensor([2.0, 7.0], dtype=torch.float64)  # a linear L
     derivatives = steepened(Found(slopes, slopes[:, :, None].float()), value, tau)
@@ -180,7 +180,7 @@ def test_derivatives_of_the_exponential_cost_agree_with_finite_differences():
     assert torch.allclose(far, derivatives.energy * np.exp(2.0))
 
 
-def test_the_loss_is_the_mean_over_the_whole_batch():
+def test_the_loss_is_the_mean_over_the_whole_batch() -> None:
     data = labelled(5)
     linear, labels = Linear(), Labels(data, data.energy, torch.float64)
     used, indices = torch.ones(1, 5, dtype=torch.bool), np.arange(5)
@@ -194,7 +194,7 @@ def test_the_loss_is_the_mean_over_the_whole_batch():
     assert parts == pytest.approx(whole, rel=1e-12)
 
 
-def test_stress_and_forces_of_the_passes_agree_with_the_model():
+def test_stress_and_forces_of_the_passes_agree_with_the_model() -> None:
     from fusion.potentials.derivatives import evaluate
 
     data, ani = labelled(4), model()

@@ -50,7 +50,7 @@ def train(module: Fitting) -> None:
 
 
 # -- self energies ----------------------------------------------------------------------------------------------------
-def test_self_energies_of_enough_compositions_are_exact():
+def test_self_energies_of_enough_compositions_are_exact() -> None:
     random = np.random.default_rng(0)
     compositions = random.integers(0, 6, size=(40, 3)).astype(float)
     values = np.array([-0.5, -38.0, -75.0])
@@ -59,7 +59,7 @@ def test_self_energies_of_enough_compositions_are_exact():
 
 
 @pytest.mark.parametrize("molecules", [[(2, 6, 1)], [(4, 1, 0), (8, 2, 0), (12, 3, 0)]])
-def test_directions_that_compositions_do_not_determine_keep_the_prior(molecules):
+def test_directions_that_compositions_do_not_determine_keep_the_prior(molecules: Any) -> None:
     compositions, prior = np.repeat(np.array(molecules, dtype=float), 5, axis=0), np.array([-0.6, -38.1, -75.2])
     energies = compositions @ np.array([-0.5, -38.0, -75.0]) + np.tile([0.01, -0.01, 0.0, 0.02, -0.02], len(molecules))
     fitted = fit(compositions, energies, prior)
@@ -69,19 +69,19 @@ def test_directions_that_compositions_do_not_determine_keep_the_prior(molecules)
     assert change - along * (along @ change) == pytest.approx(np.zeros(3), abs=1e-10)  # nothing across
 
 
-def test_an_element_that_does_not_occur_keeps_its_prior():
+def test_an_element_that_does_not_occur_keeps_its_prior() -> None:
     data = labelled(6, molecules=(WATER,))
     compositions = counts(data.numbers, data.offsets, [1, 6, 8])
     assert compositions.tolist() == [[2.0, 0.0, 1.0]] * 6
     assert fit(compositions, np.full(6, -76.0), np.array([-0.5, -1.0, -75.0]))[1] == -1.0
 
 
-def test_the_guess_is_within_a_few_per_cent_of_atomic_energies():
+def test_the_guess_is_within_a_few_per_cent_of_atomic_energies() -> None:
     exact = {1: -0.5, 6: -37.845, 7: -54.589, 8: -75.067, 10: -128.938}  # Chakravorty et al., 1993
     assert guess(list(exact)) == pytest.approx(list(exact.values()), rel=0.05)
 
 
-def test_sources_of_a_mixture_have_their_own_self_energies():
+def test_sources_of_a_mixture_have_their_own_self_energies() -> None:
     data = labelled(40)
     other = np.arange(40) >= 20
     data.source[other] = 1
@@ -96,7 +96,7 @@ def test_sources_of_a_mixture_have_their_own_self_energies():
 
 
 # -- descent ----------------------------------------------------------------------------------------------------------
-def test_a_linear_model_learns_linear_labels_exactly():
+def test_a_linear_model_learns_linear_labels_exactly() -> None:
     data = labelled(48)
     rates = {"learning_rate": 0.05, "final_learning_rate": 1e-6, "clip": None}
     module = fitting(Linear(), data, epochs=400, batch=12, self_energies=ATOMS, **rates)
@@ -110,7 +110,7 @@ def test_a_linear_model_learns_linear_labels_exactly():
 
 
 @pytest.mark.slow
-def test_ani_learns_the_labels_of_another_potential():
+def test_ani_learns_the_labels_of_another_potential() -> None:
     data = labelled(60, molecules=(WATER,))
     ani = model().restricted(["H", "O"]).double()
     module = fitting(ani, data, 2, epochs=60, batch=15, learning_rate=5e-3, final_learning_rate=1e-5)
@@ -122,7 +122,7 @@ def test_ani_learns_the_labels_of_another_potential():
     assert module.descent.members == 2 and not np.allclose(after.energy[0], after.energy[1], atol=1e-7)
 
 
-def test_members_do_not_learn_from_left_out_structures():
+def test_members_do_not_learn_from_left_out_structures() -> None:
     data = labelled(24)
     module = fitting(model(), data, 2, leave_out=True)
     used = module._used(module.training_set)
@@ -131,7 +131,7 @@ def test_members_do_not_learn_from_left_out_structures():
     assert alone._used(alone.training_set).all()
 
 
-def test_plateaus_lower_the_rate_and_end_the_training():
+def test_plateaus_lower_the_rate_and_end_the_training() -> None:
     linear = Linear()
     plateau = {"factor": 0.1, "patience": 2, "stop_below": 1e-4}
     descent = Descent(linear, Settings.read({**SETTINGS, "plateau": plateau, "final_learning_rate": None}, 8), 100, 1)
@@ -143,20 +143,20 @@ def test_plateaus_lower_the_rate_and_end_the_training():
     assert descent.over and descent.best_score == 3.0
 
 
-def test_fine_tuning_has_a_smaller_default_learning_rate():
+def test_fine_tuning_has_a_smaller_default_learning_rate() -> None:
     rates = [Settings.read(SETTINGS, 800, tuned).learning_rate for tuned in (False, True)]
     assert 0 < rates[1] < rates[0]
     assert Settings.read({**SETTINGS, "learning_rate": 0.5}, 800, tuned=True).learning_rate == 0.5
 
 
-def test_default_epochs_depend_on_the_number_of_structures():
+def test_default_epochs_depend_on_the_number_of_structures() -> None:
     by_number = {number: Settings.read(SETTINGS, number) for number in (5, 800, 35_000, 10**7)}
     assert [one.batch for one in by_number.values()] == [8, 8, 64, 64]
     assert [one.epochs for one in by_number.values()] == [1000, 300, 54, 1]
     assert Settings.read({**SETTINGS, "batch": 16}, 800).epochs == 600
 
 
-def test_gradients_of_members_are_clipped_separately():
+def test_gradients_of_members_are_clipped_separately() -> None:
     ani = model()
     descent = Descent(ani, Settings.read({**SETTINGS, "clip": 1.0, "average": 0.0}, 8), 100, 2)
     descent.clear()
@@ -167,7 +167,7 @@ def test_gradients_of_members_are_clipped_separately():
     assert norms[1] == pytest.approx(1.0, rel=1e-5) and norms[0] < 1e-3
 
 
-def test_the_mean_parameters_follow_the_steps():
+def test_the_mean_parameters_follow_the_steps() -> None:
     linear = Linear()
     descent = Descent(linear, Settings.read({**SETTINGS, "average": 0.5}, 8), 100, 1)
     expected = linear.weights.detach().clone()
@@ -183,7 +183,7 @@ def test_the_mean_parameters_follow_the_steps():
     assert torch.equal(linear.weights, last)
 
 
-def test_parameters_can_be_frozen_or_have_a_smaller_rate():
+def test_parameters_can_be_frozen_or_have_a_smaller_rate() -> None:
     ani = model()
     settings = Settings.read({**SETTINGS, "frozen": ["networks.H.*"], "rates": {"*.weights.0": 0.1}}, 8)
     factors = trained(ani, settings)
@@ -195,7 +195,7 @@ def test_parameters_can_be_frozen_or_have_a_smaller_rate():
 
 
 # -- elements ---------------------------------------------------------------------------------------------------------
-def test_an_untrained_model_gets_the_elements_of_the_data():
+def test_an_untrained_model_gets_the_elements_of_the_data() -> None:
     method = PotentialMethod("ani", {"_target_": "fusion_ani.network.ANI", **SMALL})
     model: Any = method.trainable(0, ("H", "O"))
     assert model.elements == ("H", "O") and model.members == 2 and set(model.networks) == {"H", "O"}
@@ -203,7 +203,7 @@ def test_an_untrained_model_gets_the_elements_of_the_data():
         method.trainable(0, ("H", "Si"))
 
 
-def test_an_added_element_does_not_change_other_molecules():
+def test_an_added_element_does_not_change_other_molecules() -> None:
     ani, data = model(), labelled(4)
     wider = ani.extended(["F"])
     batch = batch_of(data, np.arange(4), torch.float64)
@@ -215,7 +215,7 @@ def test_an_added_element_does_not_change_other_molecules():
     assert not torch.allclose(wider(batch).members[0], wider(batch).members[1])
 
 
-def test_arguments_build_the_model_again():
+def test_arguments_build_the_model_again() -> None:
     ani = model()
     again = type(ani)(**ani.arguments)
     again.load_state_dict(ani.state_dict())
@@ -224,7 +224,7 @@ def test_arguments_build_the_model_again():
 
 
 # -- settings ---------------------------------------------------------------------------------------------------------
-def test_loss_weights_are_interpolated_over_the_training():
+def test_loss_weights_are_interpolated_over_the_training() -> None:
     weight = Weight.read("energy", [1.0, 0.0, 2.0])
     assert [weight.at(fraction) for fraction in (0.0, 0.25, 0.5, 0.75, 1.0)] == [1.0, 0.5, 0.0, 1.0, 2.0]
     assert Weight.read("energy", 3).at(0.7) == 3.0
@@ -245,13 +245,13 @@ def test_loss_weights_are_interpolated_over_the_training():
         ({"speed": 2}, "has no setting 'speed'"),
     ],
 )
-def test_wrong_settings_are_refused(changes, said):
+def test_wrong_settings_are_refused(changes: Any, said: str) -> None:
     with pytest.raises(InputError, match=said) as error:
         Settings.read({**SETTINGS, **changes}, 8)
     assert "\n" not in str(error.value)
 
 
-def test_labels_are_those_of_the_reference_model():
+def test_labels_are_those_of_the_reference_model() -> None:
     """The labels are the energies and forces of the reference model."""
     data = labelled(3, molecules=(METHANE,))
     assert truth()(batch_of(data, np.arange(3), torch.float64)).energy.tolist() == pytest.approx(data.energy.tolist())

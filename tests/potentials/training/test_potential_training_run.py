@@ -82,7 +82,7 @@ def alone_and_together(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     return alone, together
 
 
-def test_two_processes_train_like_one(alone_and_together):
+def test_two_processes_train_like_one(alone_and_together: tuple[Path, Path]) -> None:
     for one, two in zip(*map(rows, alone_and_together), strict=True):
         for key in one:
             if one[key] and key != "phase":
@@ -91,7 +91,7 @@ def test_two_processes_train_like_one(alone_and_together):
     assert all(torch.allclose(one[name], two[name], rtol=1e-6, atol=1e-9) for name in one)
 
 
-def test_two_processes_calibrate_like_one(alone_and_together):
+def test_two_processes_calibrate_like_one(alone_and_together: tuple[Path, Path]) -> None:
     """The tables of two processes cover all structures."""
     documents = (json.loads((run / "result.json").read_text())["training"] for run in alone_and_together)
     one, two = (document["uncertainty"] for document in documents)
@@ -119,7 +119,9 @@ def test_files_and_result_of_a_run(pictures: None, finished: Path) -> None:
     assert list(training["self_energies_hartree"]) == ["H", "C", "O"]
 
 
-def test_a_trained_potential_is_published_and_fine_tuned(finished, tmp_path, monkeypatch):
+def test_a_trained_potential_is_published_and_fine_tuned(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("fusion.zoo.registry.user", lambda: tmp_path)
     monkeypatch.setenv("FUSION_CACHE", str(tmp_path / "cache"))
     card = publish.add(finished, ABOUT, tmp_path)
@@ -191,7 +193,7 @@ def test_an_ensemble_is_calibrated_and_published_with_its_factor(
     assert again["calibration"]["rms_spread_kcal_mol"] == pytest.approx(rms, rel=1e-3)
 
 
-def test_uncalibrated_potentials_report_the_reason(finished, tmp_path):
+def test_uncalibrated_potentials_report_the_reason(finished: Path, tmp_path: Path) -> None:
     training = json.loads((finished / "result.json").read_text())["training"]
     assert "4 structures for validation" in training["uncertainty"]["none"]
     single = ("method.model.members=1", "method.training.epochs=1")
@@ -215,7 +217,7 @@ def test_uncalibrated_potentials_report_the_reason(finished, tmp_path):
         (["ckpt={run}", "data.limit=20"], "another training: its structures"),
     ],
 )
-def test_impossible_trainings_are_refused(finished, tmp_path, more, said):
+def test_impossible_trainings_are_refused(finished: Path, tmp_path: Path, more: Any, said: str) -> None:
     where = tmp_path / "run"
     given = words(finished.parent / "data.extxyz", where, *(word.format(run=finished) for word in more))
     given = given if more else [word for word in given if not word.startswith("data")]

@@ -17,8 +17,8 @@ class Morse(nn.Module):
         self.width, self.distance, self.cutoff = width, distance, cutoff
 
     def forward(self, batch: Batch) -> Prediction:
-        found = neighbours(batch, self.cutoff)
-        system, r = found.system[found.centre], found.distances
+        pairs = neighbours(batch, self.cutoff)
+        system, r = pairs.system[pairs.centre], pairs.distances
         well = (1.0 - torch.exp(-self.width * (r - self.distance))) ** 2 - 1.0
         members = 0.5 * self.depths[:, None] * r.new_zeros(len(batch)).index_add(0, system, well)
         return Prediction(energy=members.mean(dim=0), members=members)

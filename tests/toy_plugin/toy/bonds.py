@@ -37,8 +37,8 @@ class Bonds:
         self.calls += 1
         if self.calls - 1 == self.fails_at:
             return Result(system, "not_converged", message="the bonds did not converge")
-        found = self.values(system)
-        return Result(system, energy=0.0, properties={name: found[name] for name in wanted - {"energy"}})
+        computed = self.values(system)
+        return Result(system, energy=0.0, properties={name: computed[name] for name in wanted - {"energy"}})
 
     def values(self, system):
         dipole, alpha = np.zeros(3), np.zeros((3, 3))
