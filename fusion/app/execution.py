@@ -31,13 +31,15 @@ from fusion.console import logs
 from fusion.console.format import console, header, line
 from fusion.errors import CalculationError, InputError
 from fusion.files.atomic import listing
-from fusion.methods import protocol
+from fusion.methods import abilities, protocol
+from fusion.methods.protocol import Method
 from fusion.parallel import devices, processes
 from fusion.runs import report, trust, warning_summary
 from fusion.runs.directory import Lock
 from fusion.runs.layout import CHECKPOINT, CONFIG, METRICS, RESULT
-from fusion.runs.results import Result, read_result, write_result
+from fusion.runs.results import Origin, Result, read_result, write_result
 from fusion.runs.run import Run
+from fusion.runs.task import Plan, ReadingData, Task, Titled
 
 _RUNNING = threading.RLock()
 
@@ -114,21 +116,22 @@ def execute(
         system = system_input.read(config.system, start_dir)  # before the method, which imports torch
         method = None if METHODS in config else _build(lambda: protocol.build(config.method), "method")
         task = _build(lambda: instantiate(config.task, _recursive_=False), "task")
-        if config.get("data") is not None and not getattr(task, "reads_data", False):
+        reads_data = isinstance(task, ReadingData) and task.reads_data
+        if config.get("data") is not None and not reads_data:
             raise InputError(f"task={task.name} reads no data; data= belongs to task=evaluate and task=train")
-        kind, name = getattr(method, "kind", None), getattr(method, "name", f"task={task.name}")
+        kind, name = (None, f"task={task.name}") if method is None else (method.kind, method.name)
         devices.check(str(config.trainer.get("accelerator", "auto")), kind, name, task.name == "train")
         run = Run(directory, config, find_checkpoint(config.ckpt, directory, start_dir), config.seed, start_dir)
         if config.trainer.get("threads") is not None:
             _use_threads(config.trainer.threads)
-        _build(lambda: task.check(method, system, run), "task")
+        plan = _plan(task, method, system, run)
         if first:
             with usable(directory):
                 run = prepare(run, lock, unique)
-            _announce(run, method, system, task)
+            _announce(run, task, plan)
         try:
             with _resumable(run.directory, first, relaunch), writing(run.directory):
-                result = _calculated(run, method, system, task, lock, began, relaunch)
+                result = _calculated(run, task, plan, lock, began, relaunch)
         except InputError:
             if first:
                 withdraw(run.directory, before)
@@ -140,9 +143,16 @@ def execute(
     return result
 
 
-def _calculated(run: Run, method: Any, system: System, task: Any, lock: Lock, began: float, relaunch: bool) -> Result:
+def _plan(task: Any, method: Any, system: System, run: Run) -> Plan:
+    plan = _build(lambda: task.check(method, system, run), "task")
+    if not isinstance(plan, Plan):
+        raise InputError(f"{type(task).__name__}.check returns no plan; it must return a fusion.runs.task.Plan")
+    return plan
+
+
+def _calculated(run: Run, task: Task, plan: Plan, lock: Lock, began: float, relaunch: bool) -> Result:
     """Return the result of the run's task; the first rank writes it and draws its plots."""
-    first = processes.rank() == 0
+    first, origin = processes.rank() == 0, _origin(plan.method)
     with (
         listing(run.directory) if first else nullcontext(),
         logs.into(run.directory if first else None),
@@ -152,20 +162,24 @@ def _calculated(run: Run, method: Any, system: System, task: Any, lock: Lock, be
         _seed(run)
         try:
             with warning_summary.collected() as warned:
-                result = _build(lambda: task.run(method, system, run), "task")
+                result: Result = _build(lambda: task.run(plan, run), "task")
             result.warnings = list(dict.fromkeys([*result.warnings, *warned.sentences()]))
             lock.check()
         except CalculationError as error:
             if first:
                 with suppress(OSError, CalculationError):
                     lock.check()
-                    failed = Result(system, "failed", message=str(error))
-                    write_result(run, method, task.name, failed, time.perf_counter() - began)
+                    failed = Result(plan.system, "failed", message=str(error))
+                    write_result(run, origin, task.name, failed, time.perf_counter() - began)
             raise
         if first:
-            write_result(run, method, task.name, result, time.perf_counter() - began)
+            write_result(run, origin, task.name, result, time.perf_counter() - began)
             _draw(run.directory)
     return result
+
+
+def _origin(method: Method | None) -> Origin | None:
+    return None if method is None else Origin(method.name, method.kind, method.energy_zero, abilities.weights(method))
 
 
 def _draw(directory: Path) -> None:
@@ -226,21 +240,19 @@ def _finished(directory: Path, config: DictConfig) -> Result | None:
     )
 
 
-def _announce(run: Run, method: Any, system: System, task: Any) -> None:
-    """Print the first lines of a run.
-
-    A task may have its own `title(method, system, run)`, which returns the parts of the line and the notes below it.
-    """
+def _announce(run: Run, task: Task, plan: Plan) -> None:
+    """Print the first lines of a run."""
     from fusion.chemistry import constraints
 
-    if hasattr(task, "title"):
-        parts, notes = task.title(method, system, run)
+    method, system = plan.method, plan.system
+    if isinstance(task, Titled):
+        parts, notes = task.title(plan, run)
     else:
-        parts, notes = (getattr(method, "label", method.name), report.title_of(system), str(task.name)), ()
+        parts, notes = (method.label, report.title_of(system), str(task.name)), ()
     is_below = run.directory.is_relative_to(run.start_dir)
     place = str(run.directory.relative_to(run.start_dir) if is_below else run.directory)
-    licence = getattr(method, "licence", None)
-    terms = () if licence is None else (f"licence of {getattr(method, 'label', method.name)}: {licence}",)
+    licence = abilities.licence(method)
+    terms = () if licence is None else (f"licence of {method.label}: {licence}",)
     all_notes = dict.fromkeys((*notes, *constraints.notes(system), *system.notes))
     header(*parts, notes=(*all_notes, *terms, place))
     if run.config.ckpt == "last" and run.checkpoint is None:

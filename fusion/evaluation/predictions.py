@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -132,7 +132,7 @@ class Predictions:
             "problems": {str(index): text for index, text in self.problems.items()},
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: Mapping[str, Any]) -> None:
         """Restore what `state` returned for the same structures."""
         self.done, self.energy, self.spread = state["done"], state["energy"], state["spread"]
         self.outside = state["outside"]

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fusion import datasets
-from fusion.chemistry import energy_zeros
 from fusion.datasets import Labelled
 from fusion.errors import CalculationError, InputError
 from fusion.evaluation import errors, tables, tensors, unit_checks
 from fusion.evaluation.predictions import Predictions
 from fusion.evaluation.requests import requested_properties
-from fusion.methods import protocol
+from fusion.methods import abilities, protocol
 from fusion.parallel import processes
 from fusion.runs.layout import CHECKPOINT
 from fusion.runs.results import Result
 from fusion.runs.state import is_own, read_state, write_state
+from fusion.runs.task import Plan, Title
 
 if TYPE_CHECKING:
     from fusion.chemistry.system import System
@@ -32,6 +33,19 @@ _CALL_S = 2.0
 """The number of structures per call doubles until a call takes this long: few calls, and a kill loses little."""
 _SAVE_S = 1.0
 _MOST = 4096
+
+
+@dataclass(frozen=True)
+class EvaluationPlan(Plan):
+    """Evaluation on `data`, with the properties `requested` of every structure and the `problems` of those left out.
+
+    `state` is the content of a checkpoint, None for a new run.
+    """
+
+    data: Labelled
+    requested: Sequence[frozenset[str]]
+    problems: Mapping[int, str]
+    state: Mapping[str, Any] | None
 
 
 class LabelledEvaluation:
@@ -47,46 +61,46 @@ class LabelledEvaluation:
             raise InputError(f"task.part must be {', '.join(PARTS[:-1])} or {PARTS[-1]}, not {part!r}")
         self.name, self.part = name, part
 
-    def check(self, method: Method, system: System, run: Run) -> None:
+    def check(self, method: Method, system: System, run: Run) -> EvaluationPlan:
         """Raises InputError for unreadable or contradictory data, and where the method can calculate no structure."""
         protocol.require(method, self.needs, f"task {self.name}")
-        self.data = self._data(run)
-        self.requested, self.problems = requested_properties(self.data, method, self.needs)
-        if len(self.problems) == len(self.data):
-            first = self.problems[min(self.problems)]
-            raise InputError(f"{method.name} cannot calculate any structure of the data {self._title}: {first}")
-        self.state = read_state(run, self.name)
-        if self.state is not None and not np.array_equal(self.state["ids"], self.data.ids):
+        data = self._data(run)
+        requested, problems = requested_properties(data, method, self.needs)
+        if len(problems) == len(data):
+            first = problems[min(problems)]
+            raise InputError(f"{method.name} cannot calculate any structure of the data {self._named(data)}: {first}")
+        state = read_state(run, self.name)
+        if state is not None and not np.array_equal(state["ids"], data.ids):
             raise InputError(
-                f"{run.checkpoint} has other structures than the data {self._title}; remove ckpt to start anew"
+                f"{run.checkpoint} has other structures than the data {self._named(data)}; remove ckpt to start anew"
             )
+        return EvaluationPlan(method, system, data, requested, problems, state)
 
-    def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def title(self, plan: EvaluationPlan, run: Run) -> Title:
         """Method and data for the title, and notes on the data and on a resumed run."""
         from fusion.console.format import count
 
-        good = len(self.data) - len(self.problems)
-        notes = list(self.data.report.notes())
-        if self.state is not None and is_own(run):
-            done = int(np.sum(self.state["done"])) - len(self.state["problems"])
+        good = len(plan.data) - len(plan.problems)
+        notes = list(plan.data.report.notes())
+        if plan.state is not None and is_own(run):
+            done = int(np.sum(plan.state["done"])) - len(plan.state["problems"])
             notes.append(f"resuming after {done} of {good} ({CHECKPOINT})")
-        structures = f"{count(good, 'labelled structure')} of {self._title}"
-        return (str(getattr(method, "label", method.name)), structures, self.name), tuple(notes)
+        structures = f"{count(good, 'labelled structure')} of {self._named(plan.data)}"
+        return (plan.method.label, structures, self.name), tuple(notes)
 
-    def run(self, method: Method, system: System, run: Run) -> Result:
+    def run(self, plan: EvaluationPlan, run: Run) -> Result:
         """The errors in the details. Raises InputError where labels have another unit or sign than the data state."""
         if processes.rank() != 0:  # only the first process calculates
-            return Result(system)
-        predictions = Predictions(self.data, dict(self.problems), frozenset[str]().union(*self.requested))
-        if self.state is not None and is_own(run):
-            predictions.restore(self.state)
-        self._calculate(method, run, predictions)
-        factor = getattr(getattr(method, "domain", None), "factor", None)
-        evaluation = errors.measure(predictions, energy_zeros.of(method), factor)
-        evaluation |= {"data": self._title, "part": self.part, "noticed": self.data.report.document()}
+            return Result(plan.system)
+        predictions = Predictions(plan.data, dict(plan.problems), frozenset[str]().union(*plan.requested))
+        if plan.state is not None and is_own(run):
+            predictions.restore(plan.state)
+        self._calculate(plan, run, predictions)
+        evaluation = errors.measure(predictions, plan.method.energy_zero, abilities.spread_factor(plan.method))
+        evaluation |= {"data": self._named(plan.data), "part": self.part, "noticed": plan.data.report.document()}
         tables.write(run.directory, predictions, evaluation)
         worst = errors.worst(predictions, evaluation.get("energy"))
-        result = Result(self.data.system(worst), details={"evaluation": evaluation})
+        result = Result(plan.data.system(worst), details={"evaluation": evaluation})
         if "failed" in evaluation:
             result.status = "not_converged"
             result.message = (
@@ -113,10 +127,9 @@ class LabelledEvaluation:
         names = (tables.STRUCTURES, tables.MOLECULES, tables.FORCES, *(kind.file for kind in tensors.KINDS))
         return [name for name in names if (directory / name).is_file()]
 
-    @property
-    def _title(self) -> str:
+    def _named(self, data: Labelled) -> str:
         part = "" if self.part == "all" else f" ({self.part})"
-        return " + ".join(self.data.sources) + part
+        return " + ".join(data.sources) + part
 
     def _data(self, run: Run) -> Labelled:
         data = datasets.load(run.config.data, run.start_dir)
@@ -127,7 +140,7 @@ class LabelledEvaluation:
             raise InputError(f"task.part={self.part}: the split leaves no structure for it")
         return data.select(chosen)
 
-    def _calculate(self, method: Method, run: Run, predictions: Predictions) -> None:
+    def _calculate(self, plan: EvaluationPlan, run: Run, predictions: Predictions) -> None:
         """Calculate every structure that is not yet done, with checkpoints."""
         from fusion.console.phases import phase
         from fusion.runs.signals import between_steps
@@ -138,10 +151,10 @@ class LabelledEvaluation:
             try:
                 while pending:
                     began = time.monotonic()
-                    for group in self._alike(pending[:size]):
-                        self._calculate_some(method, predictions, group)
+                    for properties, group in _alike(pending[:size], plan.requested).items():
+                        _calculate_some(plan.method, predictions, group, properties)
                     pending = pending[size:]
-                    unit_checks.refuse(predictions, run.config.data, self._title)
+                    unit_checks.refuse(predictions, run.config.data, self._named(plan.data))
                     bar(total - len(pending), predictions.text())
                     size = min(2 * size, _MOST) if time.monotonic() - began < _CALL_S else size
                     if time.monotonic() > due:
@@ -158,30 +171,34 @@ class LabelledEvaluation:
         write_state(run, {"task": self.name, **predictions.state()})
         return time.monotonic() - began
 
-    def _alike(self, chosen: list[int]) -> list[list[int]]:
-        """The structures `chosen` grouped by the properties requested for them."""
-        groups: dict[frozenset[str], list[int]] = {}
-        for index in chosen:
-            groups.setdefault(self.requested[index], []).append(index)
-        return list(groups.values())
 
-    def _calculate_some(self, method: Method, predictions: Predictions, chosen: list[int]) -> None:
-        """Calculate similar structures in one call. If the call fails, repeat it with each half, so that one bad
-        structure does not affect the others."""
-        data = predictions.data
-        try:
-            systems = [data.system(index) for index in chosen]
-            results = protocol.calculate(method, systems, self.requested[chosen[0]])
-        except (CalculationError, InputError) as error:
-            if len(chosen) > 1:
-                middle = len(chosen) // 2
-                self._calculate_some(method, predictions, chosen[:middle])
-                self._calculate_some(method, predictions, chosen[middle:])
-            elif isinstance(error, InputError):
-                predictions.leave_out(chosen[0], str(error))
-            else:
-                predictions.failures[chosen[0]] = str(error)
-                predictions.done[chosen[0]] = True
-            return
-        for index, result in zip(chosen, results, strict=True):
-            predictions.add(index, result)
+def _alike(chosen: Sequence[int], requested: Sequence[frozenset[str]]) -> dict[frozenset[str], list[int]]:
+    """Group the structures `chosen` by the properties requested for them."""
+    groups: dict[frozenset[str], list[int]] = {}
+    for index in chosen:
+        groups.setdefault(requested[index], []).append(index)
+    return groups
+
+
+def _calculate_some(
+    method: Method, predictions: Predictions, chosen: Sequence[int], properties: frozenset[str]
+) -> None:
+    """Calculate the `properties` of structures in one call. If the call fails, repeat it with each half, so that one
+    bad structure does not affect the others."""
+    data = predictions.data
+    try:
+        systems = [data.system(index) for index in chosen]
+        results = protocol.calculate(method, systems, properties)
+    except (CalculationError, InputError) as error:
+        if len(chosen) > 1:
+            middle = len(chosen) // 2
+            _calculate_some(method, predictions, chosen[:middle], properties)
+            _calculate_some(method, predictions, chosen[middle:], properties)
+        elif isinstance(error, InputError):
+            predictions.leave_out(chosen[0], str(error))
+        else:
+            predictions.failures[chosen[0]] = str(error)
+            predictions.done[chosen[0]] = True
+        return
+    for index, result in zip(chosen, results, strict=True):
+        predictions.add(index, result)

@@ -26,6 +26,7 @@ from fusion.console.format import (
 )
 from fusion.errors import InputError
 from fusion.runs.layout import CHECKPOINT, CONFIG, METRICS, RESULT
+from fusion.runs.task import Drawing, Recording, Reporting, Writing
 
 if TYPE_CHECKING:
     from fusion.chemistry.system import System
@@ -58,8 +59,8 @@ def _summary(result: dict[str, Any], directory: Path) -> Iterator[tuple[str, str
         text, *columns = _energy_columns(result, alarm)
         yield f"last {name}" if alarm else name, text, columns, style or "bold"
     task = _task(directory)
-    rows = getattr(task, "rows", None)
-    for row in (*_reference_rows(result), *_property_rows(result), *(rows(result) if rows else ())):
+    rows = task.rows(result) if isinstance(task, Reporting) else ()
+    for row in (*_reference_rows(result), *_property_rows(result), *rows):
         label, text, *columns = row
         yield label, text, columns, ""
     if alarm:
@@ -70,8 +71,8 @@ def _summary(result: dict[str, Any], directory: Path) -> Iterator[tuple[str, str
         yield "note", message, [], ""
     for warning in result.get("warnings") or ():
         yield "warning", str(warning), [], "yellow"
-    more = getattr(task, "files", None)
-    yield "files", "  ".join([*_files(directory), *(more(directory) if more else ())]), [], ""
+    more = task.files(directory) if isinstance(task, Writing) else []
+    yield "files", "  ".join([*_files(directory), *more]), [], ""
 
 
 def report(run_dir: Path) -> None:
@@ -119,9 +120,9 @@ def _reading(run_dir: Path) -> Iterator[None]:
 
 def redraw(run_dir: Path) -> None:
     """Draw the plots of the run's task from the files in its directory, if it has data to draw."""
-    draw = getattr(_task(run_dir), "draw", None)
-    if draw is not None:
-        draw(run_dir)
+    task = _task(run_dir)
+    if isinstance(task, Drawing):
+        task.draw(run_dir)
 
 
 def _task(run_dir: Path) -> Any:
@@ -255,8 +256,8 @@ def _unfinished(run_dir: Path) -> None:
     checkpoint = run_dir / CHECKPOINT
     position = f"{last['phase']} step {float(last['step']):.0f}" if last else "before the first recorded step"
     energy = f", E = {with_error(last['energy'], last['stderr'])} Ha" if last and math.isfinite(last["energy"]) else ""
-    stands = getattr(_task(run_dir), "stands", None)
-    record = (stands(run_dir) if stands else None) or f"{position}{energy}"
+    task = _task(run_dir)
+    record = (task.stands(run_dir) if isinstance(task, Recording) else None) or f"{position}{energy}"
     running = holder(run_dir)
     if running is not None:
         line("RUNNING", f"{running}; last record: {record}", style="bold")

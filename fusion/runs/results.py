@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -71,12 +72,25 @@ _PROPERTY_KEYS = {
 }
 
 
-def write_result(run: Run, method: Any, task: str, result: Result, wall_s: float) -> Path:
-    """Write the result's files and then `result.json` atomically to the run's directory; return its path."""
+@dataclass(frozen=True)
+class Origin:
+    """Method of a result as `result.json` names it: name, kind, zero of its energies, and its model of the zoo."""
+
+    name: str
+    kind: str
+    energy_zero: str
+    weights: Mapping[str, Any] | None = None
+
+
+def write_result(run: Run, origin: Origin | None, task: str, result: Result, wall_s: float) -> Path:
+    """Write the result's files and then `result.json` atomically to the run's directory; return its path.
+
+    `origin` is None for a task with several methods.
+    """
     path = run.directory / RESULT
     for name, content in result.files.items():
         write_atomically(run.directory / name, content)
-    document = _strict(_document(run, method, task, result, wall_s))
+    document = _strict(_document(run, origin, task, result, wall_s))
     write_atomically(path, json.dumps(document, indent=2, allow_nan=False) + "\n")
     return path
 
@@ -156,16 +170,16 @@ def versions() -> dict[str, str]:
     return installed
 
 
-def _document(run: Run, method: Any, task: str, result: Result, wall_s: float) -> dict[str, Any]:
+def _document(run: Run, origin: Origin | None, task: str, result: Result, wall_s: float) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
     system = result.system
     document: dict[str, Any] = {
         "schema": SCHEMA,
         "versions": versions(),
-        "method": getattr(method, "name", None),  # None for a task with several methods
-        "kind": getattr(method, "kind", None),
-        "weights": getattr(method, "weights", None),
+        "method": None if origin is None else origin.name,
+        "kind": None if origin is None else origin.kind,
+        "weights": None if origin is None else origin.weights,
         "settings": OmegaConf.to_container(run.config, resolve=True),
         "task": task,
         "system": _describe(system),
@@ -173,7 +187,7 @@ def _document(run: Run, method: Any, task: str, result: Result, wall_s: float) -
         "message": result.message,
         "warnings": list(dict.fromkeys(result.warnings)) or None,
         "energy": None,
-        "energy_zero": _zero(method),
+        "energy_zero": None if origin is None else origin.energy_zero,
         "energy_std_hartree": result.energy_std,
         "reference": None,
         "timing": {"wall_s": round(wall_s, 3)},
@@ -197,11 +211,6 @@ def _document(run: Run, method: Any, task: str, result: Result, wall_s: float) -
     # Missing weights, energy and reference are null; all other keys that do not apply are absent.
     nullable = {"weights", "energy", "reference"}
     return {key: value for key, value in document.items() if value is not None or key in nullable}
-
-
-def _zero(method: Any) -> str | None:
-    """Return the zero of the method's energies; None for a task with several methods."""
-    return energy_zeros.of(method) if hasattr(method, "kind") else None
 
 
 def _describe(system: System) -> dict[str, Any]:

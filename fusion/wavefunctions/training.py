@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from fusion.errors import InputError
 from fusion.runs.layout import CHECKPOINT
 from fusion.runs.state import is_own
+from fusion.runs.task import Plan, Title
 
 if TYPE_CHECKING:
     from fusion.chemistry.system import System
     from fusion.methods.protocol import Method
     from fusion.runs.results import Result
     from fusion.runs.run import Run
+    from fusion.wavefunctions.resources import Cost
     from fusion.wavefunctions.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class WavefunctionPlan(Plan):
+    """Iterations of every phase, planned (`schedule`) and `done`, their `cost`, and the number of parameters."""
+
+    schedule: Schedule
+    done: Mapping[str, int]
+    cost: Cost
+    parameters: int
 
 
 class WavefunctionTraining:
@@ -24,7 +37,7 @@ class WavefunctionTraining:
     def __init__(self, name: str = "train") -> None:
         self.name = name
 
-    def check(self, method: Method, system: System, run: Run) -> None:
+    def check(self, method: Method, system: System, run: Run) -> WavefunctionPlan:
         """Raise InputError for a method without training, walkers that the ranks cannot share, wrong settings, or the
         checkpoint of another system or network."""
         if method.kind != "ansatz":
@@ -42,53 +55,50 @@ class WavefunctionTraining:
         if schedule.walkers % ranks:
             fit = max(1, round(schedule.walkers / ranks)) * ranks
             raise InputError(f"method.walkers={schedule.walkers} cannot be divided among {ranks} ranks; use {fit}")
-        self.done = _check_checkpoint(run, identity(system, ansatz, method.settings))  # type: ignore[attr-defined]
+        done = _check_checkpoint(run, identity(system, ansatz, method.settings))  # type: ignore[attr-defined]
         walkers = schedule.walkers // ranks
-        cost = (walkers, schedule.chunk, schedule.moves, schedule.evaluation_moves, schedule.walkers)
-        self.cost = estimate(system, ansatz, *cost)
-        self.parameters = sum(p.numel() for p in ansatz.parameters())
+        sizes = (walkers, schedule.chunk, schedule.moves, schedule.evaluation_moves, schedule.walkers)
+        cost = estimate(system, ansatz, *sizes)
+        return WavefunctionPlan(method, system, schedule, done, cost, sum(p.numel() for p in ansatz.parameters()))
 
-    def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def title(self, plan: WavefunctionPlan, run: Run) -> Title:
         """Method, system, size and device for the title, and notes on cost and start."""
         from fusion.console.format import count, duration, memory
         from fusion.runs.report import title_of
 
-        schedule = self._schedule(method, system)
-        seconds = max(0, schedule.optimisation_steps - self.done["optimising"]) * self.cost.optimisation_s
-        evaluated = self.done["evaluating"] if is_own(run) else 0
-        seconds += max(0, schedule.evaluation_steps - evaluated) * self.cost.evaluation_s
+        method, schedule = plan.method, plan.schedule
+        seconds = max(0, schedule.optimisation_steps - plan.done["optimising"]) * plan.cost.optimisation_s
+        evaluated = plan.done["evaluating"] if is_own(run) else 0
+        seconds += max(0, schedule.evaluation_steps - evaluated) * plan.cost.evaluation_s
         ranks = _ranks(run)
         device = f"CPU, {count(_threads(run, ranks), 'thread')}" if not _on_gpu(run) else "GPU"
         device = f"{ranks} ranks, {device} each" if ranks > 1 else device
         parts = (
             method.title,
-            title_of(system),
-            count(self.parameters, "parameter"),
+            title_of(plan.system),
+            count(plan.parameters, "parameter"),
             f"{schedule.walkers} walkers",
             f"{device}, {method.dtype_name}",
         )
         of_cpu = "" if not _on_gpu(run) else " on the CPU"
-        cost = f"about {duration(seconds)} and {memory(self.cost.memory)} of memory{of_cpu}"
-        return parts, tuple(note for note in (method.note, cost, self._start(run, schedule)) if note)
+        cost = f"about {duration(seconds)} and {memory(plan.cost.memory)} of memory{of_cpu}"
+        return parts, tuple(note for note in (method.note, cost, self._start(plan, run)) if note)
 
-    def run(self, method: Any, system: System, run: Run) -> Result:
-        return fit(method.module(system), run)
+    def run(self, plan: WavefunctionPlan, run: Run) -> Result:
+        return fit(plan.method.module(plan.system), run)
 
-    def _schedule(self, method: Any, system: System) -> Schedule:
-        schedule: Schedule = method.schedule(system, method.ansatz(system))
-        return schedule
-
-    def _start(self, run: Run, schedule: Schedule) -> str | None:
+    def _start(self, plan: WavefunctionPlan, run: Run) -> str | None:
         """Note on the start of a run from a checkpoint; None for a new run."""
         if run.checkpoint is None:
             return None
+        schedule = plan.schedule
         if not is_own(run):
-            return f"starting from {run.checkpoint}, {self.done['optimising']} steps optimised"
-        done, total, word = self.done["optimising"], schedule.optimisation_steps, "step"
-        if done == 0 and self.done["pretraining"] < schedule.pretraining_steps:
-            done, total, word = self.done["pretraining"], schedule.pretraining_steps, "pretraining step"
+            return f"starting from {run.checkpoint}, {plan.done['optimising']} steps optimised"
+        done, total, word = plan.done["optimising"], schedule.optimisation_steps, "step"
+        if done == 0 and plan.done["pretraining"] < schedule.pretraining_steps:
+            done, total, word = plan.done["pretraining"], schedule.pretraining_steps, "pretraining step"
         elif done >= total:
-            done, total, word = self.done["evaluating"], schedule.evaluation_steps, "evaluation step"
+            done, total, word = plan.done["evaluating"], schedule.evaluation_steps, "evaluation step"
         return f"resuming from {word} {done} of {total} ({CHECKPOINT})"
 
 
@@ -98,19 +108,19 @@ class WavefunctionEvaluation(WavefunctionTraining):
     def __init__(self, name: str = "evaluate") -> None:
         super().__init__(name)
 
-    def check(self, method: Method, system: System, run: Run) -> None:
+    def check(self, method: Method, system: System, run: Run) -> WavefunctionPlan:
+        """Plan an evaluation whose earlier phases are those of the checkpoint. Raise InputError as for a training, and
+        without a checkpoint."""
         if run.checkpoint is None:
             raise InputError(f"task {self.name} needs a wavefunction: ckpt=RUN_DIR or ckpt=FILE.ckpt")
-        super().check(method, system, run)
+        plan = super().check(method, system, run)
+        done = {"pretraining_steps": plan.done["pretraining"], "optimisation_steps": plan.done["optimising"]}
+        return replace(plan, schedule=replace(plan.schedule, **done))
 
-    def run(self, method: Any, system: System, run: Run) -> Result:
-        schedule = self._schedule(method, system)
+    def run(self, plan: WavefunctionPlan, run: Run) -> Result:
+        schedule = plan.schedule
         steps = {"pretraining_steps": schedule.pretraining_steps, "optimisation_steps": schedule.optimisation_steps}
-        return fit(method.module(system, **steps), run)
-
-    def _schedule(self, method: Any, system: System) -> Schedule:
-        done = {"pretraining_steps": self.done["pretraining"], "optimisation_steps": self.done["optimising"]}
-        return replace(super()._schedule(method, system), **done)
+        return fit(plan.method.module(plan.system, **steps), run)
 
 
 def fit(module: Any, run: Run) -> Result:

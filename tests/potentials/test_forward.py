@@ -14,7 +14,6 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from fusion.chemistry import energy_zeros
 from fusion.chemistry.system import System
 from fusion.errors import CalculationError
 from fusion.functionals.features import DensityFeatures
@@ -29,7 +28,6 @@ from fusion.wavefunctions.ansatz import check_forward
 
 H2 = System("h2", ("H", "H"), [[0.0, 0.0, 0.0], [0.0, 0.0, 1.4]])  # type: ignore[arg-type]
 NAN = float("nan")
-METHOD = SimpleNamespace(name="mine", kind="potential", energy_zero=energy_zeros.OWN)
 
 
 class Potential(nn.Module):
@@ -92,7 +90,7 @@ def test_non_finite_numbers_fail_and_are_reported(
     assert (result.status, result.energy, result.properties) == ("failed", None, {})
     assert result.message == f"mine gives no finite {fault} for h2"
     run: Any = SimpleNamespace(config=OmegaConf.create({}), directory=tmp_path, seed=0)
-    results.write_result(run, METHOD, "energy", result, 1.0)
+    results.write_result(run, results.Origin("mine", "potential", "own"), "energy", result, 1.0)
     report.summary(json.loads((tmp_path / "result.json").read_text()), tmp_path)
     assert f"no finite {fault}" in capsys.readouterr().out
 
@@ -100,7 +98,7 @@ def test_non_finite_numbers_fail_and_are_reported(
 def test_non_finite_properties_are_left_out_of_the_result_and_the_report_works(tmp_path: Path) -> None:
     run: Any = SimpleNamespace(config=OmegaConf.create({}), directory=tmp_path, seed=0)
     result = Result(H2, energy=-1.0, properties={"forces": np.full((2, 3), NAN), "dipole": np.zeros(3)})
-    results.write_result(run, METHOD, "energy", result, 1.0)
+    results.write_result(run, results.Origin("mine", "potential", "own"), "energy", result, 1.0)
     document = json.loads((tmp_path / "result.json").read_text())
     assert "forces_hartree_per_bohr" not in document and document["dipole_e_bohr"] == [0, 0, 0]
     report.summary(document | {"forces_hartree_per_bohr": [[None, None, None]] * 2}, tmp_path)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from fusion.chemistry import energy_zeros
 from fusion.chemistry.system import System
-from fusion.runs.results import Result, read_result, write_atomically, write_result
+from fusion.runs.results import Origin, Result, read_result, write_atomically, write_result
 from fusion.runs.run import Run
 
-METHOD = SimpleNamespace(name="toy", kind="conventional", energy_zero=energy_zeros.TOTAL)
+METHOD = Origin("toy", "conventional", "total")
 
 
 def run_in(directory: Path) -> Run:

@@ -112,8 +112,7 @@ def simulate(
     md: MolecularDynamics, method: Any, system: System, directory: Path, ckpt: Path | None = None, seed: int = 0
 ) -> Result:
     place = run(directory, ckpt, seed)
-    md.check(method, system, place)
-    return md.run(method, system, place)
+    return md.run(md.check(method, system, place), place)
 
 
 def test_energy_error_is_of_second_order(tmp_path: Path) -> None:

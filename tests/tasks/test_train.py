@@ -61,8 +61,8 @@ def saved(path: Path, system: System, **model: Any) -> Path:
 def test_a_good_run_is_checked_without_writing_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     task = Train()
-    task.check(method(), LITHIUM_HYDRIDE, run())
-    parts, notes = task.title(method(), LITHIUM_HYDRIDE, run())
+    plan = task.check(method(), LITHIUM_HYDRIDE, run())
+    parts, notes = task.title(plan, run())
     assert "64 walkers" in parts and any("LiH" in part for part in parts)
     assert any("memory" in note for note in notes)
     assert list(tmp_path.iterdir()) == []
@@ -102,8 +102,7 @@ def test_evaluation_needs_a_wavefunction() -> None:
 def test_the_checkpoint_of_the_same_wavefunction_is_taken(tmp_path: Path) -> None:
     path = saved(tmp_path / "last.ckpt", LITHIUM_HYDRIDE)
     for task in (WavefunctionTraining(), WavefunctionEvaluation()):
-        task.check(method(), LITHIUM_HYDRIDE, run(path))
-        assert task.done["optimising"] == 3
+        assert task.check(method(), LITHIUM_HYDRIDE, run(path)).done["optimising"] == 3
 
 
 @pytest.mark.parametrize(

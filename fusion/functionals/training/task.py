@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from fusion.functionals.training import dataset, outcome
 from fusion.functionals.training.settings import Settings
 from fusion.runs.layout import CHECKPOINT
 from fusion.runs.results import Result
+from fusion.runs.task import Plan, Title
 
 if TYPE_CHECKING:
     from fusion.chemistry.system import System
@@ -20,13 +22,23 @@ if TYPE_CHECKING:
     from fusion.runs.run import Run
 
 
+@dataclass(frozen=True)
+class RegressionPlan(Plan):
+    """Training of `model` on the systems of `data`, of whose steps `done` are finished."""
+
+    settings: Settings
+    data: dataset.Set
+    model: Any
+    done: int
+
+
 class FunctionalTraining:
     """Training of the functional that the method's `model` describes. The system of the run is not used."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def check(self, method: FunctionalMethod, system: System, run: Run) -> None:
+    def check(self, method: FunctionalMethod, system: System, run: Run) -> RegressionPlan:
         """Raise InputError for invalid settings or data files, and for the checkpoint of another training."""
         from fusion.functionals.features import check_needs
         from fusion.functionals.scf.kohn_sham import molecule
@@ -36,65 +48,66 @@ class FunctionalTraining:
             raise InputError(f"task={self.name} trains a new functional; set weights=null")
         if method.training is None:
             raise InputError(f"+method={method.name} has no method.training; include conf/kind/functional.yaml")
-        self.settings = Settings.read(method.training, run.start_dir)
-        self.set = dataset.read(self.settings.data)
-        for entry in self.set.entries.values():
-            molecule(entry.system, self.settings.level.basis)
-        self.model = method.untrained(run.seed, run.config.dtype)
-        if not any(True for _ in self.model.parameters()):
+        settings = Settings.read(method.training, run.start_dir)
+        data = dataset.read(settings.data)
+        for entry in data.entries.values():
+            molecule(entry.system, settings.level.basis)
+        model = method.untrained(run.seed, run.config.dtype)
+        if not any(True for _ in model.parameters()):
             raise InputError(f"{method.name} has no parameters: there is nothing to train")
-        check_needs(self.model.needs, method.name)
-        self.done = 0
+        check_needs(model.needs, method.name)
+        plan = RegressionPlan(method, system, settings, data, model, 0)
         if run.checkpoint is not None:
             state = read(run.checkpoint).get("regression")
             if state is None:
                 raise InputError(f"{run.checkpoint} is not a checkpoint of a functional's training")
-            expected = self._identity(run)
-            for key, value in expected.items():
+            for key, value in _identity(plan, run).items():
                 if state["identity"].get(key) != value:
                     raise InputError(f"{run.checkpoint} belongs to another training: its {key} differ")
-            self.done = int(state["done"])
+            plan = replace(plan, done=int(state["done"]))
+        return plan
 
-    def title(self, method: FunctionalMethod, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def title(self, plan: RegressionPlan, run: Run) -> Title:
         """Describe the functional and its training data."""
         from fusion.console.format import count
 
-        level, differences = self.settings.level, self.set.differences
+        level, differences = plan.settings.level, plan.data.differences
         held_out = sum(difference.held_out for difference in differences)
         parts = (
-            method.title,
-            count(sum(p.numel() for p in self.model.parameters()), "parameter"),
-            f"{count(len(differences), 'energy difference')} of {len(self.set.entries)} systems, {held_out} held out",
+            plan.method.title,
+            count(sum(p.numel() for p in plan.model.parameters()), "parameter"),
+            f"{count(len(differences), 'energy difference')} of {len(plan.data.entries)} systems, {held_out} held out",
             self.name,
         )
         labels = f"labels: CCSD(T) or FCI, {level.basis}, densities of {level.density}, grid level {level.grid_level}"
-        resuming = f"resuming from step {self.done} of {self.settings.steps} ({CHECKPOINT})" if self.done else ""
+        resuming = f"resuming from step {plan.done} of {plan.settings.steps} ({CHECKPOINT})" if plan.done else ""
         return parts, tuple(note for note in (labels, resuming) if note)
 
-    def run(self, method: FunctionalMethod, system: System, run: Run) -> Result:
+    def run(self, plan: RegressionPlan, run: Run) -> Result:
         """Train and return the result on every rank; the first rank writes `differences.csv`."""
         from fusion.console.phases import phase
         from fusion.functionals.scf.kohn_sham import load
         from fusion.functionals.training.samples import prepare
         from fusion.parallel import processes
 
-        with phase("labels", len(self.set.entries)) as update:
-            dtype = next(self.model.parameters()).dtype
-            samples = prepare(self.set, self.settings.level, self.model.needs, dtype, update)
-        module = self._trained(samples, run)
+        settings, data = plan.settings, plan.data
+        with phase("labels", len(data.entries)) as update:
+            dtype = next(plan.model.parameters()).dtype
+            samples = prepare(data, settings.level, plan.model.needs, dtype, update)
+        module = _trained(plan, samples, run)
         deviations = module.deviations()
         if processes.rank() != 0:
-            return Result(system)
+            return Result(plan.system)
         energies: dict[str, float | None] = {}
-        if self.settings.self_consistent and outcome.needed(self.set):
-            with phase("SCF", len(outcome.needed(self.set))) as update:
+        if settings.self_consistent and outcome.needed(data):
+            with phase("SCF", len(outcome.needed(data))) as update:
                 functional = load(module.functional.cpu())[0]
-                energies = outcome.self_consistent(self.set, functional, self.settings, method.grid_level, update)
-        rows = outcome.table(self.set, samples, deviations, energies)
+                energies = outcome.self_consistent(data, functional, settings, plan.method.grid_level, update)
+        rows = outcome.table(data, samples, deviations, energies)
         outcome.write(run.directory, rows)
-        training = outcome.measure(rows, self.settings, energies)
-        training |= {"steps": module.done, "parameters": sum(p.numel() for p in self.model.parameters())}
-        result = Result(self.set.entries[outcome.worst(rows)].system, details={"training": training})
+        training = outcome.measure(rows, settings, energies)
+        training |= {"steps": module.done, "parameters": sum(p.numel() for p in plan.model.parameters())}
+        result = Result(data.entries[outcome.worst(rows)].system, details={"training": training})
         if "not_converged" in training:
             result.status = "not_converged"
             result.message = f"the SCF does not converge for {', '.join(training['not_converged'])}"
@@ -125,26 +138,29 @@ class FunctionalTraining:
             rows = [row for row in csv.DictReader(file) if row.get("phase") == "train" and row.get("loss")]
         return f"step {rows[-1]['step']}, loss {float(rows[-1]['loss']):.3g} (kcal/mol)²" if rows else None
 
-    def _trained(self, samples: dict[str, Sample], run: Run) -> Regression:
-        from omegaconf import OmegaConf
 
-        from fusion.functionals.training.regression import Regression
-        from fusion.parallel.collectives import partners
+def _trained(plan: RegressionPlan, samples: dict[str, Sample], run: Run) -> Regression:
+    from omegaconf import OmegaConf
 
-        module = Regression(self.model, samples, self.set.differences, self.settings, run.seed, self._identity(run))
-        module.save_hyperparameters(OmegaConf.to_container(run.config, resolve=True))  # for the loggers
-        trainer = run.trainer(max_epochs=1, num_sanity_val_steps=0, use_distributed_sampler=False)
-        with partners():
-            trainer.fit(module, ckpt_path=None if run.checkpoint is None else str(run.checkpoint), weights_only=True)
-        return module
+    from fusion.functionals.training.regression import Regression
+    from fusion.parallel.collectives import partners
 
-    def _identity(self, run: Run) -> dict[str, Any]:
-        """Values that must agree with those of a checkpoint."""
-        level = self.settings.level
-        return {
-            "parameters": {name: list(p.shape) for name, p in self.model.named_parameters()},
-            "labels": [level.basis, level.density, level.grid_level],
-            "systems": sorted(self.set.entries),
-            "steps": self.settings.steps,
-            "dtype": str(run.config.dtype),
-        }
+    arguments = plan.data.differences, plan.settings, run.seed, _identity(plan, run)
+    module = Regression(plan.model, samples, *arguments)
+    module.save_hyperparameters(OmegaConf.to_container(run.config, resolve=True))  # for the loggers
+    trainer = run.trainer(max_epochs=1, num_sanity_val_steps=0, use_distributed_sampler=False)
+    with partners():
+        trainer.fit(module, ckpt_path=None if run.checkpoint is None else str(run.checkpoint), weights_only=True)
+    return module
+
+
+def _identity(plan: RegressionPlan, run: Run) -> dict[str, Any]:
+    """Values that must agree with those of a checkpoint."""
+    level = plan.settings.level
+    return {
+        "parameters": {name: list(p.shape) for name, p in plan.model.named_parameters()},
+        "labels": [level.basis, level.density, level.grid_level],
+        "systems": sorted(plan.data.entries),
+        "steps": plan.settings.steps,
+        "dtype": str(run.config.dtype),
+    }

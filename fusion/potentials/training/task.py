@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from fusion.potentials.training import outcome
 from fusion.potentials.training.settings import Settings
 from fusion.runs.layout import CHECKPOINT
 from fusion.runs.results import Result
+from fusion.runs.task import Plan, Title
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,13 +31,24 @@ if TYPE_CHECKING:
 CALIBRATION_BATCH = 256
 
 
+@dataclass(frozen=True)
+class FittingPlan(Plan):
+    """Training of `model` on the parts `split` of the `data`, from `state`, the content of a checkpoint, if any."""
+
+    settings: Settings
+    data: Labelled
+    split: Split
+    model: nn.Module
+    state: Mapping[str, Any] | None
+
+
 class PotentialTraining:
     """One training of the method's model, from random parameters or from weights of the zoo."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def check(self, method: PotentialMethod, system: System, run: Run) -> None:
+    def check(self, method: PotentialMethod, system: System, run: Run) -> FittingPlan:
         """Load the data and build the model.
 
         Raises InputError without data or settings, for elements the model lacks, or for a checkpoint of another
@@ -51,76 +64,51 @@ class PotentialTraining:
             raise InputError(f"+method={method.name} has no method.training; conf/kind/potential.yaml gives it")
         tuned = method.weights is not None
         Settings.read(method.training, 1, tuned)  # report wrong settings before reading the data
-        self.data: Labelled = datasets.load(run.config.data, run.start_dir)
-        self.split: Split = datasets.split(self.data, run.config.data, run.seed)
-        self.settings = Settings.read(method.training, len(self.split.train), tuned)
-        _check_labels(self.settings, self.data, self.split)
-        new, dipoles = self.settings.new_elements, self.settings.dipole.ever
-        self.model = method.trainable(run.seed, self._elements(), new, dipoles)
-        _check_charges(self.model, method, self.settings)
-        _calibrate(self.model, self.data, self.split.train, run.config.dtype)
-        trained(self.model, self.settings)
-        self.state: dict[str, Any] | None = None
-        if run.checkpoint is not None:
-            self.state = read(run.checkpoint).get("fitting")
-            if self.state is None:
-                raise InputError(f"{run.checkpoint} is not a checkpoint of a potential's training")
-            for key, value in self._identity(run).items():
-                if self.state["identity"].get(key) != value:
-                    raise InputError(f"{run.checkpoint} belongs to another training: its {key} differ")
+        data = datasets.load(run.config.data, run.start_dir)
+        split = datasets.split(data, run.config.data, run.seed)
+        settings = Settings.read(method.training, len(split.train), tuned)
+        _check_labels(settings, data, split)
+        model = method.trainable(run.seed, _elements(data), settings.new_elements, settings.dipole.ever)
+        _check_charges(model, method, settings)
+        _calibrate(model, data, split.train, run.config.dtype)
+        trained(model, settings)
+        plan = FittingPlan(method, system, settings, data, split, model, None)
+        if run.checkpoint is None:
+            return plan
+        state = read(run.checkpoint).get("fitting")
+        if state is None:
+            raise InputError(f"{run.checkpoint} is not a checkpoint of a potential's training")
+        for key, value in _identity(plan, run).items():
+            if state["identity"].get(key) != value:
+                raise InputError(f"{run.checkpoint} belongs to another training: its {key} differ")
+        return replace(plan, state=state)
 
-    def title(self, method: PotentialMethod, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def title(self, plan: FittingPlan, run: Run) -> Title:
         """Return the title of the run (method, parameters, structures) and notes on the data."""
         from fusion.console.format import count
 
-        trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
-        all_parameters = sum(p.numel() for p in self.model.parameters())
+        trained = sum(p.numel() for p in plan.model.parameters() if p.requires_grad)
+        all_parameters = sum(p.numel() for p in plan.model.parameters())
         of_all = "" if trained == all_parameters else f" of {all_parameters:,}"
-        members = _members(self.model)
+        members = _members(plan.model)
         parts = (
-            method.label,
+            plan.method.label,
             f"{trained:,}{of_all} parameters" + (f" in {members} members" if members > 1 else ""),
-            f"{count(len(self.split.train), 'structure')} of {' + '.join(self.data.sources)}",
+            f"{count(len(plan.split.train), 'structure')} of {' + '.join(plan.data.sources)}",
             self.name,
         )
-        held_out = f"{len(self.split.validation)} structures for validation, {len(self.split.test)} for the test"
-        notes = [held_out, *self.data.report.notes()]
-        if self.state is not None:
-            done = self.state["descent"]["done"] // -(-len(self.split.train) // self.settings.batch)
-            notes.append(f"resuming from epoch {done} of {self.settings.epochs} ({CHECKPOINT})")
+        held_out = f"{len(plan.split.validation)} structures for validation, {len(plan.split.test)} for the test"
+        notes = [held_out, *plan.data.report.notes()]
+        if plan.state is not None:
+            done = plan.state["descent"]["done"] // -(-len(plan.split.train) // plan.settings.batch)
+            notes.append(f"resuming from epoch {done} of {plan.settings.epochs} ({CHECKPOINT})")
         return parts, tuple(notes)
 
-    def run(self, method: PotentialMethod, system: System, run: Run) -> Result:
+    def run(self, plan: FittingPlan, run: Run) -> Result:
         """Train the model; every rank returns the result, the first one writes split.json and the tables."""
         if processes.rank() == 0:
-            self.split.write(run.directory, self.data)
-        module = self._fitted(method, run)
-        return outcome.finish(module, self.data, self.split, run)
-
-    def _fitted(self, method: PotentialMethod, run: Run) -> Fitting:
-        from omegaconf import OmegaConf
-
-        from fusion.parallel.collectives import partners
-        from fusion.potentials.training.fitting import VALIDATION_BATCH, Fitting
-        from fusion.potentials.training.passes import passes
-        from fusion.potentials.training.predictions import predict
-        from fusion.potentials.training.references import referenced
-        from fusion.potentials.training.targets import Labels
-
-        members, training = _members(self.model), self.split.train
-        own = passes(self.model, self.data, self.settings.memory_gb)
-        learned = None
-        if method.weights is not None:
-            labels = Labels(self.data, np.array(self.data.energy), next(self.model.parameters()).dtype)
-            learned = predict(own, labels, training, members, VALIDATION_BATCH, energies_only=True).energy.mean(axis=0)
-        labels = referenced(self.model, self.data, training, self.settings, learned)
-        arguments = members, self.settings, run.seed, self._identity(run)
-        module = Fitting(self.model, own, labels, training, self.split.validation, *arguments)
-        module.save_hyperparameters(OmegaConf.to_container(run.config, resolve=True))  # for the loggers
-        trainer = run.trainer(max_epochs=1, num_sanity_val_steps=0, use_distributed_sampler=False)
-        with partners():
-            trainer.fit(module, ckpt_path=None if run.checkpoint is None else str(run.checkpoint), weights_only=True)
-        return module
+            plan.split.write(run.directory, plan.data)
+        return outcome.finish(_fitted(plan, run), plan.data, plan.split, run)
 
     @staticmethod
     def rows(document: dict[str, Any]) -> Iterator[list[str]]:
@@ -141,21 +129,50 @@ class PotentialTraining:
 
         return plot.stands(directory)
 
-    def _elements(self) -> tuple[str, ...]:
-        from ase.data import chemical_symbols
 
-        return tuple(chemical_symbols[number] for number in np.unique(self.data.numbers).tolist())
+def _fitted(plan: FittingPlan, run: Run) -> Fitting:
+    """Fit the model under Lightning."""
+    from omegaconf import OmegaConf
 
-    def _identity(self, run: Run) -> dict[str, Any]:
-        """Values that a checkpoint must agree with."""
-        parts = [np.asarray(self.data.ids)[part] for part in (self.split.train, self.split.validation)]
-        digest = hashlib.sha256(b"".join(repr(part.tolist()).encode() for part in parts)).hexdigest()
-        return {
-            "parameters": {name: list(p.shape) for name, p in self.model.named_parameters()},
-            "structures": digest,
-            "epochs and batch": [self.settings.epochs, self.settings.batch],
-            "dtype": str(run.config.dtype),
-        }
+    from fusion.parallel.collectives import partners
+    from fusion.potentials.training.fitting import VALIDATION_BATCH, Fitting
+    from fusion.potentials.training.passes import passes
+    from fusion.potentials.training.predictions import predict
+    from fusion.potentials.training.references import referenced
+    from fusion.potentials.training.targets import Labels
+
+    model, data, training = plan.model, plan.data, plan.split.train
+    members, own = _members(model), passes(model, data, plan.settings.memory_gb)
+    learned = None
+    if plan.method.weights is not None:
+        labels = Labels(data, np.array(data.energy), next(model.parameters()).dtype)
+        learned = predict(own, labels, training, members, VALIDATION_BATCH, energies_only=True).energy.mean(axis=0)
+    labels = referenced(model, data, training, plan.settings, learned)
+    arguments = members, plan.settings, run.seed, _identity(plan, run)
+    module = Fitting(model, own, labels, training, plan.split.validation, *arguments)
+    module.save_hyperparameters(OmegaConf.to_container(run.config, resolve=True))  # for the loggers
+    trainer = run.trainer(max_epochs=1, num_sanity_val_steps=0, use_distributed_sampler=False)
+    with partners():
+        trainer.fit(module, ckpt_path=None if run.checkpoint is None else str(run.checkpoint), weights_only=True)
+    return module
+
+
+def _elements(data: Labelled) -> tuple[str, ...]:
+    from ase.data import chemical_symbols
+
+    return tuple(chemical_symbols[number] for number in np.unique(data.numbers).tolist())
+
+
+def _identity(plan: FittingPlan, run: Run) -> dict[str, Any]:
+    """Values that a checkpoint must agree with."""
+    parts = [np.asarray(plan.data.ids)[part] for part in (plan.split.train, plan.split.validation)]
+    digest = hashlib.sha256(b"".join(repr(part.tolist()).encode() for part in parts)).hexdigest()
+    return {
+        "parameters": {name: list(p.shape) for name, p in plan.model.named_parameters()},
+        "structures": digest,
+        "epochs and batch": [plan.settings.epochs, plan.settings.batch],
+        "dtype": str(run.config.dtype),
+    }
 
 
 def _members(model: nn.Module) -> int:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fusion.methods.protocol import Method
     from fusion.runs.results import Result
     from fusion.runs.run import Run
+    from fusion.runs.task import Plan
 
 COST = "cost"
 _SHORT_S = 60.0
@@ -35,13 +36,13 @@ class MeasuredEnergy(Energy):
         super().__init__(name)
         self._forces = forces
 
-    def run(self, method: Method, system: System, run: Run) -> Result:
+    def run(self, plan: Plan, run: Run) -> Result:
         with measuring() as cost:
-            result = super().run(method, system, run)
-        if method.kind == "potential" and result.status == "ok" and cost["wall_s"] < _SHORT_S:
+            result = super().run(plan, run)
+        if plan.method.kind == "potential" and result.status == "ok" and cost["wall_s"] < _SHORT_S:
             # The first calculation also reads and compiles the model, which takes longer than the work itself.
             with measuring() as cost:
-                super().run(method, system, run)
+                super().run(plan, run)
         result.details[COST] = cost
         return result
 
@@ -52,9 +53,9 @@ class MeasuredEnergy(Energy):
 class MeasuredTraining(Train):
     """Optimisation and evaluation of a wavefunction. After an interruption only the cost of the last part counts."""
 
-    def run(self, method: Any, system: System, run: Run) -> Result:
+    def run(self, plan: Plan, run: Run) -> Result:
         with measuring() as cost:
-            result = super().run(method, system, run)
+            result = super().run(plan, run)
         result.details[COST] = cost | ({"since_interruption": True} if run.checkpoint is not None else {})
         return result
 

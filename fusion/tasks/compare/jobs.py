@@ -19,6 +19,7 @@ from fusion.chemistry import energy_zeros, units
 from fusion.config.moved_names import current
 from fusion.errors import CalculationError, InputError
 from fusion.files.atomic import make_folder, record, write_atomically
+from fusion.methods import abilities
 from fusion.runs import directory as run_directory
 from fusion.runs import trust
 from fusion.runs.layout import CONFIG, RESULT
@@ -93,12 +94,10 @@ def plan(entry: Entry, subject: Subject, run: Run) -> list[Part]:
 
 def refusal(part: Part) -> str | None:
     """Reason why the method cannot calculate the structure, as far as its check tells; None if it can."""
-    check = getattr(part.entry.method, "check", None)
-    if check is None:
-        return None
-    properties = part.entry.method.provides & ({"energy", "forces"} if part.entry.forces else {"energy"})
+    method = part.entry.method
+    properties = method.provides & ({"energy", "forces"} if part.entry.forces else {"energy"})
     try:
-        check([part.structure.system], properties)
+        abilities.check(method, [part.structure.system], properties)
     except InputError as error:
         return str(error)
     return None

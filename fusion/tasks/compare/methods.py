@@ -35,7 +35,7 @@ class Entry:
     @property
     def level(self) -> str:
         """Level of theory as the method states it, for example B3LYP/def2-TZVP."""
-        return str(getattr(self.method, "label", self.method.name))
+        return str(self.method.label)
 
     @property
     def trains(self) -> bool:

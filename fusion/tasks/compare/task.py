@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from fusion.errors import InputError
 from fusion.files.atomic import write_atomically
 from fusion.parallel import processes
 from fusion.runs.results import Result
+from fusion.runs.task import Plan, Title
 from fusion.tasks.compare import (
     dimers,
     methods,
@@ -28,7 +30,9 @@ from fusion.tasks.compare import (
 from fusion.tasks.compare import (
     workers as running,
 )
+from fusion.tasks.compare.methods import Entry
 from fusion.tasks.compare.progress import board
+from fusion.tasks.compare.subject import Subject
 
 if TYPE_CHECKING:
     from fusion.chemistry.system import System
@@ -36,6 +40,24 @@ if TYPE_CHECKING:
 
 PICTURE = "comparison.png"
 _SUBJECTS = ("reaction", "atomisation", "scan", "frames", "fragments")
+
+
+@dataclass(frozen=True)
+class ComparisonPlan(Plan):
+    """Comparison of the methods `entries` on `subject`; `reference`: the one they are compared with.
+
+    `refusals`: by label, the structures that a method refuses, with the reasons; `share`: division of the machine.
+    """
+
+    subject: Subject
+    entries: Sequence[Entry]
+    reference: Entry
+    refusals: Mapping[str, Mapping[str, str]]
+    share: running.Share
+
+    def parts(self, run: Run) -> dict[str, list[parts.Part]]:
+        """Calculations of every method in the directory of the run, by label."""
+        return {entry.label: parts.plan(entry, self.subject, run) for entry in self.entries}
 
 
 class Compare:
@@ -74,54 +96,56 @@ class Compare:
         }
         self._charges, self._forces, self._jobs, self._threads = fragment_charges, forces, jobs, threads
 
-    def check(self, method: None, system: System, run: Run) -> None:
+    def check(self, method: None, system: System, run: Run) -> ComparisonPlan:
         """Raises InputError for settings, methods or a reaction that cannot be compared, or that no method can do."""
         self._check_settings(run)
-        self.subject = self._subject(system, run.start_dir)
-        self.entries = methods.read(run.config.methods, run.seed, self._forces)
-        self.reference = methods.chosen(self._against, self.entries)
-        outcome.check_common(self.subject, self.entries, self.reference)
-        self.plan = {entry.label: parts.plan(entry, self.subject, run) for entry in self.entries}
-        self.refusals = {label: _refusals(planned) for label, planned in self.plan.items()}
-        unable = {label: reasons for label, reasons in self.refusals.items() if len(reasons) == len(self.plan[label])}
-        if unable and (len(unable) == len(self.entries) or self.reference.label in unable):
-            label = self.reference.label
-            more = "; task.against=LABEL chooses another reference" if len(unable) < len(self.entries) else ""
-            raise InputError(f"{label}: {next(iter(unable[label].values()))}{more}")
-        self.share = running.share(len(self.entries) - len(unable), self._jobs, self._threads)
+        chosen = self._subject(system, run.start_dir)
+        entries = methods.read(run.config.methods, run.seed, self._forces)
+        reference = methods.chosen(self._against, entries)
+        outcome.check_common(chosen, entries, reference)
+        planned = {entry.label: parts.plan(entry, chosen, run) for entry in entries}
+        refusals = {label: _refusals(own) for label, own in planned.items()}
+        unable = {label: reasons for label, reasons in refusals.items() if len(reasons) == len(planned[label])}
+        if unable and (len(unable) == len(entries) or reference.label in unable):
+            more = "; task.against=LABEL chooses another reference" if len(unable) < len(entries) else ""
+            raise InputError(f"{reference.label}: {next(iter(unable[reference.label].values()))}{more}")
+        share = running.share(len(entries) - len(unable), self._jobs, self._threads)
+        return ComparisonPlan(method, system, chosen, entries, reference, refusals, share)
 
-    def title(self, method: None, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def title(self, plan: ComparisonPlan, run: Run) -> Title:
         """Subject for the title, and notes on the methods, the division of the machine and a resumed comparison."""
         from fusion.console.format import count
 
-        labels = ", ".join(entry.label for entry in self.entries)
-        jobs, threads = self.share.jobs, count(self.share.threads, "thread")
+        labels = ", ".join(entry.label for entry in plan.entries)
+        jobs, threads = plan.share.jobs, count(plan.share.threads, "thread")
         together = "one method at a time" if jobs == 1 else f"{jobs} methods at a time"
-        notes = [f"{labels} against {self.reference.label}", f"{together}, {threads} each"]
-        planned = [part for parts_of_method in self.plan.values() for part in parts_of_method]
+        notes = [f"{labels} against {plan.reference.label}", f"{together}, {threads} each"]
+        planned = [part for parts_of_method in plan.parts(run).values() for part in parts_of_method]
         done = sum(part.done for part in planned) if run.checkpoint is not None else 0
         if done:
             notes.append(f"resuming after {done} of {count(len(planned), 'calculation')}")
-        for structure in self.subject.structures:
-            notes += [f"{structure.name}: {note}" for note in structure.system.notes if note not in system.notes]
-        return (self.subject.title, self.name), tuple(notes)
+        for structure in plan.subject.structures:
+            notes += [f"{structure.name}: {note}" for note in structure.system.notes if note not in plan.system.notes]
+        return (plan.subject.title, self.name), tuple(notes)
 
-    def run(self, method: None, system: System, run: Run) -> Result:
+    def run(self, plan: ComparisonPlan, run: Run) -> Result:
         """Return the comparison in the details; write comparison.md and comparison.csv."""
         if processes.rank() != 0:
-            return Result(system)
+            return Result(plan.system)
         _begin(run)
+        planned = plan.parts(run)
         able = {
-            label: [part for part in planned if part.structure.name not in self.refusals[label]]
-            for label, planned in self.plan.items()
+            label: [part for part in own if part.structure.name not in plan.refusals[label]]
+            for label, own in planned.items()
         }
-        workers = [running.Worker(label, planned) for label, planned in able.items() if planned]
+        workers = [running.Worker(label, own) for label, own in able.items() if own]
         with board() as show:
-            running.run(workers, self.share, run.start_dir, show)
-        zero = self.subject.points[self._zero - 1].structure if self._zero and self.subject.points else None
+            running.run(workers, plan.share, run.start_dir, show)
+        zero = plan.subject.points[self._zero - 1].structure if self._zero and plan.subject.points else None
         ended = {worker.label: worker.failure for worker in workers}
-        comparison = outcome.describe(self.subject, self.entries, self.reference, self.plan, self.refusals, ended, zero)
-        comparison["jobs"], comparison["threads"] = self.share.jobs, self.share.threads
+        common = plan.subject, plan.entries, plan.reference
+        comparison = outcome.describe(*common, planned, plan.refusals, ended, zero)
+        comparison["jobs"], comparison["threads"] = plan.share.jobs, plan.share.threads
         write_atomically(run.directory / tables.MARKDOWN, tables.markdown(comparison))
         write_atomically(run.directory / tables.TABLE, tables.comma_separated(comparison))
         from fusion.console.format import console
@@ -130,8 +154,9 @@ class Compare:
         status, message = outcome.status(comparison)
         # The structures of reactions and frames are not the system of the run.
         no_system = {"system": None} if self._subject_settings["reaction"] or self._subject_settings["frames"] else {}
-        doubts = outcome.warnings(self.plan)
-        return Result(system, status, details={"comparison": comparison, **no_system}, message=message, warnings=doubts)
+        doubts = outcome.warnings(planned)
+        details = {"comparison": comparison, **no_system}
+        return Result(plan.system, status, details=details, message=message, warnings=doubts)
 
     def _check_settings(self, run: Run) -> None:
         chosen = [key for key in _SUBJECTS if self._subject_settings[key] is not None]
@@ -161,7 +186,7 @@ class Compare:
                 "ckpt: a comparison can only be resumed with ckpt=last; it does not start from another file"
             )
 
-    def _subject(self, system: System, start_dir: Path) -> subject.Subject:
+    def _subject(self, system: System, start_dir: Path) -> Subject:
         options = self._subject_settings
         if options["reaction"] is not None:
             return reactions.subject(_plain(options["reaction"]), start_dir)

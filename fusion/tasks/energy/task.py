@@ -12,6 +12,7 @@ from fusion.console.format import console, count
 from fusion.methods import abilities, protocol
 from fusion.methods.sums import report as sum_report
 from fusion.runs.signals import between_steps
+from fusion.runs.task import Plan
 from fusion.tasks.energy import report as conventional
 
 if TYPE_CHECKING:
@@ -32,12 +33,13 @@ class Energy:
     def __init__(self, name: str = "energy") -> None:
         self.name = name
 
-    def check(self, method: Method, system: System, run: Run) -> None:
+    def check(self, method: Method, system: System, run: Run) -> Plan:
         protocol.require(method, self.needs, f"task {self.name}")
-        if hasattr(method, "check"):  # limits of the method itself: elements, charges, memory
-            method.check([system], self._properties(method, system))
+        abilities.check(method, [system], self._properties(method, system))
+        return Plan(method, system)
 
-    def run(self, method: Method, system: System, run: Run) -> Result:
+    def run(self, plan: Plan, run: Run) -> Result:
+        method, system = plan.method, plan.system
         reporting = abilities.reporting(method)
         if reporting is None:
             return protocol.calculate(method, [system], self._properties(method, system))[0]
@@ -72,9 +74,7 @@ class Energy:
             yield ["⟨S²⟩", f"{scf['spin_squared']:.4f}", f"{scf['spin_squared_of_pure_state']:.4f} in a pure state"]
 
     def _properties(self, method: Method, system: System) -> frozenset[str]:
-        left_out: frozenset[str] = getattr(
-            method, "costly", frozenset()
-        )  # properties that take much longer than the energy
+        left_out = abilities.costly(method)
         if any(system.pbc):
             left_out |= {"dipole"}  # a crystal has none
         return self.needs | (method.provides & {"forces", "forces_std", "dipole"} - left_out)

@@ -10,11 +10,10 @@ from fusion.errors import InputError
 
 if TYPE_CHECKING:
     from fusion.chemistry.system import System
-    from fusion.evaluation.task import LabelledEvaluation
     from fusion.methods.protocol import Method
     from fusion.runs.results import Result
     from fusion.runs.run import Run
-    from fusion.wavefunctions.training import WavefunctionEvaluation
+    from fusion.runs.task import Plan, Title
 
 
 class Evaluate:
@@ -25,21 +24,17 @@ class Evaluate:
 
     def __init__(self, name: str, part: str = "all") -> None:
         self.name, self._part = name, part
-        self._task: LabelledEvaluation | WavefunctionEvaluation | None = None
 
-    def check(self, method: Method, system: System, run: Run) -> None:
+    def check(self, method: Method, system: System, run: Run) -> Plan:
         """Raises InputError without data and wavefunction, and for the faults that either evaluation refuses."""
-        self._task = self._chosen(method, run)
-        self._task.check(method, system, run)
+        return self._evaluation(method, run).check(method, system, run)
 
-    def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def title(self, plan: Plan, run: Run) -> Title:
         """Title and notes of the chosen evaluation."""
-        assert self._task is not None
-        return self._task.title(method, system, run)
+        return self._evaluation(plan.method, run).title(plan, run)
 
-    def run(self, method: Any, system: System, run: Run) -> Result:
-        assert self._task is not None
-        return self._task.run(method, system, run)
+    def run(self, plan: Plan, run: Run) -> Result:
+        return self._evaluation(plan.method, run).run(plan, run)
 
     @staticmethod
     def rows(document: dict[str, Any]) -> Iterator[list[str]]:
@@ -67,7 +62,8 @@ class Evaluate:
 
         return LabelledEvaluation.files(directory)
 
-    def _chosen(self, method: Method, run: Run) -> LabelledEvaluation | WavefunctionEvaluation:
+    def _evaluation(self, method: Method, run: Run) -> Any:
+        """Evaluation on data if the run has any, otherwise that of a wavefunction."""
         if run.config.get("data") is not None:
             from fusion.evaluation.task import LabelledEvaluation
 

@@ -11,6 +11,7 @@ from fusion.errors import InputError
 from fusion.methods import protocol
 from fusion.parallel import processes
 from fusion.runs.results import Result
+from fusion.runs.task import Plan, Title
 from fusion.tasks.relax import relaxation as relaxing
 from fusion.tasks.ts.outcome import outcome
 from fusion.tasks.ts.task import TransitionState, descend
@@ -44,7 +45,7 @@ class ReactionCoordinate:
         self.name, self._points, self._noise, self._zero_point = name, points, noise_cm1, zero_point
         self._settings = relaxing.Settings(optimiser, fmax, steps)
 
-    def check(self, method: Method, system: System, run: Run) -> None:
+    def check(self, method: Method, system: System, run: Run) -> Plan:
         """Raises InputError for wrong settings, a periodic system, a method without forces, a foreign checkpoint."""
         from fusion.methods.recorded import resume_note
 
@@ -58,21 +59,18 @@ class ReactionCoordinate:
         relaxing.check_settings(self._settings, system)
         protocol.require(method, self.needs, f"task {self.name}", [system])
         resume_note(method, system, run, self.name)
+        return Plan(method, system)
 
-    def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def title(self, plan: Plan, run: Run) -> Title:
         """Method and system for the title, and a note on a resumed run."""
         from fusion.methods.recorded import resume_note
         from fusion.runs.report import title_of
 
-        note = resume_note(method, system, run, self.name)
-        parts = (
-            getattr(method, "label", method.name),
-            title_of(system),
-            "downhill from the transition state in both directions",
-        )
+        note = resume_note(plan.method, plan.system, run, self.name)
+        parts = (plan.method.label, title_of(plan.system), "downhill from the transition state in both directions")
         return parts, (note,) if note else ()
 
-    def run(self, method: Method, system: System, run: Run) -> Result:
+    def run(self, plan: Plan, run: Run) -> Result:
         """Return the result at the transition state, with the path in its details; write irc.extxyz and the minima."""
         from fusion.methods.recorded import Journal
         from fusion.tasks.geometry import geometric
@@ -80,11 +78,11 @@ class ReactionCoordinate:
         from fusion.tasks.ts.barriers import barriers
 
         if processes.rank() != 0:  # only the first process calculates
-            return Result(system)
+            return Result(plan.system)
         log = run.directory / geometric.LOG
         log.unlink(missing_ok=True)
-        with Journal(method, system, run, self.name) as journal:
-            transition_state = saddle.verify(saddle.hessian_at(journal, system), self._settings.fmax, self._noise)
+        with Journal(plan.method, plan.system, run, self.name) as journal:
+            transition_state = saddle.verify(saddle.hessian_at(journal, plan.system), self._settings.fmax, self._noise)
             details: dict[str, Any] = {"transition_state": saddle.describe(transition_state)}
             saddle.write_mode(run.directory / "ts_mode.xyz", transition_state)
             if transition_state.failure is None:

@@ -6,7 +6,7 @@ Units are ASE's: eV, Angstrom, amu and the corresponding time. Files state their
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -142,7 +142,7 @@ class Simulation:
         self.step, self.extremes = 0, Extremes()
         self._logs_stress = all(system.pbc) and "stress" in surface.method.provides
 
-    def begin(self, directory: Path, other: dict[str, Any] | None = None) -> None:
+    def begin(self, directory: Path, other: Mapping[str, Any] | None = None) -> None:
         """Start with thermal velocities, or from the final state `other` of another run; the files begin anew."""
         if other is None:
             set_velocities(self.atoms, self.temperature_k, self.freedom, self.random)
@@ -157,7 +157,7 @@ class Simulation:
         self.atoms.get_potential_energy()
         self._record()
 
-    def resume(self, directory: Path, state: dict[str, Any]) -> None:
+    def resume(self, directory: Path, state: Mapping[str, Any]) -> None:
         """Resume from the state of an earlier process; the files lose anything written after it."""
         self._place(state)
         self.step, self.extremes = state["step"], Extremes(**state["seen"])
@@ -237,7 +237,7 @@ class Simulation:
         self._frames = AppendedFile(directory / "md.extxyz", lengths.get("frames", 0))
         self._table = AppendedFile(directory / "md.csv", lengths.get("table", 0))
 
-    def _place(self, state: dict[str, Any]) -> None:
+    def _place(self, state: Mapping[str, Any]) -> None:
         held = self.atoms.constraints
         self.atoms.set_constraint()  # the constraint would round the positions of the free atoms
         self.atoms.set_cell(state["cell"])

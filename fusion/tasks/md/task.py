@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from fusion.parallel import processes
 from fusion.runs.layout import CHECKPOINT
 from fusion.runs.results import Result
 from fusion.runs.state import is_own, read_state, write_state
+from fusion.runs.task import Plan, Title
 
 if TYPE_CHECKING:
     from fusion.chemistry.system import System
@@ -26,6 +28,14 @@ if TYPE_CHECKING:
 
 _SAVE_S = 60.0
 """Time between checkpoints; a kill loses at most the work of this time, or of one step."""
+
+
+@dataclass(frozen=True)
+class SimulationPlan(Plan):
+    """Simulation in `ensemble`, from `state`, the content of a checkpoint, if there is one."""
+
+    ensemble: Ensemble
+    state: Mapping[str, Any] | None
 
 
 class MolecularDynamics:
@@ -56,20 +66,29 @@ class MolecularDynamics:
         self.discard, self.drift_limit_mev = discard, drift_limit_mev
         self._time_ps, self._steps = time_ps, steps
 
-    def check(self, method: Method, system: System, run: Run) -> None:
+    def check(self, method: Method, system: System, run: Run) -> SimulationPlan:
         """Raises InputError for wrong settings, a method without forces, or a checkpoint of another simulation."""
+        from hydra.utils import instantiate
+
+        from fusion.chemistry import constraints
+
+        self._check_settings()
+        constraints.check_free(system, "move")
+        ensemble: Ensemble = instantiate(self._settings)
+        ensemble.check(system, self.temperature_k)
+        protocol.require(method, ensemble.needs, f"task {self.name}", [system])
+        state = read_state(run, self.name)
+        if state is not None:
+            self._check_state(state, system, run)
+        return SimulationPlan(method, system, ensemble, state)
+
+    def _check_state(self, state: Mapping[str, Any], system: System, run: Run) -> None:
+        """Raise InputError for the checkpoint of another system or, to resume, of another simulation."""
         import numpy as np
 
         from fusion.chemistry import constraints
         from fusion.chemistry.units import BOHR_PER_ANGSTROM
 
-        self._check_settings()
-        constraints.check_free(system, "move")
-        self.ensemble.check(system, self.temperature_k)
-        protocol.require(method, self.ensemble.needs, f"task {self.name}", [system])
-        state = read_state(run, self.name)
-        if state is None:
-            return
         if state["symbols"] != list(system.symbols):
             raise InputError(f"{run.checkpoint} has other atoms than {system.formula} ({system.name})")
         elsewhere = constraints.elsewhere(system, np.asarray(state["positions"]) * BOHR_PER_ANGSTROM)
@@ -85,49 +104,47 @@ class MolecularDynamics:
                         f"{value}; to continue from its last state, start in another directory with ckpt=RUN_DIR"
                     )
 
-    def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def title(self, plan: SimulationPlan, run: Run) -> Title:
         """Method, system, ensemble and length for the title, and notes on the forces and the start."""
         from fusion.console.format import count
         from fusion.runs.report import title_of
 
         length = f"{self.steps * self.timestep_fs / 1000:g} ps in {count(self.steps, 'step')}"
         parts = (
-            str(getattr(method, "label", method.name)),
-            title_of(system),
-            self.ensemble.title + (f" at {self.temperature_k:g} K" if self.ensemble.thermostat else ""),
+            plan.method.label,
+            title_of(plan.system),
+            plan.ensemble.title + (f" at {self.temperature_k:g} K" if plan.ensemble.thermostat else ""),
             f"{length} of {self.timestep_fs:g} fs",
         )
         notes = []
-        if "forces" not in method.provides:
-            notes.append(f"forces by central differences: {6 * len(system.symbols)} energies for each step")
-        state = read_state(run, self.name)
-        if state is not None and is_own(run):
-            notes.append(f"resuming from step {state['step']} of {self.steps} ({CHECKPOINT})")
-        elif state is not None:
+        if "forces" not in plan.method.provides:
+            notes.append(f"forces by central differences: {6 * len(plan.system.symbols)} energies for each step")
+        if plan.state is not None and is_own(run):
+            notes.append(f"resuming from step {plan.state['step']} of {self.steps} ({CHECKPOINT})")
+        elif plan.state is not None:
             notes.append(f"from the last structure and velocities of {run.checkpoint}")
         return parts, tuple(notes)
 
-    def run(self, method: Method, system: System, run: Run) -> Result:
+    def run(self, plan: SimulationPlan, run: Run) -> Result:
         """Run all remaining steps. If the system flies apart the run fails, with the last good structure."""
         from fusion.tasks.md.simulation import Simulation, Surface
 
         if processes.rank() != 0:  # only the first process calculates
-            return Result(system)
+            return Result(plan.system)
         simulation = Simulation(
-            self.ensemble,
-            Surface(method, system),
-            system,
+            plan.ensemble,
+            Surface(plan.method, plan.system),
+            plan.system,
             run.seed,
             timestep_fs=self.timestep_fs,
             temperature_k=self.temperature_k,
             log_every=self.log_every,
             save_every=self.save_every,
         )
-        state = read_state(run, self.name)
-        if state is not None and is_own(run):
-            simulation.resume(run.directory, state)
+        if plan.state is not None and is_own(run):
+            simulation.resume(run.directory, plan.state)
         else:
-            simulation.begin(run.directory, state)
+            simulation.begin(run.directory, plan.state)
         failure = None
         try:
             timing = self._advance(simulation, run)
@@ -138,7 +155,7 @@ class MolecularDynamics:
         finally:  # also when stopped: no step is lost
             self._save(simulation, run)
             simulation.close()
-        return self._result(simulation, run.directory, failure, timing)
+        return self._result(plan.ensemble, simulation, run.directory, failure, timing)
 
     @staticmethod
     def rows(document: dict[str, Any]) -> Iterator[list[str]]:
@@ -175,13 +192,6 @@ class MolecularDynamics:
     def steps(self) -> int:
         """Number of steps of the whole run."""
         return self._steps if self._steps is not None else max(1, round(1000.0 * self._time_ps / self.timestep_fs))
-
-    @property
-    def ensemble(self) -> Ensemble:
-        from hydra.utils import instantiate
-
-        ensemble: Ensemble = instantiate(self._settings)
-        return ensemble
 
     def _advance(self, simulation: Simulation, run: Run) -> dict[str, float]:
         """Make the remaining steps; return the time of a step and the share of the method in it."""
@@ -229,7 +239,14 @@ class MolecularDynamics:
             **{key: getattr(self, key) for key in ("temperature_k", "timestep_fs", "log_every", "save_every")},
         }
 
-    def _result(self, simulation: Simulation, directory: Path, failure: str | None, timing: dict[str, float]) -> Result:
+    def _result(
+        self,
+        ensemble: Ensemble,
+        simulation: Simulation,
+        directory: Path,
+        failure: str | None,
+        timing: dict[str, float],
+    ) -> Result:
         """Result at the last structure, with averages of the whole run in its details."""
         from fusion.tasks.md import table as md_table
 
@@ -238,12 +255,12 @@ class MolecularDynamics:
         drift = md_table.drift(table, atoms, self.discard)
         averages = md_table.averages(table, self.discard)
         md: dict[str, Any] = {
-            "ensemble": self.ensemble.title,
+            "ensemble": ensemble.title,
             "steps": simulation.state["step"],
             "timestep_fs": self.timestep_fs,
             "degrees_of_freedom": simulation.freedom,
             "initial_temperature_k": float(table["temperature_k"][0]) if table else None,
-            "target_temperature_k": self.temperature_k if self.ensemble.thermostat else None,
+            "target_temperature_k": self.temperature_k if ensemble.thermostat else None,
             "discarded_fraction": self.discard,
             **averages,
             "drift": drift.plain() if drift is not None else None,
@@ -254,10 +271,10 @@ class MolecularDynamics:
         if failure is not None:
             result.status, result.message = "failed", failure
         else:
-            self._judge(result, drift)
+            self._judge(result, drift, ensemble.thermostat)
         return result
 
-    def _judge(self, result: Result, drift: Drift | None) -> None:
+    def _judge(self, result: Result, drift: Drift | None, thermostat: bool) -> None:
         """Check the conservation of energy and the mean temperature; add faults to the message of the last structure.
 
         Without a thermostat, energy that is not conserved makes the run unconverged.
@@ -266,11 +283,11 @@ class MolecularDynamics:
         problem = drift.problem(self.drift_limit_mev) if drift is not None else None
         if problem is not None:
             faults.append(f"{problem}; try task.timestep_fs={self.timestep_fs / 2:g}")
-            result.status = "ok" if self.ensemble.thermostat else "not_converged"
-        elif drift is not None and not self.ensemble.thermostat:
+            result.status = "ok" if thermostat else "not_converged"
+        elif drift is not None and not thermostat:
             md["verdict"] = f"the total energy stays within {drift.scatter_mev_per_atom:.2g} meV per atom"
         mean = md.get("temperature_k")
-        if self.ensemble.thermostat and mean and mean["stderr"] is not None:
+        if thermostat and mean and mean["stderr"] is not None:
             deviation = abs(mean["value"] - self.temperature_k)
             if deviation > 4.0 * mean["stderr"] and deviation > 0.05 * self.temperature_k + 1.0:
                 kelvin = f"{mean['value']:.0f} K, not {self.temperature_k:g} K"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fusion.methods import protocol
 from fusion.parallel import processes
 from fusion.runs.results import Result
+from fusion.runs.task import StartPlan, Title
 from fusion.tasks.relax import relaxation
 from fusion.tasks.relax.relaxation import PICTURE, STRUCTURE, TRAJECTORY, Settings
 
@@ -42,36 +43,40 @@ class Relax:
     def needs(self) -> frozenset[str]:
         return self._settings.needs
 
-    def check(self, method: Method, system: System, run: Run) -> None:
-        """Raises InputError for wrong settings, a method without forces, or a foreign checkpoint."""
+    def check(self, method: Method, system: System, run: Run) -> StartPlan:
+        """Plan the relaxation with the atoms of `fixed` held as well.
+
+        Raises InputError for wrong settings, a method without forces, or a foreign checkpoint.
+        """
         from fusion.methods.recorded import resume_note
 
-        system = self._held(system)
-        relaxation.check_settings(self._settings, system)
-        protocol.require(method, self.needs, f"task {self.name}", [system])
-        resume_note(method, system, run, self.name)
+        start = self._held(system)
+        relaxation.check_settings(self._settings, start)
+        protocol.require(method, self.needs, f"task {self.name}", [start])
+        resume_note(method, start, run, self.name)
+        return StartPlan(method, system, start)
 
-    def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def title(self, plan: StartPlan, run: Run) -> Title:
         """Method, system and thresholds for the title, and notes on held atoms and a resumed run."""
         from fusion.console.format import count
         from fusion.methods.recorded import resume_note
         from fusion.runs.report import title_of
 
-        parts = (getattr(method, "label", method.name), title_of(system), relaxation.describe(self._settings))
+        parts = (plan.method.label, title_of(plan.system), relaxation.describe(self._settings))
         number = len(self._fixed or ())
         held = f"task.fixed holds {count(number, 'atom')}" if number else None
-        return parts, tuple(note for note in (held, resume_note(method, system, run, self.name)) if note)
+        notes = (held, resume_note(plan.method, plan.start, run, self.name))
+        return parts, tuple(note for note in notes if note)
 
-    def run(self, method: Method, system: System, run: Run) -> Result:
+    def run(self, plan: StartPlan, run: Run) -> Result:
         """Return the last geometry's result, with `relaxation` in its details; write relax.extxyz and relaxed.xyz."""
         from fusion.methods.recorded import Journal
         from fusion.tasks.geometry.structures import write_structure
 
         if processes.rank() != 0:  # only the first process calculates
-            return Result(system)
-        system = self._held(system)
-        with Journal(method, system, run, self.name) as journal:
-            relaxed = relaxation.relax(journal, system, self._settings, run.directory / TRAJECTORY)
+            return Result(plan.system)
+        with Journal(plan.method, plan.start, run, self.name) as journal:
+            relaxed = relaxation.relax(journal, plan.start, self._settings, run.directory / TRAJECTORY)
         write_structure(run.directory / STRUCTURE, relaxed.result)
         return relaxation.outcome(relaxed, run)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from fusion.files.atomic import write_atomically
 from fusion.methods import protocol
 from fusion.parallel import processes
 from fusion.runs.results import Result
+from fusion.runs.task import Plan, Title
 from fusion.tasks.geometry import internal_coordinates
 from fusion.tasks.scan.report import Point, lower, outcome, table, with_spreads
 
@@ -30,6 +32,14 @@ TABLE = "scan.csv"
 PICTURE = "scan.png"
 _MOST_POINTS = 10_000
 _FULL_TURN = 360.0
+
+
+@dataclass(frozen=True)
+class ScanPlan(Plan):
+    """Scan of `coordinate` through `values` (points,), in Angstrom or degrees."""
+
+    coordinate: InternalCoordinate
+    values: np.ndarray
 
 
 class Scan:
@@ -62,7 +72,7 @@ class Scan:
     def needs(self) -> frozenset[str]:
         return frozenset({"energy", "forces"}) if self._relaxed else frozenset({"energy"})
 
-    def check(self, method: Method, system: System, run: Run) -> None:
+    def check(self, method: Method, system: System, run: Run) -> ScanPlan:
         """Raises InputError for a coordinate that cannot be moved, a method without forces, or a foreign checkpoint."""
         from fusion.methods.recorded import resume_note
 
@@ -79,7 +89,7 @@ class Scan:
         if self._both_ways and not self._relaxed:
             raise InputError("task.both_ways=true: a rigid scan has no history; it needs task.relaxed=true")
         coordinate = internal_coordinates.chosen(self._kind, self._atoms, system)
-        self._values(coordinate, system)
+        values = self._values(coordinate, system)
         if not free(system)[list(coordinate.atoms)].any():
             label = internal_coordinates.label(coordinate, system.symbols)
             raise InputError(f"task.atoms: all atoms of {label} are held: the {coordinate.name} cannot change")
@@ -87,34 +97,33 @@ class Scan:
             internal_coordinates.RigidMotion(coordinate, system)
         protocol.require(method, self.needs, f"task {self.name}", [system])
         resume_note(method, system, run, self.name)
+        return ScanPlan(method, system, coordinate, values)
 
-    def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def title(self, plan: ScanPlan, run: Run) -> Title:
         """Method, system and coordinate for the title, and notes on the range and a resumed run."""
         from fusion.methods.recorded import resume_note
         from fusion.runs.report import title_of
 
-        coordinate = internal_coordinates.chosen(self._kind, self._atoms, system)
-        values = self._values(coordinate, system)
+        system, coordinate, values = plan.system, plan.coordinate, plan.values
         mode = "relaxed" if self._relaxed else "rigid"
         scan = f"{mode} scan of {internal_coordinates.label(coordinate, system.symbols)}"
         span = f"{values[0]:.4g} to {values[-1]:.4g} {coordinate.unit} in {len(values)} points"
-        note = resume_note(method, system, run, self.name)
+        note = resume_note(plan.method, system, run, self.name)
         present = f"now {coordinate.value(system.positions):.4g} {coordinate.unit}"
-        return (getattr(method, "label", method.name), title_of(system), scan), (
+        return (plan.method.label, title_of(system), scan), (
             f"{span}; {present}",
             *((note,) if note else ()),
         )
 
-    def run(self, method: Method, system: System, run: Run) -> Result:
+    def run(self, plan: ScanPlan, run: Run) -> Result:
         """Return the result at the lowest point, with `scan` in its details; write scan.extxyz and scan.csv."""
         from fusion.methods.recorded import Journal
 
         if processes.rank() != 0:  # only the first process calculates
-            return Result(system)
-        coordinate = internal_coordinates.chosen(self._kind, self._atoms, system)
-        values = self._values(coordinate, system)
+            return Result(plan.system)
+        system, coordinate, values = plan.system, plan.coordinate, plan.values
         backward: list[Point] = []
-        with Journal(method, system, run, self.name) as journal:
+        with Journal(plan.method, system, run, self.name) as journal:
             if not self._relaxed:
                 forward = self._rigid(journal, system, coordinate, values)
             else:

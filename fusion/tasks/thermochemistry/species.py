@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,7 @@ class Species:
 
 def calculate(
     species: Species,
-    levels: list[Level],
+    levels: Sequence[Level],
     settings: relaxing.Settings,
     conditions: Conditions,
     run: Run,
@@ -123,12 +123,12 @@ def calculate(
             species.energies[level.label] = _single_point(species, hessian.system, level, species_run, task)
 
 
-def _atom(species: Species, levels: list[Level], conditions: Conditions, run: Run, task: str, watch: Watch) -> None:
+def _atom(species: Species, levels: Sequence[Level], conditions: Conditions, run: Run, task: str, watch: Watch) -> None:
     """Fill in energies and thermal corrections of an atom; no energy at a level without atomic energies."""
     system = species.system
     _corrections(species, Result(system, energy=0.0, properties={"hessian": np.zeros((3, 3))}), conditions)
     for number, level in enumerate(levels):
-        zero = energy_zeros.of(level.method)
+        zero = level.method.energy_zero
         watch(number, f"{level.label} ...")
         if zero == energy_zeros.ATOMISATION:
             species.energies[level.label] = Energy(0.0)
@@ -218,12 +218,12 @@ def part(run: Run, name: str, level: Level | None = None, number: int = 0) -> Ru
     return run.part(folder, config)
 
 
-def recorded(species: Species, levels: list[Level], run: Run, task: str) -> bool:
+def recorded(name: str, system: System, levels: Sequence[Level], run: Run, task: str) -> bool:
     """True if the run resumes calculations of the species. Raises InputError for a checkpoint of another task, system
     or method."""
-    notes = [resume_note(levels[0].method, species.system, part(run, species.name), task)]
+    notes = [resume_note(levels[0].method, system, part(run, name), task)]
     for number, level in enumerate(levels[1:], start=1):
-        notes.append(resume_note(level.method, species.system, part(run, species.name, level, number), task))
+        notes.append(resume_note(level.method, system, part(run, name, level, number), task))
     return any(notes)
 
 
@@ -243,6 +243,5 @@ def further(entries: Any) -> list[Level]:
             raise InputError(f"task.energies: {error}") from error
         described = OmegaConf.to_container(node, resolve=True)
         assert isinstance(described, dict)
-        label = str(getattr(method, "label", name))
-        levels.append(Level(label, method, {str(key): value for key, value in described.items()}))
+        levels.append(Level(method.label, method, {str(key): value for key, value in described.items()}))
     return levels

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from fusion.errors import InputError
 from fusion.methods import protocol
 from fusion.parallel import processes
 from fusion.runs.results import Result
+from fusion.runs.task import Plan, Title
 
 if TYPE_CHECKING:
     from fusion.chemistry.reactions import Reaction
@@ -19,6 +21,20 @@ if TYPE_CHECKING:
     from fusion.tasks.thermochemistry.species import Level, Species
 
 PICTURE = "thermochemistry.png"
+
+
+@dataclass(frozen=True)
+class ThermochemistryPlan(Plan):
+    """Thermochemistry of `molecules` and `reactions` at the `levels`, the first of which gives the geometries.
+
+    `species` are all molecules and atoms needed, by name; `problems` the reasons why some cannot be calculated.
+    """
+
+    levels: Sequence[Level]
+    reactions: Sequence[Reaction]
+    molecules: Sequence[str]
+    species: Mapping[str, System]
+    problems: Mapping[str, str]
 
 
 class Thermochemistry:
@@ -57,78 +73,78 @@ class Thermochemistry:
         self._conditions = Conditions(temperature_k, zero_point_scale, spin_orbit)
         self._pressure_bar, self._noise_cm1, self._unit = pressure_bar, noise_cm1, unit
 
-    def check(self, method: Method, system: System, run: Run) -> None:
+    def check(self, method: Method, system: System, run: Run) -> ThermochemistryPlan:
         """Raises InputError for wrong settings, unknown molecules, unbalanced reactions, a method that can calculate
         none of the molecules, and atoms if no level has atomic energies."""
         self._check_settings(system)
-        self.levels = self._read_levels(method)
-        self.reactions = self._read_reactions(run)
-        self.molecules = self._read_molecules(system, run)
-        self._refuse_atoms()
-        self.species = self._read_species()
-        self._check_species(method, run)
+        levels = self._read_levels(method)
+        reactions = self._read_reactions(run)
+        molecules = self._read_molecules(system, run)
+        _refuse_atoms(levels, reactions, bool(molecules))
+        species = _species(molecules, reactions)
+        problems = self._problems(species, levels, run)
+        return ThermochemistryPlan(method, system, levels, reactions, list(molecules), species, problems)
 
-    def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def title(self, plan: ThermochemistryPlan, run: Run) -> Title:
         """Levels and subjects for the title, and notes on geometries, resumed and refused species."""
         from fusion.console.format import count
         from fusion.tasks.thermochemistry.species import recorded
 
-        parts = [count(len(self.molecules), "molecule")] if self.molecules else []
-        parts += [count(len(self.reactions), "reaction")] if self.reactions else []
-        high = ", ".join(level.label for level in self.levels[1:])
-        levels = f"{high} // {self.levels[0].label}" if high else self.levels[0].label
-        notes = [f"energies of {high} at geometries and frequencies of {self.levels[0].label}"] if high else []
-        resumed = [species.name for species in self.species.values() if recorded(species, self.levels, run, self.name)]
+        parts = [count(len(plan.molecules), "molecule")] if plan.molecules else []
+        parts += [count(len(plan.reactions), "reaction")] if plan.reactions else []
+        low, high = plan.levels[0].label, ", ".join(level.label for level in plan.levels[1:])
+        levels = f"{high} // {low}" if high else low
+        notes = [f"energies of {high} at geometries and frequencies of {low}"] if high else []
+        arguments = plan.levels, run, self.name
+        resumed = [name for name, system in plan.species.items() if recorded(name, system, *arguments)]
         notes += [f"resuming the calculations of {', '.join(resumed)}"] if resumed else []
-        notes += [
-            f"left out: {species.name}: {species.problem}" for species in self.species.values() if species.problem
-        ]
-        for species in self.species.values():
-            notes += [f"{species.name}: {note}" for note in species.system.notes if note not in system.notes]
+        notes += [f"left out: {name}: {problem}" for name, problem in plan.problems.items()]
+        for name, system in plan.species.items():
+            notes += [f"{name}: {note}" for note in system.notes if note not in plan.system.notes]
         return (levels, " and ".join(parts), self.name), tuple(notes)
 
-    def run(self, method: Method, system: System, run: Run) -> Result:
+    def run(self, plan: ThermochemistryPlan, run: Run) -> Result:
         """Return all energies in `thermochemical` of the details; write tables after every species."""
         from fusion.console.phases import phase
         from fusion.runs.state import write_state
         from fusion.tasks.thermochemistry import species as calculations
         from fusion.tasks.vibrations.task import Conditions
 
-        first = next(iter(self.species.values())).system
         if processes.rank() != 0:  # only the first process calculates
-            return Result(first)
-        write_state(run, {"task": self.name, "species": list(self.species)})  # every species has its own checkpoint
+            return Result(next(iter(plan.species.values())))
+        write_state(run, {"task": self.name, "species": list(plan.species)})  # every species has its own checkpoint
         conditions = Conditions(self._conditions.temperature_k, self._pressure_bar, None, self._noise_cm1)
-        for species in self.species.values():
+        all_species = {name: _begun(name, system, plan.problems.get(name)) for name, system in plan.species.items()}
+        for species in all_species.values():
             if species.problem is not None:
                 continue
             with phase(species.name) as bar:
-                calculations.calculate(species, self.levels, self._settings, conditions, run, self.name, bar)
+                calculations.calculate(species, plan.levels, self._settings, conditions, run, self.name, bar)
                 bar(species.details.get("relaxation_steps", 0), _summary(species))
-            self._write(run)
-        return self._outcome(first, run)
+            self._write(plan, all_species, run)
+        return self._outcome(plan, all_species, run)
 
-    def _outcome(self, system: System, run: Run) -> Result:
+    def _outcome(self, plan: ThermochemistryPlan, species: Mapping[str, Species], run: Run) -> Result:
         from fusion.tasks.thermochemistry import report
 
-        document = self._write(run)
-        result = Result(system, details={"thermochemical": document})
+        document = self._write(plan, species, run)
+        result = Result(next(iter(plan.species.values())), details={"thermochemical": document})
         result.message = report.summary(document)
         if result.message is not None:
             result.status = "not_converged"
         return result
 
-    def _write(self, run: Run) -> dict[str, Any]:
+    def _write(self, plan: ThermochemistryPlan, species: Mapping[str, Species], run: Run) -> dict[str, Any]:
         """Write the tables of all results so far; return their content."""
         from fusion.files.atomic import write_atomically
         from fusion.tasks.thermochemistry import report
 
         document = report.document(
-            self.species,
-            list(self.molecules),
-            self.reactions,
-            self.levels,
-            {level.label: _has_atoms(level) for level in self.levels},
+            species,
+            plan.molecules,
+            plan.reactions,
+            plan.levels,
+            {level.label: _has_atoms(level) for level in plan.levels},
             self._conditions,
             self._pressure_bar,
         )
@@ -192,7 +208,7 @@ class Thermochemistry:
     def _read_levels(self, method: Method) -> list[Level]:
         from fusion.tasks.thermochemistry.species import Level, further
 
-        levels = [Level(str(getattr(method, "label", method.name)), method), *further(self._entries)]
+        levels = [Level(method.label, method), *further(self._entries)]
         labels = [level.label for level in levels]
         repeated = next((label for label in labels if labels.count(label) > 1), None)
         if repeated is not None:
@@ -226,69 +242,76 @@ class Thermochemistry:
             )
         return molecules
 
-    def _refuse_atoms(self) -> None:
-        """Raise InputError if atoms are needed, for molecules or in a reaction, but no level has atomic energies."""
-        if any(_has_atoms(level) for level in self.levels):
-            return
-        atoms = [term for reaction in self.reactions for term in reaction.terms if len(term.system.symbols) == 1]
-        no_atoms = f"{self.levels[0].label} has no meaningful energies of single atoms"
-        advice = (
-            "reactions of molecules instead, task.reaction='2 H2O -> 2 H2 + O2', or energies of another method at its "
-            "geometries, task.energies={method: dft}"
-        )
-        if self.molecules:
-            raise InputError(f"{no_atoms}, so no atomisation energies or heats of formation: give {advice}")
-        if atoms:
-            raise InputError(f"task.reaction: {atoms[0].name} is an atom, and {no_atoms}: give {advice}")
-
-    def _read_species(self) -> dict[str, Species]:
-        """All molecules and atoms, each once; atoms of the molecules are named by their symbols."""
-        from fusion.chemistry import g2
-        from fusion.tasks.thermochemistry import balance
-        from fusion.tasks.thermochemistry.species import Species
-
-        systems = dict(self.molecules)
-        for reaction in self.reactions:
-            systems |= {term.name: term.system for term in reaction.terms}
-        symbols = dict.fromkeys(symbol for system in self.molecules.values() for symbol in system.symbols)
-        systems |= {symbol: balance.atom(symbol) for symbol in symbols}
-        return {name: Species(name, system, g2.recognised(system)) for name, system in systems.items()}
-
-    def _check_species(self, method: Method, run: Run) -> None:
-        """Mark species that the methods cannot calculate. Raises InputError if no molecule is left, and for a foreign
+    def _problems(self, species: Mapping[str, System], levels: Sequence[Level], run: Run) -> dict[str, str]:
+        """Reasons why the methods cannot calculate species. Raises InputError if no molecule is left, and for a foreign
         checkpoint."""
         from fusion.chemistry.constraints import names
         from fusion.tasks.thermochemistry.species import recorded
 
-        protocol.require(method, self.needs, f"task {self.name}")
-        periodic = [name for name, species in self.species.items() if any(species.system.pbc)]
+        protocol.require(levels[0].method, self.needs, f"task {self.name}")
+        periodic = [name for name, system in species.items() if any(system.pbc)]
         if periodic:
             raise InputError(f"{periodic[0]} is periodic; the thermochemistry of an ideal gas applies to molecules")
-        for name, species in self.species.items():
-            if species.system.fixed is not None:
+        for name, system in species.items():
+            if system.fixed is not None:
                 raise InputError(
-                    f"{name} has held atoms ({' '.join(names(species.system)[:8])}): an ideal gas has free molecules; "
+                    f"{name} has held atoms ({' '.join(names(system)[:8])}): an ideal gas has free molecules; "
                     "task=vibrations gives the harmonic free energy with held atoms"
                 )
-        molecules = [species for species in self.species.values() if not species.is_atom]
-        refusals = []
-        for species in self.species.values():
+        refusals: dict[str, InputError] = {}
+        for name, system in species.items():
             try:
-                self._check_one(species)
+                self._check_one(system, levels)
             except InputError as error:
-                species.status, species.problem = "failed", str(error)
-                refusals.append(error)
-            recorded(species, self.levels, run, self.name)
-        if refusals and all(species.problem for species in molecules):
-            raise refusals[0]
+                refusals[name] = error
+            recorded(name, system, levels, run, self.name)
+        if refusals and all(name in refusals for name, system in species.items() if len(system.symbols) > 1):
+            raise next(iter(refusals.values()))
+        return {name: str(error) for name, error in refusals.items()}
 
-    def _check_one(self, species: Species) -> None:
-        for number, level in enumerate(self.levels):
-            if not species.is_atom:
+    def _check_one(self, system: System, levels: Sequence[Level]) -> None:
+        for number, level in enumerate(levels):
+            if len(system.symbols) > 1:
                 needs = self.needs if number == 0 else {"energy"}
-                protocol.require(level.method, needs, f"task {self.name}", [species.system])
+                protocol.require(level.method, needs, f"task {self.name}", [system])
             elif _has_atoms(level) and not _zero_by_definition(level):
-                protocol.require(level.method, {"energy"}, f"task {self.name}", [species.system])
+                protocol.require(level.method, {"energy"}, f"task {self.name}", [system])
+
+
+def _refuse_atoms(levels: Sequence[Level], reactions: Sequence[Reaction], atomised: bool) -> None:
+    """Raise InputError if atoms are needed, for molecules or in a reaction, but no level has atomic energies."""
+    if any(_has_atoms(level) for level in levels):
+        return
+    atoms = [term for reaction in reactions for term in reaction.terms if len(term.system.symbols) == 1]
+    no_atoms = f"{levels[0].label} has no meaningful energies of single atoms"
+    advice = (
+        "reactions of molecules instead, task.reaction='2 H2O -> 2 H2 + O2', or energies of another method at its "
+        "geometries, task.energies={method: dft}"
+    )
+    if atomised:
+        raise InputError(f"{no_atoms}, so no atomisation energies or heats of formation: give {advice}")
+    if atoms:
+        raise InputError(f"task.reaction: {atoms[0].name} is an atom, and {no_atoms}: give {advice}")
+
+
+def _species(molecules: Mapping[str, System], reactions: Sequence[Reaction]) -> dict[str, System]:
+    """All molecules and atoms, each once; atoms of the molecules are named by their symbols."""
+    from fusion.tasks.thermochemistry import balance
+
+    systems = dict(molecules)
+    for reaction in reactions:
+        systems |= {term.name: term.system for term in reaction.terms}
+    symbols = dict.fromkeys(symbol for system in molecules.values() for symbol in system.symbols)
+    return systems | {symbol: balance.atom(symbol) for symbol in symbols}
+
+
+def _begun(name: str, system: System, problem: str | None) -> Species:
+    """A species without results; that with a problem has failed."""
+    from fusion.chemistry import g2
+    from fusion.tasks.thermochemistry.species import Species
+
+    status = "ok" if problem is None else "failed"
+    return Species(name, system, g2.recognised(system), problem=problem, status=status)
 
 
 def _listed(names: Sequence[str] | str | None) -> list[str]:
@@ -300,13 +323,13 @@ def _listed(names: Sequence[str] | str | None) -> list[str]:
 def _has_atoms(level: Level) -> bool:
     from fusion.chemistry import energy_zeros
 
-    return energy_zeros.of(level.method) in (energy_zeros.TOTAL, energy_zeros.ATOMISATION)
+    return level.method.energy_zero in (energy_zeros.TOTAL, energy_zeros.ATOMISATION)
 
 
 def _zero_by_definition(level: Level) -> bool:
     from fusion.chemistry import energy_zeros
 
-    return energy_zeros.of(level.method) == energy_zeros.ATOMISATION
+    return bool(level.method.energy_zero == energy_zeros.ATOMISATION)
 
 
 def _summary(species: Species) -> str:

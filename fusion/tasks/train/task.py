@@ -13,9 +13,7 @@ if TYPE_CHECKING:
     from fusion.potentials.training.task import PotentialTraining
     from fusion.runs.results import Result
     from fusion.runs.run import Run
-    from fusion.wavefunctions.training import WavefunctionTraining
-
-    Training = FunctionalTraining | PotentialTraining | WavefunctionTraining
+    from fusion.runs.task import Plan, Title
 
 
 class Train:
@@ -26,21 +24,25 @@ class Train:
 
     def __init__(self, name: str = "train") -> None:
         self.name = name
-        self._training: Training | None = None
 
-    def check(self, method: Method, system: System, run: Run) -> None:
+    def check(self, method: Method, system: System, run: Run) -> Plan:
         """Raise InputError for a method with nothing to train, bad settings or data, or a foreign checkpoint."""
-        self._training = _training(method.kind, self.name)
-        self._training.check(method, system, run)  # type: ignore[arg-type]
+        return self._training(method).check(method, system, run)
 
-    def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def title(self, plan: Plan, run: Run) -> Title:
         """Title and notes of the training."""
-        assert self._training is not None
-        return self._training.title(method, system, run)
+        return self._training(plan.method).title(plan, run)
 
-    def run(self, method: Any, system: System, run: Run) -> Result:
-        assert self._training is not None
-        return self._training.run(method, system, run)
+    def run(self, plan: Plan, run: Run) -> Result:
+        return self._training(plan.method).run(plan, run)
+
+    def _training(self, method: Method) -> Any:
+        """Training for the method's kind; that of wavefunctions refuses other kinds."""
+        if method.kind in ("functional", "potential"):
+            return _supervised(method.kind, self.name)
+        from fusion.wavefunctions.training import WavefunctionTraining
+
+        return WavefunctionTraining(self.name)
 
     @staticmethod
     def rows(document: dict[str, Any]) -> Iterator[list[str]]:
@@ -74,15 +76,6 @@ class Train:
     def files(directory: Path) -> list[str]:
         """Names of the tables of errors of a trained functional or potential."""
         return [name for name in ("differences.csv", "structures.csv") if (directory / name).is_file()]
-
-
-def _training(kind: str, name: str) -> Training:
-    """Training for a kind of method; that of wavefunctions refuses other kinds."""
-    if kind in ("functional", "potential"):
-        return _supervised(kind, name)
-    from fusion.wavefunctions.training import WavefunctionTraining
-
-    return WavefunctionTraining(name)
 
 
 def _supervised(kind: str, name: str) -> FunctionalTraining | PotentialTraining:

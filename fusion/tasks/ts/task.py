@@ -12,6 +12,7 @@ from fusion.errors import CalculationError, InputError
 from fusion.methods import protocol
 from fusion.parallel import processes
 from fusion.runs.results import Result
+from fusion.runs.task import Plan, Title
 from fusion.tasks.relax import relaxation as relaxing
 from fusion.tasks.ts.outcome import describe_path, no_barrier, outcome
 
@@ -56,6 +57,14 @@ class Limits:
             raise InputError(f"task.noise_cm1 must be a wavenumber of at least 0, not {self.noise_cm1}")
 
 
+@dataclass(frozen=True)
+class SearchPlan(Plan):
+    """Search from the system, by a band to `product` if it is given, or from `guess`."""
+
+    product: System | None
+    guess: System | None
+
+
 class TransitionState:
     """Finds a transition state and proves it by exactly one imaginary mode.
 
@@ -90,7 +99,7 @@ class TransitionState:
         self._relax_ends, self._settings = relax_ends, relaxing.Settings(optimiser, fmax, steps)
         self._limits = Limits(fmax, steps, path_fmax, path_steps, images, hessian_every, noise_cm1, irc_steps)
 
-    def check(self, method: Method, system: System, run: Run) -> None:
+    def check(self, method: Method, system: System, run: Run) -> SearchPlan:
         """Raises InputError for wrong settings, structures that do not fit together, a method without forces, or a
         foreign checkpoint."""
         from fusion.methods.recorded import resume_note
@@ -105,11 +114,13 @@ class TransitionState:
         relaxing.check_settings(self._settings, system)
         if len(system.symbols) < 3:
             raise InputError(f"task={self.name} needs at least 3 atoms; {system.name} has {len(system.symbols)}")
-        systems = [system, *(other for other in self._others(system, run) if other is not None)]
+        product, guess = self._others(system, run)
+        systems = [system, *(other for other in (product, guess) if other is not None)]
         protocol.require(method, self.needs, f"task {self.name}", systems)
         resume_note(method, system, run, self.name)
+        return SearchPlan(method, system, product, guess)
 
-    def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def title(self, plan: SearchPlan, run: Run) -> Title:
         """Method and system for the title, and notes on the start of the search and a resumed run."""
         from fusion.methods.recorded import resume_note
         from fusion.runs.report import title_of
@@ -117,12 +128,12 @@ class TransitionState:
         if self._product is not None:
             steps = f"band of {self._limits.images} images to {Path(self._product).name}, then saddle search"
         else:
-            steps = f"saddle search from {Path(self._guess).name if self._guess else system.name}"
-        note = resume_note(method, system, run, self.name)
-        parts = (getattr(method, "label", method.name), f"transition state of {title_of(system)}")
+            steps = f"saddle search from {Path(self._guess).name if self._guess else plan.system.name}"
+        note = resume_note(plan.method, plan.system, run, self.name)
+        parts = (plan.method.label, f"transition state of {title_of(plan.system)}")
         return parts, (steps, *((note,) if note else ()))
 
-    def run(self, method: Method, system: System, run: Run) -> Result:
+    def run(self, plan: SearchPlan, run: Run) -> Result:
         """Return the result at the transition state, with `transition_state`, `path` and `irc` in its details; write
         ts.xyz, ts_mode.xyz, path.extxyz, and the minima."""
         from fusion.methods.recorded import Journal
@@ -132,13 +143,13 @@ class TransitionState:
         from fusion.tasks.ts.barriers import barriers
 
         if processes.rank() != 0:  # only the first process calculates
-            return Result(system)
-        product, guess = self._others(system, run)
+            return Result(plan.system)
+        system, product, guess = plan.system, plan.product, plan.guess
         limits, log = self._limits, run.directory / geometric.LOG
         log.unlink(missing_ok=True)
         details: dict[str, Any] = {}
         minima: dict[str, System] = {}
-        with Journal(method, system, run, self.name) as journal:
+        with Journal(plan.method, system, run, self.name) as journal:
             path = None
             if product is not None:
                 path = self._path(journal, run, system, product)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,8 +67,8 @@ class Shown:
         return (frequencies > 0) & (frequencies * self.scale >= low) & (frequencies * self.scale <= high)
 
 
-@dataclass
-class Intensities:
+@dataclass(frozen=True)
+class Settings:
     """Infrared and, with `raman`, Raman intensities from a second method `entry` (in the form of
     `fusion.methods.by_name`), or from the method of the Hessian if `entry` is None."""
 
@@ -78,38 +77,52 @@ class Intensities:
     shown: Shown
     temperature_k: float
 
-    @cached_property
-    def second(self) -> Method | None:
-        """The method of the dipoles; None where it is the method of the Hessian."""
-        from fusion.methods import by_name
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Properties whose derivatives along the modes give the intensities."""
+        return ("dipole", "polarizability") if self.raman else ("dipole",)
 
-        return None if self.entry is None else by_name.method(self.entry)
 
-    def check(self, method: Method, system: System, run: Run) -> None:
-        """Raises InputError for wrong settings, a method without dipoles or polarisabilities, a foreign checkpoint."""
-        self.shown.check()
-        if not isinstance(self.raman, bool):
-            raise InputError(f"task.raman must be true or false, not {self.raman}")
-        if not (self.raman or self.entry):
-            return
-        if any(system.pbc):
-            raise InputError(f"{system.name} is periodic: a crystal's dipole is not defined; remove task.dipoles")
-        names = frozenset(self._names)
-        try:
-            second = self.second
-        except InputError as error:
-            raise InputError(f"task.dipoles: {error}") from error
-        if second is None:
-            if not names <= protocol.available(method):
-                lacking = " and ".join(sorted(names - method.provides))
-                raise InputError(
-                    f"task.raman needs {lacking}, which {method.name} does not give; "
-                    "task.dipoles=METHOD takes dipoles and polarizabilities from another method: task.dipoles=hf"
-                )
-            protocol.require(method, names, "task.raman", [system])
-            return
-        protocol.require(second, names, f"task.dipoles={second.name}", [system])
-        self.resume_note(system, run)
+def planned(settings: Settings, method: Method, system: System, run: Run) -> Intensities:
+    """Return the intensities of the settings, with their second method built.
+
+    Raises InputError for wrong settings, a method without dipoles or polarisabilities, a foreign checkpoint.
+    """
+    settings.shown.check()
+    if not isinstance(settings.raman, bool):
+        raise InputError(f"task.raman must be true or false, not {settings.raman}")
+    if not (settings.raman or settings.entry):
+        return Intensities(settings, None)
+    if any(system.pbc):
+        raise InputError(f"{system.name} is periodic: a crystal's dipole is not defined; remove task.dipoles")
+    names = frozenset(settings.names)
+    if settings.entry is None:
+        if not names <= protocol.available(method):
+            lacking = " and ".join(sorted(names - method.provides))
+            raise InputError(
+                f"task.raman needs {lacking}, which {method.name} does not give; "
+                "task.dipoles=METHOD takes dipoles and polarizabilities from another method: task.dipoles=hf"
+            )
+        protocol.require(method, names, "task.raman", [system])
+        return Intensities(settings, None)
+    from fusion.methods import by_name
+
+    try:
+        second = by_name.method(settings.entry)
+    except InputError as error:
+        raise InputError(f"task.dipoles: {error}") from error
+    protocol.require(second, names, f"task.dipoles={second.name}", [system])
+    intensities = Intensities(settings, second)
+    intensities.resume_note(system, run)
+    return intensities
+
+
+@dataclass(frozen=True)
+class Intensities:
+    """Intensities of a run; `second`: the method of the dipoles, None where it is the method of the Hessian."""
+
+    settings: Settings
+    second: Method | None
 
     def resume_note(self, system: System, run: Run) -> str | None:
         """Note on the resumed dipoles of a second method; None where they start anew."""
@@ -118,19 +131,14 @@ class Intensities:
         note = None if self.second is None else resume_note(self.second, system, self._run(run), FOLDER)
         return note and f"dipoles: {note.partition(' (')[0]} ({FOLDER}/{CHECKPOINT})"
 
-    @property
-    def label(self) -> str | None:
-        """Label of the second method; None without one."""
-        return None if self.second is None else str(getattr(self.second, "label", self.second.name))
-
     def beside_hessian(self, method: Method, system: System) -> frozenset[str]:
         """Properties to request together with the Hessian: the dipole, and the derivatives that the method provides
         itself or that cost nothing more."""
         if self.second is not None or "dipole" not in method.provides or any(system.pbc):
             return frozenset()
         numerical = "hessian" not in method.provides
-        derivatives = {_DERIVATIVES[name] for name in self._names}
-        return frozenset(self._names) | (derivatives if numerical else derivatives & method.provides)
+        derivatives = {_DERIVATIVES[name] for name in self.settings.names}
+        return frozenset(self.settings.names) | (derivatives if numerical else derivatives & method.provides)
 
     def calculate(
         self, journal: Journal, stationary: Result, modes: NormalModes, start: System, run: Run
@@ -152,35 +160,33 @@ class Intensities:
 
     def spectrum(self) -> dict[str, Any]:
         """Settings of the spectrum for `result.json`."""
-        shown = self.shown
+        shown = self.settings.shown
         settings: dict[str, Any] = {"scale": shown.scale, "half_width_cm1": shown.half_width_cm1}
         if shown.range_cm1 is not None:
             settings["range_cm1"] = list(shown.range_cm1)
-        if self.raman:
-            settings |= {"laser_nm": shown.laser_nm, "temperature_k": self.temperature_k}
+        if self.settings.raman:
+            settings |= {"laser_nm": shown.laser_nm, "temperature_k": self.settings.temperature_k}
         return settings
-
-    @property
-    def _names(self) -> tuple[str, ...]:
-        return ("dipole", "polarizability") if self.raman else ("dipole",)
 
     def _slopes(self, source: Method, stationary: Result, modes: NormalModes) -> tuple[Result, dict[str, Slopes]]:
         """The result with dipole and polarisability at the stationary point, and their derivatives along the modes."""
         from fusion.console.phases import phase
         from fusion.tasks.vibrations.property_derivatives import along_modes, calculations
 
-        chosen = self.shown.chosen(modes.frequencies)
+        chosen = self.settings.shown.chosen(modes.frequencies)
         provided = stationary.properties if self.second is None else source.provides
-        missing = [name for name in self._names if _DERIVATIVES[name] not in provided]
+        missing = [name for name in self.settings.names if _DERIVATIVES[name] not in provided]
         first = int(self.second is not None)
         total = first + calculations(chosen, len(missing))
         if not total:
-            return stationary, self._of_nuclei(source, stationary, modes, self._names)
+            return stationary, self._of_nuclei(source, stationary, modes, self.settings.names)
         by = "by differences along modes" if missing else "derivatives of the method itself"
         with phase("dipoles", total) as bar:
             with_dipole = self._with_dipole(source, stationary, lambda _, text: bar(0, text))
             bar(first, by)
-            slopes = self._of_nuclei(source, with_dipole, modes, [name for name in self._names if name not in missing])
+            slopes = self._of_nuclei(
+                source, with_dipole, modes, [name for name in self.settings.names if name not in missing]
+            )
             if missing:
                 slopes |= along_modes(
                     source, stationary.system, modes, chosen, missing, lambda done: bar(first + done, by)
@@ -193,10 +199,10 @@ class Intensities:
         called in every cycle of a method that reports its cycles."""
         if self.second is None:
             return stationary
-        analytic = {_DERIVATIVES[name] for name in self._names} & source.provides
+        analytic = {_DERIVATIVES[name] for name in self.settings.names} & source.provides
         reporting = abilities.reporting(self.second)
         with reporting.watched(tell) if reporting else nullcontext():
-            (result,) = source.calculate([stationary.system], {"energy", *self._names, *analytic})
+            (result,) = source.calculate([stationary.system], {"energy", *self.settings.names, *analytic})
         if result.status != "ok":
             raise CalculationError(result.message or result.status)
         return result
@@ -209,7 +215,7 @@ class Intensities:
         for name in names:
             charge = result.system.charge if name == "dipole" else 0
             slopes = of_nuclei(modes, np.asarray(result.properties[_DERIVATIVES[name]]), charge)
-            slopes.values[~self.shown.chosen(modes.frequencies)] = np.nan
+            slopes.values[~self.settings.shown.chosen(modes.frequencies)] = np.nan
             by = "the method itself" if _DERIVATIVES[name] in source.provides else "central differences by the nuclei"
             all_slopes[name] = replace(slopes, details={"by": by, **slopes.details})
         return all_slopes
@@ -223,12 +229,15 @@ class Intensities:
             "ir_intensities_km_per_mol": strengths(slopes["dipole"].values, masses).tolist(),
             "dipole_debye": dipole_magnitude(np.asarray(result.properties["dipole"])),
         }
-        if self.raman:
+        if self.settings.raman:
             from fusion.tasks.vibrations.raman import activities, cross_sections
 
             activity, ratios = activities(slopes["polarizability"].values, masses)
             cross_section = cross_sections(
-                modes.frequencies * self.shown.scale, activity, self.shown.laser_nm, self.temperature_k
+                modes.frequencies * self.settings.shown.scale,
+                activity,
+                self.settings.shown.laser_nm,
+                self.settings.temperature_k,
             )
             numbers |= {
                 "raman_activities_angstrom4_per_dalton": activity.tolist(),
@@ -242,10 +251,10 @@ class Intensities:
         """Description of the second method for `result.json`, as for the first."""
         assert self.second is not None
         described = {
-            "label": self.label,
+            "label": self.second.label,
             "method": self.second.name,
             "kind": self.second.kind,
-            "weights": getattr(self.second, "weights", None),
+            "weights": abilities.weights(self.second),
             "settings": self._node(),
         }
         return {key: value for key, value in described.items() if value is not None}
@@ -255,8 +264,8 @@ class Intensities:
 
         from fusion.methods import by_name
 
-        assert self.entry is not None
-        return OmegaConf.to_container(by_name.node(*by_name.parts(self.entry)), resolve=True)
+        assert self.settings.entry is not None
+        return OmegaConf.to_container(by_name.node(*by_name.parts(self.settings.entry)), resolve=True)
 
     def _run(self, run: Run) -> Run:
         """The run for the journal of the second method: its settings, and a folder of its own for the checkpoint."""

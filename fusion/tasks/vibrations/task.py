@@ -15,6 +15,7 @@ from fusion.errors import CalculationError, InputError
 from fusion.methods import protocol
 from fusion.parallel import processes
 from fusion.runs.results import Result
+from fusion.runs.task import StartPlan, Title
 from fusion.tasks.relax import relaxation as relaxing
 from fusion.tasks.relax.relaxation import short
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from fusion.methods.recorded import Journal
     from fusion.runs.run import Run
     from fusion.tasks.geometry.normal_modes import NormalModes
+    from fusion.tasks.vibrations.intensities import Intensities
 
 HESSIAN = "hessian.npy"
 MODES = Path("modes")
@@ -42,6 +44,13 @@ class Conditions:
     pressure_bar: float
     symmetry_number: int | None
     noise_cm1: float
+
+
+@dataclass(frozen=True)
+class VibrationsPlan(StartPlan):
+    """Vibrations with their intensities; `start` has the masses of the settings."""
+
+    intensities: Intensities
 
 
 class Vibrations:
@@ -72,22 +81,23 @@ class Vibrations:
         spectrum: Mapping[str, Any] | None = None,
         name: str = "vibrations",
     ) -> None:
-        from fusion.tasks.vibrations.intensities import Intensities, Shown
+        from fusion.tasks.vibrations.intensities import Settings, Shown
 
         self.name, self._relax, self._masses, self._spread = name, relax, masses, spread
         self._settings = relaxing.Settings(optimiser, fmax, steps)
         self._conditions = Conditions(temperature_k, pressure_bar, symmetry_number, noise_cm1)
-        self._intensities = Intensities(dipoles, raman, Shown(**(spectrum or {})), temperature_k)
+        self._intensities = Settings(dipoles, raman, Shown(**(spectrum or {})), temperature_k)
 
     needs = frozenset({"energy", "forces", "hessian"})
 
-    def check(self, method: Method, system: System, run: Run) -> None:
+    def check(self, method: Method, system: System, run: Run) -> VibrationsPlan:
         """Raises InputError for wrong settings, a method without forces, a second method without dipoles, or a foreign
         checkpoint."""
         from fusion.methods.recorded import resume_note
+        from fusion.tasks.vibrations.intensities import planned
 
         relaxing.check_settings(self._settings, system)
-        system = with_masses(system, self._masses)
+        start = with_masses(system, self._masses)
         conditions = self._conditions
         for setting, value in (("temperature_k", conditions.temperature_k), ("pressure_bar", conditions.pressure_bar)):
             if not value > 0:
@@ -96,11 +106,11 @@ class Vibrations:
             check_whole("task.symmetry_number", conditions.symmetry_number)
         if not conditions.noise_cm1 >= 0:
             raise InputError(f"task.noise_cm1 must be a wavenumber of at least 0, not {conditions.noise_cm1}")
-        protocol.require(method, self.needs, f"task {self.name}", [system])
-        resume_note(method, system, run, self.name)
-        self._intensities.check(method, system, run)
+        protocol.require(method, self.needs, f"task {self.name}", [start])
+        resume_note(method, start, run, self.name)
+        return VibrationsPlan(method, system, start, planned(self._intensities, method, start, run))
 
-    def title(self, method: Any, system: System, run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def title(self, plan: VibrationsPlan, run: Run) -> Title:
         """Method, system and steps for the title, and notes on masses, held atoms and a resumed run."""
         from fusion.methods.recorded import resume_note
         from fusion.runs.report import title_of
@@ -108,19 +118,19 @@ class Vibrations:
         steps = (
             relaxing.describe(self._settings) + ", then vibrations" if self._relax else "vibrations without relaxation"
         )
-        if self._intensities.label is not None:
-            steps += f", dipoles of {self._intensities.label}"
+        if plan.intensities.second is not None:
+            steps += f", dipoles of {plan.intensities.second.label}"
         notes = (
             ", ".join(f"task.masses: atom {number} {mass:g} Da" for number, mass in (self._masses or {}).items()),
             "modes of the free coordinates alone: no translations or rotations are projected out"
-            if system.fixed is not None
+            if plan.system.fixed is not None
             else None,
-            resume_note(method, system, run, self.name),
-            self._intensities.resume_note(system, run),
+            resume_note(plan.method, plan.start, run, self.name),
+            plan.intensities.resume_note(plan.start, run),
         )
-        return (getattr(method, "label", method.name), title_of(system), steps), tuple(note for note in notes if note)
+        return (plan.method.label, title_of(plan.system), steps), tuple(note for note in notes if note)
 
-    def run(self, method: Method, system: System, run: Run) -> Result:
+    def run(self, plan: VibrationsPlan, run: Run) -> Result:
         """Return the result at the stationary point, with frequencies, modes and thermochemistry in its details."""
         from fusion.files.atomic import replacing
         from fusion.methods.recorded import Journal
@@ -129,23 +139,22 @@ class Vibrations:
         from fusion.tasks.vibrations.mode_files import write_modes
 
         if processes.rank() != 0:  # only the first process calculates
-            return Result(system)
-        system = with_masses(system, self._masses)
-        relaxed, start = None, system
-        with Journal(method, system, run, self.name) as journal:
+            return Result(plan.system)
+        relaxed, system, intensities = None, plan.start, plan.intensities
+        with Journal(plan.method, system, run, self.name) as journal:
             if self._relax:
                 relaxed = relaxing.relax(journal, system, self._settings, run.directory / relaxing.TRAJECTORY)
                 if relaxed.failure is not None:
                     return relaxing.outcome(relaxed, run)
                 system = relaxed.result.system
                 write_structure(run.directory / relaxing.STRUCTURE, relaxed.result)
-            with_hessian = self._hessian(journal, system)
+            with_hessian = self._hessian(journal, system, intensities)
             masses, hessian = system.nuclear_masses, np.asarray(with_hessian.properties["hessian"])
             modes = normal_modes(hessian, system.positions, masses, any(system.pbc), system.fixed)
             try:
-                intensities, failure = self._intensities.calculate(journal, with_hessian, modes, start, run), None
+                strengths, failure = intensities.calculate(journal, with_hessian, modes, plan.start, run), None
             except CalculationError as error:  # the frequencies remain valid
-                intensities, failure = {}, f"no intensities: {error}"
+                strengths, failure = {}, f"no intensities: {error}"
         # The journal holds the original result; change a copy.
         result = replace(with_hessian, properties=dict(with_hessian.properties), details=dict(with_hessian.details))
         for name in ("hessian", "dipole_derivatives", "polarizability", "polarizability_derivatives"):
@@ -163,10 +172,10 @@ class Vibrations:
         if relaxed is not None:
             details["relaxation"] = relaxing.details_of(relaxed)
             details["relaxation"].pop("verdict", None)  # the verdict of the vibrations replaces it
-        result.details |= details | intensities
+        result.details |= details | strengths
         if system.fixed is not None:
             result.warnings = [*result.warnings, *_free_motions(system)]
-        self._spectrum(result, run)
+        self._spectrum(result, intensities, run)
         self._judge(result, relaxed, run)
         if failure is not None:
             result.details["vibrations"].pop("verdict", None)
@@ -174,7 +183,7 @@ class Vibrations:
             result.status, result.message = "not_converged", "; ".join(filter(None, [message, failure]))
         return result
 
-    def _hessian(self, journal: Journal, system: System) -> Result:
+    def _hessian(self, journal: Journal, system: System, intensities: Intensities) -> Result:
         """Energy, forces and Hessian (3A, 3A); the members' Hessians where requested and provided; the dipole where the
         method gives one, and its derivatives where they cost nothing more."""
         from fusion.console.phases import phase
@@ -182,7 +191,7 @@ class Vibrations:
         properties = set(self.needs)
         if self._spread and "hessian_members" in journal.provides:
             properties.add("hessian_members")
-        properties |= self._intensities.beside_hessian(journal, system)
+        properties |= intensities.beside_hessian(journal, system)
         numerical = "hessian" not in journal.provides
         total = 6 * len(system.symbols) if numerical else 1
         with phase("Hessian", total) as bar:
@@ -195,7 +204,7 @@ class Vibrations:
             raise CalculationError(f"no Hessian: {result.message or result.status}")
         return result
 
-    def _spectrum(self, result: Result, run: Run) -> None:
+    def _spectrum(self, result: Result, intensities: Intensities, run: Run) -> None:
         """Add the settings of the spectrum and observed fundamentals; write `spectrum.csv` if there are intensities."""
         from fusion.tasks.vibrations import spectrum
         from fusion.tasks.vibrations.intensities import experiment
@@ -205,7 +214,7 @@ class Vibrations:
             result.details["experiment"] = observed
         (run.directory / spectrum.CSV).unlink(missing_ok=True)
         if result.details.get("ir_intensities_km_per_mol"):
-            result.details["spectrum"] = self._intensities.spectrum()
+            result.details["spectrum"] = intensities.spectrum()
             spectrum.write(run.directory / spectrum.CSV, result.details)
 
     def _judge(self, result: Result, relaxed: relaxing.Relaxed | None, run: Run) -> None:

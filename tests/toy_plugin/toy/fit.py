@@ -1,6 +1,7 @@
 """A task that trains one number through Lightning, with noise, so that a resumed run has random state to get right."""
 
 from fusion.runs.results import Result
+from fusion.runs.task import Plan
 
 
 class Fit:
@@ -10,9 +11,9 @@ class Fit:
         self.name, self.steps = name, steps
 
     def check(self, method, system, run):
-        pass
+        return Plan(method, system)
 
-    def run(self, method, system, run):
+    def run(self, plan, run):
         import torch
         import torch.distributed as dist
         from pytorch_lightning import LightningModule
@@ -36,7 +37,7 @@ class Fit:
                     dist.all_reduce(rank)
                 self.ranks = int(rank)
                 with torch.no_grad():
-                    self.value += 0.1 * (method.energy - self.value) + 0.01 * torch.randn((), generator=self.noise)
+                    self.value += 0.1 * (plan.method.energy - self.value) + 0.01 * torch.randn((), generator=self.noise)
                 row = {"phase": "optimise" if batch_idx < 20 else "evaluate", "energy": float(self.value)}
                 metrics.log(self.trainer, row | ({"late": 1.0} if batch_idx >= 30 else {}), step=batch_idx)
 
@@ -53,4 +54,4 @@ class Fit:
         trainer = run.trainer(max_epochs=1, use_distributed_sampler=False)
         trainer.fit(module, DataLoader(range(self.steps)), ckpt_path=run.checkpoint, weights_only=True)
         details = {"fit": {"sum_of_ranks": module.ranks, "value_hartree": module.value.item()}}
-        return Result(system, "ok", module.value.item(), details=details)
+        return Result(plan.system, "ok", module.value.item(), details=details)
