@@ -85,6 +85,7 @@ class WavefunctionTraining:
         return parts, tuple(note for note in (method.note, cost, self._start(plan, run)) if note)
 
     def run(self, plan: WavefunctionPlan, run: Run) -> Result:
+        """Run the remaining iterations of all phases."""
         return fit(plan.method.module(plan.system), run)
 
     def _start(self, plan: WavefunctionPlan, run: Run) -> str | None:
@@ -118,6 +119,7 @@ class WavefunctionEvaluation(WavefunctionTraining):
         return replace(plan, schedule=replace(plan.schedule, **done))
 
     def run(self, plan: WavefunctionPlan, run: Run) -> Result:
+        """Evaluate, without any further pretraining or optimisation."""
         schedule = plan.schedule
         steps = {"pretraining_steps": schedule.pretraining_steps, "optimisation_steps": schedule.optimisation_steps}
         return fit(plan.method.module(plan.system, **steps), run)

@@ -225,6 +225,7 @@ class Compare:
 
     @staticmethod
     def files(directory: Path) -> list[str]:
+        """Names of the files written."""
         return [name for name in (tables.MARKDOWN, tables.TABLE, parts.DIRECTORY) if (directory / name).exists()]
 
     @staticmethod

@@ -34,11 +34,13 @@ class Energy:
         self.name = name
 
     def check(self, method: Method, system: System, run: Run) -> Plan:
+        """Raise InputError for a system or properties that the method cannot calculate."""
         protocol.require(method, self.needs, f"task {self.name}")
         abilities.check(method, [system], self._properties(method, system))
         return Plan(method, system)
 
     def run(self, plan: Plan, run: Run) -> Result:
+        """Run what the check has planned."""
         method, system = plan.method, plan.system
         reporting = abilities.reporting(method)
         if reporting is None:

@@ -34,6 +34,7 @@ class Evaluate:
         return self._evaluation(plan.method, run).title(plan, run)
 
     def run(self, plan: Plan, run: Run) -> Result:
+        """Run what the check has planned."""
         return self._evaluation(plan.method, run).run(plan, run)
 
     @staticmethod

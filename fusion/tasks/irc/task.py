@@ -100,4 +100,5 @@ class ReactionCoordinate:
 
     @staticmethod
     def files(directory: Path) -> list[str]:
+        """Names of the files written."""
         return [name for name in _FILES if (directory / name).is_file()]

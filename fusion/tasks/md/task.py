@@ -173,6 +173,7 @@ class MolecularDynamics:
 
     @staticmethod
     def files(directory: Path) -> list[str]:
+        """Names of the files written."""
         return [name for name in ("md.extxyz", "md.csv") if (directory / name).is_file()]
 
     @staticmethod

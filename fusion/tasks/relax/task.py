@@ -41,6 +41,7 @@ class Relax:
 
     @property
     def needs(self) -> frozenset[str]:
+        """Properties needed with these settings."""
         return self._settings.needs
 
     def check(self, method: Method, system: System, run: Run) -> StartPlan:
@@ -94,6 +95,7 @@ class Relax:
 
     @staticmethod
     def files(directory: Path) -> list[str]:
+        """Names of the files written."""
         return [name for name in (STRUCTURE, TRAJECTORY) if (directory / name).is_file()]
 
     def _held(self, system: System) -> System:

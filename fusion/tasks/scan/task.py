@@ -70,6 +70,7 @@ class Scan:
 
     @property
     def needs(self) -> frozenset[str]:
+        """Properties needed with these settings."""
         return frozenset({"energy", "forces"}) if self._relaxed else frozenset({"energy"})
 
     def check(self, method: Method, system: System, run: Run) -> ScanPlan:
@@ -255,6 +256,7 @@ class Scan:
 
     @staticmethod
     def files(directory: Path) -> list[str]:
+        """Names of the files written."""
         return [name for name in (TABLE, FRAMES) if (directory / name).is_file()]
 
 

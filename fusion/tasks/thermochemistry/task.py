@@ -171,6 +171,7 @@ class Thermochemistry:
 
     @staticmethod
     def files(directory: Path) -> list[str]:
+        """Names of the files written."""
         from fusion.tasks.thermochemistry.report import MARKDOWN, TABLE
         from fusion.tasks.thermochemistry.species import FOLDER
 

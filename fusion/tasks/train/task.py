@@ -34,6 +34,7 @@ class Train:
         return self._training(plan.method).title(plan, run)
 
     def run(self, plan: Plan, run: Run) -> Result:
+        """Run what the check has planned."""
         return self._training(plan.method).run(plan, run)
 
     def _training(self, method: Method) -> Any:

@@ -243,6 +243,7 @@ class TransitionState:
 
     @staticmethod
     def files(directory: Path) -> list[str]:
+        """Names of the files written."""
         return [name for name in _FILES if (directory / name).is_file()]
 
 

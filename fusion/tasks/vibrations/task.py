@@ -263,6 +263,7 @@ class Vibrations:
 
     @staticmethod
     def files(directory: Path) -> list[str]:
+        """Names of the files written."""
         from fusion.tasks.vibrations.spectrum import CSV
 
         files = (relaxing.STRUCTURE, relaxing.TRAJECTORY, HESSIAN, CSV)
