@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fusion.chemistry import reactions as reaction
+from fusion.chemistry.reactions import Reaction, is_reaction, parse_all
 from fusion.errors import InputError
 from fusion.tasks.compare.subject import Quantity, Structure, Subject, unique
 
@@ -17,7 +17,7 @@ def subject(written: Any, start_dir: Path) -> Subject:
     texts = [written] if isinstance(written, str) else written
     if not isinstance(texts, Sequence) or not texts or not all(isinstance(text, str) for text in texts):
         raise InputError(f"task.reaction: {written!r} is no reaction; write '2 h2o -> 2 h2 + o2', or a list of such")
-    reactions = reaction.parse_all([_with_arrow(text) for text in texts], start_dir)
+    reactions = parse_all([_with_arrow(text) for text in texts], start_dir)
     systems = {term.name: term.system for item in reactions for term in item.terms}
     for name, system in systems.items():
         if any(system.pbc):
@@ -34,7 +34,7 @@ def subject(written: Any, start_dir: Path) -> Subject:
 
 def _with_arrow(text: str) -> str:
     """Rewrite a difference of energies, `butadiene - bicyclobutane`, as `bicyclobutane -> butadiene`."""
-    if reaction.is_reaction(text):
+    if is_reaction(text):
         return text
     parts = re.split(r"(?:^|\s+)([+-])\s+", text.strip())
     signed = list(zip(["+", *parts[1::2]], [parts[0], *parts[2::2]], strict=True))
@@ -42,7 +42,7 @@ def _with_arrow(text: str) -> str:
     return f"{' + '.join(reactants)} -> {' + '.join(products)}" if reactants and products else text
 
 
-def _written(written: reaction.Reaction) -> str:
+def _written(written: Reaction) -> str:
     """The reaction as text, with file names shortened."""
     text = str(written)
     for term in written.terms:

@@ -13,7 +13,7 @@ from fusion.methods import abilities, protocol
 from fusion.methods.sums import report as sum_report
 from fusion.runs.signals import between_steps
 from fusion.runs.task import Plan
-from fusion.tasks.energy import report as conventional
+from fusion.tasks.energy import report
 
 if TYPE_CHECKING:
     from fusion.chemistry.system import System
@@ -62,7 +62,7 @@ class Energy:
             debye = [component * units.DEBYE_PER_ATOMIC_DIPOLE for component in dipole]
             components = ", ".join(f"{component:.3f}" for component in debye)
             yield ["dipole", f"{math.hypot(*debye):.4f} D", f"({components})"]
-        yield from conventional.rows(result)
+        yield from report.rows(result)
         scf = result.get("kohn_sham")
         if not scf:
             return

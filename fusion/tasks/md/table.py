@@ -116,7 +116,7 @@ def drift(table: dict[str, np.ndarray], atoms: int, discard: float) -> Drift | N
     )
 
 
-def departures(state: dict[str, Any], atoms: int, timestep_fs: float) -> dict[str, Any]:
+def departures(state: Mapping[str, Any], atoms: int, timestep_fs: float) -> dict[str, Any]:
     """Largest uncertainty of the model, and the share of the run outside its training data, for result.json."""
     seen, details = state["seen"], {}
     if seen["largest_spread"] is not None:

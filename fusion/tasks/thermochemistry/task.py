@@ -217,22 +217,22 @@ class Thermochemistry:
         return levels
 
     def _read_reactions(self, run: Run) -> list[Reaction]:
-        from fusion.chemistry import reactions as reaction
+        from fusion.chemistry.reactions import parse_all
 
         try:
-            return reaction.parse_all(self._reactions, run.start_dir)
+            return parse_all(self._reactions, run.start_dir)
         except InputError as error:
             raise InputError(f"task.reaction: {error}") from error
 
     def _read_molecules(self, system: System, run: Run) -> dict[str, System]:
         """Molecules to atomise, by name; the run's own if there are neither molecules nor reactions."""
-        from fusion.chemistry import reactions as reaction
+        from fusion.chemistry.reactions import species
 
         if not self._molecules and not self._reactions:
             molecules = {system.name: system}
         else:
             try:
-                molecules = {name: reaction.species(name, run.start_dir) for name in self._molecules}
+                molecules = {name: species(name, run.start_dir) for name in self._molecules}
             except InputError as error:
                 raise InputError(f"task.molecules: {error}") from error
         atoms = [name for name, molecule in molecules.items() if len(molecule.symbols) == 1]

@@ -253,13 +253,12 @@ class Vibrations:
         """Draw `modes.png` of a finished run, `infrared.png` and `raman.png` if there are intensities, and
         `relaxation.png`."""
         from fusion.tasks.relax import plot
-        from fusion.tasks.vibrations import modes_plot as modes
-        from fusion.tasks.vibrations import spectrum_plot as spectrum
+        from fusion.tasks.vibrations import modes_plot, spectrum_plot
 
         plot.draw(directory / relaxing.TRAJECTORY, directory / relaxing.PICTURE)
-        modes.draw(directory, directory / PICTURE)
-        spectrum.draw(directory, directory / INFRARED)
-        spectrum.draw_raman(directory, directory / RAMAN)
+        modes_plot.draw(directory, directory / PICTURE)
+        spectrum_plot.draw(directory, directory / INFRARED)
+        spectrum_plot.draw_raman(directory, directory / RAMAN)
 
     @staticmethod
     def files(directory: Path) -> list[str]:
