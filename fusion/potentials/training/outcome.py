@@ -13,6 +13,8 @@ import numpy as np
 from fusion.evaluation.tensors import KINDS
 from fusion.files.atomic import write_atomically
 from fusion.parallel import processes
+from fusion.potentials import abilities
+from fusion.potentials.self_energies import self_energies
 from fusion.potentials.training import spread
 from fusion.potentials.training.loss import Weights
 from fusion.potentials.training.predictions import Errors, Predictions, errors, predict
@@ -68,18 +70,19 @@ def finish(module: Fitting, data: Labelled, split: Split, run: Run) -> Result:
         "stopped_early": module.descent.done < module.total,
         "conformations_per_cpu_s": round(module.seen / module.cpu_s, 1) if module.cpu_s else None,
     }
-    energies = getattr(module.model, "self_energies", None)
-    if energies is not None:
+    energies, elements = self_energies(module.model), abilities.elements(module.model)
+    if energies is not None and elements is not None:
         values = energies.values.detach().cpu().tolist()
-        details["self_energies_hartree"] = dict(zip(module.model.elements, values, strict=True))  # type: ignore[arg-type]
+        details["self_energies_hartree"] = dict(zip(elements, values, strict=True))
     worst = _worst(predictions[largest_part], module)
     return Result(data.system(worst), details={"training": details})
 
 
 def described(model: nn.Module) -> dict[str, Any] | None:
     """Return `_target_` and the arguments that build the model; None for a model without `arguments`."""
-    arguments = getattr(model, "arguments", None)
-    return None if arguments is None else {"_target_": f"{type(model).__module__}.{type(model).__name__}", **arguments}
+    if not isinstance(model, abilities.HasArguments):
+        return None
+    return {"_target_": f"{type(model).__module__}.{type(model).__name__}", **model.arguments}
 
 
 def _errors_document(part: Errors, number: int) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from fusion.errors import InputError
 from fusion.parallel import processes
+from fusion.potentials import abilities
 from fusion.potentials.batch import batch_of
 from fusion.potentials.training import outcome
 from fusion.potentials.training.settings import Settings
@@ -90,7 +91,7 @@ class PotentialTraining:
         trained = sum(p.numel() for p in plan.model.parameters() if p.requires_grad)
         all_parameters = sum(p.numel() for p in plan.model.parameters())
         of_all = "" if trained == all_parameters else f" of {all_parameters:,}"
-        members = _members(plan.model)
+        members = abilities.members(plan.model)
         parts = (
             plan.method.label,
             f"{trained:,}{of_all} parameters" + (f" in {members} members" if members > 1 else ""),
@@ -142,7 +143,7 @@ def _fitted(plan: FittingPlan, run: Run) -> Fitting:
     from fusion.potentials.training.targets import Labels
 
     model, data, training = plan.model, plan.data, plan.split.train
-    members, own = _members(model), passes(model, data, plan.settings.memory_gb)
+    members, own = abilities.members(model), passes(model, data, plan.settings.memory_gb)
     learned = None
     if plan.method.weights is not None:
         labels = Labels(data, np.array(data.energy), next(model.parameters()).dtype)
@@ -175,21 +176,16 @@ def _identity(plan: FittingPlan, run: Run) -> dict[str, Any]:
     }
 
 
-def _members(model: nn.Module) -> int:
-    return int(getattr(model, "members", 1))
-
-
 def _calibrate(model: nn.Module, data: Labelled, training: np.ndarray, dtype: str) -> None:
-    """Call the model's `calibrate`, if it has one, to take scales and ranges from the training data."""
+    """Let a model that takes scales and ranges from the training data do so."""
     import torch
 
-    calibrate = getattr(model, "calibrate", None)
-    if calibrate is None:
+    if not isinstance(model, abilities.Calibrating):
         return
     chosen = training[np.isfinite(np.asarray(data.energy)[training])]
     parts = [chosen[start : start + CALIBRATION_BATCH] for start in range(0, len(chosen), CALIBRATION_BATCH)]
     batches = (batch_of(data, part, getattr(torch, dtype)) for part in parts)
-    calibrate(batches, torch.from_numpy(np.asarray(data.energy)[chosen]))
+    model.calibrate(batches, torch.from_numpy(np.asarray(data.energy)[chosen]))
 
 
 def _check_labels(settings: Settings, data: Labelled, split: Split) -> None:
@@ -207,5 +203,5 @@ def _check_labels(settings: Settings, data: Labelled, split: Split) -> None:
 def _check_charges(model: nn.Module, method: PotentialMethod, settings: Settings) -> None:
     """Raise InputError if charges would keep their random initial values."""
     random = method.weights is None or bool(settings.new_elements)
-    if random and "dipole" in getattr(model, "provides", ()) and not settings.dipole.ever:
+    if random and "dipole" in abilities.provides(model) and not settings.dipole.ever:
         raise InputError("charges are learned from dipoles: set method.training.loss.dipole=1")

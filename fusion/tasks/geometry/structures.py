@@ -169,6 +169,5 @@ def write_structure(path: Path, result: Result) -> None:
 
 def header(system: System) -> dict[str, Any]:
     """Charge, if not zero, and multiplicity, if not assumed, for the comment line of a file."""
-    assumed = getattr(system, "spin_assumed", False)
     charge = {"charge": system.charge} if system.charge else {}
-    return charge if assumed else charge | {"multiplicity": system.multiplicity}
+    return charge if system.spin_assumed else charge | {"multiplicity": system.multiplicity}
