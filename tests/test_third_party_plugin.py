@@ -137,7 +137,7 @@ print(json.dumps(out))
 
 def test_ase_calculator(environment: dict[str, str], tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", ASE_SCRIPT], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", ASE_SCRIPT], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr
     out = json.loads(done.stdout)

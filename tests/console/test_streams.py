@@ -66,7 +66,7 @@ def test_a_listing_with_closed_output_fails_and_a_run_continues(environment: dic
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
             check=False,
         )
 

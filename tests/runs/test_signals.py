@@ -4,7 +4,7 @@ import ctypes
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,15 @@ import fusion
 from fusion.errors import Stopped
 from fusion.runs.signals import between_steps, raised
 from fusion_conventional.method import PySCFMethod
+
+
+@pytest.fixture(autouse=True)
+def handled_by_default() -> Iterator[None]:
+    """Give signals the default handlers: under nohup, for example, the tests inherit an ignored SIGHUP."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def work(steps: int) -> None:

@@ -123,7 +123,7 @@ def test_an_interrupted_comparison_stops_its_processes_and_resumes(
     children = psutil.Process(running.pid).children()
     os.kill(running.pid, number)
     status = running.done().status
-    assert len(children) == 1 and not psutil.wait_procs(children, timeout=60.0)[1]
+    assert len(children) == 1 and not psutil.wait_procs(children, timeout=600.0)[1]
     assert status == (143 if number == signal.SIGTERM else -number) and not second.is_file()
     if number == signal.SIGTERM:
         return

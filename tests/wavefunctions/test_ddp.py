@@ -193,7 +193,7 @@ def _command(directory: Path, *words: str) -> None:
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert "result.json" in done.stdout, done.stdout + done.stderr  # so short a run need not have converged
     left = [p.pid for p in psutil.process_iter(["cwd"]) if p.info["cwd"] == str(directory)]

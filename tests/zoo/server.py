@@ -130,8 +130,9 @@ class _Handler(BaseHTTPRequestHandler):
         give = min([len(body), *ends])
         for at in range(0, give, fault.piece):
             piece = body[at : min(at + fault.piece, give)]
-            self.wfile.write(piece)
+            # Counted before it is sent: a client that has a piece must find it counted.
             self.server_state.sent[path] = self.server_state.sent.get(path, 0) + len(piece)
+            self.wfile.write(piece)
             if at == 0:
                 fault.meanwhile()
             time.sleep(fault.pause)
