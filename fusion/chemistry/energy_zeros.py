@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 TOTAL: Final = "total"
 """Separate electrons and nuclei: comparable with total energies of the literature and of other methods."""
@@ -31,8 +31,3 @@ def of_card(stated: str | None, kind: str) -> str:
 def of_kind(kind: str) -> str:
     """Return the default zero of the energies of a kind of methods."""
     return OWN if kind == "potential" else TOTAL
-
-
-def of(method: Any) -> str:
-    """Return the zero of a method's energies."""
-    return str(method.energy_zero)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from fusion.config import moved_names, places, signature
 from fusion.errors import InputError
@@ -25,6 +25,16 @@ if TYPE_CHECKING:
 
 _stranger: ContextVar[Path | None] = ContextVar("stranger", default=None)
 """The untrusted configuration that the current run uses; None if all settings are the user's own."""
+
+
+@runtime_checkable
+class RunsPrograms(Protocol):
+    """Class of methods of which some settings name programs to run or modules to import."""
+
+    @property
+    def own_words(self) -> tuple[str, ...]:
+        """Names of these settings, an attribute of the class; untrusted configurations must not set them."""
+        ...
 
 
 @contextmanager
@@ -86,7 +96,8 @@ def refuse_programs(config: Mapping[str, Any]) -> None:
         return
     from hydra.utils import get_class
 
-    for key in getattr(get_class(str(config["_target_"])), "own_words", ()):
+    kind: object = get_class(str(config["_target_"]))
+    for key in kind.own_words if isinstance(kind, RunsPrograms) else ():
         if config.get(key) is not None:
             raise InputError(
                 f"{file}: method.{key}={config[key]} of +method={config.get('name')} is refused, {_advice(file)}"

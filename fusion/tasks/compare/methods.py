@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from fusion.chemistry import energy_zeros
 from fusion.config.options import suggestion
 from fusion.errors import InputError
 from fusion.methods import by_name, protocol
@@ -122,7 +121,7 @@ def _entry(label: str, part: _Part, seed: int, forces: bool) -> Entry:
         OmegaConf.update(composed, "seed", seed)
     settings = _plain(composed)
     method = protocol.build(settings["method"])
-    return Entry(label, settings, method, energy_zeros.of(method), forces if part.forces is None else part.forces)
+    return Entry(label, settings, method, method.energy_zero, forces if part.forces is None else part.forces)
 
 
 def _plain(composed: DictConfig) -> dict[str, Any]:
