@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, BinaryIO
 from unittest.mock import patch
@@ -59,8 +60,7 @@ class Running:
         self._outputs = [place.with_suffix(f".{name}") for name in ("out", "err")]
         arguments = (directory, list(words), dict(environment), self._outputs, before)
         self._process = CONTEXT.Process(target=_main, args=arguments, daemon=True)
-        with patch.dict(os.environ, OMP_NUM_THREADS="1"):  # the server inherits it
-            self._process.start()
+        launch(self._process)
 
     @property
     def pid(self) -> int:
@@ -90,6 +90,13 @@ class Running:
         assert not hangs, f"still running after {LIMIT_S} s:\n{out}{err}"
         assert self._process.exitcode is not None
         return Done(self._process.exitcode, out, err)
+
+
+def launch(process: BaseProcess) -> None:
+    """Start a process of CONTEXT; the first one starts the server, which inherits this environment."""
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    with patch.dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=path.rstrip(os.pathsep)):
+        process.start()
 
 
 def fusion(directory: Path, *words: str, environment: Mapping[str, str] = os.environ) -> Done:

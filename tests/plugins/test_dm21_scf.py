@@ -21,7 +21,7 @@ from fusion.functionals import FunctionalMethod
 DATA = os.environ.get("FUSION_TEST_DATA")
 pytestmark = pytest.mark.skipif(DATA is None, reason="FUSION_TEST_DATA names no directory of published weights")
 
-SLOW = {"N2 DM21", "NH3 DM21", "Ne DM21"}
+SLOW = {"N2 DM21", "NH3 DM21", "Ne DM21", "HF DM21", "N DM21", "He DM21"}
 TOLERANCE = 5e-6
 """Tolerance in hartree: the original computes in single precision."""
 

@@ -161,8 +161,15 @@ def test_a_band_keeps_held_atoms_and_refuses_other_positions_of_them(
     assert "O2 are held, but have other positions in other.xyz" in program(*words).err
 
 
-@pytest.mark.parametrize("ensemble", ["nve", "langevin"])
-@pytest.mark.parametrize("fixed", [mask(3, 0), mask(3, 1, axes=(0, 2))])
+@pytest.mark.parametrize(
+    ("fixed", "ensemble"),
+    [
+        (mask(3, 0), "nve"),
+        (mask(3, 1, axes=(0, 2)), "langevin"),
+        pytest.param(mask(3, 0), "langevin", marks=pytest.mark.slow),
+        pytest.param(mask(3, 1, axes=(0, 2)), "nve", marks=pytest.mark.slow),
+    ],
+)
 def test_dynamics_move_and_count_only_free_coordinates(
     program: Program, tmp_path: Path, stated: States, fixed: np.ndarray, ensemble: str
 ) -> None:
@@ -238,7 +245,7 @@ def test_masses_of_the_structure_act_as_task_masses(program: Program, tmp_path: 
     assert read(tmp_path / "md" / "md.extxyz", "-1").get_masses() == pytest.approx(heavy)
 
 
-@pytest.mark.parametrize("fixed", [mask(4, 1), mask(4, 0, 1, axes=(0, 1))])
+@pytest.mark.parametrize("fixed", [pytest.param(mask(4, 1), marks=pytest.mark.slow), mask(4, 0, 1, axes=(0, 1))])
 def test_a_relaxed_scan_keeps_held_atoms(program: Program, tmp_path: Path, stated: States, fixed: np.ndarray) -> None:
     stated(fixed)
     done = program(*TORSION, "task=scan", "task.atoms=[1,2,3,4]", "task.stop=160", "task.points=3", "task.fmax=1e-5")
@@ -253,7 +260,7 @@ def test_a_relaxed_scan_keeps_held_atoms(program: Program, tmp_path: Path, state
     np.testing.assert_array_equal(frames[0].positions[fixed], frames[-1].positions[fixed])
 
 
-@pytest.mark.parametrize("fixed", [mask(4, 1), mask(4, 0, 1, axes=(1,))])
+@pytest.mark.parametrize("fixed", [pytest.param(mask(4, 1), marks=pytest.mark.slow), mask(4, 0, 1, axes=(1,))])
 def test_transition_states_and_paths_keep_held_atoms(
     program: Program, tmp_path: Path, stated: States, fixed: np.ndarray
 ) -> None:

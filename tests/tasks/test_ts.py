@@ -111,9 +111,10 @@ def test_two_ends_in_the_same_minimum_have_no_barrier(program: Program, tmp_path
 
 
 def test_unrelaxed_ends_are_named(program: Program, tmp_path: Path) -> None:
-    assert program(*BAND).status == 0
-    assert program(*BAND[:1], "task=relax", "system=left.xyz", "task.fmax=3e-3", "hydra.run.dir=half").status == 0
-    words = ("system=half/relaxed.xyz", "task.product=run/product.xyz", "task.relax_ends=false", "hydra.run.dir=other")
+    for name, force in (("left", "3e-3"), ("right", "1e-4")):
+        words = ("task=relax", f"system={name}.xyz", f"task.fmax={force}", f"hydra.run.dir={name}")
+        assert program(*BAND[:1], *words).status == 0
+    words = ("system=left/relaxed.xyz", "task.product=right/relaxed.xyz", "task.relax_ends=false", "hydra.run.dir=run")
     done = program(*BAND[:2], *words)
     assert done.status == 0 and "note             the reactant is not relaxed" in done.out
 

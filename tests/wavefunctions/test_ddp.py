@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from killable import TINY, assert_same, at, checkpoint, fusion, ranks
-from processes import CONTEXT, LIMIT_S
+from processes import CONTEXT, LIMIT_S, launch
 from resuming import differences, document
 
 DDP = (*TINY, "trainer=ddp", "trainer.accelerator=cpu")
@@ -93,7 +93,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     directory = tmp_path_factory.mktemp("ranks")
     processes = [CONTEXT.Process(target=_rank, args=(rank, directory), daemon=True) for rank in range(2)]
     for process in processes:
-        process.start()
+        launch(process)
     for process in processes:
         process.join(LIMIT_S)
     assert [process.exitcode for process in processes] == [0, 0]

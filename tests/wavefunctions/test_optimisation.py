@@ -114,8 +114,8 @@ def test_a_harmful_step_is_undone_when_its_energy_is_seen(change: float, monkeyp
     assert run.rejected == 1
 
 
-@pytest.mark.parametrize("change", [0.5, 1.0, 2.5, 5.0])
-@pytest.mark.parametrize("moves", [2, 5, 10])
+@pytest.mark.parametrize("change", [0.5, pytest.param(1.0, marks=pytest.mark.slow), 2.5, 5.0])
+@pytest.mark.parametrize("moves", [2, pytest.param(5, marks=pytest.mark.slow), 10])
 def test_walkers_of_the_previous_psi_do_not_hide_a_bad_step(change: float, moves: int) -> None:
     """Right after the step the energy seems to fall, to as low as -12 hartree, far below the exact -0.5."""
     run = optimisation(Scripted({4: change}))

@@ -39,7 +39,8 @@ def walkers(system: System, number: int = 100) -> Metropolis:
     return Metropolis(initial_electrons(system, number, generator), generator)
 
 
-def states() -> list:
+def states(*slow: str) -> list[Any]:
+    """Systems; those named in `slow` are left to the slow tests."""
     cases = {
         "lithium": ("Li", 0, 1),
         "hydrogen": ("H", 0, 1),
@@ -47,7 +48,9 @@ def states() -> list:
         "beryllium ion": ("Be", 1, 1),
         "nitrogen": ("N", 0, 3),
     }
-    return [pytest.param(*case, id=name) for name, case in cases.items()]
+    return [
+        pytest.param(*case, id=name, marks=pytest.mark.slow if name in slow else ()) for name, case in cases.items()
+    ]
 
 
 @pytest.mark.parametrize("full", [False, True])
@@ -67,7 +70,7 @@ def test_loss_is_the_mean_square_distance_from_hartree_fock(symbol: Any, charge:
 
 
 @pytest.mark.parametrize("full", [False, True])
-@pytest.mark.parametrize(("symbol", "charge", "spin"), states()[:4])
+@pytest.mark.parametrize(("symbol", "charge", "spin"), states("hydrogen", "beryllium ion")[:4])
 def test_networks_approach_hartree_fock(symbol: Any, charge: Any, spin: Any, full: bool) -> None:
     system = molecule(symbol, charge=charge, spin=spin)
     field, sampler = hartree_fock(system), walkers(system)

@@ -77,7 +77,7 @@ def test_rejected_steps_are_in_checkpoints(tmp_path: Path, optimiser: str) -> No
     assert document(tmp_path / "run")["vmc"]["optimisation"]["rejected_steps"] > 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=slow)])
 def test_stop_signals_finish_the_iteration(uninterrupted: Path, tmp_path: Path, number: signal.Signals) -> None:
     """The current iteration is finished and saved."""
     stopped = fusion(tmp_path, *TINY, stop=at("step", 18, number))
