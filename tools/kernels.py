@@ -58,7 +58,7 @@ def potentials(place: Path) -> None:
     method = PotentialMethod("ani", Network(**ANI).eval().requires_grad_(False), dtype="float64")
     method.calculate([from_atoms(WATER)], {"energy", "forces", "hessian"})
     method.calculate([from_atoms(BOX)], {"energy", "forces", "stress"})
-    model = [f"method.model.{name}={value}" for name, value in ANI.items()]
+    model = [f"method.model.{name}={value}".replace("'", "") for name, value in ANI.items() if name != "elements"]
     words = ("dtype=float64", f"data={place / 'data.extxyz'}", "data.check=false", "method.training.epochs=1")
     train(place, ["+method=ani", *model, *words, "data.split.test=2", "data.split.validation=2"])
 
