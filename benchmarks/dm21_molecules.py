@@ -26,7 +26,6 @@ from fusion.methods.ase_calculator import FusionCalculator
 from fusion.runs.results import Result
 from fusion.tasks.geometry.normal_modes import normal_modes
 from fusion.tasks.vibrations.infrared import dipole_magnitude, intensities
-from fusion.tasks.vibrations.task import masses_of
 from runs import run, write_table
 
 GRID_LEVEL, FMAX = 3, 1e-5
@@ -78,7 +77,7 @@ def with_b3lyp(system: System, basis: str) -> dict[str, Any]:
     LBFGS(atoms, logfile=None).run(fmax=FMAX * units.EV_PER_HARTREE / units.ANGSTROM_PER_BOHR, steps=100)
     system = system.moved(atoms.positions / units.ANGSTROM_PER_BOHR)
     (result,) = protocol.calculate(method, [system], {"hessian", "dipole", "dipole_derivatives"})
-    modes = normal_modes(result.properties["hessian"], system.positions, masses_of(system, None), False)
+    modes = normal_modes(result.properties["hessian"], system.positions, system.nuclear_masses, False)
     return {
         "positions": system.positions.tolist(),
         "frequencies_cm1": modes.frequencies.tolist(),

@@ -22,7 +22,7 @@ from fusion.runs.run import Run
 from fusion.tasks.geometry.normal_modes import normal_modes
 from fusion.tasks.geometry.structures import write_structure
 from fusion.tasks.relax import relaxation as relaxing
-from fusion.tasks.vibrations.task import Conditions, describe, nature
+from fusion.tasks.vibrations.analysis import Conditions, describe, nature
 
 FOLDER = Path("molecules")
 """Folder in a run's directory with the folders of the species."""

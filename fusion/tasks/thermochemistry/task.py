@@ -77,11 +77,15 @@ class Thermochemistry:
         """Raises InputError for wrong settings, unknown molecules, unbalanced reactions, a method that can calculate
         none of the molecules, and atoms if no level has atomic energies."""
         self._check_settings(system)
-        levels = self._read_levels(method)
-        reactions = self._read_reactions(run)
-        molecules = self._read_molecules(system, run)
-        _refuse_atoms(levels, reactions, bool(molecules))
-        species = _species(molecules, reactions)
+        from fusion.tasks.thermochemistry import subjects
+
+        levels = subjects.read_levels(method, self._entries)
+        reactions = subjects.read_reactions(self._reactions, run.start_dir)
+        molecules = subjects.read_molecules(self._molecules, run.start_dir)
+        if not molecules and not reactions:
+            molecules = {system.name: system}
+        subjects.refuse_atoms(levels, molecules, reactions)
+        species = subjects.species_of(molecules, reactions)
         problems = self._problems(species, levels, run)
         return ThermochemistryPlan(method, system, levels, reactions, list(molecules), species, problems)
 
@@ -108,7 +112,7 @@ class Thermochemistry:
         from fusion.console.phases import phase
         from fusion.runs.state import write_state
         from fusion.tasks.thermochemistry import species as calculations
-        from fusion.tasks.vibrations.task import Conditions
+        from fusion.tasks.vibrations.analysis import Conditions
 
         if processes.rank() != 0:  # only the first process calculates
             return Result(next(iter(plan.species.values())))
@@ -138,13 +142,14 @@ class Thermochemistry:
         """Write the tables of all results so far; return their content."""
         from fusion.files.atomic import write_atomically
         from fusion.tasks.thermochemistry import report
+        from fusion.tasks.thermochemistry.subjects import has_atoms
 
         document = report.document(
             species,
             plan.molecules,
             plan.reactions,
             plan.levels,
-            {level.label: _has_atoms(level) for level in plan.levels},
+            {level.label: has_atoms(level) for level in plan.levels},
             self._conditions,
             self._pressure_bar,
         )
@@ -206,43 +211,6 @@ class Thermochemistry:
         if self._unit not in UNITS:
             raise InputError(f"task.unit must be {' or '.join(UNITS)}, not {self._unit!r}")
 
-    def _read_levels(self, method: Method) -> list[Level]:
-        from fusion.tasks.thermochemistry.species import Level, further
-
-        levels = [Level(method.label, method), *further(self._entries)]
-        labels = [level.label for level in levels]
-        repeated = next((label for label in labels if labels.count(label) > 1), None)
-        if repeated is not None:
-            raise InputError(f"task.energies: {repeated} is listed twice; the run's own method is always included")
-        return levels
-
-    def _read_reactions(self, run: Run) -> list[Reaction]:
-        from fusion.chemistry.reactions import parse_all
-
-        try:
-            return parse_all(self._reactions, run.start_dir)
-        except InputError as error:
-            raise InputError(f"task.reaction: {error}") from error
-
-    def _read_molecules(self, system: System, run: Run) -> dict[str, System]:
-        """Molecules to atomise, by name; the run's own if there are neither molecules nor reactions."""
-        from fusion.chemistry.reactions import species
-
-        if not self._molecules and not self._reactions:
-            molecules = {system.name: system}
-        else:
-            try:
-                molecules = {name: species(name, run.start_dir) for name in self._molecules}
-            except InputError as error:
-                raise InputError(f"task.molecules: {error}") from error
-        atoms = [name for name, molecule in molecules.items() if len(molecule.symbols) == 1]
-        if atoms:
-            raise InputError(
-                f"task.molecules: {atoms[0]} is an atom; name molecules, task.molecules=[H2O,CH4], or a reaction, "
-                "task.reaction='2 H2O -> 2 H2 + O2'"
-            )
-        return molecules
-
     def _problems(self, species: Mapping[str, System], levels: Sequence[Level], run: Run) -> dict[str, str]:
         """Reasons why the methods cannot calculate species. Raises InputError if no molecule is left, and for a foreign
         checkpoint."""
@@ -271,39 +239,14 @@ class Thermochemistry:
         return {name: str(error) for name, error in refusals.items()}
 
     def _check_one(self, system: System, levels: Sequence[Level]) -> None:
+        from fusion.tasks.thermochemistry import subjects
+
         for number, level in enumerate(levels):
             if len(system.symbols) > 1:
                 needs = self.needs if number == 0 else {"energy"}
                 protocol.require(level.method, needs, f"task {self.name}", [system])
-            elif _has_atoms(level) and not _zero_by_definition(level):
+            elif subjects.calculates_atoms(level):
                 protocol.require(level.method, {"energy"}, f"task {self.name}", [system])
-
-
-def _refuse_atoms(levels: Sequence[Level], reactions: Sequence[Reaction], atomised: bool) -> None:
-    """Raise InputError if atoms are needed, for molecules or in a reaction, but no level has atomic energies."""
-    if any(_has_atoms(level) for level in levels):
-        return
-    atoms = [term for reaction in reactions for term in reaction.terms if len(term.system.symbols) == 1]
-    no_atoms = f"{levels[0].label} has no meaningful energies of single atoms"
-    advice = (
-        "reactions of molecules instead, task.reaction='2 H2O -> 2 H2 + O2', or energies of another method at its "
-        "geometries, task.energies={method: dft}"
-    )
-    if atomised:
-        raise InputError(f"{no_atoms}, so no atomisation energies or heats of formation: give {advice}")
-    if atoms:
-        raise InputError(f"task.reaction: {atoms[0].name} is an atom, and {no_atoms}: give {advice}")
-
-
-def _species(molecules: Mapping[str, System], reactions: Sequence[Reaction]) -> dict[str, System]:
-    """All molecules and atoms, each once; atoms of the molecules are named by their symbols."""
-    from fusion.tasks.thermochemistry import balance
-
-    systems = dict(molecules)
-    for reaction in reactions:
-        systems |= {term.name: term.system for term in reaction.terms}
-    symbols = dict.fromkeys(symbol for system in molecules.values() for symbol in system.symbols)
-    return systems | {symbol: balance.atom(symbol) for symbol in symbols}
 
 
 def _begun(name: str, system: System, problem: str | None) -> Species:
@@ -319,18 +262,6 @@ def _listed(names: Sequence[str] | str | None) -> list[str]:
     if names is None:
         return []
     return [names] if isinstance(names, str) else [str(name) for name in names]
-
-
-def _has_atoms(level: Level) -> bool:
-    from fusion.chemistry import energy_zeros
-
-    return level.method.energy_zero in (energy_zeros.TOTAL, energy_zeros.ATOMISATION)
-
-
-def _zero_by_definition(level: Level) -> bool:
-    from fusion.chemistry import energy_zeros
-
-    return bool(level.method.energy_zero == energy_zeros.ATOMISATION)
 
 
 def _summary(species: Species) -> str:
