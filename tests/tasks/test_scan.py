@@ -40,12 +40,12 @@ def torsion(degrees: np.ndarray) -> np.ndarray:
 def test_a_relaxed_scan_is_the_torsional_energy(
     program: Program, tmp_path: Path, start: float | None, stop: float | None
 ) -> None:
-    span = () if start is None else (f"task.start={start}", f"task.stop={stop}")
-    done = program(*TURN, *span, "task.points=13", "task.fmax=1e-5")
+    span, points = ((), 13) if start is None else ((f"task.start={start}", f"task.stop={stop}"), 7)
+    done = program(*TURN, *span, f"task.points={points}", "task.fmax=1e-5")
     assert done.status == 0, done
     scan = result(tmp_path / "run")["scan"]
     values = np.array(scan["values_degree"])
-    assert values == pytest.approx(np.linspace(-45 if start is None else start, 315 if stop is None else stop, 13))
+    assert values == pytest.approx(np.linspace(-45 if start is None else start, 315 if stop is None else stop, points))
     np.testing.assert_allclose(scan["energies_hartree"], torsion(values), atol=1e-7)
     assert scan["barrier_hartree"] == pytest.approx(np.ptp(torsion(values)), abs=1e-7)
     frames = read(tmp_path / "run" / "scan.extxyz", ":")
