@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -11,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fusion.chemistry.energy_zeros import TOTAL
+from fusion.cli.published_metrics import metrics
 from fusion.errors import InputError
 from fusion.files import bounds
 from fusion.methods import abilities
 from fusion.zoo import card as cards
 from fusion.zoo import registry, store
-from fusion.zoo.card import Card, Metric, Model, Nuclei, Training, Weights
+from fusion.zoo.card import Card, Model, Nuclei, Training, Weights
 from fusion.zoo.files import File
 from fusion.zoo.tensors import SUFFIX, digest, serialised
 
@@ -24,16 +23,12 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
     from torch import Tensor
 
-_REPEATED = ("ckpt", "method.seed", "method.weights", "method.dtype", "method.device")
-"""Keys that follow from others, or do not change results."""
-_BARE = re.compile(r"[A-Za-z_][\w.@-]*")
-"""Text that needs no quotes on the command line."""
 NOT_STATED = "not stated"
 _VARIATIONAL = Training("none: the variational principle", "variational Monte Carlo")
 
 
 @dataclass(frozen=True)
-class About:
+class Facts:
     """Facts for the card that a run does not record.
 
     Empty ones are taken from the run's settings, or are not stated. The default of `energy_zero` is that of the
@@ -51,7 +46,7 @@ class About:
     elements: tuple[str, ...] = ()
 
 
-def add(run: Path, about: About, into: Path, words: Sequence[str] = (), prefix: str | None = None) -> Card:
+def add(run: Path, about: Facts, into: Path, words: Sequence[str] = (), prefix: str | None = None) -> Card:
     """Publish the trained model of `run`, its directory or a checkpoint, in the zoo directory `into`.
 
     For a checkpoint outside a run, `words` configure its model, as on the command line of a run. `prefix` is the prefix
@@ -79,7 +74,7 @@ def add(run: Path, about: About, into: Path, words: Sequence[str] = (), prefix: 
         draft,
         weights=Weights(digest(tensors), len(content)),
         files=(file,),
-        metrics=tuple(_metrics(document, config)),
+        metrics=tuple(metrics(document, config)),
         source=str(path),
     )
     published = cards.parse(cards.to_toml(published).encode(), str(path))  # as every user will read it
@@ -116,7 +111,7 @@ def _config(run: Path, directory: Path | None, words: Sequence[str]) -> DictConf
     return config.compose(overrides.prepare(list(words), multirun=False))[0]
 
 
-def _draft(config: DictConfig, about: About, into: Path, trained: Mapping[str, Any]) -> Card:
+def _draft(config: DictConfig, about: Facts, into: Path, trained: Mapping[str, Any]) -> Card:
     """Draft the card, without weights, files and metrics.
 
     `trained`, the `training` part of the result, has the final model if it changed, its elements, and the calibration
@@ -187,7 +182,7 @@ def _nuclei(config: DictConfig) -> Nuclei:
     return Nuclei(system.symbols, positions, system.charge, system.spin)
 
 
-def _completed(about: About, config: DictConfig, method: Any) -> About:
+def _completed(about: Facts, config: DictConfig, method: Any) -> Facts:
     """Fill empty fields of `about` from the run's settings; those without a setting become "not stated"."""
     data = config.get("data")
     name = (data.get("name") or Path(str(data.get("path") or "")).name) if data else ""
@@ -284,127 +279,6 @@ def _weights(state: dict[str, Tensor], draft: Card, prefix: str | None) -> dict[
 
 def _prefixes(state: Iterable[str], name: str) -> list[str]:
     return [key.removesuffix(name) for key in state if key == name or key.endswith(f".{name}")]
-
-
-def _metrics(document: dict[str, Any] | None, config: DictConfig) -> Iterable[Metric]:
-    """Metrics of a run: energy and standard error of a wavefunction, or mean errors of a training."""
-    if document and document.get("kind") == "potential" and document.get("training"):
-        yield from _errors_of_parts(document["training"]["parts"], _command(config))
-        yield from _shares_within(document["training"].get("uncertainty") or {}, _command(config))
-    elif document and document.get("training"):
-        yield from _training_errors(document["training"]["mae_kcal_mol"], _command(config))
-    if not document or document.get("kind") != "ansatz" or not document.get("energy"):
-        return
-    energy, command = document["energy"], _command(config)
-    note = "" if document.get("status") == "ok" else f" ({document.get('status')})"
-    for key in ("value", "stderr"):
-        if energy.get(key) is not None:
-            name = f"energy{note}" if key == "value" else f"standard error of the energy{note}"
-            yield Metric(name, float(energy[key]), "hartree", command)
-
-
-def _errors_of_parts(parts: dict[str, Any], command: str) -> Iterable[Metric]:
-    kinds = (
-        ("energy_mae_kcal_mol", "energy", "kcal/mol"),
-        ("forces_mae_mev_angstrom", "forces", "meV/Angstrom"),
-        ("stress_mae_mev_angstrom3", "stress", "meV/Angstrom^3"),
-        ("dipole_mae_debye", "dipole", "debye"),
-    )
-    for part, errors in parts.items():
-        for key, label, unit in kinds:
-            if key in errors:
-                yield Metric(
-                    f"mean error, {label}, {part}, {errors['structures']} structures", errors[key], unit, command
-                )
-
-
-def _shares_within(uncertainty: dict[str, Any], command: str) -> Iterable[Metric]:
-    for label, calibrations in (("errors", uncertainty), ("errors of forces", uncertainty.get("forces") or {})):
-        for part in ("test", "unseen"):
-            shares = calibrations.get(part, {}).get("calibrated") or {}
-            for number in (1, 2) if shares else ():
-                name = f"{label} within {number} standard deviation{'s' if number > 1 else ''}, {part}"
-                yield Metric(name, round(100.0 * shares[f"within_{number}"], 1), "%", command)
-
-
-def _training_errors(measured: dict[str, Any], command: str) -> Iterable[Metric]:
-    words = {"trained": "trained on", "held_out": "held out"}
-    for split, kinds in measured.items():
-        for kind, errors in kinds.items():
-            for mode in ("fixed_density", "self_consistent"):
-                if mode in errors:
-                    conditions = f"{mode.replace('_', ' ')}, {words[split]}, {errors['number']} {kind}"
-                    yield Metric(f"mean error, {conditions}", float(errors[mode]), "kcal/mol", command)
-
-
-def _command(config: DictConfig) -> str:
-    """Return a command that repeats the run of `config`; it states what differs from the method's own settings."""
-    import shlex
-
-    from omegaconf import OmegaConf
-
-    from fusion.config import compose as trees
-    from fusion.config import overrides
-    from fusion.config.options import available
-
-    system = str(config.system.get("name"))
-    trains_on_others = "training" in config.method and config.task.name == "train"
-    known_system = system in available("system") and not trains_on_others
-    words = [f"+method={config.method.name}", *([f"system={system}"] if known_system else [])]
-    if config.task.name != trees.compose(words)[0].task.name and config.task.name in available("task"):
-        words.append(f"task={config.task.name}")
-    data = config.get("data")
-    repeated = set(_REPEATED)
-    if trains_on_others and data is not None and data.get("name") in available("data"):
-        words.append(f"data={data.name}")
-    elif trains_on_others and data is not None and isinstance(data.get("path"), str):
-        words.append(f"data={_from_here(Path(data.path))}")
-        repeated |= {"data.path", "data.name", "system.name"}
-    defaults = _leaves(trees.compose(overrides.prepare(words, multirun=False))[0])
-    settings = _leaves(config)
-    for key, value in defaults.items():  # {method: hf} in place of null
-        if value is None and key not in settings and OmegaConf.is_config(node := OmegaConf.select(config, key)):
-            settings[key] = OmegaConf.to_container(node, resolve=True)
-    for key, value in settings.items():
-        skipped = key.startswith(("callbacks.", "trainer.", "logger", "hydra.")) or key in repeated
-        if key in defaults and defaults[key] != value and not skipped:
-            words.append(f"{key}={_written(value)}")
-    return f"python -m fusion {shlex.join(words)}"
-
-
-def _from_here(path: Path) -> Path:
-    """Return `path` relative to the working directory if it is below it; otherwise unchanged."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
-def _written(value: Any) -> str:
-    """Format a value for the command line."""
-    from fusion.config import overrides
-
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{_written(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list):
-        return f"[{','.join(map(_written, value))}]"
-    if isinstance(value, str):
-        return value if _BARE.fullmatch(value) else overrides.quote(value)
-    return json.dumps(value)
-
-
-def _leaves(config: Any) -> dict[str, Any]:
-    """Flatten a config to values by dotted key; lists are values."""
-    from omegaconf import OmegaConf
-
-    values: dict[str, Any] = {}
-
-    def walk(node: Any, key: str) -> None:
-        if isinstance(node, dict):
-            for name, value in node.items():
-                walk(value, f"{key}.{name}" if key else str(name))
-        else:
-            values[key] = node
-
-    walk(OmegaConf.to_container(config, resolve=True), "")
-    return values
 
 
 def withdraw(card: Card) -> list[str]:

@@ -244,7 +244,7 @@ def add(
     from fusion.cli import publish
     from fusion.zoo import registry
 
-    about = publish.About(
+    about = publish.Facts(
         *(name, summary, licence, citation, doi, data, level_of_theory, energy_zero),
         elements=tuple(part.strip() for part in elements.split(",") if part.strip()),
     )

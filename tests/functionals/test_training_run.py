@@ -35,7 +35,7 @@ WORDS = [
     "method.training.validate_every=5",
     "callbacks.checkpoint.every_n_steps=4",
 ]
-ABOUT = publish.About("small", "a toy", "MIT", "nobody (2026)", data="H", level_of_theory="FCI", elements=("H",))
+ABOUT = publish.Facts("small", "a toy", "MIT", "nobody (2026)", data="H", level_of_theory="FCI", elements=("H",))
 
 
 @pytest.fixture(scope="module")

@@ -167,7 +167,7 @@ def test_foreign_settings_run_no_code(name: str, program: Program, hostile: Path
 
 @pytest.mark.parametrize("name", ["method", "model", "ase module"])
 def test_publishing_a_foreign_run_runs_no_code(name: str, program: Program, hostile: Path) -> None:
-    from fusion.cli.publish import About, add
+    from fusion.cli.publish import Facts, add
 
     file = hostile / "config.yaml"
     config = yaml.safe_load(file.read_text())
@@ -175,7 +175,7 @@ def test_publishing_a_foreign_run_runs_no_code(name: str, program: Program, host
     config["method"].setdefault("model", {})
     file.write_text(yaml.safe_dump(config))
     with pytest.raises(InputError, match="signature"):
-        add(hostile, About("x"), hostile.parent / "zoo")
+        add(hostile, Facts("x"), hostile.parent / "zoo")
     assert not Path("canary").exists()
 
 

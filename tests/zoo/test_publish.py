@@ -14,7 +14,8 @@ import fusion
 from fusion import app, zoo
 from fusion.chemistry import system_input
 from fusion.cli import publish
-from fusion.cli.publish import About
+from fusion.cli.publish import Facts
+from fusion.cli.repeated_command import repeating
 from fusion.errors import InputError
 from fusion.methods import protocol
 from tiny_models import left_in_cache, surroundings
@@ -25,7 +26,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield from surroundings(tmp_path, monkeypatch)
 
 
-ABOUT = About("mine", summary="a small one", licence="MIT", citation="A. Nobody (2026)")
+ABOUT = Facts("mine", summary="a small one", licence="MIT", citation="A. Nobody (2026)")
 LABELLED = replace(ABOUT, data="none", level_of_theory="none")
 SMALL = (
     "method.walkers=16 method.model.one_electron=8 method.model.two_electron=4 method.model.layers=1 "
@@ -101,7 +102,7 @@ def test_wrong_publications_are_refused_and_write_nothing(tiny: Path, trained: P
     (tmp_path / "running").mkdir()
     (tmp_path / "running/config.yaml").write_text((trained / "config.yaml").read_text())
     pair = ["+method=tinypair"]
-    cases: list[tuple[Path, About, list[str], str]] = [
+    cases: list[tuple[Path, Facts, list[str], str]] = [
         (trained, replace(ABOUT, name="ani-2x"), [], "ani-2x is a model of .*; choose another name"),
         (trained, replace(ABOUT, name="Mine"), [], "name must be lower-case"),
         (tmp_path / "running", ABOUT, [], "has no result: the run is not finished"),
@@ -120,11 +121,11 @@ def test_wrong_publications_are_refused_and_write_nothing(tiny: Path, trained: P
 
 def test_a_card_needs_only_a_name(tiny: Path, trained: Path, tmp_path: Path) -> None:
     """Facts without a value are marked as not stated."""
-    card = publish.add(trained, About("mine"), tiny)
+    card = publish.add(trained, Facts("mine"), tiny)
     assert card.summary == "FermiNet, trained" and card.training.data == "none: the variational principle"
     assert publish.not_stated(card) == ["licence", "citation"]
     potential_checkpoint(tmp_path / "best.ckpt", "model.")
-    bare = publish.add(tmp_path / "best.ckpt", About("other"), tiny, ["+method=tinypair"])
+    bare = publish.add(tmp_path / "best.ckpt", Facts("other"), tiny, ["+method=tinypair"])
     assert publish.not_stated(bare) == ["licence", "citation", "data", "level-of-theory"]
     assert publish.not_stated(publish.add(trained, ABOUT, tiny)) == []
 
@@ -147,6 +148,6 @@ def test_the_command_of_a_training_names_its_data_and_settings(
         return app.resolved(trees.compose(overrides.prepare(given, multirun=False))[0], tmp_path)
 
     config = composed(words)
-    command = shlex.split(publish._command(config))
+    command = shlex.split(repeating(config))
     assert command[:4] == ["python", "-m", "fusion", "+method=coulomb"] and f"data={name}" in command
     assert composed(command[3:]) == config

@@ -24,7 +24,7 @@ from fusion.runs.report import redraw
 from processes import ranks
 from resuming import Stop, assert_same_result, differences, killed_and_resumed
 
-ABOUT = publish.About("tiny", "a toy", "MIT", "nobody (2026)", data="toy", level_of_theory="pairs")
+ABOUT = publish.Facts("tiny", "a toy", "MIT", "nobody (2026)", data="toy", level_of_theory="pairs")
 ANGLES = "method.model.angle_shifts=[0.4, 0.8, 1.2, 1.6, 2.0, 2.4, 2.8, 3.0]"
 SHIFTS = ("method.model.angular_shifts=[0.8, 1.2, 1.6, 2.0]", ANGLES, "method.model.radial_eta=4.0")
 HIDDEN = "method.model.hidden={H: [6, 5], C: [6, 5], N: [6], O: [6, 5], S: [6], F: [6], Cl: [6]}"
