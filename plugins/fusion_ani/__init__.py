@@ -7,4 +7,5 @@ fusion_api = 1
 
 @hookimpl
 def fusion_config_path() -> str:
+    """Return the folder of this plugin's configuration."""
     return "pkg://fusion_ani.conf"
