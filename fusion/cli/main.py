@@ -98,6 +98,9 @@ def _dispatch(words: list[str]) -> int:
         return _parts(words[1:])
     if _is_run(words):
         return _run(words[1:] if first == "run" else words)
+    if words == ["methods"]:  # at once: to read options, of which this has none, Typer loads pydantic
+        listing.methods()
+        return 0
     return _command(words)
 
 
