@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -36,5 +37,4 @@ def test_the_names_that_a_script_imports_exist(path: Path) -> None:
             continue
         module = importlib.import_module(str(node.module))
         for alias in node.names:
-            if not hasattr(module, alias.name):  # then it is a module of a package
-                importlib.import_module(f"{node.module}.{alias.name}")
+            assert hasattr(module, alias.name) or importlib.util.find_spec(f"{node.module}.{alias.name}"), alias.name

@@ -14,14 +14,17 @@ if TYPE_CHECKING:
 
 def metrics(document: dict[str, Any] | None, config: DictConfig) -> Iterable[Metric]:
     """Yield the metrics of a run: energy and standard error of a wavefunction, or mean errors of a training."""
-    if document and document.get("kind") == "potential" and document.get("training"):
-        yield from _errors_of_parts(document["training"]["parts"], repeating(config))
-        yield from _shares_within(document["training"].get("uncertainty") or {}, repeating(config))
-    elif document and document.get("training"):
-        yield from _training_errors(document["training"]["mae_kcal_mol"], repeating(config))
-    if not document or document.get("kind") != "ansatz" or not document.get("energy"):
+    if not document:
         return
-    energy, command = document["energy"], repeating(config)
+    command, training = repeating(config), document.get("training")
+    if training and document.get("kind") == "potential":
+        yield from _errors_of_parts(training["parts"], command)
+        yield from _shares_within(training.get("uncertainty") or {}, command)
+    elif training:
+        yield from _training_errors(training["mae_kcal_mol"], command)
+    if document.get("kind") != "ansatz" or not document.get("energy"):
+        return
+    energy = document["energy"]
     note = "" if document.get("status") == "ok" else f" ({document.get('status')})"
     for key in ("value", "stderr"):
         if energy.get(key) is not None:

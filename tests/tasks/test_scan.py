@@ -137,7 +137,7 @@ def test_a_run_killed_at_any_step_resumes_to_the_same_result(
 ) -> None:
     stops = [Stop("toy.torsion:Torsion.forward", call) for call in calls]
     words = (*TURN, "task.points=7")
-    resumes(words, *stops, files=("scan.csv", "scan.extxyz"), until_done=until_done)
+    assert len(resumes(words, *stops, files=("scan.csv", "scan.extxyz"), until_done=until_done)) >= len(stops)
 
 
 @pytest.mark.parametrize(

@@ -238,7 +238,8 @@ def test_a_method_without_forces_is_refused(program: Program) -> None:
 
 def test_a_run_killed_during_the_differences_resumes_to_the_same_result(resumes: Resumes) -> None:
     words = (*MORSE, "method._target_=toy.morse.WithoutHessian")
-    resumes(words, Stop("toy.morse:Morse.forward", 17), files=("relaxed.xyz",), rel=1e-9)
+    (resumed,) = resumes(words, Stop("toy.morse:Morse.forward", 17), files=("relaxed.xyz",), rel=1e-9)
+    assert resumed.status == 0
 
 
 @pytest.mark.parametrize(
