@@ -6,6 +6,7 @@ import pickle
 import signal
 import threading
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,20 @@ def drop_rows(checkpoint: dict[str, Any], rows: int) -> None:
 
 def _metrics(trainer: Trainer) -> list[MetricsFile]:
     return [logger for logger in trainer.loggers if isinstance(logger, MetricsFile)]
+
+
+def trained_state(path: Path, part: str, kind: str, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the `part` of a checkpoint that a training resumes from; its `identity` must have these values.
+
+    Raises InputError for a checkpoint of something else than the training of a `kind` of model, or of another training.
+    """
+    state: dict[str, Any] | None = read(path).get(part)
+    if state is None:
+        raise InputError(f"{path} is not a checkpoint of a {kind}'s training")
+    for key, value in identity.items():
+        if state["identity"].get(key) != value:
+            raise InputError(f"{path} belongs to another training: its {key} differ")
+    return state
 
 
 def read(path: Path) -> dict[str, Any]:

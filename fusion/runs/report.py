@@ -26,7 +26,7 @@ from fusion.console.format import (
 )
 from fusion.errors import InputError
 from fusion.runs.layout import CHECKPOINT, CONFIG, METRICS, RESULT
-from fusion.runs.task import Drawing, Recording, Reporting, Writing
+from fusion.runs.task import Drawing, Recording, Summarising, Writing
 
 if TYPE_CHECKING:
     from fusion.chemistry.system import System
@@ -59,7 +59,7 @@ def _summary(result: dict[str, Any], directory: Path) -> Iterator[tuple[str, str
         text, *columns = _energy_columns(result, alarm)
         yield f"last {name}" if alarm else name, text, columns, style or "bold"
     task = _task(directory)
-    rows = task.rows(result) if isinstance(task, Reporting) else ()
+    rows = task.rows(result) if isinstance(task, Summarising) else ()
     for row in (*_reference_rows(result), *_property_rows(result), *rows):
         label, text, *columns = row
         yield label, text, columns, ""

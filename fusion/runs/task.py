@@ -74,7 +74,7 @@ class Titled(Protocol):
 
 
 @runtime_checkable
-class Reporting(Protocol):
+class Summarising(Protocol):
     """Task that prints lines of its own below the energy. The methods of a report use only the files of a run."""
 
     @staticmethod

@@ -42,7 +42,7 @@ class FunctionalTraining:
         """Raise InputError for invalid settings or data files, and for the checkpoint of another training."""
         from fusion.functionals.features import check_needs
         from fusion.functionals.scf.kohn_sham import molecule
-        from fusion.runs.checkpoints import read
+        from fusion.runs.checkpoints import trained_state
 
         if method.weights is not None:
             raise InputError(f"task={self.name} trains a new functional; set weights=null")
@@ -58,12 +58,7 @@ class FunctionalTraining:
         check_needs(model.needs, method.name)
         plan = RegressionPlan(method, system, settings, data, model, 0)
         if run.checkpoint is not None:
-            state = read(run.checkpoint).get("regression")
-            if state is None:
-                raise InputError(f"{run.checkpoint} is not a checkpoint of a functional's training")
-            for key, value in _identity(plan, run).items():
-                if state["identity"].get(key) != value:
-                    raise InputError(f"{run.checkpoint} belongs to another training: its {key} differ")
+            state = trained_state(run.checkpoint, "regression", "functional", _identity(plan, run))
             plan = replace(plan, done=int(state["done"]))
         return plan
 

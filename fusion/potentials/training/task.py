@@ -57,7 +57,7 @@ class PotentialTraining:
         """
         from fusion import datasets
         from fusion.potentials.training.descent import trained
-        from fusion.runs.checkpoints import read
+        from fusion.runs.checkpoints import trained_state
 
         if run.config.get("data") is None:
             raise InputError(f"task={self.name} of a potential needs labelled structures: data=NAME or data=FILE")
@@ -76,13 +76,7 @@ class PotentialTraining:
         plan = FittingPlan(method, system, settings, data, split, model, None)
         if run.checkpoint is None:
             return plan
-        state = read(run.checkpoint).get("fitting")
-        if state is None:
-            raise InputError(f"{run.checkpoint} is not a checkpoint of a potential's training")
-        for key, value in _identity(plan, run).items():
-            if state["identity"].get(key) != value:
-                raise InputError(f"{run.checkpoint} belongs to another training: its {key} differ")
-        return replace(plan, state=state)
+        return replace(plan, state=trained_state(run.checkpoint, "fitting", "potential", _identity(plan, run)))
 
     def title(self, plan: FittingPlan, run: Run) -> Title:
         """Return the title of the run (method, parameters, structures) and notes on the data."""

@@ -55,6 +55,7 @@ class Surface(FusionCalculator):
         properties: Sequence[str] | None = None,
         system_changes: Iterable[str] = all_changes,
     ) -> None:
+        """Calculate the `requested` properties with the method, whatever ASE asks for. Raises NotConverged."""
         assert atoms is not None
         self.atoms, self._positions, self._cell = atoms, atoms.positions.copy(), np.array(atoms.cell)
         began = time.perf_counter()
