@@ -41,6 +41,23 @@ class HasOrbitals(Protocol):
         ...
 
 
+@runtime_checkable
+class StartsAtMeanField(Protocol):
+    """Ansatz whose orbitals may start as those of a mean field."""
+
+    @property
+    def starts_at_mean_field(self) -> bool:
+        """True if pretraining would change nothing for the better."""
+        ...
+
+
+def is_pretrained(ansatz: nn.Module) -> bool:
+    """True if an ansatz has orbitals that pretraining brings close to Hartree-Fock."""
+    if isinstance(ansatz, StartsAtMeanField) and ansatz.starts_at_mean_field:
+        return False
+    return isinstance(ansatz, HasOrbitals)
+
+
 @torch.no_grad()
 def check_forward(ansatz: nn.Module, electrons: Tensor) -> None:
     """Raise CalculationError unless the ansatz returns sign and log|psi|, each (B,), for electrons (B, N, 3).

@@ -1,4 +1,4 @@
-"""Identity of a run, which must agree with that of a checkpoint."""
+"""Identity of a run, which must agree with that of a checkpoint, and names of parameters in old checkpoints."""
 
 from __future__ import annotations
 
@@ -20,3 +20,31 @@ def identity(system: System, ansatz: nn.Module, settings: dict[str, Any]) -> dic
         "parameters": {name: list(p.shape) for name, p in ansatz.named_parameters()},
         "settings": settings,
     }
+
+
+def with_current_names(state: Any, ansatz: nn.Module) -> Any:
+    """Return a checkpoint, or a part of it, with the ansatz's present names of the parameters.
+
+    Checkpoints of earlier versions name the parameters of a trunk without "trunk.".
+    """
+    renamed = {name.removeprefix("trunk."): name for name, _ in ansatz.named_parameters() if name.startswith("trunk.")}
+    return _renamed(state, renamed)
+
+
+def _renamed(state: Any, renamed: dict[str, str]) -> Any:
+    if isinstance(state, dict):
+        return {_current(key, renamed): _renamed(value, renamed) for key, value in state.items()}
+    if isinstance(state, list):
+        return [_renamed(_current(value, renamed), renamed) for value in state]
+    return state
+
+
+def _current(key: Any, renamed: dict[str, str]) -> Any:
+    """Present name of a parameter, also behind the name of its module or before that of a factor of its curvature."""
+    if not isinstance(key, str):
+        return key
+    before, name = ("ansatz.", key.removeprefix("ansatz.")) if key.startswith("ansatz.") else ("", key)
+    for old, new in renamed.items():
+        if name == old or name.startswith(f"{old}."):
+            return before + new + name.removeprefix(old)
+    return key

@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fusion.wavefunctions.laplacian import Jet, radial
 
 
-class ElectronFeatures(nn.Module):
+def nuclear_vectors(electrons: Tensor, nuclei: Tensor) -> tuple[Tensor, Tensor]:
+    """Vectors (B, N, M, 3) from every nucleus to every electron and their norms (B, N, M)."""
+    vector = electrons.unsqueeze(2) - nuclei
+    return vector, torch.linalg.vector_norm(vector, dim=-1)
+
+
+class ElectronFeatures:
     """One- and two-electron inputs (Pfau et al. 2020, eq. 5; rescaled as in von Glehn et al. 2023, section 4.1).
 
     One-electron: (|r_i - R_A|, r_i - R_A) for all nuclei, (B, N, 4M). Two-electron: (|r_j - r_i|, r_j - r_i) at [i, j],
     (B, N, N, 4), zero with zero derivative on the diagonal.
 
     Args:
-        nuclei: positions (M, 3), bohr.
         rescale: |x| -> log(1 + |x|), for large molecules.
     """
 
-    nuclei: Tensor
-
-    def __init__(self, nuclei: Tensor, rescale: bool = False) -> None:
-        super().__init__()
-        self.register_buffer("nuclei", nuclei, persistent=False)
+    def __init__(self, rescale: bool = False) -> None:
         self.rescale = rescale
-
-    def to_nuclei(self, electrons: Tensor) -> tuple[Tensor, Tensor]:
-        """Vectors (B, N, M, 3) from every nucleus to every electron and their norms (B, N, M)."""
-        vector = electrons.unsqueeze(2) - self.nuclei
-        return vector, torch.linalg.vector_norm(vector, dim=-1)
 
     def _pairs(self, electrons: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         n = electrons.shape[1]
@@ -39,7 +35,7 @@ class ElectronFeatures(nn.Module):
         return vector, torch.linalg.vector_norm(vector + eye.unsqueeze(-1), dim=-1), 1 - eye
 
     def one_electron(self, vector: Tensor, distance: Tensor) -> Tensor:
-        """One-electron inputs (B, N, 4M) from the vectors and distances of ``to_nuclei``."""
+        """One-electron inputs (B, N, 4M) from the vectors and distances of ``nuclear_vectors``."""
         return self._scaled(vector, distance).flatten(2)
 
     def two_electron(self, electrons: Tensor) -> Tensor:

@@ -24,6 +24,9 @@ DIFFUSE_PRETRAINING = ("aug-cc-pVTZ", "def2-TZVPPD", "DZP", "ANO")
 LIMIT = (("cc-pVQZ", "def2-QZVP", "ANO", "DZP"), ("cc-pVTZ", "def2-TZVP", "ANO", "DZP"), PRETRAINING)
 """Choices for the energy of a complete basis, best first; the first that is small enough for the molecule is used."""
 
+REFERENCE = ("cc-pVTZ", "def2-TZVP", "ANO", "DZP")
+"""Basis sets of orbitals that a wavefunction contains: errors of the basis stay in its orbitals."""
+
 DIFFUSE_LIMIT = (("aug-cc-pVQZ", "def2-QZVPPD", "ANO", "DZP"), DIFFUSE_PRETRAINING)
 
 LIMIT_FUNCTIONS = 250
@@ -52,7 +55,7 @@ def hartree_fock(system: System, basis: str | None = None) -> HartreeFock:
     lack. Raises InputError if `basis` lacks an element, CalculationError if no attempt converges.
     """
     names = _pretraining(system) if basis is None else (basis,)
-    return _result(_lowest_field(system, _assign(system, names)))
+    return _result(_lowest_field(_molecule(system, _assign(system, names))))
 
 
 def hartree_fock_limit(system: System) -> HartreeFock:
@@ -62,7 +65,7 @@ def hartree_fock_limit(system: System) -> HartreeFock:
     """
     from pyscf.scf import addons
 
-    small = _lowest_field(system, _assign(system, _pretraining(system)))
+    small = _lowest_field(_molecule(system, _assign(system, _pretraining(system))))
     choices = [_assign(system, names) for names in (DIFFUSE_LIMIT if system.charge < 0 else LIMIT)]
     molecules = (_molecule(system, basis) for basis in choices)
     mol = next((mol for mol in molecules if mol.nao <= LIMIT_FUNCTIONS), None)
@@ -70,6 +73,17 @@ def hartree_fock_limit(system: System) -> HartreeFock:
         return _result(small)
     with _threads(mol):
         return _result(_converge(mol, addons.project_dm_nr2nr(small.mol, small.make_rdm1(), mol)))
+
+
+def occupied_orbitals(system: System) -> tuple[Any, np.ndarray, np.ndarray]:
+    """Compute the mean field in a triple-zeta basis.
+
+    Returns PySCF's molecule and the coefficients (nao, n) of the occupied spin-up and spin-down orbitals. Raises the
+    errors of `hartree_fock`.
+    """
+    basis = _assign(system, DIFFUSE_PRETRAINING if system.charge < 0 else REFERENCE)
+    field = _lowest_field(_molecule(system, basis))
+    return field.mol, *_occupied(field)
 
 
 def _pretraining(system: System) -> tuple[str, ...]:
@@ -125,9 +139,8 @@ def _molecule(system: System, basis: dict[str, str]) -> Any:
     return mol
 
 
-def _lowest_field(system: System, basis: dict[str, str], attempts: int = 4) -> Any:
+def _lowest_field(mol: Any, attempts: int = 4) -> Any:
     """Converge to a minimum of the energy, not a saddle point (as happens in open-shell atoms)."""
-    mol = _molecule(system, basis)
     with _threads(mol):
         field = _converge(mol)
         for _ in range(attempts if mol.nelectron > 1 else 0):
@@ -166,10 +179,8 @@ def _converge(mol: Any, density: np.ndarray | None = None) -> Any:
 
 
 def _result(field: Any) -> HartreeFock:
-    mol, coefficients, occupations = field.mol, field.mo_coeff, field.mo_occ
-    if mol.spin == 0:
-        coefficients, occupations = [coefficients] * 2, [occupations] * 2
-    up, down = (_fix_signs(c[:, n > 0]) for c, n in zip(coefficients, occupations, strict=True))
+    mol = field.mol
+    up, down = _occupied(field)
     return HartreeFock(
         energy=float(field.e_tot),
         basis=_basis_label(mol.basis),
@@ -178,6 +189,14 @@ def _result(field: Any) -> HartreeFock:
         spin_squared=float(field.spin_square()[0]),
         orbitals=GaussianOrbitals(mol, up, down),
     )
+
+
+def _occupied(field: Any) -> list[np.ndarray]:
+    """Coefficients (nao, n) of the occupied orbitals of both spins."""
+    coefficients, occupations = field.mo_coeff, field.mo_occ
+    if field.mol.spin == 0:
+        coefficients, occupations = [coefficients] * 2, [occupations] * 2
+    return [_fix_signs(c[:, n > 0]) for c, n in zip(coefficients, occupations, strict=True)]
 
 
 def _fix_signs(orbitals: np.ndarray) -> np.ndarray:

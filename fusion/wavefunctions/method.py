@@ -21,7 +21,7 @@ from fusion.methods.about import About
 from fusion.parallel import devices
 from fusion.parallel.processes import GLOBAL_STATE
 from fusion.runs.results import Result
-from fusion.wavefunctions.ansatz import HasOrbitals
+from fusion.wavefunctions.ansatz import is_pretrained
 from fusion.wavefunctions.hartree_fock import hartree_fock
 from fusion.wavefunctions.resources import default_chunk
 from fusion.wavefunctions.schedule import Schedule
@@ -118,9 +118,9 @@ class AnsatzMethod:
         return ansatz.to(self.dtype)
 
     def schedule(self, system: System, ansatz: nn.Module) -> Schedule:
-        """Phases of this method for one system; an ansatz without orbitals is not pretrained."""
+        """Phases of this method for one system; only an ansatz with orbitals of its own is pretrained."""
         changes = {key: steps * system.n_electrons for key, steps in self._by_electron.items()}
-        if not isinstance(ansatz, HasOrbitals):
+        if not is_pretrained(ansatz):
             changes["pretraining_steps"] = 0
         return replace(self._schedule, chunk=self._chunk or default_chunk(system), **changes)
 

@@ -13,6 +13,8 @@ from fusion.runs.state import is_own
 from fusion.runs.task import Plan, Title
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from fusion.chemistry.system import System
     from fusion.methods.protocol import Method
     from fusion.runs.results import Result
@@ -55,7 +57,7 @@ class WavefunctionTraining:
         if schedule.walkers % ranks:
             fit = max(1, round(schedule.walkers / ranks)) * ranks
             raise InputError(f"method.walkers={schedule.walkers} cannot be divided among {ranks} ranks; use {fit}")
-        done = _check_checkpoint(run, identity(system, ansatz, method.settings))  # type: ignore[attr-defined]
+        done = _check_checkpoint(run, ansatz, identity(system, ansatz, method.settings))  # type: ignore[attr-defined]
         walkers = schedule.walkers // ranks
         sizes = (walkers, schedule.chunk, schedule.moves, schedule.evaluation_moves, schedule.walkers)
         cost = estimate(system, ansatz, *sizes)
@@ -166,7 +168,7 @@ def _on_gpu(run: Run) -> bool:
     return run.config.trainer.get("accelerator", "auto") != "cpu" and torch.cuda.is_available()
 
 
-def _check_checkpoint(run: Run, expected: dict[str, Any]) -> dict[str, int]:
+def _check_checkpoint(run: Run, ansatz: nn.Module, expected: dict[str, Any]) -> dict[str, int]:
     """Finished iterations of every phase, from the run's checkpoint.
 
     Raises:
@@ -175,8 +177,9 @@ def _check_checkpoint(run: Run, expected: dict[str, Any]) -> dict[str, int]:
     if run.checkpoint is None:
         return {"pretraining": 0, "optimising": 0, "evaluating": 0}
     from fusion.runs.checkpoints import read
+    from fusion.wavefunctions.checkpoint import with_current_names
 
-    content = read(run.checkpoint).get("vmc", {})
+    content = with_current_names(read(run.checkpoint).get("vmc", {}), ansatz)
     stored = content.get("identity")
     if stored is None:
         raise InputError(f"{run.checkpoint} is not a checkpoint of a wavefunction")

@@ -16,7 +16,7 @@ from fusion.parallel.collectives import gather_rows, mean_over_ranks, own_rows, 
 from fusion.runs import metrics
 from fusion.runs.checkpoints import drop_rows
 from fusion.wavefunctions.ansatz import check_forward
-from fusion.wavefunctions.checkpoint import identity
+from fusion.wavefunctions.checkpoint import identity, with_current_names
 from fusion.wavefunctions.hamiltonian import Hamiltonian, clip
 from fusion.wavefunctions.hartree_fock import HartreeFock
 from fusion.wavefunctions.observables import spin_squared
@@ -179,6 +179,8 @@ class VariationalMonteCarlo(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # This module counts iterations. Lightning's own count would stop a run that has been finished once.
         checkpoint.pop("loops", None)
+        for part in ("state_dict", "vmc"):
+            checkpoint[part] = with_current_names(checkpoint[part], self.ansatz)
         self.restored = checkpoint["vmc"]
         self._take_counts(self.restored)
         drop_rows(checkpoint, self.restored["done"]["evaluating"] - self.done["evaluating"])

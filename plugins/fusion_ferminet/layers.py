@@ -64,10 +64,3 @@ class EquivariantLinear(nn.Linear):
 def pair_means(pairs: Tensor, spins: tuple[int, ...]) -> Tensor:
     """Means over the first electron of pair features (B, N, N, F), spin by spin: (B, N, spins * F)."""
     return torch.cat([block.mean(1) for block in pairs.split(spins, dim=1)], dim=-1)
-
-
-def published_init_(layer: nn.Linear) -> None:
-    """W ~ N(0, 1/fan_in), b ~ N(0, 1), as in the published network."""
-    nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
-    if layer.bias is not None:
-        nn.init.normal_(layer.bias)

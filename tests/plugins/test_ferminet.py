@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from fusion.chemistry.system import System
 from fusion.wavefunctions.envelopes import DiagonalEnvelope, FullEnvelope
 from fusion.wavefunctions.laplacian import laplacian_by_autograd
+from fusion.wavefunctions.reference_orbitals import hartree_fock_orbitals
 from fusion.wavefunctions.scores import LinearScores, ScoreRecorder
 from fusion_ferminet.network import FermiNet
 
@@ -23,6 +24,8 @@ OPTIONS: list[dict[str, Any]] = [
     {"envelope": FullEnvelope, "full_determinant": False},
     {"jastrow": True, "rescale_inputs": True},
     {"layers": 1, "determinants": 1},
+    {"reference": hartree_fock_orbitals, "jastrow": True},
+    {"reference": hartree_fock_orbitals, "full_determinant": False},
     {"one_electron": 4, "two_electron": 4, "layers": 3},  # residuals from the first layer on for the pairs
 ]
 SYSTEMS = {
@@ -78,7 +81,7 @@ def test_parameter_counts_of_the_published_network(symbols: Any, count: int) -> 
 
 def test_initial_parameters_have_the_published_spread() -> None:
     ansatz = FermiNet(system("LiH"))
-    layer = ansatz.equivariant[2].requires_grad_(False)
+    layer = ansatz.trunk.equivariant[2].requires_grad_(False)
     assert float(layer.weight.std()) == pytest.approx(layer.in_features**-0.5, rel=0.02)
     assert float(layer.bias.std()) == pytest.approx(1, rel=0.15)
     assert torch.all(ansatz.envelope[0].pi == 1) and torch.all(ansatz.envelope[0].sigma == 1)
@@ -107,14 +110,14 @@ def test_two_electrons_of_one_spin_in_one_place() -> None:
 def test_log_psi_is_translation_invariant() -> None:
     ansatz, electrons, shift = network("LiH"), walkers("LiH"), torch.tensor([0.3, -2.0, 1.0])
     before = psi(ansatz, electrons)
-    ansatz.features.nuclei += shift
+    ansatz.nuclei += shift
     torch.testing.assert_close(psi(ansatz, electrons + shift), before)
 
 
 def test_full_determinants_of_block_matrices_are_block_determinants() -> None:
     full, block = network("LiH"), network("LiH", full_determinant=False)
-    block.equivariant.load_state_dict(full.equivariant.state_dict())
-    block.pair.load_state_dict(full.pair.state_dict())
+    block.trunk.equivariant.load_state_dict(full.trunk.equivariant.state_dict())
+    block.trunk.pair.load_state_dict(full.trunk.pair.state_dict())
     for spin, own in ((0, slice(0, 2)), (1, slice(2, 4))):
         weight = full.orbital[spin].weight.data.view(2, 4, -1)
         block.orbital[spin].weight.data = weight[:, own].flatten(0, 1).clone()
@@ -130,7 +133,7 @@ def test_full_determinants_of_block_matrices_are_block_determinants() -> None:
 
 def as_published(ansatz: FermiNet, electrons: Tensor) -> Tensor:
     """psi of one walker (N, 3), electron by electron and pair by pair (Pfau et al. 2020, eqs. 1-9)."""
-    n, spins, nuclei = len(electrons), ansatz.spins, ansatz.features.nuclei
+    n, spins, nuclei = len(electrons), ansatz.spins, ansatz.nuclei
     blocks = torch.arange(n).split(spins)
 
     def features(vector: Tensor) -> Tensor:
@@ -138,8 +141,8 @@ def as_published(ansatz: FermiNet, electrons: Tensor) -> Tensor:
 
     h = [torch.cat([features(r - nucleus) for nucleus in nuclei]) for r in electrons]
     g = [[features(b - a) if b is not a else torch.zeros(4) for b in electrons] for a in electrons]
-    for layer in range(len(ansatz.equivariant)):
-        dense = ansatz.equivariant[layer]
+    for layer in range(len(ansatz.trunk.equivariant)):
+        dense = ansatz.trunk.equivariant[layer]
         new = []
         for i in range(n):
             means = [torch.stack([h[j] for j in block]).mean(0) for block in blocks]
@@ -147,8 +150,8 @@ def as_published(ansatz: FermiNet, electrons: Tensor) -> Tensor:
             out = torch.tanh(dense.weight @ torch.cat((h[i], *pairs, *means)) + dense.bias)
             new.append((h[i] + out) / 2**0.5 if out.shape == h[i].shape else out)
         h = new
-        if layer < len(ansatz.pair):
-            out = [[torch.tanh(ansatz.pair[layer](x)) for x in row] for row in g]
+        if layer < len(ansatz.trunk.pair):
+            out = [[torch.tanh(ansatz.trunk.pair[layer](x)) for x in row] for row in g]
             same = out[0][0].shape == g[0][0].shape
             g = [
                 [(x + y) / 2**0.5 if same else y for x, y in zip(*rows, strict=True)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fusion.wavefunctions.features import ElectronFeatures
+from fusion.wavefunctions.features import ElectronFeatures, nuclear_vectors
 from fusion.wavefunctions.laplacian import Jet, linear, radial, tanh_residual_
 
 pytestmark = pytest.mark.usefixtures("double_precision")
@@ -31,8 +31,8 @@ def walker(n: int = 3) -> torch.Tensor:
 
 
 def test_values_are_distances_and_vectors() -> None:
-    features, electrons = ElectronFeatures(NUCLEI), torch.randn(2, 3, 3)
-    one = features.one_electron(*features.to_nuclei(electrons))
+    features, electrons = ElectronFeatures(), torch.randn(2, 3, 3)
+    one = features.one_electron(*nuclear_vectors(electrons, NUCLEI))
     vector = electrons[1, 2] - NUCLEI[1]
     torch.testing.assert_close(one[1, 2, 4:], torch.cat((vector.norm().view(1), vector)))
     two = features.two_electron(electrons)
@@ -44,8 +44,8 @@ def test_values_are_distances_and_vectors() -> None:
 @pytest.mark.parametrize("size", [1e-8, 1e-3, 1.0, 100.0])
 def test_rescaled_features_grow_like_a_logarithm(size: float) -> None:
     vector = size * torch.tensor([[2 / 3, -2 / 3, 1 / 3]])
-    features = ElectronFeatures(torch.zeros(1, 3), rescale=True)
-    values = features.one_electron(*features.to_nuclei(vector.unsqueeze(0)))[0, 0]
+    features = ElectronFeatures(rescale=True)
+    values = features.one_electron(*nuclear_vectors(vector.unsqueeze(0), torch.zeros(1, 3)))[0, 0]
     length = torch.tensor(size).log1p()
     torch.testing.assert_close(values[0], length)
     torch.testing.assert_close(values[1:], length * vector[0] / size)
@@ -53,15 +53,15 @@ def test_rescaled_features_grow_like_a_logarithm(size: float) -> None:
 
 @pytest.mark.parametrize("rescale", [False, True])
 def test_one_electron_jet(rescale: bool) -> None:
-    features, x = ElectronFeatures(NUCLEI, rescale), walker()
-    jet = features.one_electron_jet(*features.to_nuclei(x.unsqueeze(0)))
-    expected = oracle(lambda r: features.one_electron(*features.to_nuclei(r)), x)
+    features, x = ElectronFeatures(rescale), walker()
+    jet = features.one_electron_jet(*nuclear_vectors(x.unsqueeze(0), NUCLEI))
+    expected = oracle(lambda r: features.one_electron(*nuclear_vectors(r, NUCLEI)), x)
     torch.testing.assert_close(jet.data[0], expected, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("rescale", [False, True])
 def test_two_electron_jet(rescale: bool) -> None:
-    features, x = ElectronFeatures(NUCLEI, rescale), walker()
+    features, x = ElectronFeatures(rescale), walker()
     jet = features.two_electron_jet(x.unsqueeze(0))[0]  # [i, :, j]
     expected = oracle(features.two_electron, x)  # [:, i, j]
     for i in range(3):
@@ -76,7 +76,7 @@ def test_two_electron_jet(rescale: bool) -> None:
 
 
 def test_diagonal_of_the_pairs_is_differentiable_by_autograd() -> None:
-    features = ElectronFeatures(NUCLEI, rescale=True)
+    features = ElectronFeatures(rescale=True)
     electrons = torch.randn(2, 3, 3, requires_grad=True)
     (gradient,) = torch.autograd.grad(features.two_electron(electrons).sum(), electrons)
     assert torch.isfinite(gradient).all()

@@ -84,7 +84,7 @@ def test_everything_is_in_the_requested_dtype(name: str, dtype: torch.dtype) -> 
     before = torch.get_default_dtype()
     ansatz = method(dtype=name).ansatz(molecule("Li"))
     assert torch.get_default_dtype() is before
-    assert {p.dtype for p in ansatz.parameters()} | {b.dtype for b in ansatz.features.buffers()} == {dtype}
+    assert {p.dtype for p in ansatz.parameters()} | {ansatz.nuclei.dtype} == {dtype}
     assert ansatz(torch.randn(2, 3, 3, dtype=dtype))[1].dtype == dtype
 
 

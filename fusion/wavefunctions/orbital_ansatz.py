@@ -1,0 +1,195 @@
+"""Sums of determinants of orbitals that depend on all electrons: the part that FermiNet, Psiformer and others share.
+
+A trunk turns electrons into features h_i, equivariant under exchange of electrons of one spin. With them
+
+    phi_ko(i) = (W h_i)_ko e_ko(r_i)                                       orbitals alone, or
+    phi_ko(i) = chi_o(r_i) (1 + (V h_i)_ko) + (W h_i)_ko e_ko(r_i)         around reference orbitals chi,
+    psi = exp(J) sum_k det phi_k,
+
+where e are the envelopes. The first line is Pfau et al. 2020 (arXiv 1909.02487), eqs. 6-9; the second is the
+backflow of Hermann, Schaetzle, Noe 2020 (arXiv 1909.08423), eqs. 6-8, which starts at the reference determinant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from fusion.chemistry.system import System
+from fusion.wavefunctions.determinants import laplacian_of_determinants, sum_of_determinants
+from fusion.wavefunctions.envelopes import Envelope, IsotropicEnvelope
+from fusion.wavefunctions.features import nuclear_vectors
+from fusion.wavefunctions.jastrow import CuspJastrow
+from fusion.wavefunctions.laplacian import Jet, LogPsi, linear
+from fusion.wavefunctions.reference_orbitals import ReferenceOrbitals
+
+START = 0.003
+"""Size of the initial additive correction of reference orbitals: large enough to tell the determinants apart."""
+
+SHORT_CUSP = 0.3
+"""Initial lengths (bohr) of the Jastrow factor of reference orbitals: longer ones push the density off the nuclei."""
+
+
+class Trunk(Protocol):
+    """Features of every electron that depend on all electrons; an ``nn.Module``.
+
+    `vector` (B, N, M, 3) and `distance` (B, N, M) point from every nucleus to every electron.
+    """
+
+    width: int
+    """F, the number of features."""
+
+    def __call__(self, electrons: Tensor, vector: Tensor, distance: Tensor) -> Tensor:
+        """Features (B, N, F) of electrons (B, N, 3) in bohr."""
+        ...
+
+    def jet(self, electrons: Tensor, vector: Tensor, distance: Tensor) -> Jet:
+        """Jet (B, 3N + 2, N, F) of the features."""
+        ...
+
+    def linear_layers(self) -> Iterable[nn.Linear]:
+        """Layers whose initial weights `published_init_` draws, in this order."""
+        ...
+
+
+class OrbitalAnsatz(nn.Module):
+    """Sum of determinants of a trunk's orbitals.
+
+    Args:
+        system: nuclei and electrons.
+        trunk: features of the electrons.
+        determinants: number of determinants.
+        full_determinant: one N x N matrix per determinant; otherwise one block per spin.
+        envelope: builds an envelope from (nuclei, orbitals).
+        jastrow: multiply by the cusp Jastrow factor.
+        reference: orbitals that the trunk corrects; None for orbitals of the trunk alone.
+    """
+
+    nuclei: Tensor
+
+    def __init__(
+        self,
+        system: System,
+        trunk: Trunk,
+        determinants: int = 16,
+        full_determinant: bool = True,
+        envelope: Callable[[int, int], Envelope] = IsotropicEnvelope,
+        jastrow: bool = False,
+        reference: Callable[[System], ReferenceOrbitals] | None = None,
+    ) -> None:
+        super().__init__()
+        nuclei = torch.tensor(system.positions, dtype=torch.get_default_dtype())
+        self.register_buffer("nuclei", nuclei, persistent=False)
+        self.determinants, self.full_determinant = determinants, full_determinant
+        self.spins = tuple(n for n in (system.n_up, system.n_down) if n > 0)
+        self.trunk = trunk
+        widths = [determinants * (sum(self.spins) if full_determinant else n) for n in self.spins]
+        self.orbital = nn.ModuleList(nn.Linear(trunk.width, width, bias=False) for width in widths)
+        self.envelope = nn.ModuleList(envelope(len(nuclei), width) for width in widths)
+        self.jastrow = CuspJastrow(system.n_up, system.n_down) if jastrow else None
+        for layer in (*trunk.linear_layers(), *cast(Iterable[nn.Linear], self.orbital)):
+            published_init_(layer)
+        self.reference = None if reference is None else reference(system)
+        self.factor = nn.ModuleList()
+        if self.reference is not None:
+            self.factor.extend(nn.Linear(trunk.width, determinants * n, bias=False) for n in self.spins)
+            self._start_at_reference()
+
+    def _start_at_reference(self) -> None:
+        for layer in cast(Iterable[nn.Linear], self.factor):
+            nn.init.zeros_(layer.weight)
+        for layer in cast(Iterable[nn.Linear], self.orbital):
+            layer.weight.data.mul_(START)
+        if self.jastrow is not None:
+            nn.init.constant_(self.jastrow.length, SHORT_CUSP)
+
+    @property
+    def starts_at_mean_field(self) -> bool:
+        """True if the orbitals start as reference orbitals and need no pretraining."""
+        return self.reference is not None
+
+    def forward(self, electrons: Tensor) -> tuple[Tensor, Tensor]:
+        """Sign and log|psi|, each (B,), of electrons (B, N, 3) in bohr."""
+        sign, log = sum_of_determinants(self.orbitals(electrons))
+        return sign, log if self.jastrow is None else log + self.jastrow(electrons)
+
+    def orbitals(self, electrons: Tensor) -> list[Tensor]:
+        """Orbital matrices (B, K, n, n), rows electrons: one full matrix, or one per spin."""
+        vector, distance = nuclear_vectors(electrons, self.nuclei)
+        h = self.trunk(electrons, vector, distance)
+        references = None if self.reference is None else self.reference(vector, distance)
+        blocks = []
+        by_spin = (x.split(self.spins, dim=1) for x in (h, vector, distance))
+        for spin, parts in enumerate(zip(*by_spin, self.orbital, self.envelope, strict=True)):
+            h_spin, vector_spin, distance_spin, orbital, envelope = parts
+            phi = orbital(h_spin) * envelope(vector_spin, distance_spin)
+            phi = phi.unflatten(-1, (self.determinants, -1))
+            if references is not None:
+                factor = self.factor[spin](h_spin).unflatten(-1, (self.determinants, -1))
+                own = references[spin].unsqueeze(2) * (1 + factor)
+                phi = phi + nn.functional.pad(own, self._columns(spin, phi.shape[-1]))
+            blocks.append(phi.transpose(1, 2))
+        return [torch.cat(blocks, dim=2)] if self.full_determinant else blocks
+
+    @torch.no_grad()
+    def laplacian(self, electrons: Tensor) -> LogPsi:
+        """log|psi| with gradient and Laplacian by forward propagation through the same layers."""
+        result = laplacian_of_determinants(self._orbital_jets(electrons))
+        if self.jastrow is None:
+            return result
+        value, gradient, laplacian = self.jastrow.jet(electrons)
+        return LogPsi(result.sign, result.log + value, result.gradient + gradient, result.laplacian + laplacian)
+
+    def _orbital_jets(self, electrons: Tensor) -> list[Jet]:
+        """Orbital jets (B, 3N + 2, n, K, orbitals), one full or one per spin."""
+        vector, distance = nuclear_vectors(electrons, self.nuclei)
+        h = self.trunk.jet(electrons, vector, distance)
+        references = None if self.reference is None else self.reference.jet(vector, distance)
+        blocks, start = [], 0
+        orbitals, envelopes = cast(Iterable[nn.Linear], self.orbital), cast(Iterable[Envelope], self.envelope)
+        for spin, (n, orbital, envelope) in enumerate(zip(self.spins, orbitals, envelopes, strict=True)):
+            own = slice(start, start + n)
+            features = Jet(h.data[:, :, own])
+            phi = linear(features, orbital.weight)
+            multiply_local_(phi, envelope.jet(vector[:, own], distance[:, own]), start)
+            data = phi.data.unflatten(-1, (self.determinants, -1))
+            if references is not None:
+                factor = linear(features, cast(nn.Linear, self.factor[spin]).weight)
+                factor.value.add_(1)
+                multiply_local_(factor, references[spin].repeat(1, 1, 1, self.determinants), start)
+                first, _ = self._columns(spin, data.shape[-1])
+                data[..., first : first + n] += factor.data.unflatten(-1, (self.determinants, -1))
+            blocks.append(data)
+            start += n
+        return [Jet(torch.cat(blocks, dim=2))] if self.full_determinant else [Jet(block) for block in blocks]
+
+    def _columns(self, spin: int, columns: int) -> tuple[int, int]:
+        """Numbers of columns before and after a spin's own orbitals in its rows of the matrix."""
+        before = sum(self.spins[:spin]) if self.full_determinant else 0
+        return before, columns - before - self.spins[spin]
+
+
+def published_init_(layer: nn.Linear) -> None:
+    """W ~ N(0, 1/fan_in), b ~ N(0, 1), as in the published networks."""
+    nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
+    if layer.bias is not None:
+        nn.init.normal_(layer.bias)
+
+
+def multiply_local_(phi: Jet, local: Tensor, start: int) -> None:
+    """phi *= e, in place, where e_i, (B, 5, n, O), depends on electron ``start + i`` alone.
+
+    lap(phi e) = e lap phi + 2 grad_i phi . grad_i e + phi lap e.
+    """
+    batch, rows, n, orbitals = phi.data.shape
+    value = phi.value.clone()
+    by_electron = phi.jacobian.view(batch, (rows - 2) // 3, 3, n, orbitals)[:, start : start + n]
+    own = by_electron.diagonal(dim1=1, dim2=3)  # (B, 3, O, n)
+    slope = local[:, :3].transpose(-1, -2)
+    cross = (own * slope).sum(1).transpose(-1, -2)
+    phi.data.mul_(local[:, 4:5])
+    own.addcmul_(slope, value.unsqueeze(1).transpose(-1, -2))
+    phi.laplacian.add_(cross, alpha=2).addcmul_(value, local[:, 3])

@@ -1,0 +1,113 @@
+"""Least-squares fit of Gaussian orbitals with Slater functions that have the cusps at the nuclei."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fusion.chemistry.system import System
+from fusion.wavefunctions.hartree_fock import occupied_orbitals
+
+MAX_MOMENTUM = 2
+"""Largest angular momentum; occupied orbitals of the first four periods hardly use higher ones."""
+
+SMALLEST, LARGEST, NUMBER = 0.3, 2.5, 13
+"""Even-tempered exponents: the smallest (1/bohr), the largest in units of the nuclear charge, and their number."""
+
+RIDGE = 1e-10
+"""Regularisation of the fit, relative to the norm of each radial function."""
+
+CUSP_ITERATIONS = 4
+"""Repetitions of the cusp condition, which contains the tails of the orbitals from the other nuclei."""
+
+_MONOMIALS = (slice(0, 1), slice(1, 4), slice(4, 10))
+"""Cartesian monomials of each angular momentum."""
+
+
+def fit_occupied_orbitals(system: System) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
+    """Fit the occupied Hartree-Fock orbitals of ``system`` in Slater functions with momenta up to MAX_MOMENTUM.
+
+    Returns:
+        exponents (M, J); coefficients (M, J, monomials, orbitals), spin-up orbitals first; the number of orbitals of
+        every occupied spin.
+    """
+    mol, up, down = occupied_orbitals(system)
+    orbitals = np.concatenate((up, down), axis=1)
+    fits = [[_Radial(charge, momentum) for momentum in range(MAX_MOMENTUM + 1)] for charge in system.numbers]
+    coefficients = np.zeros((len(fits), NUMBER, _MONOMIALS[-1].stop, orbitals.shape[1]))
+    for shell in _shells(mol):
+        radial = fits[shell.centre][shell.momentum].expand(shell)
+        angular = shell.harmonics @ orbitals[shell.rows]
+        coefficients[shell.centre, :, _MONOMIALS[shell.momentum]] += np.einsum("j,mo->jmo", radial, angular)
+    exponents = np.array([by_momentum[0].exponents for by_momentum in fits])
+    for own, by_momentum in zip(coefficients, fits, strict=True):
+        for monomials, fit in zip(_MONOMIALS[1:], by_momentum[1:], strict=True):
+            own[:, monomials] = fit.with_cusp(own[:, monomials], 0.0)
+    for _ in range(CUSP_ITERATIONS):
+        for a, by_momentum in enumerate(fits):
+            others = _values_from_others(a, system.positions, exponents, coefficients)
+            coefficients[a, :, 0] = by_momentum[0].with_cusp(coefficients[a, :, 0], others)
+    return exponents, coefficients, tuple(n for n in (up.shape[1], down.shape[1]) if n > 0)
+
+
+class _Shell(NamedTuple):
+    """One contracted shell: its nucleus, angular momentum, Gaussians, and the rows of its functions in the basis."""
+
+    centre: int
+    momentum: int
+    exponents: np.ndarray
+    contraction: np.ndarray
+    harmonics: np.ndarray
+    rows: slice
+
+
+def _shells(mol: Any) -> list[_Shell]:
+    from pyscf import gto
+
+    shells, row = [], 0
+    for number in range(mol.nbas):
+        momentum, exponents = int(mol.bas_angular(number)), mol.bas_exp(number)
+        harmonics = np.asarray(gto.cart2sph(momentum))
+        for column in (mol.bas_ctr_coeff(number) * gto.gto_norm(momentum, exponents)[:, None]).T:
+            rows = slice(row, row + harmonics.shape[1])
+            shells.append(_Shell(int(mol.bas_atom(number)), momentum, exponents, column, harmonics, rows))
+            row = rows.stop
+    return [shell for shell in shells if shell.momentum <= MAX_MOMENTUM]
+
+
+class _Radial:
+    """Slater functions r^l exp(-zeta_j r) of one nucleus and angular momentum, and fits in them."""
+
+    def __init__(self, charge: float, momentum: int) -> None:
+        self.charge, self.momentum = charge, momentum
+        self.exponents = np.geomspace(SMALLEST, LARGEST * charge, NUMBER)
+        self.r = np.geomspace(1e-5, 40.0, 3000)
+        self.weight = np.gradient(self.r) * self.r**2
+        functions = self.r[:, None] ** momentum * np.exp(-np.outer(self.r, self.exponents))
+        self.functions = functions
+        overlap = functions.T @ (self.weight[:, None] * functions)
+        scale = 1 / np.sqrt(overlap.diagonal())
+        scaled = scale[:, None] * overlap * scale + RIDGE * np.eye(NUMBER)
+        self.inverse = scale[:, None] * np.linalg.inv(scaled) * scale
+
+    def expand(self, shell: _Shell) -> np.ndarray:
+        """Coefficients (J,) of a Gaussian shell's radial function."""
+        gaussians = np.exp(-np.outer(self.r**2, shell.exponents)) @ shell.contraction
+        return self.inverse @ (self.functions.T @ (self.weight * self.r**self.momentum * gaussians))
+
+    def with_cusp(self, coefficients: np.ndarray, others: np.ndarray | float) -> np.ndarray:
+        """Nearest coefficients (J, ...) with g'(0) = -Z / (l + 1) (g(0) + others), in the norm of the fit."""
+        row = self.charge / (self.momentum + 1) - self.exponents
+        excess = np.tensordot(row, coefficients, 1) + self.charge / (self.momentum + 1) * others
+        change = self.inverse @ row / (row @ self.inverse @ row)
+        return coefficients - np.multiply.outer(change, excess)
+
+
+def _values_from_others(a: int, positions: np.ndarray, exponents: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
+    """Values (orbitals,) at nucleus `a` of the functions at all other nuclei."""
+    vectors = np.delete(positions[a] - positions, a, axis=0)
+    x, y, z = vectors.T
+    monomials = np.stack((np.ones_like(x), x, y, z, x * x, x * y, x * z, y * y, y * z, z * z))[: coefficients.shape[2]]
+    decay = np.exp(-np.linalg.norm(vectors, axis=1)[:, None] * np.delete(exponents, a, axis=0))
+    return np.einsum("ma,aj,ajmo->o", monomials, decay, np.delete(coefficients, a, axis=0))

@@ -1,0 +1,73 @@
+"""Hartree-Fock orbitals in Slater functions: cusps, derivatives, and agreement with the Gaussian orbitals."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from exact import molecule
+from fusion.chemistry.system import System
+from fusion.wavefunctions.features import nuclear_vectors
+from fusion.wavefunctions.hartree_fock import hartree_fock
+from fusion.wavefunctions.reference_orbitals import ReferenceOrbitals, hartree_fock_orbitals
+
+SYSTEMS = [molecule("Li H", 3.015), molecule("N", spin=3), molecule("O H", 1.8), molecule("H", charge=-1)]
+
+pytestmark = pytest.mark.usefixtures("double_precision")
+
+
+def values(orbitals: ReferenceOrbitals, system: System, electrons: Tensor) -> list[Tensor]:
+    return orbitals(*nuclear_vectors(electrons, torch.tensor(system.positions)))
+
+
+@pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: system.formula)
+def test_every_orbital_has_the_cusp_of_every_nucleus(system: System) -> None:
+    orbitals = hartree_fock_orbitals(system)
+    directions = torch.eye(3).repeat(2, 1) * torch.tensor([1.0] * 3 + [-1.0] * 3).unsqueeze(1)
+    for position, charge in zip(torch.tensor(system.positions), system.numbers, strict=True):
+        near = [position + h * directions for h in (1e-5, 2e-5)]
+        electrons = [x.unsqueeze(1).expand(-1, system.n_electrons, -1) for x in near]
+        for close, far in zip(*(values(orbitals, system, x) for x in electrons), strict=True):
+            slope, value = (far - close).mean(0)[0] / 1e-5, (2 * close - far).mean(0)[0]
+            torch.testing.assert_close(slope, -float(charge) * value, rtol=2e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("system", SYSTEMS[:3], ids=lambda system: system.formula)
+def test_derivatives_agree_with_autograd(system: System) -> None:
+    orbitals = hartree_fock_orbitals(system)
+    electrons = torch.randn(2, system.n_electrons, 3)
+    jets = orbitals.jet(*nuclear_vectors(electrons, torch.tensor(system.positions)))
+    for spin, jet in enumerate(jets):
+        first = 0 if spin == 0 else system.n_up
+        for row in range(jet.shape[2]):
+
+            def orbital(x: Tensor, spin: int = spin, row: int = row, first: int = first) -> Tensor:
+                moved = torch.cat((electrons[:1, : first + row], x.view(1, 1, 3), electrons[:1, first + row + 1 :]), 1)
+                return values(orbitals, system, moved)[spin][0, row]
+
+            x = electrons[0, first + row]
+            gradient = torch.func.jacrev(orbital)(x)
+            laplacian = torch.func.hessian(orbital)(x).diagonal(dim1=-2, dim2=-1).sum(-1)
+            torch.testing.assert_close(jet[0, :3, row], gradient.T, rtol=1e-9, atol=1e-10)
+            torch.testing.assert_close(jet[0, 3, row], laplacian, rtol=1e-8, atol=1e-8)
+            torch.testing.assert_close(jet[0, 4, row], orbital(x))
+
+
+@pytest.mark.parametrize("system", SYSTEMS[:2], ids=lambda system: system.formula)
+def test_orbitals_are_those_of_hartree_fock(system: System) -> None:
+    electrons = 1.5 * torch.randn(200, system.n_electrons, 3)
+    fitted = values(hartree_fock_orbitals(system), system, electrons)
+    gaussian = hartree_fock(system, "cc-pVTZ").orbitals(electrons)
+    for own, expected in zip(fitted, gaussian, strict=True):
+        determinants = torch.linalg.det(own), torch.linalg.det(expected)
+        overlap = torch.dot(*determinants) / (determinants[0].norm() * determinants[1].norm())
+        assert abs(float(overlap)) > 0.999
+
+
+def test_hydrogen_is_exact() -> None:
+    system = molecule("H")
+    electrons = torch.randn(50, 1, 3)
+    (jet,) = hartree_fock_orbitals(system).jet(*nuclear_vectors(electrons, torch.zeros(1, 3)))
+    local = -0.5 * jet[:, 3, 0, 0] / jet[:, 4, 0, 0] - 1 / torch.linalg.vector_norm(electrons[:, 0], dim=-1)
+    assert float((local + 0.5).abs().max()) < 0.05
