@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from processes import Program
+
+Install = Callable[..., None]
 
 SOUND = """
 from fusion import hookimpl
@@ -31,7 +34,7 @@ BROKEN = {
 
 
 @pytest.fixture
-def install(with_toy: None, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch):
+def install(with_toy: None, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Install:
     """Return a function that installs a package with its code and the options of its configuration tree."""
 
     def make(name: str, code: str, options: dict[str, str] | None = None) -> None:
@@ -53,7 +56,7 @@ def install(with_toy: None, tmp_path_factory: pytest.TempPathFactory, monkeypatc
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_broken_plugin_is_listed_and_does_no_harm(install, program: Program, case: str) -> None:
+def test_a_broken_plugin_is_listed_and_does_no_harm(install: Install, program: Program, case: str) -> None:
     code, reason = BROKEN[case]
     install("bad", code)
     listed = program("plugins")
@@ -67,7 +70,7 @@ def test_a_broken_plugin_is_listed_and_does_no_harm(install, program: Program, c
 
 @pytest.mark.parametrize("option", ["method/toy", "task/fit", "system/lih", "trainer/cpu", "method/toy/far"])
 def test_two_packages_claiming_one_option_are_refused_by_name(
-    install, program: Program, tmp_path: Path, option: str
+    install: Install, program: Program, tmp_path: Path, option: str
 ) -> None:
     install("rival", SOUND.format(name="rival"), {option: "name: x"})
     done = program("+method=toy")
@@ -78,14 +81,14 @@ def test_two_packages_claiming_one_option_are_refused_by_name(
     assert f"conflict: {option}" in program("plugins").out
 
 
-def test_commands_that_cannot_be_added_are_reported(install, program: Program) -> None:
+def test_commands_that_cannot_be_added_are_reported(install: Install, program: Program) -> None:
     code = SOUND + "\n@hookimpl\ndef fusion_commands(app):\n    raise KeyError('x')\n"
     install("rude", code.format(name="rude"), {"method/rude": "method: {about: {summary: x}}"})
     done = program("toy-hello")
     assert done.status == 0 and done.out == "hello from toy\n" and "rude" in done.err
 
 
-def test_methods_with_missing_packages_are_listed_as_such(install, program: Program) -> None:
+def test_methods_with_missing_packages_are_listed_as_such(install: Install, program: Program) -> None:
     text = "method: {about: {summary: x, cost: y, requires: [not-there-torch>=1, numpy]}}"
     install("more", SOUND.format(name="more"), {"method/more": text, "method/wrong": "a: [b"})
     lines = program("methods").out.splitlines()

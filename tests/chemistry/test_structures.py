@@ -76,6 +76,15 @@ def test_charges_and_moments_of_atoms_are_summed() -> None:
     charged.set_initial_magnetic_moments([-2.0, 0, 0, 0])
     system = from_atoms(charged)
     assert (system.charge, system.spin, system.spin_assumed) == (1, 2, False)
+    charged.set_initial_charges([1.0, 0, 0, 0])
+    charged.set_initial_magnetic_moments([1.0, -1.0, 0, 0])
+    assert (from_atoms(charged).spin, from_atoms(charged).spin_assumed) == (0, False)
+
+
+def test_sums_of_atoms_that_contradict_the_molecule_are_refused() -> None:
+    charged = hydronium()
+    charged.set_initial_charges([-0.5, 0.5, 0.5, 0.5])
+    charged.set_initial_magnetic_moments([-2.0, 0, 0, 0])
     for info in ({"charge": 0}, {"charge": 1, "multiplicity": 1}):
         charged.info = info
         with pytest.raises(InputError, match="sum to"):
@@ -84,9 +93,9 @@ def test_charges_and_moments_of_atoms_are_summed() -> None:
     charged.set_initial_charges([0.4, 0, 0, 0])
     with pytest.raises(InputError, match=r"initial charges sum to 0\.400, not to a whole number"):
         from_atoms(charged)
-    charged.set_initial_charges([1.0, 0, 0, 0])
-    charged.set_initial_magnetic_moments([1.0, -1.0, 0, 0])
-    assert (from_atoms(charged).spin, from_atoms(charged).spin_assumed) == (0, False)
+
+
+def test_a_computed_moment_sets_the_spin() -> None:
     computed = Atoms("O2", positions=[[0, 0, 0], [0, 0, 1.2]])
     computed.calc = SinglePointCalculator(computed, magmom=2.0)
     assert from_atoms(computed).multiplicity == 3

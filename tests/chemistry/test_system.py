@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,7 +60,9 @@ def test_built_in_systems_are_consistent(name: str) -> None:
         ("h2", {"symbols": ["H", "Li"]}, 0, None),
     ],
 )
-def test_a_reference_belongs_to_one_state_and_geometry(name, overrides, spin, energy) -> None:
+def test_a_reference_belongs_to_one_state_and_geometry(
+    name: str, overrides: dict[str, Any], spin: int, energy: float | None
+) -> None:
     system = built_in(name, **overrides)
     assert system.spin == spin
     assert (system.reference.value if system.reference else None) == energy
@@ -162,13 +165,24 @@ def test_formulas() -> None:
     ]  # fmt: skip
 
 
-def test_masses_and_fixed_coordinates_are_one_per_atom() -> None:
-    water = System("water", ("O", "H", "H"), np.array([[0.0, 0, 0], [0, 1.4, 1.1], [0, -1.4, 1.1]]))
-    heavy = replace(water, masses=[16.0, 2.014, 2.014], fixed=[[True] * 3, [False] * 3, [False] * 3])
+def water() -> System:
+    return System("water", ("O", "H", "H"), np.array([[0.0, 0, 0], [0, 1.4, 1.1], [0, -1.4, 1.1]]))
+
+
+def test_masses_and_fixed_coordinates_stay_with_their_atoms() -> None:
+    heavy = replace(water(), masses=[16.0, 2.014, 2.014], fixed=[[True] * 3, [False] * 3, [False] * 3])
     assert heavy.masses is not None and heavy.masses.tolist() == [16.0, 2.014, 2.014]
     assert heavy.moved(heavy.positions + 0.1).fixed is heavy.fixed
-    assert replace(water, fixed=np.zeros((3, 3))).fixed is None
-    with pytest.raises(InputError, match="one positive number of daltons per atom"):
-        replace(water, masses=[16.0, -1.0, 1.0])
-    with pytest.raises(InputError, match="three values of true or false per atom"):
-        replace(water, fixed=[True, False, False])
+    assert replace(water(), fixed=np.zeros((3, 3))).fixed is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"masses": [16.0, -1.0, 1.0]}, "one positive number of daltons per atom"),
+        ({"fixed": [True, False, False]}, "three values of true or false per atom"),
+    ],
+)
+def test_masses_and_fixed_coordinates_are_one_per_atom(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        replace(water(), **change)

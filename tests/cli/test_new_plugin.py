@@ -5,6 +5,7 @@ from __future__ import annotations
 import runpy
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,11 @@ from fusion.errors import InputError
 from fusion.potentials import SelfEnergies, collate
 from processes import Done, Program
 
+Install = Callable[[str, str], Program]
+
 
 @pytest.fixture
-def installed(process: Program, environment: dict[str, str], tmp_path: Path):
+def installed(process: Program, environment: dict[str, str], tmp_path: Path) -> Install:
     """Write and install a plugin; return a program that has it."""
 
     def make(name: str, kind: str) -> Program:
@@ -33,7 +36,7 @@ def installed(process: Program, environment: dict[str, str], tmp_path: Path):
     return make
 
 
-def test_a_new_potential_is_installed_and_runs(installed, environment: dict[str, str], tmp_path: Path) -> None:
+def test_a_new_potential_is_installed_and_runs(installed: Install, environment: dict[str, str], tmp_path: Path) -> None:
     program = installed("my_pair", "potential")
     assert "my_pair" in program("methods").out
     tests = subprocess.run(
@@ -56,7 +59,7 @@ def test_a_new_potential_is_installed_and_runs(installed, environment: dict[str,
         ),
     ],
 )
-def test_plugins_of_other_kinds_run(installed, tmp_path: Path, kind: str, words: tuple[str, ...]) -> None:
+def test_plugins_of_other_kinds_run(installed: Install, tmp_path: Path, kind: str, words: tuple[str, ...]) -> None:
     done: Done = installed("mine", kind)("+method=mine", *words, "hydra.run.dir=r")
     assert (tmp_path / "r" / "result.json").is_file() and done.status in (0, 1), done.err
     assert "Traceback" not in done.err

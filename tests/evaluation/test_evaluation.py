@@ -198,13 +198,17 @@ def test_a_resumed_evaluation_gives_the_same_result(resumes: Resumes, tmp_path: 
     assert (tmp_path / "run" / "parity.png").is_file()
 
 
-def test_a_part_of_the_split_and_a_mixture(program: Program, tmp_path: Path) -> None:
+def test_only_a_part_of_the_split_is_compared(program: Program, tmp_path: Path) -> None:
     write(tmp_path / "one.xyz", labelled(structures(30)), format="extxyz")
-    write(tmp_path / "two.xyz", labelled(structures(9, seed=1), KCAL, offset=0.3), format="extxyz")
     split = ("task.part=test", "data.split.test=8", "data.split.validation=0")
     assert program(*WORDS, "data=one.xyz", *split).status == 0
     summary = evaluation(tmp_path / "run")
     assert summary["compared"] == 8 and summary["part"] == "test"
+
+
+def test_sources_of_a_mixture_are_counted_apart(program: Program, tmp_path: Path) -> None:
+    write(tmp_path / "one.xyz", labelled(structures(30)), format="extxyz")
+    write(tmp_path / "two.xyz", labelled(structures(9, seed=1), KCAL, offset=0.3), format="extxyz")
     entries = "data=[one.xyz,{data: two.xyz, energy_unit: kcal/mol}]"
     done = program(*WORDS[:2], entries, "hydra.run.dir=both")
     assert done.status == 0, done.err

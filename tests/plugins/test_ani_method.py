@@ -32,18 +32,20 @@ def test_a_model_is_a_calculator_and_a_module(zoo_cache: Path) -> None:
     assert tuple(fusion.load("ani-2x").elements) == ("H", "C", "N", "O", "S", "F", "Cl")  # type: ignore[arg-type]
 
 
-def test_refusals_and_warnings_of_published_models(zoo_cache: Path) -> None:
-    thiol = molecule("CH3SH")
+def test_molecules_outside_a_published_model_are_refused(zoo_cache: Path) -> None:
     with pytest.raises(InputError, match=r"ani-1x covers H C N O; .* S \(atom 2\)\. weights=ani-2x covers"):
-        fusion.calculator("ani-1x").get_potential_energy(thiol)
+        fusion.calculator("ani-1x").get_potential_energy(molecule("CH3SH"))
     with pytest.raises(InputError, match="neutral closed-shell molecules; charge 1 is outside"):
         fusion.calculator("ani-2x", charge=1).get_potential_energy(molecule("NH3"))
     with pytest.raises(InputError, match="spin 2"):
         fusion.calculator("ani-2x", spin=2).get_potential_energy(molecule("O2"))
     with pytest.raises(InputError, match=r"atoms 1 \(H\) and 2 \(H\) .* 0\.090 Angstrom apart"):
         fusion.calculator("ani-2x").get_potential_energy(Atoms("H2", [[0, 0, 0], [0, 0, 0.09]]))
+
+
+def test_weights_of_another_method_are_refused(zoo_cache: Path) -> None:
     with pytest.raises(InputError, match=r"ani-2x@1 is a model of \+method=ani"):
-        fusion.calculator("ani/ani1", weights="ani-2x").get_potential_energy(thiol)
+        fusion.calculator("ani/ani1", weights="ani-2x").get_potential_energy(molecule("CH3SH"))
 
 
 def test_atoms_close_to_periodic_images_are_refused(zoo_cache: Path) -> None:

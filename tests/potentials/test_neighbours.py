@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fusion.chemistry.system import System
-from fusion.potentials import collate, neighbours
+from fusion.potentials import Batch, collate, neighbours
 
 SLANTED = np.array([[7.0, 0.0, 0.0], [2.0, 6.0, 0.0], [-1.0, 1.5, 8.0]])
 
@@ -37,7 +37,7 @@ def by_hand(system: System, cutoff: float) -> list[tuple[int, int, tuple[float, 
     return sorted(pairs)
 
 
-def listed(batch, cutoff: float) -> list[tuple[int, int, tuple[float, ...]]]:
+def listed(batch: Batch, cutoff: float) -> list[tuple[int, int, tuple[float, ...]]]:
     near = neighbours(batch, cutoff)
     rows = zip(near.centre.tolist(), near.other.tolist(), near.vectors.numpy(), strict=True)
     return sorted((i, j, tuple(np.round(vector, 9))) for i, j, vector in rows)

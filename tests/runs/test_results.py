@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,8 @@ def run_in(directory: Path) -> Run:
     return Run(directory, OmegaConf.create({"seed": 3}), None, 3, directory)
 
 
-def test_units_are_in_the_key_names_and_missing_values_are_absent(tmp_path: Path) -> None:
+def written(tmp_path: Path) -> dict[str, Any]:
+    """Document of a result without reference, weights and message."""
     system = System("h2", ("H", "H"), np.array([[0.0, 0, 0], [0, 0, 1.4]]))
     result = Result(
         system, energy=-1.1, energy_std=0.2, properties={"forces": np.ones((2, 3))}, details={"scf": {"n": 3}}
@@ -28,11 +30,20 @@ def test_units_are_in_the_key_names_and_missing_values_are_absent(tmp_path: Path
     write_result(run_in(tmp_path), METHOD, "energy", result, 1.5)
     document = read_result(tmp_path)
     assert document is not None
+    assert json.dumps(document)
+    return document
+
+
+def test_units_are_in_the_key_names(tmp_path: Path) -> None:
+    document = written(tmp_path)
     assert document["forces_hartree_per_bohr"] == [[1.0] * 3] * 2 and document["scf"] == {"n": 3}
     assert document["energy"] == {"value": -1.1, "stderr": None} and document["energy_std_hartree"] == 0.2
-    assert document["reference"] is None and document["weights"] is None and "message" not in document
     assert document["system"]["positions"][1][2] == pytest.approx(1.4 * 0.529177, abs=1e-5)
-    assert json.dumps(document)
+
+
+def test_missing_values_are_absent(tmp_path: Path) -> None:
+    document = written(tmp_path)
+    assert document["reference"] is None and document["weights"] is None and "message" not in document
 
 
 def test_a_failure_has_no_energy(tmp_path: Path) -> None:

@@ -295,11 +295,16 @@ def test_programs_of_ase_need_a_signature_or_the_command(program: Program, tmp_p
     assert line and result
 
 
-def test_a_signature_depends_on_the_content_and_the_user(signing_key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signature_depends_on_the_content(signing_key: Path) -> None:
     content = {"task": {"name": "energy"}, "tolerance": 1e-9}
     line = signature.line(content)
     assert signature.valid(line, content) and not signature.valid(line, content | {"tolerance": 1e-8})
     assert not signature.valid(f"# signature: {'0' * 64}\n", content) and not signature.valid("", content)
+
+
+def test_the_key_belongs_to_one_user_and_is_private(signing_key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = {"task": {"name": "energy"}, "tolerance": 1e-9}
+    line = signature.line(content)
     key = signing_key / "fusion" / "signing.key"
     assert key.stat().st_mode & 0o777 == 0o600
     monkeypatch.setenv("XDG_DATA_HOME", str(signing_key / "other"))

@@ -71,6 +71,9 @@ def test_fragments_are_detected_and_get_ghost_atoms() -> None:
         places = np.array([*structure.system.positions, *(place for _, *place in structure.ghosts)])
         assert sorted(map(tuple, places)) == pytest.approx(np.array(sorted(map(tuple, dimer.positions))))
     assert len(dimers.subject([[1, 2, 3], [4, 5, 6]], None, False, dimer).structures) == 3
+
+
+def test_charges_of_fragments_sum_to_the_charge_of_the_complex() -> None:
     ion = from_atoms(Atoms("LiF", [[0, 0, 0], [0, 0, 1.6]]))
     parts = dimers.subject([[1], [2]], [1, -1], False, ion).structures[1:]
     assert [part.system.n_electrons for part in parts] == [2, 10]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
+from torch import Tensor
 
 from fusion.wavefunctions.features import ElectronFeatures, nuclear_vectors
 from fusion.wavefunctions.laplacian import Jet, linear, radial, tanh_residual_
@@ -13,10 +16,10 @@ pytestmark = pytest.mark.usefixtures("double_precision")
 NUCLEI = torch.tensor([[0.0, 0.0, 0.0], [0.3, -1.0, 2.0]])
 
 
-def oracle(function, electrons: torch.Tensor) -> torch.Tensor:
+def oracle(function: Callable[[Tensor], Tensor], electrons: torch.Tensor) -> torch.Tensor:
     """Jet (3N + 2, ...): derivatives with respect to every coordinate of one walker (N, 3), Laplacian, value."""
 
-    def flat(x):
+    def flat(x: Tensor) -> Tensor:
         return function(x.view(1, -1, 3))[0]
 
     x = electrons.flatten()
@@ -86,13 +89,13 @@ def test_diagonal_of_the_pairs_is_differentiable_by_autograd() -> None:
 def test_linear_and_tanh_rules(residual: bool) -> None:
     weight, bias = torch.randn(12, 12), torch.randn(12)
 
-    def layer(r):
+    def layer(r: Tensor) -> Tensor:
         h = (r * r).flatten(1)
         h = torch.cat((h, h.sin()), dim=1)[:, :12]
         new = torch.tanh(h @ weight.T + bias)
         return (h + new) / 2**0.5 if residual else new
 
-    def inputs(r):
+    def inputs(r: Tensor) -> Tensor:
         h = (r * r).flatten(1)
         return torch.cat((h, h.sin()), dim=1)[:, :12]
 

@@ -15,7 +15,7 @@ WATER = "O 0 0 0; H 0 0.757 0.587; H 0 -0.757 0.587"
 NITROGEN = "N 0 0 0; N 0 0 1.1"
 
 
-def molecule(atom: str, basis: str, **options) -> gto.Mole:
+def molecule(atom: str, basis: str, **options: Any) -> gto.Mole:
     return gto.M(atom=atom, basis=basis, verbose=0, dump_input=False, parse_arg=False, **options)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -114,8 +115,8 @@ def test_large_molecules_get_a_smaller_limit_basis(monkeypatch: pytest.MonkeyPat
 def test_falls_back_to_second_order_or_raises(second_order_works: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     from pyscf.soscf.newton_ah import _CIAH_SOSCF
 
-    def unconverged(kernel):
-        def run(field, *args, **kwargs):
+    def unconverged(kernel: Callable[..., Any]) -> Callable[..., None]:
+        def run(field: Any, *args: Any, **kwargs: Any) -> None:
             kernel(field, *args, **kwargs)
             field.converged = False
 

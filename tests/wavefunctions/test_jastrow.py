@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
+from torch import Tensor
 
 from exact import explicit_scores
 from fusion.wavefunctions.jastrow import CuspJastrow
@@ -12,7 +15,7 @@ from fusion.wavefunctions.laplacian import laplacian_by_autograd
 pytestmark = pytest.mark.usefixtures("double_precision")
 
 
-def with_sign(jastrow: CuspJastrow):
+def with_sign(jastrow: CuspJastrow) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     return lambda electrons: (torch.ones(len(electrons)), jastrow(electrons))
 
 
@@ -51,7 +54,7 @@ def test_scores_of_the_lengths() -> None:
             super().__init__()
             self.jastrow = jastrow
 
-        def forward(self, x):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
             return torch.ones(len(x)), self.jastrow(x)
 
     expected = explicit_scores(LogPsi(), electrons)["jastrow.length"]

@@ -24,7 +24,7 @@ class OneLayer(nn.Module):
         super().__init__()
         self.layer, self.curved = nn.Linear(3, out, bias=bias), curved
 
-    def forward(self, electrons):
+    def forward(self, electrons: Tensor) -> tuple[Tensor, Tensor]:
         h = self.layer(electrons)
         log = (torch.tanh(h) if self.curved else h).sum((1, 2))
         return torch.ones_like(log), log

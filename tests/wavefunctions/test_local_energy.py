@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
 from exact import GaussianJastrow, Hooke, Oscillator, Slater1s, Trap, distance, molecule, radii
 from fusion.wavefunctions.hamiltonian import Hamiltonian
@@ -75,7 +76,7 @@ def test_local_energy_stays_finite_where_electrons_meet(n_up: int, n_down: int) 
 
 
 def test_gradient_and_laplacian_oracle_on_a_polynomial() -> None:
-    def log_psi(x):
+    def log_psi(x: Tensor) -> tuple[Tensor, Tensor]:
         log = (x[:, 0, 0] ** 3 * x[:, 1, 1]) + x[:, 0, 2] * x[:, 1, 2] ** 2
         return torch.ones_like(log), log
 

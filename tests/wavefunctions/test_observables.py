@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from exact import GaussianJastrow, Oscillator, Slater1s, molecule
 from fusion.wavefunctions.gaussian_orbitals import GaussianOrbitals
@@ -22,7 +22,7 @@ class Slater(nn.Module):
         super().__init__()
         self.slater = orbitals
 
-    def forward(self, electrons):
+    def forward(self, electrons: Tensor) -> tuple[Tensor, Tensor]:
         return self.slater.slater_log(electrons)
 
 
@@ -33,7 +33,7 @@ class OpenSinglet(nn.Module):
         super().__init__()
         self.sign = sign
 
-    def forward(self, electrons):
+    def forward(self, electrons: Tensor) -> tuple[Tensor, Tensor]:
         psi = electrons[:, 1, 0] + self.sign * electrons[:, 0, 0]
         return torch.sign(psi), psi.abs().log() - electrons.square().sum((1, 2))
 

@@ -102,7 +102,12 @@ def test_the_same_random_stream_gives_the_same_walkers() -> None:
         metropolis.run(log_density, 10)
     assert torch.equal(one.electrons, two.electrons)
     assert not torch.equal(one.electrons, other.electrons)
-    # and goes on the same from its saved state
+
+
+def test_a_saved_random_stream_goes_on_the_same() -> None:
+    one, two = sampler(20), sampler(20)
+    for metropolis in (one, two):
+        metropolis.run(log_density, 10)
     two.generator = torch.Generator()
     two.generator.set_state(one.generator.get_state())
     one.run(log_density, 10), two.run(log_density, 10)

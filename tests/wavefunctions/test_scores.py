@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from exact import PairNetwork, Slater1s, explicit_scores, matrix, radii
 from fusion.wavefunctions.determinants import sum_of_determinants
@@ -43,7 +43,7 @@ class Enveloped(nn.Module):
         self.orbital = nn.Linear(4, 6)
         self.envelope = FullEnvelope(2, 6)
 
-    def forward(self, electrons):
+    def forward(self, electrons: Tensor) -> tuple[Tensor, Tensor]:
         vector = electrons.unsqueeze(2) - torch.tensor([[0.0, 0, 0], [0, 0, 2]])
         features = torch.cat((electrons, radii(electrons).unsqueeze(-1)), dim=-1)
         phi = self.orbital(features) * self.envelope(vector, vector.norm(dim=-1))
@@ -92,7 +92,7 @@ class Tied(nn.Module):
         if share_bias:
             self.b.bias = self.a.bias
 
-    def forward(self, electrons):
+    def forward(self, electrons: Tensor) -> tuple[Tensor, Tensor]:
         log = torch.tanh(self.b(torch.tanh(self.a(electrons)))).sum((1, 2))
         return torch.ones_like(log), log
 
@@ -127,7 +127,7 @@ class Spread(nn.Module):
         super().__init__()
         self.mix = nn.Linear(2, 2)
 
-    def forward(self, electrons):
+    def forward(self, electrons: Tensor) -> tuple[Tensor, Tensor]:
         log = torch.tanh(self.mix(electrons.permute(2, 0, 1))).sum((0, 2))
         return torch.ones_like(log), log
 
@@ -143,7 +143,7 @@ class Unused(nn.Module):
         super().__init__()
         self.used, self.unused = nn.Linear(3, 1), nn.Linear(3, 1)
 
-    def forward(self, electrons):
+    def forward(self, electrons: Tensor) -> tuple[Tensor, Tensor]:
         log = self.used(electrons).sum((1, 2))
         return torch.ones_like(log), log
 
@@ -161,7 +161,7 @@ class Secretive(nn.Module):
         self.layer = nn.Linear(3, 1)
         self.hidden_scale = nn.Parameter(torch.ones(()))
 
-    def forward(self, electrons):
+    def forward(self, electrons: Tensor) -> tuple[Tensor, Tensor]:
         scale = self.hidden_scale if float(electrons.detach().sum()) > -1e9 else 0.0
         log = scale * torch.tanh(self.layer(electrons)).sum((1, 2))
         return torch.ones_like(log), log

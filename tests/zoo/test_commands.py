@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,8 @@ from fusion.cli import main
 from fusion.zoo.card import Card
 from tiny_models import TEXT, left_in_cache, publish, surroundings
 
+Typed = Callable[..., tuple[int, str, str]]
+
 
 @pytest.fixture
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
@@ -23,7 +25,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture
-def type_(tiny: Path, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
+def type_(tiny: Path, capsys: pytest.CaptureFixture[str]) -> Typed:
     """Function `type_("zoo", "list")` that returns exit status, output and errors."""
 
     def call(*words: str) -> tuple[int, str, str]:
@@ -45,7 +47,7 @@ def damage(card: Card) -> None:
     zoo.place(card).write_bytes(content)
 
 
-def test_list_shows_models_and_broken_cards(tiny: Path, type_) -> None:  # type: ignore[no-untyped-def]
+def test_list_shows_models_and_broken_cards(tiny: Path, type_: Typed) -> None:
     publish(tiny)
     (tiny / "bad.toml").write_text("schema = 1")
     status, out, _ = type_("zoo", "list")
@@ -58,7 +60,7 @@ def test_list_shows_models_and_broken_cards(tiny: Path, type_) -> None:  # type:
     assert pair["path"] == str(zoo.place(zoo.find("pair"))) and len(listed["unreadable"]) == 1
 
 
-def test_pull_path_verify_remove(tiny: Path, type_) -> None:  # type: ignore[no-untyped-def]
+def test_pull_path_verify_remove(tiny: Path, type_: Typed) -> None:
     card = publish(tiny)
     assert type_("zoo", "path", "pair") == (2, "", "error: pair@1 is not on this machine: fusion zoo pull pair\n")
     status, out, _ = type_("zoo", "pull", "pair", "tiny-pair")
@@ -77,7 +79,7 @@ def test_pull_path_verify_remove(tiny: Path, type_) -> None:  # type: ignore[no-
     assert type_("zoo", "pull", "pair")[0] == type_("zoo", "verify", "pair")[0] == 0
 
 
-def test_pull_with_json_prints_json_only(tiny: Path, type_) -> None:  # type: ignore[no-untyped-def]
+def test_pull_with_json_prints_json_only(tiny: Path, type_: Typed) -> None:
     from tiny import model
 
     state = model.state()
@@ -87,14 +89,14 @@ def test_pull_with_json_prints_json_only(tiny: Path, type_) -> None:  # type: ig
     assert status == 0 and json.loads(out)[0]["path"] == str(zoo.place(card)) and "downloading" in err
 
 
-def test_show_prints_the_card(tiny: Path, type_) -> None:  # type: ignore[no-untyped-def]
+def test_show_prints_the_card(tiny: Path, type_: Typed) -> None:
     card = publish(tiny)
     out = type_("zoo", "show", "pair")[1]
     assert all(text in out for text in (card.citation, card.weights.sha256, card.source, "fusion zoo pull pair"))
     assert json.loads(type_("zoo", "show", "pair", "--json")[1])["licence"] == "MIT"
 
 
-def test_add_and_remove_with_the_card(tiny: Path, type_, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_add_and_remove_with_the_card(tiny: Path, type_: Typed, tmp_path: Path) -> None:
     import torch
     from tiny import model
 
@@ -122,7 +124,7 @@ def test_add_and_remove_with_the_card(tiny: Path, type_, tmp_path: Path) -> None
         (["zoo", "index", "nowhere"], "nowhere has no cards"),
     ],
 )
-def test_wrong_commands_are_one_line(type_, words: list[str], said: str) -> None:  # type: ignore[no-untyped-def]
+def test_wrong_commands_are_one_line(type_: Typed, words: list[str], said: str) -> None:
     status, out, err = type_(*words)
     assert status == 2 and out == "" and said in err and err.count("\n") == 1
 

@@ -3,7 +3,14 @@
 A method that costs nothing and a task that trains one number through Lightning.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from fusion import hookimpl
+
+if TYPE_CHECKING:
+    from typer import Typer
 
 fusion_api = 1
 
@@ -14,7 +21,7 @@ def fusion_config_path() -> str:
 
 
 @hookimpl
-def fusion_commands(app) -> None:
+def fusion_commands(app: Typer) -> None:
     @app.command("toy-hello")
     def hello() -> None:
         """Say hello."""

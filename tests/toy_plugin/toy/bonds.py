@@ -6,10 +6,12 @@ Molecules without hydrogen: every pair of atoms is a bond. Like atoms have no di
 """
 
 import itertools
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from fusion.chemistry import energy_zeros
+from fusion.chemistry.system import System
 from fusion.runs.results import Result
 
 MOMENT, ALONG, ACROSS = 0.1, (2.0, 3.0), (1.0, 0.5)
@@ -21,26 +23,28 @@ class Bonds:
     kind = "conventional"
     energy_zero = energy_zeros.TOTAL
 
-    def __init__(self, name="bonds", flux=0.4, fails_at=None, analytic=False):
+    def __init__(
+        self, name: str = "bonds", flux: float = 0.4, fails_at: int | None = None, analytic: bool = False
+    ) -> None:
         self.name, self.flux, self.fails_at, self.calls = name, flux, fails_at, 0
         more = {"dipole_derivatives", "polarizability_derivatives"} if analytic else set()
         self.provides = frozenset({"energy", "dipole", "polarizability"} | more)
 
     @property
-    def label(self):
+    def label(self) -> str:
         return f"Bonds(flux {self.flux:g})"
 
-    def calculate(self, systems, properties):
+    def calculate(self, systems: Sequence[System], properties: Iterable[str]) -> list[Result]:
         return [self._one(system, set(properties)) for system in systems]
 
-    def _one(self, system, wanted):
+    def _one(self, system: System, wanted: set[str]) -> Result:
         self.calls += 1
         if self.calls - 1 == self.fails_at:
             return Result(system, "not_converged", message="the bonds did not converge")
         computed = self.values(system)
         return Result(system, energy=0.0, properties={name: computed[name] for name in wanted - {"energy"}})
 
-    def values(self, system):
+    def values(self, system: System) -> dict[str, np.ndarray]:
         dipole, alpha = np.zeros(3), np.zeros((3, 3))
         slopes, tensors = np.zeros((len(system.symbols), 3, 3)), np.zeros((len(system.symbols), 3, 3, 3))
         for i, j in itertools.combinations(range(len(system.symbols)), 2):

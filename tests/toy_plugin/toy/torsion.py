@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from fusion.errors import InputError
-from fusion.potentials import Prediction
+from fusion.potentials import Batch, Prediction
 
 
 class Torsion(nn.Module):
@@ -21,14 +21,22 @@ class Torsion(nn.Module):
     `spread`: of two members, times cos(phi) off the mean."""
 
     def __init__(
-        self, b=0.008, c=0.006, stiffness=0.3, kill_at=None, seconds=0.0, fails_beyond=None, spread=0.0, refuses=None
-    ):
+        self,
+        b: float = 0.008,
+        c: float = 0.006,
+        stiffness: float = 0.3,
+        kill_at: int | None = None,
+        seconds: float = 0.0,
+        fails_beyond: float | None = None,
+        spread: float = 0.0,
+        refuses: float | None = None,
+    ) -> None:
         super().__init__()
         self.b, self.c, self.stiffness, self.kill_at, self.seconds = b, c, stiffness, kill_at, seconds
         self.fails_beyond, self.spread, self.calls, self.refuses = fails_beyond, spread, 0, refuses
         self.provides = frozenset({"energy_std"}) if spread else frozenset()
 
-    def forward(self, batch):
+    def forward(self, batch: Batch) -> Prediction:
         if self.calls == self.kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
         self.calls += 1

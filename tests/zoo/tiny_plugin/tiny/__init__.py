@@ -1,6 +1,7 @@
 """Plugin for the tests of the zoo: a potential with a few weights, its card, and its own file format."""
 
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 
 from fusion import hookimpl
 
@@ -8,10 +9,10 @@ fusion_api = 1
 
 
 @hookimpl
-def fusion_config_path():
+def fusion_config_path() -> str:
     return "pkg://tiny.conf"
 
 
 @hookimpl
-def fusion_model_cards():
+def fusion_model_cards() -> Traversable:
     return files("tiny") / "cards"

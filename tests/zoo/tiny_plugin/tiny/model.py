@@ -2,21 +2,24 @@
 
 import os
 import signal
+from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import nn
 
-from fusion.potentials import Prediction
+from fusion.potentials import Batch, Prediction
+from fusion.zoo.card import Card
 
 
 class Pair(nn.Module):
-    def __init__(self, elements, range_bohr=2.0):
+    def __init__(self, elements: Sequence[str], range_bohr: float = 2.0) -> None:
         super().__init__()
         self.elements, self.range_bohr = elements, range_bohr
         self.strength = nn.Parameter(torch.ones(119))
         self.register_buffer("bias", torch.zeros(3, 2))
 
-    def forward(self, batch):
+    def forward(self, batch: Batch) -> Prediction:
         weight = self.strength[batch.numbers] * batch.mask
         difference = batch.positions[:, :, None] - batch.positions[:, None, :]
         distance = (difference.square().sum(-1) + 1e-6).sqrt()
@@ -28,11 +31,11 @@ class NoModule:
     pass
 
 
-def state():
+def state() -> dict[str, torch.Tensor]:
     return {"bias": torch.arange(6.0).reshape(3, 2), "strength": torch.arange(119.0) / 7.0}
 
 
-def convert(directory, card):
+def convert(directory: Path, card: Card) -> dict[str, torch.Tensor]:
     """Convert a text file of numbers; a file `killed` beside the cache stops the process in the middle."""
     marker = os.environ.get("TINY_KILL", "")
     if os.path.exists(marker):
