@@ -17,7 +17,8 @@ import torch
 
 from fusion.chemistry import system_input
 from fusion.chemistry.system import System
-from fusion.wavefunctions.hamiltonian import Hamiltonian, clip
+from fusion.wavefunctions.clipping import clip
+from fusion.wavefunctions.hamiltonians import molecular
 from fusion.wavefunctions.optimisers import Constant
 from fusion.wavefunctions.optimisers.spring import Spring
 from fusion.wavefunctions.resources import default_chunk
@@ -36,7 +37,7 @@ class Iteration:
     def __init__(self, system: System, walkers: int, device: torch.device) -> None:
         torch.manual_seed(0)
         self.ansatz = FermiNet(system).to(device)
-        self.hamiltonian = Hamiltonian(system).to(device)
+        self.hamiltonian = molecular(system).to(device)
         electrons = initial_electrons(system, walkers, torch.Generator().manual_seed(0)).float().to(device)
         self.sampler = Metropolis(electrons, torch.Generator(device).manual_seed(0), 0.1)
         self.chunk = default_chunk(system) if device.type == "cpu" else walkers

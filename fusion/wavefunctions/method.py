@@ -27,6 +27,7 @@ from fusion.wavefunctions.resources import default_chunk
 from fusion.wavefunctions.schedule import Schedule
 
 if TYPE_CHECKING:
+    from fusion.wavefunctions.hamiltonians import Hamiltonian
     from fusion.wavefunctions.vmc import VariationalMonteCarlo
 
 PRETRAINING_PER_ELECTRON = 100
@@ -40,8 +41,9 @@ _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 class AnsatzMethod:
     """``Method`` of kind ansatz: optimises and evaluates a trial wavefunction by variational Monte Carlo.
 
-    The arguments are the settings of conf/kind/ansatz.yaml, which describes each. ``model`` is a config with
-    ``_target_``, built with ``system=`` as a keyword.
+    The arguments are the settings of conf/kind/ansatz.yaml, which describes each. ``model`` and
+    ``hamiltonian`` are configs with ``_target_``, built with ``system=`` as a keyword; without ``hamiltonian``, as in
+    runs of earlier versions, it is that of a molecule.
 
     Raises:
         InputError: a setting is out of range.
@@ -63,6 +65,7 @@ class AnsatzMethod:
         optimisation: Mapping[str, Any],
         optimiser: Mapping[str, Any],
         evaluation: Mapping[str, Any],
+        hamiltonian: Mapping[str, Any] | None = None,
         dtype: str = "float32",
         seed: int = 0,
         device: str = "auto",
@@ -73,7 +76,7 @@ class AnsatzMethod:
         self.name, self.about = name, About.read(about)
         self.title, self.note = self.about.title or name, self.about.note
         self.dtype_name, self.dtype, self.seed = dtype, _DTYPES[dtype], seed
-        self._model, self._optimiser, self._chunk = model, optimiser, chunk
+        self._model, self._optimiser, self._hamiltonian, self._chunk = model, optimiser, hamiltonian, chunk
         self._device = None if device == "auto" else devices.device(device)
         self._basis = pretraining["basis"]
         # Settings that are null depend on the system; all others are checked here.
@@ -117,6 +120,14 @@ class AnsatzMethod:
                 torch.set_default_dtype(before)
         return ansatz.to(self.dtype)
 
+    def hamiltonian(self, system: System) -> Hamiltonian:
+        """Build the Hamiltonian of ``system``."""
+        from fusion.wavefunctions.hamiltonians import molecular
+
+        if self._hamiltonian is None:
+            return molecular(system)
+        return cast("Hamiltonian", instantiate(self._hamiltonian, _partial_=True, _convert_="all")(system=system))
+
     def schedule(self, system: System, ansatz: nn.Module) -> Schedule:
         """Phases of this method for one system; only an ansatz with orbitals of its own is pretrained."""
         changes = {key: steps * system.n_electrons for key, steps in self._by_electron.items()}
@@ -133,6 +144,7 @@ class AnsatzMethod:
         return VariationalMonteCarlo(
             system,
             ansatz,
+            self.hamiltonian(system),
             replace(self.schedule(system, ansatz), **changes),
             partial(instantiate, self._optimiser),
             partial(hartree_fock, system, self._basis),

@@ -9,15 +9,18 @@ from torch import Tensor, nn
 
 from fusion.errors import CalculationError
 from fusion.parallel.collectives import from_first_rank
-from fusion.wavefunctions.hamiltonian import Clipped, Hamiltonian, clip
+from fusion.wavefunctions.clipping import Clipped, clip
+from fusion.wavefunctions.hamiltonians import Hamiltonian
 from fusion.wavefunctions.optimisers import Optimiser
 from fusion.wavefunctions.sampler import Metropolis
 
 
 class Measured(NamedTuple):
-    """One iteration: energy and variance over the walkers of all ranks (hartree), acceptance, and rejection."""
+    """One iteration: energy, its kinetic part and its variance over the walkers of all ranks (hartree), acceptance, and
+    rejection."""
 
     energy: float
+    kinetic: float
     variance: float
     acceptance: float
     rejected: bool
@@ -85,21 +88,24 @@ class Optimisation:
         """
         acceptance = self.sampler.run(self.log_density, self.moves)
         self.sampler.adapt(strength=0.1)
-        local = clip(self.hamiltonian.local_energy(self.ansatz, self.sampler.electrons, self.chunk), self.clip_width)
+        electrons, stream = self.sampler.electrons, self.sampler.generator
+        measured = self.hamiltonian.evaluate(self.ansatz, electrons, self.chunk, stream)
+        local = clip(measured.total, self.clip_width)
+        kinetic = local.mean_of(measured.terms["kinetic"])
         if self._worse(local):
             self._undo()
-            return Measured(local.mean, local.variance, acceptance, True)
+            return Measured(local.mean, kinetic, local.variance, acceptance, True)
         self._remember(local)
-        step = self.optimiser.step(self.sampler.electrons, local.deviation, iteration)
+        step = self.optimiser.step(electrons, local.deviation, iteration)
         step = {name: from_first_rank(change) for name, change in step.items()}
         if not all(bool(torch.isfinite(change).all()) for change in step.values()):
             self._undo()
-            return Measured(local.mean, local.variance, acceptance, True)
+            return Measured(local.mean, kinetic, local.variance, acceptance, True)
         with torch.no_grad():
             for name, change in step.items():
                 self.parameters[name].add_(change)
         self.optimiser.caution = max(1.0, self.optimiser.caution * self.RELAXATION)
-        return Measured(local.mean, local.variance, acceptance, False)
+        return Measured(local.mean, kinetic, local.variance, acceptance, False)
 
     def state_dict(self) -> dict[str, Any]:
         """Counters and anchor; the owners of parameters, walkers and optimiser save these."""

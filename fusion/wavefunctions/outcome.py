@@ -94,6 +94,7 @@ def _details(
             "non_finite_local_energies": module.lost,
         },
     }
+    details |= _virial(np.array(module.energies["evaluating"]), np.array(module.kinetics))
     if tail is not None:
         details["optimisation"]["last_quarter"] = {"energy_hartree": tail.value, "stderr_hartree": tail.stderr}
     if isinstance(field, str):
@@ -101,6 +102,22 @@ def _details(
     details["hartree_fock"] = {"energy_hartree": field.energy, "basis": field.basis, "method": field.method}
     correlation = _correlation(module, energy, field)
     return details if correlation is None else {**details, "correlation_percent": correlation}
+
+
+def _virial(energies: np.ndarray, kinetics: np.ndarray) -> dict[str, Any]:
+    """<T>, <V> and -<V>/<T> with blocked errors; the ratio is 2 for exact atoms and molecules at equilibrium."""
+    if not len(kinetics):  # the evaluation of an earlier version
+        return {}
+    potentials = energies[-len(kinetics) :] - kinetics
+    kinetic, potential = blocked(kinetics), blocked(potentials)
+    ratio = -potential.value / kinetic.value
+    # The error of a ratio is that of its linearised series.
+    error = blocked((-potentials - ratio * kinetics) / kinetic.value).stderr
+    return {
+        "kinetic_hartree": {"value": kinetic.value, "stderr": _finite(kinetic.stderr)},
+        "potential_hartree": {"value": potential.value, "stderr": _finite(potential.stderr)},
+        "virial_ratio": {"value": ratio, "stderr": _finite(error)},
+    }
 
 
 def _hartree_fock(system: System) -> HartreeFock | str:

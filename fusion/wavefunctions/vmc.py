@@ -17,7 +17,8 @@ from fusion.runs import metrics
 from fusion.runs.checkpoints import drop_rows
 from fusion.wavefunctions.ansatz import check_forward
 from fusion.wavefunctions.checkpoint import identity, with_current_names
-from fusion.wavefunctions.hamiltonian import Hamiltonian, clip
+from fusion.wavefunctions.clipping import clip
+from fusion.wavefunctions.hamiltonians import Hamiltonian
 from fusion.wavefunctions.hartree_fock import HartreeFock
 from fusion.wavefunctions.observables import spin_squared
 from fusion.wavefunctions.optimisation import Optimisation
@@ -40,6 +41,7 @@ class VariationalMonteCarlo(pl.LightningModule):
     Args:
         system: nuclei and electrons.
         ansatz: the wavefunction.
+        hamiltonian: terms of the local energy.
         schedule: lengths of the phases.
         optimiser: builds the optimiser from (ansatz, chunk).
         hartree_fock: mean field for pretraining, computed when pretraining starts.
@@ -51,6 +53,7 @@ class VariationalMonteCarlo(pl.LightningModule):
         self,
         system: System,
         ansatz: nn.Module,
+        hamiltonian: Hamiltonian,
         schedule: Schedule,
         optimiser: Callable[..., Optimiser],
         hartree_fock: Callable[[], HartreeFock],
@@ -60,11 +63,11 @@ class VariationalMonteCarlo(pl.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.system, self.schedule, self.seed, self.settings = system, schedule, seed, settings or {}
-        self.ansatz = ansatz
-        self.hamiltonian = Hamiltonian(system)
+        self.ansatz, self.hamiltonian = ansatz, hamiltonian
         self._make_optimiser, self._hartree_fock = optimiser, hartree_fock
         self.done = dict.fromkeys(PHASES, 0)
         self.energies: dict[str, list[float]] = {"optimising": [], "evaluating": []}
+        self.kinetics: list[float] = []
         self.variances: list[float] = []
         self.acceptances: list[float] = []
         self.spins: list[float] = []
@@ -164,6 +167,7 @@ class VariationalMonteCarlo(pl.LightningModule):
             "identity": identity(self.system, self.ansatz, self.settings),
             "done": dict(self.done),
             "energies": {key: list(values) for key, values in self.energies.items()},
+            "kinetics": list(self.kinetics),
             "variances": list(self.variances),
             "acceptances": list(self.acceptances),
             "spins": list(self.spins),
@@ -214,6 +218,8 @@ class VariationalMonteCarlo(pl.LightningModule):
         self.variance, self.acceptance = measured.variance, measured.acceptance
         return {
             "energy": measured.energy,
+            "kinetic": measured.kinetic,
+            "potential": measured.energy - measured.kinetic,
             "stderr": (measured.variance / self.schedule.walkers) ** 0.5,
             "variance": measured.variance,
             "acceptance": measured.acceptance,
@@ -226,9 +232,13 @@ class VariationalMonteCarlo(pl.LightningModule):
     def _evaluate(self) -> dict[str, Any]:
         acceptance = self.sampler.run(self.optimisation.log_density, self.schedule.evaluation_moves)
         electrons = self.sampler.electrons
-        local = clip(self.hamiltonian.local_energy(self.ansatz, electrons, self.schedule.chunk), self.schedule.clip)
+        measured = self.hamiltonian.evaluate(self.ansatz, electrons, self.schedule.chunk, self.sampler.generator)
+        local = clip(measured.total, self.schedule.clip)
+        kinetic = local.mean_of(measured.terms["kinetic"])
         row = {
             "energy": local.mean,
+            "kinetic": kinetic,
+            "potential": local.mean - kinetic,
             "stderr": (local.variance / self.schedule.walkers) ** 0.5,
             "variance": local.variance,
             "acceptance": acceptance,
@@ -239,6 +249,7 @@ class VariationalMonteCarlo(pl.LightningModule):
             self.spins.append(float(mean_over_ranks(values.mean())))
             row["spin_squared"] = self.spins[-1]
         self.energies["evaluating"].append(local.mean)
+        self.kinetics.append(kinetic)
         self.variances.append(local.variance)
         self.acceptances.append(acceptance)
         self.lost += int((~local.finite).sum())
@@ -249,12 +260,13 @@ class VariationalMonteCarlo(pl.LightningModule):
     def _take_counts(self, state: dict[str, Any]) -> None:
         self.done = dict(state["done"])
         self.energies = {key: list(values) for key, values in state["energies"].items()}
+        self.kinetics = list(state.get("kinetics", []))  # checkpoints of earlier versions have none
         self.variances, self.acceptances = list(state["variances"]), list(state["acceptances"])
         self.spins, self.lost = list(state["spins"]), state["lost"]
         if self.from_another_run or self.left("optimising"):
             self.done["evaluating"] = 0
-            self.energies["evaluating"], self.variances, self.acceptances, self.spins = [], [], [], []
-            self.lost = 0
+            self.energies["evaluating"], self.kinetics, self.variances = [], [], []
+            self.acceptances, self.spins, self.lost = [], [], 0
         self._phase = self.next_phase or PHASES[-1]
 
     def _restore(self, state: dict[str, Any], walkers: int) -> None:

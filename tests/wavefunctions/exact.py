@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from fusion.chemistry.formulas import lowest_spin
 from fusion.chemistry.system import System
 from fusion.wavefunctions.determinants import sum_of_determinants
-from fusion.wavefunctions.hamiltonian import Hamiltonian
+from fusion.wavefunctions.hamiltonians import Hamiltonian, Kinetic, Point
 from fusion.wavefunctions.jastrow import CuspJastrow
 
 
@@ -85,16 +85,23 @@ class GaussianJastrow(nn.Module):
         return sign, log if self.jastrow is None else log + self.jastrow(electrons)
 
 
-class Trap(Hamiltonian):
+class Trap(nn.Module):
     """Electrons in the potential w^2 r^2 / 2 instead of at nuclei, with or without repulsion."""
 
+    name = "trap"
+
     def __init__(self, frequency: float, repulsion: bool) -> None:
-        super().__init__(molecule("H"))
+        super().__init__()
         self.frequency, self.repulsion = frequency, repulsion
 
-    def potential(self, electrons: Tensor) -> Tensor:
-        energy = 0.5 * self.frequency**2 * electrons.square().sum((1, 2))
-        return energy + 1 / distance(electrons) if self.repulsion else energy
+    def forward(self, point: Point) -> Tensor:
+        energy = 0.5 * self.frequency**2 * point.electrons.square().sum((1, 2))
+        return energy + 1 / distance(point.electrons) if self.repulsion else energy
+
+
+def trap(frequency: float, repulsion: bool) -> Hamiltonian:
+    """Kinetic energy and a `Trap`."""
+    return Hamiltonian([Kinetic(), Trap(frequency, repulsion)])
 
 
 class PairNetwork(nn.Module):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from fusion.wavefunctions.hamiltonian import clip
+from fusion.wavefunctions.clipping import clip
 
 pytestmark = pytest.mark.usefixtures("double_precision")
 

@@ -27,8 +27,9 @@ def _quantities(dtype: torch.dtype) -> dict[str, Any]:
     """Quantities that are reduced over ranks, for lithium (two up, one down) and always the same walkers."""
     from fusion.chemistry.system import System
     from fusion.parallel.collectives import own_rows, random_stream
+    from fusion.wavefunctions.clipping import clip
     from fusion.wavefunctions.gaussian_orbitals import GaussianOrbitals
-    from fusion.wavefunctions.hamiltonian import Hamiltonian, clip
+    from fusion.wavefunctions.hamiltonians import molecular
     from fusion.wavefunctions.hartree_fock import hartree_fock
     from fusion.wavefunctions.optimisers import Constant
     from fusion.wavefunctions.optimisers.adam import Adam
@@ -46,7 +47,7 @@ def _quantities(dtype: torch.dtype) -> dict[str, Any]:
     electrons = own_rows(torch.randn(16, 3, 3, dtype=torch.float64).to(dtype))
     quantities: dict[str, Any] = {"stream": torch.rand(3, generator=random_stream(0))}
 
-    local = clip(Hamiltonian(system).local_energy(ansatz, electrons, 4), 1.0)
+    local = clip(molecular(system).local_energy(ansatz, electrons, 4), 1.0)
     quantities |= {
         "energies": local.energies,
         "deviation": local.deviation,

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from exact import Slater1s, molecule
 from fusion.chemistry.system import System
-from fusion.wavefunctions.hamiltonian import Hamiltonian, clip
+from fusion.wavefunctions.clipping import clip
+from fusion.wavefunctions.hamiltonians import molecular
 from fusion.wavefunctions.scores import ScoreRecorder
 
 pytestmark = pytest.mark.usefixtures("double_precision")
@@ -25,7 +26,7 @@ def on_spheres(r: np.ndarray, seed: int = 0) -> Tensor:
 
 def estimate(system: System, ansatz: Slater1s, electrons: Tensor) -> tuple[float, dict[str, Tensor]]:
     """Energy and its gradient, as the optimisers compute it."""
-    local = clip(Hamiltonian(system).local_energy(ansatz, electrons, len(electrons)), width=1e6)
+    local = clip(molecular(system).local_energy(ansatz, electrons, len(electrons)), width=1e6)
     scores = ScoreRecorder(ansatz, len(electrons))(electrons)
     return local.mean, scores.transpose_apply(2 * local.deviation / len(electrons))
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from exact import Slater1s, molecule
-from fusion.wavefunctions.hamiltonian import Hamiltonian
+from fusion.wavefunctions.hamiltonians import molecular
 from fusion.wavefunctions.sampler import Metropolis
 from fusion.wavefunctions.statistics import Estimate, blocked
 
@@ -21,7 +21,7 @@ def energies(symbol: str, exponent: float, width: float, moves: int) -> np.ndarr
     system, ansatz = molecule(symbol), Slater1s(exponent)
     generator = torch.Generator().manual_seed(5)
     start = torch.randn(RUNS * WALKERS, system.n_electrons, 3, generator=generator)
-    sampler, hamiltonian = Metropolis(start, generator, width), Hamiltonian(system)
+    sampler, hamiltonian = Metropolis(start, generator, width), molecular(system)
 
     def log_density(electrons: torch.Tensor) -> torch.Tensor:
         return 2 * ansatz(electrons)[1]

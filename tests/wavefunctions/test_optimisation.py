@@ -14,7 +14,7 @@ from torch import Tensor
 
 from exact import Slater1s, molecule
 from fusion.errors import CalculationError
-from fusion.wavefunctions.hamiltonian import Hamiltonian
+from fusion.wavefunctions.hamiltonians import LocalEnergy, molecular
 from fusion.wavefunctions.optimisation import Optimisation
 from fusion.wavefunctions.optimisers import Constant
 from fusion.wavefunctions.optimisers.adam import Adam
@@ -49,7 +49,7 @@ def optimisation(optimiser: Any, symbol: str = "H", exponent: float = 1.1, walke
     generator = torch.Generator().manual_seed(0)
     sampler = Metropolis(torch.randn(walkers, system.n_electrons, 3, generator=generator), generator, 0.7)
     built = optimiser(ansatz) if callable(optimiser) else optimiser
-    run = Optimisation(ansatz, Hamiltonian(system), sampler, built, moves=5, clip_width=5.0, chunk=walkers)
+    run = Optimisation(ansatz, molecular(system), sampler, built, moves=5, clip_width=5.0, chunk=walkers)
     sampler.burn_in(run.log_density, 100)
     return run
 
@@ -156,14 +156,14 @@ def test_caution_rises_with_every_rejection_and_relaxes_afterwards() -> None:
 def test_walkers_with_energies_that_are_not_finite_reject_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     run = optimisation(Scripted({}))
     run.step(0)
-    energy = run.hamiltonian.local_energy
+    evaluate = run.hamiltonian.evaluate
 
-    def spoiled(*arguments: Any) -> Tensor:
-        values = energy(*arguments)
-        values[:20] = torch.nan  # a tenth of them
-        return values
+    def spoiled(*arguments: Any) -> LocalEnergy:
+        measured = evaluate(*arguments)
+        measured.total[:20] = torch.nan  # a tenth of them
+        return measured
 
-    monkeypatch.setattr(run.hamiltonian, "local_energy", spoiled)
+    monkeypatch.setattr(run.hamiltonian, "evaluate", spoiled)
     assert run.step(1).rejected
     monkeypatch.undo()
     assert not run.step(2).rejected

@@ -39,6 +39,7 @@ def judged(
         system=system,
         ansatz=Slater1s(1.7),
         energies={"optimising": optimising, "evaluating": evaluating},
+        kinetics=[-energy for energy in evaluating],
         variances=[0.02] * len(evaluating),
         acceptances=[0.5] * len(evaluating),
         spins=[0.0] * spins,
@@ -63,6 +64,12 @@ def test_agreement_is_ok() -> None:
     assert details["optimisation"]["last_quarter"]["energy_hartree"] == pytest.approx(ENERGY, abs=4e-3)
     assert details["evaluation"]["walkers"] == 64
     assert details["spin_squared"] == {"value": 0.0, "stderr": 0.0}
+    assert details["kinetic_hartree"] == {"value": pytest.approx(-result.energy), "stderr": result.energy_stderr}
+    assert details["potential_hartree"] == {
+        "value": pytest.approx(2 * result.energy),
+        "stderr": pytest.approx(2 * result.energy_stderr),
+    }
+    assert details["virial_ratio"] == {"value": pytest.approx(2.0), "stderr": pytest.approx(0.0, abs=1e-12)}
 
 
 def test_only_the_last_quarter_of_optimisation_counts() -> None:
