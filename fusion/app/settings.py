@@ -41,6 +41,10 @@ def resolved(config: DictConfig, start_dir: Path) -> DictConfig:
         raise InputError(f"dtype must be float32 or float64, not {config.dtype}")
     if config.system.get("path") is not None:
         config.system.path = str(start_dir / Path(str(config.system.path)).expanduser())
+    if config.system.get("ecp") is not None:
+        from fusion.chemistry import core_potentials
+
+        config.system.ecp = core_potentials.absolute(config.system.ecp, start_dir)
     for key in ("frames", "product", "guess"):
         if isinstance(config.task.get(key), str):
             config.task[key] = str(start_dir / Path(config.task[key]).expanduser())

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ase.data import atomic_masses, atomic_numbers
 
-from fusion.chemistry import cells
-from fusion.chemistry.formulas import count_electrons, formula
+from fusion.chemistry import cells, core_potentials
+from fusion.chemistry.core_potentials import CorePotential
+from fusion.chemistry.formulas import formula
 from fusion.chemistry.units import ANGSTROM_PER_BOHR
 from fusion.errors import InputError
 
@@ -45,7 +46,8 @@ class System:
     raises InputError in one line. Arrays are read-only. `spin_assumed` marks a spin that is the lowest possible because
     the input states none. `masses` (A,) are in daltons; None means natural mixtures of isotopes. `fixed` (A, 3) is True
     for every fixed Cartesian coordinate; None means that all may move. `notes` tell the user what the reader of a
-    structure ignored or assumed.
+    structure ignored or assumed. `cores` are the effective core potentials, one per element that has one; they replace
+    its core electrons.
     """
 
     name: str
@@ -60,6 +62,7 @@ class System:
     masses: np.ndarray | None = None
     fixed: np.ndarray | None = None
     notes: tuple[str, ...] = ()
+    cores: tuple[CorePotential, ...] = ()
 
     def __post_init__(self) -> None:
         cell = _checked_cell(self.cell, self.pbc, len(self.symbols), self.name)
@@ -69,13 +72,19 @@ class System:
         object.__setattr__(self, "cell", cell)
         object.__setattr__(self, "masses", _checked_masses(self.masses, symbols, self.name))
         object.__setattr__(self, "fixed", _checked_fixed(self.fixed, symbols, self.name))
-        _check_electrons(self.symbols, self.charge)
-        _check_spin(self.symbols, self.charge, self.spin)
+        _check_electrons(self.formula, int(self.charges.sum()), len(symbols), self.charge)
+        _check_spin(self.formula, self.n_electrons, self.charge, self.spin)
 
     @property
     def numbers(self) -> np.ndarray:
         """Atomic numbers, (A,) int."""
         return np.array([atomic_numbers[symbol] for symbol in self.symbols], dtype=int)
+
+    @property
+    def charges(self) -> np.ndarray:
+        """Charges of the nuclei (A,) int, less the core electrons that effective potentials replace."""
+        electrons = {core.symbol: core.electrons for core in self.cores}
+        return self.numbers - np.array([electrons.get(symbol, 0) for symbol in self.symbols], dtype=int)
 
     @property
     def nuclear_masses(self) -> np.ndarray:
@@ -84,8 +93,8 @@ class System:
 
     @property
     def n_electrons(self) -> int:
-        """Number of electrons."""
-        return count_electrons(self.symbols, self.charge)
+        """Number of electrons, without those that effective core potentials replace."""
+        return int(self.charges.sum()) - self.charge
 
     @property
     def n_up(self) -> int:
@@ -110,7 +119,14 @@ class System:
     @property
     def nuclear_repulsion(self) -> float:
         """Coulomb repulsion of the nuclei in hartree; for a periodic system, of the nuclei within one cell."""
-        return nuclear_repulsion(self.numbers, self.positions)
+        return nuclear_repulsion(self.charges, self.positions)
+
+    def with_cores(self, cores: tuple[CorePotential, ...]) -> System:
+        """Return the system with effective core potentials, and without its reference, an all-electron energy."""
+        if not cores:
+            return self
+        note = f"core electrons replaced by {core_potentials.label(cores)}"
+        return replace(self, cores=cores, reference=None, notes=(*self.notes, note))
 
     def with_positions(self, positions: np.ndarray) -> System:
         """Return the same nuclei, charge and spin at positions (A, 3) in bohr, without the reference energy."""
@@ -155,11 +171,11 @@ class System:
         return atoms
 
 
-def nuclear_repulsion(numbers: np.ndarray, positions: np.ndarray) -> float:
-    """Sum over pairs of Z_i Z_j / r_ij in hartree; numbers (A,), positions (A, 3) in bohr."""
-    first, second = np.triu_indices(len(numbers), k=1)
+def nuclear_repulsion(charges: np.ndarray, positions: np.ndarray) -> float:
+    """Sum over pairs of Z_i Z_j / r_ij in hartree; charges (A,), positions (A, 3) in bohr."""
+    first, second = np.triu_indices(len(charges), k=1)
     distances = np.linalg.norm(positions[first] - positions[second], axis=1)
-    return float(np.sum(numbers[first] * numbers[second] / distances))
+    return float(np.sum(charges[first] * charges[second] / distances))
 
 
 def checked_nuclei(
@@ -272,16 +288,14 @@ def near_pairs(
     return first, second, distances
 
 
-def _check_electrons(symbols: Sequence[str], charge: int) -> None:
-    nuclear = count_electrons(symbols, 0)
+def _check_electrons(label: str, nuclear: int, atoms: int, charge: int) -> None:
     electrons = nuclear - charge
-    label = formula(symbols)
     if electrons <= 0:
         raise InputError(
             f"{label} with charge {charge} has no electrons: its nuclei have {nuclear} positive charges, "
             f"so system.charge must be below {nuclear}"
         )
-    most = 2 * nuclear + len(symbols) - 1
+    most = 2 * nuclear + atoms - 1
     if electrons > most:
         raise InputError(
             f"{label} with charge {charge} would have {electrons} electrons; no state binds more than {most} "
@@ -289,15 +303,14 @@ def _check_electrons(symbols: Sequence[str], charge: int) -> None:
         )
 
 
-def _check_spin(symbols: Sequence[str], charge: int, spin: int) -> None:
-    electrons = count_electrons(symbols, charge)
+def _check_spin(label: str, electrons: int, charge: int, spin: int) -> None:
     allowed = list(range(electrons % 2, electrons + 1, 2))
     if spin in allowed:
         return
     count = f"{electrons} electron" + ("s" if electrons > 1 else "")
     parity = "even" if electrons % 2 == 0 else "odd"
     raise InputError(
-        f"{formula(symbols)} with charge {charge} has {count}, so system.spin (N_up - N_down) must be "
+        f"{label} with charge {charge} has {count}, so system.spin (N_up - N_down) must be "
         f"{parity}: {_choice(allowed)}, not {spin}"
     )
 

@@ -9,6 +9,7 @@ Keys, all optional except for one source of nuclei:
 * `states`: a list of {charge, spin, energy, source, uncertainty}, states of these nuclei and, where known, their
   energies in hartree. They apply only to the geometry with this `formula` and `nuclear_repulsion` (hartree), so that
   another geometry, charge or spin never gets a wrong reference;
+* `ecp`: effective core potentials, a name of PySCF's library, a file, or one of them per element;
 * `fundamentals_cm1` and `fundamentals_source`: observed vibrations, each degenerate set once, for plots of spectra.
 """
 
@@ -22,7 +23,7 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from fusion.chemistry import isotopes, structure_state
+from fusion.chemistry import core_potentials, isotopes, structure_state
 from fusion.chemistry.formulas import lowest_spin
 from fusion.chemistry.structure_files import read_file
 from fusion.chemistry.structures import system_of
@@ -60,10 +61,12 @@ def read(config: Mapping[str, Any], start_dir: Path | None = None) -> System:
         system = System(name, symbols, positions, charge or 0, spin, spin_assumed=assumed, masses=masses)
     states = _states(config, system)
     if not states:
-        return system.with_spin_note()
-    if system.spin_assumed:
-        system = replace(system, spin=int(states[0]["spin"]), spin_assumed=False)
-    return replace(system, reference=_reference(states, system.spin))
+        system = system.with_spin_note()
+    else:
+        if system.spin_assumed:
+            system = replace(system, spin=int(states[0]["spin"]), spin_assumed=False)
+        system = replace(system, reference=_reference(states, system.spin))
+    return system.with_cores(core_potentials.read(config.get("ecp"), system.symbols, start_dir))
 
 
 def parse_atoms(text: str) -> tuple[list[str], list[list[float]]]:

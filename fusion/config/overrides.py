@@ -58,6 +58,8 @@ def prepare(words: Sequence[str], multirun: bool) -> list[str]:
                 )  # it is part of the names of run directories
         elif key == "data" and (chosen := _data(value, multirun)):
             prepared += chosen
+        elif key == "system.ecp":  # a setting of every system, which few of their files state
+            prepared.append(f"++{key}={_text(key, value, multirun)}")
         elif key in _LISTS:
             prepared.append(f"{key}={_list(value, multirun)}")
             if key == "task.reaction" and not any(other.startswith(("system=", "system.name=")) for other in words):

@@ -131,11 +131,18 @@ def count(number: int, noun: str) -> str:
 
 
 def system_title(
-    formula: str, electrons: int, spin: int, charge: int = 0, pbc: Sequence[bool] = (False, False, False)
+    formula: str,
+    electrons: int,
+    spin: int,
+    charge: int = 0,
+    pbc: Sequence[bool] = (False, False, False),
+    cores: str = "",
 ) -> str:
-    """Format `LiH (4 electrons, singlet)`; `spin` is N_up - N_down; a non-zero charge and periodicity are added."""
+    """Format `LiH (4 electrons, singlet)`; `spin` is N_up - N_down; a non-zero charge, periodicity and the label of
+    effective core potentials are added."""
     shell = _SHELLS[spin] if 0 <= spin < len(_SHELLS) else f"multiplicity {abs(spin) + 1}"
     parts = [count(electrons, "electron"), shell, *([f"charge {charge:+d}"] if charge else [])]
+    parts += [cores] if cores else []
     axes = "".join(axis for axis, periodic in zip("xyz", pbc, strict=True) if periodic)
     return f"{formula} ({', '.join([*parts, *([f'periodic in {axes}'] if axes else [])])})"
 

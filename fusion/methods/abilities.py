@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from fusion.errors import InputError
+
 if TYPE_CHECKING:
     from fusion.chemistry.system import System
     from fusion.methods.about import About
@@ -105,6 +107,16 @@ class Costly(Protocol):
 
 
 @runtime_checkable
+class TakingCores(Protocol):
+    """Method that calculates systems with effective core potentials (`System.cores`); others refuse them."""
+
+    @property
+    def takes_cores(self) -> bool:
+        """True if the method uses the potentials with its current settings."""
+        ...
+
+
+@runtime_checkable
 class Described(Protocol):
     """Method with a description, which the table of methods and the first lines of a run show."""
 
@@ -115,9 +127,21 @@ class Described(Protocol):
 
 
 def check(method: object, systems: Sequence[System], properties: Iterable[str] = ()) -> None:
-    """Raise the method's own InputError, if it has one, for systems or properties that it cannot calculate."""
+    """Raise InputError for systems or properties that the method cannot calculate."""
+    for system in systems:
+        check_cores(method, system)
     if isinstance(method, Checking):
         method.check(systems, properties)
+
+
+def check_cores(method: object, system: System) -> None:
+    """Raise InputError for a system with effective core potentials unless the method takes them."""
+    if system.cores and not (isinstance(method, TakingCores) and method.takes_cores):
+        name = "a task with several methods" if method is None else getattr(method, "name", type(method).__name__)
+        raise InputError(
+            f"system.ecp: {name} does not take effective core potentials; remove system.ecp (conventional methods use "
+            "those of their basis: method.basis=ccecp-cc-pvtz)"
+        )
 
 
 def title(method: Method) -> str:

@@ -6,9 +6,9 @@ numpy and matplotlib are imported only for the plots.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from fusion.chemistry import energy_zeros
@@ -37,7 +37,12 @@ _MARKER_FILES = (RESULT, CONFIG, METRICS)
 
 def title_of(system: System) -> str:
     """Return the `system_title` of a system."""
-    return system_title(system.formula, system.n_electrons, system.spin, system.charge, system.pbc)
+    cores = _names_of_cores(core.name for core in system.cores)
+    return system_title(system.formula, system.n_electrons, system.spin, system.charge, system.pbc, cores)
+
+
+def _names_of_cores(names: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(PurePath(name).name for name in names))
 
 
 def summary(result: dict[str, Any], directory: Path) -> None:
@@ -239,7 +244,11 @@ def _title_parts(result: dict[str, Any]) -> list[str]:
 
     charge, spin = int(system.get("charge", 0)), int(system.get("spin", 0))
     electrons = sum(atomic_numbers[symbol] for symbol in system.get("symbols", [])) - charge
-    title = system_title(system.get("formula", "?"), electrons, spin, charge, system.get("pbc") or (False,) * 3)
+    ecp = system.get("ecp") or {}
+    electrons -= sum(int(ecp[symbol]["core_electrons"]) for symbol in system.get("symbols", []) if symbol in ecp)
+    cores = _names_of_cores(str(core["name"]) for core in ecp.values())
+    formula, pbc = system.get("formula", "?"), system.get("pbc") or (False,) * 3
+    title = system_title(formula, electrons, spin, charge, pbc, cores)
     parts = [str(result.get("method")), title, str(result.get("task"))]
     if "comparison" in result:  # it has several methods and perhaps several systems
         parts = [str(result["comparison"]["title"]), str(result["task"])]

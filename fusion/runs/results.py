@@ -223,6 +223,8 @@ def _describe(system: System) -> dict[str, Any]:
         optional |= {"held": constraints.names(system), "fixed": system.fixed.tolist()}
     if system.masses is not None:
         optional["masses_dalton"] = system.masses.tolist()
+    if system.cores:
+        optional["ecp"] = {c.symbol: {"name": c.name, "core_electrons": c.electrons} for c in system.cores}
     return optional | {
         "name": system.name,
         "formula": system.formula,

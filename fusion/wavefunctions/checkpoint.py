@@ -12,7 +12,9 @@ from fusion.chemistry.system import System
 
 def identity(system: System, ansatz: nn.Module, settings: dict[str, Any]) -> dict[str, Any]:
     """Values that must agree with a checkpoint: system, names and shapes of the parameters, settings of the ansatz."""
+    cores = {core.symbol: core.as_pyscf() for core in system.cores}
     return {
+        **({"ecp": cores} if cores else {}),
         "formula": system.formula,
         "charge": system.charge,
         "spin": system.spin,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fusion.chemistry.core_potentials import CorePotential, is_file
 from fusion.chemistry.system import System
 from fusion.errors import CalculationError, InputError
 from fusion.scf.expressions import refuse_expressions
@@ -49,10 +50,11 @@ class HartreeFock:
 
 
 def hartree_fock(system: System, basis: str | None = None) -> HartreeFock:
-    """Compute the lowest all-electron mean field of `system`: RHF for spin 0, UHF otherwise.
+    """Compute the lowest mean field of `system`, with its core potentials if any: RHF for spin 0, UHF otherwise.
 
     `basis` is a name of PySCF's; default cc-pVDZ, for anions aug-cc-pVTZ, with replacements for elements that these
-    lack. Raises InputError if `basis` lacks an element, CalculationError if no attempt converges.
+    lack or that have a core potential. Raises InputError if `basis` lacks an element, CalculationError if no attempt
+    converges.
     """
     names = _pretraining(system) if basis is None else (basis,)
     return _result(_lowest_field(_molecule(system, _assign(system, names))))
@@ -93,23 +95,32 @@ def _pretraining(system: System) -> tuple[str, ...]:
 def _assign(system: System, names: Sequence[str]) -> dict[str, str]:
     """Choose, for each element of `system`, the first basis of `names` that has it."""
     assigned = {}
+    cores = {core.symbol: core for core in system.cores}
     for symbol in dict.fromkeys(system.symbols):
-        name = next((name for name in names if _has_element(name, symbol)), None)
+        choices = [*_valence_names(cores[symbol], names), *names] if symbol in cores else names
+        name = next((name for name in choices if _has_element(name, symbol, symbol not in cores)), None)
         if name is None:
-            raise InputError(f"no all-electron basis for {symbol} in {', '.join(names)}: choose another basis")
+            kind = "valence" if symbol in cores else "all-electron"
+            raise InputError(f"no {kind} basis for {symbol} in {', '.join(names)}: choose another basis")
         assigned[symbol] = name
     return assigned
 
 
-def _has_element(name: str, symbol: str) -> bool:
-    """True if PySCF has an all-electron basis `name` for the element."""
+def _valence_names(core: CorePotential, names: Sequence[str]) -> list[str]:
+    """Basis sets made for a core potential, as large as `names`; those of ccECP for other potentials."""
+    families = dict.fromkeys(["ccecp" if is_file(core.name) else core.name, "ccecp"])
+    return [f"{family}-{name}" for family in families for name in names]
+
+
+def _has_element(name: str, symbol: str, all_electron: bool = True) -> bool:
+    """True if PySCF has a basis `name` for the element, with `all_electron` one without a core potential."""
     from pyscf import gto
 
     refuse_expressions()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return bool(gto.basis.load(name, symbol)) and not gto.basis.load_ecp(name, symbol)
+            return bool(gto.basis.load(name, symbol)) and not (all_electron and gto.basis.load_ecp(name, symbol))
     except (RuntimeError, ValueError):  # BasisNotFoundError, and errors of load_ecp for sets with pseudopotentials
         return False
 
@@ -134,6 +145,7 @@ def _molecule(system: System, basis: dict[str, str]) -> Any:
         charge=system.charge,
         spin=system.spin,
         basis=basis,
+        ecp={core.symbol: core.as_pyscf() for core in system.cores},
         symmetry=False,
     )
     return mol

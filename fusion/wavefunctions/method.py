@@ -53,6 +53,7 @@ class AnsatzMethod:
     provides = frozenset({"energy", "energy_stderr"})
     weights: dict[str, Any] | None = None
     energy_zero = energy_zeros.TOTAL
+    takes_cores = True
 
     def __init__(
         self,

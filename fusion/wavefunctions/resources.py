@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fusion.chemistry.system import System
 from fusion.errors import InputError
-from fusion.wavefunctions.ansatz import laplacian
+from fusion.wavefunctions.hamiltonians import Hamiltonian
 from fusion.wavefunctions.sampler import initial_electrons
 from fusion.wavefunctions.scores import LinearScores, ScoreRecorder
 
@@ -37,7 +37,14 @@ def default_chunk(system: System) -> int:
 
 
 def estimate(
-    system: System, ansatz: nn.Module, walkers: int, chunk: int, moves: int, evaluation_moves: int, all_walkers: int
+    system: System,
+    ansatz: nn.Module,
+    hamiltonian: Hamiltonian,
+    walkers: int,
+    chunk: int,
+    moves: int,
+    evaluation_moves: int,
+    all_walkers: int,
 ) -> Cost:
     """Estimate the cost of a run with ``walkers`` per process, ``all_walkers`` in all.
 
@@ -51,7 +58,8 @@ def estimate(
     parameters = sum(p.numel() for p in ansatz.parameters())
     fixed = _BASE + jet * min(chunk, walkers) + 6 * 8 * all_walkers**2 + 6 * dtype.itemsize * parameters
     _check(fixed, system, walkers)
-    electrons = initial_electrons(system, min(chunk, walkers), torch.Generator().manual_seed(0)).to(dtype)
+    stream = torch.Generator().manual_seed(0)
+    electrons = initial_electrons(system, min(chunk, walkers), stream).to(dtype)
     recorder = ScoreRecorder(ansatz, len(electrons))
     per_walker = sum(_size(block) for block in recorder(electrons[:1]).blocks)
     # Factors of the walkers of this process, and of all walkers while the Gram matrix is formed.
@@ -60,9 +68,9 @@ def estimate(
     per_chunk = walkers / len(electrons)
     with torch.no_grad():
         forward = _seconds(lambda: ansatz(electrons)) * per_chunk
-        kinetic = _seconds(lambda: laplacian(ansatz, electrons, chunk)) * per_chunk
+        energy = _seconds(lambda: hamiltonian.local_energy(ansatz, electrons, chunk, stream)) * per_chunk
     scores = _seconds(lambda: recorder(electrons)) * per_chunk
-    return Cost(int(memory), 1.2 * (moves * forward + kinetic + 1.5 * scores), evaluation_moves * forward + kinetic)
+    return Cost(int(memory), 1.2 * (moves * forward + energy + 1.5 * scores), evaluation_moves * forward + energy)
 
 
 def available_memory() -> int:

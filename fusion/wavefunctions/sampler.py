@@ -96,7 +96,7 @@ def initial_electrons(system: System, walkers: int, generator: torch.Generator) 
     electrons are removed from or added to random nuclei. Random spins are flipped until the system's totals are met.
     """
     nuclei = torch.tensor(system.positions, dtype=torch.float64)
-    charges = torch.tensor(system.numbers, dtype=torch.long)
+    charges = torch.tensor(system.charges, dtype=torch.long)
     centres = torch.stack([nuclei[_deal(charges, system, generator)] for _ in range(walkers)])
     return centres + torch.randn(centres.shape, generator=generator, dtype=torch.float64)
 

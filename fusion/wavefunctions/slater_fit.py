@@ -34,7 +34,11 @@ def fit_occupied_orbitals(system: System) -> tuple[np.ndarray, np.ndarray, tuple
     """
     mol, up, down = occupied_orbitals(system)
     orbitals = np.concatenate((up, down), axis=1)
-    fits = [[_Radial(charge, momentum) for momentum in range(MAX_MOMENTUM + 1)] for charge in system.numbers]
+    with_core = [core.symbol for core in system.cores]
+    fits = [
+        [_Radial(0 if symbol in with_core else charge, charge, momentum) for momentum in range(MAX_MOMENTUM + 1)]
+        for symbol, charge in zip(system.symbols, system.charges, strict=True)
+    ]
     coefficients = np.zeros((len(fits), NUMBER, _MONOMIALS[-1].stop, orbitals.shape[1]))
     for shell in _shells(mol):
         radial = fits[shell.centre][shell.momentum].expand(shell)
@@ -77,10 +81,13 @@ def _shells(mol: Any) -> list[_Shell]:
 
 
 class _Radial:
-    """Slater functions r^l exp(-zeta_j r) of one nucleus and angular momentum, and fits in them."""
+    """Slater functions r^l exp(-zeta_j r) of one nucleus and angular momentum, and fits in them.
 
-    def __init__(self, charge: float, momentum: int) -> None:
-        self.charge, self.momentum = charge, momentum
+    `cusp` is the charge in the cusp condition: zero with an effective core potential.
+    """
+
+    def __init__(self, cusp: float, charge: float, momentum: int) -> None:
+        self.cusp, self.momentum = cusp, momentum
         self.exponents = np.geomspace(SMALLEST, LARGEST * charge, NUMBER)
         self.r = np.geomspace(1e-5, 40.0, 3000)
         self.weight = np.gradient(self.r) * self.r**2
@@ -97,9 +104,9 @@ class _Radial:
         return self.inverse @ (self.functions.T @ (self.weight * self.r**self.momentum * gaussians))
 
     def with_cusp(self, coefficients: np.ndarray, others: np.ndarray | float) -> np.ndarray:
-        """Nearest coefficients (J, ...) with g'(0) = -Z / (l + 1) (g(0) + others), in the norm of the fit."""
-        row = self.charge / (self.momentum + 1) - self.exponents
-        excess = np.tensordot(row, coefficients, 1) + self.charge / (self.momentum + 1) * others
+        """Nearest coefficients (J, ...) with g'(0) = -cusp / (l + 1) (g(0) + others), in the norm of the fit."""
+        row = self.cusp / (self.momentum + 1) - self.exponents
+        excess = np.tensordot(row, coefficients, 1) + self.cusp / (self.momentum + 1) * others
         change = self.inverse @ row / (row @ self.inverse @ row)
         return coefficients - np.multiply.outer(change, excess)
 

@@ -52,7 +52,7 @@ class WavefunctionTraining:
         from fusion.wavefunctions.resources import estimate
 
         ranks = _ranks(run)
-        ansatz = method.ansatz(system)  # type: ignore[attr-defined]
+        ansatz, hamiltonian = method.ansatz(system), method.hamiltonian(system)  # type: ignore[attr-defined]
         schedule = method.schedule(system, ansatz)  # type: ignore[attr-defined]
         if schedule.walkers % ranks:
             fit = max(1, round(schedule.walkers / ranks)) * ranks
@@ -60,7 +60,7 @@ class WavefunctionTraining:
         done = _check_checkpoint(run, ansatz, identity(system, ansatz, method.settings))  # type: ignore[attr-defined]
         walkers = schedule.walkers // ranks
         sizes = (walkers, schedule.chunk, schedule.moves, schedule.evaluation_moves, schedule.walkers)
-        cost = estimate(system, ansatz, *sizes)
+        cost = estimate(system, ansatz, hamiltonian, *sizes)
         return WavefunctionPlan(method, system, schedule, done, cost, sum(p.numel() for p in ansatz.parameters()))
 
     def title(self, plan: WavefunctionPlan, run: Run) -> Title:
@@ -188,6 +188,8 @@ def _check_checkpoint(run: Run, ansatz: nn.Module, expected: dict[str, Any]) -> 
             raise InputError(
                 f"{run.checkpoint} belongs to another system: {key} is {stored[key]} there, {expected[key]} here"
             )
+    if stored.get("ecp") != expected.get("ecp"):
+        raise InputError(f"{run.checkpoint} belongs to another system: its system.ecp differs")
     if stored["positions"] != expected["positions"]:
         raise InputError(f"{run.checkpoint} belongs to another system: {expected['formula']} with another geometry")
     for part in ("settings", "parameters"):

@@ -10,6 +10,7 @@ from exact import Slater1s, molecule
 from fusion.chemistry.system import System
 from fusion.errors import InputError
 from fusion.wavefunctions import resources
+from fusion.wavefunctions.hamiltonians import molecular
 from fusion.wavefunctions.resources import available_memory, default_chunk, estimate
 from fusion_ferminet.network import FermiNet
 
@@ -17,7 +18,7 @@ GIB = 2**30
 
 
 def cost(system: System, ansatz: torch.nn.Module, walkers: int, ranks: int = 1) -> resources.Cost:
-    return estimate(system, ansatz, walkers // ranks, default_chunk(system), 10, 10, walkers)
+    return estimate(system, ansatz, molecular(system), walkers // ranks, default_chunk(system), 10, 10, walkers)
 
 
 def small_network(system: System) -> FermiNet:

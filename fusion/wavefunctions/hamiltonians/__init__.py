@@ -1,7 +1,19 @@
 """Hamiltonians as sums of terms, each a function of a `Point`."""
 
+from fusion.wavefunctions.hamiltonians.effective_core import EffectiveCore, effective_core
 from fusion.wavefunctions.hamiltonians.hamiltonian import Hamiltonian, LocalEnergy, Term, build, molecular
 from fusion.wavefunctions.hamiltonians.point import Point
 from fusion.wavefunctions.hamiltonians.terms import Coulomb, Kinetic
 
-__all__ = ["Coulomb", "Hamiltonian", "Kinetic", "LocalEnergy", "Point", "Term", "build", "molecular"]
+__all__ = [
+    "Coulomb",
+    "EffectiveCore",
+    "Hamiltonian",
+    "Kinetic",
+    "LocalEnergy",
+    "Point",
+    "Term",
+    "build",
+    "effective_core",
+    "molecular",
+]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fusion.chemistry.system import System
 from fusion.errors import CalculationError, InputError
+from fusion.wavefunctions.hamiltonians.effective_core import EffectiveCore, effective_core
 from fusion.wavefunctions.hamiltonians.point import Point
 from fusion.wavefunctions.hamiltonians.terms import Coulomb, Kinetic
 from fusion.wavefunctions.laplacian import LogPsi
@@ -79,11 +80,18 @@ class Hamiltonian(nn.Module):
         return value
 
 
-def build(system: System, terms: Mapping[str, Callable[..., Term]]) -> Hamiltonian:
-    """Build the Hamiltonian of ``system`` from the builders of its terms, called with ``system=``, in their order."""
-    return Hamiltonian([make(system=system) for make in terms.values()])
+def build(system: System, terms: Mapping[str, Callable[..., Term | None]]) -> Hamiltonian:
+    """Build the Hamiltonian of ``system`` from the builders of its terms, called with ``system=``, in their order.
+
+    A builder returns None for a system on which its term does not act. Raises InputError if a system with effective
+    core potentials has no such term.
+    """
+    hamiltonian = Hamiltonian([term for make in terms.values() if (term := make(system=system)) is not None])
+    if system.cores and EffectiveCore.name not in hamiltonian.names:
+        raise InputError("system.ecp needs the term effective_core in method.hamiltonian; use hamiltonian=molecule")
+    return hamiltonian
 
 
 def molecular(system: System) -> Hamiltonian:
-    """H = -1/2 sum_i lap_i - sum_iA Z_A/r_iA + sum_{i<j} 1/r_ij + sum_{A<B} Z_A Z_B/R_AB."""
-    return build(system, {"kinetic": Kinetic, "coulomb": Coulomb})
+    """H = -1/2 sum_i lap_i - sum_iA Z_A/r_iA + sum_{i<j} 1/r_ij + sum_{A<B} Z_A Z_B/R_AB, and core potentials."""
+    return build(system, {"kinetic": Kinetic, "coulomb": Coulomb, "effective_core": effective_core})

@@ -24,7 +24,7 @@ class Kinetic(nn.Module):
 
 
 class Coulomb(nn.Module):
-    """-sum_iA Z_A/r_iA + sum_{i<j} 1/r_ij + sum_{A<B} Z_A Z_B/R_AB."""
+    """-sum_iA Z_A/r_iA + sum_{i<j} 1/r_ij + sum_{A<B} Z_A Z_B/R_AB; Z_eff for an effective core potential."""
 
     name = "coulomb"
     nuclei: Tensor
@@ -33,7 +33,7 @@ class Coulomb(nn.Module):
     def __init__(self, system: System) -> None:
         super().__init__()
         nuclei = torch.tensor(system.positions, dtype=torch.float64)
-        charges = torch.tensor(system.numbers, dtype=torch.float64)
+        charges = torch.tensor(system.charges, dtype=torch.float64)
         self.register_buffer("nuclei", nuclei, persistent=False)
         self.register_buffer("charges", charges, persistent=False)
         self.nuclear_repulsion = system.nuclear_repulsion
