@@ -35,6 +35,11 @@ OPTIMISATION_PER_ELECTRON = 500
 EVALUATION_PER_ELECTRON = 300
 """Steps per electron if the settings are null."""
 
+CLIP, CLIP_WITH_CORES = 5.0, 100.0
+"""Width of the clipping if its setting is null. Where a core potential replaces the cusp, the kinks of a wavefunction
+of distances give local energies far outside of the usual width. Clipped, they leave no trace of the core in the
+gradient, and the optimisation may end with a node there."""
+
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -79,7 +84,7 @@ class AnsatzMethod:
         self.dtype_name, self.dtype, self.seed = dtype, _DTYPES[dtype], seed
         self._model, self._optimiser, self._hamiltonian, self._chunk = model, optimiser, hamiltonian, chunk
         self._device = None if device == "auto" else devices.device(device)
-        self._basis = pretraining["basis"]
+        self._basis, self._clip = pretraining["basis"], optimisation["clip"]
         # Settings that are null depend on the system; all others are checked here.
         self._by_electron = {
             key: per_electron
@@ -98,7 +103,7 @@ class AnsatzMethod:
             burn_in=sampling["burn_in"],
             moves=sampling["moves"],
             optimisation_steps=optimisation["steps"] if optimisation["steps"] is not None else 0,
-            clip=optimisation["clip"],
+            clip=optimisation["clip"] if optimisation["clip"] is not None else CLIP,
             evaluation_steps=evaluation["steps"] if evaluation["steps"] is not None else EVALUATION_PER_ELECTRON,
             evaluation_moves=evaluation["moves"],
             spin_every=evaluation["spin_every"],
@@ -131,7 +136,9 @@ class AnsatzMethod:
 
     def schedule(self, system: System, ansatz: nn.Module) -> Schedule:
         """Phases of this method for one system; only an ansatz with orbitals of its own is pretrained."""
-        changes = {key: steps * system.n_electrons for key, steps in self._by_electron.items()}
+        changes: dict[str, Any] = {key: steps * system.n_electrons for key, steps in self._by_electron.items()}
+        if self._clip is None and system.cores:
+            changes["clip"] = CLIP_WITH_CORES
         if not is_pretrained(ansatz):
             changes["pretraining_steps"] = 0
         return replace(self._schedule, chunk=self._chunk or default_chunk(system), **changes)

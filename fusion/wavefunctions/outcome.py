@@ -94,7 +94,7 @@ def _details(
             "non_finite_local_energies": module.lost,
         },
     }
-    details |= _virial(np.array(module.energies["evaluating"]), np.array(module.kinetics))
+    details |= _virial(module)
     if tail is not None:
         details["optimisation"]["last_quarter"] = {"energy_hartree": tail.value, "stderr_hartree": tail.stderr}
     if isinstance(field, str):
@@ -104,8 +104,12 @@ def _details(
     return details if correlation is None else {**details, "correlation_percent": correlation}
 
 
-def _virial(energies: np.ndarray, kinetics: np.ndarray) -> dict[str, Any]:
-    """<T>, <V> and -<V>/<T> with blocked errors; the ratio is 2 for exact atoms and molecules at equilibrium."""
+def _virial(module: VariationalMonteCarlo) -> dict[str, Any]:
+    """<T>, <V> and -<V>/<T> with blocked errors; the ratio is 2 for exact atoms and molecules at equilibrium.
+
+    Core potentials are not homogeneous: the ratio has no meaning with them and is left out.
+    """
+    energies, kinetics = np.array(module.energies["evaluating"]), np.array(module.kinetics)
     if not len(kinetics):  # the evaluation of an earlier version
         return {}
     potentials = energies[-len(kinetics) :] - kinetics
@@ -113,11 +117,10 @@ def _virial(energies: np.ndarray, kinetics: np.ndarray) -> dict[str, Any]:
     ratio = -potential.value / kinetic.value
     # The error of a ratio is that of its linearised series.
     error = blocked((-potentials - ratio * kinetics) / kinetic.value).stderr
-    return {
-        "kinetic_hartree": {"value": kinetic.value, "stderr": _finite(kinetic.stderr)},
-        "potential_hartree": {"value": potential.value, "stderr": _finite(potential.stderr)},
-        "virial_ratio": {"value": ratio, "stderr": _finite(error)},
-    }
+    parts = {"kinetic_hartree": kinetic, "potential_hartree": potential}
+    if not module.system.cores:
+        parts["virial_ratio"] = Estimate(ratio, error)
+    return {key: {"value": part.value, "stderr": _finite(part.stderr)} for key, part in parts.items()}
 
 
 def _hartree_fock(system: System) -> HartreeFock | str:

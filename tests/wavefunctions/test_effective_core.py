@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from fusion.chemistry.system import System
 from fusion.errors import CalculationError, InputError
 from fusion.wavefunctions.hamiltonians import EffectiveCore, Point, molecular
 from fusion.wavefunctions.hamiltonians.effective_core import polyhedron, projectors, random_rotations
+from processes import Program
 
 pytestmark = pytest.mark.usefixtures("double_precision")
 
@@ -177,3 +179,24 @@ def test_a_random_stream_repeats_the_energies() -> None:
 def test_impossible_numbers_of_points_are_refused() -> None:
     with pytest.raises(InputError, match="points must be 6 or 12, not 7"):
         EffectiveCore(with_core("Li"), points=7)
+
+
+def test_a_run_names_its_core_potential_and_has_no_reference(program: Program, tmp_path: Path) -> None:
+    words = ["+method=ferminet", "system=li", "method.walkers=8", "method.pretraining.steps=2", "trainer=cpu"]
+    words += ["method.sampling.burn_in=2", "method.optimisation.steps=2", "method.evaluation.steps=4"]
+    words += ["method.model.one_electron=4", "method.model.two_electron=2", "logger=csv"]
+    done = program(*words, "system.ecp=ccecp", "hydra.run.dir=r")
+    assert done.status in (0, 1) and "Li (1 electron, doublet, ccecp)" in done.out, done
+    document = json.loads((tmp_path / "r" / "result.json").read_text())
+    assert document["system"]["ecp"] == {"Li": {"name": "ccecp", "core_electrons": 2}}
+    assert document["reference"] is None and "virial_ratio" not in document["vmc"]
+    assert document["vmc"]["hartree_fock"]["energy_hartree"] == pytest.approx(-0.1968528, abs=1e-5)
+    assert "Li (1 electron, doublet, ccecp)" in program("report", "r").out
+    for refused in (
+        ["+method=hf", "system=h2o", "system.ecp=ccecp"],
+        [*words, "system.ecp=ccecq"],
+        [*words, "system.ecp=missing.nw"],
+        [*words, "task=evaluate", "ckpt=r", "system.ecp={Li: stuttgart}"],
+    ):
+        failed = program(*refused)
+        assert failed.status == 2 and failed.err.count("\n") == 1 and "system.ecp" in failed.err, failed

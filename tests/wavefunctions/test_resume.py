@@ -66,6 +66,15 @@ def test_the_state_of_every_optimiser_is_saved(tmp_path: Path, optimiser: str, d
 
 
 @slow
+def test_rotations_for_core_potentials_continue(tmp_path: Path) -> None:
+    words = (*TINY, "system=be", "system.ecp=ccecp")
+    assert fusion(tmp_path / "whole", *words).complete
+    _, resumed = killed_and_resumed(tmp_path, words, [at("step", 18), at("step", 14)])
+    assert resumed.status in (0, 1), resumed
+    assert_same(tmp_path / "whole" / "run", tmp_path / "run")
+
+
+@slow
 @pytest.mark.parametrize("optimiser", ["kfac", "adam"])
 def test_rejected_steps_are_in_checkpoints(tmp_path: Path, optimiser: str) -> None:
     """Kill runs before, between and after undone steps, at learning rates that cause them."""
