@@ -47,6 +47,13 @@ class CorePotential:
         """Z_eff, the charge of the nucleus with its core."""
         return int(atomic_numbers[self.symbol]) - self.electrons
 
+    @property
+    def radius(self) -> float:
+        """Range of the most extended Gaussian of the semi-local part, or of the local one without any, bohr."""
+        semi_local = [term.exponent for momentum, terms in self.channels.items() if momentum >= 0 for term in terms]
+        exponents = semi_local or [term.exponent for term in self.channels.get(LOCAL, ())]
+        return float(min(exponents) ** -0.5) if exponents else 0.0
+
     def as_pyscf(self) -> list[Any]:
         """Potential in the form of ``Mole.ecp``."""
         shells = [

@@ -10,13 +10,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from fusion.wavefunctions.features import softened
+
 
 class Envelope(nn.Module):
     """Common part: weights ``pi`` (M, O) and the sum over nuclei; subclasses define exponent and derivatives."""
 
+    lengths: Tensor | None
+
     def __init__(self, nuclei: int, orbitals: int) -> None:
         super().__init__()
         self.pi = nn.Parameter(torch.ones(nuclei, orbitals))
+        self.register_buffer("lengths", None, persistent=False)
+
+    def soften(self, lengths: Tensor | None) -> None:
+        """Soften the norms in s by the lengths h (M,): sqrt(.^2 + h^2)."""
+        self.lengths = lengths
 
     def exponent(self, vector: Tensor, distance: Tensor) -> Tensor:
         """s_Ao for vectors (..., M, 3) with norms (..., M): (..., M, O)."""
@@ -69,15 +78,19 @@ class IsotropicEnvelope(Envelope):
         self.sigma = nn.Parameter(torch.ones(nuclei, orbitals))
 
     def exponent(self, vector: Tensor, distance: Tensor) -> Tensor:
-        return self.sigma.abs() * distance.unsqueeze(-1)
+        return self.sigma.abs() * softened(distance, self.lengths).unsqueeze(-1)
 
     def exponent_jet(self, vector: Tensor, distance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        sigma, r = self.sigma.abs(), distance.unsqueeze(-1)
+        sigma, r = self.sigma.abs(), softened(distance, self.lengths).unsqueeze(-1)
         unit = (vector / r).transpose(-1, -2).unsqueeze(-1)
-        return sigma * r, sigma * unit, 2 * sigma / r
+        laplacian = 2 * sigma / r
+        if self.lengths is not None:
+            laplacian = laplacian + sigma * self.lengths.square().unsqueeze(-1) / r**3
+        return sigma * r, sigma * unit, laplacian
 
     def exponent_scores(self, vector: Tensor, distance: Tensor, weight: Tensor) -> dict[str, Tensor]:
-        return {"sigma": torch.sign(self.sigma) * torch.einsum("bnmo,bnm->bmo", weight, distance)}
+        r = softened(distance, self.lengths)
+        return {"sigma": torch.sign(self.sigma) * torch.einsum("bnmo,bnm->bmo", weight, r)}
 
 
 class FullEnvelope(Envelope):
@@ -93,7 +106,8 @@ class FullEnvelope(Envelope):
 
     def _stretched(self, vector: Tensor) -> tuple[Tensor, Tensor]:
         stretched = torch.einsum("acmo,...mc->...amo", self.matrix(), vector)
-        return stretched, torch.linalg.vector_norm(stretched, dim=-3)
+        norm = torch.linalg.vector_norm(stretched, dim=-3)
+        return stretched, softened(norm, None if self.lengths is None else self.lengths.unsqueeze(-1))
 
     def exponent(self, vector: Tensor, distance: Tensor) -> Tensor:
         return self._stretched(vector)[1]

@@ -81,12 +81,13 @@ def tanh_residual_(pre: Jet, skip: Jet | None) -> Jet:
     return pre
 
 
-def radial(vector: Tensor, distance: Tensor, rescale: bool) -> Tensor:
+def radial(vector: Tensor, distance: Tensor, rescale: bool, softening: Tensor | None = None) -> Tensor:
     """Features (|x|, x) of difference vectors with derivatives with respect to x itself.
 
     Args:
         vector: (..., 3), bohr.
         distance: (...,), its norm, positive.
+        softening: h of softened distances s = sqrt(|x|^2 + h^2), which ``distance`` then contains instead of |x|.
         rescale: |x| -> log(1 + |x|) and x -> x log(1 + |x|) / |x| (von Glehn et al. 2023, section 4.1).
 
     Returns:
@@ -102,6 +103,8 @@ def radial(vector: Tensor, distance: Tensor, rescale: bool) -> Tensor:
         out[..., 4, 0] = distance
         out[..., :3, 1:] = eye
         out[..., 4, 1:] = vector
+        if softening is not None:  # lap s = 2/s + h^2/s^3
+            out[..., 3, 0] += softening**2 / distance**3
         return out
     log = torch.log1p(r)
     g = log / r
@@ -113,6 +116,10 @@ def radial(vector: Tensor, distance: Tensor, rescale: bool) -> Tensor:
     out[..., :3, 1:] = g.unsqueeze(-1) * eye + g1.unsqueeze(-1) * unit.unsqueeze(-1) * vector.unsqueeze(-2)
     out[..., 3, 1:] = 2 * g1 * unit + vector * (g2 + 2 * g1 / r)
     out[..., 4, 1:] = vector * g
+    if softening is not None:  # |grad s|^2 = 1 - h^2/s^2
+        share = (softening**2).unsqueeze(-1) / r**2
+        out[..., 3, 0] += (share * (1 / (r * (1 + r)) + 1 / (1 + r) ** 2)).squeeze(-1)
+        out[..., 3, 1:] += vector * share * (g1 / r - g2)
     return out
 
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from fusion.chemistry.system import System
 from fusion.wavefunctions.determinants import laplacian_of_determinants, sum_of_determinants
 from fusion.wavefunctions.envelopes import Envelope, IsotropicEnvelope
-from fusion.wavefunctions.features import nuclear_vectors
+from fusion.wavefunctions.features import core_lengths, nuclear_vectors
 from fusion.wavefunctions.jastrow import CuspJastrow
 from fusion.wavefunctions.laplacian import Jet, LogPsi, linear
 from fusion.wavefunctions.reference_orbitals import ReferenceOrbitals
@@ -89,6 +89,8 @@ class OrbitalAnsatz(nn.Module):
         widths = [determinants * (sum(self.spins) if full_determinant else n) for n in self.spins]
         self.orbital = nn.ModuleList(nn.Linear(trunk.width, width, bias=False) for width in widths)
         self.envelope = nn.ModuleList(envelope(len(nuclei), width) for width in widths)
+        for part in cast(Iterable[Envelope], self.envelope):
+            part.soften(core_lengths(system))
         self.jastrow = CuspJastrow(system.n_up, system.n_down) if jastrow else None
         for layer in (*trunk.linear_layers(), *cast(Iterable[nn.Linear], self.orbital)):
             published_init_(layer)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fusion.chemistry.system import System
 from fusion.wavefunctions.envelopes import Envelope, IsotropicEnvelope
-from fusion.wavefunctions.features import ElectronFeatures
+from fusion.wavefunctions.features import ElectronFeatures, core_lengths
 from fusion.wavefunctions.laplacian import Jet, linear, tanh_residual_
 from fusion.wavefunctions.orbital_ansatz import OrbitalAnsatz
 from fusion.wavefunctions.reference_orbitals import ReferenceOrbitals
@@ -33,7 +33,7 @@ class FermiNetTrunk(nn.Module):
     ) -> None:
         super().__init__()
         self.spins = tuple(n for n in (system.n_up, system.n_down) if n > 0)
-        self.features = ElectronFeatures(rescale_inputs)
+        self.features = ElectronFeatures(rescale_inputs, core_lengths(system))
         self.equivariant = nn.ModuleList()
         self.pair = nn.ModuleList()
         self.width, pair_inputs = 4 * len(system.symbols), 4

@@ -19,6 +19,9 @@ from fusion.chemistry.system import System
 from fusion.errors import CalculationError, InputError
 from fusion.wavefunctions.hamiltonians import EffectiveCore, Point, molecular
 from fusion.wavefunctions.hamiltonians.effective_core import polyhedron, projectors, random_rotations
+from fusion.wavefunctions.laplacian import laplacian_by_autograd
+from fusion.wavefunctions.reference_orbitals import hartree_fock_orbitals
+from fusion_ferminet.network import FermiNet
 from processes import Program
 
 pytestmark = pytest.mark.usefixtures("double_precision")
@@ -200,3 +203,16 @@ def test_a_run_names_its_core_potential_and_has_no_reference(program: Program, t
     ):
         failed = program(*refused)
         assert failed.status == 2 and failed.err.count("\n") == 1 and "system.ecp" in failed.err, failed
+
+
+@pytest.mark.parametrize(("options", "reference"), [({"rescale_inputs": True}, None), ({}, hartree_fock_orbitals)])
+def test_networks_have_no_kink_at_a_core_potential(options: dict[str, Any], reference: Any) -> None:
+    """The forward Laplacian is that of autograd, and the kinetic energy stays finite at the nucleus."""
+    system = with_core("Be H", distance=2.5)
+    ansatz = FermiNet(system, 8, 4, 2, 2, reference=reference, **options)
+    electrons = torch.randn(4, 3, 3)
+    electrons[0, 1] = torch.tensor([1e-6, 0.0, 0.0])
+    for got, expected in zip(ansatz.laplacian(electrons), laplacian_by_autograd(ansatz, electrons), strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-8, atol=1e-7)
+    kinetic = molecular(system).evaluate(ansatz, electrons, 4, stream()).terms["kinetic"]
+    assert abs(float(kinetic[0])) < 100

@@ -16,9 +16,10 @@ NUCLEI = torch.tensor([[0.0, 0.0, 0.0], [0.3, -1.0, 2.0]])
 ELECTRONS, ORBITALS = 3, 5
 
 
-def random_envelope(kind: type[Envelope]) -> Envelope:
+def random_envelope(kind: type[Envelope], soft: bool = False) -> Envelope:
     """Random envelope with exponents of both signs, which must act by their absolute value."""
     envelope = kind(len(NUCLEI), ORBITALS)
+    envelope.soften(torch.tensor([0.8, 0.0]) if soft else None)
     for p in envelope.parameters():
         p.data += 0.8 * torch.randn_like(p)
     return envelope
@@ -43,9 +44,10 @@ def test_orbitals_vanish_far_away(kind: Any) -> None:
     assert float(far.detach().abs().max()) < 1e-2
 
 
+@pytest.mark.parametrize("soft", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_jet_is_value_gradient_and_laplacian_of_each_electron(kind: Any) -> None:
-    envelope, electrons = random_envelope(kind), torch.randn(2, ELECTRONS, 3)
+def test_jet_is_value_gradient_and_laplacian_of_each_electron(kind: Any, soft: bool) -> None:
+    envelope, electrons = random_envelope(kind, soft), torch.randn(2, ELECTRONS, 3)
     jet = envelope.jet(*vectors(electrons))
 
     def orbital(place: torch.Tensor, o: int) -> torch.Tensor:
@@ -61,9 +63,10 @@ def test_jet_is_value_gradient_and_laplacian_of_each_electron(kind: Any) -> None
                 torch.testing.assert_close(jet[b, :, i, o], expected, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("soft", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_scores_match_the_derivatives_of_each_walker(kind: Any) -> None:
-    envelope, electrons = random_envelope(kind), torch.randn(4, ELECTRONS, 3)
+def test_scores_match_the_derivatives_of_each_walker(kind: Any, soft: bool) -> None:
+    envelope, electrons = random_envelope(kind, soft), torch.randn(4, ELECTRONS, 3)
     weight = torch.randn(4, ELECTRONS, ORBITALS)
     scores = envelope.parameter_scores(weight, *vectors(electrons))
     assert set(scores) == {name for name, _ in envelope.named_parameters()}
