@@ -19,6 +19,7 @@ PACKAGES = (
     "fusion_coulomb",
     "fusion_dm21",
     "fusion_ferminet",
+    "fusion_psiformer",
 )
 SCRIPTS = sorted((Path(__file__).parents[1] / "benchmarks").glob("*.py"))
 HEAVY = ("torch", "pyscf", "pytorch_lightning", "matplotlib", "ase", "scipy")

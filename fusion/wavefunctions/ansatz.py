@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fusion.errors import CalculationError
-from fusion.wavefunctions.laplacian import LogPsi, laplacian_by_autograd
+from fusion.wavefunctions.jets import LogPsi, laplacian_by_autograd
 
 
 class Ansatz(Protocol):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fusion.wavefunctions.laplacian import Jet, LogPsi
+from fusion.wavefunctions.jets import Jet, LogPsi
 
 
 def sum_of_determinants(blocks: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

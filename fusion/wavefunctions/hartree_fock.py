@@ -73,19 +73,13 @@ def hartree_fock_limit(system: System) -> HartreeFock:
     mol = next((mol for mol in molecules if mol.nao <= LIMIT_FUNCTIONS), None)
     if mol is None:
         return _result(small)
-    with _threads(mol):
+    with single_thread(mol):
         return _result(_converge(mol, addons.project_dm_nr2nr(small.mol, small.make_rdm1(), mol)))
 
 
-def occupied_orbitals(system: System) -> tuple[Any, np.ndarray, np.ndarray]:
-    """Compute the mean field in a triple-zeta basis.
-
-    Returns PySCF's molecule and the coefficients (nao, n) of the occupied spin-up and spin-down orbitals. Raises the
-    errors of `hartree_fock`.
-    """
-    basis = _assign(system, DIFFUSE_PRETRAINING if system.charge < 0 else REFERENCE)
-    field = _lowest_field(_molecule(system, basis))
-    return field.mol, *_occupied(field)
+def mean_field(system: System) -> Any:
+    """Compute the lowest mean field in a triple-zeta basis, as PySCF's object; raises the errors of `hartree_fock`."""
+    return _lowest_field(_molecule(system, _assign(system, DIFFUSE_PRETRAINING if system.charge < 0 else REFERENCE)))
 
 
 def _pretraining(system: System) -> tuple[str, ...]:
@@ -153,7 +147,7 @@ def _molecule(system: System, basis: dict[str, str]) -> Any:
 
 def _lowest_field(mol: Any, attempts: int = 4) -> Any:
     """Converge to a minimum of the energy, not a saddle point (as happens in open-shell atoms)."""
-    with _threads(mol):
+    with single_thread(mol):
         field = _converge(mol)
         for _ in range(attempts if mol.nelectron > 1 else 0):
             orbitals, _, stable, _ = field.stability(return_status=True)
@@ -192,7 +186,7 @@ def _converge(mol: Any, density: np.ndarray | None = None) -> Any:
 
 def _result(field: Any) -> HartreeFock:
     mol = field.mol
-    up, down = _occupied(field)
+    up, down = occupied(field)
     return HartreeFock(
         energy=float(field.e_tot),
         basis=_basis_label(mol.basis),
@@ -203,8 +197,8 @@ def _result(field: Any) -> HartreeFock:
     )
 
 
-def _occupied(field: Any) -> list[np.ndarray]:
-    """Coefficients (nao, n) of the occupied orbitals of both spins."""
+def occupied(field: Any) -> list[np.ndarray]:
+    """Coefficients (nao, n) of the occupied spin-up and spin-down orbitals of a mean field of PySCF."""
     coefficients, occupations = field.mo_coeff, field.mo_occ
     if field.mol.spin == 0:
         coefficients, occupations = [coefficients] * 2, [occupations] * 2
@@ -219,7 +213,7 @@ def _fix_signs(orbitals: np.ndarray) -> np.ndarray:
 
 
 @contextmanager
-def _threads(mol: Any) -> Iterator[None]:
+def single_thread(mol: Any) -> Iterator[None]:
     """Restrict PySCF to one thread if the molecule is small."""
     from pyscf import lib
 

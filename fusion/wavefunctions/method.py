@@ -40,6 +40,9 @@ CLIP, CLIP_WITH_CORES = 5.0, 100.0
 of distances give local energies far outside of the usual width. Clipped, they leave no trace of the core in the
 gradient, and the optimisation may end with a node there."""
 
+UNIFORM = tuple({"_target_": f"fusion.wavefunctions.proposals.{name}"} for name in ("AllElectrons", "OneElectron"))
+"""Proposals of runs whose configuration has none, from before there was a choice."""
+
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -85,6 +88,7 @@ class AnsatzMethod:
         self._model, self._optimiser, self._hamiltonian, self._chunk = model, optimiser, hamiltonian, chunk
         self._device = None if device == "auto" else devices.device(device)
         self._basis, self._clip = pretraining["basis"], optimisation["clip"]
+        self._proposals = sampling.get("proposals", UNIFORM)
         # Settings that are null depend on the system; all others are checked here.
         self._by_electron = {
             key: per_electron
@@ -147,15 +151,20 @@ class AnsatzMethod:
         """Build the LightningModule of the run; ``changes`` replace fields of the schedule."""
         from fusion.wavefunctions.vmc import VariationalMonteCarlo
 
+        return VariationalMonteCarlo(*self.arguments(system, **changes))
+
+    def arguments(self, system: System, **changes: Any) -> tuple[Any, ...]:
+        """Arguments of the LightningModule of a run, ``VariationalMonteCarlo`` or one derived from it."""
         torch.manual_seed(self.seed)
         ansatz = self.ansatz(system)
-        return VariationalMonteCarlo(
+        return (
             system,
             ansatz,
             self.hamiltonian(system),
             replace(self.schedule(system, ansatz), **changes),
             partial(instantiate, self._optimiser),
             partial(hartree_fock, system, self._basis),
+            [instantiate(proposal, _partial_=True)(system) for proposal in self._proposals],
             self.seed,
             self.settings,
         )

@@ -2,12 +2,14 @@
 
 A trunk turns electrons into features h_i, equivariant under exchange of electrons of one spin. With them
 
-    phi_ko(i) = (W h_i)_ko e_ko(r_i)                                       orbitals alone, or
-    phi_ko(i) = chi_o(r_i) (1 + (V h_i)_ko) + (W h_i)_ko e_ko(r_i)         around reference orbitals chi,
+    phi_ko(i) = (W h_i)_ko e_ko(r_i)                    orbitals of the trunk alone, or
+    phi_ko(i) = chi_o(r_i) + (W h_i)_ko e_ko(r_i)       corrections of reference orbitals chi,
     psi = exp(J) sum_k det phi_k,
 
-where e are the envelopes. The first line is Pfau et al. 2020 (arXiv 1909.02487), eqs. 6-9; the second is the
-backflow of Hermann, Schaetzle, Noe 2020 (arXiv 1909.08423), eqs. 6-8, which starts at the reference determinant.
+with envelopes e (Pfau et al. 2020, arXiv 1909.02487, eqs. 6-9). In the second case psi starts as the reference
+determinant, the trunk is a smooth function of the electrons, and J = J_cusp + sum_i u h_i: chi, e and J_cusp have the
+exact cusps at nuclei and between electrons, and no step of the optimisation can lose them (Hermann, Schaetzle and Noe
+2020, arXiv 1909.08423, keep the cusps of such a wavefunction in the same way).
 """
 
 from __future__ import annotations
@@ -20,10 +22,11 @@ from torch import Tensor, nn
 
 from fusion.chemistry.system import System
 from fusion.wavefunctions.determinants import laplacian_of_determinants, sum_of_determinants
-from fusion.wavefunctions.envelopes import Envelope, IsotropicEnvelope
-from fusion.wavefunctions.features import core_lengths, nuclear_vectors
+from fusion.wavefunctions.envelopes import CuspEnvelope, Envelope, IsotropicEnvelope
+from fusion.wavefunctions.features import ElectronFeatures, core_lengths, nuclear_vectors
 from fusion.wavefunctions.jastrow import CuspJastrow
-from fusion.wavefunctions.laplacian import Jet, LogPsi, linear
+from fusion.wavefunctions.jets import Jet, LogPsi, linear
+from fusion.wavefunctions.jets.radial import Soft
 from fusion.wavefunctions.reference_orbitals import ReferenceOrbitals
 
 START = 0.003
@@ -31,6 +34,9 @@ START = 0.003
 
 SHORT_CUSP = 0.3
 """Initial lengths (bohr) of the Jastrow factor of reference orbitals: longer ones push the density off the nuclei."""
+
+SOFT_PAIRS = 0.5
+"""Length (bohr) within which distances between electrons are smoothed in the trunk of reference orbitals."""
 
 
 class Trunk(Protocol):
@@ -65,7 +71,8 @@ class OrbitalAnsatz(nn.Module):
         full_determinant: one N x N matrix per determinant; otherwise one block per spin.
         envelope: builds an envelope from (nuclei, orbitals).
         jastrow: multiply by the cusp Jastrow factor.
-        reference: orbitals that the trunk corrects; None for orbitals of the trunk alone.
+        reference: builds determinants that a smooth trunk corrects (`smooth_features`), with a cusp envelope and
+            Jastrow factor whatever `envelope` and `jastrow` say; None for orbitals of the trunk alone.
     """
 
     nuclei: Tensor
@@ -78,10 +85,13 @@ class OrbitalAnsatz(nn.Module):
         full_determinant: bool = True,
         envelope: Callable[[int, int], Envelope] = IsotropicEnvelope,
         jastrow: bool = False,
-        reference: Callable[[System], ReferenceOrbitals] | None = None,
+        reference: Callable[[System, int], ReferenceOrbitals] | None = None,
     ) -> None:
         super().__init__()
         nuclei = torch.tensor(system.positions, dtype=torch.get_default_dtype())
+        if reference is not None:
+            charges, lengths = cusp_charges(system).to(nuclei), soft_lengths(system).to(nuclei)
+            envelope, jastrow = (lambda _, width: CuspEnvelope(charges, lengths, width)), True
         self.register_buffer("nuclei", nuclei, persistent=False)
         self.determinants, self.full_determinant = determinants, full_determinant
         self.spins = tuple(n for n in (system.n_up, system.n_down) if n > 0)
@@ -89,24 +99,22 @@ class OrbitalAnsatz(nn.Module):
         widths = [determinants * (sum(self.spins) if full_determinant else n) for n in self.spins]
         self.orbital = nn.ModuleList(nn.Linear(trunk.width, width, bias=False) for width in widths)
         self.envelope = nn.ModuleList(envelope(len(nuclei), width) for width in widths)
-        for part in cast(Iterable[Envelope], self.envelope):
-            part.soften(core_lengths(system))
+        if reference is None:
+            for part in cast(Iterable[Envelope], self.envelope):
+                part.soften(core_lengths(system))
         self.jastrow = CuspJastrow(system.n_up, system.n_down) if jastrow else None
         for layer in (*trunk.linear_layers(), *cast(Iterable[nn.Linear], self.orbital)):
             published_init_(layer)
-        self.reference = None if reference is None else reference(system)
-        self.factor = nn.ModuleList()
-        if self.reference is not None:
-            self.factor.extend(nn.Linear(trunk.width, determinants * n, bias=False) for n in self.spins)
+        self.reference = None if reference is None else reference(system, determinants)
+        self.correlation = None if reference is None else nn.Linear(trunk.width, 1, bias=False)
+        if reference is not None:
             self._start_at_reference()
 
     def _start_at_reference(self) -> None:
-        for layer in cast(Iterable[nn.Linear], self.factor):
-            nn.init.zeros_(layer.weight)
         for layer in cast(Iterable[nn.Linear], self.orbital):
             layer.weight.data.mul_(START)
-        if self.jastrow is not None:
-            nn.init.constant_(self.jastrow.length, SHORT_CUSP)
+        nn.init.zeros_(cast(nn.Linear, self.correlation).weight)
+        nn.init.constant_(cast(CuspJastrow, self.jastrow).length, SHORT_CUSP)
 
     @property
     def starts_at_mean_field(self) -> bool:
@@ -115,13 +123,19 @@ class OrbitalAnsatz(nn.Module):
 
     def forward(self, electrons: Tensor) -> tuple[Tensor, Tensor]:
         """Sign and log|psi|, each (B,), of electrons (B, N, 3) in bohr."""
-        sign, log = sum_of_determinants(self.orbitals(electrons))
+        vector, distance = nuclear_vectors(electrons, self.nuclei)
+        h = self.trunk(electrons, vector, distance)
+        sign, log = sum_of_determinants(self._orbitals(h, vector, distance))
+        if self.correlation is not None:
+            log = log + self.correlation(h).sum((1, 2))
         return sign, log if self.jastrow is None else log + self.jastrow(electrons)
 
     def orbitals(self, electrons: Tensor) -> list[Tensor]:
         """Orbital matrices (B, K, n, n), rows electrons: one full matrix, or one per spin."""
         vector, distance = nuclear_vectors(electrons, self.nuclei)
-        h = self.trunk(electrons, vector, distance)
+        return self._orbitals(self.trunk(electrons, vector, distance), vector, distance)
+
+    def _orbitals(self, h: Tensor, vector: Tensor, distance: Tensor) -> list[Tensor]:
         references = None if self.reference is None else self.reference(vector, distance)
         blocks = []
         by_spin = (x.split(self.spins, dim=1) for x in (h, vector, distance))
@@ -130,25 +144,23 @@ class OrbitalAnsatz(nn.Module):
             phi = orbital(h_spin) * envelope(vector_spin, distance_spin)
             phi = phi.unflatten(-1, (self.determinants, -1))
             if references is not None:
-                factor = self.factor[spin](h_spin).unflatten(-1, (self.determinants, -1))
-                own = references[spin].unsqueeze(2) * (1 + factor)
-                phi = phi + nn.functional.pad(own, self._columns(spin, phi.shape[-1]))
+                phi = phi + nn.functional.pad(references[spin], self._columns(spin, phi.shape[-1]))
             blocks.append(phi.transpose(1, 2))
         return [torch.cat(blocks, dim=2)] if self.full_determinant else blocks
 
     @torch.no_grad()
     def laplacian(self, electrons: Tensor) -> LogPsi:
         """log|psi| with gradient and Laplacian by forward propagation through the same layers."""
-        result = laplacian_of_determinants(self._orbital_jets(electrons))
-        if self.jastrow is None:
-            return result
-        value, gradient, laplacian = self.jastrow.jet(electrons)
-        return LogPsi(result.sign, result.log + value, result.gradient + gradient, result.laplacian + laplacian)
-
-    def _orbital_jets(self, electrons: Tensor) -> list[Jet]:
-        """Orbital jets (B, 3N + 2, n, K, orbitals), one full or one per spin."""
         vector, distance = nuclear_vectors(electrons, self.nuclei)
         h = self.trunk.jet(electrons, vector, distance)
+        psi = laplacian_of_determinants(self._orbital_jets(h, vector, distance))
+        if self.correlation is not None:
+            rows = linear(Jet(h.data.sum(2)), self.correlation.weight).data[..., 0]
+            psi = _times(psi, rows[:, -1], rows[:, :-2], rows[:, -2])
+        return psi if self.jastrow is None else _times(psi, *self.jastrow.jet(electrons))
+
+    def _orbital_jets(self, h: Jet, vector: Tensor, distance: Tensor) -> list[Jet]:
+        """Orbital jets (B, 3N + 2, n, K, orbitals), one full or one per spin."""
         references = None if self.reference is None else self.reference.jet(vector, distance)
         blocks, start = [], 0
         orbitals, envelopes = cast(Iterable[nn.Linear], self.orbital), cast(Iterable[Envelope], self.envelope)
@@ -159,11 +171,8 @@ class OrbitalAnsatz(nn.Module):
             multiply_local_(phi, envelope.jet(vector[:, own], distance[:, own]), start)
             data = phi.data.unflatten(-1, (self.determinants, -1))
             if references is not None:
-                factor = linear(features, cast(nn.Linear, self.factor[spin]).weight)
-                factor.value.add_(1)
-                multiply_local_(factor, references[spin].repeat(1, 1, 1, self.determinants), start)
                 first, _ = self._columns(spin, data.shape[-1])
-                data[..., first : first + n] += factor.data.unflatten(-1, (self.determinants, -1))
+                _add_local_(data[..., first : first + n], references[spin], start)
             blocks.append(data)
             start += n
         return [Jet(torch.cat(blocks, dim=2))] if self.full_determinant else [Jet(block) for block in blocks]
@@ -172,6 +181,23 @@ class OrbitalAnsatz(nn.Module):
         """Numbers of columns before and after a spin's own orbitals in its rows of the matrix."""
         before = sum(self.spins[:spin]) if self.full_determinant else 0
         return before, columns - before - self.spins[spin]
+
+
+def smooth_features(system: System) -> ElectronFeatures:
+    """Features without cusps, for a trunk that corrects reference orbitals."""
+    return ElectronFeatures(Soft(soft_lengths(system)), Soft(SOFT_PAIRS))
+
+
+def cusp_charges(system: System) -> Tensor:
+    """Charges (M,) that make cusps: those of the nuclei, 0 behind an effective core potential; float64."""
+    with_core = [core.symbol for core in system.cores]
+    charges = [0 if symbol in with_core else z for symbol, z in zip(system.symbols, system.numbers, strict=True)]
+    return torch.tensor(charges, dtype=torch.float64)
+
+
+def soft_lengths(system: System) -> Tensor:
+    """Lengths (M,) within which distances to nuclei are smoothed, 1 / Z bohr; float64."""
+    return 1 / torch.tensor(system.charges, dtype=torch.float64).clamp(min=1)
 
 
 def published_init_(layer: nn.Linear) -> None:
@@ -195,3 +221,16 @@ def multiply_local_(phi: Jet, local: Tensor, start: int) -> None:
     phi.data.mul_(local[:, 4:5])
     own.addcmul_(slope, value.unsqueeze(1).transpose(-1, -2))
     phi.laplacian.add_(cross, alpha=2).addcmul_(value, local[:, 3])
+
+
+def _add_local_(data: Tensor, local: Tensor, start: int) -> None:
+    """Add local jets (B, 5, n, K, O) of electrons ``start``, ``start + 1`` ... to dense ones (B, 3N + 2, n, K, O)."""
+    n = data.shape[2]
+    data[:, -2:] += local[:, 3:]
+    by_electron = data[:, :-2].unflatten(1, (-1, 3))[:, start : start + n]
+    by_electron.diagonal(dim1=1, dim2=3).add_(local[:, :3].permute(0, 1, 3, 4, 2))
+
+
+def _times(psi: LogPsi, log: Tensor, gradient: Tensor, laplacian: Tensor) -> LogPsi:
+    """Multiply psi by a positive factor, given by its logarithm and the derivatives of that."""
+    return LogPsi(psi.sign, psi.log + log, psi.gradient + gradient, psi.laplacian + laplacian)

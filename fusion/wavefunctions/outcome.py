@@ -100,7 +100,7 @@ def _details(
     if isinstance(field, str):
         return {**details, "hartree_fock_error": field}
     details["hartree_fock"] = {"energy_hartree": field.energy, "basis": field.basis, "method": field.method}
-    correlation = _correlation(module, energy, field)
+    correlation = correlation_percent(module.system, energy, details)
     return details if correlation is None else {**details, "correlation_percent": correlation}
 
 
@@ -136,13 +136,12 @@ def _finite(error: float) -> float | None:
     return error if np.isfinite(error) else None
 
 
-def _correlation(module: VariationalMonteCarlo, energy: Estimate, field: HartreeFock) -> dict[str, float] | None:
-    """Share of the correlation energy (reference minus Hartree-Fock), if there is any."""
-    reference = module.system.reference
-    if reference is None or module.system.n_electrons < 2 or field.energy - reference.value < 1e-4:
+def correlation_percent(system: System, energy: Estimate, vmc: dict[str, Any]) -> dict[str, float] | None:
+    """Share of the correlation energy (reference minus Hartree-Fock), if there is any, from the details of a result."""
+    reference, field = system.reference, vmc.get("hartree_fock")
+    if reference is None or field is None or system.n_electrons < 2:
         return None
-    total = reference.value - field.energy
-    return {
-        "value": 100 * (energy.value - field.energy) / total,
-        "stderr": 100 * energy.stderr / abs(total),
-    }
+    total = reference.value - field["energy_hartree"]
+    if total > -1e-4:
+        return None
+    return {"value": 100 * (energy.value - field["energy_hartree"]) / total, "stderr": 100 * energy.stderr / abs(total)}

@@ -1,4 +1,6 @@
-"""Hartree-Fock orbitals in Slater functions, with the exact cusps at the nuclei: the start of a wavefunction.
+"""Orbitals of a conventional wavefunction in Slater functions, with the exact cusps at the nuclei.
+
+They are the start of a learned wavefunction.
 
 Gaussians have no cusp at a nucleus and the wrong decay far from it, so that the local energy of a Gaussian orbital
 diverges. Each orbital is therefore refitted, nucleus by nucleus, with radial functions
@@ -15,37 +17,43 @@ Kato's cusp conditions (Kato 1957; Pack & Byers Brown 1966).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fusion.chemistry.system import System
-
 
 class ReferenceOrbitals(nn.Module):
-    """Occupied orbitals of both spins in Slater functions around the nuclei, constant during optimisation.
+    """Determinants of orbitals in Slater functions around the nuclei, constant during optimisation.
 
-    Exponents and coefficients are part of the checkpoint: a resumed run keeps its orbitals. Values are computed in
-    float64 and returned in the dtype of the distances.
+    Exponents, coefficients and occupations are part of the checkpoint: a resumed run keeps its orbitals. Values are
+    computed in float64 and returned in the dtype of the distances.
     """
 
     exponent_bits: Tensor
     coefficient_bits: Tensor
+    scale_bits: Tensor
+    occupations: Tensor
     momenta: Tensor
 
-    def __init__(self, exponents: np.ndarray, coefficients: np.ndarray, spins: Sequence[int]) -> None:
-        """Take exponents (M, J) and coefficients (M, J, monomials, orbitals), the orbitals of one spin after another.
+    def __init__(
+        self, exponents: np.ndarray, coefficients: np.ndarray, occupations: Sequence[np.ndarray], weights: np.ndarray
+    ) -> None:
+        """Take exponents (M, J) and coefficients (M, J, monomials, orbitals) of all orbitals.
 
-        The monomials are 1, x, y, z, xx, xy, xz, yy, yz, zz; their combinations must be harmonic. `spins` are the
-        numbers of orbitals of every occupied spin.
+        The monomials are 1, x, y, z, xx, xy, xz, yy, yz, zz; their combinations must be harmonic. `occupations` are the
+        numbers of the orbitals in every determinant, (K, n_s) for each spin with electrons, `weights` (K,) the
+        coefficients of the determinants.
         """
         super().__init__()
-        self.spins = tuple(spins)
-        # As integers they stay in double precision when the module is converted to float32: large coefficients cancel.
-        self.register_buffer("exponent_bits", torch.tensor(exponents, dtype=torch.float64).view(torch.int64))
-        self.register_buffer("coefficient_bits", torch.tensor(coefficients, dtype=torch.float64).view(torch.int64))
+        self.spins = tuple(numbers.shape[1] for numbers in occupations)
+        # Each of N columns bears the N-th root of its determinant's weight, the first one also the sign.
+        scale = np.abs(weights)[:, None] ** (1 / sum(self.spins)) * np.ones(sum(self.spins))
+        scale[:, 0] *= np.sign(weights)
+        # As integers, numbers stay in double precision when the module is converted to float32: coefficients cancel.
+        for name, values in (("exponent", exponents), ("coefficient", coefficients), ("scale", scale)):
+            self.register_buffer(f"{name}_bits", torch.tensor(values, dtype=torch.float64).view(torch.int64))
+        self.register_buffer("occupations", torch.tensor(np.concatenate(occupations, axis=1)))
         self.register_buffer("momenta", torch.tensor(MOMENTA), persistent=False)
 
     @property
@@ -59,52 +67,42 @@ class ReferenceOrbitals(nn.Module):
         return self.coefficient_bits.view(torch.float64)
 
     def forward(self, vector: Tensor, distance: Tensor) -> list[Tensor]:
-        """Orbitals (B, n_s, n_s) of every spin.
+        """Orbitals (B, n_s, K, n_s) of every spin: electron, determinant, orbital.
 
         ``vector`` (B, N, M, 3) and ``distance`` (B, N, M) point from the nuclei to the electrons, bohr.
         """
-        orbitals = []
-        for x, r, coefficients in self._by_spin(vector, distance):
-            radial = torch.einsum("bnaj,ajmo->bnamo", torch.exp(-self.exponents * r.unsqueeze(-1)), coefficients)
-            orbitals.append(torch.einsum("bnam,bnamo->bno", _monomials(x), radial).to(vector.dtype))
-        return orbitals
+        decay = torch.exp(-self.exponents * distance.double().unsqueeze(-1))
+        radial = torch.einsum("bnaj,ajmo->bnamo", decay, self.coefficients)
+        return self._occupied(torch.einsum("bnam,bnamo->bno", _monomials(vector.double()), radial).to(vector.dtype))
 
     def jet(self, vector: Tensor, distance: Tensor) -> list[Tensor]:
-        """Jets (B, 5, n_s, n_s) of every spin: three derivatives with respect to the electron, Laplacian, value.
+        """Jets (B, 5, n_s, K, n_s) of every spin: three derivatives with respect to the electron, Laplacian, value.
 
         For a harmonic polynomial S of degree l, lap(S g(r)) = S [g'' + (2 l + 2) g' / r].
         """
-        jets = []
-        for x, r, coefficients in self._by_spin(vector, distance):
-            decay = torch.exp(-self.exponents * r.unsqueeze(-1))
-            derivatives = torch.stack((decay, -self.exponents * decay, self.exponents**2 * decay))
-            g, g1, g2 = torch.einsum("tbnaj,ajmo->tbnamo", derivatives, coefficients)
-            angular = _monomials(x)
-            unit = x / r.unsqueeze(-1)
-            slope = torch.einsum("bnam,bnamo->bnao", angular, g1)
-            gradient = torch.einsum("bnac,bnao->bcno", unit, slope)
-            gradient += torch.einsum("bnacm,bnamo->bcno", _monomial_gradients(x), g)
-            weight = angular * (2 * self.momenta + 2) / r.unsqueeze(-1)
-            laplacian = torch.einsum("bnam,bnamo->bno", angular, g2) + torch.einsum("bnam,bnamo->bno", weight, g1)
-            value = torch.einsum("bnam,bnamo->bno", angular, g)
-            jets.append(torch.cat((gradient, laplacian.unsqueeze(1), value.unsqueeze(1)), dim=1).to(vector.dtype))
-        return jets
+        x, r = vector.double(), distance.double().unsqueeze(-1)
+        decay = torch.exp(-self.exponents * r)
+        derivatives = torch.stack((decay, -self.exponents * decay, self.exponents**2 * decay))
+        g, g1, g2 = torch.einsum("tbnaj,ajmo->tbnamo", derivatives, self.coefficients)
+        angular = _monomials(x)
+        slope = torch.einsum("bnam,bnamo->bnao", angular, g1)
+        gradient = torch.einsum("bnac,bnao->bcno", x / r, slope)
+        gradient += torch.einsum("bnacm,bnamo->bcno", _monomial_gradients(x), g)
+        curvature = g2 + ((2 * self.momenta + 2) / r).unsqueeze(-1) * g1
+        laplacian = torch.einsum("bnam,bnamo->bno", angular, curvature)
+        value = torch.einsum("bnam,bnamo->bno", angular, g)
+        return self._occupied(torch.cat((gradient, laplacian.unsqueeze(1), value.unsqueeze(1)), dim=1).to(vector.dtype))
 
-    def _by_spin(self, vector: Tensor, distance: Tensor) -> zip[tuple[Tensor, Tensor, Tensor]]:
-        x, r = vector.double().split(self.spins, dim=1), distance.double().split(self.spins, dim=1)
-        return zip(x, r, self.coefficients.split(self.spins, dim=-1), strict=True)
-
-
-@lru_cache(maxsize=8)
-def _fitted(system: System) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
-    from fusion.wavefunctions.slater_fit import fit_occupied_orbitals
-
-    return fit_occupied_orbitals(system)
-
-
-def hartree_fock_orbitals(system: System) -> ReferenceOrbitals:
-    """Build the Hartree-Fock orbitals of ``system``; raises the errors of ``hartree_fock``."""
-    return ReferenceOrbitals(*_fitted(system))
+    def _occupied(self, orbitals: Tensor) -> list[Tensor]:
+        """Scaled columns (..., n_s, K, n_s) of every spin's determinants from all orbitals (..., N, O)."""
+        scale = self.scale_bits.view(torch.float64).to(orbitals.dtype)
+        blocks, start = [], 0
+        for n, rows in zip(self.spins, orbitals.split(self.spins, dim=-2), strict=True):
+            own = slice(start, start + n)
+            numbers = self.occupations[:, own]
+            blocks.append(rows.index_select(-1, numbers.flatten()).unflatten(-1, numbers.shape) * scale[:, own])
+            start += n
+        return blocks
 
 
 MOMENTA = [0, 1, 1, 1, 2, 2, 2, 2, 2, 2]

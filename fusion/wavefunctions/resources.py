@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from fusion.chemistry.system import System
 from fusion.errors import InputError
 from fusion.wavefunctions.hamiltonians import Hamiltonian
+from fusion.wavefunctions.jets.modules import SelfAttention
 from fusion.wavefunctions.sampler import initial_electrons
 from fusion.wavefunctions.scores import LinearScores, ScoreRecorder
 
 _BASE = 700 * 2**20  # Python with torch, Lightning and PySCF loaded
-_JET_COPIES = 6  # number of temporaries of the size of one layer's jet, see laplacian.py
+_JET_COPIES = 6  # number of temporaries of the size of one layer's jet, see jets/
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ def estimate(
         InputError: the run needs more memory than is free; the message says how much and what to change.
     """
     dtype = next(ansatz.parameters()).dtype
-    width = max((m.out_features for m in ansatz.modules() if isinstance(m, nn.Linear)), default=64)
     n = system.n_electrons
+    width = max((_width(module, n) for module in ansatz.modules()), default=0) or 64
     jet = (3 * n + 2) * n * width * dtype.itemsize * _JET_COPIES
     parameters = sum(p.numel() for p in ansatz.parameters())
     fixed = _BASE + jet * min(chunk, walkers) + 6 * 8 * all_walkers**2 + 6 * dtype.itemsize * parameters
@@ -86,6 +87,13 @@ def _check(memory: float, system: System, walkers: int) -> None:
             f"{free / 2**30:.1f} GiB are free; fewer method.walkers, a smaller method.chunk or a smaller network "
             "need less"
         )
+
+
+def _width(module: nn.Module, electrons: int) -> int:
+    """Numbers per electron in the largest jet of a layer: of an attention, those of logits and probabilities."""
+    if isinstance(module, SelfAttention):
+        return 2 * module.heads * electrons
+    return module.out_features if isinstance(module, nn.Linear) else 0
 
 
 def _size(block: Any) -> int:

@@ -1,44 +1,49 @@
-"""Metropolis sampling of |psi|^2 with moves of all electrons at once."""
+"""Metropolis sampling of |psi|^2 with moves of several kinds in turn."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from fusion.chemistry.system import System
 from fusion.parallel.collectives import mean_over_ranks
+from fusion.wavefunctions.proposals import AllElectrons, OneElectron, Proposal
 
 LogDensity = Callable[[Tensor], Tensor]
 
 
 class Metropolis:
-    """Walkers and their Metropolis moves: x' = x + width * N(0, 1), accepted with probability min(1, p(x')/p(x)).
+    """Walkers and their Metropolis-Hastings moves, accepted with probability min(1, p(x') q(x'->x) / p(x) q(x->x')).
 
-    Moves of all electrons at once alternate with moves of one random electron per walker. The innermost electrons set
-    the width of the first kind. The width of the second, several times larger, moves outer electrons through the tails;
-    otherwise walkers would stay there so long that single ones distort the energy for many iterations.
+    Kinds of proposals alternate. Without others, these are moves of all electrons at once and moves of one random
+    electron per walker: the innermost electrons set the width of the first kind, and the width of the second, several
+    times larger, moves outer electrons through the tails.
 
     Attributes:
         electrons: walkers of this rank (B, N, 3), bohr.
         generator: this rank's random stream.
-        widths: standard deviation of a proposed move per coordinate, bohr, for moves of all electrons and of one; the
-            same on all ranks.
-        acceptances: acceptance of both kinds in the last ``run``, averaged over walkers and ranks.
+        widths: width of each kind of proposal, bohr or a factor; the same on all ranks.
+        acceptances: acceptance of each kind in the last ``run``, averaged over walkers and ranks.
     """
 
-    TARGETS = (0.525, 0.35)  # target acceptances: the middle of the published 0.5-0.55; a lower one for larger steps
-
-    def __init__(self, electrons: Tensor, generator: torch.Generator, width: float = 0.3) -> None:
+    def __init__(
+        self,
+        electrons: Tensor,
+        generator: torch.Generator,
+        width: float = 0.3,
+        proposals: Sequence[Proposal] = (AllElectrons(), OneElectron()),
+    ) -> None:
         self.electrons = electrons
         self.generator = generator
-        self.widths = [width, 3 * width]
-        self.acceptances = list(self.TARGETS)
+        self.proposals = tuple(proposals)
+        self.widths = [width * proposal.relative_width for proposal in self.proposals]
+        self.acceptances = [proposal.target for proposal in self.proposals]
 
     @property
     def acceptance(self) -> float:
-        """Acceptance of the moves of all electrons."""
+        """Acceptance of the first kind."""
         return self.acceptances[0]
 
     @torch.no_grad()
@@ -46,27 +51,31 @@ class Metropolis:
         """Move every walker ``moves`` times; returns ``acceptance``."""
         x = self.electrons
         log = log_density(x)
-        accepted = torch.zeros(2, dtype=torch.float64, device=x.device)
+        kinds = len(self.proposals)
+        accepted = torch.zeros(kinds, dtype=torch.float64, device=x.device)
         for move in range(moves):
-            proposal = self._proposal(x, move % 2)
+            kind = move % kinds
+            proposal, log_ratio = self.proposals[kind](x, self.widths[kind], self.generator)
             threshold = torch.rand(len(x), generator=self.generator, dtype=x.dtype, device=x.device).log()
             proposed_log = log_density(proposal)
             # A walker on a node or at a non-finite density accepts the first finite proposal.
-            accept = (proposed_log - log > threshold) | (~torch.isfinite(log) & torch.isfinite(proposed_log))
+            change = proposed_log - log if log_ratio is None else proposed_log - log + log_ratio
+            accept = (change > threshold) | (~torch.isfinite(log) & torch.isfinite(proposed_log))
             x = torch.where(accept[:, None, None], proposal, x)
             log = torch.where(accept, proposed_log, log)
-            accepted[move % 2] += accept.double().mean()
+            accepted[kind] += accept.double().mean()
         self.electrons = x
         rates = mean_over_ranks(accepted).tolist()
-        for kind, count in enumerate(((moves + 1) // 2, moves // 2)):
+        for kind, proposal_kind in enumerate(self.proposals):
+            count = len(range(kind, moves, kinds))
             # Without any move of this kind, its width does not change.
-            self.acceptances[kind] = rates[kind] / count if count else self.TARGETS[kind]
+            self.acceptances[kind] = rates[kind] / count if count else proposal_kind.target
         return self.acceptance
 
     def adapt(self, strength: float = 1.0) -> None:
-        """Scale both widths towards their target acceptance by at most a factor 2 (burn-in) or less (strength < 1)."""
-        for kind, target in enumerate(self.TARGETS):
-            self.widths[kind] *= min(max(self.acceptances[kind] / target, 0.5), 2.0) ** strength
+        """Scale the widths towards their target acceptance by at most a factor 2 (burn-in) or less (strength < 1)."""
+        for kind, proposal in enumerate(self.proposals):
+            self.widths[kind] *= min(max(self.acceptances[kind] / proposal.target, 0.5), 2.0) ** strength
 
     def burn_in(self, log_density: LogDensity, moves: int, block: int = 20) -> None:
         """Equilibrate the walkers; adapt the widths after every block of moves."""
@@ -74,19 +83,13 @@ class Metropolis:
             self.run(log_density, block)
             self.adapt()
 
-    def _proposal(self, x: Tensor, kind: int) -> Tensor:
-        noise = torch.randn(x.shape, generator=self.generator, dtype=x.dtype, device=x.device)
-        if kind == 1:
-            electron = torch.randint(x.shape[1], (len(x), 1), generator=self.generator, device=x.device)
-            noise *= (torch.arange(x.shape[1], device=x.device) == electron).unsqueeze(-1)
-        return x + self.widths[kind] * noise
-
     def state_dict(self) -> dict[str, list[float]]:
         """Adapted widths and last acceptances; the owner saves walkers and generator."""
         return {"widths": list(self.widths), "acceptances": list(self.acceptances)}
 
     def load_state_dict(self, state: dict[str, list[float]]) -> None:
-        self.widths, self.acceptances = list(state["widths"]), list(state["acceptances"])
+        if len(state["widths"]) == len(self.proposals):  # otherwise the proposals are other ones
+            self.widths, self.acceptances = list(state["widths"]), list(state["acceptances"])
 
 
 def initial_electrons(system: System, walkers: int, generator: torch.Generator) -> Tensor:

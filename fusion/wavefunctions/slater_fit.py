@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fusion.chemistry.system import System
-from fusion.wavefunctions.hartree_fock import occupied_orbitals
 
 MAX_MOMENTUM = 2
 """Largest angular momentum; occupied orbitals of the first four periods hardly use higher ones."""
@@ -25,15 +24,12 @@ _MONOMIALS = (slice(0, 1), slice(1, 4), slice(4, 10))
 """Cartesian monomials of each angular momentum."""
 
 
-def fit_occupied_orbitals(system: System) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
-    """Fit the occupied Hartree-Fock orbitals of ``system`` in Slater functions with momenta up to MAX_MOMENTUM.
+def fit_orbitals(system: System, mol: Any, orbitals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Fit orbitals (nao, n) of PySCF's molecule in Slater functions with momenta up to MAX_MOMENTUM.
 
     Returns:
-        exponents (M, J); coefficients (M, J, monomials, orbitals), spin-up orbitals first; the number of orbitals of
-        every occupied spin.
+        exponents (M, J), and coefficients (M, J, monomials, n) as ``ReferenceOrbitals`` needs them.
     """
-    mol, up, down = occupied_orbitals(system)
-    orbitals = np.concatenate((up, down), axis=1)
     with_core = [core.symbol for core in system.cores]
     fits = [
         [_Radial(0 if symbol in with_core else charge, charge, momentum) for momentum in range(MAX_MOMENTUM + 1)]
@@ -52,7 +48,7 @@ def fit_occupied_orbitals(system: System) -> tuple[np.ndarray, np.ndarray, tuple
         for a, by_momentum in enumerate(fits):
             others = _values_from_others(a, system.positions, exponents, coefficients)
             coefficients[a, :, 0] = by_momentum[0].with_cusp(coefficients[a, :, 0], others)
-    return exponents, coefficients, tuple(n for n in (up.shape[1], down.shape[1]) if n > 0)
+    return exponents, coefficients
 
 
 class _Shell(NamedTuple):

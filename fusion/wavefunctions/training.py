@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -127,8 +127,11 @@ class WavefunctionEvaluation(WavefunctionTraining):
         return fit(plan.method.module(plan.system, **steps), run)
 
 
-def fit(module: Any, run: Run) -> Result:
-    """Run the remaining phases of the module under Lightning; every rank returns the result."""
+def fit(module: Any, run: Run, conclude: Callable[[Any], Result] | None = None) -> Result:
+    """Run the remaining phases of the module under Lightning; every rank returns the result.
+
+    ``conclude`` makes the result of the module; default is that of variational Monte Carlo.
+    """
     from omegaconf import OmegaConf
 
     from fusion.parallel.collectives import partners
@@ -139,7 +142,7 @@ def fit(module: Any, run: Run) -> Result:
     trainer = run.trainer(max_epochs=1, num_sanity_val_steps=0, use_distributed_sampler=False)
     with partners():
         trainer.fit(module, ckpt_path=None if run.checkpoint is None else str(run.checkpoint), weights_only=True)
-    return outcome(module)
+    return (conclude or outcome)(module)
 
 
 def _threads(run: Run, ranks: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -24,6 +24,7 @@ from fusion.wavefunctions.observables import spin_squared
 from fusion.wavefunctions.optimisation import Optimisation
 from fusion.wavefunctions.optimisers import Optimiser
 from fusion.wavefunctions.pretraining import Pretraining
+from fusion.wavefunctions.proposals import Proposal
 from fusion.wavefunctions.sampler import Metropolis, initial_electrons
 from fusion.wavefunctions.schedule import PHASES, Schedule
 from fusion.wavefunctions.statistics import blocked
@@ -45,6 +46,7 @@ class VariationalMonteCarlo(pl.LightningModule):
         schedule: lengths of the phases.
         optimiser: builds the optimiser from (ansatz, chunk).
         hartree_fock: mean field for pretraining, computed when pretraining starts.
+        proposals: kinds of Metropolis moves, in turn.
         seed: seed of all random streams.
         settings: settings of the ansatz, which must agree with those of a checkpoint.
     """
@@ -57,6 +59,7 @@ class VariationalMonteCarlo(pl.LightningModule):
         schedule: Schedule,
         optimiser: Callable[..., Optimiser],
         hartree_fock: Callable[[], HartreeFock],
+        proposals: Sequence[Proposal],
         seed: int,
         settings: dict[str, Any] | None = None,
     ) -> None:
@@ -64,7 +67,8 @@ class VariationalMonteCarlo(pl.LightningModule):
         self.automatic_optimization = False
         self.system, self.schedule, self.seed, self.settings = system, schedule, seed, settings or {}
         self.ansatz, self.hamiltonian = ansatz, hamiltonian
-        self._make_optimiser, self._hartree_fock = optimiser, hartree_fock
+        self._make_optimiser, self._hartree_fock, self._proposals = optimiser, hartree_fock, proposals
+        self.phases: tuple[str, ...] = PHASES
         self.done = dict.fromkeys(PHASES, 0)
         self.energies: dict[str, list[float]] = {"optimising": [], "evaluating": []}
         self.kinetics: list[float] = []
@@ -91,7 +95,7 @@ class VariationalMonteCarlo(pl.LightningModule):
 
     @property
     def phase_total(self) -> int:
-        return self.schedule.total(self._phase)
+        return self.total(self._phase)
 
     @property
     def phase_text(self) -> str:
@@ -118,20 +122,24 @@ class VariationalMonteCarlo(pl.LightningModule):
     @property
     def next_phase(self) -> str | None:
         """Phase of the next iteration; None if all phases are done."""
-        return next((phase for phase in PHASES if self.left(phase)), None)
+        return next((phase for phase in self.phases if self.left(phase)), None)
+
+    def total(self, phase: str) -> int:
+        """Number of iterations of a phase."""
+        return self.schedule.total(phase)
 
     def left(self, phase: str) -> int:
         """Remaining iterations of a phase; pretraining is over once optimisation has begun."""
         if phase == "pretraining" and self.done["optimising"]:
             return 0
-        return max(0, self.schedule.total(phase) - self.done[phase])
+        return max(0, self.total(phase) - self.done[phase])
 
     def on_train_start(self) -> None:
-        self._phase = self.next_phase or PHASES[-1]
+        self._phase = self.next_phase or self.phases[-1]
         generator = random_stream(self.seed, self.device, "moves", sum(self.done.values()))
         walkers = self.schedule.walkers // world_size()
         dtype = next(self.ansatz.parameters()).dtype
-        self.sampler = Metropolis(torch.empty(0), generator)
+        self.sampler = Metropolis(torch.empty(0), generator, proposals=self._proposals)
         if not self.restored:
             placing = random_stream(self.seed, "cpu", "places")
             self.sampler.electrons = initial_electrons(self.system, walkers, placing).to(self.device, dtype)
@@ -155,11 +163,16 @@ class VariationalMonteCarlo(pl.LightningModule):
         phase = cast(str, self.next_phase)
         self._phase = phase
         if self.done[phase] == 0:
-            self._begin(phase)
-        row = {"pretraining": self._pretrain, "optimising": self._optimise, "evaluating": self._evaluate}[phase]()
+            self.begin(phase)
+        row = self.iterate(phase)
         self.done[phase] += 1
         step = sum(self.done.values()) - 1
-        metrics.log(self.trainer, {"phase": _ROW_NAMES[phase], **row}, step)
+        metrics.log(self.trainer, row, step)
+
+    def iterate(self, phase: str) -> dict[str, Any]:
+        """Do one iteration of a phase and return its row of metrics.csv."""
+        row = {"pretraining": self._pretrain, "optimising": self._optimise, "evaluating": self._evaluate}[phase]()
+        return {"phase": _ROW_NAMES[phase], **row}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         generator = self.sampler.generator.get_state().to(self.device)
@@ -190,7 +203,7 @@ class VariationalMonteCarlo(pl.LightningModule):
         drop_rows(checkpoint, self.restored["done"]["evaluating"] - self.done["evaluating"])
 
     # -- phases ----------------------------------------------------------------------------------------------------
-    def _begin(self, phase: str) -> None:
+    def begin(self, phase: str) -> None:
         """Equilibrate the walkers for the density that the phase samples."""
         if phase == "pretraining":
             self.sampler.burn_in(self.pretraining.log_density, self.schedule.burn_in)
@@ -258,7 +271,7 @@ class VariationalMonteCarlo(pl.LightningModule):
 
     # -- checkpoints -----------------------------------------------------------------------------------------------
     def _take_counts(self, state: dict[str, Any]) -> None:
-        self.done = dict(state["done"])
+        self.done |= state["done"]
         self.energies = {key: list(values) for key, values in state["energies"].items()}
         self.kinetics = list(state.get("kinetics", []))  # checkpoints of earlier versions have none
         self.variances, self.acceptances = list(state["variances"]), list(state["acceptances"])
@@ -267,7 +280,7 @@ class VariationalMonteCarlo(pl.LightningModule):
             self.done["evaluating"] = 0
             self.energies["evaluating"], self.kinetics, self.variances = [], [], []
             self.acceptances, self.spins, self.lost = [], [], 0
-        self._phase = self.next_phase or PHASES[-1]
+        self._phase = self.next_phase or self.phases[-1]
 
     def _restore(self, state: dict[str, Any], walkers: int) -> None:
         like = next(self.ansatz.parameters())
@@ -303,7 +316,7 @@ class _Iterations:
         self.module = module
 
     def __iter__(self) -> Iterator[int]:
-        return iter(range(sum(self.module.left(phase) for phase in PHASES)))
+        return iter(range(sum(self.module.left(phase) for phase in self.module.phases)))
 
 
 def _convert(state: Any, source: torch.dtype, like: Tensor) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fusion.wavefunctions.laplacian import Jet
+from fusion.wavefunctions.jets import Jet
 
 
 class EquivariantLinear(nn.Linear):

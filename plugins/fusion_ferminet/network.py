@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from fusion.chemistry.system import System
 from fusion.wavefunctions.envelopes import Envelope, IsotropicEnvelope
 from fusion.wavefunctions.features import ElectronFeatures, core_lengths
-from fusion.wavefunctions.laplacian import Jet, linear, tanh_residual_
-from fusion.wavefunctions.orbital_ansatz import OrbitalAnsatz
+from fusion.wavefunctions.jets import Jet, linear, tanh_residual_
+from fusion.wavefunctions.jets.radial import Logarithmic, Plain
+from fusion.wavefunctions.orbital_ansatz import OrbitalAnsatz, smooth_features
 from fusion.wavefunctions.reference_orbitals import ReferenceOrbitals
 from fusion_ferminet.layers import EquivariantLinear, pair_means
 
@@ -25,15 +26,15 @@ class FermiNetTrunk(nn.Module):
         one_electron: width of the one-electron stream.
         two_electron: width of the two-electron stream.
         layers: number of equivariant layers; the last does not update the two-electron stream.
-        rescale_inputs: log-scaled input features.
+        features: inputs of both streams.
     """
 
     def __init__(
-        self, system: System, one_electron: int, two_electron: int, layers: int, rescale_inputs: bool = False
+        self, system: System, one_electron: int, two_electron: int, layers: int, features: ElectronFeatures
     ) -> None:
         super().__init__()
         self.spins = tuple(n for n in (system.n_up, system.n_down) if n > 0)
-        self.features = ElectronFeatures(rescale_inputs, core_lengths(system))
+        self.features = features
         self.equivariant = nn.ModuleList()
         self.pair = nn.ModuleList()
         self.width, pair_inputs = 4 * len(system.symbols), 4
@@ -84,8 +85,8 @@ class FermiNet(OrbitalAnsatz):
         full_determinant: one N x N matrix per determinant; otherwise one block per spin.
         envelope: builds an envelope from (nuclei, orbitals).
         jastrow: multiply by the cusp Jastrow factor.
-        rescale_inputs: log-scaled input features.
-        reference: orbitals that the network corrects; None for orbitals of the network alone.
+        rescale_inputs: log-scaled input features, unless there is a reference.
+        reference: builds determinants that the network corrects; None for orbitals of the network alone.
     """
 
     def __init__(
@@ -99,9 +100,12 @@ class FermiNet(OrbitalAnsatz):
         envelope: Callable[[int, int], Envelope] = IsotropicEnvelope,
         jastrow: bool = False,
         rescale_inputs: bool = False,
-        reference: Callable[[System], ReferenceOrbitals] | None = None,
+        reference: Callable[[System, int], ReferenceOrbitals] | None = None,
     ) -> None:
-        trunk = FermiNetTrunk(system, one_electron, two_electron, layers, rescale_inputs)
+        radial = Logarithmic if rescale_inputs else Plain
+        own = ElectronFeatures(radial(core_lengths(system)), radial())
+        features = own if reference is None else smooth_features(system)
+        trunk = FermiNetTrunk(system, one_electron, two_electron, layers, features)
         super().__init__(system, trunk, determinants, full_determinant, envelope, jastrow, reference)
 
 

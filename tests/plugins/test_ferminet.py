@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from fusion.chemistry.system import System
 from fusion.wavefunctions.envelopes import DiagonalEnvelope, FullEnvelope
-from fusion.wavefunctions.laplacian import laplacian_by_autograd
-from fusion.wavefunctions.reference_orbitals import hartree_fock_orbitals
+from fusion.wavefunctions.features import nuclear_vectors
+from fusion.wavefunctions.hamiltonians import molecular
+from fusion.wavefunctions.jets import laplacian_by_autograd
+from fusion.wavefunctions.references import CasscfOrbitals, HartreeFockOrbitals
 from fusion.wavefunctions.scores import LinearScores, ScoreRecorder
 from fusion_ferminet.network import FermiNet
 
@@ -24,8 +26,8 @@ OPTIONS: list[dict[str, Any]] = [
     {"envelope": FullEnvelope, "full_determinant": False},
     {"jastrow": True, "rescale_inputs": True},
     {"layers": 1, "determinants": 1},
-    {"reference": hartree_fock_orbitals, "jastrow": True},
-    {"reference": hartree_fock_orbitals, "full_determinant": False},
+    {"reference": HartreeFockOrbitals, "jastrow": True},
+    {"reference": CasscfOrbitals, "full_determinant": False},
     {"one_electron": 4, "two_electron": 4, "layers": 3},  # residuals from the first layer on for the pairs
 ]
 SYSTEMS = {
@@ -241,3 +243,28 @@ def test_scores_in_single_precision_need_no_fallback() -> None:
     linear = [block.weight for block in recorder(electrons).blocks if isinstance(block, LinearScores)]
     assert recorder.rest == []
     assert len(linear) == sum(isinstance(m, nn.Linear) for m in ansatz.modules())
+
+
+def test_corrected_reference_orbitals_keep_every_cusp() -> None:
+    """The local energy stays finite where an electron meets a nucleus or another electron, whatever the parameters."""
+    ansatz, electrons = network("LiH", reference=HartreeFockOrbitals), walkers("LiH", 1)
+    hamiltonian, direction = molecular(system("LiH")), torch.tensor([0.6, 0.0, 0.8])
+    for place in (*torch.tensor(system("LiH").positions), electrons[0, 3]):
+        energies = []
+        for distance in (1e-4, 1e-5):
+            close = electrons.clone()
+            close[0, 0] = place + distance * direction
+            energies.append(float(hamiltonian.local_energy(ansatz, close, 1)))
+        assert energies[0] == pytest.approx(energies[1], abs=0.2)
+
+
+def test_reference_orbitals_start_at_hartree_fock() -> None:
+    ansatz, electrons = FermiNet(system("LiH"), 8, 3, 2, 3, reference=HartreeFockOrbitals), walkers("LiH", 50)
+    for layer in ansatz.orbital:
+        layer.weight.data.zero_()
+    sign, log = ansatz(electrons)
+    up, down = (
+        block[:, :, 0] for block in HartreeFockOrbitals(system("LiH"), 1)(*nuclear_vectors(electrons, ansatz.nuclei))
+    )
+    expected = torch.linalg.det(up) * torch.linalg.det(down) * torch.exp(ansatz.jastrow(electrons))
+    torch.testing.assert_close(sign * log.exp(), expected)

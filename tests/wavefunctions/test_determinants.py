@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fusion.wavefunctions.determinants import laplacian_of_determinants, sum_of_determinants
-from fusion.wavefunctions.laplacian import Jet, laplacian_by_autograd
+from fusion.wavefunctions.jets import Jet, laplacian_by_autograd
 
 pytestmark = pytest.mark.usefixtures("double_precision")
 

@@ -19,8 +19,8 @@ from fusion.chemistry.system import System
 from fusion.errors import CalculationError, InputError
 from fusion.wavefunctions.hamiltonians import EffectiveCore, Point, molecular
 from fusion.wavefunctions.hamiltonians.effective_core import polyhedron, projectors, random_rotations
-from fusion.wavefunctions.laplacian import laplacian_by_autograd
-from fusion.wavefunctions.reference_orbitals import hartree_fock_orbitals
+from fusion.wavefunctions.jets import laplacian_by_autograd
+from fusion.wavefunctions.references import HartreeFockOrbitals
 from fusion_ferminet.network import FermiNet
 from processes import Program
 
@@ -205,7 +205,7 @@ def test_a_run_names_its_core_potential_and_has_no_reference(program: Program, t
         assert failed.status == 2 and failed.err.count("\n") == 1 and "system.ecp" in failed.err, failed
 
 
-@pytest.mark.parametrize(("options", "reference"), [({"rescale_inputs": True}, None), ({}, hartree_fock_orbitals)])
+@pytest.mark.parametrize(("options", "reference"), [({"rescale_inputs": True}, None), ({}, HartreeFockOrbitals)])
 def test_networks_have_no_kink_at_a_core_potential(options: dict[str, Any], reference: Any) -> None:
     """The forward Laplacian is that of autograd, and the kinetic energy stays finite at the nucleus."""
     system = with_core("Be H", distance=2.5)
@@ -213,6 +213,6 @@ def test_networks_have_no_kink_at_a_core_potential(options: dict[str, Any], refe
     electrons = torch.randn(4, 3, 3)
     electrons[0, 1] = torch.tensor([1e-6, 0.0, 0.0])
     for got, expected in zip(ansatz.laplacian(electrons), laplacian_by_autograd(ansatz, electrons), strict=True):
-        torch.testing.assert_close(got, expected, rtol=1e-8, atol=1e-7)
+        torch.testing.assert_close(got, expected, rtol=1e-7, atol=1e-7)  # at 1e-6 bohr, digits cancel
     kinetic = molecular(system).evaluate(ansatz, electrons, 4, stream()).terms["kinetic"]
     assert abs(float(kinetic[0])) < 100

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from fusion.wavefunctions.features import ElectronFeatures, nuclear_vectors
-from fusion.wavefunctions.laplacian import Jet, linear, radial, tanh_residual_
+from fusion.wavefunctions.jets import Jet, linear, tanh_residual_
+from fusion.wavefunctions.jets.radial import Logarithmic, Plain, Radial, Soft
 
 pytestmark = pytest.mark.usefixtures("double_precision")
 
@@ -47,24 +48,24 @@ def test_values_are_distances_and_vectors() -> None:
 @pytest.mark.parametrize("size", [1e-8, 1e-3, 1.0, 100.0])
 def test_rescaled_features_grow_like_a_logarithm(size: float) -> None:
     vector = size * torch.tensor([[2 / 3, -2 / 3, 1 / 3]])
-    features = ElectronFeatures(rescale=True)
+    features = ElectronFeatures(Logarithmic(), Logarithmic())
     values = features.one_electron(*nuclear_vectors(vector.unsqueeze(0), torch.zeros(1, 3)))[0, 0]
     length = torch.tensor(size).log1p()
     torch.testing.assert_close(values[0], length)
     torch.testing.assert_close(values[1:], length * vector[0] / size)
 
 
-@pytest.mark.parametrize("rescale", [False, True])
-def test_one_electron_jet(rescale: bool) -> None:
-    features, x = ElectronFeatures(rescale), walker()
+@pytest.mark.parametrize("radial", [Plain(), Logarithmic(), Soft(torch.tensor([0.3, 0.8]))])
+def test_one_electron_jet(radial: Radial) -> None:
+    features, x = ElectronFeatures(nuclear=radial), walker()
     jet = features.one_electron_jet(*nuclear_vectors(x.unsqueeze(0), NUCLEI))
     expected = oracle(lambda r: features.one_electron(*nuclear_vectors(r, NUCLEI)), x)
     torch.testing.assert_close(jet.data[0], expected, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("rescale", [False, True])
-def test_two_electron_jet(rescale: bool) -> None:
-    features, x = ElectronFeatures(rescale), walker()
+@pytest.mark.parametrize("radial", [Plain(), Logarithmic(), Soft(0.5)])
+def test_two_electron_jet(radial: Radial) -> None:
+    features, x = ElectronFeatures(electronic=radial), walker()
     jet = features.two_electron_jet(x.unsqueeze(0))[0]  # [i, :, j]
     expected = oracle(features.two_electron, x)  # [:, i, j]
     for i in range(3):
@@ -79,7 +80,7 @@ def test_two_electron_jet(rescale: bool) -> None:
 
 
 def test_diagonal_of_the_pairs_is_differentiable_by_autograd() -> None:
-    features = ElectronFeatures(rescale=True)
+    features = ElectronFeatures(Logarithmic(), Logarithmic())
     electrons = torch.randn(2, 3, 3, requires_grad=True)
     (gradient,) = torch.autograd.grad(features.two_electron(electrons).sum(), electrons)
     assert torch.isfinite(gradient).all()
@@ -108,6 +109,6 @@ def test_linear_and_tanh_rules(residual: bool) -> None:
 def test_radial_jet_close_to_the_origin() -> None:
     """log(1 + r) / r is smooth at 0; its derivatives lose only digits there."""
     vector = 1e-3 * torch.tensor([[2 / 3, -2 / 3, 1 / 3]])
-    jet = radial(vector, vector.norm(dim=-1), rescale=True)[0]
+    jet = Logarithmic().jet(vector, vector.norm(dim=-1))[0]
     torch.testing.assert_close(jet[:3, 1:], torch.eye(3), rtol=0, atol=2e-3)
     assert torch.isfinite(jet).all()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from exact import explicit_scores
 from fusion.wavefunctions.jastrow import CuspJastrow
-from fusion.wavefunctions.laplacian import laplacian_by_autograd
+from fusion.wavefunctions.jets import laplacian_by_autograd
 
 pytestmark = pytest.mark.usefixtures("double_precision")
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from exact import GaussianJastrow, Hooke, Oscillator, Slater1s, distance, molecule, radii, trap
 from fusion.errors import CalculationError, InputError
 from fusion.wavefunctions.hamiltonians import Coulomb, Hamiltonian, Kinetic, Point, molecular
-from fusion.wavefunctions.laplacian import laplacian_by_autograd
+from fusion.wavefunctions.jets import laplacian_by_autograd
 
 pytestmark = pytest.mark.usefixtures("double_precision")
 

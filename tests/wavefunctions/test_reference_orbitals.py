@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
 
 from exact import molecule
+from fusion.chemistry import core_potentials
 from fusion.chemistry.system import System
 from fusion.wavefunctions.features import nuclear_vectors
 from fusion.wavefunctions.hartree_fock import hartree_fock
-from fusion.wavefunctions.reference_orbitals import ReferenceOrbitals, hartree_fock_orbitals
+from fusion.wavefunctions.reference_orbitals import ReferenceOrbitals
+from fusion.wavefunctions.references import CasscfOrbitals, HartreeFockOrbitals
 
 SYSTEMS = [molecule("Li H", 3.015), molecule("N", spin=3), molecule("O H", 1.8), molecule("H", charge=-1)]
 
@@ -18,12 +22,13 @@ pytestmark = pytest.mark.usefixtures("double_precision")
 
 
 def values(orbitals: ReferenceOrbitals, system: System, electrons: Tensor) -> list[Tensor]:
-    return orbitals(*nuclear_vectors(electrons, torch.tensor(system.positions)))
+    """Orbitals (B, n_s, n_s) of the first determinant."""
+    return [block[:, :, 0] for block in orbitals(*nuclear_vectors(electrons, torch.tensor(system.positions)))]
 
 
 @pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: system.formula)
 def test_every_orbital_has_the_cusp_of_every_nucleus(system: System) -> None:
-    orbitals = hartree_fock_orbitals(system)
+    orbitals = HartreeFockOrbitals(system, 1)
     directions = torch.eye(3).repeat(2, 1) * torch.tensor([1.0] * 3 + [-1.0] * 3).unsqueeze(1)
     for position, charge in zip(torch.tensor(system.positions), system.numbers, strict=True):
         near = [position + h * directions for h in (1e-5, 2e-5)]
@@ -35,10 +40,10 @@ def test_every_orbital_has_the_cusp_of_every_nucleus(system: System) -> None:
 
 @pytest.mark.parametrize("system", SYSTEMS[:3], ids=lambda system: system.formula)
 def test_derivatives_agree_with_autograd(system: System) -> None:
-    orbitals = hartree_fock_orbitals(system)
+    orbitals = HartreeFockOrbitals(system, 1)
     electrons = torch.randn(2, system.n_electrons, 3)
     jets = orbitals.jet(*nuclear_vectors(electrons, torch.tensor(system.positions)))
-    for spin, jet in enumerate(jets):
+    for spin, jet in enumerate(block[:, :, :, 0] for block in jets):
         first = 0 if spin == 0 else system.n_up
         for row in range(jet.shape[2]):
 
@@ -57,7 +62,7 @@ def test_derivatives_agree_with_autograd(system: System) -> None:
 @pytest.mark.parametrize("system", SYSTEMS[:2], ids=lambda system: system.formula)
 def test_orbitals_are_those_of_hartree_fock(system: System) -> None:
     electrons = 1.5 * torch.randn(200, system.n_electrons, 3)
-    fitted = values(hartree_fock_orbitals(system), system, electrons)
+    fitted = values(HartreeFockOrbitals(system, 1), system, electrons)
     gaussian = hartree_fock(system, "cc-pVTZ").orbitals(electrons)
     for own, expected in zip(fitted, gaussian, strict=True):
         determinants = torch.linalg.det(own), torch.linalg.det(expected)
@@ -68,6 +73,36 @@ def test_orbitals_are_those_of_hartree_fock(system: System) -> None:
 def test_hydrogen_is_exact() -> None:
     system = molecule("H")
     electrons = torch.randn(50, 1, 3)
-    (jet,) = hartree_fock_orbitals(system).jet(*nuclear_vectors(electrons, torch.zeros(1, 3)))
+    (jet,) = HartreeFockOrbitals(system, 1).jet(*nuclear_vectors(electrons, torch.zeros(1, 3)))
+    jet = jet[..., 0]
     local = -0.5 * jet[:, 3, 0, 0] / jet[:, 4, 0, 0] - 1 / torch.linalg.vector_norm(electrons[:, 0], dim=-1)
     assert float((local + 0.5).abs().max()) < 0.05
+
+
+def test_leading_determinants_of_beryllium() -> None:
+    """2s^2 -> 2p_x^2, 2p_y^2 and 2p_z^2 with equal weights of the opposite sign."""
+    reference = CasscfOrbitals(molecule("Be"), 4)
+    occupations = reference.occupations.tolist()
+    assert sorted(row[1] for row in occupations) == [1, 2, 3, 4] and all(row[:2] == row[2:] for row in occupations)
+    weights = reference.scale_bits.view(torch.float64).prod(1)
+    assert abs(float(weights[0])) > 0.94
+    torch.testing.assert_close(weights[1:], weights[1].expand(3), rtol=1e-3, atol=0)
+    assert float(weights[1] / weights[0]) == pytest.approx(-0.19, abs=0.02)
+
+
+@pytest.mark.parametrize(("system", "copies"), [(molecule("He"), 4), (molecule("N", spin=3), 4)])
+def test_single_determinants_are_repeated(system: System, copies: int) -> None:
+    reference = CasscfOrbitals(system, copies)
+    assert (reference.occupations == reference.occupations[0]).all()
+    weights = reference.scale_bits.view(torch.float64).prod(1)
+    torch.testing.assert_close(weights.abs(), torch.full((copies,), 1 / copies))
+
+
+def test_orbitals_behind_a_core_potential_have_no_cusp() -> None:
+    system = molecule("Li H", 3.0).with_cores(core_potentials.read("ccecp", ("Li", "H"), Path()))
+    orbitals = HartreeFockOrbitals(system, 1)
+    x = torch.tensor([[1e-5, 0.0, 0.0], [-1e-5, 0.0, 0.0]]).unsqueeze(1).expand(-1, 2, -1)
+    jet = orbitals.jet(*nuclear_vectors(x, torch.tensor(system.positions)))[0]
+    assert jet.shape[-1] == 1
+    slope = (jet[0, 0, 0, 0, 0] - jet[1, 0, 0, 0, 0]) / 2
+    assert abs(float(slope / jet[0, 4, 0, 0, 0])) < 1e-3

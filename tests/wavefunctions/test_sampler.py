@@ -10,6 +10,7 @@ import torch
 
 from exact import Oscillator, Slater1s, molecule, radii
 from fusion.chemistry.system import System
+from fusion.wavefunctions.proposals import ScaledElectrons
 from fusion.wavefunctions.sampler import Metropolis, initial_electrons
 
 pytestmark = pytest.mark.usefixtures("double_precision")
@@ -26,10 +27,13 @@ def sampler(walkers: int = 2000, seed: int = 1, width: float = 1.0) -> Metropoli
     return Metropolis(torch.randn(walkers, 1, 3, generator=generator), generator, width)
 
 
-@pytest.mark.parametrize("width", [0.5, 1.0, 2.5])
-def test_moments_of_hydrogen(width: float) -> None:
-    """<r> = 3/2, <1/r> = 1, <r^2> = 3 for every width; no direction is preferred."""
+@pytest.mark.parametrize(("width", "scaled"), [(0.5, False), (1.0, False), (2.5, False), (0.5, True), (0.9, True)])
+def test_moments_of_hydrogen(width: float, scaled: bool) -> None:
+    """<r> = 3/2, <1/r> = 1, <r^2> = 3 for every width and kind of move; no direction is preferred."""
     metropolis = sampler(width=width)
+    if scaled:
+        generator, electrons = metropolis.generator, metropolis.electrons
+        metropolis = Metropolis(electrons, generator, width, [ScaledElectrons(molecule("H"))])
     metropolis.run(log_density, 200)
     per_walker = torch.zeros(2000, 4)
     for _ in range(30):
@@ -69,7 +73,7 @@ def test_burn_in_finds_the_widths(width: float) -> None:
     metropolis.burn_in(log_density, 400)
     widths = list(metropolis.widths)
     metropolis.run(log_density, 50)
-    assert metropolis.acceptances == pytest.approx(Metropolis.TARGETS, abs=0.05)
+    assert metropolis.acceptances == pytest.approx([kind.target for kind in metropolis.proposals], abs=0.05)
     assert metropolis.widths == widths
     assert widths[0] < widths[1]
 

@@ -15,7 +15,7 @@ from fusion.errors import CalculationError, InputError
 from fusion.wavefunctions.hamiltonians.effective_core import EffectiveCore, effective_core
 from fusion.wavefunctions.hamiltonians.point import Point
 from fusion.wavefunctions.hamiltonians.terms import Coulomb, Kinetic
-from fusion.wavefunctions.laplacian import LogPsi
+from fusion.wavefunctions.jets import LogPsi
 
 
 class Term(Protocol):

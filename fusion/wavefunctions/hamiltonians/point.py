@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fusion.errors import CalculationError
 from fusion.wavefunctions.ansatz import laplacian
-from fusion.wavefunctions.laplacian import LogPsi
+from fusion.wavefunctions.jets import LogPsi
 
 FORWARDS = 4
 """Chunks of the Laplacian that one chunk of plain forwards may have: a forward needs less memory."""

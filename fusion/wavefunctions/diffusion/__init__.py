@@ -1,0 +1,6 @@
+"""Fixed-node diffusion Monte Carlo: the lowest energy of all functions with the nodes of a trained wavefunction.
+
+exp(-tau H) projects out the ground state; walkers drift along grad ln|psi|, diffuse, and multiply where the local
+energy is low. psi guides them and fixes the nodes, which no walker may cross: for the exact nodes the energy is exact,
+for others it is an upper bound below that of psi itself.
+"""

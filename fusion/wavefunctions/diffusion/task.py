@@ -1,0 +1,96 @@
+"""Plan and run diffusion Monte Carlo, after a training or from the checkpoint of one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from fusion.config.checks import check_whole
+from fusion.errors import InputError
+from fusion.wavefunctions.training import WavefunctionPlan, WavefunctionTraining, fit
+
+if TYPE_CHECKING:
+    from fusion.chemistry.system import System
+    from fusion.methods.protocol import Method
+    from fusion.runs.results import Result
+    from fusion.runs.run import Run
+    from fusion.runs.task import Title
+    from fusion.wavefunctions.diffusion.module import DiffusionSchedule
+
+LARGEST = 0.02
+"""Largest default time step, 1/hartree: valence electrons alone would allow it."""
+
+PER_CHARGE = 0.04
+"""Default time step in units of 1/Z of the heaviest nucleus: core electrons turn faster."""
+
+
+@dataclass(frozen=True)
+class DiffusionPlan(WavefunctionPlan):
+    """Training with the phases of diffusion after it; `untrained` marks a guide without any optimisation."""
+
+    diffusion: DiffusionSchedule
+    untrained: bool
+
+
+class WavefunctionDiffusion(WavefunctionTraining):
+    """Diffusion Monte Carlo with the wavefunction of ``run.checkpoint``, or one that is trained first."""
+
+    def __init__(self, name: str, time_steps: Sequence[float] | None, steps: int, equilibration: int) -> None:
+        super().__init__(name)
+        check_whole("task.steps", steps, 20)
+        check_whole("task.equilibration", equilibration, 0)
+        if equilibration > steps - 10:
+            raise InputError(f"task.equilibration={equilibration} must leave at least 10 of task.steps={steps}")
+        for tau in time_steps or ():
+            if not (isinstance(tau, int | float) and tau > 0):
+                raise InputError(f"task.time_steps must be positive numbers in 1/hartree, not {tau!r}")
+        if time_steps is not None and not time_steps:
+            raise InputError("task.time_steps is empty; null chooses them by the heaviest nucleus")
+        self._time_steps, self._steps, self._equilibration = time_steps, steps, equilibration
+
+    def check(self, method: Method, system: System, run: Run) -> DiffusionPlan:
+        """Plan the training, and after it the diffusion. Raise InputError as for a training.
+
+        From the checkpoint of another run, the wavefunction is evaluated and not optimised further.
+        """
+        from fusion.runs.state import is_own
+        from fusion.wavefunctions.diffusion.module import DiffusionSchedule
+
+        if system.cores:
+            raise InputError(
+                f"task={self.name} cannot branch with the signs of effective core potentials: remove system.ecp"
+            )
+        plan = super().check(method, system, run)
+        schedule = plan.schedule
+        if run.checkpoint is not None and not is_own(run):
+            steps = {"pretraining_steps": plan.done["pretraining"], "optimisation_steps": plan.done["optimising"]}
+            schedule = replace(schedule, **steps)
+        largest = min(LARGEST, PER_CHARGE / max(system.numbers))
+        times = tuple(self._time_steps or (largest, largest / 2))
+        untrained = schedule.optimisation_steps == 0
+        diffusion = DiffusionSchedule(times, self._steps, self._equilibration)
+        return DiffusionPlan(
+            plan.method, plan.system, schedule, plan.done, plan.cost, plan.parameters, diffusion, untrained
+        )
+
+    def title(self, plan: WavefunctionPlan, run: Run) -> Title:
+        """Title of the training, with time steps, and a warning about an untrained guide."""
+        assert isinstance(plan, DiffusionPlan)
+        parts, notes = super().title(plan, run)
+        times = ", ".join(f"{tau:g}" for tau in plan.diffusion.time_steps)
+        notes = (*notes, f"then {plan.diffusion.steps} steps of fixed-node diffusion at time step {times} 1/Ha")
+        if plan.untrained:
+            notes = (*notes, "the wavefunction has not been optimised: its nodes limit the energy")
+        return parts, notes
+
+    def run(self, plan: WavefunctionPlan, run: Run) -> Result:
+        """Run the remaining iterations of all phases."""
+        from fusion.wavefunctions.diffusion.module import DiffusionMonteCarlo
+        from fusion.wavefunctions.diffusion.outcome import diffused
+
+        assert isinstance(plan, DiffusionPlan)
+        schedule = plan.schedule
+        steps = {"pretraining_steps": schedule.pretraining_steps, "optimisation_steps": schedule.optimisation_steps}
+        arguments: Any = plan.method.arguments(plan.system, **steps)
+        return fit(DiffusionMonteCarlo(*arguments, diffusion=plan.diffusion), run, diffused)

@@ -1,0 +1,116 @@
+"""Conventional wavefunctions that learned ones start from: Hartree-Fock, and the leading determinants of a CASSCF."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fusion.chemistry.system import System
+from fusion.wavefunctions.hartree_fock import mean_field, occupied, single_thread
+from fusion.wavefunctions.reference_orbitals import ReferenceOrbitals
+from fusion.wavefunctions.slater_fit import fit_orbitals
+
+LARGEST_ACTIVE_SPACE = 10
+"""Orbitals (252 x 252 determinants, seconds) up to which the full valence space is correlated."""
+
+NEGLIGIBLE = 0.01
+"""Coefficients below this are noise of degenerate states, or worth less than what the network learns at once."""
+
+
+class _Expansion(NamedTuple):
+    """Orbitals (nao, n) of PySCF's molecule, and determinants: (K, n_s) per occupied spin, with coefficients (K,)."""
+
+    mol: Any
+    orbitals: np.ndarray
+    occupations: list[np.ndarray]
+    weights: np.ndarray
+
+
+class HartreeFockOrbitals(ReferenceOrbitals):
+    """Every determinant is that of Hartree-Fock; raises the errors of ``hartree_fock``."""
+
+    def __init__(self, system: System, determinants: int) -> None:
+        super().__init__(*_leading(system, _hartree_fock(system), determinants))
+
+
+class CasscfOrbitals(ReferenceOrbitals):
+    """Leading determinants of a complete active space of all valence orbitals.
+
+    They carry the static correlation of near-degenerate orbitals (2s and 2p in beryllium, stretched bonds), which a
+    network around a single determinant learns slowly. Systems without or with too many virtual valence orbitals start
+    at Hartree-Fock. Raises the errors of ``hartree_fock``.
+    """
+
+    def __init__(self, system: System, determinants: int) -> None:
+        super().__init__(*_leading(system, _casscf(system), determinants))
+
+
+def _leading(
+    system: System, expansion: _Expansion, determinants: int
+) -> tuple[np.ndarray, np.ndarray, list[np.ndarray], np.ndarray]:
+    """Leading determinants as ``ReferenceOrbitals`` takes them; copies that share the first's weight fill up."""
+    order = np.argsort(-np.abs(expansion.weights), kind="stable")[:determinants]
+    order = np.concatenate((order, np.full(determinants - len(order), order[0])))
+    copies = np.bincount(order)
+    exponents, coefficients = fit_orbitals(system, expansion.mol, expansion.orbitals)
+    occupations = [numbers[order] for numbers in expansion.occupations]
+    return exponents, coefficients, occupations, expansion.weights[order] / copies[order]
+
+
+@lru_cache(maxsize=8)
+def _hartree_fock(system: System) -> _Expansion:
+    field = mean_field(system)
+    up, down = occupied(field)
+    if field.mol.spin == 0:
+        numbers = [np.arange(up.shape[1])] * 2
+        return _Expansion(field.mol, up, [n[None] for n in numbers if len(n)], np.ones(1))
+    numbers = [np.arange(up.shape[1]), up.shape[1] + np.arange(down.shape[1])]
+    return _Expansion(field.mol, np.concatenate((up, down), axis=1), [n[None] for n in numbers if len(n)], np.ones(1))
+
+
+@lru_cache(maxsize=8)
+def _casscf(system: System) -> _Expansion:
+    from pyscf import fci, mcscf, scf
+
+    with_core = {core.symbol for core in system.cores}
+    core = sum(
+        _core_orbitals(int(z))
+        for z, symbol in zip(system.numbers, system.symbols, strict=True)
+        if symbol not in with_core
+    )
+    active = sum(_valence_orbitals(int(z)) for z in system.numbers)
+    if not system.n_up - core < active <= LARGEST_ACTIVE_SPACE:
+        return _hartree_fock(system)
+    mol = mean_field(system).mol
+    with single_thread(mol):
+        field = scf.ROHF(mol)
+        field.conv_tol = 1e-10
+        field.chkfile = None
+        field.kernel()
+        cas = mcscf.CASSCF(field, active, (system.n_up - core, system.n_down - core), ncore=core)
+        cas.fcisolver = fci.direct_spin1.FCI(mol)
+        cas.fcisolver.conv_tol = 1e-11
+        cas.canonicalization = False
+        cas.natorb = True
+        cas.chkfile = None
+        cas.kernel()
+    if not cas.converged:
+        return _hartree_fock(system)
+    leading = cas.fcisolver.large_ci(cas.ci, active, cas.nelecas, tol=NEGLIGIBLE, return_strs=False)
+    weights = np.array([weight for weight, _, _ in leading])
+    inner = np.tile(np.arange(core), (len(leading), 1))
+    spins = [np.concatenate((inner, core + np.array([row[spin] for row in leading])), axis=1) for spin in (1, 2)]
+    orbitals = cas.mo_coeff[:, : core + active]
+    return _Expansion(mol, orbitals, [numbers.astype(int) for numbers in spins if numbers.shape[1]], weights)
+
+
+def _core_orbitals(number: int) -> int:
+    """Orbitals of the noble gas below an element."""
+    return next(orbitals for above, orbitals in ((18, 9), (10, 5), (2, 1), (0, 0)) if number > above)
+
+
+def _valence_orbitals(number: int) -> int:
+    """s and, from lithium on, p orbitals of the valence shell."""
+    return 1 if number <= 2 else 4
