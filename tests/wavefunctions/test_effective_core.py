@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pyscf import dft, gto
 from scipy.linalg import eigh
 from torch import Tensor, nn
 
@@ -17,6 +18,7 @@ from exact import molecule
 from fusion.chemistry.core_potentials import CorePotential, Term, read
 from fusion.chemistry.system import System
 from fusion.errors import CalculationError, InputError
+from fusion.wavefunctions.gaussian_orbitals import GaussianOrbitals
 from fusion.wavefunctions.hamiltonians import EffectiveCore, Point, molecular
 from fusion.wavefunctions.hamiltonians.effective_core import polyhedron, projectors, random_rotations
 from fusion.wavefunctions.jets import laplacian_by_autograd
@@ -39,6 +41,17 @@ class Orbitals(nn.Module):
     def forward(self, electrons: Tensor) -> tuple[Tensor, Tensor]:
         values = torch.stack([phi(electrons[:, i]) for i, phi in enumerate(self.orbitals)], dim=1).prod(1)
         return values.sign(), values.abs().log()
+
+
+class Slater(nn.Module):
+    """Determinant of Gaussian orbitals."""
+
+    def __init__(self, orbitals: GaussianOrbitals) -> None:
+        super().__init__()
+        self.orbitals = orbitals
+
+    def forward(self, electrons: Tensor) -> tuple[Tensor, Tensor]:
+        return self.orbitals.slater_log(electrons)
 
 
 HARMONICS: dict[int, Orbital] = {
@@ -216,3 +229,26 @@ def test_networks_have_no_kink_at_a_core_potential(options: dict[str, Any], refe
         torch.testing.assert_close(got, expected, rtol=1e-7, atol=1e-7)  # at 1e-6 bohr, digits cancel
     kinetic = molecular(system).evaluate(ansatz, electrons, 4, stream()).terms["kinetic"]
     assert abs(float(kinetic[0])) < 100
+
+
+@pytest.mark.parametrize("symbol", ["S", "Fe"])
+def test_expectation_values_are_the_integrals_of_pyscf(symbol: str) -> None:
+    """One electron in an orbital of all angular momenta around two nuclei with core potentials, on a grid."""
+    system = with_core(f"{symbol} {symbol}", distance=2.5)
+    mol = gto.M(
+        atom=[(symbol, place) for place in system.positions],
+        unit="Bohr",
+        basis="ccecp-ccpvdz",
+        ecp={symbol: system.cores[0].as_pyscf()},
+    )
+    coefficients = np.random.default_rng(0).normal(size=mol.nao)
+    grid = dft.Grids(mol)
+    grid.level = 0
+    grid.build()
+    orbital = GaussianOrbitals(mol, coefficients[:, None], np.zeros((mol.nao, 0)))
+    electrons, weights = torch.tensor(grid.coords).unsqueeze(1), torch.tensor(grid.weights)
+    point = Point(Slater(orbital), electrons, 4000, stream())
+    density = torch.exp(2 * point.signs_and_logs[1])
+    values = EffectiveCore(system)(point)
+    expected = coefficients @ mol.intor("ECPscalar") @ coefficients
+    assert float((weights * density * values).sum()) == pytest.approx(expected, rel=1e-3)
