@@ -67,7 +67,9 @@ _PROPERTY_KEYS = {
     "forces_std": "forces_std_hartree_per_bohr",
     "stress": "stress_hartree_per_bohr3",
     "hessian": "hessian_hartree_per_bohr2",
+    "forces_stderr": "forces_stderr_hartree_per_bohr",
     "dipole": "dipole_e_bohr",
+    "dipole_stderr": "dipole_stderr_e_bohr",
     "charges": "charges_e",
 }
 

@@ -42,6 +42,15 @@ class HasOrbitals(Protocol):
 
 
 @runtime_checkable
+class HasNuclei(Protocol):
+    """Ansatz that can be evaluated with nuclei at other places, at fixed parameters: it has complete forces."""
+
+    def at_nuclei(self, electrons: Tensor, nuclei: Tensor) -> tuple[Tensor, Tensor]:
+        """Sign of psi and log|psi|, each (B,), with nuclei (B, M, 3) of its own for every walker."""
+        ...
+
+
+@runtime_checkable
 class StartsAtMeanField(Protocol):
     """Ansatz whose orbitals may start as those of a mean field."""
 

@@ -28,9 +28,9 @@ class Clipped(NamedTuple):
         """Variance of the finite local energies, unclipped, hartree^2."""
         return float(self.energies[self.finite].var(unbiased=False))
 
-    def mean_of(self, values: Tensor) -> float:
-        """Mean of another quantity, (B,) on each rank, over the walkers with a finite local energy."""
-        return float(gather_rows(values)[self.finite].mean())
+    def mean_of(self, values: Tensor) -> Tensor:
+        """Mean of another quantity, (B, ...) on each rank, over the walkers with a finite local energy."""
+        return gather_rows(values)[self.finite].mean(0)
 
 
 def clip(local_energies: Tensor, width: float) -> Clipped:

@@ -11,7 +11,10 @@ from fusion.wavefunctions.jets.radial import Plain, Radial
 
 
 def nuclear_vectors(electrons: Tensor, nuclei: Tensor) -> tuple[Tensor, Tensor]:
-    """Vectors (B, N, M, 3) from every nucleus to every electron and their norms (B, N, M)."""
+    """Vectors (B, N, M, 3) from every nucleus to every electron and their norms (B, N, M).
+
+    ``nuclei`` are (M, 3), or (B, 1, M, 3) with other places for every walker.
+    """
     vector = electrons.unsqueeze(2) - nuclei
     return vector, torch.linalg.vector_norm(vector, dim=-1)
 

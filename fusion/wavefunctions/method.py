@@ -27,6 +27,7 @@ from fusion.wavefunctions.resources import default_chunk
 from fusion.wavefunctions.schedule import Schedule
 
 if TYPE_CHECKING:
+    from fusion.wavefunctions.estimators import Estimator
     from fusion.wavefunctions.hamiltonians import Hamiltonian
     from fusion.wavefunctions.vmc import VariationalMonteCarlo
 
@@ -110,9 +111,10 @@ class AnsatzMethod:
             clip=optimisation["clip"] if optimisation["clip"] is not None else CLIP,
             evaluation_steps=evaluation["steps"] if evaluation["steps"] is not None else EVALUATION_PER_ELECTRON,
             evaluation_moves=evaluation["moves"],
-            spin_every=evaluation["spin_every"],
         )
         _check_ranges(self._schedule, chunk)
+        check_whole("method.evaluation.spin_every", evaluation["spin_every"], 1)
+        self._spin_every, self._estimators = evaluation["spin_every"], evaluation.get("estimators") or {}
 
     @property
     def label(self) -> str:
@@ -137,6 +139,12 @@ class AnsatzMethod:
         if self._hamiltonian is None:
             return molecular(system)
         return cast("Hamiltonian", instantiate(self._hamiltonian, _partial_=True, _convert_="all")(system=system))
+
+    def estimators(self, system: System) -> list[Estimator]:
+        """Build the estimators of an evaluation of ``system``: the standard ones and those of the settings."""
+        from fusion.wavefunctions.estimators import build, standard
+
+        return build(system, {**standard(self._spin_every), **instantiate(self._estimators, _convert_="all")})
 
     def schedule(self, system: System, ansatz: nn.Module) -> Schedule:
         """Phases of this method for one system; only an ansatz with orbitals of its own is pretrained."""
@@ -167,6 +175,7 @@ class AnsatzMethod:
             [instantiate(proposal, _partial_=True)(system) for proposal in self._proposals],
             self.seed,
             self.settings,
+            self.estimators(system),
         )
 
     @property
@@ -209,7 +218,6 @@ def _check_ranges(schedule: Schedule, chunk: int | None) -> None:
         "method.optimisation.steps": (schedule.optimisation_steps, 0),
         "method.evaluation.steps": (schedule.evaluation_steps, 2),
         "method.evaluation.moves": (schedule.evaluation_moves, 1),
-        "method.evaluation.spin_every": (schedule.spin_every, 1),
     }
     for key, (value, least) in at_least.items():
         check_whole(key, value, least)

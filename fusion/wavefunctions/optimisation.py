@@ -91,7 +91,7 @@ class Optimisation:
         electrons, stream = self.sampler.electrons, self.sampler.generator
         measured = self.hamiltonian.evaluate(self.ansatz, electrons, self.chunk, stream)
         local = clip(measured.total, self.clip_width)
-        kinetic = local.mean_of(measured.terms["kinetic"])
+        kinetic = float(local.mean_of(measured.terms["kinetic"]))
         if self._worse(local):
             self._undo()
             return Measured(local.mean, kinetic, local.variance, acceptance, True)

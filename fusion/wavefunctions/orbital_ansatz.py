@@ -130,6 +130,11 @@ class OrbitalAnsatz(nn.Module):
             log = log + self.correlation(h).sum((1, 2))
         return sign, log if self.jastrow is None else log + self.jastrow(electrons)
 
+    def at_nuclei(self, electrons: Tensor, nuclei: Tensor) -> tuple[Tensor, Tensor]:
+        """``forward`` with nuclei (B, M, 3) of its own for every walker."""
+        own = {"nuclei": nuclei.unsqueeze(1)}
+        return cast(tuple[Tensor, Tensor], torch.func.functional_call(self, own, (electrons,)))
+
     def orbitals(self, electrons: Tensor) -> list[Tensor]:
         """Orbital matrices (B, K, n, n), rows electrons: one full matrix, or one per spin."""
         vector, distance = nuclear_vectors(electrons, self.nuclei)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from fusion.chemistry.system import System
 from fusion.errors import CalculationError
 from fusion.parallel.collectives import rank
 from fusion.runs.results import Result
+from fusion.wavefunctions.estimators import Estimates
 from fusion.wavefunctions.hartree_fock import HartreeFock, hartree_fock_limit
 from fusion.wavefunctions.statistics import Estimate, blocked, drift
 from fusion.wavefunctions.vmc import VariationalMonteCarlo
@@ -52,6 +54,14 @@ def outcome(module: VariationalMonteCarlo) -> Result:
         raise CalculationError("the evaluation has energies that are not finite; try dtype=float64")
     # The first rank reports; the others would repeat its Hartree-Fock calculation.
     details = _details(module, energy, tail, change) if rank() == 0 else {}
+    properties: dict[str, Any] = {}
+    files: dict[str, bytes] = {}
+    warnings: list[str] = []
+    for estimates in _estimates(module):
+        properties |= estimates.properties
+        details |= estimates.details
+        files |= estimates.files
+        warnings += estimates.warnings
     agreement = (
         "" if tail is None else f"agrees with the last quarter of optimisation ({energy.sigmas_from(tail):.1f} σ), "
     )
@@ -62,8 +72,11 @@ def outcome(module: VariationalMonteCarlo) -> Result:
         "not_converged" if reasons else "ok",
         energy=energy.value,
         energy_stderr=energy.stderr,
+        properties=properties,
         details={"vmc": details},
         message=verdict if reasons else None,
+        warnings=warnings,
+        files=files,
     )
 
 
@@ -75,13 +88,11 @@ def _last_quarter(module: VariationalMonteCarlo) -> Estimate | None:
 def _details(
     module: VariationalMonteCarlo, energy: Estimate, tail: Estimate | None, change: Estimate
 ) -> dict[str, Any]:
-    spin = blocked(np.array(module.spins))
     field = _hartree_fock(module.system)
     details: dict[str, Any] = {
-        "variance_hartree2": float(np.mean(module.variances)),
-        "acceptance": float(np.mean(module.acceptances)),
+        "variance_hartree2": float(np.mean(module.series["variance"])),
+        "acceptance": float(np.mean(module.series["acceptance"])),
         "parameters": sum(p.numel() for p in module.ansatz.parameters()),
-        "spin_squared": {"value": spin.value, "stderr": _finite(spin.stderr)},
         "optimisation": {
             "iterations": module.done["optimising"],
             "rejected_steps": module.optimisation.rejected,
@@ -94,7 +105,6 @@ def _details(
             "non_finite_local_energies": module.lost,
         },
     }
-    details |= _virial(module)
     if tail is not None:
         details["optimisation"]["last_quarter"] = {"energy_hartree": tail.value, "stderr_hartree": tail.stderr}
     if isinstance(field, str):
@@ -104,23 +114,12 @@ def _details(
     return details if correlation is None else {**details, "correlation_percent": correlation}
 
 
-def _virial(module: VariationalMonteCarlo) -> dict[str, Any]:
-    """<T>, <V> and -<V>/<T> with blocked errors; the ratio is 2 for exact atoms and molecules at equilibrium.
-
-    Core potentials are not homogeneous: the ratio has no meaning with them and is left out.
-    """
-    energies, kinetics = np.array(module.energies["evaluating"]), np.array(module.kinetics)
-    if not len(kinetics):  # the evaluation of an earlier version
-        return {}
-    potentials = energies[-len(kinetics) :] - kinetics
-    kinetic, potential = blocked(kinetics), blocked(potentials)
-    ratio = -potential.value / kinetic.value
-    # The error of a ratio is that of its linearised series.
-    error = blocked((-potentials - ratio * kinetics) / kinetic.value).stderr
-    parts = {"kinetic_hartree": kinetic, "potential_hartree": potential}
-    if not module.system.cores:
-        parts["virial_ratio"] = Estimate(ratio, error)
-    return {key: {"value": part.value, "stderr": _finite(part.stderr)} for key, part in parts.items()}
+def _estimates(module: VariationalMonteCarlo) -> Iterator[Estimates]:
+    """Values of the estimators that have measured; one that was added to a finished evaluation has not."""
+    for estimator in module.estimators:
+        series = {name: np.array(module.series.get(name, [])) for name in estimator.measures}
+        if all(len(values) for values in series.values()):
+            yield estimator.finish(series)
 
 
 def _hartree_fock(system: System) -> HartreeFock | str:

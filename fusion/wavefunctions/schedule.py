@@ -21,7 +21,6 @@ class Schedule:
     clip: float
     evaluation_steps: int
     evaluation_moves: int
-    spin_every: int
 
     def total(self, phase: str) -> int:
         """Number of iterations of a phase."""

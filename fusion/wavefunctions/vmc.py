@@ -12,15 +12,15 @@ from torch import Tensor, nn
 
 from fusion.chemistry.system import System
 from fusion.console.format import with_error
-from fusion.parallel.collectives import gather_rows, mean_over_ranks, own_rows, random_stream, world_size
+from fusion.parallel.collectives import gather_rows, own_rows, random_stream, world_size
 from fusion.runs import metrics
 from fusion.runs.checkpoints import drop_rows
 from fusion.wavefunctions.ansatz import check_forward
-from fusion.wavefunctions.checkpoint import identity, with_current_names
+from fusion.wavefunctions.checkpoint import identity, series_of, with_current_names
 from fusion.wavefunctions.clipping import clip
-from fusion.wavefunctions.hamiltonians import Hamiltonian
+from fusion.wavefunctions.estimators import Estimator
+from fusion.wavefunctions.hamiltonians import Hamiltonian, Point
 from fusion.wavefunctions.hartree_fock import HartreeFock
-from fusion.wavefunctions.observables import spin_squared
 from fusion.wavefunctions.optimisation import Optimisation
 from fusion.wavefunctions.optimisers import Optimiser
 from fusion.wavefunctions.pretraining import Pretraining
@@ -49,6 +49,7 @@ class VariationalMonteCarlo(pl.LightningModule):
         proposals: kinds of Metropolis moves, in turn.
         seed: seed of all random streams.
         settings: settings of the ansatz, which must agree with those of a checkpoint.
+        estimators: observables to measure in the evaluation.
     """
 
     def __init__(
@@ -62,19 +63,18 @@ class VariationalMonteCarlo(pl.LightningModule):
         proposals: Sequence[Proposal],
         seed: int,
         settings: dict[str, Any] | None = None,
+        estimators: Sequence[Estimator] = (),
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.system, self.schedule, self.seed, self.settings = system, schedule, seed, settings or {}
         self.ansatz, self.hamiltonian = ansatz, hamiltonian
+        self.estimators = tuple(estimators)
         self._make_optimiser, self._hartree_fock, self._proposals = optimiser, hartree_fock, proposals
         self.phases: tuple[str, ...] = PHASES
         self.done = dict.fromkeys(PHASES, 0)
         self.energies: dict[str, list[float]] = {"optimising": [], "evaluating": []}
-        self.kinetics: list[float] = []
-        self.variances: list[float] = []
-        self.acceptances: list[float] = []
-        self.spins: list[float] = []
+        self.series: dict[str, list[Any]] = {}  # of the evaluation, by the names of `metrics.csv` and of the estimators
         self.lost = 0  # number of local energies in the evaluation that were not finite
         self.loss = self.variance = self.acceptance = float("nan")
         self.restored: dict[str, Any] = {}
@@ -138,6 +138,8 @@ class VariationalMonteCarlo(pl.LightningModule):
         self._phase = self.next_phase or self.phases[-1]
         generator = random_stream(self.seed, self.device, "moves", sum(self.done.values()))
         walkers = self.schedule.walkers // world_size()
+        for estimator in self.estimators:
+            cast(nn.Module, estimator).to(self.device)
         dtype = next(self.ansatz.parameters()).dtype
         self.sampler = Metropolis(torch.empty(0), generator, proposals=self._proposals)
         if not self.restored:
@@ -180,10 +182,8 @@ class VariationalMonteCarlo(pl.LightningModule):
             "identity": identity(self.system, self.ansatz, self.settings),
             "done": dict(self.done),
             "energies": {key: list(values) for key, values in self.energies.items()},
-            "kinetics": list(self.kinetics),
-            "variances": list(self.variances),
-            "acceptances": list(self.acceptances),
-            "spins": list(self.spins),
+            "series": {key: list(values) for key, values in self.series.items()},
+            "estimators": {e.name: cast(nn.Module, e).state_dict() for e in self.estimators},
             "lost": self.lost,
             "electrons": gather_rows(self.sampler.electrons).cpu(),
             "generators": gather_rows(generator.unsqueeze(0)).cpu(),
@@ -244,42 +244,33 @@ class VariationalMonteCarlo(pl.LightningModule):
 
     def _evaluate(self) -> dict[str, Any]:
         acceptance = self.sampler.run(self.optimisation.log_density, self.schedule.evaluation_moves)
-        electrons = self.sampler.electrons
-        measured = self.hamiltonian.evaluate(self.ansatz, electrons, self.schedule.chunk, self.sampler.generator)
+        point = Point(self.ansatz, self.sampler.electrons, self.schedule.chunk, self.sampler.generator)
+        measured = self.hamiltonian.at(point)
         local = clip(measured.total, self.schedule.clip)
-        kinetic = local.mean_of(measured.terms["kinetic"])
-        row = {
-            "energy": local.mean,
-            "kinetic": kinetic,
-            "potential": local.mean - kinetic,
-            "stderr": (local.variance / self.schedule.walkers) ** 0.5,
-            "variance": local.variance,
-            "acceptance": acceptance,
-            "width": self.sampler.widths[0],
-        }
-        if self.done["evaluating"] % self.schedule.spin_every == 0:
-            values = spin_squared(self.ansatz, electrons, self.system.n_up)
-            self.spins.append(float(mean_over_ranks(values.mean())))
-            row["spin_squared"] = self.spins[-1]
+        row: dict[str, Any] = {"variance": local.variance, "acceptance": acceptance}
+        for estimator in self.estimators:
+            if self.done["evaluating"] % estimator.every == 0:
+                row |= {key: local.mean_of(values).tolist() for key, values in estimator(point, measured).items()}
+        for key, value in row.items():
+            self.series.setdefault(key, []).append(value)
         self.energies["evaluating"].append(local.mean)
-        self.kinetics.append(kinetic)
-        self.variances.append(local.variance)
-        self.acceptances.append(acceptance)
         self.lost += int((~local.finite).sum())
         self.variance, self.acceptance = local.variance, acceptance
-        return row
+        return {
+            "energy": local.mean,
+            "stderr": (local.variance / self.schedule.walkers) ** 0.5,
+            "width": self.sampler.widths[0],
+            **{key: value for key, value in row.items() if isinstance(value, float)},
+        }
 
     # -- checkpoints -----------------------------------------------------------------------------------------------
     def _take_counts(self, state: dict[str, Any]) -> None:
         self.done |= state["done"]
         self.energies = {key: list(values) for key, values in state["energies"].items()}
-        self.kinetics = list(state.get("kinetics", []))  # checkpoints of earlier versions have none
-        self.variances, self.acceptances = list(state["variances"]), list(state["acceptances"])
-        self.spins, self.lost = list(state["spins"]), state["lost"]
+        self.series, self.lost = {key: list(values) for key, values in series_of(state).items()}, state["lost"]
         if self.from_another_run or self.left("optimising"):
             self.done["evaluating"] = 0
-            self.energies["evaluating"], self.kinetics, self.variances = [], [], []
-            self.acceptances, self.spins, self.lost = [], [], 0
+            self.energies["evaluating"], self.series, self.lost = [], {}, 0
         self._phase = self.next_phase or self.phases[-1]
 
     def _restore(self, state: dict[str, Any], walkers: int) -> None:
@@ -298,6 +289,9 @@ class VariationalMonteCarlo(pl.LightningModule):
         if anchor:
             anchor = {**anchor, "electrons": own_rows(anchor["electrons"]).clone()}
         self.optimisation.load_state_dict({**state["optimisation"], "anchor": anchor})
+        for estimator in self.estimators:
+            if self.done["evaluating"] and (sums := state.get("estimators", {}).get(estimator.name)):
+                cast(nn.Module, estimator).load_state_dict(sums)
         if state["pretraining"] is not None and self.left("pretraining"):
             self.pretraining.load_state_dict(state["pretraining"])
 

@@ -15,6 +15,7 @@ from fusion.chemistry.system import Reference, System
 from fusion.errors import CalculationError
 from fusion.runs.results import Result
 from fusion.wavefunctions import outcome as module
+from fusion.wavefunctions.estimators import Dipole, Spin, Virial
 from fusion.wavefunctions.outcome import outcome
 
 ENERGY, SIGMA = -2.9, 0.01
@@ -39,10 +40,14 @@ def judged(
         system=system,
         ansatz=Slater1s(1.7),
         energies={"optimising": optimising, "evaluating": evaluating},
-        kinetics=[-energy for energy in evaluating],
-        variances=[0.02] * len(evaluating),
-        acceptances=[0.5] * len(evaluating),
-        spins=[0.0] * spins,
+        series={
+            "kinetic": [-energy for energy in evaluating],
+            "potential": [2 * energy for energy in evaluating],
+            "variance": [0.02] * len(evaluating),
+            "acceptance": [0.5] * len(evaluating),
+            "spin_squared": [0.0] * spins,
+        },
+        estimators=(Spin(system), Virial(system), Dipole(system)),
         lost=lost,
         done={"pretraining": 0, "optimising": len(optimising), "evaluating": len(evaluating)},
         schedule=SimpleNamespace(walkers=64),

@@ -59,7 +59,11 @@ class Hamiltonian(nn.Module):
 
         ``stream`` is the random stream of terms that need one.
         """
-        point = Point(ansatz, electrons, chunk, stream)
+        return self.at(Point(ansatz, electrons, chunk, stream))
+
+    @torch.no_grad()
+    def at(self, point: Point) -> LocalEnergy:
+        """``evaluate`` at the walkers of ``point``."""
         values = {term.name: self._value(term, point) for term in cast(Iterable[Term], self.terms)}
         return LocalEnergy(reduce(operator.add, values.values()), values, point.psi)
 

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from exact import GaussianJastrow, Oscillator, Slater1s, molecule
+from fusion.wavefunctions.estimators.spin import spin_squared
 from fusion.wavefunctions.gaussian_orbitals import GaussianOrbitals
+from fusion.wavefunctions.hamiltonians import Point
 from fusion.wavefunctions.hartree_fock import hartree_fock
-from fusion.wavefunctions.observables import spin_squared
 from fusion.wavefunctions.sampler import Metropolis
 
 pytestmark = pytest.mark.usefixtures("double_precision")
@@ -39,7 +40,7 @@ class OpenSinglet(nn.Module):
 
 
 def value(ansatz: nn.Module, n: int, n_up: int) -> torch.Tensor:
-    values = spin_squared(ansatz, torch.randn(20, n, 3), n_up)
+    values = spin_squared(Point(ansatz, torch.randn(20, n, 3), 20), n_up)
     assert values.dtype == torch.float64
     return values
 
@@ -72,7 +73,7 @@ def test_spin_of_unrestricted_lithium_matches_pyscf() -> None:
     values = []
     for _ in range(20):
         metropolis.run(lambda x: 2 * ansatz(x)[1], 20)
-        values.append(spin_squared(ansatz, metropolis.electrons, 2))
+        values.append(spin_squared(Point(ansatz, metropolis.electrons, 1000), 2))
     values = torch.stack(values)
     error = float(values.mean(0).std()) / 1000**0.5
     assert error < 0.02

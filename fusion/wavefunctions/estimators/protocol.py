@@ -1,0 +1,57 @@
+"""Protocol of estimators: observables besides the energy, measured while the walkers of an evaluation move."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from fusion.wavefunctions.hamiltonians import LocalEnergy, Point
+from fusion.wavefunctions.statistics import blocked
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """Values from an evaluation, to merge into a `Result`: properties, details of ``vmc``, warnings and files."""
+
+    properties: dict[str, np.ndarray | float] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    files: dict[str, bytes] = field(default_factory=dict)
+
+
+class Estimator(Protocol):
+    """One observable, an ``nn.Module`` built with ``system=``.
+
+    Its persistent buffers are part of the checkpoint, for sums that are not series, such as the counts of a histogram.
+    """
+
+    name: str
+    measures: tuple[str, ...]
+    """Names of its series."""
+    every: int
+    """Iterations between two measurements."""
+
+    def __call__(self, point: Point, local: LocalEnergy) -> Mapping[str, Tensor]:
+        """Return local values (B, ...) of every series, float64, whose means over |psi|^2 are wanted."""
+        ...
+
+    def finish(self, series: Mapping[str, np.ndarray]) -> Estimates:
+        """Turn the means of all iterations (T, ...) into values with errors; all of ``measures`` are there."""
+        ...
+
+
+def blocked_columns(series: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means and blocked standard errors of every component of a series (T, ...)."""
+    columns = [blocked(column) for column in series.reshape(len(series), -1).T]
+    shape = series.shape[1:]
+    return np.array([c.value for c in columns]).reshape(shape), np.array([c.stderr for c in columns]).reshape(shape)
+
+
+def with_stderr(value: Any, stderr: Any) -> dict[str, Any]:
+    """Value and error for JSON, which lacks nan: None if the series was too short for an error."""
+    value, stderr = np.asarray(value, dtype=float), np.asarray(stderr, dtype=float)
+    return {"value": value.tolist(), "stderr": stderr.tolist() if np.isfinite(stderr).all() else None}
