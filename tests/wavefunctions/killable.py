@@ -16,7 +16,6 @@ from resuming import Stop, assert_same_result, before, differences, start
 TINY = (
     "+method=ferminet",
     "system=h2",
-    "reference=none",
     "method.walkers=16",
     "method.model.one_electron=8",
     "method.model.two_electron=4",
