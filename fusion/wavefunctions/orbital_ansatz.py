@@ -8,7 +8,7 @@ A trunk turns electrons into features h_i, equivariant under exchange of electro
 
 with envelopes e (Pfau et al. 2020, arXiv 1909.02487, eqs. 6-9). In the second case psi starts as the reference
 determinant, the trunk is a smooth function of the electrons, and J = J_cusp + sum_i u h_i: chi, e and J_cusp have the
-exact cusps at nuclei and between electrons, and no step of the optimisation can lose them (Hermann, Schaetzle and Noe
+exact cusps at nuclei and between electrons, and no step of the optimisation can lose them (Hermann, Schätzle and Noé
 2020, arXiv 1909.08423, keep the cusps of such a wavefunction in the same way).
 """
 
