@@ -94,6 +94,13 @@ def test_an_exact_atom_has_no_force_for_any_walker() -> None:
     assert result.properties["forces"] == pytest.approx(np.zeros((1, 3)), abs=1e-12)
 
 
+def test_a_missing_pulay_term_is_absent() -> None:
+    """A wavefunction that cannot move its nuclei has only the zero-variance part."""
+    system = molecule("He", charge=1)
+    result = measured(Forces(system), Slater1s(2.0), system, torch.randn(50, 1, 3))
+    assert {key for key in result.details["forces"] if "pulay" in key} == set()
+
+
 def test_derivatives_with_respect_to_nuclei_match_differences() -> None:
     torch.manual_seed(0)
     system = molecule("Li H", 3.0)

@@ -13,6 +13,7 @@ x = d / epsilon, d = 1 / |grad log|psi|| (Pathak & Wagner 2020, AIP Adv. 10, 085
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -83,12 +84,13 @@ class Forces(nn.Module):
         pulay = -2 * (series["energy_slopes"] - energies.mean() * slopes - shift[:, None, None] * slopes.mean(0))
         value, stderr = blocked_columns(forces + pulay)
         correction, correction_stderr = blocked_columns(pulay)
-        details = {
+        details: dict[str, Any] = {
             "zero_variance_hartree_per_bohr": with_stderr(*blocked_columns(forces)),
-            "pulay_hartree_per_bohr": with_stderr(correction, correction_stderr),
             "sum_hartree_per_bohr": with_stderr(*blocked_columns((forces + pulay).sum(1))),
-            "pulay_within_3_sigma": bool(np.all(np.abs(correction) <= 3 * correction_stderr + 1e-12)),
         }
+        if slopes.any():  # otherwise the ansatz cannot move its nuclei, and the Pulay term is missing, not zero
+            details["pulay_hartree_per_bohr"] = with_stderr(correction, correction_stderr)
+            details["pulay_within_3_sigma"] = bool(np.all(np.abs(correction) <= 3 * correction_stderr + 1e-12))
         return Estimates({"forces": value, "forces_stderr": stderr}, {"forces": details})
 
 
