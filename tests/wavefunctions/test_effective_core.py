@@ -231,7 +231,7 @@ def test_networks_have_no_kink_at_a_core_potential(options: dict[str, Any], refe
     assert abs(float(kinetic[0])) < 100
 
 
-@pytest.mark.parametrize("symbol", ["S", "Fe"])
+@pytest.mark.parametrize("symbol", ["S", pytest.param("Fe", marks=pytest.mark.slow)])
 def test_expectation_values_are_the_integrals_of_pyscf(symbol: str) -> None:
     """One electron in an orbital of all angular momenta around two nuclei with core potentials, on a grid."""
     system = with_core(f"{symbol} {symbol}", distance=2.5)
