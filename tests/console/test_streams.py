@@ -57,21 +57,27 @@ def test_a_closed_pipe_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     os.close(writing)
 
 
-def test_a_listing_with_closed_output_fails_and_a_run_continues(environment: dict[str, str], tmp_path: Path) -> None:
-    def program(words: str) -> subprocess.CompletedProcess[str]:
-        command = f"'{sys.executable}' -m fusion {words}"
-        return subprocess.run(
-            ["sh", "-c", command],
-            env=environment,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=600,
-            check=False,
-        )
+def with_closed_output(words: str, environment: dict[str, str], directory: Path) -> subprocess.CompletedProcess[str]:
+    """Run `fusion WORDS` without a standard output."""
+    return subprocess.run(
+        ["sh", "-c", f"'{sys.executable}' -m fusion {words} >&-"],
+        env=environment,
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
 
-    line = f"standard output could not be written: {os.strerror(errno.EBADF)}\n"
-    listing = program("plugins >&-")
-    assert (listing.returncode, listing.stdout, listing.stderr) == (1, "", line)
-    run = program("+method=toy hydra.run.dir=r >&-")
-    assert (run.returncode, run.stderr) == (0, line) and (tmp_path / "r" / "result.json").is_file()
+
+CLOSED = f"standard output could not be written: {os.strerror(errno.EBADF)}\n"
+
+
+def test_a_listing_with_closed_output_fails(environment: dict[str, str], tmp_path: Path) -> None:
+    listing = with_closed_output("plugins", environment, tmp_path)
+    assert (listing.returncode, listing.stdout, listing.stderr) == (1, "", CLOSED)
+
+
+def test_a_run_with_closed_output_continues(environment: dict[str, str], tmp_path: Path) -> None:
+    run = with_closed_output("+method=toy hydra.run.dir=r", environment, tmp_path)
+    assert (run.returncode, run.stderr) == (0, CLOSED) and (tmp_path / "r" / "result.json").is_file()

@@ -169,7 +169,7 @@ def test_wrong_settings_are_refused(program: Program, tmp_path: Path, words: tup
     assert not (tmp_path / "run").exists()
 
 
-def test_other_keys_and_hdf5(program: Program, tmp_path: Path) -> None:
+def test_labels_in_hdf5(program: Program, tmp_path: Path) -> None:
     frames = structures(9)[::3]
     with h5py.File(tmp_path / "data.h5", "w") as file:
         group = file.create_group("set/water")
@@ -180,6 +180,10 @@ def test_other_keys_and_hdf5(program: Program, tmp_path: Path) -> None:
     assert program(*WORDS, "data=data.h5", "data.energy_unit=hartree", "data.forces.sign=-1").status == 0
     summary = evaluation(tmp_path / "run")
     assert summary["compared"] == 3 and summary["forces"]["total"]["largest"] < 1e-3
+
+
+def test_labels_under_other_keys(program: Program, tmp_path: Path) -> None:
+    frames = structures(9)[::3]
     for atoms in frames:
         atoms.info["dft"], forces = morse(atoms)
         atoms.arrays["pull"] = forces

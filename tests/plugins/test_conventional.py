@@ -190,12 +190,15 @@ def test_ghosts_have_basis_functions_and_nothing_else() -> None:
     assert binding > calculated(entry, pair).energy - 2 * calculated(entry, alone).energy
 
 
-def test_cartesian_functions_and_core_potentials() -> None:
+def test_cartesian_functions() -> None:
     spherical, cartesian = (
         calculated({"method": "hf", "basis": "6-31g(d)", "cartesian": choice}, WATER).details["scf"]["functions"]
         for choice in (False, True)
     )
     assert cartesian == spherical + 1
+
+
+def test_core_potentials() -> None:
     hydrogen_iodide = System("hi", ("H", "I"), np.array([[0, 0, 0], [0, 0, 1.61 * BOHR_PER_ANGSTROM]]))
     scf_details = calculated({"method": "hf", "basis": "def2-svp"}, hydrogen_iodide).details["scf"]
     assert scf_details["core_potential_electrons"] == 28

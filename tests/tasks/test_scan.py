@@ -189,11 +189,14 @@ def test_the_smaller_part_moves_as_a_rigid_body(coordinate: InternalCoordinate, 
     np.testing.assert_allclose(before, after, atol=1e-12)
 
 
-def test_values_are_those_of_ase_and_rings_are_refused() -> None:
+def test_values_are_those_of_ase() -> None:
     atoms = Atoms("HOOH", np.random.default_rng(3).normal(size=(4, 3)))
     positions = from_atoms(atoms).positions
     assert Dihedral((0, 1, 2, 3)).value(positions) % 360.0 == pytest.approx(atoms.get_dihedral(0, 1, 2, 3))
     assert Angle((0, 1, 2)).value(positions) == pytest.approx(atoms.get_angle(0, 1, 2))
     assert Bond((0, 1)).value(positions) == pytest.approx(atoms.get_distance(0, 1))
+
+
+def test_bonds_of_rings_are_refused() -> None:
     with pytest.raises(InputError, match="ring"):
         RigidMotion(Bond((0, 1)), from_atoms(molecule("C6H6")))
