@@ -370,14 +370,20 @@ def test_key_value_pairs_of_databases(tmp_path: Path) -> None:
     assert (system.charge, system.multiplicity) == (1, 3)
 
 
-def test_occupancies_alternative_locations_and_space_groups(tmp_path: Path) -> None:
+def test_the_location_of_the_highest_occupancy_is_used(tmp_path: Path) -> None:
     both = PDB.replace("O   HOH", "O  AHOH").replace("END\n", "")
     both += "HETATM    3  O  BHOH A   1       0.300   0.000   0.000  0.10  0.00           O1-\nEND\n"
     system = read(tmp_path, "a.pdb", both)
     assert system.formula == "HO" and "alternative location A" in system.notes[0]
+
+
+def test_space_groups_that_are_not_expanded_are_refused(tmp_path: Path) -> None:
     head = "CRYST1    9.000    9.000    9.000  90.00  90.00  90.00 P 21 21 21    4\n"
     with pytest.raises(InputError, match="space group P 21 21 21"):
         read(tmp_path, "a.pdb", head + PDB)
+
+
+def test_partly_occupied_sites_are_refused() -> None:
     site = Atoms("Na", cell=4.0 * np.eye(3), pbc=True, info={"occupancy": {"0": {"Na": 0.5, "K": 0.5}}})
     with pytest.raises(InputError, match=r"partly occupied \(Na 0\.5, K 0\.5\)"):
         from_atoms(site)

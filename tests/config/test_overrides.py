@@ -96,7 +96,7 @@ def test_lists_of_methods_are_quoted_inside() -> None:
     assert prepare(["methods=[hf,dft],[hf,mp2]"], multirun=True) == ["methods=['hf','dft'],['hf','mp2']"]
 
 
-def test_data_can_be_names_files_and_mixtures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_can_be_names_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "frames").mkdir()
     (tmp_path / "qm7").mkdir()
@@ -106,6 +106,9 @@ def test_data_can_be_names_files_and_mixtures(tmp_path: Path, monkeypatch: pytes
         assert parsed(words) == ["file", path]
     assert prepare(["data=a.xyz,b.h5"], multirun=True) == ["data=file", "data.path='a.xyz','b.h5'"]
     assert prepare(["data=qm7,ani1"], multirun=True) == ["data=qm7,ani1"]
+
+
+def test_data_can_be_a_mixture() -> None:
     mixture = "data=[qm7,{data: b.xyz, energy: e(dft), forces: {sign: -1}}]"
     entries = ["qm7", {"data": "b.xyz", "energy": "e(dft)", "forces": {"sign": -1}}]
     assert parsed(prepare([mixture], multirun=False)) == ["mixture", entries]

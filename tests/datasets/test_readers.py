@@ -95,10 +95,13 @@ def _order(data: datasets.Labelled, many: list[Atoms]) -> list[int]:
     return indices
 
 
-def test_one_molecule_of_an_npz_and_batches(tmp_path: Path) -> None:
+def test_one_molecule_of_an_npz(tmp_path: Path) -> None:
     many = frames(6, shapes=("NHHH",))
     data = load(write_npz(tmp_path / "data.npz", many, False), **KCAL)
     np.testing.assert_allclose(data.energy, energies(many), rtol=1e-9)
+
+
+def test_batches_and_selections_keep_the_order(tmp_path: Path) -> None:
     mixed = load(_extxyz(tmp_path, frames(9)))
     chosen = np.array([7, 0, 5])
     batch, expected = batch_of(mixed, chosen, torch.float64), collate([mixed.system(int(i)) for i in chosen])

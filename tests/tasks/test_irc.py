@@ -39,14 +39,19 @@ def test_both_sides_of_a_torsional_barrier_are_its_minima(program: Program, tmp_
     assert not document["irc"]["bonds_made"] and document["irc"]["backward"]["arrived"]
 
 
-def test_a_slope_and_a_hilltop_are_not_transition_states(program: Program, tmp_path: Path) -> None:
-    """Three argon atoms in a row, at rest along it: two bends are imaginary."""
-    row = ("+method=morse", *IRC, "system=inline", "system.unit=bohr")
-    slope = program(*row, "system.atoms=Ar 0 0 0; Ar 0 0 7.5; Ar 0 0 15")
+ROW = ("+method=morse", *IRC, "system=inline", "system.unit=bohr")
+
+
+def test_a_slope_is_not_a_transition_state(program: Program) -> None:
+    slope = program(*ROW, "system.atoms=Ar 0 0 0; Ar 0 0 7.5; Ar 0 0 15")
     assert slope.status == 1 and "not a stationary point" in slope.out
+
+
+def test_a_hilltop_is_not_a_transition_state(program: Program, tmp_path: Path) -> None:
+    """Three argon atoms in a row, at rest along it: two bends are imaginary."""
     rest = _rest_of_a_row()
     atoms = f"system.atoms=Ar 0 0 0; Ar 0 0 {rest}; Ar 0 0 {2 * rest}"
-    top = program(*row[:2], *row[3:], "hydra.run.dir=top", atoms, "task.noise_cm1=0.5")
+    top = program(*ROW[:2], *ROW[3:], "hydra.run.dir=top", atoms, "task.noise_cm1=0.5")
     document = result(tmp_path / "top")
     assert top.status == 1 and document["transition_state"]["n_imaginary"] == 2
     assert "2 imaginary modes" in document["message"] and "irc" not in document

@@ -183,20 +183,27 @@ def test_a_loaded_model_equals_the_published_one(tiny: Path) -> None:
         torch.testing.assert_close(loaded.state_dict()[name], tensor, rtol=0, atol=0)
 
 
-def test_weights_keep_their_dtype_and_must_fit(tiny: Path) -> None:
+def publish_double(tiny: Path, **changes: torch.Tensor) -> None:
+    """Publish weights in double precision, some of them changed."""
     from tiny import model
 
-    def made(**changes: torch.Tensor) -> None:
-        state = {name: tensor.double() / 3.0 for name, tensor in model.state().items()} | changes
-        content = save(state)
-        publish(tiny, content, weights=Weights(zoo.digest(state), len(content)))
+    state = {name: tensor.double() / 3.0 for name, tensor in model.state().items()} | changes
+    content = save(state)
+    publish(tiny, content, weights=Weights(zoo.digest(state), len(content)))
 
-    made()
+
+def test_weights_keep_their_dtype(tiny: Path) -> None:
+    from tiny import model
+
+    publish_double(tiny)
     assert torch.equal(fusion.load("pair").bias, model.state()["bias"].double() / 3.0)
-    made(bias=torch.zeros(2, 2))
+
+
+def test_weights_must_fit(tiny: Path) -> None:
+    publish_double(tiny, bias=torch.zeros(2, 2))
     with pytest.raises(InputError, match=r"pair@1: the weights do not fit tiny.model.Pair: size mismatch for bias"):
         fusion.load("pair")
-    made(more=torch.zeros(2))
+    publish_double(tiny, more=torch.zeros(2))
     with pytest.raises(InputError, match="Unexpected key"):
         fusion.load("pair")
     publish(tiny, model=Model("tiny.model.Pair", {"atoms": 3}))
