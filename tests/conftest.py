@@ -19,6 +19,18 @@ TOY = TESTS / "toy_plugin"
 
 
 @pytest.fixture
+def double_precision() -> Iterator[None]:
+    """Use float64 for exactness, and the same random parameters and walkers in every run."""
+    import torch
+
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    torch.manual_seed(0)
+    yield
+    torch.set_default_dtype(before)
+
+
+@pytest.fixture
 def with_toy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Install the toy plugin in this process."""
     from fusion import plugins

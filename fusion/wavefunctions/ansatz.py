@@ -52,15 +52,15 @@ class HasNuclei(Protocol):
 
 @runtime_checkable
 class StartsAtMeanField(Protocol):
-    """Ansatz whose orbitals may start as those of a mean field."""
+    """Ansatz whose orbitals may start as those of a conventional wavefunction."""
 
     @property
     def starts_at_mean_field(self) -> bool:
-        """True if pretraining would change nothing for the better."""
+        """True if the orbitals start there, so that pretraining is left out."""
         ...
 
 
-def is_pretrained(ansatz: nn.Module) -> bool:
+def takes_pretraining(ansatz: nn.Module) -> bool:
     """True if an ansatz has orbitals that pretraining brings close to Hartree-Fock."""
     if isinstance(ansatz, StartsAtMeanField) and ansatz.starts_at_mean_field:
         return False

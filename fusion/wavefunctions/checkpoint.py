@@ -25,18 +25,10 @@ def identity(system: System, ansatz: nn.Module, settings: dict[str, Any]) -> dic
 
 
 def series_of(state: dict[str, Any]) -> dict[str, list[Any]]:
-    """Series of the evaluation in a checkpoint; earlier versions kept each under a name of its own, or not at all."""
+    """Series of the evaluation in a checkpoint; earlier versions kept each under a name of its own."""
     if "series" in state:
         return dict(state["series"])
-    kinetics = state.get("kinetics", [])
-    energies = state["energies"]["evaluating"]
-    potentials = [energy - kinetic for energy, kinetic in zip(energies[-len(kinetics) :], kinetics, strict=False)]
-    return {
-        "variance": state["variances"],
-        "acceptance": state["acceptances"],
-        "spin_squared": state["spins"],
-        **({"kinetic": kinetics, "potential": potentials} if kinetics else {}),
-    }
+    return {"variance": state["variances"], "acceptance": state["acceptances"], "spin_squared": state["spins"]}
 
 
 def with_current_names(state: Any, ansatz: nn.Module) -> Any:

@@ -77,9 +77,14 @@ def hartree_fock_limit(system: System) -> HartreeFock:
         return _result(_converge(mol, addons.project_dm_nr2nr(small.mol, small.make_rdm1(), mol)))
 
 
+def reference_molecule(system: System) -> Any:
+    """Build PySCF's molecule in a triple-zeta basis, diffuse for anions; raises InputError without one."""
+    return _molecule(system, _assign(system, DIFFUSE_PRETRAINING if system.charge < 0 else REFERENCE))
+
+
 def mean_field(system: System) -> Any:
     """Compute the lowest mean field in a triple-zeta basis, as PySCF's object; raises the errors of `hartree_fock`."""
-    return _lowest_field(_molecule(system, _assign(system, DIFFUSE_PRETRAINING if system.charge < 0 else REFERENCE)))
+    return _lowest_field(reference_molecule(system))
 
 
 def _pretraining(system: System) -> tuple[str, ...]:

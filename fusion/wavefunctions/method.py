@@ -21,7 +21,7 @@ from fusion.methods.about import About
 from fusion.parallel import devices
 from fusion.parallel.processes import GLOBAL_STATE
 from fusion.runs.results import Result
-from fusion.wavefunctions.ansatz import is_pretrained
+from fusion.wavefunctions.ansatz import takes_pretraining
 from fusion.wavefunctions.hartree_fock import hartree_fock
 from fusion.wavefunctions.resources import default_chunk
 from fusion.wavefunctions.schedule import Schedule
@@ -151,7 +151,7 @@ class AnsatzMethod:
         changes: dict[str, Any] = {key: steps * system.n_electrons for key, steps in self._by_electron.items()}
         if self._clip is None and system.cores:
             changes["clip"] = CLIP_WITH_CORES
-        if not is_pretrained(ansatz):
+        if not takes_pretraining(ansatz):
             changes["pretraining_steps"] = 0
         return replace(self._schedule, chunk=self._chunk or default_chunk(system), **changes)
 

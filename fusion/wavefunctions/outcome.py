@@ -56,12 +56,10 @@ def outcome(module: VariationalMonteCarlo) -> Result:
     details = _details(module, energy, tail, change) if rank() == 0 else {}
     properties: dict[str, Any] = {}
     files: dict[str, bytes] = {}
-    warnings: list[str] = []
     for estimates in _estimates(module):
         properties |= estimates.properties
         details |= estimates.details
         files |= estimates.files
-        warnings += estimates.warnings
     agreement = (
         "" if tail is None else f"agrees with the last quarter of optimisation ({energy.sigmas_from(tail):.1f} σ), "
     )
@@ -75,7 +73,6 @@ def outcome(module: VariationalMonteCarlo) -> Result:
         properties=properties,
         details={"vmc": details},
         message=verdict if reasons else None,
-        warnings=warnings,
         files=files,
     )
 

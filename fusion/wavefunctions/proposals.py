@@ -37,7 +37,8 @@ class AllElectrons:
     target = 0.525  # middle of the published 0.5-0.55
     relative_width = 1.0
 
-    def __init__(self, system: System | None = None) -> None: ...
+    def __init__(self, system: System | None = None) -> None:
+        """Take the system, as every proposal of a configuration does; this one does not depend on it."""
 
     def __call__(self, x: Tensor, width: float, generator: torch.Generator) -> Move:
         return Move(x + width * _noise(x, generator))
@@ -49,7 +50,8 @@ class OneElectron:
     target = 0.35
     relative_width = 3.0
 
-    def __init__(self, system: System | None = None) -> None: ...
+    def __init__(self, system: System | None = None) -> None:
+        """Take the system, as every proposal of a configuration does; this one does not depend on it."""
 
     def __call__(self, x: Tensor, width: float, generator: torch.Generator) -> Move:
         noise = _noise(x, generator)

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fusion.chemistry.system import System
-from fusion.wavefunctions.hartree_fock import mean_field, occupied, single_thread
+from fusion.errors import CalculationError, InputError
+from fusion.wavefunctions.hartree_fock import mean_field, occupied, reference_molecule, single_thread
 from fusion.wavefunctions.reference_orbitals import ReferenceOrbitals
 from fusion.wavefunctions.slater_fit import fit_orbitals
 
@@ -39,8 +40,12 @@ class CasscfOrbitals(ReferenceOrbitals):
     """Leading determinants of a complete active space of all valence orbitals.
 
     They carry the static correlation of near-degenerate orbitals (2s and 2p in beryllium, stretched bonds), which a
-    network around a single determinant learns slowly. Systems without or with too many virtual valence orbitals start
-    at Hartree-Fock. Raises the errors of ``hartree_fock``.
+    network around a single determinant learns slowly. Atoms whose valence shell is full start at Hartree-Fock, which is
+    the same.
+
+    Raises:
+        InputError: there are too many valence orbitals, or no basis.
+        CalculationError: the CASSCF does not converge.
     """
 
     def __init__(self, system: System, determinants: int) -> None:
@@ -81,9 +86,14 @@ def _casscf(system: System) -> _Expansion:
         if symbol not in with_core
     )
     active = sum(_valence_orbitals(int(z)) for z in system.numbers)
-    if not system.n_up - core < active <= LARGEST_ACTIVE_SPACE:
+    if system.n_up - core >= active:  # no empty valence orbital
         return _hartree_fock(system)
-    mol = mean_field(system).mol
+    if active > LARGEST_ACTIVE_SPACE:
+        raise InputError(
+            f"reference=casscf correlates at most {LARGEST_ACTIVE_SPACE} valence orbitals; {system.formula} has "
+            f"{active}: choose reference=hartree_fock"
+        )
+    mol = reference_molecule(system)
     with single_thread(mol):
         field = scf.ROHF(mol)
         field.conv_tol = 1e-10
@@ -97,7 +107,9 @@ def _casscf(system: System) -> _Expansion:
         cas.chkfile = None
         cas.kernel()
     if not cas.converged:
-        return _hartree_fock(system)
+        raise CalculationError(
+            f"CASSCF of the valence orbitals of {system.formula} did not converge: choose reference=hartree_fock"
+        )
     leading = cas.fcisolver.large_ci(cas.ci, active, cas.nelecas, tol=NEGLIGIBLE, return_strs=False)
     weights = np.array([weight for weight, _, _ in leading])
     inner = np.tile(np.arange(core), (len(leading), 1))

@@ -24,11 +24,13 @@ _JET_COPIES = 6  # number of temporaries of the size of one layer's jet, see jet
 
 @dataclass(frozen=True)
 class Cost:
-    """Peak memory of one process (bytes) and time per optimisation and per evaluation iteration (seconds)."""
+    """Peak memory of one process (bytes), and times (seconds): of an optimisation step, of an evaluation iteration, and
+    of the local energies of all walkers alone."""
 
     memory: int
     optimisation_s: float
     evaluation_s: float
+    energy_s: float
 
 
 def default_chunk(system: System) -> int:
@@ -71,7 +73,8 @@ def estimate(
         forward = _seconds(lambda: ansatz(electrons)) * per_chunk
         energy = _seconds(lambda: hamiltonian.local_energy(ansatz, electrons, chunk, stream)) * per_chunk
     scores = _seconds(lambda: recorder(electrons)) * per_chunk
-    return Cost(int(memory), 1.2 * (moves * forward + energy + 1.5 * scores), evaluation_moves * forward + energy)
+    optimisation = 1.2 * (moves * forward + energy + 1.5 * scores)
+    return Cost(int(memory), optimisation, evaluation_moves * forward + energy, energy)
 
 
 def available_memory() -> int:

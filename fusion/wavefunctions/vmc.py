@@ -200,7 +200,7 @@ class VariationalMonteCarlo(pl.LightningModule):
             checkpoint[part] = with_current_names(checkpoint[part], self.ansatz)
         self.restored = checkpoint["vmc"]
         self._take_counts(self.restored)
-        drop_rows(checkpoint, self.restored["done"]["evaluating"] - self.done["evaluating"])
+        drop_rows(checkpoint, sum(self.restored["done"].values()) - sum(self.done.values()))
 
     # -- phases ----------------------------------------------------------------------------------------------------
     def begin(self, phase: str) -> None:
@@ -265,7 +265,7 @@ class VariationalMonteCarlo(pl.LightningModule):
 
     # -- checkpoints -----------------------------------------------------------------------------------------------
     def _take_counts(self, state: dict[str, Any]) -> None:
-        self.done |= state["done"]
+        self.done = {phase: state["done"].get(phase, 0) for phase in self.phases}
         self.energies = {key: list(values) for key, values in state["energies"].items()}
         self.series, self.lost = {key: list(values) for key, values in series_of(state).items()}, state["lost"]
         if self.from_another_run or self.left("optimising"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -26,13 +25,7 @@ OPTIONS: list[dict[str, Any]] = [
 LAPTOP: dict[str, Any] = {"heads": 4, "head_width": 16, "mlp": (64,), "layers": 2, "determinants": 4}
 
 
-@pytest.fixture(autouse=True)
-def double_precision() -> Iterator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(before)
+pytestmark = pytest.mark.usefixtures("double_precision")
 
 
 def system(*symbols: str, spin: int = 0) -> System:

@@ -36,6 +36,7 @@ def test_killed_twice_while_diffusing(diffused: Path, tmp_path: Path) -> None:
     """37 iterations of training, then 6 blocks for each of two time steps; a checkpoint after every 5."""
     (_, resumed) = killed_and_resumed(tmp_path, DIFFUSION, [at("step", 41), at("step", 6)])
     assert resumed.status in (0, 1) and resumed.err == "", resumed
+    assert "resuming from step 20 of 60 of diffusing 0.01 1/Ha" in resumed.out
     assert_same(diffused, tmp_path / "run")
     assert differences(state(diffused), state(tmp_path / "run")) == []
 

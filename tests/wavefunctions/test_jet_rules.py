@@ -41,20 +41,22 @@ def jet_of(function: Callable[[Tensor], Tensor], electrons: Tensor) -> Jet:
     return Jet(torch.stack(rows))
 
 
-def check(function: Callable[[Tensor], Tensor], jet: Callable[[Jet], Jet]) -> None:
+def deviation(function: Callable[[Tensor], Tensor], jet: Callable[[Jet], Jet]) -> float:
+    """Largest difference of a rule's jet from autograd's, in units of 1 or of the number itself where it is larger."""
     electrons = torch.randn(2, N, 3)
-    expected = jet_of(lambda x: function(inputs(x)), electrons)
+    expected = jet_of(lambda x: function(inputs(x)), electrons).data
     with torch.no_grad():
         data = jet(jet_of(inputs, electrons)).data
-    torch.testing.assert_close(data, expected.data, rtol=1e-9, atol=1e-9)
+    assert data.shape == expected.shape
+    return float(((data - expected).abs() / expected.abs().clamp(min=1.0)).max().detach())
 
 
 def test_tanh() -> None:
-    check(torch.tanh, rules.tanh)
+    assert deviation(torch.tanh, rules.tanh) < 1e-9
 
 
 def test_product() -> None:
-    check(lambda x: x * x.flip(-1), lambda x: rules.product(x, Jet(x.data.flip(-1))))
+    assert deviation(lambda x: x * x.flip(-1), lambda x: rules.product(x, Jet(x.data.flip(-1)))) < 1e-9
 
 
 def test_layer_norm() -> None:
@@ -64,11 +66,11 @@ def test_layer_norm() -> None:
         centred = x - x.mean(-1, keepdim=True)
         return weight * centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt() + bias
 
-    check(normalised, lambda x: rules.layer_norm(x, weight, bias, 1e-5))
+    assert deviation(normalised, lambda x: rules.layer_norm(x, weight, bias, 1e-5)) < 1e-9
 
 
 def test_softmax() -> None:
-    check(lambda x: torch.softmax(5 * x, -1), lambda x: rules.softmax(Jet(5 * x.data)))
+    assert deviation(lambda x: torch.softmax(5 * x, -1), lambda x: rules.softmax(Jet(5 * x.data))) < 1e-9
 
 
 def test_matrix_product() -> None:
@@ -76,7 +78,7 @@ def test_matrix_product() -> None:
         one_head = Jet(x.data.unsqueeze(2))
         return Jet(rules.matmul(rules.matmul(one_head, Jet(one_head.data.mT)), one_head).data.squeeze(2))
 
-    check(lambda x: x @ x.mT @ x, cubed)
+    assert deviation(lambda x: x @ x.mT @ x, cubed) < 1e-9
 
 
 @pytest.mark.parametrize(
@@ -94,7 +96,7 @@ def test_layers(layer: Callable[[], nn.Module]) -> None:
     module = layer()
     for p in module.parameters():
         p.data += 0.5 * torch.randn_like(p)
-    check(module, module.jet)  # type: ignore[arg-type]
+    assert deviation(module, module.jet) < 1e-9  # type: ignore[arg-type]
 
 
 def test_functions_of_one_electron_become_dense() -> None:

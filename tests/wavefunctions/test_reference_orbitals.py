@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch import Tensor
 from exact import molecule
 from fusion.chemistry import core_potentials
 from fusion.chemistry.system import System
+from fusion.errors import InputError
 from fusion.wavefunctions.features import nuclear_vectors
 from fusion.wavefunctions.hartree_fock import hartree_fock
 from fusion.wavefunctions.reference_orbitals import ReferenceOrbitals
@@ -106,3 +108,9 @@ def test_orbitals_behind_a_core_potential_have_no_cusp() -> None:
     assert jet.shape[-1] == 1
     slope = (jet[0, 0, 0, 0, 0] - jet[1, 0, 0, 0, 0]) / 2
     assert abs(float(slope / jet[0, 4, 0, 0, 0])) < 1e-3
+
+
+def test_too_large_an_active_space_is_refused() -> None:
+    system = System("N3", ("N",) * 3, np.array([[0.0, 0, 0], [0, 0, 2.2], [0, 0, 4.4]]), -1, 0)
+    with pytest.raises(InputError, match="at most 10 valence orbitals; N3 has 12: choose reference=hartree_fock"):
+        CasscfOrbitals(system, 4)

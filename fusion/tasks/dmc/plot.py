@@ -11,9 +11,7 @@ import numpy as np
 from fusion.plotting import BLUE, GREEN, GREY, ORANGE, PURPLE, picture, title
 from fusion.runs.layout import METRICS
 from fusion.runs.results import read_result
-
-BLOCK = 10
-"""Time steps per row of metrics.csv."""
+from fusion.wavefunctions.diffusion import BLOCK
 
 
 def draw(directory: Path) -> None:
@@ -28,8 +26,10 @@ def draw(directory: Path) -> None:
         for (tau, energies), colour in zip(series.items(), (BLUE, ORANGE, PURPLE, GREEN), strict=False):
             time = tau * BLOCK * np.arange(1, len(energies) + 1)
             left.plot(time, energies, color=colour, alpha=0.35, linewidth=0.6)
-            mean = np.cumsum(energies) / np.arange(1, len(energies) + 1)
-            left.plot(time, mean, color=colour, label=f"time step {tau:g} 1/Ha, running mean")
+            first = dmc.get("equilibration", 0) // BLOCK
+            kept = energies[first:]
+            mean = np.cumsum(kept) / np.arange(1, len(kept) + 1)
+            left.plot(time[first:], mean, color=colour, label=f"time step {tau:g} 1/Ha, running mean")
         left.set_xlabel("projection time / (1/Ha)")
         left.set_ylabel("energy / Ha")
         left.ticklabel_format(useOffset=False)

@@ -4,3 +4,11 @@ exp(-tau H) projects out the ground state; walkers drift along grad ln|psi|, dif
 energy is low. psi guides them and fixes the nodes, which no walker may cross: for the exact nodes the energy is exact,
 for others it is an upper bound below that of psi itself.
 """
+
+BLOCK = 10
+"""Time steps per iteration of the LightningModule, which is one row of metrics.csv."""
+
+
+def phase_of(time_step: float) -> str:
+    """Name of the phase with a time step (1/hartree)."""
+    return f"diffusing {time_step:g}"

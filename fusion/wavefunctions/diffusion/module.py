@@ -10,15 +10,14 @@ import torch
 from torch import Tensor
 
 from fusion.console.format import with_error
+from fusion.errors import CalculationError
 from fusion.parallel.collectives import from_first_rank, gather_rows, mean_over_ranks, own_rows, world_size
+from fusion.wavefunctions.diffusion import BLOCK, phase_of
 from fusion.wavefunctions.diffusion.population import comb
 from fusion.wavefunctions.diffusion.walk import Measure, Walk, Walkers, place
 from fusion.wavefunctions.jets import LogPsi
 from fusion.wavefunctions.statistics import blocked
 from fusion.wavefunctions.vmc import VariationalMonteCarlo
-
-BLOCK = 10
-"""Time steps per iteration of the LightningModule, which is one row of metrics.csv."""
 
 MEMORY = 1.0
 """Projection time (1/hartree) over which the estimate of the energy forgets."""
@@ -43,7 +42,7 @@ class DiffusionMonteCarlo(VariationalMonteCarlo):
     def __init__(self, *args: Any, diffusion: DiffusionSchedule) -> None:
         super().__init__(*args)
         self.diffusion = diffusion
-        self.time_steps = {f"diffusing {tau:g}": tau for tau in diffusion.time_steps}
+        self.time_steps = {phase_of(tau): tau for tau in diffusion.time_steps}
         self.phases = (*self.phases, *self.time_steps)
         self.done |= dict.fromkeys(self.time_steps, 0)
         self.projected: dict[str, list[float]] = {phase: [] for phase in self.time_steps}  # energies, hartree
@@ -79,6 +78,8 @@ class DiffusionMonteCarlo(VariationalMonteCarlo):
             walkers = place(self.sampler.electrons, self.measure)
             # A walker on a node or at a nucleus cannot move by its drift: it starts at a neighbour's place.
             good = torch.nonzero(torch.isfinite(walkers.energy)).flatten()
+            if not len(good):
+                raise CalculationError("no walker has a finite local energy to start diffusion from: try dtype=float64")
             self.walkers = walkers.take(good[torch.arange(len(walkers.energy), device=good.device) % len(good)])
             self.energy = float(mean_over_ranks(self.walkers.energy.median()))
         self.squared = self.accepted_squared = 0.0
@@ -148,12 +149,15 @@ class DiffusionMonteCarlo(VariationalMonteCarlo):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint.get("dmc", {})
-        if self.from_another_run or state.get("time_steps") != list(self.time_steps.values()):
-            state = {}
-            vmc = checkpoint["vmc"]
-            vmc["done"] = {phase: count for phase, count in vmc["done"].items() if not phase.startswith("diffusing")}
+        goes_on = not self.from_another_run and state.get("time_steps") == list(self.time_steps.values())
+        self._state = state if goes_on else {}
         super().on_load_checkpoint(checkpoint)
-        self._state = state
+
+    def _take_counts(self, state: dict[str, Any]) -> None:
+        super()._take_counts(state)
+        if not self._state:  # diffusion with other time steps, or guided by another run's wavefunction, begins anew
+            self.done |= dict.fromkeys(self.time_steps, 0)
+            self._phase = self.next_phase or self.phases[-1]
 
     def on_train_start(self) -> None:
         super().on_train_start()

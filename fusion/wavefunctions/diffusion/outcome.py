@@ -53,7 +53,9 @@ def diffused(module: DiffusionMonteCarlo) -> Result:
     """Result of a module whose phases are done, identical on all ranks.
 
     The energy is that of the smallest time step; the extrapolation to time step zero stands beside it. The status is
-    ``ok`` only if the halves of every time step agree within 3 standard errors.
+    ``ok`` only if the halves of every time step agree within 3 standard errors, and the bias of the fixed population
+    is below the error bar or 3 errors of its own. Dipole and forces of the variational part are left out: those of
+    mixed distributions differ from both wavefunctions.
     """
     variational = outcome(module)
     energies = projected(module)
@@ -73,7 +75,11 @@ def diffused(module: DiffusionMonteCarlo) -> Result:
     verdict = "; ".join(reasons) or "both halves of every time step agree"
     limit = extrapolated(energies)
     details: dict[str, Any] = {
-        "variational": {"energy_hartree": variational.energy, "stderr_hartree": variational.energy_stderr},
+        "variational": {
+            "energy_hartree": variational.energy,
+            "stderr_hartree": variational.energy_stderr,
+            "verdict": variational.details["vmc"]["verdict"],
+        },
         "walkers": module.schedule.walkers,
         "steps": module.diffusion.steps,
         "equilibration": module.diffusion.equilibration,

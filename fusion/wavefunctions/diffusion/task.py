@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from fusion.config.checks import check_whole
 from fusion.errors import InputError
+from fusion.runs.layout import CHECKPOINT
+from fusion.wavefunctions.diffusion import BLOCK, phase_of
+from fusion.wavefunctions.schedule import PHASES
 from fusion.wavefunctions.training import WavefunctionPlan, WavefunctionTraining, fit
 
 if TYPE_CHECKING:
@@ -27,10 +30,9 @@ PER_CHARGE = 0.04
 
 @dataclass(frozen=True)
 class DiffusionPlan(WavefunctionPlan):
-    """Training with the phases of diffusion after it; `untrained` marks a guide without any optimisation."""
+    """Training with the phases of diffusion after it."""
 
     diffusion: DiffusionSchedule
-    untrained: bool
 
 
 class WavefunctionDiffusion(WavefunctionTraining):
@@ -68,19 +70,23 @@ class WavefunctionDiffusion(WavefunctionTraining):
             schedule = replace(schedule, **steps)
         largest = min(LARGEST, PER_CHARGE / max(system.numbers))
         times = tuple(self._time_steps or (largest, largest / 2))
-        untrained = schedule.optimisation_steps == 0
         diffusion = DiffusionSchedule(times, self._steps, self._equilibration)
-        return DiffusionPlan(
-            plan.method, plan.system, schedule, plan.done, plan.cost, plan.parameters, diffusion, untrained
-        )
+        return DiffusionPlan(plan.method, plan.system, schedule, plan.done, plan.cost, plan.parameters, diffusion)
 
     def title(self, plan: WavefunctionPlan, run: Run) -> Title:
-        """Title of the training, with time steps, and a warning about an untrained guide."""
+        """Title of the training, with time steps and their cost, and a warning about an untrained guide."""
+        from fusion.console.format import duration
+
         assert isinstance(plan, DiffusionPlan)
         parts, notes = super().title(plan, run)
         times = ", ".join(f"{tau:g}" for tau in plan.diffusion.time_steps)
-        notes = (*notes, f"then {plan.diffusion.steps} steps of fixed-node diffusion at time step {times} 1/Ha")
-        if plan.untrained:
+        steps = plan.diffusion.steps * len(plan.diffusion.time_steps) - BLOCK * sum(_diffused(plan, run).values())
+        notes = (
+            *notes,
+            f"then {plan.diffusion.steps} steps of fixed-node diffusion at time step {times} 1/Ha, "
+            f"about {duration(max(0, steps) * plan.cost.energy_s)}",
+        )
+        if plan.schedule.optimisation_steps == 0:
             notes = (*notes, "the wavefunction has not been optimised: its nodes limit the energy")
         return parts, notes
 
@@ -94,3 +100,22 @@ class WavefunctionDiffusion(WavefunctionTraining):
         steps = {"pretraining_steps": schedule.pretraining_steps, "optimisation_steps": schedule.optimisation_steps}
         arguments: Any = plan.method.arguments(plan.system, **steps)
         return fit(DiffusionMonteCarlo(*arguments, diffusion=plan.diffusion), run, diffused)
+
+    def _start(self, plan: WavefunctionPlan, run: Run) -> str | None:
+        """Note on the start: within the diffusion, the time step and the step that it resumes from."""
+        assert isinstance(plan, DiffusionPlan)
+        done = {phase: count for phase, count in _diffused(plan, run).items() if count}
+        if not done:
+            return super()._start(plan, run)
+        phase, blocks = list(done.items())[-1]
+        step = min(BLOCK * blocks, plan.diffusion.steps)
+        return f"resuming from step {step} of {plan.diffusion.steps} of {phase} 1/Ha ({CHECKPOINT})"
+
+
+def _diffused(plan: DiffusionPlan, run: Run) -> dict[str, int]:
+    """Blocks of every time step that the run's own checkpoint has done; none if its time steps are other ones."""
+    from fusion.runs.state import is_own
+
+    phases = {phase: count for phase, count in plan.done.items() if phase not in PHASES}
+    same = list(phases) == [phase_of(tau) for tau in plan.diffusion.time_steps]
+    return phases if run.checkpoint is not None and is_own(run) and same else {}

@@ -15,11 +15,10 @@ from fusion.wavefunctions.statistics import blocked
 
 @dataclass(frozen=True)
 class Estimates:
-    """Values from an evaluation, to merge into a `Result`: properties, details of ``vmc``, warnings and files."""
+    """Values from an evaluation, to merge into a `Result`: properties, details of ``vmc``, and files by name."""
 
     properties: dict[str, np.ndarray | float] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
     files: dict[str, bytes] = field(default_factory=dict)
 
 
