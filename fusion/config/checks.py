@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from typing import Any
 
 from fusion.errors import InputError
@@ -11,3 +13,23 @@ def check_whole(setting: str, value: Any, least: int = 1) -> None:
     """Raise InputError unless the value of a setting is a whole number of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise InputError(f"{setting} must be a whole number of at least {least}, not {value!r}")
+
+
+def energy_setting(setting: str, value: Any) -> float | None:
+    """Read a positive energy in hartree: a number, or a text with the unit Ha or mHa; None stays None.
+
+    Raises InputError for anything else.
+    """
+    if value is None:
+        return None
+    number, scale = value, 1.0
+    if isinstance(value, str):
+        found = re.fullmatch(r"\s*([0-9.eE+-]+)\s*(m?Ha)?\s*", value)
+        number, scale = (found[1], 1e-3 if found[2] == "mHa" else 1.0) if found else (value, 1.0)
+    try:
+        energy = scale * float(number)
+    except (TypeError, ValueError):
+        energy = math.nan
+    if isinstance(value, bool) or not 0 < energy < math.inf:
+        raise InputError(f"{setting} must be a positive energy such as 0.001 (hartree) or 1mHa, not {value!r}")
+    return energy

@@ -201,6 +201,9 @@ def _reference_rows(result: dict[str, Any]) -> Iterator[list[str]]:
         if reference.get("difference_mhartree") is not None:
             columns.append(difference(reference["difference_mhartree"], error))
         yield ["reference", f"{reference['value']:.5f} Ha", *columns]
+    remaining = vmc.get("remaining")
+    if remaining:
+        yield ["remaining", f"at most about {1e3 * remaining['error_hartree']:.1f} mHa", *_remaining_columns(remaining)]
     percent = vmc.get("correlation_percent")
     if percent and hartree_fock and reference:
         share = plus_minus(percent["value"], percent.get("stderr"), digits=1, decimals=1)
@@ -210,6 +213,13 @@ def _reference_rows(result: dict[str, Any]) -> Iterator[list[str]]:
         gained = with_error(energy["value"] - hartree_fock["energy_hartree"], energy.get("stderr"), decimals=4)
         side = "below" if energy["value"] < hartree_fock["energy_hartree"] else "ABOVE"
         yield ["E - E(HF)", f"{gained} Ha", f"{side} Hartree–Fock"]
+
+
+def _remaining_columns(remaining: dict[str, Any]) -> Iterator[str]:
+    """Yield both estimates of the remaining error of an optimisation, mHa."""
+    for name, text in (("by_steps", "more steps"), ("by_variance", "zero variance")):
+        if estimate := remaining.get(name):
+            yield f"{text} {plus_minus(-1e3 * estimate['hartree'], 1e3 * estimate['stderr_hartree'])} mHa"
 
 
 def _property_rows(result: dict[str, Any]) -> Iterator[list[str]]:

@@ -15,7 +15,7 @@ from torch import nn
 
 from fusion.chemistry import energy_zeros
 from fusion.chemistry.system import System
-from fusion.config.checks import check_whole
+from fusion.config.checks import check_whole, energy_setting
 from fusion.errors import InputError
 from fusion.methods.about import About
 from fusion.parallel import devices
@@ -35,6 +35,9 @@ PRETRAINING_PER_ELECTRON = 100
 OPTIMISATION_PER_ELECTRON = 500
 EVALUATION_PER_ELECTRON = 300
 """Steps per electron if the settings are null."""
+
+LONGER = 5
+"""Factor of these steps for a phase that ends once its error is small enough."""
 
 CLIP, CLIP_WITH_CORES = 5.0, 100.0
 """Width of the clipping if its setting is null. Where a core potential replaces the cusp, the kinks of a wavefunction
@@ -90,13 +93,15 @@ class AnsatzMethod:
         self._device = None if device == "auto" else devices.device(device)
         self._basis, self._clip = pretraining["basis"], optimisation["clip"]
         self._proposals = sampling.get("proposals", UNIFORM)
+        until = energy_setting("method.optimisation.until", optimisation.get("until"))
+        stderr = energy_setting("method.evaluation.stderr", evaluation.get("stderr"))
         # Settings that are null depend on the system; all others are checked here.
         self._by_electron = {
-            key: per_electron
-            for key, per_electron, steps in (
-                ("pretraining_steps", PRETRAINING_PER_ELECTRON, pretraining["steps"]),
-                ("optimisation_steps", OPTIMISATION_PER_ELECTRON, optimisation["steps"]),
-                ("evaluation_steps", EVALUATION_PER_ELECTRON, evaluation["steps"]),
+            key: per_electron if limit is None else LONGER * per_electron
+            for key, per_electron, steps, limit in (
+                ("pretraining_steps", PRETRAINING_PER_ELECTRON, pretraining["steps"], None),
+                ("optimisation_steps", OPTIMISATION_PER_ELECTRON, optimisation["steps"], until),
+                ("evaluation_steps", EVALUATION_PER_ELECTRON, evaluation["steps"], stderr),
             )
             if steps is None
         }
@@ -111,6 +116,8 @@ class AnsatzMethod:
             clip=optimisation["clip"] if optimisation["clip"] is not None else CLIP,
             evaluation_steps=evaluation["steps"] if evaluation["steps"] is not None else EVALUATION_PER_ELECTRON,
             evaluation_moves=evaluation["moves"],
+            until=until,
+            evaluation_stderr=stderr,
         )
         _check_ranges(self._schedule, chunk)
         check_whole("method.evaluation.spin_every", evaluation["spin_every"], 1)

@@ -39,6 +39,14 @@ class Optimisation:
     a drop, by more than the spread of the anchor's local energies, is undone like a rise. The first energy after
     undoing belongs to the anchor, and corrects its energy if that was too low.
 
+    Steps follow the noise of the walkers, and parameters that follow noise have a higher energy than their mean. The
+    weighted mean of all parameters so far,
+
+        average_t = (1 - w) average_(t-1) + w parameters_t,    w = (AVERAGING + 1) / (t + AVERAGING),
+
+    about that of the last t / (AVERAGING + 1) steps, is what ``take_average`` hands to the evaluation (Shamir & Zhang
+    2013, ICML, polynomial-decay averaging).
+
     Args:
         ansatz: the wavefunction.
         hamiltonian: computes local energies.
@@ -54,6 +62,7 @@ class Optimisation:
     DRIFT, JUMP = 5.0, 12.0
     CAUTION = 4.0  # factor per rejection
     RELAXATION = 0.99  # per good iteration, back towards 1
+    AVERAGING = 8.0
     LIMIT = 25  # rejections without a single new anchor in between
 
     def __init__(
@@ -75,6 +84,7 @@ class Optimisation:
         self.running = self.last = 0.0
         self.restored = False
         self.anchor: dict[str, Any] = {}
+        self.average: dict[str, Tensor] = {}
 
     def log_density(self, electrons: Tensor) -> Tensor:
         """2 log|psi|, (B,), a few chunks at a time, which limits the memory and keeps batches in the cache."""
@@ -104,15 +114,28 @@ class Optimisation:
         with torch.no_grad():
             for name, change in step.items():
                 self.parameters[name].add_(change)
+        self._average(iteration)
         self.optimiser.caution = max(1.0, self.optimiser.caution * self.RELAXATION)
         return Measured(local.mean, kinetic, local.variance, acceptance, False)
 
+    @torch.no_grad()
+    def take_average(self) -> None:
+        """Replace the parameters by their average; without a step so far, they stay."""
+        for name, value in self.average.items():
+            self.parameters[name].copy_(value)
+
+    @torch.no_grad()
+    def _average(self, iteration: int) -> None:
+        weight = (self.AVERAGING + 1) / (iteration + 1 + self.AVERAGING) if self.average else 1.0
+        before = self.average or {name: p.detach() for name, p in self.parameters.items()}
+        self.average = {name: before[name].lerp(p, weight) for name, p in self.parameters.items()}
+
     def state_dict(self) -> dict[str, Any]:
-        """Counters and anchor; the owners of parameters, walkers and optimiser save these."""
+        """Counters, average and anchor; the owners of parameters, walkers and optimiser save these."""
         counters = {
             key: getattr(self, key) for key in ("rejected", "since_anchor", "failures", "running", "last", "restored")
         }
-        return {**counters, "anchor": self.anchor}
+        return {**counters, "average": self.average, "anchor": self.anchor}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for key, value in state.items():
@@ -145,6 +168,7 @@ class Optimisation:
             "energy": self.running,
             "stderr": float(local.deviation.std()) / len(local.deviation) ** 0.5,
             "parameters": {name: p.detach().clone() for name, p in self.parameters.items()},
+            "average": dict(self.average),
             "electrons": self.sampler.electrons.clone(),
             "sampler": self.sampler.state_dict(),
         }
@@ -161,6 +185,7 @@ class Optimisation:
         with torch.no_grad():
             for name, value in self.anchor["parameters"].items():
                 self.parameters[name].copy_(value)
+        self.average = dict(self.anchor.get("average", {}))  # checkpoints of earlier versions have none
         self.sampler.electrons = self.anchor["electrons"].clone()
         self.sampler.load_state_dict(self.anchor["sampler"])
         self.optimiser.reset()

@@ -13,6 +13,7 @@ from fusion.parallel.collectives import rank
 from fusion.runs.results import Result
 from fusion.wavefunctions.estimators import Estimates
 from fusion.wavefunctions.hartree_fock import HartreeFock, hartree_fock_limit
+from fusion.wavefunctions.remaining import SHORTEST, Remaining, remaining
 from fusion.wavefunctions.statistics import Estimate, blocked, drift
 from fusion.wavefunctions.vmc import VariationalMonteCarlo
 
@@ -22,6 +23,12 @@ AGREEMENT = 3.0
 LOST = 1e-3
 """Largest acceptable share of local energies in the evaluation that are not finite."""
 
+TOLERANCE = 5e-3
+"""Largest remaining error (hartree) of a converged energy without ``method.optimisation.until``: 3 kcal/mol."""
+
+ACCEPTANCE = (0.2, 0.8)
+"""Acceptances outside of which walkers hardly move."""
+
 ROUNDING = 1e-6
 """Differences (hartree) below this count as zero: an exact wavefunction has no error bar to compare with."""
 
@@ -29,19 +36,30 @@ ROUNDING = 1e-6
 def outcome(module: VariationalMonteCarlo) -> Result:
     """Result of a module whose phases are done, identical on all ranks.
 
-    The energy is that of the evaluation, with a blocked error. Its status is ``ok`` only if the evaluation
-    agrees with the last quarter of the optimisation, and its two halves agree, within 3 standard errors.
+    The energy is that of the evaluation, with a blocked error. Its status is ``ok`` only if the evaluation is not above
+    the last quarter of the optimisation and its two halves agree, within 3 standard errors, and if the remaining error
+    of the optimisation, which the verdict states, is below ``method.optimisation.until`` or, without it, TOLERANCE.
     """
     series = np.array(module.energies["evaluating"])
     energy = blocked(series)
     tail = _last_quarter(module)
     change = drift(series)
     reasons = []
-    if tail is not None and energy.sigmas_from(tail) > AGREEMENT and abs(energy.value - tail.value) > ROUNDING:
+    left = _remaining(module, energy)
+    if tail is not None and energy.value > tail.value + max(AGREEMENT * _both(energy, tail), ROUNDING):
         reasons.append(
-            f"the evaluation differs from the last quarter of optimisation by {energy.sigmas_from(tail):.1f} σ "
+            f"the evaluation is above the last quarter of optimisation by {energy.sigmas_from(tail):.1f} σ "
             f"({1e3 * (energy.value - tail.value):+.2f} mHa): more method.optimisation.steps"
         )
+    until = module.schedule.until or TOLERANCE
+    if left is not None and max(left.error, energy.stderr) > until:
+        reasons.append(
+            f"the remaining error may be {1e3 * left.error:.1f} mHa, more than {1e3 * until:g}: "
+            "more method.optimisation.steps or method.walkers"
+        )
+    wanted = module.schedule.evaluation_stderr
+    if wanted is not None and not energy.stderr <= wanted:
+        reasons.append(f"the error bar is above {1e3 * wanted:g} mHa: more method.evaluation.steps")
     if abs(change.value) > max(AGREEMENT * change.stderr, ROUNDING):
         reasons.append(
             f"the energy drifts during the evaluation by {abs(change.value) / change.stderr:.1f} σ: "
@@ -60,11 +78,14 @@ def outcome(module: VariationalMonteCarlo) -> Result:
         properties |= estimates.properties
         details |= estimates.details
         files |= estimates.files
-    agreement = (
-        "" if tail is None else f"agrees with the last quarter of optimisation ({energy.sigmas_from(tail):.1f} σ), "
-    )
-    verdict = "; ".join(reasons) or f"the evaluation {agreement}drift below the error bar"
+    within = "" if left is None else f"remaining error at most about {1e3 * max(left.error, energy.stderr):.1f} mHa, "
+    verdict = "; ".join(reasons) or f"{within}drift of the evaluation below the error bar"
     details["verdict"] = verdict
+    if left is not None:
+        details["remaining"] = _as_details(left)
+    acceptance = float(np.mean(module.series["acceptance"]))
+    low, high = ACCEPTANCE
+    warnings = [] if low < acceptance < high else [f"{acceptance:.0%} of the moves were accepted: walkers hardly move"]
     return Result(
         module.system,
         "not_converged" if reasons else "ok",
@@ -73,8 +94,33 @@ def outcome(module: VariationalMonteCarlo) -> Result:
         properties=properties,
         details={"vmc": details},
         message=verdict if reasons else None,
+        warnings=warnings,
         files=files,
     )
+
+
+def _remaining(module: VariationalMonteCarlo, energy: Estimate) -> Remaining | None:
+    """Remaining error after the optimisation; None if it was too short or had its energies in an earlier version."""
+    energies, variances = module.energies["optimising"], module.variances
+    if len(energies) < SHORTEST:
+        return None
+    return remaining(energies, variances, energy, float(np.median(module.series["variance"])))
+
+
+def _as_details(left: Remaining) -> dict[str, Any]:
+    estimates = {"by_steps": left.by_steps, "by_variance": left.by_variance, "extrapolated": left.extrapolated}
+    return {
+        "error_hartree": left.error,
+        **{
+            name: {"hartree": estimate.value, "stderr_hartree": estimate.stderr}
+            for name, estimate in estimates.items()
+            if estimate is not None
+        },
+    }
+
+
+def _both(first: Estimate, second: Estimate) -> float:
+    return float(np.hypot(first.stderr, second.stderr))
 
 
 def _last_quarter(module: VariationalMonteCarlo) -> Estimate | None:
@@ -97,6 +143,7 @@ def _details(
         "evaluation": {
             "iterations": module.done["evaluating"],
             "walkers": module.schedule.walkers,
+            **_independence(module, energy),
             "drift_hartree": change.value,
             "drift_stderr_hartree": _finite(change.stderr),
             "non_finite_local_energies": module.lost,
@@ -109,6 +156,17 @@ def _details(
     details["hartree_fock"] = {"energy_hartree": field.energy, "basis": field.basis, "method": field.method}
     correlation = correlation_percent(module.system, energy, details)
     return details if correlation is None else {**details, "correlation_percent": correlation}
+
+
+def _independence(module: VariationalMonteCarlo, energy: Estimate) -> dict[str, float]:
+    """Number of independent local energies with the same error, and iterations between two of the same walker; nothing
+    for a wavefunction without variance."""
+    variance = float(np.mean(module.series["variance"]))
+    if not (energy.stderr > 0 and variance > 0):
+        return {}
+    effective = variance / energy.stderr**2
+    measured = module.done["evaluating"] * module.schedule.walkers
+    return {"effective_samples": effective, "autocorrelation_iterations": measured / effective}
 
 
 def _estimates(module: VariationalMonteCarlo) -> Iterator[Estimates]:

@@ -25,12 +25,14 @@ from fusion.wavefunctions.optimisation import Optimisation
 from fusion.wavefunctions.optimisers import Optimiser
 from fusion.wavefunctions.pretraining import Pretraining
 from fusion.wavefunctions.proposals import Proposal
+from fusion.wavefunctions.remaining import is_within
 from fusion.wavefunctions.sampler import Metropolis, initial_electrons
-from fusion.wavefunctions.schedule import PHASES, Schedule
+from fusion.wavefunctions.schedule import PHASES, Schedule, evaluation_steps
 from fusion.wavefunctions.statistics import blocked
 
 _ROW_NAMES = dict(zip(PHASES, ("pretrain", "optimise", "evaluate"), strict=True))
 _CHECKED = 16  # number of walkers whose signs and logarithms are checked before the first step
+CHECKED_EVERY = 50  # number of optimisation steps between estimates of the remaining error
 _WINDOW = 100  # number of iterations in the average energy of the progress line
 
 
@@ -74,6 +76,8 @@ class VariationalMonteCarlo(pl.LightningModule):
         self.phases: tuple[str, ...] = PHASES
         self.done = dict.fromkeys(PHASES, 0)
         self.energies: dict[str, list[float]] = {"optimising": [], "evaluating": []}
+        self.variances: list[float] = []  # of the steps in energies["optimising"]
+        self.within = False  # True once the remaining error is below schedule.until
         self.series: dict[str, list[Any]] = {}  # of the evaluation, by the names of `metrics.csv` and of the estimators
         self.lost = 0  # number of local energies in the evaluation that were not finite
         self.loss = self.variance = self.acceptance = float("nan")
@@ -125,12 +129,15 @@ class VariationalMonteCarlo(pl.LightningModule):
         return next((phase for phase in self.phases if self.left(phase)), None)
 
     def total(self, phase: str) -> int:
-        """Number of iterations of a phase."""
+        """Largest number of iterations of a phase, as far as is known."""
+        if phase == "evaluating":
+            return evaluation_steps(self.energies["evaluating"], self.schedule)
         return self.schedule.total(phase)
 
     def left(self, phase: str) -> int:
-        """Remaining iterations of a phase; pretraining is over once optimisation has begun."""
-        if phase == "pretraining" and self.done["optimising"]:
+        """Remaining iterations of a phase; pretraining is over once optimisation has begun, and optimisation once the
+        remaining error is small enough."""
+        if (phase == "pretraining" and self.done["optimising"]) or (phase == "optimising" and self.within):
             return 0
         return max(0, self.total(phase) - self.done[phase])
 
@@ -162,7 +169,9 @@ class VariationalMonteCarlo(pl.LightningModule):
 
     @torch.no_grad()
     def training_step(self, batch: int, batch_idx: int) -> None:
-        phase = cast(str, self.next_phase)
+        phase = self.next_phase
+        if phase is None:
+            return
         self._phase = phase
         if self.done[phase] == 0:
             self.begin(phase)
@@ -182,6 +191,8 @@ class VariationalMonteCarlo(pl.LightningModule):
             "identity": identity(self.system, self.ansatz, self.settings),
             "done": dict(self.done),
             "energies": {key: list(values) for key, values in self.energies.items()},
+            "variances": list(self.variances),
+            "within": self.within,
             "series": {key: list(values) for key, values in self.series.items()},
             "estimators": {e.name: cast(nn.Module, e).state_dict() for e in self.estimators},
             "lost": self.lost,
@@ -208,6 +219,8 @@ class VariationalMonteCarlo(pl.LightningModule):
         if phase == "pretraining":
             self.sampler.burn_in(self.pretraining.log_density, self.schedule.burn_in)
         else:
+            if phase == "evaluating":
+                self.optimisation.take_average()
             self.sampler.burn_in(self.optimisation.log_density, self.schedule.burn_in)
 
     @property
@@ -228,6 +241,10 @@ class VariationalMonteCarlo(pl.LightningModule):
         measured = self.optimisation.step(iteration)
         if not measured.rejected:  # undone steps are in metrics.csv, but are no energies of this run's wavefunction
             self.energies["optimising"].append(measured.energy)
+            self.variances.append(measured.variance)
+        until = self.schedule.until
+        if until is not None and (iteration + 1) % CHECKED_EVERY == 0:
+            self.within = is_within(self.energies["optimising"], self.variances, until)
         self.variance, self.acceptance = measured.variance, measured.acceptance
         return {
             "energy": measured.energy,
@@ -267,11 +284,21 @@ class VariationalMonteCarlo(pl.LightningModule):
     def _take_counts(self, state: dict[str, Any]) -> None:
         self.done = {phase: state["done"].get(phase, 0) for phase in self.phases}
         self.energies = {key: list(values) for key, values in state["energies"].items()}
+        self.variances, self.within = list(state.get("variances", [])), self._was_within(state)
         self.series, self.lost = {key: list(values) for key, values in series_of(state).items()}, state["lost"]
         if self.from_another_run or self.left("optimising"):
             self.done["evaluating"] = 0
             self.energies["evaluating"], self.series, self.lost = [], {}, 0
         self._phase = self.next_phase or self.phases[-1]
+
+    def _was_within(self, state: dict[str, Any]) -> bool:
+        """True if the stored optimisation ended for this run's limit of the remaining error."""
+        until = self.schedule.until
+        return (
+            bool(state.get("within"))
+            and until is not None
+            and is_within(state["energies"]["optimising"], state["variances"], until)
+        )
 
     def _restore(self, state: dict[str, Any], walkers: int) -> None:
         like = next(self.ansatz.parameters())
@@ -304,13 +331,21 @@ class VariationalMonteCarlo(pl.LightningModule):
 
 
 class _Iterations:
-    """Count the remaining iterations; without a length, so that a resumed run starts where it stopped."""
+    """Count iterations until no phase has any left; without a length, so that a resumed run starts where it stopped.
+
+    Lightning asks for the next one before it does the last one, which may tell that more are needed.
+    """
 
     def __init__(self, module: VariationalMonteCarlo) -> None:
         self.module = module
 
     def __iter__(self) -> Iterator[int]:
-        return iter(range(sum(self.module.left(phase) for phase in self.module.phases)))
+        module = self.module
+        number, before = 0, sum(module.done.values())
+        ahead = 0 if module.schedule.evaluation_stderr is None else 1
+        while number < sum(module.done.values()) - before + sum(map(module.left, module.phases)) + ahead:
+            yield number
+            number += 1
 
 
 def _convert(state: Any, source: torch.dtype, like: Tensor) -> Any:

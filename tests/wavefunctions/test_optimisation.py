@@ -216,3 +216,21 @@ def test_helium_reaches_its_best_exponent(name: Any) -> None:
     assert float(last.mean()) == pytest.approx(27 / 16, abs=0.03)
     assert float(torch.tensor(energies[60:]).mean()) == pytest.approx(-2.84766, abs=0.03)
     assert energies[0] > -2.75
+
+
+def test_the_evaluation_gets_the_mean_of_the_last_parameters() -> None:
+    """Steps of +-0.1 from 1.1 to 1.2 and back, as noise makes them, cancel in the mean."""
+    run = optimisation(Scripted({i: 0.1 * (-1) ** i for i in range(60)}))
+    for i in range(60):
+        run.step(i)
+    assert exponent(run) == pytest.approx(1.1)
+    run.take_average()
+    assert exponent(run) == pytest.approx(1.15, abs=0.02)
+
+
+def test_undone_steps_leave_the_mean() -> None:
+    run = optimisation(Scripted({14: 2.5}))
+    run.moves = 60
+    for i in range(16):
+        run.step(i)
+    assert run.rejected == 1 and float(run.average["a"]) == pytest.approx(1.1)

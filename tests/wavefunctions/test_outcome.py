@@ -33,24 +33,32 @@ def noise(n: int, seed: int, value: float = ENERGY) -> list[float]:
 
 
 def judged(
-    optimising: list[float], evaluating: list[float], system: System = HELIUM, spins: int = 20, lost: int = 0
+    optimising: list[float],
+    evaluating: list[float],
+    system: System = HELIUM,
+    spins: int = 20,
+    lost: int = 0,
+    acceptance: float = 0.5,
+    until: float | None = None,
+    stderr: float | None = None,
 ) -> Result:
     """Result of a module with these energies."""
     finished: Any = SimpleNamespace(
         system=system,
         ansatz=Slater1s(1.7),
         energies={"optimising": optimising, "evaluating": evaluating},
+        variances=[0.02] * len(optimising),
         series={
             "kinetic": [-energy for energy in evaluating],
             "potential": [2 * energy for energy in evaluating],
             "variance": [0.02] * len(evaluating),
-            "acceptance": [0.5] * len(evaluating),
+            "acceptance": [acceptance] * len(evaluating),
             "spin_squared": [0.0] * spins,
         },
         estimators=(Spin(system), Virial(system), Dipole(system)),
         lost=lost,
         done={"pretraining": 0, "optimising": len(optimising), "evaluating": len(evaluating)},
-        schedule=SimpleNamespace(walkers=64),
+        schedule=SimpleNamespace(walkers=64, until=until, evaluation_stderr=stderr),
         optimisation=SimpleNamespace(rejected=3),
     )
     result = outcome(finished)
@@ -78,10 +86,28 @@ def test_agreement_is_ok() -> None:
 
 
 def test_only_the_last_quarter_of_optimisation_counts() -> None:
-    assert judged(noise(300, 0, value=5.0) + noise(100, 2), noise(400, 1)).status == "ok"
-    late = judged(noise(300, 0) + noise(100, 2, ENERGY + 0.02), noise(400, 1))
+    assert judged(noise(100, 0, value=5.0) + noise(300, 2), noise(400, 1)).status == "ok"
+    late = judged(noise(300, 0) + noise(100, 2, ENERGY - 0.02), noise(400, 1))
     assert late.status == "not_converged"
     assert "last quarter" in late.message and "more method.optimisation.steps" in late.message
+
+
+def test_the_remaining_error_is_stated_and_limits_the_verdict() -> None:
+    falling = list(np.array(noise(400, 0)) + 0.02 * 40 / np.arange(1, 401))
+    fine, strict = (judged(falling, noise(400, 1, ENERGY + 0.002), until=until) for until in (0.02, 0.001))
+    assert fine.status == "ok" and "remaining error at most about" in fine.details["vmc"]["verdict"]
+    assert strict.status == "not_converged" and "more than 1" in strict.message
+    assert 0.002 < fine.details["vmc"]["remaining"]["error_hartree"] < 0.01
+
+
+def test_an_error_bar_above_the_wanted_one_is_not_ok() -> None:
+    assert "the error bar is above 0.1 mHa" in judged(noise(400, 0), noise(400, 1), stderr=1e-4).message
+    assert judged(noise(400, 0), noise(400, 1), stderr=1e-3).status == "ok"
+
+
+def test_walkers_that_hardly_move_are_a_warning() -> None:
+    assert judged(noise(400, 0), noise(400, 1), acceptance=0.1).warnings[0].startswith("10% of the moves")
+    assert not judged(noise(400, 0), noise(400, 1)).warnings
 
 
 def test_drift_of_the_evaluation_is_not_ok() -> None:
