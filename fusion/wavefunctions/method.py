@@ -25,6 +25,7 @@ from fusion.wavefunctions.ansatz import takes_pretraining
 from fusion.wavefunctions.hartree_fock import hartree_fock
 from fusion.wavefunctions.resources import default_chunk
 from fusion.wavefunctions.schedule import Schedule
+from fusion.wavefunctions.transfer import as_memory, from_memory
 
 if TYPE_CHECKING:
     from fusion.wavefunctions.estimators import Estimator
@@ -38,6 +39,9 @@ EVALUATION_PER_ELECTRON = 300
 
 LONGER = 5
 """Factor of these steps for a phase that ends once its error is small enough."""
+
+TRANSFER = 0.125
+"""Share of the optimisation steps at a further geometry if the configuration has none, from before there was one."""
 
 CLIP, CLIP_WITH_CORES = 5.0, 100.0
 """Width of the clipping if its setting is null. Where a core potential replaces the cusp, the kinks of a wavefunction
@@ -116,11 +120,13 @@ class AnsatzMethod:
             clip=optimisation["clip"] if optimisation["clip"] is not None else CLIP,
             evaluation_steps=evaluation["steps"] if evaluation["steps"] is not None else EVALUATION_PER_ELECTRON,
             evaluation_moves=evaluation["moves"],
+            transfer=_share(optimisation.get("transfer", TRANSFER)),
             until=until,
             evaluation_stderr=stderr,
         )
         _check_ranges(self._schedule, chunk)
         check_whole("method.evaluation.spin_every", evaluation["spin_every"], 1)
+        self._memory: dict[str, Any] = {}
         self._spin_every, self._estimators = evaluation["spin_every"], evaluation.get("estimators") or {}
 
     @property
@@ -191,8 +197,24 @@ class AnsatzMethod:
         model = OmegaConf.to_container(OmegaConf.create(dict(self._model)), resolve=True)
         return cast(dict[str, Any], model)
 
+    @property
+    def remembers(self) -> bool:
+        """True if a further geometry starts at the wavefunction of the last one."""
+        return self._schedule.transfer < 1
+
+    def memory(self) -> dict[str, Any]:
+        """The last wavefunction and its geometry; empty for a new method."""
+        return self._memory
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        """Restore the memory that `memory` returned."""
+        self._memory = dict(memory)
+
     def calculate(self, systems: Sequence[System], properties: Iterable[str]) -> list[Result]:
-        """Optimise and evaluate every system in this process, without output and files."""
+        """Optimise and evaluate every system in this process, without output and files.
+
+        A further geometry of the last molecule starts at its wavefunction.
+        """
         from pytorch_lightning import Trainer
 
         from fusion.wavefunctions.outcome import outcome
@@ -200,6 +222,8 @@ class AnsatzMethod:
         results = []
         for system in systems:
             module = self.module(system)
+            if self.remembers and (start := from_memory(self._memory, system)) is not None:
+                module.start_from(start)
             with tempfile.TemporaryDirectory() as directory:
                 Trainer(
                     accelerator="auto" if self._device is None else self._device.type,
@@ -211,8 +235,15 @@ class AnsatzMethod:
                     enable_model_summary=False,
                     default_root_dir=directory,
                 ).fit(module)
+            self._memory = as_memory(module.end, system)
             results.append(outcome(module))
         return results
+
+
+def _share(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+        raise InputError(f"method.optimisation.transfer must be a share above 0 and up to 1, not {value!r}")
+    return float(value)
 
 
 def _check_ranges(schedule: Schedule, chunk: int | None) -> None:

@@ -17,7 +17,8 @@ PHASES = ("pretraining", "optimising", "evaluating")
 class Schedule:
     """Length and sampling of each phase, from the method's settings; conf/kind/ansatz.yaml describes each.
 
-    With `until` or `evaluation_stderr` (hartree), the steps of a phase are its largest number.
+    `transfer` is the share of the optimisation steps that a wavefunction of another geometry still gets. With `until`
+    or `evaluation_stderr` (hartree), the steps of a phase are its largest number.
     """
 
     walkers: int
@@ -30,8 +31,14 @@ class Schedule:
     clip: float
     evaluation_steps: int
     evaluation_moves: int
+    transfer: float = 1.0
     until: float | None = None
     evaluation_stderr: float | None = None
+
+    @property
+    def before_transfer(self) -> int:
+        """Optimisation steps that count as done at the wavefunction of another geometry."""
+        return self.optimisation_steps - math.ceil(self.transfer * self.optimisation_steps)
 
     def total(self, phase: str) -> int:
         """Number of iterations of a phase."""

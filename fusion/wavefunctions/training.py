@@ -25,16 +25,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WavefunctionPlan(Plan):
-    """Iterations of every phase, planned (`schedule`) and `done`, their `cost`, and the number of parameters."""
+    """Iterations of every phase, planned (`schedule`) and `done`, their `cost`, and the number of parameters.
+
+    `moved`: the checkpoint's wavefunction belongs to another geometry.
+    """
 
     schedule: Schedule
     done: Mapping[str, int]
+    moved: bool
     cost: Cost
     parameters: int
 
 
 class WavefunctionTraining:
-    """Pretraining, optimisation and evaluation of a wavefunction, from ``run.checkpoint`` if there is one."""
+    """Pretraining, optimisation and evaluation of a wavefunction, from ``run.checkpoint`` if there is one.
+
+    The checkpoint of another run may be of another geometry: the last part of the optimisation is then done here.
+    """
+
+    moves = True
+    """False for tasks that use a checkpoint's wavefunction as it is."""
 
     def __init__(self, name: str = "train") -> None:
         self.name = name
@@ -57,11 +67,15 @@ class WavefunctionTraining:
         if schedule.walkers % ranks:
             fit = max(1, round(schedule.walkers / ranks)) * ranks
             raise InputError(f"method.walkers={schedule.walkers} cannot be divided among {ranks} ranks; use {fit}")
-        done = _check_checkpoint(run, ansatz, identity(system, ansatz, method.settings))  # type: ignore[attr-defined]
+        expected = identity(system, ansatz, method.settings)  # type: ignore[attr-defined]
+        done, moved = _check_checkpoint(run, ansatz, expected, self.moves)
+        if moved:
+            done = {"pretraining": schedule.pretraining_steps, "optimising": schedule.before_transfer, "evaluating": 0}
         walkers = schedule.walkers // ranks
         sizes = (walkers, schedule.chunk, schedule.moves, schedule.evaluation_moves, schedule.walkers)
         cost = estimate(system, ansatz, hamiltonian, *sizes)
-        return WavefunctionPlan(method, system, schedule, done, cost, sum(p.numel() for p in ansatz.parameters()))
+        number = sum(p.numel() for p in ansatz.parameters())
+        return WavefunctionPlan(method, system, schedule, done, moved, cost, number)
 
     def title(self, plan: WavefunctionPlan, run: Run) -> Title:
         """Method, system, size and device for the title, and notes on cost and start."""
@@ -95,6 +109,9 @@ class WavefunctionTraining:
         if run.checkpoint is None:
             return None
         schedule = plan.schedule
+        if plan.moved:
+            left = schedule.optimisation_steps - plan.done["optimising"]
+            return f"starting from {run.checkpoint}, of another geometry, with the last {left} steps of optimisation"
         if not is_own(run):
             return f"starting from {run.checkpoint}, {plan.done['optimising']} steps optimised"
         done, total, word = plan.done["optimising"], schedule.optimisation_steps, "step"
@@ -107,6 +124,8 @@ class WavefunctionTraining:
 
 class WavefunctionEvaluation(WavefunctionTraining):
     """Evaluation of the wavefunction in ``run.checkpoint``, which is not changed."""
+
+    moves = False
 
     def __init__(self, name: str = "evaluate") -> None:
         super().__init__(name)
@@ -171,14 +190,17 @@ def _on_gpu(run: Run) -> bool:
     return run.config.trainer.get("accelerator", "auto") != "cpu" and torch.cuda.is_available()
 
 
-def _check_checkpoint(run: Run, ansatz: nn.Module, expected: dict[str, Any]) -> dict[str, int]:
-    """Finished iterations of every phase, from the run's checkpoint.
+def _check_checkpoint(
+    run: Run, ansatz: nn.Module, expected: dict[str, Any], moves: bool
+) -> tuple[dict[str, int], bool]:
+    """Finished iterations of every phase, from the run's checkpoint, and whether it is of another geometry.
 
     Raises:
-        InputError: the checkpoint belongs to another system or network; the message names the difference.
+        InputError: the checkpoint belongs to another system or network, or to another geometry although its
+            wavefunction may not move (`moves`); the message names the difference.
     """
     if run.checkpoint is None:
-        return {"pretraining": 0, "optimising": 0, "evaluating": 0}
+        return {"pretraining": 0, "optimising": 0, "evaluating": 0}, False
     from fusion.runs.checkpoints import read
     from fusion.wavefunctions.checkpoint import with_current_names
 
@@ -193,14 +215,19 @@ def _check_checkpoint(run: Run, ansatz: nn.Module, expected: dict[str, Any]) -> 
             )
     if stored.get("ecp") != expected.get("ecp"):
         raise InputError(f"{run.checkpoint} belongs to another system: its system.ecp differs")
-    if stored["positions"] != expected["positions"]:
-        raise InputError(f"{run.checkpoint} belongs to another system: {expected['formula']} with another geometry")
     for part in ("settings", "parameters"):
         if stored[part] != expected[part]:
             raise InputError(
                 f"{run.checkpoint} belongs to another network: {_difference(stored[part], expected[part])}"
             )
-    return dict(content["done"])
+    if stored["positions"] != expected["positions"]:
+        if is_own(run) or not moves:
+            raise InputError(
+                f"{run.checkpoint} belongs to another system: {expected['formula']} with another geometry"
+                + ("" if moves else "; optimise it here first: task=train")
+            )
+        return dict(content["done"]), True
+    return dict(content["done"]), False
 
 
 def _difference(stored: dict[str, Any], expected: dict[str, Any]) -> str:

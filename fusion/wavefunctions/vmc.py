@@ -29,6 +29,7 @@ from fusion.wavefunctions.remaining import is_within
 from fusion.wavefunctions.sampler import Metropolis, initial_electrons
 from fusion.wavefunctions.schedule import PHASES, Schedule, evaluation_steps
 from fusion.wavefunctions.statistics import blocked
+from fusion.wavefunctions.transfer import Start
 
 _ROW_NAMES = dict(zip(PHASES, ("pretrain", "optimise", "evaluate"), strict=True))
 _CHECKED = 16  # number of walkers whose signs and logarithms are checked before the first step
@@ -82,6 +83,7 @@ class VariationalMonteCarlo(pl.LightningModule):
         self.lost = 0  # number of local energies in the evaluation that were not finite
         self.loss = self.variance = self.acceptance = float("nan")
         self.restored: dict[str, Any] = {}
+        self.start: Start | None = None
         self.from_another_run = (
             False  # True: use only the wavefunction of the checkpoint, not its evaluation and random streams
         )
@@ -128,6 +130,17 @@ class VariationalMonteCarlo(pl.LightningModule):
         """Phase of the next iteration; None if all phases are done."""
         return next((phase for phase in self.phases if self.left(phase)), None)
 
+    def start_from(self, start: Start) -> None:
+        """Start at a wavefunction of another geometry, with the last steps of the optimisation."""
+        self.start = start
+        self.done |= {"pretraining": self.schedule.pretraining_steps, "optimising": self.schedule.before_transfer}
+
+    @property
+    def end(self) -> Start:
+        """The present wavefunction, for another geometry."""
+        parameters = {name: p.detach().clone() for name, p in self.ansatz.named_parameters()}
+        return Start(parameters, gather_rows(self.sampler.electrons), self.system.positions)
+
     def total(self, phase: str) -> int:
         """Largest number of iterations of a phase, as far as is known."""
         if phase == "evaluating":
@@ -152,6 +165,10 @@ class VariationalMonteCarlo(pl.LightningModule):
         if not self.restored:
             placing = random_stream(self.seed, "cpu", "places")
             self.sampler.electrons = initial_electrons(self.system, walkers, placing).to(self.device, dtype)
+            if self.start is not None:
+                self.start.give(self.ansatz)
+                moved = self.start.electrons_at(self.system.positions).to(self.device, dtype)
+                self.sampler.electrons = own_rows(moved[torch.arange(walkers * world_size()) % len(moved)]).clone()
             check_forward(self.ansatz, self.sampler.electrons[:_CHECKED])
         self.optimiser = self._make_optimiser(self.ansatz, self.schedule.chunk * 4)
         self.optimisation = Optimisation(
@@ -164,6 +181,8 @@ class VariationalMonteCarlo(pl.LightningModule):
             self.schedule.chunk,
         )
         self._pretraining: Pretraining | None = None
+        if self.start is not None:
+            self.begin("optimising")
         if self.restored:
             self._restore(self.restored, walkers)
 
@@ -209,6 +228,9 @@ class VariationalMonteCarlo(pl.LightningModule):
         checkpoint.pop("loops", None)
         for part in ("state_dict", "vmc"):
             checkpoint[part] = with_current_names(checkpoint[part], self.ansatz)
+        if checkpoint["vmc"]["identity"]["positions"] != identity(self.system, self.ansatz, {})["positions"]:
+            self._load_other_geometry(checkpoint)
+            return
         self.restored = checkpoint["vmc"]
         self._take_counts(self.restored)
         drop_rows(checkpoint, sum(self.restored["done"].values()) - sum(self.done.values()))
@@ -290,6 +312,18 @@ class VariationalMonteCarlo(pl.LightningModule):
             self.done["evaluating"] = 0
             self.energies["evaluating"], self.series, self.lost = [], {}, 0
         self._phase = self.next_phase or self.phases[-1]
+
+    def _load_other_geometry(self, checkpoint: dict[str, Any]) -> None:
+        """Take parameters and walkers; what else the checkpoint has belongs to the other geometry."""
+        state = checkpoint["vmc"]
+        average = state["optimisation"].get("average") or {}
+        parameters = {
+            name: average.get(name, checkpoint["state_dict"][f"ansatz.{name}"])
+            for name, _ in self.ansatz.named_parameters()
+        }
+        self.start_from(Start(parameters, state["electrons"], np.array(state["identity"]["positions"])))
+        checkpoint["state_dict"] = self.state_dict()
+        drop_rows(checkpoint, sum(state["done"].values()))
 
     def _was_within(self, state: dict[str, Any]) -> bool:
         """True if the stored optimisation ended for this run's limit of the remaining error."""

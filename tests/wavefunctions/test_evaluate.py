@@ -120,7 +120,6 @@ def test_bad_file_is_refused(trained: Path, tmp_path: Path, how: str, message: s
     ("setting", "message"),
     [
         ("system=he", "belongs to another system: formula is H2 there, He here"),
-        pytest.param("system.distance=1.5", "belongs to another system: H2 with another geometry", marks=slow),
         ("method.model.layers=3", "belongs to another network: layers is 2 there, 3 here"),
         pytest.param("method.model.rescale_inputs=true", "belongs to another network: rescale_inputs", marks=slow),
     ],

@@ -13,7 +13,7 @@ from fusion.chemistry.constraints import free
 from fusion.config.checks import check_whole
 from fusion.errors import CalculationError, InputError
 from fusion.files.atomic import write_atomically
-from fusion.methods import protocol
+from fusion.methods import abilities, protocol
 from fusion.parallel import processes
 from fusion.runs.results import Result
 from fusion.runs.task import Plan, Title
@@ -49,7 +49,7 @@ class Scan:
     value) and `stop` (None: a full turn of a dihedral) in Angstrom or degrees. `relaxed`: the other atoms relax at
     every point, from the neighbouring point, until the largest force on them is below `fmax` (hartree/bohr); otherwise
     the smaller part of the molecule moves as a rigid body. `both_ways`: scan in both directions and take the lower
-    energy of each point.
+    energy of each point; rigid scans need a method whose result depends on the last point, such as a wavefunction.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Scan:
         for setting, flag in (("relaxed", self._relaxed), ("both_ways", self._both_ways)):
             if not isinstance(flag, bool):
                 raise InputError(f"task.{setting} must be true or false, not {flag!r}")
-        if self._both_ways and not self._relaxed:
+        if self._both_ways and not self._relaxed and abilities.remembering(method) is None:
             raise InputError("task.both_ways=true: a rigid scan has no history; it needs task.relaxed=true")
         coordinate = internal_coordinates.chosen(self._kind, self._atoms, system)
         values = self._values(coordinate, system)
@@ -126,7 +126,9 @@ class Scan:
         backward: list[Point] = []
         with Journal(plan.method, system, run, self.name) as journal:
             if not self._relaxed:
-                forward = self._rigid(journal, system, coordinate, values)
+                forward = self._rigid(journal, "scanning", system, coordinate, values)
+                if self._both_ways:
+                    backward = self._rigid(journal, "scanning back", system, coordinate, values[::-1])[::-1]
             else:
                 forward = self._walk(journal, run, "scanning", system, coordinate, values)
                 last = next((p.result.system for p in reversed(forward) if p.result is not None), system)
@@ -155,7 +157,7 @@ class Scan:
         return np.linspace(start, stop, self._points)
 
     def _rigid(
-        self, journal: Journal, system: System, coordinate: InternalCoordinate, values: np.ndarray
+        self, journal: Journal, title: str, system: System, coordinate: InternalCoordinate, values: np.ndarray
     ) -> list[Point]:
         """Rigid points, all in one call."""
         from fusion.console.phases import phase
@@ -163,7 +165,7 @@ class Scan:
         motion = internal_coordinates.RigidMotion(coordinate, system)
         systems = [system.moved(motion.to(value, system.positions)) for value in values]
         properties = self.needs | (protocol.available(journal.method) & {"forces"})
-        with phase("scanning", len(systems)) as bar:
+        with phase(title, len(systems)) as bar:
             journal.watch = lambda done: bar(done, "")
             try:
                 results: list[Result] = protocol.calculate(journal, systems, properties)

@@ -38,6 +38,8 @@ class DiffusionPlan(WavefunctionPlan):
 class WavefunctionDiffusion(WavefunctionTraining):
     """Diffusion Monte Carlo with the wavefunction of ``run.checkpoint``, or one that is trained first."""
 
+    moves = False
+
     def __init__(self, name: str, time_steps: Sequence[float] | None, steps: int, equilibration: int) -> None:
         super().__init__(name)
         check_whole("task.steps", steps, 20)
@@ -71,7 +73,7 @@ class WavefunctionDiffusion(WavefunctionTraining):
         largest = min(LARGEST, PER_CHARGE / max(system.numbers))
         times = tuple(self._time_steps or (largest, largest / 2))
         diffusion = DiffusionSchedule(times, self._steps, self._equilibration)
-        return DiffusionPlan(plan.method, plan.system, schedule, plan.done, plan.cost, plan.parameters, diffusion)
+        return DiffusionPlan(**{**vars(plan), "schedule": schedule}, diffusion=diffusion)
 
     def title(self, plan: WavefunctionPlan, run: Run) -> Title:
         """Title of the training, with time steps and their cost, and a warning about an untrained guide."""

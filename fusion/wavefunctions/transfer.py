@@ -1,0 +1,73 @@
+"""Start of an optimisation at the wavefunction of another geometry of the same molecule.
+
+The parameters of an ansatz do not contain the nuclei, so that they are a good start where these have moved a little.
+Electrons move with the nuclei near them (space warp; Filippi & Umrigar 2000, Phys. Rev. B 61, R16291):
+
+    r' = r + sum_A w_A(r) (R'_A - R_A),      w_A = |r - R_A|^-4 / sum_B |r - R_B|^-4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fusion.chemistry.system import System
+
+
+@dataclass(frozen=True)
+class Start:
+    """Wavefunction of a molecule with nuclei at `positions` (A, 3), bohr: its parameters by name, and walkers of all
+    ranks (W, N, 3)."""
+
+    parameters: Mapping[str, Tensor]
+    electrons: Tensor
+    positions: np.ndarray
+
+    def electrons_at(self, positions: np.ndarray) -> Tensor:
+        """Walkers moved with the nuclei to other positions (A, 3), bohr."""
+        return warped(self.electrons, self.positions, positions)
+
+    @torch.no_grad()
+    def give(self, ansatz: nn.Module) -> None:
+        """Copy the parameters to an ansatz of the same molecule. Raises KeyError if the ansatz has others."""
+        for name, parameter in ansatz.named_parameters():
+            parameter.copy_(self.parameters[name])
+
+
+def warped(electrons: Tensor, before: np.ndarray, after: np.ndarray) -> Tensor:
+    """Electrons (W, N, 3) after the nuclei have moved from `before` to `after`, (A, 3), bohr."""
+    old = torch.as_tensor(before, dtype=torch.float64)
+    moves = torch.as_tensor(after, dtype=torch.float64) - old
+    r = electrons.double()
+    squared = (r.unsqueeze(2) - old).square().sum(-1).clamp(min=1e-12)
+    weights = squared**-2
+    weights = weights / weights.sum(-1, keepdim=True)
+    return (r + weights @ moves).to(electrons.dtype)
+
+
+def as_memory(start: Start, system: System) -> dict[str, Any]:
+    """Numbers and arrays of a start, for the checkpoint of a task with several geometries."""
+    return {
+        **_molecule(system),
+        "positions": start.positions,
+        "electrons": start.electrons.cpu().numpy(),
+        "parameters": {name: value.cpu().numpy() for name, value in start.parameters.items()},
+    }
+
+
+def from_memory(memory: Mapping[str, Any], system: System) -> Start | None:
+    """Start that `as_memory` wrote; None without one, and for another molecule."""
+    expected = _molecule(system)
+    if any(memory.get(key) != value for key, value in expected.items()):
+        return None
+    parameters = {name: torch.tensor(np.asarray(value)) for name, value in memory["parameters"].items()}
+    return Start(parameters, torch.tensor(np.asarray(memory["electrons"])), np.asarray(memory["positions"]))
+
+
+def _molecule(system: System) -> dict[str, Any]:
+    return {"symbols": list(system.symbols), "charge": system.charge, "spin": system.spin}

@@ -1,0 +1,117 @@
+"""Wavefunctions that start at those of another geometry: electrons, runs from a checkpoint, scans."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fusion.wavefunctions.transfer import warped
+from killable import TINY, assert_same, at, fusion
+from processes import Done
+from resuming import assert_same_result, document, killed_and_resumed
+
+pytestmark = pytest.mark.usefixtures("double_precision")
+
+BEFORE = np.array([[0.0, 0, 0], [0, 0, 1.4]])
+SCAN = (
+    *TINY,
+    "task=scan",
+    "task.relaxed=false",
+    "task.atoms=[1,2]",
+    "task.start=0.74",
+    "task.stop=0.9",
+    "task.points=3",
+    "method.optimisation.steps=40",
+)
+
+
+def test_an_electron_at_a_nucleus_moves_with_it() -> None:
+    after = BEFORE + np.array([[0, 0, 0], [0.1, 0, 0.3]])
+    electrons = torch.tensor(BEFORE).unsqueeze(0)
+    torch.testing.assert_close(warped(electrons, BEFORE, after), torch.tensor(after).unsqueeze(0))
+
+
+def test_a_molecule_that_moves_as_a_whole_takes_its_electrons_along() -> None:
+    electrons, shift = torch.randn(5, 2, 3), np.array([0.3, -1.0, 2.0])
+    torch.testing.assert_close(warped(electrons, BEFORE, BEFORE + shift), electrons + torch.tensor(shift))
+
+
+def test_an_electron_between_two_nuclei_moves_half_as_far_as_one_of_them() -> None:
+    after = BEFORE + np.array([[0, 0, 0], [0, 0, 0.4]])
+    middle = torch.tensor([[[0.0, 0.5, 0.7]]])
+    torch.testing.assert_close(warped(middle, BEFORE, after), torch.tensor([[[0.0, 0.5, 0.9]]]))
+
+
+@pytest.fixture(scope="module")
+def scanned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("scanned")
+    assert fusion(place, *SCAN).status in (0, 1)
+    return place / "run"
+
+
+def test_a_killed_scan_goes_on_from_the_wavefunction_of_its_last_point(scanned: Path, tmp_path: Path) -> None:
+    """Points take 64, 17 and 17 iterations; the run is stopped in the third."""
+    (resumed,) = killed_and_resumed(tmp_path, SCAN, [at("step", 64 + 17 + 8)])
+    assert "resuming after 2 calculations" in resumed.out
+    assert_same_result(scanned, tmp_path / "run", ["scan.csv"])
+
+
+def energies(run: Path) -> list[str]:
+    with (run / "scan.csv").open(newline="") as table:
+        return [row["energy_hartree"] for row in csv.DictReader(table)]
+
+
+def test_the_share_of_one_optimises_every_point_from_the_beginning(scanned: Path, tmp_path: Path) -> None:
+    assert fusion(tmp_path, *SCAN, "method.optimisation.transfer=1").status in (0, 1)
+    own, others = energies(tmp_path / "run"), energies(scanned)
+    assert own[0] == others[0] and own[1] != others[1]
+
+
+def test_a_rigid_scan_of_a_wavefunction_can_go_both_ways(tmp_path: Path) -> None:
+    assert fusion(tmp_path, *SCAN, "task.both_ways=true", "task.points=2").status in (0, 1)
+    scan = document(tmp_path / "run")["scan"]
+    assert scan["energies_hartree"] == list(map(min, scan["forward_hartree"], scan["backward_hartree"]))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("trained")
+    assert fusion(place, *TINY).complete
+    return place / "run"
+
+
+def moved(place: Path, trained: Path, *words: str) -> Done:
+    return fusion(place, *TINY, "system.distance=1.5", "method.optimisation.steps=40", f"ckpt={trained}", *words)
+
+
+def test_a_training_starts_at_the_checkpoint_of_another_geometry(trained: Path, tmp_path: Path) -> None:
+    ended = moved(tmp_path, trained)
+    assert ended.complete and "of another geometry, with the last 5 steps of optimisation" in ended.out
+    with (tmp_path / "run" / "metrics.csv").open(newline="") as table:
+        phases = [row["phase"] for row in csv.DictReader(table)]
+    assert phases == ["optimise"] * 5 + ["evaluate"] * 12
+
+
+def test_a_moved_run_is_resumed(trained: Path, tmp_path: Path) -> None:
+    moved(tmp_path / "whole", trained)
+    words = (*TINY, "system.distance=1.5", "method.optimisation.steps=40", f"ckpt={trained}")
+    killed_and_resumed(tmp_path, words, [at("step", 12)])
+    assert_same(tmp_path / "whole" / "run", tmp_path / "run")
+
+
+@pytest.mark.parametrize("task", ["evaluate", "dmc"])
+def test_only_an_optimisation_can_follow_at_another_geometry(trained: Path, tmp_path: Path, task: str) -> None:
+    refused = moved(tmp_path, trained, f"task={task}")
+    assert refused.status == 2
+    assert "H2 with another geometry; optimise it here first: task=train" in refused.err
+
+
+@pytest.mark.parametrize("share", ["0", "1.5", "some"])
+def test_a_share_outside_of_0_to_1_is_refused(tmp_path: Path, share: str) -> None:
+    refused = fusion(tmp_path, *TINY, f"method.optimisation.transfer={share}")
+    assert refused.status == 2
+    assert "method.optimisation.transfer must be a share above 0 and up to 1" in refused.err
