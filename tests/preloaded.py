@@ -36,6 +36,7 @@ import fusion.potentials.training.plot
 import fusion.runs.checkpoints
 import fusion.runs.report
 import fusion.tasks.compare.task
+import fusion.tasks.ionize.task
 import fusion.tasks.md.task
 import fusion.tasks.relax.task
 import fusion.tasks.scan.task

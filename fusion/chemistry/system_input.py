@@ -41,8 +41,7 @@ def read(config: Mapping[str, Any], start_dir: Path | None = None) -> System:
     Raises InputError.
     """
     start_dir = start_dir or Path.cwd()
-    if OmegaConf.is_config(config):
-        config = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    config = _plain(config)
     if not isinstance(config, Mapping):
         raise InputError(f"no system {config!r}; write system=NAME, system=file system.path=FILE or system=inline")
     charge, spin = _whole(config, "charge"), _spin(config)
@@ -59,7 +58,7 @@ def read(config: Mapping[str, Any], start_dir: Path | None = None) -> System:
         assumed = spin is None
         spin = lowest if spin is None else spin
         system = System(name, symbols, positions, charge or 0, spin, spin_assumed=assumed, masses=masses)
-    states = _states(config, system)
+    states = _states(config, system, system.charge)
     if not states:
         system = system.with_spin_note()
     else:
@@ -67,6 +66,22 @@ def read(config: Mapping[str, Any], start_dir: Path | None = None) -> System:
             system = replace(system, spin=int(states[0]["spin"]), spin_assumed=False)
         system = replace(system, reference=_reference(states, system.spin))
     return system.with_cores(core_potentials.read(config.get("ecp"), system.symbols, start_dir))
+
+
+def listed_spin(config: Mapping[str, Any], system: System, charge: int) -> int | None:
+    """Spin of the ground state that `config` lists for the nuclei of `system` at another charge; None without one."""
+    states = _states(_plain(config), system, charge)
+    return int(states[0]["spin"]) if states else None
+
+
+def with_state(config: Mapping[str, Any], system: System, charge: int, spin: int) -> System:
+    """Return `system` with another charge and spin, and the reference that `config` lists for exactly this state.
+
+    Systems with effective core potentials have no reference. Raises InputError for a state that cannot exist.
+    """
+    states = [] if system.cores else _states(_plain(config), system, charge)
+    reference = _reference(states, spin)
+    return replace(system, charge=charge, spin=spin, reference=reference, spin_assumed=False, notes=())
 
 
 def parse_atoms(text: str) -> tuple[list[str], list[list[float]]]:
@@ -84,6 +99,13 @@ def parse_atoms(text: str) -> tuple[list[str], list[list[float]]]:
             raise InputError(f"system.atoms: expected 'SYMBOL x y z', got '{line.strip()}'") from None
         symbols.append(words[0])
     return symbols, positions
+
+
+def _plain(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The node as plain containers."""
+    if OmegaConf.is_config(config):
+        return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
+    return config
 
 
 def _nuclei(config: Mapping[str, Any]) -> tuple[Sequence[str], Any]:
@@ -130,14 +152,14 @@ def _spin(config: Mapping[str, Any]) -> int | None:
     return multiplicity - 1
 
 
-def _states(config: Mapping[str, Any], system: System) -> list[Mapping[str, Any]]:
-    """Tabulated states of exactly these nuclei at this charge, the ground state first."""
+def _states(config: Mapping[str, Any], system: System, charge: int) -> list[Mapping[str, Any]]:
+    """Tabulated states of exactly the nuclei of `system` at the `charge`, the ground state first."""
     states = config.get("states") or []
     if not states or system.formula != config["formula"]:
         return []
     if abs(system.nuclear_repulsion - float(config["nuclear_repulsion"])) > SAME_GEOMETRY:
         return []
-    return [state for state in states if state["charge"] == system.charge]
+    return [state for state in states if state["charge"] == charge]
 
 
 def _reference(states: list[Mapping[str, Any]], spin: int) -> Reference | None:
