@@ -130,6 +130,16 @@ def test_the_spin_of_a_radicals_cation_has_the_lower_mean_field() -> None:
     assert chosen({"name": "no", "atoms": "N 0 0 0; O 0 0 1.15"}) == (1, "the lower Hartree–Fock energy")
 
 
+def test_nuclei_need_a_method_whose_zero_is_theirs(program: Program) -> None:
+    done = program("+method=morse", *RUN, "system=h")
+    assert done.status == 2 and "H⁺ has no electrons, and the energies of " in done.err
+
+
+def test_a_correction_is_refused(program: Program) -> None:
+    done = program("+method=d3", *RUN, "system=h2o")
+    assert done.status == 2 and "d3 gives a correction" in done.err
+
+
 def test_an_ion_of_a_closed_shell_is_a_doublet() -> None:
     assert chosen({"name": "x", "atoms": "Li 0 0 0; H 0 0 1.6"}, ANION)[0] == 2
 
@@ -172,6 +182,19 @@ def test_a_crystal_is_refused(program: Program, tmp_path: Path) -> None:
     (tmp_path / "cell.xyz").write_text('1\nLattice="4 0 0 0 4 0 0 0 4" pbc="T T T"\nHe 0 0 0\n')
     done = program(*FCI, *RUN, "system=cell.xyz")
     assert done.status == 2 and "changes the charge of molecules; cell is periodic" in done.err
+
+
+def test_the_checkpoint_of_another_task_is_refused(program: Program) -> None:
+    scan = ("task=scan", "task.atoms=[1,2]", "task.stop=0.8", "task.points=2", "task.relaxed=false")
+    assert program(*FCI, "system=h2", *scan, "hydra.run.dir=scan").status == 0
+    done = program(*FCI, *RUN, "system=h2", "ckpt=scan")
+    assert done.status == 2 and "is a checkpoint of task=scan, not of task=ionize" in done.err
+
+
+def test_an_ionisation_is_not_resumed_with_another_method(program: Program) -> None:
+    assert program(*FCI, *RUN, "system=h").status == 0
+    done = program("+method=hf", *RUN, "system=h", "ckpt=last")
+    assert done.status == 2 and "belongs to another method" in done.err
 
 
 def test_a_failed_ion_is_named_beside_the_energy_of_the_system(

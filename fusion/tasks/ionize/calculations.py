@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
 
-from fusion.console.format import header, plus_minus
+from fusion.console.format import console, header, plus_minus
 from fusion.console.phases import phase
 from fusion.errors import CalculationError, InputError
 from fusion.files.atomic import make_folder, write_atomically
@@ -110,4 +110,6 @@ def _trained(training: Plan, own: Run) -> Result:
     """Result of the remaining optimisation and evaluation of one state."""
     parts, notes = Train().title(training, own)
     header(*parts, notes=notes)
-    return Train().run(training, own)
+    result = Train().run(training, own)
+    console().print()
+    return result

@@ -55,7 +55,10 @@ class Ionize:
 
     def check(self, method: Method, system: System, run: Run) -> IonizePlan:
         """Raise InputError for wrong settings, a crystal, a method that refuses an ion, or a foreign checkpoint."""
+        from fusion.runs.state import read_state
+
         self._check_settings(system)
+        read_state(run, self.name)  # the states have checkpoints of their own; this refuses that of another task
         protocol.require(method, self.needs, f"task {self.name}")
         if method.energy_zero == energy_zeros.CORRECTION:
             raise InputError(f"task {self.name} needs energies of electrons; {method.name} gives a correction to them")
