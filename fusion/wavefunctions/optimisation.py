@@ -84,7 +84,7 @@ class Optimisation:
         self.running = self.last = 0.0
         self.restored = False
         self.anchor: dict[str, Any] = {}
-        self.average: dict[str, Tensor] = {}
+        self.average: dict[str, Tensor] | None = {}  # None in a run of an earlier version, which ends without it
 
     def log_density(self, electrons: Tensor) -> Tensor:
         """2 log|psi|, (B,), a few chunks at a time, which limits the memory and keeps batches in the cache."""
@@ -121,11 +121,13 @@ class Optimisation:
     @torch.no_grad()
     def take_average(self) -> None:
         """Replace the parameters by their average; without a step so far, they stay."""
-        for name, value in self.average.items():
+        for name, value in (self.average or {}).items():
             self.parameters[name].copy_(value)
 
     @torch.no_grad()
     def _average(self, iteration: int) -> None:
+        if self.average is None:
+            return
         weight = (self.AVERAGING + 1) / (iteration + 1 + self.AVERAGING) if self.average else 1.0
         before = self.average or {name: p.detach() for name, p in self.parameters.items()}
         self.average = {name: before[name].lerp(p, weight) for name, p in self.parameters.items()}
@@ -138,7 +140,7 @@ class Optimisation:
         return {**counters, "average": self.average, "anchor": self.anchor}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        for key, value in state.items():
+        for key, value in {"average": None, **state}.items():
             setattr(self, key, value)
 
     def _worse(self, local: Clipped) -> bool:
@@ -168,7 +170,7 @@ class Optimisation:
             "energy": self.running,
             "stderr": float(local.deviation.std()) / len(local.deviation) ** 0.5,
             "parameters": {name: p.detach().clone() for name, p in self.parameters.items()},
-            "average": dict(self.average),
+            "average": None if self.average is None else dict(self.average),
             "electrons": self.sampler.electrons.clone(),
             "sampler": self.sampler.state_dict(),
         }
@@ -185,7 +187,8 @@ class Optimisation:
         with torch.no_grad():
             for name, value in self.anchor["parameters"].items():
                 self.parameters[name].copy_(value)
-        self.average = dict(self.anchor.get("average", {}))  # checkpoints of earlier versions have none
+        average = self.anchor.get("average")
+        self.average = None if average is None else dict(average)
         self.sampler.electrons = self.anchor["electrons"].clone()
         self.sampler.load_state_dict(self.anchor["sampler"])
         self.optimiser.reset()
