@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from fusion import plotting
+from fusion.chemistry import cube
 from fusion.errors import InputError
 from fusion.potentials.training import plot as potential_training
 from fusion.runs import metrics_table
@@ -22,6 +23,7 @@ from fusion.tasks.scan import plot as scan
 from fusion.tasks.thermochemistry import plot as thermochemistry
 from fusion.tasks.vibrations import spectrum_plot
 from fusion.tasks.vibrations.spectrum import broadened
+from fusion.wavefunctions import density_plot
 from fusion.wavefunctions import energy_plot as plots
 
 pytestmark = pytest.mark.usefixtures("pictures")
@@ -228,3 +230,64 @@ def test_any_name_can_be_drawn(name: str, tmp_path: Path, recwarn: pytest.Warnin
 )
 def test_a_title_states_functional_and_basis(tmp_path: Path, result: dict[str, Any], text: str) -> None:
     assert plotting.title(result | {"status": "ok", "system": {"formula": "H2O"}}, tmp_path) == text
+
+
+WATER = np.array([[0.1, 0.0, 0.3], [0.1, 1.4, 1.4], [0.1, -1.4, 1.4]])
+
+
+def water(values: np.ndarray) -> cube.Cube:
+    """A density on a grid of 30 x 40 x 40 points around water in the plane x = 0.1."""
+    numbers = np.array([8, 1, 1])
+    return cube.Cube(values, np.array([-2.9, -3.9, -3.9]), 0.2 * np.eye(3), numbers, 1.0 * numbers, WATER)
+
+
+@pytest.mark.parametrize(
+    "names", [("density.cube",), ("pair_density.csv",), ("density.cube", "pair_density.csv"), ("empty", "density.cube")]
+)
+def test_densities_are_drawn(names: tuple[str, ...], tmp_path: Path) -> None:
+    values = np.zeros((30, 40, 40)) if "empty" in names else np.random.default_rng(0).random((30, 40, 40))
+    contents = {
+        "density.cube": cube.content(water(values), "", "").decode(),
+        "pair_density.csv": "u_bohr,h_parallel_per_bohr3,h_parallel_stderr_per_bohr3,h_antiparallel_per_bohr3,"
+        "h_antiparallel_stderr_per_bohr3\n0.5,0,,1,0.5\n1.5,0.1,0.1,0.5,0.1\n",
+    }
+    for name in contents.keys() & set(names):
+        (tmp_path / name).write_text(contents[name])
+    assert density_plot.draw(tmp_path) == tmp_path / "density.png"
+    assert (tmp_path / "density.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_densities_nothing_is_drawn(tmp_path: Path) -> None:
+    assert density_plot.draw(tmp_path) is None
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_plane_of_a_density_has_all_nuclei_of_water() -> None:
+    centre, axes = density_plot.plane(WATER)
+    np.testing.assert_allclose((WATER - centre) @ axes[2], 0.0, atol=1e-12)
+    np.testing.assert_allclose(axes @ axes.T, np.eye(3), atol=1e-12)
+
+
+@pytest.mark.parametrize("positions", [np.zeros((1, 3)), np.array([[0.0, 0.0, -3.0], [0.0, 0.0, 4.0]])])
+def test_the_plane_of_an_atom_or_a_line_is_that_of_z_and_x(positions: np.ndarray) -> None:
+    np.testing.assert_allclose(density_plot.plane(positions)[1], np.eye(3)[[2, 0, 1]], atol=1e-12)
+
+
+def test_a_section_shows_the_density_where_it_is() -> None:
+    """The only voxel with electrons is that of a proton."""
+    values = np.zeros((30, 40, 40))
+    field = water(values)
+    values[tuple(np.rint((WATER[1] - field.origin) / 0.2).astype(int))] = 1.0
+    shown, (x, y) = density_plot.section(field)
+    centre, axes = density_plot.plane(WATER)
+    rows, columns = np.nonzero(shown == 1.0)
+    place = centre + x[columns].mean() * axes[0] + y[rows].mean() * axes[1]
+    np.testing.assert_allclose(place, WATER[1], atol=0.15)
+
+
+def test_a_section_is_empty_outside_of_the_grid() -> None:
+    """The grid is longer along z than the plane's other axis, in the middle of a turned molecule, is wide."""
+    field = water(np.ones((30, 40, 40)))
+    turned = cube.Cube(field.values, field.origin, field.steps, field.numbers[:2], field.charges[:2], WATER[:2])
+    shown, _ = density_plot.section(turned)
+    assert np.isnan(shown[0, 0]) and shown[len(shown) // 2, len(shown) // 2] == 1.0

@@ -33,3 +33,12 @@ def energy_setting(setting: str, value: Any) -> float | None:
     if isinstance(value, bool) or not 0 < energy < math.inf:
         raise InputError(f"{setting} must be a positive energy such as 0.001 (hartree) or 1mHa, not {value!r}")
     return energy
+
+
+def check_number(setting: str, value: Any, positive: bool = False) -> None:
+    """Raise InputError unless the value of a setting is a finite number that is not negative, or is positive."""
+    valid = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not valid or value < 0 or (positive and value == 0):
+        raise InputError(
+            f"{setting} must be a {'positive number' if positive else 'number of at least 0'}, not {value!r}"
+        )

@@ -6,5 +6,7 @@ from pathlib import Path
 
 CHECKPOINT = Path("checkpoints", "last.ckpt")
 CONFIG = "config.yaml"
+DENSITY = "density.cube"
 METRICS = "metrics.csv"
+PAIR_DENSITY = "pair_density.csv"
 RESULT = "result.json"

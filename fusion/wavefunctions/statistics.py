@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,9 +23,7 @@ def blocked(series: np.ndarray) -> Estimate:
     """Mean and standard error of a correlated stationary series by reblocking (Flyvbjerg & Petersen 1989).
 
     Pairs of neighbours are averaged repeatedly; the naive error of the blocked series grows until blocks are
-    longer than the correlation time. The block length B is the shortest with B^3 > 2 n (s_B / s_1)^4 (Wolff 2004; Lee
-    et al. 2011), which balances the remaining correlation against the error of the error; if none is long enough, the
-    largest error counts. A series with fewer than two values has no error (nan).
+    longer than the correlation time, which `balanced` decides. A series with fewer than two values has no error (nan).
     """
     series = np.asarray(series, dtype=np.float64)
     n = len(series)
@@ -37,12 +36,21 @@ def blocked(series: np.ndarray) -> Estimate:
         errors.append(float(blocks.std(ddof=1)) / len(blocks) ** 0.5)
         lengths.append(2 ** len(lengths))
         blocks = 0.5 * (blocks[: len(blocks) // 2 * 2 : 2] + blocks[1::2])
+    return Estimate(float(series.mean()), balanced(errors, lengths, n))
+
+
+def balanced(errors: Sequence[float], lengths: Sequence[int], n: int) -> float:
+    """Choose among naive errors of blocked series of ``n`` values, whose block lengths begin with 1 and double.
+
+    The block length B is the shortest with B^3 > 2 n (s_B / s_1)^4 (Wolff 2004; Lee et al. 2011), which balances the
+    remaining correlation against the error of the error; if none is long enough, the largest error counts.
+    """
     if errors[0] == 0:
-        return Estimate(float(series.mean()), 0.0)
+        return 0.0
     for length, error in zip(lengths, errors, strict=True):
         if length**3 > 2 * n * (error / errors[0]) ** 4:
-            return Estimate(float(series.mean()), error)
-    return Estimate(float(series.mean()), max(errors))
+            return error
+    return max(errors)
 
 
 def drift(series: np.ndarray) -> Estimate:

@@ -73,6 +73,7 @@ class WavefunctionTraining:
             done = {"pretraining": schedule.pretraining_steps, "optimising": schedule.before_transfer, "evaluating": 0}
         walkers = schedule.walkers // ranks
         sizes = (walkers, schedule.chunk, schedule.moves, schedule.evaluation_moves, schedule.walkers)
+        method.estimators(system)  # type: ignore[attr-defined]  # refuses wrong settings before any work
         cost = estimate(system, ansatz, hamiltonian, *sizes)
         number = sum(p.numel() for p in ansatz.parameters())
         return WavefunctionPlan(method, system, schedule, done, moved, cost, number)

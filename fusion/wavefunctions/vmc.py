@@ -18,7 +18,7 @@ from fusion.runs.checkpoints import drop_rows
 from fusion.wavefunctions.ansatz import check_forward
 from fusion.wavefunctions.checkpoint import identity, series_of, with_current_names
 from fusion.wavefunctions.clipping import clip
-from fusion.wavefunctions.estimators import Estimator
+from fusion.wavefunctions.estimators import Estimator, clear
 from fusion.wavefunctions.hamiltonians import Hamiltonian, Point
 from fusion.wavefunctions.hartree_fock import HartreeFock
 from fusion.wavefunctions.optimisation import Optimisation
@@ -237,7 +237,10 @@ class VariationalMonteCarlo(pl.LightningModule):
 
     # -- phases ----------------------------------------------------------------------------------------------------
     def begin(self, phase: str) -> None:
-        """Equilibrate the walkers for the density that the phase samples."""
+        """Equilibrate the walkers for the density that the phase samples; an evaluation has measured nothing yet."""
+        if phase == "evaluating":
+            for estimator in self.estimators:
+                clear(estimator)
         if phase == "pretraining":
             self.sampler.burn_in(self.pretraining.log_density, self.schedule.burn_in)
         else:
@@ -335,7 +338,7 @@ class VariationalMonteCarlo(pl.LightningModule):
         )
 
     def _restore(self, state: dict[str, Any], walkers: int) -> None:
-        like = next(self.ansatz.parameters())
+        like, sums = next(self.ansatz.parameters()), state.get("estimators", {})
         state = _convert(state, state["electrons"].dtype, like)
         everyone, anchor = state["electrons"], state["optimisation"]["anchor"]
         if len(everyone) != walkers * world_size():  # the number of walkers has changed: repeat or drop some
@@ -351,8 +354,8 @@ class VariationalMonteCarlo(pl.LightningModule):
             anchor = {**anchor, "electrons": own_rows(anchor["electrons"]).clone()}
         self.optimisation.load_state_dict({**state["optimisation"], "anchor": anchor})
         for estimator in self.estimators:
-            if self.done["evaluating"] and (sums := state.get("estimators", {}).get(estimator.name)):
-                cast(nn.Module, estimator).load_state_dict(sums)
+            if self.done["evaluating"] and sums.get(estimator.name):
+                cast(nn.Module, estimator).load_state_dict(sums[estimator.name])
         if state["pretraining"] is not None and self.left("pretraining"):
             self.pretraining.load_state_dict(state["pretraining"])
 

@@ -28,8 +28,9 @@ def _quantities(dtype: torch.dtype) -> dict[str, Any]:
     from fusion.chemistry.system import System
     from fusion.parallel.collectives import own_rows, random_stream
     from fusion.wavefunctions.clipping import clip
+    from fusion.wavefunctions.estimators import Density, PairDensity
     from fusion.wavefunctions.gaussian_orbitals import GaussianOrbitals
-    from fusion.wavefunctions.hamiltonians import molecular
+    from fusion.wavefunctions.hamiltonians import Point, molecular
     from fusion.wavefunctions.hartree_fock import hartree_fock
     from fusion.wavefunctions.optimisers import Constant
     from fusion.wavefunctions.optimisers.adam import Adam
@@ -54,6 +55,11 @@ def _quantities(dtype: torch.dtype) -> dict[str, Any]:
         "mean": local.mean,
         "variance": local.variance,
     }
+    density, pairs, point = Density(system, spacing=0.5), PairDensity(system), Point(ansatz, electrons, 4)
+    energies = molecular(system).at(point)
+    density(point, energies)
+    pairs(point, energies)
+    quantities |= {"density": density.counts, "pairs": pairs.histograms.first}
     scores = ScoreRecorder(ansatz, 4)(electrons)
     quantities["gram"] = scores.gram()
     rate = Constant(0.05)

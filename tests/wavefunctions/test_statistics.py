@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
+from fusion.wavefunctions.running_blocks import RunningBlocks
 from fusion.wavefunctions.statistics import Estimate, blocked, drift
 
 
@@ -68,3 +70,20 @@ def test_drift_is_detected() -> None:
 def test_distance_in_standard_errors() -> None:
     assert Estimate(1.0, 0.3).sigmas_from(Estimate(2.0, 0.4)) == pytest.approx(2.0)
     assert Estimate(1.0, 0.0).sigmas_from(Estimate(1.0, 0.0)) == 0
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 64, 100, 1025])
+def test_running_blocks_have_the_errors_of_the_whole_series(n: int) -> None:
+    series = 1e6 + np.stack([correlated(rho, n, 0) for rho in (0.0, 0.9)] + [np.full(n, 0.3)], axis=1)
+    running = RunningBlocks(3)
+    for value in series:
+        running.add(torch.tensor(value))
+    mean, stderr = running.estimate()
+    expected = [blocked(column) for column in series.T]
+    np.testing.assert_allclose(mean, [e.value for e in expected], rtol=1e-13)
+    np.testing.assert_allclose(stderr, [e.stderr for e in expected], rtol=1e-9, atol=1e-9)
+
+
+def test_running_blocks_without_a_member_are_zero() -> None:
+    mean, stderr = RunningBlocks(2).estimate()
+    assert not mean.any() and np.isnan(stderr).all()

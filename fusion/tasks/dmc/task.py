@@ -52,12 +52,13 @@ class DiffusionMonteCarlo:
 
     @staticmethod
     def draw(directory: Path) -> None:
-        """Draw `energy.png` of the training and `dmc.png`."""
+        """Draw `energy.png` of the training, `density.png` if its evaluation measured a density, and `dmc.png`."""
         from fusion.tasks.dmc import plot
-        from fusion.wavefunctions import energy_plot
+        from fusion.wavefunctions import density_plot, energy_plot
 
         if energy_plot.has_energies(directory):
             energy_plot.energy_curve(directory)
+        density_plot.draw(directory)
         plot.draw(directory)
 
     def _diffusion(self) -> WavefunctionDiffusion:

@@ -47,12 +47,13 @@ class Evaluate:
 
     @staticmethod
     def draw(directory: Path) -> None:
-        """Draw `parity.png` and `calibration.png`, or `energy.png`."""
+        """Draw `parity.png` and `calibration.png`, or `energy.png` and, if there is a density, `density.png`."""
         from fusion.evaluation.task import LabelledEvaluation
-        from fusion.wavefunctions import energy_plot
+        from fusion.wavefunctions import density_plot, energy_plot
 
         if energy_plot.has_energies(directory):
             energy_plot.energy_curve(directory)
+            density_plot.draw(directory)
         else:
             LabelledEvaluation.draw(directory)
 

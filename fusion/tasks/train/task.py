@@ -53,13 +53,17 @@ class Train:
 
     @staticmethod
     def draw(directory: Path) -> None:
-        """Draw `energy.png`, as soon as an energy is recorded, or `training.png` of a functional or a potential."""
+        """Draw `energy.png`, as soon as an energy is recorded, and `density.png` if there is a density.
+
+        For a functional or a potential, draw `training.png`.
+        """
         from fusion.functionals.training import plot as functional_training
         from fusion.potentials.training import plot as potential_training
-        from fusion.wavefunctions import energy_plot
+        from fusion.wavefunctions import density_plot, energy_plot
 
         if energy_plot.has_energies(directory):
             energy_plot.energy_curve(directory)
+            density_plot.draw(directory)
         elif potential_training.has_epochs(directory):
             potential_training.draw(directory)
         else:

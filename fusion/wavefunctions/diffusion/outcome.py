@@ -106,4 +106,5 @@ def diffused(module: DiffusionMonteCarlo) -> Result:
         energy_stderr=best.energy.stderr,
         details={"vmc": shown, "dmc": details},
         message=verdict if reasons else None,
+        files=variational.files,
     )

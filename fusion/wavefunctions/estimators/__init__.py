@@ -7,13 +7,29 @@ from functools import partial
 
 from fusion.chemistry.system import System
 from fusion.errors import InputError
+from fusion.wavefunctions.estimators.density import Density
 from fusion.wavefunctions.estimators.forces import Forces, forces
 from fusion.wavefunctions.estimators.multipoles import Dipole, Quadrupole
-from fusion.wavefunctions.estimators.protocol import Estimates, Estimator
+from fusion.wavefunctions.estimators.pair_density import PairDensity
+from fusion.wavefunctions.estimators.protocol import Estimates, Estimator, clear
 from fusion.wavefunctions.estimators.spin import Spin
 from fusion.wavefunctions.estimators.virial import Virial
 
-__all__ = ["Dipole", "Estimates", "Estimator", "Forces", "Quadrupole", "Spin", "Virial", "build", "forces", "standard"]
+__all__ = [
+    "Density",
+    "Dipole",
+    "Estimates",
+    "Estimator",
+    "Forces",
+    "PairDensity",
+    "Quadrupole",
+    "Spin",
+    "Virial",
+    "build",
+    "clear",
+    "forces",
+    "standard",
+]
 
 Builders = Mapping[str, Callable[..., Estimator | None] | None]
 
@@ -34,7 +50,7 @@ def build(system: System, builders: Builders) -> list[Estimator]:
         if estimator.every < 1:
             key = f"method.evaluation.estimators.{estimator.name}.every"
             raise InputError(f"{key} must be at least 1, not {estimator.every}")
-    names = [name for estimator in estimators for name in estimator.measures]
+    names = [name for estimator in estimators for name in dict.fromkeys((estimator.name, *estimator.measures))]
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"method.evaluation.estimators: two of them measure {name}; remove one")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
+from fusion.errors import InputError
 from fusion.wavefunctions.hamiltonians import LocalEnergy, Point
 from fusion.wavefunctions.statistics import blocked
 
@@ -26,11 +27,12 @@ class Estimator(Protocol):
     """One observable, an ``nn.Module`` built with ``system=``.
 
     Its persistent buffers are part of the checkpoint, for sums that are not series, such as the counts of a histogram.
+    They are zero at the start of an evaluation.
     """
 
     name: str
     measures: tuple[str, ...]
-    """Names of its series."""
+    """Names of its series; without any, `finish` must bear that nothing has been measured."""
     every: int
     """Iterations between two measurements."""
 
@@ -41,6 +43,23 @@ class Estimator(Protocol):
     def finish(self, series: Mapping[str, np.ndarray]) -> Estimates:
         """Turn the means of all iterations (T, ...) into values with errors; all of ``measures`` are there."""
         ...
+
+
+def clear(estimator: Estimator) -> None:
+    """Set the persistent buffers of an estimator to zero."""
+    for value in cast(nn.Module, estimator).state_dict().values():
+        if isinstance(value, Tensor):
+            value.zero_()
+
+
+def check_same(setting: str, stored: Mapping[str, float], current: Mapping[str, float]) -> None:
+    """Raise InputError if the sums of a checkpoint were made with other settings of their estimator."""
+    for name, value in current.items():
+        if stored[name] != value:
+            raise InputError(
+                f"{setting}.{name}={value:g}: the evaluation in the checkpoint began with {stored[name]:g}; "
+                "keep it, or evaluate anew with task=evaluate"
+            )
 
 
 def blocked_columns(series: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
