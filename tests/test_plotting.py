@@ -286,7 +286,7 @@ def test_a_section_shows_the_density_where_it_is() -> None:
 
 
 def test_a_section_is_empty_outside_of_the_grid() -> None:
-    """The grid is longer along z than the plane's other axis, in the middle of a turned molecule, is wide."""
+    """The axes of the plane are turned against those of the grid, whose corners do not fill the picture."""
     field = water(np.ones((30, 40, 40)))
     turned = cube.Cube(field.values, field.origin, field.steps, field.numbers[:2], field.charges[:2], WATER[:2])
     shown, _ = density_plot.section(turned)

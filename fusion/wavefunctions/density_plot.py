@@ -14,9 +14,10 @@ from fusion.plotting import BLUE, ORANGE, picture, title
 from fusion.runs.layout import DENSITY, PAIR_DENSITY
 from fusion.runs.results import read_result
 
-_DECADES = 5  # range of the colours
+_DECADES = 6  # largest range of the colours
 _NEAR = 0.5  # bohr; nuclei further from the plane are drawn as open circles
 _PIXELS = 400  # along either side of the plane
+_VISIBLE = 1e-3  # share of the largest value below which the tail of a pair density is not drawn
 _KINDS = {"parallel": ORANGE, "antiparallel": BLUE}
 
 
@@ -72,8 +73,10 @@ def _draw_density(figure: Any, axes: Any, field: cube.Cube) -> None:
     from matplotlib.colors import LogNorm
 
     values, ticks = section(field)
-    highest = float(np.nanmax(values)) or 1.0
-    norm = LogNorm(highest / 10**_DECADES, highest, clip=True)
+    positive = values[values > 0] if (values > 0).any() else np.ones(1)
+    # The smallest density is that of one count in a voxel, which must differ from the black of empty voxels.
+    lowest = max(positive.min() / 10, positive.max() / 10**_DECADES)
+    norm = LogNorm(lowest, positive.max(), clip=True)
     image = axes.pcolormesh(*ticks, values, norm=norm, cmap="magma", shading="nearest", rasterized=True)
     figure.colorbar(image, ax=axes, label="electron density / (e/bohr³)", shrink=0.85)
     centre, directions = plane(field.positions)
@@ -100,15 +103,16 @@ def _name(direction: np.ndarray) -> str:
 def _draw_pairs(axes: Any, file: Path) -> None:
     with file.open(newline="") as table:
         rows = [{key: float(value or "nan") for key, value in row.items()} for row in csv.DictReader(table)]
-    u = np.array([row["u_bohr"] for row in rows])
+    u, end = np.array([row["u_bohr"] for row in rows]), 1.0
     for kind, colour in _KINDS.items():
         h, error = (np.array([row[f"h_{kind}{part}_per_bohr3"] for row in rows]) for part in ("", "_stderr"))
         if h.any():
             radial = 4 * np.pi * u**2
+            end = max(end, *u[radial * h > _VISIBLE * (radial * h).max()])
             axes.fill_between(u, radial * (h - error), radial * (h + error), color=colour, alpha=0.3, lw=0)
             axes.plot(u, radial * h, color=colour, lw=1.2, label=f"{kind} spins")
             axes.legend()
     axes.set_xlabel("distance $u$ of two electrons / bohr")
     axes.set_ylabel("pairs per distance, $4πu^2h(u)$ / bohr$^{-1}$")
-    axes.set_xlim(0.0, u[-1] if len(u) else 1.0)
+    axes.set_xlim(0.0, end)
     axes.set_ylim(bottom=0.0)

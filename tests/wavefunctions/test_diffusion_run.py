@@ -10,7 +10,7 @@ import torch
 from killable import TINY, assert_same, at, fusion
 from resuming import differences, document, killed_and_resumed
 
-DIFFUSION = (*TINY, "task=dmc", "task.steps=60", "task.equilibration=10")
+DIFFUSION = (*TINY, "task=dmc", "task.steps=60", "task.equilibration=10", "+estimator=density")
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +30,10 @@ def test_the_result_has_every_time_step_and_the_extrapolation(diffused: Path) ->
     assert [step["time_step_per_hartree"] for step in dmc["time_steps"]] == [0.02, 0.01]
     assert document(diffused)["energy"]["value"] == dmc["time_steps"][1]["energy_hartree"]
     assert dmc["extrapolated"]["stderr_hartree"] > dmc["time_steps"][1]["stderr_hartree"]
+
+
+def test_the_density_of_the_wavefunction_is_written(diffused: Path) -> None:
+    assert (diffused / "density.cube").is_file() and (diffused / "density.png").is_file()
 
 
 def test_killed_twice_while_diffusing(diffused: Path, tmp_path: Path) -> None:
