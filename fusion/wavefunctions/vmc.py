@@ -238,14 +238,13 @@ class VariationalMonteCarlo(pl.LightningModule):
     # -- phases ----------------------------------------------------------------------------------------------------
     def begin(self, phase: str) -> None:
         """Equilibrate the walkers for the density that the phase samples; an evaluation has measured nothing yet."""
-        if phase == "evaluating":
-            for estimator in self.estimators:
-                clear(estimator)
         if phase == "pretraining":
             self.sampler.burn_in(self.pretraining.log_density, self.schedule.burn_in)
         else:
             if phase == "evaluating":
                 self.optimisation.take_average()
+                for estimator in self.estimators:
+                    clear(estimator)
             self.sampler.burn_in(self.optimisation.log_density, self.schedule.burn_in)
 
     @property

@@ -219,7 +219,7 @@ def test_an_evaluation_begins_without_counts() -> None:
     estimators: tuple[Any, ...] = (Density(system), PairDensity(system))
     for estimator in estimators:
         measured(estimator, gaussian(4, 2))
-    burning: Any = SimpleNamespace(burn_in=lambda *_: None, log_density=None)
+    burning: Any = SimpleNamespace(burn_in=lambda *_: None, log_density=None, take_average=lambda: None)
     module: Any = SimpleNamespace(
         estimators=estimators, sampler=burning, optimisation=burning, schedule=SimpleNamespace(burn_in=1)
     )
