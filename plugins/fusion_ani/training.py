@@ -39,7 +39,7 @@ class Passes:
         cutoff = model.environment.radial_cutoff * BOHR_PER_ANGSTROM
         self.store = Store(labelled, cutoff, dtype, memory_gb)
         numbers = torch.from_numpy(np.asarray(labelled.numbers).astype(np.int64))
-        self.species = model.indices(numbers).numpy()
+        self.species = model.indices(numbers).cpu().numpy()
         sizes = len(labelled), len(model.elements)
         most = memory_gb * 1e9 - self.store.size
         self.environments = Environments(model.environment, self.species, *sizes, dtype, most)

@@ -25,7 +25,7 @@ def coulomb_matrix(batch: Batch, size: int) -> Tensor:
         raise InputError(f"a Coulomb matrix of {size} rows is too small for a molecule of {largest} atoms")
     numbers = batch.numbers.to(batch.positions.dtype)
     distances = (batch.positions[:, :, None] - batch.positions[:, None]).square().sum(dim=-1)
-    same = torch.eye(atoms, dtype=torch.bool)
+    same = torch.eye(atoms, dtype=torch.bool, device=distances.device)
     padding = ~(batch.mask[:, :, None] & batch.mask[:, None])
     apart = distances.masked_fill(same | padding, 1.0).sqrt()
     matrix = (numbers[:, :, None] * numbers[:, None] / apart).masked_fill(padding, 0.0)
@@ -85,8 +85,10 @@ class RandomlySortedMatrix(SortedMatrix):
 
     def forward(self, matrix: Tensor, generator: torch.Generator | None = None) -> Tensor:
         norms = torch.linalg.vector_norm(matrix.detach(), dim=2)
-        noise = torch.randn(norms.shape, generator=generator, dtype=norms.dtype)
-        return self._triangle(matrix, norms + self.noise * noise)
+        # The generator of an evaluation is on the CPU: a model has the same energies on every device.
+        device = norms.device if generator is None else generator.device
+        noise = torch.randn(norms.shape, generator=generator, dtype=norms.dtype, device=device)
+        return self._triangle(matrix, norms + self.noise * noise.to(norms.device))
 
 
 class Eigenspectrum(Descriptor):

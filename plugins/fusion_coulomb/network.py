@@ -136,7 +136,7 @@ class CoulombNetwork(nn.Module):
 
     def _counts(self, batch: Batch) -> Tensor:
         """Number (B, E) of atoms of every element. Raises InputError for an element that the model does not have."""
-        numbers = torch.tensor([atomic_numbers[element] for element in self.elements])
+        numbers = torch.tensor([atomic_numbers[element] for element in self.elements], device=batch.numbers.device)
         counts = (batch.numbers[:, :, None] == numbers).sum(dim=1)
         foreign = batch.mask & ~torch.isin(batch.numbers, numbers)
         if foreign.any():

@@ -86,6 +86,10 @@ class Regression(pl.LightningModule):
     def train_dataloader(self) -> _Steps:
         return _Steps(self)
 
+    def on_train_start(self) -> None:
+        # Lightning moves the functional after it has read a checkpoint; this places the state beside the parameters.
+        self.optimiser.load_state_dict(self.optimiser.state_dict())
+
     @torch.no_grad()
     def training_step(self, batch: int, batch_idx: int) -> None:
         chosen, unstable = self._drawn()

@@ -166,8 +166,14 @@ class Descent:
     def restore(self, state: dict[str, Any]) -> None:
         """Restore the state of a checkpoint."""
         self.adam.load_state_dict(state["adam"])
-        device = self.parameters[0].device
-        self.mean = [tensor.to(device) for tensor in state["mean"]]
-        self.best = [tensor.to(device) for tensor in state["best"]]
+        self.mean, self.best = list(state["mean"]), list(state["best"])
+        self.follow()
         for name in ("best_score", "scale", "done", "waited", "since_best"):
             setattr(self, name, state[name])
+
+    def follow(self) -> None:
+        """Move the state to the device of the parameters; call it after the model has moved."""
+        self.adam.load_state_dict(self.adam.state_dict())  # places every tensor beside its parameter
+        device = self.parameters[0].device
+        self.mean = [tensor.to(device) for tensor in self.mean]
+        self.best = [tensor.to(device) for tensor in self.best]

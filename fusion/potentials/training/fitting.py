@@ -102,6 +102,9 @@ class Fitting(pl.LightningModule):
     def train_dataloader(self) -> _Steps:
         return _Steps(self)
 
+    def on_train_start(self) -> None:
+        self.descent.follow()  # Lightning moves the model after it has read a checkpoint
+
     @torch.no_grad()
     def training_step(self, batch: int, batch_idx: int) -> None:
         if self.finished:  # Lightning requests one batch more than it starts

@@ -71,7 +71,7 @@ class PotentialTraining:
         _check_labels(settings, data, split)
         model = method.trainable(run.seed, _elements(data), settings.new_elements, settings.dipole.ever)
         _check_charges(model, method, settings)
-        _calibrate(model, data, split.train, run.config.dtype)
+        calibrate(model, data, split.train, run.config.dtype)
         trained(model, settings)
         plan = FittingPlan(method, system, settings, data, split, model, None)
         if run.checkpoint is None:
@@ -170,8 +170,8 @@ def _identity(plan: FittingPlan, run: Run) -> dict[str, Any]:
     }
 
 
-def _calibrate(model: nn.Module, data: Labelled, training: np.ndarray, dtype: str) -> None:
-    """Let a model that takes scales and ranges from the training data do so."""
+def calibrate(model: nn.Module, data: Labelled, training: np.ndarray, dtype: str) -> None:
+    """Let a model that takes scales and ranges from the training data do so, on the CPU, where the data are."""
     import torch
 
     if not isinstance(model, abilities.Calibrating):
@@ -179,7 +179,9 @@ def _calibrate(model: nn.Module, data: Labelled, training: np.ndarray, dtype: st
     chosen = training[np.isfinite(np.asarray(data.energy)[training])]
     parts = [chosen[start : start + CALIBRATION_BATCH] for start in range(0, len(chosen), CALIBRATION_BATCH)]
     batches = (batch_of(data, part, getattr(torch, dtype)) for part in parts)
-    model.calibrate(batches, torch.from_numpy(np.asarray(data.energy)[chosen]))
+    device = next(tensor.device for tensor in (*model.parameters(), *model.buffers()))
+    model.cpu().calibrate(batches, torch.from_numpy(np.asarray(data.energy)[chosen]))
+    model.to(device)
 
 
 def _check_labels(settings: Settings, data: Labelled, split: Split) -> None:

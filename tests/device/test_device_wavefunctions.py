@@ -1,0 +1,161 @@
+"""Wavefunctions on another device: all phases of Monte Carlo run there, with the CPU's numbers.
+
+Every test runs the LightningModule's own iterations on the CPU and on `foreign_device.DEVICE`, which refuses operations
+that mix devices, and compares all numbers exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from foreign_device import DEVICE, ForeignDevice, on_cpu
+from torch import nn
+
+from fusion.chemistry import core_potentials
+from fusion.chemistry.system import System
+from fusion.wavefunctions.diffusion import module as diffusion
+from fusion.wavefunctions.diffusion.module import DiffusionMonteCarlo, DiffusionSchedule
+from fusion.wavefunctions.envelopes import DiagonalEnvelope, FullEnvelope
+from fusion.wavefunctions.estimators import Quadrupole, build, standard
+from fusion.wavefunctions.hamiltonians import molecular
+from fusion.wavefunctions.hartree_fock import hartree_fock
+from fusion.wavefunctions.optimisers import Constant, Optimiser
+from fusion.wavefunctions.optimisers.adam import Adam
+from fusion.wavefunctions.optimisers.kfac import Kfac
+from fusion.wavefunctions.optimisers.spring import Spring
+from fusion.wavefunctions.proposals import AllElectrons, OneElectron, ScaledElectrons
+from fusion.wavefunctions.references import HartreeFockOrbitals
+from fusion.wavefunctions.schedule import Schedule
+from fusion.wavefunctions.vmc import VariationalMonteCarlo
+from fusion_ferminet.network import FermiNet
+from fusion_psiformer.network import Psiformer
+
+ANSATZES: dict[str, Callable[..., nn.Module]] = {
+    "ferminet": partial(FermiNet, one_electron=6, two_electron=4, layers=2, determinants=2),
+    "psiformer": partial(Psiformer, heads=2, head_width=4, mlp=(8,), layers=1, determinants=2),
+}
+OPTIMISERS: dict[str, Callable[..., Optimiser]] = {
+    "spring": partial(Spring, damping=0.1, momentum=0.9, max_norm=1e-2),
+    "kfac": partial(Kfac, damping=1e-3, decay=0.9, max_norm=1e-2, full_block=20),
+    "adam": partial(Adam, betas=(0.9, 0.99)),
+}
+SCHEDULE = Schedule(
+    walkers=4,
+    chunk=3,
+    pretraining_steps=1,
+    pretraining_rate=1e-3,
+    burn_in=0,
+    moves=3,
+    optimisation_steps=2,
+    clip=5.0,
+    evaluation_steps=1,
+    evaluation_moves=1,
+)
+VARIATIONAL = ("pretraining", "optimising", "evaluating")
+
+
+@cache
+def system(core: str | None) -> System:
+    """Lithium hydride, or its two valence electrons outside effective cores."""
+    bare = System("LiH", ("Li", "H"), [[0.0, 0.0, 0.0], [0.0, 0.0, 3.0]])
+    return bare if core is None else bare.with_cores(core_potentials.read(core, bare.symbols, Path()))
+
+
+def monte_carlo(make: Callable[..., nn.Module], optimiser: str, core: str | None = None) -> DiffusionMonteCarlo:
+    torch.manual_seed(0)
+    molecule = system(core)
+    arguments = (
+        molecule,
+        make(molecule),
+        molecular(molecule),
+        SCHEDULE,
+        partial(OPTIMISERS[optimiser], learning_rate=Constant(1e-2)),
+        partial(hartree_fock, molecule),
+        [AllElectrons(), OneElectron(), ScaledElectrons(molecule)],
+        0,
+        {},
+        build(molecule, {**standard(spin_every=1), "quadrupole": Quadrupole}),
+    )
+    return DiffusionMonteCarlo(*arguments, diffusion=DiffusionSchedule((0.01,), 20, 0))
+
+
+@torch.no_grad()
+def iterations(module: VariationalMonteCarlo, phases: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Rows of metrics.csv of one iteration of every phase, two of the optimisation, which has a momentum."""
+    module.on_train_start()
+    rows = []
+    for phase in phases:
+        if not module.done[phase]:
+            module.begin(phase)
+        for _ in range(1 + (phase == "optimising")):
+            rows.append(module.iterate(phase))
+            module.done[phase] += 1
+    return [*rows, {"series": module.series}]
+
+
+def check_phases(make: Callable[[], DiffusionMonteCarlo], phases: tuple[str, ...]) -> None:
+    expected = iterations(make(), phases)
+    with ForeignDevice():
+        module = make().to(DEVICE)
+        assert iterations(module, phases) == expected
+        assert all(parameter.device == DEVICE for parameter in module.ansatz.parameters())
+
+
+@pytest.mark.parametrize("core", [None, "ccecp"])
+@pytest.mark.parametrize("reference", [None, HartreeFockOrbitals])
+@pytest.mark.parametrize("name", ANSATZES)
+def test_variational_monte_carlo(name: str, reference: type[nn.Module] | None, core: str | None) -> None:
+    make = partial(ANSATZES[name], reference=reference)
+    check_phases(partial(monte_carlo, make, "spring", core), VARIATIONAL if reference is None else VARIATIONAL[1:])
+
+
+@pytest.mark.parametrize("name", ANSATZES)
+def test_diffusion_monte_carlo(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diffusion, "BLOCK", 2)
+    check_phases(partial(monte_carlo, ANSATZES[name], "spring"), ("diffusing 0.01",))
+
+
+@pytest.mark.parametrize("optimiser", OPTIMISERS)
+@pytest.mark.parametrize("name", ANSATZES)
+def test_optimisers(name: str, optimiser: str) -> None:
+    check_phases(partial(monte_carlo, ANSATZES[name], optimiser), ("optimising",))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"envelope": FullEnvelope, "jastrow": True, "rescale_inputs": True},
+        {"envelope": DiagonalEnvelope, "full_determinant": False},
+    ],
+)
+def test_variants_of_the_ansatz(changes: Mapping[str, Any]) -> None:
+    check_phases(partial(monte_carlo, partial(ANSATZES["ferminet"], **changes), "kfac", "ccecp"), VARIATIONAL)
+
+
+@pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter.*")
+@pytest.mark.parametrize("optimiser", OPTIMISERS)
+def test_resuming_from_a_checkpoint(optimiser: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checkpoints are read to the CPU, as Lightning reads them, and go back to the device."""
+    monkeypatch.setattr(diffusion, "BLOCK", 2)
+    make = partial(monte_carlo, ANSATZES["ferminet"], optimiser)
+    phases = ("optimising", "evaluating", "diffusing 0.01")
+
+    def resumed(device: torch.device | str) -> list[dict[str, Any]]:
+        first = make().to(device)
+        iterations(first, phases)
+        checkpoint: dict[str, Any] = {"state_dict": first.state_dict()}
+        first.on_save_checkpoint(checkpoint)
+        second = make().to(device)
+        checkpoint = on_cpu(checkpoint)
+        second.on_load_checkpoint(checkpoint)
+        second.load_state_dict(checkpoint["state_dict"])
+        return iterations(second, phases)
+
+    expected = resumed("cpu")
+    with ForeignDevice():
+        assert resumed(DEVICE) == expected
