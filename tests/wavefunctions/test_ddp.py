@@ -26,8 +26,10 @@ OPTIMISERS = ("spring", "kfac", "adam")
 def _quantities(dtype: torch.dtype) -> dict[str, Any]:
     """Quantities that are reduced over ranks, for lithium (two up, one down) and always the same walkers."""
     from fusion.chemistry.system import System
-    from fusion.parallel.collectives import own_rows, random_stream
+    from fusion.parallel.collectives import gather_rows, own_rows, random_stream
     from fusion.wavefunctions.clipping import clip
+    from fusion.wavefunctions.diffusion.population import branched
+    from fusion.wavefunctions.diffusion.walk import place
     from fusion.wavefunctions.estimators import Density, PairDensity
     from fusion.wavefunctions.gaussian_orbitals import GaussianOrbitals
     from fusion.wavefunctions.hamiltonians import Point, molecular
@@ -60,6 +62,14 @@ def _quantities(dtype: torch.dtype) -> dict[str, Any]:
     density(point, energies)
     pairs(point, energies)
     quantities |= {"density": density.counts, "pairs": pairs.histograms.first}
+
+    def measured(x: Tensor) -> tuple[Any, Tensor]:
+        found = molecular(system).evaluate(ansatz, x, 4)
+        return found.psi, found.total
+
+    walkers = place(electrons, measured)
+    weights = torch.exp(-0.1 * (gather_rows(walkers.energy) + 7).clamp(-20, 20))
+    quantities["branched"] = gather_rows(branched(walkers, weights, 0.3).electrons)
     scores = ScoreRecorder(ansatz, 4)(electrons)
     quantities["gram"] = scores.gram()
     rate = Constant(0.05)
@@ -158,6 +168,16 @@ def test_all_ranks_resume_after_one_is_killed(uninterrupted: Path, tmp_path: Pat
     assert resumed[0].complete, resumed
     assert "resuming from step 3 of 13" in resumed[0].out
     assert_same(uninterrupted, tmp_path / "ddp" / "run")
+
+
+def test_two_ranks_diffuse_and_resume_after_one_is_killed(tmp_path: Path) -> None:
+    """37 iterations of training, then blocks of diffusion."""
+    words = (*DDP, "task=dmc", "task.steps=60", "task.equilibration=10")
+    assert ranks(tmp_path / "whole", *words)[0].complete
+    dead = ranks(tmp_path / "ddp", *words, stop=at("step", 41))
+    assert dead[1].status == -signal.SIGKILL
+    assert ranks(tmp_path / "ddp", *words, "ckpt=last")[0].complete
+    assert_same(tmp_path / "whole" / "run", tmp_path / "ddp" / "run")
 
 
 def test_walkers_that_cannot_be_shared_are_refused(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from fusion.console.format import with_error
 from fusion.errors import CalculationError
 from fusion.parallel.collectives import from_first_rank, gather_rows, mean_over_ranks, own_rows, world_size
 from fusion.wavefunctions.diffusion import BLOCK, phase_of
-from fusion.wavefunctions.diffusion.population import comb
+from fusion.wavefunctions.diffusion.population import branched
 from fusion.wavefunctions.diffusion.walk import Measure, Walk, Walkers, place
 from fusion.wavefunctions.jets import LogPsi
 from fusion.wavefunctions.statistics import blocked
@@ -125,9 +125,7 @@ class DiffusionMonteCarlo(VariationalMonteCarlo):
         self.log_weights[phase].append(float(weights.mean().log()) - walk.tau * effective * self.energy)
         self.projected[phase].append(energy)
         offset = torch.rand((), generator=self.sampler.generator, dtype=torch.float64, device=weights.device)
-        chosen = comb(weights, float(from_first_rank(offset)))
-        everyone = Walkers(*(gather_rows(column) for column in step.walkers))
-        self.walkers = everyone.take(own_rows(chosen))
+        self.walkers = branched(step.walkers, weights, float(from_first_rank(offset)))
         self.energy += min(1.0, walk.tau / MEMORY) * (energy - self.energy)
         return energy
 

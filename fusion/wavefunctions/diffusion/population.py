@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fusion.parallel.collectives import gather_rows, own_rows
+from fusion.wavefunctions.diffusion.walk import Walkers
 from fusion.wavefunctions.statistics import Estimate, blocked
 
 
@@ -20,6 +22,13 @@ def comb(weights: Tensor, offset: float) -> Tensor:
     cumulated = torch.cumsum(weights.double(), 0)
     teeth = (torch.arange(number, dtype=torch.float64, device=weights.device) + offset) * (cumulated[-1] / number)
     return torch.searchsorted(cumulated, teeth, right=True).clamp(max=number - 1)
+
+
+def branched(walkers: Walkers, weights: Tensor, offset: float) -> Walkers:
+    """Walkers of this rank that go on, from those of all ranks with ``weights`` (B,) of all ranks."""
+    chosen = comb(weights, offset)
+    everyone = Walkers(*(gather_rows(column) for column in walkers))
+    return everyone.take(own_rows(chosen))
 
 
 def population_bias(energies: np.ndarray, log_weights: np.ndarray, window: int) -> Estimate:
