@@ -18,6 +18,7 @@ from processes import Done, Running
 
 UNEQUAL = {
     "timing",
+    "communication",
     "settings",
     "threads",
     "step_ms",

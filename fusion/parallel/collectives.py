@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,6 +15,34 @@ import torch.distributed as dist
 from torch import Tensor
 
 from fusion.errors import CalculationError
+
+
+@dataclass
+class Traffic:
+    """Number of collective calls of this process, and bytes that it gave to them."""
+
+    calls: int = 0
+    payload: int = 0
+
+
+_COUNTERS: list[Traffic] = []
+
+
+@contextmanager
+def traffic() -> Iterator[Traffic]:
+    """Count the collective calls inside the block; those of a single process do not count."""
+    counter = Traffic()
+    _COUNTERS.append(counter)
+    try:
+        yield counter
+    finally:
+        _COUNTERS.remove(counter)
+
+
+def _count(tensor: Tensor) -> None:
+    for counter in _COUNTERS:
+        counter.calls += 1
+        counter.payload += tensor.numel() * tensor.element_size()
 
 
 def world_size() -> int:
@@ -30,6 +59,7 @@ def gather_rows(rows: Tensor) -> Tensor:
     """Concatenate (B, ...) of all ranks along the first axis, in rank order; B must be the same on all ranks."""
     if world_size() == 1:
         return rows
+    _count(rows)
     parts = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(world_size())]
     dist.all_gather(parts, rows.contiguous())
     return torch.cat(parts)
@@ -43,6 +73,7 @@ def own_rows(rows: Tensor) -> Tensor:
 def sum_over_ranks(tensor: Tensor) -> Tensor:
     """Sum over all ranks; every rank gets the sum."""
     if world_size() > 1:
+        _count(tensor)
         tensor = tensor.clone()
         dist.all_reduce(tensor)
     return tensor
@@ -58,6 +89,7 @@ def largest_of_ranks(number: int, device: torch.device | str = "cpu") -> int:
     if world_size() == 1:
         return number
     largest = torch.tensor(number, device=device)
+    _count(largest)
     dist.all_reduce(largest, dist.ReduceOp.MAX)
     return int(largest)
 
@@ -65,6 +97,7 @@ def largest_of_ranks(number: int, device: torch.device | str = "cpu") -> int:
 def from_first_rank(tensor: Tensor) -> Tensor:
     """Return rank 0's tensor on every rank, so that results of all ranks are bit-identical."""
     if world_size() > 1:
+        _count(tensor)
         tensor = tensor.clone()
         dist.broadcast(tensor, 0)
     return tensor

@@ -19,6 +19,7 @@ from fusion.console.format import (
     duration,
     header,
     line,
+    memory,
     plus_minus,
     print_line,
     system_title,
@@ -201,6 +202,11 @@ def _reference_rows(result: dict[str, Any]) -> Iterator[list[str]]:
         if reference.get("difference_mhartree") is not None:
             columns.append(difference(reference["difference_mhartree"], error))
         yield ["reference", f"{reference['value']:.5f} Ha", *columns]
+    communication = vmc.get("communication")
+    if communication:
+        sent = memory(communication["bytes_per_iteration_and_rank"])
+        calls = f"{communication['calls_per_iteration']:.0f} calls an iteration"
+        yield ["communication", f"{sent} a rank", calls, f"{communication['ranks']} ranks"]
     remaining = vmc.get("remaining")
     if remaining:
         yield ["remaining", f"at most about {1e3 * remaining['error_hartree']:.1f} mHa", *_remaining_columns(remaining)]

@@ -154,15 +154,22 @@ def fit(module: Any, run: Run, conclude: Callable[[Any], Result] | None = None) 
     """
     from omegaconf import OmegaConf
 
-    from fusion.parallel.collectives import partners
+    from fusion.parallel.collectives import partners, traffic, world_size
     from fusion.wavefunctions.outcome import outcome
 
     module.from_another_run = run.checkpoint is not None and not is_own(run)
     module.save_hyperparameters(OmegaConf.to_container(run.config, resolve=True))  # for the loggers
     trainer = run.trainer(max_epochs=1, num_sanity_val_steps=0, use_distributed_sampler=False)
-    with partners():
+    with partners(), traffic() as sent:
         trainer.fit(module, ckpt_path=None if run.checkpoint is None else str(run.checkpoint), weights_only=True)
-    return (conclude or outcome)(module)
+    result = (conclude or outcome)(module)
+    if world_size() > 1 and module.iterations:
+        result.details["vmc"]["communication"] = {
+            "ranks": world_size(),
+            "calls_per_iteration": sent.calls / module.iterations,
+            "bytes_per_iteration_and_rank": sent.payload / module.iterations,
+        }
+    return result
 
 
 def _threads(run: Run, ranks: int) -> int:

@@ -80,6 +80,7 @@ class VariationalMonteCarlo(pl.LightningModule):
         self.variances: list[float] = []  # of the steps in energies["optimising"]
         self.within = False  # True once the remaining error is below schedule.until
         self.series: dict[str, list[Any]] = {}  # of the evaluation, by the names of `metrics.csv` and of the estimators
+        self.iterations = 0  # of this process, for averages over them
         self.lost = 0  # number of local energies in the evaluation that were not finite
         self.loss = self.variance = self.acceptance = float("nan")
         self.restored: dict[str, Any] = {}
@@ -196,6 +197,7 @@ class VariationalMonteCarlo(pl.LightningModule):
             self.begin(phase)
         row = self.iterate(phase)
         self.done[phase] += 1
+        self.iterations += 1
         step = sum(self.done.values()) - 1
         metrics.log(self.trainer, row, step)
 

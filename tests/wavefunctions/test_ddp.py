@@ -143,6 +143,13 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place / "ddp" / "run"
 
 
+def test_the_communication_of_an_iteration_is_stated(uninterrupted: Path) -> None:
+    """Local energies of 8 walkers alone are 64 bytes a rank."""
+    sent = document(uninterrupted)["vmc"]["communication"]
+    assert sent["ranks"] == 2 and sent["calls_per_iteration"] > 3
+    assert 64 < sent["bytes_per_iteration_and_rank"] < 1e6
+
+
 def test_ranks_share_parameters_but_neither_walkers_nor_random_numbers(uninterrupted: Path) -> None:
     first, second = (torch.load(uninterrupted.parent / f"witness{rank}.pt") for rank in range(2))
     assert differences(first["parameters"], second["parameters"]) == []
