@@ -51,20 +51,23 @@ class HasNuclei(Protocol):
 
 
 @runtime_checkable
-class StartsAtMeanField(Protocol):
-    """Ansatz whose orbitals may start as those of a conventional wavefunction."""
+class HasStart(Protocol):
+    """Ansatz whose orbitals may start as those of a conventional wavefunction, so that pretraining is left out."""
 
     @property
-    def starts_at_mean_field(self) -> bool:
-        """True if the orbitals start there, so that pretraining is left out."""
+    def start(self) -> str | None:
+        """The wavefunction at the start, such as `CASSCF(3,4)/cc-pVTZ`; None for random orbitals."""
         ...
+
+
+def start_of(ansatz: nn.Module) -> str | None:
+    """The conventional wavefunction that an ansatz starts at; None for random orbitals."""
+    return ansatz.start if isinstance(ansatz, HasStart) else None
 
 
 def takes_pretraining(ansatz: nn.Module) -> bool:
     """True if an ansatz has orbitals that pretraining brings close to Hartree-Fock."""
-    if isinstance(ansatz, StartsAtMeanField) and ansatz.starts_at_mean_field:
-        return False
-    return isinstance(ansatz, HasOrbitals)
+    return isinstance(ansatz, HasOrbitals) and start_of(ansatz) is None
 
 
 @torch.no_grad()

@@ -124,7 +124,7 @@ def _has_element(name: str, symbol: str, all_electron: bool = True) -> bool:
         return False
 
 
-def _basis_label(basis: dict[str, str]) -> str:
+def basis_label(basis: dict[str, str]) -> str:
     """Label of the basis: `cc-pVDZ`, or with elements that have another one: `cc-pVDZ, def2-SVP for K`."""
     names = list(dict.fromkeys(basis.values()))
     elements = {name: "/".join(symbol for symbol, used in basis.items() if used == name) for name in names}
@@ -184,7 +184,7 @@ def _converge(mol: Any, density: np.ndarray | None = None) -> Any:
         field.kernel(field.mo_coeff, field.mo_occ)
     if not field.converged:
         raise CalculationError(
-            f"Hartree-Fock in {_basis_label(mol.basis)} did not converge; check geometry, charge and spin"
+            f"Hartree-Fock in {basis_label(mol.basis)} did not converge; check geometry, charge and spin"
         )
     return field
 
@@ -194,7 +194,7 @@ def _result(field: Any) -> HartreeFock:
     up, down = occupied(field)
     return HartreeFock(
         energy=float(field.e_tot),
-        basis=_basis_label(mol.basis),
+        basis=basis_label(mol.basis),
         method="RHF" if mol.spin == 0 else "UHF",
         converged=bool(field.converged),
         spin_squared=float(field.spin_square()[0]),

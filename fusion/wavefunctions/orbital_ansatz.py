@@ -71,8 +71,8 @@ class OrbitalAnsatz(nn.Module):
         full_determinant: one N x N matrix per determinant; otherwise one block per spin.
         envelope: builds an envelope from (nuclei, orbitals).
         jastrow: multiply by the cusp Jastrow factor.
-        reference: builds determinants that a smooth trunk corrects (`smooth_features`), with a cusp envelope and
-            Jastrow factor whatever `envelope` and `jastrow` say; None for orbitals of the trunk alone.
+        reference: determinants that a smooth trunk corrects (`smooth_features`), with a cusp envelope and Jastrow
+            factor whatever `envelope` and `jastrow` say; None for orbitals of the trunk alone.
     """
 
     nuclei: Tensor
@@ -85,7 +85,7 @@ class OrbitalAnsatz(nn.Module):
         full_determinant: bool = True,
         envelope: Callable[[int, int], Envelope] = IsotropicEnvelope,
         jastrow: bool = False,
-        reference: Callable[[System, int], ReferenceOrbitals] | None = None,
+        reference: ReferenceOrbitals | None = None,
     ) -> None:
         super().__init__()
         nuclei = torch.tensor(system.positions, dtype=torch.get_default_dtype())
@@ -105,7 +105,7 @@ class OrbitalAnsatz(nn.Module):
         self.jastrow = CuspJastrow(system.n_up, system.n_down) if jastrow else None
         for layer in (*trunk.linear_layers(), *cast(Iterable[nn.Linear], self.orbital)):
             published_init_(layer)
-        self.reference = None if reference is None else reference(system, determinants)
+        self.reference = reference
         self.correlation = None if reference is None else nn.Linear(trunk.width, 1, bias=False)
         if reference is not None:
             self._start_at_reference()
@@ -117,9 +117,9 @@ class OrbitalAnsatz(nn.Module):
         nn.init.constant_(cast(CuspJastrow, self.jastrow).length, SHORT_CUSP)
 
     @property
-    def starts_at_mean_field(self) -> bool:
-        """True if the orbitals start as reference orbitals and need no pretraining."""
-        return self.reference is not None
+    def start(self) -> str | None:
+        """The conventional wavefunction of the reference orbitals; None without."""
+        return None if self.reference is None else self.reference.description
 
     def forward(self, electrons: Tensor) -> tuple[Tensor, Tensor]:
         """Sign and log|psi|, each (B,), of electrons (B, N, 3) in bohr."""

@@ -11,6 +11,7 @@ from fusion.chemistry.system import System
 from fusion.errors import CalculationError
 from fusion.parallel.collectives import rank
 from fusion.runs.results import Result
+from fusion.wavefunctions.ansatz import start_of
 from fusion.wavefunctions.estimators import Estimates
 from fusion.wavefunctions.hartree_fock import HartreeFock, hartree_fock_limit
 from fusion.wavefunctions.remaining import SHORTEST, Remaining, remaining
@@ -135,6 +136,7 @@ def _details(
     details: dict[str, Any] = {
         "variance_hartree2": float(np.mean(module.series["variance"])),
         "acceptance": float(np.mean(module.series["acceptance"])),
+        "orbitals_start_at": start_of(module.ansatz),
         "parameters": sum(p.numel() for p in module.ansatz.parameters()),
         "optimisation": {
             "iterations": module.done["optimising"],

@@ -30,6 +30,9 @@ class ReferenceOrbitals(nn.Module):
     computed in float64 and returned in the dtype of the distances.
     """
 
+    description = "given orbitals"
+    """The conventional wavefunction that they come from."""
+
     exponent_bits: Tensor
     coefficient_bits: Tensor
     scale_bits: Tensor

@@ -9,7 +9,7 @@ import numpy as np
 
 from fusion.chemistry.system import System
 from fusion.errors import CalculationError, InputError
-from fusion.wavefunctions.hartree_fock import mean_field, occupied, reference_molecule, single_thread
+from fusion.wavefunctions.hartree_fock import basis_label, mean_field, occupied, reference_molecule, single_thread
 from fusion.wavefunctions.reference_orbitals import ReferenceOrbitals
 from fusion.wavefunctions.slater_fit import fit_orbitals
 
@@ -20,9 +20,14 @@ NEGLIGIBLE = 0.01
 """Coefficients below this are noise of degenerate states, or worth less than what the network learns at once."""
 
 
+LEARNED_ALONE = 4
+"""Largest number of electrons for which `by_size` leaves the orbitals to the network."""
+
+
 class _Expansion(NamedTuple):
     """Orbitals (nao, n) of PySCF's molecule, and determinants: (K, n_s) per occupied spin, with coefficients (K,)."""
 
+    name: str
     mol: Any
     orbitals: np.ndarray
     occupations: list[np.ndarray]
@@ -33,7 +38,9 @@ class HartreeFockOrbitals(ReferenceOrbitals):
     """Every determinant is that of Hartree-Fock; raises the errors of ``hartree_fock``."""
 
     def __init__(self, system: System, determinants: int) -> None:
-        super().__init__(*_leading(system, _hartree_fock(system), determinants))
+        expansion = _hartree_fock(system)
+        super().__init__(*_leading(system, expansion, determinants))
+        self.description = expansion.name
 
 
 class CasscfOrbitals(ReferenceOrbitals):
@@ -49,7 +56,21 @@ class CasscfOrbitals(ReferenceOrbitals):
     """
 
     def __init__(self, system: System, determinants: int) -> None:
-        super().__init__(*_leading(system, _casscf(system), determinants))
+        expansion = _casscf(system)
+        super().__init__(*_leading(system, expansion, determinants))
+        self.description = expansion.name
+
+
+def by_size(system: System, determinants: int) -> ReferenceOrbitals | None:
+    """Choose the start of a small network: none up to four electrons, CASSCF where its active space is small, else
+    Hartree-Fock (measured: benchmarks/vmc_references.md). Raises the errors of ``hartree_fock``.
+    """
+    if system.n_electrons <= LEARNED_ALONE:
+        return None
+    try:
+        return CasscfOrbitals(system, determinants)
+    except (InputError, CalculationError):  # too many orbitals, or no convergence: the description tells the start
+        return HartreeFockOrbitals(system, determinants)
 
 
 def _leading(
@@ -70,9 +91,10 @@ def _hartree_fock(system: System) -> _Expansion:
     up, down = occupied(field)
     if field.mol.spin == 0:
         numbers = [np.arange(up.shape[1])] * 2
-        return _Expansion(field.mol, up, [n[None] for n in numbers if len(n)], np.ones(1))
+        return _Expansion(_name("RHF", field.mol), field.mol, up, [n[None] for n in numbers if len(n)], np.ones(1))
     numbers = [np.arange(up.shape[1]), up.shape[1] + np.arange(down.shape[1])]
-    return _Expansion(field.mol, np.concatenate((up, down), axis=1), [n[None] for n in numbers if len(n)], np.ones(1))
+    orbitals = np.concatenate((up, down), axis=1)
+    return _Expansion(_name("UHF", field.mol), field.mol, orbitals, [n[None] for n in numbers if len(n)], np.ones(1))
 
 
 @lru_cache(maxsize=8)
@@ -115,7 +137,12 @@ def _casscf(system: System) -> _Expansion:
     inner = np.tile(np.arange(core), (len(leading), 1))
     spins = [np.concatenate((inner, core + np.array([row[spin] for row in leading])), axis=1) for spin in (1, 2)]
     orbitals = cas.mo_coeff[:, : core + active]
-    return _Expansion(mol, orbitals, [numbers.astype(int) for numbers in spins if numbers.shape[1]], weights)
+    name = _name(f"CASSCF({sum(cas.nelecas)},{active})", mol)
+    return _Expansion(name, mol, orbitals, [numbers.astype(int) for numbers in spins if numbers.shape[1]], weights)
+
+
+def _name(method: str, mol: Any) -> str:
+    return f"{method}/{basis_label(mol.basis)}"
 
 
 def _core_orbitals(number: int) -> int:

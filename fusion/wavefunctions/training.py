@@ -27,12 +27,14 @@ if TYPE_CHECKING:
 class WavefunctionPlan(Plan):
     """Iterations of every phase, planned (`schedule`) and `done`, their `cost`, and the number of parameters.
 
-    `moved`: the checkpoint's wavefunction belongs to another geometry.
+    `moved`: the checkpoint's wavefunction belongs to another geometry; `orbitals`: the conventional wavefunction that
+    the ansatz starts at, if any.
     """
 
     schedule: Schedule
     done: Mapping[str, int]
     moved: bool
+    orbitals: str | None
     cost: Cost
     parameters: int
 
@@ -58,6 +60,7 @@ class WavefunctionTraining:
             raise InputError(f"{system.formula} is periodic; {method.name} only calculates molecules: remove the cell")
         if run.config.get("weights") is not None:
             raise InputError(f"{method.name} has no published weights to start from; set weights=null")
+        from fusion.wavefunctions.ansatz import start_of
         from fusion.wavefunctions.checkpoint import identity
         from fusion.wavefunctions.resources import estimate
 
@@ -76,7 +79,7 @@ class WavefunctionTraining:
         method.estimators(system)  # type: ignore[attr-defined]  # refuses wrong settings before any work
         cost = estimate(system, ansatz, hamiltonian, *sizes)
         number = sum(p.numel() for p in ansatz.parameters())
-        return WavefunctionPlan(method, system, schedule, done, moved, cost, number)
+        return WavefunctionPlan(method, system, schedule, done, moved, start_of(ansatz), cost, number)
 
     def title(self, plan: WavefunctionPlan, run: Run) -> Title:
         """Method, system, size and device for the title, and notes on cost and start."""
@@ -99,7 +102,8 @@ class WavefunctionTraining:
         )
         of_cpu = "" if not _on_gpu(run) else " on the CPU"
         cost = f"about {duration(seconds)} and {memory(plan.cost.memory)} of memory{of_cpu}"
-        return parts, tuple(note for note in (method.note, cost, self._start(plan, run)) if note)
+        orbitals = plan.orbitals and f"the orbitals start at {plan.orbitals}"
+        return parts, tuple(note for note in (method.note, orbitals, cost, self._start(plan, run)) if note)
 
     def run(self, plan: WavefunctionPlan, run: Run) -> Result:
         """Run the remaining iterations of all phases."""

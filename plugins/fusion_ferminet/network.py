@@ -86,7 +86,8 @@ class FermiNet(OrbitalAnsatz):
         envelope: builds an envelope from (nuclei, orbitals).
         jastrow: multiply by the cusp Jastrow factor.
         rescale_inputs: log-scaled input features, unless there is a reference.
-        reference: builds determinants that the network corrects; None for orbitals of the network alone.
+        reference: builds determinants that the network corrects, from (system, determinants); if it is or returns
+            None, the orbitals are those of the network alone.
     """
 
     def __init__(
@@ -100,13 +101,14 @@ class FermiNet(OrbitalAnsatz):
         envelope: Callable[[int, int], Envelope] = IsotropicEnvelope,
         jastrow: bool = False,
         rescale_inputs: bool = False,
-        reference: Callable[[System, int], ReferenceOrbitals] | None = None,
+        reference: Callable[[System, int], ReferenceOrbitals | None] | None = None,
     ) -> None:
+        orbitals = None if reference is None else reference(system, determinants)
         radial = Logarithmic if rescale_inputs else Plain
         own = ElectronFeatures(radial(core_lengths(system)), radial())
-        features = own if reference is None else smooth_features(system)
+        features = own if orbitals is None else smooth_features(system)
         trunk = FermiNetTrunk(system, one_electron, two_electron, layers, features)
-        super().__init__(system, trunk, determinants, full_determinant, envelope, jastrow, reference)
+        super().__init__(system, trunk, determinants, full_determinant, envelope, jastrow, orbitals)
 
 
 def _residual(previous: Tensor, new: Tensor) -> Tensor:

@@ -102,7 +102,8 @@ class Psiformer(OrbitalAnsatz):
         norm: post, pre or none, see `PsiformerTrunk`.
         envelope: builds an envelope from (nuclei, orbitals).
         jastrow: multiply by the cusp Jastrow factor.
-        reference: builds determinants that the network corrects; None for orbitals of the network alone.
+        reference: builds determinants that the network corrects, from (system, determinants); if it is or returns
+            None, the orbitals are those of the network alone.
     """
 
     def __init__(
@@ -116,11 +117,12 @@ class Psiformer(OrbitalAnsatz):
         norm: str = "post",
         envelope: Callable[[int, int], Envelope] = IsotropicEnvelope,
         jastrow: bool = True,
-        reference: Callable[[System, int], ReferenceOrbitals] | None = None,
+        reference: Callable[[System, int], ReferenceOrbitals | None] | None = None,
     ) -> None:
-        features = ElectronFeatures(Logarithmic(core_lengths(system))) if reference is None else smooth_features(system)
+        orbitals = None if reference is None else reference(system, determinants)
+        features = ElectronFeatures(Logarithmic(core_lengths(system))) if orbitals is None else smooth_features(system)
         trunk = PsiformerTrunk(system, features, heads, head_width, mlp, layers, norm)
-        super().__init__(system, trunk, determinants, True, envelope, jastrow, reference)
+        super().__init__(system, trunk, determinants, True, envelope, jastrow, orbitals)
 
 
 def _perceptron(width: int, hidden: Iterable[int]) -> Sequential:

@@ -16,7 +16,7 @@ from fusion.errors import InputError
 from fusion.wavefunctions.features import nuclear_vectors
 from fusion.wavefunctions.hartree_fock import hartree_fock
 from fusion.wavefunctions.reference_orbitals import ReferenceOrbitals
-from fusion.wavefunctions.references import CasscfOrbitals, HartreeFockOrbitals
+from fusion.wavefunctions.references import CasscfOrbitals, HartreeFockOrbitals, by_size
 
 SYSTEMS = [molecule("Li H", 3.015), molecule("N", spin=3), molecule("O H", 1.8), molecule("H", charge=-1)]
 
@@ -114,3 +114,18 @@ def test_too_large_an_active_space_is_refused() -> None:
     system = System("N3", ("N",) * 3, np.array([[0.0, 0, 0], [0, 0, 2.2], [0, 0, 4.4]]), -1, 0)
     with pytest.raises(InputError, match="at most 10 valence orbitals; N3 has 12: choose reference=hartree_fock"):
         CasscfOrbitals(system, 4)
+
+
+@pytest.mark.parametrize(
+    ("system", "start"),
+    [
+        (molecule("Be"), None),
+        (molecule("B", spin=1), "CASSCF(3,4)/cc-pVTZ"),
+        (molecule("N", spin=3), "UHF/cc-pVTZ"),
+        (molecule("Ne"), "RHF/cc-pVTZ"),
+    ],
+    ids=["few electrons", "near-degenerate", "half a shell", "a full shell"],
+)
+def test_the_start_depends_on_the_electrons(system: System, start: str | None) -> None:
+    orbitals = by_size(system, 2)
+    assert (None if orbitals is None else orbitals.description) == start
