@@ -26,7 +26,16 @@ from fusion.console.format import (
     with_error,
 )
 from fusion.errors import InputError
-from fusion.runs.layout import CHECKPOINT, CONFIG, DENSITY, METRICS, PAIR_DENSITY, RESULT
+from fusion.runs.layout import (
+    CHECKPOINT,
+    CONFIG,
+    DENSITY,
+    DENSITY_MATRIX,
+    METRICS,
+    NATURAL_ORBITALS,
+    PAIR_DENSITY,
+    RESULT,
+)
 from fusion.runs.task import Drawing, Recording, Summarising, Writing
 
 if TYPE_CHECKING:
@@ -250,7 +259,8 @@ def _property_rows(result: dict[str, Any]) -> Iterator[list[str]]:
 
 def _files(directory: Path) -> list[str]:
     """Names of a run's files, in the order of interest."""
-    patterns = (RESULT, METRICS, DENSITY, PAIR_DENSITY, "*.png", CHECKPOINT.as_posix())
+    tables = (DENSITY, PAIR_DENSITY, NATURAL_ORBITALS, DENSITY_MATRIX)
+    patterns = (RESULT, METRICS, *tables, "*.png", CHECKPOINT.as_posix())
     return [path.relative_to(directory).as_posix() for pattern in patterns for path in sorted(directory.glob(pattern))]
 
 

@@ -28,6 +28,9 @@ LIMIT = (("cc-pVQZ", "def2-QZVP", "ANO", "DZP"), ("cc-pVTZ", "def2-TZVP", "ANO",
 REFERENCE = ("cc-pVTZ", "def2-TZVP", "ANO", "DZP")
 """Basis sets of orbitals that a wavefunction contains: errors of the basis stay in its orbitals."""
 
+NATURAL = ("def2-TZVPD", *REFERENCE)
+"""Basis sets of natural orbitals: what they lack is missing in the trace of the density matrix."""
+
 DIFFUSE_LIMIT = (("aug-cc-pVQZ", "def2-QZVPPD", "ANO", "DZP"), DIFFUSE_PRETRAINING)
 
 LIMIT_FUNCTIONS = 250
@@ -57,7 +60,7 @@ def hartree_fock(system: System, basis: str | None = None) -> HartreeFock:
     converges.
     """
     names = _pretraining(system) if basis is None else (basis,)
-    return _result(_lowest_field(_molecule(system, _assign(system, names))))
+    return _result(lowest_field(_molecule(system, _assign(system, names))))
 
 
 def hartree_fock_limit(system: System) -> HartreeFock:
@@ -67,7 +70,7 @@ def hartree_fock_limit(system: System) -> HartreeFock:
     """
     from pyscf.scf import addons
 
-    small = _lowest_field(_molecule(system, _assign(system, _pretraining(system))))
+    small = lowest_field(_molecule(system, _assign(system, _pretraining(system))))
     choices = [_assign(system, names) for names in (DIFFUSE_LIMIT if system.charge < 0 else LIMIT)]
     molecules = (_molecule(system, basis) for basis in choices)
     mol = next((mol for mol in molecules if mol.nao <= LIMIT_FUNCTIONS), None)
@@ -82,9 +85,15 @@ def reference_molecule(system: System) -> Any:
     return _molecule(system, _assign(system, DIFFUSE_PRETRAINING if system.charge < 0 else REFERENCE))
 
 
+def natural_molecule(system: System, basis: str | None = None) -> Any:
+    """Build PySCF's molecule in `basis`, by default a triple-zeta basis with diffuse functions, with replacements for
+    elements that this lacks; raises InputError if `basis` lacks an element."""
+    return _molecule(system, _assign(system, NATURAL if basis is None else (basis,)))
+
+
 def mean_field(system: System) -> Any:
     """Compute the lowest mean field in a triple-zeta basis, as PySCF's object; raises the errors of `hartree_fock`."""
-    return _lowest_field(reference_molecule(system))
+    return lowest_field(reference_molecule(system))
 
 
 def _pretraining(system: System) -> tuple[str, ...]:
@@ -150,7 +159,7 @@ def _molecule(system: System, basis: dict[str, str]) -> Any:
     return mol
 
 
-def _lowest_field(mol: Any, attempts: int = 4) -> Any:
+def lowest_field(mol: Any, attempts: int = 4) -> Any:
     """Converge to a minimum of the energy, not a saddle point (as happens in open-shell atoms)."""
     with single_thread(mol):
         field = _converge(mol)

@@ -21,7 +21,7 @@ from fusion.chemistry.system import System
 from fusion.wavefunctions.diffusion import module as diffusion
 from fusion.wavefunctions.diffusion.module import DiffusionMonteCarlo, DiffusionSchedule
 from fusion.wavefunctions.envelopes import DiagonalEnvelope, FullEnvelope
-from fusion.wavefunctions.estimators import Quadrupole, build, standard
+from fusion.wavefunctions.estimators import DensityMatrix, Quadrupole, build, standard
 from fusion.wavefunctions.hamiltonians import molecular
 from fusion.wavefunctions.hartree_fock import hartree_fock
 from fusion.wavefunctions.optimisers import Constant, Optimiser
@@ -69,6 +69,7 @@ def system(core: str | None) -> System:
 def monte_carlo(make: Callable[..., nn.Module], optimiser: str, core: str | None = None) -> DiffusionMonteCarlo:
     torch.manual_seed(0)
     molecule = system(core)
+    matrix = partial(DensityMatrix, basis="ccecp-cc-pVDZ" if core else "def2-SVP", points=2)
     arguments = (
         molecule,
         make(molecule),
@@ -79,7 +80,7 @@ def monte_carlo(make: Callable[..., nn.Module], optimiser: str, core: str | None
         [AllElectrons(), OneElectron(), ScaledElectrons(molecule)],
         0,
         {},
-        build(molecule, {**standard(spin_every=1), "quadrupole": Quadrupole}),
+        build(molecule, {**standard(spin_every=1), "quadrupole": Quadrupole, "density_matrix": matrix}),
     )
     return DiffusionMonteCarlo(*arguments, diffusion=DiffusionSchedule((0.01,), 20, 0))
 
@@ -95,7 +96,8 @@ def iterations(module: VariationalMonteCarlo, phases: tuple[str, ...]) -> list[d
         for _ in range(1 + (phase == "optimising")):
             rows.append(module.iterate(phase))
             module.done[phase] += 1
-    return [*rows, {"series": module.series}]
+    sums = [value.cpu().tolist() for value in module.estimators[-1].matrices.state_dict().values()]
+    return [*rows, {"series": module.series, "sums": sums}]
 
 
 def check_phases(make: Callable[[], DiffusionMonteCarlo], phases: tuple[str, ...]) -> None:

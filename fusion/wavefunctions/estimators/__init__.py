@@ -8,6 +8,7 @@ from functools import partial
 from fusion.chemistry.system import System
 from fusion.errors import InputError
 from fusion.wavefunctions.estimators.density import Density
+from fusion.wavefunctions.estimators.density_matrix import DensityMatrix
 from fusion.wavefunctions.estimators.forces import Forces, forces
 from fusion.wavefunctions.estimators.multipoles import Dipole, Quadrupole
 from fusion.wavefunctions.estimators.pair_density import PairDensity
@@ -17,6 +18,7 @@ from fusion.wavefunctions.estimators.virial import Virial
 
 __all__ = [
     "Density",
+    "DensityMatrix",
     "Dipole",
     "Estimates",
     "Estimator",
