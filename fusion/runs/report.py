@@ -251,10 +251,22 @@ def _property_rows(result: dict[str, Any]) -> Iterator[list[str]]:
         spread = result.get("forces_std_hartree_per_bohr")
         model = [f"± {math.hypot(*spread[worst]):.2g} Ha/bohr model"] if spread else []
         yield ["forces", f"{size} Ha/bohr", f"largest, on {symbols[worst]} (atom {worst + 1})", *model]
-    steps = (result.get("vmc") or {}).get("optimisation") or {}
+    vmc = result.get("vmc") or {}
+    if matrix := vmc.get("density_matrix"):
+        yield ["occupations", _occupations(matrix), "last occupied and first virtual natural orbital"]
+    steps = vmc.get("optimisation") or {}
     rejected = steps.get("rejected_steps")
     if rejected:
         yield ["optimisation", count(steps["iterations"], "step"), f"{rejected:,} rejected and rolled back"]
+
+
+def _occupations(matrix: dict[str, Any]) -> str:
+    """Format the occupations of the last natural orbital that Hartree-Fock occupies and of the next one."""
+    values = matrix["occupations"]["value"]
+    errors = matrix["occupations"]["stderr"] or [None] * len(values)
+    last = sum(occupation > 0.5 for occupation in matrix["hartree_fock_occupations"]) - 1
+    pairs = list(zip(values, errors, strict=True))[last : last + 2]
+    return " ".join(with_error(value, error, decimals=3) for value, error in pairs)
 
 
 def _files(directory: Path) -> list[str]:

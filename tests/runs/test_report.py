@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -182,6 +183,19 @@ def test_a_report_imports_no_large_packages() -> None:
     subprocess.run(
         [sys.executable, "-c", f"import sys, fusion.runs.report; assert not {heavy} & set(sys.modules)"], check=True
     )
+
+
+@pytest.mark.parametrize(("stderr", "text"), [([2e-4, 3e-4, 1e-3], "1.0031(3) 0.007(1)"), (None, "1.003 0.007")])
+def test_frontier_occupations_are_printed(
+    stderr: list[float] | None, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = a_result()
+    result["vmc"]["density_matrix"] = {
+        "occupations": {"value": [1.9941, 1.0031, 0.0068], "stderr": stderr},
+        "hartree_fock_occupations": [2.0, 1.0, 0.0],
+    }
+    report.summary(result, tmp_path)
+    assert re.search(rf"occupations +{re.escape(text)} +last occupied and first virtual", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize(("energy", "text"), [(-8.07, "below Hartree–Fock"), (-7.9, "ABOVE Hartree–Fock")])

@@ -30,7 +30,7 @@ def _quantities(dtype: torch.dtype) -> dict[str, Any]:
     from fusion.wavefunctions.clipping import clip
     from fusion.wavefunctions.diffusion.population import branched
     from fusion.wavefunctions.diffusion.walk import place
-    from fusion.wavefunctions.estimators import Density, PairDensity
+    from fusion.wavefunctions.estimators import Density, DensityMatrix, PairDensity
     from fusion.wavefunctions.gaussian_orbitals import GaussianOrbitals
     from fusion.wavefunctions.hamiltonians import Point, molecular
     from fusion.wavefunctions.hartree_fock import hartree_fock
@@ -61,7 +61,9 @@ def _quantities(dtype: torch.dtype) -> dict[str, Any]:
     energies = molecular(system).at(point)
     density(point, energies)
     pairs(point, energies)
-    quantities |= {"density": density.counts, "pairs": pairs.histograms.first}
+    matrix = DensityMatrix(system, "def2-SVP", points=1)
+    matrix(Point(ansatz, electrons, 4, random_stream(0)), energies)
+    quantities |= {"density": density.counts, "pairs": pairs.histograms.first, "matrix": matrix.matrices.sums[0]}
 
     def measured(x: Tensor) -> tuple[Any, Tensor]:
         found = molecular(system).evaluate(ansatz, x, 4)
@@ -122,6 +124,8 @@ def test_two_ranks_take_the_same_step_as_one(both: list[dict[str, Any]], dtype: 
     alone = _quantities(dtype)
     first, second = (quantities[str(dtype)] for quantities in both)
     assert not torch.equal(first.pop("stream"), second["stream"])
+    matrix = first.pop("matrix")  # one rank draws other positions for its density matrix
+    assert matrix.any() and torch.equal(matrix, second["matrix"])
     for name in first:
         assert differences(first[name], second[name]) == [], name  # the same on both, to the last bit
         for together, single in zip(_tensors(first[name]), _tensors(alone[name]), strict=True):

@@ -5,10 +5,11 @@ e at r',
 
     rho_ij = < sum_e phi_i(r_e) phi_j(r') psi(r' -> e) / (psi(x) p(r')) >,
 
-symmetrised (McMillan 1965, Phys. Rev. 138, A442; in orbitals: Wagner 2013, arXiv 1310.0047). For p = n / N the
-variance of every term is at most 1. It is reduced further by a function whose integral over r' is known: the ratio
-loses that of the Hartree-Fock determinant, a psi_HF(r' -> e) / psi(x), which gains its projections on the orbitals. The
-factor a, the least-squares fit of psi by psi_HF, does not depend on r', so that the mean is unchanged.
+symmetrised (McMillan 1965, Phys. Rev. 138, A442). The second moment of every electron's term is the integral of
+n phi_j^2 / (N p), n: density, that is 1 for p = n / N. The variance is reduced further by a function whose integral
+over r' is known: the ratio loses that of the Hartree-Fock determinant, a psi_HF(r' -> e) / psi(x), and the sum gains
+its projections on the orbitals. The factor a, a least-squares fit of psi by psi_HF over the walkers, does not depend on
+r', so that the mean is unchanged.
 """
 
 from __future__ import annotations
