@@ -18,6 +18,7 @@ from torch import Tensor, nn
 WIDE, WIDE_SHARE = 0.5, 0.1
 """Exponent (1/bohr) and share of the widest densities, which decay like that of an electron bound by 0.03 hartree."""
 
+_CHUNK = 10_000  # number of points at a time, for the memory
 _RATIO = 1.5  # of successive exponents
 _SMALLEST = 0.8  # exponent of the fit, 1/bohr
 _POWERS = (0, 2)
@@ -47,12 +48,12 @@ class SlaterMixture(nn.Module):
 
     def forward(self, points: Tensor) -> Tensor:
         """Density p (n,), bohr^-3, at points (n, 3)."""
-        return self.components(points) @ self.weights
+        return torch.cat([self.components(part) @ self.weights for part in points.split(_CHUNK)])
 
     def components(self, points: Tensor) -> Tensor:
         """Densities (n, K) of all components, each with the integral 1, at points (n, 3)."""
         a, m = self.exponents, self.powers
-        s = torch.linalg.vector_norm(points.unsqueeze(-2) - self.centres, dim=-1)
+        s = torch.cdist(points, self.centres, compute_mode="donot_use_mm_for_euclid_dist")
         return a ** (m + 3) / (4 * math.pi * torch.exp(torch.lgamma(m + 3))) * s**m * torch.exp(-a * s)
 
     def sample(self, number: int, stream: torch.Generator) -> Tensor:

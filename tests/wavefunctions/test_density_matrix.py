@@ -18,10 +18,13 @@ from fusion.chemistry.system import System
 from fusion.errors import InputError
 from fusion.parallel.collectives import random_stream
 from fusion.runs.layout import DENSITY_MATRIX, NATURAL_ORBITALS
+from fusion.wavefunctions.determinants import sum_of_determinants
 from fusion.wavefunctions.estimators import DensityMatrix, Estimates
+from fusion.wavefunctions.features import nuclear_vectors
 from fusion.wavefunctions.gaussian_orbitals import GaussianOrbitals
 from fusion.wavefunctions.hamiltonians import Point
 from fusion.wavefunctions.hartree_fock import hartree_fock
+from fusion.wavefunctions.references import CasscfOrbitals
 from fusion.wavefunctions.sampler import Metropolis, initial_electrons
 from killable import TINY, assert_same, at, checkpoint, fusion
 from resuming import document, killed_and_resumed, placed
@@ -66,7 +69,7 @@ def local(walkers: int, lost: int = 0) -> Any:
     return SimpleNamespace(total=torch.cat((torch.full((lost,), torch.nan), torch.zeros(walkers - lost))))
 
 
-def measured(estimator: DensityMatrix, ansatz: nn.Module, walkers: int, iterations: int) -> Estimates:
+def measured(estimator: DensityMatrix, ansatz: Any, walkers: int, iterations: int) -> Estimates:
     """Estimates from a Metropolis sampling of |psi|^2."""
     stream = random_stream(0)
     sampler = Metropolis(initial_electrons(estimator.system, walkers, stream), stream)
@@ -142,6 +145,26 @@ def test_two_determinants_have_their_occupations(hydrogen_molecule: Estimates) -
     assert abs(missing["value"]) < 4 * missing["stderr"]
 
 
+def test_beryllium_has_the_occupations_of_its_determinants() -> None:
+    """2s^2 and the three 2p^2 of a CASSCF, which differ by pairs: the occupations are sums of squared weights."""
+    system = molecule("Be")
+    reference = CasscfOrbitals(system, 4)
+
+    def ansatz(electrons: Tensor) -> tuple[Tensor, Tensor]:
+        blocks = reference(*nuclear_vectors(electrons, torch.zeros(1, 3)))
+        return sum_of_determinants([block.transpose(1, 2) for block in blocks])
+
+    weights = reference.scale_bits.view(torch.float64).prod(1) ** 2
+    numbers = reference.occupations
+    expected = torch.zeros(int(numbers.max()) + 1).index_add(0, numbers.flatten(), weights.repeat_interleave(4))
+    content = details(measured(DensityMatrix(system), ansatz, 128, 24))
+    value, stderr = (np.array(content["occupations"][part])[:5] for part in ("value", "stderr"))
+    occupations = np.sort((expected / weights.sum()).numpy())[::-1]
+    assert occupations[1] < 1.9 and occupations[4] > 0.03
+    assert np.all(np.abs(value - occupations) < 4 * stderr + 0.5 * content["noise_of_weak_occupations"])
+    assert content["noise_of_weak_occupations"] < 0.03
+
+
 def test_the_control_changes_errors_only(monkeypatch: pytest.MonkeyPatch, hydrogen_molecule: Estimates) -> None:
     monkeypatch.setattr(DensityMatrix, "_controls", lambda _self, _point, _kept, own: torch.zeros_like(own))
     estimator = DensityMatrix(molecule("H H", 1.4), "def2-SVP")
@@ -176,6 +199,28 @@ def test_matrices_are_symmetric() -> None:
     matrices = estimator.matrices.mean()
     assert np.abs(matrices).max() > 0.1
     np.testing.assert_array_equal(matrices, matrices.transpose(0, 2, 1))
+
+
+def test_a_single_measurement_has_no_errors() -> None:
+    estimator = DensityMatrix(molecule("He"), "def2-SVP", points=1)
+    estimator(Point(Slater1s(1.7), torch.randn(4, 2, 3), 4, random_stream(0)), local(4))
+    estimates = estimator.finish({})
+    content = details(estimates)
+    assert content["occupations"]["stderr"] is None and content["noise_of_weak_occupations"] is None
+    assert estimates.files[DENSITY_MATRIX].splitlines()[1].count(b",,") == 1
+
+
+def test_orbitals_are_orthonormal_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quadrature over all space, computed a few points at a time."""
+    from pyscf import dft
+
+    estimator = DensityMatrix(molecule("H H", 1.4), "def2-SVP")
+    grid = dft.gen_grid.Grids(estimator.mol)
+    grid.build()
+    monkeypatch.setattr("fusion.wavefunctions.estimators.density_matrix._CHUNK", 1000)
+    orbitals = estimator._orbitals(torch.tensor(grid.coords)).numpy()
+    overlap = (orbitals * grid.weights[:, None]).T @ orbitals
+    np.testing.assert_allclose(overlap, np.eye(estimator.mol.nao), atol=1e-4)
 
 
 def test_walkers_without_a_local_energy_do_not_count() -> None:

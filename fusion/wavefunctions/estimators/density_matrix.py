@@ -35,6 +35,7 @@ from fusion.wavefunctions.hartree_fock import basis_label, lowest_field, natural
 from fusion.wavefunctions.slater_mixture import SlaterMixture, fit_density
 
 _KEY = "method.evaluation.estimators.density_matrix"
+_CHUNK = 10_000  # positions whose orbitals are computed at a time, for the memory
 _LARGEST = 300  # orbitals; the sums take 90 MB
 _DEPENDENT = 1e-8  # smallest eigenvalue of the overlap of basis functions
 _HIGHEST = 4  # angular momentum in Molden files
@@ -133,7 +134,10 @@ class DensityMatrix(nn.Module):
 
     def _orbitals(self, places: Tensor) -> Tensor:
         """Orbitals phi (..., M) at places (..., 3)."""
-        return self.functions.atomic_orbitals(places) @ self.lowdin
+        parts = places.flatten(0, -2).split(_CHUNK)
+        return torch.cat([self.functions.atomic_orbitals(part) @ self.lowdin for part in parts]).view(
+            *places.shape[:-1], -1
+        )
 
     def _sums(self, point: Point, kept: Tensor) -> Tensor:
         """Sums of the local matrices (2, M, M) over the kept walkers (B,)."""
