@@ -56,7 +56,7 @@ def _accepted(
 def _objection(data: Labelled, method: Method, properties: frozenset[str], index: int) -> str | None:
     """The reason why the method cannot calculate `properties` of the structure; None where it can."""
     try:
-        protocol.require(method, properties, "this calculation", [data.system(index)])
+        protocol.require(method, properties, "this calculation", [data.system(index)], error_bars=True)
     except InputError as error:
         return str(error).replace(data.name(index), "it")
     return None

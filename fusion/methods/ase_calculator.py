@@ -25,6 +25,7 @@ _SCALES: dict[str, float] = {
     "energy_std": units.EV_PER_HARTREE,
     "energy_stderr": units.EV_PER_HARTREE,
     "forces": units.EV_ANGSTROM_PER_HARTREE_BOHR,
+    "forces_stderr": units.EV_ANGSTROM_PER_HARTREE_BOHR,
     "forces_std": units.EV_ANGSTROM_PER_HARTREE_BOHR,
     "stress": units.EV_ANGSTROM3_PER_HARTREE_BOHR3,
     "hessian": units.EV_ANGSTROM2_PER_HARTREE_BOHR2,

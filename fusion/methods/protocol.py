@@ -59,7 +59,10 @@ class Method(Protocol):
 
     @property
     def provides(self) -> frozenset[str]:
-        """Properties computed by itself: energy, energy_stderr, energy_std, forces, stress, hessian, dipole, ..."""
+        """Properties computed by itself: energy, energy_stderr, energy_std, forces, stress, hessian, dipole, ...
+
+        `forces_stderr` beside forces: they have error bars, and tasks that need exact forces refuse the method.
+        """
         ...
 
     def calculate(self, systems: Sequence[System], properties: Iterable[str]) -> list[Result]:
@@ -88,12 +91,23 @@ def build(config: Mapping[str, Any], **context: Any) -> Any:
         raise
 
 
-def require(method: Method, needs: Iterable[str], purpose: str, systems: Sequence[System] = ()) -> None:
+def require(
+    method: Method,
+    needs: Iterable[str],
+    purpose: str,
+    systems: Sequence[System] = (),
+    error_bars: bool = False,
+) -> None:
     """Raise InputError unless `method` provides, or the core can derive, all properties that `purpose` needs.
 
-    The method's own limits (`abilities.Checking`) are checked as well.
+    Forces with error bars are accepted only with `error_bars`, for a purpose that takes their noise into account. The
+    method's own limits (`abilities.Checking`) are checked as well.
     """
     needs = frozenset(needs)
+    if not error_bars and "forces" in needs and has_noisy_forces(method):
+        raise InputError(
+            f"{purpose} needs exact forces, and those of {method.name} have error bars; task=relax takes such forces"
+        )
     missing = sorted(need for need in needs if not _available(method, need))
     if missing:
         raise InputError(
@@ -101,6 +115,20 @@ def require(method: Method, needs: Iterable[str], purpose: str, systems: Sequenc
             f"it gives {_listed(sorted(method.provides)) or 'nothing by itself'}"
         )
     abilities.check(method, systems, needs & method.provides)
+
+
+def has_noisy_forces(method: Method) -> bool:
+    """True if the forces of `method` have error bars."""
+    return {"forces", "forces_stderr"} <= method.provides
+
+
+def offered(method: Method, optional: Iterable[str], systems: Sequence[System]) -> frozenset[str]:
+    """Return those of the `optional` properties that `method` itself provides for all `systems`.
+
+    Raises InputError for systems that it cannot calculate at all.
+    """
+    abilities.check(method, systems)
+    return frozenset(name for name in frozenset(optional) & method.provides if _accepts(method, systems, name))
 
 
 def available(method: Method) -> frozenset[str]:
@@ -116,7 +144,7 @@ def calculate(method: Method, systems: Sequence[System], properties: Iterable[st
     geometries, which are calculated in one call.
     """
     wanted = frozenset(properties)
-    require(method, wanted, "this calculation", systems)
+    require(method, wanted, "this calculation", systems, error_bars=True)
     results = method.calculate(systems, wanted & method.provides | {"energy"})
     missing = [name for name in DERIVED if name in wanted - method.provides]
     if missing:
@@ -124,6 +152,14 @@ def calculate(method: Method, systems: Sequence[System], properties: Iterable[st
             if result.status == "ok":
                 _derive(method, result, missing)
     return results
+
+
+def _accepts(method: Method, systems: Sequence[System], name: str) -> bool:
+    try:
+        abilities.check(method, systems, {name})
+    except InputError:
+        return False
+    return True
 
 
 def _available(method: Method, name: str) -> bool:

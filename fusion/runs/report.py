@@ -6,7 +6,7 @@ numpy and matplotlib are imported only for the plots.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
@@ -248,6 +248,9 @@ def _property_rows(result: dict[str, Any]) -> Iterator[list[str]]:
         worst = max(range(len(norms)), key=norms.__getitem__)
         symbols = (result.get("system") or {}).get("symbols") or [""] * len(norms)
         size = f"{norms[worst]:.5f}" if norms[worst] >= 1e-4 else f"{norms[worst]:.1e}"
+        stderr = result.get("forces_stderr_hartree_per_bohr")
+        if stderr:
+            size = plus_minus(norms[worst], _norm_stderr(forces[worst], stderr[worst], fixed[worst]), digits=1)
         spread = result.get("forces_std_hartree_per_bohr")
         model = [f"± {math.hypot(*spread[worst]):.2g} Ha/bohr model"] if spread else []
         yield ["forces", f"{size} Ha/bohr", f"largest, on {symbols[worst]} (atom {worst + 1})", *model]
@@ -267,6 +270,13 @@ def _occupations(matrix: dict[str, Any]) -> str:
     last = sum(occupation > 0.5 for occupation in matrix["hartree_fock_occupations"]) - 1
     pairs = list(zip(values, errors, strict=True))[last : last + 2]
     return " ".join(with_error(value, error, decimals=3) for value, error in pairs)
+
+
+def _norm_stderr(vector: Sequence[float], stderr: Sequence[float], held: Sequence[bool]) -> float:
+    """Standard error of the norm of the components of a vector that are not held."""
+    parts = [(value, error) for value, error, fixed in zip(vector, stderr, held, strict=True) if not fixed]
+    norm = math.hypot(*(value for value, _ in parts))
+    return math.hypot(*(value * error for value, error in parts)) / norm if norm else 0.0
 
 
 def _files(directory: Path) -> list[str]:

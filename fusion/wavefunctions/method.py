@@ -21,7 +21,7 @@ from fusion.methods.about import About
 from fusion.parallel import devices
 from fusion.parallel.processes import GLOBAL_STATE
 from fusion.runs.results import Result
-from fusion.wavefunctions.ansatz import takes_pretraining
+from fusion.wavefunctions.ansatz import HasNuclei, takes_pretraining
 from fusion.wavefunctions.hartree_fock import hartree_fock
 from fusion.wavefunctions.resources import default_chunk
 from fusion.wavefunctions.schedule import Schedule
@@ -50,6 +50,9 @@ CLIP, CLIP_WITH_CORES = 5.0, 100.0
 of distances give local energies far outside of the usual width. Clipped, they leave no trace of the core in the
 gradient, and the optimisation may end with a node there."""
 
+_MEASURED = ("forces", "dipole")
+"""Properties measured by the standard estimators of the same names."""
+
 UNIFORM = tuple({"_target_": f"fusion.wavefunctions.proposals.{name}"} for name in ("AllElectrons", "OneElectron"))
 """Proposals of runs whose configuration has none, from before there was a choice."""
 
@@ -68,7 +71,6 @@ class AnsatzMethod:
     """
 
     kind = "ansatz"
-    provides = frozenset({"energy", "energy_stderr"})
     weights: dict[str, Any] | None = None
     energy_zero = energy_zeros.TOTAL
     takes_cores = True
@@ -135,6 +137,30 @@ class AnsatzMethod:
     def label(self) -> str:
         """Name shown for a run."""
         return self.name
+
+    @property
+    def provides(self) -> frozenset[str]:
+        """Energy, and what the standard estimators measure, each with its error."""
+        measured = {name for name in _MEASURED if self._estimators.get(name, name) is not None}
+        return frozenset({"energy", "energy_stderr"} | measured | {f"{name}_stderr" for name in measured})
+
+    def check(self, systems: Sequence[System], properties: Iterable[str] = ()) -> None:
+        """Raise InputError for forces of systems with effective core potentials, and for incomplete forces."""
+        if not {"forces", "forces_stderr"} & set(properties):
+            return
+        for system in systems:
+            if system.cores:
+                raise InputError(
+                    f"{self.name} has no forces with effective core potentials; remove system.ecp to calculate all "
+                    "electrons"
+                )
+            with torch.random.fork_rng():
+                complete = isinstance(self.ansatz(system), HasNuclei)
+            if not complete:
+                raise InputError(
+                    f"the forces of {self.name} would be incomplete: its wavefunction has no "
+                    "at_nuclei(electrons, nuclei), which the Pulay term needs"
+                )
 
     def ansatz(self, system: System) -> nn.Module:
         """Build the untrained wavefunction of ``system``, in this method's dtype."""

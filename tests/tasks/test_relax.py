@@ -90,7 +90,7 @@ def test_fixed_atoms_stay_and_their_force_does_not_count(program: Program, tmp_p
         (("task.optimiser._target_=ase.Atoms",), "not one of ASE's own optimisers"),
         (("+task.optimiser.stride=3",), "cannot create"),
         (("task.optimiser._target_=ase.optimize.ODE12r",), "not one of ASE's own optimisers"),
-        (("+method=ferminet",), "task relax needs forces"),
+        (("+method=ferminet", "++method.evaluation.estimators.forces=null"), "task relax needs forces"),
     ],
 )
 def test_wrong_settings_are_refused(program: Program, tmp_path: Path, words: tuple[str, ...], complaint: str) -> None:

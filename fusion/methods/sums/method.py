@@ -76,7 +76,8 @@ class SumMethod:
         common = frozenset.intersection(*(_available(term) for term in self.terms)) & _ADDED
         if any(term.atoms is not None for term in self.terms):
             common -= {"stress"}
-        return common | {name for term in self.terms for name in _UNCERTAIN & term.method.provides}
+        uncertain = _UNCERTAIN | ({"forces_stderr"} if "forces" in common else set())
+        return common | {name for term in self.terms for name in uncertain & term.method.provides}
 
     @property
     def energy_zero(self) -> str:
@@ -132,12 +133,13 @@ class SumMethod:
         """Return one result per system, with the results of the terms in its details. If a term fails for a system, its
         later terms are not calculated and it gets no energy."""
         requested = frozenset(properties) & _ADDED | {"energy"}
+        uncertain = {"forces_stderr"} if "forces" in requested else set()
         parts: list[list[Part]] = [[] for _ in systems]
         remaining = list(range(len(systems)))
         for term in self.terms:
             needed = requested | ({"energy_members"} if self._shares_ensemble(term) else frozenset())
             needed &= _available(term) | {"energy"}
-            needed -= _contributing_nothing(term)
+            needed = needed - _contributing_nothing(term) | (uncertain & term.method.provides)
             results = term.calculate([systems[index] for index in remaining], needed) if remaining else []
             for index, (part, result) in zip(remaining, results, strict=True):
                 parts[index].append((term, part, result))
@@ -170,6 +172,8 @@ class SumMethod:
                 ),
                 start=np.zeros(()),
             )
+        if "forces" in requested:
+            self._add_forces_stderr(result, parts)
         result.energy_stderr = _quadrature((term.factor, term_result.energy_stderr) for term, _, term_result in parts)
         result.energy_std = self._spread(parts)
         if result.energy_std is not None or result.energy_stderr is not None:
@@ -179,6 +183,16 @@ class SumMethod:
             f"{term.method_label}: {text}" for term, _, term_result in parts for text in term_result.warnings
         ]
         return result
+
+    def _add_forces_stderr(self, result: Result, parts: Sequence[Part]) -> None:
+        """Add the errors of the terms' forces in quadrature, if any term has some."""
+        variances = [
+            term.factor**2 * _variances_of_molecule(np.asarray(term_result.properties["forces_stderr"]), part)
+            for term, part, term_result in parts
+            if "forces_stderr" in term_result.properties
+        ]
+        if variances:
+            result.properties["forces_stderr"] = np.sqrt(sum(variances, start=np.zeros(())))
 
     def _spread(self, parts: Sequence[Part]) -> float | None:
         """Standard deviation of the ensembles; terms with the same ensemble are first added member by member."""
@@ -232,6 +246,12 @@ def _to_molecule(name: str, value: np.ndarray, part: Fragment | None) -> np.ndar
     if name == "hessian":
         return jacobian.T @ value @ jacobian
     return np.tensordot(jacobian.T, value, axes=1)
+
+
+def _variances_of_molecule(stderr: np.ndarray, part: Fragment | None) -> np.ndarray:
+    """Variances (A, 3) of the forces on the molecule from the errors on the independent atoms of a part."""
+    squares = np.square(stderr)
+    return squares if part is None else np.tensordot(np.square(part.jacobian).T, squares, axes=1)
 
 
 def _good(result: Result) -> bool:

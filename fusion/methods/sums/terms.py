@@ -87,7 +87,7 @@ class Term:
             parts = [self.fragment(system, strict=True) for system in systems]
             requested = frozenset(properties) & protocol.available(self.method) | {"energy"}
             calculated = [system if part is None else part.system for system, part in zip(systems, parts, strict=True)]
-            protocol.require(self.method, requested, "the sum", calculated)
+            protocol.require(self.method, requested, "the sum", calculated, error_bars=True)
 
     def calculate(self, systems: Sequence[System], properties: Iterable[str]) -> list[tuple[Fragment | None, Result]]:
         """Return the part of every system and the method's result for it, without the factor."""

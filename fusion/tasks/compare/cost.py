@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fusion.methods import protocol
 from fusion.methods.ensemble import MEMBERS
 from fusion.tasks.energy.task import Energy
 from fusion.tasks.train.task import Train
@@ -47,7 +48,8 @@ class MeasuredEnergy(Energy):
         return result
 
     def _properties(self, method: Method, system: System) -> frozenset[str]:
-        return self.needs | (method.provides & ({"forces", MEMBERS} if self._forces else {MEMBERS}))
+        wanted = {"forces", "forces_stderr", MEMBERS} if self._forces else {MEMBERS}
+        return self.needs | protocol.offered(method, wanted, [system])
 
 
 class MeasuredTraining(Train):

@@ -17,7 +17,7 @@ import numpy as np
 from fusion.tasks.compare.subject import Quantity
 
 _MEMBERS = "energy_members_hartree"
-_FORCES = "forces_hartree_per_bohr"
+_FORCES, _FORCES_STDERR = "forces_hartree_per_bohr", "forces_stderr_hartree_per_bohr"
 
 
 @dataclass(frozen=True)
@@ -79,20 +79,27 @@ def forces_difference(
 ) -> dict[str, float] | None:
     """Largest norm and root mean square (over components) of the differences of atomic forces, hartree/bohr.
 
-    They cover all structures for which both methods have forces; None where there is none.
+    They cover all structures for which both methods have forces; None where there is none. If the forces of a method
+    have error bars, the largest norm has one: that of the force with this norm.
     """
-    differences = []
+    differences, errors = [], []
     for name, document in documents.items():
         other = reference.get(name)
         if document is None or other is None or problem(document) or problem(other):
             continue
         if len(document["system"]["symbols"]) > 1 and _FORCES in document and _FORCES in other:
             differences.append(np.array(document[_FORCES]) - np.array(other[_FORCES]))
+            own, others = (np.array(result.get(_FORCES_STDERR, 0.0)) for result in (document, other))
+            errors.append(np.hypot(own, others) + np.zeros_like(differences[-1]))
     if not differences:
         return None
-    stacked = np.concatenate(differences)
-    largest, mean = np.linalg.norm(stacked, axis=1).max(), np.sqrt(np.mean(stacked**2))
-    return {"max_hartree_per_bohr": float(largest), "rms_hartree_per_bohr": float(mean), "structures": len(differences)}
+    stacked, norms = np.concatenate(differences), np.linalg.norm(np.concatenate(differences), axis=1)
+    worst, mean = int(norms.argmax()), np.sqrt(np.mean(stacked**2))
+    numbers = {"max_hartree_per_bohr": float(norms[worst]), "rms_hartree_per_bohr": float(mean)}
+    error = np.concatenate(errors)[worst]
+    if error.any() and norms[worst] > 0:
+        numbers["max_stderr_hartree_per_bohr"] = float(np.linalg.norm(stacked[worst] / norms[worst] * error))
+    return numbers | {"structures": len(differences)}
 
 
 def cost(documents: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:

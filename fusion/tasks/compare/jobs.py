@@ -95,9 +95,8 @@ def plan(entry: Entry, subject: Subject, run: Run) -> list[Part]:
 def refusal(part: Part) -> str | None:
     """Reason why the method cannot calculate the structure, as far as its check tells; None if it can."""
     method = part.entry.method
-    properties = method.provides & ({"energy", "forces"} if part.entry.forces else {"energy"})
     try:
-        abilities.check(method, [part.structure.system], properties)
+        abilities.check(method, [part.structure.system], {"energy"})
     except InputError as error:
         return str(error)
     return None

@@ -95,9 +95,10 @@ def methods_table(comparison: Mapping[str, Any]) -> tuple[list[str], list[list[s
     if "axis" in comparison:
         table |= {"highest − lowest / kcal mol⁻¹": _heights(comparison)}
     table |= _deviations(comparison) if _own_table(comparison) else _energy_columns(comparison)
-    for title, key in (("max |ΔF|", "max_hartree_per_bohr"), ("rms ΔF / mHa bohr⁻¹", "rms_hartree_per_bohr")):
-        cells = [(method.get("forces_difference") or {}).get(key) for method in comparison["methods"]]
-        table[title] = [_number(cell, MILLIHARTREE_PER_HARTREE, 3) for cell in cells]
+    differences = [method.get("forces_difference") or {} for method in comparison["methods"]]
+    table["max |ΔF|"] = [_largest(difference) for difference in differences]
+    rms = [difference.get("rms_hartree_per_bohr") for difference in differences]
+    table["rms ΔF / mHa bohr⁻¹"] = [_number(value, MILLIHARTREE_PER_HARTREE, 3) for value in rms]
     bounds = ["≥ " if method.get("lower_bound") else "" for method in comparison["methods"]]
     for title, key in (("wall", "wall_s"), ("CPU", "cpu_s")):
         cells = [method.get(key) for method in comparison["methods"]]
@@ -160,6 +161,14 @@ def _energy_columns(comparison: Mapping[str, Any]) -> dict[str, list[str]]:
         title = f"vs {comparison['against']}" + (" / mHa" if absolute else "") + (" " * len(table) if several else "")
         table[title] = [_signed(value, small) for value in values]
     return table
+
+
+def _largest(difference: Mapping[str, float]) -> str:
+    """Largest difference of forces, mHa/bohr, with its error if it has one."""
+    value, error = difference.get("max_hartree_per_bohr"), difference.get("max_stderr_hartree_per_bohr")
+    if value is None or error is None:
+        return _number(value, MILLIHARTREE_PER_HARTREE, 3)
+    return plus_minus(MILLIHARTREE_PER_HARTREE * value, MILLIHARTREE_PER_HARTREE * error, digits=1)
 
 
 def _heights(comparison: Mapping[str, Any]) -> list[str]:

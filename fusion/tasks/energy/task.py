@@ -36,7 +36,7 @@ class Energy:
     def check(self, method: Method, system: System, run: Run) -> Plan:
         """Raise InputError for a system or properties that the method cannot calculate."""
         protocol.require(method, self.needs, f"task {self.name}")
-        abilities.check(method, [system], self._properties(method, system))
+        self._properties(method, system)
         return Plan(method, system)
 
     def run(self, plan: Plan, run: Run) -> Result:
@@ -79,4 +79,5 @@ class Energy:
         left_out = abilities.costly(method)
         if any(system.pbc):
             left_out |= {"dipole"}  # a crystal has none
-        return self.needs | (method.provides & {"forces", "forces_std", "dipole"} - left_out)
+        optional = frozenset({"forces", "forces_stderr", "forces_std", "dipole"})
+        return self.needs | protocol.offered(method, optional - left_out, [system])

@@ -146,7 +146,7 @@ def constrained_minimum(
         return OptimisationEnd(
             *constrained_coordinate.minimum(method, system, held, target, fmax, steps, watch), trust=0.0
         )
-    molecule = _molecule(system)
+    molecule = molecule_of(system)
     coordinates = internal.DelocalizedInternalCoordinates(molecule, build=True, constraints=[held], cvals=[target])
     settings = _force_alone(fmax, steps) | {"enforce": 0.1, "convergence_cmax": 1e-3}
     return _optimised(method, system, molecule, coordinates, settings, watch=watch)
@@ -163,7 +163,7 @@ def saddle(
 ) -> OptimisationEnd:
     """Follow the lowest eigenvector of `hessian` (3A, 3A; hartree/bohr^2, exact at `system`) uphill and all others
     downhill until the largest force is below `fmax` (restricted-step partitioned rational function optimisation)."""
-    molecule = _molecule(system)
+    molecule = molecule_of(system)
     settings = _force_alone(fmax, steps) | {"transition": True, "hessian": "never"}
     if trust is not None:
         settings["trust"] = trust
@@ -183,7 +183,7 @@ def reaction_path(
     Gonzalez and Schlegel, J. Phys. Chem. 94, 5523 (1990). Returns the end, and the points (A, 3) in bohr with their
     energies in hartree.
     """
-    molecule = _molecule(system)
+    molecule = molecule_of(system)
     settings = {"irc": True, "irc_direction": direction, "maxiter": steps, "hessian": "never", "trust": _PATH_STEP}
     points: list[tuple[np.ndarray, float]] = []
     # Fragments that are not connected would add free rotations, along which a step of the path is not defined.
@@ -238,7 +238,8 @@ def _force_alone(fmax: float, steps: int) -> dict[str, Any]:
     return met | {"convergence_gmax": fmax, "convergence_grms": fmax, "maxiter": steps}
 
 
-def _molecule(system: System) -> Molecule:
+def molecule_of(system: System) -> Molecule:
+    """Return geomeTRIC's molecule with its bonds."""
     molecule = Molecule()
     molecule.elem = list(system.symbols)
     molecule.xyzs = [system.positions * nifty.bohr2ang]

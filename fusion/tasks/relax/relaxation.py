@@ -125,7 +125,7 @@ def relax(
     result, converged, failure, stuck = None, False, None, False
     with ExitStack() as stack:
         frames = stack.enter_context(Trajectory(trajectory)) if trajectory else None
-        show = after or _shown(stack.enter_context(phase("relaxing")))
+        show = after or shown(stack.enter_context(phase("relaxing")))
         try:
             optimiser = _create(settings.optimiser, moving)
             fmax = settings.fmax * units.EV_ANGSTROM_PER_HARTREE_BOHR
@@ -311,5 +311,6 @@ def _force(moving: Atoms) -> float:
     return largest_force(moving.get_forces()) * HARTREE_BOHR_PER_EV_ANGSTROM
 
 
-def _shown(bar: Callable[[int, str], None]) -> Callable[[int, float, float], None]:
+def shown(bar: Callable[[int, str], None]) -> Callable[[int, float, float], None]:
+    """Progress line of a relaxation, called with step, energy and largest force."""
     return lambda step, energy, force: bar(step, f"E = {energy:.6f} Ha  largest force {short(force)} Ha/bohr")

@@ -16,11 +16,13 @@ from fusion.tasks.relax.relaxation import PICTURE, STRUCTURE, TRAJECTORY, Settin
 if TYPE_CHECKING:
     from fusion.chemistry.system import System
     from fusion.methods.protocol import Method
+    from fusion.methods.recorded import Journal
     from fusion.runs.run import Run
 
 
 class Relax:
-    """Relaxation with one of ASE's optimisers; an interrupted run can be resumed.
+    """Relaxation with one of ASE's optimisers, or to the noise of forces that have error bars
+    (`fusion.tasks.relax.stochastic`); an interrupted run can be resumed.
 
     `fmax`: force threshold per atom, hartree/bohr; with `cell` also for the derivatives by the cell as scaled by ASE's
     FrechetCellFilter. `fixed`: atoms to hold, counted from 1, in addition to those held by the structure file.
@@ -53,7 +55,8 @@ class Relax:
 
         start = self._held(system)
         relaxation.check_settings(self._settings, start)
-        protocol.require(method, self.needs, f"task {self.name}", [start])
+        needs = self.needs | ({"forces_stderr"} if protocol.has_noisy_forces(method) else set())
+        protocol.require(method, needs, f"task {self.name}", [start], error_bars=True)
         resume_note(method, start, run, self.name)
         return StartPlan(method, system, start)
 
@@ -63,10 +66,13 @@ class Relax:
         from fusion.methods.recorded import resume_note
         from fusion.runs.report import title_of
 
-        parts = (plan.method.label, title_of(plan.system), relaxation.describe(self._settings))
+        noisy = protocol.has_noisy_forces(plan.method)
+        described = relaxation.describe(self._settings) + (", or to the noise of the forces" if noisy else "")
+        parts = (plan.method.label, title_of(plan.system), described)
         number = len(self._fixed or ())
         held = f"task.fixed holds {count(number, 'atom')}" if number else None
-        notes = (held, resume_note(plan.method, plan.start, run, self.name))
+        remark = "the forces have error bars: steps of fixed length, without task.optimiser" if noisy else None
+        notes = (remark, held, resume_note(plan.method, plan.start, run, self.name))
         return parts, tuple(note for note in notes if note)
 
     def run(self, plan: StartPlan, run: Run) -> Result:
@@ -77,14 +83,31 @@ class Relax:
         if processes.rank() != 0:  # only the first process calculates
             return Result(plan.system)
         with Journal(plan.method, plan.start, run, self.name) as journal:
+            if protocol.has_noisy_forces(plan.method):
+                return self._descend(journal, plan.start, run)
             relaxed = relaxation.relax(journal, plan.start, self._settings, run.directory / TRAJECTORY)
         write_structure(run.directory / STRUCTURE, relaxed.result)
         return relaxation.outcome(relaxed, run)
 
+    def _descend(self, journal: Journal, start: System, run: Run) -> Result:
+        """Relax with forces that have error bars."""
+        from fusion.console.phases import phase
+        from fusion.tasks.geometry.structures import write_structure
+        from fusion.tasks.relax import stochastic, stochastic_report
+
+        fmax, steps, path = self._settings.fmax, self._settings.steps, run.directory / TRAJECTORY
+        with phase("relaxing") as bar:
+            descent = stochastic.descend(journal, start, fmax, steps, path, relaxation.shown(bar))
+        write_structure(run.directory / STRUCTURE, descent.points[-1].result)
+        return stochastic_report.outcome(descent, self._settings)
+
     @staticmethod
     def rows(document: dict[str, Any]) -> Iterator[list[str]]:
-        """Yield the changes of energy, positions and cell."""
+        """Yield the changes of energy, positions and cell, and bonds with errors."""
+        from fusion.tasks.relax import stochastic_report
+
         yield from relaxation.rows(document.get("relaxation") or {})
+        yield from stochastic_report.rows(document.get("relaxation") or {})
 
     @staticmethod
     def draw(directory: Path) -> None:

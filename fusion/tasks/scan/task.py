@@ -164,7 +164,7 @@ class Scan:
 
         motion = internal_coordinates.RigidMotion(coordinate, system)
         systems = [system.moved(motion.to(value, system.positions)) for value in values]
-        properties = self.needs | (protocol.available(journal.method) & {"forces"})
+        properties = self.needs | protocol.offered(journal, {"forces"}, [system])
         with phase(title, len(systems)) as bar:
             journal.watch = lambda done: bar(done, "")
             try:
