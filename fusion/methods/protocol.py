@@ -127,8 +127,13 @@ def offered(method: Method, optional: Iterable[str], systems: Sequence[System]) 
 
     Raises InputError for systems that it cannot calculate at all.
     """
-    abilities.check(method, systems)
-    return frozenset(name for name in frozenset(optional) & method.provides if _accepts(method, systems, name))
+    names = frozenset(optional) & method.provides
+    try:
+        abilities.check(method, systems, names)
+    except InputError:
+        abilities.check(method, systems)
+        return frozenset(name for name in names if _accepts(method, systems, name))
+    return names
 
 
 def available(method: Method) -> frozenset[str]:

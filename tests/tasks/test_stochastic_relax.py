@@ -198,3 +198,8 @@ def test_a_comparison_has_the_error_of_the_largest_difference() -> None:
     assert difference is not None and difference["max_hartree_per_bohr"] == pytest.approx(0.2)
     assert difference["max_stderr_hartree_per_bohr"] == pytest.approx(0.03)
     assert "max_stderr_hartree_per_bohr" not in (forces_difference({"h2": exact}, {"h2": exact}) or {})
+
+
+def test_a_single_atom_has_nothing_to_relax(program: Program, tmp_path: Path) -> None:
+    assert program("+method=noisy", "task=relax", "system=he", "hydra.run.dir=run").status == 0
+    assert document(tmp_path / "run")["relaxation"]["steps"] == 0

@@ -117,7 +117,7 @@ def _bonds(system: System) -> list[tuple[int, int]]:
 def rows(relaxation: Mapping[str, Any]) -> Iterator[list[str]]:
     """Terminal lines on the averaged positions and bonds from the `relaxation` of `result.json`."""
     errors = relaxation.get("positions_stderr_angstrom")
-    if not errors:
+    if not errors or relaxation["averaged_positions"] == 1:  # a single atom
         return
     largest = max(sum(value**2 for value in error) ** 0.5 for error in errors)
     averaged = count(relaxation["averaged_positions"], "position")
