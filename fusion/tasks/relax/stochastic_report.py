@@ -44,7 +44,8 @@ def outcome(descent: Descent, settings: Settings) -> Result:
         last.result.energy_stderr,
         last.result.energy_std,
         dict(last.result.properties),
-        {**last.result.details, "relaxation": _details(descent, settings, converged, stopped)},
+        # The verdict of the relaxation comes before that of its last calculation.
+        {"relaxation": _details(descent, settings, converged, stopped), **last.result.details},
         message,
         warnings,
         last.result.files,
