@@ -32,6 +32,7 @@ from fusion.console.format import console, header, line
 from fusion.errors import CalculationError, InputError
 from fusion.files.atomic import listing
 from fusion.methods import abilities, protocol
+from fusion.methods.card_words import with_card
 from fusion.methods.protocol import Method
 from fusion.parallel import devices, processes
 from fusion.runs import report, trust, warning_summary
@@ -76,7 +77,7 @@ def run(overrides: Sequence[str] = ()) -> Result:
     if isinstance(overrides, str):
         raise InputError(f"overrides must be a list of words: [{overrides!r}]")
     with _RUNNING:
-        config, directory = trees.compose(words.prepare(overrides, multirun=False))
+        config, directory = trees.compose(with_card(words.prepare(overrides, multirun=False)))
         named = any(word.startswith("hydra.run.dir=") for word in overrides)
         return execute(config, directory, Path.cwd(), unique=not named)
 

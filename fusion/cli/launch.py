@@ -16,6 +16,7 @@ from fusion.config import compose as trees
 from fusion.config import overrides
 from fusion.config.options import core_directory, groups, option_files, sources, suggestion
 from fusion.errors import CalculationError, InputError
+from fusion.methods.card_words import with_card
 from fusion.parallel import processes
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def launch(words: list[str]) -> int:
 
     plugins.refuse_conflicts(sources())
     multirun = bool(_SWEEP & set(words))
-    prepared = overrides.prepare([word for word in words if word not in _SWEEP], multirun)
+    prepared = with_card(overrides.prepare([word for word in words if word not in _SWEEP], multirun))
     if multirun:
         _refuse_empty_sweeps(prepared)
     prepared[:0] = ["-m"] if multirun else []  # Hydra accepts it only at the beginning or the end

@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fusion.chemistry.energy_zeros import TOTAL
+from fusion.chemistry.formulas import formula
+from fusion.cli import published_wavefunction
 from fusion.cli.published_metrics import metrics
 from fusion.errors import InputError
 from fusion.files import bounds
 from fusion.methods import abilities
+from fusion.methods.card_words import with_card
 from fusion.zoo import card as cards
 from fusion.zoo import registry, store
-from fusion.zoo.card import Card, Model, Nuclei, Training, Weights
+from fusion.zoo.card import Card, Model, Training, Weights, without_null
 from fusion.zoo.files import File
 from fusion.zoo.tensors import SUFFIX, digest, serialised
 
@@ -66,13 +69,18 @@ def add(run: Path, about: Facts, into: Path, words: Sequence[str] = (), prefix: 
         draft = _draft(config, about, into, (document or {}).get("training") or {})
     if directory and (document is None or document.get("status") == "failed"):
         raise InputError(f"{directory} has no result: the run is not finished (fusion resume {directory})")
-    tensors = _weights(_state(run, directory), draft, prefix)
-    content = serialised(tensors)
-    file = File(f"{draft.name}-{draft.version}{SUFFIX}", len(content), hashlib.sha256(content).hexdigest(), ())
+    if document and draft.kind == "ansatz":
+        draft = replace(draft, training=published_wavefunction.training(draft.training, document))
+    content = _checkpoint(run, directory)
+    tensors = _weights(_tensors(content), draft, prefix)
+    if draft.kind == "ansatz":
+        tensors = published_wavefunction.tensors(tensors, content, str(run))
+    data = serialised(tensors)
+    file = File(f"{draft.name}-{draft.version}{SUFFIX}", len(data), hashlib.sha256(data).hexdigest(), ())
     path = into / f"{draft.name}-{draft.version}.toml"
     published = replace(
         draft,
-        weights=Weights(digest(tensors), len(content)),
+        weights=Weights(digest(tensors), len(data)),
         files=(file,),
         metrics=tuple(metrics(document, config)),
         source=str(path),
@@ -81,7 +89,7 @@ def add(run: Path, about: Facts, into: Path, words: Sequence[str] = (), prefix: 
     store.build(published, dict(tensors))
     try:
         into.mkdir(parents=True, exist_ok=True)
-        store.write(into / file.path, content)
+        store.write(into / file.path, data)
         cards.write(published, path)  # last: a card promises complete weights
     except OSError as error:
         raise InputError(f"{into} cannot be written to: {error.strerror}") from error
@@ -108,7 +116,7 @@ def _config(run: Path, directory: Path | None, words: Sequence[str]) -> DictConf
         return app.load_config(directory)
     if not words:
         raise InputError(f"{run} is not part of a run: name its model with --model '+method=NAME key=value ...'")
-    return config.compose(overrides.prepare(list(words), multirun=False))[0]
+    return config.compose(with_card(overrides.prepare(list(words), multirun=False)))[0]
 
 
 def _draft(config: DictConfig, about: Facts, into: Path, trained: Mapping[str, Any]) -> Card:
@@ -126,7 +134,9 @@ def _draft(config: DictConfig, about: Facts, into: Path, trained: Mapping[str, A
     method = protocol.build(config.method)
     arguments: Any = dict(trained.get("model") or {}) or OmegaConf.to_container(config.method.model, resolve=True)
     target = arguments.pop("_target_")
-    system = _nuclei(config) if method.kind == "ansatz" else None
+    system = published_wavefunction.nuclei(config) if method.kind == "ansatz" else None
+    if system is not None:
+        about = replace(about, summary=about.summary or f"{abilities.title(method)} of {formula(system.symbols)}")
     about = _completed(about, config, method)
     training = Training(about.data, about.level_of_theory)
     elements = tuple(trained.get("elements") or arguments.get("elements") or ())
@@ -148,7 +158,7 @@ def _draft(config: DictConfig, about: Facts, into: Path, trained: Mapping[str, A
         elements=elements,
         charges=(system.charge,) if system else tuple(trained.get("charges") or (0,)),
         spins=(system.spin,) if system else tuple(trained.get("spins") or (0,)),
-        model=Model(target, _without_null(arguments)),
+        model=Model(target, without_null(arguments)),
         weights=Weights("0" * 64, 1),
         files=(),
         spread=limit,
@@ -170,16 +180,6 @@ def _spread(config: DictConfig, trained: Mapping[str, Any]) -> tuple[float | Non
         calibration.get("factor"),
         (calibration.get("forces") or {}).get("factor"),
     )
-
-
-def _nuclei(config: DictConfig) -> Nuclei:
-    from fusion.chemistry import system_input
-
-    system = system_input.read(config.system, Path.cwd())
-    if system.cell is not None:
-        raise InputError("a wavefunction of a periodic system cannot be published")
-    positions = tuple((float(x), float(y), float(z)) for x, y, z in system.positions)
-    return Nuclei(system.symbols, positions, system.charge, system.spin)
 
 
 def _completed(about: Facts, config: DictConfig, method: Any) -> Facts:
@@ -226,15 +226,8 @@ def _version(name: str, into: Path) -> int:
     return newest + 1
 
 
-def _without_null(value: Any) -> Any:
-    """Drop arguments that are null, which TOML cannot represent."""
-    if isinstance(value, Mapping):
-        return {key: _without_null(item) for key, item in value.items() if item is not None}
-    return [_without_null(item) for item in value] if isinstance(value, list) else value
-
-
-def _state(run: Path, directory: Path | None) -> dict[str, Tensor]:
-    """Read all tensors of the checkpoint's state dict."""
+def _checkpoint(run: Path, directory: Path | None) -> dict[str, Any]:
+    """Read the checkpoint of a run, or a file of tensors by name."""
     import torch
 
     from fusion.runs.layout import CHECKPOINT
@@ -247,7 +240,7 @@ def _state(run: Path, directory: Path | None) -> dict[str, Tensor]:
         from safetensors.torch import load_file
 
         try:
-            return load_file(path)
+            return dict(load_file(path))
         except SafetensorError as error:
             raise InputError(f"{path} is not a complete safetensors file: {error}") from error
     try:
@@ -255,7 +248,14 @@ def _state(run: Path, directory: Path | None) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a wrong file can raise anything
         raise InputError(f"{path} is not a checkpoint of plain tensors, and nothing else is read") from error
-    state = content.get("state_dict", content) if isinstance(content, dict) else {}
+    return content if isinstance(content, dict) else {}
+
+
+def _tensors(content: dict[str, Any]) -> dict[str, Tensor]:
+    """Tensors of a checkpoint's state dict by name."""
+    import torch
+
+    state = content.get("state_dict", content)
     return {str(name): value for name, value in state.items() if isinstance(value, torch.Tensor)}
 
 

@@ -24,12 +24,19 @@ def metrics(document: dict[str, Any] | None, config: DictConfig) -> Iterable[Met
         yield from _training_errors(training["mae_kcal_mol"], command)
     if document.get("kind") != "ansatz" or not document.get("energy"):
         return
-    energy = document["energy"]
+    energy, vmc = document["energy"], document.get("vmc") or {}
     note = "" if document.get("status") == "ok" else f" ({document.get('status')})"
-    for key in ("value", "stderr"):
-        if energy.get(key) is not None:
-            name = f"energy{note}" if key == "value" else f"standard error of the energy{note}"
-            yield Metric(name, float(energy[key]), "hartree", command)
+    correlation = vmc.get("correlation_percent") or {}
+    for name, value, unit in (
+        (f"energy{note}", energy.get("value"), "hartree"),
+        (f"standard error of the energy{note}", energy.get("stderr"), "hartree"),
+        ("variance of the local energy", vmc.get("variance_hartree2"), "hartree^2"),
+        ("remaining error of the optimisation", (vmc.get("remaining") or {}).get("error_hartree"), "hartree"),
+        ("correlation energy", correlation.get("value"), "%"),
+        ("standard error of the correlation energy", correlation.get("stderr"), "%"),
+    ):
+        if value is not None:
+            yield Metric(name, float(value), unit, command)
 
 
 def _errors_of_parts(parts: dict[str, Any], command: str) -> Iterable[Metric]:

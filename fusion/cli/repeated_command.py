@@ -25,6 +25,8 @@ def repeating(config: DictConfig) -> str:
     from fusion.config import compose as trees
     from fusion.config import overrides
     from fusion.config.options import available
+    from fusion.methods.card_words import with_card
+    from fusion.zoo import registry
 
     system = str(config.system.get("name"))
     trains_on_others = "training" in config.method and config.task.name == "train"
@@ -32,6 +34,8 @@ def repeating(config: DictConfig) -> str:
     words = [f"+method={config.method.name}", *([f"system={system}"] if known_system else [])]
     if config.task.name != trees.compose(words)[0].task.name and config.task.name in available("task"):
         words.append(f"task={config.task.name}")
+    if config.get("weights") is not None and registry.find(str(config.weights)).kind == "ansatz":
+        words.append(f"weights={config.weights}")  # stands for further settings
     data = config.get("data")
     repeated = set(_REPEATED)
     if trains_on_others and data is not None and data.get("name") in available("data"):
@@ -39,7 +43,7 @@ def repeating(config: DictConfig) -> str:
     elif trains_on_others and data is not None and isinstance(data.get("path"), str):
         words.append(f"data={_from_here(Path(data.path))}")
         repeated |= {"data.path", "data.name", "system.name"}
-    defaults = _leaves(trees.compose(overrides.prepare(words, multirun=False))[0])
+    defaults = _leaves(trees.compose(with_card(overrides.prepare(words, multirun=False)))[0])
     settings = _leaves(config)
     for key, value in defaults.items():  # {method: hf} in place of null
         if value is None and key not in settings and OmegaConf.is_config(node := OmegaConf.select(config, key)):

@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 from fusion.errors import CalculationError, InputError
 
 if TYPE_CHECKING:
-    from fusion.zoo.card import Card
+    from fusion.zoo.card import Card, Nuclei
 
 
 class _Group(TyperGroup):
@@ -99,10 +99,11 @@ def show(name: Name, as_json: AsJson = False) -> None:
         ("spins", f"{' '.join(map(str, card.spins))}   N_up - N_down"),
         ("energies", _ENERGIES[card.energy_zero]),
         ("spread", _spread(card)),
-        ("system", " ".join(card.system.symbols) + f", charge {card.system.charge}" if card.system else ""),
+        ("system", "" if card.system is None else _system(card.system)),
         ("licence", card.licence),
         ("citation", card.citation + (f", doi:{card.doi}" if card.doi else "")),
         ("model", card.model.target),
+        ("use", _use(card)),
         ("digest", card.weights.sha256),
         ("files", f"{len(card.files)}, {_size(sum(file.size for file in card.files))}; {_origin(card)}"),
         ("card", card.source),
@@ -283,6 +284,17 @@ def _spread(card: Card) -> str:
     factor += "" if card.forces_factor is None else f" (forces × {card.forces_factor:.3g})"
     limit = "" if card.spread is None else f"above {card.spread:.2e} hartree per sqrt(atom): outside"
     return "; ".join(part for part in (factor, limit) if part)
+
+
+def _system(system: Nuclei) -> str:
+    """Describe the nuclei, the state and the core potentials of a wavefunction."""
+    ecp = "".join(f", {name} for {symbol}" for symbol, name in system.ecp.items())
+    return f"{' '.join(system.symbols)}, charge {system.charge}, spin {system.spin}{ecp}"
+
+
+def _use(card: Card) -> str:
+    """Command that evaluates a wavefunction; nothing for other models."""
+    return f"fusion +method={card.method} weights={card.name} task=evaluate" if card.kind == "ansatz" else ""
 
 
 def _print_json(content: Any) -> None:

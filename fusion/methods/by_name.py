@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fusion.errors import InputError
 from fusion.methods import protocol
+from fusion.methods.card_words import with_card
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -61,7 +62,8 @@ def composed(name: str, options: Mapping[str, Any]) -> DictConfig:
     from fusion.config import messages
     from fusion.config.options import suggestion
 
-    config, _ = trees.compose(_words(name))
+    initial = [f"weights={options['weights']}"] if options.get("weights") else []
+    config, _ = trees.compose(with_card([*_words(name), *initial]))
     for key, value in options.items():
         path = key if key in BESIDE else f"method.{key}"
         if OmegaConf.select(config, path, default=_ABSENT) is _ABSENT:

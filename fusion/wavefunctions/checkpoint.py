@@ -8,6 +8,8 @@ import numpy as np
 from torch import nn
 
 from fusion.chemistry.system import System
+from fusion.errors import InputError
+from fusion.zoo.card import without_null
 
 
 def identity(system: System, ansatz: nn.Module, settings: dict[str, Any]) -> dict[str, Any]:
@@ -16,12 +18,46 @@ def identity(system: System, ansatz: nn.Module, settings: dict[str, Any]) -> dic
     return {
         **({"ecp": cores} if cores else {}),
         "formula": system.formula,
+        "symbols": list(system.symbols),
         "charge": system.charge,
         "spin": system.spin,
         "positions": np.asarray(system.positions, dtype=float).round(6).tolist(),
         "parameters": {name: list(p.shape) for name, p in ansatz.named_parameters()},
         "settings": settings,
     }
+
+
+def refuse_other(stored: dict[str, Any], expected: dict[str, Any], label: str) -> None:
+    """Raise InputError unless the identity `stored` in `label` is of the same molecule and network as `expected`.
+
+    The geometry may differ. Checkpoints of earlier versions do not state the order of their atoms.
+    """
+    for key in ("formula", "charge", "spin"):
+        if stored[key] != expected[key]:
+            advice = "; geometry transfer between different molecules is not possible" if key == "formula" else ""
+            raise InputError(
+                f"{label} belongs to another system: {key} is {stored[key]} there, {expected[key]} here{advice}"
+            )
+    if stored.get("symbols", expected["symbols"]) != expected["symbols"]:
+        order, wanted = " ".join(stored["symbols"]), " ".join(expected["symbols"])
+        raise InputError(f"{label} belongs to another system: its atoms are {order}, in this order, and {wanted} here")
+    if stored.get("ecp") != expected.get("ecp"):
+        raise InputError(f"{label} belongs to another system: its system.ecp differs")
+    for part in ("settings", "parameters"):
+        there, here = without_null(stored[part]), without_null(expected[part])
+        if there != here:
+            raise InputError(f"{label} belongs to another network: {_difference(there, here)}")
+
+
+def _difference(stored: dict[str, Any], expected: dict[str, Any]) -> str:
+    """First setting or shape that differs, in words."""
+    for name in (*expected, *stored):
+        old_value, new_value = stored.get(name, "absent"), expected.get(name, "absent")
+        if isinstance(old_value, dict) and isinstance(new_value, dict) and old_value != new_value:
+            return _difference(old_value, new_value)
+        if old_value != new_value:
+            return f"{name} is {old_value} there, {new_value} here"
+    return "its parameters have another order"
 
 
 def series_of(state: dict[str, Any]) -> dict[str, list[Any]]:

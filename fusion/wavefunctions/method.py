@@ -13,6 +13,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import nn
 
+from fusion import zoo
 from fusion.chemistry import energy_zeros
 from fusion.chemistry.system import System
 from fusion.config.checks import check_whole, energy_setting
@@ -30,6 +31,7 @@ from fusion.wavefunctions.transfer import as_memory, from_memory
 if TYPE_CHECKING:
     from fusion.wavefunctions.estimators import Estimator
     from fusion.wavefunctions.hamiltonians import Hamiltonian
+    from fusion.wavefunctions.transfer import Start
     from fusion.wavefunctions.vmc import VariationalMonteCarlo
 
 PRETRAINING_PER_ELECTRON = 100
@@ -71,7 +73,6 @@ class AnsatzMethod:
     """
 
     kind = "ansatz"
-    weights: dict[str, Any] | None = None
     energy_zero = energy_zeros.TOTAL
     takes_cores = True
 
@@ -87,6 +88,7 @@ class AnsatzMethod:
         optimiser: Mapping[str, Any],
         evaluation: Mapping[str, Any],
         hamiltonian: Mapping[str, Any] | None = None,
+        weights: str | None = None,
         dtype: str = "float32",
         seed: int = 0,
         device: str = "auto",
@@ -95,10 +97,11 @@ class AnsatzMethod:
         if dtype not in _DTYPES:
             raise InputError(f"dtype must be float32 or float64, not {dtype!r}")
         self.name, self.about = name, About.read(about)
-        self.title, self.note = self.about.title or name, self.about.note
         self.dtype_name, self.dtype, self.seed = dtype, _DTYPES[dtype], seed
         self._model, self._optimiser, self._hamiltonian, self._chunk = model, optimiser, hamiltonian, chunk
         self._device = None if device == "auto" else devices.device(device)
+        self._card = None if weights is None else zoo.find_for(weights, self.kind, name)
+        self.title, self.note = self.about.title or name, self.about.note if self._card is None else None
         self._basis, self._clip = pretraining["basis"], optimisation["clip"]
         self._proposals = sampling.get("proposals", UNIFORM)
         until = energy_setting("method.optimisation.until", optimisation.get("until"))
@@ -135,8 +138,24 @@ class AnsatzMethod:
 
     @property
     def label(self) -> str:
-        """Name shown for a run."""
-        return self.name
+        """Name shown for a run: the zoo's wavefunction that it starts at, or the method."""
+        return self.name if self._card is None else self._card.label
+
+    @property
+    def weights(self) -> dict[str, Any] | None:
+        """Name, version and digest of the zoo's wavefunction; None without weights."""
+        return None if self._card is None else self._card.identity
+
+    def start(self, system: System, ansatz: nn.Module) -> Start | None:
+        """Return the zoo's wavefunction, to start at it with `ansatz`; None without weights.
+
+        Raises InputError for another molecule or network.
+        """
+        if self._card is None:
+            return None
+        from fusion.wavefunctions.published import start
+
+        return start(self._card, system, ansatz, self.settings)
 
     @property
     def provides(self) -> frozenset[str]:
@@ -145,7 +164,13 @@ class AnsatzMethod:
         return frozenset({"energy", "energy_stderr"} | measured | {f"{name}_stderr" for name in measured})
 
     def check(self, systems: Sequence[System], properties: Iterable[str] = ()) -> None:
-        """Raise InputError for forces of systems with effective core potentials, and for incomplete forces."""
+        """Raise InputError for a system or a network other than those of the zoo's wavefunction, for forces of systems
+        with effective core potentials, and for incomplete forces."""
+        if self._card is not None:
+            from fusion.wavefunctions.published import refuse_other_molecule
+
+            for system in systems:
+                refuse_other_molecule(self._card, system, self.settings)
         if not {"forces", "forces_stderr"} & set(properties):
             return
         for system in systems:
@@ -243,7 +268,7 @@ class AnsatzMethod:
     def calculate(self, systems: Sequence[System], properties: Iterable[str]) -> list[Result]:
         """Optimise and evaluate every system in this process, without output and files.
 
-        A further geometry of the last molecule starts at its wavefunction.
+        A further geometry of the last molecule starts at its wavefunction, the first one at that of the zoo, if any.
         """
         from pytorch_lightning import Trainer
 
@@ -252,7 +277,9 @@ class AnsatzMethod:
         results = []
         for system in systems:
             module = self.module(system)
-            if self.remembers and (start := from_memory(self._memory, system)) is not None:
+            start = from_memory(self._memory, system) if self.remembers else None
+            start = start or self.start(system, module.ansatz)
+            if start is not None:
                 module.start_from(start)
             with tempfile.TemporaryDirectory() as directory:
                 Trainer(

@@ -1,4 +1,4 @@
-"""Optimise and evaluate a wavefunction, or evaluate one from a checkpoint."""
+"""Optimise and evaluate a wavefunction, or evaluate one from a checkpoint or from the zoo."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from fusion.errors import InputError
+from fusion.methods import abilities
 from fusion.runs.layout import CHECKPOINT
 from fusion.runs.state import is_own
 from fusion.runs.task import Plan, Title
@@ -21,14 +22,15 @@ if TYPE_CHECKING:
     from fusion.runs.run import Run
     from fusion.wavefunctions.resources import Cost
     from fusion.wavefunctions.schedule import Schedule
+    from fusion.wavefunctions.transfer import Start
 
 
 @dataclass(frozen=True)
 class WavefunctionPlan(Plan):
     """Iterations of every phase, planned (`schedule`) and `done`, their `cost`, and the number of parameters.
 
-    `moved`: the checkpoint's wavefunction belongs to another geometry; `orbitals`: the conventional wavefunction that
-    the ansatz starts at, if any.
+    `moved`: the wavefunction of the checkpoint or the zoo belongs to another geometry; `orbitals`: the conventional
+    wavefunction that the ansatz starts at, if any; `start` is the wavefunction of the zoo.
     """
 
     schedule: Schedule
@@ -37,16 +39,18 @@ class WavefunctionPlan(Plan):
     orbitals: str | None
     cost: Cost
     parameters: int
+    start: Start | None
 
 
 class WavefunctionTraining:
     """Pretraining, optimisation and evaluation of a wavefunction, from ``run.checkpoint`` if there is one.
 
-    The checkpoint of another run may be of another geometry: the last part of the optimisation is then done here.
+    The checkpoint of another run may be of another geometry: the last part of the optimisation is then done here. It is
+    always done with a wavefunction of the zoo (``weights``), which comes without the state of its optimisation.
     """
 
     moves = True
-    """False for tasks that use a checkpoint's wavefunction as it is."""
+    """False for tasks that use the wavefunction of a checkpoint or of the zoo as it is."""
 
     def __init__(self, name: str = "train") -> None:
         self.name = name
@@ -58,8 +62,6 @@ class WavefunctionTraining:
             raise InputError(f"task {self.name} optimises wavefunctions; {method.name} is a {method.kind}: task=energy")
         if any(system.pbc):
             raise InputError(f"{system.formula} is periodic; {method.name} only calculates molecules: remove the cell")
-        if run.config.get("weights") is not None:
-            raise InputError(f"{method.name} has no published weights to start from; set weights=null")
         from fusion.wavefunctions.ansatz import start_of
         from fusion.wavefunctions.checkpoint import identity
         from fusion.wavefunctions.resources import estimate
@@ -71,15 +73,24 @@ class WavefunctionTraining:
             fit = max(1, round(schedule.walkers / ranks)) * ranks
             raise InputError(f"method.walkers={schedule.walkers} cannot be divided among {ranks} ranks; use {fit}")
         expected = identity(system, ansatz, method.settings)  # type: ignore[attr-defined]
-        done, moved = _check_checkpoint(run, ansatz, expected, self.moves)
-        if moved:
+        start = self._published(method, system, ansatz, run)
+        done, moved = _check_checkpoint(run, ansatz, expected)
+        if abilities.weights(method) is not None and not self.moves:  # also when the run is resumed
+            schedule = replace(schedule, pretraining_steps=0, optimisation_steps=0)
+        moved = moved or (start is not None and not start.is_at(system.positions))
+        if moved and not self.moves:
+            raise InputError(
+                f"{run.checkpoint or method.label} belongs to another system: {system.formula} with another geometry; "
+                "optimise it here first: task=train"
+            )
+        if moved or start is not None:
             done = {"pretraining": schedule.pretraining_steps, "optimising": schedule.before_transfer, "evaluating": 0}
         walkers = schedule.walkers // ranks
         sizes = (walkers, schedule.chunk, schedule.moves, schedule.evaluation_moves, schedule.walkers)
         method.estimators(system)  # type: ignore[attr-defined]  # refuses wrong settings before any work
         cost = estimate(system, ansatz, hamiltonian, *sizes)
         number = sum(p.numel() for p in ansatz.parameters())
-        return WavefunctionPlan(method, system, schedule, done, moved, start_of(ansatz), cost, number)
+        return WavefunctionPlan(method, system, schedule, done, moved, start_of(ansatz), cost, number, start)
 
     def title(self, plan: WavefunctionPlan, run: Run) -> Title:
         """Method, system, size and device for the title, and notes on cost and start."""
@@ -107,16 +118,34 @@ class WavefunctionTraining:
 
     def run(self, plan: WavefunctionPlan, run: Run) -> Result:
         """Run the remaining iterations of all phases."""
-        return fit(plan.method.module(plan.system), run)
+        return fit(plan.method.module(plan.system), run, start=plan.start)
+
+    @staticmethod
+    def _published(method: Any, system: System, ansatz: nn.Module, run: Run) -> Start | None:
+        """Wavefunction of the zoo that a new run starts at; None without one.
+
+        Raises InputError for another molecule or network, and beside another wavefunction to start from.
+        """
+        if run.checkpoint is None:
+            start: Start | None = method.start(system, ansatz)
+            return start
+        if abilities.weights(method) is not None and not is_own(run):
+            raise InputError(
+                f"weights={method.label} and ckpt={run.checkpoint} both name a wavefunction; leave one of them out"
+            )
+        return None
 
     def _start(self, plan: WavefunctionPlan, run: Run) -> str | None:
-        """Note on the start of a run from a checkpoint; None for a new run."""
+        """Note on the start of a run from a checkpoint or from the zoo; None for a new run."""
+        schedule, left = plan.schedule, plan.schedule.optimisation_steps - plan.done["optimising"]
+        geometry = ", of another geometry" if plan.moved else ""
+        if plan.start is not None:
+            steps = f", with the last {left} steps of optimisation" if self.moves else ""
+            return f"starting from {plan.method.label}{geometry}{steps}"
         if run.checkpoint is None:
             return None
-        schedule = plan.schedule
         if plan.moved:
-            left = schedule.optimisation_steps - plan.done["optimising"]
-            return f"starting from {run.checkpoint}, of another geometry, with the last {left} steps of optimisation"
+            return f"starting from {run.checkpoint}{geometry}, with the last {left} steps of optimisation"
         if not is_own(run):
             return f"starting from {run.checkpoint}, {plan.done['optimising']} steps optimised"
         done, total, word = plan.done["optimising"], schedule.optimisation_steps, "step"
@@ -128,7 +157,7 @@ class WavefunctionTraining:
 
 
 class WavefunctionEvaluation(WavefunctionTraining):
-    """Evaluation of the wavefunction in ``run.checkpoint``, which is not changed."""
+    """Evaluation of the wavefunction in ``run.checkpoint`` or of the zoo, which is not changed."""
 
     moves = False
 
@@ -137,9 +166,9 @@ class WavefunctionEvaluation(WavefunctionTraining):
 
     def check(self, method: Method, system: System, run: Run) -> WavefunctionPlan:
         """Plan an evaluation whose earlier phases are those of the checkpoint. Raise InputError as for a training, and
-        without a checkpoint."""
-        if run.checkpoint is None:
-            raise InputError(f"task {self.name} needs a wavefunction: ckpt=RUN_DIR or ckpt=FILE.ckpt")
+        without a wavefunction."""
+        if run.checkpoint is None and run.config.get("weights") is None:
+            raise InputError(f"task {self.name} needs a wavefunction: ckpt=RUN_DIR, ckpt=FILE.ckpt or weights=NAME")
         plan = super().check(method, system, run)
         done = {"pretraining_steps": plan.done["pretraining"], "optimisation_steps": plan.done["optimising"]}
         return replace(plan, schedule=replace(plan.schedule, **done))
@@ -148,13 +177,13 @@ class WavefunctionEvaluation(WavefunctionTraining):
         """Evaluate, without any further pretraining or optimisation."""
         schedule = plan.schedule
         steps = {"pretraining_steps": schedule.pretraining_steps, "optimisation_steps": schedule.optimisation_steps}
-        return fit(plan.method.module(plan.system, **steps), run)
+        return fit(plan.method.module(plan.system, **steps), run, start=plan.start)
 
 
-def fit(module: Any, run: Run, conclude: Callable[[Any], Result] | None = None) -> Result:
-    """Run the remaining phases of the module under Lightning; every rank returns the result.
+def fit(module: Any, run: Run, conclude: Callable[[Any], Result] | None = None, start: Start | None = None) -> Result:
+    """Run the remaining phases of the module under Lightning, at the wavefunction ``start`` if there is one.
 
-    ``conclude`` makes the result of the module; default is that of variational Monte Carlo.
+    Every rank returns the result. ``conclude`` makes it from the module; default is that of variational Monte Carlo.
     """
     from omegaconf import OmegaConf
 
@@ -162,6 +191,8 @@ def fit(module: Any, run: Run, conclude: Callable[[Any], Result] | None = None) 
     from fusion.wavefunctions.outcome import outcome
 
     module.from_another_run = run.checkpoint is not None and not is_own(run)
+    if start is not None:
+        module.start_from(start)
     module.save_hyperparameters(OmegaConf.to_container(run.config, resolve=True))  # for the loggers
     trainer = run.trainer(max_epochs=1, num_sanity_val_steps=0, use_distributed_sampler=False)
     with partners(), traffic() as sent:
@@ -202,52 +233,24 @@ def _on_gpu(run: Run) -> bool:
     return run.config.trainer.get("accelerator", "auto") != "cpu" and torch.cuda.is_available()
 
 
-def _check_checkpoint(
-    run: Run, ansatz: nn.Module, expected: dict[str, Any], moves: bool
-) -> tuple[dict[str, int], bool]:
+def _check_checkpoint(run: Run, ansatz: nn.Module, expected: dict[str, Any]) -> tuple[dict[str, int], bool]:
     """Finished iterations of every phase, from the run's checkpoint, and whether it is of another geometry.
 
     Raises:
-        InputError: the checkpoint belongs to another system or network, or to another geometry although its
-            wavefunction may not move (`moves`); the message names the difference.
+        InputError: the checkpoint belongs to another system or network, or the run's own one to another geometry; the
+            message names the difference.
     """
     if run.checkpoint is None:
         return {"pretraining": 0, "optimising": 0, "evaluating": 0}, False
     from fusion.runs.checkpoints import read
-    from fusion.wavefunctions.checkpoint import with_current_names
+    from fusion.wavefunctions.checkpoint import refuse_other, with_current_names
 
     content = with_current_names(read(run.checkpoint).get("vmc", {}), ansatz)
     stored = content.get("identity")
     if stored is None:
         raise InputError(f"{run.checkpoint} is not a checkpoint of a wavefunction")
-    for key in ("formula", "charge", "spin"):
-        if stored[key] != expected[key]:
-            raise InputError(
-                f"{run.checkpoint} belongs to another system: {key} is {stored[key]} there, {expected[key]} here"
-            )
-    if stored.get("ecp") != expected.get("ecp"):
-        raise InputError(f"{run.checkpoint} belongs to another system: its system.ecp differs")
-    for part in ("settings", "parameters"):
-        if stored[part] != expected[part]:
-            raise InputError(
-                f"{run.checkpoint} belongs to another network: {_difference(stored[part], expected[part])}"
-            )
-    if stored["positions"] != expected["positions"]:
-        if is_own(run) or not moves:
-            raise InputError(
-                f"{run.checkpoint} belongs to another system: {expected['formula']} with another geometry"
-                + ("" if moves else "; optimise it here first: task=train")
-            )
-        return dict(content["done"]), True
-    return dict(content["done"]), False
-
-
-def _difference(stored: dict[str, Any], expected: dict[str, Any]) -> str:
-    """First setting or shape that differs, in words."""
-    for name in (*expected, *stored):
-        old_value, new_value = stored.get(name, "absent"), expected.get(name, "absent")
-        if isinstance(old_value, dict) and isinstance(new_value, dict) and old_value != new_value:
-            return _difference(old_value, new_value)
-        if old_value != new_value:
-            return f"{name} is {old_value} there, {new_value} here"
-    return "its parameters have another order"
+    refuse_other(stored, expected, str(run.checkpoint))
+    moved = stored["positions"] != expected["positions"]
+    if moved and is_own(run):
+        raise InputError(f"{run.checkpoint} belongs to another system: {expected['formula']} with another geometry")
+    return dict(content["done"]), moved

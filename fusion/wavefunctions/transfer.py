@@ -9,7 +9,7 @@ Electrons move with the nuclei near them (space warp; Filippi & Umrigar 2000, Ph
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,21 +22,35 @@ from fusion.chemistry.system import System
 @dataclass(frozen=True)
 class Start:
     """Wavefunction of a molecule with nuclei at `positions` (A, 3), bohr: its parameters by name, and walkers of all
-    ranks (W, N, 3)."""
+    ranks (W, N, 3).
+
+    `buffers` are tensors of the ansatz that belong to these positions, such as reference orbitals. Without them, an
+    ansatz for the same positions computes its own.
+    """
 
     parameters: Mapping[str, Tensor]
     electrons: Tensor
     positions: np.ndarray
+    buffers: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def is_at(self, positions: np.ndarray) -> bool:
+        """True if the nuclei are at these positions (A, 3), bohr, to the precision of checkpoints."""
+        return bool(np.array_equal(np.round(self.positions, 6), np.round(positions, 6)))
 
     def electrons_at(self, positions: np.ndarray) -> Tensor:
         """Walkers moved with the nuclei to other positions (A, 3), bohr."""
         return warped(self.electrons, self.positions, positions)
 
     @torch.no_grad()
-    def give(self, ansatz: nn.Module) -> None:
-        """Copy the parameters to an ansatz of the same molecule. Raises KeyError if the ansatz has others."""
+    def give(self, ansatz: nn.Module, positions: np.ndarray) -> None:
+        """Copy the parameters to an ansatz of the same molecule at `positions` (A, 3), bohr, and the buffers if these
+        are the same. Raises KeyError if the ansatz has other parameters."""
         for name, parameter in ansatz.named_parameters():
             parameter.copy_(self.parameters[name])
+        if self.is_at(positions):
+            for name, buffer in ansatz.named_buffers():
+                if name in self.buffers:
+                    buffer.copy_(self.buffers[name])
 
 
 def warped(electrons: Tensor, before: np.ndarray, after: np.ndarray) -> Tensor:

@@ -132,9 +132,10 @@ class VariationalMonteCarlo(pl.LightningModule):
         return next((phase for phase in self.phases if self.left(phase)), None)
 
     def start_from(self, start: Start) -> None:
-        """Start at a wavefunction of another geometry, with the last steps of the optimisation."""
+        """Start at a wavefunction of this or another geometry, with the last steps of the optimisation."""
         self.start = start
         self.done |= {"pretraining": self.schedule.pretraining_steps, "optimising": self.schedule.before_transfer}
+        self._phase = self.next_phase or self.phases[-1]
 
     @property
     def end(self) -> Start:
@@ -167,7 +168,7 @@ class VariationalMonteCarlo(pl.LightningModule):
             placing = random_stream(self.seed, "cpu", "places")
             self.sampler.electrons = initial_electrons(self.system, walkers, placing).to(self.device, dtype)
             if self.start is not None:
-                self.start.give(self.ansatz)
+                self.start.give(self.ansatz, self.system.positions)
                 moved = self.start.electrons_at(self.system.positions).to(self.device, dtype)
                 self.sampler.electrons = own_rows(moved[torch.arange(walkers * world_size()) % len(moved)]).clone()
             check_forward(self.ansatz, self.sampler.electrons[:_CHECKED])
@@ -182,7 +183,7 @@ class VariationalMonteCarlo(pl.LightningModule):
             self.schedule.chunk,
         )
         self._pretraining: Pretraining | None = None
-        if self.start is not None:
+        if self.start is not None and self.done["optimising"]:  # otherwise the first iteration begins its phase
             self.begin("optimising")
         if self.restored:
             self._restore(self.restored, walkers)

@@ -20,11 +20,14 @@ SCHEMA = 1
 LONGEST = 1 << 20
 """Largest size of a card in bytes."""
 KINDS = ("potential", "functional", "ansatz")
+WALKERS = "walkers"
+"""Name of the tensor (W, N, 3) of walkers, bohr, beside the parameters of a wavefunction."""
 ZEROS = ("total", "atomization", "difference")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _CALLABLE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*[.:][A-Za-z_]\w*")
 _ELEMENT = re.compile(r"[A-Z][a-z]?")
+_POTENTIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://.+/")
 _MIRROR = re.compile(r"([A-Za-z0-9_-][A-Za-z0-9._-]*/)*")
 
@@ -58,6 +61,11 @@ class Model:
     target: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Class and arguments as a `model` node of the configuration."""
+        return {"_target_": self.target, **self.arguments}
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -81,20 +89,27 @@ class Origin:
 
 @dataclass(frozen=True)
 class Nuclei:
-    """System of a wavefunction: positions in bohr, spin = N_up - N_down."""
+    """System of a wavefunction: positions in bohr, spin = N_up - N_down.
+
+    `name` is that of the system in the configuration, and `ecp` names the core potential of every element that has one.
+    """
 
     symbols: tuple[str, ...]
     positions: tuple[tuple[float, float, float], ...]
     charge: int = 0
     spin: int = 0
+    name: str = ""
+    ecp: Mapping[str, str] = field(default_factory=dict)
 
     def system(self, name: str) -> System:
         """Return it as a System with that name. Raises InputError for an impossible system."""
         import numpy as np
 
+        from fusion.chemistry import core_potentials
         from fusion.chemistry.system import System
 
-        return System(name, self.symbols, np.array(self.positions), self.charge, self.spin)
+        cores = core_potentials.read(dict(self.ecp) or None, self.symbols, Path.cwd())
+        return System(name, self.symbols, np.array(self.positions), self.charge, self.spin, cores=cores)
 
 
 @dataclass(frozen=True)
@@ -230,9 +245,15 @@ def _nuclei(table: Table) -> Nuclei:
     symbols, positions = table.texts("symbols", _ELEMENT, "symbols of elements"), table.vectors("positions_bohr")
     if len(symbols) != len(positions):
         raise InputError(f"{table.source}: system has {len(symbols)} symbols and {len(positions)} positions_bohr")
-    nuclei = Nuclei(symbols, positions, table.whole("charge", default=0), table.whole("spin", default=0))
+    potentials = table.table("ecp", required=False)
+    ecp = {symbol: potentials.text(symbol, _POTENTIAL, "the name of a core potential") for symbol in potentials}
+    charge, spin, name = (
+        table.whole("charge", default=0),
+        table.whole("spin", default=0),
+        table.text("name", default=""),
+    )
     table.end()
-    return nuclei
+    return Nuclei(symbols, positions, charge, spin, name, ecp)
 
 
 def to_toml(card: Card) -> str:
@@ -250,6 +271,7 @@ def to_toml(card: Card) -> str:
         system = card.system
         content["system"] = {"symbols": system.symbols, "positions_bohr": system.positions}
         content["system"] |= {"charge": system.charge, "spin": system.spin}
+        content["system"] |= {key: value for key in ("name", "ecp") if (value := getattr(system, key))}
     content["model"] = {"target": card.model.target, "arguments": dict(card.model.arguments)}
     content["weights"] = {"sha256": card.weights.sha256, "size": card.weights.size}
     origin = {"converter": card.origin.converter, "urls": card.origin.urls, "mirror": card.origin.mirror}
@@ -257,6 +279,13 @@ def to_toml(card: Card) -> str:
     content["metrics"] = [vars(metric) for metric in card.metrics]
     content["files"] = {file.path: {"size": file.size, "sha256": file.sha256} for file in card.files}
     return tomli_w.dumps({key: value for key, value in content.items() if value not in ({}, [])})
+
+
+def without_null(value: Any) -> Any:
+    """Drop settings that are null, which TOML cannot represent; they are the defaults of a model's arguments."""
+    if isinstance(value, Mapping):
+        return {key: without_null(item) for key, item in value.items() if item is not None}
+    return [without_null(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def write(card: Card, path: Path) -> None:

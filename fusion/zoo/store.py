@@ -13,7 +13,7 @@ from fusion.errors import CalculationError, InputError
 from fusion.files import bounds
 from fusion.parallel.processes import GLOBAL_STATE, rank
 from fusion.zoo import cache, convert, registry
-from fusion.zoo.card import Card
+from fusion.zoo.card import WALKERS, Card
 from fusion.zoo.fetch import fetch
 from fusion.zoo.files import File, offline
 from fusion.zoo.tensors import LONGEST_HEADER, SUFFIX, file_digest, read, serialised, whole
@@ -209,7 +209,12 @@ def load(name: str) -> nn.Module:
 
 
 def build(card: Card, tensors: dict[str, Tensor]) -> nn.Module:
-    """Build the model of `card` with `tensors`, in their dtypes. Raises InputError if they do not fit."""
+    """Build the model of `card` with `tensors`, in their dtypes. Raises InputError if they do not fit.
+
+    Walkers beside the parameters of a wavefunction are left out.
+    """
+    if card.kind == "ansatz":
+        tensors = {name: tensor for name, tensor in tensors.items() if name != WALKERS}
     model = blank(card, {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()})
     try:
         # Copy the tensors: those of a file share one block of memory and may not be aligned.

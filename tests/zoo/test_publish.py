@@ -45,7 +45,15 @@ def test_a_published_wavefunction_equals_the_trained_one(tiny: Path, trained: Pa
     card = publish.add(trained, ABOUT, tiny)
     assert (card.kind, card.method, card.elements, card.label) == ("ansatz", "ferminet", ("H",), "mine@1")
     assert card.system is not None and card.system.positions[1] == (0.0, 0.0, 1.401)
-    assert [metric.name.partition(" (")[0] for metric in card.metrics] == ["energy", "standard error of the energy"]
+    assert card.training.data == "none: the variational principle; 3 steps of 16 walkers, seed 0"
+    names = [metric.name.partition(" (")[0] for metric in card.metrics]
+    assert names == [
+        "energy",
+        "standard error of the energy",
+        "variance of the local energy",
+        "correlation energy",
+        "standard error of the correlation energy",
+    ]
     assert card == zoo.find("mine")
 
     config = app.load_config(trained)
@@ -122,7 +130,7 @@ def test_wrong_publications_are_refused_and_write_nothing(tiny: Path, trained: P
 def test_a_card_needs_only_a_name(tiny: Path, trained: Path, tmp_path: Path) -> None:
     """Facts without a value are marked as not stated."""
     card = publish.add(trained, Facts("mine"), tiny)
-    assert card.summary == "FermiNet, trained" and card.training.data == "none: the variational principle"
+    assert card.summary == "FermiNet of H2" and card.training.data.startswith("none: the variational principle")
     assert publish.not_stated(card) == ["licence", "citation"]
     potential_checkpoint(tmp_path / "best.ckpt", "model.")
     bare = publish.add(tmp_path / "best.ckpt", Facts("other"), tiny, ["+method=tinypair"])

@@ -88,7 +88,7 @@ class WavefunctionDiffusion(WavefunctionTraining):
             f"then {plan.diffusion.steps} steps of fixed-node diffusion at time step {times} 1/Ha, "
             f"about {duration(max(0, steps) * plan.cost.energy_s)}",
         )
-        if plan.schedule.optimisation_steps == 0:
+        if plan.schedule.optimisation_steps == 0 and plan.method.weights is None:
             notes = (*notes, "the wavefunction has not been optimised: its nodes limit the energy")
         return parts, notes
 
@@ -101,7 +101,7 @@ class WavefunctionDiffusion(WavefunctionTraining):
         schedule = plan.schedule
         steps = {"pretraining_steps": schedule.pretraining_steps, "optimisation_steps": schedule.optimisation_steps}
         arguments: Any = plan.method.arguments(plan.system, **steps)
-        return fit(DiffusionMonteCarlo(*arguments, diffusion=plan.diffusion), run, diffused)
+        return fit(DiffusionMonteCarlo(*arguments, diffusion=plan.diffusion), run, diffused, plan.start)
 
     def _start(self, plan: WavefunctionPlan, run: Run) -> str | None:
         """Note on the start: within the diffusion, the time step and the step that it resumes from."""
