@@ -44,8 +44,8 @@ class Optimisation:
 
         average_t = (1 - w) average_(t-1) + w parameters_t,    w = (AVERAGING + 1) / (t + AVERAGING),
 
-    about that of the last t / (AVERAGING + 1) steps, is what ``take_average`` hands to the evaluation (Shamir & Zhang
-    2013, ICML, polynomial-decay averaging).
+    about that of the last t / (AVERAGING + 1) of the t steps since the start, is what ``take_average`` hands to the
+    evaluation (Shamir & Zhang 2013, ICML, polynomial-decay averaging).
 
     Args:
         ansatz: the wavefunction.
@@ -85,6 +85,7 @@ class Optimisation:
         self.restored = False
         self.anchor: dict[str, Any] = {}
         self.average: dict[str, Tensor] | None = {}  # None in a run of an earlier version, which ends without it
+        self.averaged: int | None = 0  # t; None in a run of an earlier version, whose start is its first iteration
 
     def log_density(self, electrons: Tensor) -> Tensor:
         """2 log|psi|, (B,), a few chunks at a time, which limits the memory and keeps batches in the cache."""
@@ -128,19 +129,21 @@ class Optimisation:
     def _average(self, iteration: int) -> None:
         if self.average is None:
             return
-        weight = (self.AVERAGING + 1) / (iteration + 1 + self.AVERAGING) if self.average else 1.0
+        self.averaged = (iteration if self.averaged is None else self.averaged) + 1
+        weight = (self.AVERAGING + 1) / (self.averaged + self.AVERAGING) if self.average else 1.0
         before = self.average or {name: p.detach() for name, p in self.parameters.items()}
         self.average = {name: before[name].lerp(p, weight) for name, p in self.parameters.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Counters, average and anchor; the owners of parameters, walkers and optimiser save these."""
         counters = {
-            key: getattr(self, key) for key in ("rejected", "since_anchor", "failures", "running", "last", "restored")
+            key: getattr(self, key)
+            for key in ("rejected", "since_anchor", "failures", "running", "last", "restored", "averaged")
         }
         return {**counters, "average": self.average, "anchor": self.anchor}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        for key, value in {"average": None, **state}.items():
+        for key, value in {"average": None, "averaged": None, **state}.items():
             setattr(self, key, value)
 
     def _worse(self, local: Clipped) -> bool:
@@ -171,6 +174,7 @@ class Optimisation:
             "stderr": float(local.deviation.std()) / len(local.deviation) ** 0.5,
             "parameters": {name: p.detach().clone() for name, p in self.parameters.items()},
             "average": None if self.average is None else dict(self.average),
+            "averaged": self.averaged,
             "electrons": self.sampler.electrons.clone(),
             "sampler": self.sampler.state_dict(),
         }
@@ -189,6 +193,7 @@ class Optimisation:
                 self.parameters[name].copy_(value)
         average = self.anchor.get("average")
         self.average = None if average is None else dict(average)
+        self.averaged = self.anchor.get("averaged")
         self.sampler.electrons = self.anchor["electrons"].clone()
         self.sampler.load_state_dict(self.anchor["sampler"])
         self.optimiser.reset()

@@ -228,6 +228,16 @@ def test_the_evaluation_gets_the_mean_of_the_last_parameters() -> None:
     assert exponent(run) == pytest.approx(1.15, abs=0.02)
 
 
+def test_the_mean_of_a_late_start_is_that_of_its_own_last_steps() -> None:
+    """A start at another wavefunction counts earlier iterations as done, which give its first steps no weight."""
+    run = optimisation(Scripted(dict.fromkeys(range(1000, 1010), -0.05)), exponent=1.5)
+    for i in range(1000, 1060):
+        run.step(i)
+    assert exponent(run) == pytest.approx(1.0, abs=1e-5)
+    run.take_average()
+    assert exponent(run) == pytest.approx(1.0, abs=0.01)
+
+
 def test_undone_steps_leave_the_mean() -> None:
     run = optimisation(Scripted({14: 2.5}))
     run.moves = 60
