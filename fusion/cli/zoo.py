@@ -114,7 +114,7 @@ def show(name: Name, as_json: AsJson = False) -> None:
         if text:
             print(f"  {label:<17}{text}")
     for metric in card.metrics:
-        print(f"  {'measured':<17}{metric.name}: {metric.value:g} {metric.unit}   {metric.command}")
+        print(f"  {'measured':<17}{metric.name}: {metric.text}   {metric.command}")
 
 
 @app.command()

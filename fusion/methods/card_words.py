@@ -7,8 +7,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from fusion.config import compose as trees
 from fusion.config import overrides, places
 from fusion.config.options import available, groups, sources
@@ -83,6 +81,8 @@ def _system(system: Nuclei) -> Iterator[str]:
 
 
 def _is_named(system: Nuclei) -> bool:
+    import numpy as np
+
     from fusion.chemistry import system_input
 
     named = system_input.read(trees.compose([f"system={system.name}"])[0].system)

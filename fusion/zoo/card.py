@@ -49,6 +49,12 @@ class Metric:
     unit: str
     command: str
 
+    @property
+    def text(self) -> str:
+        """Value and unit; large total energies to a microhartree."""
+        number = f"{self.value:.6f}" if self.unit == "hartree" and abs(self.value) >= 0.1 else f"{self.value:g}"
+        return f"{number} {self.unit}"
+
 
 @dataclass(frozen=True)
 class Model:

@@ -66,5 +66,5 @@ def _paragraph(card: Card) -> list[str]:
         lines[-1:-1] = [f"`fusion +method={card.method} weights={card.name} task=evaluate` evaluates it."]
     if card.metrics:
         lines += ["", "| measured | value | command |", "|---|---|---|"]
-        lines += [f"| {m.name} | {m.value:g} {m.unit} | `{m.command}` |" for m in card.metrics]
+        lines += [f"| {m.name} | {m.text} | `{m.command}` |" for m in card.metrics]
     return lines
