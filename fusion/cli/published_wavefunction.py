@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -41,7 +42,8 @@ def nuclei(config: DictConfig) -> Nuclei:
             raise InputError(f"a wavefunction with the core potential of a file cannot be published: {core.name}")
     positions = tuple((float(x), float(y), float(z)) for x, y, z in system.positions)
     ecp = {core.symbol: core.name for core in system.cores}
-    return Nuclei(system.symbols, positions, system.charge, system.spin, system.name, ecp)
+    name = re.sub(r"[^A-Za-z0-9_+-]+|^[+-]", "_", system.name)
+    return Nuclei(system.symbols, positions, system.charge, system.spin, name, ecp)
 
 
 def tensors(parameters: Mapping[str, Tensor], checkpoint: Mapping[str, Any], source: str) -> dict[str, Tensor]:

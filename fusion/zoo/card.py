@@ -28,6 +28,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 _CALLABLE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*[.:][A-Za-z_]\w*")
 _ELEMENT = re.compile(r"[A-Z][a-z]?")
 _POTENTIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_SYSTEM = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_+-]*")  # it is part of the names of run directories
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://.+/")
 _MIRROR = re.compile(r"([A-Za-z0-9_-][A-Za-z0-9._-]*/)*")
 
@@ -253,11 +254,8 @@ def _nuclei(table: Table) -> Nuclei:
         raise InputError(f"{table.source}: system has {len(symbols)} symbols and {len(positions)} positions_bohr")
     potentials = table.table("ecp", required=False)
     ecp = {symbol: potentials.text(symbol, _POTENTIAL, "the name of a core potential") for symbol in potentials}
-    charge, spin, name = (
-        table.whole("charge", default=0),
-        table.whole("spin", default=0),
-        table.text("name", default=""),
-    )
+    charge, spin = table.whole("charge", default=0), table.whole("spin", default=0)
+    name = table.text("name", _SYSTEM, "letters, digits, _, + and -", default="")
     table.end()
     return Nuclei(symbols, positions, charge, spin, name, ecp)
 

@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -205,10 +206,18 @@ def test_a_geometry_without_a_name_comes_from_the_card(mine: Path, tmp_path: Pat
     assert run("task=evaluate").system.positions[1, 2] == pytest.approx(1.6)
 
 
-def test_core_potentials_are_on_the_card() -> None:
-    nuclei = Nuclei(("Li", "H"), ((0, 0, 0), (0, 0, 3.0)), name="lih", ecp={"Li": "ccecp"})
-    system = nuclei.system("lih")
-    assert isinstance(system, System) and system.n_electrons == 2
+def test_core_potentials_are_on_the_card(mine: Path) -> None:
+    nuclei = Nuclei(("Li", "H"), ((0.0, 0.0, 0.0), (0.0, 0.0, 3.015)), name="lih", ecp={"Li": "ccecp"})
+    card.write(replace(card.read(mine), system=nuclei), mine)
+    assert card.read(mine).system == nuclei and nuclei.system("lih").n_electrons == 2
+    words = with_card(WORDS)
+    assert "system=lih" in words and "++system.ecp={Li:'ccecp'}" in words
+
+
+def test_a_name_that_leads_out_of_the_run_directory_is_refused(mine: Path) -> None:
+    mine.write_text(mine.read_text().replace('name = "h2"', 'name = "../h2"'))
+    with pytest.raises(InputError, match=r"system.name must be letters, digits, _, \+ and -, not '../h2'"):
+        card.read(mine)
 
 
 def test_the_order_of_the_atoms_matters(mine: Path) -> None:
