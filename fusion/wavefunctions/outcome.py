@@ -24,8 +24,9 @@ AGREEMENT = 3.0
 LOST = 1e-3
 """Largest acceptable share of local energies in the evaluation that are not finite."""
 
-TOLERANCE = 5e-3
-"""Largest remaining error (hartree) of a converged energy without ``method.optimisation.until``: 3 kcal/mol."""
+TOLERANCE = 1e-2
+"""Largest remaining error (hartree), with twice its error bar, of a converged energy without
+``method.optimisation.until``."""
 
 ACCEPTANCE = (0.2, 0.8)
 """Acceptances outside of which walkers hardly move."""

@@ -33,6 +33,9 @@ FIRST = 1 / 16
 """Share of the steps before the first window, in which the wavefunction is far from an eigenstate."""
 
 
+SIGMAS = 2.0
+"""Standard errors that the remaining error contains, so that few runs lie above it."""
+
 SPAN = 2.0
 """Factor by which the variance must fall: otherwise noise determines the line."""
 
@@ -47,9 +50,9 @@ class Remaining(NamedTuple):
 
     @property
     def error(self) -> float:
-        """The larger of both excesses, hartree, each with its standard error."""
+        """The larger of both excesses, hartree, each with twice its standard error."""
         known = [estimate for estimate in (self.by_steps, self.by_variance) if estimate is not None]
-        return max(max(estimate.value, 0.0) + estimate.stderr for estimate in known)
+        return max(max(estimate.value, 0.0) + SIGMAS * estimate.stderr for estimate in known)
 
 
 def remaining(energies: Sequence[float], variances: Sequence[float], final: Estimate, variance: float) -> Remaining:
