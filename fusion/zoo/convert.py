@@ -33,6 +33,10 @@ def converter(card: Card) -> Callable[[Path, Card], dict[str, Tensor]] | None:
     return function
 
 
+CHOICES = frozenset({"fusion.wavefunctions.references.by_size"})
+"""Functions that an argument of a model may name: each chooses one of fusion's modules by the system alone."""
+
+
 def module_class(path: str, label: str) -> type[nn.Module]:
     """Return the class "package.module.Class", of fusion or a plugin, that the card `label` names.
 
@@ -74,7 +78,8 @@ def built(value: Any, label: str) -> Any:
     arguments = {key: built(item, label) for key, item in value.items() if key not in ("_target_", "_partial_")}
     if "_target_" not in value:
         return arguments
-    class_ = module_class(str(value["_target_"]), label)
+    path = str(value["_target_"])
+    class_ = _resolve(path, label, {"fusion"}) if path in CHOICES else module_class(path, label)
     return functools.partial(class_, **arguments) if value.get("_partial_") else class_(**arguments)
 
 

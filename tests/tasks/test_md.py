@@ -324,7 +324,7 @@ def test_a_run_can_start_from_the_end_of_another(tmp_path: Path) -> None:
         (("task.save_every=1.5",), "task.save_every must be a whole number"),
         (("ensemble.friction_per_ps=0",), "ensemble=nve"),
         (("ensemble=npt",), "periodic"),
-        (("+method=ferminet",), "needs forces, which ferminet does not give"),
+        (("+method=ferminet",), "needs exact forces, and those of ferminet have error bars"),
     ],
 )
 def test_wrong_settings_are_refused(program: Program, tmp_path: Path, words: tuple[str, ...], complaint: str) -> None:

@@ -74,11 +74,6 @@ def test_other_kinds_of_method_have_nothing_to_optimise() -> None:
         Train().check(other, HELIUM, run())
 
 
-def test_there_are_no_published_weights() -> None:
-    with pytest.raises(InputError, match="weights=null"):
-        Train().check(method(), HELIUM, run(weights="medium"))
-
-
 @pytest.mark.parametrize(("devices", "fit"), [(3, "63"), (5, "65"), (100, "100")])
 def test_walkers_that_ranks_cannot_share(devices: int, fit: str) -> None:
     with pytest.raises(InputError, match=rf"method.walkers=64 cannot be divided among {devices} ranks; use {fit}"):
@@ -109,7 +104,6 @@ def test_the_checkpoint_of_the_same_wavefunction_is_taken(tmp_path: Path) -> Non
     ("system", "model", "said"),
     [
         (HELIUM, {}, "another system: formula"),
-        (LITHIUM_HYDRIDE.with_positions(LITHIUM_HYDRIDE.positions * 1.1), {}, "another system.*geometry"),
         (
             System("ion", ("Li", "H"), LITHIUM_HYDRIDE.positions, charge=1, spin=1),
             {},

@@ -147,7 +147,7 @@ def test_conflicting_words_are_refused(mine: Path, words: list[str], said: str) 
 
 
 def test_options_that_agree_with_the_card_are_accepted(mine: Path) -> None:
-    words = [*WORDS, "envelope=isotropic", "reference=none"]
+    words = [*WORDS, "envelope=isotropic", "reference=by_size"]
     assert with_card(words)[-len(words) :] == words
 
 

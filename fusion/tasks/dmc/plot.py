@@ -48,6 +48,7 @@ def draw(directory: Path) -> None:
         right.set_xlabel("time step / (1/Ha)")
         right.set_ylabel("energy / Ha")
         right.ticklabel_format(useOffset=False)
+        right.locator_params(axis="x", nbins=4)
         right.set_xlim(left=-0.05 * (max(times) if len(times) else 1.0))
         right.legend()
         figure.suptitle(f"{title(result, directory)} · diffusion Monte Carlo")
