@@ -88,7 +88,7 @@ class VariationalMonteCarlo(pl.LightningModule):
         self.from_another_run = (
             False  # True: use only the wavefunction of the checkpoint, not its evaluation and random streams
         )
-        self._phase = PHASES[0]
+        self._phase = next((phase for phase in PHASES if schedule.total(phase)), PHASES[-1])
 
     # -- text of the progress bar ----------------------------------------------------------------------------------
     @property
