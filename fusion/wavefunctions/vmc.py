@@ -157,6 +157,7 @@ class VariationalMonteCarlo(pl.LightningModule):
         return max(0, self.total(phase) - self.done[phase])
 
     def on_train_start(self) -> None:
+        """Build sampler and optimiser; walkers are random, those of another geometry, or those of the checkpoint."""
         self._phase = self.next_phase or self.phases[-1]
         generator = random_stream(self.seed, self.device, "moves", sum(self.done.values()))
         walkers = self.schedule.walkers // world_size()
@@ -208,6 +209,7 @@ class VariationalMonteCarlo(pl.LightningModule):
         return {"phase": _ROW_NAMES[phase], **row}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add all that resuming needs beside the parameters; walkers and streams are those of all ranks."""
         generator = self.sampler.generator.get_state().to(self.device)
         checkpoint["vmc"] = {
             "identity": identity(self.system, self.ansatz, self.settings),

@@ -131,6 +131,7 @@ class DiffusionMonteCarlo(VariationalMonteCarlo):
 
     # -- checkpoints -----------------------------------------------------------------------------------------------
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add walkers, energies and weights of the diffusion to the state of variational Monte Carlo."""
         super().on_save_checkpoint(checkpoint)
         walkers = None
         if self.walkers is not None:
