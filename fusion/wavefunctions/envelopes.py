@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fusion.wavefunctions.jets.radial import Soft, softened
+from fusion.wavefunctions.jets.radial import softened
 
 
 class Envelope(nn.Module):
@@ -137,41 +137,3 @@ class DiagonalEnvelope(FullEnvelope):
     def exponent_scores(self, vector: Tensor, distance: Tensor, weight: Tensor) -> dict[str, Tensor]:
         full = super().exponent_scores(vector, distance, weight)["sigma"]
         return {"sigma": full.diagonal(dim1=1, dim2=2).permute(0, 3, 1, 2)}
-
-
-class CuspEnvelope(IsotropicEnvelope):
-    """s_Ao = |sigma_Ao| f_A(r_A) + sum_B Z_B r_B / (1 + Z_B r_B) with f_A(r) = r^2 / (r + a_A).
-
-    f has no cusp, and the second term, common to all orbitals, has that of every nucleus: smooth functions times this
-    envelope fulfil Kato's condition at every nucleus. A nucleus without a cusp has Z = 0.
-    """
-
-    charges: Tensor
-    soft_lengths: Tensor
-
-    def __init__(self, charges: Tensor, lengths: Tensor, orbitals: int) -> None:
-        super().__init__(len(charges), orbitals)
-        self.register_buffer("charges", charges, persistent=False)
-        self.register_buffer("soft_lengths", lengths, persistent=False)
-
-    def exponent(self, vector: Tensor, distance: Tensor) -> Tensor:
-        reduced = self.charges * distance
-        cusps = (reduced / (1 + reduced)).sum(-1)
-        return super().exponent(vector, self._soft.distance(distance)) + cusps[..., None, None]
-
-    def exponent_jet(self, vector: Tensor, distance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        sigma, soft = self.sigma.abs(), self._soft.jet(vector, distance)
-        grown = 1 + self.charges * distance
-        slope_by_r = self.charges / grown**2 / distance
-        pull = (slope_by_r.unsqueeze(-1) * vector).sum(-2)
-        curvature = (2 * slope_by_r - 2 * self.charges**2 / grown**3).sum(-1)
-        gradient = sigma * soft[..., :3, 0].transpose(-1, -2).unsqueeze(-1) + pull[..., None, None]
-        laplacian = sigma * soft[..., 3, 0].unsqueeze(-1) + curvature[..., None, None]
-        return self.exponent(vector, distance), gradient, laplacian
-
-    def exponent_scores(self, vector: Tensor, distance: Tensor, weight: Tensor) -> dict[str, Tensor]:
-        return super().exponent_scores(vector, self._soft.distance(distance), weight)
-
-    @property
-    def _soft(self) -> Soft:
-        return Soft(self.soft_lengths)

@@ -2,19 +2,21 @@
 
 A trunk turns electrons into features h_i, equivariant under exchange of electrons of one spin. With them
 
-    phi_ko(i) = (W h_i)_ko e_ko(r_i)                    orbitals of the trunk alone, or
-    phi_ko(i) = chi_o(r_i) + (W h_i)_ko e_ko(r_i)       corrections of reference orbitals chi,
+    phi_ko(i) = (W h_i)_ko e_ko(r_i)                            orbitals of the trunk alone, or
+    phi_ko(i) = chi_o(r_i) + sum_p (W h_i)_kop chi_p(r_i)       mixtures of reference orbitals chi,
     psi = exp(J) sum_k det phi_k,
 
 with envelopes e (Pfau et al. 2020, arXiv 1909.02487, eqs. 6-9). In the second case psi starts as the reference
-determinant, the trunk is a smooth function of the electrons, and J = J_cusp + sum_i u h_i: chi, e and J_cusp have the
+determinant, the trunk is a smooth function of the electrons, and J = J_cusp + sum_i u h_i: chi and J_cusp have the
 exact cusps at nuclei and between electrons, and no step of the optimisation can lose them (Hermann, Schätzle and Noé
-2020, arXiv 1909.08423, keep the cusps of such a wavefunction in the same way).
+2020, arXiv 1909.08423, keep the cusps of such a wavefunction in the same way). All chi_p have nearly the same local
+energy close to a nucleus, where kinetic and potential energy are largest, and so has every mixture of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import accumulate
 from typing import Protocol, cast
 
 import torch
@@ -22,15 +24,16 @@ from torch import Tensor, nn
 
 from fusion.chemistry.system import System
 from fusion.wavefunctions.determinants import laplacian_of_determinants, sum_of_determinants
-from fusion.wavefunctions.envelopes import CuspEnvelope, Envelope, IsotropicEnvelope
+from fusion.wavefunctions.envelopes import Envelope, IsotropicEnvelope
 from fusion.wavefunctions.features import ElectronFeatures, core_lengths, nuclear_vectors
 from fusion.wavefunctions.jastrow import CuspJastrow
 from fusion.wavefunctions.jets import Jet, LogPsi, linear
 from fusion.wavefunctions.jets.radial import Soft
+from fusion.wavefunctions.local_factors import add_local_, mixture, mixture_jet, multiply_local_
 from fusion.wavefunctions.reference_orbitals import ReferenceOrbitals
 
 START = 0.003
-"""Size of the initial additive correction of reference orbitals: large enough to tell the determinants apart."""
+"""Size of the initial factors of reference orbitals: large enough to tell the determinants apart."""
 
 SHORT_CUSP = 0.3
 """Initial lengths (bohr) of the Jastrow factor of reference orbitals: longer ones push the density off the nuclei."""
@@ -71,8 +74,8 @@ class OrbitalAnsatz(nn.Module):
         full_determinant: one N x N matrix per determinant; otherwise one block per spin.
         envelope: builds an envelope from (nuclei, orbitals).
         jastrow: multiply by the cusp Jastrow factor.
-        reference: determinants that a smooth trunk corrects (`smooth_features`), with a cusp envelope and Jastrow
-            factor whatever `envelope` and `jastrow` say; None for orbitals of the trunk alone.
+        reference: determinants whose orbitals a smooth trunk mixes (`smooth_features`), without envelopes and with a
+            Jastrow factor whatever `envelope` and `jastrow` say; None for orbitals of the trunk alone.
     """
 
     nuclei: Tensor
@@ -89,20 +92,19 @@ class OrbitalAnsatz(nn.Module):
     ) -> None:
         super().__init__()
         nuclei = torch.tensor(system.positions, dtype=torch.get_default_dtype())
-        if reference is not None:
-            charges, lengths = cusp_charges(system).to(nuclei), soft_lengths(system).to(nuclei)
-            envelope, jastrow = (lambda _, width: CuspEnvelope(charges, lengths, width)), True
         self.register_buffer("nuclei", nuclei, persistent=False)
         self.determinants, self.full_determinant = determinants, full_determinant
         self.spins = tuple(n for n in (system.n_up, system.n_down) if n > 0)
         self.trunk = trunk
         widths = [determinants * (sum(self.spins) if full_determinant else n) for n in self.spins]
-        self.orbital = nn.ModuleList(nn.Linear(trunk.width, width, bias=False) for width in widths)
-        self.envelope = nn.ModuleList(envelope(len(nuclei), width) for width in widths)
-        if reference is None:
-            for part in cast(Iterable[Envelope], self.envelope):
-                part.soften(core_lengths(system))
-        self.jastrow = CuspJastrow(system.n_up, system.n_down) if jastrow else None
+        factors = [1] * len(widths) if reference is None else [part.stop - part.start for part in reference.mixed]
+        self.orbital = nn.ModuleList(
+            nn.Linear(trunk.width, width * number, bias=False) for width, number in zip(widths, factors, strict=True)
+        )
+        self.envelope = nn.ModuleList(envelope(len(nuclei), width) for width in widths if reference is None)
+        for part in cast(Iterable[Envelope], self.envelope):
+            part.soften(core_lengths(system))
+        self.jastrow = CuspJastrow(system.n_up, system.n_down) if jastrow or reference is not None else None
         for layer in (*trunk.linear_layers(), *cast(Iterable[nn.Linear], self.orbital)):
             published_init_(layer)
         self.reference = reference
@@ -141,15 +143,17 @@ class OrbitalAnsatz(nn.Module):
         return self._orbitals(self.trunk(electrons, vector, distance), vector, distance)
 
     def _orbitals(self, h: Tensor, vector: Tensor, distance: Tensor) -> list[Tensor]:
-        references = None if self.reference is None else self.reference(vector, distance)
+        chi = None if self.reference is None else self.reference(vector, distance)
         blocks = []
-        by_spin = (x.split(self.spins, dim=1) for x in (h, vector, distance))
-        for spin, parts in enumerate(zip(*by_spin, self.orbital, self.envelope, strict=True)):
-            h_spin, vector_spin, distance_spin, orbital, envelope = parts
-            phi = orbital(h_spin) * envelope(vector_spin, distance_spin)
-            phi = phi.unflatten(-1, (self.determinants, -1))
-            if references is not None:
-                phi = phi + nn.functional.pad(references[spin], self._columns(spin, phi.shape[-1]))
+        for spin, own, orbital in self._layers():
+            phi = orbital(h[:, own])
+            if chi is None:
+                phi = self._split(phi * self.envelope[spin](vector[:, own], distance[:, own]))
+            else:
+                reference = cast(ReferenceOrbitals, self.reference)
+                phi = self._split(mixture(phi, chi[:, own, reference.mixed[spin]]))
+                first, behind = self._empty_columns(spin)
+                phi = phi + nn.functional.pad(reference.columns(chi[:, own], spin), (first, behind))
             blocks.append(phi.transpose(1, 2))
         return [torch.cat(blocks, dim=2)] if self.full_determinant else blocks
 
@@ -166,38 +170,42 @@ class OrbitalAnsatz(nn.Module):
 
     def _orbital_jets(self, h: Jet, vector: Tensor, distance: Tensor) -> list[Jet]:
         """Orbital jets (B, 3N + 2, n, K, orbitals), one full or one per spin."""
-        references = None if self.reference is None else self.reference.jet(vector, distance)
-        blocks, start = [], 0
-        orbitals, envelopes = cast(Iterable[nn.Linear], self.orbital), cast(Iterable[Envelope], self.envelope)
-        for spin, (n, orbital, envelope) in enumerate(zip(self.spins, orbitals, envelopes, strict=True)):
-            own = slice(start, start + n)
-            features = Jet(h.data[:, :, own])
-            phi = linear(features, orbital.weight)
-            multiply_local_(phi, envelope.jet(vector[:, own], distance[:, own]), start)
-            data = phi.data.unflatten(-1, (self.determinants, -1))
-            if references is not None:
-                first, _ = self._columns(spin, data.shape[-1])
-                _add_local_(data[..., first : first + n], references[spin], start)
+        chi = None if self.reference is None else self.reference.jet(vector, distance)
+        blocks = []
+        for spin, own, orbital in self._layers():
+            phi = linear(Jet(h.data[:, :, own]), orbital.weight)
+            if chi is None:
+                envelope = cast(Envelope, self.envelope[spin])
+                multiply_local_(phi, envelope.jet(vector[:, own], distance[:, own]), own.start)
+                data = self._split(phi.data)
+            else:
+                reference, local = cast(ReferenceOrbitals, self.reference), chi[:, :, own]
+                data = self._split(mixture_jet(phi, local[..., reference.mixed[spin]], own.start).data)
+                first, _ = self._empty_columns(spin)
+                columns = reference.columns(local, spin)
+                add_local_(data[..., first : first + columns.shape[-1]], columns, own.start)
             blocks.append(data)
-            start += n
         return [Jet(torch.cat(blocks, dim=2))] if self.full_determinant else [Jet(block) for block in blocks]
 
-    def _columns(self, spin: int, columns: int) -> tuple[int, int]:
+    def _layers(self) -> Iterator[tuple[int, slice, nn.Linear]]:
+        """Number, electrons and last layer of every spin."""
+        ends = list(accumulate(self.spins, initial=0))
+        for spin, orbital in enumerate(cast(Iterable[nn.Linear], self.orbital)):
+            yield spin, slice(ends[spin], ends[spin + 1]), orbital
+
+    def _split(self, columns: Tensor) -> Tensor:
+        """Columns (..., K n) of all determinants as (..., K, n)."""
+        return columns.unflatten(-1, (self.determinants, -1))
+
+    def _empty_columns(self, spin: int) -> tuple[int, int]:
         """Numbers of columns before and after a spin's own orbitals in its rows of the matrix."""
-        before = sum(self.spins[:spin]) if self.full_determinant else 0
-        return before, columns - before - self.spins[spin]
+        before, behind = sum(self.spins[:spin]), sum(self.spins[spin + 1 :])
+        return (before, behind) if self.full_determinant else (0, 0)
 
 
 def smooth_features(system: System) -> ElectronFeatures:
     """Features without cusps, for a trunk that corrects reference orbitals."""
     return ElectronFeatures(Soft(soft_lengths(system)), Soft(SOFT_PAIRS))
-
-
-def cusp_charges(system: System) -> Tensor:
-    """Charges (M,) that make cusps: those of the nuclei, 0 behind an effective core potential; float64."""
-    with_core = [core.symbol for core in system.cores]
-    charges = [0 if symbol in with_core else z for symbol, z in zip(system.symbols, system.numbers, strict=True)]
-    return torch.tensor(charges, dtype=torch.float64)
 
 
 def soft_lengths(system: System) -> Tensor:
@@ -210,30 +218,6 @@ def published_init_(layer: nn.Linear) -> None:
     nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
     if layer.bias is not None:
         nn.init.normal_(layer.bias)
-
-
-def multiply_local_(phi: Jet, local: Tensor, start: int) -> None:
-    """phi *= e, in place, where e_i, (B, 5, n, O), depends on electron ``start + i`` alone.
-
-    lap(phi e) = e lap phi + 2 grad_i phi . grad_i e + phi lap e.
-    """
-    batch, rows, n, orbitals = phi.data.shape
-    value = phi.value.clone()
-    by_electron = phi.jacobian.view(batch, (rows - 2) // 3, 3, n, orbitals)[:, start : start + n]
-    own = by_electron.diagonal(dim1=1, dim2=3)  # (B, 3, O, n)
-    slope = local[:, :3].transpose(-1, -2)
-    cross = (own * slope).sum(1).transpose(-1, -2)
-    phi.data.mul_(local[:, 4:5])
-    own.addcmul_(slope, value.unsqueeze(1).transpose(-1, -2))
-    phi.laplacian.add_(cross, alpha=2).addcmul_(value, local[:, 3])
-
-
-def _add_local_(data: Tensor, local: Tensor, start: int) -> None:
-    """Add local jets (B, 5, n, K, O) of electrons ``start``, ``start + 1`` ... to dense ones (B, 3N + 2, n, K, O)."""
-    n = data.shape[2]
-    data[:, -2:] += local[:, 3:]
-    by_electron = data[:, :-2].unflatten(1, (-1, 3))[:, start : start + n]
-    by_electron.diagonal(dim1=1, dim2=3).add_(local[:, :3].permute(0, 1, 3, 4, 2))
 
 
 def _times(psi: LogPsi, log: Tensor, gradient: Tensor, laplacian: Tensor) -> LogPsi:

@@ -40,13 +40,18 @@ class ReferenceOrbitals(nn.Module):
     momenta: Tensor
 
     def __init__(
-        self, exponents: np.ndarray, coefficients: np.ndarray, occupations: Sequence[np.ndarray], weights: np.ndarray
+        self,
+        exponents: np.ndarray,
+        coefficients: np.ndarray,
+        occupations: Sequence[np.ndarray],
+        weights: np.ndarray,
+        mixed: Sequence[slice] | None = None,
     ) -> None:
         """Take exponents (M, J) and coefficients (M, J, monomials, orbitals) of all orbitals.
 
         The monomials are 1, x, y, z, xx, xy, xz, yy, yz, zz; their combinations must be harmonic. `occupations` are the
         numbers of the orbitals in every determinant, (K, n_s) for each spin with electrons, `weights` (K,) the
-        coefficients of the determinants.
+        coefficients of the determinants, `mixed` the orbitals of each spin that corrections mix, by default all.
         """
         super().__init__()
         self.spins = tuple(numbers.shape[1] for numbers in occupations)
@@ -58,6 +63,7 @@ class ReferenceOrbitals(nn.Module):
             self.register_buffer(f"{name}_bits", torch.tensor(values, dtype=torch.float64).view(torch.int64))
         self.register_buffer("occupations", torch.tensor(np.concatenate(occupations, axis=1)))
         self.register_buffer("momenta", torch.tensor(MOMENTA), persistent=False)
+        self.mixed = tuple(mixed or [slice(0, coefficients.shape[-1])] * len(self.spins))
 
     @property
     def exponents(self) -> Tensor:
@@ -69,17 +75,17 @@ class ReferenceOrbitals(nn.Module):
         """Coefficients (M, J, monomials, orbitals), float64."""
         return self.coefficient_bits.view(torch.float64)
 
-    def forward(self, vector: Tensor, distance: Tensor) -> list[Tensor]:
-        """Orbitals (B, n_s, K, n_s) of every spin: electron, determinant, orbital.
+    def forward(self, vector: Tensor, distance: Tensor) -> Tensor:
+        """All orbitals (B, N, O) at all electrons.
 
         ``vector`` (B, N, M, 3) and ``distance`` (B, N, M) point from the nuclei to the electrons, bohr.
         """
         decay = torch.exp(-self.exponents * distance.double().unsqueeze(-1))
         radial = torch.einsum("bnaj,ajmo->bnamo", decay, self.coefficients)
-        return self._occupied(torch.einsum("bnam,bnamo->bno", _monomials(vector.double()), radial).to(vector.dtype))
+        return torch.einsum("bnam,bnamo->bno", _monomials(vector.double()), radial).to(vector.dtype)
 
-    def jet(self, vector: Tensor, distance: Tensor) -> list[Tensor]:
-        """Jets (B, 5, n_s, K, n_s) of every spin: three derivatives with respect to the electron, Laplacian, value.
+    def jet(self, vector: Tensor, distance: Tensor) -> Tensor:
+        """Jets (B, 5, N, O): three derivatives with respect to the electron, Laplacian, value.
 
         For a harmonic polynomial S of degree l, lap(S g(r)) = S [g'' + (2 l + 2) g' / r].
         """
@@ -94,18 +100,14 @@ class ReferenceOrbitals(nn.Module):
         curvature = g2 + ((2 * self.momenta + 2) / r).unsqueeze(-1) * g1
         laplacian = torch.einsum("bnam,bnamo->bno", angular, curvature)
         value = torch.einsum("bnam,bnamo->bno", angular, g)
-        return self._occupied(torch.cat((gradient, laplacian.unsqueeze(1), value.unsqueeze(1)), dim=1).to(vector.dtype))
+        return torch.cat((gradient, laplacian.unsqueeze(1), value.unsqueeze(1)), dim=1).to(vector.dtype)
 
-    def _occupied(self, orbitals: Tensor) -> list[Tensor]:
-        """Scaled columns (..., n_s, K, n_s) of every spin's determinants from all orbitals (..., N, O)."""
-        scale = self.scale_bits.view(torch.float64).to(orbitals.dtype)
-        blocks, start = [], 0
-        for n, rows in zip(self.spins, orbitals.split(self.spins, dim=-2), strict=True):
-            own = slice(start, start + n)
-            numbers = self.occupations[:, own]
-            blocks.append(rows.index_select(-1, numbers.flatten()).unflatten(-1, numbers.shape) * scale[:, own])
-            start += n
-        return blocks
+    def columns(self, orbitals: Tensor, spin: int) -> Tensor:
+        """Scaled columns (..., n_s, K, n_s) of one spin's determinants from all orbitals (..., n_s, O)."""
+        own = slice(sum(self.spins[:spin]), sum(self.spins[: spin + 1]))
+        numbers = self.occupations[:, own]
+        scale = self.scale_bits.view(torch.float64)[:, own].to(orbitals.dtype)
+        return orbitals.index_select(-1, numbers.flatten()).unflatten(-1, numbers.shape) * scale
 
 
 MOMENTA = [0, 1, 1, 1, 2, 2, 2, 2, 2, 2]

@@ -25,13 +25,17 @@ LEARNED_ALONE = 4
 
 
 class _Expansion(NamedTuple):
-    """Orbitals (nao, n) of PySCF's molecule, and determinants: (K, n_s) per occupied spin, with coefficients (K,)."""
+    """Orbitals (nao, n) of PySCF's molecule, and determinants: (K, n_s) per occupied spin, with coefficients (K,).
+
+    `own` are the orbitals of each occupied spin; None if the spins share all.
+    """
 
     name: str
     mol: Any
     orbitals: np.ndarray
     occupations: list[np.ndarray]
     weights: np.ndarray
+    own: list[slice] | None = None
 
 
 class HartreeFockOrbitals(ReferenceOrbitals):
@@ -75,14 +79,14 @@ def by_size(system: System, determinants: int) -> ReferenceOrbitals | None:
 
 def _leading(
     system: System, expansion: _Expansion, determinants: int
-) -> tuple[np.ndarray, np.ndarray, list[np.ndarray], np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, list[np.ndarray], np.ndarray, list[slice] | None]:
     """Leading determinants as ``ReferenceOrbitals`` takes them; copies that share the first's weight fill up."""
     order = np.argsort(-np.abs(expansion.weights), kind="stable")[:determinants]
     order = np.concatenate((order, np.full(determinants - len(order), order[0])))
     copies = np.bincount(order)
     exponents, coefficients = fit_orbitals(system, expansion.mol, expansion.orbitals)
     occupations = [numbers[order] for numbers in expansion.occupations]
-    return exponents, coefficients, occupations, expansion.weights[order] / copies[order]
+    return exponents, coefficients, occupations, expansion.weights[order] / copies[order], expansion.own
 
 
 @lru_cache(maxsize=8)
@@ -92,9 +96,9 @@ def _hartree_fock(system: System) -> _Expansion:
     if field.mol.spin == 0:
         numbers = [np.arange(up.shape[1])] * 2
         return _Expansion(_name("RHF", field.mol), field.mol, up, [n[None] for n in numbers if len(n)], np.ones(1))
-    numbers = [np.arange(up.shape[1]), up.shape[1] + np.arange(down.shape[1])]
-    orbitals = np.concatenate((up, down), axis=1)
-    return _Expansion(_name("UHF", field.mol), field.mol, orbitals, [n[None] for n in numbers if len(n)], np.ones(1))
+    numbers = [n for n in (np.arange(up.shape[1]), up.shape[1] + np.arange(down.shape[1])) if len(n)]
+    orbitals, own = np.concatenate((up, down), axis=1), [slice(n[0], n[-1] + 1) for n in numbers]
+    return _Expansion(_name("UHF", field.mol), field.mol, orbitals, [n[None] for n in numbers], np.ones(1), own)
 
 
 @lru_cache(maxsize=8)

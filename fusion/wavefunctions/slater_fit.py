@@ -11,8 +11,14 @@ from fusion.chemistry.system import System
 MAX_MOMENTUM = 2
 """Largest angular momentum; occupied orbitals of the first four periods hardly use higher ones."""
 
-SMALLEST, LARGEST, NUMBER = 0.3, 2.5, 13
-"""Even-tempered exponents: the smallest (1/bohr), the largest in units of the nuclear charge, and their number."""
+NUMBER, SMALLEST = 12, 0.3
+"""Number of even-tempered exponents, and the smallest of them, 1/bohr."""
+
+LARGEST = 1.2, 1.3
+"""The largest exponent for angular momentum l is 1.2 Z / sqrt(l + 1) + 1.3.
+
+Functions that decay much faster than an orbital follow the Gaussians at a nucleus, where these have no cusp; the
+orbital's local energy is then wrong by up to Z^2 there."""
 
 RIDGE = 1e-10
 """Regularisation of the fit, relative to the norm of each radial function."""
@@ -84,7 +90,7 @@ class _Radial:
 
     def __init__(self, cusp: float, charge: float, momentum: int) -> None:
         self.cusp, self.momentum = cusp, momentum
-        self.exponents = np.geomspace(SMALLEST, LARGEST * charge, NUMBER)
+        self.exponents = np.geomspace(SMALLEST, LARGEST[0] * charge + LARGEST[1], NUMBER)
         self.r = np.geomspace(1e-5, 40.0, 3000)
         self.weight = np.gradient(self.r) * self.r**2
         functions = self.r[:, None] ** momentum * np.exp(-np.outer(self.r, self.exponents))
@@ -92,7 +98,10 @@ class _Radial:
         overlap = functions.T @ (self.weight[:, None] * functions)
         scale = 1 / np.sqrt(overlap.diagonal())
         scaled = scale[:, None] * overlap * scale + RIDGE * np.eye(NUMBER)
-        self.inverse = scale[:, None] * np.linalg.inv(scaled) * scale
+        own = int((self.exponents <= LARGEST[0] * charge / (momentum + 1) ** 0.5 + LARGEST[1] + 1e-9).sum())
+        self.inverse = np.zeros_like(scaled)
+        self.inverse[:own, :own] = np.linalg.inv(scaled[:own, :own])
+        self.inverse *= scale[:, None] * scale
 
     def expand(self, shell: _Shell) -> np.ndarray:
         """Coefficients (J,) of a Gaussian shell's radial function."""

@@ -256,8 +256,8 @@ def test_reference_orbitals_start_at_hartree_fock() -> None:
     for layer in ansatz.orbital:
         layer.weight.data.zero_()
     sign, log = ansatz(electrons)
-    up, down = (
-        block[:, :, 0] for block in HartreeFockOrbitals(system("LiH"), 1)(*nuclear_vectors(electrons, ansatz.nuclei))
-    )
+    reference = HartreeFockOrbitals(system("LiH"), 1)
+    rows = reference(*nuclear_vectors(electrons, ansatz.nuclei)).split(reference.spins, dim=1)
+    up, down = (reference.columns(own, spin)[:, :, 0] for spin, own in enumerate(rows))
     expected = torch.linalg.det(up) * torch.linalg.det(down) * torch.exp(ansatz.jastrow(electrons))
     torch.testing.assert_close(sign * log.exp(), expected)

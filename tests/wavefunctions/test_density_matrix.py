@@ -151,7 +151,8 @@ def test_beryllium_has_the_occupations_of_its_determinants() -> None:
     reference = CasscfOrbitals(system, 4)
 
     def ansatz(electrons: Tensor) -> tuple[Tensor, Tensor]:
-        blocks = reference(*nuclear_vectors(electrons, torch.zeros(1, 3)))
+        orbitals = reference(*nuclear_vectors(electrons, torch.zeros(1, 3))).split(reference.spins, dim=1)
+        blocks = [reference.columns(own, spin) for spin, own in enumerate(orbitals)]
         return sum_of_determinants([block.transpose(1, 2) for block in blocks])
 
     weights = reference.scale_bits.view(torch.float64).prod(1) ** 2
