@@ -35,11 +35,9 @@ if TYPE_CHECKING:
     from fusion.wavefunctions.vmc import VariationalMonteCarlo
 
 PRETRAINING_PER_ELECTRON = 100
-OPTIMISATION_PER_ELECTRON, LONGER_OPTIMISATION = 500, 1000
-EVALUATION_PER_ELECTRON = 300
-"""Steps per electron if the settings are null; the longer optimisation is that of more than FEW electrons."""
-
-FEW = 4
+OPTIMISATION_PER_ELECTRON = 500
+EVALUATION_PER_ELECTRON = 150
+"""Steps per electron if the settings are null."""
 
 LONGER = 5
 """Factor of these steps for a phase that ends once its error is small enough."""
@@ -215,8 +213,6 @@ class AnsatzMethod:
     def schedule(self, system: System, ansatz: nn.Module) -> Schedule:
         """Phases of this method for one system; only an ansatz with orbitals of its own is pretrained."""
         changes: dict[str, Any] = {key: steps * system.n_electrons for key, steps in self._by_electron.items()}
-        if "optimisation_steps" in changes and system.n_electrons > FEW:
-            changes["optimisation_steps"] *= LONGER_OPTIMISATION // OPTIMISATION_PER_ELECTRON
         if self._clip is None and system.cores:
             changes["clip"] = CLIP_WITH_CORES
         if not takes_pretraining(ansatz):

@@ -38,9 +38,6 @@ START = 0.003
 SHORT_CUSP = 0.3
 """Initial lengths (bohr) of the Jastrow factor of reference orbitals: longer ones push the density off the nuclei."""
 
-SOFT_PAIRS = 0.5
-"""Length (bohr) within which distances between electrons are smoothed in the trunk of reference orbitals."""
-
 
 class Trunk(Protocol):
     """Features of every electron that depend on all electrons; an ``nn.Module``.
@@ -204,8 +201,13 @@ class OrbitalAnsatz(nn.Module):
 
 
 def smooth_features(system: System) -> ElectronFeatures:
-    """Features without cusps, for a trunk that corrects reference orbitals."""
-    return ElectronFeatures(Soft(soft_lengths(system)), Soft(SOFT_PAIRS))
+    """Features without cusps, for a trunk that mixes reference orbitals.
+
+    Distances are smoothed within 1 / Z bohr of a nucleus, those between electrons within 1 / Z of the heaviest nucleus:
+    the network must tell electrons in the same inner shell apart.
+    """
+    lengths = soft_lengths(system)
+    return ElectronFeatures(Soft(lengths), Soft(float(lengths.min())))
 
 
 def soft_lengths(system: System) -> Tensor:

@@ -47,6 +47,17 @@ def dense_direction(
     return scores.T @ torch.linalg.solve(gram + shift, e - scores @ carried) + carried
 
 
+def test_noise_bounds_the_learning_rate_and_the_momentum() -> None:
+    """A rate of noise / V, with all that depends on the rate, and a momentum of at most 1 - rate."""
+    ansatz, (electrons, deviation) = PairNetwork(), batch()
+    rate = 0.6 * RATE
+    bounded = Spring(ansatz, 5, Constant(RATE), DAMPING, 0.99, 1e9, noise=rate * float(deviation.square().mean()))
+    given = Spring(ansatz, 5, Constant(rate), DAMPING, 1 - rate, 1e9)
+    for number in range(2):
+        steps = [vector(optimiser.step(electrons, deviation, number), ansatz) for optimiser in (bounded, given)]
+        torch.testing.assert_close(*steps, rtol=1e-9, atol=1e-12)
+
+
 def test_step_without_momentum_is_damped_stochastic_reconfiguration() -> None:
     """Test also the other form, (S + lambda)^-1 grad with the P x P covariance S of the scores."""
     ansatz, (electrons, deviation) = PairNetwork(), batch()

@@ -21,6 +21,8 @@ class Spring:
 
     The damping is relative, lambda = damping * eta * tr(T) / B: the scale of T differs by orders of magnitude between
     systems and during a run, and smaller steps average over more walkers, so that they need less regularisation.
+    Directions follow the noise of the walkers, whose share of a step grows with eta and with the variance V of the
+    local energies: eta is at most `noise` / V, and mu at most 1 - eta, so that small steps average over more iterations.
     The step is bounded in the Fisher norm, eta |Obar d| <= sqrt(max_norm): |Obar d| is the change of log|psi| over the
     walkers; unlike |d|, its bound has the same meaning for every network.
     Gram matrix and solve are in float64.
@@ -30,7 +32,8 @@ class Spring:
         chunk: walkers differentiated at a time.
         learning_rate: eta as a function of the iteration.
         damping: damping relative to the mean eigenvalue of T and to the learning rate.
-        momentum: mu in [0, 1).
+        momentum: largest mu, in [0, 1).
+        noise: bound of eta V, hartree; None for no bound.
         max_norm: bound of the squared Fisher norm of a step.
     """
 
@@ -42,8 +45,10 @@ class Spring:
         damping: float,
         momentum: float,
         max_norm: float,
+        noise: float | None = None,
     ) -> None:
         self.learning_rate, self.damping, self.momentum, self.max_norm = learning_rate, damping, momentum, max_norm
+        self.noise = noise
         self.caution = 1.0
         self.previous: Step = {}
         self.scores = ScoreRecorder(ansatz, chunk)
@@ -53,9 +58,12 @@ class Spring:
         scores = self.scores(electrons)
         root = len(deviation) ** 0.5
         gram = _centred(_centred(scores.gram()).T) / len(deviation)
-        momentum = {name: self.momentum * value for name, value in self.previous.items()}
-        carried = _centred(scores.apply(momentum).double()) / root if momentum else torch.zeros_like(deviation)
         rate = self.learning_rate(iteration)
+        if self.noise is not None:
+            rate = min(rate, self.noise / max(float(deviation.square().mean()), 1e-300))
+        mu = self.momentum if self.noise is None else min(self.momentum, 1 - rate)
+        momentum = {name: mu * value for name, value in self.previous.items()}
+        carried = _centred(scores.apply(momentum).double()) / root if momentum else torch.zeros_like(deviation)
         damping = self.caution * self.damping * rate * gram.trace() / len(deviation)
         u = from_first_rank(solve_damped(gram, damping, deviation / root - carried))
         direction = scores.transpose_apply(own_rows(_centred(u) / root).to(electrons.dtype))
