@@ -33,6 +33,7 @@ from fusion.wavefunctions.transfer import Start
 
 _ROW_NAMES = dict(zip(PHASES, ("pretrain", "optimise", "evaluate"), strict=True))
 _CHECKED = 16  # number of walkers whose signs and logarithms are checked before the first step
+RECORDED = 4  # chunks of the Laplacian that one chunk of the optimiser has: a gradient needs less memory
 CHECKED_EVERY = 50  # number of optimisation steps between estimates of the remaining error
 _WINDOW = 100  # number of iterations in the average energy of the progress line
 
@@ -173,7 +174,7 @@ class VariationalMonteCarlo(pl.LightningModule):
                 moved = self.start.electrons_at(self.system.positions).to(self.device, dtype)
                 self.sampler.electrons = own_rows(moved[torch.arange(walkers * world_size()) % len(moved)]).clone()
             check_forward(self.ansatz, self.sampler.electrons[:_CHECKED])
-        self.optimiser = self._make_optimiser(self.ansatz, self.schedule.chunk * 4)
+        self.optimiser = self._make_optimiser(self.ansatz, RECORDED * self.schedule.chunk)
         self.optimisation = Optimisation(
             self.ansatz,
             self.hamiltonian,
