@@ -15,7 +15,8 @@ from fusion.methods import abilities as of_methods
 from fusion.methods.sums import SumMethod
 from fusion.potentials import abilities as of_potentials
 from fusion.potentials.self_energies import self_energies
-from fusion.wavefunctions import ansatz, scores
+from fusion.wavefunctions import ansatz, optimisers
+from fusion.wavefunctions.scores import layers
 from fusion_ani.network import ANI
 from fusion_coulomb.matrix import SortedMatrix
 from fusion_coulomb.network import CoulombNetwork
@@ -37,7 +38,7 @@ def members(ability: Any) -> set[str]:
     return names | set(vars(ability).get("__annotations__", {}))
 
 
-@pytest.mark.parametrize("module", [of_methods, of_potentials, of_functionals, ansatz, scores])
+@pytest.mark.parametrize("module", [of_methods, of_potentials, of_functionals, ansatz, layers, optimisers])
 def test_the_page_lists_every_ability_with_its_members_below_the_name_of_its_module(module: ModuleType) -> None:
     chapter = next(
         part

@@ -31,6 +31,7 @@ from fusion.wavefunctions.transfer import as_memory, from_memory
 if TYPE_CHECKING:
     from fusion.wavefunctions.estimators import Estimator
     from fusion.wavefunctions.hamiltonians import Hamiltonian
+    from fusion.wavefunctions.optimisers import Optimiser
     from fusion.wavefunctions.transfer import Start
     from fusion.wavefunctions.vmc import VariationalMonteCarlo
 
@@ -210,6 +211,10 @@ class AnsatzMethod:
 
         return build(system, {**standard(self._spin_every), **instantiate(self._estimators, _convert_="all")})
 
+    def optimiser(self, ansatz: nn.Module, chunk: int) -> Optimiser:
+        """Build the optimiser of the parameters of ``ansatz``; it differentiates ``chunk`` walkers at a time."""
+        return cast("Optimiser", instantiate(self._optimiser, ansatz, chunk))
+
     def schedule(self, system: System, ansatz: nn.Module) -> Schedule:
         """Phases of this method for one system; only an ansatz with orbitals of its own is pretrained."""
         changes: dict[str, Any] = {key: steps * system.n_electrons for key, steps in self._by_electron.items()}
@@ -234,7 +239,7 @@ class AnsatzMethod:
             ansatz,
             self.hamiltonian(system),
             replace(self.schedule(system, ansatz), **changes),
-            partial(instantiate, self._optimiser),
+            self.optimiser,
             partial(hartree_fock, system, self._basis),
             [instantiate(proposal, _partial_=True)(system) for proposal in self._proposals],
             self.seed,

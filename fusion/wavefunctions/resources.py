@@ -4,33 +4,56 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import psutil
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fusion.chemistry.system import System
 from fusion.errors import InputError
+from fusion.parallel.memory import available_memory
 from fusion.wavefunctions.hamiltonians import Hamiltonian
 from fusion.wavefunctions.jets.modules import SelfAttention
 from fusion.wavefunctions.sampler import initial_electrons
-from fusion.wavefunctions.scores import LinearScores, ScoreRecorder
+from fusion.wavefunctions.schedule import Schedule
+from fusion.wavefunctions.scores import ScoreRecorder
+from fusion.wavefunctions.scores.memory import SHARE, gram_memory, recordings
 
 _BASE = 700 * 2**20  # Python with torch, Lightning and PySCF loaded
 _JET_COPIES = 6  # number of temporaries of the size of one layer's jet, see jets/
+_WALKER_COPIES = 10  # arrays of the size of the electrons: positions, proposals, gradients, the anchor's walkers
+_MOST = 0.95  # largest share of the free memory that a run may need
 
 
 @dataclass(frozen=True)
 class Cost:
     """Peak memory of one process (bytes), and times (seconds): of an optimisation step, of an evaluation iteration, and
-    of the local energies of all walkers alone."""
+    of the local energies of all walkers alone.
+
+    `groups`: number of groups in which walkers are differentiated, from the free memory.
+    """
 
     memory: int
     optimisation_s: float
     evaluation_s: float
     energy_s: float
+    groups: int = 1
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """Bytes that a process needs for what it always has, the jets of a chunk, walkers, Gram matrix and scores."""
+
+    base: int
+    jets: int
+    walkers: int
+    gram: int
+    scores: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.base + self.jets + self.walkers + self.gram + self.scores
 
 
 def default_chunk(system: System) -> int:
@@ -43,53 +66,79 @@ def estimate(
     system: System,
     ansatz: nn.Module,
     hamiltonian: Hamiltonian,
-    walkers: int,
-    chunk: int,
-    moves: int,
-    evaluation_moves: int,
-    all_walkers: int,
+    schedule: Schedule,
+    recorder: ScoreRecorder | None,
+    ranks: int = 1,
+    free: float | None = None,
 ) -> Cost:
-    """Estimate the cost of a run with ``walkers`` per process, ``all_walkers`` in all.
+    """Estimate the cost of a run, of which every rank does its part.
+
+    Without ``recorder``, the optimiser needs no scores. ``free`` bytes are what one rank may use; default is its part
+    of the free memory of this machine.
 
     Raises:
         InputError: the run needs more memory than is free; the message says how much and what to change.
     """
-    dtype = next(ansatz.parameters()).dtype
-    n = system.n_electrons
-    width = max((_width(module, n) for module in ansatz.modules()), default=0) or 64
-    jet = (3 * n + 2) * n * width * dtype.itemsize * _JET_COPIES
-    parameters = sum(p.numel() for p in ansatz.parameters())
-    fixed = _BASE + jet * min(chunk, walkers) + 6 * 8 * all_walkers**2 + 6 * dtype.itemsize * parameters
-    _check(fixed, system, walkers)
+    walkers, chunk = schedule.walkers // ranks, min(schedule.chunk, schedule.walkers // ranks)
+    free = available_memory() / ranks if free is None else free
+    pairs = recorder is not None and recorder.pairs
+    memory = _without_scores(system, ansatz, walkers, schedule.walkers if pairs else 0, chunk)
+    _check(memory, free, system, schedule, ranks)
     stream = torch.Generator().manual_seed(0)
-    electrons = initial_electrons(system, min(chunk, walkers), stream).to(dtype)
-    recorder = ScoreRecorder(ansatz, len(electrons))
-    per_walker = sum(_size(block) for block in recorder(electrons[:1]).blocks)
-    # Factors of the walkers of this process, and of all walkers while the Gram matrix is formed.
-    memory = fixed + per_walker * walkers * 2 + (per_walker * all_walkers if all_walkers > walkers else 0)
-    _check(memory, system, walkers)
-    per_chunk = walkers / len(electrons)
+    electrons = initial_electrons(system, chunk, stream).to(next(ansatz.parameters()).dtype)
+    groups = 1
+    if recorder is not None:
+        recorder.prepare(electrons)
+        scores = recorder.memory(electrons)
+        groups = scores.groups(walkers, ranks, SHARE * free - memory.total)
+        memory = replace(memory, scores=scores.needed(walkers, groups, ranks))
+        _check(memory, free, system, schedule, ranks)
+    per_chunk = walkers / chunk
     with torch.no_grad():
         forward = _seconds(lambda: ansatz(electrons)) * per_chunk
         energy = _seconds(lambda: hamiltonian.local_energy(ansatz, electrons, chunk, stream)) * per_chunk
-    scores = _seconds(lambda: recorder(electrons)) * per_chunk
-    optimisation = 1.2 * (moves * forward + energy + 1.5 * scores)
-    return Cost(int(memory), optimisation, evaluation_moves * forward + energy, energy)
+    gradient = 3 * forward  # a backward pass takes about twice as long as a forward pass
+    if recorder is not None:
+        gradient = (recordings(groups, pairs) + 0.5) * _seconds(lambda: recorder.record(electrons)) * per_chunk
+    optimisation = 1.2 * (schedule.moves * forward + energy + gradient)
+    return Cost(memory.total, optimisation, schedule.evaluation_moves * forward + energy, energy, groups)
 
 
-def available_memory() -> int:
-    """Bytes that a process can still use on this machine without swapping."""
-    return int(psutil.virtual_memory().available)
+def _without_scores(system: System, ansatz: nn.Module, walkers: int, in_gram: int, chunk: int) -> _Memory:
+    """Memory that does not depend on the scores; ``in_gram`` walkers of all ranks have a Gram matrix."""
+    itemsize, n = next(ansatz.parameters()).dtype.itemsize, system.n_electrons
+    width = max((_width(module, n) for module in ansatz.modules()), default=0) or 64
+    parameters = sum(p.numel() for p in ansatz.parameters())
+    return _Memory(
+        base=_BASE + 6 * itemsize * parameters,
+        jets=(3 * n + 2) * n * width * itemsize * _JET_COPIES * chunk,
+        walkers=_WALKER_COPIES * 3 * n * itemsize * walkers,
+        gram=gram_memory(in_gram),
+    )
 
 
-def _check(memory: float, system: System, walkers: int) -> None:
-    free = available_memory()
-    if memory > 0.95 * free:
-        raise InputError(
-            f"{system.formula} with {walkers} walkers needs about {memory / 2**30:.1f} GiB of memory, "
-            f"{free / 2**30:.1f} GiB are free; fewer method.walkers, a smaller method.chunk or a smaller network "
-            "need less"
-        )
+def _check(memory: _Memory, free: float, system: System, schedule: Schedule, ranks: int) -> None:
+    limit = _MOST * free
+    if memory.total <= limit:
+        return
+    each = f" in each of {ranks} processes" if ranks > 1 else ""
+    raise InputError(
+        f"{system.formula} with {schedule.walkers} walkers needs about {memory.total / 2**30:.1f} GiB of memory{each}, "
+        f"{free / 2**30:.1f} GiB are free; {_advice(memory, limit, schedule, ranks)}"
+    )
+
+
+def _advice(memory: _Memory, limit: float, schedule: Schedule, ranks: int) -> str:
+    """Change of the settings that makes a run fit."""
+    chunk = min(schedule.chunk, schedule.walkers // ranks)
+    for_jets = limit - (memory.total - memory.jets)
+    if for_jets >= memory.jets / chunk:
+        return f"method.chunk={int(for_jets / memory.jets * chunk)} fits"
+    fixed = memory.base + memory.jets / chunk + memory.scores
+    if fixed < limit:
+        kfac = " or optimiser=kfac" if memory.gram > memory.walkers else ""
+        return f"fewer method.walkers{kfac} need less"
+    return "fewer electrons (system.ecp) or a smaller network need less"
 
 
 def _width(module: nn.Module, electrons: int) -> int:
@@ -97,13 +146,6 @@ def _width(module: nn.Module, electrons: int) -> int:
     if isinstance(module, SelfAttention):
         return 2 * module.heads * electrons
     return module.out_features if isinstance(module, nn.Linear) else 0
-
-
-def _size(block: Any) -> int:
-    tensors: tuple[Tensor, ...] = (
-        (block.inputs, block.shared, block.outputs) if isinstance(block, LinearScores) else (block.rows,)
-    )
-    return sum(t.numel() * t.element_size() for t in tensors)
 
 
 def _seconds(work: Callable[[], Any]) -> float:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fusion.runs.run import Run
     from fusion.wavefunctions.resources import Cost
     from fusion.wavefunctions.schedule import Schedule
+    from fusion.wavefunctions.scores import ScoreRecorder
     from fusion.wavefunctions.transfer import Start
 
 
@@ -85,10 +86,9 @@ class WavefunctionTraining:
             )
         if moved or start is not None:
             done = {"pretraining": schedule.pretraining_steps, "optimising": schedule.before_transfer, "evaluating": 0}
-        walkers = schedule.walkers // ranks
-        sizes = (walkers, schedule.chunk, schedule.moves, schedule.evaluation_moves, schedule.walkers)
         method.estimators(system)  # type: ignore[attr-defined]  # refuses wrong settings before any work
-        cost = estimate(system, ansatz, hamiltonian, *sizes)
+        recorder = _recorder(method, ansatz, schedule) if self.moves else None
+        cost = estimate(system, ansatz, hamiltonian, schedule, recorder, ranks, _free_memory(run, ranks))
         number = sum(p.numel() for p in ansatz.parameters())
         return WavefunctionPlan(method, system, schedule, done, moved, start_of(ansatz), cost, number, start)
 
@@ -113,8 +113,10 @@ class WavefunctionTraining:
         )
         of_cpu = "" if not _on_gpu(run) else " on the CPU"
         cost = f"about {duration(seconds)} and {memory(plan.cost.memory)} of memory{of_cpu}"
+        groups = plan.cost.groups
+        grouped = f"the optimiser takes the walkers in {groups} groups, to save memory" if groups > 1 else None
         orbitals = plan.orbitals and f"the orbitals start at {plan.orbitals}"
-        return parts, tuple(note for note in (method.note, orbitals, cost, self._start(plan, run)) if note)
+        return parts, tuple(note for note in (method.note, orbitals, cost, grouped, self._start(plan, run)) if note)
 
     def run(self, plan: WavefunctionPlan, run: Run) -> Result:
         """Run the remaining iterations of all phases."""
@@ -225,6 +227,26 @@ def _ranks(run: Run) -> int:
     if isinstance(devices, int) and devices > 0:
         return devices * int(nodes)
     return 1
+
+
+def _free_memory(run: Run, ranks: int) -> float:
+    """Bytes that one rank may use: those of its GPU, or its part of this machine's memory."""
+    import torch
+
+    from fusion.parallel.memory import available_memory, available_memory_of
+
+    if _on_gpu(run):
+        return available_memory_of(torch.device("cuda"))
+    return available_memory() * int(run.config.trainer.get("num_nodes", 1)) / ranks
+
+
+def _recorder(method: Any, ansatz: nn.Module, schedule: Schedule) -> ScoreRecorder | None:
+    """Recorder of the method's optimiser; None if it needs no scores."""
+    from fusion.wavefunctions.optimisers import RecordsScores
+    from fusion.wavefunctions.vmc import RECORDED
+
+    optimiser = method.optimiser(ansatz, RECORDED * schedule.chunk)
+    return optimiser.scores if isinstance(optimiser, RecordsScores) else None
 
 
 def _on_gpu(run: Run) -> bool:

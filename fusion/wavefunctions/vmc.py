@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fusion.chemistry.system import System
 from fusion.console.format import with_error
 from fusion.parallel.collectives import gather_rows, own_rows, random_stream, world_size
 from fusion.runs import metrics
 from fusion.runs.checkpoints import drop_rows
+from fusion.wavefunctions import saved_state
 from fusion.wavefunctions.ansatz import check_forward
-from fusion.wavefunctions.checkpoint import identity, series_of, with_current_names
+from fusion.wavefunctions.checkpoint import identity, with_current_names
 from fusion.wavefunctions.clipping import clip
 from fusion.wavefunctions.estimators import Estimator, clear
 from fusion.wavefunctions.hamiltonians import Hamiltonian, Point
 from fusion.wavefunctions.hartree_fock import HartreeFock
+from fusion.wavefunctions.iterations import Iterations
 from fusion.wavefunctions.optimisation import Optimisation
 from fusion.wavefunctions.optimisers import Optimiser
 from fusion.wavefunctions.pretraining import Pretraining
@@ -33,6 +35,7 @@ from fusion.wavefunctions.transfer import Start
 
 _ROW_NAMES = dict(zip(PHASES, ("pretrain", "optimise", "evaluate"), strict=True))
 _CHECKED = 16  # number of walkers whose signs and logarithms are checked before the first step
+RECORDED = 4  # chunks of the Laplacian that one chunk of the optimiser has: a gradient needs less memory
 CHECKED_EVERY = 50  # number of optimisation steps between estimates of the remaining error
 _WINDOW = 100  # number of iterations in the average energy of the progress line
 
@@ -123,8 +126,8 @@ class VariationalMonteCarlo(pl.LightningModule):
     def configure_optimizers(self) -> None:
         """Return None: optimisation is manual."""
 
-    def train_dataloader(self) -> _Iterations:
-        return _Iterations(self)
+    def train_dataloader(self) -> Iterations:
+        return Iterations(self)
 
     @property
     def next_phase(self) -> str | None:
@@ -173,7 +176,7 @@ class VariationalMonteCarlo(pl.LightningModule):
                 moved = self.start.electrons_at(self.system.positions).to(self.device, dtype)
                 self.sampler.electrons = own_rows(moved[torch.arange(walkers * world_size()) % len(moved)]).clone()
             check_forward(self.ansatz, self.sampler.electrons[:_CHECKED])
-        self.optimiser = self._make_optimiser(self.ansatz, self.schedule.chunk * 4)
+        self.optimiser = self._make_optimiser(self.ansatz, RECORDED * self.schedule.chunk)
         self.optimisation = Optimisation(
             self.ansatz,
             self.hamiltonian,
@@ -183,11 +186,11 @@ class VariationalMonteCarlo(pl.LightningModule):
             self.schedule.clip,
             self.schedule.chunk,
         )
-        self._pretraining: Pretraining | None = None
+        self.fitting: Pretraining | None = None
         if self.start is not None and self.done["optimising"]:  # otherwise the first iteration begins its phase
             self.begin("optimising")
         if self.restored:
-            self._restore(self.restored, walkers)
+            saved_state.restore(self, self.restored, walkers)
 
     @torch.no_grad()
     def training_step(self, batch: int, batch_idx: int) -> None:
@@ -209,24 +212,8 @@ class VariationalMonteCarlo(pl.LightningModule):
         return {"phase": _ROW_NAMES[phase], **row}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add all that resuming needs beside the parameters; walkers and streams are those of all ranks."""
-        generator = self.sampler.generator.get_state().to(self.device)
-        checkpoint["vmc"] = {
-            "identity": identity(self.system, self.ansatz, self.settings),
-            "done": dict(self.done),
-            "energies": {key: list(values) for key, values in self.energies.items()},
-            "variances": list(self.variances),
-            "within": self.within,
-            "series": {key: list(values) for key, values in self.series.items()},
-            "estimators": {e.name: cast(nn.Module, e).state_dict() for e in self.estimators},
-            "lost": self.lost,
-            "electrons": gather_rows(self.sampler.electrons).cpu(),
-            "generators": gather_rows(generator.unsqueeze(0)).cpu(),
-            "sampler": self.sampler.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "optimisation": self._gathered_anchor(self.optimisation.state_dict()),
-            "pretraining": None if self._pretraining is None else self._pretraining.state_dict(),
-        }
+        """Add all that resuming needs beside the parameters."""
+        checkpoint["vmc"] = saved_state.saved(self)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # This module counts iterations. Lightning's own count would stop a run that has been finished once.
@@ -234,7 +221,10 @@ class VariationalMonteCarlo(pl.LightningModule):
         for part in ("state_dict", "vmc"):
             checkpoint[part] = with_current_names(checkpoint[part], self.ansatz)
         if checkpoint["vmc"]["identity"]["positions"] != identity(self.system, self.ansatz, {})["positions"]:
-            self._load_other_geometry(checkpoint)
+            # Take parameters and walkers; what else the checkpoint has belongs to the other geometry.
+            self.start_from(saved_state.wavefunction_of(checkpoint, self.ansatz))
+            checkpoint["state_dict"] = self.state_dict()
+            drop_rows(checkpoint, sum(checkpoint["vmc"]["done"].values()))
             return
         self.restored = checkpoint["vmc"]
         self._take_counts(self.restored)
@@ -254,10 +244,10 @@ class VariationalMonteCarlo(pl.LightningModule):
 
     @property
     def pretraining(self) -> Pretraining:
-        if self._pretraining is None:
+        if self.fitting is None:
             orbitals = self._hartree_fock().orbitals.to(self.sampler.electrons)
-            self._pretraining = Pretraining(self.ansatz, orbitals, self.schedule.pretraining_rate)
-        return self._pretraining
+            self.fitting = Pretraining(self.ansatz, orbitals, self.schedule.pretraining_rate)
+        return self.fitting
 
     def _pretrain(self) -> dict[str, Any]:
         loss = self.pretraining.step(self.sampler, 1 - self.done["pretraining"] / self.schedule.pretraining_steps)
@@ -265,7 +255,7 @@ class VariationalMonteCarlo(pl.LightningModule):
         return {"loss": loss, "acceptance": self.sampler.acceptance, "width": self.sampler.widths[0]}
 
     def _optimise(self) -> dict[str, Any]:
-        self._pretraining = None
+        self.fitting = None
         iteration = self.done["optimising"]
         measured = self.optimisation.step(iteration)
         if not measured.rejected:  # undone steps are in metrics.csv, but are no energies of this run's wavefunction
@@ -309,92 +299,6 @@ class VariationalMonteCarlo(pl.LightningModule):
             **{key: value for key, value in row.items() if isinstance(value, float)},
         }
 
-    # -- checkpoints -----------------------------------------------------------------------------------------------
     def _take_counts(self, state: dict[str, Any]) -> None:
-        self.done = {phase: state["done"].get(phase, 0) for phase in self.phases}
-        self.energies = {key: list(values) for key, values in state["energies"].items()}
-        self.variances, self.within = list(state.get("variances", [])), self._was_within(state)
-        self.series, self.lost = {key: list(values) for key, values in series_of(state).items()}, state["lost"]
-        if self.from_another_run or self.left("optimising"):
-            self.done["evaluating"] = 0
-            self.energies["evaluating"], self.series, self.lost = [], {}, 0
+        saved_state.restore_counts(self, state)
         self._phase = self.next_phase or self.phases[-1]
-
-    def _load_other_geometry(self, checkpoint: dict[str, Any]) -> None:
-        """Take parameters and walkers; what else the checkpoint has belongs to the other geometry."""
-        state = checkpoint["vmc"]
-        average = state["optimisation"].get("average") or {}
-        parameters = {
-            name: average.get(name, checkpoint["state_dict"][f"ansatz.{name}"])
-            for name, _ in self.ansatz.named_parameters()
-        }
-        self.start_from(Start(parameters, state["electrons"], np.array(state["identity"]["positions"])))
-        checkpoint["state_dict"] = self.state_dict()
-        drop_rows(checkpoint, sum(state["done"].values()))
-
-    def _was_within(self, state: dict[str, Any]) -> bool:
-        """True if the stored optimisation ended for this run's limit of the remaining error."""
-        until = self.schedule.until
-        return (
-            bool(state.get("within"))
-            and until is not None
-            and is_within(state["energies"]["optimising"], state["variances"], until)
-        )
-
-    def _restore(self, state: dict[str, Any], walkers: int) -> None:
-        like, sums = next(self.ansatz.parameters()), state.get("estimators", {})
-        state = _convert(state, state["electrons"].dtype, like)
-        everyone, anchor = state["electrons"], state["optimisation"]["anchor"]
-        if len(everyone) != walkers * world_size():  # the number of walkers has changed: repeat or drop some
-            everyone = everyone[torch.arange(walkers * world_size()) % len(everyone)]
-            anchor = {}  # the spread of its energy has changed
-        self.sampler.electrons = own_rows(everyone).clone()
-        self.sampler.load_state_dict(state["sampler"])
-        if len(state["generators"]) == world_size() and not self.from_another_run:
-            # set_state of a view crashes torch: the state needs its own memory, on the CPU.
-            self.sampler.generator.set_state(own_rows(state["generators"])[0].cpu().clone())
-        self.optimiser.load_state_dict(state["optimiser"])
-        if anchor:
-            anchor = {**anchor, "electrons": own_rows(anchor["electrons"]).clone()}
-        self.optimisation.load_state_dict({**state["optimisation"], "anchor": anchor})
-        for estimator in self.estimators:
-            if self.done["evaluating"] and sums.get(estimator.name):
-                cast(nn.Module, estimator).load_state_dict(sums[estimator.name])
-        if state["pretraining"] is not None and self.left("pretraining"):
-            self.pretraining.load_state_dict(state["pretraining"])
-
-    @staticmethod
-    def _gathered_anchor(state: dict[str, Any]) -> dict[str, Any]:
-        if not state["anchor"]:
-            return state
-        anchor = {**state["anchor"], "electrons": gather_rows(state["anchor"]["electrons"]).cpu()}
-        return {**state, "anchor": anchor}
-
-
-class _Iterations:
-    """Count iterations until no phase has any left; without a length, so that a resumed run starts where it stopped.
-
-    Lightning asks for the next one before it does the last one, which may tell that more are needed.
-    """
-
-    def __init__(self, module: VariationalMonteCarlo) -> None:
-        self.module = module
-
-    def __iter__(self) -> Iterator[int]:
-        module = self.module
-        number, before = 0, sum(module.done.values())
-        ahead = 0 if module.schedule.evaluation_stderr is None else 1
-        while number < sum(module.done.values()) - before + sum(map(module.left, module.phases)) + ahead:
-            yield number
-            number += 1
-
-
-def _convert(state: Any, source: torch.dtype, like: Tensor) -> Any:
-    """Move all tensors in containers to the device of ``like``, and those of dtype ``source`` to its dtype."""
-    if isinstance(state, Tensor):
-        return state.to(like.device, like.dtype if state.dtype == source else state.dtype)
-    if isinstance(state, dict):
-        return {key: _convert(value, source, like) for key, value in state.items()}
-    if isinstance(state, list):
-        return [_convert(value, source, like) for value in state]
-    return state

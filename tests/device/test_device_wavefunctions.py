@@ -39,8 +39,17 @@ ANSATZES: dict[str, Callable[..., nn.Module]] = {
     "ferminet": partial(FermiNet, one_electron=6, two_electron=4, layers=2, determinants=2),
     "psiformer": partial(Psiformer, heads=2, head_width=4, mlp=(8,), layers=1, determinants=2),
 }
+
+
+def spring_in_groups(*args: Any, **settings: Any) -> Spring:
+    optimiser = Spring(*args, **settings)
+    optimiser.scores.groups = 3
+    return optimiser
+
+
 OPTIMISERS: dict[str, Callable[..., Optimiser]] = {
     "spring": partial(Spring, damping=0.1, momentum=0.9, max_norm=1e-2),
+    "spring in groups": partial(spring_in_groups, damping=0.1, momentum=0.9, max_norm=1e-2),
     "kfac": partial(Kfac, damping=1e-3, decay=0.9, max_norm=1e-2, full_block=20),
     "adam": partial(Adam, betas=(0.9, 0.99)),
 }

@@ -233,7 +233,7 @@ def test_scores_match_the_derivatives_of_every_walker(name: Any, options: Any) -
 def test_scores_in_single_precision_need_no_fallback() -> None:
     ansatz, electrons = network("LiH", one_electron=32).float(), walkers("LiH", 64).float()
     recorder = ScoreRecorder(ansatz, 64)
-    linear = [block.weight for block in recorder(electrons).blocks if isinstance(block, LinearScores)]
+    linear = [block.weight for block in recorder(electrons).blocks() if isinstance(block, LinearScores)]
     assert recorder.rest == []
     assert len(linear) == sum(isinstance(m, nn.Linear) for m in ansatz.modules())
 

@@ -16,7 +16,9 @@ from ase.io import read
 from fusion.chemistry import units
 from fusion.chemistry.structures import from_atoms
 from fusion.errors import InputError
+from fusion.runs.results import Result
 from fusion.tasks.geometry.internal_coordinates import Angle, Bond, Dihedral, InternalCoordinate, RigidMotion
+from fusion.tasks.scan.report import Point, table
 from processes import Program
 from resuming import Resumes, Stop
 
@@ -74,6 +76,26 @@ def test_a_rigid_scan_moves_one_coordinate_in_one_batch(program: Program, tmp_pa
     frames = read(tmp_path / "run" / "scan.extxyz", ":")
     lengths = [[frame.get_distance(i, j) for i, j in ((0, 1), (1, 2), (2, 3), (0, 2), (1, 3))] for frame in frames]
     assert np.ptp(lengths, axis=0) == pytest.approx(0.0, abs=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("details", "columns"),
+    [
+        ({}, {}),
+        ({"scf": {"spin_squared": 0.77}}, {"spin_squared": "0.77"}),
+        ({"scf": {"spin_squared": 0.77}, "correlation": {"energy_hartree": -0.1}}, {}),
+        (
+            {"vmc": {"spin_squared": {"value": 0.8, "stderr": 0.1}}},
+            {"spin_squared": "0.8", "spin_squared_stderr": "0.1"},
+        ),
+    ],
+)
+def test_the_table_has_the_spin_that_the_method_states(details: dict[str, Any], columns: dict[str, str]) -> None:
+    """The spin of a mean field is not that of a wavefunction correlated on top of it."""
+    system = from_atoms(Atoms("H2", [[0, 0, 0], [0, 0, 0.8]]))
+    content = table(Bond((0, 1)), [Point(0.8, Result(system, "ok", -1.0, details=details))])
+    (row,) = csv.DictReader(content.splitlines())
+    assert {name: cell for name, cell in row.items() if name.startswith("spin")} == columns
 
 
 @pytest.mark.parametrize(("atoms", "start", "stop"), [("[2,3]", 1.4, 1.7), ("[3,2,1]", 110, 70)])

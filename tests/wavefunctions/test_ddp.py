@@ -76,11 +76,13 @@ def _quantities(dtype: torch.dtype) -> dict[str, Any]:
     quantities["gram"] = scores.gram()
     rate = Constant(0.05)
     # Little damping would magnify the rounding of K-FAC's factors, on any number of ranks.
-    optimisers = {
-        "spring": Spring(ansatz, 4, rate, damping=0.1, momentum=0.9, max_norm=1e-3),
-        "kfac": Kfac(ansatz, 4, rate, damping=1.0, decay=0.95, max_norm=1e-3),
-        "adam": Adam(ansatz, 4, rate, betas=(0.9, 0.999)),
-    }
+    optimisers: dict[str, Any] = {}
+    for groups in (1, 3):  # the walkers of a rank are those of the one process in other groups
+        spring = Spring(ansatz, 4, rate, damping=0.1, momentum=0.9, max_norm=1e-3)
+        kfac = Kfac(ansatz, 4, rate, damping=1.0, decay=0.95, max_norm=1e-3)
+        spring.scores.groups = kfac.scores.groups = groups
+        optimisers |= {f"spring{groups}": spring, f"kfac{groups}": kfac}
+    optimisers["adam"] = Adam(ansatz, 4, rate, betas=(0.9, 0.999))
     for name, optimiser in optimisers.items():
         steps = [optimiser.step(electrons, local.deviation, iteration) for iteration in range(2)]
         quantities[name] = [_flat(step.values()) for step in steps]
@@ -130,6 +132,15 @@ def test_two_ranks_take_the_same_step_as_one(both: list[dict[str, Any]], dtype: 
         assert differences(first[name], second[name]) == [], name  # the same on both, to the last bit
         for together, single in zip(_tensors(first[name]), _tensors(alone[name]), strict=True):
             assert (together - single).norm() <= tolerance * single.norm(), name
+
+
+@pytest.mark.parametrize("optimiser", ["spring", "kfac"])
+def test_groups_of_walkers_on_two_ranks_take_the_same_step_as_one_group(
+    both: list[dict[str, Any]], optimiser: str
+) -> None:
+    quantities = both[0][str(torch.float64)]
+    for grouped, whole in zip(quantities[f"{optimiser}3"], quantities[f"{optimiser}1"], strict=True):
+        assert (grouped - whole).norm() <= 1e-10 * whole.norm()
 
 
 def _tensors(value: Any) -> list[Tensor]:

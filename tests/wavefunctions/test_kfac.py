@@ -105,6 +105,19 @@ def test_other_parameters_have_their_full_or_diagonal_fisher_block() -> None:
     torch.testing.assert_close(diagonal, -RATE * grad / (fisher.diagonal() + DAMPING))
 
 
+@pytest.mark.parametrize("full_block", [2, 512])
+def test_groups_of_walkers_take_the_same_steps(full_block: int) -> None:
+    ansatz = PairNetwork()
+    whole, grouped = kfac(ansatz, full_block=full_block), kfac(ansatz, full_block=full_block)
+    grouped.scores.groups = 3
+    for iteration in range(3):
+        electrons, deviation = batch(20, 2)
+        expected = whole.step(electrons, deviation, iteration)
+        step = grouped.step(electrons, deviation, iteration)
+        for name, value in expected.items():
+            torch.testing.assert_close(step[name], value, rtol=1e-10, atol=1e-10 * float(value.abs().max()))
+
+
 def test_step_is_bounded() -> None:
     ansatz, (electrons, deviation), bound = PairNetwork(), batch(20, 2), 1e-7
     step = kfac(ansatz, max_norm=bound).step(electrons, deviation, 0)

@@ -9,13 +9,21 @@ from torch import Tensor, nn
 from exact import PairNetwork, Slater1s, explicit_scores, matrix, radii
 from fusion.wavefunctions.determinants import sum_of_determinants
 from fusion.wavefunctions.envelopes import FullEnvelope
-from fusion.wavefunctions.scores import LinearScores, RowScores, ScoreRecorder, Scores
+from fusion.wavefunctions.scores import Block, LinearScores, RowScores, ScoreRecorder, Scores
+from fusion.wavefunctions.scores import recorder as recorder_module
+from fusion.wavefunctions.scores.memory import ScoreMemory, recordings
 
 pytestmark = pytest.mark.usefixtures("double_precision")
 
 
 def recorded(ansatz: nn.Module, electrons: torch.Tensor, chunk: int = 3) -> Scores:
     return ScoreRecorder(ansatz, chunk)(electrons)
+
+
+def in_groups(ansatz: nn.Module, electrons: Tensor, groups: int) -> Scores:
+    recorder = ScoreRecorder(ansatz, 3)
+    recorder.groups = groups
+    return recorder(electrons)
 
 
 def agrees_with_explicit(scores: Scores, ansatz: nn.Module, electrons: torch.Tensor) -> bool:
@@ -54,7 +62,7 @@ def test_linear_layers_a_layer_used_twice_and_a_bare_parameter() -> None:
     ansatz, electrons = PairNetwork(), torch.randn(7, 3, 3)
     scores = recorded(ansatz, electrons)
     assert agrees_with_explicit(scores, ansatz, electrons)
-    kinds = {(b.weight if isinstance(b, LinearScores) else b.name): type(b) for b in scores.blocks}
+    kinds = {(b.weight if isinstance(b, LinearScores) else b.name): type(b) for b in scores.blocks()}
     assert kinds == {
         "first.weight": LinearScores,
         "twice.weight": LinearScores,
@@ -74,12 +82,72 @@ def test_modules_with_their_own_scores() -> None:
     ansatz, electrons = Enveloped(), torch.randn(6, 3, 3)
     scores = recorded(ansatz, electrons)
     assert agrees_with_explicit(scores, ansatz, electrons)
-    assert len(scores.blocks) == 3
+    assert len(scores.blocks()) == 3
 
 
 def test_chunks_make_no_difference() -> None:
     ansatz, electrons = PairNetwork(), torch.randn(7, 3, 3)
     torch.testing.assert_close(recorded(ansatz, electrons, 2).gram(), recorded(ansatz, electrons, 100).gram())
+
+
+@pytest.mark.parametrize("groups", [2, 3, 5, 9])
+def test_groups_of_walkers_make_no_difference(groups: int) -> None:
+    ansatz, electrons = PairNetwork(), torch.randn(9, 3, 3)
+    scores = in_groups(ansatz, electrons, groups)
+    assert len(scores) == groups
+    assert agrees_with_explicit(scores, ansatz, electrons)
+
+
+def test_one_group_is_recorded_once_and_several_as_often_as_estimated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory is that of two groups, however many there are."""
+    recorded: list[int] = []
+    original = ScoreRecorder.record
+
+    def record(self: ScoreRecorder, electrons: Tensor) -> list[Block]:
+        recorded.append(len(electrons))
+        return original(self, electrons)
+
+    monkeypatch.setattr(ScoreRecorder, "record", record)
+    ansatz, electrons = PairNetwork(), torch.randn(12, 3, 3)
+    v = {name: torch.ones_like(p) for name, p in ansatz.named_parameters()}
+    for groups in (1, 2, 4, 6):
+        scores = in_groups(ansatz, electrons, groups)
+        recorded.clear()
+        scores.gram()
+        scores.apply(v)
+        scores.transpose_apply(torch.ones(12))
+        assert recorded == [12 // groups] * round(recordings(groups, pairs=True) * groups)
+        assert len(scores._kept) <= 2
+
+
+@pytest.mark.parametrize(("pairs", "groups"), [(True, 4), (False, 2)])
+def test_walkers_are_divided_until_their_scores_fit(pairs: bool, groups: int) -> None:
+    """A Gram matrix needs two groups at a time; differentiating one walker takes twice its scores."""
+    memory = ScoreMemory(total=1000, largest=0, chunk=1, pairs=pairs)
+    assert memory.groups(100, 1, free=101_000) > 1 == memory.groups(100, 1, free=102_000)
+    assert memory.groups(100, 1, free=52_000) == groups
+    assert memory.needed(100, groups, 1) <= 52_000 < memory.needed(100, groups - 1, 1)
+    assert memory.groups(100, 1, free=-1) == 100
+
+
+def test_the_recorder_divides_walkers_if_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    ansatz, electrons = PairNetwork(), torch.randn(64, 3, 3)
+    assert len(ScoreRecorder(ansatz, 4)(electrons)) == 1
+    monkeypatch.setattr(recorder_module, "available_memory_of", lambda _: 2.8e5)
+    scores = ScoreRecorder(ansatz, 4)(electrons)
+    assert len(scores) > 2
+    assert agrees_with_explicit(scores, ansatz, electrons)
+
+
+def test_a_resumed_run_has_no_fewer_groups() -> None:
+    ansatz, electrons = PairNetwork(), torch.randn(8, 3, 3)
+    first, second = ScoreRecorder(ansatz, 4), ScoreRecorder(ansatz, 4)
+    first.groups = 4
+    first(electrons)
+    second.load_state_dict(first.state_dict())
+    assert len(second(electrons)) == 4
+    second.load_state_dict({"rest": first.rest})  # from an earlier version
+    assert len(second(electrons)) == 1
 
 
 class Tied(nn.Module):

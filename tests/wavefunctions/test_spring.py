@@ -85,6 +85,18 @@ def test_steps_with_momentum(momentum: float) -> None:
     torch.testing.assert_close(step, -RATE * first, rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.parametrize("groups", [2, 3, 6])
+def test_groups_of_walkers_take_the_same_steps(groups: int) -> None:
+    ansatz = PairNetwork()
+    whole, grouped = spring(ansatz, 0.9), spring(ansatz, 0.9)
+    grouped.scores.groups = groups
+    for iteration in range(3):
+        electrons, deviation = batch()
+        expected = vector(whole.step(electrons, deviation, iteration), ansatz)
+        step = vector(grouped.step(electrons, deviation, iteration), ansatz)
+        torch.testing.assert_close(step, expected, rtol=1e-10, atol=1e-10 * float(expected.abs().max()))
+
+
 def test_caution_multiplies_the_damping() -> None:
     ansatz, (electrons, deviation) = PairNetwork(), batch()
     optimiser = spring(ansatz)

@@ -47,10 +47,31 @@ def test_an_electron_between_two_nuclei_moves_half_as_far_as_one_of_them() -> No
 
 
 @pytest.fixture(scope="module")
-def scanned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def printed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Directory and output of a scan."""
     place = tmp_path_factory.mktemp("scanned")
-    assert fusion(place, *SCAN).status in (0, 1)
-    return place / "run"
+    done = fusion(place, *SCAN)
+    assert done.status in (0, 1)
+    return place / "run", done.out
+
+
+@pytest.fixture(scope="module")
+def scanned(printed: tuple[Path, str]) -> Path:
+    return printed[0]
+
+
+def test_the_spin_of_every_point_is_in_the_table_and_printed(printed: tuple[Path, str]) -> None:
+    run, text = printed
+    scan = document(run)["scan"]
+    with (run / "scan.csv").open(newline="") as table:
+        rows = list(csv.DictReader(table))
+    assert [float(row["spin_squared"]) for row in rows] == scan["spin_squared"]
+    errors = [float(row["spin_squared_stderr"]) if row["spin_squared_stderr"] else None for row in rows]
+    assert errors == scan.get("spin_squared_stderr", [None] * len(rows))
+    lowest = scan["energies_hartree"].index(min(scan["energies_hartree"]))
+    measured = document(run)["vmc"]["spin_squared"]
+    assert (scan["spin_squared"][lowest], errors[lowest]) == (measured["value"], measured["stderr"])
+    assert text.count("⟨S²⟩") >= len(rows)
 
 
 def test_a_killed_scan_goes_on_from_the_wavefunction_of_its_last_point(scanned: Path, tmp_path: Path) -> None:

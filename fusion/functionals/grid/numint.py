@@ -23,11 +23,11 @@ from torch import Tensor
 
 from fusion.functionals.features import DensityFeatures, check_needs, joined, of_spins, omegas
 from fusion.functionals.grid.differentiation import differentiate
-from fusion.functionals.grid.memory import available_memory
 from fusion.functionals.grid.potential_matrix import contracted
 from fusion.functionals.grid.working_grid import Block, Dropped, WorkingGrid, plain_blocks
 from fusion.functionals.local_exchange.local_exchange import LocalExchange
 from fusion.functionals.protocol import Functional, is_pointwise
+from fusion.parallel.memory import available_memory
 from fusion.parallel.thread_pool import each
 
 NEGLIGIBLE: Final = 1e-11

@@ -38,6 +38,16 @@ class Point:
     def energy(self) -> float | None:
         return None if self.result is None else self.result.energy
 
+    @property
+    def spin_squared(self) -> tuple[float | None, float | None]:
+        """<S^2> and its statistical error; each None if the method has none. That of a mean field is not stated for a
+        correlated method."""
+        details = {} if self.result is None else self.result.details
+        measured = (details.get("vmc") or {}).get("spin_squared")
+        if measured is not None:
+            return measured["value"], measured.get("stderr")
+        return (details.get("correlation") or details.get("scf") or {}).get("spin_squared"), None
+
 
 def outcome(
     coordinate: InternalCoordinate,
@@ -100,6 +110,8 @@ def describe(coordinate: InternalCoordinate, system: System, points: list[Point]
     errors = [None if point.result is None else point.result.energy_stderr for point in points]
     if any(error is not None for error in errors):
         scan["energies_stderr_hartree"] = errors
+    for name, column in _spins(points).items():
+        scan[name] = column
     if lowest.spread is not None:
         scan["relative_std_hartree"] = [point.spread for point in points]
         scan["barrier_std_hartree"] = highest.spread
@@ -171,20 +183,32 @@ def hysteresis(
 
 
 def table(coordinate: InternalCoordinate, points: list[Point]) -> str:
-    """Content of scan.csv: a row per point; relative energies refer to the lowest converged point."""
+    """Content of scan.csv: a row per point; relative energies refer to the lowest converged point.
+
+    The columns of <S^2> and its error are absent if no point has them.
+    """
     zero = min((_energy(point) for point in trusted(points)), default=float("nan"))
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     names = ["energy_hartree", "relative_kcal_mol", "relative_kj_mol", "energy_stderr_hartree", "energy_std_hartree"]
-    writer.writerow([f"{coordinate.name}_{coordinate.key}", *names, "relative_std_hartree", "steps", "converged"])
-    for point in points:
+    names += ["relative_std_hartree", "steps", "converged"]
+    spins = _spins(points)
+    writer.writerow([f"{coordinate.name}_{coordinate.key}", *names, *spins])
+    for index, point in enumerate(points):
         energy, result = point.energy, point.result
         errors = [None, None] if result is None else [result.energy_stderr, result.energy_std]
         relative = [None, None] if energy is None else [f"{(energy - zero) * scale:.6f}" for scale in _SCALES]
         cells = [None if energy is None else f"{energy:.10f}", *relative, *errors, point.spread, point.steps]
-        cells.append(int(not point.failure))
+        cells += [int(not point.failure), *(column[index] for column in spins.values())]
         writer.writerow([f"{point.value:.6f}", *("" if cell is None else cell for cell in cells)])
     return file.getvalue()
+
+
+def _spins(points: list[Point]) -> dict[str, list[float | None]]:
+    """<S^2> of the points and its error by their names in results, without those that no point has."""
+    values, errors = (list(column) for column in zip(*(point.spin_squared for point in points), strict=True))
+    columns = {"spin_squared": values, "spin_squared_stderr": errors}
+    return {name: column for name, column in columns.items() if any(cell is not None for cell in column)}
 
 
 def lower(first: Point, second: Point) -> Point:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fusion.chemistry import units
+from fusion.console.format import with_error
 
 _SHOWN = 40  # rows of a table: one screen
 
@@ -23,6 +24,8 @@ def scan_rows(scan: dict[str, Any]) -> Iterator[list[str]]:
     zero = scan["minimum"]["energy_hartree"]
     spreads = scan.get("relative_std_hartree") or scan.get("energies_std_hartree") or [None] * len(values)
     errors = scan.get("energies_stderr_hartree") or [None] * len(values)
+    spins = scan.get("spin_squared") or [None] * len(values)
+    spin_errors = scan.get("spin_squared_stderr") or [None] * len(values)
     yield ["scanned", scan["label"], f"{len(values)} points, {'relaxed' if scan['relaxed'] else 'rigid'}"]
     stride = -(-len(values) // _SHOWN)
     yield [f"  {unit:>8}", f"{'kcal/mol':>10}  {'kJ/mol':>10}"]
@@ -36,6 +39,8 @@ def scan_rows(scan: dict[str, Any]) -> Iterator[list[str]]:
             text += f"   ± {errors[index] * units.KCAL_MOL_PER_HARTREE:.2f} kcal/mol statistical"
         if spreads[index] is not None:
             text += f"   ± {spreads[index] * units.KCAL_MOL_PER_HARTREE:.2f} kcal/mol model"
+        if spins[index] is not None:
+            text += f"   ⟨S²⟩ {with_error(spins[index], spin_errors[index], decimals=3)}"
         yield [f"  {values[index]:8.2f}", text + ("" if scan["converged"][index] else "   NOT CONVERGED")]
     for name in ("minimum", "maximum"):
         place = scan[name]

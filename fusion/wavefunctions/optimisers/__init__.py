@@ -8,11 +8,11 @@ inverse of the Fisher (quantum geometric) matrix of |psi|^2.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from fusion.wavefunctions.scores import Step
+from fusion.wavefunctions.scores import ScoreRecorder, Step
 
 
 @dataclass(frozen=True)
@@ -66,3 +66,10 @@ class Optimiser(Protocol):
     def state_dict(self) -> dict[str, Any]: ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+@runtime_checkable
+class RecordsScores(Protocol):
+    """Optimiser that records the scores of all walkers, whose memory is part of the estimate before a run."""
+
+    scores: ScoreRecorder

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fusion.parallel.collectives import mean_over_ranks, own_rows
+from fusion.parallel.collectives import mean_over_ranks, own_rows, sum_over_ranks
 from fusion.wavefunctions.optimisers import Schedule
-from fusion.wavefunctions.scores import LinearScores, RowScores, ScoreRecorder, Step
+from fusion.wavefunctions.scores import Block, LinearScores, RowScores, ScoreRecorder, Step
 
 
 class Kfac:
@@ -45,19 +45,25 @@ class Kfac:
         self.caution = 1.0
         self.averages: dict[str, Tensor] = {}
         self.weight = 0.0
-        self.scores = ScoreRecorder(ansatz, chunk)
+        self.scores = ScoreRecorder(ansatz, chunk, pairs=False)
 
     def step(self, electrons: Tensor, deviation: Tensor, iteration: int) -> Step:
         """Return the change of the parameters, see ``Optimiser.step``."""
-        scores = self.scores(electrons)
-        gradient = scores.transpose_apply(own_rows(deviation / len(deviation)).to(electrons.dtype))
+        weights = own_rows(deviation / len(deviation)).to(electrons.dtype)
+        gradient: Step = {}
+        curvature: dict[str, Tensor] = {}
+        for rows, blocks in self.scores(electrons).in_turn():
+            for block in blocks:
+                _add(gradient, block.transpose_apply(weights[rows]))
+                _add(curvature, self._curvature(block))
+        gradient = {name: sum_over_ranks(value) for name, value in gradient.items()}
         self.weight = self.decay * self.weight + 1
         direction: Step = {}
-        for block in scores.blocks:
+        for block in blocks:
             if isinstance(block, LinearScores):
-                direction |= self._linear(block, gradient)
+                direction |= self._linear(block, curvature, len(electrons), gradient)
             else:
-                direction |= self._rows(block, gradient)
+                direction |= self._rows(block, curvature, len(electrons), gradient)
         norm = sum(float((gradient[name] * value).sum()) for name, value in direction.items())
         rate = self.learning_rate(iteration)
         rate *= min(1.0, (self.max_norm / max(rate * rate * norm, 1e-300)) ** 0.5)
@@ -69,11 +75,11 @@ class Kfac:
             self.averages, self.weight = {}, 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        return {"caution": self.caution, "averages": self.averages, "weight": self.weight, "rest": self.scores.rest}
+        return {"caution": self.caution, "averages": self.averages, "weight": self.weight, **self.scores.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.caution, self.averages, self.weight = state["caution"], state["averages"], state["weight"]
-        self.scores.rest = state["rest"]
+        self.scores.load_state_dict(state)
 
     def _average(self, name: str, value: Tensor) -> Tensor:
         """Update the running sum of a factor and return the normalised average."""
@@ -81,12 +87,19 @@ class Kfac:
         self.averages[name] = value + self.decay * self.averages[name] if name in self.averages else value
         return self.averages[name] / self.weight
 
-    def _linear(self, block: LinearScores, gradient: Step) -> Step:
+    def _curvature(self, block: Block) -> dict[str, Tensor]:
+        """Sums over walkers, and over the repeats of a linear layer, that make the Fisher block of one layer."""
+        if isinstance(block, LinearScores):
+            a, g = block.full_inputs().flatten(0, 1), block.outputs.flatten(0, 1)
+            return dict(zip(_factors(block), (a.T @ a, g.T @ g), strict=True))
+        full = block.rows.shape[1] <= self.full_block
+        return {block.name: block.rows.T @ block.rows if full else block.rows.square().sum(0)}
+
+    def _linear(self, block: LinearScores, sums: dict[str, Tensor], walkers: int, gradient: Step) -> Step:
         """Solve (A + pi sqrt(damping))^-1 grad (G + sqrt(damping) / pi)^-1 with pi balancing the factors' sizes."""
         repeats = block.inputs.shape[1]
-        a, g = block.full_inputs().flatten(0, 1), block.outputs.flatten(0, 1)
-        by_inputs = self._average(block.weight + ".inputs", a.T @ a / len(a))
-        by_outputs = self._average(block.weight + ".outputs", g.T @ g / len(g)) * 2 * repeats
+        by_inputs, by_outputs = (self._average(n, sums[n] / (walkers * repeats)) for n in _factors(block))
+        by_outputs = by_outputs * 2 * repeats
         balance = (
             (by_inputs.diagonal().mean() / by_outputs.diagonal().mean().clamp(min=1e-30)).clamp(1e-12, 1e12).sqrt()
         )
@@ -100,15 +113,21 @@ class Kfac:
             return {block.weight: grad}
         return {block.weight: grad[:, :-1], block.bias: grad[:, -1]}
 
-    def _rows(self, block: RowScores, gradient: Step) -> Step:
-        rows, damping = block.rows, self.caution * self.damping
-        grad = gradient[block.name].double().flatten()
-        if rows.shape[1] <= self.full_block:
-            fisher = self._average(block.name, 2 * rows.T @ rows / len(rows))
-            step = _solve(fisher, damping, grad.unsqueeze(1)).squeeze(1)
-        else:
-            step = grad / (self._average(block.name, 2 * rows.square().mean(0)) + damping)
-        return {block.name: step.view(block.shape).to(rows.dtype)}
+    def _rows(self, block: RowScores, sums: dict[str, Tensor], walkers: int, gradient: Step) -> Step:
+        damping, grad = self.caution * self.damping, gradient[block.name].double().flatten()
+        fisher = self._average(block.name, 2 * sums[block.name] / walkers)
+        step = _solve(fisher, damping, grad.unsqueeze(1)).squeeze(1) if fisher.dim() == 2 else grad / (fisher + damping)
+        return {block.name: step.view(block.shape).to(block.rows.dtype)}
+
+
+def _factors(block: LinearScores) -> tuple[str, str]:
+    """Names of the two factors of a linear layer's Fisher block, over its inputs and outputs."""
+    return block.weight + ".inputs", block.weight + ".outputs"
+
+
+def _add(total: dict[str, Tensor], values: dict[str, Tensor]) -> None:
+    for name, value in values.items():
+        total[name] = total[name] + value if name in total else value
 
 
 def _solve(matrix: Tensor, damping: Tensor | float, rhs: Tensor) -> Tensor:

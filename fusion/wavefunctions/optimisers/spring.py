@@ -22,7 +22,7 @@ class Spring:
     The damping is relative, lambda = damping * eta * tr(T) / B: the scale of T differs by orders of magnitude between
     systems and during a run, and smaller steps average over more walkers, so that they need less regularisation.
     Directions follow the noise of the walkers, whose share of a step grows with eta and with the variance V of the
-    local energies: eta is at most `noise` / V, and mu at most 1 - eta, so that small steps average over more iterations.
+    local energies: eta is at most `noise` / V, and mu at most 1 - eta, so that small steps average over more of them.
     The step is bounded in the Fisher norm, eta |Obar d| <= sqrt(max_norm): |Obar d| is the change of log|psi| over the
     walkers; unlike |d|, its bound has the same meaning for every network.
     Gram matrix and solve are in float64.
@@ -57,7 +57,7 @@ class Spring:
         """Return the change of the parameters, see ``Optimiser.step``."""
         scores = self.scores(electrons)
         root = len(deviation) ** 0.5
-        gram = _centred(_centred(scores.gram()).T) / len(deviation)
+        gram = _centred_(_centred_(scores.gram()).T).div_(len(deviation))
         rate = self.learning_rate(iteration)
         if self.noise is not None:
             rate = min(rate, self.noise / max(float(deviation.square().mean()), 1e-300))
@@ -77,10 +77,11 @@ class Spring:
         self.previous = {}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"caution": self.caution, "previous": self.previous, "rest": self.scores.rest}
+        return {"caution": self.caution, "previous": self.previous, **self.scores.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.caution, self.previous, self.scores.rest = state["caution"], state["previous"], state["rest"]
+        self.caution, self.previous = state["caution"], state["previous"]
+        self.scores.load_state_dict(state)
 
 
 def solve_damped(matrix: Tensor, damping: Tensor, rhs: Tensor) -> Tensor:
@@ -89,17 +90,26 @@ def solve_damped(matrix: Tensor, damping: Tensor, rhs: Tensor) -> Tensor:
     Rounding can leave slightly negative eigenvalues. If Cholesky's factorisation fails because of them, the spectrum is
     clamped at zero instead.
     """
-    matrix = 0.5 * (matrix + matrix.T)
-    shifted = matrix.clone()
+    shifted = _symmetric(matrix)
     shifted.diagonal().add_(damping)
     factor, info = torch.linalg.cholesky_ex(shifted)
     if int(info) == 0:
         return torch.cholesky_solve(rhs.unsqueeze(1), factor).squeeze(1)
     if not bool(torch.isfinite(shifted).all()):
         return torch.full_like(rhs, torch.nan)
-    values, vectors = torch.linalg.eigh(matrix)
+    del shifted, factor  # the eigenvectors need their memory
+    values, vectors = torch.linalg.eigh(_symmetric(matrix))
     return vectors @ ((vectors.T @ rhs) / (values.clamp(min=0.0) + damping))
+
+
+def _symmetric(matrix: Tensor) -> Tensor:
+    return (matrix + matrix.T).mul_(0.5)
 
 
 def _centred(rows: Tensor) -> Tensor:
     return rows - rows.mean(0)
+
+
+def _centred_(rows: Tensor) -> Tensor:
+    """Subtract the mean of the rows in place."""
+    return rows.sub_(rows.mean(0))

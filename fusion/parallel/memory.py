@@ -1,11 +1,16 @@
-"""Memory that this process may still use, limited by the machine and its control groups (containers, batch jobs)."""
+"""Memory that this process may still use: on the CPU limited by the machine and its control groups (containers, batch
+jobs), or of a GPU."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
+
+if TYPE_CHECKING:
+    import torch
 
 _LIMITS = {"memory": ("memory.limit_in_bytes", "memory.usage_in_bytes"), "": ("memory.max", "memory.current")}
 """Controllers of version 1 and 2 (which has no name), and their files."""
@@ -14,6 +19,16 @@ _LIMITS = {"memory": ("memory.limit_in_bytes", "memory.usage_in_bytes"), "": ("m
 def available_memory(groups: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")) -> float:
     """Return the bytes available; `groups` lists the control groups below `mounted`. Unreadable groups set no limit."""
     return min([float(psutil.virtual_memory().available), *_free_in_groups(groups, mounted)])
+
+
+def available_memory_of(device: torch.device) -> float:
+    """Return the bytes available on a device: a GPU's free memory and what torch keeps of it unused, or the CPU's."""
+    import torch
+
+    if device.type != "cuda" or not torch.cuda.is_available():
+        return available_memory()
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return float(torch.cuda.mem_get_info(device)[0] + unused)
 
 
 def _free_in_groups(groups: Path, mounted: Path) -> Iterator[float]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from fusion.functionals.grid.memory import available_memory
+from fusion.parallel.memory import available_memory
 
 FILES = {
     "1": ("5:cpu,memory:/job/step", "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
