@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -11,7 +12,11 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import covalent_radii
 from ase.io import write
 
+from fusion import datasets
+from fusion.datasets.naming import absolute, node
+
 HARTREE, BOHR = units.Hartree, units.Bohr
+KCAL = {"energy_unit": "kcal/mol"}
 _D, _A = 0.17, 1.1
 _SHAPES = {
     "OHH": [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]],
@@ -98,3 +103,14 @@ def write_folder(path: Path, many: list[Atoms]) -> Path:
     for number, atoms in enumerate(many):
         write(path / f"{number:03d}.xyz", atoms, format="extxyz")
     return path
+
+
+def write_extxyz(path: Path, many: list[Atoms]) -> Path:
+    """Write `data.xyz` into the directory `path`."""
+    write(path / "data.xyz", many, format="extxyz")
+    return path / "data.xyz"
+
+
+def load(path: Path, **options: Any) -> datasets.Labelled:
+    """Load a data file as `data=PATH data.KEY=VALUE` does."""
+    return datasets.load(absolute(node({"data": str(path), **options}), path.parent), path.parent)

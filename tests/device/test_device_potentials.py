@@ -41,7 +41,11 @@ CRYSTAL = [System("ice", ("O", "H", "H"), WATER, cell=6.0 * np.eye(3), pbc=(True
 
 def ani(charges: bool = True) -> ANI:
     torch.manual_seed(1)
-    shifts = {"radial_shifts": [0.8, 1.4, 2.0], "angular_shifts": [0.8, 1.6], "angle_shifts": [0.4, 1.2, 2.0]}
+    shifts = {  # as many as in ANI-1x: the same kernels
+        "radial_shifts": [0.8 + 0.15 * shift for shift in range(16)],
+        "angular_shifts": [0.8, 1.2, 1.6, 2.0],
+        "angle_shifts": [0.4 * shift for shift in range(1, 9)],
+    }
     cutoffs: dict[str, Any] = {"radial_cutoff": 3.1, "radial_eta": 4.0, "angular_cutoff": 2.6, "angular_eta": 3.0}
     hidden = {name: [6, 4] for name in "HCO"}
     return ANI(["H", "C", "O"], 2, hidden, **cutoffs, **shifts, zeta=8.0, charges=charges).double()

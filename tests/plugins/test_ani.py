@@ -322,8 +322,11 @@ def test_the_network_of_the_first_paper() -> None:
         assert sum(parameter.numel() for parameter in networks.parameters()) == 124_033
         assert all(bool((weight.abs() <= 1.0 / weight.shape[-1]).all()) for weight in networks.weights)
         assert not any(bool(bias.any()) for bias in (*networks.biases, networks.offset))
-    method = PotentialMethod("ani1", model)
-    system = random_system(6)
+
+
+def test_forces_of_the_first_paper_are_minus_the_slope_of_the_energy() -> None:
+    torch.manual_seed(0)
+    method, system = PotentialMethod("ani1", ANI1(**ARGUMENTS)), random_system(6)
     (result,) = method.calculate([system], {"forces"})
     np.testing.assert_allclose(
         result.properties["forces"], protocol.numerical_forces(method, system, 1e-3), rtol=0, atol=1e-8

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from fusion import app
+from fusion import app, plugins
 from fusion.app import execution
 from fusion.errors import InputError
 from fusion.files import atomic
@@ -34,6 +34,23 @@ def names(directory: Path) -> set[str]:
     """Files below a directory, without hidden ones and those of an earlier run."""
     files = (path.relative_to(directory) for path in directory.rglob("*") if path.is_file())
     return {str(file) for file in files if file.parts[0] != PREVIOUS and not file.name.startswith(".")}
+
+
+@pytest.fixture(scope="module")
+def energy_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory of a finished run of ENERGY."""
+    place = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(Path(__file__).parents[1] / "toy_plugin"))
+        patch.setattr(plugins, "_discovery", None)
+        app.run([*ENERGY, f"hydra.run.dir={place / 'r'}"])
+    return place / "r"
+
+
+@pytest.fixture
+def copied(energy_run: Path, program: Program, tmp_path: Path) -> Path:
+    """Copy `r` of a finished run in the directory in which `program` works."""
+    return Path(shutil.copytree(energy_run, tmp_path / "r"))
 
 
 def is_one_line(done: Done, status: int) -> bool:
@@ -264,18 +281,16 @@ DAMAGES += [b'{"status": "ok", "%s}' % inner for inner in WRONG_TYPES]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_result_is_one_line(program: Program, tmp_path: Path, damage: bytes) -> None:
-    assert program(*ENERGY, "hydra.run.dir=r").status == 0
-    (tmp_path / "r/result.json").write_bytes(damage)
+def test_a_damaged_result_is_one_line(program: Program, copied: Path, damage: bytes) -> None:
+    (copied / "result.json").write_bytes(damage)
     for words in (("report", "r"), ("resume", "r"), ("zoo", "add", "r", "--name", "mine", "--into", "zoo")):
         done = program(*words)
         assert is_one_line(done, 2) and done.out == ""
 
 
 @pytest.mark.parametrize("damage", [b"", b"method: {_targ", b"- a\n- b\n", b"\x80\xff\x00", b"word", b"system: []\n"])
-def test_damaged_settings_are_one_line(program: Program, tmp_path: Path, damage: bytes) -> None:
-    assert program(*ENERGY, "hydra.run.dir=r").status == 0
-    (tmp_path / "r/config.yaml").write_bytes(damage)
+def test_damaged_settings_are_one_line(program: Program, copied: Path, damage: bytes) -> None:
+    (copied / "config.yaml").write_bytes(damage)
     for words in (("resume", "r"), ("zoo", "add", "r", "--name", "mine", "--into", "zoo")):
         assert is_one_line(program(*words), 2)
     report = program("report", "r")

@@ -40,17 +40,17 @@ def deviation(descent: Descent, pair: tuple[int, int], exact: float) -> float:
 
 @pytest.mark.parametrize(("morse", "sigma"), [(False, 3e-3), (True, 3e-3), (True, 3e-4), (True, 0.02)])
 def test_the_bond_of_a_diatomic_is_right_within_its_stated_error(morse: bool, sigma: float) -> None:
-    """At most two of 20 seeds are off by 2.5 errors, none by 4, and the errors are not too large by a factor of 3."""
-    z = [deviation(relaxed(HYDROGEN, seed, sigma, morse), (0, 1), 1.4) for seed in range(20)]
-    assert np.sum(np.abs(z) > 2.5) <= 2 and np.max(np.abs(z)) < 4
+    """At most one of 8 seeds is off by 2.5 errors, none by 4, and the errors are not too large by a factor of 3."""
+    z = [deviation(relaxed(HYDROGEN, seed, sigma, morse), (0, 1), 1.4) for seed in range(8)]
+    assert np.sum(np.abs(z) > 2.5) <= 1 and np.max(np.abs(z)) < 4
     assert np.sqrt(np.mean(np.square(z))) > 1 / 3
 
 
 def test_the_distances_of_a_triatomic_are_right_within_their_stated_errors() -> None:
-    descents = [relaxed(WATER, seed) for seed in range(10)]
+    descents = [relaxed(WATER, seed) for seed in range(5)]
     for pair, exact in MINIMA.items():
         z = [deviation(descent, pair, exact) for descent in descents]
-        assert np.sum(np.abs(z) > 2.5) <= 2 and np.sqrt(np.mean(np.square(z))) > 1 / 4, pair
+        assert np.sum(np.abs(z) > 2.5) <= 1 and np.sqrt(np.mean(np.square(z))) > 1 / 4, pair
 
 
 def test_the_position_errors_are_those_of_half_the_bond() -> None:

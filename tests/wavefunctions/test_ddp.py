@@ -192,6 +192,7 @@ def test_all_ranks_resume_after_one_is_killed(uninterrupted: Path, tmp_path: Pat
     assert_same(uninterrupted, tmp_path / "ddp" / "run")
 
 
+@pytest.mark.slow
 def test_two_ranks_diffuse_and_resume_after_one_is_killed(tmp_path: Path) -> None:
     """37 iterations of training, then blocks of diffusion."""
     words = (*DDP, "task=dmc", "task.steps=60", "task.equilibration=10")

@@ -20,6 +20,7 @@ from fusion.cli import publish
 from fusion.errors import InputError
 from fusion.methods import by_name, protocol
 from fusion.potentials.training import outcome
+from fusion.runs.layout import CHECKPOINT
 from fusion.runs.report import redraw
 from processes import ranks
 from resuming import Stop, assert_same_result, differences, killed_and_resumed
@@ -59,11 +60,18 @@ def state(run: Path) -> dict[str, Any]:
     return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
 
 
-@pytest.mark.parametrize("step", [pytest.param(2, marks=pytest.mark.slow), 14])
-def test_a_killed_run_resumes_to_the_same_result(finished: Path, tmp_path: Path, step: int) -> None:
+@pytest.mark.parametrize(
+    ("step", "note"),
+    [
+        pytest.param(2, f"no {CHECKPOINT} yet: starting from the beginning", marks=pytest.mark.slow),
+        (14, f"resuming from epoch 3 of 5 ({CHECKPOINT})"),
+    ],
+)
+def test_a_killed_run_resumes_to_the_same_result(finished: Path, tmp_path: Path, step: int, note: str) -> None:
+    """Kill before and after the first checkpoint, which is written at step 4, the end of the first epoch."""
     stop = Stop("fusion.potentials.training.descent:Descent.step", step)
     (resumed,) = killed_and_resumed(tmp_path, words(finished.parent / "data.extxyz", tmp_path / "run"), [stop])
-    assert resumed.status == 0 and "resuming " in resumed.out, resumed
+    assert resumed.status == 0 and note in resumed.out, resumed
     assert_same_result(tmp_path / "run", finished, ("metrics.csv", "structures.csv", "split.json"))
     for part in ("state_dict", "fitting"):
         assert differences(state(tmp_path / "run")[part], state(finished)[part]) == []
