@@ -15,7 +15,7 @@ exact cusps at nuclei and between electrons, and no step of the optimisation can
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Protocol, cast
+from typing import ClassVar, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,11 +23,12 @@ from torch import Tensor, nn
 from fusion.chemistry.system import System
 from fusion.wavefunctions.determinants import laplacian_of_determinants, sum_of_determinants
 from fusion.wavefunctions.envelopes import CuspEnvelope, Envelope, IsotropicEnvelope
-from fusion.wavefunctions.features import ElectronFeatures, core_lengths, nuclear_vectors
+from fusion.wavefunctions.features import ElectronFeatures, core_lengths, nuclear_vectors, sites
 from fusion.wavefunctions.jastrow import CuspJastrow
 from fusion.wavefunctions.jets import Jet, LogPsi, linear
-from fusion.wavefunctions.jets.radial import Soft
-from fusion.wavefunctions.reference_orbitals import ReferenceOrbitals
+from fusion.wavefunctions.jets.radial import Logarithmic, Plain, Soft
+from fusion.wavefunctions.periodic import PeriodicJastrow, PlaneWaveEnvelope, cell_of, periodic_features
+from fusion.wavefunctions.reference_orbitals import OrbitalReference
 
 START = 0.003
 """Size of the initial additive correction of reference orbitals: large enough to tell the determinants apart."""
@@ -64,6 +65,8 @@ class Trunk(Protocol):
 class OrbitalAnsatz(nn.Module):
     """Sum of determinants of a trunk's orbitals.
 
+    In a periodic cell, the envelopes are sums of plane waves, and the Jastrow factor is one of periodic distances.
+
     Args:
         system: nuclei and electrons.
         trunk: features of the electrons.
@@ -75,6 +78,7 @@ class OrbitalAnsatz(nn.Module):
             factor whatever `envelope` and `jastrow` say; None for orbitals of the trunk alone.
     """
 
+    takes_cells: ClassVar[bool] = True
     nuclei: Tensor
 
     def __init__(
@@ -83,13 +87,16 @@ class OrbitalAnsatz(nn.Module):
         trunk: Trunk,
         determinants: int = 16,
         full_determinant: bool = True,
-        envelope: Callable[[int, int], Envelope] = IsotropicEnvelope,
+        envelope: Callable[[int, int], Envelope | PlaneWaveEnvelope] = IsotropicEnvelope,
         jastrow: bool = False,
-        reference: ReferenceOrbitals | None = None,
+        reference: OrbitalReference | None = None,
     ) -> None:
         super().__init__()
-        nuclei = torch.tensor(system.positions, dtype=torch.get_default_dtype())
-        if reference is not None:
+        nuclei, cell = sites(system), cell_of(system)
+        if cell is not None:
+            functions = max(system.n_up, system.n_down)
+            envelope, jastrow = (lambda _, width: PlaneWaveEnvelope(cell, functions, width)), True
+        elif reference is not None:
             charges, lengths = cusp_charges(system).to(nuclei), soft_lengths(system).to(nuclei)
             envelope, jastrow = (lambda _, width: CuspEnvelope(charges, lengths, width)), True
         self.register_buffer("nuclei", nuclei, persistent=False)
@@ -99,10 +106,10 @@ class OrbitalAnsatz(nn.Module):
         widths = [determinants * (sum(self.spins) if full_determinant else n) for n in self.spins]
         self.orbital = nn.ModuleList(nn.Linear(trunk.width, width, bias=False) for width in widths)
         self.envelope = nn.ModuleList(envelope(len(nuclei), width) for width in widths)
-        if reference is None:
+        if reference is None and cell is None:
             for part in cast(Iterable[Envelope], self.envelope):
                 part.soften(core_lengths(system))
-        self.jastrow = CuspJastrow(system.n_up, system.n_down) if jastrow else None
+        self.jastrow = _jastrow(system) if jastrow else None
         for layer in (*trunk.linear_layers(), *cast(Iterable[nn.Linear], self.orbital)):
             published_init_(layer)
         self.reference = reference
@@ -114,7 +121,8 @@ class OrbitalAnsatz(nn.Module):
         for layer in cast(Iterable[nn.Linear], self.orbital):
             layer.weight.data.mul_(START)
         nn.init.zeros_(cast(nn.Linear, self.correlation).weight)
-        nn.init.constant_(cast(CuspJastrow, self.jastrow).length, SHORT_CUSP)
+        if not isinstance(self.jastrow, PeriodicJastrow):
+            nn.init.constant_(cast(CuspJastrow, self.jastrow).length, SHORT_CUSP)
 
     @property
     def start(self) -> str | None:
@@ -188,9 +196,25 @@ class OrbitalAnsatz(nn.Module):
         return before, columns - before - self.spins[spin]
 
 
+def cusp_features(system: System, radial: type[Plain] | type[Logarithmic]) -> ElectronFeatures:
+    """Features with cusps, for the orbitals of a trunk alone: of the kind `radial`, or periodic ones in a cell."""
+    cell = cell_of(system)
+    return ElectronFeatures(radial(core_lengths(system)), radial()) if cell is None else periodic_features(cell)
+
+
 def smooth_features(system: System) -> ElectronFeatures:
-    """Features without cusps, for a trunk that corrects reference orbitals."""
+    """Features without cusps, for a trunk that corrects reference orbitals; periodic ones in a cell."""
+    cell = cell_of(system)
+    if cell is not None:
+        return periodic_features(cell, smooth=True)
     return ElectronFeatures(Soft(soft_lengths(system)), Soft(SOFT_PAIRS))
+
+
+def _jastrow(system: System) -> CuspJastrow:
+    cell = cell_of(system)
+    return (
+        CuspJastrow(system.n_up, system.n_down) if cell is None else PeriodicJastrow(system.n_up, system.n_down, cell)
+    )
 
 
 def cusp_charges(system: System) -> Tensor:

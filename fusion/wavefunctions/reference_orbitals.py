@@ -17,10 +17,29 @@ Kato's cusp conditions (Kato 1957; Pack & Byers Brown 1966).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+
+class OrbitalReference(Protocol):
+    """Determinants of orbitals that a trunk corrects; an ``nn.Module``.
+
+    ``vector`` (B, N, M, 3) and ``distance`` (B, N, M) point from the nuclei to the electrons, bohr.
+    """
+
+    description: str
+    """The conventional wavefunction that they come from."""
+
+    def __call__(self, vector: Tensor, distance: Tensor) -> list[Tensor]:
+        """Orbitals (B, n_s, K, n_s) of every spin: electron, determinant, orbital."""
+        ...
+
+    def jet(self, vector: Tensor, distance: Tensor) -> list[Tensor]:
+        """Jets (B, 5, n_s, K, n_s) of every spin: three derivatives with respect to the electron, Laplacian, value."""
+        ...
 
 
 class ReferenceOrbitals(nn.Module):
