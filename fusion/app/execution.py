@@ -117,6 +117,7 @@ def execute(
         system = system_input.read(config.system, start_dir)  # before the method, which imports torch
         method = None if METHODS in config else _build(lambda: protocol.build(config.method), "method")
         abilities.check_cores(method, system)
+        abilities.check_gas(method, system)
         task = _build(lambda: instantiate(config.task, _recursive_=False), "task")
         reads_data = isinstance(task, ReadingData) and task.reads_data
         if config.get("data") is not None and not reads_data:

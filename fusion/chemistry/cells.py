@@ -37,7 +37,7 @@ def fault(cell: np.ndarray | None, pbc: Sequence[bool], atoms: int) -> str | Non
     if content < 1e-6 * lengths.prod():
         return "has cell vectors that are linearly dependent"
     heights = 1.0 / np.linalg.norm(np.linalg.pinv(vectors), axis=0)
-    if heights.min() < THINNEST_ANGSTROM:
+    if atoms and heights.min() < THINNEST_ANGSTROM:
         return f"has a cell of {heights.min():.3g} Angstrom thickness; at least {THINNEST_ANGSTROM} are needed"
     if len(vectors) == 3 and atoms > 1 and content < DENSEST_ANGSTROM3 * atoms:
         return f"has a cell of {content:.3g} cubic Angstrom, too small for its {atoms} atoms"

@@ -40,14 +40,17 @@ class Reference:
 
 @dataclass(frozen=True, eq=False)
 class System:
-    """Molecule, atom or crystal: symbols (A,), positions (A, 3) in bohr, charge, and spin = N_up - N_down.
+    """Molecule, atom, crystal or electron gas.
+
+    It has symbols (A,), positions (A, 3) in bohr, charge, and spin = N_up - N_down.
 
     A periodic system has a `cell` (3, 3) in bohr, with `pbc` per direction. The constructor checks everything and
     raises InputError in one line. Arrays are read-only. `spin_assumed` marks a spin that is the lowest possible because
     the input states none. `masses` (A,) are in daltons; None means natural mixtures of isotopes. `fixed` (A, 3) is True
     for every fixed Cartesian coordinate; None means that all may move. `notes` tell the user what the reader of a
     structure ignored or assumed. `cores` are the effective core potentials, one per element that has one; they replace
-    its core electrons.
+    its core electrons. `background` is the charge of a uniform positive background per cell; a system with one, the
+    electron gas, may have no nuclei.
     """
 
     name: str
@@ -63,16 +66,22 @@ class System:
     fixed: np.ndarray | None = None
     notes: tuple[str, ...] = ()
     cores: tuple[CorePotential, ...] = ()
+    background: int = 0
 
     def __post_init__(self) -> None:
         cell = _checked_cell(self.cell, self.pbc, len(self.symbols), self.name)
-        symbols, positions = checked_nuclei(self.symbols, self.positions, self.name, cell, self.pbc)
+        if self.background and not all(self.pbc):
+            raise InputError(f"{self.name} has a background charge; it needs a cell with three periodic directions")
+        if self.background and not len(self.symbols):
+            symbols, positions = tuple[str, ...](), np.zeros((0, 3))
+        else:
+            symbols, positions = checked_nuclei(self.symbols, self.positions, self.name, cell, self.pbc)
         object.__setattr__(self, "symbols", symbols)
         object.__setattr__(self, "positions", _read_only(positions))
         object.__setattr__(self, "cell", cell)
         object.__setattr__(self, "masses", _checked_masses(self.masses, symbols, self.name))
         object.__setattr__(self, "fixed", _checked_fixed(self.fixed, symbols, self.name))
-        _check_electrons(self.formula, int(self.charges.sum()), len(symbols), self.charge)
+        _check_electrons(self.formula, int(self.charges.sum()) + self.background, len(symbols), self.charge)
         _check_spin(self.formula, self.n_electrons, self.charge, self.spin)
 
     @property
@@ -94,7 +103,7 @@ class System:
     @property
     def n_electrons(self) -> int:
         """Number of electrons, without those that effective core potentials replace."""
-        return int(self.charges.sum()) - self.charge
+        return int(self.charges.sum()) + self.background - self.charge
 
     @property
     def n_up(self) -> int:
@@ -113,8 +122,16 @@ class System:
 
     @property
     def formula(self) -> str:
-        """Formula without the charge: Hill order with carbon (C2H6O), IUPAC element sequence otherwise (LiH, NH3)."""
-        return formula(self.symbols)
+        """Formula without the charge: Hill order with carbon (C2H6O), IUPAC element sequence otherwise (LiH, NH3).
+
+        It is "electron gas" without nuclei.
+        """
+        return formula(self.symbols) if self.symbols else "electron gas"
+
+    @property
+    def is_electron_gas(self) -> bool:
+        """True for electrons without nuclei, in a uniform background."""
+        return not self.symbols
 
     @property
     def nuclear_repulsion(self) -> float:

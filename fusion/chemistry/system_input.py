@@ -2,6 +2,7 @@
 
 Keys, all optional except for one source of nuclei:
 
+* the electron gas instead of nuclei: `rs` (bohr) and `electrons`;
 * nuclei: `atoms` ("H 0 0 0; H 0 0 1.4", lines or semicolons) with `unit` angstrom (default) or bohr;
   or `symbols` and `positions` with `unit`; or `path` to a file that ASE reads, with `frame` if it holds several;
 * `charge` (default: that of the file, else 0), `spin` = N_up - N_down or `multiplicity` (default: that of the file for
@@ -23,7 +24,7 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from fusion.chemistry import core_potentials, isotopes, structure_state
+from fusion.chemistry import core_potentials, electron_gas, isotopes, structure_state
 from fusion.chemistry.formulas import lowest_spin
 from fusion.chemistry.structure_files import read_file
 from fusion.chemistry.structures import system_of
@@ -45,6 +46,8 @@ def read(config: Mapping[str, Any], start_dir: Path | None = None) -> System:
     if not isinstance(config, Mapping):
         raise InputError(f"no system {config!r}; write system=NAME, system=file system.path=FILE or system=inline")
     charge, spin = _whole(config, "charge"), _spin(config)
+    if config.get("rs") is not None:
+        return electron_gas.read(config, spin)
     name = str(config.get("name") or "inline")
     if config.get("path") is not None:
         path = str(config["path"])

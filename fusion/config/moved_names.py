@@ -21,6 +21,7 @@ MOVED: Final = {
     "fusion.tasks.motion.ensembles.ConstantPressure": "fusion.tasks.md.ensembles.ConstantPressure",
     "fusion.tasks.motion.ensembles.Langevin": "fusion.tasks.md.ensembles.Langevin",
     "fusion.tasks.train.Evaluate": "fusion.tasks.evaluate.Evaluate",
+    "fusion.wavefunctions.hamiltonians.Coulomb": "fusion.wavefunctions.hamiltonians.coulomb",
 }
 """`_target_` in the config.yaml of an earlier version -> its current name."""
 

@@ -117,6 +117,16 @@ class TakingCores(Protocol):
 
 
 @runtime_checkable
+class TakingGas(Protocol):
+    """Method that calculates the electron gas, a system without nuclei; others refuse it."""
+
+    @property
+    def takes_gas(self) -> bool:
+        """True if the method calculates electrons in a uniform background with its current settings."""
+        ...
+
+
+@runtime_checkable
 class Described(Protocol):
     """Method with a description, which the table of methods and the first lines of a run show."""
 
@@ -130,6 +140,7 @@ def check(method: object, systems: Sequence[System], properties: Iterable[str] =
     """Raise InputError for systems or properties that the method cannot calculate."""
     for system in systems:
         check_cores(method, system)
+        check_gas(method, system)
     if isinstance(method, Checking):
         method.check(systems, properties)
 
@@ -141,6 +152,15 @@ def check_cores(method: object, system: System) -> None:
         raise InputError(
             f"system.ecp: {name} does not take effective core potentials; remove system.ecp (conventional methods use "
             "those of their basis: method.basis=ccecp-cc-pvtz)"
+        )
+
+
+def check_gas(method: object, system: System) -> None:
+    """Raise InputError for an electron gas unless the method takes it."""
+    if system.is_electron_gas and not (isinstance(method, TakingGas) and method.takes_gas):
+        name = "a task with several methods" if method is None else getattr(method, "name", type(method).__name__)
+        raise InputError(
+            f"{system.name} is an electron gas, which has no nuclei; {name} needs them: +method=ferminet or psiformer"
         )
 
 

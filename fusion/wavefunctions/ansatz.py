@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +48,13 @@ class HasNuclei(Protocol):
     def at_nuclei(self, electrons: Tensor, nuclei: Tensor) -> tuple[Tensor, Tensor]:
         """Sign of psi and log|psi|, each (B,), with nuclei (B, M, 3) of its own for every walker."""
         ...
+
+
+@runtime_checkable
+class TakesCells(Protocol):
+    """Class of an ansatz that has the periodicity of its system's cell, and a form without nuclei."""
+
+    takes_cells: ClassVar[bool]
 
 
 @runtime_checkable

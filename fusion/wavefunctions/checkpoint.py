@@ -17,6 +17,7 @@ def identity(system: System, ansatz: nn.Module, settings: dict[str, Any]) -> dic
     cores = {core.symbol: core.as_pyscf() for core in system.cores}
     return {
         **({"ecp": cores} if cores else {}),
+        **({} if system.cell is None else {"cell": np.asarray(system.cell, dtype=float).round(6).tolist()}),
         "formula": system.formula,
         "symbols": list(system.symbols),
         "charge": system.charge,
@@ -43,6 +44,8 @@ def refuse_other(stored: dict[str, Any], expected: dict[str, Any], label: str) -
         raise InputError(f"{label} belongs to another system: its atoms are {order}, in this order, and {wanted} here")
     if stored.get("ecp") != expected.get("ecp"):
         raise InputError(f"{label} belongs to another system: its system.ecp differs")
+    if stored.get("cell") != expected.get("cell"):
+        raise InputError(f"{label} belongs to another system: its cell, or the density of its electron gas, differs")
     for part in ("settings", "parameters"):
         there, here = without_null(stored[part]), without_null(expected[part])
         if there != here:

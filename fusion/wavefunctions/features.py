@@ -19,6 +19,12 @@ def nuclear_vectors(electrons: Tensor, nuclei: Tensor) -> tuple[Tensor, Tensor]:
     return vector, torch.linalg.vector_norm(vector, dim=-1)
 
 
+def sites(system: System) -> Tensor:
+    """Places (M, 3) that the one-electron inputs start from, bohr: the nuclei, or the origin of an electron gas."""
+    places = torch.zeros(1, 3) if system.is_electron_gas else torch.tensor(system.positions)
+    return places.to(torch.get_default_dtype())
+
+
 def core_lengths(system: System) -> Tensor | None:
     """Lengths h (M,) of softened distances sqrt(r^2 + h^2), bohr: ranges of the core potentials, zero for bare nuclei.
 
@@ -36,11 +42,15 @@ class ElectronFeatures:
 
     One-electron: (|r_i - R_A|, r_i - R_A) for all nuclei, (B, N, 4M). Two-electron: (|r_j - r_i|, r_j - r_i) at [i, j],
     (B, N, N, 4), zero with zero derivative on the diagonal. `nuclear` and `electronic` may replace these functions of
-    the vectors.
+    the vectors, by others with another number of features.
     """
 
     def __init__(self, nuclear: Radial | None = None, electronic: Radial | None = None) -> None:
         self.nuclear, self.electronic = nuclear or Plain(), electronic or Plain()
+
+    def widths(self, system: System) -> tuple[int, int]:
+        """Numbers of one- and two-electron inputs."""
+        return self.nuclear.width * len(sites(system)), self.electronic.width
 
     def _pairs(self, electrons: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         n = electrons.shape[1]
@@ -60,8 +70,8 @@ class ElectronFeatures:
 
     def one_electron_local(self, vector: Tensor, distance: Tensor) -> Tensor:
         """One-electron inputs (B, 5, N, 4M): derivatives with respect to the own electron, Laplacian, value."""
-        batch, n, m = distance.shape
-        return self.nuclear.jet(vector, distance).permute(0, 3, 1, 2, 4).reshape(batch, 5, n, 4 * m)
+        batch, n, _ = distance.shape
+        return self.nuclear.jet(vector, distance).permute(0, 3, 1, 2, 4).reshape(batch, 5, n, -1)
 
     def one_electron_jet(self, vector: Tensor, distance: Tensor) -> Jet:
         """Jet (B, 3N + 2, N, 4M) of the one-electron inputs, block diagonal in the electrons."""

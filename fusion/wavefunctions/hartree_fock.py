@@ -13,6 +13,8 @@ from fusion.chemistry.system import System
 from fusion.errors import CalculationError, InputError
 from fusion.scf.expressions import refuse_expressions
 from fusion.wavefunctions.gaussian_orbitals import GaussianOrbitals
+from fusion.wavefunctions.periodic.mean_field import plane_wave_energies
+from fusion.wavefunctions.periodic.plane_waves import PlaneWaveDeterminant
 
 __all__ = ["HartreeFock", "hartree_fock", "hartree_fock_limit"]
 
@@ -42,14 +44,17 @@ SINGLE_THREAD_FUNCTIONS = 150
 
 @dataclass(frozen=True)
 class HartreeFock:
-    """Mean field: total energy in hartree, basis, `RHF` or `UHF`, <S^2>, and its occupied orbitals."""
+    """Mean field: total energy in hartree, basis, `RHF` or `UHF`, <S^2>, and its occupied orbitals.
+
+    That of an electron gas is exact: its orbitals are plane waves.
+    """
 
     energy: float
     basis: str
     method: str
     converged: bool
     spin_squared: float
-    orbitals: GaussianOrbitals
+    orbitals: GaussianOrbitals | PlaneWaveDeterminant
 
 
 def hartree_fock(system: System, basis: str | None = None) -> HartreeFock:
@@ -59,6 +64,8 @@ def hartree_fock(system: System, basis: str | None = None) -> HartreeFock:
     lack or that have a core potential. Raises InputError if `basis` lacks an element, CalculationError if no attempt
     converges.
     """
+    if system.is_electron_gas:
+        return _plane_waves(system)
     names = _pretraining(system) if basis is None else (basis,)
     return _result(lowest_field(_molecule(system, _assign(system, names))))
 
@@ -68,6 +75,8 @@ def hartree_fock_limit(system: System) -> HartreeFock:
 
     The state is that of `hartree_fock`; the result names the basis. Raises the errors of `hartree_fock`.
     """
+    if system.is_electron_gas:
+        return _plane_waves(system)
     from pyscf.scf import addons
 
     small = lowest_field(_molecule(system, _assign(system, _pretraining(system))))
@@ -208,6 +217,18 @@ def _result(field: Any) -> HartreeFock:
         converged=bool(field.converged),
         spin_squared=float(field.spin_square()[0]),
         orbitals=GaussianOrbitals(mol, up, down),
+    )
+
+
+def _plane_waves(system: System) -> HartreeFock:
+    total = (system.n_up - system.n_down) / 2
+    return HartreeFock(
+        energy=sum(plane_wave_energies(system)),
+        basis="plane waves",
+        method="RHF" if system.spin == 0 else "UHF",
+        converged=True,
+        spin_squared=total * (total + 1),
+        orbitals=PlaneWaveDeterminant(system),
     )
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
 from torch import nn
 
@@ -22,7 +22,7 @@ from fusion.methods.about import About
 from fusion.parallel import devices
 from fusion.parallel.processes import GLOBAL_STATE
 from fusion.runs.results import Result
-from fusion.wavefunctions.ansatz import HasNuclei, takes_pretraining
+from fusion.wavefunctions.ansatz import HasNuclei, TakesCells, takes_pretraining
 from fusion.wavefunctions.hartree_fock import hartree_fock
 from fusion.wavefunctions.resources import default_chunk
 from fusion.wavefunctions.schedule import Schedule
@@ -74,6 +74,7 @@ class AnsatzMethod:
     kind = "ansatz"
     energy_zero = energy_zeros.TOTAL
     takes_cores = True
+    takes_gas = True
 
     def __init__(
         self,
@@ -164,7 +165,12 @@ class AnsatzMethod:
 
     def check(self, systems: Sequence[System], properties: Iterable[str] = ()) -> None:
         """Raise InputError for a system or a network other than those of the zoo's wavefunction, for forces of systems
-        with effective core potentials, and for incomplete forces."""
+        with effective core potentials, for incomplete forces, and for periodic systems as `check_cell` does."""
+        for system in systems:
+            self.check_cell(system)
+            undefined = {"forces", "forces_stderr", "stress", "dipole", "dipole_stderr"} & set(properties)
+            if system.cell is not None and undefined:
+                raise InputError(f"{self.name} has no {min(undefined)} of {system.name}, which is periodic")
         if self._card is not None:
             from fusion.wavefunctions.published import refuse_other_molecule
 
@@ -185,6 +191,20 @@ class AnsatzMethod:
                     f"the forces of {self.name} would be incomplete: its wavefunction has no "
                     "at_nuclei(electrons, nuclei), which the Pulay term needs"
                 )
+
+    def check_cell(self, system: System) -> None:
+        """Raise InputError for a periodic system other than the electron gas, or an ansatz that is not periodic."""
+        if not any(system.pbc):
+            return
+        if not system.is_electron_gas:
+            raise InputError(
+                f"{system.formula} is periodic; {self.name} calculates molecules and the electron gas (system=heg): "
+                "remove the cell"
+            )
+        if not isinstance(get_object(self._model["_target_"]), TakesCells):
+            raise InputError(
+                f"the wavefunction of {self.name} is not periodic; {system.name} needs one that takes cells"
+            )
 
     def ansatz(self, system: System) -> nn.Module:
         """Build the untrained wavefunction of ``system``, in this method's dtype."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
-from typing import Protocol, cast
+from typing import ClassVar, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,12 +25,13 @@ from torch import Tensor, nn
 from fusion.chemistry.system import System
 from fusion.wavefunctions.determinants import laplacian_of_determinants, sum_of_determinants
 from fusion.wavefunctions.envelopes import Envelope, IsotropicEnvelope
-from fusion.wavefunctions.features import ElectronFeatures, core_lengths, nuclear_vectors
+from fusion.wavefunctions.features import ElectronFeatures, core_lengths, nuclear_vectors, sites
 from fusion.wavefunctions.jastrow import CuspJastrow
 from fusion.wavefunctions.jets import Jet, LogPsi, linear
-from fusion.wavefunctions.jets.radial import Soft
+from fusion.wavefunctions.jets.radial import Logarithmic, Plain, Soft
 from fusion.wavefunctions.local_factors import add_local_, mixture, mixture_jet, multiply_local_
-from fusion.wavefunctions.reference_orbitals import ReferenceOrbitals
+from fusion.wavefunctions.periodic import PeriodicJastrow, PlaneWaveEnvelope, cell_of, periodic_features
+from fusion.wavefunctions.reference_orbitals import OrbitalReference
 
 START = 0.003
 """Size of the initial factors of reference orbitals: large enough to tell the determinants apart."""
@@ -64,6 +65,8 @@ class Trunk(Protocol):
 class OrbitalAnsatz(nn.Module):
     """Sum of determinants of a trunk's orbitals.
 
+    In a periodic cell, the envelopes are sums of plane waves, and the Jastrow factor is one of periodic distances.
+
     Args:
         system: nuclei and electrons.
         trunk: features of the electrons.
@@ -75,6 +78,7 @@ class OrbitalAnsatz(nn.Module):
             Jastrow factor whatever `envelope` and `jastrow` say; None for orbitals of the trunk alone.
     """
 
+    takes_cells: ClassVar[bool] = True
     nuclei: Tensor
 
     def __init__(
@@ -83,12 +87,15 @@ class OrbitalAnsatz(nn.Module):
         trunk: Trunk,
         determinants: int = 16,
         full_determinant: bool = True,
-        envelope: Callable[[int, int], Envelope] = IsotropicEnvelope,
+        envelope: Callable[[int, int], Envelope | PlaneWaveEnvelope] = IsotropicEnvelope,
         jastrow: bool = False,
-        reference: ReferenceOrbitals | None = None,
+        reference: OrbitalReference | None = None,
     ) -> None:
         super().__init__()
-        nuclei = torch.tensor(system.positions, dtype=torch.get_default_dtype())
+        nuclei, cell = sites(system), cell_of(system)
+        if cell is not None:
+            functions = max(system.n_up, system.n_down)
+            envelope, jastrow = (lambda _, width: PlaneWaveEnvelope(cell, functions, width)), True
         self.register_buffer("nuclei", nuclei, persistent=False)
         self.determinants, self.full_determinant = determinants, full_determinant
         self.spins = tuple(n for n in (system.n_up, system.n_down) if n > 0)
@@ -99,9 +106,10 @@ class OrbitalAnsatz(nn.Module):
             nn.Linear(trunk.width, width * number, bias=False) for width, number in zip(widths, factors, strict=True)
         )
         self.envelope = nn.ModuleList(envelope(len(nuclei), width) for width in widths if reference is None)
-        for part in cast(Iterable[Envelope], self.envelope):
-            part.soften(core_lengths(system))
-        self.jastrow = CuspJastrow(system.n_up, system.n_down) if jastrow or reference is not None else None
+        if cell is None:
+            for part in cast(Iterable[Envelope], self.envelope):
+                part.soften(core_lengths(system))
+        self.jastrow = _jastrow(system) if jastrow or reference is not None else None
         for layer in (*trunk.linear_layers(), *cast(Iterable[nn.Linear], self.orbital)):
             published_init_(layer)
         self.reference = reference
@@ -113,7 +121,8 @@ class OrbitalAnsatz(nn.Module):
         for layer in cast(Iterable[nn.Linear], self.orbital):
             layer.weight.data.mul_(START)
         nn.init.zeros_(cast(nn.Linear, self.correlation).weight)
-        nn.init.constant_(cast(CuspJastrow, self.jastrow).length, SHORT_CUSP)
+        if not isinstance(self.jastrow, PeriodicJastrow):
+            nn.init.constant_(cast(CuspJastrow, self.jastrow).length, SHORT_CUSP)
 
     @property
     def start(self) -> str | None:
@@ -147,7 +156,7 @@ class OrbitalAnsatz(nn.Module):
             if chi is None:
                 phi = self._split(phi * self.envelope[spin](vector[:, own], distance[:, own]))
             else:
-                reference = cast(ReferenceOrbitals, self.reference)
+                reference = cast(OrbitalReference, self.reference)
                 phi = self._split(mixture(phi, chi[:, own, reference.mixed[spin]]))
                 first, behind = self._empty_columns(spin)
                 phi = phi + nn.functional.pad(reference.columns(chi[:, own], spin), (first, behind))
@@ -176,7 +185,7 @@ class OrbitalAnsatz(nn.Module):
                 multiply_local_(phi, envelope.jet(vector[:, own], distance[:, own]), own.start)
                 data = self._split(phi.data)
             else:
-                reference, local = cast(ReferenceOrbitals, self.reference), chi[:, :, own]
+                reference, local = cast(OrbitalReference, self.reference), chi[:, :, own]
                 data = self._split(mixture_jet(phi, local[..., reference.mixed[spin]], own.start).data)
                 first, _ = self._empty_columns(spin)
                 columns = reference.columns(local, spin)
@@ -200,14 +209,30 @@ class OrbitalAnsatz(nn.Module):
         return (before, behind) if self.full_determinant else (0, 0)
 
 
+def cusp_features(system: System, radial: type[Plain] | type[Logarithmic]) -> ElectronFeatures:
+    """Features with cusps, for the orbitals of a trunk alone: of the kind `radial`, or periodic ones in a cell."""
+    cell = cell_of(system)
+    return ElectronFeatures(radial(core_lengths(system)), radial()) if cell is None else periodic_features(cell)
+
+
 def smooth_features(system: System) -> ElectronFeatures:
-    """Features without cusps, for a trunk that mixes reference orbitals.
+    """Features without cusps, for a trunk that mixes reference orbitals; periodic ones in a cell.
 
     Distances are smoothed within 1 / Z bohr of a nucleus, those between electrons within 1 / Z of the heaviest nucleus:
     the network must tell electrons in the same inner shell apart.
     """
+    cell = cell_of(system)
+    if cell is not None:
+        return periodic_features(cell, smooth=True)
     lengths = soft_lengths(system)
     return ElectronFeatures(Soft(lengths), Soft(float(lengths.min())))
+
+
+def _jastrow(system: System) -> CuspJastrow:
+    cell = cell_of(system)
+    return (
+        CuspJastrow(system.n_up, system.n_down) if cell is None else PeriodicJastrow(system.n_up, system.n_down, cell)
+    )
 
 
 def soft_lengths(system: System) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from fusion.parallel.collectives import from_first_rank, mean_over_ranks
 from fusion.wavefunctions.ansatz import HasOrbitals
 from fusion.wavefunctions.gaussian_orbitals import GaussianOrbitals
+from fusion.wavefunctions.periodic.plane_waves import PlaneWaveDeterminant
 from fusion.wavefunctions.sampler import Metropolis
 
 
@@ -25,7 +26,9 @@ class Pretraining:
         learning_rate: initial rate of Adam.
     """
 
-    def __init__(self, ansatz: nn.Module, orbitals: GaussianOrbitals, learning_rate: float) -> None:
+    def __init__(
+        self, ansatz: nn.Module, orbitals: GaussianOrbitals | PlaneWaveDeterminant, learning_rate: float
+    ) -> None:
         assert isinstance(ansatz, HasOrbitals)
         self.ansatz, self.orbitals, self.learning_rate = ansatz, orbitals, learning_rate
         # Every rank has its own mean field, and its own choice of degenerate orbitals.

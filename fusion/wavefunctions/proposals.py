@@ -69,7 +69,8 @@ class ScaledElectrons:
 
         ln q(x' -> x) / q(x -> x') = sum_i 3 ln s_i / s_i' + |x_i' - x_i|^2 (s_i^-2 - s_i'^-2) / (2 width^2)
 
-    (Umrigar 1993, Phys. Rev. Lett. 71, 408, for steps that grow with the distance from the nucleus.)
+    (Umrigar 1993, Phys. Rev. Lett. 71, 408, for steps that grow with the distance from the nucleus.) Without nuclei,
+    s = 1.
     """
 
     target = 0.35
@@ -90,6 +91,8 @@ class ScaledElectrons:
 
     def _scale(self, x: Tensor) -> Tensor:
         """s (B, N) of electrons (B, N, 3)."""
+        if not len(self.nuclei):
+            return torch.ones_like(x[..., 0])
         distance = torch.linalg.vector_norm(x.unsqueeze(2) - self.nuclei.to(x), dim=-1)
         return (distance + self.radii.to(x)).pow(-2).sum(-1).rsqrt()
 

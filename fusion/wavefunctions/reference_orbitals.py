@@ -17,10 +17,39 @@ Kato's cusp conditions (Kato 1957; Pack & Byers Brown 1966).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+
+class OrbitalReference(Protocol):
+    """Determinants of orbitals that a trunk mixes; an ``nn.Module``.
+
+    ``vector`` (B, N, M, 3) and ``distance`` (B, N, M) point from the nuclei to the electrons, bohr.
+    """
+
+    description: str
+    """The conventional wavefunction that they come from."""
+
+    spins: tuple[int, ...]
+    """n_s, the number of electrons of each spin that has any."""
+
+    mixed: tuple[slice, ...]
+    """The orbitals of each of these spins that are mixed."""
+
+    def __call__(self, vector: Tensor, distance: Tensor) -> Tensor:
+        """All orbitals (B, N, O) at all electrons."""
+        ...
+
+    def jet(self, vector: Tensor, distance: Tensor) -> Tensor:
+        """Jets (B, 5, N, O): three derivatives with respect to the electron, Laplacian, value."""
+        ...
+
+    def columns(self, orbitals: Tensor, spin: int) -> Tensor:
+        """Columns (..., n_s, K, n_s) of one spin's determinants from all orbitals (..., n_s, O)."""
+        ...
 
 
 class ReferenceOrbitals(nn.Module):

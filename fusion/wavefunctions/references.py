@@ -10,7 +10,8 @@ import numpy as np
 from fusion.chemistry.system import System
 from fusion.errors import CalculationError, InputError
 from fusion.wavefunctions.hartree_fock import basis_label, mean_field, occupied, reference_molecule, single_thread
-from fusion.wavefunctions.reference_orbitals import ReferenceOrbitals
+from fusion.wavefunctions.periodic import PlaneWaveOrbitals
+from fusion.wavefunctions.reference_orbitals import OrbitalReference, ReferenceOrbitals
 from fusion.wavefunctions.slater_fit import fit_orbitals
 
 LARGEST_ACTIVE_SPACE = 10
@@ -39,7 +40,10 @@ class _Expansion(NamedTuple):
 
 
 class HartreeFockOrbitals(ReferenceOrbitals):
-    """Every determinant is that of Hartree-Fock; raises the errors of ``hartree_fock``."""
+    """Every determinant is that of Hartree-Fock.
+
+    Raises the errors of ``hartree_fock``, and InputError without nuclei.
+    """
 
     def __init__(self, system: System, determinants: int) -> None:
         expansion = _hartree_fock(system)
@@ -65,10 +69,14 @@ class CasscfOrbitals(ReferenceOrbitals):
         self.description = expansion.name
 
 
-def by_size(system: System, determinants: int) -> ReferenceOrbitals | None:
+def by_size(system: System, determinants: int) -> OrbitalReference | None:
     """Choose the start of a small network: none up to four electrons, CASSCF where its active space is small, else
     Hartree-Fock (measured: benchmarks/vmc_references.md). Raises the errors of ``hartree_fock``.
+
+    An electron gas starts at plane waves.
     """
+    if system.is_electron_gas:
+        return PlaneWaveOrbitals(system, determinants)
     if system.n_electrons <= LEARNED_ALONE:
         return None
     try:
@@ -89,8 +97,17 @@ def _leading(
     return exponents, coefficients, occupations, expansion.weights[order] / copies[order], expansion.own
 
 
+def _refuse_gas(system: System, reference: str) -> None:
+    if system.is_electron_gas:
+        raise InputError(
+            f"reference={reference} has orbitals around nuclei; {system.name} has none: reference=by_size starts at "
+            "plane waves"
+        )
+
+
 @lru_cache(maxsize=8)
 def _hartree_fock(system: System) -> _Expansion:
+    _refuse_gas(system, "hartree_fock")
     field = mean_field(system)
     up, down = occupied(field)
     if field.mol.spin == 0:
@@ -105,6 +122,7 @@ def _hartree_fock(system: System) -> _Expansion:
 def _casscf(system: System) -> _Expansion:
     from pyscf import fci, mcscf, scf
 
+    _refuse_gas(system, "casscf")
     with_core = {core.symbol for core in system.cores}
     core = sum(
         _core_orbitals(int(z))

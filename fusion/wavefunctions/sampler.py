@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fusion.chemistry.system import System
 from fusion.parallel.collectives import mean_over_ranks
+from fusion.wavefunctions.periodic.cell import Cell
 from fusion.wavefunctions.proposals import AllElectrons, OneElectron, Proposal
 
 LogDensity = Callable[[Tensor], Tensor]
@@ -26,6 +27,7 @@ class Metropolis:
         generator: this rank's random stream.
         widths: width of each kind of proposal, bohr or a factor; the same on all ranks.
         acceptances: acceptance of each kind in the last ``run``, averaged over walkers and ranks.
+        cell: the cell that electrons which leave it re-enter on the opposite side; None for a molecule.
     """
 
     def __init__(
@@ -34,8 +36,10 @@ class Metropolis:
         generator: torch.Generator,
         width: float = 0.3,
         proposals: Sequence[Proposal] = (AllElectrons(), OneElectron()),
+        cell: Cell | None = None,
     ) -> None:
         self.electrons = electrons
+        self.cell = cell
         self.generator = generator
         self.proposals = tuple(proposals)
         self.widths = [width * proposal.relative_width for proposal in self.proposals]
@@ -56,6 +60,8 @@ class Metropolis:
         for move in range(moves):
             kind = move % kinds
             proposal, log_ratio = self.proposals[kind](x, self.widths[kind], self.generator)
+            if self.cell is not None:
+                proposal = self.cell.wrap(proposal)
             threshold = torch.rand(len(x), generator=self.generator, dtype=x.dtype, device=x.device).log()
             proposed_log = log_density(proposal)
             # A walker on a node or at a non-finite density accepts the first finite proposal.
@@ -97,7 +103,11 @@ def initial_electrons(system: System, walkers: int, generator: torch.Generator) 
 
     Every nucleus gets as many electrons as its charge, half of them up, an odd one with random spin. For ions,
     electrons are removed from or added to random nuclei. Random spins are flipped until the system's totals are met.
+    Electrons of an electron gas are uniformly distributed in its cell.
     """
+    if system.is_electron_gas:
+        places = torch.rand(walkers, system.n_electrons, 3, generator=generator, dtype=torch.float64)
+        return places @ torch.tensor(system.cell)
     nuclei = torch.tensor(system.positions, dtype=torch.float64)
     charges = torch.tensor(system.charges, dtype=torch.long)
     centres = torch.stack([nuclei[_deal(charges, system, generator)] for _ in range(walkers)])

@@ -57,12 +57,11 @@ class WavefunctionTraining:
         self.name = name
 
     def check(self, method: Method, system: System, run: Run) -> WavefunctionPlan:
-        """Raise InputError for a method without training, walkers that the ranks cannot share, wrong settings, or the
-        checkpoint of another system or network."""
+        """Raise InputError for a method without training, walkers that the ranks cannot share, wrong settings, a
+        periodic system that the method cannot calculate, or the checkpoint of another system or network."""
         if method.kind != "ansatz":
             raise InputError(f"task {self.name} optimises wavefunctions; {method.name} is a {method.kind}: task=energy")
-        if any(system.pbc):
-            raise InputError(f"{system.formula} is periodic; {method.name} only calculates molecules: remove the cell")
+        method.check_cell(system)  # type: ignore[attr-defined]
         from fusion.wavefunctions.ansatz import start_of
         from fusion.wavefunctions.checkpoint import identity
         from fusion.wavefunctions.resources import estimate

@@ -25,6 +25,7 @@ from fusion.wavefunctions.hartree_fock import HartreeFock
 from fusion.wavefunctions.iterations import Iterations
 from fusion.wavefunctions.optimisation import Optimisation
 from fusion.wavefunctions.optimisers import Optimiser
+from fusion.wavefunctions.periodic.cell import cell_of
 from fusion.wavefunctions.pretraining import Pretraining
 from fusion.wavefunctions.proposals import Proposal
 from fusion.wavefunctions.remaining import is_within
@@ -167,7 +168,7 @@ class VariationalMonteCarlo(pl.LightningModule):
         for estimator in self.estimators:
             cast(nn.Module, estimator).to(self.device)
         dtype = next(self.ansatz.parameters()).dtype
-        self.sampler = Metropolis(torch.empty(0), generator, proposals=self._proposals)
+        self.sampler = Metropolis(torch.empty(0), generator, proposals=self._proposals, cell=cell_of(self.system))
         if not self.restored:
             placing = random_stream(self.seed, "cpu", "places")
             self.sampler.electrons = initial_electrons(self.system, walkers, placing).to(self.device, dtype)

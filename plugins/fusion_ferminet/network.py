@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from fusion.chemistry.system import System
 from fusion.wavefunctions.envelopes import Envelope, IsotropicEnvelope
-from fusion.wavefunctions.features import ElectronFeatures, core_lengths
+from fusion.wavefunctions.features import ElectronFeatures
 from fusion.wavefunctions.jets import Jet, linear, tanh_residual_
 from fusion.wavefunctions.jets.radial import Logarithmic, Plain
-from fusion.wavefunctions.orbital_ansatz import OrbitalAnsatz, smooth_features
-from fusion.wavefunctions.reference_orbitals import ReferenceOrbitals
+from fusion.wavefunctions.orbital_ansatz import OrbitalAnsatz, cusp_features, smooth_features
+from fusion.wavefunctions.reference_orbitals import OrbitalReference
 from fusion_ferminet.layers import EquivariantLinear, pair_means
 
 
@@ -37,7 +37,7 @@ class FermiNetTrunk(nn.Module):
         self.features = features
         self.equivariant = nn.ModuleList()
         self.pair = nn.ModuleList()
-        self.width, pair_inputs = 4 * len(system.symbols), 4
+        self.width, pair_inputs = features.widths(system)
         for layer in range(layers):
             self.equivariant.append(EquivariantLinear(self.width, pair_inputs, self.spins, one_electron))
             self.width = one_electron
@@ -101,11 +101,10 @@ class FermiNet(OrbitalAnsatz):
         envelope: Callable[[int, int], Envelope] = IsotropicEnvelope,
         jastrow: bool = False,
         rescale_inputs: bool = False,
-        reference: Callable[[System, int], ReferenceOrbitals | None] | None = None,
+        reference: Callable[[System, int], OrbitalReference | None] | None = None,
     ) -> None:
         orbitals = None if reference is None else reference(system, determinants)
-        radial = Logarithmic if rescale_inputs else Plain
-        own = ElectronFeatures(radial(core_lengths(system)), radial())
+        own = cusp_features(system, Logarithmic if rescale_inputs else Plain)
         features = own if orbitals is None else smooth_features(system)
         trunk = FermiNetTrunk(system, one_electron, two_electron, layers, features)
         super().__init__(system, trunk, determinants, full_determinant, envelope, jastrow, orbitals)

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from fusion.chemistry.system import System
 from fusion.errors import InputError
 from fusion.wavefunctions.envelopes import Envelope, IsotropicEnvelope
-from fusion.wavefunctions.features import ElectronFeatures, core_lengths
+from fusion.wavefunctions.features import ElectronFeatures
 from fusion.wavefunctions.jets import Jet, dense
 from fusion.wavefunctions.jets.modules import Layer, LayerNorm, Linear, Residual, SelfAttention, Sequential, Tanh
 from fusion.wavefunctions.jets.radial import Logarithmic
-from fusion.wavefunctions.orbital_ansatz import OrbitalAnsatz, smooth_features
-from fusion.wavefunctions.reference_orbitals import ReferenceOrbitals
+from fusion.wavefunctions.orbital_ansatz import OrbitalAnsatz, cusp_features, smooth_features
+from fusion.wavefunctions.reference_orbitals import OrbitalReference
 
 NORMS = ("post", "pre", "none")
 
@@ -57,7 +57,7 @@ class PsiformerTrunk(nn.Module):
         spin = torch.ones(system.n_electrons, 1)
         spin[system.n_up :] = -1
         self.register_buffer("spin", spin, persistent=False)
-        self.embedding = nn.Linear(4 * len(system.symbols) + 1, self.width, bias=False)
+        self.embedding = nn.Linear(features.widths(system)[0] + 1, self.width, bias=False)
         parts: list[nn.Module] = []
         for _ in range(layers):
             for inner in (SelfAttention(self.width, heads), _perceptron(self.width, mlp)):
@@ -117,10 +117,10 @@ class Psiformer(OrbitalAnsatz):
         norm: str = "post",
         envelope: Callable[[int, int], Envelope] = IsotropicEnvelope,
         jastrow: bool = True,
-        reference: Callable[[System, int], ReferenceOrbitals | None] | None = None,
+        reference: Callable[[System, int], OrbitalReference | None] | None = None,
     ) -> None:
         orbitals = None if reference is None else reference(system, determinants)
-        features = ElectronFeatures(Logarithmic(core_lengths(system))) if orbitals is None else smooth_features(system)
+        features = cusp_features(system, Logarithmic) if orbitals is None else smooth_features(system)
         trunk = PsiformerTrunk(system, features, heads, head_width, mlp, layers, norm)
         super().__init__(system, trunk, determinants, True, envelope, jastrow, orbitals)
 

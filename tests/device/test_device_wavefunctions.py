@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -17,11 +17,12 @@ from foreign_device import DEVICE, ForeignDevice, on_cpu
 from torch import nn
 
 from fusion.chemistry import core_potentials
+from fusion.chemistry.electron_gas import electron_gas
 from fusion.chemistry.system import System
 from fusion.wavefunctions.diffusion import module as diffusion
 from fusion.wavefunctions.diffusion.module import DiffusionMonteCarlo, DiffusionSchedule
 from fusion.wavefunctions.envelopes import DiagonalEnvelope, FullEnvelope
-from fusion.wavefunctions.estimators import DensityMatrix, Quadrupole, build, standard
+from fusion.wavefunctions.estimators import DensityMatrix, PairDensity, Quadrupole, build, standard
 from fusion.wavefunctions.hamiltonians import molecular
 from fusion.wavefunctions.hartree_fock import hartree_fock
 from fusion.wavefunctions.optimisers import Constant, Optimiser
@@ -29,7 +30,7 @@ from fusion.wavefunctions.optimisers.adam import Adam
 from fusion.wavefunctions.optimisers.kfac import Kfac
 from fusion.wavefunctions.optimisers.spring import Spring
 from fusion.wavefunctions.proposals import AllElectrons, OneElectron, ScaledElectrons
-from fusion.wavefunctions.references import HartreeFockOrbitals
+from fusion.wavefunctions.references import HartreeFockOrbitals, by_size
 from fusion.wavefunctions.schedule import Schedule
 from fusion.wavefunctions.vmc import VariationalMonteCarlo
 from fusion_ferminet.network import FermiNet
@@ -94,6 +95,24 @@ def monte_carlo(make: Callable[..., nn.Module], optimiser: str, core: str | None
     return DiffusionMonteCarlo(*arguments, diffusion=DiffusionSchedule((0.01,), 20, 0))
 
 
+def gas_monte_carlo(make: Callable[..., nn.Module]) -> DiffusionMonteCarlo:
+    torch.manual_seed(0)
+    gas = electron_gas(1.0, 2, 0)
+    arguments = (
+        gas,
+        make(gas),
+        molecular(gas),
+        SCHEDULE,
+        partial(OPTIMISERS["spring"], learning_rate=Constant(1e-2)),
+        partial(hartree_fock, gas),
+        [AllElectrons(), ScaledElectrons(gas)],
+        0,
+        {},
+        build(gas, {**standard(spin_every=1), "pair_density": PairDensity}),
+    )
+    return DiffusionMonteCarlo(*arguments, diffusion=DiffusionSchedule((0.01,), 20, 0))
+
+
 @torch.no_grad()
 def iterations(module: VariationalMonteCarlo, phases: tuple[str, ...]) -> list[dict[str, Any]]:
     """Rows of metrics.csv of one iteration of every phase, two of the optimisation, which has a momentum."""
@@ -105,7 +124,8 @@ def iterations(module: VariationalMonteCarlo, phases: tuple[str, ...]) -> list[d
         for _ in range(1 + (phase == "optimising")):
             rows.append(module.iterate(phase))
             module.done[phase] += 1
-    sums = [value.cpu().tolist() for value in module.estimators[-1].matrices.state_dict().values()]
+    state = cast(nn.Module, module.estimators[-1]).state_dict().values()
+    sums = [value.cpu().tolist() for value in state if isinstance(value, torch.Tensor)]
     return [*rows, {"series": module.series, "sums": sums}]
 
 
@@ -132,6 +152,14 @@ def test_variational_monte_carlo(name: str, reference: type[nn.Module] | None, c
 def test_diffusion_monte_carlo(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(diffusion, "BLOCK", 2)
     assert equals_the_cpu(partial(monte_carlo, ANSATZES[name], "spring"), ("diffusing 0.01",))
+
+
+@pytest.mark.parametrize("reference", [None, by_size])
+@pytest.mark.parametrize("name", ANSATZES)
+def test_electron_gas(name: str, reference: Callable[..., nn.Module] | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diffusion, "BLOCK", 2)
+    phases = (*(VARIATIONAL if reference is None else VARIATIONAL[1:]), "diffusing 0.01")
+    assert equals_the_cpu(partial(gas_monte_carlo, partial(ANSATZES[name], reference=reference)), phases)
 
 
 @pytest.mark.parametrize("optimiser", OPTIMISERS)

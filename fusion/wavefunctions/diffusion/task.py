@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from fusion.chemistry.electron_gas import wigner_seitz_radius
 from fusion.config.checks import check_whole
 from fusion.errors import InputError
 from fusion.runs.layout import CHECKPOINT
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from fusion.wavefunctions.diffusion.module import DiffusionSchedule
 
 LARGEST = 0.02
-"""Largest default time step, 1/hartree: valence electrons alone would allow it."""
+"""Largest default time step, 1/hartree: valence electrons alone would allow it. That of an electron gas is this times
+r_s^2, since kinetic energies are proportional to r_s^-2."""
 
 PER_CHARGE = 0.04
 """Default time step in units of 1/Z of the heaviest nucleus: core electrons turn faster."""
@@ -70,7 +72,7 @@ class WavefunctionDiffusion(WavefunctionTraining):
         if run.checkpoint is not None and not is_own(run):
             steps = {"pretraining_steps": plan.done["pretraining"], "optimisation_steps": plan.done["optimising"]}
             schedule = replace(schedule, **steps)
-        largest = min(LARGEST, PER_CHARGE / max(system.numbers))
+        largest = _largest_time_step(system)
         times = tuple(self._time_steps or (largest, largest / 2))
         diffusion = DiffusionSchedule(times, self._steps, self._equilibration)
         return DiffusionPlan(**{**vars(plan), "schedule": schedule}, diffusion=diffusion)
@@ -112,6 +114,13 @@ class WavefunctionDiffusion(WavefunctionTraining):
         phase, blocks = list(done.items())[-1]
         step = min(BLOCK * blocks, plan.diffusion.steps)
         return f"resuming from step {step} of {plan.diffusion.steps} of {phase} 1/Ha ({CHECKPOINT})"
+
+
+def _largest_time_step(system: System) -> float:
+    """Largest default time step, 1/hartree."""
+    if system.is_electron_gas:
+        return LARGEST * wigner_seitz_radius(system) ** 2
+    return min(LARGEST, PER_CHARGE / max(system.numbers))
 
 
 def _diffused(plan: DiffusionPlan, run: Run) -> dict[str, int]:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from fusion.chemistry.system import System
 from fusion.wavefunctions.jets import LogPsi
+from fusion.wavefunctions.periodic.cell import cell_of
 
 STUCK = 50
 """Rejections in a row after which the acceptance of a walker is raised by a tenth per step."""
@@ -66,6 +67,7 @@ class Walk:
         self.measure, self.tau, self.generator = measure, tau, generator
         self.nuclei = torch.tensor(system.positions)
         self.charges = torch.tensor(system.numbers, dtype=torch.float64)
+        self.cell = cell_of(system)
         self.reach = 0.2 * (system.n_electrons / tau) ** 0.5
 
     def step(self, walkers: Walkers, energy: float, trial: float, effective: float) -> Step:
@@ -86,6 +88,8 @@ class Walk:
         eager = probability * 1.1 ** (walkers.age - STUCK).clamp(min=0)
         draw = torch.rand(len(x), generator=self.generator, dtype=torch.float64, device=x.device)
         accept = draw < eager
+        if self.cell is not None:  # psi and its derivatives are the same at the image
+            there = there._replace(electrons=self.cell.wrap(there.electrons))
         moved = Walkers(*(_choose(accept, new, old) for new, old in zip(there, walkers, strict=True)))
         moved = moved._replace(age=torch.where(accept, 0, walkers.age + 1))
         branching = 0.5 * (self.limited(moved.energy, energy) + self.limited(walkers.energy, energy)) - trial
@@ -97,16 +101,21 @@ class Walk:
         """Limited drift velocity (B, N, 3).
 
         v (-1 + sqrt(1 + 2 a v^2 tau)) / (a v^2 tau) with a = (1 + cos) / 2 + Z^2 z^2 / (10 (4 + Z^2 z^2)), where z is
-        the distance from the nearest nucleus and cos the cosine of the angle between v and the vector from it.
+        the distance from the nearest nucleus and cos the cosine of the angle between v and the vector from it; a = 1/2
+        without nuclei.
         """
+        speed = torch.linalg.vector_norm(gradient, dim=-1).clamp(min=1e-12)
+        if not len(self.nuclei):
+            return self._slowed(gradient, torch.full_like(speed, 0.5), speed)
         nuclei, charges = self.nuclei.to(electrons), self.charges.to(electrons)
         vectors = electrons.unsqueeze(2) - nuclei
         distance, nearest = torch.linalg.vector_norm(vectors, dim=-1).min(-1)
         away = vectors.gather(2, nearest[..., None, None].expand(-1, -1, 1, 3)).squeeze(2)
-        speed = torch.linalg.vector_norm(gradient, dim=-1).clamp(min=1e-12)
         cosine = (away * gradient).sum(-1) / (distance * speed).clamp(min=1e-12)
         reduced = (charges[nearest] * distance).square()
-        a = 0.5 * (1 + cosine) + reduced / (10 * (4 + reduced))
+        return self._slowed(gradient, 0.5 * (1 + cosine) + reduced / (10 * (4 + reduced)), speed)
+
+    def _slowed(self, gradient: Tensor, a: Tensor, speed: Tensor) -> Tensor:
         product = (a * speed.square() * self.tau).clamp(min=1e-6)
         return gradient * (((1 + 2 * product).sqrt() - 1) / product).unsqueeze(-1)
 

@@ -10,7 +10,7 @@ from fusion.errors import InputError
 from fusion.wavefunctions.estimators.density import Density
 from fusion.wavefunctions.estimators.density_matrix import DensityMatrix
 from fusion.wavefunctions.estimators.forces import Forces, forces
-from fusion.wavefunctions.estimators.multipoles import Dipole, Quadrupole
+from fusion.wavefunctions.estimators.multipoles import Dipole, Quadrupole, dipole
 from fusion.wavefunctions.estimators.pair_density import PairDensity
 from fusion.wavefunctions.estimators.protocol import Estimates, Estimator, clear
 from fusion.wavefunctions.estimators.spin import Spin
@@ -38,7 +38,7 @@ Builders = Mapping[str, Callable[..., Estimator | None] | None]
 
 def standard(spin_every: int) -> Builders:
     """Builders of the estimators of every evaluation."""
-    return {"spin": partial(Spin, every=spin_every), "dipole": Dipole, "virial": Virial, "forces": forces}
+    return {"spin": partial(Spin, every=spin_every), "dipole": dipole, "virial": Virial, "forces": forces}
 
 
 def build(system: System, builders: Builders) -> list[Estimator]:

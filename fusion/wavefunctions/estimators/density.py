@@ -16,7 +16,7 @@ from fusion.config.checks import check_number
 from fusion.errors import InputError
 from fusion.parallel.collectives import gather_rows
 from fusion.runs.layout import DENSITY
-from fusion.wavefunctions.estimators.protocol import Estimates, check_same, with_stderr
+from fusion.wavefunctions.estimators.protocol import Estimates, check_same, refuse_cell, with_stderr
 from fusion.wavefunctions.hamiltonians import LocalEnergy, Point
 from fusion.wavefunctions.statistics import blocked
 
@@ -47,6 +47,7 @@ class Density(nn.Module):
 
     def __init__(self, system: System, spacing: float = 0.2, margin: float = 5.0) -> None:
         super().__init__()
+        refuse_cell(system, self.name, "a density around a molecule is not defined")
         check_number(f"{_KEY}.spacing", spacing, positive=True)
         check_number(f"{_KEY}.margin", margin)
         self.system, self.spacing, self.margin = system, float(spacing), float(margin)

@@ -28,7 +28,7 @@ from fusion.errors import InputError
 from fusion.parallel.collectives import sum_over_ranks
 from fusion.wavefunctions.block_means import BlockMeans
 from fusion.wavefunctions.estimators.natural_orbitals import natural_orbitals
-from fusion.wavefunctions.estimators.protocol import Estimates
+from fusion.wavefunctions.estimators.protocol import Estimates, refuse_cell
 from fusion.wavefunctions.gaussian_orbitals import GaussianOrbitals
 from fusion.wavefunctions.hamiltonians import LocalEnergy, Point
 from fusion.wavefunctions.hartree_fock import basis_label, lowest_field, natural_molecule, occupied
@@ -72,6 +72,7 @@ class DensityMatrix(nn.Module):
 
     def __init__(self, system: System, basis: str | None = None, every: int = 5, points: int = 8) -> None:
         super().__init__()
+        refuse_cell(system, self.name, "a density matrix in a basis of Gaussians is not defined")
         check_whole(f"{_KEY}.every", every)
         check_whole(f"{_KEY}.points", points)
         if basis is not None and not isinstance(basis, str):

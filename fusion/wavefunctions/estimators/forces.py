@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from fusion.chemistry.system import System
 from fusion.wavefunctions.ansatz import HasNuclei
-from fusion.wavefunctions.estimators.protocol import Estimates, blocked_columns, with_stderr
+from fusion.wavefunctions.estimators.protocol import Estimates, blocked_columns, refuse_cell, with_stderr
 from fusion.wavefunctions.hamiltonians import LocalEnergy, Point
 from fusion.wavefunctions.hamiltonians.point import FORWARDS
 
@@ -43,6 +43,7 @@ class Forces(nn.Module):
 
     def __init__(self, system: System, every: int = 1, epsilon: float = 0.02) -> None:
         super().__init__()
+        refuse_cell(system, self.name, "forces are not available")
         self.every, self.epsilon = every, epsilon
         nuclei = torch.tensor(system.positions, dtype=torch.float64)
         charges = torch.tensor(system.charges, dtype=torch.float64)
@@ -95,8 +96,8 @@ class Forces(nn.Module):
 
 
 def forces(system: System, every: int = 1, epsilon: float = 0.02) -> Forces | None:
-    """Build the forces of a system; None with effective core potentials, whose forces are not implemented."""
-    return None if system.cores else Forces(system, every, epsilon)
+    """Build the forces of a system; None with effective core potentials or a cell, whose forces are not implemented."""
+    return None if system.cores or system.cell is not None else Forces(system, every, epsilon)
 
 
 def nuclear_slopes(point: Point, nuclei: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fusion.chemistry.system import System
-from fusion.wavefunctions.estimators.protocol import Estimates, blocked_columns, with_stderr
+from fusion.wavefunctions.estimators.protocol import Estimates, blocked_columns, refuse_cell, with_stderr
 from fusion.wavefunctions.hamiltonians import LocalEnergy, Point
 
 
@@ -22,6 +22,7 @@ class Dipole(nn.Module):
 
     def __init__(self, system: System) -> None:
         super().__init__()
+        refuse_cell(system, self.name, "a dipole moment is not defined")
         charges = np.asarray(system.charges, dtype=float)
         self.register_buffer("of_nuclei", torch.tensor(charges @ system.positions), persistent=False)
 
@@ -35,6 +36,11 @@ class Dipole(nn.Module):
         return Estimates({"dipole": value, "dipole_stderr": stderr})
 
 
+def dipole(system: System) -> Dipole | None:
+    """Build the dipole moment of a molecule; None for a periodic system, which has none."""
+    return Dipole(system) if system.cell is None else None
+
+
 class Quadrupole(nn.Module):
     """Q = 1/2 sum q (3 r r - r^2 1), traceless (Buckingham's convention), over nuclei and electrons."""
 
@@ -44,6 +50,7 @@ class Quadrupole(nn.Module):
 
     def __init__(self, system: System) -> None:
         super().__init__()
+        refuse_cell(system, self.name, "a quadrupole moment is not defined")
         nuclei = torch.tensor(system.positions, dtype=torch.float64).unsqueeze(0)
         charges = torch.tensor(system.charges, dtype=torch.float64)
         self.register_buffer("of_nuclei", _second_moment(nuclei, charges)[0], persistent=False)

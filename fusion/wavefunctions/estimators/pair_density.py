@@ -17,6 +17,7 @@ from fusion.parallel.collectives import gather_rows
 from fusion.runs.layout import PAIR_DENSITY
 from fusion.wavefunctions.estimators.protocol import Estimates, check_same, with_stderr
 from fusion.wavefunctions.hamiltonians import LocalEnergy, Point
+from fusion.wavefunctions.periodic.cell import cell_of
 from fusion.wavefunctions.running_blocks import RunningBlocks
 
 SPINS = ("parallel", "antiparallel")
@@ -33,10 +34,14 @@ class PairDensity(nn.Module):
     wavefunction has h(0) = 0 for parallel spins and h'(0) = h(0) for antiparallel spins (Thakkar & Smith 1977,
     Chem. Phys. Lett. 42, 476). A value of the table is the mean over the shell of one bin.
 
+    In a periodic cell of volume V, distances are those to the nearest image, and g(u) = V h(u) / pairs is the pair
+    correlation function.
+
     Args:
         system: nuclei and electrons.
         width: width of a bin, bohr.
-        reach: largest distance, bohr, rounded up to a whole bin; None: the largest distance of two nuclei plus 8 bohr.
+        reach: largest distance, bohr, rounded up to a whole bin; None: the largest distance of two nuclei plus 8 bohr,
+            or in a cell, half the smallest distance of opposite faces, which it may not exceed.
 
     Raises:
         InputError: a setting is out of range.
@@ -48,7 +53,12 @@ class PairDensity(nn.Module):
     def __init__(self, system: System, width: float = 0.1, reach: float | None = None) -> None:
         super().__init__()
         check_number(f"{_KEY}.width", width, positive=True)
-        if reach is None:
+        self.cell = cell_of(system)
+        if self.cell is not None:
+            reach = self.cell.radius if reach is None else reach
+            if isinstance(reach, int | float) and reach > self.cell.radius * (1 + 1e-9):
+                raise InputError(f"{_KEY}.reach={reach:g} must be at most {self.cell.radius:g} bohr, half of the cell")
+        elif reach is None:
             vectors = system.positions[:, None] - system.positions
             reach = float(np.linalg.norm(vectors, axis=-1).max()) + _BEYOND_NUCLEI
         check_number(f"{_KEY}.reach", reach, positive=True)
@@ -93,7 +103,9 @@ class PairDensity(nn.Module):
 
     def _histogram(self, electrons: Tensor, first: np.ndarray, second: np.ndarray) -> Tensor:
         """Mean number of pairs per walker in each bin, (bins + 1,), of electrons (B, N, 3)."""
-        distances = torch.linalg.vector_norm(electrons[:, first] - electrons[:, second], dim=-1).flatten()
+        vectors = electrons[:, first] - electrons[:, second]
+        vectors = vectors if self.cell is None else self.cell.nearest(vectors)
+        distances = torch.linalg.vector_norm(vectors, dim=-1).flatten()
         bins = (distances / self.width).clamp(max=self.bins).long()
         return torch.bincount(bins, minlength=self.bins + 1).double() / len(electrons)
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 from torch import Tensor, nn
 
+from fusion.chemistry.system import System
 from fusion.errors import InputError
 from fusion.wavefunctions.hamiltonians import LocalEnergy, Point
 from fusion.wavefunctions.statistics import blocked
@@ -43,6 +44,14 @@ class Estimator(Protocol):
     def finish(self, series: Mapping[str, np.ndarray]) -> Estimates:
         """Turn the means of all iterations (T, ...) into values with errors; all of ``measures`` are there."""
         ...
+
+
+def refuse_cell(system: System, name: str, reason: str) -> None:
+    """Raise InputError for a periodic system, in which the observable `name` is not defined or not available."""
+    if system.cell is not None:
+        raise InputError(
+            f"method.evaluation.estimators.{name}: {reason} in the periodic cell of {system.name}; remove it"
+        )
 
 
 def clear(estimator: Estimator) -> None:

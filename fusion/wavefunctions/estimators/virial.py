@@ -16,7 +16,8 @@ from fusion.wavefunctions.statistics import blocked
 class Virial(nn.Module):
     """<T>, <V> and -<V>/<T>; the ratio is 2 for exact atoms and molecules at equilibrium.
 
-    Core potentials are not homogeneous: the ratio has no meaning with them and is left out.
+    Core potentials are not homogeneous, and a cell exerts a pressure: the ratio has no meaning with them and is left
+    out.
     """
 
     name, every = "virial", 1
@@ -24,7 +25,7 @@ class Virial(nn.Module):
 
     def __init__(self, system: System) -> None:
         super().__init__()
-        self.has_ratio = not system.cores
+        self.has_ratio = not system.cores and system.cell is None
 
     def forward(self, point: Point, local: LocalEnergy) -> Mapping[str, Tensor]:
         """Local kinetic and potential energies (B,), hartree."""

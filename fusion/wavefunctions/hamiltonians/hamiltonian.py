@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from fusion.chemistry.system import System
 from fusion.errors import CalculationError, InputError
 from fusion.wavefunctions.hamiltonians.effective_core import EffectiveCore, effective_core
+from fusion.wavefunctions.hamiltonians.ewald import Ewald
 from fusion.wavefunctions.hamiltonians.point import Point
 from fusion.wavefunctions.hamiltonians.terms import Coulomb, Kinetic
 from fusion.wavefunctions.jets import LogPsi
@@ -96,6 +97,14 @@ def build(system: System, terms: Mapping[str, Callable[..., Term | None]]) -> Ha
     return hamiltonian
 
 
+def coulomb(system: System) -> Coulomb | Ewald:
+    """Build the Coulomb interaction of all charges: in open space, or with the periodic images of a cell."""
+    return Coulomb(system) if system.cell is None else Ewald(system)
+
+
 def molecular(system: System) -> Hamiltonian:
-    """H = -1/2 sum_i lap_i - sum_iA Z_A/r_iA + sum_{i<j} 1/r_ij + sum_{A<B} Z_A Z_B/R_AB, and core potentials."""
-    return build(system, {"kinetic": Kinetic, "coulomb": Coulomb, "effective_core": effective_core})
+    """H = -1/2 sum_i lap_i - sum_iA Z_A/r_iA + sum_{i<j} 1/r_ij + sum_{A<B} Z_A Z_B/R_AB, and core potentials.
+
+    In a cell, the Coulomb terms are an Ewald sum.
+    """
+    return build(system, {"kinetic": Kinetic, "coulomb": coulomb, "effective_core": effective_core})

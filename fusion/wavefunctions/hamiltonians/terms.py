@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fusion.chemistry.system import System
+from fusion.errors import InputError
 from fusion.wavefunctions.hamiltonians.point import Point
 
 
@@ -24,7 +25,10 @@ class Kinetic(nn.Module):
 
 
 class Coulomb(nn.Module):
-    """-sum_iA Z_A/r_iA + sum_{i<j} 1/r_ij + sum_{A<B} Z_A Z_B/R_AB; Z_eff for an effective core potential."""
+    """-sum_iA Z_A/r_iA + sum_{i<j} 1/r_ij + sum_{A<B} Z_A Z_B/R_AB; Z_eff for an effective core potential.
+
+    Raises InputError for a periodic system, whose interaction is an `Ewald` sum.
+    """
 
     name = "coulomb"
     nuclei: Tensor
@@ -32,6 +36,8 @@ class Coulomb(nn.Module):
 
     def __init__(self, system: System) -> None:
         super().__init__()
+        if system.cell is not None:
+            raise InputError(f"method.hamiltonian: Coulomb is for molecules; {system.name} is periodic and needs Ewald")
         nuclei = torch.tensor(system.positions, dtype=torch.float64)
         charges = torch.tensor(system.charges, dtype=torch.float64)
         self.register_buffer("nuclei", nuclei, persistent=False)

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 
 class Radial(Protocol):
-    """Four features of vectors (..., 3) in bohr with the norms (...,), which are positive."""
+    """Features of vectors (..., 3) in bohr with the norms (...,), which are positive."""
+
+    width: ClassVar[int]
+    """F, the number of features."""
 
     def values(self, vector: Tensor, distance: Tensor) -> Tensor:
-        """Features (..., 4)."""
+        """Features (..., F)."""
         ...
 
     def jet(self, vector: Tensor, distance: Tensor) -> Tensor:
-        """Features (..., 5, 4): three derivative rows, Laplacian, value."""
+        """Features (..., 5, F): three derivative rows, Laplacian, value."""
         ...
 
 
@@ -28,6 +31,7 @@ class Plain:
     ``lengths`` are h in s = sqrt(r^2 + h^2), which replaces r; they broadcast with the distances.
     """
 
+    width: ClassVar[int] = 4
     lengths: Tensor | None = None
 
     def values(self, vector: Tensor, distance: Tensor) -> Tensor:
@@ -50,6 +54,7 @@ class Logarithmic:
     ``lengths`` soften the distances as in ``Plain``.
     """
 
+    width: ClassVar[int] = 4
     lengths: Tensor | None = None
 
     def values(self, vector: Tensor, distance: Tensor) -> Tensor:
@@ -89,6 +94,7 @@ class Soft:
     ``length`` is a in bohr, a number or a tensor that broadcasts with the distances.
     """
 
+    width: ClassVar[int] = 4
     length: Tensor | float
 
     def values(self, vector: Tensor, distance: Tensor) -> Tensor:
