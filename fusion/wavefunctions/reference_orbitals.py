@@ -80,7 +80,7 @@ class ReferenceOrbitals(nn.Module):
 
         The monomials are 1, x, y, z, xx, xy, xz, yy, yz, zz; their combinations must be harmonic. `occupations` are the
         numbers of the orbitals in every determinant, (K, n_s) for each spin with electrons, `weights` (K,) the
-        coefficients of the determinants, `mixed` the orbitals of each spin that corrections mix, by default all.
+        coefficients of the determinants, `mixed` the orbitals of each spin that a trunk mixes, by default all.
         """
         super().__init__()
         self.spins = tuple(numbers.shape[1] for numbers in occupations)

@@ -117,7 +117,7 @@ def test_orbitals_behind_a_core_potential_have_no_cusp() -> None:
 
 @pytest.mark.parametrize("system", [molecule("N", spin=3), molecule("Ne")], ids=lambda system: system.formula)
 def test_local_energies_of_orbitals_are_smooth_at_a_nucleus(system: System) -> None:
-    """Where Gaussians have no cusp, orbitals that follow them have local energies that are wrong by up to Z^2 / 2."""
+    """Orbitals that follow Gaussians to a nucleus, where these have no cusp, have local energies wrong by up to Z^2."""
     orbitals, charge = HartreeFockOrbitals(system, 1), float(system.numbers[0])
     r = torch.tensor([0.01, 0.1, 0.3, 0.6]) / charge
     directions = torch.nn.functional.normalize(torch.tensor([[0.3, 0.5, 0.8]]), dim=-1)
