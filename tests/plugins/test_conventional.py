@@ -121,7 +121,8 @@ def test_responses_match_finite_differences(system: System, xc: str | None) -> N
 
 
 @pytest.mark.skipif(DATA is None, reason="FUSION_TEST_DATA names no directory with the reference energies")
-@pytest.mark.parametrize("spacing", [1.8, pytest.param(2.8, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("spacing", [1.8, 2.8])
 def test_hydrogen_chain_matches_motta_2017(spacing: float) -> None:
     reference = json.loads((Path(str(DATA)) / "data" / "refs" / "h10_motta2017.json").read_text())["data"]
     tables = {"fci": "FCI", "hf": "RHF", "ccsd": "RCCSD", "ccsd_t": "RCCSD(T)"}
