@@ -49,6 +49,7 @@ def launch(words: list[str]) -> int:
     process, started = os.getpid(), False
 
     def job(config: DictConfig) -> float | None:
+        """Run one job and return its objective, NaN if it failed with a known error."""
         # If a job raises, Hydra prints its own message: collect the error instead. A worker of another launcher cannot
         # do this and must raise.
         nonlocal started

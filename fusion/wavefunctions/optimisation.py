@@ -16,13 +16,14 @@ from fusion.wavefunctions.sampler import Metropolis
 
 
 class Measured(NamedTuple):
-    """One iteration: energy, its kinetic part and its variance over the walkers of all ranks (hartree), acceptance, and
-    rejection."""
+    """One iteration: energy, its kinetic part and its variance over the walkers of all ranks (hartree), acceptance,
+    learning rate and rejection."""
 
     energy: float
     kinetic: float
     variance: float
     acceptance: float
+    rate: float
     rejected: bool
 
 
@@ -102,22 +103,23 @@ class Optimisation:
         electrons, stream = self.sampler.electrons, self.sampler.generator
         measured = self.hamiltonian.evaluate(self.ansatz, electrons, self.chunk, stream)
         local = clip(measured.total, self.clip_width)
-        kinetic = float(local.mean_of(measured.terms["kinetic"]))
+        rate = self.optimiser.rate(iteration, local.deviation)
+        row = (local.mean, float(local.mean_of(measured.terms["kinetic"])), local.variance, acceptance, rate)
         if self._worse(local):
             self._undo()
-            return Measured(local.mean, kinetic, local.variance, acceptance, True)
+            return Measured(*row, True)
         self._remember(local)
         step = self.optimiser.step(electrons, local.deviation, iteration)
         step = {name: from_first_rank(change) for name, change in step.items()}
         if not all(bool(torch.isfinite(change).all()) for change in step.values()):
             self._undo()
-            return Measured(local.mean, kinetic, local.variance, acceptance, True)
+            return Measured(*row, True)
         with torch.no_grad():
             for name, change in step.items():
                 self.parameters[name].add_(change)
         self._average(iteration)
         self.optimiser.caution = max(1.0, self.optimiser.caution * self.RELAXATION)
-        return Measured(local.mean, kinetic, local.variance, acceptance, False)
+        return Measured(*row, False)
 
     @torch.no_grad()
     def take_average(self) -> None:

@@ -217,6 +217,7 @@ class VariationalMonteCarlo(pl.LightningModule):
         checkpoint["vmc"] = saved_state.saved(self)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the state of this run, or the wavefunction alone if the checkpoint is of another geometry."""
         # This module counts iterations. Lightning's own count would stop a run that has been finished once.
         checkpoint.pop("loops", None)
         for part in ("state_dict", "vmc"):
@@ -274,7 +275,7 @@ class VariationalMonteCarlo(pl.LightningModule):
             "variance": measured.variance,
             "acceptance": measured.acceptance,
             "width": self.sampler.widths[0],
-            "learning_rate": self.optimiser.learning_rate(iteration),
+            "learning_rate": measured.rate,
             "caution": self.optimiser.caution,
             "rejected": self.optimisation.rejected,
         }

@@ -29,11 +29,12 @@ pytestmark = pytest.mark.usefixtures("double_precision")
 class Scripted:
     """Optimiser with steps chosen by the test; every other step is zero."""
 
-    learning_rate = Constant(1.0)
-
     def __init__(self, steps: dict[int, float]) -> None:
         self.steps, self.caution, self.resets = steps, 1.0, 0
         self.cautions: list[float] = []
+
+    def rate(self, iteration: int, deviation: Tensor) -> float:
+        return 1.0
 
     def step(self, electrons: Tensor, deviation: Tensor, iteration: int) -> Step:
         self.cautions.append(self.caution)

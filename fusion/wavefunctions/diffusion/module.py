@@ -159,6 +159,7 @@ class DiffusionMonteCarlo(VariationalMonteCarlo):
             self._phase = self.next_phase or self.phases[-1]
 
     def on_train_start(self) -> None:
+        """Build what a variational run has, and restore the populations of a stored diffusion."""
         super().on_train_start()
         if not self._state:
             return

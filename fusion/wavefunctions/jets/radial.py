@@ -63,6 +63,7 @@ class Logarithmic:
         return torch.cat((log, vector * (log / r)), dim=-1)
 
     def jet(self, vector: Tensor, distance: Tensor) -> Tensor:
+        """Jets (..., 5, 4) with g = log(1 + s) / s: grad (x g) = g 1 + g' x x^T / s, lap (x g) = x (g'' + 4 g' / s)."""
         s = softened(distance, self.lengths)
         r = s.unsqueeze(-1)
         unit = vector / r

@@ -45,9 +45,12 @@ class Schedule(Protocol):
 class Optimiser(Protocol):
     """Optimiser as the safeguarded optimisation needs it."""
 
-    learning_rate: Schedule
     caution: float
     """At least 1: multiplies the damping (divides the learning rate if there is none) after rejected steps."""
+
+    def rate(self, iteration: int, deviation: Tensor) -> float:
+        """Learning rate of a step with these arguments of ``step``, before its size is bounded."""
+        ...
 
     def step(self, electrons: Tensor, deviation: Tensor, iteration: int) -> Step:
         """Return the change to add to the parameters, identical on all ranks.

@@ -29,13 +29,16 @@ class Adam:
         self.caution = 1.0
         self.reset()
 
+    def rate(self, iteration: int, deviation: Tensor) -> float:
+        return self.learning_rate(iteration) / self.caution
+
     def step(self, electrons: Tensor, deviation: Tensor, iteration: int) -> Step:
         """Return the change of the parameters, see ``Optimiser.step``."""
         parameters = list(self.parameters.values())
         before = [p.detach().clone() for p in parameters]
         for p, grad in zip(parameters, self._gradient(electrons, deviation), strict=True):
             p.grad = grad
-        self.adam.param_groups[0]["lr"] = self.learning_rate(iteration) / self.caution
+        self.adam.param_groups[0]["lr"] = self.rate(iteration, deviation)
         self.adam.step()
         step = {n: p.detach() - previous for (n, p), previous in zip(self.parameters.items(), before, strict=True)}
         for p, previous in zip(parameters, before, strict=True):

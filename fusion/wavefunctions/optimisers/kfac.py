@@ -47,6 +47,9 @@ class Kfac:
         self.weight = 0.0
         self.scores = ScoreRecorder(ansatz, chunk, pairs=False)
 
+    def rate(self, iteration: int, deviation: Tensor) -> float:
+        return self.learning_rate(iteration)
+
     def step(self, electrons: Tensor, deviation: Tensor, iteration: int) -> Step:
         """Return the change of the parameters, see ``Optimiser.step``."""
         weights = own_rows(deviation / len(deviation)).to(electrons.dtype)
@@ -65,7 +68,7 @@ class Kfac:
             else:
                 direction |= self._rows(block, curvature, len(electrons), gradient)
         norm = sum(float((gradient[name] * value).sum()) for name, value in direction.items())
-        rate = self.learning_rate(iteration)
+        rate = self.rate(iteration, deviation)
         rate *= min(1.0, (self.max_norm / max(rate * rate * norm, 1e-300)) ** 0.5)
         return {name: -rate * value for name, value in direction.items()}
 

@@ -53,14 +53,19 @@ class Spring:
         self.previous: Step = {}
         self.scores = ScoreRecorder(ansatz, chunk)
 
+    def rate(self, iteration: int, deviation: Tensor) -> float:
+        """eta of a step: the scheduled rate, at most `noise` / V with the variance V of the clipped local energies."""
+        rate = self.learning_rate(iteration)
+        if self.noise is None:
+            return rate
+        return min(rate, self.noise / max(float(deviation.square().mean()), 1e-300))
+
     def step(self, electrons: Tensor, deviation: Tensor, iteration: int) -> Step:
         """Return the change of the parameters, see ``Optimiser.step``."""
         scores = self.scores(electrons)
         root = len(deviation) ** 0.5
         gram = _centred_(_centred_(scores.gram()).T).div_(len(deviation))
-        rate = self.learning_rate(iteration)
-        if self.noise is not None:
-            rate = min(rate, self.noise / max(float(deviation.square().mean()), 1e-300))
+        rate = self.rate(iteration, deviation)
         mu = self.momentum if self.noise is None else min(self.momentum, 1 - rate)
         momentum = {name: mu * value for name, value in self.previous.items()}
         carried = _centred(scores.apply(momentum).double()) / root if momentum else torch.zeros_like(deviation)
