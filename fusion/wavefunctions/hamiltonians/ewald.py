@@ -27,7 +27,7 @@ class Ewald(nn.Module):
         cell = cell_of(system)
         if cell is None or not all(system.pbc):
             raise InputError(
-                f"method.hamiltonian: an Ewald sum needs three periodic directions; {system.name} has less"
+                f"method.hamiltonian: an Ewald sum needs three periodic directions; {system.name} has fewer"
             )
         self.sum = EwaldSum(cell, splitting)
         electrons = -torch.ones(system.n_electrons, dtype=torch.float64)

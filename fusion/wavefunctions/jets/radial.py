@@ -106,13 +106,18 @@ class Soft:
         return distance * distance / (distance + self._length(distance))
 
     def jet(self, vector: Tensor, distance: Tensor) -> Tensor:
-        out, a = _with_vector(vector), self._length(distance)
-        total = distance + a
-        slope_by_r = (distance + 2 * a) / total**2
+        out = _with_vector(vector)
+        value, slope_by_r, curvature = self.derivatives(distance)
         out[..., :3, 0] = slope_by_r.unsqueeze(-1) * vector
-        out[..., 3, 0] = 2 * a**2 / total**3 + 2 * slope_by_r
-        out[..., 4, 0] = distance * distance / total
+        out[..., 3, 0] = curvature + 2 * slope_by_r
+        out[..., 4, 0] = value
         return out
+
+    def derivatives(self, distance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """f, f' / r and f'' of distances r."""
+        a = self._length(distance)
+        total = distance + a
+        return distance * distance / total, (distance + 2 * a) / total**2, 2 * a**2 / total**3
 
     def _length(self, like: Tensor) -> Tensor:
         return torch.as_tensor(self.length, dtype=like.dtype, device=like.device)

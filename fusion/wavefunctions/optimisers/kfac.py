@@ -62,7 +62,7 @@ class Kfac:
         gradient = {name: sum_over_ranks(value) for name, value in gradient.items()}
         self.weight = self.decay * self.weight + 1
         direction: Step = {}
-        for block in blocks:
+        for block in blocks:  # every group has the same layers: those of the last one give their names and sizes
             if isinstance(block, LinearScores):
                 direction |= self._linear(block, curvature, len(electrons), gradient)
             else:

@@ -94,9 +94,8 @@ class PeriodicPairs:
         d, gradient, laplacian = periodic_distance_jet(self.cell, vector)
         u, first, second = self._scale * d, torch.full_like(d, self._scale), torch.zeros_like(d)
         if self.soft is not None:
-            total = u + self.soft
-            u, first = u * u / total, self._scale * u * (u + 2 * self.soft) / total**2
-            second = self._scale**2 * 2 * self.soft**2 / total**3
+            value, slope_by_u, curvature = Soft(self.soft).derivatives(u)
+            u, first, second = value, self._scale * u * slope_by_u, self._scale**2 * curvature
         rows = (
             first.unsqueeze(-1) * gradient,
             (first * laplacian + second * gradient.square().sum(-1)).unsqueeze(-1),
