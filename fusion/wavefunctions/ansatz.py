@@ -63,7 +63,17 @@ class HasStart(Protocol):
 
     @property
     def start(self) -> str | None:
-        """The wavefunction at the start, such as `CASSCF(3,4)/cc-pVTZ`; None for random orbitals."""
+        """The wavefunction at the start, such as `CI(3,14)/cc-pVTZ`; None for random orbitals."""
+        ...
+
+
+@runtime_checkable
+class HasOwnOrbitals(Protocol):
+    """Ansatz with orbitals of its geometry, which no other wavefunction provides."""
+
+    @property
+    def of_geometry(self) -> frozenset[str]:
+        """Names of the parameters that only these orbitals give a meaning."""
         ...
 
 

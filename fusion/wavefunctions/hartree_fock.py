@@ -237,10 +237,10 @@ def occupied(field: Any) -> list[np.ndarray]:
     coefficients, occupations = field.mo_coeff, field.mo_occ
     if field.mol.spin == 0:
         coefficients, occupations = [coefficients] * 2, [occupations] * 2
-    return [_fix_signs(c[:, n > 0]) for c, n in zip(coefficients, occupations, strict=True)]
+    return [fix_signs(c[:, n > 0]) for c, n in zip(coefficients, occupations, strict=True)]
 
 
-def _fix_signs(orbitals: np.ndarray) -> np.ndarray:
+def fix_signs(orbitals: np.ndarray) -> np.ndarray:
     """Make the largest coefficient of each orbital (nao, n) positive; among equally large ones, the first."""
     size = np.abs(orbitals)
     leading = np.argmax(size > 0.999 * size.max(axis=0, initial=0.0), axis=0)

@@ -51,6 +51,6 @@ def _of_own(data: Tensor, start: int, n: int) -> Tensor:
 
 
 def add_local_(data: Tensor, local: Tensor, start: int) -> None:
-    """Add local jets (B, 5, n, K, O) of electrons ``start``, ``start + 1`` ... to dense ones (B, 3N + 2, n, K, O)."""
+    """Add local jets (B, 5, n, O) of electrons ``start``, ``start + 1`` ... to dense ones (B, 3N + 2, n, O)."""
     data[:, -2:] += local[:, 3:]
-    _of_own(data, start, data.shape[2]).add_(local[:, :3].permute(0, 1, 3, 4, 2))
+    _of_own(data, start, data.shape[2]).add_(local[:, :3].transpose(-1, -2))

@@ -2,15 +2,16 @@
 
 A trunk turns electrons into features h_i, equivariant under exchange of electrons of one spin. With them
 
-    phi_ko(i) = (W h_i)_ko e_ko(r_i)                            orbitals of the trunk alone, or
-    phi_ko(i) = chi_o(r_i) + sum_p (W h_i)_kop chi_p(r_i)       mixtures of reference orbitals chi,
-    psi = exp(J) sum_k det phi_k,
+    phi_ko(i) = (W h_i)_ko e_ko(r_i),                      psi = exp(J) sum_k det phi_k,    or
+    phi_o(i) = chi_o(r_i) + sum_p (W h_i)_op chi_p(r_i),   psi = exp(J) sum_st C_st det phi_s det phi_t.
 
-with envelopes e (Pfau et al. 2020, arXiv 1909.02487, eqs. 6-9). In the second case psi starts as the reference
-determinant, the trunk is a smooth function of the electrons, and J = J_cusp + sum_i u h_i: chi and J_cusp have the
-exact cusps at nuclei and between electrons, and no step of the optimisation can lose them (Hermann, Schätzle and Noé
-2020, arXiv 1909.08423, keep the cusps of such a wavefunction in the same way). All chi_p have nearly the same local
-energy close to a nucleus, where kinetic and potential energy are largest, and so has every mixture of them.
+The first are orbitals of the trunk alone, with envelopes e (Pfau et al. 2020, arXiv 1909.02487, eqs. 6-9); the second
+are mixtures of reference orbitals chi, in an expansion in configurations. In the second case psi starts as the
+reference times exp(J), the trunk is a smooth function of the electrons, and J = J_cusp + J_3 + sum_i u h_i with a
+smooth J_3 (`three_body`): chi and J_cusp have the exact cusps at nuclei and between electrons, and no step of the
+optimisation can lose them (Hermann, Schätzle and Noé 2020, arXiv 1909.08423, keep the cusps of such a wavefunction in
+the same way). All chi_p have nearly the same local energy close to a nucleus, where kinetic and potential energy are
+largest, and so has every mixture of them.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from fusion.chemistry.system import System
+from fusion.wavefunctions.configurations import Configurations, well_occupied
 from fusion.wavefunctions.determinants import laplacian_of_determinants, sum_of_determinants
 from fusion.wavefunctions.envelopes import Envelope, IsotropicEnvelope
 from fusion.wavefunctions.features import ElectronFeatures, core_lengths, nuclear_vectors, sites
@@ -32,9 +34,10 @@ from fusion.wavefunctions.jets.radial import Logarithmic, Plain, Soft
 from fusion.wavefunctions.local_factors import add_local_, mixture, mixture_jet, multiply_local_
 from fusion.wavefunctions.periodic import PeriodicJastrow, PlaneWaveEnvelope, cell_of, periodic_features
 from fusion.wavefunctions.reference_orbitals import OrbitalReference
+from fusion.wavefunctions.three_body import ThreeBodyJastrow
 
 START = 0.003
-"""Size of the initial factors of reference orbitals: large enough to tell the determinants apart."""
+"""Size of the initial factors of reference orbitals: small enough to keep the quality of the reference."""
 
 SHORT_CUSP = 0.3
 """Initial lengths (bohr) of the Jastrow factor of reference orbitals: longer ones push the density off the nuclei."""
@@ -70,12 +73,12 @@ class OrbitalAnsatz(nn.Module):
     Args:
         system: nuclei and electrons.
         trunk: features of the electrons.
-        determinants: number of determinants.
+        determinants: number of determinants of the trunk alone.
         full_determinant: one N x N matrix per determinant; otherwise one block per spin.
         envelope: builds an envelope from (nuclei, orbitals).
         jastrow: multiply by the cusp Jastrow factor.
-        reference: determinants whose orbitals a smooth trunk mixes (`smooth_features`), without envelopes and with a
-            Jastrow factor whatever `envelope` and `jastrow` say; None for orbitals of the trunk alone.
+        reference: configurations whose orbitals a smooth trunk mixes (`smooth_features`), with a Jastrow factor and
+            whatever the four arguments before say; None for orbitals of the trunk alone.
     """
 
     takes_cells: ClassVar[bool] = True
@@ -101,10 +104,13 @@ class OrbitalAnsatz(nn.Module):
         self.spins = tuple(n for n in (system.n_up, system.n_down) if n > 0)
         self.trunk = trunk
         widths = [determinants * (sum(self.spins) if full_determinant else n) for n in self.spins]
-        factors = [1] * len(widths) if reference is None else [part.stop - part.start for part in reference.mixed]
-        self.orbital = nn.ModuleList(
-            nn.Linear(trunk.width, width * number, bias=False) for width, number in zip(widths, factors, strict=True)
-        )
+        if reference is not None:
+            widths = []
+            for spin, own in enumerate(well_occupied(reference.strings, reference.weights)):
+                self.register_buffer(f"varied_{spin}", torch.tensor(own))
+                mixed = reference.mixed[spin]
+                widths.append(len(own) * (mixed.stop - mixed.start))
+        self.orbital = nn.ModuleList(nn.Linear(trunk.width, width, bias=False) for width in widths)
         self.envelope = nn.ModuleList(envelope(len(nuclei), width) for width in widths if reference is None)
         if cell is None:
             for part in cast(Iterable[Envelope], self.envelope):
@@ -114,6 +120,8 @@ class OrbitalAnsatz(nn.Module):
             published_init_(layer)
         self.reference = reference
         self.correlation = None if reference is None else nn.Linear(trunk.width, 1, bias=False)
+        self.three_body = None if reference is None or cell is not None else ThreeBodyJastrow(system)
+        self.configurations = None if reference is None else Configurations(reference.strings, reference.weights)
         if reference is not None:
             self._start_at_reference()
 
@@ -129,13 +137,21 @@ class OrbitalAnsatz(nn.Module):
         """The conventional wavefunction of the reference orbitals; None without."""
         return None if self.reference is None else self.reference.description
 
+    @property
+    def of_geometry(self) -> frozenset[str]:
+        """Parameters that multiply the orbitals of this geometry in an order and with signs of their own."""
+        return frozenset() if self.configurations is None else frozenset({"configurations.coefficients.change"})
+
     def forward(self, electrons: Tensor) -> tuple[Tensor, Tensor]:
         """Sign and log|psi|, each (B,), of electrons (B, N, 3) in bohr."""
         vector, distance = nuclear_vectors(electrons, self.nuclei)
         h = self.trunk(electrons, vector, distance)
-        sign, log = sum_of_determinants(self._orbitals(h, vector, distance))
+        phi = self._orbitals(h, vector, distance)
+        sign, log = sum_of_determinants(phi) if self.configurations is None else self.configurations(phi)
         if self.correlation is not None:
             log = log + self.correlation(h).sum((1, 2))
+        if self.three_body is not None:
+            log = log + self.three_body(electrons, distance)
         return sign, log if self.jastrow is None else log + self.jastrow(electrons)
 
     def at_nuclei(self, electrons: Tensor, nuclei: Tensor) -> tuple[Tensor, Tensor]:
@@ -144,23 +160,22 @@ class OrbitalAnsatz(nn.Module):
         return cast(tuple[Tensor, Tensor], torch.func.functional_call(self, own, (electrons,)))
 
     def orbitals(self, electrons: Tensor) -> list[Tensor]:
-        """Orbital matrices (B, K, n, n), rows electrons: one full matrix, or one per spin."""
+        """Orbital matrices (B, K, n, n), rows electrons: one full matrix, or one per spin. With reference orbitals, the
+        orbitals (B, n_s, O_s) of every spin."""
         vector, distance = nuclear_vectors(electrons, self.nuclei)
         return self._orbitals(self.trunk(electrons, vector, distance), vector, distance)
 
     def _orbitals(self, h: Tensor, vector: Tensor, distance: Tensor) -> list[Tensor]:
-        chi = None if self.reference is None else self.reference(vector, distance)
+        if self.reference is not None:
+            chi = self.reference(vector, distance)
+            own = [(orbital(h[:, rows]), chi[:, rows, self.reference.mixed[s]]) for s, rows, orbital in self._layers()]
+            mixed = [mixture(factors, local) for factors, local in own]
+            numbers = (self.get_buffer(f"varied_{spin}") for spin in range(len(own)))
+            return [local.index_add(-1, n, m) for (_, local), n, m in zip(own, numbers, mixed, strict=True)]
         blocks = []
-        for spin, own, orbital in self._layers():
-            phi = orbital(h[:, own])
-            if chi is None:
-                phi = self._split(phi * self.envelope[spin](vector[:, own], distance[:, own]))
-            else:
-                reference = cast(OrbitalReference, self.reference)
-                phi = self._split(mixture(phi, chi[:, own, reference.mixed[spin]]))
-                first, behind = self._empty_columns(spin)
-                phi = phi + nn.functional.pad(reference.columns(chi[:, own], spin), (first, behind))
-            blocks.append(phi.transpose(1, 2))
+        for spin, rows, orbital in self._layers():
+            phi = orbital(h[:, rows]) * self.envelope[spin](vector[:, rows], distance[:, rows])
+            blocks.append(self._split(phi).transpose(1, 2))
         return [torch.cat(blocks, dim=2)] if self.full_determinant else blocks
 
     @torch.no_grad()
@@ -168,14 +183,17 @@ class OrbitalAnsatz(nn.Module):
         """log|psi| with gradient and Laplacian by forward propagation through the same layers."""
         vector, distance = nuclear_vectors(electrons, self.nuclei)
         h = self.trunk.jet(electrons, vector, distance)
-        psi = laplacian_of_determinants(self._orbital_jets(h, vector, distance))
+        phi = self._orbital_jets(h, vector, distance)
+        psi = laplacian_of_determinants(phi) if self.configurations is None else self.configurations.laplacian(phi)
         if self.correlation is not None:
             rows = linear(Jet(h.data.sum(2)), self.correlation.weight).data[..., 0]
             psi = _times(psi, rows[:, -1], rows[:, :-2], rows[:, -2])
+        if self.three_body is not None:
+            psi = _times(psi, *self.three_body.jet(electrons, vector, distance))
         return psi if self.jastrow is None else _times(psi, *self.jastrow.jet(electrons))
 
     def _orbital_jets(self, h: Jet, vector: Tensor, distance: Tensor) -> list[Jet]:
-        """Orbital jets (B, 3N + 2, n, K, orbitals), one full or one per spin."""
+        """Jets (B, 3N + 2, n, K, n) of the orbitals, one full or one per spin; (B, 3N + 2, n_s, O_s) of mixtures."""
         chi = None if self.reference is None else self.reference.jet(vector, distance)
         blocks = []
         for spin, own, orbital in self._layers():
@@ -183,15 +201,15 @@ class OrbitalAnsatz(nn.Module):
             if chi is None:
                 envelope = cast(Envelope, self.envelope[spin])
                 multiply_local_(phi, envelope.jet(vector[:, own], distance[:, own]), own.start)
-                data = self._split(phi.data)
+                blocks.append(self._split(phi.data))
             else:
-                reference, local = cast(OrbitalReference, self.reference), chi[:, :, own]
-                data = self._split(mixture_jet(phi, local[..., reference.mixed[spin]], own.start).data)
-                first, _ = self._empty_columns(spin)
-                columns = reference.columns(local, spin)
-                add_local_(data[..., first : first + columns.shape[-1]], columns, own.start)
-            blocks.append(data)
-        return [Jet(torch.cat(blocks, dim=2))] if self.full_determinant else [Jet(block) for block in blocks]
+                local = chi[:, :, own, cast(OrbitalReference, self.reference).mixed[spin]]
+                data = phi.data.new_zeros(*phi.data.shape[:-1], local.shape[-1])
+                data.index_copy_(-1, self.get_buffer(f"varied_{spin}"), mixture_jet(phi, local, own.start).data)
+                add_local_(data, local, own.start)
+                blocks.append(data)
+        joined = self.full_determinant and chi is None
+        return [Jet(torch.cat(blocks, dim=2))] if joined else [Jet(block) for block in blocks]
 
     def _layers(self) -> Iterator[tuple[int, slice, nn.Linear]]:
         """Number, electrons and last layer of every spin."""
@@ -202,11 +220,6 @@ class OrbitalAnsatz(nn.Module):
     def _split(self, columns: Tensor) -> Tensor:
         """Columns (..., K n) of all determinants as (..., K, n)."""
         return columns.unflatten(-1, (self.determinants, -1))
-
-    def _empty_columns(self, spin: int) -> tuple[int, int]:
-        """Numbers of columns before and after a spin's own orbitals in its rows of the matrix."""
-        before, behind = sum(self.spins[:spin]), sum(self.spins[spin + 1 :])
-        return (before, behind) if self.full_determinant else (0, 0)
 
 
 def cusp_features(system: System, radial: type[Plain] | type[Logarithmic]) -> ElectronFeatures:

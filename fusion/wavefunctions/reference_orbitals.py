@@ -39,16 +39,18 @@ class OrbitalReference(Protocol):
     mixed: tuple[slice, ...]
     """The orbitals of each of these spins that are mixed."""
 
+    strings: Sequence[np.ndarray]
+    """Their occupied orbitals, (S_s, n_s) for each of these spins, as ``Configurations`` takes them."""
+
+    weights: np.ndarray
+    """Coefficients (S_up, S_down) of the products of strings."""
+
     def __call__(self, vector: Tensor, distance: Tensor) -> Tensor:
         """All orbitals (B, N, O) at all electrons."""
         ...
 
     def jet(self, vector: Tensor, distance: Tensor) -> Tensor:
         """Jets (B, 5, N, O): three derivatives with respect to the electron, Laplacian, value."""
-        ...
-
-    def columns(self, orbitals: Tensor, spin: int) -> Tensor:
-        """Columns (..., n_s, K, n_s) of one spin's determinants from all orbitals (..., n_s, O)."""
         ...
 
 
@@ -64,35 +66,30 @@ class ReferenceOrbitals(nn.Module):
 
     exponent_bits: Tensor
     coefficient_bits: Tensor
-    scale_bits: Tensor
-    occupations: Tensor
     momenta: Tensor
 
     def __init__(
         self,
         exponents: np.ndarray,
         coefficients: np.ndarray,
-        occupations: Sequence[np.ndarray],
+        strings: Sequence[np.ndarray],
         weights: np.ndarray,
         mixed: Sequence[slice] | None = None,
     ) -> None:
         """Take exponents (M, J) and coefficients (M, J, monomials, orbitals) of all orbitals.
 
-        The monomials are 1, x, y, z, xx, xy, xz, yy, yz, zz; their combinations must be harmonic. `occupations` are the
-        numbers of the orbitals in every determinant, (K, n_s) for each spin with electrons, `weights` (K,) the
-        coefficients of the determinants, `mixed` the orbitals of each spin that a trunk mixes, by default all.
+        The monomials are 1, x, y, z, xx, xy, xz, yy, yz, zz; their combinations must be harmonic. `strings` and
+        `weights` are the expansion of ``Configurations``, `mixed` the orbitals of each spin that a trunk mixes and
+        whose numbers are in the strings, by default all.
         """
         super().__init__()
-        self.spins = tuple(numbers.shape[1] for numbers in occupations)
-        # Each of N columns bears the N-th root of its determinant's weight, the first one also the sign.
-        scale = np.abs(weights)[:, None] ** (1 / sum(self.spins)) * np.ones(sum(self.spins))
-        scale[:, 0] *= np.sign(weights)
+        self.strings, self.weights = strings, weights
+        self.spins = tuple(own.shape[1] for own in strings)
         # As integers, numbers stay in double precision when the module is converted to float32: coefficients cancel.
-        for name, values in (("exponent", exponents), ("coefficient", coefficients), ("scale", scale)):
+        for name, values in (("exponent", exponents), ("coefficient", coefficients)):
             self.register_buffer(f"{name}_bits", torch.tensor(values, dtype=torch.float64).view(torch.int64))
-        self.register_buffer("occupations", torch.tensor(np.concatenate(occupations, axis=1)))
         self.register_buffer("momenta", torch.tensor(MOMENTA), persistent=False)
-        self.mixed = tuple(mixed or [slice(0, coefficients.shape[-1])] * len(self.spins))
+        self.mixed = tuple(mixed or [slice(0, coefficients.shape[-1])] * len(strings))
 
     @property
     def exponents(self) -> Tensor:
@@ -130,13 +127,6 @@ class ReferenceOrbitals(nn.Module):
         laplacian = torch.einsum("bnam,bnamo->bno", angular, curvature)
         value = torch.einsum("bnam,bnamo->bno", angular, g)
         return torch.cat((gradient, laplacian.unsqueeze(1), value.unsqueeze(1)), dim=1).to(vector.dtype)
-
-    def columns(self, orbitals: Tensor, spin: int) -> Tensor:
-        """Scaled columns (..., n_s, K, n_s) of one spin's determinants from all orbitals (..., n_s, O)."""
-        own = slice(sum(self.spins[:spin]), sum(self.spins[: spin + 1]))
-        numbers = self.occupations[:, own]
-        scale = self.scale_bits.view(torch.float64)[:, own].to(orbitals.dtype)
-        return orbitals.index_select(-1, numbers.flatten()).unflatten(-1, numbers.shape) * scale
 
 
 MOMENTA = [0, 1, 1, 1, 2, 2, 2, 2, 2, 2]

@@ -1,32 +1,53 @@
-"""Conventional wavefunctions that learned ones start from: Hartree-Fock, and the leading determinants of a CASSCF."""
+"""Conventional wavefunctions that learned ones start from: Hartree-Fock, and configuration interaction."""
 
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import pairwise
+from math import comb
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fusion.chemistry.system import System
 from fusion.errors import CalculationError, InputError
-from fusion.wavefunctions.hartree_fock import basis_label, mean_field, occupied, reference_molecule, single_thread
+from fusion.wavefunctions.configurations import aligned
+from fusion.wavefunctions.hartree_fock import (
+    basis_label,
+    fix_signs,
+    mean_field,
+    occupied,
+    reference_molecule,
+    single_thread,
+)
 from fusion.wavefunctions.periodic import PlaneWaveOrbitals
 from fusion.wavefunctions.reference_orbitals import OrbitalReference, ReferenceOrbitals
 from fusion.wavefunctions.slater_fit import fit_orbitals
 
-LARGEST_ACTIVE_SPACE = 10
-"""Orbitals (252 x 252 determinants, seconds) up to which the full valence space is correlated."""
+LARGEST_SPACE = 700_000
+"""Determinants (seconds) of the largest active space."""
 
-NEGLIGIBLE = 0.01
-"""Coefficients below this are noise of degenerate states, or worth less than what the network learns at once."""
+LARGEST_ACTIVE = 14
+"""Orbitals of the largest active space: 1s and the shells with n = 2 and 3 of an atom."""
 
+SMALLEST_OCCUPATION = 1e-4
+"""Natural orbitals with fewer electrons stay outside the active space."""
+
+STRINGS = 40
+"""Largest number of strings of one spin."""
+
+HIGHEST_EXCITATION = 3
+"""Largest number of orbitals in which a string differs from the first."""
+
+DEGENERATE = 0.9
+"""Ratio of two weights or occupations above which both belong to the same level: it is kept or left out as a whole."""
 
 LEARNED_ALONE = 4
 """Largest number of electrons for which `by_size` leaves the orbitals to the network."""
 
 
 class _Expansion(NamedTuple):
-    """Orbitals (nao, n) of PySCF's molecule, and determinants: (K, n_s) per occupied spin, with coefficients (K,).
+    """Orbitals (nao, n) of PySCF's molecule, and an expansion in strings of them, as ``Configurations`` takes it.
 
     `own` are the orbitals of each occupied spin; None if the spins share all.
     """
@@ -34,67 +55,58 @@ class _Expansion(NamedTuple):
     name: str
     mol: Any
     orbitals: np.ndarray
-    occupations: list[np.ndarray]
-    weights: np.ndarray
+    strings: list[np.ndarray]
+    coefficients: np.ndarray
     own: list[slice] | None = None
 
 
 class HartreeFockOrbitals(ReferenceOrbitals):
-    """Every determinant is that of Hartree-Fock.
+    """One determinant, that of Hartree-Fock.
 
     Raises the errors of ``hartree_fock``, and InputError without nuclei.
     """
 
-    def __init__(self, system: System, determinants: int) -> None:
-        expansion = _hartree_fock(system)
-        super().__init__(*_leading(system, expansion, determinants))
-        self.description = expansion.name
+    def __init__(self, system: System) -> None:
+        super().__init__(*_fitted(system, _hartree_fock(system)))
+        self.description = _hartree_fock(system).name
 
 
-class CasscfOrbitals(ReferenceOrbitals):
-    """Leading determinants of a complete active space of all valence orbitals.
+class ConfigurationInteraction(ReferenceOrbitals):
+    """Leading strings of a full configuration interaction of the valence electrons in few natural orbitals.
 
-    They carry the static correlation of near-degenerate orbitals (2s and 2p in beryllium, stretched bonds), which a
-    network around a single determinant learns slowly. Atoms whose valence shell is full start at Hartree-Fock, which is
-    the same.
+    The orbitals are the natural ones of a configuration interaction with single and double excitations. The expansion
+    carries the static correlation of near-degenerate orbitals (2s and 2p in beryllium, stretched bonds), and better
+    nodes than a single determinant.
 
     Raises:
-        InputError: there are too many valence orbitals, or no basis.
-        CalculationError: the CASSCF does not converge.
+        InputError: there is no basis.
+        CalculationError: no convergence.
     """
 
-    def __init__(self, system: System, determinants: int) -> None:
-        expansion = _casscf(system)
-        super().__init__(*_leading(system, expansion, determinants))
+    def __init__(self, system: System) -> None:
+        expansion = _interaction(system)
+        super().__init__(*_fitted(system, expansion))
         self.description = expansion.name
 
 
-def by_size(system: System, determinants: int) -> OrbitalReference | None:
-    """Choose the start of a small network: none up to four electrons, CASSCF where its active space is small, else
-    Hartree-Fock (measured: benchmarks/vmc_references.md). Raises the errors of ``hartree_fock``.
+def by_size(system: System) -> OrbitalReference | None:
+    """Choose the start of a small network: none up to four electrons, else configuration interaction.
 
-    An electron gas starts at plane waves.
+    An electron gas starts at plane waves. Raises the errors of ``hartree_fock``.
     """
     if system.is_electron_gas:
-        return PlaneWaveOrbitals(system, determinants)
+        return PlaneWaveOrbitals(system)
     if system.n_electrons <= LEARNED_ALONE:
         return None
-    try:
-        return CasscfOrbitals(system, determinants)
-    except (InputError, CalculationError):  # too many orbitals, or no convergence: the description tells the start
-        return HartreeFockOrbitals(system, determinants)
+    return ConfigurationInteraction(system)
 
 
-def _leading(
-    system: System, expansion: _Expansion, determinants: int
+def _fitted(
+    system: System, expansion: _Expansion
 ) -> tuple[np.ndarray, np.ndarray, list[np.ndarray], np.ndarray, list[slice] | None]:
-    """Leading determinants as ``ReferenceOrbitals`` takes them; copies that share the first's weight fill up."""
-    order = np.argsort(-np.abs(expansion.weights), kind="stable")[:determinants]
-    order = np.concatenate((order, np.full(determinants - len(order), order[0])))
-    copies = np.bincount(order)
+    """Arguments of ``ReferenceOrbitals``."""
     exponents, coefficients = fit_orbitals(system, expansion.mol, expansion.orbitals)
-    occupations = [numbers[order] for numbers in expansion.occupations]
-    return exponents, coefficients, occupations, expansion.weights[order] / copies[order], expansion.own
+    return exponents, coefficients, expansion.strings, expansion.coefficients, expansion.own
 
 
 def _refuse_gas(system: System, reference: str) -> None:
@@ -110,68 +122,116 @@ def _hartree_fock(system: System) -> _Expansion:
     _refuse_gas(system, "hartree_fock")
     field = mean_field(system)
     up, down = occupied(field)
+    name = _name("RHF" if field.mol.spin == 0 else "UHF", field.mol)
+    strings = [np.arange(own.shape[1])[None] for own in (up, down) if own.shape[1]]
     if field.mol.spin == 0:
-        numbers = [np.arange(up.shape[1])] * 2
-        return _Expansion(_name("RHF", field.mol), field.mol, up, [n[None] for n in numbers if len(n)], np.ones(1))
-    numbers = [n for n in (np.arange(up.shape[1]), up.shape[1] + np.arange(down.shape[1])) if len(n)]
-    orbitals, own = np.concatenate((up, down), axis=1), [slice(n[0], n[-1] + 1) for n in numbers]
-    return _Expansion(_name("UHF", field.mol), field.mol, orbitals, [n[None] for n in numbers], np.ones(1), own)
+        return _Expansion(name, field.mol, up, strings, np.ones((1, 1)))
+    ends = np.cumsum([0, *(own.shape[1] for own in strings)])
+    own = [slice(first, last) for first, last in pairwise(ends)]
+    return _Expansion(name, field.mol, np.concatenate((up, down), axis=1), strings, np.ones((1, 1)), own)
 
 
 @lru_cache(maxsize=8)
-def _casscf(system: System) -> _Expansion:
-    from pyscf import fci, mcscf, scf
+def _interaction(system: System) -> _Expansion:
+    from pyscf import mcscf, scf
 
-    _refuse_gas(system, "casscf")
-    with_core = {core.symbol for core in system.cores}
-    core = sum(
-        _core_orbitals(int(z))
-        for z, symbol in zip(system.numbers, system.symbols, strict=True)
-        if symbol not in with_core
-    )
-    active = sum(_valence_orbitals(int(z)) for z in system.numbers)
-    if system.n_up - core >= active:  # no empty valence orbital
-        return _hartree_fock(system)
-    if active > LARGEST_ACTIVE_SPACE:
-        raise InputError(
-            f"reference=casscf correlates at most {LARGEST_ACTIVE_SPACE} valence orbitals; {system.formula} has "
-            f"{active}: choose reference=hartree_fock"
-        )
+    _refuse_gas(system, "ci")
+    core = _core_orbitals_of(system)
     mol = reference_molecule(system)
+    electrons = (system.n_up - core, system.n_down - core)
     with single_thread(mol):
         field = scf.ROHF(mol)
         field.conv_tol = 1e-10
         field.chkfile = None
         field.kernel()
-        cas = mcscf.CASSCF(field, active, (system.n_up - core, system.n_down - core), ncore=core)
-        cas.fcisolver = fci.direct_spin1.FCI(mol)
-        cas.fcisolver.conv_tol = 1e-11
-        cas.canonicalization = False
-        cas.natorb = True
-        cas.chkfile = None
-        cas.kernel()
-    if not cas.converged:
-        raise CalculationError(
-            f"CASSCF of the valence orbitals of {system.formula} did not converge: choose reference=hartree_fock"
-        )
-    leading = cas.fcisolver.large_ci(cas.ci, active, cas.nelecas, tol=NEGLIGIBLE, return_strs=False)
-    weights = np.array([weight for weight, _, _ in leading])
-    inner = np.tile(np.arange(core), (len(leading), 1))
-    spins = [np.concatenate((inner, core + np.array([row[spin] for row in leading])), axis=1) for spin in (1, 2)]
-    orbitals = cas.mo_coeff[:, : core + active]
-    name = _name(f"CASSCF({sum(cas.nelecas)},{active})", mol)
-    return _Expansion(name, mol, orbitals, [numbers.astype(int) for numbers in spins if numbers.shape[1]], weights)
+        if not field.converged:
+            raise CalculationError(
+                f"Hartree-Fock of {system.formula} did not converge: check geometry, charge and spin"
+            )
+        orbitals, occupations = _natural_orbitals(field, core)
+        orbitals = fix_signs(orbitals)
+        active = _active_orbitals(occupations, electrons)
+        solver = mcscf.CASCI(field, active, electrons, ncore=core)
+        spin = (system.n_up - system.n_down) / 2
+        solver.fix_spin_(ss=spin * (spin + 1))
+        solver.fcisolver.conv_tol = 1e-9
+        solver.canonicalization = False
+        _, _, vector, _, _ = solver.kernel(orbitals)
+    if not np.all(solver.fcisolver.converged):
+        raise CalculationError(f"the configuration interaction of {system.formula} did not converge")
+    name = _name(f"CI({sum(electrons)},{active})", mol)
+    strings, coefficients = _leading(np.asarray(vector), active, electrons)
+    strings = [np.concatenate((np.tile(np.arange(core), (len(own), 1)), core + own), axis=1) for own in strings]
+    strings[0], coefficients = aligned(strings[0], coefficients)
+    strings[1], columns = aligned(strings[1], coefficients.T)
+    return _Expansion(name, mol, orbitals[:, : core + active], [own for own in strings if own.shape[1]], columns.T)
+
+
+def _natural_orbitals(field: Any, core: int) -> tuple[np.ndarray, np.ndarray]:
+    """Orbitals (nao, n), natural ones of CISD above the core of a mean field of PySCF, and the occupations of these."""
+    from pyscf import ci
+
+    solver = ci.CISD(field, frozen=core or None)
+    solver.verbose = 0
+    solver.chkfile = None
+    if sum(solver.mol.nelec) - 2 * core < 2:
+        return field.mo_coeff, np.asarray(field.mo_occ[core:])
+    solver.kernel()
+    if not solver.converged:
+        raise CalculationError("the CISD for natural orbitals did not converge")
+    density = np.asarray(solver.make_rdm1())
+    density = density.sum(0) if density.ndim == 3 else density
+    occupations, rotation = np.linalg.eigh(density[core:, core:])
+    order = np.argsort(-occupations)
+    inner = field.mo_coeff[:, :core]
+    return np.concatenate((inner, field.mo_coeff[:, core:] @ rotation[:, order]), axis=1), occupations[order]
+
+
+def _active_orbitals(occupations: np.ndarray, electrons: tuple[int, int]) -> int:
+    """Number of natural orbitals, at the end of a level, whose full CI is affordable."""
+    smallest = max(max(electrons), 1)
+    choices = [
+        n
+        for n in range(smallest, min(LARGEST_ACTIVE, len(occupations)) + 1)
+        if comb(n, electrons[0]) * comb(n, electrons[1]) <= LARGEST_SPACE
+        and occupations[n - 1] > SMALLEST_OCCUPATION
+        and (n == len(occupations) or occupations[n] < DEGENERATE * occupations[n - 1])
+    ]
+    return max(choices, default=smallest)
+
+
+def _leading(vector: np.ndarray, active: int, electrons: tuple[int, int]) -> tuple[list[np.ndarray], np.ndarray]:
+    """Leading strings (S_s, n_s) of both spins, and the coefficients (S_up, S_down) between them."""
+    from pyscf.fci import cistring
+
+    kept, strings = [], []
+    for axis, number in enumerate(electrons):
+        weights = (vector**2).sum(1 - axis)
+        occupied = np.array([list(own) for own in cistring.gen_occslst(range(active), number)], dtype=int)
+        first = set(occupied[np.argmax(weights)])
+        near = [len(first.difference(own)) <= HIGHEST_EXCITATION for own in occupied.tolist()]
+        order = np.argsort(-np.where(near, weights, 0.0), kind="stable")
+        ordered = weights[order]
+        number_kept = min(STRINGS, int(np.sum(near)))
+        while 1 < number_kept < len(order) and ordered[number_kept] > DEGENERATE * ordered[number_kept - 1]:
+            number_kept -= 1
+        kept.append(order[:number_kept])
+        strings.append(occupied[kept[-1]])
+    coefficients = vector[np.ix_(*kept)]
+    return strings, coefficients / np.abs(coefficients).max()
 
 
 def _name(method: str, mol: Any) -> str:
     return f"{method}/{basis_label(mol.basis)}"
 
 
+def _core_orbitals_of(system: System) -> int:
+    """Orbitals of the noble gases below the elements that have no core potential; fewer if electrons are missing."""
+    with_core = {core.symbol for core in system.cores}
+    numbers = (int(z) for z, symbol in zip(system.numbers, system.symbols, strict=True) if symbol not in with_core)
+    return min(sum(_core_orbitals(number) for number in numbers), system.n_down)
+
+
 def _core_orbitals(number: int) -> int:
     """Orbitals of the noble gas below an element."""
     return next(orbitals for above, orbitals in ((18, 9), (10, 5), (2, 1), (0, 0)) if number > above)
-
-
-def _valence_orbitals(number: int) -> int:
-    """s and, from lithium on, p orbitals of the valence shell."""
-    return 1 if number <= 2 else 4

@@ -1,6 +1,7 @@
 """Start of an optimisation at the wavefunction of another geometry of the same molecule.
 
-The parameters of an ansatz do not contain the nuclei, so that they are a good start where these have moved a little.
+The parameters of an ansatz do not contain the nuclei, so that they are a good start where these have moved a little;
+coefficients of configurations are calculated anew.
 Electrons move with the nuclei near them (space warp; Filippi & Umrigar 2000, Phys. Rev. B 61, R16291):
 
     r' = r + sum_A w_A(r) (R'_A - R_A),      w_A = |r - R_A|^-4 / sum_B |r - R_B|^-4.
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from fusion.chemistry.system import System
+from fusion.wavefunctions.ansatz import HasOwnOrbitals
 
 
 @dataclass(frozen=True)
@@ -44,13 +46,21 @@ class Start:
     @torch.no_grad()
     def give(self, ansatz: nn.Module, positions: np.ndarray) -> None:
         """Copy the parameters to an ansatz of the same molecule at `positions` (A, 3), bohr, and the buffers if these
-        are the same. Raises KeyError if the ansatz has other parameters."""
+        are the same.
+
+        At other positions, parameters that belong to the orbitals there stay as they are (`HasOwnOrbitals`), as do
+        those of another shape, whose number depends on the occupations of these orbitals. Raises KeyError if the ansatz
+        has other parameters.
+        """
+        same = self.is_at(positions)
+        kept = ansatz.of_geometry if isinstance(ansatz, HasOwnOrbitals) and not same else frozenset()
         for name, parameter in ansatz.named_parameters():
-            parameter.copy_(self.parameters[name])
-        if self.is_at(positions):
-            for name, buffer in ansatz.named_buffers():
-                if name in self.buffers:
-                    buffer.copy_(self.buffers[name])
+            value = self.parameters[name]
+            if name not in kept and (same or value.shape == parameter.shape):
+                parameter.copy_(value)
+        if same:
+            own = {name for name, _ in ansatz.named_buffers()}
+            ansatz.load_state_dict({name: b for name, b in self.buffers.items() if name in own}, strict=False)
 
 
 def warped(electrons: Tensor, before: np.ndarray, after: np.ndarray) -> Tensor:

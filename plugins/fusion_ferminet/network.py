@@ -86,7 +86,7 @@ class FermiNet(OrbitalAnsatz):
         envelope: builds an envelope from (nuclei, orbitals).
         jastrow: multiply by the cusp Jastrow factor.
         rescale_inputs: log-scaled input features, unless there is a reference.
-        reference: builds determinants that the network corrects, from (system, determinants); if it is or returns
+        reference: builds determinants that the network corrects, from the system; if it is or returns
             None, the orbitals are those of the network alone.
     """
 
@@ -101,9 +101,9 @@ class FermiNet(OrbitalAnsatz):
         envelope: Callable[[int, int], Envelope] = IsotropicEnvelope,
         jastrow: bool = False,
         rescale_inputs: bool = False,
-        reference: Callable[[System, int], OrbitalReference | None] | None = None,
+        reference: Callable[[System], OrbitalReference | None] | None = None,
     ) -> None:
-        orbitals = None if reference is None else reference(system, determinants)
+        orbitals = None if reference is None else reference(system)
         own = cusp_features(system, Logarithmic if rescale_inputs else Plain)
         features = own if orbitals is None else smooth_features(system)
         trunk = FermiNetTrunk(system, one_electron, two_electron, layers, features)

@@ -102,7 +102,7 @@ class Psiformer(OrbitalAnsatz):
         norm: post, pre or none, see `PsiformerTrunk`.
         envelope: builds an envelope from (nuclei, orbitals).
         jastrow: multiply by the cusp Jastrow factor.
-        reference: builds determinants that the network corrects, from (system, determinants); if it is or returns
+        reference: builds determinants that the network corrects, from the system; if it is or returns
             None, the orbitals are those of the network alone.
     """
 
@@ -117,9 +117,9 @@ class Psiformer(OrbitalAnsatz):
         norm: str = "post",
         envelope: Callable[[int, int], Envelope] = IsotropicEnvelope,
         jastrow: bool = True,
-        reference: Callable[[System, int], OrbitalReference | None] | None = None,
+        reference: Callable[[System], OrbitalReference | None] | None = None,
     ) -> None:
-        orbitals = None if reference is None else reference(system, determinants)
+        orbitals = None if reference is None else reference(system)
         features = cusp_features(system, Logarithmic) if orbitals is None else smooth_features(system)
         trunk = PsiformerTrunk(system, features, heads, head_width, mlp, layers, norm)
         super().__init__(system, trunk, determinants, True, envelope, jastrow, orbitals)

@@ -14,7 +14,7 @@ from fusion.wavefunctions.envelopes import DiagonalEnvelope, FullEnvelope
 from fusion.wavefunctions.features import nuclear_vectors
 from fusion.wavefunctions.hamiltonians import molecular
 from fusion.wavefunctions.jets import laplacian_by_autograd
-from fusion.wavefunctions.references import CasscfOrbitals, HartreeFockOrbitals
+from fusion.wavefunctions.references import ConfigurationInteraction, HartreeFockOrbitals
 from fusion.wavefunctions.scores import LinearScores, ScoreRecorder
 from fusion_ferminet.network import FermiNet
 
@@ -26,7 +26,7 @@ OPTIONS: list[dict[str, Any]] = [
     {"jastrow": True, "rescale_inputs": True},
     {"layers": 1, "determinants": 1},
     {"reference": HartreeFockOrbitals, "jastrow": True},
-    {"reference": CasscfOrbitals, "full_determinant": False},
+    {"reference": ConfigurationInteraction},
     {"one_electron": 4, "two_electron": 4, "layers": 3},  # residuals from the first layer on for the pairs
 ]
 SYSTEMS = {
@@ -256,8 +256,8 @@ def test_reference_orbitals_start_at_hartree_fock() -> None:
     for layer in ansatz.orbital:
         layer.weight.data.zero_()
     sign, log = ansatz(electrons)
-    reference = HartreeFockOrbitals(system("LiH"), 1)
+    reference = HartreeFockOrbitals(system("LiH"))
     rows = reference(*nuclear_vectors(electrons, ansatz.nuclei)).split(reference.spins, dim=1)
-    up, down = (reference.columns(own, spin)[:, :, 0] for spin, own in enumerate(rows))
+    up, down = (own[..., strings[0]] for own, strings in zip(rows, reference.strings, strict=True))
     expected = torch.linalg.det(up) * torch.linalg.det(down) * torch.exp(ansatz.jastrow(electrons))
     torch.testing.assert_close(sign * log.exp(), expected)

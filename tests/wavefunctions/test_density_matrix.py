@@ -6,7 +6,7 @@ import csv
 import io
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -18,13 +18,13 @@ from fusion.chemistry.system import System
 from fusion.errors import InputError
 from fusion.parallel.collectives import random_stream
 from fusion.runs.layout import DENSITY_MATRIX, NATURAL_ORBITALS
-from fusion.wavefunctions.determinants import sum_of_determinants
+from fusion.wavefunctions.configurations import Configurations
 from fusion.wavefunctions.estimators import DensityMatrix, Estimates
 from fusion.wavefunctions.features import nuclear_vectors
 from fusion.wavefunctions.gaussian_orbitals import GaussianOrbitals
 from fusion.wavefunctions.hamiltonians import Point
 from fusion.wavefunctions.hartree_fock import hartree_fock
-from fusion.wavefunctions.references import CasscfOrbitals
+from fusion.wavefunctions.references import ConfigurationInteraction
 from fusion.wavefunctions.sampler import Metropolis, initial_electrons
 from killable import TINY, assert_same, at, checkpoint, fusion
 from resuming import document, killed_and_resumed, placed
@@ -146,21 +146,23 @@ def test_two_determinants_have_their_occupations(hydrogen_molecule: Estimates) -
 
 
 def test_beryllium_has_the_occupations_of_its_determinants() -> None:
-    """2s^2 and the three 2p^2 of a CASSCF, which differ by pairs: the occupations are sums of squared weights."""
+    """2s^2 and the three 2p^2, which differ by pairs: the occupations are sums of squared weights."""
     system = molecule("Be")
-    reference = CasscfOrbitals(system, 4)
+    reference = ConfigurationInteraction(system)
+    strings = [own[:4] for own in reference.strings]
+    weights = np.diag(reference.weights.diagonal()[:4])
+    configurations = Configurations(strings, weights)
 
     def ansatz(electrons: Tensor) -> tuple[Tensor, Tensor]:
-        orbitals = reference(*nuclear_vectors(electrons, torch.zeros(1, 3))).split(reference.spins, dim=1)
-        blocks = [reference.columns(own, spin) for spin, own in enumerate(orbitals)]
-        return sum_of_determinants([block.transpose(1, 2) for block in blocks])
+        orbitals = reference(*nuclear_vectors(electrons, torch.zeros(1, 3)))
+        return cast(tuple[Tensor, Tensor], configurations(orbitals.split(reference.spins, dim=1)))
 
-    weights = reference.scale_bits.view(torch.float64).prod(1) ** 2
-    numbers = reference.occupations
-    expected = torch.zeros(int(numbers.max()) + 1).index_add(0, numbers.flatten(), weights.repeat_interleave(4))
+    shares = weights.diagonal() ** 2 / (weights**2).sum()
+    expected = np.zeros(5)
+    np.add.at(expected, strings[0], 2 * shares[:, None])
     content = details(measured(DensityMatrix(system), ansatz, 128, 24))
     value, stderr = (np.array(content["occupations"][part])[:5] for part in ("value", "stderr"))
-    occupations = np.sort((expected / weights.sum()).numpy())[::-1]
+    occupations = np.sort(expected)[::-1]
     assert occupations[1] < 1.9 and occupations[4] > 0.03
     assert np.all(np.abs(value - occupations) < 4 * stderr + 0.5 * content["noise_of_weak_occupations"])
     assert content["noise_of_weak_occupations"] < 0.03

@@ -225,7 +225,7 @@ def test_checkpoint_of_another_gas_is_refused(trained: Path, tmp_path: Path, wor
     [
         (("+method=hf", "system=heg"), "heg is an electron gas, which has no nuclei; hf needs them"),
         (("+method=ferminet", "system=heg", "task=relax"), "no forces of heg, which is periodic"),
-        (("+method=ferminet", "system=heg", "reference=casscf"), "reference=by_size starts at plane waves"),
+        (("+method=ferminet", "system=heg", "reference=ci"), "reference=by_size starts at plane waves"),
         (("+method=ferminet", "system=heg", "+estimator=quadrupole"), "a quadrupole moment is not defined"),
         (("+method=ferminet", "system=heg", "+estimator=density"), "not defined in the periodic cell of heg"),
         (("+method=ferminet", "system=heg", "system.electrons=15"), "8 spin-up electrons fill no closed shell"),

@@ -145,5 +145,5 @@ def test_results_are_reproducible_without_output_or_files(
 
 def test_the_leading_coefficient_is_positive() -> None:
     orbitals = np.array([[-1.0, 0.5], [1.0 + 1e-9, -0.8], [0.2, 0.1]])  # a tie goes to the first, whatever the rounding
-    np.testing.assert_array_equal(module._fix_signs(orbitals), orbitals * -1)
-    assert module._fix_signs(np.zeros((3, 0))).shape == (3, 0)
+    np.testing.assert_array_equal(module.fix_signs(orbitals), orbitals * -1)
+    assert module.fix_signs(np.zeros((3, 0))).shape == (3, 0)

@@ -12,11 +12,10 @@ from torch import Tensor
 from exact import molecule
 from fusion.chemistry import core_potentials
 from fusion.chemistry.system import System
-from fusion.errors import InputError
 from fusion.wavefunctions.features import nuclear_vectors
 from fusion.wavefunctions.hartree_fock import hartree_fock
 from fusion.wavefunctions.reference_orbitals import ReferenceOrbitals
-from fusion.wavefunctions.references import CasscfOrbitals, HartreeFockOrbitals, by_size
+from fusion.wavefunctions.references import ConfigurationInteraction, HartreeFockOrbitals, by_size
 
 SYSTEMS = [molecule("Li H", 3.015), molecule("N", spin=3), molecule("O H", 1.8), molecule("H", charge=-1)]
 
@@ -30,13 +29,13 @@ def values(orbitals: ReferenceOrbitals, system: System, electrons: Tensor) -> li
 
 def first_determinant(orbitals: ReferenceOrbitals, rows: Tensor) -> list[Tensor]:
     """Columns (..., n_s, n_s) of the first determinant's blocks from all orbitals (..., N, O)."""
-    by_spin = enumerate(rows.split(orbitals.spins, dim=-2))
-    return [orbitals.columns(own, spin)[..., 0, :] for spin, own in by_spin]
+    own = zip(rows.split(orbitals.spins, dim=-2), orbitals.mixed, orbitals.strings, strict=True)
+    return [part[..., mixed][..., strings[0]] for part, mixed, strings in own]
 
 
 @pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: system.formula)
 def test_every_orbital_has_the_cusp_of_every_nucleus(system: System) -> None:
-    orbitals = HartreeFockOrbitals(system, 1)
+    orbitals = HartreeFockOrbitals(system)
     directions = torch.eye(3).repeat(2, 1) * torch.tensor([1.0] * 3 + [-1.0] * 3).unsqueeze(1)
     for position, charge in zip(torch.tensor(system.positions), system.numbers, strict=True):
         near = [position + h * directions for h in (1e-5, 2e-5)]
@@ -48,7 +47,7 @@ def test_every_orbital_has_the_cusp_of_every_nucleus(system: System) -> None:
 
 @pytest.mark.parametrize("system", SYSTEMS[:3], ids=lambda system: system.formula)
 def test_derivatives_agree_with_autograd(system: System) -> None:
-    orbitals = HartreeFockOrbitals(system, 1)
+    orbitals = HartreeFockOrbitals(system)
     electrons = torch.randn(2, system.n_electrons, 3)
     jets = orbitals.jet(*nuclear_vectors(electrons, torch.tensor(system.positions)))
     for spin, jet in enumerate(first_determinant(orbitals, jets)):
@@ -70,7 +69,7 @@ def test_derivatives_agree_with_autograd(system: System) -> None:
 @pytest.mark.parametrize("system", SYSTEMS[:2], ids=lambda system: system.formula)
 def test_orbitals_are_those_of_hartree_fock(system: System) -> None:
     electrons = 1.5 * torch.randn(200, system.n_electrons, 3)
-    fitted = values(HartreeFockOrbitals(system, 1), system, electrons)
+    fitted = values(HartreeFockOrbitals(system), system, electrons)
     gaussian = hartree_fock(system, "cc-pVTZ").orbitals(electrons)
     for own, expected in zip(fitted, gaussian, strict=True):
         determinants = torch.linalg.det(own), torch.linalg.det(expected)
@@ -81,33 +80,38 @@ def test_orbitals_are_those_of_hartree_fock(system: System) -> None:
 def test_hydrogen_is_exact() -> None:
     system = molecule("H")
     electrons = torch.randn(50, 1, 3)
-    jet = HartreeFockOrbitals(system, 1).jet(*nuclear_vectors(electrons, torch.zeros(1, 3)))
+    jet = HartreeFockOrbitals(system).jet(*nuclear_vectors(electrons, torch.zeros(1, 3)))
     local = -0.5 * jet[:, 3, 0, 0] / jet[:, 4, 0, 0] - 1 / torch.linalg.vector_norm(electrons[:, 0], dim=-1)
     assert float((local + 0.5).abs().max()) < 0.05
 
 
-def test_leading_determinants_of_beryllium() -> None:
+def test_leading_configurations_of_beryllium() -> None:
     """2s^2 -> 2p_x^2, 2p_y^2 and 2p_z^2 with equal weights of the opposite sign."""
-    reference = CasscfOrbitals(molecule("Be"), 4)
-    occupations = reference.occupations.tolist()
-    assert sorted(row[1] for row in occupations) == [1, 2, 3, 4] and all(row[:2] == row[2:] for row in occupations)
-    weights = reference.scale_bits.view(torch.float64).prod(1)
-    assert abs(float(weights[0])) > 0.94
-    torch.testing.assert_close(weights[1:], weights[1].expand(3), rtol=1e-3, atol=0)
-    assert float(weights[1] / weights[0]) == pytest.approx(-0.19, abs=0.02)
+    reference = ConfigurationInteraction(molecule("Be"))
+    up, down = (strings.tolist() for strings in reference.strings)
+    assert up == down and up[0] == [0, 1] and all(string[0] == 0 for string in up)
+    weights = reference.weights.diagonal()
+    assert weights[0] == pytest.approx(1.0)
+    assert sorted(string[1] for string in up[1:4]) == [2, 3, 4]
+    np.testing.assert_allclose(weights[1:4], -0.18, atol=0.02)
+    assert weights[1:4].std() < 1e-4
 
 
-@pytest.mark.parametrize(("system", "copies"), [(molecule("He"), 4), (molecule("N", spin=3), 4)])
-def test_single_determinants_are_repeated(system: System, copies: int) -> None:
-    reference = CasscfOrbitals(system, copies)
-    assert (reference.occupations == reference.occupations[0]).all()
-    weights = reference.scale_bits.view(torch.float64).prod(1)
-    torch.testing.assert_close(weights.abs(), torch.full((copies,), 1 / copies))
+@pytest.mark.parametrize(("symbols", "spin", "limit"), [("N", 3, 0.93), ("O H", 1, 0.90)])
+def test_strings_keep_most_of_the_interaction(symbols: str, spin: int, limit: float) -> None:
+    """Strings start with the reference, differ from it by at most three orbitals, and are no more than 40."""
+    reference = ConfigurationInteraction(molecule(symbols, 1.8, spin=spin))
+    assert abs(reference.weights[0, 0]) == reference.weights.max() == 1.0
+    assert limit < 1 / (reference.weights**2).sum() < 1.0
+    for strings in reference.strings:
+        changed = (strings != strings[0]).sum(1)
+        assert 1 < len(strings) <= 40 and changed[0] == 0 and changed[1:].min() >= 1 and changed.max() <= 3
+        assert len({frozenset(string) for string in strings.tolist()}) == len(strings)
 
 
 def test_orbitals_behind_a_core_potential_have_no_cusp() -> None:
     system = molecule("Li H", 3.0).with_cores(core_potentials.read("ccecp", ("Li", "H"), Path()))
-    orbitals = HartreeFockOrbitals(system, 1)
+    orbitals = HartreeFockOrbitals(system)
     x = torch.tensor([[1e-5, 0.0, 0.0], [-1e-5, 0.0, 0.0]]).unsqueeze(1).expand(-1, 2, -1)
     jet = orbitals.jet(*nuclear_vectors(x, torch.tensor(system.positions)))
     assert jet.shape[-1] == 1
@@ -118,7 +122,7 @@ def test_orbitals_behind_a_core_potential_have_no_cusp() -> None:
 @pytest.mark.parametrize("system", [molecule("N", spin=3), molecule("Ne")], ids=lambda system: system.formula)
 def test_local_energies_of_orbitals_are_smooth_at_a_nucleus(system: System) -> None:
     """Orbitals that follow Gaussians to a nucleus, where these have no cusp, have local energies wrong by up to Z^2."""
-    orbitals, charge = HartreeFockOrbitals(system, 1), float(system.numbers[0])
+    orbitals, charge = HartreeFockOrbitals(system), float(system.numbers[0])
     r = torch.tensor([0.01, 0.1, 0.3, 0.6]) / charge
     directions = torch.nn.functional.normalize(torch.tensor([[0.3, 0.5, 0.8]]), dim=-1)
     electrons = (r.unsqueeze(1) * directions).unsqueeze(1).expand(-1, system.n_electrons, -1)
@@ -127,22 +131,15 @@ def test_local_energies_of_orbitals_are_smooth_at_a_nucleus(system: System) -> N
     assert float((local.max(0).values - local.min(0).values).max()) < 0.08 * charge**2
 
 
-def test_too_large_an_active_space_is_refused() -> None:
-    system = System("N3", ("N",) * 3, np.array([[0.0, 0, 0], [0, 0, 2.2], [0, 0, 4.4]]), -1, 0)
-    with pytest.raises(InputError, match="at most 10 valence orbitals; N3 has 12: choose reference=hartree_fock"):
-        CasscfOrbitals(system, 4)
-
-
 @pytest.mark.parametrize(
     ("system", "start"),
     [
         (molecule("Be"), None),
-        (molecule("B", spin=1), "CASSCF(3,4)/cc-pVTZ"),
-        (molecule("N", spin=3), "UHF/cc-pVTZ"),
-        (molecule("Ne"), "RHF/cc-pVTZ"),
+        (molecule("B", spin=1), "CI(3,14)/cc-pVTZ"),
+        (molecule("N", spin=3), "CI(5,13)/cc-pVTZ"),
     ],
-    ids=["few electrons", "near-degenerate", "half a shell", "a full shell"],
+    ids=["few electrons", "near-degenerate", "half a shell"],
 )
 def test_the_start_depends_on_the_electrons(system: System, start: str | None) -> None:
-    orbitals = by_size(system, 2)
+    orbitals = by_size(system)
     assert (None if orbitals is None else orbitals.description) == start

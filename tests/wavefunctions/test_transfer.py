@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from fusion.wavefunctions.transfer import warped
+from exact import molecule
+from fusion.wavefunctions.references import ConfigurationInteraction
+from fusion.wavefunctions.transfer import Start, warped
+from fusion_ferminet.network import FermiNet
 from killable import TINY, assert_same, at, fusion
 from processes import Done
 from resuming import assert_same_result, document, killed_and_resumed
@@ -44,6 +47,24 @@ def test_an_electron_between_two_nuclei_moves_half_as_far_as_one_of_them() -> No
     after = BEFORE + np.array([[0, 0, 0], [0, 0, 0.4]])
     middle = torch.tensor([[[0.0, 0.5, 0.7]]])
     torch.testing.assert_close(warped(middle, BEFORE, after), torch.tensor([[[0.0, 0.5, 0.9]]]))
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_coefficients_of_configurations_belong_to_a_geometry(moved: bool) -> None:
+    """At another bond length, the network stays, and the orbitals and their configurations are those of the new one."""
+    there, here = molecule("Li H", 3.0), molecule("Li H", 3.1 if moved else 3.0)
+    first, second = (FermiNet(system, 4, 2, 1, reference=ConfigurationInteraction) for system in (there, here))
+    for parameter in first.parameters():
+        torch.nn.init.normal_(parameter)
+    own = {name: value.clone() for name, value in second.state_dict().items()}
+    parameters = dict(first.named_parameters())
+    Start(parameters, torch.zeros(1, 4, 3), np.array(there.positions), dict(first.named_buffers())).give(
+        second, here.positions
+    )
+    kept = {name for name, parameter in second.named_parameters() if torch.equal(parameter, own[name])}
+    assert kept == ({"configurations.coefficients.change"} if moved else set())
+    x = torch.randn(3, 4, 3)
+    assert torch.allclose(first(x)[1], second(x)[1]) != moved
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,8 @@ class Spring:
     systems and during a run, and smaller steps average over more walkers, so that they need less regularisation.
     Directions follow the noise of the walkers, whose share of a step grows with eta and with the variance V of the
     local energies: eta is at most `noise` / V, and mu at most 1 - eta, so that small steps average over more of them.
+    At the start of a run, V is large because psi is wrong, and such steps would be too small to repair it: the bound
+    does not go below a schedule of its own, `least`, of the form c / t.
     The step is bounded in the Fisher norm, eta |Obar d| <= sqrt(max_norm): |Obar d| is the change of log|psi| over the
     walkers; unlike |d|, its bound has the same meaning for every network.
     Gram matrix and solve are in float64.
@@ -34,6 +36,7 @@ class Spring:
         damping: damping relative to the mean eigenvalue of T and to the learning rate.
         momentum: largest mu, in [0, 1).
         noise: bound of eta V, hartree; None for no bound.
+        least: smallest bound of eta that follows from `noise`, as a function of the iteration; None for zero.
         max_norm: bound of the squared Fisher norm of a step.
     """
 
@@ -46,19 +49,21 @@ class Spring:
         momentum: float,
         max_norm: float,
         noise: float | None = None,
+        least: Schedule | None = None,
     ) -> None:
         self.learning_rate, self.damping, self.momentum, self.max_norm = learning_rate, damping, momentum, max_norm
-        self.noise = noise
+        self.noise, self.least = noise, least
         self.caution = 1.0
         self.previous: Step = {}
         self.scores = ScoreRecorder(ansatz, chunk)
 
     def rate(self, iteration: int, deviation: Tensor) -> float:
-        """eta of a step: the scheduled rate, at most `noise` / V with the variance V of the clipped local energies."""
+        """eta of a step: the scheduled rate, bounded by the variance V of the clipped local energies."""
         rate = self.learning_rate(iteration)
         if self.noise is None:
             return rate
-        return min(rate, self.noise / max(float(deviation.square().mean()), 1e-300))
+        bound = self.noise / max(float(deviation.square().mean()), 1e-300)
+        return min(rate, bound if self.least is None else max(bound, self.least(iteration)))
 
     def step(self, electrons: Tensor, deviation: Tensor, iteration: int) -> Step:
         """Return the change of the parameters, see ``Optimiser.step``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
@@ -63,21 +64,22 @@ class PlaneWaves(nn.Module):
 
 
 class PlaneWaveOrbitals(nn.Module):
-    """Every determinant is that of the lowest plane waves, the Hartree-Fock orbitals of an electron gas.
+    """The determinant of the lowest plane waves, the Hartree-Fock orbitals of an electron gas.
 
     ``vector`` (B, N, 1, 3) are the places of the electrons, bohr.
     """
 
     description = "plane waves"
 
-    def __init__(self, system: System, determinants: int) -> None:
+    def __init__(self, system: System) -> None:
         super().__init__()
         cell = cell_of(system)
         assert cell is not None
-        self.determinants = determinants
         self.spins = tuple(n for n in (system.n_up, system.n_down) if n > 0)
         self.waves = PlaneWaves(cell, max(self.spins))
         self.mixed = (slice(0, max(self.spins)),) * len(self.spins)
+        self.strings: Sequence[np.ndarray] = [np.arange(n)[None] for n in self.spins]
+        self.weights = np.ones((1, 1))
 
     def forward(self, vector: Tensor, distance: Tensor) -> Tensor:
         """All plane waves (B, N, O) at all electrons."""
@@ -86,11 +88,6 @@ class PlaneWaveOrbitals(nn.Module):
     def jet(self, vector: Tensor, distance: Tensor) -> Tensor:
         """Jets (B, 5, N, O): three derivatives with respect to the electron, Laplacian, value."""
         return self.waves.jet(vector[..., 0, :])
-
-    def columns(self, orbitals: Tensor, spin: int) -> Tensor:
-        """Columns (..., n_s, K, n_s) of one spin's determinants from all orbitals (..., n_s, O)."""
-        own = orbitals[..., : self.spins[spin]].unsqueeze(-2)
-        return own.expand(*own.shape[:-2], self.determinants, -1)
 
 
 class PlaneWaveEnvelope(nn.Module):
