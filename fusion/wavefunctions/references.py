@@ -42,7 +42,7 @@ HIGHEST_EXCITATION = 3
 DEGENERATE = 0.9
 """Ratio of two weights or occupations above which both belong to the same level: it is kept or left out as a whole."""
 
-LEARNED_ALONE = 4
+LEARNED_ALONE = 3
 """Largest number of electrons for which `by_size` leaves the orbitals to the network."""
 
 
@@ -90,7 +90,7 @@ class ConfigurationInteraction(ReferenceOrbitals):
 
 
 def by_size(system: System) -> OrbitalReference | None:
-    """Choose the start of a small network: none up to four electrons, else configuration interaction.
+    """Choose the start of a small network: none up to three electrons, else configuration interaction.
 
     An electron gas starts at plane waves. Raises the errors of ``hartree_fock``.
     """

@@ -134,7 +134,7 @@ def test_local_energies_of_orbitals_are_smooth_at_a_nucleus(system: System) -> N
 @pytest.mark.parametrize(
     ("system", "start"),
     [
-        (molecule("Be"), None),
+        (molecule("Li", spin=1), None),
         (molecule("B", spin=1), "CI(3,14)/cc-pVTZ"),
         (molecule("N", spin=3), "CI(5,13)/cc-pVTZ"),
     ],
