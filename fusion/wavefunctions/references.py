@@ -74,6 +74,8 @@ class HartreeFockOrbitals(ReferenceOrbitals):
 class ConfigurationInteraction(ReferenceOrbitals):
     """Leading strings of a full configuration interaction of the valence electrons in few natural orbitals.
 
+    A molecule whose electrons fill more orbitals than an active space has starts at Hartree-Fock.
+
     The orbitals are the natural ones of a configuration interaction with single and double excitations. The expansion
     carries the static correlation of near-degenerate orbitals (2s and 2p in beryllium, stretched bonds), and better
     nodes than a single determinant.
@@ -90,7 +92,8 @@ class ConfigurationInteraction(ReferenceOrbitals):
 
 
 def by_size(system: System) -> OrbitalReference | None:
-    """Choose the start of a small network: none up to three electrons, else configuration interaction.
+    """Choose the start of a small network: none up to three electrons, else configuration interaction,
+    or Hartree-Fock where this does not converge.
 
     An electron gas starts at plane waves. Raises the errors of ``hartree_fock``.
     """
@@ -98,7 +101,10 @@ def by_size(system: System) -> OrbitalReference | None:
         return PlaneWaveOrbitals(system)
     if system.n_electrons <= LEARNED_ALONE:
         return None
-    return ConfigurationInteraction(system)
+    try:
+        return ConfigurationInteraction(system)
+    except CalculationError:  # no convergence, as in molecules far from equilibrium: the description tells the start
+        return HartreeFockOrbitals(system)
 
 
 def _fitted(
@@ -148,7 +154,7 @@ def _interaction(system: System) -> _Expansion:
             raise CalculationError(
                 f"Hartree-Fock of {system.formula} did not converge: check geometry, charge and spin"
             )
-        orbitals, occupations = _natural_orbitals(field, core)
+        orbitals, occupations = _natural_orbitals(field, core) or _of_active_space(system, field, core, electrons)
         orbitals = fix_signs(orbitals)
         active = _active_orbitals(occupations, electrons)
         solver = mcscf.CASCI(field, active, electrons, ncore=core)
@@ -167,24 +173,46 @@ def _interaction(system: System) -> _Expansion:
     return _Expansion(name, mol, orbitals[:, : core + active], [own for own in strings if own.shape[1]], columns.T)
 
 
-def _natural_orbitals(field: Any, core: int) -> tuple[np.ndarray, np.ndarray]:
-    """Orbitals (nao, n), natural ones of CISD above the core of a mean field of PySCF, and the occupations of these."""
+def _natural_orbitals(field: Any, core: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Orbitals (nao, n), natural ones of CISD above the core of a mean field of PySCF, and the occupations of these.
+
+    Where there is nothing to correlate, or no room in the active space, they are those of the mean field. None without
+    convergence, as in stretched bonds.
+    """
     from pyscf import ci
 
+    if sum(field.mol.nelec) - 2 * core < 2 or max(field.mol.nelec) - core >= LARGEST_ACTIVE:
+        return field.mo_coeff, np.asarray(field.mo_occ[core:])
     solver = ci.CISD(field, frozen=core or None)
     solver.verbose = 0
     solver.chkfile = None
-    if sum(solver.mol.nelec) - 2 * core < 2:
-        return field.mo_coeff, np.asarray(field.mo_occ[core:])
     solver.kernel()
     if not solver.converged:
-        raise CalculationError("the CISD for natural orbitals did not converge")
+        return None
     density = np.asarray(solver.make_rdm1())
     density = density.sum(0) if density.ndim == 3 else density
     occupations, rotation = np.linalg.eigh(density[core:, core:])
     order = np.argsort(-occupations)
     inner = field.mo_coeff[:, :core]
     return np.concatenate((inner, field.mo_coeff[:, core:] @ rotation[:, order]), axis=1), occupations[order]
+
+
+def _of_active_space(
+    system: System, field: Any, core: int, electrons: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Orbitals (nao, n) of a CASSCF of all valence orbitals, and the occupations above the core: none outside of it."""
+    from pyscf import mcscf
+
+    active = sum(1 if z <= 2 else 4 for z in system.numbers)
+    if not max(electrons) <= active <= LARGEST_ACTIVE:
+        raise CalculationError(f"the configuration interaction of {system.formula} did not converge")
+    solver = mcscf.CASSCF(field, active, electrons, ncore=core)
+    solver.canonicalization, solver.chkfile = False, None
+    solver.kernel()
+    if not solver.converged:
+        raise CalculationError(f"the CASSCF of {system.formula} did not converge")
+    orbitals, _, occupations = solver.cas_natorb(sort=True)
+    return orbitals, occupations[core:]
 
 
 def _active_orbitals(occupations: np.ndarray, electrons: tuple[int, int]) -> int:

@@ -23,8 +23,8 @@ class Spring:
     systems and during a run, and smaller steps average over more walkers, so that they need less regularisation.
     Directions follow the noise of the walkers, whose share of a step grows with eta and with the variance V of the
     local energies: eta is at most `noise` / V, and mu at most 1 - eta, so that small steps average over more of them.
-    At the start of a run, V is large because psi is wrong, and such steps would be too small to repair it: the bound
-    does not go below a schedule of its own, `least`, of the form c / t.
+    At the start of a run, V is large because psi is wrong, and such steps would be too small to repair it: eta is at
+    least `least`, which falls as 1 / t.
     The step is bounded in the Fisher norm, eta |Obar d| <= sqrt(max_norm): |Obar d| is the change of log|psi| over the
     walkers; unlike |d|, its bound has the same meaning for every network.
     Gram matrix and solve are in float64.
@@ -36,7 +36,7 @@ class Spring:
         damping: damping relative to the mean eigenvalue of T and to the learning rate.
         momentum: largest mu, in [0, 1).
         noise: bound of eta V, hartree; None for no bound.
-        least: smallest bound of eta that follows from `noise`, as a function of the iteration; None for zero.
+        least: smallest eta with `noise`, as a function of the iteration; None for zero.
         max_norm: bound of the squared Fisher norm of a step.
     """
 
@@ -62,8 +62,8 @@ class Spring:
         rate = self.learning_rate(iteration)
         if self.noise is None:
             return rate
-        bound = self.noise / max(float(deviation.square().mean()), 1e-300)
-        return min(rate, bound if self.least is None else max(bound, self.least(iteration)))
+        bounded = min(rate, self.noise / max(float(deviation.square().mean()), 1e-300))
+        return bounded if self.least is None else max(bounded, self.least(iteration))
 
     def step(self, electrons: Tensor, deviation: Tensor, iteration: int) -> Step:
         """Return the change of the parameters, see ``Optimiser.step``."""
