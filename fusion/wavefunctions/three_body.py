@@ -14,8 +14,8 @@ from fusion.wavefunctions.jets.radial import Soft
 ELECTRONIC, NUCLEAR = 5, 5
 """Numbers of functions of a distance, the constant included."""
 
-SMALLEST = 0.4
-"""Smallest exponent of these functions, 1/bohr."""
+SMALLEST, LARGEST = 0.4, 0.75
+"""Smallest exponent of these functions, 1/bohr, and the largest one in units of the nuclear charge, at least 1/bohr."""
 
 
 class ThreeBodyJastrow(nn.Module):
@@ -23,10 +23,11 @@ class ThreeBodyJastrow(nn.Module):
 
     The form of Drummond, Towler & Needs (2004), Phys. Rev. B 70, 235119, eqs. 3-8, in one term: g_0 = h_0 = 1, so that
     it contains functions of one electron and of two. sigma tells parallel from antiparallel spins; c is symmetric in a
-    and b. The other functions are exp(-zeta f(r)) with even-tempered zeta up to the root of the nuclear charge and
-    softened distances f(r) = r^2 / (r + 1 / zeta_max), so that J has no cusps: other factors have them. Functions that
-    decay faster are worth little energy, but their noise has a large local energy at a nucleus: with zeta up to Z, the
-    variance of nitrogen rose to 9 Ha^2.
+    and b. The other functions are exp(-zeta f(r)) with even-tempered zeta and softened distances
+    f(r) = r^2 / (r + 1 / zeta_max), so that J has no cusps: other factors have them.
+
+    Functions that decay fast have excitation energies w of about zeta^2, and steps of a learning rate eta > 2 / w do not
+    converge: with zeta up to Z and eta = 0.1, the variance of nitrogen rose to 9 Ha^2.
     """
 
     pair_i: Tensor
@@ -135,7 +136,7 @@ class _Radial(NamedTuple):
 
 def _exponents(charge: float, functions: int) -> Tensor:
     steps = torch.linspace(0, 1, functions - 1)
-    return SMALLEST * (max(charge, 1.0) ** 0.5 / SMALLEST) ** steps
+    return SMALLEST * (max(LARGEST * charge, 1.0) / SMALLEST) ** steps
 
 
 def _values(r: Tensor, decay: Tensor) -> Tensor:

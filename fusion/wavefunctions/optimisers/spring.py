@@ -24,7 +24,8 @@ class Spring:
     Directions follow the noise of the walkers, whose share of a step grows with eta and with the variance V of the
     local energies: eta is at most `noise` / V, and mu at most 1 - eta, so that small steps average over more of them.
     At the start of a run, V is large because psi is wrong, and such steps would be too small to repair it: eta is at
-    least `least`, which falls as 1 / t.
+    least `least`, which falls as 1 / t. It must stay below 2 / w for all excitation energies w that psi can resolve,
+    about Z^2 in an inner shell: such steps are those of an imaginary time, and do not converge beyond.
     The step is bounded in the Fisher norm, eta |Obar d| <= sqrt(max_norm): |Obar d| is the change of log|psi| over the
     walkers; unlike |d|, its bound has the same meaning for every network.
     Gram matrix and solve are in float64.
