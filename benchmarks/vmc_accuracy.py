@@ -6,6 +6,7 @@ the defaults; then writes vmc_accuracy.md with all cases that DIRECTORY has. Pro
 
 from __future__ import annotations
 
+import csv
 import sys
 from pathlib import Path
 
@@ -74,7 +75,31 @@ def main(directory: Path, cases: list[str]) -> None:
         f"other; {machine()}. Minutes are those of the whole command. `stated at most` is the remaining error that the "
         f"result states, two standard errors included. Of the {ok} runs that end `ok`, {worse} lie above it."
     )
+    draw(directory, done)
     write_table(Path(__file__).with_suffix(".md"), "Energies of the default wavefunction", notes, COLUMNS, rows)
+
+
+def draw(directory: Path, cases: list[str]) -> None:
+    """Draw the error of the mean energy of the last tenth of the iterations against time, for seeds 0."""
+    import matplotlib.pyplot as plt
+    import numpy as np
+
+    figure, axes = plt.subplots(figsize=(7, 4.5), constrained_layout=True)
+    for case in (case for case in cases if "-" not in case):
+        outcome = run(arguments(case), directory / case, threads=1)
+        reference = outcome.result["reference"]["value"]
+        with (directory / case / "metrics.csv").open() as file:
+            rows = [row for row in csv.DictReader(file) if row["phase"] == "optimise" and row["energy"]]
+        energy = np.array([float(row["energy"]) for row in rows])
+        sums = np.concatenate(([0.0], np.cumsum(energy - reference)))
+        steps = np.arange(10, len(energy) + 1)
+        first = (0.9 * steps).astype(int)
+        mean = 1e3 * (sums[steps] - sums[first]) / (steps - first)
+        iterations = len(rows) + outcome.result["vmc"]["evaluation"]["iterations"]
+        axes.plot(steps * outcome.wall_s / iterations / 60, mean, label=outcome.result["system"]["formula"])
+    axes.set(xscale="log", yscale="log", xlabel="minutes", ylabel="energy - reference / mHa", ylim=(0.1, 300))
+    axes.legend(ncols=2, frameon=False)
+    figure.savefig(Path(__file__).with_suffix(".png"), dpi=150)
 
 
 def ordered(directory: Path) -> list[str]:

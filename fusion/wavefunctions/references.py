@@ -246,7 +246,7 @@ def _leading(vector: np.ndarray, active: int, electrons: tuple[int, int]) -> tup
         kept.append(order[:number_kept])
         strings.append(occupied[kept[-1]])
     coefficients = vector[np.ix_(*kept)]
-    return strings, coefficients / np.abs(coefficients).max()
+    return strings, coefficients / coefficients.flat[np.abs(coefficients).argmax()]
 
 
 def _name(method: str, mol: Any) -> str:

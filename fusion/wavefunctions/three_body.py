@@ -26,8 +26,8 @@ class ThreeBodyJastrow(nn.Module):
     and b. The other functions are exp(-zeta f(r)) with even-tempered zeta and softened distances
     f(r) = r^2 / (r + 1 / zeta_max), so that J has no cusps: other factors have them.
 
-    Functions that decay fast have excitation energies w of about zeta^2, and steps of a learning rate eta > 2 / w do not
-    converge: with zeta up to Z and eta = 0.1, the variance of nitrogen rose to 9 Ha^2.
+    Functions that decay fast have excitation energies w of about zeta^2, and steps of a learning rate eta > 2 / w do
+    not converge: with zeta up to Z and eta = 0.1, the variance of nitrogen rose to 9 Ha^2.
     """
 
     pair_i: Tensor

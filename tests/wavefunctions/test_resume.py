@@ -67,7 +67,7 @@ def test_the_state_of_every_optimiser_is_saved(tmp_path: Path, optimiser: str, d
 
 def test_an_evaluation_up_to_an_error_bar_continues(tmp_path: Path) -> None:
     """The error decides the length, here between the first estimate after 100 iterations and the limit of 3000."""
-    words = (*TINY, "method.evaluation.steps=3000", "method.evaluation.stderr=16mHa")
+    words = (*TINY, "method.evaluation.steps=3000", "method.evaluation.stderr=10mHa")
     assert fusion(tmp_path / "whole", *words).complete
     killed_and_resumed(tmp_path, words, [at("step", 130)])
     assert_same(tmp_path / "whole" / "run", tmp_path / "run")
