@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from fusion.wavefunctions.vmc import VariationalMonteCarlo
 
 PRETRAINING_PER_ELECTRON = 100
-OPTIMISATION_PER_ELECTRON = 300
+OPTIMISATION_PER_ELECTRON = 500
 EVALUATION_PER_ELECTRON = 150
 """Steps per electron if the settings are null."""
 

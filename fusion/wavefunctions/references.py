@@ -42,8 +42,12 @@ HIGHEST_EXCITATION = 3
 DEGENERATE = 0.9
 """Ratio of two weights or occupations above which both belong to the same level: it is kept or left out as a whole."""
 
-LEARNED_ALONE = 3
-"""Largest number of electrons for which `by_size` leaves the orbitals to the network."""
+LEARNED_ALONE, LEARNED_SINGLE = 3, 4
+"""Largest numbers of electrons for which `by_size` leaves the orbitals to the network: always, and if one determinant
+dominates."""
+
+DOMINANT = 0.95
+"""Share of the leading determinant (LiH 0.97, beryllium 0.91) above which there is no near-degeneracy."""
 
 
 class _Expansion(NamedTuple):
@@ -92,8 +96,8 @@ class ConfigurationInteraction(ReferenceOrbitals):
 
 
 def by_size(system: System) -> OrbitalReference | None:
-    """Choose the start of a small network: none up to three electrons, else configuration interaction,
-    or Hartree-Fock where this does not converge.
+    """Choose the start of a small network: none up to three electrons, and four of which one determinant
+    has the most, else configuration interaction, or Hartree-Fock where this does not converge.
 
     An electron gas starts at plane waves. Raises the errors of ``hartree_fock``.
     """
@@ -102,9 +106,11 @@ def by_size(system: System) -> OrbitalReference | None:
     if system.n_electrons <= LEARNED_ALONE:
         return None
     try:
-        return ConfigurationInteraction(system)
+        reference = ConfigurationInteraction(system)
     except CalculationError:  # no convergence, as in molecules far from equilibrium: the description tells the start
         return HartreeFockOrbitals(system)
+    leading = float((reference.weights**2).max() / (reference.weights**2).sum())
+    return None if system.n_electrons <= LEARNED_SINGLE and leading > DOMINANT else reference
 
 
 def _fitted(

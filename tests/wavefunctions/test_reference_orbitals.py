@@ -146,10 +146,12 @@ def test_local_energies_of_orbitals_are_smooth_at_a_nucleus(system: System) -> N
     ("system", "start"),
     [
         (molecule("Li", spin=1), None),
+        (molecule("Li H", 3.015), None),
+        (molecule("Be"), "CI(2,10)/cc-pVTZ"),
         (molecule("B", spin=1), "CI(3,14)/cc-pVTZ"),
         (molecule("N", spin=3), "CI(5,13)/cc-pVTZ"),
     ],
-    ids=["few electrons", "near-degenerate", "half a shell"],
+    ids=["few electrons", "one dominant determinant", "four, near-degenerate", "near-degenerate", "half a shell"],
 )
 def test_the_start_depends_on_the_electrons(system: System, start: str | None) -> None:
     orbitals = by_size(system)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from exact import PairNetwork, explicit_scores, matrix
-from fusion.wavefunctions.optimisers import Constant
+from fusion.wavefunctions.optimisers import Constant, InverseDecay
 from fusion.wavefunctions.optimisers.spring import Spring, solve_damped
 from fusion.wavefunctions.scores import Step
 
@@ -163,3 +163,15 @@ def test_solve_of_a_definite_matrix_and_of_no_matrix() -> None:
     torch.testing.assert_close((gram + 0.1 * torch.eye(5)) @ solution, rhs)
     gram[1, 1] = torch.nan
     assert solve_damped(gram, torch.tensor(0.1), rhs).isnan().all()
+
+
+@pytest.mark.parametrize(
+    ("variance", "iteration", "expected"), [(1e-6, 0, 0.03), (0.4, 100, 0.005), (8.0, 100, 0.004), (8.0, 700, 0.001)]
+)
+def test_the_learning_rate_follows_the_variance(variance: float, iteration: int, expected: float) -> None:
+    """Between the schedule, 0.002 / V and the least rate, which falls with the iterations."""
+    spring = Spring(
+        torch.nn.Linear(1, 1), 5, Constant(0.03), DAMPING, 0.99, 1.0, noise=2e-3, least=InverseDecay(0.008, 100)
+    )
+    deviation = torch.tensor([1.0, -1.0]).double() * variance**0.5
+    assert spring.rate(iteration, deviation) == pytest.approx(expected)
