@@ -65,6 +65,14 @@ def test_the_state_of_every_optimiser_is_saved(tmp_path: Path, optimiser: str, d
     assert_same(tmp_path / "whole" / "run", tmp_path / "run")
 
 
+def test_configurations_are_saved(tmp_path: Path) -> None:
+    words = (*(word for word in TINY if not word.startswith("system=")), "system=be", "reference=ci")
+    assert fusion(tmp_path / "whole", *words).complete
+    (resumed,) = killed_and_resumed(tmp_path, words, [at("step", 8)])
+    assert resumed.status in (0, 1) and "resuming from step 5 of 13 (checkpoints/last.ckpt)" in resumed.out
+    assert_same(tmp_path / "whole" / "run", tmp_path / "run")
+
+
 def test_an_evaluation_up_to_an_error_bar_continues(tmp_path: Path) -> None:
     """The error decides the length, here between the first estimate after 100 iterations and the limit of 3000."""
     words = (*TINY, "method.evaluation.steps=3000", "method.evaluation.stderr=10mHa")
