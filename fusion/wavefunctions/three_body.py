@@ -32,7 +32,6 @@ class ThreeBodyJastrow(nn.Module):
 
     pair_i: Tensor
     pair_j: Tensor
-    parallel: Tensor
     decay_nuclear: Tensor
     decay_electronic: Tensor
 
