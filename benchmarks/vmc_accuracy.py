@@ -112,4 +112,6 @@ def ordered(directory: Path) -> list[str]:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
     main(Path(sys.argv[1]).absolute(), sys.argv[2:])

@@ -69,11 +69,11 @@ class HasStart(Protocol):
 
 @runtime_checkable
 class HasOwnOrbitals(Protocol):
-    """Ansatz with orbitals of its geometry, which no other wavefunction provides."""
+    """Ansatz with conventional orbitals, which are calculated for its geometry."""
 
     @property
     def of_geometry(self) -> frozenset[str]:
-        """Names of the parameters that only these orbitals give a meaning."""
+        """Names of the parameters that refer to these orbitals: a start at another geometry does not set them."""
         ...
 
 

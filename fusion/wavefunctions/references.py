@@ -96,8 +96,8 @@ class ConfigurationInteraction(ReferenceOrbitals):
 
 
 def by_size(system: System) -> OrbitalReference | None:
-    """Choose the start of a small network: none up to three electrons, and four of which one determinant
-    has the most, else configuration interaction, or Hartree-Fock where this does not converge.
+    """Choose the start of a small network: none for up to three electrons, and for four if one determinant
+    dominates; else configuration interaction, or Hartree-Fock where this does not converge.
 
     An electron gas starts at plane waves. Raises the errors of ``hartree_fock``.
     """
