@@ -1,58 +1,87 @@
-"""Are the quoted errors the real ones? Twenty independent evaluations of one fixed wavefunction.
+"""Are the quoted errors the real ones? Twenty independent evaluations, or diffusions, of one fixed wavefunction.
 
-`python benchmarks/vmc_error_bars.py [DIRECTORY]`; writes vmc_error_bars.md. The scatter of the twenty energies should
-be the error that each of them quotes, within what twenty samples can tell (0.67 to 1.5 times).
+`python benchmarks/vmc_error_bars.py DIRECTORY [CASE ...]`: runs the named cases (of h2, lih, be, lih-dmc) that
+DIRECTORY lacks and writes vmc_error_bars.md with all that it has. The scatter of the twenty energies should be the
+error that each of them quotes, within what twenty samples can tell (0.67 to 1.5 times).
 """
 
 from __future__ import annotations
 
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
 
-from runs import machine, run, run_all, write_table
+from runs import Outcome, machine, run, run_all, write_table
 
 REPEATS = 20
-STEPS = 200
+EVALUATION = ("task=evaluate", "method.evaluation.steps=200")
+DIFFUSION = (
+    "task=dmc",
+    "method.evaluation.steps=20",
+    "task.time_steps=[0.01]",
+    "task.steps=800",
+    "task.equilibration=200",
+)
+CASES: dict[str, tuple[str, int, tuple[str, ...]]] = {
+    "h2": ("h2", 300, EVALUATION),
+    "lih": ("lih", 400, EVALUATION),
+    "be": ("be", 400, EVALUATION),
+    "lih-dmc": ("lih", 400, DIFFUSION),
+}
+"""System, steps of its optimisation, and words of the repeated command."""
 
 
-def main(directory: Path) -> None:
-    """Train once per system, evaluate with many seeds, and write the table."""
-    directory.mkdir(parents=True, exist_ok=True)
-    rows = []
-    for system, steps in (("h2", 300), ("lih", 400)):
-        trained = directory / f"{system}-trained"
-        words = ("+method=ferminet", f"system={system}")
-        run((*words, f"method.optimisation.steps={steps}", "method.evaluation.steps=20"), trained, threads=2)
-        jobs = [
-            (*words, "task=evaluate", f"ckpt={trained}", f"seed={seed}", f"method.evaluation.steps={STEPS}")
-            for seed in range(1, REPEATS + 1)
-        ]
-        outcomes = run_all(jobs, directory / system, parallel=1, threads=1)
-        energies = np.array([outcome.result["energy"]["value"] for outcome in outcomes])
-        quoted = np.array([outcome.result["energy"]["stderr"] for outcome in outcomes])
-        typical = float(np.sqrt(np.mean(quoted**2)))
-        ratio = energies.std(ddof=1) / typical
-        within = int(np.sum(np.abs(energies - energies.mean()) < 2 * quoted))
-        rows.append(
-            (
-                system,
-                f"{energies.mean():.5f}",
-                f"{1e3 * typical:.3f}",
-                f"{1e3 * energies.std(ddof=1):.3f}",
-                f"{ratio:.2f}",
-                f"{within} of {REPEATS}",
-            )
-        )
-    notes = (
-        f"{REPEATS} evaluations of {STEPS} iterations with 256 walkers and different seeds each; energies in hartree, "
-        f"errors in mHa; {machine()}."
+def repeats(case: str, directory: Path) -> list[Outcome]:
+    """Train the wavefunction of a case, if it is not there, and repeat its command with other seeds."""
+    system, steps, words = CASES[case]
+    start, trained = ("+method=ferminet", f"system={system}"), directory / f"{system}-trained"
+    run((*start, f"method.optimisation.steps={steps}", "method.evaluation.steps=20"), trained, threads=1)
+    jobs = [(*start, *words, f"ckpt={trained}", f"seed={seed}") for seed in range(1, REPEATS + 1)]
+    return run_all(jobs, directory / case, parallel=1, threads=1)
+
+
+def row(case: str, outcomes: list[Outcome]) -> tuple[str, ...]:
+    """Row of the table: scatter of the energies beside the errors that they quote."""
+    energies = np.array([outcome.result["energy"]["value"] for outcome in outcomes])
+    quoted = np.array([outcome.result["energy"]["stderr"] for outcome in outcomes])
+    typical, scatter = float(np.sqrt(np.mean(quoted**2))), energies.std(ddof=1)
+    within = int(np.sum(np.abs(energies - energies.mean()) < 2 * quoted))
+    return (
+        case,
+        " ".join(CASES[case][2]),
+        f"{energies.mean():.5f}",
+        f"{1e3 * typical:.3f}",
+        f"{1e3 * scatter:.3f}",
+        f"{scatter / typical:.2f}",
+        f"{within} of {REPEATS}",
     )
-    columns = ("system", "mean energy", "quoted error", "scatter", "scatter / quoted", "within 2 errors of the mean")
+
+
+def main(directory: Path, cases: list[str]) -> None:
+    """Run cases and write the table."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for case in cases:
+        repeats(case, directory)
+    done = [case for case in CASES if (directory / case / f"{REPEATS - 1:03d}.json").is_file()]
+    rows = [row(case, repeats(case, directory)) for case in done]
+    notes = (
+        f"{REPEATS} commands with different seeds from one wavefunction each, 256 walkers; energies in hartree, errors "
+        f"in mHa; {machine()}."
+    )
+    columns = (
+        "case",
+        "command",
+        "mean energy",
+        "quoted error",
+        "scatter",
+        "scatter / quoted",
+        "within 2 errors of the mean",
+    )
     write_table(Path(__file__).with_suffix(".md"), "Honesty of error bars", notes, columns, rows)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp()))
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    main(Path(sys.argv[1]).absolute(), sys.argv[2:])
