@@ -15,6 +15,10 @@ from pathlib import Path
 from typing import Any
 
 
+STOPPED = 128
+"""Smallest exit status of a program that a signal has stopped: such a run is resumed by the next call."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """One run: arguments, result.json ({} if there is none), exit status, wall and CPU seconds of the command."""
@@ -42,7 +46,8 @@ def run(arguments: Sequence[str], directory: Path, threads: int) -> Outcome:
     result = json.loads(file.read_text()) if file.is_file() else {}
     cpu = usage.ru_utime + usage.ru_stime
     outcome = Outcome(tuple(arguments), result, process.returncode, time.perf_counter() - began, cpu)
-    directory.with_suffix(".json").write_text(json.dumps(asdict(outcome)))
+    if 0 <= process.returncode < STOPPED:
+        directory.with_suffix(".json").write_text(json.dumps(asdict(outcome)))
     return outcome
 
 

@@ -40,6 +40,10 @@ OPTIMISATION_PER_ELECTRON = 500
 EVALUATION_PER_ELECTRON = 150
 """Steps per electron if the settings are null."""
 
+LARGEST_OPTIMISATION = 2000
+"""Largest number of optimisation steps if their setting is null: beyond, 256 walkers lower the energy of ten electrons
+by less than an hour of diffusion Monte Carlo does (benchmarks/vmc_remaining_errors.md)."""
+
 LONGER = 5
 """Factor of these steps for a phase that ends once its error is small enough."""
 
@@ -116,6 +120,7 @@ class AnsatzMethod:
             )
             if steps is None
         }
+        self._largest_optimisation = LARGEST_OPTIMISATION if until is None else LONGER * LARGEST_OPTIMISATION
         self._schedule = Schedule(
             walkers=walkers,
             chunk=0,
@@ -238,6 +243,8 @@ class AnsatzMethod:
     def schedule(self, system: System, ansatz: nn.Module) -> Schedule:
         """Phases of this method for one system; only an ansatz with orbitals of its own is pretrained."""
         changes: dict[str, Any] = {key: steps * system.n_electrons for key, steps in self._by_electron.items()}
+        if "optimisation_steps" in changes:
+            changes["optimisation_steps"] = min(changes["optimisation_steps"], self._largest_optimisation)
         if self._clip is None and system.cores:
             changes["clip"] = CLIP_WITH_CORES
         if not takes_pretraining(ansatz):
