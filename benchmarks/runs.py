@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-
 STOPPED = 128
 """Smallest exit status of a program that a signal has stopped: such a run is resumed by the next call."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from fusion.errors import CalculationError
 from fusion.wavefunctions.jets import LogPsi, laplacian_by_autograd
+from fusion.wavefunctions.states import StateJets, States
 
 
 class Ansatz(Protocol):
@@ -55,6 +57,36 @@ class TakesCells(Protocol):
     """Class of an ansatz that has the periodicity of its system's cell, and a form without nuclei."""
 
     takes_cells: ClassVar[bool]
+
+
+@runtime_checkable
+class TakesStates(Protocol):
+    """Class of an ansatz that several states share: built with ``states=S``, its modules have `HasStates`."""
+
+    takes_states: ClassVar[bool]
+
+
+@runtime_checkable
+class HasStates(Protocol):
+    """Ansatz of several states, which share all that costs time."""
+
+    def states(self, electrons: Tensor) -> States:
+        """All states at electrons (B, N, 3)."""
+        ...
+
+    def state_jets(self, electrons: Tensor) -> StateJets:
+        """All states with their derivatives, without autograd."""
+        ...
+
+
+@runtime_checkable
+class HasLevels(Protocol):
+    """Ansatz of several states that start as conventional ones."""
+
+    @property
+    def levels(self) -> Sequence[float]:
+        """Energies (hartree) of these states and of a few more, lowest first."""
+        ...
 
 
 @runtime_checkable

@@ -1,4 +1,4 @@
-"""Expansions in configurations, psi = sum_st C_st det U_s det V_t, on a logarithmic scale, with forward Laplacian.
+"""Expansions in configurations, psi_k = sum_st C_kst det U_s det V_t, on a logarithmic scale, with forward Laplacian.
 
 U_s and V_t are the columns of the spin-up and spin-down orbitals (n_s, O) that the strings s and t name. Determinants
 of excited strings follow from the first string's matrix A and T = A^-1 Phi, as minors of T (Clark et al. 2011,
@@ -23,16 +23,18 @@ from torch import Tensor, nn
 
 from fusion.wavefunctions.jets import Jet, LogPsi
 from fusion.wavefunctions.jets.rules import product
+from fusion.wavefunctions.states import StateJets, States
 
 LEAST_OCCUPATION = 0.01
 """Orbitals with fewer electrons of a spin stay as the reference has them; the cost grows with the number of others."""
 
 
 class Coefficients(nn.Module):
-    """sum_st C_st u_s v_t (B,) of u (B, S) and v (B, T), with C = start * (1 + change) and `change` a parameter.
+    """sum_st C_kst u_s v_t (B, K) of u (B, S) and v (B, T), with C = start * (1 + change) and `change` a parameter.
 
-    Configurations that matter little at the start move little: with C itself as parameters, the noise of walkers close
-    to the nodes of the first determinant made coefficients of 0.01 as large as the leading one.
+    `start` is (K, S, T), or (S, T) for one state. Configurations that matter little at the start move little: with C
+    itself as parameters, the noise of walkers close to the nodes of the first determinant made coefficients of 0.01 as
+    large as the leading one.
     """
 
     start: Tensor
@@ -45,30 +47,31 @@ class Coefficients(nn.Module):
 
     @property
     def values(self) -> Tensor:
-        """C (S, T), float64."""
-        return self.start.double() * (1 + self.change.double())
+        """C (K, S, T), float64."""
+        return (self.start.double() * (1 + self.change.double())).view(-1, *self.start.shape[-2:])
 
     def forward(self, u: Tensor, v: Tensor) -> Tensor:
-        """Return the sum over both strings."""
-        return ((u @ self.values) * v).sum(-1)
+        """Return the sums over both strings."""
+        return ((u @ self.values) * v).sum(-1).T
 
-    def jet(self, u: Tensor, v: Tensor) -> Jet:
-        """Jet (B, D + 2) of jets (B, D + 2, S) and (B, D + 2, T)."""
-        return Jet(product(Jet(u @ self.values), Jet(v)).data.sum(-1))
+    def jet(self, u: Tensor, v: Tensor) -> Tensor:
+        """Jets (B, D + 2, K) of jets (B, D + 2, S) and (B, D + 2, T)."""
+        return torch.stack([product(Jet(u @ own), Jet(v)).data.sum(-1) for own in self.values], dim=-1)
 
     def parameter_scores(self, grad_output: Tensor, u: Tensor, v: Tensor) -> dict[str, Tensor]:
-        """Per-walker derivatives (B, S, T) of log|psi|, given its derivative with respect to the output, (B,)."""
-        scores = (grad_output[:, None] * u).unsqueeze(2) * v.unsqueeze(1) * self.start
+        """Per-walker derivatives (B, ...) of log|psi|, given its derivatives with respect to the output, (B, K)."""
+        products = (u.unsqueeze(2) * v.unsqueeze(1)).unsqueeze(1)
+        scores = (grad_output[..., None, None] * products).view(-1, *self.start.shape) * self.start
         return {"change": scores.to(self.change.dtype)}
 
 
 class Configurations(nn.Module):
-    """Expansion in products of a spin-up and a spin-down string.
+    """Expansions in products of a spin-up and a spin-down string, one for each of K states.
 
     Args:
         strings: numbers of the occupied orbitals, (S_s, n_s) for each spin with electrons, the reference first; every
             other string with its columns where those of the reference are that it replaces (`aligned`).
-        coefficients: C, (S_up, S_down), (S, 1) for one spin.
+        coefficients: C, (S_up, S_down), (S, 1) for one spin; of several states (K, S_up, S_down).
     """
 
     def __init__(self, strings: Sequence[np.ndarray], coefficients: np.ndarray) -> None:
@@ -77,31 +80,35 @@ class Configurations(nn.Module):
         self.coefficients = Coefficients(coefficients)
 
     def forward(self, orbitals: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Sign and log|psi|, each (B,), of orbitals (B, n_s, O_s) of every spin."""
+        """Sign and log|psi|, each (B,), of the first state."""
+        sign, log, values = self.states(orbitals)
+        value, dtype = values[:, 0], orbitals[0].dtype
+        return (sign * value.sign()).to(dtype), (log + value.abs().log()).to(dtype)
+
+    def states(self, orbitals: Sequence[Tensor]) -> States:
+        """All states, float64, from orbitals (B, n_s, O_s) of every spin."""
         parts = [own(phi) for own, phi in zip(self._spins(), orbitals, strict=True)]
         signs, logs, minors = zip(*parts, strict=True)
         u, v = minors if len(minors) == 2 else (minors[0], torch.ones_like(minors[0][:, :1]))
         # Close to a node of the reference, minors are large.
         scales = [m.detach().abs().amax(1, keepdim=True) for m in (u, v)]
-        total = self.coefficients(u / scales[0], v / scales[1])
-        log = total.abs().log() + sum(logs) + sum(scale.log().squeeze(1) for scale in scales)
-        sign = torch.sign(total) * torch.stack(signs).prod(0)
-        return sign.to(orbitals[0].dtype), log.to(orbitals[0].dtype)
+        values = self.coefficients(u / scales[0], v / scales[1])
+        log = sum(logs) + sum(scale.log().squeeze(1) for scale in scales)
+        return States(torch.stack(signs).prod(0), log, values)
 
     def laplacian(self, orbitals: Sequence[Jet]) -> LogPsi:
-        """log|psi| with its derivatives, from jets (B, 3N + 2, n_s, O_s) of the orbitals of every spin."""
+        """log|psi| of the first state with its derivatives, from jets (B, 3N + 2, n_s, O_s) of all orbitals."""
+        psi = self.jets(orbitals).of_one()
+        return LogPsi(*(part.to(orbitals[0].data.dtype) for part in psi))
+
+    def jets(self, orbitals: Sequence[Jet]) -> StateJets:
+        """All states with their derivatives, float64, from jets (B, 3N + 2, n_s, O_s) of the orbitals."""
         parts = [own.jet(phi.data) for own, phi in zip(self._spins(), orbitals, strict=True)]
         u = parts[0].minors
         v = parts[1].minors if len(parts) == 2 else _one(u)
-        rows = self.coefficients.jet(u, v).data
-        total = rows[:, -1]
-        gradient = rows[:, :-2] / total.unsqueeze(1)
-        log = total.abs().log() + sum(part.log[:, -1] for part in parts)
-        gradient_all = gradient + sum(part.log[:, :-2] for part in parts)
-        laplacian = rows[:, -2] / total - gradient.square().sum(1) + sum(part.log[:, -2] for part in parts)
-        sign = torch.sign(total) * torch.stack([part.sign for part in parts]).prod(0)
-        dtype = orbitals[0].data.dtype
-        return LogPsi(sign.to(dtype), log.to(dtype), gradient_all.to(dtype), laplacian.to(dtype))
+        rows = cast(Tensor, sum(part.log for part in parts))
+        sign = torch.stack([part.sign for part in parts]).prod(0)
+        return StateJets(LogPsi(sign, rows[:, -1], rows[:, :-2], rows[:, -2]), self.coefficients.jet(u, v))
 
     def _spins(self) -> Iterable[Strings]:
         return cast(Iterable[Strings], self.strings)
@@ -199,13 +206,14 @@ def _one(rows: Tensor) -> Tensor:
 
 
 def well_occupied(strings: Sequence[np.ndarray], coefficients: np.ndarray) -> list[np.ndarray]:
-    """Numbers of the orbitals of each spin that the expansion occupies by more than `LEAST_OCCUPATION` electrons."""
-    weights = coefficients**2 / (coefficients**2).sum()
+    """Numbers of the orbitals of each spin that any state occupies by more than `LEAST_OCCUPATION` electrons."""
+    weights = coefficients.reshape(-1, *coefficients.shape[-2:]) ** 2
+    weights = weights / weights.sum((1, 2), keepdims=True)
     numbers = []
     for axis, own in enumerate(strings):
-        occupation = np.zeros(own.max() + 1)
-        np.add.at(occupation, own, weights.sum(1 - axis)[:, None])
-        numbers.append(np.flatnonzero(occupation > LEAST_OCCUPATION))
+        occupation = np.zeros((own.max() + 1, len(weights)))
+        np.add.at(occupation, own, weights.sum(2 - axis).T[:, None])
+        numbers.append(np.flatnonzero(occupation.max(1) > LEAST_OCCUPATION))
     return numbers
 
 

@@ -94,6 +94,11 @@ def reference_molecule(system: System) -> Any:
     return _molecule(system, _assign(system, DIFFUSE_PRETRAINING if system.charge < 0 else REFERENCE))
 
 
+def diffuse_molecule(system: System) -> Any:
+    """Build PySCF's molecule in a triple-zeta basis with diffuse functions; raises InputError without one."""
+    return _molecule(system, _assign(system, DIFFUSE_PRETRAINING))
+
+
 def natural_molecule(system: System, basis: str | None = None) -> Any:
     """Build PySCF's molecule in `basis`, by default a triple-zeta basis with diffuse functions, with replacements for
     elements that this lacks; raises InputError if `basis` lacks an element."""

@@ -22,7 +22,7 @@ from fusion.methods.about import About
 from fusion.parallel import devices
 from fusion.parallel.processes import GLOBAL_STATE
 from fusion.runs.results import Result
-from fusion.wavefunctions.ansatz import HasNuclei, TakesCells, takes_pretraining
+from fusion.wavefunctions.ansatz import HasNuclei, TakesCells, TakesStates, takes_pretraining
 from fusion.wavefunctions.hartree_fock import hartree_fock
 from fusion.wavefunctions.resources import default_chunk
 from fusion.wavefunctions.schedule import Schedule
@@ -30,6 +30,7 @@ from fusion.wavefunctions.transfer import as_memory, from_memory
 
 if TYPE_CHECKING:
     from fusion.wavefunctions.estimators import Estimator
+    from fusion.wavefunctions.excited.local_matrix import StateHamiltonian
     from fusion.wavefunctions.hamiltonians import Hamiltonian
     from fusion.wavefunctions.optimisers import Optimiser
     from fusion.wavefunctions.transfer import Start
@@ -41,8 +42,9 @@ EVALUATION_PER_ELECTRON = 150
 """Steps per electron if the settings are null."""
 
 LARGEST_OPTIMISATION = 2000
-"""Largest number of optimisation steps if their setting is null: beyond, 256 walkers lower the energy of ten electrons
-by less than an hour of diffusion Monte Carlo does (benchmarks/vmc_remaining_errors.md)."""
+"""Largest number of optimisation steps, which is in proportion to the states as well, if their setting is null: further
+steps of 256 walkers lower the energy of ten electrons by less than diffusion Monte Carlo does in the same time
+(benchmarks/vmc_remaining_errors.md)."""
 
 LONGER = 5
 """Factor of these steps for a phase that ends once its error is small enough."""
@@ -96,8 +98,11 @@ class AnsatzMethod:
         dtype: str = "float32",
         seed: int = 0,
         device: str = "auto",
+        states: int = 1,
         about: About | Mapping[str, Any] | None = None,
     ) -> None:
+        check_whole("method.states", states, 1)
+        self.states = states
         if dtype not in _DTYPES:
             raise InputError(f"dtype must be float32 or float64, not {dtype!r}")
         self.name, self.about = name, About.read(about)
@@ -169,8 +174,11 @@ class AnsatzMethod:
         return frozenset({"energy", "energy_stderr"} | measured | {f"{name}_stderr" for name in measured})
 
     def check(self, systems: Sequence[System], properties: Iterable[str] = ()) -> None:
-        """Raise InputError for a system or a network other than those of the zoo's wavefunction, for forces of systems
-        with effective core potentials, for incomplete forces, and for periodic systems as `check_cell` does."""
+        """Raise InputError for several states, for a system or a network other than those of the zoo's wavefunction,
+        for forces of systems with effective core potentials, for incomplete forces, and for periodic systems as
+        `check_cell` does."""
+        if self.states > 1:
+            raise InputError(f"method.states={self.states} is for task=excited; other tasks take the ground state")
         for system in systems:
             self.check_cell(system)
             undefined = {"forces", "forces_stderr", "stress", "dipole", "dipole_stderr"} & set(properties)
@@ -212,28 +220,58 @@ class AnsatzMethod:
             )
 
     def ansatz(self, system: System) -> nn.Module:
-        """Build the untrained wavefunction of ``system``, in this method's dtype."""
+        """Build the untrained wavefunction of ``system``, in this method's dtype: with several ``states``, a
+        ``StateMatrix`` of all."""
         with GLOBAL_STATE:
             before = torch.get_default_dtype()
             torch.set_default_dtype(self.dtype)  # draws initial parameters in their final dtype
             try:
-                ansatz = instantiate(self._model, _partial_=True, _convert_="all")(system=system)
+                ansatz = self._built(system)
             finally:
                 torch.set_default_dtype(before)
         return ansatz.to(self.dtype)
 
-    def hamiltonian(self, system: System) -> Hamiltonian:
-        """Build the Hamiltonian of ``system``."""
+    def _built(self, system: System) -> nn.Module:
+        build = instantiate(self._model, _partial_=True, _convert_="all")
+        if self.states == 1:
+            return cast(nn.Module, build(system=system))
+        from fusion.wavefunctions.excited.state_matrix import SeparateStates, StateMatrix
+
+        if isinstance(get_object(self._model["_target_"]), TakesStates):
+            return StateMatrix(build(system=system, states=self.states), self.states)
+        return StateMatrix(SeparateStates([build(system=system) for _ in range(self.states)]), self.states)
+
+    def levels(self, system: System) -> Sequence[float]:
+        """Energies (hartree) of the conventional states that several states start at, and of a few more; empty where
+        they are unknown."""
+        from fusion.wavefunctions.excited.state_matrix import StateMatrix
+
+        with torch.random.fork_rng():
+            ansatz = self.ansatz(system)
+        return ansatz.levels if isinstance(ansatz, StateMatrix) else ()
+
+    def hamiltonian(self, system: System) -> Hamiltonian | StateHamiltonian:
+        """Build the Hamiltonian of ``system``, or of several states of it."""
         from fusion.wavefunctions.hamiltonians import molecular
 
         if self._hamiltonian is None:
-            return molecular(system)
-        return cast("Hamiltonian", instantiate(self._hamiltonian, _partial_=True, _convert_="all")(system=system))
+            hamiltonian = molecular(system)
+        else:
+            build = instantiate(self._hamiltonian, _partial_=True, _convert_="all")
+            hamiltonian = cast("Hamiltonian", build(system=system))
+        if self.states == 1:
+            return hamiltonian
+        from fusion.wavefunctions.excited.local_matrix import StateHamiltonian
+
+        return StateHamiltonian(hamiltonian)
 
     def estimators(self, system: System) -> list[Estimator]:
-        """Build the estimators of an evaluation of ``system``: the standard ones and those of the settings."""
+        """Build the estimators of an evaluation of ``system``: the standard ones and those of the settings; several
+        states have none."""
         from fusion.wavefunctions.estimators import build, standard
 
+        if self.states > 1:
+            return []
         return build(system, {**standard(self._spin_every), **instantiate(self._estimators, _convert_="all")})
 
     def optimiser(self, ansatz: nn.Module, chunk: int) -> Optimiser:
@@ -244,18 +282,24 @@ class AnsatzMethod:
         """Phases of this method for one system; only an ansatz with orbitals of its own is pretrained."""
         changes: dict[str, Any] = {key: steps * system.n_electrons for key, steps in self._by_electron.items()}
         if "optimisation_steps" in changes:
-            changes["optimisation_steps"] = min(changes["optimisation_steps"], self._largest_optimisation)
+            steps = self.states * changes["optimisation_steps"]
+            changes["optimisation_steps"] = min(steps, self._largest_optimisation)
         if self._clip is None and system.cores:
             changes["clip"] = CLIP_WITH_CORES
         if not takes_pretraining(ansatz):
             changes["pretraining_steps"] = 0
-        return replace(self._schedule, chunk=self._chunk or default_chunk(system), **changes)
+        chunk = self._chunk or max(1, default_chunk(system) // self.states)
+        return replace(self._schedule, chunk=chunk, **changes)
 
     def module(self, system: System, **changes: Any) -> VariationalMonteCarlo:
         """Build the LightningModule of the run; ``changes`` replace fields of the schedule."""
         from fusion.wavefunctions.vmc import VariationalMonteCarlo
 
-        return VariationalMonteCarlo(*self.arguments(system, **changes))
+        if self.states == 1:
+            return VariationalMonteCarlo(*self.arguments(system, **changes))
+        from fusion.wavefunctions.excited.module import ExcitedStates
+
+        return ExcitedStates(*self.arguments(system, **changes), spin_every=self._spin_every)
 
     def arguments(self, system: System, **changes: Any) -> tuple[Any, ...]:
         """Arguments of the LightningModule of a run, ``VariationalMonteCarlo`` or one derived from it."""

@@ -16,7 +16,7 @@ largest, and so has every mixture of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import ClassVar, Protocol, cast
 
@@ -24,6 +24,8 @@ import torch
 from torch import Tensor, nn
 
 from fusion.chemistry.system import System
+from fusion.errors import InputError
+from fusion.wavefunctions.ansatz import HasLevels
 from fusion.wavefunctions.configurations import Configurations, well_occupied
 from fusion.wavefunctions.determinants import laplacian_of_determinants, sum_of_determinants
 from fusion.wavefunctions.envelopes import Envelope, IsotropicEnvelope
@@ -34,6 +36,7 @@ from fusion.wavefunctions.jets.radial import Logarithmic, Plain, Soft
 from fusion.wavefunctions.local_factors import add_local_, mixture, mixture_jet, multiply_local_
 from fusion.wavefunctions.periodic import PeriodicJastrow, PlaneWaveEnvelope, cell_of, periodic_features
 from fusion.wavefunctions.reference_orbitals import OrbitalReference
+from fusion.wavefunctions.states import StateJets, States
 from fusion.wavefunctions.three_body import ThreeBodyJastrow
 
 START = 0.003
@@ -82,6 +85,7 @@ class OrbitalAnsatz(nn.Module):
     """
 
     takes_cells: ClassVar[bool] = True
+    takes_states: ClassVar[bool] = True
     nuclei: Tensor
 
     def __init__(
@@ -138,21 +142,42 @@ class OrbitalAnsatz(nn.Module):
         return None if self.reference is None else self.reference.description
 
     @property
+    def levels(self) -> Sequence[float]:
+        """Energies (hartree) of the states of the reference and of a few more; empty without several states."""
+        return self.reference.levels if isinstance(self.reference, HasLevels) else ()
+
+    @property
     def of_geometry(self) -> frozenset[str]:
         """Parameters that multiply the orbitals of this geometry in an order and with signs of their own."""
         return frozenset() if self.configurations is None else frozenset({"configurations.coefficients.change"})
 
     def forward(self, electrons: Tensor) -> tuple[Tensor, Tensor]:
-        """Sign and log|psi|, each (B,), of electrons (B, N, 3) in bohr."""
+        """Sign and log|psi|, each (B,), of electrons (B, N, 3) in bohr; of several states, those of the first."""
         vector, distance = nuclear_vectors(electrons, self.nuclei)
         h = self.trunk(electrons, vector, distance)
         phi = self._orbitals(h, vector, distance)
         sign, log = sum_of_determinants(phi) if self.configurations is None else self.configurations(phi)
+        for part in self._factors(h, electrons, distance):
+            log = log + part
+        return sign, log
+
+    def states(self, electrons: Tensor) -> States:
+        """All states of the reference at electrons (B, N, 3)."""
+        vector, distance = nuclear_vectors(electrons, self.nuclei)
+        h = self.trunk(electrons, vector, distance)
+        states = cast(Configurations, self.configurations).states(self._orbitals(h, vector, distance))
+        for part in self._factors(h, electrons, distance):
+            states = states.times(part)
+        return states
+
+    def _factors(self, h: Tensor, electrons: Tensor, distance: Tensor) -> Iterator[Tensor]:
+        """Logarithms (B,) of the symmetric factors."""
         if self.correlation is not None:
-            log = log + self.correlation(h).sum((1, 2))
+            yield self.correlation(h).sum((1, 2))
         if self.three_body is not None:
-            log = log + self.three_body(electrons, distance)
-        return sign, log if self.jastrow is None else log + self.jastrow(electrons)
+            yield self.three_body(electrons, distance)
+        if self.jastrow is not None:
+            yield self.jastrow(electrons)
 
     def at_nuclei(self, electrons: Tensor, nuclei: Tensor) -> tuple[Tensor, Tensor]:
         """``forward`` with nuclei (B, M, 3) of its own for every walker."""
@@ -185,12 +210,32 @@ class OrbitalAnsatz(nn.Module):
         h = self.trunk.jet(electrons, vector, distance)
         phi = self._orbital_jets(h, vector, distance)
         psi = laplacian_of_determinants(phi) if self.configurations is None else self.configurations.laplacian(phi)
+        for part in self._factor_jets(h, electrons, vector, distance):
+            psi = _times(psi, *part)
+        return psi
+
+    @torch.no_grad()
+    def state_jets(self, electrons: Tensor) -> StateJets:
+        """All states of the reference with their derivatives, in the same way."""
+        vector, distance = nuclear_vectors(electrons, self.nuclei)
+        h = self.trunk.jet(electrons, vector, distance)
+        phi = self._orbital_jets(h, vector, distance)
+        factor, data = cast(Configurations, self.configurations).jets(phi)
+        for part in self._factor_jets(h, electrons, vector, distance):
+            factor = _times(factor, *part)
+        return StateJets(factor, data)
+
+    def _factor_jets(
+        self, h: Jet, electrons: Tensor, vector: Tensor, distance: Tensor
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Logarithms (B,) of the symmetric factors, with gradients (B, 3N) and Laplacians (B,)."""
         if self.correlation is not None:
             rows = linear(Jet(h.data.sum(2)), self.correlation.weight).data[..., 0]
-            psi = _times(psi, rows[:, -1], rows[:, :-2], rows[:, -2])
+            yield rows[:, -1], rows[:, :-2], rows[:, -2]
         if self.three_body is not None:
-            psi = _times(psi, *self.three_body.jet(electrons, vector, distance))
-        return psi if self.jastrow is None else _times(psi, *self.jastrow.jet(electrons))
+            yield self.three_body.jet(electrons, vector, distance)
+        if self.jastrow is not None:
+            yield self.jastrow.jet(electrons)
 
     def _orbital_jets(self, h: Jet, vector: Tensor, distance: Tensor) -> list[Jet]:
         """Jets (B, 3N + 2, n, K, n) of the orbitals, one full or one per spin; (B, 3N + 2, n_s, O_s) of mixtures."""
@@ -220,6 +265,20 @@ class OrbitalAnsatz(nn.Module):
     def _split(self, columns: Tensor) -> Tensor:
         """Columns (..., K n) of all determinants as (..., K, n)."""
         return columns.unflatten(-1, (self.determinants, -1))
+
+
+def built_reference(
+    reference: Callable[..., OrbitalReference | None] | None, system: System, states: int
+) -> OrbitalReference | None:
+    """Build the reference of an ansatz from the system and, if there are several, the number of states.
+
+    Raises InputError for several states without a reference.
+    """
+    if states == 1:
+        return None if reference is None else reference(system)
+    if reference is None:
+        raise InputError(f"method.states={states} needs the states of a reference: reference=ci")
+    return reference(system, states)
 
 
 def cusp_features(system: System, radial: type[Plain] | type[Logarithmic]) -> ElectronFeatures:

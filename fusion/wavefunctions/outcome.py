@@ -44,10 +44,10 @@ def outcome(module: VariationalMonteCarlo) -> Result:
     """
     series = np.array(module.energies["evaluating"])
     energy = blocked(series)
-    tail = _last_quarter(module)
+    tail = last_quarter(module)
     change = drift(series)
     reasons = []
-    left = _remaining(module, energy)
+    left = remaining_error(module, energy)
     if tail is not None and energy.value > tail.value + max(AGREEMENT * _both(energy, tail), ROUNDING):
         reasons.append(
             f"the evaluation is above the last quarter of optimisation by {energy.sigmas_from(tail):.1f} σ "
@@ -84,7 +84,7 @@ def outcome(module: VariationalMonteCarlo) -> Result:
     verdict = "; ".join(reasons) or f"{within}drift of the evaluation below the error bar"
     details["verdict"] = verdict
     if left is not None:
-        details["remaining"] = _as_details(left)
+        details["remaining"] = as_details(left)
     acceptance = float(np.mean(module.series["acceptance"]))
     low, high = ACCEPTANCE
     warnings = [] if low < acceptance < high else [f"{acceptance:.0%} of the moves were accepted: walkers hardly move"]
@@ -101,7 +101,7 @@ def outcome(module: VariationalMonteCarlo) -> Result:
     )
 
 
-def _remaining(module: VariationalMonteCarlo, energy: Estimate) -> Remaining | None:
+def remaining_error(module: VariationalMonteCarlo, energy: Estimate) -> Remaining | None:
     """Remaining error after the optimisation; None if it was too short or had its energies in an earlier version."""
     energies, variances = module.energies["optimising"], module.variances
     if len(energies) < SHORTEST:
@@ -109,7 +109,8 @@ def _remaining(module: VariationalMonteCarlo, energy: Estimate) -> Remaining | N
     return remaining(energies, variances, energy, float(np.median(module.series["variance"])))
 
 
-def _as_details(left: Remaining) -> dict[str, Any]:
+def as_details(left: Remaining) -> dict[str, Any]:
+    """Describe the remaining error for a result."""
     estimates = {"by_steps": left.by_steps, "by_variance": left.by_variance, "extrapolated": left.extrapolated}
     return {
         "error_hartree": left.error,
@@ -125,7 +126,8 @@ def _both(first: Estimate, second: Estimate) -> float:
     return float(np.hypot(first.stderr, second.stderr))
 
 
-def _last_quarter(module: VariationalMonteCarlo) -> Estimate | None:
+def last_quarter(module: VariationalMonteCarlo) -> Estimate | None:
+    """Energy of the last quarter of the optimisation; None if it was too short for one."""
     series = np.array(module.energies["optimising"])
     return blocked(series[-(len(series) // 4) :]) if len(series) >= 8 else None
 

@@ -14,6 +14,7 @@ from fusion.errors import CalculationError, InputError
 from fusion.wavefunctions.configurations import aligned
 from fusion.wavefunctions.hartree_fock import (
     basis_label,
+    diffuse_molecule,
     fix_signs,
     mean_field,
     occupied,
@@ -22,7 +23,7 @@ from fusion.wavefunctions.hartree_fock import (
 )
 from fusion.wavefunctions.periodic import PlaneWaveOrbitals
 from fusion.wavefunctions.reference_orbitals import OrbitalReference, ReferenceOrbitals
-from fusion.wavefunctions.slater_fit import fit_orbitals
+from fusion.wavefunctions.slater_fit import SMALLEST, fit_orbitals
 
 LARGEST_SPACE = 700_000
 """Determinants (seconds) of the largest active space."""
@@ -50,6 +51,13 @@ DOMINANT = 0.95
 """Share of the leading determinant (LiH 0.97, beryllium 0.91) above which there is no near-degeneracy."""
 
 
+EXTRA_STATES = 3
+"""Further states whose energies tell whether the last one belongs to a level that is not complete."""
+
+SMALLEST_EXPONENT = 0.15
+"""Smallest exponent, 1/bohr, of the orbitals of excited states, which are more extended than those of ground states."""
+
+
 class _Expansion(NamedTuple):
     """Orbitals (nao, n) of PySCF's molecule, and an expansion in strings of them, as ``Configurations`` takes it.
 
@@ -70,7 +78,9 @@ class HartreeFockOrbitals(ReferenceOrbitals):
     Raises the errors of ``hartree_fock``, and InputError without nuclei.
     """
 
-    def __init__(self, system: System) -> None:
+    def __init__(self, system: System, states: int = 1) -> None:
+        if states > 1:
+            raise InputError("reference=hartree_fock has one state; method.states needs reference=ci")
         super().__init__(*_fitted(system, _hartree_fock(system)))
         self.description = _hartree_fock(system).name
 
@@ -84,23 +94,35 @@ class ConfigurationInteraction(ReferenceOrbitals):
     carries the static correlation of near-degenerate orbitals (2s and 2p in beryllium, stretched bonds), and better
     nodes than a single determinant.
 
+    With `states` > 1, these are the lowest states of all multiplicities with the system's number of unpaired electrons
+    or more, in the natural orbitals of their mean density in a basis with diffuse functions. `levels` has their
+    energies (hartree) and a few more.
+
     Raises:
-        InputError: there is no basis.
+        InputError: there is no basis, or there are fewer states.
         CalculationError: no convergence.
     """
 
-    def __init__(self, system: System) -> None:
-        expansion = _interaction(system)
-        super().__init__(*_fitted(system, expansion))
+    def __init__(self, system: System, states: int = 1) -> None:
+        self.levels: tuple[float, ...] = ()
+        if states == 1:
+            expansion, smallest = _interaction(system), SMALLEST
+        else:
+            (expansion, levels), smallest = _several(system, states), SMALLEST_EXPONENT
+            self.levels = levels
+        super().__init__(*_fitted(system, expansion, smallest))
         self.description = expansion.name
 
 
-def by_size(system: System) -> OrbitalReference | None:
+def by_size(system: System, states: int = 1) -> OrbitalReference | None:
     """Choose the start of a small network: none for up to three electrons, and for four if one determinant
     dominates; else configuration interaction, or Hartree-Fock where this does not converge.
 
-    An electron gas starts at plane waves. Raises the errors of ``hartree_fock``.
+    An electron gas starts at plane waves; several states always start at configuration interaction. Raises the errors
+    of ``hartree_fock``.
     """
+    if states > 1:
+        return ConfigurationInteraction(system, states)
     if system.is_electron_gas:
         return PlaneWaveOrbitals(system)
     if system.n_electrons <= LEARNED_ALONE:
@@ -114,10 +136,10 @@ def by_size(system: System) -> OrbitalReference | None:
 
 
 def _fitted(
-    system: System, expansion: _Expansion
+    system: System, expansion: _Expansion, smallest: float = SMALLEST
 ) -> tuple[np.ndarray, np.ndarray, list[np.ndarray], np.ndarray, list[slice] | None]:
     """Arguments of ``ReferenceOrbitals``."""
-    exponents, coefficients = fit_orbitals(system, expansion.mol, expansion.orbitals)
+    exponents, coefficients = fit_orbitals(system, expansion.mol, expansion.orbitals, smallest)
     return exponents, coefficients, expansion.strings, expansion.coefficients, expansion.own
 
 
@@ -145,21 +167,14 @@ def _hartree_fock(system: System) -> _Expansion:
 
 @lru_cache(maxsize=8)
 def _interaction(system: System) -> _Expansion:
-    from pyscf import mcscf, scf
+    from pyscf import mcscf
 
     _refuse_gas(system, "ci")
     core = _core_orbitals_of(system)
     mol = reference_molecule(system)
     electrons = (system.n_up - core, system.n_down - core)
     with single_thread(mol):
-        field = scf.ROHF(mol)
-        field.conv_tol = 1e-10
-        field.chkfile = None
-        field.kernel()
-        if not field.converged:
-            raise CalculationError(
-                f"Hartree-Fock of {system.formula} did not converge: check geometry, charge and spin"
-            )
+        field = _open_shell_field(system, mol)
         orbitals, occupations = _natural_orbitals(field, core) or _of_active_space(system, field, core, electrons)
         orbitals = fix_signs(orbitals)
         active = _active_orbitals(occupations, electrons)
@@ -171,12 +186,103 @@ def _interaction(system: System) -> _Expansion:
         _, _, vector, _, _ = solver.kernel(orbitals)
     if not np.all(solver.fcisolver.converged):
         raise CalculationError(f"the configuration interaction of {system.formula} did not converge")
-    name = _name(f"CI({sum(electrons)},{active})", mol)
-    strings, coefficients = _leading(np.asarray(vector), active, electrons)
+    return _expansion(mol, orbitals, core, active, electrons, np.asarray(vector)[None], 1)
+
+
+@lru_cache(maxsize=8)
+def _several(system: System, states: int) -> tuple[_Expansion, tuple[float, ...]]:
+    """Expansions of the lowest states, and the energies of these and of `EXTRA_STATES` more."""
+    _refuse_gas(system, "ci")
+    core = _core_orbitals_of(system)
+    mol = diffuse_molecule(system)
+    electrons = (system.n_up - core, system.n_down - core)
+    with single_thread(mol):
+        field = _open_shell_field(system, mol)
+        first = _largest_space(mol.nao - core, electrons)
+        levels, vectors = _roots(system, field, field.mo_coeff, core, first, electrons, states + EXTRA_STATES)
+        if len(levels) < states:
+            raise InputError(
+                f"method.states={states}: {system.formula} has only {len(levels)} states in {basis_label(mol.basis)}"
+            )
+        occupations, orbitals = _mean_natural_orbitals(field.mo_coeff, core, first, electrons, vectors[:states])
+        orbitals = fix_signs(orbitals)
+        active = _active_orbitals(occupations, electrons)
+        while _size(active, electrons) < states:
+            active += 1
+        _, vectors = _roots(system, field, orbitals, core, active, electrons, states)
+    return _expansion(mol, orbitals, core, active, electrons, vectors, states), tuple(levels.tolist())
+
+
+def _open_shell_field(system: System, mol: Any) -> Any:
+    from pyscf import scf
+
+    field = scf.ROHF(mol)
+    field.conv_tol = 1e-10
+    field.chkfile = None
+    field.kernel()
+    if not field.converged:
+        raise CalculationError(f"Hartree-Fock of {system.formula} did not converge: check geometry, charge and spin")
+    return field
+
+
+def _largest_space(orbitals: int, electrons: tuple[int, int]) -> int:
+    """Number of the lowest orbitals whose full configuration interaction is affordable."""
+    affordable = (n for n in range(orbitals, 0, -1) if _size(n, electrons) <= LARGEST_SPACE)
+    return max(next(affordable, 1), *electrons, 1)
+
+
+def _size(orbitals: int, electrons: tuple[int, int]) -> int:
+    return comb(orbitals, electrons[0]) * comb(orbitals, electrons[1])
+
+
+def _roots(
+    system: System, field: Any, orbitals: np.ndarray, core: int, active: int, electrons: tuple[int, int], states: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Energies and vectors (states, S_up, S_down) of the lowest states in an active space; fewer in a small space.
+
+    Raises CalculationError without convergence.
+    """
+    from pyscf import mcscf
+
+    solver = mcscf.CASCI(field, active, electrons, ncore=core)
+    solver.fcisolver.nroots = min(states, _size(active, electrons))
+    solver.fcisolver.conv_tol, solver.fcisolver.max_cycle, solver.fcisolver.max_space = 1e-10, 300, 30
+    solver.canonicalization = False
+    energies, _, vectors, _, _ = solver.kernel(orbitals)
+    if not np.all(solver.fcisolver.converged):
+        raise CalculationError(f"the configuration interaction of {system.formula} did not converge")
+    number = solver.fcisolver.nroots
+    return np.reshape(energies, number), np.reshape(vectors, (number, comb(active, electrons[0]), -1))
+
+
+def _mean_natural_orbitals(
+    orbitals: np.ndarray, core: int, active: int, electrons: tuple[int, int], vectors: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Occupations and orbitals (nao, n), natural ones of the mean density of several states above the core."""
+    from pyscf import fci
+
+    solver = fci.direct_spin1.FCI()
+    density = np.mean([solver.make_rdm1(vector, active, electrons) for vector in vectors], axis=0)
+    occupations, rotation = np.linalg.eigh(density)
+    order = np.argsort(-occupations)
+    inside = orbitals[:, core : core + active] @ rotation[:, order]
+    return occupations[order], np.concatenate((orbitals[:, :core], inside), axis=1)
+
+
+def _expansion(
+    mol: Any, orbitals: np.ndarray, core: int, active: int, electrons: tuple[int, int], vectors: np.ndarray, states: int
+) -> _Expansion:
+    """Expansion in the leading strings of the vectors (states, S_up, S_down) of an active space."""
+    strings, coefficients = _leading(vectors, active, electrons)
     strings = [np.concatenate((np.tile(np.arange(core), (len(own), 1)), core + own), axis=1) for own in strings]
-    strings[0], coefficients = aligned(strings[0], coefficients)
-    strings[1], columns = aligned(strings[1], coefficients.T)
-    return _Expansion(name, mol, orbitals[:, : core + active], [own for own in strings if own.shape[1]], columns.T)
+    strings[0], columns = aligned(strings[0], coefficients.transpose(1, 2, 0))
+    strings[1], rows = aligned(strings[1], columns.transpose(1, 0, 2))
+    coefficients = rows.transpose(2, 1, 0)
+    name = _name(f"CI({sum(electrons)},{active})", mol)
+    occupied = [own for own in strings if own.shape[1]]
+    return _Expansion(
+        name, mol, orbitals[:, : core + active], occupied, coefficients[0] if states == 1 else coefficients
+    )
 
 
 def _natural_orbitals(field: Any, core: int) -> tuple[np.ndarray, np.ndarray] | None:
@@ -227,20 +333,22 @@ def _active_orbitals(occupations: np.ndarray, electrons: tuple[int, int]) -> int
     choices = [
         n
         for n in range(smallest, min(LARGEST_ACTIVE, len(occupations)) + 1)
-        if comb(n, electrons[0]) * comb(n, electrons[1]) <= LARGEST_SPACE
+        if _size(n, electrons) <= LARGEST_SPACE
         and occupations[n - 1] > SMALLEST_OCCUPATION
         and (n == len(occupations) or occupations[n] < DEGENERATE * occupations[n - 1])
     ]
     return max(choices, default=smallest)
 
 
-def _leading(vector: np.ndarray, active: int, electrons: tuple[int, int]) -> tuple[list[np.ndarray], np.ndarray]:
-    """Leading strings (S_s, n_s) of both spins, and the coefficients (S_up, S_down) between them."""
+def _leading(vectors: np.ndarray, active: int, electrons: tuple[int, int]) -> tuple[list[np.ndarray], np.ndarray]:
+    """Leading strings (S_s, n_s) of both spins in the mean of several states, and the coefficients (states, S_up,
+    S_down) between them, of which the largest of each state is 1 or -1."""
     from pyscf.fci import cistring
 
+    squares = (vectors**2).mean(0)
     kept, strings = [], []
     for axis, number in enumerate(electrons):
-        weights = (vector**2).sum(1 - axis)
+        weights = squares.sum(1 - axis)
         occupied = np.array([list(own) for own in cistring.gen_occslst(range(active), number)], dtype=int)
         first = set(occupied[np.argmax(weights)])
         near = [len(first.difference(own)) <= HIGHEST_EXCITATION for own in occupied.tolist()]
@@ -251,8 +359,11 @@ def _leading(vector: np.ndarray, active: int, electrons: tuple[int, int]) -> tup
             number_kept -= 1
         kept.append(order[:number_kept])
         strings.append(occupied[kept[-1]])
-    coefficients = vector[np.ix_(*kept)]
-    return strings, coefficients / coefficients.flat[np.abs(coefficients).argmax()]
+    coefficients = vectors[:, kept[0][:, None], kept[1]]
+    largest = np.abs(coefficients).max((1, 2), keepdims=True)
+    leading = coefficients.reshape(len(vectors), -1)
+    signs = np.sign(np.take_along_axis(leading, np.abs(leading).argmax(1)[:, None], 1))[..., None]
+    return strings, coefficients / (largest * signs)
 
 
 def _name(method: str, mol: Any) -> str:

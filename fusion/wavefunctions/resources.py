@@ -13,9 +13,9 @@ from torch import nn
 from fusion.chemistry.system import System
 from fusion.errors import InputError
 from fusion.parallel.memory import available_memory
+from fusion.wavefunctions.excited.state_matrix import first_sets, sets_of
 from fusion.wavefunctions.hamiltonians import Hamiltonian
 from fusion.wavefunctions.jets.modules import SelfAttention
-from fusion.wavefunctions.sampler import initial_electrons
 from fusion.wavefunctions.schedule import Schedule
 from fusion.wavefunctions.scores import ScoreRecorder
 from fusion.wavefunctions.scores.memory import SHARE, gram_memory, recordings
@@ -85,7 +85,7 @@ def estimate(
     memory = _without_scores(system, ansatz, walkers, schedule.walkers if pairs else 0, chunk)
     _check(memory, free, system, schedule, ranks)
     stream = torch.Generator().manual_seed(0)
-    electrons = initial_electrons(system, chunk, stream).to(next(ansatz.parameters()).dtype)
+    electrons = first_sets(system, sets_of(ansatz), chunk, stream).to(next(ansatz.parameters()).dtype)
     groups = 1
     if recorder is not None:
         recorder.prepare(electrons)
@@ -111,8 +111,8 @@ def _without_scores(system: System, ansatz: nn.Module, walkers: int, in_gram: in
     parameters = sum(p.numel() for p in ansatz.parameters())
     return _Memory(
         base=_BASE + 6 * itemsize * parameters,
-        jets=(3 * n + 2) * n * width * itemsize * _JET_COPIES * chunk,
-        walkers=_WALKER_COPIES * 3 * n * itemsize * walkers,
+        jets=(3 * n + 2) * n * width * itemsize * _JET_COPIES * chunk * sets_of(ansatz),
+        walkers=_WALKER_COPIES * 3 * n * itemsize * walkers * sets_of(ansatz),
         gram=gram_memory(in_gram),
     )
 

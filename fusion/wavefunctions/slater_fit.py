@@ -30,15 +30,22 @@ _MONOMIALS = (slice(0, 1), slice(1, 4), slice(4, 10))
 """Cartesian monomials of each angular momentum."""
 
 
-def fit_orbitals(system: System, mol: Any, orbitals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def fit_orbitals(
+    system: System, mol: Any, orbitals: np.ndarray, smallest: float = SMALLEST
+) -> tuple[np.ndarray, np.ndarray]:
     """Fit orbitals (nao, n) of PySCF's molecule in Slater functions with momenta up to MAX_MOMENTUM.
+
+    `smallest` is their smallest exponent, 1/bohr.
 
     Returns:
         exponents (M, J), and coefficients (M, J, monomials, n) as ``ReferenceOrbitals`` needs them.
     """
     with_core = [core.symbol for core in system.cores]
     fits = [
-        [_Radial(0 if symbol in with_core else charge, charge, momentum) for momentum in range(MAX_MOMENTUM + 1)]
+        [
+            _Radial(0 if symbol in with_core else charge, charge, momentum, smallest)
+            for momentum in range(MAX_MOMENTUM + 1)
+        ]
         for symbol, charge in zip(system.symbols, system.charges, strict=True)
     ]
     coefficients = np.zeros((len(fits), NUMBER, _MONOMIALS[-1].stop, orbitals.shape[1]))
@@ -88,9 +95,9 @@ class _Radial:
     `cusp` is the charge in the cusp condition: zero with an effective core potential.
     """
 
-    def __init__(self, cusp: float, charge: float, momentum: int) -> None:
+    def __init__(self, cusp: float, charge: float, momentum: int, smallest: float) -> None:
         self.cusp, self.momentum = cusp, momentum
-        self.exponents = np.geomspace(SMALLEST, LARGEST[0] * charge + LARGEST[1], NUMBER)
+        self.exponents = np.geomspace(smallest, LARGEST[0] * charge + LARGEST[1], NUMBER)
         self.r = np.geomspace(1e-5, 40.0, 3000)
         self.weight = np.gradient(self.r) * self.r**2
         functions = self.r[:, None] ** momentum * np.exp(-np.outer(self.r, self.exponents))

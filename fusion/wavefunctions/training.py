@@ -53,6 +53,9 @@ class WavefunctionTraining:
     moves = True
     """False for tasks that use the wavefunction of a checkpoint or of the zoo as it is."""
 
+    takes_states = False
+    """True for tasks that optimise several states."""
+
     def __init__(self, name: str = "train") -> None:
         self.name = name
 
@@ -61,6 +64,8 @@ class WavefunctionTraining:
         periodic system that the method cannot calculate, or the checkpoint of another system or network."""
         if method.kind != "ansatz":
             raise InputError(f"task {self.name} optimises wavefunctions; {method.name} is a {method.kind}: task=energy")
+        if method.states > 1 and not self.takes_states:  # type: ignore[attr-defined]
+            raise InputError(f"method.states is for task=excited; task={self.name} takes the ground state")
         method.check_cell(system)  # type: ignore[attr-defined]
         from fusion.wavefunctions.ansatz import start_of
         from fusion.wavefunctions.checkpoint import identity

@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fusion.chemistry.system import System
 from fusion.console.format import with_error
@@ -77,7 +77,7 @@ class VariationalMonteCarlo(pl.LightningModule):
         self.system, self.schedule, self.seed, self.settings = system, schedule, seed, settings or {}
         self.ansatz, self.hamiltonian = ansatz, hamiltonian
         self.estimators = tuple(estimators)
-        self._make_optimiser, self._hartree_fock, self._proposals = optimiser, hartree_fock, proposals
+        self._make_optimiser, self._hartree_fock, self._proposals = optimiser, hartree_fock, tuple(proposals)
         self.phases: tuple[str, ...] = PHASES
         self.done = dict.fromkeys(PHASES, 0)
         self.energies: dict[str, list[float]] = {"optimising": [], "evaluating": []}
@@ -168,10 +168,10 @@ class VariationalMonteCarlo(pl.LightningModule):
         for estimator in self.estimators:
             cast(nn.Module, estimator).to(self.device)
         dtype = next(self.ansatz.parameters()).dtype
-        self.sampler = Metropolis(torch.empty(0), generator, proposals=self._proposals, cell=cell_of(self.system))
+        self.sampler = self.new_sampler(generator)
         if not self.restored:
             placing = random_stream(self.seed, "cpu", "places")
-            self.sampler.electrons = initial_electrons(self.system, walkers, placing).to(self.device, dtype)
+            self.sampler.electrons = self.first_electrons(walkers, placing).to(self.device, dtype)
             if self.start is not None:
                 self.start.give(self.ansatz, self.system.positions)
                 moved = self.start.electrons_at(self.system.positions).to(self.device, dtype)
@@ -192,6 +192,14 @@ class VariationalMonteCarlo(pl.LightningModule):
             self.begin("optimising")
         if self.restored:
             saved_state.restore(self, self.restored, walkers)
+
+    def new_sampler(self, generator: torch.Generator) -> Metropolis:
+        """Build the sampler of this rank; its walkers follow."""
+        return Metropolis(torch.empty(0), generator, proposals=self._proposals, cell=cell_of(self.system))
+
+    def first_electrons(self, walkers: int, generator: torch.Generator) -> Tensor:
+        """Draw the first electrons of walkers of this rank."""
+        return initial_electrons(self.system, walkers, generator)
 
     @torch.no_grad()
     def training_step(self, batch: int, batch_idx: int) -> None:

@@ -27,7 +27,8 @@ from fusion.errors import CalculationError, InputError
 from fusion.methods import protocol
 from fusion.runs.results import Result
 from fusion.scf.basis import Basis
-from fusion_conventional.method import Computed, PySCFMethod
+from fusion_conventional.excitations import describe, of_coupled_cluster
+from fusion_conventional.method import EXCITATIONS, Computed, PySCFMethod
 from fusion_conventional.self_consistent import Determinant, semicanonical
 
 T1_LIMIT = 0.02
@@ -179,9 +180,11 @@ class CoupledCluster(Correlated):
 
     @property
     def provides(self) -> frozenset[str]:
-        """Properties; forces only without density fitting, for restricted and unrestricted determinants."""
+        """Properties; forces, and excitations without triples, only without density fitting, for restricted and
+        unrestricted determinants."""
         without = self.settings.density_fit or self.settings.reference == "restricted_open"
-        return frozenset({"energy"} if without else {"energy", "forces"})
+        own = frozenset({"energy"} if without else {"energy", "forces"})
+        return own if self.triples or without else own | {EXCITATIONS}
 
     def _calculate(self, system: System, wanted: frozenset[str]) -> Result:
         """Calculate; forces of unrestricted CCSD(T) are left to finite differences of energies.
@@ -236,6 +239,13 @@ class CoupledCluster(Correlated):
         computed.warnings += _out_of_range(solver, details, np.ndim(mean_field.mo_occ) > 1)
         if "forces" in wanted:
             self._forces(solver, integrals, computed)
+        if EXCITATIONS in wanted:
+            found, converged = of_coupled_cluster(solver, integrals, self.states - 1)
+            energy, multiplicity = float(solver.e_tot), mean_field.mol.spin + 1
+            computed.details["excited"] = describe("EOM-CCSD", energy, multiplicity, found)
+            computed.correlation[EXCITATIONS] = np.array([excitation.energy for excitation in found])
+            if not converged:
+                computed.failure = "the excitations by the equation of motion did not converge"
 
     def _forces(self, solver: Any, integrals: Any, computed: Computed) -> None:
         if self.triples:

@@ -10,13 +10,16 @@ import math
 from dataclasses import replace
 from typing import Any, Final
 
+import numpy as np
 from pyscf import fci, mcscf
 
+from fusion.chemistry import spin_states
 from fusion.chemistry.system import System
 from fusion.errors import InputError
 from fusion.scf.basis import Basis
 from fusion_conventional.correlated import Correlated
-from fusion_conventional.method import Computed
+from fusion_conventional.excitations import describe, of_vectors
+from fusion_conventional.method import EXCITATIONS, Computed
 
 _PENALTY: Final = 0.2
 """Penalty in hartree per unit of <S^2> by which a state differs from the requested spin."""
@@ -44,8 +47,8 @@ class FullCI(Correlated):
 
     @property
     def provides(self) -> frozenset[str]:
-        """Properties: the energy; forces are its finite differences."""
-        return frozenset({"energy"})
+        """Properties: energy and excitations; forces are finite differences of energies."""
+        return frozenset({"energy", EXCITATIONS})
 
     def _mean_field(self, system: System, basis: Basis) -> Any:
         reference = "restricted_open" if system.spin else "restricted"
@@ -92,11 +95,34 @@ class FullCI(Correlated):
             "weight_of_largest": float(abs(vector).max() ** 2),
         }
         computed.correlation["energy"] = difference
+        if EXCITATIONS in wanted:
+            self._excite(space, electrons, float(energy), computed)
         if not solver.converged:
             computed.failure = f"the eigenvector of full CI did not converge in {_CYCLES} cycles"
         elif abs(spin_squared - spin * (spin + 1.0)) > _PURE:
             computed.failure = (
                 f"full CI ended in a state with <S^2> = {spin_squared:.3f} instead of {spin * (spin + 1.0):.3f}"
+            )
+
+    def _excite(self, space: Any, electrons: tuple[int, int], ground: float, computed: Computed) -> None:
+        """Add the lowest states of all multiplicities with this number of unpaired electrons."""
+        one_electron, constant = space.get_h1eff()
+        solver = fci.direct_spin1.FCI()
+        solver.nroots, solver.conv_tol, solver.max_cycle, solver.verbose = self.states, 1e-9, _CYCLES, 0
+        solver.max_space = 12 + 3 * self.states
+        energies, vectors = solver.kernel(one_electron, space.get_h2eff(), space.ncas, electrons, ecore=constant)
+        energies = np.atleast_1d(energies)
+        orbitals = space.mo_coeff[:, space.ncore :]
+        positions = space.mol.intor_symmetric("int1e_r", comp=3)
+        dipole = np.einsum("pi,xpq,qj->xij", orbitals, positions, orbitals, optimize=True)
+        multiplicity, found = of_vectors(energies, list(vectors), dipole, electrons)
+        computed.details["excited"] = describe(self.title, float(energies[0]), multiplicity, found)
+        computed.correlation[EXCITATIONS] = energies[1:] - energies[0]
+        if not np.all(solver.converged):
+            computed.failure = f"the eigenvectors of full CI did not converge in {_CYCLES} cycles"
+        elif energies[0] < ground - 1e-6:
+            computed.warnings.append(
+                f"the lowest state is a {spin_states.name(multiplicity)}, below the state of system.spin"
             )
 
 

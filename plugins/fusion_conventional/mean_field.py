@@ -12,8 +12,9 @@ from fusion.chemistry.system import System
 from fusion.errors import InputError
 from fusion.functionals.scf.dispersion import dispersion as d3
 from fusion_conventional import basis_limit
+from fusion_conventional.excitations import describe, of_determinant
 from fusion_conventional.field import dipole_derivatives
-from fusion_conventional.method import Computed, PySCFMethod, Quantities
+from fusion_conventional.method import EXCITATIONS, Computed, PySCFMethod, Quantities
 from fusion_conventional.response import polarizability, second_derivatives
 from fusion_conventional.self_consistent import Determinant
 
@@ -24,12 +25,16 @@ _STEP: Final = 1e-3
 class MeanField(PySCFMethod):
     """`Method` of a Hartree-Fock or, with `xc`, a Kohn-Sham determinant.
 
-    `dispersion="d3bj"` adds D3(BJ) with the functional's parameters; the other settings are those of `PySCFMethod` and
+    `dispersion="d3bj"` adds D3(BJ) with the functional's parameters; `tda` leaves de-excitations out of excited states
+    (CIS); the other settings are those of `PySCFMethod` and
     `Settings`. Raises InputError for invalid values.
     """
 
-    def __init__(self, name: str, basis: Any, dispersion: str | None = None, **settings: Any) -> None:
+    def __init__(self, name: str, basis: Any, dispersion: str | None = None, tda: bool = True, **settings: Any) -> None:
         super().__init__(name, basis, **settings)
+        if not isinstance(tda, bool):
+            raise InputError(f"method.tda must be true or false, not {tda!r}")
+        self._tda = tda
         if dispersion not in (None, "d3bj"):
             raise InputError(f"method.dispersion={dispersion!r} is unknown; use d3bj, or null for none")
         if self.settings.xc is not None and len(self._terms) > 1:
@@ -56,6 +61,8 @@ class MeanField(PySCFMethod):
         """
         xc = self.settings.xc
         analytic = frozenset({"energy", "forces", "dipole"})
+        if self.settings.reference != "restricted_open" and not (xc is not None and libxc.is_nlc(xc)):
+            analytic |= {EXCITATIONS}
         if self.settings.reference == "restricted_open" or (xc is not None and libxc.is_nlc(xc)):
             return analytic
         if xc is not None and libxc.is_meta_gga(xc):
@@ -68,7 +75,20 @@ class MeanField(PySCFMethod):
 
     def _computed(self, determinant: Determinant, wanted: frozenset[str]) -> Computed:
         mean_field = determinant.mean_field
-        return Computed({"energy": float(mean_field.e_tot), **properties(mean_field, wanted)})
+        computed = Computed({"energy": float(mean_field.e_tot), **properties(mean_field, wanted)})
+        if EXCITATIONS in wanted:
+            self._excite(mean_field, computed)
+        return computed
+
+    def _excite(self, mean_field: Any, computed: Computed) -> None:
+        found, warnings, converged = of_determinant(mean_field, self.states - 1, self._tda)
+        computed.warnings += warnings
+        names = ("CIS", "TDHF") if self.settings.xc is None else ("TDDFT, Tamm-Dancoff", "TDDFT")
+        energy, multiplicity = float(mean_field.e_tot), mean_field.mol.spin + 1
+        computed.details["excited"] = describe(names[not self._tda], energy, multiplicity, found)
+        computed.mean_field[EXCITATIONS] = np.array([excitation.energy for excitation in found])
+        if not converged:
+            computed.failure = "the excitations did not converge"
 
     def _beside(self, system: System, name: str) -> Any:
         if self._d3 is None or name not in _DISPERSION:

@@ -11,6 +11,8 @@ import numpy as np
 
 from fusion.chemistry import energy_zeros
 from fusion.chemistry.system import System
+from fusion.config.checks import check_whole
+from fusion.errors import InputError
 from fusion.methods.about import About
 from fusion.runs.results import Result
 from fusion.runs.warning_summary import kind
@@ -22,6 +24,9 @@ from fusion.scf.progress import Watched
 from fusion_conventional import basis_limit
 from fusion_conventional.molecules import parsed_ghosts
 from fusion_conventional.self_consistent import Determinant, Settings, converge, reference_title
+
+EXCITATIONS = "excitations"
+"""Property: energies above the ground state, hartree; `excited` in the details describes them."""
 
 Quantities = dict[str, Any]
 """Energy (hartree) and properties in atomic units, by name."""
@@ -41,8 +46,9 @@ class Computed:
 class PySCFMethod(Watched, ABC):
     """`Method` of kind conventional on PySCF; further keywords are those of `Settings`.
 
-    `basis` is PySCF's name, a mapping from elements to such names, or two adjacent sets as in `basis_limit.terms`. The
-    SCF starts from the last density if that belongs to a similar geometry of the same molecule.
+    `basis` is PySCF's name, a mapping from elements to such names, or two adjacent sets as in `basis_limit.terms`;
+    `states` is the number of states of task=excited. The SCF starts from the last density if that belongs to a similar
+    geometry of the same molecule.
     """
 
     kind = "conventional"
@@ -56,8 +62,11 @@ class PySCFMethod(Watched, ABC):
         basis: Any,
         about: About | Mapping[str, Any] | None = None,
         ghosts: Any = None,
+        states: int = 1,
         **settings: Any,
     ) -> None:
+        check_whole("method.states", states, 1)
+        self.states = states
         self.name, self.about = name, About.read(about)
         self.title = self.about.title or name
         self.basis = read_basis(basis)
@@ -85,10 +94,21 @@ class PySCFMethod(Watched, ABC):
         """Quantities from a converged determinant."""
 
     def check(self, systems: Sequence[System], properties: Iterable[str] = ()) -> None:
-        """Raise InputError for an invalid basis or system."""
+        """Raise InputError for an invalid basis or system, or excited states without their number."""
+        if EXCITATIONS in properties:
+            self._check_states()
         for system in systems:
             for term in self._terms:
                 self._check(self._mean_field(system, term.basis), system)
+
+    def _check_states(self) -> None:
+        """Raise InputError unless there are several states, and one basis."""
+        if self.states < 2:
+            raise InputError(
+                "excited states need their number, the ground state included: method.states=3, for example"
+            )
+        if len(self._terms) > 1:
+            raise InputError(f"method.basis={self.basis}: excited states are not extrapolated; choose one basis")
 
     @abstractmethod
     def _check(self, mean_field: Any, system: System) -> None:

@@ -13,7 +13,7 @@ from fusion.wavefunctions.envelopes import Envelope, IsotropicEnvelope
 from fusion.wavefunctions.features import ElectronFeatures
 from fusion.wavefunctions.jets import Jet, linear, tanh_residual_
 from fusion.wavefunctions.jets.radial import Logarithmic, Plain
-from fusion.wavefunctions.orbital_ansatz import OrbitalAnsatz, cusp_features, smooth_features
+from fusion.wavefunctions.orbital_ansatz import OrbitalAnsatz, built_reference, cusp_features, smooth_features
 from fusion.wavefunctions.reference_orbitals import OrbitalReference
 from fusion_ferminet.layers import EquivariantLinear, pair_means
 
@@ -88,6 +88,7 @@ class FermiNet(OrbitalAnsatz):
         rescale_inputs: log-scaled input features, unless there is a reference.
         reference: builds determinants that the network corrects, from the system; if it is or returns
             None, the orbitals are those of the network alone.
+        states: number of states, all those of the reference, which is then built from (system, states).
     """
 
     def __init__(
@@ -101,9 +102,10 @@ class FermiNet(OrbitalAnsatz):
         envelope: Callable[[int, int], Envelope] = IsotropicEnvelope,
         jastrow: bool = False,
         rescale_inputs: bool = False,
-        reference: Callable[[System], OrbitalReference | None] | None = None,
+        reference: Callable[..., OrbitalReference | None] | None = None,
+        states: int = 1,
     ) -> None:
-        orbitals = None if reference is None else reference(system)
+        orbitals = built_reference(reference, system, states)
         own = cusp_features(system, Logarithmic if rescale_inputs else Plain)
         features = own if orbitals is None else smooth_features(system)
         trunk = FermiNetTrunk(system, one_electron, two_electron, layers, features)

@@ -15,7 +15,7 @@ from fusion.wavefunctions.features import ElectronFeatures
 from fusion.wavefunctions.jets import Jet, dense
 from fusion.wavefunctions.jets.modules import Layer, LayerNorm, Linear, Residual, SelfAttention, Sequential, Tanh
 from fusion.wavefunctions.jets.radial import Logarithmic
-from fusion.wavefunctions.orbital_ansatz import OrbitalAnsatz, cusp_features, smooth_features
+from fusion.wavefunctions.orbital_ansatz import OrbitalAnsatz, built_reference, cusp_features, smooth_features
 from fusion.wavefunctions.reference_orbitals import OrbitalReference
 
 NORMS = ("post", "pre", "none")
@@ -104,6 +104,7 @@ class Psiformer(OrbitalAnsatz):
         jastrow: multiply by the cusp Jastrow factor.
         reference: builds determinants that the network corrects, from the system; if it is or returns
             None, the orbitals are those of the network alone.
+        states: number of states, all those of the reference, which is then built from (system, states).
     """
 
     def __init__(
@@ -117,9 +118,10 @@ class Psiformer(OrbitalAnsatz):
         norm: str = "post",
         envelope: Callable[[int, int], Envelope] = IsotropicEnvelope,
         jastrow: bool = True,
-        reference: Callable[[System], OrbitalReference | None] | None = None,
+        reference: Callable[..., OrbitalReference | None] | None = None,
+        states: int = 1,
     ) -> None:
-        orbitals = None if reference is None else reference(system)
+        orbitals = built_reference(reference, system, states)
         features = cusp_features(system, Logarithmic) if orbitals is None else smooth_features(system)
         trunk = PsiformerTrunk(system, features, heads, head_width, mlp, layers, norm)
         super().__init__(system, trunk, determinants, True, envelope, jastrow, orbitals)

@@ -148,11 +148,12 @@ class ScoreRecorder:
         grads = torch.autograd.grad(log.sum(), outputs, allow_unused=True)
         blocks: dict[str, list[Block]] = {}
         for call, grad in zip(calls, grads, strict=True):
-            if len(call.output) != len(electrons):
+            sets, others = divmod(len(call.output), len(electrons))
+            if sets == 0 or others:
                 continue
             grad = torch.zeros_like(call.output) if grad is None else grad
             for block in self._call_blocks(call, grad):
-                blocks.setdefault(block.names[0], []).append(block)
+                blocks.setdefault(block.names[0], []).append(_of_walkers(block, sets))
         return [_merge(parts) for parts in blocks.values()]
 
     def _call_blocks(self, call: _Call, grad: Tensor) -> Iterator[Block]:
@@ -204,6 +205,16 @@ def _agree(scores: Tensor, exact: Tensor | None) -> bool:
     return bool((scores - exact).norm() <= tolerance * exact.norm() + 1e-30)
 
 
+def _of_walkers(block: Block, sets: int) -> Block:
+    """Block of walkers that consist of several electron sets each, whose rows follow one another in `block`."""
+    if sets == 1:
+        return block
+    if isinstance(block, RowScores):
+        return RowScores(block.name, block.shape, block.rows.unflatten(0, (-1, sets)).sum(1))
+    inputs, outputs = (t.unflatten(0, (-1, sets)).flatten(1, 2) for t in (_with_shared(block), block.outputs))
+    return LinearScores(block.weight, block.bias, inputs, inputs.new_empty(len(inputs), 0), outputs)
+
+
 def _merge(parts: list[Block]) -> Block:
     """Merge the blocks of a layer that was called several times; the repeats of all calls are concatenated."""
     first = parts[0]
@@ -212,6 +223,11 @@ def _merge(parts: list[Block]) -> Block:
     if isinstance(first, RowScores):
         return RowScores(first.name, first.shape, torch.stack([cast(RowScores, p).rows for p in parts]).sum(0))
     linear = [cast(LinearScores, part) for part in parts]
-    repeated = [torch.cat((p.inputs, p.shared.unsqueeze(1).expand(-1, p.inputs.shape[1], -1)), dim=-1) for p in linear]
-    inputs, outputs = torch.cat(repeated, dim=1), torch.cat([p.outputs for p in linear], dim=1)
+    inputs = torch.cat([_with_shared(part) for part in linear], dim=1)
+    outputs = torch.cat([part.outputs for part in linear], dim=1)
     return LinearScores(first.weight, first.bias, inputs, inputs.new_empty(len(inputs), 0), outputs)
+
+
+def _with_shared(block: LinearScores) -> Tensor:
+    """Inputs (B, R, in_1 + in_2) of all columns of the weight, for every repeat."""
+    return torch.cat((block.inputs, block.shared.unsqueeze(1).expand(-1, block.inputs.shape[1], -1)), dim=-1)

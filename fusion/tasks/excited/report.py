@@ -1,0 +1,31 @@
+"""Lines on excited states under the energy of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fusion.chemistry import spin_states
+from fusion.console.format import plus_minus
+
+
+def rows(excited: Mapping[str, Any]) -> Iterator[list[str]]:
+    """Yield one row per level: energy, gap to the lowest, multiplicity, number of states, oscillator strength."""
+    strengths = {t["to"]: t for t in excited["transitions"] if t["from"] == 0}
+    for index, level in enumerate(excited["states"]):
+        yield _level(index, level, strengths.get(index))
+
+
+def _level(index: int, level: Mapping[str, Any], transition: Mapping[str, Any] | None) -> list[str]:
+    row = [f"level {index + 1}", f"{plus_minus(level['energy_hartree'], level.get('stderr_hartree'))} Ha"]
+    gap = level.get("gap_ev")
+    row.append("" if gap is None else f"{plus_minus(gap, level.get('stderr_gap_ev'), decimals=3)} eV")
+    row.append(spin_states.name(level["multiplicity"]) if "multiplicity" in level else "mixed spin")
+    if level["states"] > 1:
+        row.append(f"{level['states']} states")
+    if transition is not None:
+        strength = plus_minus(
+            transition["oscillator_strength"], transition.get("stderr_oscillator_strength"), decimals=4
+        )
+        row.append(f"f = {strength}")
+    return row

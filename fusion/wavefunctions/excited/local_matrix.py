@@ -1,0 +1,141 @@
+"""Local energy matrix of several states, M^-1 (H M), and matrices of other observables.
+
+(H M)_jk = (H psi_k)(x^j). It is computed from H psi_k, not from (H psi_k) / psi_k: sets are drawn from the determinant
+of all states, so that they visit the nodes of single ones. The trace is the local energy of Psi = det M. Multiplying a
+row of M by any number changes no matrix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from fusion.chemistry.system import System
+from fusion.errors import InputError
+from fusion.wavefunctions.ansatz import HasStates
+from fusion.wavefunctions.excited.state_matrix import Rows, StateMatrix
+from fusion.wavefunctions.hamiltonians import EffectiveCore, Hamiltonian, Kinetic, Point, Term
+from fusion.wavefunctions.jets import LogPsi
+
+SINGULAR = 1e-12
+"""Determinant of M, with rows whose largest element is 1, below which a walker counts as lost."""
+
+
+class StateEnergy(NamedTuple):
+    """Local energies (B,) of the determinant of all states, hartree: total and by term; and the matrices of H and T.
+
+    ``matrix`` and ``kinetic`` are (B, S, S), float64; not finite for a singular M.
+    """
+
+    total: Tensor
+    terms: dict[str, Tensor]
+    matrix: Tensor
+    values: Tensor
+
+
+class StateHamiltonian(nn.Module):
+    """Hamiltonian of several states at once, with the interface of ``Hamiltonian`` for the optimisation.
+
+    The terms beside the kinetic energy must be functions of the electrons' positions: a term that asks for the
+    wavefunction raises InputError when it is used, and an effective core potential at once.
+    """
+
+    def __init__(self, hamiltonian: Hamiltonian) -> None:
+        super().__init__()
+        terms = list(cast(Iterable[Term], hamiltonian.terms))
+        if any(isinstance(term, EffectiveCore) for term in terms):
+            raise InputError("excited states are calculated with all electrons: remove system.ecp")
+        self.potentials = nn.ModuleList(cast(nn.Module, term) for term in terms if not isinstance(term, Kinetic))
+
+    @torch.no_grad()
+    def evaluate(
+        self, ansatz: StateMatrix, electrons: Tensor, chunk: int, stream: torch.Generator | None = None
+    ) -> StateEnergy:
+        """Local energies of electrons (B, S N, 3), ``chunk`` walkers at a time."""
+        sets, states = ansatz.sets(electrons), ansatz.number
+        chunk *= states
+        parts = [_elements(ansatz, part) for part in sets.split(chunk)]
+        values, kinetic = (torch.cat(columns).unflatten(0, (-1, states)) for columns in zip(*parts, strict=True))
+        by_term = {"kinetic": local_matrix(values, kinetic)}
+        for term in cast(Iterable[Term], self.potentials):
+            potential = torch.cat([term(_Positions(ansatz, part, chunk, stream)) for part in sets.split(chunk)])
+            by_term[term.name] = local_matrix(values, potential.view(-1, states, 1) * values)
+        traces = {name: matrix.diagonal(dim1=1, dim2=2).sum(-1) for name, matrix in by_term.items()}
+        matrix = cast(Tensor, sum(by_term.values()))
+        return StateEnergy(cast(Tensor, sum(traces.values())), traces, matrix, values)
+
+    def local_energy(
+        self, ansatz: StateMatrix, electrons: Tensor, chunk: int, stream: torch.Generator | None = None
+    ) -> Tensor:
+        """Total of ``evaluate``, (B,)."""
+        return self.evaluate(ansatz, electrons, chunk, stream).total
+
+
+def local_matrix(values: Tensor, operated: Tensor) -> Tensor:
+    """M^-1 (O M) (B, S, S) of M and O M with rows divided by the same numbers; nan for a singular M."""
+    determinant = torch.linalg.det(values)
+    solved = torch.linalg.solve_ex(values, operated)[0]
+    return torch.where((determinant.abs() > SINGULAR)[:, None, None], solved, torch.nan)
+
+
+def dipole_matrix(values: Tensor, electrons: Tensor) -> Tensor:
+    """Local matrices (B, 3, S, S) of the electrons' dipole operator -sum_i r_i, e bohr, of electrons (B, S N, 3)."""
+    moments = -electrons.double().unflatten(1, (values.shape[1], -1)).sum(2)  # (B, S, 3)
+    return torch.stack([local_matrix(values, moments[..., c, None] * values) for c in range(3)], dim=1)
+
+
+@torch.no_grad()
+def spin_matrix(ansatz: StateMatrix, electrons: Tensor, system: System, chunk: int) -> Tensor:
+    """Local matrices (B, S, S) of S^2, in units of hbar^2, of electrons (B, S N, 3).
+
+    S^2 psi = [s (s + 1) + n_down] psi - sum_ab psi(r_a <-> r_b) with s = (n_up - n_down) / 2 >= 0 and the sum over
+    pairs of a spin-up and a spin-down electron: n_up n_down values of all states (arXiv 2308.16848, supplement).
+    """
+    sets, n_up, n_down = ansatz.sets(electrons), system.n_up, system.n_down
+    chunk *= ansatz.number
+    here = _rows(ansatz, sets, chunk)
+    s, low = abs(n_up - n_down) / 2, min(n_up, n_down)
+    total = (s * (s + 1) + low) * here.values
+    for order in _exchanges(n_up, n_up + n_down):
+        there = _rows(ansatz, sets[:, order], chunk)
+        total -= (here.sign * there.sign * torch.exp(there.log - here.log)).unsqueeze(1) * there.values
+    by_walker = (-1, ansatz.number)
+    return local_matrix(here.values.unflatten(0, by_walker), total.unflatten(0, by_walker))
+
+
+def _rows(ansatz: StateMatrix, sets: Tensor, chunk: int) -> Rows:
+    parts = [ansatz.rows(part) for part in sets.split(chunk)]
+    return Rows(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
+
+
+def _exchanges(n_up: int, n: int) -> Iterator[list[int]]:
+    for a in range(n_up):
+        for b in range(n_up, n):
+            order = list(range(n))
+            order[a], order[b] = b, a
+            yield order
+
+
+def _elements(ansatz: StateMatrix, sets: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows of M and of -1/2 lap M, divided by the same numbers, in the gauge of `ansatz`."""
+    jets = cast(HasStates, ansatz.shared).state_jets(sets)
+    values, laplacians = jets.data[:, -1].double(), jets.laplacians()
+    columns = torch.exp(-ansatz.gauge.double())
+    scale = (values * columns).abs().amax(1, keepdim=True)
+    return values * columns / scale, -0.5 * laplacians * columns / scale
+
+
+class _Positions(Point):
+    """Electron sets without a wavefunction of their own."""
+
+    def forward(self, electrons: Tensor) -> tuple[Tensor, Tensor]:
+        """Raise InputError."""
+        raise InputError("excited states take terms of the Hamiltonian that are functions of the electrons' positions")
+
+    @property
+    def psi(self) -> LogPsi:  # type: ignore[override]
+        """Raise InputError."""
+        raise InputError("excited states take terms of the Hamiltonian that are functions of the electrons' positions")

@@ -1,0 +1,132 @@
+"""The matrix of all states at all electron sets, and its determinant as a wavefunction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from fusion.chemistry.system import System
+from fusion.wavefunctions.ansatz import Ansatz, HasLevels, HasStates, laplacian, start_of
+from fusion.wavefunctions.jets import LogPsi
+from fusion.wavefunctions.sampler import initial_electrons
+from fusion.wavefunctions.states import StateJets, States
+
+
+class SeparateStates(nn.Module):
+    """One ansatz of its own for every state, for ansaetze without `TakesStates`.
+
+    Args:
+        ansaetze: wavefunctions of the same system, with different parameters.
+    """
+
+    def __init__(self, ansaetze: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.own = nn.ModuleList(ansaetze)
+
+    def states(self, electrons: Tensor) -> States:
+        """All states at electrons (B, N, 3)."""
+        signs, logs = zip(*(ansatz(electrons) for ansatz in cast(Iterable[Ansatz], self.own)), strict=True)
+        log = torch.stack(logs, dim=-1).double()
+        largest = _finite(log.detach().amax(1))
+        values = torch.stack(signs, dim=-1) * torch.exp(log - largest.unsqueeze(1))
+        return States(torch.ones_like(largest), largest, values)
+
+    def state_jets(self, electrons: Tensor) -> StateJets:
+        """All states with their derivatives: forward Laplacians where the ansatz has them, otherwise autograd."""
+        parts = [laplacian(ansatz, electrons, len(electrons)) for ansatz in self.own]
+        logs = torch.stack([part.log for part in parts], dim=-1).double()
+        largest = _finite(logs.amax(1))
+        rows = []
+        for part, log in zip(parts, logs.unbind(1), strict=True):
+            value, slope = part.sign * torch.exp(log - largest), part.gradient.double()
+            second = part.laplacian.double() + slope.square().sum(-1)
+            rows.append(value.unsqueeze(1) * torch.cat((slope, second.unsqueeze(1), torch.ones_like(slope[:, :1])), 1))
+        zero = torch.zeros_like(largest)
+        factor = LogPsi(zero + 1, largest, torch.zeros_like(parts[0].gradient, dtype=torch.float64), zero)
+        return StateJets(factor, torch.stack(rows, dim=-1))
+
+
+class Rows(NamedTuple):
+    """Rows of M at electron sets: sign and log (B,) of a factor of each row, and the rows (B, S) divided by it.
+
+    The largest element of every row is 1 or -1. float64.
+    """
+
+    sign: Tensor
+    log: Tensor
+    values: Tensor
+
+
+class StateMatrix(nn.Module):
+    """Psi(x^1 ... x^S) = det psi_k(x^j): an ansatz of S electron sets, (B, S N, 3), spin-up electrons first in each.
+
+    Args:
+        shared: the states, with `HasStates`.
+        number: S.
+
+    Attributes:
+        shared: the states.
+        number: S.
+        gauge: logarithms (S,) that divide the states: any numbers, as long as they stay the same, since the mean of a
+            local matrix in another gauge is C^-1 A C.
+    """
+
+    gauge: Tensor
+
+    def __init__(self, shared: nn.Module, number: int) -> None:
+        super().__init__()
+        self.shared, self.number = shared, number
+        self.register_buffer("gauge", torch.zeros(number))
+
+    @property
+    def start(self) -> str | None:
+        """The conventional wavefunction that the states start at; None for random orbitals."""
+        return start_of(self.shared)
+
+    @property
+    def levels(self) -> Sequence[float]:
+        """Energies (hartree) of the conventional states at the start, and of a few more; empty without any."""
+        return self.shared.levels if isinstance(self.shared, HasLevels) else ()
+
+    def rows(self, electrons: Tensor) -> Rows:
+        """Rows of M at electrons (B, N, 3)."""
+        return self.scaled(cast(HasStates, self.shared).states(electrons))
+
+    def scaled(self, states: States) -> Rows:
+        """Rows of M in the present gauge, each divided by its largest element."""
+        values = states.values.double() * torch.exp(-self.gauge.double())
+        largest = values.detach().abs().amax(1)
+        usable = torch.isfinite(largest) & (largest > 0)
+        scale = torch.where(usable, largest, 1.0)
+        log = torch.where(usable, states.log.double() + scale.log(), -torch.inf)
+        return Rows(states.sign.double(), log, values / scale.unsqueeze(1))
+
+    def forward(self, electrons: Tensor) -> tuple[Tensor, Tensor]:
+        """Sign and log|Psi|, each (B,)."""
+        rows = self.rows(self.sets(electrons))
+        sign, log = torch.linalg.slogdet(rows.values.unflatten(0, (-1, self.number)))
+        by_set = (-1, self.number)
+        sign, log = sign * rows.sign.view(by_set).prod(1), log + rows.log.view(by_set).sum(1)
+        return sign.to(electrons.dtype), log.to(electrons.dtype)
+
+    def sets(self, electrons: Tensor) -> Tensor:
+        """Electron sets (B S, N, 3) of electrons (B, S N, 3)."""
+        return electrons.unflatten(1, (self.number, -1)).flatten(0, 1)
+
+
+def sets_of(ansatz: nn.Module) -> int:
+    """Number of electron sets that a walker of an ansatz has: that of its states, one for all others."""
+    return ansatz.number if isinstance(ansatz, StateMatrix) else 1
+
+
+def first_sets(system: System, number: int, walkers: int, generator: torch.Generator) -> Tensor:
+    """Draw electrons (walkers, number * N, 3) of independent sets, as ``initial_electrons`` does."""
+    sets = initial_electrons(system, walkers * number, generator)
+    return sets.unflatten(0, (walkers, number)).flatten(1, 2)
+
+
+def _finite(largest: Tensor) -> Tensor:
+    return torch.where(torch.isfinite(largest), largest, 0.0)

@@ -1,0 +1,80 @@
+"""task=excited as users run it: the result, killed and resumed, on two ranks, and refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from killable import TINY, assert_same, at, fusion, ranks
+from resuming import document, killed_and_resumed
+
+HELIUM = (*(word for word in TINY if not word.startswith("system=")), "system=he")
+EXCITED = (*HELIUM, "task=excited", "method.states=3", "method.evaluation.steps=24")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("excited")
+    ended = fusion(place, *EXCITED)
+    assert ended.complete, ended
+    assert "FermiNet · He (2 electrons, singlet) · 3 states" in ended.out
+    assert "level 1" in ended.out and "triplet" in ended.out
+    return place / "run"
+
+
+def test_the_result_has_all_levels(finished: Path) -> None:
+    excited = document(finished)["excited"]
+    assert sum(level["states"] for level in excited["states"]) == 3
+    lowest = excited["states"][0]
+    assert document(finished)["energy"]["value"] == lowest["energy_hartree"] == pytest.approx(-2.9, abs=0.3)
+    assert excited["sum_of_energies"]["hartree"] == pytest.approx(-2.9 - 2.17 - 2.14, abs=0.4)
+    number = len(excited["states"])
+    assert len(excited["transitions"]) == number * (number - 1) // 2
+    assert {path.name for path in finished.glob("*.png")} == {"energy.png", "levels.png"}
+
+
+@pytest.mark.parametrize("moment", [8, 20], ids=["optimisation", "evaluation"])
+def test_killed_and_resumed(finished: Path, tmp_path: Path, moment: int) -> None:
+    (resumed,) = killed_and_resumed(tmp_path, EXCITED, [at("step", moment)])
+    assert resumed.status in (0, 1) and resumed.err == "", resumed
+    assert_same(finished, tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_two_ranks_share_the_walkers(finished: Path, tmp_path: Path) -> None:
+    """The ranks have other random numbers than one process; the sum of the energies agrees within its noise."""
+    first, second = ranks(tmp_path / "ddp", *EXCITED, "trainer=ddp", "trainer.accelerator=cpu")
+    assert first.complete and second.status == 0, first
+    one, two = (document(run)["excited"]["sum_of_energies"]["hartree"] for run in (finished, tmp_path / "ddp" / "run"))
+    assert two == pytest.approx(one, abs=0.3)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("method.states=1",), "calculates several states"),
+        (("method.states=0",), "method.states must be"),
+        (("method.states=3", "task=train"), "method.states is for task=excited"),
+        (("method.states=3", "reference=hartree_fock"), "method.states needs reference=ci"),
+        (("method.states=3", "reference=none"), "reference=ci"),
+        (("method.states=3", "system=li", "system.ecp=ccecp"), "remove system.ecp"),
+        (("method.states=3000", "system=h"), "has only"),
+        (("method.states=3", "weights=ferminet-he"), "leave out weights"),
+    ],
+)
+def test_refusals(tmp_path: Path, words: tuple[str, ...], message: str) -> None:
+    ended = fusion(tmp_path, *HELIUM, "task=excited", *words)
+    assert ended.status == 2 and message in ended.err and len(ended.err.splitlines()) == 1, ended
+
+
+def test_a_method_without_excited_states_is_refused(tmp_path: Path) -> None:
+    ended = fusion(tmp_path, "+method=coulomb", "system=h2o", "task=excited")
+    assert ended.status == 2 and "has none" in ended.err, ended
+
+
+def test_a_cut_through_a_level_is_reported(tmp_path: Path) -> None:
+    words = tuple(word for word in HELIUM if not word.startswith("system="))
+    ended = fusion(tmp_path, *words, "system=be", "task=excited", "method.states=3", "method.optimisation.steps=1")
+    assert "the last state belongs to a level with further states" in ended.out
+    assert "method.states=4" in ended.out
