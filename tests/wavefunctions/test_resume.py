@@ -75,12 +75,12 @@ def test_configurations_are_saved(tmp_path: Path) -> None:
 
 def test_an_evaluation_up_to_an_error_bar_continues(tmp_path: Path) -> None:
     """The error decides the length, here between the first estimate after 100 iterations and the limit of 3000."""
-    words = (*TINY, "method.evaluation.steps=3000", "method.evaluation.stderr=10mHa")
+    words = (*TINY, "method.evaluation.steps=3000", "method.evaluation.stderr=30mHa")
     assert fusion(tmp_path / "whole", *words).complete
     killed_and_resumed(tmp_path, words, [at("step", 130)])
     assert_same(tmp_path / "whole" / "run", tmp_path / "run")
     assert 100 < document(tmp_path / "run")["vmc"]["evaluation"]["iterations"] < 3000
-    assert document(tmp_path / "run")["energy"]["stderr"] <= 0.016
+    assert document(tmp_path / "run")["energy"]["stderr"] <= 0.048
 
 
 def test_an_optimisation_up_to_a_remaining_error_ends_early(tmp_path: Path) -> None:

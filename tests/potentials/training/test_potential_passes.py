@@ -68,7 +68,14 @@ def assert_same(data: Labelled, ani: ANI, weights: Weights, tolerance: float = 1
 
 
 @pytest.mark.parametrize("kind", [ANI, ANI1])
-@pytest.mark.parametrize("weights", [Weights(1.0, 0.0, 0.0), Weights(0.0, 1.0, 0.0), Weights(0.7, 0.2, 0.0)])
+@pytest.mark.parametrize(
+    "weights",
+    [
+        pytest.param(Weights(1.0, 0.0, 0.0), id="energies", marks=pytest.mark.slow),
+        pytest.param(Weights(0.0, 1.0, 0.0), id="forces", marks=pytest.mark.slow),
+        pytest.param(Weights(0.7, 0.2, 0.0), id="both"),
+    ],
+)
 def test_gradients_agree_with_automatic_differentiation(kind: Any, weights: Any) -> None:
     assert_same(labelled(6), model(kind), weights)
 
