@@ -51,6 +51,13 @@ DOMINANT = 0.95
 """Share of the leading determinant (LiH 0.97, beryllium 0.91) above which there is no near-degeneracy."""
 
 
+FIRST_ORBITALS, FIRST_SPACE = 30, 20_000
+"""Largest number of orbitals, and of determinants, in which the mean density of several states is calculated: the time
+of a full configuration interaction grows with the fourth power of the orbitals."""
+
+SAME_ORBITAL = 1e-3
+"""Difference (hartree) of orbital energies below which two orbitals belong to one level."""
+
 EXTRA_STATES = 3
 """Further states whose energies tell whether the last one belongs to a level that is not complete."""
 
@@ -198,7 +205,7 @@ def _several(system: System, states: int) -> tuple[_Expansion, tuple[float, ...]
     electrons = (system.n_up - core, system.n_down - core)
     with single_thread(mol):
         field = _open_shell_field(system, mol)
-        first = _largest_space(mol.nao - core, electrons)
+        first = _largest_space(field.mo_energy[core:], electrons)
         levels, vectors = _roots(system, field, field.mo_coeff, core, first, electrons, states + EXTRA_STATES)
         if len(levels) < states:
             raise InputError(
@@ -225,9 +232,14 @@ def _open_shell_field(system: System, mol: Any) -> Any:
     return field
 
 
-def _largest_space(orbitals: int, electrons: tuple[int, int]) -> int:
-    """Number of the lowest orbitals whose full configuration interaction is affordable."""
-    affordable = (n for n in range(orbitals, 0, -1) if _size(n, electrons) <= LARGEST_SPACE)
+def _largest_space(energies: np.ndarray, electrons: tuple[int, int]) -> int:
+    """Number of the lowest orbitals, at the end of a level of their energies (hartree), whose full configuration
+    interaction is affordable."""
+    affordable = (
+        n
+        for n in range(min(len(energies), FIRST_ORBITALS), 0, -1)
+        if _size(n, electrons) <= FIRST_SPACE and (n == len(energies) or energies[n] - energies[n - 1] > SAME_ORBITAL)
+    )
     return max(next(affordable, 1), *electrons, 1)
 
 
