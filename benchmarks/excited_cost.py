@@ -18,14 +18,14 @@ from torch import nn
 from fusion.wavefunctions.clipping import clip
 from fusion.wavefunctions.excited.local_matrix import StateHamiltonian
 from fusion.wavefunctions.excited.sampler import SetMetropolis
-from fusion.wavefunctions.excited.state_matrix import StateMatrix, first_sets
+from fusion.wavefunctions.excited.state_matrix import StateMatrix
 from fusion.wavefunctions.hamiltonians import molecular
 from fusion.wavefunctions.optimisers import Constant
 from fusion.wavefunctions.optimisers.spring import Spring
 from fusion.wavefunctions.proposals import ScaledElectrons
 from fusion.wavefunctions.references import ConfigurationInteraction
 from fusion.wavefunctions.resources import default_chunk
-from fusion.wavefunctions.sampler import Metropolis
+from fusion.wavefunctions.sampler import Metropolis, first_sets
 from fusion_ferminet.network import FermiNet
 from runs import machine, write_table
 from vmc_speed import built_in

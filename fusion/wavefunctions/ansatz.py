@@ -80,6 +80,16 @@ class HasStates(Protocol):
 
 
 @runtime_checkable
+class HasSets(Protocol):
+    """Wavefunction whose walkers are several sets of all electrons, (B, S N, 3)."""
+
+    @property
+    def sets_per_walker(self) -> int:
+        """S, the number of sets."""
+        ...
+
+
+@runtime_checkable
 class HasLevels(Protocol):
     """Ansatz of several states that start as conventional ones."""
 
@@ -112,6 +122,11 @@ class HasOwnOrbitals(Protocol):
 def start_of(ansatz: nn.Module) -> str | None:
     """The conventional wavefunction that an ansatz starts at; None for random orbitals."""
     return ansatz.start if isinstance(ansatz, HasStart) else None
+
+
+def sets_of(ansatz: nn.Module) -> int:
+    """Number of electron sets of a walker, one without `HasSets`."""
+    return ansatz.sets_per_walker if isinstance(ansatz, HasSets) else 1
 
 
 def takes_pretraining(ansatz: nn.Module) -> bool:

@@ -99,10 +99,16 @@ class AnsatzMethod:
         seed: int = 0,
         device: str = "auto",
         states: int = 1,
+        penalty: float | None = None,
         about: About | Mapping[str, Any] | None = None,
     ) -> None:
         check_whole("method.states", states, 1)
-        self.states = states
+        self.states, self.penalty = states, penalty
+        if penalty is not None and not (isinstance(penalty, int | float) and penalty > 0 and states > 1):
+            raise InputError(
+                f"method.penalty={penalty} must be positive, in hartree and larger than the gaps, and needs "
+                "method.states=2 or more"
+            )
         if dtype not in _DTYPES:
             raise InputError(f"dtype must be float32 or float64, not {dtype!r}")
         self.name, self.about = name, About.read(about)
@@ -235,20 +241,26 @@ class AnsatzMethod:
         build = instantiate(self._model, _partial_=True, _convert_="all")
         if self.states == 1:
             return cast(nn.Module, build(system=system))
+        takes_states = isinstance(get_object(self._model["_target_"]), TakesStates)
+        if self.penalty is not None:
+            from fusion.wavefunctions.excited.penalty import separate_states
+
+            reference = build.keywords.get("reference") if takes_states else None
+            return separate_states(partial(build, system=system), reference, self.states)
         from fusion.wavefunctions.excited.state_matrix import SeparateStates, StateMatrix
 
-        if isinstance(get_object(self._model["_target_"]), TakesStates):
+        if takes_states:
             return StateMatrix(build(system=system, states=self.states), self.states)
         return StateMatrix(SeparateStates([build(system=system) for _ in range(self.states)]), self.states)
 
     def levels(self, system: System) -> Sequence[float]:
         """Energies (hartree) of the conventional states that several states start at, and of a few more; empty where
         they are unknown."""
-        from fusion.wavefunctions.excited.state_matrix import StateMatrix
+        from fusion.wavefunctions.excited.state_matrix import StateSets
 
         with torch.random.fork_rng():
             ansatz = self.ansatz(system)
-        return ansatz.levels if isinstance(ansatz, StateMatrix) else ()
+        return ansatz.levels if isinstance(ansatz, StateSets) else ()
 
     def hamiltonian(self, system: System) -> Hamiltonian | StateHamiltonian:
         """Build the Hamiltonian of ``system``, or of several states of it."""
@@ -262,8 +274,9 @@ class AnsatzMethod:
         if self.states == 1:
             return hamiltonian
         from fusion.wavefunctions.excited.local_matrix import StateHamiltonian
+        from fusion.wavefunctions.excited.penalty import ProductHamiltonian
 
-        return StateHamiltonian(hamiltonian)
+        return StateHamiltonian(hamiltonian) if self.penalty is None else ProductHamiltonian(hamiltonian)
 
     def estimators(self, system: System) -> list[Estimator]:
         """Build the estimators of an evaluation of ``system``: the standard ones and those of the settings; several
@@ -276,6 +289,11 @@ class AnsatzMethod:
 
     def optimiser(self, ansatz: nn.Module, chunk: int) -> Optimiser:
         """Build the optimiser of the parameters of ``ansatz``; it differentiates ``chunk`` walkers at a time."""
+        if self.penalty is not None:
+            from fusion.wavefunctions.excited.penalty import EachState
+            from fusion.wavefunctions.excited.state_matrix import StateProduct
+
+            return EachState(partial(instantiate, self._optimiser), cast(StateProduct, ansatz), chunk)
         return cast("Optimiser", instantiate(self._optimiser, ansatz, chunk))
 
     def schedule(self, system: System, ansatz: nn.Module) -> Schedule:
@@ -298,8 +316,12 @@ class AnsatzMethod:
         if self.states == 1:
             return VariationalMonteCarlo(*self.arguments(system, **changes))
         from fusion.wavefunctions.excited.module import ExcitedStates
+        from fusion.wavefunctions.excited.penalty import PenalisedStates
 
-        return ExcitedStates(*self.arguments(system, **changes), spin_every=self._spin_every)
+        arguments = self.arguments(system, **changes)
+        if self.penalty is not None:
+            return PenalisedStates(*arguments, spin_every=self._spin_every, penalty=self.penalty)
+        return ExcitedStates(*arguments, spin_every=self._spin_every)
 
     def arguments(self, system: System, **changes: Any) -> tuple[Any, ...]:
         """Arguments of the LightningModule of a run, ``VariationalMonteCarlo`` or one derived from it."""

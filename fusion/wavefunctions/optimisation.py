@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fusion.errors import CalculationError
 from fusion.parallel.collectives import from_first_rank
 from fusion.wavefunctions.clipping import Clipped, clip
-from fusion.wavefunctions.hamiltonians import Hamiltonian
+from fusion.wavefunctions.hamiltonians import Hamiltonian, LocalEnergy
 from fusion.wavefunctions.optimisers import Optimiser
 from fusion.wavefunctions.sampler import Metropolis
 
@@ -103,13 +103,14 @@ class Optimisation:
         electrons, stream = self.sampler.electrons, self.sampler.generator
         measured = self.hamiltonian.evaluate(self.ansatz, electrons, self.chunk, stream)
         local = clip(measured.total, self.clip_width)
-        rate = self.optimiser.rate(iteration, local.deviation)
+        deviation = self.deviation(measured, local)
+        rate = self.optimiser.rate(iteration, deviation)
         row = (local.mean, float(local.mean_of(measured.terms["kinetic"])), local.variance, acceptance, rate)
         if self._worse(local):
             self._undo()
             return Measured(*row, True)
         self._remember(local)
-        step = self.optimiser.step(electrons, local.deviation, iteration)
+        step = self.optimiser.step(electrons, deviation, iteration)
         step = {name: from_first_rank(change) for name, change in step.items()}
         if not all(bool(torch.isfinite(change).all()) for change in step.values()):
             self._undo()
@@ -120,6 +121,10 @@ class Optimisation:
         self._average(iteration)
         self.optimiser.caution = max(1.0, self.optimiser.caution * self.RELAXATION)
         return Measured(*row, False)
+
+    def deviation(self, measured: LocalEnergy, local: Clipped) -> Tensor:
+        """Clipped deviations (B,) of the walkers of all ranks, which take the place of E_L - E in the gradient."""
+        return local.deviation
 
     @torch.no_grad()
     def take_average(self) -> None:

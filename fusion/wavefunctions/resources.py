@@ -13,9 +13,10 @@ from torch import nn
 from fusion.chemistry.system import System
 from fusion.errors import InputError
 from fusion.parallel.memory import available_memory
-from fusion.wavefunctions.excited.state_matrix import first_sets, sets_of
+from fusion.wavefunctions.ansatz import sets_of
 from fusion.wavefunctions.hamiltonians import Hamiltonian
 from fusion.wavefunctions.jets.modules import SelfAttention
+from fusion.wavefunctions.sampler import first_sets
 from fusion.wavefunctions.schedule import Schedule
 from fusion.wavefunctions.scores import ScoreRecorder
 from fusion.wavefunctions.scores.memory import SHARE, gram_memory, recordings

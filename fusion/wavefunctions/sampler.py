@@ -114,6 +114,12 @@ def initial_electrons(system: System, walkers: int, generator: torch.Generator) 
     return centres + torch.randn(centres.shape, generator=generator, dtype=torch.float64)
 
 
+def first_sets(system: System, number: int, walkers: int, generator: torch.Generator) -> Tensor:
+    """Draw electrons (walkers, number * N, 3) of independent sets, as ``initial_electrons`` does."""
+    sets = initial_electrons(system, walkers * number, generator)
+    return sets.unflatten(0, (walkers, number)).flatten(1, 2)
+
+
 def _deal(charges: Tensor, system: System, generator: torch.Generator) -> Tensor:
     """Assign a nucleus to every electron of one walker, (N,), spin up first."""
 

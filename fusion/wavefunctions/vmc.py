@@ -178,7 +178,7 @@ class VariationalMonteCarlo(pl.LightningModule):
                 self.sampler.electrons = own_rows(moved[torch.arange(walkers * world_size()) % len(moved)]).clone()
             check_forward(self.ansatz, self.sampler.electrons[:_CHECKED])
         self.optimiser = self._make_optimiser(self.ansatz, RECORDED * self.schedule.chunk)
-        self.optimisation = Optimisation(
+        self.optimisation = self.new_optimisation(
             self.ansatz,
             self.hamiltonian,
             self.sampler,
@@ -196,6 +196,10 @@ class VariationalMonteCarlo(pl.LightningModule):
     def new_sampler(self, generator: torch.Generator) -> Metropolis:
         """Build the sampler of this rank; its walkers follow."""
         return Metropolis(torch.empty(0), generator, proposals=self._proposals, cell=cell_of(self.system))
+
+    def new_optimisation(self, *args: Any) -> Optimisation:
+        """Build the optimisation from its arguments."""
+        return Optimisation(*args)
 
     def first_electrons(self, walkers: int, generator: torch.Generator) -> Tensor:
         """Draw the first electrons of walkers of this rank."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,8 @@ class Correlated(PySCFMethod):
 
     open_shell_determinants = True
     """True if the method can start from a restricted open-shell determinant."""
+    fewest_excited = 2
+    """Smallest number of correlated electrons for which the method has excitations."""
     amplitudes = 0
     """Number of copies of the doubly excited amplitudes in memory at once."""
 
@@ -88,6 +90,18 @@ class Correlated(PySCFMethod):
                 f"{memory(needed)} of memory, and this machine has {memory(there)}; a smaller method.basis needs less"
             )
 
+    def check(self, systems: Sequence[System], properties: Iterable[str] = ()) -> None:
+        """Raise InputError as `PySCFMethod.check`, and for excitations of fewer correlated electrons than two."""
+        super().check(systems, properties)
+        for system in systems:
+            mol = self._mean_field(system, self._terms[0].basis).mol
+            electrons = mol.nelectron - 2 * self._frozen(mol)
+            if EXCITATIONS in properties and electrons < self.fewest_excited:
+                raise InputError(
+                    f"{self.title} correlates {electrons} electron of {system.formula}, and its excitations need "
+                    f"{self.fewest_excited}: +method=fci, or method.frozen_core=false"
+                )
+
     def _pairs(self, mean_field: Any) -> int:
         """Number of doubly excited amplitudes: pairs of occupied times pairs of empty orbitals."""
         frozen, mol = self._frozen(mean_field.mol), mean_field.mol
@@ -109,7 +123,7 @@ class Correlated(PySCFMethod):
         frozen = self._frozen(mean_field.mol)
         computed = Computed({"energy": float(mean_field.e_tot)})
         electrons = mean_field.mol.nelectron - 2 * frozen
-        if electrons < 2:
+        if electrons < 2 and EXCITATIONS not in wanted:
             computed.correlation["energy"] = 0.0
             computed.details["correlation"] = {"method": self.title, "energy_hartree": 0.0}
         else:

@@ -26,14 +26,14 @@ class Excitation(NamedTuple):
     strength: float | None = None
 
 
-def of_determinant(mean_field: Any, number: int, tda: bool) -> tuple[list[Excitation], list[str], bool]:
-    """Lowest `number` excitations of a converged determinant, warnings, and whether all of them converged.
+def of_determinant(mean_field: Any, number: int, tda: bool) -> tuple[list[Excitation], bool]:
+    """Lowest `number` excitations of a converged determinant, and whether all of them converged.
 
     `tda` leaves out de-excitations: CIS for Hartree-Fock. Those of a closed shell are singlets and triplets; those of
-    an open shell have no definite spin.
+    an open shell have no definite spin. Imaginary ones of an unstable determinant are left out.
     """
     closed = np.ndim(mean_field.mo_occ) == 1
-    found, warnings, converged = [], [], True
+    found, converged = [], True
     for singlet in (True, False) if closed else (None,):
         response = (
             mean_field.TDA() if tda else mean_field.TDHF() if not hasattr(mean_field, "xc") else mean_field.TDDFT()
@@ -43,23 +43,26 @@ def of_determinant(mean_field: Any, number: int, tda: bool) -> tuple[list[Excita
             response.singlet = singlet
         energies, _ = response.kernel()
         converged = converged and bool(np.all(response.converged))
-        if len(energies) < response.nstates:
-            kind = "" if singlet is None else "singlet " if singlet else "triplet "
-            warnings.append(
-                f"the response has imaginary {kind}energies, which are left out: the determinant is unstable; "
-                "method.tda=true has real ones"
-            )
         # A triplet has no oscillator strength without spin-orbit coupling; PySCF computes none for it.
         strengths = np.zeros(len(energies)) if singlet is False else response.oscillator_strength()
         multiplicity = None if singlet is None else 1 if singlet else 3
         found += [Excitation(float(e), multiplicity, float(f)) for e, f in zip(energies, strengths, strict=True)]
-    return sorted(found, key=lambda excitation: excitation.energy)[:number], warnings, converged
+    return sorted(found, key=lambda excitation: excitation.energy)[:number], converged
+
+
+def is_stable(mean_field: Any) -> bool:
+    """True if all full-response energies of a determinant are real: it is a minimum among determinants of its kind, and
+    a closed shell among those of open shells as well."""
+    closed = np.ndim(mean_field.mo_occ) == 1
+    _, _, internal, external = mean_field.stability(external=closed, return_status=True, verbose=0)
+    return bool(internal) and (not closed or bool(external))
 
 
 def of_coupled_cluster(solver: Any, integrals: Any, number: int) -> tuple[list[Excitation], bool]:
     """Lowest `number` excitations of converged CCSD amplitudes by the equation of motion, without strengths."""
     from pyscf.cc import eom_rccsd, eom_uccsd
 
+    solvers: list[tuple[Any, int | None]]
     if isinstance(solver.t1, np.ndarray):
         solvers = [(eom_rccsd.EOMEESinglet(solver), 1), (eom_rccsd.EOMEETriplet(solver), 3)]
     else:

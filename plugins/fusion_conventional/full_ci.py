@@ -44,6 +44,7 @@ class FullCI(Correlated):
         self.max_determinants = max_determinants
 
     trusts_determinant = False
+    fewest_excited = 1
 
     @property
     def provides(self) -> frozenset[str]:

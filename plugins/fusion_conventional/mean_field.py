@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -12,7 +12,7 @@ from fusion.chemistry.system import System
 from fusion.errors import InputError
 from fusion.functionals.scf.dispersion import dispersion as d3
 from fusion_conventional import basis_limit
-from fusion_conventional.excitations import describe, of_determinant
+from fusion_conventional.excitations import describe, is_stable, of_determinant
 from fusion_conventional.field import dipole_derivatives
 from fusion_conventional.method import EXCITATIONS, Computed, PySCFMethod, Quantities
 from fusion_conventional.response import polarizability, second_derivatives
@@ -69,6 +69,13 @@ class MeanField(PySCFMethod):
             return analytic | {"dipole_derivatives", "polarizability"}
         return analytic | {"hessian", "dipole_derivatives", "polarizability"}
 
+    def check(self, systems: Sequence[System], properties: Iterable[str] = ()) -> None:
+        """Raise InputError as `PySCFMethod.check`, and for excitations of one electron."""
+        super().check(systems, properties)
+        for system in systems:
+            if EXCITATIONS in properties and system.n_electrons == 1:
+                raise InputError(f"{system.formula} has one electron: its excited states are exact with +method=fci")
+
     def _check(self, mean_field: Any, system: System) -> None:
         if self._d3 is not None:
             d3(system.numbers, system.positions, self._d3)
@@ -81,8 +88,12 @@ class MeanField(PySCFMethod):
         return computed
 
     def _excite(self, mean_field: Any, computed: Computed) -> None:
-        found, warnings, converged = of_determinant(mean_field, self.states - 1, self._tda)
-        computed.warnings += warnings
+        found, converged = of_determinant(mean_field, self.states - 1, self._tda)
+        if not self._tda and not is_stable(mean_field):
+            computed.warnings.append(
+                "the determinant is unstable: its response has imaginary energies, which are left out; method.tda=true "
+                "has real ones"
+            )
         names = ("CIS", "TDHF") if self.settings.xc is None else ("TDDFT, Tamm-Dancoff", "TDDFT")
         energy, multiplicity = float(mean_field.e_tot), mean_field.mol.spin + 1
         computed.details["excited"] = describe(names[not self._tda], energy, multiplicity, found)

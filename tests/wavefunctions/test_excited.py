@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -11,14 +12,23 @@ from torch import Tensor, nn
 
 from exact import Trap, explicit_scores, matrix, molecule, trap
 from fusion.errors import InputError
-from fusion.wavefunctions.excited.local_matrix import StateHamiltonian, dipole_matrix, spin_matrix
+from fusion.wavefunctions.clipping import clip
+from fusion.wavefunctions.excited.local_matrix import (
+    StateEnergy,
+    StateHamiltonian,
+    dipole_elements,
+    local_matrix,
+    spin_elements,
+)
+from fusion.wavefunctions.excited.penalty import PenalisedOptimisation
 from fusion.wavefunctions.excited.sampler import SetMetropolis
 from fusion.wavefunctions.excited.spectrum import oscillator_strength, spectrum
-from fusion.wavefunctions.excited.state_matrix import SeparateStates, StateMatrix, first_sets
+from fusion.wavefunctions.excited.state_matrix import SeparateStates, StateMatrix
 from fusion.wavefunctions.hamiltonians import Hamiltonian, Kinetic, molecular
 from fusion.wavefunctions.jets import LogPsi
 from fusion.wavefunctions.proposals import AllElectrons
 from fusion.wavefunctions.references import ConfigurationInteraction
+from fusion.wavefunctions.sampler import first_sets
 from fusion.wavefunctions.scores import ScoreRecorder
 from fusion.wavefunctions.states import StateJets, States
 from fusion_ferminet.network import FermiNet
@@ -168,7 +178,7 @@ def test_exchange_of_two_sets_changes_the_sign_alone() -> None:
 def test_spin_of_a_singlet_and_a_triplet() -> None:
     mixture = [[1.0, 0.5], [0.3, -1.0]]
     states = StateMatrix(Exact(singlet_and_triplet, mixture), 2)
-    local = spin_matrix(states, torch.randn(5, 4, 3), molecule("He"), 2)
+    local = local_matrix(*spin_elements(states, torch.randn(5, 4, 3), molecule("He"), 2))
     assert float(local.std(0).max()) < 1e-8
     np.testing.assert_allclose(sorted(np.linalg.eigvals(local[0].numpy())), [0, 2], atol=1e-8)
 
@@ -177,7 +187,7 @@ def test_spin_of_parallel_electrons() -> None:
     """Three electrons in s, p_x and p_y: S = 3/2."""
     states = StateMatrix(Exact(lambda x: torch.linalg.det(torch.stack([oscillator(x[:, i : i + 1])[:, :3]
         for i in range(3)], dim=1)).unsqueeze(1)), 1)  # fmt: skip
-    local = spin_matrix(states, torch.randn(4, 3, 3), molecule("Li", spin=3), 2)
+    local = local_matrix(*spin_elements(states, torch.randn(4, 3, 3), molecule("Li", spin=3), 2))
     torch.testing.assert_close(local, torch.full((4, 1, 1), 3.75))
 
 
@@ -229,8 +239,10 @@ def test_dipoles_and_oscillator_strength_in_any_gauge() -> None:
 def test_the_dipole_of_displaced_electrons() -> None:
     states = StateMatrix(Exact(oscillator), 4)
     electrons = torch.randn(3, 4, 3)
-    local = dipole_matrix(states.rows(states.sets(electrons)).values.view(3, 4, 4), electrons)
-    torch.testing.assert_close(local.diagonal(dim1=2, dim2=3).sum(-1), -electrons.sum(1))
+    values = states.rows(states.sets(electrons)).values.view(3, 4, 4)
+    for component, operated in enumerate(dipole_elements(values, electrons).unbind(1)):
+        trace = local_matrix(values, operated).diagonal(dim1=1, dim2=2).sum(-1)
+        torch.testing.assert_close(trace, -electrons[..., component].sum(1))
 
 
 def test_noise_neither_splits_a_level_nor_hides_a_gap() -> None:
@@ -253,6 +265,25 @@ def test_errors_of_energies_are_those_of_repeated_series() -> None:
         values = [run.energies[state].value for run in runs]
         quoted = np.mean([run.energies[state].stderr for run in runs])
         assert 0.67 < np.std(values) / quoted < 1.5
+
+
+def test_the_penalty_pushes_along_the_derivative_of_the_squared_overlap() -> None:
+    """exp(-r) and exp(-b r): S = 8 b^(3/2) / (1 + b)^3, with r^2 psi^2 sampled exactly."""
+    b, count = 0.8, 200_000
+    stream = torch.Generator().manual_seed(0)
+    radii = [
+        -torch.rand(count, 3, generator=stream).log().sum(1) / (2 * exponent) for exponent in (1.0, b)
+    ]  # sums of three exponential variables
+    values = torch.stack([torch.stack((torch.exp(-r), torch.exp(-b * r)), dim=-1) for r in radii], dim=1)
+    zero = torch.zeros(count, 2, 2)
+    measured = StateEnergy(torch.zeros(count), {}, zero, values)
+    optimisation = PenalisedOptimisation(*[nn.Linear(1, 1), *[cast(Any, None)] * 3, 0, 5.0, 1], penalty=2.0)
+    force = optimisation.deviation(measured, clip(measured.total, 5.0))
+    gradient = 2 * float((force[:, 1] * -radii[1]).mean())  # d ln psi / db = -r
+    exponent = torch.tensor(b, requires_grad=True)
+    squared = (8 * exponent**1.5 / (1 + exponent) ** 3) ** 2
+    (expected,) = torch.autograd.grad(2.0 * squared, exponent)
+    assert gradient == pytest.approx(float(expected), rel=0.03)
 
 
 def test_a_term_of_the_wavefunction_is_refused() -> None:

@@ -41,6 +41,17 @@ def test_killed_and_resumed(finished: Path, tmp_path: Path, moment: int) -> None
     assert_same(finished, tmp_path / "run")
 
 
+def test_a_penalty_has_separate_states_and_is_resumed(tmp_path: Path) -> None:
+    words = (*EXCITED, "method.penalty=2")
+    assert fusion(tmp_path / "whole", *words).complete
+    excited = document(tmp_path / "whole" / "run")["excited"]
+    assert excited["transitions"] == [] and excited["largest_overlap"] < 0.5
+    assert excited["sum_of_energies"]["hartree"] == pytest.approx(-2.9 - 2.17 - 2.14, abs=0.4)
+    (resumed,) = killed_and_resumed(tmp_path, words, [at("step", 8)])
+    assert resumed.status in (0, 1) and resumed.err == "", resumed
+    assert_same(tmp_path / "whole" / "run", tmp_path / "run")
+
+
 @pytest.mark.slow
 def test_two_ranks_share_the_walkers(finished: Path, tmp_path: Path) -> None:
     """The ranks have other random numbers than one process; the sum of the energies agrees within its noise."""
@@ -55,6 +66,8 @@ def test_two_ranks_share_the_walkers(finished: Path, tmp_path: Path) -> None:
     [
         (("method.states=1",), "calculates several states"),
         (("method.states=0",), "method.states must be"),
+        (("method.penalty=2",), "needs method.states=2 or more"),
+        (("method.states=3", "method.penalty=-1"), "method.penalty=-1 must be positive"),
         (("method.states=3", "task=train"), "method.states is for task=excited"),
         (("method.states=3", "reference=hartree_fock"), "method.states needs reference=ci"),
         (("method.states=3", "reference=none"), "reference=ci"),
@@ -70,7 +83,7 @@ def test_refusals(tmp_path: Path, words: tuple[str, ...], message: str) -> None:
 
 def test_a_method_without_excited_states_is_refused(tmp_path: Path) -> None:
     ended = fusion(tmp_path, "+method=coulomb", "system=h2o", "task=excited")
-    assert ended.status == 2 and "has none" in ended.err, ended
+    assert ended.status == 2 and "needs excitations, which coulomb does not give" in ended.err, ended
 
 
 def test_a_cut_through_a_level_is_reported(tmp_path: Path) -> None:

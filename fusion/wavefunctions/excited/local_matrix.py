@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from fusion.chemistry.system import System
 from fusion.errors import InputError
 from fusion.wavefunctions.ansatz import HasStates
-from fusion.wavefunctions.excited.state_matrix import Rows, StateMatrix
+from fusion.wavefunctions.excited.state_matrix import Rows, StateSets
 from fusion.wavefunctions.hamiltonians import EffectiveCore, Hamiltonian, Kinetic, Point, Term
 from fusion.wavefunctions.jets import LogPsi
 
@@ -52,23 +52,35 @@ class StateHamiltonian(nn.Module):
 
     @torch.no_grad()
     def evaluate(
-        self, ansatz: StateMatrix, electrons: Tensor, chunk: int, stream: torch.Generator | None = None
+        self, ansatz: StateSets, electrons: Tensor, chunk: int, stream: torch.Generator | None = None
     ) -> StateEnergy:
         """Local energies of electrons (B, S N, 3), ``chunk`` walkers at a time."""
+        values, by_term = self.elements(ansatz, electrons, chunk, stream)
+        matrices = {name: self.local(values, operated) for name, operated in by_term.items()}
+        traces = {name: matrix.diagonal(dim1=1, dim2=2).sum(-1) for name, matrix in matrices.items()}
+        total, matrix = (cast(Tensor, sum(parts.values())) for parts in (traces, matrices))
+        return StateEnergy(total, traces, matrix, values)
+
+    def elements(
+        self, ansatz: StateSets, electrons: Tensor, chunk: int, stream: torch.Generator | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """M (B, S, S), and O M of all terms O of the Hamiltonian, with rows divided by the same numbers."""
         sets, states = ansatz.sets(electrons), ansatz.number
-        chunk *= states
-        parts = [_elements(ansatz, part) for part in sets.split(chunk)]
-        values, kinetic = (torch.cat(columns).unflatten(0, (-1, states)) for columns in zip(*parts, strict=True))
-        by_term = {"kinetic": local_matrix(values, kinetic)}
+        parts = sets.split(chunk * states)
+        rows = [_elements(ansatz, part) for part in parts]
+        values, kinetic = (torch.cat(columns).unflatten(0, (-1, states)) for columns in zip(*rows, strict=True))
+        by_term = {Kinetic.name: kinetic}
         for term in cast(Iterable[Term], self.potentials):
-            potential = torch.cat([term(_Positions(ansatz, part, chunk, stream)) for part in sets.split(chunk)])
-            by_term[term.name] = local_matrix(values, potential.view(-1, states, 1) * values)
-        traces = {name: matrix.diagonal(dim1=1, dim2=2).sum(-1) for name, matrix in by_term.items()}
-        matrix = cast(Tensor, sum(by_term.values()))
-        return StateEnergy(cast(Tensor, sum(traces.values())), traces, matrix, values)
+            potential = torch.cat([term(_Positions(ansatz, part, chunk, stream)) for part in parts])
+            by_term[term.name] = potential.view(-1, states, 1) * values
+        return values, by_term
+
+    def local(self, values: Tensor, operated: Tensor) -> Tensor:
+        """Local matrices (B, S, S) of an operator from M and O M: M^-1 (O M)."""
+        return local_matrix(values, operated)
 
     def local_energy(
-        self, ansatz: StateMatrix, electrons: Tensor, chunk: int, stream: torch.Generator | None = None
+        self, ansatz: StateSets, electrons: Tensor, chunk: int, stream: torch.Generator | None = None
     ) -> Tensor:
         """Total of ``evaluate``, (B,)."""
         return self.evaluate(ansatz, electrons, chunk, stream).total
@@ -81,15 +93,15 @@ def local_matrix(values: Tensor, operated: Tensor) -> Tensor:
     return torch.where((determinant.abs() > SINGULAR)[:, None, None], solved, torch.nan)
 
 
-def dipole_matrix(values: Tensor, electrons: Tensor) -> Tensor:
-    """Local matrices (B, 3, S, S) of the electrons' dipole operator -sum_i r_i, e bohr, of electrons (B, S N, 3)."""
+def dipole_elements(values: Tensor, electrons: Tensor) -> Tensor:
+    """O M (B, 3, S, S) of the electrons' dipole operator -sum_i r_i, e bohr, of electrons (B, S N, 3)."""
     moments = -electrons.double().unflatten(1, (values.shape[1], -1)).sum(2)  # (B, S, 3)
-    return torch.stack([local_matrix(values, moments[..., c, None] * values) for c in range(3)], dim=1)
+    return moments.mT.unsqueeze(-1) * values.unsqueeze(1)
 
 
 @torch.no_grad()
-def spin_matrix(ansatz: StateMatrix, electrons: Tensor, system: System, chunk: int) -> Tensor:
-    """Local matrices (B, S, S) of S^2, in units of hbar^2, of electrons (B, S N, 3).
+def spin_elements(ansatz: StateSets, electrons: Tensor, system: System, chunk: int) -> tuple[Tensor, Tensor]:
+    """M and S^2 M (B, S, S), in units of hbar^2, of electrons (B, S N, 3).
 
     S^2 psi = [s (s + 1) + n_down] psi - sum_ab psi(r_a <-> r_b) with s = (n_up - n_down) / 2 >= 0 and the sum over
     pairs of a spin-up and a spin-down electron: n_up n_down values of all states (arXiv 2308.16848, supplement).
@@ -103,10 +115,10 @@ def spin_matrix(ansatz: StateMatrix, electrons: Tensor, system: System, chunk: i
         there = _rows(ansatz, sets[:, order], chunk)
         total -= (here.sign * there.sign * torch.exp(there.log - here.log)).unsqueeze(1) * there.values
     by_walker = (-1, ansatz.number)
-    return local_matrix(here.values.unflatten(0, by_walker), total.unflatten(0, by_walker))
+    return here.values.unflatten(0, by_walker), total.unflatten(0, by_walker)
 
 
-def _rows(ansatz: StateMatrix, sets: Tensor, chunk: int) -> Rows:
+def _rows(ansatz: StateSets, sets: Tensor, chunk: int) -> Rows:
     parts = [ansatz.rows(part) for part in sets.split(chunk)]
     return Rows(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
 
@@ -119,7 +131,7 @@ def _exchanges(n_up: int, n: int) -> Iterator[list[int]]:
             yield order
 
 
-def _elements(ansatz: StateMatrix, sets: Tensor) -> tuple[Tensor, Tensor]:
+def _elements(ansatz: StateSets, sets: Tensor) -> tuple[Tensor, Tensor]:
     """Rows of M and of -1/2 lap M, divided by the same numbers, in the gauge of `ansatz`."""
     jets = cast(HasStates, ansatz.shared).state_jets(sets)
     values, laplacians = jets.data[:, -1].double(), jets.laplacians()
@@ -136,6 +148,6 @@ class _Positions(Point):
         raise InputError("excited states take terms of the Hamiltonian that are functions of the electrons' positions")
 
     @property
-    def psi(self) -> LogPsi:  # type: ignore[override]
+    def psi(self) -> LogPsi:
         """Raise InputError."""
         raise InputError("excited states take terms of the Hamiltonian that are functions of the electrons' positions")

@@ -10,10 +10,11 @@ from torch import Tensor
 from fusion.parallel.collectives import mean_over_ranks
 from fusion.wavefunctions.ansatz import HasStates
 from fusion.wavefunctions.clipping import clip
-from fusion.wavefunctions.excited.local_matrix import StateEnergy, dipole_matrix, spin_matrix
+from fusion.wavefunctions.excited.local_matrix import StateEnergy, StateHamiltonian, dipole_elements, spin_elements
 from fusion.wavefunctions.excited.sampler import SetMetropolis
-from fusion.wavefunctions.excited.state_matrix import StateMatrix, first_sets
+from fusion.wavefunctions.excited.state_matrix import StateSets
 from fusion.wavefunctions.periodic.cell import cell_of
+from fusion.wavefunctions.sampler import first_sets
 from fusion.wavefunctions.vmc import VariationalMonteCarlo
 
 MATRIX, DIPOLE, SPIN = "energy_matrix", "dipole_matrix", "spin_matrix"
@@ -32,9 +33,9 @@ class ExcitedStates(VariationalMonteCarlo):
         self.spin_every = spin_every
 
     @property
-    def matrix(self) -> StateMatrix:
+    def matrix(self) -> StateSets:
         """The states."""
-        return cast(StateMatrix, self.ansatz)
+        return cast(StateSets, self.ansatz)
 
     def new_sampler(self, generator: torch.Generator) -> SetMetropolis:
         """Build a sampler of electron sets."""
@@ -60,11 +61,8 @@ class ExcitedStates(VariationalMonteCarlo):
         acceptance = sampler.run(self.optimisation.log_density, schedule.evaluation_moves)
         measured = cast(StateEnergy, self.hamiltonian.evaluate(self.ansatz, sampler.electrons, schedule.chunk))
         local = clip(measured.total, schedule.clip)
-        matrices = {MATRIX: measured.matrix, DIPOLE: dipole_matrix(measured.values, sampler.electrons)}
-        if self.done["evaluating"] % self.spin_every == 0:
-            matrices[SPIN] = spin_matrix(self.matrix, sampler.electrons, self.system, schedule.chunk)
+        means = {name: local.mean_of(values).tolist() for name, values in self._matrices(measured).items()}
         row = {"variance": local.variance, "acceptance": acceptance}
-        means = {name: local.mean_of(values).tolist() for name, values in matrices.items()}
         for name, value in (row | means).items():
             self.series.setdefault(name, []).append(value)
         self.energies["evaluating"].append(local.mean)
@@ -72,3 +70,13 @@ class ExcitedStates(VariationalMonteCarlo):
         self.variance, self.acceptance = local.variance, acceptance
         stderr = (local.variance / schedule.walkers) ** 0.5
         return {"energy": local.mean, "stderr": stderr, "width": sampler.widths[0], **row}
+
+    def _matrices(self, measured: StateEnergy) -> dict[str, Tensor]:
+        """Local matrices (B, S, S) or (B, 3, S, S) of this iteration by the names of their series."""
+        local, electrons = cast(StateHamiltonian, self.hamiltonian).local, self.sampler.electrons
+        moments = dipole_elements(measured.values, electrons)
+        dipole = torch.stack([local(measured.values, part) for part in moments.unbind(1)], dim=1)
+        matrices = {MATRIX: measured.matrix, DIPOLE: dipole}
+        if self.done["evaluating"] % self.spin_every == 0:
+            matrices[SPIN] = local(*spin_elements(self.matrix, electrons, self.system, self.schedule.chunk))
+        return matrices

@@ -12,9 +12,13 @@ from fusion.errors import CalculationError
 from fusion.runs.results import Result
 from fusion.wavefunctions.ansatz import start_of
 from fusion.wavefunctions.excited.module import DIPOLE, MATRIX, SPIN, ExcitedStates
+from fusion.wavefunctions.excited.penalty import OVERLAP, largest_overlap
 from fusion.wavefunctions.excited.spectrum import DISTINCT, Spectrum, oscillator_strength, spectrum
 from fusion.wavefunctions.outcome import AGREEMENT, LOST, ROUNDING, TOLERANCE, as_details, last_quarter, remaining_error
 from fusion.wavefunctions.statistics import Estimate, blocked, drift
+
+OVERLAPPING = 0.1
+"""Overlap of two states above which their energies are mixtures of those of eigenstates."""
 
 MIXED = 5.0
 """A gap below so many of its standard errors may have a bias of the order of the error squared over the gap."""
@@ -35,12 +39,21 @@ def excited(module: ExcitedStates) -> Result:
     reasons, left = _reasons(module, total)
     verdict = "; ".join(reasons) or "the sum of the energies does not drift during the evaluation"
     energies = found.energies
-    details = {
+    details: dict[str, Any] = {
         "states": _levels(module, found, dipoles),
-        "transitions": list(_transitions(found, matrices, dipoles)),
+        "transitions": [] if OVERLAP in module.series else list(_transitions(found, matrices, dipoles)),
         "sum_of_energies": {"hartree": total.value, "stderr_hartree": total.stderr},
         "verdict": verdict,
     }
+    warnings = _warnings(found)
+    if OVERLAP in module.series:
+        overlap, states = largest_overlap(module.series[OVERLAP])
+        details["largest_overlap"] = overlap
+        if overlap > OVERLAPPING:
+            warnings.append(
+                f"states {states[0] + 1} and {states[1] + 1} have the overlap {overlap:.2f}: more "
+                "method.optimisation.steps, or a larger method.penalty"
+            )
     vmc: dict[str, Any] = {
         "variance_hartree2": float(np.mean(module.series["variance"])),
         "acceptance": float(np.mean(module.series["acceptance"])),
@@ -63,7 +76,7 @@ def excited(module: ExcitedStates) -> Result:
         energy_stderr=energies[0].stderr,
         details={"vmc": vmc, "excited": details},
         message=verdict if reasons else None,
-        warnings=_warnings(found),
+        warnings=warnings,
     )
 
 

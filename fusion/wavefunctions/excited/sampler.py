@@ -1,4 +1,4 @@
-"""Metropolis sampling of the determinant of several states, one electron set at a time."""
+"""Metropolis sampling of several electron sets, one set at a time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fusion.parallel.collectives import mean_over_ranks
-from fusion.wavefunctions.excited.state_matrix import StateMatrix
+from fusion.wavefunctions.excited.state_matrix import StateSets
 from fusion.wavefunctions.periodic.cell import Cell
 from fusion.wavefunctions.proposals import Proposal
 from fusion.wavefunctions.sampler import LogDensity, Metropolis
@@ -22,7 +22,7 @@ class SetMetropolis(Metropolis):
     """
 
     def __init__(
-        self, matrix: StateMatrix, generator: torch.Generator, proposals: Sequence[Proposal], cell: Cell | None = None
+        self, matrix: StateSets, generator: torch.Generator, proposals: Sequence[Proposal], cell: Cell | None = None
     ) -> None:
         super().__init__(torch.empty(0), generator, proposals=proposals, cell=cell)
         self.matrix = matrix
@@ -34,7 +34,7 @@ class SetMetropolis(Metropolis):
         x = self.electrons.unflatten(1, (number, -1)).clone()
         rows = self.matrix.rows(x.flatten(0, 1))
         values, logs = rows.values.unflatten(0, (-1, number)), rows.log.view(-1, number)
-        log = self._log(values, logs)
+        log = self.matrix.amplitude(values, logs)[1]
         kinds = len(self.proposals)
         accepted = torch.zeros(kinds, dtype=torch.float64, device=x.device)
         for move in range(moves):
@@ -58,7 +58,7 @@ class SetMetropolis(Metropolis):
         row = self.matrix.rows(proposal)
         proposed_values, proposed_logs = values.clone(), logs.clone()
         proposed_values[:, own], proposed_logs[:, own] = row.values, row.log
-        proposed = self._log(proposed_values, proposed_logs)
+        proposed = self.matrix.amplitude(proposed_values, proposed_logs)[1]
         change = 2 * (proposed - log)
         if log_ratio is not None:
             change = change + log_ratio
@@ -69,8 +69,3 @@ class SetMetropolis(Metropolis):
         logs[:, own] = torch.where(accept, row.log, logs[:, own])
         accepted[kind] += accept.double().mean()
         return torch.where(accept, proposed, log)
-
-    @staticmethod
-    def _log(values: Tensor, logs: Tensor) -> Tensor:
-        """log|Psi| (B,)."""
-        return torch.linalg.slogdet(values)[1] + logs.sum(1)

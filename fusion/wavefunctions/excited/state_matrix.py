@@ -1,4 +1,4 @@
-"""The matrix of all states at all electron sets, and its determinant as a wavefunction."""
+"""The matrix of all states at all electron sets, and wavefunctions of all sets that are functions of it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from fusion.chemistry.system import System
 from fusion.wavefunctions.ansatz import Ansatz, HasLevels, HasStates, laplacian, start_of
 from fusion.wavefunctions.jets import LogPsi
-from fusion.wavefunctions.sampler import initial_electrons
 from fusion.wavefunctions.states import StateJets, States
 
 
@@ -25,6 +23,17 @@ class SeparateStates(nn.Module):
     def __init__(self, ansaetze: Sequence[nn.Module]) -> None:
         super().__init__()
         self.own = nn.ModuleList(ansaetze)
+
+    @property
+    def start(self) -> str | None:
+        """The conventional wavefunction that the states start at; None for random orbitals."""
+        return start_of(self.own[0])
+
+    @property
+    def levels(self) -> Sequence[float]:
+        """Energies (hartree) of the conventional states at the start, and of a few more; empty without any."""
+        first = self.own[0]
+        return first.levels if isinstance(first, HasLevels) else ()
 
     def states(self, electrons: Tensor) -> States:
         """All states at electrons (B, N, 3)."""
@@ -60,8 +69,10 @@ class Rows(NamedTuple):
     values: Tensor
 
 
-class StateMatrix(nn.Module):
-    """Psi(x^1 ... x^S) = det psi_k(x^j): an ansatz of S electron sets, (B, S N, 3), spin-up electrons first in each.
+class StateSets(nn.Module):
+    """A wavefunction Psi(x^1 ... x^S) of S electron sets, (B, S N, 3), spin-up electrons first in each.
+
+    It is a function of the matrix M_jk = psi_k(x^j), which a subclass defines.
 
     Args:
         shared: the states, with `HasStates`.
@@ -80,6 +91,15 @@ class StateMatrix(nn.Module):
         super().__init__()
         self.shared, self.number = shared, number
         self.register_buffer("gauge", torch.zeros(number))
+
+    @property
+    def sets_per_walker(self) -> int:
+        """S, one set for every state."""
+        return self.number
+
+    def amplitude(self, values: Tensor, logs: Tensor) -> tuple[Tensor, Tensor]:
+        """Sign and log|Psi|, each (B,), of M (B, S, S) whose rows are divided by exp(logs), (B, S)."""
+        raise NotImplementedError
 
     @property
     def start(self) -> str | None:
@@ -106,26 +126,31 @@ class StateMatrix(nn.Module):
 
     def forward(self, electrons: Tensor) -> tuple[Tensor, Tensor]:
         """Sign and log|Psi|, each (B,)."""
-        rows = self.rows(self.sets(electrons))
-        sign, log = torch.linalg.slogdet(rows.values.unflatten(0, (-1, self.number)))
-        by_set = (-1, self.number)
-        sign, log = sign * rows.sign.view(by_set).prod(1), log + rows.log.view(by_set).sum(1)
-        return sign.to(electrons.dtype), log.to(electrons.dtype)
+        rows, by_set = self.rows(self.sets(electrons)), (-1, self.number)
+        sign, log = self.amplitude(rows.values.unflatten(0, by_set), rows.log.view(by_set))
+        return (sign * rows.sign.view(by_set).prod(1)).to(electrons.dtype), log.to(electrons.dtype)
 
     def sets(self, electrons: Tensor) -> Tensor:
         """Electron sets (B S, N, 3) of electrons (B, S N, 3)."""
         return electrons.unflatten(1, (self.number, -1)).flatten(0, 1)
 
 
-def sets_of(ansatz: nn.Module) -> int:
-    """Number of electron sets that a walker of an ansatz has: that of its states, one for all others."""
-    return ansatz.number if isinstance(ansatz, StateMatrix) else 1
+class StateMatrix(StateSets):
+    """Psi = det M: antisymmetric under exchange of two sets."""
+
+    def amplitude(self, values: Tensor, logs: Tensor) -> tuple[Tensor, Tensor]:
+        """Sign and logarithm of the determinant."""
+        sign, log = torch.linalg.slogdet(values)
+        return sign, log + logs.sum(1)
 
 
-def first_sets(system: System, number: int, walkers: int, generator: torch.Generator) -> Tensor:
-    """Draw electrons (walkers, number * N, 3) of independent sets, as ``initial_electrons`` does."""
-    sets = initial_electrons(system, walkers * number, generator)
-    return sets.unflatten(0, (walkers, number)).flatten(1, 2)
+class StateProduct(StateSets):
+    """Psi = prod_k psi_k(x^k): every set is drawn from the density of a state of its own."""
+
+    def amplitude(self, values: Tensor, logs: Tensor) -> tuple[Tensor, Tensor]:
+        """Sign and logarithm of the product of the diagonal."""
+        own = values.diagonal(dim1=1, dim2=2)
+        return own.sign().prod(1), own.abs().log().sum(1) + logs.sum(1)
 
 
 def _finite(largest: Tensor) -> Tensor:
