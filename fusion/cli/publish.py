@@ -132,6 +132,8 @@ def _draft(config: DictConfig, about: Facts, into: Path, trained: Mapping[str, A
     if not isinstance(config.get("method"), DictConfig) or "model" not in config.method:
         raise InputError("only a method with a model of its own (method.model) can be published")
     method = protocol.build(config.method)
+    if config.method.get("states", 1) > 1:
+        raise InputError("the wavefunctions of excited states cannot be published: a card has one state")
     arguments: Any = dict(trained.get("model") or {}) or OmegaConf.to_container(config.method.model, resolve=True)
     target = arguments.pop("_target_")
     system = published_wavefunction.nuclei(config) if method.kind == "ansatz" else None

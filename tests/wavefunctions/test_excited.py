@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from exact import Trap, explicit_scores, matrix, molecule, trap
+from exact import PairNetwork, Trap, explicit_scores, matrix, molecule, trap
 from fusion.errors import InputError
 from fusion.wavefunctions.clipping import clip
 from fusion.wavefunctions.excited.local_matrix import (
@@ -199,6 +199,17 @@ def test_scores_of_all_layers_are_those_of_walkers() -> None:
     assert recorder.rest == []
     rows = matrix(explicit_scores(states, electrons))
     torch.testing.assert_close(gram, rows @ rows.T, rtol=1e-7, atol=1e-7)
+
+
+def test_scores_of_wavefunctions_of_their_own() -> None:
+    """An ansatz with `forward` alone, a layer used twice, and a parameter outside of layers."""
+    states = StateMatrix(SeparateStates([PairNetwork(), PairNetwork(3)]), 2)
+    recorder = ScoreRecorder(states, chunk=3)
+    electrons = torch.randn(4, 6, 3)
+    gram = recorder(electrons).gram()
+    assert recorder.rest == ["shared.own.0.scale", "shared.own.1.scale"]
+    rows = matrix(explicit_scores(states, electrons))
+    torch.testing.assert_close(gram, rows @ rows.T, rtol=1e-7, atol=1e-9)
 
 
 def test_the_sampler_draws_the_density_of_all_sets() -> None:

@@ -34,6 +34,11 @@ def test_the_result_has_all_levels(finished: Path) -> None:
     assert {path.name for path in finished.glob("*.png")} == {"energy.png", "levels.png"}
 
 
+def test_several_states_are_not_published(finished: Path, tmp_path: Path) -> None:
+    ended = fusion(tmp_path, "zoo", "add", str(finished), "--name", "states")
+    assert ended.status == 2 and "a card has one state" in ended.err, ended
+
+
 @pytest.mark.parametrize("moment", [8, 20], ids=["optimisation", "evaluation"])
 def test_killed_and_resumed(finished: Path, tmp_path: Path, moment: int) -> None:
     (resumed,) = killed_and_resumed(tmp_path, EXCITED, [at("step", moment)])
