@@ -22,7 +22,8 @@ from fusion.methods.about import About
 from fusion.parallel import devices
 from fusion.parallel.processes import GLOBAL_STATE
 from fusion.runs.results import Result
-from fusion.wavefunctions.ansatz import HasNuclei, TakesCells, TakesStates, takes_pretraining
+from fusion.wavefunctions.ansatz import HasNuclei, TakesCells, takes_pretraining
+from fusion.wavefunctions.excited.several import several
 from fusion.wavefunctions.hartree_fock import hartree_fock
 from fusion.wavefunctions.resources import default_chunk
 from fusion.wavefunctions.schedule import Schedule
@@ -102,13 +103,7 @@ class AnsatzMethod:
         penalty: float | None = None,
         about: About | Mapping[str, Any] | None = None,
     ) -> None:
-        check_whole("method.states", states, 1)
-        self.states, self.penalty = states, penalty
-        if penalty is not None and not (isinstance(penalty, int | float) and penalty > 0 and states > 1):
-            raise InputError(
-                f"method.penalty={penalty} must be positive, in hartree and larger than the gaps, and needs "
-                "method.states=2 or more"
-            )
+        self._several = several(states, penalty)
         if dtype not in _DTYPES:
             raise InputError(f"dtype must be float32 or float64, not {dtype!r}")
         self.name, self.about = name, About.read(about)
@@ -225,42 +220,25 @@ class AnsatzMethod:
                 f"the wavefunction of {self.name} is not periodic; {system.name} needs one that takes cells"
             )
 
+    @property
+    def states(self) -> int:
+        """Number of states."""
+        return 1 if self._several is None else self._several.number
+
     def ansatz(self, system: System) -> nn.Module:
-        """Build the untrained wavefunction of ``system``, in this method's dtype: with several ``states``, a
-        ``StateMatrix`` of all."""
+        """Build the untrained wavefunction of ``system``, or of several states of it, in this method's dtype."""
+        build = instantiate(self._model, _partial_=True, _convert_="all")
         with GLOBAL_STATE:
             before = torch.get_default_dtype()
             torch.set_default_dtype(self.dtype)  # draws initial parameters in their final dtype
             try:
-                ansatz = self._built(system)
+                if self._several is None:
+                    ansatz = build(system=system)
+                else:
+                    ansatz = self._several.ansatz(get_object(self._model["_target_"]), build, system)
             finally:
                 torch.set_default_dtype(before)
-        return ansatz.to(self.dtype)
-
-    def _built(self, system: System) -> nn.Module:
-        build = instantiate(self._model, _partial_=True, _convert_="all")
-        if self.states == 1:
-            return cast(nn.Module, build(system=system))
-        takes_states = isinstance(get_object(self._model["_target_"]), TakesStates)
-        if self.penalty is not None:
-            from fusion.wavefunctions.excited.penalty import separate_states
-
-            reference = build.keywords.get("reference") if takes_states else None
-            return separate_states(partial(build, system=system), reference, self.states)
-        from fusion.wavefunctions.excited.state_matrix import SeparateStates, StateMatrix
-
-        if takes_states:
-            return StateMatrix(build(system=system, states=self.states), self.states)
-        return StateMatrix(SeparateStates([build(system=system) for _ in range(self.states)]), self.states)
-
-    def levels(self, system: System) -> Sequence[float]:
-        """Energies (hartree) of the conventional states that several states start at, and of a few more; empty where
-        they are unknown."""
-        from fusion.wavefunctions.excited.state_matrix import StateSets
-
-        with torch.random.fork_rng():
-            ansatz = self.ansatz(system)
-        return ansatz.levels if isinstance(ansatz, StateSets) else ()
+        return cast(nn.Module, ansatz.to(self.dtype))
 
     def hamiltonian(self, system: System) -> Hamiltonian | StateHamiltonian:
         """Build the Hamiltonian of ``system``, or of several states of it."""
@@ -271,30 +249,23 @@ class AnsatzMethod:
         else:
             build = instantiate(self._hamiltonian, _partial_=True, _convert_="all")
             hamiltonian = cast("Hamiltonian", build(system=system))
-        if self.states == 1:
-            return hamiltonian
-        from fusion.wavefunctions.excited.local_matrix import StateHamiltonian
-        from fusion.wavefunctions.excited.penalty import ProductHamiltonian
-
-        return StateHamiltonian(hamiltonian) if self.penalty is None else ProductHamiltonian(hamiltonian)
+        return hamiltonian if self._several is None else self._several.hamiltonian(hamiltonian)
 
     def estimators(self, system: System) -> list[Estimator]:
         """Build the estimators of an evaluation of ``system``: the standard ones and those of the settings; several
         states have none."""
         from fusion.wavefunctions.estimators import build, standard
 
-        if self.states > 1:
+        if self._several is not None:
             return []
         return build(system, {**standard(self._spin_every), **instantiate(self._estimators, _convert_="all")})
 
     def optimiser(self, ansatz: nn.Module, chunk: int) -> Optimiser:
         """Build the optimiser of the parameters of ``ansatz``; it differentiates ``chunk`` walkers at a time."""
-        if self.penalty is not None:
-            from fusion.wavefunctions.excited.penalty import EachState
-            from fusion.wavefunctions.excited.state_matrix import StateProduct
-
-            return EachState(partial(instantiate, self._optimiser), cast(StateProduct, ansatz), chunk)
-        return cast("Optimiser", instantiate(self._optimiser, ansatz, chunk))
+        make = partial(instantiate, self._optimiser)
+        return cast(
+            "Optimiser", make(ansatz, chunk) if self._several is None else self._several.optimiser(make, ansatz, chunk)
+        )
 
     def schedule(self, system: System, ansatz: nn.Module) -> Schedule:
         """Phases of this method for one system; only an ansatz with orbitals of its own is pretrained."""
@@ -313,15 +284,10 @@ class AnsatzMethod:
         """Build the LightningModule of the run; ``changes`` replace fields of the schedule."""
         from fusion.wavefunctions.vmc import VariationalMonteCarlo
 
-        if self.states == 1:
-            return VariationalMonteCarlo(*self.arguments(system, **changes))
-        from fusion.wavefunctions.excited.module import ExcitedStates
-        from fusion.wavefunctions.excited.penalty import PenalisedStates
-
         arguments = self.arguments(system, **changes)
-        if self.penalty is not None:
-            return PenalisedStates(*arguments, spin_every=self._spin_every, penalty=self.penalty)
-        return ExcitedStates(*arguments, spin_every=self._spin_every)
+        if self._several is None:
+            return VariationalMonteCarlo(*arguments)
+        return self._several.module(arguments, self._spin_every)
 
     def arguments(self, system: System, **changes: Any) -> tuple[Any, ...]:
         """Arguments of the LightningModule of a run, ``VariationalMonteCarlo`` or one derived from it."""

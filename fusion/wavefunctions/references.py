@@ -4,44 +4,16 @@ from __future__ import annotations
 
 from functools import lru_cache
 from itertools import pairwise
-from math import comb
-from typing import Any, NamedTuple
 
 import numpy as np
 
 from fusion.chemistry.system import System
 from fusion.errors import CalculationError, InputError
-from fusion.wavefunctions.configurations import aligned
-from fusion.wavefunctions.hartree_fock import (
-    basis_label,
-    diffuse_molecule,
-    fix_signs,
-    mean_field,
-    occupied,
-    reference_molecule,
-    single_thread,
-)
+from fusion.wavefunctions.hartree_fock import mean_field, occupied
+from fusion.wavefunctions.interaction import Expansion, interaction, label_of, several_states
 from fusion.wavefunctions.periodic import PlaneWaveOrbitals
 from fusion.wavefunctions.reference_orbitals import OrbitalReference, ReferenceOrbitals
 from fusion.wavefunctions.slater_fit import SMALLEST, fit_orbitals
-
-LARGEST_SPACE = 700_000
-"""Determinants (seconds) of the largest active space."""
-
-LARGEST_ACTIVE = 14
-"""Orbitals of the largest active space: 1s and the shells with n = 2 and 3 of an atom."""
-
-SMALLEST_OCCUPATION = 1e-4
-"""Natural orbitals with fewer electrons stay outside the active space."""
-
-STRINGS = 40
-"""Largest number of strings of one spin."""
-
-HIGHEST_EXCITATION = 3
-"""Largest number of orbitals in which a string differs from the first."""
-
-DEGENERATE = 0.9
-"""Ratio of two weights or occupations above which both belong to the same level: it is kept or left out as a whole."""
 
 LEARNED_ALONE, LEARNED_SINGLE = 3, 4
 """Largest numbers of electrons for which `by_size` leaves the orbitals to the network: always, and if one determinant
@@ -51,32 +23,8 @@ DOMINANT = 0.95
 """Share of the leading determinant (LiH 0.97, beryllium 0.91) above which there is no near-degeneracy."""
 
 
-FIRST_ORBITALS, FIRST_SPACE = 30, 20_000
-"""Largest number of orbitals, and of determinants, in which the mean density of several states is calculated: the time
-of a full configuration interaction grows with the fourth power of the orbitals."""
-
-SAME_ORBITAL = 1e-3
-"""Difference (hartree) of orbital energies below which two orbitals belong to one level."""
-
-EXTRA_STATES = 3
-"""Further states whose energies tell whether the last one belongs to a level that is not complete."""
-
 SMALLEST_EXPONENT = 0.15
 """Smallest exponent, 1/bohr, of the orbitals of excited states, which are more extended than those of ground states."""
-
-
-class _Expansion(NamedTuple):
-    """Orbitals (nao, n) of PySCF's molecule, and an expansion in strings of them, as ``Configurations`` takes it.
-
-    `own` are the orbitals of each occupied spin; None if the spins share all.
-    """
-
-    name: str
-    mol: Any
-    orbitals: np.ndarray
-    strings: list[np.ndarray]
-    coefficients: np.ndarray
-    own: list[slice] | None = None
 
 
 class HartreeFockOrbitals(ReferenceOrbitals):
@@ -111,11 +59,12 @@ class ConfigurationInteraction(ReferenceOrbitals):
     """
 
     def __init__(self, system: System, states: int = 1) -> None:
+        _refuse_gas(system, "ci")
         self.levels: tuple[float, ...] = ()
         if states == 1:
-            expansion, smallest = _interaction(system), SMALLEST
+            expansion, smallest = interaction(system), SMALLEST
         else:
-            (expansion, levels), smallest = _several(system, states), SMALLEST_EXPONENT
+            (expansion, levels), smallest = several_states(system, states), SMALLEST_EXPONENT
             self.levels = levels
         super().__init__(*_fitted(system, expansion, smallest))
         self.description = expansion.name
@@ -143,7 +92,7 @@ def by_size(system: System, states: int = 1) -> OrbitalReference | None:
 
 
 def _fitted(
-    system: System, expansion: _Expansion, smallest: float = SMALLEST
+    system: System, expansion: Expansion, smallest: float = SMALLEST
 ) -> tuple[np.ndarray, np.ndarray, list[np.ndarray], np.ndarray, list[slice] | None]:
     """Arguments of ``ReferenceOrbitals``."""
     exponents, coefficients = fit_orbitals(system, expansion.mol, expansion.orbitals, smallest)
@@ -159,236 +108,14 @@ def _refuse_gas(system: System, reference: str) -> None:
 
 
 @lru_cache(maxsize=8)
-def _hartree_fock(system: System) -> _Expansion:
+def _hartree_fock(system: System) -> Expansion:
     _refuse_gas(system, "hartree_fock")
     field = mean_field(system)
     up, down = occupied(field)
-    name = _name("RHF" if field.mol.spin == 0 else "UHF", field.mol)
+    name = label_of("RHF" if field.mol.spin == 0 else "UHF", field.mol)
     strings = [np.arange(own.shape[1])[None] for own in (up, down) if own.shape[1]]
     if field.mol.spin == 0:
-        return _Expansion(name, field.mol, up, strings, np.ones((1, 1)))
+        return Expansion(name, field.mol, up, strings, np.ones((1, 1)))
     ends = np.cumsum([0, *(own.shape[1] for own in strings)])
     own = [slice(first, last) for first, last in pairwise(ends)]
-    return _Expansion(name, field.mol, np.concatenate((up, down), axis=1), strings, np.ones((1, 1)), own)
-
-
-@lru_cache(maxsize=8)
-def _interaction(system: System) -> _Expansion:
-    from pyscf import mcscf
-
-    _refuse_gas(system, "ci")
-    core = _core_orbitals_of(system)
-    mol = reference_molecule(system)
-    electrons = (system.n_up - core, system.n_down - core)
-    with single_thread(mol):
-        field = _open_shell_field(system, mol)
-        orbitals, occupations = _natural_orbitals(field, core) or _of_active_space(system, field, core, electrons)
-        orbitals = fix_signs(orbitals)
-        active = _active_orbitals(occupations, electrons)
-        solver = mcscf.CASCI(field, active, electrons, ncore=core)
-        spin = (system.n_up - system.n_down) / 2
-        solver.fix_spin_(ss=spin * (spin + 1))
-        solver.fcisolver.conv_tol = 1e-9
-        solver.canonicalization = False
-        _, _, vector, _, _ = solver.kernel(orbitals)
-    if not np.all(solver.fcisolver.converged):
-        raise CalculationError(f"the configuration interaction of {system.formula} did not converge")
-    return _expansion(mol, orbitals, core, active, electrons, np.asarray(vector)[None], 1)
-
-
-@lru_cache(maxsize=8)
-def _several(system: System, states: int) -> tuple[_Expansion, tuple[float, ...]]:
-    """Expansions of the lowest states, and the energies of these and of `EXTRA_STATES` more."""
-    _refuse_gas(system, "ci")
-    core = _core_orbitals_of(system)
-    mol = diffuse_molecule(system)
-    electrons = (system.n_up - core, system.n_down - core)
-    with single_thread(mol):
-        field = _open_shell_field(system, mol)
-        first = _largest_space(field.mo_energy[core:], electrons)
-        levels, vectors = _roots(system, field, field.mo_coeff, core, first, electrons, states + EXTRA_STATES)
-        if len(levels) < states:
-            raise InputError(
-                f"method.states={states}: {system.formula} has only {len(levels)} states in {basis_label(mol.basis)}"
-            )
-        occupations, orbitals = _mean_natural_orbitals(field.mo_coeff, core, first, electrons, vectors[:states])
-        orbitals = fix_signs(orbitals)
-        active = _active_orbitals(occupations, electrons)
-        while _size(active, electrons) < states:
-            active += 1
-        _, vectors = _roots(system, field, orbitals, core, active, electrons, states)
-    return _expansion(mol, orbitals, core, active, electrons, vectors, states), tuple(levels.tolist())
-
-
-def _open_shell_field(system: System, mol: Any) -> Any:
-    from pyscf import scf
-
-    field = scf.ROHF(mol)
-    field.conv_tol = 1e-10
-    field.chkfile = None
-    field.kernel()
-    if not field.converged:
-        raise CalculationError(f"Hartree-Fock of {system.formula} did not converge: check geometry, charge and spin")
-    return field
-
-
-def _largest_space(energies: np.ndarray, electrons: tuple[int, int]) -> int:
-    """Number of the lowest orbitals, at the end of a level of their energies (hartree), whose full configuration
-    interaction is affordable."""
-    affordable = (
-        n
-        for n in range(min(len(energies), FIRST_ORBITALS), 0, -1)
-        if _size(n, electrons) <= FIRST_SPACE and (n == len(energies) or energies[n] - energies[n - 1] > SAME_ORBITAL)
-    )
-    return max(next(affordable, 1), *electrons, 1)
-
-
-def _size(orbitals: int, electrons: tuple[int, int]) -> int:
-    return comb(orbitals, electrons[0]) * comb(orbitals, electrons[1])
-
-
-def _roots(
-    system: System, field: Any, orbitals: np.ndarray, core: int, active: int, electrons: tuple[int, int], states: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Energies and vectors (states, S_up, S_down) of the lowest states in an active space; fewer in a small space.
-
-    Raises CalculationError without convergence.
-    """
-    from pyscf import mcscf
-
-    solver = mcscf.CASCI(field, active, electrons, ncore=core)
-    solver.fcisolver.nroots = min(states, _size(active, electrons))
-    solver.fcisolver.conv_tol, solver.fcisolver.max_cycle, solver.fcisolver.max_space = 1e-10, 300, 30
-    solver.canonicalization = False
-    energies, _, vectors, _, _ = solver.kernel(orbitals)
-    if not np.all(solver.fcisolver.converged):
-        raise CalculationError(f"the configuration interaction of {system.formula} did not converge")
-    number = solver.fcisolver.nroots
-    return np.reshape(energies, number), np.reshape(vectors, (number, comb(active, electrons[0]), -1))
-
-
-def _mean_natural_orbitals(
-    orbitals: np.ndarray, core: int, active: int, electrons: tuple[int, int], vectors: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Occupations and orbitals (nao, n), natural ones of the mean density of several states above the core."""
-    from pyscf import fci
-
-    solver = fci.direct_spin1.FCI()
-    density = np.mean([solver.make_rdm1(vector, active, electrons) for vector in vectors], axis=0)
-    occupations, rotation = np.linalg.eigh(density)
-    order = np.argsort(-occupations)
-    inside = orbitals[:, core : core + active] @ rotation[:, order]
-    return occupations[order], np.concatenate((orbitals[:, :core], inside), axis=1)
-
-
-def _expansion(
-    mol: Any, orbitals: np.ndarray, core: int, active: int, electrons: tuple[int, int], vectors: np.ndarray, states: int
-) -> _Expansion:
-    """Expansion in the leading strings of the vectors (states, S_up, S_down) of an active space."""
-    strings, coefficients = _leading(vectors, active, electrons)
-    strings = [np.concatenate((np.tile(np.arange(core), (len(own), 1)), core + own), axis=1) for own in strings]
-    strings[0], columns = aligned(strings[0], coefficients.transpose(1, 2, 0))
-    strings[1], rows = aligned(strings[1], columns.transpose(1, 0, 2))
-    coefficients = rows.transpose(2, 1, 0)
-    name = _name(f"CI({sum(electrons)},{active})", mol)
-    occupied = [own for own in strings if own.shape[1]]
-    return _Expansion(
-        name, mol, orbitals[:, : core + active], occupied, coefficients[0] if states == 1 else coefficients
-    )
-
-
-def _natural_orbitals(field: Any, core: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """Orbitals (nao, n), natural ones of CISD above the core of a mean field of PySCF, and the occupations of these.
-
-    Where there is nothing to correlate, or no room in the active space, they are those of the mean field. None without
-    convergence, as in stretched bonds.
-    """
-    from pyscf import ci
-
-    if sum(field.mol.nelec) - 2 * core < 2 or max(field.mol.nelec) - core >= LARGEST_ACTIVE:
-        return field.mo_coeff, np.asarray(field.mo_occ[core:])
-    solver = ci.CISD(field, frozen=core or None)
-    solver.verbose = 0
-    solver.chkfile = None
-    solver.kernel()
-    if not solver.converged:
-        return None
-    density = np.asarray(solver.make_rdm1())
-    density = density.sum(0) if density.ndim == 3 else density
-    occupations, rotation = np.linalg.eigh(density[core:, core:])
-    order = np.argsort(-occupations)
-    inner = field.mo_coeff[:, :core]
-    return np.concatenate((inner, field.mo_coeff[:, core:] @ rotation[:, order]), axis=1), occupations[order]
-
-
-def _of_active_space(
-    system: System, field: Any, core: int, electrons: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Orbitals (nao, n) of a CASSCF of all valence orbitals, and the occupations above the core: none outside of it."""
-    from pyscf import mcscf
-
-    active = sum(1 if z <= 2 else 4 for z in system.numbers)
-    if not max(electrons) <= active <= LARGEST_ACTIVE:
-        raise CalculationError(f"the configuration interaction of {system.formula} did not converge")
-    solver = mcscf.CASSCF(field, active, electrons, ncore=core)
-    solver.canonicalization, solver.chkfile = False, None
-    solver.kernel()
-    if not solver.converged:
-        raise CalculationError(f"the CASSCF of {system.formula} did not converge")
-    orbitals, _, occupations = solver.cas_natorb(sort=True)
-    return orbitals, occupations[core:]
-
-
-def _active_orbitals(occupations: np.ndarray, electrons: tuple[int, int]) -> int:
-    """Number of natural orbitals, at the end of a level, whose full CI is affordable."""
-    smallest = max(max(electrons), 1)
-    choices = [
-        n
-        for n in range(smallest, min(LARGEST_ACTIVE, len(occupations)) + 1)
-        if _size(n, electrons) <= LARGEST_SPACE
-        and occupations[n - 1] > SMALLEST_OCCUPATION
-        and (n == len(occupations) or occupations[n] < DEGENERATE * occupations[n - 1])
-    ]
-    return max(choices, default=smallest)
-
-
-def _leading(vectors: np.ndarray, active: int, electrons: tuple[int, int]) -> tuple[list[np.ndarray], np.ndarray]:
-    """Leading strings (S_s, n_s) of both spins in the mean of several states, and the coefficients (states, S_up,
-    S_down) between them, of which the largest of each state is 1 or -1."""
-    from pyscf.fci import cistring
-
-    squares = (vectors**2).mean(0)
-    kept, strings = [], []
-    for axis, number in enumerate(electrons):
-        weights = squares.sum(1 - axis)
-        occupied = np.array([list(own) for own in cistring.gen_occslst(range(active), number)], dtype=int)
-        first = set(occupied[np.argmax(weights)])
-        near = [len(first.difference(own)) <= HIGHEST_EXCITATION for own in occupied.tolist()]
-        order = np.argsort(-np.where(near, weights, 0.0), kind="stable")
-        ordered = weights[order]
-        number_kept = min(STRINGS, int(np.sum(near)))
-        while 1 < number_kept < len(order) and ordered[number_kept] > DEGENERATE * ordered[number_kept - 1]:
-            number_kept -= 1
-        kept.append(order[:number_kept])
-        strings.append(occupied[kept[-1]])
-    coefficients = vectors[:, kept[0][:, None], kept[1]]
-    largest = np.abs(coefficients).max((1, 2), keepdims=True)
-    leading = coefficients.reshape(len(vectors), -1)
-    signs = np.sign(np.take_along_axis(leading, np.abs(leading).argmax(1)[:, None], 1))[..., None]
-    return strings, coefficients / (largest * signs)
-
-
-def _name(method: str, mol: Any) -> str:
-    return f"{method}/{basis_label(mol.basis)}"
-
-
-def _core_orbitals_of(system: System) -> int:
-    """Orbitals of the noble gases below the elements that have no core potential; fewer if electrons are missing."""
-    with_core = {core.symbol for core in system.cores}
-    numbers = (int(z) for z, symbol in zip(system.numbers, system.symbols, strict=True) if symbol not in with_core)
-    return min(sum(_core_orbitals(number) for number in numbers), system.n_down)
-
-
-def _core_orbitals(number: int) -> int:
-    """Orbitals of the noble gas below an element."""
-    return next(orbitals for above, orbitals in ((18, 9), (10, 5), (2, 1), (0, 0)) if number > above)
+    return Expansion(name, field.mol, np.concatenate((up, down), axis=1), strings, np.ones((1, 1)), own)

@@ -12,7 +12,7 @@ from torch import Tensor
 from exact import molecule
 from fusion.chemistry import core_potentials
 from fusion.chemistry.system import System
-from fusion.wavefunctions import references
+from fusion.wavefunctions import interaction
 from fusion.wavefunctions.features import nuclear_vectors
 from fusion.wavefunctions.hartree_fock import hartree_fock
 from fusion.wavefunctions.reference_orbitals import ReferenceOrbitals
@@ -100,10 +100,10 @@ def test_leading_configurations_of_beryllium() -> None:
 
 def test_without_natural_orbitals_the_active_space_is_the_valence_shell(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in stretched N2, whose CISD does not converge."""
-    monkeypatch.setattr(references, "_natural_orbitals", lambda _field, _core: None)
-    references._interaction.cache_clear()
+    monkeypatch.setattr(interaction, "_natural_orbitals", lambda _field, _core: None)
+    interaction.interaction.cache_clear()
     reference = ConfigurationInteraction(molecule("Be"))
-    references._interaction.cache_clear()
+    interaction.interaction.cache_clear()
     assert reference.description == "CI(2,4)/cc-pVTZ"
     np.testing.assert_allclose(np.sort(reference.weights.diagonal()), [-0.19, -0.19, -0.19, 1.0], atol=0.02)
 

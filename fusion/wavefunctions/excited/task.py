@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+import torch
+
 from fusion.errors import InputError
 from fusion.wavefunctions.training import WavefunctionPlan, WavefunctionTraining, fit
 
@@ -39,9 +41,10 @@ class WavefunctionStates(WavefunctionTraining):
     def title(self, plan: WavefunctionPlan, run: Run) -> Title:
         """Title of a training with the number of states, and a note on an incomplete level."""
         parts, notes = super().title(plan, run)
-        states = cast(Any, plan.method).states
-        levels = cast(Any, plan.method).levels(plan.system)
-        advice = incomplete(levels, states)
+        method = cast(Any, plan.method)
+        with torch.random.fork_rng():
+            levels = method.ansatz(plan.system).levels
+        states, advice = method.states, incomplete(levels, method.states)
         return (*parts[:2], f"{states} states", *parts[2:]), (*notes, *([advice] if advice else []))
 
     def run(self, plan: WavefunctionPlan, run: Run) -> Result:
