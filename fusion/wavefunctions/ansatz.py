@@ -100,6 +100,16 @@ class HasLevels(Protocol):
 
 
 @runtime_checkable
+class HasConfigurations(Protocol):
+    """Ansatz of several states that are expansions in configurations of the same orbitals."""
+
+    def leading(self, mixture: Tensor) -> tuple[list[list[int]], float] | None:
+        """Occupied orbitals of each spin, numbered from 0, in the leading configuration of sum_k mixture_k psi_k, and
+        its share of the norm; None if there is no expansion."""
+        ...
+
+
+@runtime_checkable
 class HasStart(Protocol):
     """Ansatz whose orbitals may start as those of a conventional wavefunction, so that pretraining is left out."""
 

@@ -110,6 +110,16 @@ class Configurations(nn.Module):
         sign = torch.stack([part.sign for part in parts]).prod(0)
         return StateJets(LogPsi(sign, rows[:, -1], rows[:, :-2], rows[:, -2]), self.coefficients.jet(u, v))
 
+    def leading(self, mixture: Tensor) -> tuple[list[list[int]], float]:
+        """Occupied orbitals of each spin in the leading product of sum_k mixture_k psi_k, and its share of the norm.
+
+        The share is that of normalised orbitals: |C|^2 over the sum of all.
+        """
+        values = torch.einsum("k,kst->st", mixture.double().cpu(), self.coefficients.values.detach().cpu())
+        rows = divmod(int(values.abs().argmax()), values.shape[1])
+        occupied = [own.numbers[row].tolist() for own, row in zip(self._spins(), rows, strict=False)]
+        return occupied, float(values[rows].square() / values.square().sum())
+
     def _spins(self) -> Iterable[Strings]:
         return cast(Iterable[Strings], self.strings)
 

@@ -146,6 +146,11 @@ class OrbitalAnsatz(nn.Module):
         """Energies (hartree) of the states of the reference and of a few more; empty without several states."""
         return self.reference.levels if isinstance(self.reference, HasLevels) else ()
 
+    def leading(self, mixture: Tensor) -> tuple[list[list[int]], float] | None:
+        """Occupied orbitals of each spin, by their numbers in the reference from 0, in the leading configuration of
+        sum_k mixture_k psi_k, and its share; None without a reference."""
+        return None if self.configurations is None else self.configurations.leading(mixture)
+
     @property
     def of_geometry(self) -> frozenset[str]:
         """Parameters that multiply the orbitals of this geometry in an order and with signs of their own."""

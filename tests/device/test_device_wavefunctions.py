@@ -23,6 +23,7 @@ from fusion.wavefunctions.diffusion import module as diffusion
 from fusion.wavefunctions.diffusion.module import DiffusionMonteCarlo, DiffusionSchedule
 from fusion.wavefunctions.envelopes import DiagonalEnvelope, FullEnvelope
 from fusion.wavefunctions.estimators import DensityMatrix, PairDensity, Quadrupole, build, standard
+from fusion.wavefunctions.excited.several import Several
 from fusion.wavefunctions.hamiltonians import molecular
 from fusion.wavefunctions.hartree_fock import hartree_fock
 from fusion.wavefunctions.optimisers import Constant, Optimiser
@@ -30,13 +31,13 @@ from fusion.wavefunctions.optimisers.adam import Adam
 from fusion.wavefunctions.optimisers.kfac import Kfac
 from fusion.wavefunctions.optimisers.spring import Spring
 from fusion.wavefunctions.proposals import AllElectrons, OneElectron, ScaledElectrons
-from fusion.wavefunctions.references import HartreeFockOrbitals, by_size
+from fusion.wavefunctions.references import ConfigurationInteraction, HartreeFockOrbitals, by_size
 from fusion.wavefunctions.schedule import Schedule
 from fusion.wavefunctions.vmc import VariationalMonteCarlo
 from fusion_ferminet.network import FermiNet
 from fusion_psiformer.network import Psiformer
 
-ANSATZES: dict[str, Callable[..., nn.Module]] = {
+ANSATZES: dict[str, partial[nn.Module]] = {
     "ferminet": partial(FermiNet, one_electron=6, two_electron=4, layers=2, determinants=2),
     "psiformer": partial(Psiformer, heads=2, head_width=4, mlp=(8,), layers=1, determinants=2),
 }
@@ -113,6 +114,27 @@ def gas_monte_carlo(make: Callable[..., nn.Module]) -> DiffusionMonteCarlo:
     return DiffusionMonteCarlo(*arguments, diffusion=DiffusionSchedule((0.01,), 20, 0))
 
 
+def several_states(name: str, penalty: float | None) -> VariationalMonteCarlo:
+    torch.manual_seed(0)
+    molecule, several = system(None), Several(2, penalty)
+    build = partial(ANSATZES[name], reference=ConfigurationInteraction)
+    ansatz = several.ansatz(ANSATZES[name].func, build, molecule)
+    make = partial(OPTIMISERS["spring"], learning_rate=Constant(1e-2))
+    arguments = (
+        molecule,
+        ansatz,
+        several.hamiltonian(molecular(molecule)),
+        SCHEDULE,
+        partial(several.optimiser, make),
+        partial(hartree_fock, molecule),
+        [AllElectrons(), ScaledElectrons(molecule)],
+        0,
+        {},
+        [],
+    )
+    return several.module(arguments, spin_every=1)
+
+
 @torch.no_grad()
 def iterations(module: VariationalMonteCarlo, phases: tuple[str, ...]) -> list[dict[str, Any]]:
     """Rows of metrics.csv of one iteration of every phase, two of the optimisation, which has a momentum."""
@@ -124,12 +146,12 @@ def iterations(module: VariationalMonteCarlo, phases: tuple[str, ...]) -> list[d
         for _ in range(1 + (phase == "optimising")):
             rows.append(module.iterate(phase))
             module.done[phase] += 1
-    state = cast(nn.Module, module.estimators[-1]).state_dict().values()
-    sums = [value.cpu().tolist() for value in state if isinstance(value, torch.Tensor)]
+    states = [cast(nn.Module, estimator).state_dict().values() for estimator in module.estimators[-1:]]
+    sums = [value.cpu().tolist() for state in states for value in state if isinstance(value, torch.Tensor)]
     return [*rows, {"series": module.series, "sums": sums}]
 
 
-def equals_the_cpu(make: Callable[[], DiffusionMonteCarlo], phases: tuple[str, ...]) -> bool:
+def equals_the_cpu(make: Callable[[], VariationalMonteCarlo], phases: tuple[str, ...]) -> bool:
     """True if the phases run on the foreign device, stay there, and give the CPU's numbers."""
     expected = iterations(make(), phases)
     with ForeignDevice():
@@ -160,6 +182,12 @@ def test_electron_gas(name: str, reference: Callable[..., nn.Module] | None, mon
     monkeypatch.setattr(diffusion, "BLOCK", 2)
     phases = (*(VARIATIONAL if reference is None else VARIATIONAL[1:]), "diffusing 0.01")
     assert equals_the_cpu(partial(gas_monte_carlo, partial(ANSATZES[name], reference=reference)), phases)
+
+
+@pytest.mark.parametrize("penalty", [None, 2.0])
+@pytest.mark.parametrize("name", ANSATZES)
+def test_excited_states(name: str, penalty: float | None) -> None:
+    assert equals_the_cpu(partial(several_states, name, penalty), VARIATIONAL[1:])
 
 
 @pytest.mark.parametrize("optimiser", OPTIMISERS)

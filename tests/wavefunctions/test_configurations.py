@@ -87,3 +87,12 @@ def test_strings_of_a_checkpoint_are_used() -> None:
     phi = [torch.randn(3, 2, 4)]
     for number, wanted in zip(first(phi), second(phi), strict=True):
         torch.testing.assert_close(number, wanted)
+
+
+def test_the_leading_configuration_of_a_mixture_of_states() -> None:
+    """Two states of two electrons in two orbitals: 0 0 and 0 1; a mixture has that with the larger coefficient."""
+    strings = [np.array([[0], [1]])] * 2
+    states = np.array([[[1.0, 0.0], [0.0, 0.2]], [[0.0, 1.0], [0.0, 0.0]]])
+    configurations = Configurations(strings, states)
+    assert configurations.leading(torch.tensor([1.0, 0.1])) == ([[0], [0]], pytest.approx(1 / (1 + 0.2**2 + 0.1**2)))
+    assert configurations.leading(torch.tensor([0.1, -1.0]))[0] == [[0], [1]]

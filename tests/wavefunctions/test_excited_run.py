@@ -29,6 +29,7 @@ def test_the_result_has_all_levels(finished: Path) -> None:
     lowest = excited["states"][0]
     assert document(finished)["energy"]["value"] == lowest["energy_hartree"] == pytest.approx(-2.9, abs=0.3)
     assert excited["sum_of_energies"]["hartree"] == pytest.approx(-2.9 - 2.17 - 2.14, abs=0.4)
+    assert lowest["configuration"] == "1²" and lowest["configuration_share"] > 0.9
     number = len(excited["states"])
     assert len(excited["transitions"]) == number * (number - 1) // 2
     assert {path.name for path in finished.glob("*.png")} == {"energy.png", "levels.png"}

@@ -28,4 +28,6 @@ def _level(index: int, level: Mapping[str, Any], transition: Mapping[str, Any] |
             transition["oscillator_strength"], transition.get("stderr_oscillator_strength"), decimals=4
         )
         row.append(f"f = {strength}")
+    if "configuration" in level:
+        row.append(f"orbitals {level['configuration']} ({level['configuration_share']:.0%})")
     return row

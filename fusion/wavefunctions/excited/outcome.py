@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import combinations
 from typing import Any
 
 import numpy as np
+import torch
 
 from fusion.chemistry.units import EV_PER_HARTREE
 from fusion.errors import CalculationError
 from fusion.runs.results import Result
-from fusion.wavefunctions.ansatz import start_of
+from fusion.wavefunctions.ansatz import HasConfigurations, start_of
 from fusion.wavefunctions.excited.module import DIPOLE, MATRIX, SPIN, ExcitedStates
 from fusion.wavefunctions.excited.penalty import OVERLAP, largest_overlap
 from fusion.wavefunctions.excited.spectrum import DISTINCT, Spectrum, oscillator_strength, spectrum
@@ -127,11 +129,27 @@ def _levels(module: ExcitedStates, found: Spectrum, dipoles: np.ndarray) -> list
                 "stderr": [_known(moments[c][index].stderr) for c in range(3)],
             },
         }
+        level |= _configuration(module, found.right[:, states[0]])
         if index:
             gap = found.gap(0, index)
             level["gap_ev"], level["stderr_gap_ev"] = gap.value * EV_PER_HARTREE, gap.stderr * EV_PER_HARTREE
         levels.append(level)
     return levels
+
+
+def _configuration(module: ExcitedStates, mixture: np.ndarray) -> dict[str, Any]:
+    """Leading configuration of an eigenvector, in natural orbitals numbered from 1; nothing for other states."""
+    shared = module.matrix.shared
+    if not isinstance(shared, HasConfigurations):
+        return {}
+    # The eigenvector refers to states divided by exp(gauge).
+    found = shared.leading(torch.tensor(mixture.real) * torch.exp(-module.matrix.gauge.double().cpu()))
+    if found is None:
+        return {}
+    spins, share = found
+    numbers = Counter(orbital + 1 for occupied in spins for orbital in occupied)
+    text = " ".join(f"{orbital}{'²' if numbers[orbital] == 2 else ''}" for orbital in sorted(numbers))
+    return {"configuration": text, "configuration_share": share}
 
 
 def nearest_multiplicity(spin_squared: float) -> int:
