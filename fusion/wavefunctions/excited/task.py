@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
+from fusion.chemistry.units import EV_PER_HARTREE
 from fusion.errors import InputError
 from fusion.wavefunctions.training import WavefunctionPlan, WavefunctionTraining, fit
 
@@ -44,14 +45,30 @@ class WavefunctionStates(WavefunctionTraining):
         method = cast(Any, plan.method)
         with torch.random.fork_rng():
             levels = method.ansatz(plan.system).levels
-        states, advice = method.states, incomplete(levels, method.states)
-        return (*parts[:2], f"{states} states", *parts[2:]), (*notes, *([advice] if advice else []))
+        more = (described(levels), incomplete(levels, method.states))
+        return (*parts[:2], f"{method.states} states", *parts[2:]), (*notes, *(note for note in more if note))
 
     def run(self, plan: WavefunctionPlan, run: Run) -> Result:
         """Run the remaining iterations of all phases."""
         from fusion.wavefunctions.excited.outcome import excited
 
         return fit(cast(Any, plan.method).module(plan.system), run, excited)
+
+
+def described(levels: Sequence[float]) -> str | None:
+    """Levels at the start in eV above the first, with their numbers of states; the last may have further ones."""
+    if not levels:
+        return None
+    groups = [[levels[0]]]
+    for energy in levels[1:]:
+        if energy - groups[-1][-1] > SAME_LEVEL:
+            groups.append([])
+        groups[-1].append(energy)
+    texts = [
+        f"{(group[0] - levels[0]) * EV_PER_HARTREE:.2f}{f' ({len(group)} states)' if len(group) > 1 else ''}"
+        for group in groups
+    ]
+    return f"their levels are at {', '.join(texts)} eV"
 
 
 def incomplete(levels: Sequence[float], states: int) -> str | None:
