@@ -95,6 +95,6 @@ def test_a_method_without_excited_states_is_refused(tmp_path: Path) -> None:
 def test_a_cut_through_a_level_is_reported(tmp_path: Path) -> None:
     words = tuple(word for word in HELIUM if not word.startswith("system="))
     ended = fusion(tmp_path, *words, "system=be", "task=excited", "method.states=3", "method.optimisation.steps=1")
-    assert "their levels are at 0.00, 2.77 (3 states)" in ended.out
+    assert "levels at the start: 0.00, 2.77 (3 states)" in ended.out
     assert "the last state belongs to a level with further states" in ended.out
     assert "method.states=4" in ended.out

@@ -1,4 +1,4 @@
-"""`levels.png`: energies above the lowest level in eV by multiplicity, and the spectrum of absorption from it."""
+"""`levels.png`: energies above the lowest level in eV by multiplicity, and its spectrum of absorption if it has any."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ _DARK = 1e-4
 
 
 def draw(directory: Path, path: Path) -> None:
-    """Draw the levels of a finished run beside its spectrum; nothing without excited levels."""
+    """Draw the levels of a finished run, and its spectrum beside them; nothing without excited levels."""
     result = read_result(directory) or {}
     excited = result.get("excited") or {}
     levels = excited.get("states") or []
     if len(levels) < 2:
         return
-    with picture(path, (8.0, 4.5)) as figure:
-        left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    bright = [t for t in excited["transitions"] if t["from"] == 0 and t["oscillator_strength"] > _DARK]
+    with picture(path, (8.0 if bright else 5.0, 4.5)) as figure:
+        left, *right = figure.subplots(1, 2 if bright else 1, squeeze=False)[0]
         figure.suptitle(f"{title(result, directory)} · excited states", x=0.02, ha="left", fontsize=11)
         multiplicities = sorted({level.get("multiplicity", 0) for level in levels})
         for level in levels:
@@ -36,7 +37,8 @@ def draw(directory: Path, path: Path) -> None:
         left.grid(axis="x", visible=False)
         left.margins(y=0.12)
         left.set_ylabel("energy above the lowest level / eV")
-        _spectrum(right, [t for t in excited["transitions"] if t["from"] == 0])
+        for axes in right:
+            _spectrum(axes, bright)
 
 
 def _level(axes: Any, place: int, level: dict[str, Any]) -> None:
@@ -52,16 +54,14 @@ def _level(axes: Any, place: int, level: dict[str, Any]) -> None:
     )
 
 
-def _spectrum(axes: Any, transitions: list[dict[str, Any]]) -> None:
+def _spectrum(axes: Any, bright: list[dict[str, Any]]) -> None:
     """Draw oscillator strengths from the lowest level as sticks."""
-    bright = [t for t in transitions if t["oscillator_strength"] > _DARK]
     for transition in bright:
         x, height = transition["energy_ev"], transition["oscillator_strength"]
         axes.plot([x, x], [0, height], color=ORANGE, lw=2)
         if transition.get("stderr_oscillator_strength"):
             axes.errorbar([x], [height], [transition["stderr_oscillator_strength"]], color=ORANGE, capsize=3)
     axes.set_ylim(bottom=0)
+    axes.set_xlim(left=0)
     axes.set_xlabel("energy / eV")
     axes.set_ylabel("oscillator strength from the lowest level")
-    if not bright:
-        axes.text(0.5, 0.5, "no dipole-allowed transition", ha="center", transform=axes.transAxes)

@@ -68,7 +68,7 @@ def described(levels: Sequence[float]) -> str | None:
         f"{(group[0] - levels[0]) * EV_PER_HARTREE:.2f}{f' ({len(group)} states)' if len(group) > 1 else ''}"
         for group in groups
     ]
-    return f"their levels are at {', '.join(texts)} eV"
+    return f"levels at the start: {', '.join(texts)} eV"
 
 
 def incomplete(levels: Sequence[float], states: int) -> str | None:
