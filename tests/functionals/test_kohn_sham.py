@@ -53,7 +53,10 @@ def test_whole_grid_and_pointwise_paths_agree(system: System, inner: nn.Module) 
     assert whole.energy == pytest.approx(pointwise.energy, abs=1e-8)
 
 
-@pytest.mark.parametrize("system", [WATER, OXYGEN_HYDRIDE], ids=lambda system: system.name)
+@pytest.mark.parametrize(
+    "system",
+    [pytest.param(WATER, id=WATER.name, marks=pytest.mark.slow), pytest.param(OXYGEN_HYDRIDE, id=OXYGEN_HYDRIDE.name)],
+)
 def test_local_exchange_integrates_to_hartree_fock(system: System) -> None:
     mol = molecule(system, "6-31g")
     exact = (scf.RHF if system.spin == 0 else scf.UHF)(mol).kernel()
