@@ -9,11 +9,11 @@ energies are 1 to 2 mHa too high; lithium and beryllium from the levels of NIST.
 
 from __future__ import annotations
 
-import shutil
 import sys
 from pathlib import Path
 
 from fusion.chemistry.units import EV_PER_HARTREE
+from fusion.tasks.excited.plot import draw
 from runs import Outcome, machine, run, write_table
 
 CASES: dict[str, tuple[tuple[str, ...], list[float], float | None]] = {
@@ -92,8 +92,7 @@ def main(directory: Path, cases: list[str]) -> None:
         "`python -m fusion +method=ferminet task=excited ...`, defaults otherwise, seed 0, one thread, other work "
         f"beside; {machine()}. Cases: {commands}.\n\n![Levels of beryllium](excited_states.png)"
     )
-    if (directory / "be" / "levels.png").is_file():
-        shutil.copyfile(directory / "be" / "levels.png", Path(__file__).with_suffix(".png"))
+    draw(directory / "be", Path(__file__).with_suffix(".png"))
     write_table(Path(__file__).with_suffix(".md"), "Excited states of atoms and molecules", notes, COLUMNS, table)
 
 
