@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-STOPPED = 128
-"""Smallest exit status of a program that a signal has stopped: such a run is resumed by the next call."""
+REFUSED = 2
+"""Exit status of a command with wrong input, which leaves no result."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def run(arguments: Sequence[str], directory: Path, threads: int) -> Outcome:
     result = json.loads(file.read_text()) if file.is_file() else {}
     cpu = usage.ru_utime + usage.ru_stime
     outcome = Outcome(tuple(arguments), result, process.returncode, time.perf_counter() - began, cpu)
-    if 0 <= process.returncode < STOPPED:
+    if result or process.returncode == REFUSED:  # otherwise it was stopped, and the next call repeats it
         directory.with_suffix(".json").write_text(json.dumps(asdict(outcome)))
     return outcome
 
