@@ -33,6 +33,7 @@ _MORE: Final[dict[str, frozenset[Hashable]]] = {
         {
             "fusion.tasks.compare.cost.MeasuredEnergy",
             "fusion.tasks.compare.cost.MeasuredTraining",
+            "fusion.tasks.compare.cost.MeasuredExcited",
         }
     ),
     "logger.*._target_": frozenset(

@@ -250,3 +250,26 @@ def test_tables_hold_every_number_once(kind: str, number: int) -> None:
     assert text.count(value) == number
     assert len(list(csv.DictReader(tables.comma_separated(summary).splitlines()))) == 2 * number
     assert all(len(row) >= 2 for row in tables.rows(summary))
+
+
+def test_excited_states_of_several_methods(pictures: None, program: Program, tmp_path: Path) -> None:
+    """Coupled cluster is exact for two electrons; a method without excited states is named."""
+    basis = "basis: aug-cc-pvdz"
+    words = (f"methods=[{{method: fci, {basis}}},{{method: ccsd, {basis}}},{{method: mp2, {basis}}}]", "task.states=3")
+    done = program(*RUN, *words, "system=he")
+    assert done.status == 1, done.err
+    summary = comparison(tmp_path / "run")
+    assert [quantity["label"] for quantity in summary["quantities"]] == ["state 2", "state 3"]
+    for quantity in summary["quantities"]:
+        assert quantity["values"]["ccsd"]["difference_hartree"] == pytest.approx(0.0, abs=1e-5)
+        assert quantity["values"]["fci"]["energy_hartree"] > 0.7
+    assert "state 2 / eV" in done.out and "mp2" in done.out and "has no excited states" in done.out
+    part = program("report", "run/parts/fci/he")  # an ordinary run
+    assert part.status == 0 and "triplet" in part.out
+
+
+def test_states_are_compared_by_number(program: Program) -> None:
+    done = program(*RUN, "methods=[hf]", "task.states=1", "system=he")
+    assert done.status == 2 and "task.states must be" in done.err
+    done = program(*RUN, "methods=[hf]", "task.states=3", SCAN, "system=h2")
+    assert done.status == 2 and "a comparison has only one of them" in done.err

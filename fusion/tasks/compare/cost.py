@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fusion.methods import protocol
 from fusion.methods.ensemble import MEMBERS
 from fusion.tasks.energy.task import Energy
+from fusion.tasks.excited.task import ExcitedStates
 from fusion.tasks.train.task import Train
 
 if TYPE_CHECKING:
@@ -54,6 +55,16 @@ class MeasuredEnergy(Energy):
 
 class MeasuredTraining(Train):
     """Optimisation and evaluation of a wavefunction. After an interruption only the cost of the last part counts."""
+
+    def run(self, plan: Plan, run: Run) -> Result:
+        with measuring() as cost:
+            result = super().run(plan, run)
+        result.details[COST] = cost | ({"since_interruption": True} if run.checkpoint is not None else {})
+        return result
+
+
+class MeasuredExcited(ExcitedStates):
+    """Excited states. After an interruption of a wavefunction only the cost of the last part counts."""
 
     def run(self, plan: Plan, run: Run) -> Result:
         with measuring() as cost:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from fusion.chemistry.units import EV_PER_HARTREE
 from fusion.tasks.compare.subject import Quantity
 
 _MEMBERS = "energy_members_hartree"
@@ -43,6 +44,9 @@ def total(quantity: Quantity, documents: Mapping[str, Mapping[str, Any] | None],
         if reason is not None:
             return Value(None, missing=f"{name}: {reason}" if len(documents) > 1 else reason)
     results = {name: documents[name] or {} for name in coefficients}
+    if quantity.state is not None:
+        (result,) = results.values()
+        return excitation(result, quantity.state)
     energy = sum(coefficient * results[name]["energy"]["value"] for name, coefficient in coefficients.items())
     errors = [
         coefficient * stderr
@@ -55,6 +59,16 @@ def total(quantity: Quantity, documents: Mapping[str, Mapping[str, Any] | None],
         _spread(coefficients, results) if coefficients else 0.0 if ensemble else None
     )  # zero for a scan point relative to itself
     return Value(float(energy), math.hypot(*errors) if errors or stated else None, spread)
+
+
+def excitation(document: Mapping[str, Any], state: int) -> Value:
+    """Energy of a state, counted from 0, above the lowest; every state of a level has the energy of the level."""
+    levels = document["excited"]["states"]
+    states = [level for level in levels for _ in range(level["states"])]
+    if state >= len(states):
+        return Value(None, missing=f"only {len(states)} states")
+    gap, error = states[state].get("gap_ev", 0.0), states[state].get("stderr_gap_ev")
+    return Value(gap / EV_PER_HARTREE, None if error is None else error / EV_PER_HARTREE)
 
 
 def difference(value: Value, reference: Value) -> tuple[float | None, float | None]:

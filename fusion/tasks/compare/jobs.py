@@ -27,13 +27,14 @@ from fusion.runs.results import Result, read_result
 from fusion.runs.run import without_ckpt
 from fusion.tasks.compare import subject
 from fusion.tasks.compare.methods import Entry
-from fusion.tasks.compare.subject import Structure, Subject
+from fusion.tasks.compare.subject import EXCITATIONS, Structure, Subject
 
 if TYPE_CHECKING:
     from fusion.runs.run import Run
 
 DIRECTORY = "parts"
 REASON = "refused.txt"
+EXCITED = "excited"
 _SHARED = ("trainer", "logger", "callbacks")  # settings of the comparison that hold for its parts
 _PATIENCE_S = 60.0
 _MEASURED = "fusion.tasks.compare.cost."
@@ -87,16 +88,22 @@ def plan(entry: Entry, subject: Subject, run: Run) -> list[Part]:
     ]
     home = run.directory / DIRECTORY / entry.label
     return [
-        Part(entry, structure, home / structure.name, _settings(entry, structure, run), run.directory)
+        Part(entry, structure, home / structure.name, _settings(entry, structure, subject, run), run.directory)
         for structure in structures
     ]
 
 
 def refusal(part: Part) -> str | None:
     """Reason why the method cannot calculate the structure, as far as its check tells; None if it can."""
-    method = part.entry.method
+    method, wanted = part.entry.method, {"energy"}
+    if part.settings["task"]["name"] == EXCITED:
+        if method.kind == "ansatz":
+            return None  # its check is for one state
+        if "excitations" not in method.provides:
+            return f"{method.label} has no excited states"
+        wanted |= {"excitations"}
     try:
-        abilities.check(method, [part.structure.system], {"energy"})
+        abilities.check(method, [part.structure.system], wanted)
     except InputError as error:
         return str(error)
     return None
@@ -154,13 +161,15 @@ def _follow() -> None:
     os.killpg(0, signal.SIGKILL)  # called programs included; files are written atomically
 
 
-def _settings(entry: Entry, structure: Structure, run: Run) -> dict[str, Any]:
+def _settings(entry: Entry, structure: Structure, compared: Subject, run: Run) -> dict[str, Any]:
     settings = dict(entry.settings)
     for group in _SHARED:
         settings[group] = OmegaConf.to_container(run.config[group], resolve=True)
     settings["system"] = subject.node(structure.system)
     settings["ckpt"] = None
-    if entry.trains:
+    if compared.kind == EXCITATIONS:
+        settings["task"] = {"_target_": f"{_MEASURED}MeasuredExcited", "name": EXCITED}
+    elif entry.trains:
         settings["task"] = {"_target_": f"{_MEASURED}MeasuredTraining", "name": "train"}
     else:
         settings["task"] = {"_target_": f"{_MEASURED}MeasuredEnergy", "name": "energy", "forces": entry.forces}

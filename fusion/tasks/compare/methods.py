@@ -42,16 +42,17 @@ class Entry:
         return bool(self.settings["task"]["name"] == "train")
 
 
-def read(listed: Any, seed: int, forces: bool) -> list[Entry]:
+def read(listed: Any, seed: int, forces: bool, states: int | None = None) -> list[Entry]:
     """Read the entries of `methods=[...]` and build each method once to check it. Raises InputError.
 
-    `forces`: request forces of an entry that does not set `forces` itself.
+    `forces`: request forces of an entry that does not set `forces` itself. `states`: number of states of methods that
+    have this setting.
     """
     if not isinstance(listed, Sequence) or isinstance(listed, str) or not listed:
         raise InputError("no methods to compare; name them: methods=[hf,ani-2x,{method: dft, xc: pbe}]")
     parts = [_parts(entry) for entry in listed]
     labels = _labels(parts)
-    return [_entry(label, part, seed, forces) for label, part in zip(labels, parts, strict=True)]
+    return [_entry(label, part, seed, forces, states) for label, part in zip(labels, parts, strict=True)]
 
 
 def chosen(against: Any, entries: Sequence[Entry]) -> Entry:
@@ -115,8 +116,10 @@ def _words(key: str, value: Any) -> list[str]:
     return [str(word) for pair in value.items() for word in pair] if key == "basis" else []
 
 
-def _entry(label: str, part: _Part, seed: int, forces: bool) -> Entry:
+def _entry(label: str, part: _Part, seed: int, forces: bool, states: int | None) -> Entry:
     composed = by_name.composed(part.name, part.options)
+    if states is not None and "states" in composed.method:
+        OmegaConf.update(composed, "method.states", states)
     if "seed" not in part.options:
         OmegaConf.update(composed, "seed", seed)
     settings = _plain(composed)

@@ -12,6 +12,7 @@ import numpy as np
 from fusion.chemistry.units import KCAL_MOL_PER_HARTREE, MILLIHARTREE_PER_HARTREE
 from fusion.plotting import BLUE, GREEN, GREY, ORANGE, PURPLE, picture
 from fusion.runs.results import read_result
+from fusion.tasks.compare.unit import unit_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -104,25 +105,27 @@ def _curves(axes: Axes, comparison: Mapping[str, Any], colours: Mapping[str, str
 
 
 def _bars(axes: Axes, comparison: Mapping[str, Any], colours: Mapping[str, str]) -> None:
-    """Draw reaction and binding energies, kcal/mol, grouped by reaction, with their errors."""
+    """Draw reaction, binding and excitation energies, grouped by quantity, with their errors."""
+    unit = unit_of(comparison)
     quantities, labels = comparison["quantities"], list(colours)
     width = 0.8 / len(labels)
     for index, label in enumerate(labels):
         values = [quantity["values"][label] for quantity in quantities]
         places = np.arange(len(values)) + width * (index - 0.5 * (len(labels) - 1))
-        heights = KCAL_MOL_PER_HARTREE * np.array([value.get("energy_hartree", math.nan) for value in values])
+        heights = unit.factor * np.array([value.get("energy_hartree", math.nan) for value in values])
         axes.bar(places, heights, 0.92 * width, color=colours[label], label=label)
         beyond = np.zeros(len(heights))  # numbers are placed beyond the longest error bar
         for key, colour, cap in (("std_hartree", GREY, 0), ("stderr_hartree", "black", 2)):
-            errors = KCAL_MOL_PER_HARTREE * np.array([value.get(key, math.nan) for value in values])
+            errors = unit.factor * np.array([value.get(key, math.nan) for value in values])
             if np.isfinite(errors).any():
                 axes.errorbar(places, heights, yerr=errors, fmt="none", ecolor=colour, capsize=cap, lw=1.0)
                 beyond = np.maximum(beyond, np.nan_to_num(errors))
         for place, height, error in zip(places, heights, beyond, strict=True):
             if np.isfinite(height):
                 side = -1 if height < 0 else 1
+                text = f"{height:.{unit.decimals - 1}f}"
                 axes.annotate(
-                    f"{height:.1f}", (place, height + side * error), (0, 3 * side), textcoords="offset points",
+                    text, (place, height + side * error), (0, 3 * side), textcoords="offset points",
                     ha="center", va="bottom" if side > 0 else "top", fontsize=6.5,
                     rotation=90 if len(labels) * len(values) > 14 else 0,
                 )  # fmt: skip
@@ -130,7 +133,7 @@ def _bars(axes: Axes, comparison: Mapping[str, Any], colours: Mapping[str, str])
     axes.axhline(0.0, color=GREY, lw=0.8)
     axes.margins(y=0.15)
     axes.grid(axis="x", visible=False)
-    axes.set_ylabel("energy / kcal mol⁻¹")
+    axes.set_ylabel(f"energy / {unit.symbol}")
     axes.figure.legend(loc="outside lower left", fontsize=7, ncols=10)
 
 

@@ -12,6 +12,9 @@ from typing import Any
 
 from fusion.chemistry.system import System
 
+EXCITATIONS = "excitations"
+"""Kind of a subject whose quantities are the energies of excited states above the lowest one."""
+
 
 @dataclass(frozen=True)
 class Structure:
@@ -27,11 +30,15 @@ class Structure:
 
 @dataclass(frozen=True)
 class Quantity:
-    """A sum of energies: `terms` are names of structures with coefficients; `coordinate`: value of a scan point."""
+    """A sum of energies: `terms` are names of structures with coefficients; `coordinate`: value of a scan point.
+
+    With `state`, it is the energy of this state, counted from 0, above the lowest one of the only structure.
+    """
 
     label: str
     terms: tuple[tuple[str, float], ...]
     coordinate: float | None = None
+    state: int | None = None
 
 
 @dataclass(frozen=True)
@@ -46,8 +53,9 @@ class Point:
 class Subject:
     """Structures and quantities to compare.
 
-    `kind`: molecule, reaction, atomisation, scan or binding; `title` for the first line of a run. The `quantities` of a
-    scan follow from its `points` once its zero is chosen. `axis`: the scanned coordinate with its unit.
+    `kind`: molecule, reaction, atomisation, scan, binding or excitations; `title` for the first line of a run. The
+    `quantities` of a scan follow from its `points` once its zero is chosen. `axis`: the scanned coordinate with its
+    unit.
     """
 
     kind: str
@@ -73,6 +81,13 @@ def molecule(system: System) -> Subject:
     """One molecule, compared by its total energy and forces."""
     structure = Structure(system.name, system)
     return Subject("molecule", system.formula, (structure,), (Quantity(system.name, ((system.name, 1.0),)),))
+
+
+def excitations(system: System, states: int) -> Subject:
+    """Energies of the lowest states of a molecule above the first."""
+    quantities = (Quantity(f"state {n + 1}", ((system.name, 1.0),), state=n) for n in range(1, states))
+    title = f"{states} states of {system.formula}"
+    return Subject(EXCITATIONS, title, (Structure(system.name, system),), tuple(quantities))
 
 
 def atomisation(system: System, atoms: Mapping[str, System]) -> Subject:

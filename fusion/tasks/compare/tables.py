@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fusion.chemistry import energy_zeros
-from fusion.chemistry.units import KCAL_MOL_PER_HARTREE, MILLIHARTREE_PER_HARTREE
+from fusion.chemistry.units import MILLIHARTREE_PER_HARTREE
 from fusion.console.format import duration, memory, plus_minus
+from fusion.tasks.compare.unit import unit_of
 
 MARKDOWN = "comparison.md"
 TABLE = "comparison.csv"
@@ -56,7 +57,7 @@ def markdown(comparison: Mapping[str, Any]) -> str:
     lines = [f"# {comparison['title']}", "", *_pipes(*methods_table(comparison)), ""]
     if _own_table(comparison):
         reference = f" relative to {comparison['zero']}" if "axis" in comparison else ""
-        lines += [f"Energies / kcal mol⁻¹{reference}:", "", *_pipes(*values_table(comparison)), ""]
+        lines += [f"Energies / {unit_of(comparison).symbol}{reference}:", "", *_pipes(*values_table(comparison)), ""]
     for method in comparison["methods"]:
         if method["status"] != "ok":
             lines.append(f"- {method['label']}: {method['status'].replace('_', ' ')}: {method['reason']}")
@@ -93,7 +94,7 @@ def methods_table(comparison: Mapping[str, Any]) -> tuple[list[str], list[list[s
         "level": [m["level"] for m in comparison["methods"]],
     }
     if "axis" in comparison:
-        table |= {"highest − lowest / kcal mol⁻¹": _heights(comparison)}
+        table |= {f"highest − lowest / {unit_of(comparison).symbol}": _heights(comparison)}
     table |= _deviations(comparison) if _own_table(comparison) else _energy_columns(comparison)
     differences = [method.get("forces_difference") or {} for method in comparison["methods"]]
     table["max |ΔF|"] = [_largest(difference) for difference in differences]
@@ -110,20 +111,20 @@ def methods_table(comparison: Mapping[str, Any]) -> tuple[list[str], list[list[s
 
 
 def values_table(comparison: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows, one per reaction or point of a scan, with the energy by every method in kcal/mol. For reactions
-    the spread of an ensemble follows in brackets."""
-    labels = [method["label"] for method in comparison["methods"]]
+    """Header and rows, one per reaction or point of a scan, with the energy by every method. For reactions the
+    spread of an ensemble follows in brackets."""
+    labels, unit = [method["label"] for method in comparison["methods"]], unit_of(comparison)
     body = []
     for quantity in comparison["quantities"]:
         values = [quantity["values"][label] for label in labels]
-        cells = [_energy(value, "energy", KCAL_MOL_PER_HARTREE, 2) for value in values]
+        cells = [_energy(value, "energy", unit.factor, unit.decimals) for value in values]
         if "axis" in comparison:
             body.append([f"{quantity['coordinate']:.6g}", *cells])
             continue
-        spreads = [_number(value.get("std_hartree"), KCAL_MOL_PER_HARTREE, 2) for value in values]
+        spreads = [_number(value.get("std_hartree"), unit.factor, unit.decimals) for value in values]
         pairs = zip(cells, spreads, strict=True)
         body.append([quantity["label"], *(cell if spread == _NONE else f"{cell} [{spread}]" for cell, spread in pairs)])
-    return [comparison.get("axis", "energy / kcal mol⁻¹"), *labels], body
+    return [comparison.get("axis", f"energy / {unit.symbol}"), *labels], body
 
 
 def _own_table(comparison: Mapping[str, Any]) -> bool:
@@ -148,7 +149,7 @@ def _energy_columns(comparison: Mapping[str, Any]) -> dict[str, list[str]]:
     """Columns for one or two energy sums: value, spread of an ensemble, and difference to the reference."""
     table: dict[str, list[str]] = {}
     absolute, several = comparison["kind"] == "molecule", len(comparison["quantities"]) > 1
-    scale, unit, decimals = (1.0, "Ha", 6) if absolute else (KCAL_MOL_PER_HARTREE, "kcal mol⁻¹", 2)
+    scale, unit, decimals = (1.0, "Ha", 6) if absolute else unit_of(comparison)
     for quantity in comparison["quantities"]:
         values = [quantity["values"][method["label"]] for method in comparison["methods"]]
         zero_names = {energy_zeros.called(method.get("energy_zero")) for method in comparison["methods"]}
@@ -172,8 +173,8 @@ def _largest(difference: Mapping[str, float]) -> str:
 
 
 def _heights(comparison: Mapping[str, Any]) -> list[str]:
-    """Energy of the highest above the lowest point of a scan by every method, kcal/mol."""
-    heights = []
+    """Energy of the highest above the lowest point of a scan by every method."""
+    heights, unit = [], unit_of(comparison)
     for method in comparison["methods"]:
         values = [quantity["values"][method["label"]] for quantity in comparison["quantities"]]
         calculated = [value for value in values if "energy_hartree" in value]
@@ -183,20 +184,20 @@ def _heights(comparison: Mapping[str, Any]) -> list[str]:
         ends = [pick(calculated, key=lambda value: value["energy_hartree"]) for pick in (max, min)]
         errors = [value["stderr_hartree"] for value in ends if "stderr_hartree" in value]
         height = ends[0]["energy_hartree"] - ends[1]["energy_hartree"]
-        error = math.hypot(*errors) * KCAL_MOL_PER_HARTREE if errors else None
-        heights.append(plus_minus(height * KCAL_MOL_PER_HARTREE, error, decimals=2))
+        error = math.hypot(*errors) * unit.factor if errors else None
+        heights.append(plus_minus(height * unit.factor, error, decimals=unit.decimals))
     return heights
 
 
 def _deviations(comparison: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Mean and largest absolute difference to the reference, kcal/mol."""
-    means, largest, scale = [], [], KCAL_MOL_PER_HARTREE
+    """Mean and largest absolute difference to the reference."""
+    means, largest, unit = [], [], unit_of(comparison)
     for method in comparison["methods"]:
         values = [quantity["values"][method["label"]] for quantity in comparison["quantities"]]
         sizes = [abs(value["difference_hartree"]) for value in values if "difference_hartree" in value]
-        means.append(_number(sum(sizes) / len(sizes) if sizes else None, scale, 2))
-        largest.append(_number(max(sizes) if sizes else None, scale, 2))
-    return {f"mean |Δ| vs {comparison['against']} / kcal mol⁻¹": means, "max |Δ|": largest}
+        means.append(_number(sum(sizes) / len(sizes) if sizes else None, unit.factor, unit.decimals))
+        largest.append(_number(max(sizes) if sizes else None, unit.factor, unit.decimals))
+    return {f"mean |Δ| vs {comparison['against']} / {unit.symbol}": means, "max |Δ|": largest}
 
 
 def _energy(value: Mapping[str, Any], key: str, scale: float, decimals: int) -> str:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from fusion.runs.run import Run
 
 PICTURE = "comparison.png"
-_SUBJECTS = ("reaction", "atomisation", "scan", "frames", "fragments")
+_SUBJECTS = ("reaction", "atomisation", "scan", "frames", "fragments", "states")
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,7 @@ class Compare:
         fragments: Any = None,
         fragment_charges: Any = None,
         counterpoise: bool = True,
+        states: int | None = None,
         forces: bool = True,
         jobs: int | None = None,
         threads: int | None = None,
@@ -93,14 +94,16 @@ class Compare:
             "scan": scan,
             "frames": frames,
             "fragments": fragments,
+            "states": states,
         }
+        self._states = states
         self._charges, self._forces, self._jobs, self._threads = fragment_charges, forces, jobs, threads
 
     def check(self, method: None, system: System, run: Run) -> ComparisonPlan:
         """Raises InputError for settings, methods or a reaction that cannot be compared, or that no method can do."""
         self._check_settings(run)
         chosen = self._subject(system, run.start_dir)
-        entries = methods.read(run.config.methods, run.seed, self._forces)
+        entries = methods.read(run.config.methods, run.seed, self._forces, self._states)
         reference = methods.chosen(self._against, entries)
         outcome.check_common(chosen, entries, reference)
         planned = {entry.label: parts.plan(entry, chosen, run) for entry in entries}
@@ -174,6 +177,8 @@ class Compare:
             and self._subject_settings["frames"] is None
         ):
             raise InputError("task.zero is a point of task.scan or task.frames; give one of them")
+        if self._states is not None:
+            check_whole("task.states", self._states, 2)
         if self._charges is not None and self._subject_settings["fragments"] is None:
             raise InputError("task.fragment_charges are the charges of task.fragments; give task.fragments")
         for setting, usual, example in (("weights", None, "ani-1x"), ("dtype", "float32", "float64")):
@@ -203,6 +208,8 @@ class Compare:
             return dimers.subject(_plain(options["fragments"]), _plain(self._charges), self._counterpoise, system)
         if any(system.pbc):
             raise InputError(f"{system.name} is periodic; only molecules can be compared")
+        if self._states is not None:
+            return subject.excitations(system, self._states)
         if options["atomisation"]:
             from fusion.chemistry.reactions import species
 
