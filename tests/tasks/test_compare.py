@@ -141,7 +141,7 @@ def test_an_interrupted_comparison_stops_its_processes_and_resumes(
 def test_a_wavefunction_resumes_from_its_checkpoint(
     program: Program, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    settings = "walkers: 32, pretraining.steps: 5, optimisation.steps: 400, evaluation: {steps: 20}"
+    settings = "walkers: 64, pretraining.steps: 100, optimisation.steps: 400, evaluation: {steps: 20}"
     words = (f"methods=[{{method: fci, basis: sto-3g}},{{method: ferminet, {settings}}}]", "system=h2")
     home = tmp_path / "run" / "parts" / "ferminet"
     running = Running((*RUN, *words), tmp_path, environment)
@@ -150,7 +150,8 @@ def test_a_wavefunction_resumes_from_its_checkpoint(
     running.kill()
     running.done()
     assert not (home / "h2" / "result.json").is_file()
-    assert program("resume", "run").status == 0
+    done = program("resume", "run")
+    assert done.status == 0, done.out
     assert "resuming from step" in (home / "output.txt").read_text()
     summary = comparison(tmp_path / "run")
     value = summary["quantities"][0]["values"]["ferminet"]
