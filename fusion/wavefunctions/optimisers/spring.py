@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fusion.parallel.collectives import from_first_rank, own_rows
+from fusion.wavefunctions.ansatz import sets_of
 from fusion.wavefunctions.optimisers import Schedule
 from fusion.wavefunctions.scores import ScoreRecorder, Step
 
@@ -36,7 +37,8 @@ class Spring:
         learning_rate: eta as a function of the iteration.
         damping: damping relative to the mean eigenvalue of T and to the learning rate.
         momentum: largest mu, in [0, 1).
-        noise: bound of eta V, hartree; None for no bound.
+        noise: bound of eta V, hartree, divided by the number of electron sets of a walker, to whose sum V belongs; None
+            for no bound.
         least: smallest eta with `noise`, as a function of the iteration; None for zero.
         max_norm: bound of the squared Fisher norm of a step.
     """
@@ -53,7 +55,7 @@ class Spring:
         least: Schedule | None = None,
     ) -> None:
         self.learning_rate, self.damping, self.momentum, self.max_norm = learning_rate, damping, momentum, max_norm
-        self.noise, self.least = noise, least
+        self.noise, self.least = None if noise is None else noise / sets_of(ansatz), least
         self.caution = 1.0
         self.previous: Step = {}
         self.scores = ScoreRecorder(ansatz, chunk)
