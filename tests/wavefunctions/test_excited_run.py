@@ -92,6 +92,11 @@ def test_a_method_without_excited_states_is_refused(tmp_path: Path) -> None:
     assert ended.status == 2 and "needs excitations, which coulomb does not give" in ended.err, ended
 
 
+def test_a_sum_of_methods_is_refused(tmp_path: Path) -> None:
+    ended = fusion(tmp_path, "+method=sum", "method.terms=[hf,hf]", "system=he", "task=excited")
+    assert ended.status == 2 and "needs one method" in ended.err, ended
+
+
 def test_a_cut_through_a_level_is_reported(tmp_path: Path) -> None:
     words = tuple(word for word in HELIUM if not word.startswith("system="))
     ended = fusion(tmp_path, *words, "system=be", "task=excited", "method.states=3", "method.optimisation.steps=1")

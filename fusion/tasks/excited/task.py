@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fusion.errors import InputError
 from fusion.methods import protocol
 from fusion.runs.task import Plan
 
@@ -35,6 +36,8 @@ class ExcitedStates:
         """Raise InputError for a method without excited states, wrong settings, or a foreign checkpoint."""
         if method.kind == "ansatz":
             return self._wavefunction().check(method, system, run)
+        if method.kind == "composite":
+            raise InputError(f"task={self.name} needs one method; the states of the terms of {method.name} differ")
         protocol.require(method, NEEDED, f"task {self.name}", [system])
         return Plan(method, system)
 
