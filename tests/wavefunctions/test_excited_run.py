@@ -51,6 +51,7 @@ def test_a_penalty_has_separate_states_and_is_resumed(tmp_path: Path) -> None:
     words = (*EXCITED, "method.penalty=2")
     assert fusion(tmp_path / "whole", *words).complete
     excited = document(tmp_path / "whole" / "run")["excited"]
+    assert document(tmp_path / "whole" / "run")["status"] == "not_converged" and "may be mixtures" in excited["verdict"]
     assert excited["transitions"] == [] and excited["largest_overlap"] < 0.5
     assert excited["sum_of_energies"]["hartree"] == pytest.approx(-2.9 - 2.17 - 2.14, abs=0.4)
     (resumed,) = killed_and_resumed(tmp_path, words, [at("step", 8)])
