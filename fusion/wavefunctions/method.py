@@ -44,7 +44,7 @@ EVALUATION_PER_ELECTRON = 150
 
 LARGEST_OPTIMISATION = 2000
 """Largest number of optimisation steps, which is in proportion to the states as well, if their setting is null: further
-steps of 256 walkers lower the energy of ten electrons by less than diffusion Monte Carlo does in the same time
+steps of 256 walkers lowered the energy of nitrogen by less than diffusion Monte Carlo in about the same time
 (benchmarks/vmc_remaining_errors.md)."""
 
 LONGER = 5

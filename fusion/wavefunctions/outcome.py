@@ -62,14 +62,7 @@ def outcome(module: VariationalMonteCarlo) -> Result:
     wanted = module.schedule.evaluation_stderr
     if wanted is not None and not energy.stderr <= wanted:
         reasons.append(f"the error bar is above {1e3 * wanted:g} mHa: more method.evaluation.steps")
-    if abs(change.value) > max(AGREEMENT * change.stderr, ROUNDING):
-        reasons.append(
-            f"the energy drifts during the evaluation by {abs(change.value) / change.stderr:.1f} σ: "
-            "more method.sampling.burn_in or method.evaluation.steps"
-        )
-    measured = module.done["evaluating"] * module.schedule.walkers
-    if module.lost > LOST * measured:
-        reasons.append(f"{module.lost} of {measured} local energies were not finite: try dtype=float64")
+    reasons += unsteady(module, "the energy", change)
     if not np.isfinite(energy.value):
         raise CalculationError("the evaluation has energies that are not finite; try dtype=float64")
     # The first rank reports; the others would repeat its Hartree-Fock calculation.
@@ -107,6 +100,20 @@ def remaining_error(module: VariationalMonteCarlo, energy: Estimate) -> Remainin
     if len(energies) < SHORTEST:
         return None
     return remaining(energies, variances, energy, float(np.median(module.series["variance"])))
+
+
+def unsteady(module: VariationalMonteCarlo, name: str, change: Estimate) -> list[str]:
+    """Reasons against an evaluation: `name` drifts by `change`, or too many local energies are lost."""
+    reasons = []
+    if abs(change.value) > max(AGREEMENT * change.stderr, ROUNDING):
+        reasons.append(
+            f"{name} drifts during the evaluation by {abs(change.value) / change.stderr:.1f} σ: "
+            "more method.sampling.burn_in or method.evaluation.steps"
+        )
+    measured = module.done["evaluating"] * module.schedule.walkers
+    if module.lost > LOST * measured:
+        reasons.append(f"{module.lost} of {measured} local energies were not finite: try dtype=float64")
+    return reasons
 
 
 def as_details(left: Remaining) -> dict[str, Any]:

@@ -30,11 +30,6 @@ class StateJets(NamedTuple):
     factor: LogPsi
     data: Tensor
 
-    @property
-    def states(self) -> States:
-        """The states without derivatives."""
-        return States(self.factor.sign, self.factor.log, self.data[:, -1])
-
     def laplacians(self) -> Tensor:
         """(lap psi_k) / f (B, S) = lap t_k + 2 grad ln f . grad t_k + t_k (lap ln f + |grad ln f|^2), float64."""
         t, gradient = self.data.double(), self.factor.gradient.double()

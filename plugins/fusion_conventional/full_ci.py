@@ -84,7 +84,8 @@ class FullCI(Correlated):
         spin = 0.5 * (electrons[0] - electrons[1])
         solver = fci.addons.fix_spin_(fci.direct_spin1.FCI(), _PENALTY, ss=spin * (spin + 1.0))
         solver.conv_tol, solver.max_cycle, solver.verbose = 0.1 * self.settings.conv_tol, _CYCLES, 0
-        energy, vector = solver.kernel(one_electron, space.get_h2eff(), orbitals, electrons, ecore=constant)
+        two_electron = space.get_h2eff()
+        energy, vector = solver.kernel(one_electron, two_electron, orbitals, electrons, ecore=constant)
         spin_squared = float(fci.spin_op.spin_square(vector, orbitals, electrons)[0])
         difference = float(energy) - float(mean_field.e_tot)
         computed.details["correlation"] = {
@@ -97,7 +98,7 @@ class FullCI(Correlated):
         }
         computed.correlation["energy"] = difference
         if EXCITATIONS in wanted:
-            self._excite(space, electrons, float(energy), computed)
+            self._excite(space, (one_electron, two_electron, constant), electrons, float(energy), computed)
         if not solver.converged:
             computed.failure = f"the eigenvector of full CI did not converge in {_CYCLES} cycles"
         elif abs(spin_squared - spin * (spin + 1.0)) > _PURE:
@@ -105,13 +106,20 @@ class FullCI(Correlated):
                 f"full CI ended in a state with <S^2> = {spin_squared:.3f} instead of {spin * (spin + 1.0):.3f}"
             )
 
-    def _excite(self, space: Any, electrons: tuple[int, int], ground: float, computed: Computed) -> None:
+    def _excite(
+        self,
+        space: Any,
+        integrals: tuple[Any, Any, float],
+        electrons: tuple[int, int],
+        ground: float,
+        computed: Computed,
+    ) -> None:
         """Add the lowest states of all multiplicities with this number of unpaired electrons."""
-        one_electron, constant = space.get_h1eff()
+        one_electron, two_electron, constant = integrals
         solver = fci.direct_spin1.FCI()
         solver.nroots, solver.conv_tol, solver.max_cycle, solver.verbose = self.states, 1e-9, _CYCLES, 0
         solver.max_space = 12 + 3 * self.states
-        energies, vectors = solver.kernel(one_electron, space.get_h2eff(), space.ncas, electrons, ecore=constant)
+        energies, vectors = solver.kernel(one_electron, two_electron, space.ncas, electrons, ecore=constant)
         energies = np.atleast_1d(energies)
         orbitals = space.mo_coeff[:, space.ncore :]
         positions = space.mol.intor_symmetric("int1e_r", comp=3)

@@ -25,9 +25,9 @@ SINGULAR = 1e-12
 
 
 class StateEnergy(NamedTuple):
-    """Local energies (B,) of the determinant of all states, hartree: total and by term; and the matrices of H and T.
+    """Local energies (B,) of all states together, hartree: total and by term; the local matrix of H, and M.
 
-    ``matrix`` and ``kinetic`` are (B, S, S), float64; not finite for a singular M.
+    ``matrix`` and ``values`` are (B, S, S), float64; the first is not finite for a singular M.
     """
 
     total: Tensor
@@ -141,13 +141,14 @@ def _elements(ansatz: StateSets, sets: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _Positions(Point):
-    """Electron sets without a wavefunction of their own."""
+    """Electron sets, which have no wavefunction of their own: using one raises InputError."""
 
     def forward(self, electrons: Tensor) -> tuple[Tensor, Tensor]:
-        """Raise InputError."""
+        """Refuse: a set has the values of all states."""
         raise InputError("excited states take terms of the Hamiltonian that are functions of the electrons' positions")
 
     @property
     def psi(self) -> LogPsi:
-        """Raise InputError."""
-        raise InputError("excited states take terms of the Hamiltonian that are functions of the electrons' positions")
+        """Refuse as `forward` does."""
+        sign, log = self.forward(self.electrons)
+        return LogPsi(sign, log, sign, log)

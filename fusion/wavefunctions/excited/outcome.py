@@ -16,7 +16,15 @@ from fusion.wavefunctions.ansatz import HasConfigurations, start_of
 from fusion.wavefunctions.excited.module import DIPOLE, MATRIX, SPIN, ExcitedStates
 from fusion.wavefunctions.excited.penalty import OVERLAP, largest_overlap
 from fusion.wavefunctions.excited.spectrum import DISTINCT, Spectrum, oscillator_strength, spectrum
-from fusion.wavefunctions.outcome import AGREEMENT, LOST, ROUNDING, TOLERANCE, as_details, last_quarter, remaining_error
+from fusion.wavefunctions.outcome import (
+    AGREEMENT,
+    ROUNDING,
+    TOLERANCE,
+    as_details,
+    last_quarter,
+    remaining_error,
+    unsteady,
+)
 from fusion.wavefunctions.statistics import Estimate, blocked, drift
 
 SEPARATE = "separate states may be mixtures of eigenstates, whose energies are no bounds: compare method.penalty=null"
@@ -105,14 +113,7 @@ def _reasons(module: ExcitedStates, total: Estimate) -> tuple[list[str], Any]:
             f"the remaining error of the sum of the states may be {1e3 * left.error:.1f} mHa, more than "
             f"{1e3 * limit:g}: more method.optimisation.steps or method.walkers"
         )
-    if abs(change.value) > max(AGREEMENT * change.stderr, ROUNDING):
-        reasons.append(
-            f"the sum of the energies drifts during the evaluation by {abs(change.value) / change.stderr:.1f} σ: "
-            "more method.sampling.burn_in or method.evaluation.steps"
-        )
-    measured = module.done["evaluating"] * module.schedule.walkers
-    if module.lost > LOST * measured:
-        reasons.append(f"{module.lost} of {measured} local energies were not finite: try dtype=float64")
+    reasons += unsteady(module, "the sum of the energies", change)
     return reasons, left
 
 

@@ -112,11 +112,8 @@ class StateSets(nn.Module):
         return self.shared.levels if isinstance(self.shared, HasLevels) else ()
 
     def rows(self, electrons: Tensor) -> Rows:
-        """Rows of M at electrons (B, N, 3)."""
-        return self.scaled(cast(HasStates, self.shared).states(electrons))
-
-    def scaled(self, states: States) -> Rows:
-        """Rows of M in the present gauge, each divided by its largest element."""
+        """Rows of M at electrons (B, N, 3) in the present gauge, each divided by its largest element."""
+        states = cast(HasStates, self.shared).states(electrons)
         values = states.values.double() * torch.exp(-self.gauge.double())
         largest = values.detach().abs().amax(1)
         usable = torch.isfinite(largest) & (largest > 0)
