@@ -39,7 +39,10 @@ class HasOrbitals(Protocol):
     """Ansatz made of orbitals, which can be pretrained orbital by orbital."""
 
     def orbitals(self, electrons: Tensor) -> list[Tensor]:
-        """Orbital matrices (B, K, n, n): one for full determinants, or one per spin; rows are electrons."""
+        """Orbital matrices (B, K, n, n): one for full determinants, or one per spin; rows are electrons.
+
+        Several states have K / S determinants each, those of the first state first.
+        """
         ...
 
 
@@ -86,6 +89,11 @@ class HasSets(Protocol):
     @property
     def sets_per_walker(self) -> int:
         """S, the number of sets."""
+        ...
+
+    @property
+    def shared(self) -> nn.Module:
+        """All states at one set."""
         ...
 
 
@@ -140,7 +148,8 @@ def sets_of(ansatz: nn.Module) -> int:
 
 
 def takes_pretraining(ansatz: nn.Module) -> bool:
-    """True if an ansatz has orbitals that pretraining brings close to Hartree-Fock."""
+    """True if an ansatz has orbitals that pretraining brings close to conventional ones."""
+    ansatz = ansatz.shared if isinstance(ansatz, HasSets) else ansatz
     return isinstance(ansatz, HasOrbitals) and start_of(ansatz) is None
 
 

@@ -24,10 +24,14 @@ import torch
 from torch import Tensor, nn
 
 from fusion.chemistry.system import System
-from fusion.errors import InputError
 from fusion.wavefunctions.ansatz import HasLevels
 from fusion.wavefunctions.configurations import Configurations, well_occupied
-from fusion.wavefunctions.determinants import laplacian_of_determinants, sum_of_determinants
+from fusion.wavefunctions.determinants import (
+    laplacian_of_determinants,
+    state_jets_of_determinants,
+    states_of_determinants,
+    sum_of_determinants,
+)
 from fusion.wavefunctions.envelopes import Envelope, IsotropicEnvelope
 from fusion.wavefunctions.features import ElectronFeatures, core_lengths, nuclear_vectors, sites
 from fusion.wavefunctions.jastrow import CuspJastrow
@@ -76,12 +80,13 @@ class OrbitalAnsatz(nn.Module):
     Args:
         system: nuclei and electrons.
         trunk: features of the electrons.
-        determinants: number of determinants of the trunk alone.
+        determinants: number of determinants of the trunk alone, for each state.
         full_determinant: one N x N matrix per determinant; otherwise one block per spin.
         envelope: builds an envelope from (nuclei, orbitals).
         jastrow: multiply by the cusp Jastrow factor.
         reference: configurations whose orbitals a smooth trunk mixes (`smooth_features`), with a Jastrow factor and
             whatever the four arguments before say; None for orbitals of the trunk alone.
+        states: number of states; those of a reference are as many.
     """
 
     takes_cells: ClassVar[bool] = True
@@ -97,6 +102,7 @@ class OrbitalAnsatz(nn.Module):
         envelope: Callable[[int, int], Envelope | PlaneWaveEnvelope] = IsotropicEnvelope,
         jastrow: bool = False,
         reference: OrbitalReference | None = None,
+        states: int = 1,
     ) -> None:
         super().__init__()
         nuclei, cell = sites(system), cell_of(system)
@@ -104,10 +110,10 @@ class OrbitalAnsatz(nn.Module):
             functions = max(system.n_up, system.n_down)
             envelope, jastrow = (lambda _, width: PlaneWaveEnvelope(cell, functions, width)), True
         self.register_buffer("nuclei", nuclei, persistent=False)
-        self.determinants, self.full_determinant = determinants, full_determinant
+        self.number, self.determinants, self.full_determinant = states, states * determinants, full_determinant
         self.spins = tuple(n for n in (system.n_up, system.n_down) if n > 0)
         self.trunk = trunk
-        widths = [determinants * (sum(self.spins) if full_determinant else n) for n in self.spins]
+        widths = [self.determinants * (sum(self.spins) if full_determinant else n) for n in self.spins]
         if reference is not None:
             widths = []
             for spin, own in enumerate(well_occupied(reference.strings, reference.weights)):
@@ -158,6 +164,10 @@ class OrbitalAnsatz(nn.Module):
 
     def forward(self, electrons: Tensor) -> tuple[Tensor, Tensor]:
         """Sign and log|psi|, each (B,), of electrons (B, N, 3) in bohr; of several states, those of the first."""
+        if self.number > 1:
+            states = self.states(electrons)
+            value, dtype = states.values[:, 0], electrons.dtype
+            return (states.sign * value.sign()).to(dtype), (states.log + value.abs().log()).to(dtype)
         vector, distance = nuclear_vectors(electrons, self.nuclei)
         h = self.trunk(electrons, vector, distance)
         phi = self._orbitals(h, vector, distance)
@@ -167,10 +177,11 @@ class OrbitalAnsatz(nn.Module):
         return sign, log
 
     def states(self, electrons: Tensor) -> States:
-        """All states of the reference at electrons (B, N, 3)."""
+        """All states at electrons (B, N, 3)."""
         vector, distance = nuclear_vectors(electrons, self.nuclei)
         h = self.trunk(electrons, vector, distance)
-        states = cast(Configurations, self.configurations).states(self._orbitals(h, vector, distance))
+        phi, expansion = self._orbitals(h, vector, distance), self.configurations
+        states = states_of_determinants(phi, self.number) if expansion is None else expansion.states(phi)
         for part in self._factors(h, electrons, distance):
             states = states.times(part)
         return states
@@ -190,8 +201,8 @@ class OrbitalAnsatz(nn.Module):
         return cast(tuple[Tensor, Tensor], torch.func.functional_call(self, own, (electrons,)))
 
     def orbitals(self, electrons: Tensor) -> list[Tensor]:
-        """Orbital matrices (B, K, n, n), rows electrons: one full matrix, or one per spin. With reference orbitals, the
-        orbitals (B, n_s, O_s) of every spin."""
+        """Orbital matrices (B, S K, n, n), rows electrons: one full matrix, or one per spin, for the determinants of
+        the first state, of the second, and so on. With reference orbitals, the orbitals (B, n_s, O_s) of every spin."""
         vector, distance = nuclear_vectors(electrons, self.nuclei)
         return self._orbitals(self.trunk(electrons, vector, distance), vector, distance)
 
@@ -211,6 +222,8 @@ class OrbitalAnsatz(nn.Module):
     @torch.no_grad()
     def laplacian(self, electrons: Tensor) -> LogPsi:
         """log|psi| with gradient and Laplacian by forward propagation through the same layers."""
+        if self.number > 1:
+            return LogPsi(*(part.to(electrons.dtype) for part in self.state_jets(electrons).of_one()))
         vector, distance = nuclear_vectors(electrons, self.nuclei)
         h = self.trunk.jet(electrons, vector, distance)
         phi = self._orbital_jets(h, vector, distance)
@@ -221,11 +234,12 @@ class OrbitalAnsatz(nn.Module):
 
     @torch.no_grad()
     def state_jets(self, electrons: Tensor) -> StateJets:
-        """All states of the reference with their derivatives, in the same way."""
+        """All states with their derivatives, in the same way."""
         vector, distance = nuclear_vectors(electrons, self.nuclei)
         h = self.trunk.jet(electrons, vector, distance)
         phi = self._orbital_jets(h, vector, distance)
-        factor, data = cast(Configurations, self.configurations).jets(phi)
+        expansion = self.configurations
+        factor, data = state_jets_of_determinants(phi, self.number) if expansion is None else expansion.jets(phi)
         for part in self._factor_jets(h, electrons, vector, distance):
             factor = _times(factor, *part)
         return StateJets(factor, data)
@@ -275,15 +289,10 @@ class OrbitalAnsatz(nn.Module):
 def built_reference(
     reference: Callable[..., OrbitalReference | None] | None, system: System, states: int
 ) -> OrbitalReference | None:
-    """Build the reference of an ansatz from the system and, if there are several, the number of states.
-
-    Raises InputError for several states without a reference.
-    """
-    if states == 1:
-        return None if reference is None else reference(system)
+    """Build the reference of an ansatz, if any, from the system and, if there are several, the number of states."""
     if reference is None:
-        raise InputError(f"method.states={states} needs the states of a reference: reference=ci")
-    return reference(system, states)
+        return None
+    return reference(system) if states == 1 else reference(system, states)
 
 
 def cusp_features(system: System, radial: type[Plain] | type[Logarithmic]) -> ElectronFeatures:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,6 @@ class Pretraining:
     def __init__(
         self, ansatz: nn.Module, orbitals: GaussianOrbitals | PlaneWaveDeterminant, learning_rate: float
     ) -> None:
-        assert isinstance(ansatz, HasOrbitals)
         self.ansatz, self.orbitals, self.learning_rate = ansatz, orbitals, learning_rate
         # Every rank has its own mean field, and its own choice of degenerate orbitals.
         orbitals.up, orbitals.down = from_first_rank(orbitals.up), from_first_rank(orbitals.down)
@@ -42,10 +41,12 @@ class Pretraining:
         ``remaining``, the remaining share of pretraining, scales the rate, so that the fit ends without Adam's noise.
         """
         self.adam.param_groups[0]["lr"] = self.learning_rate * remaining
-        targets = self._targets(sampler.electrons)
+        points = self._points(sampler.electrons)
+        with torch.no_grad():
+            targets = self._targets(points)
         with torch.enable_grad():
-            blocks = self.ansatz.orbitals(sampler.electrons)
-            errors = [(b - target.unsqueeze(1)).square().sum() for b, target in zip(blocks, targets, strict=True)]
+            blocks = cast(HasOrbitals, self.ansatz).orbitals(points)
+            errors = [(b - target).square().sum() for b, target in zip(blocks, targets, strict=True)]
             loss = torch.stack(errors).sum() / sum(block.numel() for block in blocks)
             grads = torch.autograd.grad(loss, self.parameters, allow_unused=True)
         for p, grad in zip(self.parameters, grads, strict=True):
@@ -66,23 +67,25 @@ class Pretraining:
         self.adam.load_state_dict(state["adam"])
         self.orbitals.up, self.orbitals.down = state["up"], state["down"]
 
+    def _points(self, electrons: Tensor) -> Tensor:
+        """Electrons (B, N, 3) at which orbitals are compared."""
+        return electrons
+
     def _targets(self, electrons: Tensor) -> list[Tensor]:
-        """Target matrices (B, n, n): one per block of the ansatz."""
-        with torch.no_grad():
-            up, down = self.orbitals(electrons)
-            blocks = [block for block in (up, down) if block.shape[-1] > 0]
-            sizes = [block.shape[-1] for block in self.ansatz.orbitals(electrons[:1])]
-            if sizes == [electrons.shape[1]]:
-                return [_block_diagonal(blocks)]
-            return blocks
+        """Target matrices, one (B, 1, n, n) per block of the ansatz."""
+        up, down = self.orbitals(electrons)
+        blocks = [block.unsqueeze(1) for block in (up, down) if block.shape[-1] > 0]
+        sizes = [block.shape[-1] for block in cast(HasOrbitals, self.ansatz).orbitals(electrons[:1])]
+        return [block_diagonal(blocks)] if sizes == [electrons.shape[1]] else blocks
 
 
-def _block_diagonal(blocks: list[Tensor]) -> Tensor:
+def block_diagonal(blocks: list[Tensor]) -> Tensor:
+    """Join matrices (..., n_b, n_b) to one (..., n, n)."""
     n = sum(block.shape[-1] for block in blocks)
-    out = blocks[0].new_zeros(len(blocks[0]), n, n)
+    out = blocks[0].new_zeros(*blocks[0].shape[:-2], n, n)
     start = 0
     for block in blocks:
         stop = start + block.shape[-1]
-        out[:, start:stop, start:stop] = block
+        out[..., start:stop, start:stop] = block
         start = stop
     return out

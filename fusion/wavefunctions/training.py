@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,8 @@ class WavefunctionPlan(Plan):
     """Iterations of every phase, planned (`schedule`) and `done`, their `cost`, and the number of parameters.
 
     `moved`: the wavefunction of the checkpoint or the zoo belongs to another geometry; `orbitals`: the conventional
-    wavefunction that the ansatz starts at, if any; `start` is the wavefunction of the zoo.
+    wavefunction that the ansatz starts at, if any; `start` is the wavefunction of the zoo; `levels` are energies
+    (hartree) of the conventional states that several states start at, and of a few more.
     """
 
     schedule: Schedule
@@ -41,6 +42,7 @@ class WavefunctionPlan(Plan):
     cost: Cost
     parameters: int
     start: Start | None
+    levels: Sequence[float]
 
 
 class WavefunctionTraining:
@@ -67,7 +69,7 @@ class WavefunctionTraining:
         if method.states > 1 and not self.takes_states:  # type: ignore[attr-defined]
             raise InputError(f"method.states is for task=excited; task={self.name} takes the ground state")
         method.check_cell(system)  # type: ignore[attr-defined]
-        from fusion.wavefunctions.ansatz import start_of
+        from fusion.wavefunctions.ansatz import HasLevels, start_of
         from fusion.wavefunctions.checkpoint import identity
         from fusion.wavefunctions.resources import estimate
 
@@ -94,7 +96,8 @@ class WavefunctionTraining:
         recorder = _recorder(method, ansatz, schedule) if self.moves else None
         cost = estimate(system, ansatz, hamiltonian, schedule, recorder, ranks, _free_memory(run, ranks))
         number = sum(p.numel() for p in ansatz.parameters())
-        return WavefunctionPlan(method, system, schedule, done, moved, start_of(ansatz), cost, number, start)
+        levels = ansatz.levels if isinstance(ansatz, HasLevels) else ()
+        return WavefunctionPlan(method, system, schedule, done, moved, start_of(ansatz), cost, number, start, levels)
 
     def title(self, plan: WavefunctionPlan, run: Run) -> Title:
         """Method, system, size and device for the title, and notes on cost and start."""

@@ -88,7 +88,7 @@ class FermiNet(OrbitalAnsatz):
         rescale_inputs: log-scaled input features, unless there is a reference.
         reference: builds determinants that the network corrects, from the system; if it is or returns
             None, the orbitals are those of the network alone.
-        states: number of states, all those of the reference, which is then built from (system, states).
+        states: number of states, with `determinants` each; a reference is built from (system, states) and has its own.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class FermiNet(OrbitalAnsatz):
         own = cusp_features(system, Logarithmic if rescale_inputs else Plain)
         features = own if orbitals is None else smooth_features(system)
         trunk = FermiNetTrunk(system, one_electron, two_electron, layers, features)
-        super().__init__(system, trunk, determinants, full_determinant, envelope, jastrow, orbitals)
+        super().__init__(system, trunk, determinants, full_determinant, envelope, jastrow, orbitals, states)
 
 
 def _residual(previous: Tensor, new: Tensor) -> Tensor:

@@ -104,7 +104,7 @@ class Psiformer(OrbitalAnsatz):
         jastrow: multiply by the cusp Jastrow factor.
         reference: builds determinants that the network corrects, from the system; if it is or returns
             None, the orbitals are those of the network alone.
-        states: number of states, all those of the reference, which is then built from (system, states).
+        states: number of states, with `determinants` each; a reference is built from (system, states) and has its own.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class Psiformer(OrbitalAnsatz):
         orbitals = built_reference(reference, system, states)
         features = cusp_features(system, Logarithmic) if orbitals is None else smooth_features(system)
         trunk = PsiformerTrunk(system, features, heads, head_width, mlp, layers, norm)
-        super().__init__(system, trunk, determinants, True, envelope, jastrow, orbitals)
+        super().__init__(system, trunk, determinants, True, envelope, jastrow, orbitals, states)
 
 
 def _perceptron(width: int, hidden: Iterable[int]) -> Sequential:

@@ -20,9 +20,10 @@ from fusion.wavefunctions.excited.local_matrix import (
     local_matrix,
     spin_elements,
 )
-from fusion.wavefunctions.excited.penalty import PenalisedOptimisation
+from fusion.wavefunctions.excited.penalty import PenalisedOptimisation, overlaps
+from fusion.wavefunctions.excited.pretraining import StatePretraining, leading
 from fusion.wavefunctions.excited.sampler import SetMetropolis
-from fusion.wavefunctions.excited.spectrum import oscillator_strength, spectrum
+from fusion.wavefunctions.excited.spectrum import Spectrum, oscillator_strength, spectrum
 from fusion.wavefunctions.excited.state_matrix import SeparateStates, StateMatrix
 from fusion.wavefunctions.hamiltonians import Hamiltonian, Kinetic, molecular
 from fusion.wavefunctions.jets import LogPsi
@@ -297,6 +298,19 @@ def test_the_penalty_pushes_along_the_derivative_of_the_squared_overlap() -> Non
     assert gradient == pytest.approx(float(expected), rel=0.03)
 
 
+def test_overlaps_of_diffuse_and_compact_states() -> None:
+    """exp(-r) and exp(-b r) with b = 1/4, whose ratio has its largest values where exp(-2 r) has no walkers."""
+    b, count = 0.25, 20_000
+    stream = torch.Generator().manual_seed(0)
+    radii = [-torch.rand(count, 3, generator=stream).log().sum(1) / (2 * exponent) for exponent in (1.0, b)]
+    values = torch.stack([torch.stack((torch.exp(-r), torch.exp(-b * r)), dim=-1) for r in radii], dim=1).double()
+    values[0, 0] = torch.nan
+    norms, overlap = overlaps(values * torch.rand(count, 2, 1, generator=stream))
+    assert torch.allclose(overlap.diagonal(), torch.ones(2, dtype=torch.float64))
+    assert float(overlap[0, 1]) == pytest.approx(8 * b**1.5 / (1 + b) ** 3, abs=0.005)
+    assert float(norms[1] / norms[0]) == pytest.approx(b**-1.5, rel=0.02)
+
+
 def test_a_term_of_the_wavefunction_is_refused() -> None:
     class OfPsi(Trap):
         def forward(self, point):  # type: ignore[no-untyped-def]
@@ -308,11 +322,37 @@ def test_a_term_of_the_wavefunction_is_refused() -> None:
         hamiltonian.evaluate(states, torch.randn(2, 4, 3), 2)
 
 
-def test_states_start_as_those_of_a_configuration_interaction() -> None:
-    """The matrix of a fresh network has the CI's energies, but for the Jastrow factor and the cusps."""
+@pytest.mark.parametrize("full", [True, False], ids=["full", "blocks"])
+def test_pretraining_brings_states_close_to_their_leading_configurations(full: bool) -> None:
+    """Helium's 1s2, and 1s2s as triplet and singlet, which have the same determinants with other signs."""
     helium = molecule("He")
-    shared = FermiNet(helium, one_electron=4, two_electron=3, layers=1, reference=ConfigurationInteraction, states=3)
-    states = StateMatrix(shared, 3)
+    shared = FermiNet(helium, one_electron=8, two_electron=3, layers=1, determinants=2, full_determinant=full, states=3)
+    matrix = StateMatrix(shared, 3)
+    fitting = StatePretraining(matrix, helium, learning_rate=0.01)
+    assert fitting.levels[1] - fitting.levels[0] == pytest.approx(0.728, abs=0.01)
+    sampler = SetMetropolis(fitting.target, torch.Generator().manual_seed(0), [AllElectrons()])
+    sampler.electrons = first_sets(helium, 3, 64, torch.Generator().manual_seed(1))
+    sampler.burn_in(fitting.log_density, 50)
+    losses = [fitting.step(sampler) for _ in range(200)]
+    assert losses[-1] < 0.1 * losses[0]
+    here, there = (states.states(matrix.sets(sampler.electrons)) for states in (shared, fitting.target.shared))
+    here, there = (own.values * (own.sign * own.log.exp()).unsqueeze(1) for own in (here, there))
+    for state in (0, 2):
+        assert torch.corrcoef(torch.stack((here[:, state], there[:, state])))[0, 1] > 0.95
+    assert sampled_spectrum(matrix).energies[0].value == pytest.approx(fitting.levels[0], abs=0.2)
+
+
+def test_pretraining_needs_determinants_that_tell_the_states_apart() -> None:
+    pair = np.array([[[0.0, 1.0], [0.9, 0.0]], [[0.0, 1.0], [-0.9, 0.0]]])
+    chosen, coefficients = leading(pair, 3)
+    assert chosen.tolist() == [[1, 2, 1]] * 2 and coefficients.tolist() == [[0.5, 0.9, 0.5], [0.5, -0.9, 0.5]]
+    with pytest.raises(InputError, match="states=2: 1 determinants for each are too few"):
+        leading(pair, 1)
+
+
+def sampled_spectrum(states: StateMatrix) -> Spectrum:
+    """Spectrum of helium's states from 400 walkers."""
+    helium = molecule("He")
     sampler = SetMetropolis(states, torch.Generator().manual_seed(0), [AllElectrons()])
     sampler.electrons = first_sets(helium, 3, 400, torch.Generator().manual_seed(1))
     sampler.burn_in(lambda electrons: 2 * states(electrons)[1], 150)
@@ -321,6 +361,13 @@ def test_states_start_as_those_of_a_configuration_interaction() -> None:
     for _ in range(10):
         sampler.run(lambda electrons: 2 * states(electrons)[1], 10)
         matrices.append(hamiltonian.evaluate(states, sampler.electrons, 64).matrix.mean(0).numpy())
-    found = spectrum(np.array(matrices))
+    return spectrum(np.array(matrices))
+
+
+def test_states_start_as_those_of_a_configuration_interaction() -> None:
+    """The matrix of a fresh network has the CI's energies, but for the Jastrow factor and the cusps."""
+    helium = molecule("He")
+    shared = FermiNet(helium, one_electron=4, two_electron=3, layers=1, reference=ConfigurationInteraction, states=3)
+    found = sampled_spectrum(StateMatrix(shared, 3))
     assert found.energies[0].value == pytest.approx(shared.levels[0], abs=0.05)
     assert found.energies[-1].value == pytest.approx(shared.levels[2], abs=0.08)

@@ -47,6 +47,15 @@ def test_killed_and_resumed(finished: Path, tmp_path: Path, moment: int) -> None
     assert_same(finished, tmp_path / "run")
 
 
+def test_states_without_reference_are_pretrained_and_resumed(tmp_path: Path) -> None:
+    words = (*EXCITED, "reference=none", "method.model.determinants=2", "method.pretraining.steps=6")
+    ended = fusion(tmp_path / "whole", *words)
+    assert ended.complete and "levels at the start: 0.00, 19.8" in ended.out, ended
+    (resumed,) = killed_and_resumed(tmp_path, words, [at("step", 3)])
+    assert resumed.status in (0, 1) and resumed.err == "", resumed
+    assert_same(tmp_path / "whole" / "run", tmp_path / "run")
+
+
 def test_a_penalty_has_separate_states_and_is_resumed(tmp_path: Path) -> None:
     words = (*EXCITED, "method.penalty=2")
     assert fusion(tmp_path / "whole", *words).complete
@@ -77,7 +86,6 @@ def test_two_ranks_share_the_walkers(finished: Path, tmp_path: Path) -> None:
         (("method.states=3", "method.penalty=-1"), "method.penalty=-1 must be positive"),
         (("method.states=3", "task=train"), "method.states is for task=excited"),
         (("method.states=3", "reference=hartree_fock"), "method.states needs reference=ci"),
-        (("method.states=3", "reference=none"), "reference=ci"),
         (("method.states=3", "system=li", "system.ecp=ccecp"), "remove system.ecp"),
         (("method.states=3000", "system=h"), "has only"),
         (("method.states=3", "weights=ferminet-he"), "leave out weights"),

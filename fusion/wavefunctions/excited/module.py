@@ -9,8 +9,9 @@ from torch import Tensor
 
 from fusion.parallel.collectives import mean_over_ranks
 from fusion.wavefunctions.ansatz import HasStates
-from fusion.wavefunctions.clipping import clip
+from fusion.wavefunctions.clipping import Clipped, clip
 from fusion.wavefunctions.excited.local_matrix import StateEnergy, StateHamiltonian, dipole_elements, spin_elements
+from fusion.wavefunctions.excited.pretraining import StatePretraining
 from fusion.wavefunctions.excited.sampler import SetMetropolis
 from fusion.wavefunctions.excited.state_matrix import StateSets
 from fusion.wavefunctions.periodic.cell import cell_of
@@ -47,8 +48,24 @@ class ExcitedStates(VariationalMonteCarlo):
 
     def begin(self, phase: str) -> None:
         """Fix the gauge of the states, and equilibrate the walkers."""
+        if phase != "pretraining":
+            self.sets_sampler.matrix = self.matrix
         super().begin(phase)
-        self._fix_gauge()
+        if phase != "pretraining":
+            self._fix_gauge()
+
+    @property
+    def sets_sampler(self) -> SetMetropolis:
+        """The sampler of electron sets."""
+        return cast(SetMetropolis, self.sampler)
+
+    @property
+    def pretraining(self) -> StatePretraining:
+        """The fit to the leading configurations, whose density the sampler follows meanwhile."""
+        if self.fitting is None:
+            self.fitting = StatePretraining(self.matrix, self.system, self.schedule.pretraining_rate)
+            self.sets_sampler.matrix = self.fitting.target
+        return cast(StatePretraining, self.fitting)
 
     def _fix_gauge(self) -> None:
         """Divide the states by their typical sizes, so that M is well conditioned."""
@@ -61,7 +78,7 @@ class ExcitedStates(VariationalMonteCarlo):
         acceptance = sampler.run(self.optimisation.log_density, schedule.evaluation_moves)
         measured = cast(StateEnergy, self.hamiltonian.evaluate(self.ansatz, sampler.electrons, schedule.chunk))
         local = clip(measured.total, schedule.clip)
-        means = {name: local.mean_of(values).tolist() for name, values in self._matrices(measured).items()}
+        means = {name: values.tolist() for name, values in self._means(measured, local).items()}
         row = {"variance": local.variance, "acceptance": acceptance}
         for name, value in (row | means).items():
             self.series.setdefault(name, []).append(value)
@@ -71,12 +88,12 @@ class ExcitedStates(VariationalMonteCarlo):
         stderr = (local.variance / schedule.walkers) ** 0.5
         return {"energy": local.mean, "stderr": stderr, "width": sampler.widths[0], **row}
 
-    def _matrices(self, measured: StateEnergy) -> dict[str, Tensor]:
-        """Local matrices (B, S, S) or (B, 3, S, S) of this iteration by the names of their series."""
+    def _means(self, measured: StateEnergy, kept: Clipped) -> dict[str, Tensor]:
+        """Means (S, S) or (3, S, S) of local matrices over all walkers, by the names of their series."""
         local, electrons = cast(StateHamiltonian, self.hamiltonian).local, self.sampler.electrons
         moments = dipole_elements(measured.values, electrons)
         dipole = torch.stack([local(measured.values, part) for part in moments.unbind(1)], dim=1)
         matrices = {MATRIX: measured.matrix, DIPOLE: dipole}
         if self.done["evaluating"] % self.spin_every == 0:
             matrices[SPIN] = local(*spin_elements(self.matrix, electrons, self.system, self.schedule.chunk))
-        return matrices
+        return {name: kept.mean_of(values) for name, values in matrices.items()}

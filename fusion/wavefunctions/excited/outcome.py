@@ -129,7 +129,7 @@ def _levels(module: ExcitedStates, found: Spectrum, dipoles: np.ndarray) -> list
             "energy_hartree": energy.value,
             "stderr_hartree": energy.stderr,
             "spin_squared": {"value": spins[index].value, "stderr": _known(spins[index].stderr)},
-            "multiplicity": nearest_multiplicity(spins[index].value),
+            "multiplicity": nearest_multiplicity(spins[index].value, module.system.n_electrons),
             "dipole_e_bohr": {
                 "value": [moments[c][index].value + float(nuclei[c]) for c in range(3)],
                 "stderr": [_known(moments[c][index].stderr) for c in range(3)],
@@ -158,9 +158,11 @@ def _configuration(module: ExcitedStates, mixture: np.ndarray) -> dict[str, Any]
     return {"configuration": text, "configuration_share": share}
 
 
-def nearest_multiplicity(spin_squared: float) -> int:
-    """2 S + 1 of the spin whose S (S + 1) is nearest."""
-    return 1 + min(range(20), key=lambda twice: abs(twice / 2 * (twice / 2 + 1) - spin_squared))
+def nearest_multiplicity(spin_squared: float, electrons: int) -> int:
+    """2 S + 1 of the spin of so many electrons whose S (S + 1) is nearest."""
+    return 1 + min(
+        range(electrons % 2, electrons + 1, 2), key=lambda twice: abs(twice / 2 * (twice / 2 + 1) - spin_squared)
+    )
 
 
 def _transitions(found: Spectrum, matrices: np.ndarray, dipoles: np.ndarray) -> Any:

@@ -1,14 +1,21 @@
 """Excited states as separate wavefunctions that a penalty of their overlaps keeps apart.
 
-Every state has walkers of its own, x_k from psi_k^2. With the ratios R_ij = <psi_i / psi_j> over x_j, the squared
-overlap is S_ij^2 = R_ij R_ji. The loss sum_i w_i E_i + lambda sum_{i<j} S_ij^2 has the gradient 2 <d_i O_i> with
+Every state has walkers of its own, x_i from psi_i^2, and minimises its energy with a penalty for its overlaps S_ij with
+the states below it, E_i + lambda sum_{j < i} S_ij^2, whose gradient is 2 <d_i O_i>_i with
 
-    d_i = w_i (E_L - E_i) + lambda sum_{j != i} R_ij (psi_j / psi_i - R_ji),
+    d_i = E_L - E_i + lambda sum_{j < i} S_ij (r_ji - S_ij),    r_ji = (psi_j / |psi_j|) / (psi_i / |psi_i|).
 
-which takes the place of the deviation of local energies, so that every optimiser works unchanged (Pathak, Busemeyer,
-Rodrigues and Wagner 2021, J. Chem. Phys. 154, 034101; Entwistle et al. 2023, Nat. Commun. 14, 274). The weights
-w_i = 1 / (1 + i) fall, as otherwise every basis of the span of the states would have the same loss. Lambda must be
-larger than the gaps. None of this depends on the norms of the states.
+It takes the place of the deviation of local energies, so that every optimiser works unchanged (Pathak, Busemeyer,
+Rodrigues and Wagner 2021, J. Chem. Phys. 154, 034101; Entwistle et al. 2023, Nat. Commun. 14, 274). Lambda must be
+larger than the gaps. A lower state does not feel the higher ones: otherwise every basis of the span of the states would
+have almost the same loss, and states of one symmetry end as mixtures.
+
+Overlaps are means over the walkers of all states together, which have the density sum_k psi_k^2 / |psi_k|^2:
+
+    S_ij = S < c_i c_j psi_i psi_j / sum_k (c_k psi_k)^2 >,    c_k = 1 / |psi_k|,
+
+a bounded function, where psi_i / psi_j over the walkers of j alone has its largest values where there are none. The
+norms follow from S_ii = 1 (Shirts and Chodera 2008, J. Chem. Phys. 129, 124105, eq. 11, for equal numbers of samples).
 """
 
 from __future__ import annotations
@@ -24,7 +31,7 @@ from fusion.parallel.collectives import gather_rows
 from fusion.wavefunctions.clipping import Clipped, clip
 from fusion.wavefunctions.excited.local_matrix import StateEnergy, StateHamiltonian
 from fusion.wavefunctions.excited.module import ExcitedStates
-from fusion.wavefunctions.excited.state_matrix import SeparateStates, StateProduct, StateSets
+from fusion.wavefunctions.excited.state_matrix import SeparateStates, StateProduct, StateSets, separate
 from fusion.wavefunctions.optimisation import Optimisation
 from fusion.wavefunctions.optimisers import Optimiser
 from fusion.wavefunctions.reference_orbitals import OrbitalReference
@@ -33,8 +40,14 @@ from fusion.wavefunctions.scores import Step
 RATIOS = 10.0
 """Width of the clipping of ratios of wavefunctions, in mean absolute deviations: they are unbounded near nodes."""
 
-OVERLAP = "overlap_ratios"
-"""Name of the series of R."""
+NORM_ITERATIONS = 50
+"""Iterations of the norms, more than their convergence to the noise takes."""
+
+TINY = 1e-300
+"""Smallest denominator."""
+
+OVERLAP = "overlaps"
+"""Name of the series of S."""
 
 
 class ProductHamiltonian(StateHamiltonian):
@@ -103,15 +116,14 @@ class PenalisedOptimisation(Optimisation):
 
     def deviation(self, measured: Any, local: Clipped) -> Tensor:
         """d (B, S) for the walkers of all ranks."""
-        ratios = clipped_ratios(measured.values)
-        mean = ratios.mean(0)
+        values = gather_rows(measured.values)
+        norms, overlap = overlaps(values)
+        ratios = clipped(ratios_of(values / norms))
         energies = measured.matrix.diagonal(dim1=1, dim2=2)
         columns = []
-        for state in range(len(mean)):
-            own = clip(energies[:, state], self.clip_width).deviation / (1 + state)
-            # mean[j, i] is R_ij, <psi_i / psi_j> over the walkers of j.
-            pushes = mean[:, state] * (ratios[:, state] - mean[state])
-            pushes[:, state] = 0
+        for state in range(len(overlap)):
+            own, lower = clip(energies[:, state], self.clip_width).deviation, ratios[:, state, :state]
+            pushes = overlap[state, :state] * (lower - lower.mean(0))
             columns.append(own + self.penalty * pushes.sum(1))
         return torch.stack(columns, dim=1)
 
@@ -130,16 +142,37 @@ class PenalisedStates(ExcitedStates):
         """Build the optimisation with the penalty."""
         return PenalisedOptimisation(*args, penalty=self.penalty)
 
-    def _matrices(self, measured: StateEnergy) -> dict[str, Tensor]:
-        values = measured.values / measured.values.diagonal(dim1=1, dim2=2).unsqueeze(-1)
-        return super()._matrices(measured) | {OVERLAP: values}
+    def _means(self, measured: StateEnergy, kept: Clipped) -> dict[str, Tensor]:
+        return super()._means(measured, kept) | {OVERLAP: overlaps(gather_rows(measured.values))[1]}
 
 
-def clipped_ratios(values: Tensor) -> Tensor:
-    """psi_j / psi_i at the walkers x_i of all ranks, (B, S, S) by walker, i and j, limited to median +- RATIOS * mean
-    absolute deviation."""
-    ratios = gather_rows(values / values.diagonal(dim1=1, dim2=2).unsqueeze(-1))
-    ratios = torch.where(torch.isfinite(ratios), ratios, 0.0)
+def overlaps(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Norms (S,) of the states, up to a common factor, and their overlaps (S, S).
+
+    Args:
+        values: psi_k at the walkers x_i, (B, S, S) by walker, i and k, with rows divided by any numbers.
+    """
+    usable = torch.isfinite(values).all(-1, keepdim=True)
+    squares = torch.where(usable, values, 0.0).square().flatten(0, 1)
+    counted, states = usable.sum(), values.shape[-1]
+    weights = torch.ones_like(squares[0])
+    for _ in range(NORM_ITERATIONS):
+        shares = squares / (squares @ weights).clamp(min=TINY).unsqueeze(1)
+        weights = weights * counted / (states * (weights * shares.sum(0)).clamp(min=TINY))
+    norms = weights.rsqrt()
+    unit = torch.where(usable, values, 0.0).flatten(0, 1) / norms
+    unit = unit / unit.norm(dim=1, keepdim=True).clamp(min=TINY)
+    return norms, states * unit.T @ unit / counted
+
+
+def ratios_of(values: Tensor) -> Tensor:
+    """psi_j / psi_i at the walkers x_i, (B, S, S) by walker, i and j; 0 where it is not finite."""
+    ratios = values / values.diagonal(dim1=1, dim2=2).unsqueeze(-1)
+    return torch.where(torch.isfinite(ratios), ratios, 0.0)
+
+
+def clipped(ratios: Tensor) -> Tensor:
+    """Ratios (B, S, S) limited to median +- RATIOS * mean absolute deviation."""
     centre = ratios.median(0).values
     reach = RATIOS * (ratios - centre).abs().mean(0)
     return torch.minimum(torch.maximum(ratios, centre - reach), centre + reach)
@@ -164,12 +197,11 @@ def separate_states(
 
         return build(reference=own)
 
-    return StateProduct(SeparateStates([of_state(state) for state in range(states)]), states)
+    return StateProduct(separate([of_state(state) for state in range(states)]), states)
 
 
-def largest_overlap(ratios: Iterable[Any]) -> tuple[float, tuple[int, int]]:
-    """Largest |S_ij| of two states and their numbers, from a series of R."""
-    mean = torch.tensor(list(ratios), dtype=torch.float64).mean(0)
-    squared = (mean * mean.T).clamp(min=0).fill_diagonal_(0)
-    index = int(squared.argmax())
-    return float(squared.flatten()[index]) ** 0.5, divmod(index, len(mean))
+def largest_overlap(series: Iterable[Any]) -> tuple[float, tuple[int, int]]:
+    """Largest |S_ij| of two states and their numbers, from a series of overlaps."""
+    size = torch.tensor(list(series), dtype=torch.float64).mean(0).abs().fill_diagonal_(0)
+    index = int(size.argmax())
+    return float(size.flatten()[index]), divmod(index, len(size))

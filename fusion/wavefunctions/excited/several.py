@@ -34,7 +34,7 @@ class Several:
 
         `build` takes ``system=``, and ``states=`` if `kind` has `TakesStates`.
         """
-        from fusion.wavefunctions.excited.state_matrix import SeparateStates, StateMatrix
+        from fusion.wavefunctions.excited.state_matrix import StateMatrix, separate
 
         shared = isinstance(kind, TakesStates)
         if self.penalty is not None:
@@ -44,7 +44,7 @@ class Several:
             return separate_states(partial(build, system=system), reference, self.number)
         if shared:
             return StateMatrix(build(system=system, states=self.number), self.number)
-        return StateMatrix(SeparateStates([build(system=system) for _ in range(self.number)]), self.number)
+        return StateMatrix(separate([build(system=system) for _ in range(self.number)]), self.number)
 
     def hamiltonian(self, hamiltonian: Hamiltonian) -> StateHamiltonian:
         """Build the Hamiltonian of all states; raises InputError for effective core potentials."""

@@ -8,7 +8,15 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from fusion.wavefunctions.ansatz import Ansatz, HasLevels, HasStates, laplacian, start_of
+from fusion.wavefunctions.ansatz import (
+    Ansatz,
+    HasLevels,
+    HasOrbitals,
+    HasStates,
+    laplacian,
+    start_of,
+    takes_pretraining,
+)
 from fusion.wavefunctions.jets import LogPsi
 from fusion.wavefunctions.states import StateJets, States
 
@@ -56,6 +64,21 @@ class SeparateStates(nn.Module):
         zero = torch.zeros_like(largest)
         factor = LogPsi(zero + 1, largest, torch.zeros_like(parts[0].gradient, dtype=torch.float64), zero)
         return StateJets(factor, torch.stack(rows, dim=-1))
+
+
+class SeparateOrbitals(SeparateStates):
+    """`SeparateStates` of ansaetze with orbitals, and as many determinants each."""
+
+    def orbitals(self, electrons: Tensor) -> list[Tensor]:
+        """Orbital matrices (B, S K, n, n) of all states."""
+        parts = [ansatz.orbitals(electrons) for ansatz in cast(Iterable[HasOrbitals], self.own)]
+        return [torch.cat(blocks, dim=1) for blocks in zip(*parts, strict=True)]
+
+
+def separate(ansaetze: Sequence[nn.Module]) -> SeparateStates:
+    """Join one ansatz of its own for every state."""
+    kind = SeparateOrbitals if all(takes_pretraining(ansatz) for ansatz in ansaetze) else SeparateStates
+    return kind(ansaetze)
 
 
 class Rows(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -28,7 +29,8 @@ class WavefunctionStates(WavefunctionTraining):
     takes_states = True
 
     def check(self, method: Method, system: System, run: Run) -> WavefunctionPlan:
-        """Plan the run. Raise InputError as for a training, for a single state, and for a wavefunction of the zoo."""
+        """Plan the run. Raise InputError as for a training, for a single state, for a wavefunction of the zoo, and for
+        a pretraining of too few determinants."""
         states = cast(Any, method).states
         if states < 2:
             raise InputError(f"task={self.name} calculates several states: method.states=3 or more, for example")
@@ -37,16 +39,20 @@ class WavefunctionStates(WavefunctionTraining):
         plan = super().check(method, system, run)
         if plan.moved:
             raise InputError(f"{run.checkpoint} belongs to another system: {system.formula} with another geometry")
-        return plan
+        if not plan.schedule.pretraining_steps:
+            return plan
+        from fusion.wavefunctions.excited.pretraining import StatePretraining
+
+        with torch.random.fork_rng():
+            target = StatePretraining(cast(Any, method).ansatz(system), system, learning_rate=0.0)
+        return replace(plan, levels=target.levels)
 
     def title(self, plan: WavefunctionPlan, run: Run) -> Title:
         """Title of a training with the number of states, and a note on an incomplete level."""
         parts, notes = super().title(plan, run)
-        method = cast(Any, plan.method)
-        with torch.random.fork_rng():
-            levels = method.ansatz(plan.system).levels
-        more = (described(levels), incomplete(levels, method.states))
-        return (*parts[:2], f"{method.states} states", *parts[2:]), (*notes, *(note for note in more if note))
+        states = cast(Any, plan.method).states
+        more = (described(plan.levels), incomplete(plan.levels, states))
+        return (*parts[:2], f"{states} states", *parts[2:]), (*notes, *(note for note in more if note))
 
     def run(self, plan: WavefunctionPlan, run: Run) -> Result:
         """Run the remaining iterations of all phases."""
