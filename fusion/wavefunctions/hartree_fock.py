@@ -1,7 +1,7 @@
 """Hartree-Fock by PySCF: the target of pretraining, and the zero of the correlation energy."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -67,7 +67,7 @@ def hartree_fock(system: System, basis: str | None = None) -> HartreeFock:
     if system.is_electron_gas:
         return _plane_waves(system)
     names = _pretraining(system) if basis is None else (basis,)
-    return _result(lowest_field(_molecule(system, _assign(system, names))))
+    return _result(lowest_field(molecule_in(system, assigned(system, names))))
 
 
 def hartree_fock_limit(system: System) -> HartreeFock:
@@ -79,9 +79,9 @@ def hartree_fock_limit(system: System) -> HartreeFock:
         return _plane_waves(system)
     from pyscf.scf import addons
 
-    small = lowest_field(_molecule(system, _assign(system, _pretraining(system))))
-    choices = [_assign(system, names) for names in (DIFFUSE_LIMIT if system.charge < 0 else LIMIT)]
-    molecules = (_molecule(system, basis) for basis in choices)
+    small = lowest_field(molecule_in(system, assigned(system, _pretraining(system))))
+    choices = [assigned(system, names) for names in (DIFFUSE_LIMIT if system.charge < 0 else LIMIT)]
+    molecules = (molecule_in(system, basis) for basis in choices)
     mol = next((mol for mol in molecules if mol.nao <= LIMIT_FUNCTIONS), None)
     if mol is None:
         return _result(small)
@@ -91,18 +91,13 @@ def hartree_fock_limit(system: System) -> HartreeFock:
 
 def reference_molecule(system: System) -> Any:
     """Build PySCF's molecule in a triple-zeta basis, diffuse for anions; raises InputError without one."""
-    return _molecule(system, _assign(system, DIFFUSE_PRETRAINING if system.charge < 0 else REFERENCE))
-
-
-def diffuse_molecule(system: System) -> Any:
-    """Build PySCF's molecule in a triple-zeta basis with diffuse functions; raises InputError without one."""
-    return _molecule(system, _assign(system, DIFFUSE_PRETRAINING))
+    return molecule_in(system, assigned(system, DIFFUSE_PRETRAINING if system.charge < 0 else REFERENCE))
 
 
 def natural_molecule(system: System, basis: str | None = None) -> Any:
     """Build PySCF's molecule in `basis`, by default a triple-zeta basis with diffuse functions, with replacements for
     elements that this lacks; raises InputError if `basis` lacks an element."""
-    return _molecule(system, _assign(system, NATURAL if basis is None else (basis,)))
+    return molecule_in(system, assigned(system, NATURAL if basis is None else (basis,)))
 
 
 def mean_field(system: System) -> Any:
@@ -114,9 +109,9 @@ def _pretraining(system: System) -> tuple[str, ...]:
     return DIFFUSE_PRETRAINING if system.charge < 0 else PRETRAINING
 
 
-def _assign(system: System, names: Sequence[str]) -> dict[str, str]:
+def assigned(system: System, names: Sequence[str]) -> dict[str, str]:
     """Choose, for each element of `system`, the first basis of `names` that has it."""
-    assigned = {}
+    chosen = {}
     cores = {core.symbol: core for core in system.cores}
     for symbol in dict.fromkeys(system.symbols):
         choices = [*_valence_names(cores[symbol], names), *names] if symbol in cores else names
@@ -124,8 +119,8 @@ def _assign(system: System, names: Sequence[str]) -> dict[str, str]:
         if name is None:
             kind = "valence" if symbol in cores else "all-electron"
             raise InputError(f"no {kind} basis for {symbol} in {', '.join(names)}: choose another basis")
-        assigned[symbol] = name
-    return assigned
+        chosen[symbol] = name
+    return chosen
 
 
 def _valence_names(core: CorePotential, names: Sequence[str]) -> list[str]:
@@ -154,7 +149,8 @@ def basis_label(basis: dict[str, str]) -> str:
     return ", ".join([names[0]] + [f"{name} for {elements[name]}" for name in names[1:]])
 
 
-def _molecule(system: System, basis: dict[str, str]) -> Any:
+def molecule_in(system: System, basis: Mapping[str, Any]) -> Any:
+    """Build PySCF's molecule in a basis given by element."""
     from pyscf import gto
 
     mol = gto.Mole()

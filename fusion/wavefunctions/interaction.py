@@ -11,9 +11,9 @@ import numpy as np
 from fusion.chemistry.system import System
 from fusion.errors import CalculationError, InputError
 from fusion.wavefunctions.configurations import aligned
+from fusion.wavefunctions.diffuse_basis import diffuse_molecule
 from fusion.wavefunctions.hartree_fock import (
     basis_label,
-    diffuse_molecule,
     fix_signs,
     reference_molecule,
     single_thread,
@@ -37,14 +37,20 @@ HIGHEST_EXCITATION = 3
 DEGENERATE = 0.9
 """Ratio of two weights or occupations above which both belong to the same level: it is kept or left out as a whole."""
 
-FIRST_ORBITALS, FIRST_SPACE = 30, 20_000
+FIRST_ORBITALS, FIRST_SPACE = 30, 12_000
 """Largest number of orbitals, and of determinants, in which the mean density of several states is calculated: the time
 of a full configuration interaction grows with the fourth power of the orbitals."""
+
+ROUNDS = 12
+"""Largest number of such calculations, each with further orbitals beside the natural ones of the last."""
 
 SAME_ORBITAL = 1e-3
 """Difference (hartree) of orbital energies below which two orbitals belong to one level."""
 
-EXTRA_STATES = 3
+SAME_LEVEL = 1e-3
+"""Difference (hartree) of energies below which two states belong to one level."""
+
+EXTRA_STATES = 4
 """Further states whose energies tell whether the last one belongs to a level that is not complete."""
 
 
@@ -83,39 +89,40 @@ def interaction(system: System) -> Expansion:
         _, _, vector, _, _ = solver.kernel(orbitals)
     if not np.all(solver.fcisolver.converged):
         raise CalculationError(f"the configuration interaction of {system.formula} did not converge")
-    return _expansion(mol, orbitals, core, active, electrons, np.asarray(vector)[None], 1)
+    name = label_of(f"CI({sum(electrons)},{active})", mol)
+    return _expansion(name, mol, orbitals, core, active, electrons, np.asarray(vector)[None])
 
 
 @lru_cache(maxsize=8)
 def several_states(system: System, states: int) -> tuple[Expansion, tuple[float, ...]]:
     """Expansions of the lowest states, and the energies of these and of `EXTRA_STATES` more."""
     core = _core_orbitals_of(system)
-    mol = diffuse_molecule(system)
+    mol, basis = diffuse_molecule(system)
     electrons = (system.n_up - core, system.n_down - core)
     with single_thread(mol):
         field = _open_shell_field(system, mol)
-        first = _largest_space(field.mo_energy[core:], electrons)
-        levels, vectors = _roots(system, field, field.mo_coeff, core, first, electrons, states + EXTRA_STATES)
+        levels, occupations, orbitals = _mean_natural_orbitals(system, field, core, electrons, states)
         if len(levels) < states:
-            raise InputError(
-                f"method.states={states}: {system.formula} has only {len(levels)} states in {basis_label(mol.basis)}"
-            )
-        occupations, orbitals = _mean_natural_orbitals(field.mo_coeff, core, first, electrons, vectors[:states])
+            raise InputError(f"method.states={states}: {system.formula} has only {len(levels)} states in {basis}")
         orbitals = fix_signs(orbitals)
         active = _active_orbitals(occupations, electrons)
         while _size(active, electrons) < states:
             active += 1
         _, vectors = _roots(system, field, orbitals, core, active, electrons, states)
-    return _expansion(mol, orbitals, core, active, electrons, vectors, states), tuple(levels.tolist())
+    name = f"CI({sum(electrons)},{active})/{basis}"
+    return _expansion(name, mol, orbitals, core, active, electrons, vectors), tuple(levels.tolist())
 
 
 def _open_shell_field(system: System, mol: Any) -> Any:
     from pyscf import scf
 
-    field = scf.ROHF(mol)
+    field = scf.addons.remove_linear_dep_(scf.ROHF(mol))
     field.conv_tol = 1e-10
     field.chkfile = None
     field.kernel()
+    if not field.converged:
+        field = field.newton()
+        field.kernel(field.mo_coeff, field.mo_occ)
     if not field.converged:
         raise CalculationError(f"Hartree-Fock of {system.formula} did not converge: check geometry, charge and spin")
     return field
@@ -124,12 +131,24 @@ def _open_shell_field(system: System, mol: Any) -> Any:
 def _largest_space(energies: np.ndarray, electrons: tuple[int, int]) -> int:
     """Number of the lowest orbitals, at the end of a level of their energies (hartree), whose full configuration
     interaction is affordable."""
-    affordable = (
-        n
-        for n in range(min(len(energies), FIRST_ORBITALS), 0, -1)
-        if _size(n, electrons) <= FIRST_SPACE and (n == len(energies) or energies[n] - energies[n - 1] > SAME_ORBITAL)
-    )
-    return max(next(affordable, 1), *electrons, 1)
+    affordable = max(n for n in range(FIRST_ORBITALS + 1) if _size(n, electrons) <= FIRST_SPACE)
+    return max(_whole_levels(energies, affordable), *electrons, 1)
+
+
+def _whole_levels(energies: np.ndarray, most: int) -> int:
+    """Number of the lowest orbitals, at most `most`, at the end of a level of their energies (hartree); `most` if the
+    first level has more."""
+    choices = range(1, min(len(energies), most) + 1)
+    ends = (n for n in choices if n == len(energies) or energies[n] - energies[n - 1] > SAME_ORBITAL)
+    return max(ends, default=min(len(energies), most))
+
+
+def _occupied_orbitals(occupations: np.ndarray, most: int) -> int:
+    """Number of natural orbitals, at most `most`, above SMALLEST_OCCUPATION and at the end of a level."""
+    kept = min(most, max(1, int(np.sum(occupations > SMALLEST_OCCUPATION))))
+    while 1 < kept < len(occupations) and occupations[kept] > DEGENERATE * occupations[kept - 1]:
+        kept -= 1
+    return kept
 
 
 def _size(orbitals: int, electrons: tuple[int, int]) -> int:
@@ -137,9 +156,17 @@ def _size(orbitals: int, electrons: tuple[int, int]) -> int:
 
 
 def _roots(
-    system: System, field: Any, orbitals: np.ndarray, core: int, active: int, electrons: tuple[int, int], states: int
+    system: System,
+    field: Any,
+    orbitals: np.ndarray,
+    core: int,
+    active: int,
+    electrons: tuple[int, int],
+    states: int,
+    tolerance: float = 1e-10,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Energies and vectors (states, S_up, S_down) of the lowest states in an active space; fewer in a small space.
+    """Energies, within `tolerance` (hartree), and vectors (states, S_up, S_down) of the lowest states in an active
+    space; fewer in a small space.
 
     Raises CalculationError without convergence.
     """
@@ -147,7 +174,7 @@ def _roots(
 
     solver = mcscf.CASCI(field, active, electrons, ncore=core)
     solver.fcisolver.nroots = min(states, _size(active, electrons))
-    solver.fcisolver.conv_tol, solver.fcisolver.max_cycle, solver.fcisolver.max_space = 1e-10, 300, 30
+    solver.fcisolver.conv_tol, solver.fcisolver.max_cycle, solver.fcisolver.max_space = tolerance, 300, 30
     solver.canonicalization = False
     energies, _, vectors, _, _ = solver.kernel(orbitals)
     if not np.all(solver.fcisolver.converged):
@@ -157,21 +184,60 @@ def _roots(
 
 
 def _mean_natural_orbitals(
-    orbitals: np.ndarray, core: int, active: int, electrons: tuple[int, int], vectors: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Occupations and orbitals (nao, n), natural ones of the mean density of several states above the core."""
+    system: System, field: Any, core: int, electrons: tuple[int, int], states: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Energies of the lowest states, and occupations and orbitals (nao, n), natural ones of their mean density above
+    the core.
+
+    Orbitals of the mean field are taken in by their energies, as many at a time as are affordable beside the natural
+    orbitals of those before (Bender and Davidson 1966, J. Phys. Chem. 70, 2675).
+    """
+    outer, energies = field.mo_coeff[:, core:], field.mo_energy[core:]
+    first = _largest_space(energies, electrons)
+    inside, left = outer[:, :first], slice(first, None)
+    for last in [*[False] * (ROUNDS - 1), True]:
+        orbitals = np.concatenate((field.mo_coeff[:, :core], inside), axis=1)
+        number = inside.shape[1]
+        levels, vectors = _roots(system, field, orbitals, core, number, electrons, states + EXTRA_STATES, 1e-7)
+        further = outer[:, left]
+        complete = last or not further.shape[1]
+        mean = vectors[: states if complete else _complete(levels, states)]
+        occupations, rotation = _natural(mean, number, electrons)
+        inside = inside @ rotation
+        kept = _occupied_orbitals(occupations, max(number // 2, *electrons))
+        if complete or kept >= first:
+            break
+        taken = _whole_levels(energies[left], first - kept)
+        inside = np.concatenate((inside[:, :kept], further[:, :taken]), axis=1)
+        left = slice(left.start + taken, None)
+    return levels, occupations, np.concatenate((field.mo_coeff[:, :core], inside), axis=1)
+
+
+def _complete(levels: np.ndarray, states: int) -> int:
+    """Largest number of states, at least `states`, that ends a level of the energies (hartree) of these and more."""
+    ends = (n for n in range(states, len(levels)) if levels[n] - levels[n - 1] > SAME_LEVEL)
+    return max(ends, default=states)
+
+
+def _natural(vectors: np.ndarray, active: int, electrons: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Occupations, and natural orbitals of the mean density of several states as columns of a rotation."""
     from pyscf import fci
 
     solver = fci.direct_spin1.FCI()
     density = np.mean([solver.make_rdm1(vector, active, electrons) for vector in vectors], axis=0)
     occupations, rotation = np.linalg.eigh(density)
     order = np.argsort(-occupations)
-    inside = orbitals[:, core : core + active] @ rotation[:, order]
-    return occupations[order], np.concatenate((orbitals[:, :core], inside), axis=1)
+    return occupations[order], rotation[:, order]
 
 
 def _expansion(
-    mol: Any, orbitals: np.ndarray, core: int, active: int, electrons: tuple[int, int], vectors: np.ndarray, states: int
+    name: str,
+    mol: Any,
+    orbitals: np.ndarray,
+    core: int,
+    active: int,
+    electrons: tuple[int, int],
+    vectors: np.ndarray,
 ) -> Expansion:
     """Expansion in the leading strings of the vectors (states, S_up, S_down) of an active space."""
     strings, coefficients = _leading(vectors, active, electrons)
@@ -179,11 +245,9 @@ def _expansion(
     strings[0], columns = aligned(strings[0], coefficients.transpose(1, 2, 0))
     strings[1], rows = aligned(strings[1], columns.transpose(1, 0, 2))
     coefficients = rows.transpose(2, 1, 0)
-    name = label_of(f"CI({sum(electrons)},{active})", mol)
     occupied = [own for own in strings if own.shape[1]]
-    return Expansion(
-        name, mol, orbitals[:, : core + active], occupied, coefficients[0] if states == 1 else coefficients
-    )
+    one = len(coefficients) == 1
+    return Expansion(name, mol, orbitals[:, : core + active], occupied, coefficients[0] if one else coefficients)
 
 
 def _natural_orbitals(field: Any, core: int) -> tuple[np.ndarray, np.ndarray] | None:
