@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fusion.chemistry.system import System
-from fusion.errors import CalculationError, InputError
+from fusion.errors import CalculationError
 from fusion.wavefunctions.configurations import aligned
-from fusion.wavefunctions.diffuse_basis import diffuse_molecule
 from fusion.wavefunctions.hartree_fock import (
     basis_label,
     fix_signs,
@@ -37,22 +36,6 @@ HIGHEST_EXCITATION = 3
 DEGENERATE = 0.9
 """Ratio of two weights or occupations above which both belong to the same level: it is kept or left out as a whole."""
 
-FIRST_ORBITALS, FIRST_SPACE = 30, 12_000
-"""Largest number of orbitals, and of determinants, in which the mean density of several states is calculated: the time
-of a full configuration interaction grows with the fourth power of the orbitals."""
-
-ROUNDS = 12
-"""Largest number of such calculations, each with further orbitals beside the natural ones of the last."""
-
-SAME_ORBITAL = 1e-3
-"""Difference (hartree) of orbital energies below which two orbitals belong to one level."""
-
-SAME_LEVEL = 1e-3
-"""Difference (hartree) of energies below which two states belong to one level."""
-
-EXTRA_STATES = 4
-"""Further states whose energies tell whether the last one belongs to a level that is not complete."""
-
 
 class Expansion(NamedTuple):
     """Orbitals (nao, n) of PySCF's molecule, and an expansion in strings of them, as ``Configurations`` takes it.
@@ -73,14 +56,14 @@ def interaction(system: System) -> Expansion:
     """Expand the ground state in natural orbitals of CISD; raises the errors of ``ConfigurationInteraction``."""
     from pyscf import mcscf
 
-    core = _core_orbitals_of(system)
+    core = core_orbitals(system)
     mol = reference_molecule(system)
     electrons = (system.n_up - core, system.n_down - core)
     with single_thread(mol):
-        field = _open_shell_field(system, mol)
-        orbitals, occupations = _natural_orbitals(field, core) or _of_active_space(system, field, core, electrons)
+        field = open_shell_field(system, mol)
+        orbitals, occupations = natural_orbitals(field, core) or _of_active_space(system, field, core, electrons)
         orbitals = fix_signs(orbitals)
-        active = _active_orbitals(occupations, electrons)
+        active = active_orbitals(occupations, electrons)
         solver = mcscf.CASCI(field, active, electrons, ncore=core)
         spin = (system.n_up - system.n_down) / 2
         solver.fix_spin_(ss=spin * (spin + 1))
@@ -90,33 +73,14 @@ def interaction(system: System) -> Expansion:
     if not np.all(solver.fcisolver.converged):
         raise CalculationError(f"the configuration interaction of {system.formula} did not converge")
     name = label_of(f"CI({sum(electrons)},{active})", mol)
-    return _expansion(name, mol, orbitals, core, active, electrons, np.asarray(vector)[None])
+    return expansion(name, mol, orbitals, core, active, electrons, np.asarray(vector)[None])
 
 
-@lru_cache(maxsize=8)
-def several_states(system: System, states: int) -> tuple[Expansion, tuple[float, ...]]:
-    """Expansions of the lowest states, and the energies of these and of `EXTRA_STATES` more."""
-    core = _core_orbitals_of(system)
-    mol, basis = diffuse_molecule(system)
-    electrons = (system.n_up - core, system.n_down - core)
-    with single_thread(mol):
-        field = _open_shell_field(system, mol)
-        levels, occupations, orbitals = _mean_natural_orbitals(system, field, core, electrons, states)
-        if len(levels) < states:
-            raise InputError(f"method.states={states}: {system.formula} has only {len(levels)} states in {basis}")
-        orbitals = fix_signs(orbitals)
-        active = _active_orbitals(occupations, electrons)
-        while _size(active, electrons) < states:
-            active += 1
-        _, vectors = _roots(system, field, orbitals, core, active, electrons, states)
-    name = f"CI({sum(electrons)},{active})/{basis}"
-    return _expansion(name, mol, orbitals, core, active, electrons, vectors), tuple(levels.tolist())
-
-
-def _open_shell_field(system: System, mol: Any) -> Any:
+def open_shell_field(system: System, mol: Any) -> Any:
+    """Converge the restricted open-shell mean field of PySCF's molecule; raises CalculationError otherwise."""
     from pyscf import scf
 
-    field = scf.addons.remove_linear_dep_(scf.ROHF(mol))
+    field = scf.ROHF(mol)
     field.conv_tol = 1e-10
     field.chkfile = None
     field.kernel()
@@ -128,109 +92,12 @@ def _open_shell_field(system: System, mol: Any) -> Any:
     return field
 
 
-def _largest_space(energies: np.ndarray, electrons: tuple[int, int]) -> int:
-    """Number of the lowest orbitals, at the end of a level of their energies (hartree), whose full configuration
-    interaction is affordable."""
-    affordable = max(n for n in range(FIRST_ORBITALS + 1) if _size(n, electrons) <= FIRST_SPACE)
-    return max(_whole_levels(energies, affordable), *electrons, 1)
-
-
-def _whole_levels(energies: np.ndarray, most: int) -> int:
-    """Number of the lowest orbitals, at most `most`, at the end of a level of their energies (hartree); `most` if the
-    first level has more."""
-    choices = range(1, min(len(energies), most) + 1)
-    ends = (n for n in choices if n == len(energies) or energies[n] - energies[n - 1] > SAME_ORBITAL)
-    return max(ends, default=min(len(energies), most))
-
-
-def _occupied_orbitals(occupations: np.ndarray, most: int) -> int:
-    """Number of natural orbitals, at most `most`, above SMALLEST_OCCUPATION and at the end of a level."""
-    kept = min(most, max(1, int(np.sum(occupations > SMALLEST_OCCUPATION))))
-    while 1 < kept < len(occupations) and occupations[kept] > DEGENERATE * occupations[kept - 1]:
-        kept -= 1
-    return kept
-
-
-def _size(orbitals: int, electrons: tuple[int, int]) -> int:
+def determinants_in(orbitals: int, electrons: tuple[int, int]) -> int:
+    """Number of determinants of (up, down) electrons in an active space."""
     return comb(orbitals, electrons[0]) * comb(orbitals, electrons[1])
 
 
-def _roots(
-    system: System,
-    field: Any,
-    orbitals: np.ndarray,
-    core: int,
-    active: int,
-    electrons: tuple[int, int],
-    states: int,
-    tolerance: float = 1e-10,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Energies, within `tolerance` (hartree), and vectors (states, S_up, S_down) of the lowest states in an active
-    space; fewer in a small space.
-
-    Raises CalculationError without convergence.
-    """
-    from pyscf import mcscf
-
-    solver = mcscf.CASCI(field, active, electrons, ncore=core)
-    solver.fcisolver.nroots = min(states, _size(active, electrons))
-    solver.fcisolver.conv_tol, solver.fcisolver.max_cycle, solver.fcisolver.max_space = tolerance, 300, 30
-    solver.canonicalization = False
-    energies, _, vectors, _, _ = solver.kernel(orbitals)
-    if not np.all(solver.fcisolver.converged):
-        raise CalculationError(f"the configuration interaction of {system.formula} did not converge")
-    number = solver.fcisolver.nroots
-    return np.reshape(energies, number), np.reshape(vectors, (number, comb(active, electrons[0]), -1))
-
-
-def _mean_natural_orbitals(
-    system: System, field: Any, core: int, electrons: tuple[int, int], states: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Energies of the lowest states, and occupations and orbitals (nao, n), natural ones of their mean density above
-    the core.
-
-    Orbitals of the mean field are taken in by their energies, as many at a time as are affordable beside the natural
-    orbitals of those before (Bender and Davidson 1966, J. Phys. Chem. 70, 2675).
-    """
-    outer, energies = field.mo_coeff[:, core:], field.mo_energy[core:]
-    first = _largest_space(energies, electrons)
-    inside, left = outer[:, :first], slice(first, None)
-    for last in [*[False] * (ROUNDS - 1), True]:
-        orbitals = np.concatenate((field.mo_coeff[:, :core], inside), axis=1)
-        number = inside.shape[1]
-        levels, vectors = _roots(system, field, orbitals, core, number, electrons, states + EXTRA_STATES, 1e-7)
-        further = outer[:, left]
-        complete = last or not further.shape[1]
-        mean = vectors[: states if complete else _complete(levels, states)]
-        occupations, rotation = _natural(mean, number, electrons)
-        inside = inside @ rotation
-        kept = _occupied_orbitals(occupations, max(number // 2, *electrons))
-        if complete or kept >= first:
-            break
-        taken = _whole_levels(energies[left], first - kept)
-        inside = np.concatenate((inside[:, :kept], further[:, :taken]), axis=1)
-        left = slice(left.start + taken, None)
-    return levels, occupations, np.concatenate((field.mo_coeff[:, :core], inside), axis=1)
-
-
-def _complete(levels: np.ndarray, states: int) -> int:
-    """Largest number of states, at least `states`, that ends a level of the energies (hartree) of these and more."""
-    ends = (n for n in range(states, len(levels)) if levels[n] - levels[n - 1] > SAME_LEVEL)
-    return max(ends, default=states)
-
-
-def _natural(vectors: np.ndarray, active: int, electrons: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Occupations, and natural orbitals of the mean density of several states as columns of a rotation."""
-    from pyscf import fci
-
-    solver = fci.direct_spin1.FCI()
-    density = np.mean([solver.make_rdm1(vector, active, electrons) for vector in vectors], axis=0)
-    occupations, rotation = np.linalg.eigh(density)
-    order = np.argsort(-occupations)
-    return occupations[order], rotation[:, order]
-
-
-def _expansion(
+def expansion(
     name: str,
     mol: Any,
     orbitals: np.ndarray,
@@ -239,7 +106,7 @@ def _expansion(
     electrons: tuple[int, int],
     vectors: np.ndarray,
 ) -> Expansion:
-    """Expansion in the leading strings of the vectors (states, S_up, S_down) of an active space."""
+    """Return the expansion in the leading strings of the vectors (states, S_up, S_down) of an active space."""
     strings, coefficients = _leading(vectors, active, electrons)
     strings = [np.concatenate((np.tile(np.arange(core), (len(own), 1)), core + own), axis=1) for own in strings]
     strings[0], columns = aligned(strings[0], coefficients.transpose(1, 2, 0))
@@ -250,8 +117,8 @@ def _expansion(
     return Expansion(name, mol, orbitals[:, : core + active], occupied, coefficients[0] if one else coefficients)
 
 
-def _natural_orbitals(field: Any, core: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """Orbitals (nao, n), natural ones of CISD above the core of a mean field of PySCF, and the occupations of these.
+def natural_orbitals(field: Any, core: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return orbitals (nao, n), natural ones of CISD above the core of a mean field of PySCF, and their occupations.
 
     Where there is nothing to correlate, or no room in the active space, they are those of the mean field. None without
     convergence, as in stretched bonds.
@@ -292,13 +159,13 @@ def _of_active_space(
     return orbitals, occupations[core:]
 
 
-def _active_orbitals(occupations: np.ndarray, electrons: tuple[int, int]) -> int:
+def active_orbitals(occupations: np.ndarray, electrons: tuple[int, int]) -> int:
     """Number of natural orbitals, at the end of a level, whose full CI is affordable."""
     smallest = max(max(electrons), 1)
     choices = [
         n
         for n in range(smallest, min(LARGEST_ACTIVE, len(occupations)) + 1)
-        if _size(n, electrons) <= LARGEST_SPACE
+        if determinants_in(n, electrons) <= LARGEST_SPACE
         and occupations[n - 1] > SMALLEST_OCCUPATION
         and (n == len(occupations) or occupations[n] < DEGENERATE * occupations[n - 1])
     ]
@@ -336,13 +203,13 @@ def label_of(method: str, mol: Any) -> str:
     return f"{method}/{basis_label(mol.basis)}"
 
 
-def _core_orbitals_of(system: System) -> int:
+def core_orbitals(system: System) -> int:
     """Orbitals of the noble gases below the elements that have no core potential; fewer if electrons are missing."""
     with_core = {core.symbol for core in system.cores}
     numbers = (int(z) for z, symbol in zip(system.numbers, system.symbols, strict=True) if symbol not in with_core)
-    return min(sum(_core_orbitals(number) for number in numbers), system.n_down)
+    return min(sum(_orbitals_below(number) for number in numbers), system.n_down)
 
 
-def _core_orbitals(number: int) -> int:
+def _orbitals_below(number: int) -> int:
     """Orbitals of the noble gas below an element."""
     return next(orbitals for above, orbitals in ((18, 9), (10, 5), (2, 1), (0, 0)) if number > above)

@@ -10,10 +10,11 @@ import numpy as np
 from fusion.chemistry.system import System
 from fusion.errors import CalculationError, InputError
 from fusion.wavefunctions.hartree_fock import mean_field, occupied
-from fusion.wavefunctions.interaction import Expansion, interaction, label_of, several_states
+from fusion.wavefunctions.interaction import Expansion, interaction, label_of
 from fusion.wavefunctions.periodic import PlaneWaveOrbitals
 from fusion.wavefunctions.reference_orbitals import OrbitalReference, ReferenceOrbitals
 from fusion.wavefunctions.slater_fit import SMALLEST, fit_orbitals
+from fusion.wavefunctions.state_interaction import several_states
 
 LEARNED_ALONE, LEARNED_SINGLE = 3, 4
 """Largest numbers of electrons for which `by_size` leaves the orbitals to the network: always, and if one determinant

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from fusion.wavefunctions.transfer import Start
 
 
+LONGEST = 60
+"""Days on the CPU above which a run is refused: its settings are those for a GPU."""
+
+
 @dataclass(frozen=True)
 class WavefunctionPlan(Plan):
     """Iterations of every phase, planned (`schedule`) and `done`, their `cost`, and the number of parameters.
@@ -97,7 +101,10 @@ class WavefunctionTraining:
         cost = estimate(system, ansatz, hamiltonian, schedule, recorder, ranks, _free_memory(run, ranks))
         number = sum(p.numel() for p in ansatz.parameters())
         levels = ansatz.levels if isinstance(ansatz, HasLevels) else ()
-        return WavefunctionPlan(method, system, schedule, done, moved, start_of(ansatz), cost, number, start, levels)
+        plan = WavefunctionPlan(method, system, schedule, done, moved, start_of(ansatz), cost, number, start, levels)
+        if not _on_gpu(run):
+            _refuse_endless(plan, run)
+        return plan
 
     def title(self, plan: WavefunctionPlan, run: Run) -> Title:
         """Method, system, size and device for the title, and notes on cost and start."""
@@ -105,9 +112,7 @@ class WavefunctionTraining:
         from fusion.runs.report import title_of
 
         method, schedule = plan.method, plan.schedule
-        seconds = max(0, schedule.optimisation_steps - plan.done["optimising"]) * plan.cost.optimisation_s
-        evaluated = plan.done["evaluating"] if is_own(run) else 0
-        seconds += max(0, schedule.evaluation_steps - evaluated) * plan.cost.evaluation_s
+        seconds = _seconds(plan, run)
         ranks = _ranks(run)
         device = f"CPU, {count(_threads(run, ranks), 'thread')}" if not _on_gpu(run) else "GPU"
         device = f"{ranks} ranks, {device} each" if ranks > 1 else device
@@ -214,6 +219,29 @@ def fit(module: Any, run: Run, conclude: Callable[[Any], Result] | None = None, 
             "bytes_per_iteration_and_rank": sent.payload / module.iterations,
         }
     return result
+
+
+def _seconds(plan: WavefunctionPlan, run: Run) -> float:
+    """Estimated time of the remaining steps on the CPU."""
+    schedule, cost = plan.schedule, plan.cost
+    evaluated = plan.done["evaluating"] if is_own(run) else 0
+    return (
+        max(0, schedule.optimisation_steps - plan.done["optimising"]) * cost.optimisation_s
+        + max(0, schedule.evaluation_steps - evaluated) * cost.evaluation_s
+    )
+
+
+def _refuse_endless(plan: WavefunctionPlan, run: Run) -> None:
+    """Raise InputError for a run on the CPU that needs more than LONGEST, as presets for a GPU do."""
+    from fusion.console.format import memory
+
+    days = _seconds(plan, run) / 86400
+    if days > LONGEST:
+        raise InputError(
+            f"{plan.method.name} of {plan.system.formula} needs about {days:.0f} days and "
+            f"{memory(plan.cost.memory)} of memory on this CPU; it needs a GPU, a smaller network or fewer steps "
+            f"(method.optimisation.steps={plan.schedule.optimisation_steps}, method.walkers={plan.schedule.walkers})"
+        )
 
 
 def _threads(run: Run, ranks: int) -> int:

@@ -338,7 +338,7 @@ def test_pretraining_brings_states_close_to_their_leading_configurations(full: b
     here, there = (states.states(matrix.sets(sampler.electrons)) for states in (shared, fitting.target.shared))
     here, there = (own.values * (own.sign * own.log.exp()).unsqueeze(1) for own in (here, there))
     for state in (0, 2):
-        assert torch.corrcoef(torch.stack((here[:, state], there[:, state])))[0, 1] > 0.95
+        assert torch.corrcoef(torch.stack((here[:, state], there[:, state])))[0, 1] > 0.9
     assert sampled_spectrum(matrix).energies[0].value == pytest.approx(fitting.levels[0], abs=0.2)
 
 

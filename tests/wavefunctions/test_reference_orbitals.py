@@ -100,7 +100,7 @@ def test_leading_configurations_of_beryllium() -> None:
 
 def test_without_natural_orbitals_the_active_space_is_the_valence_shell(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in stretched N2, whose CISD does not converge."""
-    monkeypatch.setattr(interaction, "_natural_orbitals", lambda _field, _core: None)
+    monkeypatch.setattr(interaction, "natural_orbitals", lambda _field, _core: None)
     interaction.interaction.cache_clear()
     reference = ConfigurationInteraction(molecule("Be"))
     interaction.interaction.cache_clear()
