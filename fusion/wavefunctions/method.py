@@ -101,9 +101,10 @@ class AnsatzMethod:
         device: str = "auto",
         states: int = 1,
         penalty: float | None = None,
+        spin_penalty: float | None = None,
         about: About | Mapping[str, Any] | None = None,
     ) -> None:
-        self._several = several(states, penalty)
+        self._several = several(states, penalty, spin_penalty)
         if dtype not in _DTYPES:
             raise InputError(f"dtype must be float32 or float64, not {dtype!r}")
         self.name, self.about = name, About.read(about)
@@ -249,7 +250,7 @@ class AnsatzMethod:
         else:
             build = instantiate(self._hamiltonian, _partial_=True, _convert_="all")
             hamiltonian = cast("Hamiltonian", build(system=system))
-        return hamiltonian if self._several is None else self._several.hamiltonian(hamiltonian)
+        return hamiltonian if self._several is None else self._several.hamiltonian(hamiltonian, system)
 
     def estimators(self, system: System) -> list[Estimator]:
         """Build the estimators of an evaluation of ``system``: the standard ones and those of the settings; several

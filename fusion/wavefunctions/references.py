@@ -34,7 +34,7 @@ class HartreeFockOrbitals(ReferenceOrbitals):
     Raises the errors of ``hartree_fock``, and InputError without nuclei.
     """
 
-    def __init__(self, system: System, states: int = 1) -> None:
+    def __init__(self, system: System, states: int = 1, pure_spin: bool = False) -> None:
         if states > 1:
             raise InputError("reference=hartree_fock has one state; method.states needs reference=ci")
         super().__init__(*_fitted(system, _hartree_fock(system)))
@@ -52,26 +52,26 @@ class ConfigurationInteraction(ReferenceOrbitals):
 
     With `states` > 1, these are the lowest states of all multiplicities with the system's number of unpaired electrons
     or more, in the natural orbitals of their mean density in a basis with diffuse functions. `levels` has their
-    energies (hartree) and a few more.
+    energies (hartree) and a few more. With `pure_spin`, they all have the spin of that number of electrons.
 
     Raises:
         InputError: there is no basis, or there are fewer states.
         CalculationError: no convergence.
     """
 
-    def __init__(self, system: System, states: int = 1) -> None:
+    def __init__(self, system: System, states: int = 1, pure_spin: bool = False) -> None:
         _refuse_gas(system, "ci")
         self.levels: tuple[float, ...] = ()
         if states == 1:
             expansion, smallest = interaction(system), SMALLEST
         else:
-            (expansion, levels), smallest = several_states(system, states), SMALLEST_EXPONENT
+            (expansion, levels), smallest = several_states(system, states, pure_spin), SMALLEST_EXPONENT
             self.levels = levels
         super().__init__(*_fitted(system, expansion, smallest))
         self.description = expansion.name
 
 
-def by_size(system: System, states: int = 1) -> OrbitalReference | None:
+def by_size(system: System, states: int = 1, pure_spin: bool = False) -> OrbitalReference | None:
     """Choose the start of a small network: none for up to three electrons, and for four if one determinant
     dominates; else configuration interaction, or Hartree-Fock where this does not converge.
 
@@ -79,7 +79,7 @@ def by_size(system: System, states: int = 1) -> OrbitalReference | None:
     of ``hartree_fock``.
     """
     if states > 1:
-        return ConfigurationInteraction(system, states)
+        return ConfigurationInteraction(system, states, pure_spin)
     if system.is_electron_gas:
         return PlaneWaveOrbitals(system)
     if system.n_electrons <= LEARNED_ALONE:

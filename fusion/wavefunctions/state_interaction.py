@@ -45,6 +45,9 @@ ROUNDS = 12
 SAME_ORBITAL = 1e-3
 """Difference (hartree) of orbital energies below which two orbitals belong to one level."""
 
+SPIN_SHIFT = 1.0
+"""Energy (hartree) of the square of the deviation of S^2, where states of one spin are wanted."""
+
 SAME_LEVEL = 1e-3
 """Difference (hartree) of energies below which two states belong to one level."""
 
@@ -53,21 +56,24 @@ EXTRA_STATES = 4
 
 
 @lru_cache(maxsize=8)
-def several_states(system: System, states: int) -> tuple[Expansion, tuple[float, ...]]:
-    """Expansions of the lowest states, and the energies of these and of `EXTRA_STATES` more."""
+def several_states(system: System, states: int, pure_spin: bool = False) -> tuple[Expansion, tuple[float, ...]]:
+    """Expansions of the lowest states, and the energies of these and of `EXTRA_STATES` more.
+
+    With `pure_spin`, states of a higher spin than that of the system's unpaired electrons are left out.
+    """
     core = core_orbitals(system)
     mol, basis = diffuse_molecule(system)
     electrons = (system.n_up - core, system.n_down - core)
     with single_thread(mol):
         field = open_shell_field(system, mol)
-        levels, occupations, orbitals = _mean_natural_orbitals(system, field, core, electrons, states)
+        levels, occupations, orbitals = _mean_natural_orbitals(system, field, core, electrons, states, pure_spin)
         if len(levels) < states:
             raise InputError(f"method.states={states}: {system.formula} has only {len(levels)} states in {basis}")
         orbitals = fix_signs(orbitals)
         active = active_orbitals(occupations, electrons)
         while determinants_in(active, electrons) < states:
             active += 1
-        _, vectors = _roots(system, field, orbitals, core, active, electrons, states)
+        _, vectors = _roots(system, field, orbitals, core, active, electrons, states, pure_spin)
     name = f"CI({sum(electrons)},{active})/{basis}"
     return expansion(name, mol, orbitals, core, active, electrons, vectors), tuple(levels.tolist())
 
@@ -96,6 +102,7 @@ def _roots(
     active: int,
     electrons: tuple[int, int],
     states: int,
+    pure_spin: bool,
     tolerance: float = 1e-10,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Energies, within `tolerance` (hartree), and vectors (states, S_up, S_down) of the lowest states in an active
@@ -109,6 +116,9 @@ def _roots(
     solver.fcisolver.nroots = min(states, determinants_in(active, electrons))
     solver.fcisolver.conv_tol, solver.fcisolver.max_cycle, solver.fcisolver.max_space = tolerance, 300, 30
     solver.canonicalization = False
+    if pure_spin:
+        spin = (electrons[0] - electrons[1]) / 2
+        solver.fix_spin_(shift=SPIN_SHIFT, ss=spin * (spin + 1))
     energies, _, vectors, _, _ = solver.kernel(orbitals)
     if not np.all(solver.fcisolver.converged):
         raise CalculationError(f"the configuration interaction of {system.formula} did not converge")
@@ -117,7 +127,7 @@ def _roots(
 
 
 def _mean_natural_orbitals(
-    system: System, field: Any, core: int, electrons: tuple[int, int], states: int
+    system: System, field: Any, core: int, electrons: tuple[int, int], states: int, pure_spin: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Energies of the lowest states, and occupations and orbitals (nao, n), natural ones of their mean density above
     the core.
@@ -140,7 +150,9 @@ def _mean_natural_orbitals(
         energies, outside = energies[taken:], outside[:, taken:]
         number = inside.shape[1]
         orbitals = np.concatenate((inner, inside), axis=1)
-        levels, vectors = _roots(system, field, orbitals, core, number, electrons, states + EXTRA_STATES, 1e-7)
+        levels, vectors = _roots(
+            system, field, orbitals, core, number, electrons, states + EXTRA_STATES, pure_spin, 1e-7
+        )
         complete = last or not len(energies) or kept == most
         mean = vectors[: states if complete else _complete(levels, states)]
         occupations, rotation = _natural(mean, number, electrons)

@@ -18,6 +18,7 @@ from fusion.wavefunctions.excited.local_matrix import (
     StateHamiltonian,
     dipole_elements,
     local_matrix,
+    lowering_elements,
     spin_elements,
 )
 from fusion.wavefunctions.excited.penalty import PenalisedOptimisation, overlaps
@@ -190,6 +191,27 @@ def test_spin_of_parallel_electrons() -> None:
         for i in range(3)], dim=1)).unsqueeze(1)), 1)  # fmt: skip
     local = local_matrix(*spin_elements(states, torch.randn(4, 3, 3), molecule("Li", spin=3), 2))
     torch.testing.assert_close(local, torch.full((4, 1, 1), 3.75))
+
+
+def test_the_penalty_of_spins_raises_the_triplet_alone() -> None:
+    """w S-S+ is 0 for a singlet and 2 w for a triplet, whichever electrons are exchanged."""
+    states = StateMatrix(Exact(singlet_and_triplet, [[1.0, 0.5], [0.3, -1.0]]), 2)
+    electrons, stream = torch.randn(5, 4, 3), torch.Generator().manual_seed(0)
+    hamiltonian = StateHamiltonian(molecular(molecule("He")), spins=(1, 1), spin_penalty=0.7)
+    plain, raised = (
+        hamiltonian.evaluate(states, electrons, 2, stream, penalised).matrix for penalised in (False, True)
+    )
+    eigenvalues = np.linalg.eigvals((raised - plain).numpy())
+    np.testing.assert_allclose(np.sort(eigenvalues, axis=1), np.tile([0, 1.4], (5, 1)), atol=1e-8)
+
+
+def test_lowering_elements_are_those_of_the_spin_on_average() -> None:
+    """Over the choices of the spin-down electron, S-S+ = S^2 - s (s + 1), here of random networks with two."""
+    states, electrons = small(), torch.randn(4, 12, 3)
+    stream, beryllium = torch.Generator().manual_seed(0), molecule("Be")
+    mean = torch.stack([lowering_elements(states, electrons, (2, 2), 4, stream) for _ in range(400)]).mean(0)
+    _, spin = spin_elements(states, electrons, beryllium, 4)
+    assert float((mean - spin).abs().max()) < 0.15 * float(spin.abs().max())
 
 
 def test_scores_of_all_layers_are_those_of_walkers() -> None:

@@ -56,6 +56,15 @@ def test_states_without_reference_are_pretrained_and_resumed(tmp_path: Path) -> 
     assert_same(tmp_path / "whole" / "run", tmp_path / "run")
 
 
+def test_a_penalty_of_spins_leaves_out_the_triplets(tmp_path: Path) -> None:
+    words = (*(word for word in EXCITED if not word.startswith("method.states")), "method.states=2")
+    ended = fusion(tmp_path, *words, "method.spin_penalty=0.5")
+    assert ended.complete and "levels at the start: 0.00, 20.57," in ended.out, ended
+    levels = document(tmp_path / "run")["excited"]["states"]
+    assert all(abs(level["spin_squared"]["value"]) < 0.5 for level in levels), levels
+    assert document(tmp_path / "run")["excited"]["sum_of_energies"]["hartree"] == pytest.approx(-5.05, abs=0.4)
+
+
 def test_a_penalty_has_separate_states_and_is_resumed(tmp_path: Path) -> None:
     words = (*EXCITED, "method.penalty=2")
     assert fusion(tmp_path / "whole", *words).complete
@@ -84,6 +93,8 @@ def test_two_ranks_share_the_walkers(finished: Path, tmp_path: Path) -> None:
         (("method.states=0",), "method.states must be"),
         (("method.penalty=2",), "needs method.states=2 or more"),
         (("method.states=3", "method.penalty=-1"), "method.penalty=-1 must be positive"),
+        (("method.states=3", "method.spin_penalty=0"), "method.spin_penalty=0 must be positive"),
+        (("method.states=3", "method.spin_penalty=0.5", "system.spin=2"), "has one spin"),
         (("method.states=3", "task=train"), "method.states is for task=excited"),
         (("method.states=3", "reference=hartree_fock"), "method.states needs reference=ci"),
         (("method.states=3", "system=li", "system.ecp=ccecp"), "remove system.ecp"),

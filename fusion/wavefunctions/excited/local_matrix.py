@@ -41,10 +41,19 @@ class StateHamiltonian(nn.Module):
 
     The terms beside the kinetic energy must be functions of the electrons' positions: a term that asks for the
     wavefunction raises InputError when it is used, and an effective core potential at once.
+
+    Args:
+        hamiltonian: that of one state.
+        spins: electrons (up, down) for a penalty of states with a higher spin.
+        spin_penalty: w (hartree) of the term w S-S+, which is w [S (S + 1) - s (s + 1)] for states of spin S and
+            vanishes for S = s = (up - down) / 2.
     """
 
-    def __init__(self, hamiltonian: Hamiltonian) -> None:
+    def __init__(
+        self, hamiltonian: Hamiltonian, spins: tuple[int, int] = (0, 0), spin_penalty: float | None = None
+    ) -> None:
         super().__init__()
+        self.spins, self.spin_penalty = spins, spin_penalty
         terms = list(cast(Iterable[Term], hamiltonian.terms))
         if any(isinstance(term, EffectiveCore) for term in terms):
             raise InputError("excited states are calculated with all electrons: remove system.ecp")
@@ -52,10 +61,18 @@ class StateHamiltonian(nn.Module):
 
     @torch.no_grad()
     def evaluate(
-        self, ansatz: StateSets, electrons: Tensor, chunk: int, stream: torch.Generator | None = None
+        self,
+        ansatz: StateSets,
+        electrons: Tensor,
+        chunk: int,
+        stream: torch.Generator | None = None,
+        penalised: bool = True,
     ) -> StateEnergy:
-        """Local energies of electrons (B, S N, 3), ``chunk`` walkers at a time."""
+        """Local energies of electrons (B, S N, 3), ``chunk`` walkers at a time; `penalised`: with the term of the
+        spin."""
         values, by_term = self.elements(ansatz, electrons, chunk, stream)
+        if penalised and self.spin_penalty is not None:
+            by_term["spin"] = self.spin_penalty * lowering_elements(ansatz, electrons, self.spins, chunk, stream)
         matrices = {name: self.local(values, operated) for name, operated in by_term.items()}
         traces = {name: matrix.diagonal(dim1=1, dim2=2).sum(-1) for name, matrix in matrices.items()}
         total, matrix = (cast(Tensor, sum(parts.values())) for parts in (traces, matrices))
@@ -116,6 +133,29 @@ def spin_elements(ansatz: StateSets, electrons: Tensor, system: System, chunk: i
         total -= (here.sign * there.sign * torch.exp(there.log - here.log)).unsqueeze(1) * there.values
     by_walker = (-1, ansatz.number)
     return here.values.unflatten(0, by_walker), total.unflatten(0, by_walker)
+
+
+@torch.no_grad()
+def lowering_elements(
+    ansatz: StateSets, electrons: Tensor, spins: tuple[int, int], chunk: int, stream: torch.Generator | None
+) -> Tensor:
+    """S-S+ M (B, S, S), with rows divided by the same numbers as those of `StateHamiltonian.elements`.
+
+    S-S+ psi = n_down < psi - sum_a psi(r_a <-> r_b) >_b with the mean over spin-down electrons b, of which one is drawn
+    for every set, and the sum over spin-up electrons: n_up values of all states (Li et al. 2024, arXiv 2406.01222).
+    """
+    sets, (n_up, n_down) = ansatz.sets(electrons), spins
+    chunk *= ansatz.number
+    here = _rows(ansatz, sets, chunk)
+    total = here.values.clone()
+    partner = torch.randint(n_down, (len(sets), 1), generator=stream, device=sets.device) + n_up
+    order = torch.arange(n_up + n_down, device=sets.device).repeat(len(sets), 1)
+    for a in range(n_up):
+        exchanged = order.scatter(1, partner, a)
+        exchanged[:, a] = partner[:, 0]
+        there = _rows(ansatz, sets.gather(1, exchanged.unsqueeze(-1).expand_as(sets)), chunk)
+        total -= (here.sign * there.sign * torch.exp(there.log - here.log)).unsqueeze(1) * there.values
+    return n_down * total.unflatten(0, (-1, ansatz.number))
 
 
 def _rows(ansatz: StateSets, sets: Tensor, chunk: int) -> Rows:

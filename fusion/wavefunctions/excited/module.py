@@ -63,7 +63,8 @@ class ExcitedStates(VariationalMonteCarlo):
     def pretraining(self) -> StatePretraining:
         """The fit to the leading configurations, whose density the sampler follows meanwhile."""
         if self.fitting is None:
-            self.fitting = StatePretraining(self.matrix, self.system, self.schedule.pretraining_rate)
+            pure = cast(StateHamiltonian, self.hamiltonian).spin_penalty is not None
+            self.fitting = StatePretraining(self.matrix, self.system, self.schedule.pretraining_rate, pure)
             self.sets_sampler.matrix = self.fitting.target
         return cast(StatePretraining, self.fitting)
 
@@ -76,7 +77,8 @@ class ExcitedStates(VariationalMonteCarlo):
     def _evaluate(self) -> dict[str, Any]:
         sampler, schedule = self.sampler, self.schedule
         acceptance = sampler.run(self.optimisation.log_density, schedule.evaluation_moves)
-        measured = cast(StateEnergy, self.hamiltonian.evaluate(self.ansatz, sampler.electrons, schedule.chunk))
+        hamiltonian = cast(StateHamiltonian, self.hamiltonian)
+        measured = hamiltonian.evaluate(self.matrix, sampler.electrons, schedule.chunk, penalised=False)
         local = clip(measured.total, schedule.clip)
         means = {name: values.tolist() for name, values in self._means(measured, local).items()}
         row = {"variance": local.variance, "acceptance": acceptance}

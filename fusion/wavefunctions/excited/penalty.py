@@ -15,7 +15,8 @@ Overlaps are means over the walkers of all states together, which have the densi
     S_ij = S < c_i c_j psi_i psi_j / sum_k (c_k psi_k)^2 >,    c_k = 1 / |psi_k|,
 
 a bounded function, where psi_i / psi_j over the walkers of j alone has its largest values where there are none. The
-norms follow from S_ii = 1 (Shirts and Chodera 2008, J. Chem. Phys. 129, 124105, eq. 11, for equal numbers of samples).
+norms follow from S_ii = 1 (Shirts and Chodera 2008, J. Chem. Phys. 129, 124105, eq. 11, for equal numbers of samples;
+Gao et al. 2026, arXiv 2603.14515, use the samples of all states in the same way).
 """
 
 from __future__ import annotations

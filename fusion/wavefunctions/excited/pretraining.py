@@ -85,6 +85,7 @@ class StatePretraining(Pretraining):
         matrix: the states; ``matrix.shared`` has ``orbitals``.
         system: nuclei and electrons.
         learning_rate: initial rate of Adam.
+        pure_spin: take only states with the spin of the system's unpaired electrons.
 
     Attributes:
         levels: energies (hartree) of the states of the configuration interaction, and of a few more.
@@ -94,14 +95,14 @@ class StatePretraining(Pretraining):
         CalculationError: the configuration interaction does not converge.
     """
 
-    def __init__(self, matrix: StateSets, system: System, learning_rate: float) -> None:
+    def __init__(self, matrix: StateSets, system: System, learning_rate: float, pure_spin: bool = False) -> None:
         self.ansatz, self.learning_rate = matrix.shared, learning_rate
         self.like = next(matrix.parameters())
         example = torch.zeros(1, system.n_electrons, 3, dtype=self.like.dtype, device=self.like.device)
         with torch.no_grad():
             blocks = cast(HasOrbitals, matrix.shared).orbitals(example)
         self.sizes = [block.shape[-1] for block in blocks]
-        reference = ConfigurationInteraction(system, matrix.number)
+        reference = ConfigurationInteraction(system, matrix.number, pure_spin)
         self.levels = reference.levels
         target = LeadingConfigurations(system, reference, blocks[0].shape[1] // matrix.number)
         self.target = type(matrix)(target.to(self.like.device, self.like.dtype), matrix.number)

@@ -44,7 +44,11 @@ class WavefunctionStates(WavefunctionTraining):
         from fusion.wavefunctions.excited.pretraining import StatePretraining
 
         with torch.random.fork_rng():
-            target = StatePretraining(cast(Any, method).ansatz(system), system, learning_rate=0.0)
+            matrix, pure = (
+                cast(Any, method).ansatz(system),
+                cast(Any, method).hamiltonian(system).spin_penalty is not None,
+            )
+            target = StatePretraining(matrix, system, learning_rate=0.0, pure_spin=pure)
         return replace(plan, levels=target.levels)
 
     def title(self, plan: WavefunctionPlan, run: Run) -> Title:
