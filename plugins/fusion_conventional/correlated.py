@@ -91,7 +91,8 @@ class Correlated(PySCFMethod):
             )
 
     def check(self, systems: Sequence[System], properties: Iterable[str] = ()) -> None:
-        """Raise InputError as `PySCFMethod.check`, and for excitations of fewer correlated electrons than two."""
+        """Raise InputError as `PySCFMethod.check`, and for excitations of fewer correlated electrons than two, or of
+        electrons with parallel spins, for which PySCF's equations of motion fail."""
         super().check(systems, properties)
         for system in systems:
             mol = self._mean_field(system, self._terms[0].basis).mol
@@ -100,6 +101,11 @@ class Correlated(PySCFMethod):
                 raise InputError(
                     f"{self.title} correlates {electrons} electron of {system.formula}, and its excitations need "
                     f"{self.fewest_excited}: +method=fci, or method.frozen_core=false"
+                )
+            if EXCITATIONS in properties and self.fewest_excited > 1 and min(mol.nelec) <= self._frozen(mol):
+                raise InputError(
+                    f"{self.title} has no excitations of {system.formula}, whose correlated electrons all have the same "
+                    "spin: +method=fci, or method.frozen_core=false"
                 )
 
     def _pairs(self, mean_field: Any) -> int:

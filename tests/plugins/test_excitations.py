@@ -94,6 +94,7 @@ def test_the_oscillator_strength_of_density_functionals_is_that_of_pyscf() -> No
         (lambda: MeanField("hf", "sto-3g", **SETTINGS), atom("He"), "method.states=3"),
         (lambda: MeanField("hf", "sto-3g", states=2, **SETTINGS), atom("H", 1), r"exact with \+method=fci"),
         (lambda: CoupledCluster("ccsd", "sto-3g", states=2, **SETTINGS), atom("H", 1), "excitations need 2"),
+        (lambda: CoupledCluster("ccsd", "sto-3g", states=2, **SETTINGS), atom("He", 2), "all have the same spin"),
         (lambda: MeanField("hf", "cbs(cc-pvdz,cc-pvtz)", states=2, **SETTINGS), atom("He"), "not extrapolated"),
         (lambda: CoupledCluster("ccsd_t", "sto-3g", triples=True, states=2, **SETTINGS), atom("He"), "does not give"),
     ],
