@@ -99,6 +99,7 @@ def test_two_ranks_share_the_walkers(finished: Path, tmp_path: Path) -> None:
         (("method.states=3", "reference=hartree_fock"), "method.states needs reference=ci"),
         (("method.states=3", "system=li", "system.ecp=ccecp"), "remove system.ecp"),
         (("method.states=3000", "system=h"), "has only"),
+        (("method.states=3", "method.optimisation.steps=1000000000000"), "it needs a GPU"),
         (("method.states=3", "weights=ferminet-he"), "leave out weights"),
     ],
 )
