@@ -16,16 +16,15 @@ from torch import nn
 from fusion import zoo
 from fusion.chemistry import energy_zeros
 from fusion.chemistry.system import System
-from fusion.config.checks import check_whole, energy_setting
 from fusion.errors import InputError
 from fusion.methods.about import About
 from fusion.parallel import devices
 from fusion.parallel.processes import GLOBAL_STATE
 from fusion.runs.results import Result
-from fusion.wavefunctions.ansatz import HasNuclei, TakesCells, takes_pretraining
+from fusion.wavefunctions.ansatz import HasNuclei, TakesCells
 from fusion.wavefunctions.excited.several import several
 from fusion.wavefunctions.hartree_fock import hartree_fock
-from fusion.wavefunctions.resources import default_chunk
+from fusion.wavefunctions.planning import Planning
 from fusion.wavefunctions.schedule import Schedule
 from fusion.wavefunctions.transfer import as_memory, from_memory
 
@@ -36,27 +35,6 @@ if TYPE_CHECKING:
     from fusion.wavefunctions.optimisers import Optimiser
     from fusion.wavefunctions.transfer import Start
     from fusion.wavefunctions.vmc import VariationalMonteCarlo
-
-PRETRAINING_PER_ELECTRON = 100
-OPTIMISATION_PER_ELECTRON = 500
-EVALUATION_PER_ELECTRON = 150
-"""Steps per electron if the settings are null."""
-
-LARGEST_OPTIMISATION = 2000
-"""Largest number of optimisation steps, which is in proportion to the states as well, if their setting is null: further
-steps of 256 walkers lowered the energy of nitrogen by less than diffusion Monte Carlo in about the same time
-(benchmarks/vmc_remaining_errors.md)."""
-
-LONGER = 5
-"""Factor of these steps for a phase that ends once its error is small enough."""
-
-TRANSFER = 0.125
-"""Share of the optimisation steps at a further geometry if the configuration has none, from before there was one."""
-
-CLIP, CLIP_WITH_CORES = 5.0, 100.0
-"""Width of the clipping if its setting is null. Where a core potential replaces the cusp, the kinks of a wavefunction
-of distances give local energies far outside of the usual width. Clipped, they leave no trace of the core in the
-gradient, and the optimisation may end with a node there."""
 
 _MEASURED = ("forces", "dipole")
 """Properties measured by the standard estimators of the same names."""
@@ -109,42 +87,13 @@ class AnsatzMethod:
             raise InputError(f"dtype must be float32 or float64, not {dtype!r}")
         self.name, self.about = name, About.read(about)
         self.dtype_name, self.dtype, self.seed = dtype, _DTYPES[dtype], seed
-        self._model, self._optimiser, self._hamiltonian, self._chunk = model, optimiser, hamiltonian, chunk
+        self._model, self._optimiser, self._hamiltonian = model, optimiser, hamiltonian
         self._device = None if device == "auto" else devices.device(device)
         self._card = None if weights is None else zoo.find_for(weights, self.kind, name)
         self.title, self.note = self.about.title or name, self.about.note if self._card is None else None
-        self._basis, self._clip = pretraining["basis"], optimisation["clip"]
+        self._basis = pretraining["basis"]
         self._proposals = sampling.get("proposals", UNIFORM)
-        until = energy_setting("method.optimisation.until", optimisation.get("until"))
-        stderr = energy_setting("method.evaluation.stderr", evaluation.get("stderr"))
-        # Settings that are null depend on the system; all others are checked here.
-        self._by_electron = {
-            key: per_electron if limit is None else LONGER * per_electron
-            for key, per_electron, steps, limit in (
-                ("pretraining_steps", PRETRAINING_PER_ELECTRON, pretraining["steps"], None),
-                ("optimisation_steps", OPTIMISATION_PER_ELECTRON, optimisation["steps"], until),
-                ("evaluation_steps", EVALUATION_PER_ELECTRON, evaluation["steps"], stderr),
-            )
-            if steps is None
-        }
-        self._largest_optimisation = LARGEST_OPTIMISATION if until is None else LONGER * LARGEST_OPTIMISATION
-        self._schedule = Schedule(
-            walkers=walkers,
-            chunk=0,
-            pretraining_steps=pretraining["steps"] if pretraining["steps"] is not None else 0,
-            pretraining_rate=pretraining["learning_rate"],
-            burn_in=sampling["burn_in"],
-            moves=sampling["moves"],
-            optimisation_steps=optimisation["steps"] if optimisation["steps"] is not None else 0,
-            clip=optimisation["clip"] if optimisation["clip"] is not None else CLIP,
-            evaluation_steps=evaluation["steps"] if evaluation["steps"] is not None else EVALUATION_PER_ELECTRON,
-            evaluation_moves=evaluation["moves"],
-            transfer=_share(optimisation.get("transfer", TRANSFER)),
-            until=until,
-            evaluation_stderr=stderr,
-        )
-        _check_ranges(self._schedule, chunk)
-        check_whole("method.evaluation.spin_every", evaluation["spin_every"], 1)
+        self._planning = Planning(walkers, chunk, pretraining, sampling, optimisation, evaluation)
         self._memory: dict[str, Any] = {}
         self._spin_every, self._estimators = evaluation["spin_every"], evaluation.get("estimators") or {}
 
@@ -269,17 +218,8 @@ class AnsatzMethod:
         )
 
     def schedule(self, system: System, ansatz: nn.Module) -> Schedule:
-        """Phases of this method for one system; only an ansatz with orbitals of its own is pretrained."""
-        changes: dict[str, Any] = {key: steps * system.n_electrons for key, steps in self._by_electron.items()}
-        if "optimisation_steps" in changes:
-            steps = self.states * changes["optimisation_steps"]
-            changes["optimisation_steps"] = min(steps, self._largest_optimisation)
-        if self._clip is None and system.cores:
-            changes["clip"] = CLIP_WITH_CORES
-        if not takes_pretraining(ansatz):
-            changes["pretraining_steps"] = 0
-        chunk = self._chunk or max(1, default_chunk(system) // self.states)
-        return replace(self._schedule, chunk=chunk, **changes)
+        """Phases of this method for one system and wavefunction."""
+        return self._planning.schedule(system, ansatz)
 
     def module(self, system: System, **changes: Any) -> VariationalMonteCarlo:
         """Build the LightningModule of the run; ``changes`` replace fields of the schedule."""
@@ -316,7 +256,7 @@ class AnsatzMethod:
     @property
     def remembers(self) -> bool:
         """True if a further geometry starts at the wavefunction of the last one."""
-        return self._schedule.transfer < 1
+        return self._planning.settings.transfer < 1
 
     def memory(self) -> dict[str, Any]:
         """The last wavefunction and its geometry; empty for a new method."""
@@ -356,26 +296,3 @@ class AnsatzMethod:
             self._memory = as_memory(module.end, system)
             results.append(outcome(module))
         return results
-
-
-def _share(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
-        raise InputError(f"method.optimisation.transfer must be a share above 0 and up to 1, not {value!r}")
-    return float(value)
-
-
-def _check_ranges(schedule: Schedule, chunk: int | None) -> None:
-    at_least = {
-        "method.walkers": (schedule.walkers, 2),
-        "method.chunk": (1 if chunk is None else chunk, 1),
-        "method.pretraining.steps": (schedule.pretraining_steps, 0),
-        "method.sampling.burn_in": (schedule.burn_in, 0),
-        "method.sampling.moves": (schedule.moves, 1),
-        "method.optimisation.steps": (schedule.optimisation_steps, 0),
-        "method.evaluation.steps": (schedule.evaluation_steps, 2),
-        "method.evaluation.moves": (schedule.evaluation_moves, 1),
-    }
-    for key, (value, least) in at_least.items():
-        check_whole(key, value, least)
-    if not schedule.clip > 0:
-        raise InputError(f"method.optimisation.clip must be positive, not {schedule.clip!r}")

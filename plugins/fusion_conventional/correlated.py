@@ -104,8 +104,8 @@ class Correlated(PySCFMethod):
                 )
             if EXCITATIONS in properties and self.fewest_excited > 1 and min(mol.nelec) <= self._frozen(mol):
                 raise InputError(
-                    f"{self.title} has no excitations of {system.formula}, whose correlated electrons all have the same "
-                    "spin: +method=fci, or method.frozen_core=false"
+                    f"{self.title} has no excitations of {system.formula}, whose correlated electrons all have the "
+                    "same spin: +method=fci, or method.frozen_core=false"
                 )
 
     def _pairs(self, mean_field: Any) -> int:
