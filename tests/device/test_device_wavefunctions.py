@@ -116,14 +116,14 @@ def gas_monte_carlo(make: Callable[..., nn.Module]) -> DiffusionMonteCarlo:
 
 def several_states(name: str, penalty: float | None) -> VariationalMonteCarlo:
     torch.manual_seed(0)
-    molecule, several = system(None), Several(2, penalty)
+    molecule, several = system(None), Several(2, penalty, spin_penalty=0.5)
     build = partial(ANSATZES[name], reference=ConfigurationInteraction)
     ansatz = several.ansatz(ANSATZES[name].func, build, molecule)
     make = partial(OPTIMISERS["spring"], learning_rate=Constant(1e-2))
     arguments = (
         molecule,
         ansatz,
-        several.hamiltonian(molecular(molecule)),
+        several.hamiltonian(molecular(molecule), molecule),
         SCHEDULE,
         partial(several.optimiser, make),
         partial(hartree_fock, molecule),

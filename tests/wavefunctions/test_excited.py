@@ -205,13 +205,15 @@ def test_the_penalty_of_spins_raises_the_triplet_alone() -> None:
     np.testing.assert_allclose(np.sort(eigenvalues, axis=1), np.tile([0, 1.4], (5, 1)), atol=1e-8)
 
 
-def test_lowering_elements_are_those_of_the_spin_on_average() -> None:
-    """Over the choices of the spin-down electron, S-S+ = S^2 - s (s + 1), here of random networks with two."""
+def test_lowering_elements_are_those_of_the_spin() -> None:
+    """S-S+ = S^2 - s (s + 1), with one spin-down electron exactly, with two on average over the choices."""
+    states, electrons, stream = small("Li"), torch.randn(4, 9, 3), torch.Generator().manual_seed(0)
+    values, spin = spin_elements(states, electrons, molecule("Li"), 4)
+    torch.testing.assert_close(lowering_elements(states, electrons, (2, 1), 4, stream), spin - 0.75 * values)
     states, electrons = small(), torch.randn(4, 12, 3)
-    stream, beryllium = torch.Generator().manual_seed(0), molecule("Be")
-    mean = torch.stack([lowering_elements(states, electrons, (2, 2), 4, stream) for _ in range(400)]).mean(0)
-    _, spin = spin_elements(states, electrons, beryllium, 4)
-    assert float((mean - spin).abs().max()) < 0.15 * float(spin.abs().max())
+    mean = torch.stack([lowering_elements(states, electrons, (2, 2), 4, stream) for _ in range(60)]).mean(0)
+    _, spin = spin_elements(states, electrons, molecule("Be"), 4)
+    assert float((mean - spin).abs().max()) < 0.3 * float(spin.abs().max())
 
 
 def test_scores_of_all_layers_are_those_of_walkers() -> None:
@@ -344,7 +346,7 @@ def test_a_term_of_the_wavefunction_is_refused() -> None:
         hamiltonian.evaluate(states, torch.randn(2, 4, 3), 2)
 
 
-@pytest.mark.parametrize("full", [True, False], ids=["full", "blocks"])
+@pytest.mark.parametrize("full", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["full", "blocks"])
 def test_pretraining_brings_states_close_to_their_leading_configurations(full: bool) -> None:
     """Helium's 1s2, and 1s2s as triplet and singlet, which have the same determinants with other signs."""
     helium = molecule("He")

@@ -98,7 +98,7 @@ def test_instabilities_are_followed() -> None:
 def test_elements_without_the_basis_get_another_one_and_are_named() -> None:
     hydride = system("K H", 4.2)
     assert hartree_fock(hydride).basis == "def2-SVP, cc-pVDZ for H"
-    assert module._assign(system("I", spin=1), module.PRETRAINING) == {"I": "DZP"}  # def2 would need a core potential
+    assert module.assigned(system("I", spin=1), module.PRETRAINING) == {"I": "DZP"}  # def2 would need a core potential
     with pytest.raises(InputError, match="no all-electron basis for I in def2-SVP"):
         hartree_fock(system("I", spin=1), basis="def2-SVP")
     with pytest.raises(InputError, match="no all-electron basis for H in nonsense"):
