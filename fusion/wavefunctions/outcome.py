@@ -103,8 +103,14 @@ def remaining_error(module: VariationalMonteCarlo, energy: Estimate) -> Remainin
 
 
 def unsteady(module: VariationalMonteCarlo, name: str, change: Estimate) -> list[str]:
-    """Reasons against an evaluation: `name` drifts by `change`, or too many local energies are lost."""
-    reasons = []
+    """Reasons against a run: an optimisation too short for an estimate of its remaining error, an evaluation in which
+    `name` drifts by `change`, or in which too many local energies are lost."""
+    reasons, steps = [], len(module.energies["optimising"])
+    if 0 < steps < SHORTEST:
+        reasons.append(
+            f"{steps} steps of optimisation are too few for an estimate of the remaining error: "
+            f"method.optimisation.steps={SHORTEST} or more"
+        )
     if abs(change.value) > max(AGREEMENT * change.stderr, ROUNDING):
         reasons.append(
             f"{name} drifts during the evaluation by {abs(change.value) / change.stderr:.1f} σ: "

@@ -14,7 +14,7 @@ from fusion.errors import CalculationError
 from fusion.runs.results import Result
 from fusion.wavefunctions.ansatz import HasConfigurations, start_of
 from fusion.wavefunctions.excited.module import DIPOLE, MATRIX, SPIN, ExcitedStates
-from fusion.wavefunctions.excited.penalty import OVERLAP, largest_overlap
+from fusion.wavefunctions.excited.penalty import OVERLAP, Overlap, largest_overlap
 from fusion.wavefunctions.excited.spectrum import DISTINCT, Spectrum, oscillator_strength, spectrum
 from fusion.wavefunctions.outcome import (
     AGREEMENT,
@@ -27,11 +27,9 @@ from fusion.wavefunctions.outcome import (
 )
 from fusion.wavefunctions.statistics import Estimate, blocked, drift
 
-SEPARATE = "separate states may be mixtures of eigenstates, whose energies are no bounds: compare method.penalty=null"
-"""Reason against the convergence of every run with a penalty: helium's gaps ended 0.3 to 0.4 eV too small."""
-
 OVERLAPPING = 0.1
-"""Overlap of two states above which their energies are mixtures of those of eigenstates."""
+"""Overlap of two separate states above which their energies are those of mixtures, wrong by about its square times the
+gap."""
 
 MIXED = 5.0
 """A gap below so many of its standard errors may have a bias of the order of the error squared over the gap."""
@@ -42,33 +40,26 @@ def excited(module: ExcitedStates) -> Result:
 
     The verdict concerns the sum of all energies, which is what the optimisation minimises: ``ok`` if the evaluation is
     not above the last quarter of the optimisation and does not drift, within 3 standard errors, and if the remaining
-    error per state is below ``method.optimisation.until`` or, without it, 10 mHa. Separate states are never ``ok``.
+    error per state is below ``method.optimisation.until`` or, without it, 10 mHa; of separate states, if no two overlap
+    by more than OVERLAPPING.
     """
     total = blocked(np.array(module.energies["evaluating"]))
     if not np.isfinite(total.value):
         raise CalculationError("the evaluation has energies that are not finite; try dtype=float64")
     matrices, dipoles = (np.array(module.series[name]) for name in (MATRIX, DIPOLE))
     found = spectrum(matrices)
-    reasons, left = _reasons(module, total)
-    if OVERLAP in module.series:
-        reasons.append(SEPARATE)
+    overlap = largest_overlap(module.series[OVERLAP]) if OVERLAP in module.series else None
+    reasons, left = _reasons(module, total, overlap)
     verdict = "; ".join(reasons) or "the sum of the energies does not drift during the evaluation"
     energies = found.energies
     details: dict[str, Any] = {
         "states": _levels(module, found, dipoles),
-        "transitions": [] if OVERLAP in module.series else list(_transitions(found, matrices, dipoles)),
+        "transitions": [] if overlap is not None else list(_transitions(found, matrices, dipoles)),
         "sum_of_energies": {"hartree": total.value, "stderr_hartree": total.stderr},
         "verdict": verdict,
     }
-    warnings = _warnings(found)
-    if OVERLAP in module.series:
-        overlap, states = largest_overlap(module.series[OVERLAP])
-        details["largest_overlap"] = overlap
-        if overlap > OVERLAPPING:
-            warnings.append(
-                f"states {states[0] + 1} and {states[1] + 1} have the overlap {overlap:.2f}: more "
-                "method.optimisation.steps, or a larger method.penalty"
-            )
+    if overlap is not None:
+        details["largest_overlap"] = overlap.size
     vmc: dict[str, Any] = {
         "variance_hartree2": float(np.mean(module.series["variance"])),
         "acceptance": float(np.mean(module.series["acceptance"])),
@@ -91,11 +82,11 @@ def excited(module: ExcitedStates) -> Result:
         energy_stderr=energies[0].stderr,
         details={"vmc": vmc, "excited": details},
         message=verdict if reasons else None,
-        warnings=warnings,
+        warnings=_warnings(found),
     )
 
 
-def _reasons(module: ExcitedStates, total: Estimate) -> tuple[list[str], Any]:
+def _reasons(module: ExcitedStates, total: Estimate, overlap: Overlap | None) -> tuple[list[str], Any]:
     """Reasons against convergence, and the remaining error of the sum of the energies."""
     tail, change = last_quarter(module), drift(np.array(module.energies["evaluating"]))
     left = remaining_error(module, total)
@@ -112,6 +103,11 @@ def _reasons(module: ExcitedStates, total: Estimate) -> tuple[list[str], Any]:
         reasons.append(
             f"the remaining error of the sum of the states may be {1e3 * left.error:.1f} mHa, more than "
             f"{1e3 * limit:g}: more method.optimisation.steps or method.walkers"
+        )
+    if overlap is not None and overlap.size > OVERLAPPING:
+        reasons.append(
+            f"states {overlap.first + 1} and {overlap.second + 1} have the overlap {overlap.size:.2f}: more "
+            "method.optimisation.steps, or a larger method.penalty"
         )
     reasons += unsteady(module, "the sum of the energies", change)
     return reasons, left

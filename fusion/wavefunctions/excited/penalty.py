@@ -22,7 +22,7 @@ Gao et al. 2026, arXiv 2603.14515, use the samples of all states in the same way
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -214,8 +214,16 @@ def separate_states(
     return StateProduct(separate([of_state(state) for state in range(states)]), states)
 
 
-def largest_overlap(series: Iterable[Any]) -> tuple[float, tuple[int, int]]:
-    """Largest |S_ij| of two states and their numbers, from a series of overlaps."""
+class Overlap(NamedTuple):
+    """|S_ij| of two states, and their numbers."""
+
+    size: float
+    first: int
+    second: int
+
+
+def largest_overlap(series: Iterable[Any]) -> Overlap:
+    """Find the largest overlap of two states in the mean of a series of overlaps."""
     size = torch.tensor(list(series), dtype=torch.float64).mean(0).abs().fill_diagonal_(0)
     index = int(size.argmax())
-    return float(size.flatten()[index]), divmod(index, len(size))
+    return Overlap(float(size.flatten()[index]), *divmod(index, len(size)))
