@@ -42,10 +42,12 @@ def test_several_states_are_not_published(finished: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("moment", [8, pytest.param(20, marks=pytest.mark.slow)], ids=["optimisation", "evaluation"])
-def test_killed_and_resumed(finished: Path, tmp_path: Path, moment: int) -> None:
-    (resumed,) = killed_and_resumed(tmp_path, EXCITED, [at("step", moment)])
+def test_killed_and_resumed(tmp_path: Path, moment: int) -> None:
+    words = (*HYDROGEN, "method.states=5")
+    assert fusion(tmp_path / "whole", *words).complete
+    (resumed,) = killed_and_resumed(tmp_path, words, [at("step", moment)])
     assert resumed.status in (0, 1) and resumed.err == "", resumed
-    assert_same(finished, tmp_path / "run")
+    assert_same(tmp_path / "whole" / "run", tmp_path / "run")
 
 
 def test_states_without_reference_are_pretrained_and_resumed(tmp_path: Path) -> None:
