@@ -130,8 +130,8 @@ def main(directory: Path, cases: list[str]) -> None:
     commands = "; ".join(f"{case}: {' '.join(CASES[case][0])}" for case in done)
     notes = (
         "`python -m fusion +method=ferminet task=excited ...`, defaults otherwise, seed 0, one thread, other work "
-        f"beside; {machine()}. Cases: {commands}. FCI and EOM-CCSD: `+method=fci` and `+method=ccsd` in aug-cc-pVTZ, Li "
-        "and Be in aug-cc-pVDZ, whose functions do not reach as far as Rydberg states.\n\n"
+        f"beside; {machine()}. Cases: {commands}. FCI and EOM-CCSD: `+method=fci` and `+method=ccsd` in aug-cc-pVTZ, "
+        "Li and Be in aug-cc-pVDZ, whose functions do not reach as far as Rydberg states.\n\n"
         "![Levels of beryllium](excited_states.png)"
     )
     draw(directory / "be", Path(__file__).with_suffix(".png"))

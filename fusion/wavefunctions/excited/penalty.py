@@ -24,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -206,7 +207,8 @@ def separate_states(
 
         def own(system: System) -> OrbitalReference:
             whole = reference(system, states)
-            whole.weights = whole.weights[state]
+            # What the network changes stays that of all states: a lower state has to lose its share of the others.
+            whole.scale, whole.weights = np.abs(whole.weights).max(0), whole.weights[state]
             return whole
 
         return build(reference=own)
