@@ -106,7 +106,8 @@ def unsteady(module: VariationalMonteCarlo, name: str, change: Estimate) -> list
     """Reasons against a run: an optimisation too short for an estimate of its remaining error, an evaluation in which
     `name` drifts by `change`, or in which too many local energies are lost."""
     reasons, steps = [], len(module.energies["optimising"])
-    if 0 < steps < SHORTEST:
+    exact = float(np.median(module.series["variance"])) < ROUNDING**2
+    if 0 < steps < SHORTEST and not exact:
         reasons.append(
             f"{steps} steps of optimisation are too few for an estimate of the remaining error: "
             f"method.optimisation.steps={SHORTEST} or more"
