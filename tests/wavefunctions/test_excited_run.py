@@ -72,6 +72,7 @@ def test_a_penalty_has_separate_states_and_is_resumed(tmp_path: Path) -> None:
     words = (*HYDROGEN, "method.states=2", "method.penalty=1")
     assert fusion(tmp_path / "whole", *words).complete
     excited = document(tmp_path / "whole" / "run")["excited"]
+    assert document(tmp_path / "whole" / "run")["status"] == "not_converged" and "may be mixtures" in excited["verdict"]
     assert excited["transitions"] == [] and excited["largest_overlap"] < 0.5
     assert excited["sum_of_energies"]["hartree"] == pytest.approx(-0.5 - 0.125, abs=0.1)
     (resumed,) = killed_and_resumed(tmp_path, words, [at("step", 8)])
