@@ -34,26 +34,21 @@ class Coefficients(nn.Module):
 
     `start` is (K, S, T), or (S, T) for one state. Configurations that matter little at the start move little: with C
     itself as parameters, the noise of walkers close to the nodes of the first determinant made coefficients of 0.01 as
-    large as the leading one. With `scale`, of the same shape, C = start + scale * change: an orbital basis of several
-    states has configurations that matter although their coefficient in one state is small at the start.
+    large as the leading one.
     """
 
     start: Tensor
-    scale: Tensor | None
 
-    def __init__(self, start: np.ndarray, scale: np.ndarray | None = None) -> None:
+    def __init__(self, start: np.ndarray) -> None:
         super().__init__()
         values = torch.tensor(start, dtype=torch.get_default_dtype())
         self.register_buffer("start", values)
-        self.register_buffer("scale", None if scale is None else torch.tensor(scale, dtype=values.dtype))
         self.change = nn.Parameter(torch.zeros_like(values))
 
     @property
     def values(self) -> Tensor:
         """C (K, S, T), float64."""
-        start, change = self.start.double(), self.change.double()
-        values = start * (1 + change) if self.scale is None else start + self.scale.double() * change
-        return values.view(-1, *self.start.shape[-2:])
+        return (self.start.double() * (1 + self.change.double())).view(-1, *self.start.shape[-2:])
 
     def forward(self, u: Tensor, v: Tensor) -> Tensor:
         """Return the sums over both strings."""
@@ -66,8 +61,7 @@ class Coefficients(nn.Module):
     def parameter_scores(self, grad_output: Tensor, u: Tensor, v: Tensor) -> dict[str, Tensor]:
         """Per-walker derivatives (B, ...) of log|psi|, given its derivatives with respect to the output, (B, K)."""
         products = (u.unsqueeze(2) * v.unsqueeze(1)).unsqueeze(1)
-        scale = self.start if self.scale is None else self.scale
-        scores = (grad_output[..., None, None] * products).view(-1, *self.start.shape) * scale
+        scores = (grad_output[..., None, None] * products).view(-1, *self.start.shape) * self.start
         return {"change": scores.to(self.change.dtype)}
 
 
@@ -78,15 +72,12 @@ class Configurations(nn.Module):
         strings: numbers of the occupied orbitals, (S_s, n_s) for each spin with electrons, the reference first; every
             other string with its columns where those of the reference are that it replaces (`aligned`).
         coefficients: C, (S_up, S_down), (S, 1) for one spin; of several states (K, S_up, S_down).
-        scale: sizes of the changes of C; None for the sizes of C.
     """
 
-    def __init__(
-        self, strings: Sequence[np.ndarray], coefficients: np.ndarray, scale: np.ndarray | None = None
-    ) -> None:
+    def __init__(self, strings: Sequence[np.ndarray], coefficients: np.ndarray) -> None:
         super().__init__()
         self.strings = nn.ModuleList(Strings(own) for own in strings)
-        self.coefficients = Coefficients(coefficients, scale)
+        self.coefficients = Coefficients(coefficients)
 
     def forward(self, orbitals: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Sign and log|psi|, each (B,), of the first state."""

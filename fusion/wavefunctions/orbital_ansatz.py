@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from fusion.chemistry.system import System
 from fusion.wavefunctions.ansatz import HasLevels
-from fusion.wavefunctions.configurations import Configurations
+from fusion.wavefunctions.configurations import Configurations, well_occupied
 from fusion.wavefunctions.determinants import (
     laplacian_of_determinants,
     state_jets_of_determinants,
@@ -116,7 +116,7 @@ class OrbitalAnsatz(nn.Module):
         widths = [self.determinants * (sum(self.spins) if full_determinant else n) for n in self.spins]
         if reference is not None:
             widths = []
-            for spin, own in enumerate(reference.varied):
+            for spin, own in enumerate(well_occupied(reference.strings, reference.weights)):
                 self.register_buffer(f"varied_{spin}", torch.tensor(own))
                 mixed = reference.mixed[spin]
                 widths.append(len(own) * (mixed.stop - mixed.start))
@@ -131,9 +131,8 @@ class OrbitalAnsatz(nn.Module):
         self.reference = reference
         self.correlation = None if reference is None else nn.Linear(trunk.width, 1, bias=False)
         self.three_body = None if reference is None or cell is not None else ThreeBodyJastrow(system)
-        self.configurations: Configurations | None = None
+        self.configurations = None if reference is None else Configurations(reference.strings, reference.weights)
         if reference is not None:
-            self.configurations = Configurations(reference.strings, reference.weights, reference.scale)
             self._start_at_reference()
 
     def _start_at_reference(self) -> None:

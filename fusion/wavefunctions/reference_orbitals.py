@@ -23,8 +23,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fusion.wavefunctions.configurations import well_occupied
-
 
 class OrbitalReference(Protocol):
     """Determinants of orbitals that a trunk mixes; an ``nn.Module``.
@@ -45,13 +43,7 @@ class OrbitalReference(Protocol):
     """Their occupied orbitals, (S_s, n_s) for each of these spins, as ``Configurations`` takes them."""
 
     weights: np.ndarray
-    """Coefficients (S_up, S_down) of the products of strings, or (states, S_up, S_down)."""
-
-    scale: np.ndarray | None
-    """Sizes of the changes of the coefficients; None for those of the coefficients."""
-
-    varied: Sequence[np.ndarray]
-    """Numbers of the orbitals that the trunk changes, for each of these spins."""
+    """Coefficients (S_up, S_down) of the products of strings."""
 
     def __call__(self, vector: Tensor, distance: Tensor) -> Tensor:
         """All orbitals (B, N, O) at all electrons."""
@@ -92,8 +84,6 @@ class ReferenceOrbitals(nn.Module):
         """
         super().__init__()
         self.strings, self.weights = strings, weights
-        self.varied: Sequence[np.ndarray] = well_occupied(strings, weights)
-        self.scale: np.ndarray | None = None
         self.spins = tuple(own.shape[1] for own in strings)
         # As integers, numbers stay in double precision when the module is converted to float32: coefficients cancel.
         for name, values in (("exponent", exponents), ("coefficient", coefficients)):

@@ -28,8 +28,8 @@ from fusion.wavefunctions.outcome import (
 from fusion.wavefunctions.statistics import Estimate, blocked, drift
 
 SEPARATE = "separate states may be mixtures of eigenstates, whose energies are no bounds: compare method.penalty=null"
-"""Reason against the convergence of every run with a penalty: with one of 1 hartree, helium's third state ended 4 mHa
-below the exact energy."""
+"""Reason against the convergence of every run with a penalty: helium's gaps agreed with those of the determinant in one
+of several variants only (docs/excited_states.md)."""
 
 OVERLAPPING = 0.1
 """Overlap of two separate states above which their energies are those of mixtures, wrong by about its square times the

@@ -24,7 +24,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -41,9 +40,6 @@ from fusion.wavefunctions.scores import Step
 
 RATIOS = 10.0
 """Width of the clipping of ratios of wavefunctions, in mean absolute deviations: they are unbounded near nodes."""
-
-OVERLAP_MEMORY = 0.8
-"""Weight of the past in the running mean of the overlaps, in whose place their noise would dominate the gradient."""
 
 NORM_ITERATIONS = 50
 """Iterations of the norms, more than their convergence to the noise takes."""
@@ -118,15 +114,11 @@ class PenalisedOptimisation(Optimisation):
     def __init__(self, *args: Any, penalty: float) -> None:
         super().__init__(*args)
         self.penalty = penalty
-        self.overlap: Tensor | None = None  # running mean
 
     def deviation(self, measured: Any, local: Clipped) -> Tensor:
         """d (B, S) for the walkers of all ranks."""
         values = gather_rows(measured.values)
         norms, overlap = overlaps(values)
-        if self.overlap is not None:
-            overlap = OVERLAP_MEMORY * self.overlap.to(overlap) + (1 - OVERLAP_MEMORY) * overlap
-        self.overlap = overlap
         ratios = clipped(ratios_of(values / norms))
         energies = measured.matrix.diagonal(dim1=1, dim2=2)
         columns = []
@@ -135,12 +127,6 @@ class PenalisedOptimisation(Optimisation):
             pushes = overlap[state, :state] * (lower - lower.mean(0))
             columns.append(own + self.penalty * pushes.sum(1))
         return torch.stack(columns, dim=1)
-
-    def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {"overlap": self.overlap}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        super().load_state_dict({"overlap": None, **state})
 
 
 class PenalisedStates(ExcitedStates):
@@ -207,8 +193,7 @@ def separate_states(
 
         def own(system: System) -> OrbitalReference:
             whole = reference(system, states)
-            # What the network changes stays that of all states: a lower state has to lose its share of the others.
-            whole.scale, whole.weights = np.abs(whole.weights).max(0), whole.weights[state]
+            whole.weights = whole.weights[state]
             return whole
 
         return build(reference=own)

@@ -80,8 +80,6 @@ class PlaneWaveOrbitals(nn.Module):
         self.mixed = (slice(0, max(self.spins)),) * len(self.spins)
         self.strings: Sequence[np.ndarray] = [np.arange(n)[None] for n in self.spins]
         self.weights = np.ones((1, 1))
-        self.varied: Sequence[np.ndarray] = [np.arange(n) for n in self.spins]
-        self.scale: np.ndarray | None = None
 
     def forward(self, vector: Tensor, distance: Tensor) -> Tensor:
         """All plane waves (B, N, O) at all electrons."""
