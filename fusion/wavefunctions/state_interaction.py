@@ -144,7 +144,7 @@ def _mean_natural_orbitals(
         orbitals, occupations = natural_orbitals(field, core) or (orbitals, occupations)
     kept = _occupied_orbitals(occupations, max(round(FIRST_KEPT * most), max(electrons) + FURTHER))
     inside, energies, outside = orbitals[:, core : core + kept], *_canonical(field, orbitals[:, core + kept :])
-    for last in [*[False] * (ROUNDS - 1), True]:
+    for turn in range(1, ROUNDS + 1):
         taken = _whole_levels(energies, most - inside.shape[1])
         inside = np.concatenate((inside, outside[:, :taken]), axis=1)
         energies, outside = energies[taken:], outside[:, taken:]
@@ -153,7 +153,7 @@ def _mean_natural_orbitals(
         levels, vectors = _roots(
             system, field, orbitals, core, number, electrons, states + EXTRA_STATES, pure_spin, 1e-7
         )
-        complete = last or not len(energies) or kept == most
+        complete = turn == ROUNDS or not len(energies) or kept == most
         mean = vectors[: states if complete else _complete(levels, states)]
         occupations, rotation = _natural(mean, number, electrons)
         inside = inside @ rotation

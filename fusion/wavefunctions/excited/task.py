@@ -44,10 +44,8 @@ class WavefunctionStates(WavefunctionTraining):
         from fusion.wavefunctions.excited.pretraining import StatePretraining
 
         with torch.random.fork_rng():
-            matrix, pure = (
-                cast(Any, method).ansatz(system),
-                cast(Any, method).hamiltonian(system).spin_penalty is not None,
-            )
+            matrix = cast(Any, method).ansatz(system)
+            pure = cast(Any, method).hamiltonian(system).spin_penalty is not None
             target = StatePretraining(matrix, system, learning_rate=0.0, pure_spin=pure)
         return replace(plan, levels=target.levels)
 
