@@ -14,7 +14,7 @@ from fusion.wavefunctions.interaction import Expansion, interaction, label_of
 from fusion.wavefunctions.periodic import PlaneWaveOrbitals
 from fusion.wavefunctions.reference_orbitals import OrbitalReference, ReferenceOrbitals
 from fusion.wavefunctions.slater_fit import SMALLEST, fit_orbitals
-from fusion.wavefunctions.state_interaction import several_states
+from fusion.wavefunctions.state_interaction import one_of_several, several_states
 
 LEARNED_ALONE, LEARNED_SINGLE = 3, 4
 """Largest numbers of electrons for which `by_size` leaves the orbitals to the network: always, and if one determinant
@@ -34,7 +34,7 @@ class HartreeFockOrbitals(ReferenceOrbitals):
     Raises the errors of ``hartree_fock``, and InputError without nuclei.
     """
 
-    def __init__(self, system: System, states: int = 1, pure_spin: bool = False) -> None:
+    def __init__(self, system: System, states: int = 1, pure_spin: bool = False, state: int | None = None) -> None:
         if states > 1:
             raise InputError("reference=hartree_fock has one state; method.states needs reference=ci")
         super().__init__(*_fitted(system, _hartree_fock(system)))
@@ -52,26 +52,32 @@ class ConfigurationInteraction(ReferenceOrbitals):
 
     With `states` > 1, these are the lowest states of all multiplicities with the system's number of unpaired electrons
     or more, in the natural orbitals of their mean density in a basis with diffuse functions. `levels` has their
-    energies (hartree) and a few more. With `pure_spin`, they all have the spin of that number of electrons.
+    energies (hartree) and a few more. With `pure_spin`, they all have the spin of that number of electrons. With
+    `state`, this is that one of them alone, in natural orbitals of its own.
 
     Raises:
         InputError: there is no basis, or there are fewer states.
         CalculationError: no convergence.
     """
 
-    def __init__(self, system: System, states: int = 1, pure_spin: bool = False) -> None:
+    def __init__(self, system: System, states: int = 1, pure_spin: bool = False, state: int | None = None) -> None:
         _refuse_gas(system, "ci")
         self.levels: tuple[float, ...] = ()
         if states == 1:
             expansion, smallest = interaction(system), SMALLEST
         else:
-            (expansion, levels), smallest = several_states(system, states, pure_spin), SMALLEST_EXPONENT
-            self.levels = levels
+            smallest = SMALLEST_EXPONENT
+            if state is None:
+                expansion, self.levels = several_states(system, states, pure_spin)
+            else:
+                expansion, self.levels = one_of_several(system, state, states, pure_spin)
         super().__init__(*_fitted(system, expansion, smallest))
         self.description = expansion.name
 
 
-def by_size(system: System, states: int = 1, pure_spin: bool = False) -> OrbitalReference | None:
+def by_size(
+    system: System, states: int = 1, pure_spin: bool = False, state: int | None = None
+) -> OrbitalReference | None:
     """Choose the start of a small network: none for up to three electrons, and for four if one determinant
     dominates; else configuration interaction, or Hartree-Fock where this does not converge.
 
@@ -79,7 +85,7 @@ def by_size(system: System, states: int = 1, pure_spin: bool = False) -> Orbital
     of ``hartree_fock``.
     """
     if states > 1:
-        return ConfigurationInteraction(system, states, pure_spin)
+        return ConfigurationInteraction(system, states, pure_spin, state)
     if system.is_electron_gas:
         return PlaneWaveOrbitals(system)
     if system.n_electrons <= LEARNED_ALONE:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from math import comb
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -55,27 +55,63 @@ EXTRA_STATES = 4
 """Further states whose energies tell whether the last one belongs to a level that is not complete."""
 
 
-@lru_cache(maxsize=8)
+class Levels(NamedTuple):
+    """A full configuration interaction of several states.
+
+    `inner` (nao, core) and `inside` (nao, n) are orbitals, `vectors` (states, S_up, S_down) are in those of `inside`.
+    """
+
+    mol: Any
+    basis: str
+    field: Any
+    energies: np.ndarray
+    inner: np.ndarray
+    inside: np.ndarray
+    vectors: np.ndarray
+    electrons: tuple[int, int]
+
+
 def several_states(system: System, states: int, pure_spin: bool = False) -> tuple[Expansion, tuple[float, ...]]:
-    """Expansions of the lowest states, and the energies of these and of `EXTRA_STATES` more.
+    """Expansions of the lowest states in natural orbitals of their mean density, and the energies of these and of
+    `EXTRA_STATES` more.
 
     With `pure_spin`, states of a higher spin than that of the system's unpaired electrons are left out.
     """
-    core = core_orbitals(system)
-    mol, basis = diffuse_molecule(system)
-    electrons = (system.n_up - core, system.n_down - core)
-    with single_thread(mol):
-        field = open_shell_field(system, mol)
-        levels, occupations, orbitals = _mean_natural_orbitals(system, field, core, electrons, states, pure_spin)
-        if len(levels) < states:
-            raise InputError(f"method.states={states}: {system.formula} has only {len(levels)} states in {basis}")
-        orbitals = fix_signs(orbitals)
-        active = active_orbitals(occupations, electrons)
-        while determinants_in(active, electrons) < states:
-            active += 1
-        _, vectors = _roots(system, field, orbitals, core, active, electrons, states, pure_spin)
-    name = f"CI({sum(electrons)},{active})/{basis}"
-    return expansion(name, mol, orbitals, core, active, electrons, vectors), tuple(levels.tolist())
+    found = _levels(system, states, pure_spin)
+    occupations, rotation = _natural(found.vectors[:states], found.inside.shape[1], found.electrons)
+    orbitals = fix_signs(np.concatenate((found.inner, found.inside @ rotation), axis=1))
+    active = active_orbitals(occupations, found.electrons)
+    while determinants_in(active, found.electrons) < states:
+        active += 1
+    core = found.inner.shape[1]
+    with single_thread(found.mol):
+        _, vectors = _roots(system, found.field, orbitals, core, active, found.electrons, states, pure_spin)
+    name = f"CI({sum(found.electrons)},{active})/{found.basis}"
+    expanded = expansion(name, found.mol, orbitals, core, active, found.electrons, vectors)
+    return expanded, tuple(found.energies.tolist())
+
+
+def one_of_several(
+    system: System, state: int, states: int, pure_spin: bool = False
+) -> tuple[Expansion, tuple[float, ...]]:
+    """Expansion of one of the states in natural orbitals of its own level, and all energies of ``several_states``."""
+    from pyscf.fci.addons import transform_ci
+
+    found = _levels(system, states, pure_spin)
+    number = found.inside.shape[1]
+    same = np.abs(found.energies[: len(found.vectors)] - found.energies[state]) < SAME_LEVEL
+    occupations, rotation = _natural(found.vectors[same], number, found.electrons)
+    orbitals = np.concatenate((found.inner, found.inside @ rotation), axis=1)
+    signs = np.sign(np.sum(fix_signs(orbitals) * orbitals, axis=0))
+    vector = transform_ci(found.vectors[state], found.electrons, rotation * signs[found.inner.shape[1] :])
+    active = active_orbitals(occupations, found.electrons)
+    # Strings of the first orbitals are the first strings.
+    up, down = (comb(active, n) for n in found.electrons)
+    name = f"CI({sum(found.electrons)},{active})/{found.basis}"
+    core = found.inner.shape[1]
+    kept = np.asarray(vector)[None, :up, :down]
+    expanded = expansion(name, found.mol, orbitals * signs, core, active, found.electrons, kept)
+    return expanded, tuple(found.energies.tolist())
 
 
 def _whole_levels(energies: np.ndarray, most: int) -> int:
@@ -126,15 +162,28 @@ def _roots(
     return np.reshape(energies, number), np.reshape(vectors, (number, comb(active, electrons[0]), -1))
 
 
-def _mean_natural_orbitals(
-    system: System, field: Any, core: int, electrons: tuple[int, int], states: int, pure_spin: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Energies of the lowest states, and occupations and orbitals (nao, n), natural ones of their mean density above
-    the core.
+@lru_cache(maxsize=8)
+def _levels(system: System, states: int, pure_spin: bool) -> Levels:
+    """Lowest states in orbitals that hold the natural ones of their mean density above the core.
 
     Orbitals are taken in by their energies in the mean field, as many at a time as are affordable beside the natural
-    orbitals of those before (Bender and Davidson 1966, J. Phys. Chem. 70, 2675).
+    orbitals of those before (Bender and Davidson 1966, J. Phys. Chem. 70, 2675). Raises InputError for too few states.
     """
+    core = core_orbitals(system)
+    mol, basis = diffuse_molecule(system)
+    electrons = (system.n_up - core, system.n_down - core)
+    with single_thread(mol):
+        field = open_shell_field(system, mol)
+        energies, inside, vectors = _converged_space(system, field, core, electrons, states, pure_spin)
+    if len(energies) < states:
+        raise InputError(f"method.states={states}: {system.formula} has only {len(energies)} states in {basis}")
+    return Levels(mol, basis, field, energies, field.mo_coeff[:, :core], inside, vectors, electrons)
+
+
+def _converged_space(
+    system: System, field: Any, core: int, electrons: tuple[int, int], states: int, pure_spin: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Energies of the lowest states, orbitals (nao, n) above the core, and vectors of the states in them."""
     most = max(n for n in range(FIRST_ORBITALS + 1) if determinants_in(n, electrons) <= FIRST_SPACE)
     most = max(most, *electrons, 1)
     inner = field.mo_coeff[:, :core]
@@ -149,19 +198,24 @@ def _mean_natural_orbitals(
         inside = np.concatenate((inside, outside[:, :taken]), axis=1)
         energies, outside = energies[taken:], outside[:, taken:]
         number = inside.shape[1]
-        orbitals = np.concatenate((inner, inside), axis=1)
         levels, vectors = _roots(
-            system, field, orbitals, core, number, electrons, states + EXTRA_STATES, pure_spin, 1e-7
+            system,
+            field,
+            np.concatenate((inner, inside), axis=1),
+            core,
+            number,
+            electrons,
+            states + EXTRA_STATES,
+            pure_spin,
+            1e-7,
         )
-        complete = turn == ROUNDS or not len(energies) or kept == most
-        mean = vectors[: states if complete else _complete(levels, states)]
-        occupations, rotation = _natural(mean, number, electrons)
-        inside = inside @ rotation
-        if complete:
+        complete = _complete(levels, states)
+        if turn == ROUNDS or not len(energies) or kept == most:
             break
+        occupations, rotation = _natural(vectors[:complete], number, electrons)
         kept = _occupied_orbitals(occupations, max(round(KEPT * most), *electrons))
-        inside = inside[:, :kept]
-    return levels, occupations, np.concatenate((inner, inside), axis=1)
+        inside = (inside @ rotation)[:, :kept]
+    return levels, inside, vectors[:complete]
 
 
 def _canonical(field: Any, orbitals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

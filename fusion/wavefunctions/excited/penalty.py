@@ -22,12 +22,12 @@ Gao et al. 2026, arXiv 2603.14515, use the samples of all states in the same way
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
-from fusion.chemistry.system import System
 from fusion.parallel.collectives import gather_rows
 from fusion.wavefunctions.clipping import Clipped, clip
 from fusion.wavefunctions.excited.local_matrix import StateEnergy, StateHamiltonian
@@ -190,13 +190,7 @@ def separate_states(
     def of_state(state: int) -> nn.Module:
         if reference is None:
             return build()
-
-        def own(system: System) -> OrbitalReference:
-            whole = reference(system, states)
-            whole.weights = whole.weights[state]
-            return whole
-
-        return build(reference=own)
+        return build(reference=partial(reference, states=states, state=state))
 
     return StateProduct(separate([of_state(state) for state in range(states)]), states)
 
