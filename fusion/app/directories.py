@@ -14,7 +14,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from fusion.app.settings import same_settings
+from fusion.app.settings import join, same_settings
 from fusion.config import messages
 from fusion.console import logs
 from fusion.errors import CalculationError, InputError
@@ -79,6 +79,25 @@ def prepare(run: Run, lock: Lock, unique: bool) -> Run:
     (run.directory / RESULT).unlink(missing_ok=True)
     with listing(run.directory):
         write_atomically(run.directory / CONFIG, trust.text(run.config))
+    return run
+
+
+def prepare_shared(run: Run, lock: Lock, unique: bool) -> Run:
+    """Create the directory of a run that several processes share, or join the others in it; return the run.
+
+    Raises InputError if they calculate something else.
+    """
+    if unique:
+        run = replace(run, directory=unused(run.directory))
+    run.directory.mkdir(parents=True, exist_ok=True)
+    lock.directory = run.directory
+    lock.acquire()
+    if (run.directory / CONFIG).is_file():
+        join(run.directory, run.config)
+    else:
+        with listing(run.directory):
+            write_atomically(run.directory / CONFIG, trust.text(run.config))
+    lock.share()
     return run
 
 

@@ -19,9 +19,10 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from fusion import plugins
-from fusion.app.directories import existing, prepare, usable, withdraw, writing
-from fusion.app.settings import METHODS, find_checkpoint, load_config, resolved, same_settings
-from fusion.chemistry import system_input
+from fusion.app.directories import existing, prepare, prepare_shared, usable, withdraw, writing
+from fusion.app.settings import METHODS, find_checkpoint, join, load_config, resolved, same_settings
+from fusion.chemistry import structure_sets, system_input
+from fusion.chemistry.structure_sets import StructureSet
 from fusion.chemistry.system import System
 from fusion.config import compose as trees
 from fusion.config import messages
@@ -105,20 +106,24 @@ def execute(
     config = resolved(config, start_dir)
     if (directory / CONFIG).is_file():
         trust.refuse_links(directory, to_write=True)
+        if structure_sets.stated(config.system):
+            join(directory, config)
     done = _finished(directory, config)
     if done is not None:
         return done
     first = processes.rank() == 0
     before = existing(directory)
-    with Lock(directory) as lock:
+    many = structure_sets.stated(config.system)
+    with Lock(directory, shared=many) as lock:
         if first and before == directory and not unique:
             with usable(directory):
                 lock.acquire()
-        system = system_input.read(config.system, start_dir)  # before the method, which imports torch
-        method = None if METHODS in config else _build(lambda: protocol.build(config.method), "method")
-        abilities.check_cores(method, system)
-        abilities.check_gas(method, system)
-        task = _build(lambda: instantiate(config.task, _recursive_=False), "task")
+        subject = _subject(config, start_dir)  # before the method, which imports torch
+        method = None if METHODS in config else build(lambda: protocol.build(config.method), "method")
+        if isinstance(subject, System):
+            abilities.check_cores(method, subject)
+            abilities.check_gas(method, subject)
+        task = build_task(config)
         reads_data = isinstance(task, ReadingData) and task.reads_data
         if config.get("data") is not None and not reads_data:
             raise InputError(f"task={task.name} reads no data; data= belongs to task=evaluate and task=train")
@@ -127,10 +132,10 @@ def execute(
         run = Run(directory, config, find_checkpoint(config.ckpt, directory, start_dir), config.seed, start_dir)
         if config.trainer.get("threads") is not None:
             _use_threads(config.trainer.threads)
-        plan = _plan(task, method, system, run)
+        plan = _plan(task, method, subject, run)
         if first:
             with usable(directory):
-                run = prepare(run, lock, unique)
+                run = (prepare_shared if many else prepare)(run, lock, unique)
             _announce(run, task, plan)
         try:
             with _resumable(run.directory, first, relaunch), writing(run.directory):
@@ -146,8 +151,30 @@ def execute(
     return result
 
 
-def _plan(task: Any, method: Any, system: System, run: Run) -> Plan:
-    plan = _build(lambda: task.check(method, system, run), "task")
+def _subject(config: DictConfig, start_dir: Path) -> System | StructureSet:
+    """The structure, or the structures, of a run."""
+    if structure_sets.stated(config.system):
+        return structure_sets.read(config.system)
+    return system_input.read(config.system, start_dir)
+
+
+def build_task(config: DictConfig) -> Any:
+    """Build the task of a configuration, that for many structures if it has many. Raises InputError."""
+    task = build(lambda: instantiate(config.task, _recursive_=False), "task")
+    if not structure_sets.stated(config.system):
+        return task
+    from fusion.tasks.structures.task import TakesSets
+
+    if not isinstance(task, TakesSets):
+        raise InputError(
+            f"task={config.task.get('name')} has one structure; systems= belongs to task=energy, label, relax and "
+            "vibrations"
+        )
+    return task.of_set()
+
+
+def _plan(task: Any, method: Any, subject: System | StructureSet, run: Run) -> Plan:
+    plan = build(lambda: task.check(method, subject, run), "task")
     if not isinstance(plan, Plan):
         raise InputError(f"{type(task).__name__}.check returns no plan; it must return a fusion.runs.task.Plan")
     return plan
@@ -162,10 +189,10 @@ def _calculated(run: Run, task: Task, plan: Plan, lock: Lock, began: float, rela
         processes.job(run.directory, run.checkpoint, relaunch),
         processes.silent(not first),
     ):
-        _seed(run)
+        seed(run)
         try:
             with warning_summary.collected() as warned:
-                result: Result = _build(lambda: task.run(plan, run), "task")
+                result: Result = build(lambda: task.run(plan, run), "task")
             result.warnings = list(dict.fromkeys([*result.warnings, *warned.sentences()]))
             lock.check()
         except CalculationError as error:
@@ -210,7 +237,8 @@ def _resumable(directory: Path, first: bool, program: bool) -> Iterator[None]:
         raise
 
 
-def _build(make: Any, node: str) -> Any:
+def build(make: Any, node: str) -> Any:
+    """Return what `make` builds from the settings under `node`; raise Hydra's errors as InputError."""
     try:
         return make()
     except InstantiationException as error:
@@ -258,7 +286,7 @@ def _announce(run: Run, task: Task, plan: Plan) -> None:
     terms = () if licence is None else (f"licence of {method.label}: {licence}",)
     all_notes = dict.fromkeys((*notes, *constraints.notes(system), *system.notes))
     header(*parts, notes=(*all_notes, *terms, place))
-    if run.config.ckpt == "last" and run.checkpoint is None:
+    if run.config.ckpt == "last" and run.checkpoint is None and not structure_sets.stated(run.config.system):
         console().print(f"no {CHECKPOINT} yet: starting from the beginning", soft_wrap=True)
 
 
@@ -269,7 +297,8 @@ def _use_threads(number: Any) -> None:
     torch.set_num_threads(number)
 
 
-def _seed(run: Run) -> None:
+def seed(run: Run) -> None:
+    """Seed all generators of random numbers."""
     import numpy as np
     import torch
 

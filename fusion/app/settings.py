@@ -41,6 +41,8 @@ def resolved(config: DictConfig, start_dir: Path) -> DictConfig:
         raise InputError(f"dtype must be float32 or float64, not {config.dtype}")
     if config.system.get("path") is not None:
         config.system.path = str(start_dir / Path(str(config.system.path)).expanduser())
+    if config.system.get("paths") is not None:
+        config.system.paths = str(start_dir / Path(str(config.system.paths)).expanduser())
     if config.system.get("ecp") is not None:
         from fusion.chemistry import core_potentials
 
@@ -121,3 +123,16 @@ def same_settings(directory: Path, config: DictConfig) -> bool:
         return False
     before, now = (OmegaConf.to_container(each, resolve=True) for each in (load_config(directory), config))
     return without_ckpt(before) == without_ckpt(now)
+
+
+def join(directory: Path, config: DictConfig) -> None:
+    """Let `config` continue the calculation of many structures in `directory`; raise InputError if that is another."""
+    before, now = (OmegaConf.to_container(each, resolve=True) for each in (load_config(directory), config))
+    before, now = without_ckpt(before), without_ckpt(now)
+    if before != now:
+        changed = next(key for key in {**before, **now} if before.get(key) != now.get(key))
+        raise InputError(
+            f"{directory} belongs to another calculation of many structures (its {changed} is different): choose "
+            "another hydra.run.dir"
+        )
+    config.ckpt = "last"

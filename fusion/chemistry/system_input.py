@@ -45,7 +45,7 @@ def read(config: Mapping[str, Any], start_dir: Path | None = None) -> System:
     config = _plain(config)
     if not isinstance(config, Mapping):
         raise InputError(f"no system {config!r}; write system=NAME, system=file system.path=FILE or system=inline")
-    charge, spin = _whole(config, "charge"), _spin(config)
+    charge, spin = state_of(config)
     if config.get("rs") is not None:
         return electron_gas.read(config, spin)
     name = str(config.get("name") or "inline")
@@ -69,6 +69,11 @@ def read(config: Mapping[str, Any], start_dir: Path | None = None) -> System:
             system = replace(system, spin=int(states[0]["spin"]), spin_assumed=False)
         system = replace(system, reference=_reference(states, system.spin))
     return system.with_cores(core_potentials.read(config.get("ecp"), system.symbols, start_dir))
+
+
+def state_of(config: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    """Charge, and N_up - N_down, that the user's settings state. Raises InputError if they cannot be."""
+    return _whole(config, "charge"), _spin(config)
 
 
 def listed_spin(config: Mapping[str, Any], system: System, charge: int) -> int | None:

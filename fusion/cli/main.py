@@ -16,7 +16,7 @@ import fusion
 from fusion.cli import listing, zoo
 from fusion.console import streams
 from fusion.errors import CalculationError, InputError
-from fusion.parallel.processes import PART_COMMAND, RANK_COMMAND, rank
+from fusion.parallel.processes import PART_COMMAND, RANK_COMMAND, WORK_COMMAND, end_with_parent, rank
 
 _EXAMPLES = """
     python -m fusion +method=NAME [task=T] [system=S] [key=value ...]   runs a calculation; the word run is optional
@@ -96,6 +96,8 @@ def _dispatch(words: list[str]) -> int:
         return _rank(words[1:])
     if first == PART_COMMAND:
         return _parts(words[1:])
+    if first == WORK_COMMAND:
+        return _work(Path(words[1]))
     if _is_run(words):
         return _run(words[1:] if first == "run" else words)
     if words == ["methods"]:  # at once: to read options, of which this has none, Typer loads pydantic
@@ -138,6 +140,15 @@ def _parts(words: list[str]) -> int:
     from fusion.tasks.compare.jobs import work
 
     return work([Path(word) for word in words], partial(runs.resume, relaunch=True))
+
+
+def _work(directory: Path) -> int:
+    """Run a worker on the many structures of a run, which ends with the process that started it."""
+    from fusion.app.work import work
+
+    end_with_parent()
+    work(directory)
+    return 0
 
 
 def _command(words: list[str]) -> int:

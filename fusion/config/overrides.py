@@ -11,7 +11,7 @@ from pathlib import Path
 from fusion.errors import InputError
 
 # Settings that hold free text. Hydra refuses ; = ( + ~ in a bare value, so these are quoted for the user.
-_STRUCTURES = frozenset({"system.path", "task.product", "task.guess", "task.frames"})
+_STRUCTURES = frozenset({"system.path", "system.paths", "task.product", "task.guess", "task.frames"})
 _TEXT = (
     _STRUCTURES
     | {"system.atoms", "method.basis", "ckpt"}
@@ -56,6 +56,8 @@ def prepare(words: Sequence[str], multirun: bool) -> list[str]:
                 prepared.append(
                     f"system.name={quote(Path(files[0]).stem)}"
                 )  # it is part of the names of run directories
+        elif key == "systems":
+            prepared += _systems(value, words, multirun)
         elif key == "data" and (chosen := _data(value, multirun)):
             prepared += chosen
         elif key == "system.ecp":  # a setting of every system, which few of their files state
@@ -152,6 +154,15 @@ def _files(value: str, multirun: bool) -> list[str]:
             f"system={value}: {files[0]} is a file and {names} a name; sweep either over files or over names"
         )
     return files
+
+
+def _systems(value: str, words: Sequence[str], multirun: bool) -> list[str]:
+    """Words for systems=FILE|FOLDER|PATTERN: all structures of these files in one run."""
+    chosen = ["system=many", f"system.paths={_text('system.paths', value, multirun)}"]
+    if multirun or any(word.startswith("system.name=") for word in words):
+        return chosen
+    name = re.sub(r"[^\w.-]+", "_", Path(_unquote(value)).stem).strip("_")
+    return [*chosen, f"system.name={quote(name or 'many')}"]
 
 
 def _data(value: str, multirun: bool) -> list[str]:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 RANK_COMMAND = "_rank"
 PART_COMMAND = "_parts"  # a process that runs parts of a comparison
+WORK_COMMAND = "_work"  # a worker on many structures
 # Variables that Lightning sets in the environment and that would disturb a second run in the same process.
 _VARIABLES = (
     "LOCAL_RANK",
@@ -40,6 +41,19 @@ def rank() -> int:
         if variable in os.environ:
             return int(os.environ[variable])
     return 0
+
+
+def end_with_parent() -> None:
+    """End this process, and the programs it called, when the process that started it is gone.
+
+    Its standard input is a pipe to which that process writes nothing.
+    """
+    threading.Thread(target=_follow, daemon=True).start()
+
+
+def _follow() -> None:
+    os.read(sys.stdin.fileno(), 1)
+    os.killpg(0, signal.SIGKILL)  # files are written atomically
 
 
 _running = 0

@@ -21,6 +21,7 @@ PREVIOUS = "previous"
 """Folder of a run's directory for the files of the previous run."""
 
 _POLL_S = 0.1
+_PATIENCE_S = 30.0  # for a process that prepares a directory which it will share
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 _held: set[int] = set()  # descriptors of the locks that this process holds
 
@@ -31,10 +32,14 @@ class Lock:
     The operating system releases the lock when the process ends in any way; a remaining file has no effect. On Linux
     the lock also works between hosts on NFS, unless the mount has `nolock` or `local_lock`; `works` is False on a file
     system without locks. Other threads of this process are excluded like other processes.
+
+    With `shared`, several processes that share a calculation may have the lock: the first one has it `alone` until it
+    calls `share`.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self.directory, self.works = directory, True
+    def __init__(self, directory: Path, shared: bool = False) -> None:
+        self.directory, self.works, self._shared = directory, True, shared
+        self.alone = False
         self._file: int | None = None
 
     def acquire(self) -> None:
@@ -42,7 +47,7 @@ class Lock:
         while self._file is None:
             file = os.open(self.directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self.alone = _locked(file, self._shared)
             except BlockingIOError:
                 os.close(file)
                 raise InputError(
@@ -62,6 +67,12 @@ class Lock:
         os.truncate(self._file, 0)
         os.pwrite(self._file, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
 
+    def share(self) -> None:
+        """Let other processes have the lock too."""
+        if self._file is not None and self.works:
+            fcntl.flock(self._file, fcntl.LOCK_SH)
+        self.alone = False
+
     def check(self) -> None:
         """Raise CalculationError if the directory is not the one that was locked."""
         if self._file is not None and not _is(self._file, self.directory / LOCK):
@@ -71,6 +82,8 @@ class Lock:
         """Release the lock and remove its file."""
         if self._file is not None:
             with suppress(OSError):
+                if self._shared:  # the file stays for the others
+                    fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if _is(self._file, self.directory / LOCK):
                     (self.directory / LOCK).unlink()
             _held.discard(self._file)
@@ -88,9 +101,11 @@ class Lock:
 
 def holder(directory: Path) -> str | None:
     """Return `process 1234 on host` if a run is writing to `directory`, otherwise None. Writes nothing."""
+    lock = directory / LOCK
+    writable = os.access(lock, os.W_OK)  # network file systems want it for a lock that finds shared ones too
     try:
-        with (directory / LOCK).open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        with lock.open("r+b" if writable else "rb") as file:
+            fcntl.flock(file, (fcntl.LOCK_EX if writable else fcntl.LOCK_SH) | fcntl.LOCK_NB)
     except BlockingIOError:
         with suppress(OSError):
             words = (directory / LOCK).read_text(encoding="utf-8", errors="replace")[:200].split()
@@ -138,6 +153,28 @@ def remove_parts(directory: Path) -> None:
     for folder in folders:
         for part in folder.glob(f".*{PART}"):
             part.unlink(missing_ok=True)
+
+
+def _locked(file: int, shared: bool) -> bool:
+    """Lock an open file. True if no other process has it; with `shared`, wait while another one has it alone.
+
+    Raises BlockingIOError if another process has it.
+    """
+    deadline = time.monotonic() + (_PATIENCE_S if shared else 0.0)
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if not shared:
+                raise
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return False
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(_POLL_S)
 
 
 def _is(file: int, path: Path) -> bool:

@@ -36,12 +36,14 @@ from fusion.runs.layout import (
     PAIR_DENSITY,
     RESULT,
 )
+from fusion.runs.results import STRUCTURES
 from fusion.runs.task import Drawing, Recording, Summarising, Writing
 
 if TYPE_CHECKING:
     from fusion.chemistry.system import System
 
 _RESULT_WIDTH = 25  # width of a value with its error bar, before a remark
+_NO_ENERGY = frozenset({"comparison", STRUCTURES})  # results of several methods or structures
 _MARKER_FILES = (RESULT, CONFIG, METRICS)
 
 
@@ -69,7 +71,7 @@ def _summary(result: dict[str, Any], directory: Path) -> Iterator[tuple[str, str
     verdict, message = _verdict(result), result.get("message")
     if alarm:
         yield alarm, str(message or verdict or "no reason was recorded"), [], style
-    if (alarm and "comparison" not in result) or result.get("energy"):
+    if (alarm and _NO_ENERGY.isdisjoint(result)) or result.get("energy"):
         name = energy_zeros.called(result.get("energy_zero"))
         text, *columns = _energy_columns(result, alarm)
         yield f"last {name}" if alarm else name, text, columns, style or "bold"
@@ -300,6 +302,13 @@ def _title_parts(result: dict[str, Any]) -> list[str]:
     parts = [str(result.get("method")), title, str(result.get("task"))]
     if "comparison" in result:  # it has several methods and perhaps several systems
         parts = [str(result["comparison"]["title"]), str(result["task"])]
+    if STRUCTURES in result:
+        part = result[STRUCTURES]
+        parts = [
+            str(result.get("method")),
+            f"{count(part['number'], 'structure')} of {part['source']}",
+            str(result["task"]),
+        ]
     seconds = (result.get("timing") or {}).get("wall_s")
     return parts if seconds is None else [*parts, duration(seconds)]
 

@@ -35,6 +35,10 @@ _PACKAGES = {
 }
 
 
+STRUCTURES = "structures"
+"""Key in the details of a result of many structures; its `system` is only the first of them."""
+
+
 @dataclass
 class Result:
     """Result of one method for one system.
@@ -184,7 +188,7 @@ def _document(run: Run, origin: Origin | None, task: str, result: Result, wall_s
         "weights": None if origin is None else origin.weights,
         "settings": OmegaConf.to_container(run.config, resolve=True),
         "task": task,
-        "system": _describe(system),
+        "system": None if STRUCTURES in result.details else _describe(system),
         "status": result.status,
         "message": result.message,
         "warnings": list(dict.fromkeys(result.warnings)) or None,

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from fusion.config.moved_names import current
 from fusion.errors import CalculationError, InputError
 from fusion.files.atomic import make_folder, record, write_atomically
 from fusion.methods import abilities
+from fusion.parallel import processes
 from fusion.runs import directory as run_directory
 from fusion.runs import trust
 from fusion.runs.layout import CONFIG, RESULT
@@ -128,7 +127,7 @@ def work(directories: Sequence[Path], resume: Callable[[Path], Result]) -> int:
 
     The process ends at once when the one that started it is gone. A run that fails does not stop the others.
     """
-    threading.Thread(target=_follow, daemon=True).start()
+    processes.end_with_parent()
     status = 0
     for directory in directories:
         (directory / REASON).unlink(missing_ok=True)
@@ -153,12 +152,6 @@ def _give_up(directory: Path, reason: str) -> None:
     print(f"error: {reason}", file=sys.stderr, flush=True)
     if read_result(directory) is None:
         write_atomically(directory / REASON, f"{reason}\n")
-
-
-def _follow() -> None:
-    """Wait on the pipe from the parent process, which closes when that ends for any reason; then end this process."""
-    os.read(sys.stdin.fileno(), 1)
-    os.killpg(0, signal.SIGKILL)  # called programs included; files are written atomically
 
 
 def _settings(entry: Entry, structure: Structure, compared: Subject, run: Run) -> dict[str, Any]:

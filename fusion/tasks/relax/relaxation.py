@@ -72,9 +72,7 @@ def check_settings(settings: Settings, system: System) -> None:
     """Raise InputError for settings without meaning for the system."""
     from fusion.chemistry import constraints
 
-    if not settings.fmax > 0:
-        raise InputError(f"task.fmax must be a positive force in hartree/bohr, such as 1e-4, not {settings.fmax}")
-    check_whole("task.steps", settings.steps)
+    check_numbers(settings)
     if settings.cell and not all(system.pbc):
         raise InputError(f"task.cell=true needs a cell with three periodic directions; {system.name} has none")
     if settings.cell and system.fixed is not None:
@@ -87,6 +85,13 @@ def check_settings(settings: Settings, system: System) -> None:
         raise InputError("task.pressure_gpa acts on a cell that relaxes: add task.cell=true")
     constraints.check_free(system, "relax")
     _create(settings.optimiser, _moving(system.to_atoms(), system, settings))
+
+
+def check_numbers(settings: Settings) -> None:
+    """Raise InputError for a force or a number of steps that is not positive."""
+    if not settings.fmax > 0:
+        raise InputError(f"task.fmax must be a positive force in hartree/bohr, such as 1e-4, not {settings.fmax}")
+    check_whole("task.steps", settings.steps)
 
 
 def describe(settings: Settings) -> str:

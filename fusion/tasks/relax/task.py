@@ -6,12 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fusion.errors import InputError
 from fusion.methods import protocol
 from fusion.parallel import processes
 from fusion.runs.results import Result
 from fusion.runs.task import StartPlan, Title
 from fusion.tasks.relax import relaxation
 from fusion.tasks.relax.relaxation import PICTURE, STRUCTURE, TRAJECTORY, Settings
+from fusion.tasks.structures import task as structures_task
+from fusion.tasks.structures.task import StructuresTask
 
 if TYPE_CHECKING:
     from fusion.chemistry.system import System
@@ -60,6 +63,15 @@ class Relax:
         resume_note(method, start, run, self.name)
         return StartPlan(method, system, start)
 
+    def of_set(self) -> StructuresTask:
+        """Return the task for many structures, which are relaxed together. Raises InputError for wrong settings."""
+        from fusion.tasks.relax.together import Relaxations
+
+        relaxation.check_numbers(self._settings)
+        if self._fixed:
+            raise InputError("task.fixed is for one structure; a file may hold atoms of each of many structures")
+        return StructuresTask(self.name, Relaxations(self._settings, f"task {self.name}"))
+
     def title(self, plan: StartPlan, run: Run) -> Title:
         """Method, system and thresholds for the title, and notes on held atoms and a resumed run."""
         from fusion.console.format import count
@@ -106,6 +118,8 @@ class Relax:
         """Yield the changes of energy, positions and cell, and bonds with errors."""
         from fusion.tasks.relax import stochastic_report
 
+        if "structures" in document:
+            yield from structures_task.rows(document)
         yield from relaxation.rows(document.get("relaxation") or {})
         yield from stochastic_report.rows(document.get("relaxation") or {})
 
@@ -119,7 +133,8 @@ class Relax:
     @staticmethod
     def files(directory: Path) -> list[str]:
         """Names of the files written."""
-        return [name for name in (STRUCTURE, TRAJECTORY) if (directory / name).is_file()]
+        own = [name for name in (STRUCTURE, TRAJECTORY) if (directory / name).is_file()]
+        return [*own, *structures_task.files(directory)]
 
     def _held(self, system: System) -> System:
         """The system with the atoms of `fixed` held as well."""

@@ -17,6 +17,8 @@ from fusion.runs.results import Result
 from fusion.runs.task import StartPlan, Title
 from fusion.tasks.relax import relaxation as relaxing
 from fusion.tasks.relax.relaxation import short
+from fusion.tasks.structures import task as structures_task
+from fusion.tasks.structures.task import StructuresTask
 from fusion.tasks.vibrations.analysis import Conditions, describe, free_motions
 
 if TYPE_CHECKING:
@@ -85,17 +87,24 @@ class Vibrations:
 
         relaxing.check_settings(self._settings, system)
         start = with_masses(system, self._masses)
-        conditions = self._conditions
-        for setting, value in (("temperature_k", conditions.temperature_k), ("pressure_bar", conditions.pressure_bar)):
-            if not value > 0:
-                raise InputError(f"task.{setting} must be positive, not {value}")
-        if conditions.symmetry_number is not None:
-            check_whole("task.symmetry_number", conditions.symmetry_number)
-        if not conditions.noise_cm1 >= 0:
-            raise InputError(f"task.noise_cm1 must be a wavenumber of at least 0, not {conditions.noise_cm1}")
+        _check_conditions(self._conditions)
         protocol.require(method, self.needs, f"task {self.name}", [start])
         resume_note(method, start, run, self.name)
         return VibrationsPlan(method, system, start, planned(self._intensities, method, start, run))
+
+    def of_set(self) -> StructuresTask:
+        """Return the task for many structures: frequencies and thermochemistry, without intensities. Raises InputError
+        for wrong settings."""
+        from fusion.tasks.relax.together import Relaxations
+        from fusion.tasks.vibrations.together import ManyVibrations
+
+        relaxing.check_numbers(self._settings)
+        _check_conditions(self._conditions)
+        if self._masses:
+            raise InputError("task.masses is for one structure; a file may state the masses of each of many structures")
+        purpose = f"task {self.name}"
+        relaxations = Relaxations(self._settings, purpose) if self._relax else None
+        return StructuresTask(self.name, ManyVibrations(relaxations, self._settings.fmax, self._conditions, purpose))
 
     def title(self, plan: VibrationsPlan, run: Run) -> Title:
         """Method, system and steps for the title, and notes on masses, held atoms and a resumed run."""
@@ -232,6 +241,9 @@ class Vibrations:
         """Yield the table of frequencies, remarks on them, zero-point and Gibbs energy."""
         from fusion.tasks.vibrations.report import rows
 
+        if "structures" in document:
+            yield from structures_task.rows(document)
+            return
         yield from relaxing.rows(document.get("relaxation") or {})
         yield from rows(document)
 
@@ -255,9 +267,21 @@ class Vibrations:
         files = (relaxing.STRUCTURE, relaxing.TRAJECTORY, HESSIAN, CSV)
         names = [name for name in files if (directory / name).is_file()]
         modes = sorted(path.name for path in (directory / MODES).glob("*.xyz"))
+        names += structures_task.files(directory)
         if not modes:
             return names
         return [*names, f"{MODES}/{modes[0]} …" if len(modes) > 1 else f"{MODES}/{modes[0]}"]
+
+
+def _check_conditions(conditions: Conditions) -> None:
+    """Raise InputError for a temperature, pressure, symmetry number or noise without meaning."""
+    for setting, value in (("temperature_k", conditions.temperature_k), ("pressure_bar", conditions.pressure_bar)):
+        if not value > 0:
+            raise InputError(f"task.{setting} must be positive, not {value}")
+    if conditions.symmetry_number is not None:
+        check_whole("task.symmetry_number", conditions.symmetry_number)
+    if not conditions.noise_cm1 >= 0:
+        raise InputError(f"task.noise_cm1 must be a wavenumber of at least 0, not {conditions.noise_cm1}")
 
 
 def with_masses(system: System, replaced: Mapping[int, float] | None) -> System:

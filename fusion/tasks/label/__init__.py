@@ -1,0 +1,5 @@
+"""Labels of many structures for training."""
+
+from fusion.tasks import lazily
+
+__getattr__ = lazily("Label", __name__)

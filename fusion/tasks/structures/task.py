@@ -1,0 +1,271 @@
+"""A task for many structures, systems=FILE|FOLDER|PATTERN: workers share them, files hold all results."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from omegaconf import OmegaConf
+
+from fusion.console.format import count, duration
+from fusion.console.phases import phase
+from fusion.errors import CalculationError, InputError
+from fusion.methods.protocol import Method
+from fusion.parallel import processes
+from fusion.runs.results import Result
+from fusion.runs.signals import between_steps
+from fusion.runs.task import Plan, Title
+from fusion.tasks.structures import executors, output
+from fusion.tasks.structures.executors import OUTPUT, Share, Workers
+from fusion.tasks.structures.worker import Calculation, Job, work
+
+if TYPE_CHECKING:
+    from fusion.chemistry.structure_sets import StructureSet
+    from fusion.runs.run import Run
+    from fusion.tasks.structures.records import Records
+
+_LOOK_S = 0.5
+_FORETOLD = 10
+"""Structures after which the remaining time is foretold."""
+
+
+@runtime_checkable
+class TakesSets(Protocol):
+    """Task that also calculates many structures."""
+
+    def of_set(self) -> StructuresTask:
+        """Return the task for many structures, with the same settings."""
+        ...
+
+
+@dataclass(frozen=True)
+class SetPlan(Plan):
+    """Calculation of `structures`; `job` has those that the method can calculate, `refused` the others' reasons.
+
+    `system` is the first one that can be calculated.
+    """
+
+    structures: StructureSet
+    job: Job
+    refused: dict[int, str]
+
+
+class StructuresTask:
+    """Calculation of many structures with one method.
+
+    `labels`: write those that converged as labels for training.
+    """
+
+    def __init__(self, name: str, calculation: Calculation, labels: bool = False) -> None:
+        self.name, self._calculation, self._labels = name, calculation, labels
+
+    def check(self, method: Method, structures: StructureSet, run: Run) -> SetPlan:
+        """Plan the calculation of all structures that the method can calculate.
+
+        Raises InputError if there is none, or for a method that cannot do the task.
+        """
+        if run.config.get("executor") is not None:
+            executors.check(run.config.executor)
+        _share(method, run)
+        systems, refused = [entry.system for entry in structures.entries], {}
+        for index, entry in enumerate(structures.entries):
+            if entry.system is None:
+                refused[index] = entry.reason
+                continue
+            try:
+                self._calculation.check(method, [entry.system])
+            except InputError as error:
+                systems[index], refused[index] = None, str(error)
+        first = next((system for system in systems if system is not None), None)
+        if first is None:
+            index, reason = next(iter(refused.items()))
+            raise InputError(
+                f"{method.label} can calculate none of the {count(len(structures), 'structure')} of "
+                f"'{structures.source}': {structures.entries[index].name}: {reason}"
+            )
+        return SetPlan(method, first, structures, Job(method, self._calculation, tuple(systems)), refused)
+
+    def title(self, plan: SetPlan, run: Run) -> Title:
+        """Method, number of structures and task; structures that are left out, and the workers."""
+        notes = []
+        if plan.refused:
+            index, reason = next(iter(plan.refused.items()))
+            name = plan.structures.entries[index].name
+            notes.append(f"{count(len(plan.refused), 'structure')} left out, the first, {name}: {reason}")
+        shared = _share(plan.method, run)
+        if shared.workers > 1:
+            notes.append(f"{count(shared.workers, 'worker')} with {count(shared.threads, 'thread')} each")
+        parts = (
+            plan.method.label,
+            f"{count(len(plan.structures), 'structure')} of {Path(plan.structures.source).name}",
+            self.name,
+        )
+        return parts, tuple(notes)
+
+    def run(self, plan: SetPlan, run: Run) -> Result:
+        """Calculate what no worker has calculated yet, and write the files of all results."""
+        if processes.rank() != 0:  # a distributed run has no use here: workers share the structures
+            return Result(plan.system)
+        total, began = len(plan.job.order), time.monotonic()
+        with phase(self.name, total) as bar, between_steps() as stop_if_asked:
+            show = _shown(bar, total, began)
+            if _share(plan.method, run).workers == 1 and _is_pool(run):
+                records = work(plan.job, run.directory, show, stop_if_asked)
+            else:
+                records = _watch(plan, run, show, stop_if_asked)
+        return self._written(plan, run, records)
+
+    def work(self, plan: SetPlan, run: Run) -> None:
+        """Be one of the workers of a run: calculate what no other one has calculated, and write nothing else."""
+        with between_steps() as stop_if_asked:
+            work(plan.job, run.directory, lambda records: None, stop_if_asked)
+
+    def _written(self, plan: SetPlan, run: Run, records: Records) -> Result:
+        """Write the files; return the result with the numbers of structures in its details."""
+        entries, rows = plan.structures.entries, []
+        failures = [(entries[index].name, "refused", reason) for index, reason in plan.refused.items()]
+        for index in sorted(records.done):
+            record, system = records.done[index], plan.job.systems[index]
+            if system is None:
+                continue
+            result = record.result(system)
+            rows.append((entries[index].name, result, record.wall_s))
+            if result.status != "ok":
+                failures.append((entries[index].name, result.status, result.message or ""))
+        kept = [(name, r) for name, r, _ in rows if r.status == "ok" or (r.energy is not None and not self._labels)]
+        if self._labels:
+            level = {"level_of_theory": plan.method.label, "energy_zero": plan.method.energy_zero}
+            output.write_structures(run.directory / output.LABELS, kept, **level)
+        else:
+            output.write_structures(run.directory / output.STRUCTURES, kept)
+        output.write_table(run.directory / output.TABLE, rows)
+        output.write_failures(run.directory / output.FAILURES, failures)
+        good = sum(result.status == "ok" for _, result, _ in rows)
+        seconds = sum(wall for *_, wall in rows)
+        details = {
+            "source": plan.structures.source,
+            "number": len(entries),
+            "ok": good,
+            "not_converged": sum(result.status == "not_converged" for _, result, _ in rows),
+            "failed": sum(result.status == "failed" for _, result, _ in rows),
+            "refused": len(plan.refused),
+            "calculation_s": seconds,
+        } | _energies(rows)
+        if good == len(entries):
+            details["verdict"] = f"all {good:,} structures"
+            return Result(plan.system, details={"structures": details})
+        name, _, reason = failures[0]
+        message = f"{len(failures):,} of {len(entries):,} structures have no result, the first, {name}: {reason}"
+        status = "not_converged" if good else "failed"
+        return Result(plan.system, status, details={"structures": details}, message=message)
+
+
+def rows(document: dict[str, Any]) -> Iterator[list[str]]:
+    """Yield the numbers of structures, the range of energies and the time, from a result.json."""
+    part = document["structures"]
+    others = [f"{part[key]:,} {text}" for key, text in _OTHERS.items() if part[key]]
+    yield ["structures", f"{part['ok']:,} of {part['number']:,}", *others]
+    if "lowest" in part:
+        yield [
+            "lowest",
+            f"{part['lowest_hartree']:.6f} Ha",
+            part["lowest"],
+            f"highest {part['range_kcal']:.1f} kcal/mol above",
+        ]
+    each = part["calculation_s"] / max(1, part["ok"] + part["not_converged"] + part["failed"])
+    yield [
+        "time",
+        f"{each * 1e3:.3g} ms each" if each < 1 else f"{duration(each)} each",
+        f"{duration(part['calculation_s'])} in all workers",
+    ]
+
+
+def files(directory: Any) -> list[str]:
+    """Names of the files written."""
+    names = (output.STRUCTURES, output.LABELS, output.TABLE, output.FAILURES, OUTPUT)
+    return [name for name in names if (directory / name).is_file()]
+
+
+_THREADS = "concurrent.futures.ThreadPoolExecutor"
+"""Executor of this machine; one worker alone is this process."""
+
+_OTHERS = {"not_converged": "not converged", "failed": "failed", "refused": "left out"}
+
+
+def _energies(rows: list[tuple[str, Result, float]]) -> dict[str, Any]:
+    """Lowest energy, its structure and the range, for structures of one formula."""
+    from fusion.chemistry.units import KCAL_MOL_PER_HARTREE
+
+    good = [
+        (result.energy, name, result.system)
+        for name, result, _ in rows
+        if result.status == "ok" and result.energy is not None
+    ]
+    if len(good) < 2 or len({(system.formula, system.charge) for *_, system in good}) > 1:
+        return {}
+    energies = [energy for energy, *_ in good]
+    lowest = min(range(len(good)), key=energies.__getitem__)
+    return {
+        "lowest": good[lowest][1],
+        "lowest_hartree": energies[lowest],
+        "range_kcal": (max(energies) - energies[lowest]) * KCAL_MOL_PER_HARTREE,
+    }
+
+
+def _share(method: Method, run: Run) -> Share:
+    settings = run.config.get("executor") or {}
+    return executors.share(settings.get("workers"), batched=method.kind == "potential")
+
+
+def _is_pool(run: Run) -> bool:
+    settings = run.config.get("executor") or {}
+    return str(settings.get("_target_", _THREADS)) == _THREADS
+
+
+def _watch(plan: SetPlan, run: Run, show: Callable[[Records], None], stop_if_asked: Callable[[], None]) -> Records:
+    """Start workers and wait for them. Raises CalculationError if they end with structures left."""
+    from fusion.tasks.structures.records import Records
+
+    records, order = Records(run.directory), plan.job.order
+    settings: Any = OmegaConf.to_container(run.config.executor, resolve=True)
+    workers = Workers(settings, run.directory, _share(plan.method, run))
+    try:
+        while True:
+            over = workers.over
+            records.refresh()
+            show(records)
+            if all(index in records.done for index in order):
+                return records
+            if over:
+                left = sum(index not in records.done for index in order)
+                reason = workers.failure() or "no reason is known"
+                raise CalculationError(f"the workers ended with {count(left, 'structure')} left: {reason} ({OUTPUT})")
+            stop_if_asked()
+            time.sleep(_LOOK_S)
+    finally:
+        workers.stop()
+
+
+def _shown(bar: Callable[[int, str], None], total: int, began: float) -> Callable[[Records], None]:
+    """Return a function that shows how many structures are done, their rate, and the time and cost foretold."""
+    first: int | None = None
+
+    def show(records: Records) -> None:
+        nonlocal first
+        done = len(records.done)
+        first = done if first is None else first
+        failed = sum(record.status != "ok" for record in records.done.values())
+        parts = [f"{failed:,} without a result"] if failed else []
+        elapsed = time.monotonic() - began
+        if done - first >= _FORETOLD and elapsed > 0:
+            rate = (done - first) / elapsed
+            parts.append(f"{rate:.3g} a second" if rate > 1 else f"{duration(1 / rate)} each")
+            cost = sum(record.wall_s for record in records.done.values()) / done * total
+            left = f"at most about {duration((total - done) / rate)} left, " if done < total else ""
+            parts.append(f"{left}{duration(cost)} of all workers")
+        bar(done, ", ".join(parts))
+
+    return show
