@@ -261,9 +261,9 @@ def _finished(directory: Path, config: DictConfig) -> Result | None:
         return None
     if processes.rank() == 0:
         report.report(directory)
-    energy = document.get("energy") or {}
+    energy, subject = document.get("energy") or {}, _subject(config, Path.cwd())
     return Result(
-        system_input.read(config.system, Path.cwd()),
+        subject if isinstance(subject, System) else subject.systems[0],
         document["status"],
         energy.get("value"),
         energy.get("stderr"),

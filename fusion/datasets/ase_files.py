@@ -68,6 +68,13 @@ def names(path: Path) -> list[str]:
     return []
 
 
+def stated(path: Path, key: str) -> str | None:
+    """Entry of the first comment line, such as `level_of_theory` or `energy_zero` of fusion's labels; None without."""
+    for atoms in frames(_files(path)[0]):
+        return None if isinstance(atoms, str) or key not in atoms.info else str(atoms.info[key])
+    return None
+
+
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]

@@ -18,9 +18,10 @@ from typing import Any
 
 import numpy as np
 
+from fusion.chemistry.energy_zeros import ATOMISATION, DIFFERENCE, TOTAL
 from fusion.config.checks import check_whole
 from fusion.datasets import ase_files, consistency, hdf5, npz, remote
-from fusion.datasets.baseline import DIFFERENCE, subtracted
+from fusion.datasets.baseline import subtracted
 from fusion.datasets.blocks import Block, Broken, Converter, Excluded
 from fusion.datasets.columns import Columns, mapped
 from fusion.datasets.inspection import inspect
@@ -50,7 +51,13 @@ def load(config: Mapping[str, Any], start_dir: Path) -> Labelled:
     settings = Settings.read(config, _paths(config, start_dir))
     reader = _reader(settings.paths[0])
     units = settings.units(CONVENTIONS[_FORMATS[reader]])
+    level = _stated(settings, reader, "level_of_theory")
+    if settings.energy_zero is None:
+        relative = _stated(settings, reader, "energy_zero") == ATOMISATION
+        settings = replace(settings, energy_zero=ATOMISATION if relative else TOTAL)
     data = _labelled(settings, units)
+    if level is not None:
+        data.report.checks.append(f"the file states the level of theory {level}")
     if not len(data):
         _refuse_empty(settings, data)
     _refuse_unlabelled(settings, data, reader)
@@ -79,6 +86,14 @@ _FORMATS: dict[ModuleType, str] = {ase_files: "ase", hdf5: "ani", npz: "npz"}
 def _reader(path: Path) -> Any:
     suffix = path.suffix.lower()
     return hdf5 if suffix in (".h5", ".hdf5", ".hdf") else npz if suffix == ".npz" else ase_files
+
+
+def _stated(settings: Settings, reader: Any, key: str) -> str | None:
+    """What the first comment line of a structure file states under `key`, as fusion's labels do."""
+    try:
+        return ase_files.stated(settings.paths[0], key) if reader is ase_files else None
+    except Exception:  # a file that cannot be read is refused where its structures are read
+        return None
 
 
 def _paths(config: Mapping[str, Any], start_dir: Path) -> tuple[Path, ...]:
@@ -205,7 +220,7 @@ def _assembled(settings: Settings, columns: dict[str, np.ndarray], groups: list[
         ids=columns["ids"],
         place=columns["place"],
         fold=columns["fold"] if bool((columns["fold"] >= 0).any()) else None,
-        energy_zero=DIFFERENCE if settings.subtract is not None else settings.energy_zero,
+        energy_zero=DIFFERENCE if settings.subtract is not None else settings.energy_zero or TOTAL,
         report=report,
     )
     without = int(np.isnan(data.energy).sum())

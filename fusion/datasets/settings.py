@@ -31,7 +31,7 @@ class Settings:
     paths: tuple[Path, ...]
     energy: str | None
     energy_unit: str | None
-    energy_zero: str
+    energy_zero: str | None
     length_unit: str
     forces: Column
     stress: Column
@@ -50,7 +50,7 @@ class Settings:
             paths=paths,
             energy=_text(config, "energy"),
             energy_unit=_text(config, "energy_unit"),
-            energy_zero=str(config.get("energy_zero", "total")),
+            energy_zero=_text(config, "energy_zero"),
             length_unit=str(config.get("length_unit", "angstrom")),
             forces=_column(config, "forces"),
             stress=_column(config, "stress"),
@@ -61,7 +61,7 @@ class Settings:
             check=_boolean(config, "check", True),
         )
         settings.units("eV")  # refuse unknown units before any file is read
-        if settings.energy_zero not in ("total", "atomization"):
+        if settings.energy_zero not in (None, "total", "atomization"):
             raise InputError(f"data.energy_zero must be total or atomization, not {settings.energy_zero!r}")
         return settings
 

@@ -2,7 +2,8 @@
 
 The step of every structure is -H g, where the inverse Hessian H comes from the last steps s and changes of the gradient
 y by the two-loop recursion (Nocedal 1980, Math. Comput. 35, 773), from H_0 = 1 / `CURVATURE` on, and is shortened until
-no atom moves by more than `LONGEST`. These are the rules of ASE's LBFGS, with its constants.
+no atom moves by more than `LONGEST`. These are the rules of ASE's LBFGS with its constants, but steps along which the
+curvature was negative are left out of H, so that it stays positive.
 
 | symbol | variable |
 |---|---|
@@ -24,6 +25,7 @@ from fusion.errors import InputError
 from fusion.methods import protocol
 from fusion.methods.protocol import Method
 from fusion.runs.results import Result
+from fusion.tasks.geometry.structures import without_torque
 from fusion.tasks.relax.relaxation import Relaxed, Settings, details_of, short
 
 CURVATURE: Final = 70.0 / units.EV_ANGSTROM2_PER_HARTREE_BOHR2
@@ -50,10 +52,11 @@ class _Path:
 
     @property
     def gradient(self) -> np.ndarray:
-        """(A, 3), zero for held coordinates."""
-        gradient = -np.asarray(self.result.properties["forces"], dtype=float)
-        fixed = self.result.system.fixed
-        return gradient if fixed is None else np.where(fixed, 0.0, gradient)
+        """(A, 3), zero for held coordinates; a free molecule is kept from rotating."""
+        system, gradient = self.result.system, -np.asarray(self.result.properties["forces"], dtype=float)
+        if system.fixed is not None:
+            return np.where(system.fixed, 0.0, gradient)
+        return gradient if any(system.pbc) else without_torque(gradient, system.positions)
 
     def take(self, result: Result) -> None:
         """Go on to `result`, unless it failed."""

@@ -1,0 +1,313 @@
+"""Many structures: reading, workers that share them and die, relaxation together, labels for training, refusals."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.io import read, write
+
+from fusion.chemistry import structure_sets
+from fusion.chemistry.system import System
+from fusion.datasets import load
+from fusion.errors import CalculationError
+from fusion.runs.results import Result
+from fusion.tasks.structures.executors import share
+from fusion.tasks.structures.records import Record, Records
+from fusion.tasks.structures.worker import ATTEMPTS, Job, work
+from processes import Done, Program, Running, fusion
+
+BOHR = 0.529177210903
+MORSE = ("+method=morse", "hydra.run.dir=run")
+WATER = np.array([[0.0, 0, 0.12], [0, 0.76, -0.48], [0, -0.76, -0.48]])
+
+
+def shaken(number: int, seed: int = 0) -> list[Atoms]:
+    """Water and hydrogen molecules out of equilibrium, in turn."""
+    generator = np.random.default_rng(seed)
+    frames = []
+    for index in range(number):
+        if index % 3:
+            frames.append(Atoms("OH2", WATER + generator.normal(0, 0.08, (3, 3))))
+        else:
+            frames.append(Atoms("H2", [[0, 0, 0], [0, 0, 0.7 + 0.1 * generator.random()]]))
+    return frames
+
+
+def document(directory: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((directory / "result.json").read_text())
+    return content
+
+
+def table(directory: Path) -> list[dict[str, str]]:
+    with (directory / "structures.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_set_has_every_structure_with_its_state_or_the_reason(tmp_path: Path) -> None:
+    one, two = tmp_path / "a.xyz", tmp_path / "b.extxyz"
+    write(one, Atoms("H2", [[0, 0, 0], [0, 0, 0.74]]), format="xyz")
+    two.write_text(
+        "1\nname=ion charge=1\nLi 0 0 0\n1\nmultiplicity=3\nO 0 0 0\n2\n\nH 0 0 0\nH 0 0\n1\ncharge=0.5\nH 0 0 0\n"
+    )
+    found = structure_sets.read({"paths": str(tmp_path)})
+    assert [entry.name for entry in found.entries] == ["a", "ion", "b-2", "b-3", "b-4"]
+    assert [(s.formula, s.charge, s.spin) for s in found.systems] == [("H2", 0, 0), ("Li", 1, 0), ("O", 0, 2)]
+    assert "column" in found.entries[3].reason and "0.5" in found.entries[4].reason
+    assert len(structure_sets.read({"paths": str(tmp_path / "*.xyz")})) == 1
+    assert structure_sets.read({"paths": str(one), "charge": 1}).systems[0].charge == 1
+
+
+def test_energies_of_all_go_into_one_file_and_one_table(program: Program, tmp_path: Path) -> None:
+    write(tmp_path / "many.xyz", shaken(9))
+    done = program(*MORSE, "systems=many.xyz")
+    assert done.status == 0 and "9 of 9" in done.out
+    frames = read(tmp_path / "run" / "structures.extxyz", ":")
+    for frame, row, start in zip(frames, table(tmp_path / "run"), shaken(9), strict=True):
+        single = program("+method=morse", f"system={_file(tmp_path, start)}", "hydra.run.dir=single")
+        assert single.status == 0
+        expected = document(tmp_path / "single")
+        assert float(row["energy_hartree"]) == pytest.approx(expected["energy"]["value"], abs=1e-9)
+        assert frame.get_potential_energy() / 27.211386245988 == pytest.approx(float(row["energy_hartree"]), abs=1e-8)
+        forces = np.array(expected["forces_hartree_per_bohr"]) * 27.211386245988 / BOHR
+        np.testing.assert_allclose(frame.get_forces(), forces, atol=1e-5)
+    assert "system" not in document(tmp_path / "run") and document(tmp_path / "run")["structures"]["ok"] == 9
+    assert "9 structures of" in program("report", "run").out
+
+
+def _file(folder: Path, atoms: Atoms) -> Path:
+    write(folder / "single.xyz", atoms)
+    return folder / "single.xyz"
+
+
+class Counting:
+    """`Calculation` that counts its structures and fails for chosen formulas."""
+
+    def __init__(self, failing: str = "") -> None:
+        self.failing, self.seen = failing, Counter[str]()
+
+    def check(self, method: Any, systems: Sequence[System]) -> None:
+        """Accept all."""
+
+    def calculate(self, method: Any, systems: Sequence[System]) -> list[Result]:
+        self.seen.update(system.name for system in systems)
+        if any(system.formula == self.failing for system in systems):
+            raise CalculationError("no convergence")
+        return [Result(system, energy=float(len(system.symbols))) for system in systems]
+
+
+def job(calculation: Any, number: int = 7) -> Job:
+    systems = [
+        System(f"s{index}", ("O", "H", "H")[: 3 - index % 3], WATER[: 3 - index % 3] / BOHR, spin=index % 3 % 2)
+        for index in range(number)
+    ]
+    return Job(None, calculation, tuple(systems))  # type: ignore[arg-type]
+
+
+def nothing(*_: Any) -> None:
+    """Do nothing."""
+
+
+def test_a_failure_is_recorded_with_its_reason_and_spares_the_others(tmp_path: Path) -> None:
+    records = work(job(Counting(failing="HO")), tmp_path, nothing, nothing)
+    assert {index: record.status for index, record in records.done.items()} == {
+        index: "failed" if index % 3 == 1 else "ok" for index in range(7)
+    }
+    assert records.done[1].message == "no convergence"
+
+
+def test_records_survive_a_line_that_was_cut_off_and_nothing_is_repeated(tmp_path: Path) -> None:
+    first = Counting()
+    work(job(first), tmp_path, nothing, nothing)
+    (file,) = (tmp_path / "records").glob("*.jsonl")
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join(lines[:-1]) + lines[-1][:20])
+    second = Counting()
+    records = work(job(second), tmp_path, nothing, nothing)
+    assert len(records.done) == 7 and sum(first.seen.values()) == 7 and sum(second.seen.values()) == 1
+
+
+def test_a_structure_that_ends_its_workers_is_given_up(tmp_path: Path) -> None:
+    records = Records(tmp_path)
+    for _ in range(ATTEMPTS):
+        records.begin([2])
+    records.begin([3])
+    records.begin([3], -1)  # stopped by a signal
+    records.close()
+    done = work(job(Counting()), tmp_path, nothing, nothing).done
+    assert done[2].status == "failed" and f"{ATTEMPTS} workers" in str(done[2].message)
+    assert all(done[index].status == "ok" for index in range(7) if index != 2)
+
+
+def test_a_record_holds_the_result_exactly() -> None:
+    start = System("w", ("O", "H", "H"), WATER / BOHR)
+    moved = start.moved(start.positions + 1 / 3)
+    result = Result(
+        moved, energy=-1 / 3, energy_std=1e-17 / 3, properties={"forces": np.random.default_rng(0).normal(size=(3, 3))}
+    )
+    again = Record(**json.loads(json.dumps(vars(Record.of(4, start, result, 1.0, "w"))))).result(start)
+    assert again.energy == result.energy and again.energy_std == result.energy_std
+    np.testing.assert_array_equal(again.system.positions, moved.positions)
+    np.testing.assert_array_equal(again.properties["forces"], result.properties["forces"])
+
+
+def test_workers_share_a_directory_and_the_killed_one_loses_nothing(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Three commands on one directory, two of them killed: every structure has one record, as one worker gives it."""
+    write(tmp_path / "many.xyz", shaken(24))
+    words = ("+method=morse", "task=label", "systems=many.xyz", "method.model.seconds=0.15", "method.batch_size=1")
+    words = (*words, "hydra.run.dir=run")
+    running = [Running(words, tmp_path, environment) for _ in range(3)]
+    _wait_for(lambda: _recorded(tmp_path / "run") >= 4)
+    for one in running[:2]:
+        one.kill()
+    ends = [one.done() for one in running]
+    assert [done.status for done in ends] == [-9, -9, 0], ends
+    counts = Counter(line["index"] for line in _lines(tmp_path / "run") if "index" in line)
+    assert counts == Counter(range(24))
+    assert fusion(tmp_path, *words[:-1], "hydra.run.dir=alone", environment=environment).status == 0
+    assert (tmp_path / "run" / "labels.extxyz").read_text() == (tmp_path / "alone" / "labels.extxyz").read_text()
+    again = fusion(tmp_path, *words, environment=environment)  # the same command prints the result
+    assert again.status == 0 and "24 of 24" in again.out
+    other = fusion(tmp_path, *words, "method.model.depth=0.2", environment=environment)
+    assert (
+        other.status == 2 and "belongs to another calculation of many structures (its method is different)" in other.err
+    )
+
+
+def _lines(directory: Path) -> list[dict[str, Any]]:
+    files = (directory / "records").glob("*.jsonl")
+    return [json.loads(line) for file in files for line in file.read_text().split("\n")[:-1]]
+
+
+def _recorded(directory: Path) -> int:
+    return sum("index" in line for line in _lines(directory))
+
+
+def _wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("executor.workers=2",),
+        ("executor=other", "executor._target_=concurrent.futures.ProcessPoolExecutor", "executor.workers=2"),
+        ("executor=submitit", "executor.cluster=local", "executor.workers=2"),
+    ],
+)
+def test_executors_start_workers(environment: dict[str, str], tmp_path: Path, words: tuple[str, ...]) -> None:
+    if "submitit" in words[0]:
+        pytest.importorskip("submitit")
+    write(tmp_path / "many.xyz", shaken(6))
+    # The usual test processes may not start processes, as this executor does.
+    command = [sys.executable, "-m", "fusion", *MORSE, "task=label", "systems=many.xyz", *words]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and "2 workers with" in done.stdout, done
+    workers = {line["worker"] for line in _lines(tmp_path / "run") if "index" in line}
+    assert workers and all(worker.split("-")[-1].isdecimal() for worker in workers)
+    assert len(read(tmp_path / "run" / "labels.extxyz", ":")) == 6
+
+
+def test_structures_relax_together_as_each_does_alone(program: Program, tmp_path: Path) -> None:
+    frames = shaken(5)
+    frames[1].info["name"] = "held"
+    held = frames[1].copy()
+    from ase.constraints import FixAtoms
+
+    held.set_constraint(FixAtoms([0]))
+    frames[1] = held
+    write(tmp_path / "many.xyz", frames)
+    done = program(*MORSE, "task=relax", "task.fmax=1e-5", "dtype=float64", "systems=many.xyz")
+    assert done.status == 0, done
+    rows, ends = table(tmp_path / "run"), read(tmp_path / "run" / "structures.extxyz", ":")
+    for index, (row, end) in enumerate(zip(rows, ends, strict=True)):
+        alone = program(
+            "+method=morse", "task=relax", "task.fmax=1e-5", "dtype=float64", "system=many.xyz",
+            f"system.frame={index}", f"hydra.run.dir=alone{index}",
+        )  # fmt: skip
+        assert alone.status == 0
+        expected = document(tmp_path / f"alone{index}")
+        assert float(row["energy_hartree"]) == pytest.approx(expected["energy"]["value"], abs=1e-8)
+        assert int(row["steps"]) <= expected["relaxation"]["steps"]
+        there = Atoms(end.symbols, expected["system"]["positions"])
+        np.testing.assert_allclose(end.get_all_distances(), there.get_all_distances(), atol=2e-4)
+    np.testing.assert_allclose(ends[1].positions[0], frames[1].positions[0], atol=1e-7)
+
+
+def test_vibrations_of_all_are_columns(program: Program, tmp_path: Path) -> None:
+    write(tmp_path / "many.xyz", shaken(3))
+    assert program(*MORSE, "task=vibrations", "systems=many.xyz").status == 0
+    rows = table(tmp_path / "run")
+    assert [len(row["frequencies_cm1"].split()) for row in rows] == [1, 3, 3]
+    assert (
+        program("+method=morse", "task=vibrations", "system=many.xyz", "system.frame=1", "hydra.run.dir=one").status
+        == 0
+    )
+    expected = document(tmp_path / "one")
+    np.testing.assert_allclose(
+        [float(value) for value in rows[1]["frequencies_cm1"].split()], expected["frequencies_cm1"], atol=0.5
+    )
+    assert float(rows[1]["gibbs_hartree"]) == pytest.approx(expected["thermochemistry"]["gibbs_hartree"], abs=1e-6)
+
+
+def test_labels_are_read_as_they_are(program: Program, tmp_path: Path) -> None:
+    write(tmp_path / "many.xyz", shaken(6))
+    assert program(*MORSE, "task=label", "systems=many.xyz").status == 0
+    data = load({"path": str(tmp_path / "run" / "labels.extxyz"), "check": False}, tmp_path)
+    energies = [float(row["energy_hartree"]) for row in table(tmp_path / "run")]
+    np.testing.assert_allclose(data.energy, energies, atol=1e-9)
+    assert data.forces is not None and data.energy_zero == "total"
+    assert "the file states the level of theory morse, untrained" in data.report.checks
+
+
+def test_structures_that_a_method_lacks_are_left_out_and_counted(program: Program, tmp_path: Path) -> None:
+    write(tmp_path / "many.xyz", [*shaken(2), Atoms("H2", [[0, 0, 0], [0, 0, 0.01]])])
+    done = program(*MORSE, "systems=many.xyz")
+    assert done.status == 1 and "1 of 3 structures have no result" in done.out
+    assert (tmp_path / "run" / "failures.csv").read_text().splitlines()[1].startswith("many-3,refused,")
+    assert len(read(tmp_path / "run" / "structures.extxyz", ":")) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("systems=empty.xyz",), "holds no structure that can be used"),
+        (("systems=none.xyz",), "there is no file"),
+        (("systems=many.xyz", "task=md"), "task=md has one structure"),
+        (("task=label",), "task=label labels many structures"),
+        (("systems=many.xyz", "task=label", "task.properties=[hessian]"), "hessian is no label"),
+        (("systems=many.xyz", "executor=slurm"), "no executor 'slurm'"),
+        (("systems=many.xyz", "executor=submitit"), "submitit"),
+        (("systems=many.xyz", "executor=other", "executor._target_=nothing.Here"), "executor._target_=nothing.Here"),
+        (("systems=many.xyz", "executor.workers=0"), "executor.workers must be a whole number"),
+        (("systems=many.xyz", "task=relax", "task.optimiser._target_=ase.optimize.FIRE"), "L-BFGS"),
+        (("systems=many.xyz", "task=relax", "task.fmax=0"), "task.fmax"),
+    ],
+)  # fmt: skip
+def test_refusals(program: Program, tmp_path: Path, words: tuple[str, ...], message: str) -> None:
+    write(tmp_path / "many.xyz", shaken(2))
+    (tmp_path / "empty.xyz").touch()
+    done: Done = program(*MORSE, *words)
+    assert done.status == 2 and message in done.err and not (tmp_path / "run").exists(), done
+
+
+def test_one_worker_for_batches_otherwise_one_for_each_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert share(None, batched=True).workers == 1
+    assert share(None, batched=False).workers * share(None, batched=False).threads >= 1
+    assert share(5, batched=True) == share(5, batched=False)
