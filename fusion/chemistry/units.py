@@ -15,6 +15,8 @@ KCAL_MOL_PER_HARTREE: Final[float] = float(_ase.Hartree * _ase.mol / _ase.kcal)
 KJ_MOL_PER_HARTREE: Final[float] = float(_ase.Hartree * _ase.mol / _ase.kJ)
 CM1_PER_HARTREE: Final[float] = float(_ase.Hartree / _ase.invcm)
 ELECTRON_MASSES_PER_DALTON: Final[float] = float(_ase._amu / _ase._me)
+HARTREE_PER_KELVIN: Final[float] = float(_ase.kB / _ase.Hartree)
+FEMTOSECONDS_PER_ATOMIC_TIME: Final[float] = float(_ase.AUT / _ase.fs)
 DEBYE_PER_ATOMIC_DIPOLE: Final[float] = float(_ase.Bohr / _ase.Debye)
 MILLIHARTREE_PER_HARTREE: Final[float] = 1000.0
 

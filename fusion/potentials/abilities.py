@@ -125,6 +125,15 @@ class HasPasses(Protocol):
 
 
 @runtime_checkable
+class HasEnvironments(Protocol):
+    """Potential that describes the environment of every atom by a vector; task=distill tells structures apart by it."""
+
+    def environments(self, batch: Batch) -> Tensor:
+        """Return vectors (N, F) of the N real atoms, system by system."""
+        ...
+
+
+@runtime_checkable
 class HasArguments(Protocol):
     """Potential that can be published from a run, without the run's configuration."""
 

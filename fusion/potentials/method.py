@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy, deepcopy
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -16,6 +17,7 @@ from fusion.chemistry import energy_zeros
 from fusion.chemistry.system import System
 from fusion.config.checks import check_whole
 from fusion.errors import CalculationError, InputError
+from fusion.evaluation.uncertainty import ForceFactor, Uncertainty
 from fusion.methods.about import About
 from fusion.parallel import devices
 from fusion.potentials import abilities
@@ -60,6 +62,7 @@ class PotentialMethod:
         self._device = devices.device(device)
         self._card = None if weights is None else zoo.find_for(weights, self.kind, name)
         self.training = training
+        self._trained: nn.Module | None = None
         self.title = self.about.title or name
 
     @property
@@ -132,7 +135,26 @@ class PotentialMethod:
             model.learn_from(elements, dipoles)
         return model
 
+    def trained_further(
+        self, model: nn.Module, energies: Uncertainty | None = None, forces: ForceFactor | None = None
+    ) -> PotentialMethod:
+        """Return this method with `model`, which comes from a training of its own, and the calibration of its spread.
+
+        A further training starts from that model.
+        """
+        other = copy(self)
+        for name in ("model", "domain"):
+            other.__dict__.pop(name, None)
+        other._trained = model
+        limit = None if energies is None else energies.limit
+        factors = {"spread": limit, "factor": None if energies is None else energies.factor}
+        factors["forces_factor"] = None if forces is None else forces.factor
+        other.__dict__["domain"] = replace(self.domain, **factors)  # type: ignore[arg-type]
+        return other
+
     def _built(self) -> nn.Module:
+        if self._trained is not None:
+            return deepcopy(self._trained)
         if self._card is not None:
             from fusion import zoo
 

@@ -191,6 +191,13 @@ class ANI(nn.Module):
         super().train(mode)
         return self
 
+    @torch.no_grad()
+    def environments(self, batch: Batch) -> Tensor:
+        """Environment vectors (N, F) of the real atoms, system by system."""
+        pairs = neighbours(batch, self.environment.radial_cutoff * BOHR_PER_ANGSTROM)
+        inputs = Inputs(self.environment, pairs, self.indices(pairs.numbers), len(self.elements))
+        return inputs.vectors[inputs.layout.row]
+
     def passes(self, labelled: Labelled, memory_gb: float) -> Passes:
         """Passes by which the core's training evaluates and differentiates this model on `labelled`."""
         from fusion_ani.training import Passes

@@ -22,6 +22,7 @@ from fusion.chemistry.system import System
 from fusion.methods import abilities
 from fusion.methods.abilities import Watcher
 from fusion.methods.about import About
+from fusion.methods.protocol import Method
 from fusion.methods.sums import fragments
 from fusion.methods.sums.fragments import Fragment
 from fusion.methods.sums.terms import Term, read
@@ -57,6 +58,14 @@ class SumMethod:
         self.name, self.about = name, About.read(about)
         defaults = {key: value for key, value in (("dtype", dtype), ("seed", seed)) if value is not None}
         self.terms = read(plain(terms), defaults)
+
+    @classmethod
+    def of(cls, name: str, methods: Sequence[Method]) -> SumMethod:
+        """Return the sum of methods that exist already."""
+        result = cls.__new__(cls)
+        result.name, result.about = name, About.read(None)
+        result.terms = tuple(Term({}, method) for method in methods)
+        return result
 
     @property
     def label(self) -> str:

@@ -103,7 +103,7 @@ class PotentialTraining:
         """Train the model; every rank returns the result, the first one writes split.json and the tables."""
         if processes.rank() == 0:
             plan.split.write(run.directory, plan.data)
-        return outcome.finish(_fitted(plan, run), plan.data, plan.split, run)
+        return outcome.finish(fitted(plan, run), plan.data, plan.split, run)
 
     @staticmethod
     def rows(document: dict[str, Any]) -> Iterator[list[str]]:
@@ -125,7 +125,7 @@ class PotentialTraining:
         return plot.stands(directory)
 
 
-def _fitted(plan: FittingPlan, run: Run) -> Fitting:
+def fitted(plan: FittingPlan, run: Run) -> Fitting:
     """Fit the model under Lightning."""
     from omegaconf import OmegaConf
 
