@@ -206,8 +206,11 @@ def _wait_for(condition: Callable[[], bool]) -> None:
     "words",
     [
         ("executor.workers=2",),
-        ("executor=other", "executor._target_=concurrent.futures.ProcessPoolExecutor", "executor.workers=2"),
-        ("executor=submitit", "executor.cluster=local", "executor.workers=2"),
+        pytest.param(
+            ("executor=other", "executor._target_=concurrent.futures.ProcessPoolExecutor", "executor.workers=2"),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(("executor=submitit", "executor.cluster=local", "executor.workers=2"), marks=pytest.mark.slow),
     ],
 )
 def test_executors_start_workers(environment: dict[str, str], tmp_path: Path, words: tuple[str, ...]) -> None:

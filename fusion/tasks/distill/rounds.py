@@ -45,7 +45,8 @@ STUDENT = Path("student")
 """Folder of the last training: fusion zoo add RUN_DIR/student publishes it."""
 
 CANDIDATES, GEOMETRIES, SUMMARY = "candidates.npy", "geometries.extxyz", "round.json"
-_VALIDATION = 0.15
+_VALIDATION, _CALIBRATED, _MANY = 0.15, 20, 80
+"""Share of the labels for validation; from `_MANY` labels on at least the number that calibrates the spread."""
 _LABELS = frozenset({"energy", "forces"})
 
 
@@ -114,7 +115,9 @@ def train(course: Course, number: int, student: PotentialMethod) -> tuple[Potent
     files = [str(course.run.directory / f"round-{k}" / "labels" / LABELS) for k in range(1, number + 1)]
     config.data = naming.node({"data": files[0]})
     config.data.path, config.data.baseline = files, course.settings.baseline
-    config.data.split.validation, config.data.split.test = _VALIDATION, 0
+    labels = sum(course.settings.shares[:number])
+    held_out = max(2, round(_VALIDATION * labels), _CALIBRATED if labels >= _MANY else 0)
+    config.data.split.validation, config.data.split.test = held_out, 0
     config.method.training.epochs = course.settings.epochs
     part = course.run.part(folder, config)
     own = directory / CHECKPOINT
@@ -137,13 +140,13 @@ def train(course: Course, number: int, student: PotentialMethod) -> tuple[Potent
     further = course.student.trained_further(module.model.eval().requires_grad_(False), energies, forces)
     return further, {
         "structures": len(plan.data),
-        "training_s": json.loads(record.read_text()),
+        "timing": {"training_s": json.loads(record.read_text())},
         "spread_factor": None if energies is None else energies.factor,
     }
 
 
-def judge(course: Course, student: PotentialMethod, test: Labelled, path: Path) -> dict[str, Any]:
-    """Errors of the student on the test, in kcal/mol and Angstrom, its calibration, and its time for one structure.
+def judge(course: Course, student: PotentialMethod, test: Labelled, path: Path) -> tuple[dict[str, Any], float]:
+    """Errors of the student on the test, in kcal/mol and Angstrom, with its calibration; its seconds for one structure.
 
     Predictions and labels go to the file `path`.
     """
@@ -167,8 +170,7 @@ def judge(course: Course, student: PotentialMethod, test: Labelled, path: Path) 
         "forces_mae_kcal_angstrom": float(np.abs(force_errors).mean()),
         "forces_rmse_kcal_angstrom": float(np.sqrt(np.square(force_errors).mean())),
         "calibration": calibration(std, errors),
-        "student_s": seconds,
-    }
+    }, seconds
 
 
 def teacher_seconds(course: Course) -> tuple[int, float]:

@@ -92,7 +92,8 @@ class Distill:
             folder = rounds.select(course, number, student)
             rounds.label(course, folder)
             student, record = rounds.train(course, number, student)
-            errors = rounds.judge(course, student, test, run.directory / folder / "test.npz")
+            errors, seconds = rounds.judge(course, student, test, run.directory / folder / "test.npz")
+            record["timing"]["student_s"] = seconds
             curve.append({"round": number, **record, **errors})
             line(f"round {number}", _described(curve[-1]))
             write_atomically(run.directory / CURVE, json.dumps(curve, indent=1))
@@ -114,10 +115,12 @@ class Distill:
             "labels": number,
             "test": settings.test,
             "rounds": curve,
-            "teacher_s": seconds / max(1, number),
-            "teacher_total_s": seconds,
-            "training_total_s": sum(part["training_s"] for part in curve),
-            "speedup": seconds / max(1, number) / last["student_s"],
+            "timing": {
+                "teacher_s": seconds / max(1, number),
+                "teacher_total_s": seconds,
+                "training_total_s": sum(part["timing"]["training_s"] for part in curve),
+                "speedup": seconds / max(1, number) / last["timing"]["student_s"],
+            },
             "student": f"round-{last['round']}/{rounds.STUDENT}",
         }
         result = Result(course.system, details={"distillation": details})
@@ -142,10 +145,11 @@ class Distill:
         if last["calibration"]["structures"]:
             one, two = (100 * last["calibration"][key] for key in ("within_1", "within_2"))
             yield ["spread", f"{one:.0f} % within 1 σ, {two:.0f} % within 2 σ", "errors on the test (normal: 68, 95)"]
-        labels = f"{part['labels']} labels in {duration(part['teacher_total_s'])}"
-        yield ["teacher", f"{duration(part['teacher_s'])} each", labels]
-        times = f"{part['speedup']:.3g} times as fast, trained in {duration(part['training_total_s'])}"
-        yield ["student", f"{1e3 * last['student_s']:.2g} ms each", times]
+        timing = part["timing"]
+        labels = f"{part['labels']} labels in {duration(timing['teacher_total_s'])}"
+        yield ["teacher", f"{duration(timing['teacher_s'])} each", labels]
+        times = f"{timing['speedup']:.3g} times as fast, trained in {duration(timing['training_total_s'])}"
+        yield ["student", f"{1e3 * last['timing']['student_s']:.2g} ms each", times]
         yield ["publish", f"fusion zoo add RUN_DIR/{part['student']} --name NAME"]
 
     @staticmethod
