@@ -110,7 +110,7 @@ def _entry(name: str, atoms: Atoms | None, reason: str, charge: int | None, spin
     if atoms is None:
         return Entry(name, None, reason)
     try:
-        return Entry(name, system_of(atoms, charge, spin, name))
+        return Entry(name, system_of(atoms, charge, spin, name, doubts=False))
     except InputError as error:
         return Entry(name, None, str(error).removeprefix(f"{name}: "))
 

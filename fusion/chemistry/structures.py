@@ -31,11 +31,12 @@ def system_of(
     name: str | None = None,
     remedy: str = "system.charge= and system.multiplicity=",
     constraints: bool = True,
+    doubts: bool = True,
 ) -> System:
     """Convert `atoms` (Angstrom) to a system; the user's `charge` and `spin` override those of the atoms.
 
     `remedy` names the settings of charge and spin in messages. Without `constraints`, ASE handles those of the atoms.
-    Raises InputError for an unusable charge, spin, constraint, mass or occupancy.
+    With `doubts`, an assumed spin that may be wrong is noted, which takes longer than all else. Raises InputError for an unusable charge, spin, constraint, mass or occupancy.
     """
     symbols = atoms.get_chemical_symbols()
     name = name or formula(symbols).lower()
@@ -45,7 +46,7 @@ def system_of(
     except structure_state.Misstated as error:
         raise InputError(f"{name}: {error}; correct it, or give {remedy}") from None
     x, y, z = (bool(flag) for flag in atoms.pbc)
-    return System(
+    system = System(
         name,
         tuple(symbols),
         atoms.get_positions() * BOHR_PER_ANGSTROM,
@@ -57,7 +58,8 @@ def system_of(
         masses=_masses(atoms, name),
         fixed=ase_constraints.held(atoms, name) if constraints else None,
         notes=(*atoms.info.get(structure_state.NOTES, ()), *state.notes),
-    ).with_spin_note()
+    )
+    return system.with_spin_note() if doubts else system
 
 
 def from_atoms(atoms: Atoms, charge: int | None = None, spin: int | None = None, name: str | None = None) -> System:

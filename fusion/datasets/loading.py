@@ -89,7 +89,7 @@ def _reader(path: Path) -> Any:
 
 
 def _stated(settings: Settings, reader: Any, key: str) -> str | None:
-    """What the first comment line of a structure file states under `key`, as fusion's labels do."""
+    """Return the entry `key` of the first comment line of a structure file, as fusion's labels have; None without."""
     try:
         return ase_files.stated(settings.paths[0], key) if reader is ase_files else None
     except Exception:  # a file that cannot be read is refused where its structures are read

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from ase.data import atomic_numbers
 from torch import Tensor
 
 from fusion.chemistry.system import System
@@ -49,24 +50,24 @@ class Batch:
 
 def collate(systems: Sequence[System], dtype: torch.dtype = torch.float64) -> Batch:
     """Pad `systems` into one batch; positions and cells in `dtype`."""
-    largest = max(len(system.symbols) for system in systems)
-    batch = Batch(
-        numbers=torch.zeros(len(systems), largest, dtype=torch.int64),
-        positions=torch.zeros(len(systems), largest, 3, dtype=dtype),
-        mask=torch.zeros(len(systems), largest, dtype=torch.bool),
-        cell=torch.zeros(len(systems), 3, 3, dtype=dtype),
+    sizes = np.array([len(system.symbols) for system in systems])
+    mask = np.arange(sizes.max()) < sizes[:, None]
+    numbers, positions = np.zeros(mask.shape, dtype=np.int64), np.zeros((*mask.shape, 3))
+    numbers[mask] = [atomic_numbers[symbol] for system in systems for symbol in system.symbols]
+    positions[mask] = np.concatenate([system.positions for system in systems])
+    cell = np.zeros((len(systems), 3, 3))
+    for row, system in enumerate(systems):
+        if system.cell is not None:
+            cell[row] = system.cell
+    return Batch(
+        numbers=torch.from_numpy(numbers),
+        positions=torch.from_numpy(positions).to(dtype),
+        mask=torch.from_numpy(mask),
+        cell=torch.from_numpy(cell).to(dtype),
         pbc=torch.tensor([system.pbc for system in systems], dtype=torch.bool),
         charge=torch.tensor([system.charge for system in systems]),
         spin=torch.tensor([system.spin for system in systems]),
     )
-    for row, system in enumerate(systems):
-        atoms = len(system.symbols)
-        batch.numbers[row, :atoms] = torch.as_tensor(system.numbers)
-        batch.positions[row, :atoms] = torch.tensor(system.positions, dtype=dtype)
-        batch.mask[row, :atoms] = True
-        if system.cell is not None:
-            batch.cell[row] = torch.tensor(system.cell, dtype=dtype)
-    return batch
 
 
 def batch_of(labelled: Labelled, indices: Any, dtype: torch.dtype) -> Batch:

@@ -204,31 +204,51 @@ class PotentialMethod:
         if "forces_members" in derivatives:
             std = derivatives.pop("forces_members").double().std(dim=0, correction=1)
             derivatives["forces_std"] = std * (self.domain.forces_factor or 1.0)
-        return [self._result(row, system, prediction, derivatives, wanted) for row, system in enumerate(systems)]
+        members = prediction.members
+        if members is not None:
+            members = self.domain.scaled(members.detach().double()) if len(members) > 1 else None
+        if "hessian_members" in derivatives:
+            derivatives["hessian_members"] = self.domain.scaled(derivatives["hessian_members"].detach().double())
+        tensors = dict(derivatives)
+        tensors |= {key: getattr(prediction, key) for key in ("charges", "dipole") if key in wanted}
+        rows = _Rows(
+            _array(prediction.energy),
+            None if members is None else _array(members),
+            {key: _array(value) for key, value in tensors.items()},
+        )
+        return [self._result(row, system, rows, wanted) for row, system in enumerate(systems)]
 
-    def _result(
-        self, row: int, system: System, prediction: Prediction, derivatives: dict[str, Tensor], wanted: frozenset[str]
-    ) -> Result:
-        atoms = len(system.symbols)
-        result = Result(system, energy=float(prediction.energy[row].detach()), message=self.domain.remark(system))
-        if prediction.members is not None and len(prediction.members) > 1:
-            members = self.domain.scaled(prediction.members[:, row].detach().double())
-            result.energy_std = float(members.std(correction=1))
+    def _result(self, row: int, system: System, rows: _Rows, wanted: frozenset[str]) -> Result:
+        result = Result(system, energy=float(rows.energy[row]), message=self.domain.remark(system))
+        if rows.spread is not None and rows.members is not None:
+            result.energy_std = float(rows.spread[row])
             result.details["domain"], warning = self.domain.judge(system, result.energy_std)
             result.message = result.message or warning
             if "energy_members" in wanted:
-                result.properties["energy_members"] = members.cpu().numpy()
-        tensors = dict(derivatives)
-        tensors |= {key: getattr(prediction, key) for key in ("charges", "dipole") if key in wanted}
-        for key, value in tensors.items():
-            value = self.domain.scaled(value[:, row]) if key == "hessian_members" else value[row]
-            result.properties[key] = _unpadded(key, value.detach().double(), atoms).cpu().numpy()
-        values = {"energy": result.energy, "energy_std": result.energy_std or 0.0, **result.properties}
-        faults = [key for key, value in values.items() if not np.isfinite(value).all()]  # type: ignore[arg-type]
+                result.properties["energy_members"] = rows.members[:, row].copy()
+        for key, values in rows.arrays.items():
+            value = values[:, row] if key == "hessian_members" else values[row]
+            result.properties[key] = _unpadded(key, value, len(system.symbols)).copy()
+        faults = [key for key, finite in rows.finite.items() if not finite[row]]
         if faults:
             result.status, result.message = "failed", f"{self.name} gives no finite {faults[0]} for {system.name}"
             result.energy, result.energy_std, result.properties = None, None, {}
         return result
+
+
+class _Rows:
+    """Results of a batch as float64 arrays: energies (B,), the members' energies (M, B), and padded properties."""
+
+    def __init__(self, energy: np.ndarray, members: np.ndarray | None, arrays: dict[str, np.ndarray]) -> None:
+        self.energy, self.members, self.arrays = energy, members, arrays
+        self.spread = None if members is None else members.std(axis=0, ddof=1)
+        values = {"energy": energy, **({} if self.spread is None else {"energy_std": self.spread})}
+        values |= {key: np.moveaxis(v, 1, 0) if key == "hessian_members" else v for key, v in arrays.items()}
+        self.finite = {key: np.isfinite(value).reshape(len(value), -1).all(axis=1) for key, value in values.items()}
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return np.asarray(tensor.detach().double().cpu().numpy())
 
 
 def _check_provided(prediction: Prediction, provides: frozenset[str]) -> None:
@@ -248,7 +268,7 @@ def _check_periodic(systems: Sequence[System], properties: Iterable[str]) -> Non
             raise InputError(f"the dipole of a crystal is not defined, and {system.name} is periodic")
 
 
-def _unpadded(key: str, value: Tensor, atoms: int) -> Tensor:
+def _unpadded(key: str, value: np.ndarray, atoms: int) -> np.ndarray:
     """The part of a batch's row that belongs to real atoms."""
     if key == "hessian":
         return value[:atoms, :, :atoms].reshape(3 * atoms, 3 * atoms)

@@ -52,7 +52,7 @@ _LABELS = frozenset({"energy", "forces"})
 
 @dataclass(frozen=True)
 class Course:
-    """What all stages need. `baseline` is the cheaper method of the labels' differences, None without."""
+    """Parts that all stages share. `baseline` is the cheaper method of the labels' differences, None without."""
 
     run: Run
     settings: Settings
@@ -67,7 +67,7 @@ class Course:
         return np.random.default_rng([abs(self.run.seed), *place])
 
     def mover(self, student: PotentialMethod, trained: bool) -> Method | None:
-        """What gives forces for dynamics: the student if it has learned anything, with the baseline if there is one."""
+        """Source of forces for dynamics: the student if it has learned anything, with the baseline if there is one."""
         if self.baseline is not None:
             return SumMethod.of("student", [self.baseline, student]) if trained else self.baseline
         return student if trained or student.weights is not None else None

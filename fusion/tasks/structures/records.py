@@ -12,7 +12,7 @@ import os
 import socket
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -88,7 +88,7 @@ class Records:
         self.done: dict[int, Record] = {}
         """Records by the number of their structure, as of the last `refresh`."""
         self.attempts: Counter[int] = Counter()
-        """How often the calculation of a structure was begun."""
+        """Number of times that the calculation of a structure was begun."""
         self._read: dict[Path, int] = {}
         self._file: TextIO | None = None
 
@@ -115,7 +115,7 @@ class Records:
 
     def add(self, records: Sequence[Record]) -> None:
         """Append records; they are on the disk when this returns."""
-        self._append([asdict(record) for record in records])
+        self._append([vars(record) for record in records])
 
     def close(self) -> None:
         """Close this worker's file."""

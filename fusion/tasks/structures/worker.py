@@ -32,7 +32,7 @@ _WAIT_S = 0.3
 
 
 class Calculation(Protocol):
-    """What a task calculates for each of many structures."""
+    """Calculation of a task for each of many structures."""
 
     def check(self, method: Method, systems: Sequence[System]) -> None:
         """Raise InputError for structures that cannot be calculated."""
