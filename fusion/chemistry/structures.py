@@ -36,7 +36,8 @@ def system_of(
     """Convert `atoms` (Angstrom) to a system; the user's `charge` and `spin` override those of the atoms.
 
     `remedy` names the settings of charge and spin in messages. Without `constraints`, ASE handles those of the atoms.
-    With `doubts`, an assumed spin that may be wrong is noted, which takes longer than all else. Raises InputError for an unusable charge, spin, constraint, mass or occupancy.
+    With `doubts`, an assumed spin that may be wrong is noted, which takes longer than all else. Raises InputError for
+    an unusable charge, spin, constraint, mass or occupancy.
     """
     symbols = atoms.get_chemical_symbols()
     name = name or formula(symbols).lower()

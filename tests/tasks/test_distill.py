@@ -15,8 +15,8 @@ from fusion.chemistry.structures import from_atoms
 from fusion.chemistry.system import System
 from fusion.runs.results import Result
 from fusion.tasks.distill.dynamics import frames
-from fusion.tasks.distill.geometries import Bonds, displaced, scales, turned
 from fusion.tasks.distill.selection import chosen
+from fusion.tasks.geometry.bonds import Bonds, displaced, scales, turned
 from fusion.tasks.geometry.normal_modes import normal_modes
 from processes import Program
 from resuming import Resumes, Stop

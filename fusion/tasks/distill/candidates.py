@@ -12,7 +12,7 @@ from fusion.methods import protocol
 from fusion.methods.protocol import Method
 from fusion.potentials import PotentialMethod
 from fusion.tasks.distill.dynamics import frames
-from fusion.tasks.distill.geometries import Bonds, displaced, scales, turned
+from fusion.tasks.geometry.bonds import Bonds, displaced, scales, turned
 from fusion.tasks.geometry.model_hessian import scaled_modes
 from fusion.tasks.geometry.normal_modes import normal_modes
 from fusion.tasks.relax.relaxation import Settings as Relaxing

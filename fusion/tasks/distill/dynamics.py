@@ -18,7 +18,7 @@ from fusion.chemistry import units
 from fusion.chemistry.system import System
 from fusion.methods import protocol
 from fusion.methods.protocol import Method
-from fusion.tasks.distill.geometries import Bonds
+from fusion.tasks.geometry.bonds import Bonds
 
 STEP: Final = 0.5 / units.FEMTOSECONDS_PER_ATOMIC_TIME
 """Time step of 0.5 fs."""

@@ -46,8 +46,8 @@ class Distill:
     def check(self, method: Method, system: System, run: Run) -> DistillPlan:
         """Raise InputError for a student that is no potential, a teacher without forces, or wrong settings."""
         from fusion.methods import by_name
-        from fusion.tasks.distill.geometries import Bonds
         from fusion.tasks.distill.rounds import Course, teacher_of
+        from fusion.tasks.geometry.bonds import Bonds
 
         settings = Settings.read(self._values)
         if not isinstance(method, PotentialMethod):

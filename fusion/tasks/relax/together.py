@@ -13,7 +13,7 @@ curvature was negative are left out of H, so that it stays positive.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -108,10 +108,12 @@ class Relaxations:
         return result
 
 
-def relax(method: Method, systems: Sequence[System], settings: Settings) -> list[Relaxed]:
+def relax(
+    method: Method, systems: Sequence[System], settings: Settings, show: Callable[[int], None] = lambda done: None
+) -> list[Relaxed]:
     """Relax `systems` together; those that have converged, or have failed, wait for the others without cost.
 
-    Raises CalculationError if a first geometry fails.
+    `show` is called with the number of those after every step. Raises CalculationError if a first geometry fails.
     """
     paths = [_Path(system, Result(system)) for system in systems]
     _advance(method, paths, [system.positions for system in systems])
@@ -128,6 +130,7 @@ def relax(method: Method, systems: Sequence[System], settings: Settings) -> list
         left = [path.failure is None and path.forces[-1] > settings.fmax for path in moving]
         steps.keep(left)
         moving = [path for path, stays in zip(moving, left, strict=True) if stays]
+        show(len(paths) - len(moving))
     return [_relaxed(path, settings) for path in paths]
 
 

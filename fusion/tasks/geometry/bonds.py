@@ -1,4 +1,4 @@
-"""First geometries of a molecule: turned about its single bonds, and displaced along its normal modes. Atomic units."""
+"""Bonds of a molecule by distances, turns about them, and displacements along normal modes. Atomic units."""
 
 from __future__ import annotations
 
