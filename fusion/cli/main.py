@@ -210,6 +210,20 @@ def report(run_dir: Directory) -> None:
     show(run_dir)
 
 
+@app.command()
+def table(
+    run_dirs: Annotated[list[Path], typer.Argument(metavar="RUN_DIR...", show_default=False)],
+    form: Annotated[
+        str | None, typer.Option("--format", help="markdown or csv; default: markdown, or csv for --output FILE.csv.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="File to write the table to.")] = None,
+) -> None:
+    """Tabulate the results of runs and sweeps; any folder is searched for runs."""
+    from fusion.cli.table import table as show
+
+    show(run_dirs, form, output)
+
+
 @app.command("new-plugin")
 def new_plugin(
     name: Annotated[str, typer.Argument(help="Name of the method, a Python identifier.", show_default=False)],
