@@ -224,6 +224,16 @@ def table(
     show(run_dirs, form, output)
 
 
+@app.command(context_settings={"ignore_unknown_options": True})
+def serve(
+    words: Annotated[list[str], typer.Argument(metavar="+method=NAME [system=S] socket=NAME", show_default=False)],
+) -> None:
+    """Serve energies and forces to i-PI, or any program with its protocol."""
+    from fusion.cli.serve import serve as start
+
+    start(words)
+
+
 @app.command("new-plugin")
 def new_plugin(
     name: Annotated[str, typer.Argument(help="Name of the method, a Python identifier.", show_default=False)],
