@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import fusion
-from fusion.cli import listing, zoo
+from fusion.cli import export, listing, zoo
 from fusion.console import streams
 from fusion.errors import CalculationError, InputError
 from fusion.parallel.processes import PART_COMMAND, RANK_COMMAND, rank
@@ -33,6 +33,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+zoo.app.command("export")(export.command)
 app.add_typer(zoo.app, name="zoo")
 # Click's ClickException: newer versions of Typer bring a Click of their own and export only errors derived from it.
 _USAGE_ERRORS: Any = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")

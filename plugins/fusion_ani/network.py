@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -28,6 +29,7 @@ from fusion_ani.networks import Networks
 
 if TYPE_CHECKING:
     from fusion.datasets import Labelled
+    from fusion.zoo.card import Card
     from fusion_ani.training import Passes
 
 CHARGE_LAYERS = (64, 32)
@@ -207,6 +209,17 @@ class ANI(nn.Module):
         more |= {} if self.charges is None else {"charges": True}
         return {"elements": list(self.elements), "members": self.members, "hidden": hidden, **plain, **more}
 
+    @property
+    def export_formats(self) -> tuple[str, ...]:
+        """Formats of `fusion zoo export`."""
+        return ("torchani", "metatomic")
+
+    def export(self, form: str, path: Path, card: Card) -> str:
+        """Write the energies of the model in one of the formats; charges and dipoles are left out."""
+        from fusion_ani.export import export
+
+        return export(self, form, path, card)
+
     def restricted(self, elements: Sequence[str]) -> ANI:
         """New, untrained model over some of the elements."""
         names = [name for name in self.elements if name in elements]
@@ -283,6 +296,8 @@ class ANI1(ANI):
                 nn.init.trunc_normal_(weight, std=bound, a=-bound, b=bound)
 
     alpha = None
+    export_formats = ()
+    """None: other programs have no biases of the inputs."""
 
     def activate(self, x: Tensor) -> Tensor:
         """exp(-x^2)."""
