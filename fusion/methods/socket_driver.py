@@ -1,8 +1,8 @@
 """Driver of an i-PI server: receives positions over a socket, returns energies, forces and virials of a method.
 
-The protocol (Kapil et al., Comput. Phys. Commun. 236, 214 (2019)) is ASE's; i-PI, LAMMPS `fix ipi`, ASE's
-SocketIOCalculator and other programs have the server's side. It transmits positions and the cell, never the elements:
-these are those of the driver's system, in the order of the server.
+The protocol (Kapil et al., Comput. Phys. Commun. 236, 214 (2019)) is ASE's. Servers are i-PI, ASE's SocketIOCalculator
+and other programs that move atoms. The protocol transmits positions and the cell, never the elements: these are those
+of the driver's system, in the order of the server.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _INTERNET = re.compile(r"(?P<host>[^/:\s]*):(?P<port>\d+)")
 _PORTS = 65536
+_MESSAGES = frozenset({"STATUS", "INIT", "POSDATA", "GETFORCE", "EXIT"})
 
 
 @dataclass(frozen=True)
@@ -93,14 +94,26 @@ class Driver:
 
 
 class _Protocol(IPIProtocol):
-    """Protocol that refuses positions of another number of atoms; ASE would fail without a reason."""
+    """Protocol that says what is wrong with the server's messages; ASE fails without a reason."""
 
     def __init__(self, socket: Any, system: System) -> None:
         super().__init__(socket)
         self._system = system
 
+    def recvmsg(self) -> str:
+        try:
+            message = str(super().recvmsg())
+        except UnicodeDecodeError:
+            message = "?"
+        if message not in _MESSAGES:
+            raise InputError(f"the server sends {message[:12]!r}, which is no message of the i-PI protocol")
+        return message
+
     def recvposdata(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        cell, inverse, positions = super().recvposdata()
+        try:
+            cell, inverse, positions = super().recvposdata()
+        except AssertionError:
+            raise InputError("the server sends positions or a cell that are not finite") from None
         expected = len(self._system.symbols)
         if len(positions) != expected:
             raise InputError(

@@ -114,6 +114,30 @@ def test_a_driver_that_stops_gives_one_line_and_closes_the_connection(
 
 
 @pytest.mark.parametrize(
+    ("sent", "message"),
+    [
+        (b"HTTP/1.1 400 Bad Request", "'HTTP/1.1 400', which is no message of the i-PI protocol"),
+        (b"\xff" * 12, "no message of the i-PI protocol"),
+        (b"POSDATA".ljust(12) + np.full(9, np.nan).tobytes(), "not finite"),
+    ],
+)
+def test_a_server_of_another_kind_is_named(
+    environment: dict[str, str], tmp_path: Path, sent: bytes, message: str
+) -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        server.settimeout(TIMEOUT_S)
+        words = ("serve", "+method=morse", "system=h2o", f"socket=localhost:{server.getsockname()[1]}")
+        driver = Running(words, tmp_path, environment)
+        connection, _ = server.accept()
+        with connection:
+            connection.sendall(sent)
+            done = driver.done()
+    assert done.status == 2 and message in done.err and done.err.count("\n") == 1, done
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
         (["+method=morse", "socket=nobody-listens"], "nothing listens at /tmp/ipi_nobody-listens"),
