@@ -87,17 +87,17 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 def _read(directory: Path) -> CollectedRun | None:
     """Read the run in `directory`; None for a folder that only has files of these names."""
-    settings = _configuration(directory)
+    status = UNREADABLE
     try:
         document = read_result(directory)
+        if document is not None and "schema" in document:
+            settings = current(document.get("settings") or {})
+            return CollectedRun(directory, document["status"], document, _leaves(settings))
+        status = UNFINISHED if holder(directory) is None else RUNNING
     except InputError:
-        return None if settings is None else CollectedRun(directory, UNREADABLE, {}, _leaves(settings))
-    if document is not None and "schema" in document:
-        return CollectedRun(directory, document["status"], document, _leaves(current(document.get("settings") or {})))
-    if settings is None:
-        return None
-    status = UNFINISHED if holder(directory) is None else RUNNING
-    return CollectedRun(directory, status, {}, _leaves(settings))
+        pass
+    configuration = _configuration(directory)  # slower to read than a result
+    return None if configuration is None else CollectedRun(directory, status, {}, _leaves(configuration))
 
 
 def _configuration(directory: Path) -> dict[str, Any] | None:
