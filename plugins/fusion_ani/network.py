@@ -25,7 +25,7 @@ from fusion_ani.aev import Environment
 from fusion_ani.fused import Energies
 from fusion_ani.gathered import Gathered
 from fusion_ani.inputs import Inputs
-from fusion_ani.networks import Networks
+from fusion_ani.networks import Networks, check_layers
 
 if TYPE_CHECKING:
     from fusion.datasets import Labelled
@@ -67,7 +67,7 @@ class ANI(nn.Module):
         if members < 1 or len(set(elements)) < len(elements):
             raise InputError("ANI needs at least one member, and different elements")
         for name in elements:
-            _check_layers(name, hidden.get(name))
+            check_layers(name, hidden.get(name))
         if not 0.0 < angular_cutoff <= radial_cutoff:
             raise InputError(f"the angular cutoff ({angular_cutoff}) must not exceed the radial one ({radial_cutoff})")
         self.elements, self.celu_alpha = tuple(elements), float(celu_alpha)
@@ -305,12 +305,3 @@ class ANI1(ANI):
 
     def _frozen(self) -> bool:
         return False
-
-
-def _check_layers(element: str, sizes: Any) -> None:
-    """Raise InputError unless `sizes` are positive integers, one for each hidden layer."""
-    valid = isinstance(sizes, Sequence) and all(isinstance(size, int) and size > 0 for size in sizes)
-    if not valid or isinstance(sizes, str):
-        problem = "there are none" if sizes is None else f"not {sizes!r}"
-        setting = f"+method.model.hidden.{element}=[160,128,96]"
-        raise InputError(f"ANI needs the sizes of the hidden layers for {element}, {setting}: {problem}")
