@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import fusion
-from fusion.cli import listing, zoo
+from fusion.cli import export, listing, zoo
 from fusion.console import streams
 from fusion.errors import CalculationError, InputError
 from fusion.parallel.processes import PART_COMMAND, RANK_COMMAND, WORK_COMMAND, end_with_parent, rank
@@ -33,6 +33,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+zoo.app.command("export")(export.command)
 app.add_typer(zoo.app, name="zoo")
 # Click's ClickException: newer versions of Typer bring a Click of their own and export only errors derived from it.
 _USAGE_ERRORS: Any = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
@@ -219,6 +220,30 @@ def report(run_dir: Directory) -> None:
     from fusion.runs.report import report as show
 
     show(run_dir)
+
+
+@app.command()
+def table(
+    run_dirs: Annotated[list[Path], typer.Argument(metavar="RUN_DIR...", show_default=False)],
+    form: Annotated[
+        str | None, typer.Option("--format", help="markdown or csv; default: markdown, or csv for --output FILE.csv.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="File to write the table to.")] = None,
+) -> None:
+    """Tabulate the results of runs and sweeps; any folder is searched for runs."""
+    from fusion.cli.table import table as show
+
+    show(run_dirs, form, output)
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def serve(
+    words: Annotated[list[str], typer.Argument(metavar="+method=NAME [system=S] socket=NAME", show_default=False)],
+) -> None:
+    """Serve energies and forces to i-PI, or any program with its protocol."""
+    from fusion.cli.serve import serve as start
+
+    start(words)
 
 
 @app.command("new-plugin")

@@ -7,6 +7,7 @@ inherits from nothing. Self energies are an ability too: a submodule `fusion.pot
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from fusion.datasets import Labelled
     from fusion.potentials.batch import Batch
     from fusion.potentials.training.passes import Passes
+    from fusion.zoo.card import Card
 
 
 @runtime_checkable
@@ -140,6 +142,24 @@ class HasArguments(Protocol):
     @property
     def arguments(self) -> dict[str, Any]:
         """Arguments that build an equal, untrained model, in plain containers."""
+        ...
+
+
+@runtime_checkable
+class Exportable(Protocol):
+    """Potential that can be written for other programs, which do not need fusion (`fusion zoo export`)."""
+
+    @property
+    def export_formats(self) -> Sequence[str]:
+        """Names of the formats: torchani, metatomic."""
+        ...
+
+    def export(self, form: str, path: Path, card: Card) -> str:
+        """Write the model to a new file, read the file again and compare its numbers with those of the model.
+
+        `card` has the facts that a file may state: name, citation, licence, calibration. Returns a sentence about the
+        differences. Raises InputError if a package is missing, and CalculationError if the numbers differ.
+        """
         ...
 
 

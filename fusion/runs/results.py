@@ -11,8 +11,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from fusion.chemistry import energy_zeros
 from fusion.errors import InputError
 from fusion.files import bounds
@@ -20,6 +18,8 @@ from fusion.files.atomic import write_atomically
 from fusion.runs.layout import RESULT
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from fusion.chemistry.system import System
     from fusion.runs.run import Run
 
@@ -177,6 +177,7 @@ def versions() -> dict[str, str]:
 
 
 def _document(run: Run, origin: Origin | None, task: str, result: Result, wall_s: float) -> dict[str, Any]:
+    import numpy as np
     from omegaconf import OmegaConf
 
     system = result.system
@@ -220,6 +221,8 @@ def _document(run: Run, origin: Origin | None, task: str, result: Result, wall_s
 
 
 def _describe(system: System) -> dict[str, Any]:
+    import numpy as np
+
     from fusion.chemistry import constraints, units
 
     optional: dict[str, Any] = {}

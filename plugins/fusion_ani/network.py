@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,10 +25,11 @@ from fusion_ani.aev import Environment
 from fusion_ani.fused import Energies
 from fusion_ani.gathered import Gathered
 from fusion_ani.inputs import Inputs
-from fusion_ani.networks import Networks
+from fusion_ani.networks import Networks, check_layers
 
 if TYPE_CHECKING:
     from fusion.datasets import Labelled
+    from fusion.zoo.card import Card
     from fusion_ani.training import Passes
 
 CHARGE_LAYERS = (64, 32)
@@ -65,7 +67,7 @@ class ANI(nn.Module):
         if members < 1 or len(set(elements)) < len(elements):
             raise InputError("ANI needs at least one member, and different elements")
         for name in elements:
-            _check_layers(name, hidden.get(name))
+            check_layers(name, hidden.get(name))
         if not 0.0 < angular_cutoff <= radial_cutoff:
             raise InputError(f"the angular cutoff ({angular_cutoff}) must not exceed the radial one ({radial_cutoff})")
         self.elements, self.celu_alpha = tuple(elements), float(celu_alpha)
@@ -214,6 +216,17 @@ class ANI(nn.Module):
         more |= {} if self.charges is None else {"charges": True}
         return {"elements": list(self.elements), "members": self.members, "hidden": hidden, **plain, **more}
 
+    @property
+    def export_formats(self) -> tuple[str, ...]:
+        """Formats of `fusion zoo export`."""
+        return ("torchani", "metatomic")
+
+    def export(self, form: str, path: Path, card: Card) -> str:
+        """Write the energies of the model in one of the formats; charges and dipoles are left out."""
+        from fusion_ani.export import export
+
+        return export(self, form, path, card)
+
     def restricted(self, elements: Sequence[str]) -> ANI:
         """New, untrained model over some of the elements."""
         names = [name for name in self.elements if name in elements]
@@ -290,6 +303,8 @@ class ANI1(ANI):
                 nn.init.trunc_normal_(weight, std=bound, a=-bound, b=bound)
 
     alpha = None
+    export_formats = ()
+    """None: other programs have no biases of the inputs."""
 
     def activate(self, x: Tensor) -> Tensor:
         """exp(-x^2)."""
@@ -297,12 +312,3 @@ class ANI1(ANI):
 
     def _frozen(self) -> bool:
         return False
-
-
-def _check_layers(element: str, sizes: Any) -> None:
-    """Raise InputError unless `sizes` are positive integers, one for each hidden layer."""
-    valid = isinstance(sizes, Sequence) and all(isinstance(size, int) and size > 0 for size in sizes)
-    if not valid or isinstance(sizes, str):
-        problem = "there are none" if sizes is None else f"not {sizes!r}"
-        setting = f"+method.model.hidden.{element}=[160,128,96]"
-        raise InputError(f"ANI needs the sizes of the hidden layers for {element}, {setting}: {problem}")

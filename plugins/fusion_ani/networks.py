@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from fusion.errors import InputError
 
 
 class Networks(nn.Module):
@@ -36,3 +39,12 @@ class Networks(nn.Module):
             x = x @ weight.transpose(1, 2) + bias
             x = activate(x) if layer < last else x
         return x[:, :, 0]
+
+
+def check_layers(element: str, sizes: Any) -> None:
+    """Raise InputError unless `sizes` are positive integers, one for each hidden layer."""
+    valid = isinstance(sizes, Sequence) and all(isinstance(size, int) and size > 0 for size in sizes)
+    if not valid or isinstance(sizes, str):
+        problem = "there are none" if sizes is None else f"not {sizes!r}"
+        setting = f"+method.model.hidden.{element}=[160,128,96]"
+        raise InputError(f"ANI needs the sizes of the hidden layers for {element}, {setting}: {problem}")

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from fusion.chemistry.system import System
+from fusion.chemistry.units import ANGSTROM_PER_BOHR
 from fusion.datasets import Labelled
 from fusion.potentials import PotentialMethod, collate
 from fusion.potentials.derivatives import evaluate
@@ -23,6 +24,7 @@ from fusion.potentials.training.references import referenced
 from fusion.potentials.training.settings import Settings
 from fusion.potentials.training.task import calibrate
 from fusion_ani.network import ANI
+from fusion_ani.scriptable import ScriptableANI
 from fusion_coulomb.matrix import Eigenspectrum, RandomlySortedMatrix, SortedMatrix
 from fusion_coulomb.network import CoulombNetwork
 
@@ -115,6 +117,18 @@ def test_ani_adds_elements_and_charges_on_the_device(device: None) -> None:
     model = ani(charges=False).to(DEVICE).extended(["N"]).with_charges()
     prediction = model(collate(MOLECULES).to(DEVICE))
     torch.testing.assert_close(prediction.energy.cpu(), ani()(collate(MOLECULES)).energy)
+
+
+def test_the_exported_ani_computes_on_the_device() -> None:
+    (system,) = MOLECULES[1:2]
+    first, second = (torch.tensor(indices) for indices in np.nonzero(~np.eye(5, dtype=bool)))
+    numbers, positions = torch.tensor(system.numbers), torch.tensor(system.positions)
+    vectors = (positions[second] - positions[first]) * ANGSTROM_PER_BOHR
+    expected = ScriptableANI(ani(), torch.float64)(numbers, first, second, vectors)
+    with ForeignDevice():
+        twin = ScriptableANI(ani(), torch.float64).to(DEVICE)
+        energies = twin(numbers.to(DEVICE), first.to(DEVICE), second.to(DEVICE), vectors.to(DEVICE))
+        torch.testing.assert_close(energies.detach().cpu(), expected.detach(), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("descriptor", [SortedMatrix(6), RandomlySortedMatrix(6), Eigenspectrum(6)])
