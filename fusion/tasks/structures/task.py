@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from omegaconf import OmegaConf
 
@@ -15,7 +16,8 @@ from fusion.console.phases import phase
 from fusion.errors import CalculationError, InputError
 from fusion.methods.protocol import Method
 from fusion.parallel import processes
-from fusion.runs.results import Result
+from fusion.runs.layout import CONFIG
+from fusion.runs.results import STRUCTURES, Result
 from fusion.runs.signals import between_steps
 from fusion.runs.task import Plan, Title
 from fusion.tasks.structures import executors, output
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from fusion.tasks.structures.records import Records
 
 _LOOK_S = 0.5
+_PREPARED_S = 30.0
 _FORETOLD = 10
 """Structures after which the remaining time is foretold."""
 
@@ -107,7 +110,8 @@ class StructuresTask:
 
     def run(self, plan: SetPlan, run: Run) -> Result:
         """Calculate what no worker has calculated yet, and write the files of all results."""
-        if processes.rank() != 0:  # a distributed run has no use here: workers share the structures
+        if processes.rank() != 0:  # further processes of srun or torchrun are workers too
+            self._help(plan, run)
             return Result(plan.system)
         total, began = len(plan.job.order), time.monotonic()
         with phase(self.name, total) as bar, between_steps() as stop_if_asked:
@@ -116,51 +120,82 @@ class StructuresTask:
                 records = work(plan.job, run.directory, show, stop_if_asked)
             else:
                 records = _watch(plan, run, show, stop_if_asked)
-        return self._written(plan, run, records)
+        rows, failures = _collected(plan, records)
+        self._write(plan, run, rows, failures)
+        return _result(plan, rows, failures)
 
     def work(self, plan: SetPlan, run: Run) -> None:
         """Be one of the workers of a run: calculate what no other one has calculated, and write nothing else."""
         with between_steps() as stop_if_asked:
             work(plan.job, run.directory, lambda records: None, stop_if_asked)
 
-    def _written(self, plan: SetPlan, run: Run, records: Records) -> Result:
-        """Write the files; return the result with the numbers of structures in its details."""
-        entries, rows = plan.structures.entries, []
-        failures = [(entries[index].name, "refused", reason) for index, reason in plan.refused.items()]
-        for index in sorted(records.done):
-            record, system = records.done[index], plan.job.systems[index]
-            if system is None:
-                continue
-            result = record.result(system)
-            rows.append((entries[index].name, result, record.wall_s))
-            if result.status != "ok":
-                failures.append((entries[index].name, result.status, result.message or ""))
-        kept = [(name, r) for name, r, _ in rows if r.status == "ok" or (r.energy is not None and not self._labels)]
+    def _help(self, plan: SetPlan, run: Run) -> None:
+        """Be a worker of the run in the same directory, as soon as the first process has prepared it."""
+        deadline = time.monotonic() + _PREPARED_S
+        while not (run.directory / CONFIG).is_file():
+            if time.monotonic() > deadline:  # its name came from the clock, and is not the same here
+                return
+            time.sleep(_LOOK_S)
+        self.work(plan, run)
+
+    def _write(self, plan: SetPlan, run: Run, rows: list[Row], failures: list[tuple[str, str, str]]) -> None:
+        """Write the files."""
+        kept = [
+            (row.name, row.result) for row in rows if row.good or (row.result.energy is not None and not self._labels)
+        ]
+        level: dict[str, str] = {}
         if self._labels:
             level = {"level_of_theory": plan.method.label, "energy_zero": plan.method.energy_zero}
-            output.write_structures(run.directory / output.LABELS, kept, **level)
-        else:
-            output.write_structures(run.directory / output.STRUCTURES, kept)
-        output.write_table(run.directory / output.TABLE, rows)
+        output.write_structures(run.directory / (output.LABELS if self._labels else output.STRUCTURES), kept, **level)
+        output.write_table(run.directory / output.TABLE, [(row.name, row.result, row.wall_s) for row in rows])
         output.write_failures(run.directory / output.FAILURES, failures)
-        good = sum(result.status == "ok" for _, result, _ in rows)
-        seconds = sum(wall for *_, wall in rows)
-        details = {
-            "source": plan.structures.source,
-            "number": len(entries),
-            "ok": good,
-            "not_converged": sum(result.status == "not_converged" for _, result, _ in rows),
-            "failed": sum(result.status == "failed" for _, result, _ in rows),
-            "refused": len(plan.refused),
-            "calculation_s": seconds,
-        } | _energies(rows)
-        if good == len(entries):
-            details["verdict"] = f"all {good:,} structures"
-            return Result(plan.system, details={"structures": details})
-        name, _, reason = failures[0]
-        message = f"{len(failures):,} of {len(entries):,} structures have no result, the first, {name}: {reason}"
-        status = "not_converged" if good else "failed"
-        return Result(plan.system, status, details={"structures": details}, message=message)
+
+
+class Row(NamedTuple):
+    """Result of a structure, with its name and its seconds."""
+
+    name: str
+    result: Result
+    wall_s: float
+
+    @property
+    def good(self) -> bool:
+        """True for a converged result."""
+        return self.result.status == "ok"
+
+
+def _collected(plan: SetPlan, records: Records) -> tuple[list[Row], list[tuple[str, str, str]]]:
+    """Results in the order of the set; names, status and reasons of the structures without one."""
+    entries = plan.structures.entries
+    failures = [(entries[index].name, "refused", reason) for index, reason in plan.refused.items()]
+    rows = []
+    for index in sorted(records.done):
+        system = plan.job.systems[index]
+        if system is not None:
+            rows.append(Row(entries[index].name, records.done[index].result(system), records.done[index].wall_s))
+    failures += [(row.name, row.result.status, row.result.message or "") for row in rows if not row.good]
+    return rows, failures
+
+
+def _result(plan: SetPlan, rows: list[Row], failures: list[tuple[str, str, str]]) -> Result:
+    """Result of the run, with the numbers of structures in its details."""
+    statuses = Counter(row.result.status for row in rows)
+    number = len(plan.structures)
+    details = {
+        "source": plan.structures.source,
+        "number": number,
+        **{status: statuses[status] for status in ("ok", "not_converged", "failed")},
+        "refused": len(plan.refused),
+        "remarks": sum(row.good and row.result.message is not None for row in rows),
+        "calculation_s": sum(row.wall_s for row in rows),
+    } | _energies([row for row in rows if row.good])
+    if statuses["ok"] == number:
+        details["verdict"] = f"all {number:,} structures"
+        return Result(plan.system, details={STRUCTURES: details})
+    name, _, reason = failures[0]
+    message = f"{len(failures):,} of {number:,} structures have no result, the first, {name}: {reason}"
+    status = "not_converged" if statuses["ok"] else "failed"
+    return Result(plan.system, status, details={STRUCTURES: details}, message=message)
 
 
 def rows(document: dict[str, Any]) -> Iterator[list[str]]:
@@ -168,19 +203,14 @@ def rows(document: dict[str, Any]) -> Iterator[list[str]]:
     part = document["structures"]
     others = [f"{part[key]:,} {text}" for key, text in _OTHERS.items() if part[key]]
     yield ["structures", f"{part['ok']:,} of {part['number']:,}", *others]
+    if part.get("remarks"):
+        yield ["remarks", f"on {part['remarks']:,} of them", f"column message of {output.TABLE}"]
     if "lowest" in part:
-        yield [
-            "lowest",
-            f"{part['lowest_hartree']:.6f} Ha",
-            part["lowest"],
-            f"highest {part['range_kcal']:.1f} kcal/mol above",
-        ]
+        highest = f"highest {part['range_kcal']:.1f} kcal/mol above"
+        yield ["lowest", f"{part['lowest_hartree']:.6f} Ha", part["lowest"], highest]
     each = part["calculation_s"] / max(1, part["ok"] + part["not_converged"] + part["failed"])
-    yield [
-        "time",
-        f"{each * 1e3:.3g} ms each" if each < 1 else f"{duration(each)} each",
-        f"{duration(part['calculation_s'])} in all workers",
-    ]
+    text = f"{each * 1e3:.3g} ms each" if each < 1 else f"{duration(each)} each"
+    yield ["time", text, f"{duration(part['calculation_s'])} in all workers"]
 
 
 def files(directory: Any) -> list[str]:
@@ -195,24 +225,16 @@ _THREADS = "concurrent.futures.ThreadPoolExecutor"
 _OTHERS = {"not_converged": "not converged", "failed": "failed", "refused": "left out"}
 
 
-def _energies(rows: list[tuple[str, Result, float]]) -> dict[str, Any]:
-    """Lowest energy, its structure and the range, for structures of one formula."""
+def _energies(rows: list[Row]) -> dict[str, Any]:
+    """Lowest energy, its structure and the range, for structures of one formula and charge."""
     from fusion.chemistry.units import KCAL_MOL_PER_HARTREE
 
-    good = [
-        (result.energy, name, result.system)
-        for name, result, _ in rows
-        if result.status == "ok" and result.energy is not None
-    ]
-    if len(good) < 2 or len({(system.formula, system.charge) for *_, system in good}) > 1:
+    energies = {row.name: row.result.energy for row in rows if row.result.energy is not None}
+    if len(energies) < 2 or len({(row.result.system.formula, row.result.system.charge) for row in rows}) > 1:
         return {}
-    energies = [energy for energy, *_ in good]
-    lowest = min(range(len(good)), key=energies.__getitem__)
-    return {
-        "lowest": good[lowest][1],
-        "lowest_hartree": energies[lowest],
-        "range_kcal": (max(energies) - energies[lowest]) * KCAL_MOL_PER_HARTREE,
-    }
+    lowest = min(energies, key=energies.__getitem__)
+    span = max(energies.values()) - energies[lowest]
+    return {"lowest": lowest, "lowest_hartree": energies[lowest], "range_kcal": span * KCAL_MOL_PER_HARTREE}
 
 
 def _share(method: Method, run: Run) -> Share:
