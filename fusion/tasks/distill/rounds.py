@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import time
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 STUDENT = Path("student")
 """Folder of the last training: fusion zoo add RUN_DIR/student publishes it."""
 
-CANDIDATES, GEOMETRIES, SUMMARY = "candidates.npy", "geometries.extxyz", "round.json"
+CHOSEN, GEOMETRIES = "chosen.npy", "geometries.extxyz"
 _VALIDATION, _CALIBRATED, _MANY = 0.15, 20, 80
 """Share of the labels for validation; from `_MANY` labels on at least the number that calibrates the spread."""
 _LABELS = frozenset({"energy", "forces"})
@@ -98,7 +99,7 @@ def select(course: Course, number: int, student: PotentialMethod) -> Path:
     if settings.selection == "random":
         picked = random.permutation(len(places))[:share]
     else:
-        labelled = [np.load(course.run.directory / f"round-{k}" / CANDIDATES) for k in range(1, number)]
+        labelled = [np.load(course.run.directory / f"round-{k}" / CHOSEN) for k in range(1, number)]
         before = np.concatenate(labelled) if labelled else places[:0]
         known = descriptors(student, course.system, before) if len(before) else np.zeros((0, 1))
         sizes = np.full(len(places), np.nan) if mover is None else spreads(mover, course.system, places)
@@ -123,16 +124,15 @@ def train(course: Course, number: int, student: PotentialMethod) -> tuple[Potent
     own = directory / CHECKPOINT
     part = replace(part, checkpoint=own if own.is_file() else None)
     _prepare(course, directory, config)
+    learner = copy(student)
+    learner.training = OmegaConf.to_container(config.method.training)  # type: ignore[assignment]
     began = time.perf_counter()
-    student.training = OmegaConf.to_container(config.method.training)  # type: ignore[assignment]
-    plan = PotentialTraining("train").check(student, course.system, part)
+    plan = PotentialTraining("train").check(learner, course.system, part)
     module = fitted(plan, part)
     result = outcome.finish(module, plan.data, plan.split, part)
-    record = directory / "seconds.json"
-    if not record.is_file():
-        write_atomically(record, json.dumps(time.perf_counter() - began))
+    seconds = _first(directory / "seconds.json", time.perf_counter() - began)
     origin = Origin(course.student.name, course.student.kind, course.student.energy_zero, course.student.weights)
-    write_result(part, origin, "train", result, json.loads(record.read_text()))
+    write_result(part, origin, "train", result, seconds)
     validated = {
         "validation": predict(module.passes, module.labels, plan.split.validation, module.members, 128, module.device)
     }
@@ -140,7 +140,7 @@ def train(course: Course, number: int, student: PotentialMethod) -> tuple[Potent
     further = course.student.trained_further(module.model.eval().requires_grad_(False), energies, forces)
     return further, {
         "structures": len(plan.data),
-        "timing": {"training_s": json.loads(record.read_text())},
+        "timing": {"training_s": seconds},
         "spread_factor": None if energies is None else energies.factor,
     }
 
@@ -173,6 +173,13 @@ def judge(course: Course, student: PotentialMethod, test: Labelled, path: Path) 
     }, seconds
 
 
+def _first(path: Path, seconds: float) -> float:
+    """Return the seconds of the first process that ended a training; a resumed run only reads its checkpoint."""
+    if not path.is_file():
+        write_atomically(path, json.dumps(seconds))
+    return float(json.loads(path.read_text()))
+
+
 def teacher_seconds(course: Course) -> tuple[int, float]:
     """Number of the teacher's calculations so far, and their seconds in all."""
     number, seconds = 0, 0.0
@@ -190,7 +197,7 @@ def _write(course: Course, directory: Path, places: np.ndarray, name: str) -> No
     make_folder(directory, course.run.directory)
     buffer = io.BytesIO()
     np.save(buffer, places)
-    write_atomically(directory / CANDIDATES, buffer.getvalue())
+    write_atomically(directory / CHOSEN, buffer.getvalue())
     stem = name.replace(" ", "-")
     named = [(f"{stem}-{k + 1}", Result(course.system.moved(place))) for k, place in enumerate(places)]
     write_structures(directory / GEOMETRIES, named)
