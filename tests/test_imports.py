@@ -20,6 +20,7 @@ PACKAGES = (
     "fusion_dm21",
     "fusion_ferminet",
     "fusion_psiformer",
+    "fusion_so3lr",
 )
 SCRIPTS = sorted((Path(__file__).parents[1] / "benchmarks").glob("*.py"))
 HEAVY = ("torch", "pyscf", "pytorch_lightning", "matplotlib", "ase", "scipy")

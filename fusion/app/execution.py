@@ -284,7 +284,8 @@ def _announce(run: Run, task: Task, plan: Plan) -> None:
     place = str(run.directory.relative_to(run.start_dir) if is_below else run.directory)
     licence = abilities.licence(method)
     terms = () if licence is None else (f"licence of {method.label}: {licence}",)
-    all_notes = dict.fromkeys((*notes, *constraints.notes(system), *system.notes))
+    about = (method.about.note,) if isinstance(method, abilities.Described) and method.about.note else ()
+    all_notes = dict.fromkeys((*about, *notes, *constraints.notes(system), *system.notes))
     header(*parts, notes=(*all_notes, *terms, place))
     if run.config.ckpt == "last" and run.checkpoint is None and not structure_sets.stated(run.config.system):
         console().print(f"no {CHECKPOINT} yet: starting from the beginning", soft_wrap=True)

@@ -7,7 +7,7 @@ from importlib import metadata
 from pathlib import Path
 
 from fusion import plugins
-from fusion.config.options import kind_of, option_files, read_yaml, sources
+from fusion.config.options import available, kind_of, option_files, read_yaml, sources
 from fusion.console import streams
 from fusion.errors import InputError
 from fusion.methods.about import About, refuse_beside
@@ -29,6 +29,9 @@ def methods() -> None:
     order = {kind: position for position, kind in enumerate(_GIVES)}
     rows.sort(key=lambda row: (order.get(row[1], len(order)), row[0]))
     print_table(("method", "kind", "gives", "cost, 10 atoms", "summary"), rows)
+    presets = [name for name in available("method") if "/" in name]
+    if presets:
+        print(f"\nwith settings: {', '.join(presets)}")
     broken = [plugin.name for plugin in plugins.discover().plugins if plugin.error]
     if broken:
         print(f"\nnot loaded: {', '.join(broken)} (fusion plugins shows why)")

@@ -119,7 +119,7 @@ def show(name: Name, as_json: AsJson = False) -> None:
 
 @app.command()
 def pull(names: Names, as_json: AsJson = False) -> None:
-    """Download models, convert and verify them."""
+    """Download models, or read them from installed packages; convert and verify them."""
     from contextlib import redirect_stdout
     from sys import stderr
 
@@ -308,4 +308,6 @@ def _size(size: int) -> str:
 
 
 def _origin(card: Card) -> str:
-    return card.origin.urls[0] if card.origin.urls else "beside the card"
+    """Describe the source of the files."""
+    package = f"of the Python package {card.origin.package}" if card.origin.package else ""
+    return card.origin.urls[0] if card.origin.urls else package or "beside the card"

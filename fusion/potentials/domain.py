@@ -153,7 +153,8 @@ class Domain:
         raise InputError(self._outside(electrons, f"; if {system.name} is an ion, system.charge=... sets its charge"))
 
     def _outside(self, state: str, advice: str = "") -> str:
-        kind = "neutral closed-shell molecules" if (self.charges, self.spins) == ((0,), (0,)) else "other states"
+        closed = "closed shells" if self.spins == (0,) else "other states"
+        kind = "neutral closed-shell molecules" if (self.charges, self.spins) == ((0,), (0,)) else closed
         return f"{self.label} was trained on {kind}; {state} is outside its domain{advice}.{_other_methods()}"
 
 

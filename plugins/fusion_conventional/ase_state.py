@@ -7,7 +7,7 @@ tables below gets a charge or an open shell only as `method.state` says.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,7 +19,9 @@ from fusion.errors import InputError
 MULTIPLICITY: Final = "multiplicity"
 UNPAIRED: Final = "unpaired"
 INITIAL: Final = "initial"
-_THROUGH: Final = ("info", "attribute", "set", INITIAL)
+ATTRIBUTE: Final = "attribute"
+SET: Final = "set"
+_THROUGH: Final = ("info", ATTRIBUTE, SET, INITIAL)
 _EXAMPLE: Final = "method.state={charge: charge, spin: {key: spin, as: multiplicity}}"
 _MULTIPLICITIES: Final = frozenset({"mult", "multiplicity", "spin_multiplicity"})
 """Keywords that mean 2S + 1 for every calculator."""
@@ -98,24 +100,33 @@ class State:
 
     def hand(self, system: System, atoms: Any, calculator: Any) -> None:
         """Put the charge and the spin of `system` where the calculator reads them, closed shells included."""
+        self.mark(system, atoms)
+        for key, number in self.numbers(system, ATTRIBUTE).items():
+            setattr(calculator, key, number)
+        keywords = self.numbers(system, SET)
+        if keywords:
+            calculator.set(**keywords)
+
+    def mark(self, system: System, atoms: Any) -> None:
+        """Put the charge and the spin of `system` into the atoms, for calculators that read them there."""
+        atoms.info.update(self.numbers(system, "info"))
+        for way, number, initial in self._values(system):
+            if way.through == INITIAL and number:
+                values = np.full(len(atoms), round(number / len(atoms) / _GRAIN) * _GRAIN)
+                values[0] += number - values.sum()
+                getattr(atoms, initial)(values)
+
+    def numbers(self, system: System, through: str) -> dict[str, int]:
+        """Charge and spin of `system` by key, as far as the calculator receives them that way."""
+        return {way.key: number for way, number, _ in self._values(system) if way.through == through}
+
+    def _values(self, system: System) -> Iterator[tuple[Way, int, str]]:
+        """Yield way, number and the setter of the atoms' initial values of what the calculator receives."""
         if isinstance(self.charge, Way):
-            _put(self.charge, system.charge, atoms, calculator, "set_initial_charges")
+            yield self.charge, system.charge, "set_initial_charges"
         if isinstance(self.spin, Way):
             number = system.multiplicity if self.spin.meaning == MULTIPLICITY else system.spin
-            _put(self.spin, number, atoms, calculator, "set_initial_magnetic_moments")
-
-
-def _put(way: Way, number: int, atoms: Any, calculator: Any, initial: str) -> None:
-    if way.through == "info":
-        atoms.info[way.key] = number
-    elif way.through == "attribute":
-        setattr(calculator, way.key, number)
-    elif way.through == "set":
-        calculator.set(**{way.key: number})
-    elif number:
-        values = np.full(len(atoms), round(number / len(atoms) / _GRAIN) * _GRAIN)
-        values[0] += number - values.sum()
-        getattr(atoms, initial)(values)
+            yield self.spin, number, "set_initial_magnetic_moments"
 
 
 def _way(name: str, stated: Any) -> Way | bool | None:

@@ -27,6 +27,7 @@ from fusion_ani.network import ANI
 from fusion_ani.scriptable import ScriptableANI
 from fusion_coulomb.matrix import Eigenspectrum, RandomlySortedMatrix, SortedMatrix
 from fusion_coulomb.network import CoulombNetwork
+from fusion_so3lr.potential import SO3LRPotential
 
 SETTINGS: dict[str, Any] = OmegaConf.to_container(  # type: ignore[assignment]
     OmegaConf.load(Path(__file__).parents[2] / "conf" / "training" / "potential.yaml")
@@ -80,6 +81,12 @@ def labelled() -> Labelled:
     )
 
 
+def so3lr() -> nn.Module:
+    pytest.importorskip("so3krates_torch")
+    torch.manual_seed(1)
+    return SO3LRPotential(["H", "C", "O"]).double()
+
+
 def coulomb(descriptor: nn.Module) -> CoulombNetwork:
     torch.manual_seed(1)
     model = CoulombNetwork(("H", "C", "O"), descriptor, hidden=(4, 3)).double()
@@ -102,9 +109,26 @@ def device() -> Iterator[None]:
     ],
 )
 def test_ani(systems: list[System], properties: set[str]) -> None:
-    expected = PotentialMethod("ani", ani()).calculate(systems, properties)
+    check(ani, systems, properties)
+
+
+@pytest.mark.parametrize(
+    ("systems", "properties"),
+    [
+        (MOLECULES, {"energy", "forces", "charges", "dipole"}),
+        (MOLECULES[:1], {"dipole_derivatives"}),
+        (CRYSTAL, {"forces", "stress"}),
+    ],
+)
+def test_so3lr(systems: list[System], properties: set[str]) -> None:
+    check(so3lr, systems, properties)
+
+
+def check(make: Callable[[], nn.Module], systems: list[System], properties: set[str]) -> None:
+    """Check that the results on both devices are equal."""
+    expected = PotentialMethod("model", make()).calculate(systems, properties)
     with ForeignDevice():
-        method = PotentialMethod("ani", ani())
+        method = PotentialMethod("model", make())
         method._device = DEVICE
         results = method.calculate(systems, properties)
     for result, other in zip(results, expected, strict=True):

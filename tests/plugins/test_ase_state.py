@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
@@ -49,6 +50,18 @@ class Recorder(Calculator):
 
 def pretrained(model: str = "large") -> Recorder:
     return Recorder(model)
+
+
+class InDoublePrecision(Recorder):
+    """Potential that sets torch's default dtype, and fails with another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.set_default_dtype(torch.float64)
+
+    def calculate(self, *arguments: Any, **keywords: Any) -> None:
+        assert torch.zeros(1).dtype == torch.float64
+        super().calculate(*arguments, **keywords)
 
 
 def nothing(**_: Any) -> Atoms:
@@ -203,6 +216,15 @@ def test_calculators_from_classes_functions_class_methods_and_instances(path: st
 def test_paths_without_a_calculator_are_refused(path: str, options: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
         ase(path, options=options).check([molecule("C", "O")])
+
+
+def test_a_calculator_keeps_its_default_dtype_to_itself() -> None:
+    """Another learned potential in the same process would compute in the wrong precision."""
+    torch.set_default_dtype(torch.float32)
+    method = ase("InDoublePrecision")
+    assert method.provides == {"energy", "forces"} and torch.zeros(1).dtype == torch.float32
+    handed(method, molecule("C", "O"))
+    assert torch.zeros(1).dtype == torch.float32
 
 
 def test_the_licence_is_printed_and_kept(capsys: pytest.CaptureFixture[str]) -> None:

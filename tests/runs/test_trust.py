@@ -120,6 +120,7 @@ HOSTILE: dict[str, Alter] = {
     "downloaded": at("data", {"files": [{"path": "../canary", "size": 1, "sha256": "0", "urls": ["file:secret"]}]}),
     "ase": at("method", ASE | {"calculator": "nwchem", "options": TOUCH}),
     "ase module": at("method", ASE | {"calculator": "evil.Task"}),
+    "ase python": at("method", ASE | {"python": "./canary"}),
     "ase in a sum": at("method", SUM | {"terms": [{"method": "ase", "calculator": "evil.Task"}]}),
     "ase compared": comparison({"method": "ase", "calculator": "evil.Task"}),
     "class compared": comparison({"method": "toy", "_target_": "evil.Task"}),

@@ -6,6 +6,8 @@ import csv
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from pyscf import gto, scf
 from fusion.app import resolved
 from fusion.chemistry.units import KCAL_MOL_PER_HARTREE
 from fusion.tasks.compare import energies, outcome, tables
+from fusion.tasks.compare.cost import measuring, peak_memory
 from fusion.tasks.compare.subject import Quantity
 from processes import Program, Running
 
@@ -274,3 +277,18 @@ def test_states_are_compared_by_number(program: Program) -> None:
     assert done.status == 2 and "task.states must be" in done.err
     done = program(*RUN, "methods=[hf]", "task.states=3", SCAN, "system=h2")
     assert done.status == 2 and "a comparison has only one of them" in done.err
+
+
+def test_the_cost_of_a_program_that_still_runs_is_counted() -> None:
+    """A calculator in another environment ends after the comparison has read its costs."""
+    program = (
+        "import sys, time\nblock = b'x' * 300_000_000\nwhile time.process_time() < 1.0: pass\n"
+        "print('ready', flush=True)\nsys.stdin.read()\n"
+    )
+    before = peak_memory()
+    with measuring() as cost:
+        called = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert called.stdout is not None and called.stdout.readline() == b"ready\n"
+    called.communicate()
+    assert cost["cpu_s"] > 0.9
+    assert cost["peak_memory_bytes"] > before + 250_000_000

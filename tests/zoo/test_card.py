@@ -10,7 +10,7 @@ import pytest
 
 from fusion.errors import InputError
 from fusion.zoo import card, index
-from fusion.zoo.card import Metric, Model, Nuclei
+from fusion.zoo.card import Metric, Model, Nuclei, Origin
 from fusion.zoo.registry import bundled
 from tiny_models import publish, surroundings
 
@@ -48,6 +48,12 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         ('[files."pair.safetensors"]', '[files."pair.pt"]', "files must be one .safetensors file"),
         ("[weights]", '[origin]\nurls = ["https://example.org"]\n[weights]', "origin.urls must be a list of URLs"),
         ("[weights]", '[origin]\nmirror = "../"\n[weights]', "origin.mirror must be a relative directory"),
+        ("[weights]", '[origin]\npackage = "a; rm b"\n[weights]', "origin.package must be NAME or NAME==VERSION"),
+        (
+            "[weights]",
+            '[origin]\npackage = "a"\nmirror = "b/"\n[weights]',
+            "origin.package excludes origin.urls and origin.mirror",
+        ),
         ("[weights]", '[[metrics]]\nname = "x"\nvalue = "y"\n[weights]', "metrics[0].value must be a number"),
         ("[weights]", "[weights", "is not TOML"),
     ],
@@ -72,6 +78,7 @@ def test_a_written_card_is_read_back(tiny: Path) -> None:
         charges=(-1, 0),
         metrics=(Metric("MAE", 0.1234567890123456, "kcal/mol", "fusion 'x'"),),
         system=Nuclei(("H", "O"), ((0.0, 0.0, 0.1), (1 / 3, 0.0, 0.0)), 1, 2),
+        origin=Origin(converter="tiny.model:convert", package="tiny==1.0"),
         model=Model("tiny.model.Pair", {"elements": ["H"], "inner": {"_target_": "tiny.model.Pair", "x": [1.5]}}),
     )
     assert card.parse(card.to_toml(full).encode(), "text") == full

@@ -81,7 +81,7 @@ def test_a_flipped_bit_is_named_where_nothing_can_be_downloaded(
     monkeypatch.delenv("FUSION_OFFLINE")
     with pytest.raises(CalculationError, match="could not be downloaded"):
         fusion.load("pair")
-    assert "downloading it again" in capsys.readouterr().out
+    assert "pulling it again" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("fault", [pipe, lambda path: os.truncate(path, 10**13)])

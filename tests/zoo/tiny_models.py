@@ -59,7 +59,7 @@ def publish(zoo: Path, content: bytes | None = None, **changes: object) -> Card:
         files=(File(path, len(content), sha256(content).hexdigest(), ()),),
     )
     made = replace(made, **changes)  # type: ignore[arg-type]
-    if made.origin.converter and not made.origin.urls:
+    if made.origin.converter and not (made.origin.urls or made.origin.package):
         made = replace(made, origin=replace(made.origin, urls=(f"file://{zoo}/",)))
     (zoo / path).parent.mkdir(exist_ok=True)
     (zoo / path).write_bytes(content)

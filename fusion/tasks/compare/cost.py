@@ -7,7 +7,7 @@ import resource
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,8 @@ from fusion.tasks.excited.task import ExcitedStates
 from fusion.tasks.train.task import Train
 
 if TYPE_CHECKING:
+    import psutil
+
     from fusion.chemistry.system import System
     from fusion.methods.protocol import Method
     from fusion.runs.results import Result
@@ -77,8 +79,8 @@ class MeasuredExcited(ExcitedStates):
 def measuring() -> Iterator[dict[str, Any]]:
     """Yield a dictionary that holds the cost of the block when it ends.
 
-    `wall_s`; `cpu_s` of all threads and called programs; `peak_memory_bytes`, the largest memory this process ever
-    had, libraries included.
+    `wall_s`; `cpu_s` of all threads and called programs; `peak_memory_bytes`, the largest memory that this process and
+    programs that still run ever had, libraries included.
     """
     cost: dict[str, Any] = {}
     wall, cpu = time.perf_counter(), _cpu_seconds()
@@ -89,16 +91,38 @@ def measuring() -> Iterator[dict[str, Any]]:
 
 
 def peak_memory() -> int:
-    """Largest memory that this process ever had, bytes."""
-    status = Path("/proc/self/status")
-    if status.is_file():  # getrusage also counts what the parent had when it started this process
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
+    """Largest memory, bytes, that this process and the programs that it now runs ever had, added up."""
+    import psutil
+
+    statuses = [Path(f"/proc/{process.pid}/status") for process in (psutil.Process(), *_running())]
+    if statuses[0].is_file():  # getrusage also counts what the parent had when it started this process
+        return sum(map(_high_water, statuses))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def _high_water(status: Path) -> int:
+    """Largest memory of a process, bytes; 0 if it has ended."""
+    with suppress(OSError):
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
 def _cpu_seconds() -> float:
+    import psutil
+
     called = os.times()
-    return time.process_time() + called.children_user + called.children_system
+    seconds = time.process_time() + called.children_user + called.children_system
+    for process in _running():
+        with suppress(psutil.Error):
+            seconds += sum(process.cpu_times()[:4])  # its own, and that of the programs that it has called
+    return seconds
+
+
+def _running() -> list[psutil.Process]:
+    """Programs that this process runs, such as a calculator in another environment."""
+    import psutil
+
+    return psutil.Process().children(recursive=True)
