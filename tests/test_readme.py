@@ -84,6 +84,7 @@ def files(tmp_path: Path, zoo_cache: Path, monkeypatch: pytest.MonkeyPatch) -> P
         frame.info["dipole"] = [0.1, 0.2, 0.01 * index]
         frames.append(frame)
     write("FILE.extxyz", frames, format="extxyz")
+    write("molecules.extxyz", frames[:3], format="extxyz")
     programs = tmp_path / "programs"
     programs.mkdir()
     (programs / "nwchem").write_text("#!/bin/sh\nexit 1\n")

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from fusion.parallel import processes
 
 DDP = ("+method=toy", "task=fit", "task.steps=5", "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu")
@@ -27,6 +29,7 @@ def python(environment: dict[str, str], directory: Path, *words: str) -> subproc
     return subprocess.run(command, env=environment, cwd=directory, capture_output=True, text=True, timeout=600)
 
 
+@pytest.mark.slow
 def test_a_sweep_runs_on_several_ranks(environment: dict[str, str], tmp_path: Path) -> None:
     done = python(environment, tmp_path, "-m", "fusion", "-m", *DDP, "seed=1,2", "hydra.sweep.dir=s")
     assert done.returncode == 0, done.stderr

@@ -102,7 +102,7 @@ def test_a_forked_process_does_not_hold_the_lock(tmp_path: Path) -> None:
 def test_a_removed_directory_is_not_created_again(
     program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
 ) -> None:
-    monkeypatch.setattr(execution, "_seed", lambda run: shutil.rmtree(run.directory))
+    monkeypatch.setattr(execution, "seed", lambda run: shutil.rmtree(run.directory))
     done = program(*words, "hydra.run.dir=r")
     assert is_one_line(done, 1) and "r was removed while the run was writing to it" in done.err
     assert not (tmp_path / "r").exists() and "result.json" not in done.out
@@ -115,7 +115,7 @@ def test_a_directory_that_was_removed_and_created_again_is_noticed(
         shutil.rmtree(run.directory)
         run.directory.mkdir()
 
-    monkeypatch.setattr(execution, "_seed", again)
+    monkeypatch.setattr(execution, "seed", again)
     done = program(*ENERGY, "hydra.run.dir=r")
     assert is_one_line(done, 1) and "was removed" in done.err
 

@@ -93,7 +93,7 @@ def test_dynamics_has_its_temperature_and_stops_where_bonds_break() -> None:
     """The potential energy of springs is 3 A k T / 2 on average."""
     springs, bonds = Springs(ETHANOL.positions, 0.5), Bonds.of(ETHANOL)
     starts = np.repeat(ETHANOL.positions[None], 40, axis=0)
-    found = frames(springs, bonds, starts, (400.0, 400.0), 3000, 100, np.random.default_rng(2), lambda step: None)
+    found = frames(springs, bonds, starts, (400.0, 400.0), 1800, 60, np.random.default_rng(2), lambda step: None)
     energies = 0.25 * np.square(found[len(found) // 3 :] - ETHANOL.positions).sum(axis=(1, 2))
     assert energies.mean() == pytest.approx(0.5 * 27 * 400.0 * units.HARTREE_PER_KELVIN, rel=0.05)
     hot = frames(springs, bonds, starts, (2e4, 2e4), 400, 10, np.random.default_rng(3), lambda step: None)
@@ -168,6 +168,7 @@ def test_refusals(program: Program, tmp_path: Path, words: tuple[str, ...], mess
     assert done.status == 2 and message in done.err and not (tmp_path / "run").exists(), done
 
 
+@pytest.mark.slow
 def test_a_target_that_is_missed_is_said(program: Program) -> None:
     done = program(*DISTILL, "task.target.energy_kcal=1e-6")
     assert done.status == 1 and "NOT CONVERGED" in done.out and "above the target" in done.out

@@ -50,6 +50,7 @@ def test_killed_and_resumed(tmp_path: Path, moment: int) -> None:
     assert_same(tmp_path / "whole" / "run", tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_states_without_reference_are_pretrained_and_resumed(tmp_path: Path) -> None:
     words = (*HYDROGEN, "method.states=5", "reference=none", "method.pretraining.steps=6")
     ended = fusion(tmp_path / "whole", *words)

@@ -1,0 +1,102 @@
+"""Students and their teachers: `python benchmarks/distillation.py DIRECTORY RUN_DIR ...` writes distillation.md.
+
+The runs are finished ones of `task=distill` for one molecule and one teacher, also with `task.selection=random`. The
+table has the errors of every round on geometries of dynamics that were never trained on. The student of the first run
+is published, and its vibrations stand beside the teacher's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fusion.console.format import duration
+from runs import machine, run, write_table
+
+COLUMNS = (
+    "selection",
+    "seed",
+    "round",
+    "labels",
+    "energy MAE / kcal/mol",
+    "forces MAE / kcal/mol/Å",
+    "within 1 σ / %",
+    "within 2 σ / %",
+)
+
+
+def document(directory: Path) -> dict[str, Any]:
+    """Content of result.json."""
+    content: dict[str, Any] = json.loads((directory / "result.json").read_text())
+    return content
+
+
+def rows(directory: Path) -> list[tuple[str, ...]]:
+    """One row for every round."""
+    content = document(directory)
+    part = content["distillation"]
+    table = []
+    for entry in part["rounds"]:
+        within = entry["calibration"]
+        calibrated = entry["spread_factor"] is not None
+        shares = [
+            f"{100 * within[key]:.0f}" + ("" if calibrated else " (not calibrated)") for key in ("within_1", "within_2")
+        ]
+        first = entry["round"] == 1
+        errors = (f"{entry['energy_mae_kcal']:.3f}", f"{entry['forces_mae_kcal_angstrom']:.3f}")
+        identity = (part["selection"] if first else "", str(content["settings"]["seed"]) if first else "")
+        table.append((*identity, str(entry["round"]), str(entry["structures"]), *errors, *shares))
+    return table
+
+
+def vibrations(directory: Path, run_dir: Path) -> str:
+    """Sentence on the frequencies of student and teacher, each at its own minimum."""
+    content = document(run_dir)
+    settings = content["settings"]
+    zoo, student = directory / "zoo", run_dir / content["distillation"]["student"]
+    command = [sys.executable, "-m", "fusion", "zoo", "add", str(student), "--name", "student", "--zoo", str(zoo)]
+    subprocess.run([*command, "--licence", "MIT"], check=True, env=os.environ)
+    os.environ["FUSION_ZOO"] = str(zoo)
+    teacher = dict(settings["task"]["teacher"])
+    words = [f"+method={teacher.pop('method')}", *(f"method.{key}={value}" for key, value in teacher.items())]
+    system = f"system={settings['system']['name']}"
+    by_student = run(
+        ("+method=ani", "weights=student", "task=vibrations", system, "dtype=float64"), directory / "student", 1
+    )
+    by_teacher = run((*words, "task=vibrations", system), directory / "teacher", 1)
+    ours, theirs = (np.array(each.result["frequencies_cm1"]) for each in (by_student, by_teacher))
+    difference = np.abs(ours - theirs)
+    return (
+        f"Vibrations of the student at its minimum, beside those of the teacher at its own: mean difference "
+        f"{difference.mean():.1f} cm-1, largest {difference.max():.1f} cm-1 of {len(ours)} modes; "
+        f"{duration(by_teacher.cpu_s)} of processor time by the teacher, {duration(by_student.cpu_s)} by the student."
+    )
+
+
+def main(directory: Path, runs: list[Path]) -> None:
+    """Write the table."""
+    directory.mkdir(parents=True, exist_ok=True)
+    content = document(runs[0])
+    part, settings = content["distillation"], content["settings"]
+    timing = part["timing"]
+    name, budget = settings["system"]["name"], settings["task"]["budget"]
+    last = 1e3 * part["rounds"][-1]["timing"]["student_s"]
+    notes = (
+        f"ANI-2x learns from {part['teacher']} on {name} (`task.budget={budget}`, defaults otherwise; one worker, one "
+        f"thread, other work beside; {machine()}). The test has {part['test']} geometries of dynamics at "
+        f"{part['temperature_k']:g} K. {part['labels']} labels of {timing['teacher_s']:.1f} s each, training "
+        f"{duration(timing['training_total_s'])}, the whole command {duration(content['timing']['wall_s'])}; the "
+        f"student then takes {last:.2g} ms, {timing['speedup']:.0f} times less. {vibrations(directory, runs[0])}"
+    )
+    table = [cells for each in runs for cells in rows(each)]
+    write_table(Path(__file__).with_suffix(".md"), "From teacher to student", notes, COLUMNS, table)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), [Path(argument) for argument in sys.argv[2:]])
