@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -94,6 +95,8 @@ def main(directory: Path, runs: list[Path]) -> None:
         f"{duration(timing['training_total_s'])}, the whole command {duration(content['timing']['wall_s'])}; the "
         f"student then takes {last:.2g} ms, {timing['speedup']:.0f} times less. {vibrations(directory, runs[0])}"
     )
+    notes += "\n\n![Errors of the student](distillation.png)"
+    shutil.copyfile(runs[0] / "distillation.png", Path(__file__).with_suffix(".png"))
     table = [cells for each in runs for cells in rows(each)]
     write_table(Path(__file__).with_suffix(".md"), "From teacher to student", notes, COLUMNS, table)
 

@@ -14,7 +14,7 @@ from fusion.chemistry.system import System
 from fusion.errors import InputError
 
 CONF = Path(__file__).parents[2] / "conf" / "system"
-NAMES = sorted(path.stem for path in CONF.glob("*.yaml") if path.stem not in ("file", "inline"))
+NAMES = sorted(path.stem for path in CONF.glob("*.yaml") if path.stem not in ("file", "inline", "many"))
 
 
 def built_in(name: str, **overrides: object) -> System:

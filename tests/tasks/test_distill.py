@@ -92,9 +92,9 @@ def test_displacements_have_the_energy_of_their_temperature() -> None:
 def test_dynamics_has_its_temperature_and_stops_where_bonds_break() -> None:
     """The potential energy of springs is 3 A k T / 2 on average."""
     springs, bonds = Springs(ETHANOL.positions, 0.5), Bonds.of(ETHANOL)
-    starts = np.repeat(ETHANOL.positions[None], 40, axis=0)
-    found = frames(springs, bonds, starts, (400.0, 400.0), 1800, 60, np.random.default_rng(2), lambda step: None)
-    energies = 0.25 * np.square(found[len(found) // 3 :] - ETHANOL.positions).sum(axis=(1, 2))
+    starts = displaced(ETHANOL.positions, np.eye(27) / np.sqrt(0.5), 400.0, 40, np.random.default_rng(4))
+    found = frames(springs, bonds, starts, (400.0, 400.0), 1200, 30, np.random.default_rng(2), lambda step: None)
+    energies = 0.25 * np.square(found - ETHANOL.positions).sum(axis=(1, 2))
     assert energies.mean() == pytest.approx(0.5 * 27 * 400.0 * units.HARTREE_PER_KELVIN, rel=0.05)
     hot = frames(springs, bonds, starts, (2e4, 2e4), 400, 10, np.random.default_rng(3), lambda step: None)
     assert len(hot) < 40 * 40 and bonds.intact(hot).all()

@@ -21,7 +21,7 @@ from fusion.wavefunctions.excited.local_matrix import (
     lowering_elements,
     spin_elements,
 )
-from fusion.wavefunctions.excited.penalty import PenalisedOptimisation, overlaps
+from fusion.wavefunctions.excited.penalty import PenalisedOptimisation, overlaps, pushes
 from fusion.wavefunctions.excited.pretraining import StatePretraining, leading
 from fusion.wavefunctions.excited.sampler import SetMetropolis
 from fusion.wavefunctions.excited.spectrum import Spectrum, oscillator_strength, spectrum
@@ -320,6 +320,25 @@ def test_the_penalty_pushes_along_the_derivative_of_the_squared_overlap() -> Non
     squared = (8 * exponent**1.5 / (1 + exponent) ** 3) ** 2
     (expected,) = torch.autograd.grad(2.0 * squared, exponent)
     assert gradient == pytest.approx(float(expected), rel=0.03)
+
+
+def test_few_walkers_give_the_derivative_of_the_squared_overlap_on_average() -> None:
+    """exp(-r) and (1 - a r) exp(-b r), orthogonal for a = (1 + b) / 3, where the squared overlap has no slope."""
+    b, batches, walkers = 0.6, 400, 64
+    a = (1 + b) / 3
+    stream = torch.Generator().manual_seed(1)
+    grid = torch.linspace(1e-3, 40.0, 20_001)
+    cumulative = torch.cumsum(((1 - a * grid) * grid).square() * torch.exp(-2 * b * grid), 0)
+    slopes = []
+    for _ in range(batches):
+        first = -torch.rand(walkers, 3, generator=stream).log().sum(1) / 2
+        drawn = torch.rand(walkers, generator=stream) * cumulative[-1]
+        second = grid[torch.searchsorted(cumulative, drawn).clamp(max=len(grid) - 1)]
+        radii = torch.stack((first, second), dim=1)
+        values = torch.stack((torch.exp(-radii), (1 - a * radii) * torch.exp(-b * radii)), dim=2)
+        slopes.append(2 * float((pushes(values)[:, 1] * -second).mean()))
+    error = np.std(slopes) / np.sqrt(batches)
+    assert abs(np.mean(slopes)) < 3 * error and error < 0.006  # one set of walkers for both factors gives 0.023
 
 
 def test_overlaps_of_diffuse_and_compact_states() -> None:

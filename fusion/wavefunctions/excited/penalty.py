@@ -117,16 +117,9 @@ class PenalisedOptimisation(Optimisation):
 
     def deviation(self, measured: Any, local: Clipped) -> Tensor:
         """d (B, S) for the walkers of all ranks."""
-        values = gather_rows(measured.values)
-        norms, overlap = overlaps(values)
-        ratios = clipped(ratios_of(values / norms))
         energies = measured.matrix.diagonal(dim1=1, dim2=2)
-        columns = []
-        for state in range(len(overlap)):
-            own, lower = clip(energies[:, state], self.clip_width).deviation, ratios[:, state, :state]
-            pushes = overlap[state, :state] * (lower - lower.mean(0))
-            columns.append(own + self.penalty * pushes.sum(1))
-        return torch.stack(columns, dim=1)
+        own = [clip(energies[:, state], self.clip_width).deviation for state in range(energies.shape[1])]
+        return torch.stack(own, dim=1) + self.penalty * pushes(gather_rows(measured.values))
 
 
 class PenalisedStates(ExcitedStates):
@@ -145,6 +138,23 @@ class PenalisedStates(ExcitedStates):
 
     def _means(self, measured: StateEnergy, kept: Clipped) -> dict[str, Tensor]:
         return super()._means(measured, kept) | {OVERLAP: overlaps(gather_rows(measured.values))[1]}
+
+
+def pushes(values: Tensor) -> Tensor:
+    """Sums over j < i of S_ij (r_ji - <r_ji>), (B, S) by walker and i; the arguments are those of `overlaps`.
+
+    The overlaps of one half of the walkers multiply the ratios of the other half. From the same walkers, the product
+    would be the derivative of S^2 plus the variance of its estimate, some millihartree for a thousand walkers, and
+    states would deform until their overlaps have little noise.
+    """
+    result = torch.zeros(values.shape[:2], dtype=values.dtype, device=values.device)
+    halves = [values[first::2] for first in (0, 1)]
+    measured = [overlaps(half) for half in halves]
+    for first, (half, (norms, _), (_, other)) in enumerate(zip(halves, measured, measured[::-1], strict=True)):
+        ratios = clipped(ratios_of(half / norms))
+        lower = other.tril(diagonal=-1)
+        result[first::2] = ((ratios - ratios.mean(0)) * lower).sum(2)
+    return result
 
 
 def overlaps(values: Tensor) -> tuple[Tensor, Tensor]:
