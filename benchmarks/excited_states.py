@@ -6,7 +6,7 @@ excited_states.png with the levels of beryllium. References:
 hydrogen exact; helium from variational calculations (Drake 2006, Springer Handbook of Atomic, Molecular and Optical
 Physics, chapter 11); the hydrogen molecule by full CI in aug-cc-pVTZ with two further diffuse sets of functions, whose
 energies are 1 to 2 mHa too high; lithium and beryllium from the levels of NIST; boron hydride, at a fixed geometry,
-from the QUEST database, and its states are singlets; it has as many steps as an hour allows.
+from the QUEST database, and its states are singlets.
 """
 
 from __future__ import annotations
@@ -28,10 +28,7 @@ CASES: dict[str, tuple[tuple[str, ...], list[float] | None, float | None]] = {
     "be": (("system=be", "method.states=4"), [0.0, *3 * [2.725]], None),
     "lih": (("system=lih", "method.states=3"), None, None),
     "bh": (
-        (
-            *("system=inline", "system.atoms='B 0 0 0; H 0 0 1.222874'", "method.states=3", "method.spin_penalty=0.5"),
-            "method.optimisation.steps=600",
-        ),
+        ("system=inline", "system.atoms='B 0 0 0; H 0 0 1.222874'", "method.states=3", "method.spin_penalty=0.5"),
         [0.0, 2.89, 2.89],
         0.05,
     ),
@@ -45,7 +42,7 @@ CONVENTIONAL = {
 """Word of the command and cases of the methods beside. PySCF's equations of motion need electrons of both spins, and
 both methods list triplets beside the singlets of BH."""
 
-SMALL = ("li", "be")
+SMALL = ("li", "be", "lih")
 """Cases in aug-cc-pVDZ, as full CI takes long in aug-cc-pVTZ."""
 
 COLUMNS = (
@@ -134,7 +131,7 @@ def main(directory: Path, cases: list[str]) -> None:
     notes = (
         "`python -m fusion +method=ferminet task=excited ...`, defaults otherwise, seed 0, one thread, other work "
         f"beside; {machine()}. Cases: {commands}. FCI and EOM-CCSD: `+method=fci` and `+method=ccsd` in aug-cc-pVTZ, "
-        "Li and Be in aug-cc-pVDZ, whose functions do not reach as far as Rydberg states.\n\n"
+        "Li, Be and LiH in aug-cc-pVDZ, whose functions do not reach as far as Rydberg states.\n\n"
         "![Levels of beryllium](excited_states.png)"
     )
     draw(directory / "be", Path(__file__).with_suffix(".png"))
