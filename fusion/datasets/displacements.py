@@ -87,7 +87,7 @@ def _pairs(data: Labelled, members: np.ndarray) -> Iterator[tuple[float, float, 
     rotated = positions
     if free:
         positions = positions - positions.mean(axis=1, keepdims=True)
-        turns = _rotations(positions, np.broadcast_to(positions[0], positions.shape))
+        turns = rotations(positions, np.broadcast_to(positions[0], positions.shape))
         rotated, forces = positions @ turns, forces @ turns
     flat = rotated.reshape(len(members), -1)
     norms = (flat**2).sum(axis=1)
@@ -99,14 +99,14 @@ def _pairs(data: Labelled, members: np.ndarray) -> Iterator[tuple[float, float, 
             continue
         other, other_forces = rotated[second], forces[second]
         if free:
-            turn = _rotations(other[None], rotated[first][None])[0]
+            turn = rotations(other[None], rotated[first][None])[0]
             other, other_forces = other @ turn, other_forces @ turn
         displacement = other - rotated[first]
         work = -0.5 * float(((forces[first] + other_forces) * displacement).sum())
         yield float(np.linalg.norm(displacement)), float(energy[second] - energy[first]), work
 
 
-def _rotations(moved: np.ndarray, target: np.ndarray) -> np.ndarray:
+def rotations(moved: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Proper rotations U (F, 3, 3) that bring moved (F, A, 3) @ U closest to target (Kabsch, 1976)."""
     u, _, vt = np.linalg.svd(np.swapaxes(moved, 1, 2) @ target)
     u[:, :, 2] *= np.sign(np.linalg.det(u @ vt))[:, None]

@@ -17,7 +17,6 @@ from fusion.chemistry import energy_zeros
 from fusion.chemistry.system import System
 from fusion.config.checks import check_whole
 from fusion.errors import CalculationError, InputError
-from fusion.evaluation.uncertainty import ForceFactor, Uncertainty
 from fusion.methods.about import About
 from fusion.parallel import devices
 from fusion.potentials import abilities
@@ -136,9 +135,10 @@ class PotentialMethod:
         return model
 
     def trained_further(
-        self, model: nn.Module, energies: Uncertainty | None = None, forces: ForceFactor | None = None
+        self, model: nn.Module, spread: float | None, factor: float | None, forces_factor: float | None
     ) -> PotentialMethod:
-        """Return this method with `model`, which comes from a training of its own, and the calibration of its spread.
+        """Return this method with `model`, which comes from a training of its own, and the calibration of its spread
+        as in `Domain`; None without one.
 
         A further training starts from that model.
         """
@@ -146,10 +146,8 @@ class PotentialMethod:
         for name in ("model", "domain"):
             other.__dict__.pop(name, None)
         other._trained = model
-        limit = None if energies is None else energies.limit
-        factors = {"spread": limit, "factor": None if energies is None else energies.factor}
-        factors["forces_factor"] = None if forces is None else forces.factor
-        other.__dict__["domain"] = replace(self.domain, **factors)  # type: ignore[arg-type]
+        calibrated = replace(self.domain, spread=spread, factor=factor, forces_factor=forces_factor)
+        other.__dict__["domain"] = calibrated
         return other
 
     def _built(self) -> nn.Module:

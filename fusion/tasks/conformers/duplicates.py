@@ -9,6 +9,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from fusion.chemistry.system import System
+from fusion.datasets.displacements import rotations
 
 _ROUNDS: Final = 3
 
@@ -41,7 +42,7 @@ def distance(first: System, second: System) -> float:
         heavy = np.ones(len(heavy), dtype=bool)
     target = first.positions - first.positions[heavy].mean(axis=0)
     moved = second.positions - second.positions[heavy].mean(axis=0)
-    moved = moved @ rotation(moved[heavy], target[heavy])
+    moved = moved @ rotations(moved[heavy][None], target[heavy][None])[0]
     hydrogens = np.flatnonzero(first.numbers == 1)
     order = np.arange(len(target))
     for _ in range(_ROUNDS):
@@ -50,13 +51,6 @@ def distance(first: System, second: System) -> float:
         order[hydrogens] = hydrogens[linear_sum_assignment(squares)[1]]
         moved = moved[order] - moved[order].mean(axis=0)
         target = target - target.mean(axis=0)
-        moved = moved @ rotation(moved, target)
+        moved = moved @ rotations(moved[None], target[None])[0]
         order = np.arange(len(target))
     return float(np.sqrt(np.square(moved - target).sum(axis=1).mean()))
-
-
-def rotation(moved: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Proper rotation U (3, 3) for which moved (n, 3) @ U is nearest to target (Kabsch 1976, Acta Cryst. A 32, 922)."""
-    u, _, vt = np.linalg.svd(moved.T @ target)
-    u[:, 2] *= np.sign(np.linalg.det(u @ vt))
-    return np.asarray(u @ vt)

@@ -25,8 +25,7 @@ from fusion.methods import by_name, protocol
 from fusion.methods.protocol import Method
 from fusion.methods.sums.method import SumMethod
 from fusion.potentials import PotentialMethod
-from fusion.potentials.training import outcome, spread
-from fusion.potentials.training.predictions import predict
+from fusion.potentials.training import outcome
 from fusion.potentials.training.task import PotentialTraining, fitted
 from fusion.runs import trust
 from fusion.runs.layout import CHECKPOINT, CONFIG
@@ -133,15 +132,17 @@ def train(course: Course, number: int, student: PotentialMethod) -> tuple[Potent
     seconds = _first(directory / "seconds.json", time.perf_counter() - began)
     origin = Origin(course.student.name, course.student.kind, course.student.energy_zero, course.student.weights)
     write_result(part, origin, "train", result, seconds)
-    validated = {
-        "validation": predict(module.passes, module.labels, plan.split.validation, module.members, 128, module.device)
-    }
-    energies, forces = spread.uncertainty(validated, module.labels), spread.force_factor(validated, module.labels)
-    further = course.student.trained_further(module.model.eval().requires_grad_(False), energies, forces)
+    calibrated = result.details["training"]["uncertainty"]
+    further = course.student.trained_further(
+        module.model.eval().requires_grad_(False),
+        calibrated.get("limit_hartree_per_sqrt_atom"),
+        calibrated.get("factor"),
+        (calibrated.get("forces") or {}).get("factor"),
+    )
     return further, {
         "structures": len(plan.data),
         "timing": {"training_s": seconds},
-        "spread_factor": None if energies is None else energies.factor,
+        "spread_factor": calibrated.get("factor"),
     }
 
 

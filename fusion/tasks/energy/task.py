@@ -106,9 +106,10 @@ class Energies:
 
     def calculate(self, method: Method, systems: Sequence[System]) -> list[Result]:
         """Return the results, whose properties are those that all of these structures can have."""
+        if self._wanted is not None:
+            return protocol.calculate(method, systems, self._wanted | {"energy"})
         # The spread of the forces takes as long as the forces of every member of an ensemble.
-        usual = _properties(method, systems) - {"forces_std"}
-        wanted = usual if self._wanted is None else self._wanted | {"energy"}
+        wanted = _properties(method, systems) - {"forces_std"}
         return protocol.calculate(method, systems, wanted)
 
 

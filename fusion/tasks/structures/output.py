@@ -31,14 +31,12 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def write_structures(path: Path, results: Iterable[tuple[str, Result]], **more: Any) -> int:
-    """Write an extended XYZ file, in eV and Angstrom, of results with their names; return their number.
+def write_structures(path: Path, results: Iterable[tuple[str, Result]], **more: Any) -> None:
+    """Write an extended XYZ file, in eV and Angstrom, of results with their names.
 
     `more` are further entries of every comment line.
     """
-    frames = [_frame(result, {"name": name} | more) for name, result in results]
-    write_atomically(path, "".join(frames))
-    return len(frames)
+    write_atomically(path, "".join(_frame(result, {"name": name} | more) for name, result in results))
 
 
 def write_table(path: Path, rows: Sequence[tuple[str, Result, float]]) -> None:
