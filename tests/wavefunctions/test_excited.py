@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -12,16 +11,13 @@ from torch import Tensor, nn
 
 from exact import PairNetwork, Trap, explicit_scores, matrix, molecule, trap
 from fusion.errors import InputError
-from fusion.wavefunctions.clipping import clip
 from fusion.wavefunctions.excited.local_matrix import (
-    StateEnergy,
     StateHamiltonian,
     dipole_elements,
     local_matrix,
     lowering_elements,
     spin_elements,
 )
-from fusion.wavefunctions.excited.penalty import PenalisedOptimisation, overlaps, pushes
 from fusion.wavefunctions.excited.pretraining import StatePretraining, leading
 from fusion.wavefunctions.excited.sampler import SetMetropolis
 from fusion.wavefunctions.excited.spectrum import Spectrum, oscillator_strength, spectrum
@@ -301,57 +297,6 @@ def test_errors_of_energies_are_those_of_repeated_series() -> None:
         values = [run.energies[state].value for run in runs]
         quoted = np.mean([run.energies[state].stderr for run in runs])
         assert 0.67 < np.std(values) / quoted < 1.5
-
-
-def test_the_penalty_pushes_along_the_derivative_of_the_squared_overlap() -> None:
-    """exp(-r) and exp(-b r): S = 8 b^(3/2) / (1 + b)^3, with r^2 psi^2 sampled exactly."""
-    b, count = 0.8, 200_000
-    stream = torch.Generator().manual_seed(0)
-    radii = [
-        -torch.rand(count, 3, generator=stream).log().sum(1) / (2 * exponent) for exponent in (1.0, b)
-    ]  # sums of three exponential variables
-    values = torch.stack([torch.stack((torch.exp(-r), torch.exp(-b * r)), dim=-1) for r in radii], dim=1)
-    zero = torch.zeros(count, 2, 2)
-    measured = StateEnergy(torch.zeros(count), {}, zero, values)
-    optimisation = PenalisedOptimisation(*[nn.Linear(1, 1), *[cast(Any, None)] * 3, 0, 5.0, 1], penalty=2.0)
-    force = optimisation.deviation(measured, clip(measured.total, 5.0))
-    gradient = 2 * float((force[:, 1] * -radii[1]).mean())  # d ln psi / db = -r
-    exponent = torch.tensor(b, requires_grad=True)
-    squared = (8 * exponent**1.5 / (1 + exponent) ** 3) ** 2
-    (expected,) = torch.autograd.grad(2.0 * squared, exponent)
-    assert gradient == pytest.approx(float(expected), rel=0.03)
-
-
-def test_few_walkers_give_the_derivative_of_the_squared_overlap_on_average() -> None:
-    """exp(-r) and (1 - a r) exp(-b r), orthogonal for a = (1 + b) / 3, where the squared overlap has no slope."""
-    b, batches, walkers = 0.6, 400, 64
-    a = (1 + b) / 3
-    stream = torch.Generator().manual_seed(1)
-    grid = torch.linspace(1e-3, 40.0, 20_001)
-    cumulative = torch.cumsum(((1 - a * grid) * grid).square() * torch.exp(-2 * b * grid), 0)
-    slopes = []
-    for _ in range(batches):
-        first = -torch.rand(walkers, 3, generator=stream).log().sum(1) / 2
-        drawn = torch.rand(walkers, generator=stream) * cumulative[-1]
-        second = grid[torch.searchsorted(cumulative, drawn).clamp(max=len(grid) - 1)]
-        radii = torch.stack((first, second), dim=1)
-        values = torch.stack((torch.exp(-radii), (1 - a * radii) * torch.exp(-b * radii)), dim=2)
-        slopes.append(2 * float((pushes(values)[:, 1] * -second).mean()))
-    error = np.std(slopes) / np.sqrt(batches)
-    assert abs(np.mean(slopes)) < 3 * error and error < 0.006  # one set of walkers for both factors gives 0.023
-
-
-def test_overlaps_of_diffuse_and_compact_states() -> None:
-    """exp(-r) and exp(-b r) with b = 1/4, whose ratio has its largest values where exp(-2 r) has no walkers."""
-    b, count = 0.25, 20_000
-    stream = torch.Generator().manual_seed(0)
-    radii = [-torch.rand(count, 3, generator=stream).log().sum(1) / (2 * exponent) for exponent in (1.0, b)]
-    values = torch.stack([torch.stack((torch.exp(-r), torch.exp(-b * r)), dim=-1) for r in radii], dim=1).double()
-    values[0, 0] = torch.nan
-    norms, overlap = overlaps(values * torch.rand(count, 2, 1, generator=stream))
-    assert torch.allclose(overlap.diagonal(), torch.ones(2, dtype=torch.float64))
-    assert float(overlap[0, 1]) == pytest.approx(8 * b**1.5 / (1 + b) ** 3, abs=0.005)
-    assert float(norms[1] / norms[0]) == pytest.approx(b**-1.5, rel=0.02)
 
 
 def test_a_term_of_the_wavefunction_is_refused() -> None:

@@ -38,8 +38,10 @@ from fusion.wavefunctions.optimisers import Optimiser
 from fusion.wavefunctions.reference_orbitals import OrbitalReference
 from fusion.wavefunctions.scores import Step
 
-RATIOS = 10.0
-"""Width of the clipping of ratios of wavefunctions, in mean absolute deviations: they are unbounded near nodes."""
+LARGEST_RATIO = 100.0
+"""Bound of ratios of normalised wavefunctions. The mean square of r_ji is 1; as psi_i vanishes at its nodes, the share
+of it beyond a bound R is about 1 / R. A bound of ten mean deviations would take away half of the push of a compact
+state on a diffuse one."""
 
 NORM_ITERATIONS = 50
 """Iterations of the norms, more than their convergence to the noise takes."""
@@ -107,19 +109,36 @@ class EachState:
 class PenalisedOptimisation(Optimisation):
     """Optimisation whose deviations contain the penalty; further arguments are those of ``Optimisation``.
 
+    The overlaps that multiply the ratios are running means over some twenty iterations, whose noise is several times
+    smaller than that of one: with a few hundred walkers it would be larger than the noise of the energy.
+
     Args:
         penalty: lambda, hartree.
     """
 
+    OVERLAP_MEMORY = 0.95  # weight of the past
+
     def __init__(self, *args: Any, penalty: float) -> None:
         super().__init__(*args)
         self.penalty = penalty
+        self.running_overlaps: Tensor | None = None  # running means of both halves of the walkers, (2, S, S)
 
     def deviation(self, measured: Any, local: Clipped) -> Tensor:
         """d (B, S) for the walkers of all ranks."""
         energies = measured.matrix.diagonal(dim1=1, dim2=2)
         own = [clip(energies[:, state], self.clip_width).deviation for state in range(energies.shape[1])]
-        return torch.stack(own, dim=1) + self.penalty * pushes(gather_rows(measured.values))
+        values = gather_rows(measured.values)
+        new = half_overlaps(values)
+        self.running_overlaps = (
+            new if self.running_overlaps is None else new.lerp(self.running_overlaps, self.OVERLAP_MEMORY)
+        )
+        return torch.stack(own, dim=1) + self.penalty * pushes(values, self.running_overlaps)
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"running_overlaps": self.running_overlaps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict({"running_overlaps": None, **state})  # runs of an earlier version start the means anew
 
 
 class PenalisedStates(ExcitedStates):
@@ -140,20 +159,27 @@ class PenalisedStates(ExcitedStates):
         return super()._means(measured, kept) | {OVERLAP: overlaps(gather_rows(measured.values))[1]}
 
 
-def pushes(values: Tensor) -> Tensor:
-    """Sums over j < i of S_ij (r_ji - <r_ji>), (B, S) by walker and i; the arguments are those of `overlaps`.
+def half_overlaps(values: Tensor) -> Tensor:
+    """Overlaps by each half of the walkers, (2, S, S): of even and of odd numbers."""
+    return torch.stack([overlaps(values[first::2])[1] for first in (0, 1)])
+
+
+def pushes(values: Tensor, measured: Tensor) -> Tensor:
+    """Sums over j < i of S_ij (r_ji - <r_ji>), (B, S) by walker and i.
 
     The overlaps of one half of the walkers multiply the ratios of the other half. From the same walkers, the product
     would be the derivative of S^2 plus the variance of its estimate, some millihartree for a thousand walkers, and
     states would deform until their overlaps have little noise.
+
+    Args:
+        values: as for `overlaps`.
+        measured: overlaps of the halves, (2, S, S), as those of `half_overlaps`.
     """
     result = torch.zeros(values.shape[:2], dtype=values.dtype, device=values.device)
-    halves = [values[first::2] for first in (0, 1)]
-    measured = [overlaps(half) for half in halves]
-    for first, (half, (norms, _), (_, other)) in enumerate(zip(halves, measured, measured[::-1], strict=True)):
-        ratios = clipped(ratios_of(half / norms))
-        lower = other.tril(diagonal=-1)
-        result[first::2] = ((ratios - ratios.mean(0)) * lower).sum(2)
+    for first, other in enumerate(measured.flip(0)):
+        half = values[first::2]
+        ratios = ratios_of(half / overlaps(half)[0]).clamp(-LARGEST_RATIO, LARGEST_RATIO)
+        result[first::2] = ((ratios - ratios.mean(0)) * other.tril(diagonal=-1)).sum(2)
     return result
 
 
@@ -180,13 +206,6 @@ def ratios_of(values: Tensor) -> Tensor:
     """psi_j / psi_i at the walkers x_i, (B, S, S) by walker, i and j; 0 where it is not finite."""
     ratios = values / values.diagonal(dim1=1, dim2=2).unsqueeze(-1)
     return torch.where(torch.isfinite(ratios), ratios, 0.0)
-
-
-def clipped(ratios: Tensor) -> Tensor:
-    """Ratios (B, S, S) limited to median +- RATIOS * mean absolute deviation."""
-    centre = ratios.median(0).values
-    reach = RATIOS * (ratios - centre).abs().mean(0)
-    return torch.minimum(torch.maximum(ratios, centre - reach), centre + reach)
 
 
 def separate_states(
