@@ -60,6 +60,7 @@ def test_states_without_reference_are_pretrained_and_resumed(tmp_path: Path) -> 
     assert_same(tmp_path / "whole" / "run", tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_penalty_of_spins_leaves_out_the_triplets(tmp_path: Path) -> None:
     words = (*(word for word in EXCITED if not word.startswith("method.states")), "method.states=2")
     ended = fusion(tmp_path, *words, "method.spin_penalty=0.5")
@@ -69,6 +70,7 @@ def test_a_penalty_of_spins_leaves_out_the_triplets(tmp_path: Path) -> None:
     assert document(tmp_path / "run")["excited"]["sum_of_energies"]["hartree"] == pytest.approx(-5.05, abs=0.4)
 
 
+@pytest.mark.slow
 def test_a_penalty_has_separate_states_and_is_resumed(tmp_path: Path) -> None:
     words = (*HYDROGEN, "method.states=2", "method.penalty=1")
     assert fusion(tmp_path / "whole", *words).complete
