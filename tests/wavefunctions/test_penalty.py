@@ -62,7 +62,7 @@ def test_few_walkers_give_the_derivative_of_the_squared_overlap_on_average() -> 
     slopes = np.zeros((2, batches))
     for batch in range(batches):
         values, second = orthogonal_pair(walkers, stream)
-        one = pushes(values, half_overlaps(values))
+        one = pushes(values, *half_overlaps(values))
         running = optimisation.deviation(StateEnergy(zero[:, 0, 0], {}, zero, values), clip(zero[:, 0, 0], 5.0))
         slopes[:, batch] = [2 * float((push[:, 1] * -second).mean()) for push in (one, running)]
     noise = slopes[0].std()
@@ -72,11 +72,25 @@ def test_few_walkers_give_the_derivative_of_the_squared_overlap_on_average() -> 
     assert abs(later.mean()) < 3 * noise / len(later) ** 0.5
 
 
+def test_running_means_are_part_of_a_checkpoint() -> None:
+    stream = torch.Generator().manual_seed(3)
+    zero = torch.zeros(64, 2, 2)
+    first, second = (StateEnergy(zero[:, 0, 0], {}, zero, orthogonal_pair(64, stream)[0]) for _ in range(2))
+    whole, resumed, fresh = (penalised(penalty=1.0) for _ in range(3))
+    local = clip(zero[:, 0, 0], 5.0)
+    whole.deviation(first, local)
+    resumed.load_state_dict(whole.state_dict())
+    expected = whole.deviation(second, local)
+    assert torch.equal(resumed.deviation(second, local), expected)
+    assert not torch.equal(fresh.deviation(second, local), expected)
+
+
 def test_the_push_on_a_state_with_nodes_has_its_whole_size() -> None:
     """<r_ji^2> = 1 over the walkers of i, so that the push takes away an admixture of j at its full rate."""
     values, _ = orthogonal_pair(200_000, torch.Generator().manual_seed(2))
-    push = pushes(values, torch.tensor([[1.0, 0.1], [0.1, 1.0]]).expand(2, 2, 2))
-    along = (push[:, 1] * ratios_of(values / overlaps(values)[0])[:, 1, 0]).mean()
+    norms, _ = half_overlaps(values)
+    push = pushes(values, norms, torch.tensor([[1.0, 0.1], [0.1, 1.0]]).expand(2, 2, 2))
+    along = (push[:, 1] * ratios_of(values / norms.mean(0))[:, 1, 0]).mean()
     assert float(along) == pytest.approx(0.1, rel=0.1)
 
 

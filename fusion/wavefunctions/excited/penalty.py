@@ -110,7 +110,7 @@ class PenalisedOptimisation(Optimisation):
     """Optimisation whose deviations contain the penalty; further arguments are those of ``Optimisation``.
 
     The overlaps that multiply the ratios are running means over some twenty iterations, whose noise is several times
-    smaller than that of one: with a few hundred walkers it would be larger than the noise of the energy.
+    smaller than that of one iteration.
 
     Args:
         penalty: lambda, hartree.
@@ -128,11 +128,10 @@ class PenalisedOptimisation(Optimisation):
         energies = measured.matrix.diagonal(dim1=1, dim2=2)
         own = [clip(energies[:, state], self.clip_width).deviation for state in range(energies.shape[1])]
         values = gather_rows(measured.values)
-        new = half_overlaps(values)
-        self.running_overlaps = (
-            new if self.running_overlaps is None else new.lerp(self.running_overlaps, self.OVERLAP_MEMORY)
-        )
-        return torch.stack(own, dim=1) + self.penalty * pushes(values, self.running_overlaps)
+        norms, new = half_overlaps(values)
+        before = new if self.running_overlaps is None else self.running_overlaps
+        self.running_overlaps = new.lerp(before, self.OVERLAP_MEMORY)
+        return torch.stack(own, dim=1) + self.penalty * pushes(values, norms, self.running_overlaps)
 
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {"running_overlaps": self.running_overlaps}
@@ -159,12 +158,13 @@ class PenalisedStates(ExcitedStates):
         return super()._means(measured, kept) | {OVERLAP: overlaps(gather_rows(measured.values))[1]}
 
 
-def half_overlaps(values: Tensor) -> Tensor:
-    """Overlaps by each half of the walkers, (2, S, S): of even and of odd numbers."""
-    return torch.stack([overlaps(values[first::2])[1] for first in (0, 1)])
+def half_overlaps(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Norms (2, S) and overlaps (2, S, S), see `overlaps`, by the walkers of even and by those of odd numbers."""
+    norms, measured = zip(*(overlaps(values[first::2]) for first in (0, 1)), strict=True)
+    return torch.stack(norms), torch.stack(measured)
 
 
-def pushes(values: Tensor, measured: Tensor) -> Tensor:
+def pushes(values: Tensor, norms: Tensor, measured: Tensor) -> Tensor:
     """Sums over j < i of S_ij (r_ji - <r_ji>), (B, S) by walker and i.
 
     The overlaps of one half of the walkers multiply the ratios of the other half. From the same walkers, the product
@@ -173,12 +173,12 @@ def pushes(values: Tensor, measured: Tensor) -> Tensor:
 
     Args:
         values: as for `overlaps`.
-        measured: overlaps of the halves, (2, S, S), as those of `half_overlaps`.
+        norms: norms by each half, (2, S).
+        measured: overlaps by each half, (2, S, S).
     """
     result = torch.zeros(values.shape[:2], dtype=values.dtype, device=values.device)
     for first, other in enumerate(measured.flip(0)):
-        half = values[first::2]
-        ratios = ratios_of(half / overlaps(half)[0]).clamp(-LARGEST_RATIO, LARGEST_RATIO)
+        ratios = ratios_of(values[first::2] / norms[first]).clamp(-LARGEST_RATIO, LARGEST_RATIO)
         result[first::2] = ((ratios - ratios.mean(0)) * other.tril(diagonal=-1)).sum(2)
     return result
 
