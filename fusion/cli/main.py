@@ -226,7 +226,7 @@ def report(run_dir: Directory) -> None:
 def table(
     run_dirs: Annotated[list[Path], typer.Argument(metavar="RUN_DIR...", show_default=False)],
     form: Annotated[
-        str | None, typer.Option("--format", help="markdown or csv; default: markdown, or csv for --output FILE.csv.")
+        str | None, typer.Option("--format", help="markdown, csv or parquet; default: by the suffix of --output.")
     ] = None,
     output: Annotated[Path | None, typer.Option(help="File to write the table to.")] = None,
 ) -> None:

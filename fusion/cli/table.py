@@ -1,4 +1,4 @@
-"""`fusion table RUN_DIR...`: the results of runs and sweeps in one table, as Markdown or CSV."""
+"""`fusion table RUN_DIR...`: the results of runs and sweeps in one table, as Markdown, CSV or Parquet."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from fusion.files.atomic import write_atomically
 from fusion.runs.collected import CollectedRun, collect, differing_settings
 from fusion.runs.main_numbers import main_numbers
 
-FORMATS = ("markdown", "csv")
+FORMATS = ("markdown", "csv", "parquet")
+_BY_SUFFIX = {".csv": "csv", ".parquet": "parquet"}
 _LONGEST_CELL = 40  # characters of a setting in Markdown
 _ONLY_CSV = frozenset({"stderr_hartree", "reference_hartree"})
 """Columns that Markdown leaves out: it shows the error beside the energy."""
@@ -34,12 +35,14 @@ Row = dict[str, Any]
 def table(places: Sequence[Path], form: str | None, output: Path | None) -> None:
     """Print the table of the runs in `places`, or write it to `output`.
 
-    `form` is one of `FORMATS`; None means CSV for an `output` with the suffix .csv, otherwise Markdown. Raises
-    InputError if there are no runs.
+    `form` is one of `FORMATS`; None means CSV or Parquet for an `output` with the suffix .csv or .parquet, otherwise
+    Markdown. Raises InputError if there are no runs, or for Parquet without an `output` or without pyarrow.
     """
-    form = form or ("csv" if output is not None and output.suffix == ".csv" else "markdown")
+    form = form or _BY_SUFFIX.get("" if output is None else output.suffix, "markdown")
     if form not in FORMATS:
-        raise InputError(f"--format {form}: choose {' or '.join(FORMATS)}.{suggestion(form, FORMATS)}")
+        raise InputError(f"--format {form}: choose {', '.join(FORMATS)}.{suggestion(form, FORMATS)}")
+    if form == "parquet" and output is None:
+        raise InputError("--format parquet: a binary table needs --output FILE.parquet")
     runs = collect(places)
     if not runs:
         raise InputError(f"no runs in {', '.join(map(str, places))}: no folder there has a result or settings of a run")
@@ -48,13 +51,15 @@ def table(places: Sequence[Path], form: str | None, output: Path | None) -> None
     first, numbers = list(_row(runs[0], ())), dict.fromkeys(name for run in runs for name in main_numbers(run.document))
     order = [*(name for name in first if name not in {*numbers, *_LAST}), *numbers, *settings, *_LAST]
     columns = [name for name in order if any(row.get(name) is not None for row in rows)]
-    text = _csv(columns, rows) if form == "csv" else _markdown(columns, rows)
+    writers: Mapping[str, Callable[[Sequence[str], Sequence[Row]], str | bytes]]
+    writers = {"markdown": _markdown, "csv": _csv, "parquet": _parquet}
+    content = writers[form](columns, rows)
     if output is None:
         streams.any_text(sys.stdout)
-        print(text, end="")
+        print(content, end="")
         return
     try:
-        write_atomically(output, text)
+        write_atomically(output, content)
     except OSError as error:
         raise InputError(f"{output} cannot be written: {error.strerror}") from error
     print(f"{output}   {count(len(rows), 'run')}")
@@ -117,6 +122,22 @@ def _csv(columns: Sequence[str], rows: Sequence[Row]) -> str:
     writer.writeheader()
     writer.writerows({name: "" if value is None else value for name, value in row.items()} for row in rows)
     return text.getvalue()
+
+
+def _parquet(columns: Sequence[str], rows: Sequence[Row]) -> bytes:
+    """Columns of numbers or of text; a column that has both, such as a setting, is text."""
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise InputError("Parquet needs pyarrow: pip install 'aiqm-fusion[parquet]', or --output FILE.csv") from error
+    table = {name: [row.get(name) for row in rows] for name in columns}
+    for name, values in table.items():
+        if any(isinstance(value, str) for value in values):
+            table[name] = [None if value is None else str(value) for value in values]
+    file = io.BytesIO()
+    parquet.write_table(pyarrow.table(table), file)
+    return file.getvalue()
 
 
 def _markdown(columns: Sequence[str], rows: Sequence[Row]) -> str:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from fusion.cli.table import table
+from fusion.errors import InputError
 from fusion.runs.collected import collect, differing_settings
 from fusion.runs.main_numbers import main_numbers
 from processes import Program
@@ -98,6 +100,23 @@ def test_tasks_write_the_numbers_that_the_table_reads(program: Program, tmp_path
     assert vibrating["lowest_frequency_cm1"] > 0 and vibrating["imaginary_modes"] == 0
 
 
+def test_parquet_has_the_values_of_csv_with_their_types(program: Program, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    assert program("table", str(OLD), "--output", "all.csv").status == 0
+    assert program("table", str(OLD), "--output", "all.parquet").status == 0
+    table = parquet.read_table(tmp_path / "all.parquet").to_pylist()
+    expected = rows(tmp_path / "all.csv")
+    assert [{name: "" if value is None else str(value) for name, value in row.items()} for row in table] == expected
+    assert {type(row["energy_hartree"]) for row in table} == {float, type(None)}
+
+
+def test_parquet_without_its_package_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(InputError, match=r"aiqm-fusion\[parquet\]"):
+        table([OLD / "energy"], None, tmp_path / "all.parquet")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -105,6 +124,7 @@ def test_tasks_write_the_numbers_that_the_table_reads(program: Program, tmp_path
         (["nowhere"], "nowhere is not a directory"),
         (["empty", "--format", "cvs"], "Did you mean 'csv'?"),
         ([], "RUN_DIR"),
+        ([str(OLD / "energy"), "--format", "parquet"], "--output FILE.parquet"),
         ([str(OLD / "energy"), "--output", "nowhere/table.md"], "nowhere/table.md cannot be written"),
     ],
 )
