@@ -1,4 +1,4 @@
-"""Equations of docs/theory, written out term by term, agree with the code that the pages name for them."""
+"""Equations of docs/theory about models, written out term by term, agree with the code that the pages name."""
 
 from __future__ import annotations
 
@@ -7,19 +7,15 @@ import math
 import numpy as np
 import pytest
 import torch
+from small_molecules import CH, LIH, walkers
 from torch import Tensor
 
-from fusion.chemistry.system import System
 from fusion.evaluation.uncertainty import calibrated
 from fusion.functionals import DensityFeatures
-from fusion.wavefunctions.diffusion.population import population_bias
-from fusion.wavefunctions.diffusion.walk import Walk, Walkers, place
-from fusion.wavefunctions.estimators.forces import Forces
-from fusion.wavefunctions.excited.spectrum import oscillator_strength
+from fusion.wavefunctions.determinants import laplacian_of_determinants
 from fusion.wavefunctions.jastrow import CuspJastrow
-from fusion.wavefunctions.jets import LogPsi
-from fusion.wavefunctions.proposals import ScaledElectrons
-from fusion.wavefunctions.statistics import blocked
+from fusion.wavefunctions.jets import Jet
+from fusion.wavefunctions.jets import rules as jet_rules
 from fusion.wavefunctions.three_body import ThreeBodyJastrow
 from fusion_ani.aev import Environment, Layout, vectors
 from fusion_dm21.network import DM21
@@ -27,13 +23,6 @@ from fusion_ferminet.network import FermiNet
 from fusion_psiformer.network import Psiformer
 
 pytestmark = pytest.mark.usefixtures("double_precision")
-
-CH = System("CH", ("C", "H"), np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 2.1]]), spin=1)
-LIH = System("LiH", ("Li", "H"), np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 3.0]]))
-
-
-def walkers(system: System, number: int = 3) -> Tensor:
-    return torch.randn(number, system.n_electrons, 3, generator=torch.Generator().manual_seed(1))
 
 
 def test_environment_vectors() -> None:
@@ -180,103 +169,52 @@ def test_self_attention_between_electrons() -> None:
     torch.testing.assert_close(result, y, rtol=1e-10, atol=1e-12)
 
 
-def test_scaled_moves() -> None:
-    """sampling.md, section "Metropolis moves": the ratio of two normal distributions."""
-    x, width = walkers(CH), 0.4
-    moved, ratio = ScaledElectrons(CH)(x, width, torch.Generator().manual_seed(4))
-    assert ratio is not None
-
-    def scale(r: Tensor) -> Tensor:
-        nuclei, charges = torch.tensor(CH.positions), torch.tensor(CH.charges, dtype=torch.float64)
-        return sum(((r - place).norm(dim=-1) + 1 / z) ** -2 for place, z in zip(nuclei, charges, strict=True)) ** -0.5
-
-    def log_q(origin: Tensor, target: Tensor) -> Tensor:
-        deviation = (width * scale(origin)).unsqueeze(-1).expand_as(origin)
-        return torch.distributions.Normal(origin, deviation).log_prob(target).sum((1, 2))
-
-    torch.testing.assert_close(ratio, log_q(moved, x) - log_q(x, moved), rtol=1e-9, atol=1e-9)
+@pytest.mark.parametrize(("d", "m", "layers", "k"), [(256, 256, 4, 16), (64, 64, 2, 4)])
+def test_number_of_parameters(d: int, m: int, layers: int, k: int) -> None:
+    """psiformer.md, section "Number of parameters"."""
+    with torch.device("meta"):
+        ansatz = Psiformer(LIH, heads=4, head_width=d // 4, mlp=(m,), layers=layers, determinants=k)
+    nuclei, electrons = 2, 4
+    trunk = (4 * nuclei + 1) * d + layers * (4 * d**2 + 2 * d * m + m + d + 4 * d)
+    expected = trunk + 2 * electrons * k * (d + 2 * nuclei) + 2
+    assert sum(parameter.numel() for parameter in ansatz.parameters()) == expected
 
 
-def test_block_length() -> None:
-    """sampling.md, section "Blocks and error bars"."""
-    noise = np.random.default_rng(5).normal(size=1000)
-    series = np.zeros(1000)
-    for t in range(1, 1000):
-        series[t] = 0.9 * series[t - 1] + noise[t]
-    errors, length, blocks = {}, 1, series
-    while len(blocks) > 1:
-        errors[length] = np.std(blocks, ddof=1) / np.sqrt(len(blocks))
-        blocks = blocks[: len(blocks) // 2 * 2].reshape(-1, 2).mean(1)
-        length *= 2
-    chosen = min(b for b, s in errors.items() if b**3 > 2 * 1000 * (s / errors[1]) ** 4)
-    assert blocked(series).stderr == pytest.approx(errors[chosen])
+def test_rules_of_jets() -> None:
+    """forward_laplacian.md, section "Rules": normalisation, softmax and determinants."""
+    generator = torch.Generator().manual_seed(9)
+    data = torch.randn(2, 8, 5, generator=generator)
+    j, lap, x = data[:, :6], data[:, 6], data[:, 7]
 
+    c, jc, lc = (part - part.mean(-1, keepdim=True) for part in (x, j, lap))
+    s = (c.square().mean(-1, keepdim=True) + 1e-5) ** -0.5
+    a = (c.unsqueeze(1) * jc).mean(-1, keepdim=True)
+    js = -(s.unsqueeze(1) ** 3) * a
+    ls = -(s**3) * (jc.square().mean(-1, keepdim=True).sum(1) + (c * lc).mean(-1, keepdim=True))
+    ls = ls + 3 * s**5 * a.square().sum(1)
+    expected = torch.cat(
+        (jc * s.unsqueeze(1) + c.unsqueeze(1) * js, (c * ls + s * lc + 2 * (jc * js).sum(1)).unsqueeze(1)), dim=1
+    )
+    result = jet_rules.layer_norm(Jet(data), torch.ones(5), torch.zeros(5), 1e-5).data[:, :-1]
+    torch.testing.assert_close(result, expected)
 
-def test_drift_and_weight_of_a_diffusion_step() -> None:
-    """dmc.md, sections "One step" and "Limits of drift and local energy"."""
-    tau, energy, effective = 0.02, -0.5, 0.9
-    x = walkers(LIH, 200)
+    p = torch.softmax(x, -1)
+    centred = j - (p.unsqueeze(1) * j).sum(-1, keepdim=True)
+    u = lap + centred.square().sum(1)
+    expected = torch.cat((p.unsqueeze(1) * centred, (p * (u - (p * u).sum(-1, keepdim=True))).unsqueeze(1)), dim=1)
+    torch.testing.assert_close(jet_rules.softmax(Jet(data)).data[:, :-1], expected)
 
-    def measure(electrons: Tensor) -> tuple[LogPsi, Tensor]:
-        log = -0.5 * electrons.square().sum((1, 2))
-        local = 20.0 * electrons[:, 0, 0]
-        return LogPsi(torch.ones_like(log), log, -electrons.flatten(1), local), local
+    blocks = torch.randn(1, 8, 3, 2, 3, generator=generator)  # D + 2, electrons, determinants, orbitals
+    psi = laplacian_of_determinants([Jet(blocks)])
+    matrices = blocks[0].transpose(1, 2)
+    value = torch.linalg.det(matrices[-1])
+    share, inverse = value / value.sum(), torch.linalg.inv(matrices[-1])
 
-    walk = Walk(LIH, measure, tau, torch.Generator().manual_seed(6))
-    v, z = -x, (x.unsqueeze(2) - torch.tensor(LIH.positions)).norm(dim=-1)
-    nearest = z.argmin(-1)
-    away = x - torch.tensor(LIH.positions)[nearest]
-    z, charge = z.amin(-1), torch.tensor([3.0, 1.0])[nearest]
-    speed = v.norm(dim=-1)
-    a = (1 + (v * away).sum(-1) / (speed * z)) / 2 + (charge * z) ** 2 / (10 * (4 + (charge * z) ** 2))
-    factor = (-1 + torch.sqrt(1 + 2 * a * speed**2 * tau)) / (a * speed**2 * tau)
-    torch.testing.assert_close(walk.drift(x, -x), factor.unsqueeze(-1) * v, rtol=1e-6, atol=1e-8)
+    def trace(matrix: Tensor) -> Tensor:
+        return matrix.diagonal(dim1=-2, dim2=-1).sum(-1)
 
-    before = place(x, measure)
-    step = walk.step(before, energy, energy, effective)
-    reach = 0.2 * math.sqrt(4 / tau)
-
-    def limited(walkers_: Walkers) -> Tensor:
-        return energy + (walkers_.energy - energy).clamp(-reach, reach)
-
-    mean = (limited(before) + limited(step.walkers)) / 2
-    torch.testing.assert_close(step.weight, torch.exp(-tau * effective * (mean - energy)))
-
-
-def test_bias_of_a_fixed_population() -> None:
-    """dmc.md, section "Bias of the fixed population"."""
-    rng = np.random.default_rng(7)
-    energies, logs, n = rng.normal(size=400), 1e-3 * rng.normal(size=400), 20
-    padded = np.concatenate((np.full(n, logs.mean()), logs))
-    products = np.exp([padded[t + 1 : t + n + 1].sum() for t in range(400)])
-    expected = energies.mean() - (products * energies).sum() / products.sum()
-    assert population_bias(energies, logs, n).value == pytest.approx(expected, rel=1e-9)
-
-
-def test_forces_of_finite_variance() -> None:
-    """observables.md, section "Forces"."""
-    x, g = walkers(LIH), walkers(LIH).flip(0)
-    result = Forces(LIH).zero_variance(x, g)
-    nuclei, charges = torch.tensor(LIH.positions), (3.0, 1.0)
-    for a, b in ((0, 1), (1, 0)):
-        apart = nuclei[a] - nuclei[b]
-        expected = charges[a] * charges[b] * apart / apart.norm() ** 3 + torch.zeros(3, 3)
-        for i in range(4):
-            r = x[:, i] - nuclei[a]
-            d = r.norm(dim=-1, keepdim=True)
-            along = (r * g[:, i]).sum(-1, keepdim=True)
-            expected = expected + charges[a] * (g[:, i] / d - along * r / d**3)
-        torch.testing.assert_close(result[:, a], expected)
-
-
-def test_oscillator_strengths() -> None:
-    """excited.md, section "Energies, gaps, and observables": a symmetric problem in another gauge."""
-    rng = np.random.default_rng(8)
-    levels = np.array([-1.0, -0.3, -0.3])
-    moments = rng.normal(size=(3, 3, 3))
-    moments = moments + moments.transpose(0, 2, 1)
-    gauge = rng.normal(size=(3, 3)) + 3 * np.eye(3)
-    matrix, dipoles = (np.linalg.inv(gauge) @ part @ gauge for part in (np.diag(levels), moments))
-    found = oscillator_strength(np.stack([matrix] * 40), np.stack([dipoles] * 40), [[0], [1, 2]], 0, 1)
-    expected = 2 / 3 * 0.7 * (moments[:, 0, 1:] ** 2).sum()
-    assert found.value == pytest.approx(expected, rel=1e-9)
+    m = matrices[:-2] @ inverse
+    second = trace(matrices[-2] @ inverse) + (trace(m) ** 2 - trace(m @ m)).sum(0)
+    gradient = (share * trace(m)).sum(-1)
+    torch.testing.assert_close(psi.gradient[0], gradient)
+    torch.testing.assert_close(psi.laplacian[0] + gradient.square().sum(), (share * second).sum())
