@@ -39,6 +39,7 @@ def test_a_sweep_runs_on_several_ranks(environment: dict[str, str], tmp_path: Pa
     assert {path.name for path in (tmp_path / "s").iterdir()} == {"0", "1", "multirun.yaml"}
 
 
+@pytest.mark.slow
 def test_torchrun_starts_several_processes(environment: dict[str, str], tmp_path: Path) -> None:
     done = python(environment, tmp_path, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "fusion", *DDP)
     assert done.returncode == 0, done.stderr

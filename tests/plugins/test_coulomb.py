@@ -117,6 +117,7 @@ def test_foreign_elements_are_refused_by_name() -> None:
         network(SortedMatrix(SIZE))(collate([System("n2", ("N", "N"), [[0.0, 0.0, 0.0], [0.0, 0.0, 2.0]])]))
 
 
+@pytest.mark.slow
 def test_training_on_a_file_learns_more_than_the_composition(tmp_path: Path) -> None:
     """Energies are Morse curves of the molecules' bonds, which the composition cannot explain."""
     generator = np.random.default_rng(0)

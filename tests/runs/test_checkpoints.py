@@ -53,6 +53,7 @@ def test_tensorboard_is_written_beside_the_table(program: Program, tmp_path: Pat
     assert (tmp_path / "r" / "metrics.csv").read_text().count("\n") == 21
 
 
+@pytest.mark.slow
 def test_wandb_works_without_an_account(process: Program, environment: dict[str, str], tmp_path: Path) -> None:
     environment.pop("WANDB_API_KEY", None)
     environment["NETRC"] = str(tmp_path / "none")

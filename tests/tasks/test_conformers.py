@@ -51,10 +51,12 @@ def test_one_minimum_is_one_conformer(pictures: None, program: Program, tmp_path
     assert (tmp_path / "run" / "conformers.png").stat().st_size > 5_000
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_as_an_uninterrupted_one(resumes: Resumes) -> None:
     resumes(RUN, Stop("toy.morse:Morse.forward", 5), files=("conformers.csv", "conformers.extxyz"))
 
 
+@pytest.mark.slow
 def test_butane_has_one_anti_and_two_gauche_conformers(program: Program, zoo_cache: Path, tmp_path: Path) -> None:
     words = ("+method=ani", "system=butane", "task=conformers", "task.number=24", "hydra.run.dir=run")
     assert program(*words).status == 0

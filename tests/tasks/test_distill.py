@@ -111,6 +111,7 @@ def test_the_choice_is_uncertain_and_spread_out() -> None:
     assert unknown.tolist() == [5]
 
 
+@pytest.mark.slow
 def test_a_student_learns_from_its_teacher(pictures: None, program: Program, tmp_path: Path) -> None:
     done = program(*DISTILL)
     assert done.status == 0, done

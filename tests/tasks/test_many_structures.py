@@ -161,6 +161,7 @@ def test_a_record_holds_the_result_exactly() -> None:
     np.testing.assert_array_equal(again.properties["forces"], result.properties["forces"])
 
 
+@pytest.mark.slow
 def test_workers_share_a_directory_and_the_killed_one_loses_nothing(
     environment: dict[str, str], tmp_path: Path
 ) -> None:

@@ -153,7 +153,8 @@ def test_a_scan_in_both_directions_takes_the_lower_energy(program: Program, tmp_
     np.testing.assert_allclose(scan["relative_std_hartree"], relative, atol=1e-8)
 
 
-@pytest.mark.parametrize(("calls", "until_done"), [((8, 4), False), pytest.param((12,), True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("calls", "until_done"), [((8, 4), False), ((12,), True)])
 def test_a_run_killed_at_any_step_resumes_to_the_same_result(
     resumes: Resumes, calls: tuple[int, ...], until_done: bool
 ) -> None:

@@ -231,6 +231,7 @@ def test_only_modes_in_the_range_are_calculated(program: Program, tmp_path: Path
     assert np.abs(0.9 * places[1:] - narrow[narrow[:, 1].argmax(), 0]).min() < 0.5
 
 
+@pytest.mark.slow
 def test_a_run_killed_during_the_dipoles_resumes_to_the_same_result(
     resumes: Resumes, program: Program, tmp_path: Path
 ) -> None:

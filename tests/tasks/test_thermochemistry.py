@@ -181,6 +181,7 @@ def test_wrong_settings_give_one_line(program: Program, words: tuple[str, ...], 
     assert not list(Path.cwd().iterdir())
 
 
+@pytest.mark.slow
 def test_a_run_killed_during_a_species_resumes_to_the_same_result(
     resumes: Resumes, program: Program, tmp_path: Path
 ) -> None:

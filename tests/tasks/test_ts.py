@@ -171,9 +171,8 @@ def test_displacements_of_a_numerical_hessian_are_counted(program: Program, monk
     assert said[0] == "Hessian" and said.count("Hessian: 24 of 24 displacements") == 2
 
 
-@pytest.mark.parametrize(
-    ("calls", "until_done"), [((35, 30), False), pytest.param((35,), True, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("calls", "until_done"), [((35, 30), False), ((35,), True)])
 def test_a_run_killed_at_any_step_resumes_to_the_same_result(
     resumes: Resumes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: tuple[int, ...], until_done: bool
 ) -> None:

@@ -236,6 +236,7 @@ def test_a_method_without_forces_is_refused(program: Program) -> None:
     assert done.status == 2 and "task vibrations needs hessian, which toy does not give" in done.err
 
 
+@pytest.mark.slow
 def test_a_run_killed_during_the_differences_resumes_to_the_same_result(resumes: Resumes) -> None:
     words = (*MORSE, "method._target_=toy.morse.WithoutHessian")
     (resumed,) = resumes(words, Stop("toy.morse:Morse.forward", 17), files=("relaxed.xyz",), rel=1e-9)

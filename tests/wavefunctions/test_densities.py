@@ -236,6 +236,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place / "run"
 
 
+@pytest.mark.slow
 def test_a_killed_and_resumed_evaluation_has_the_same_densities(uninterrupted: Path, tmp_path: Path) -> None:
     (resumed,) = killed_and_resumed(tmp_path, WORDS, [at("step", 33)])
     assert "evaluation step 5 of 12" in resumed.out

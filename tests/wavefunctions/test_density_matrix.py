@@ -276,6 +276,7 @@ def test_sums_of_other_settings_are_refused(other: dict[str, Any]) -> None:
         DensityMatrix(molecule("He"), **{"basis": "def2-SVP", **other}).load_state_dict(state, strict=False)
 
 
+@pytest.mark.slow
 def test_a_killed_and_resumed_evaluation_has_the_same_matrix(tmp_path: Path) -> None:
     assert fusion(tmp_path, *placed(WORDS, "uninterrupted")).complete
     (resumed,) = killed_and_resumed(tmp_path, WORDS, [at("step", 33)])

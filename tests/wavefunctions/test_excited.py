@@ -310,7 +310,8 @@ def test_a_term_of_the_wavefunction_is_refused() -> None:
         hamiltonian.evaluate(states, torch.randn(2, 4, 3), 2)
 
 
-@pytest.mark.parametrize("full", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["full", "blocks"])
+@pytest.mark.slow
+@pytest.mark.parametrize("full", [True, False], ids=["full", "blocks"])
 def test_pretraining_brings_states_close_to_their_leading_configurations(full: bool) -> None:
     """Helium's 1s2, and 1s2s as triplet and singlet, which have the same determinants with other signs."""
     helium = molecule("He")

@@ -41,7 +41,8 @@ def test_several_states_are_not_published(finished: Path, tmp_path: Path) -> Non
     assert ended.status == 2 and "a card has one state" in ended.err, ended
 
 
-@pytest.mark.parametrize("moment", [8, pytest.param(20, marks=pytest.mark.slow)], ids=["optimisation", "evaluation"])
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", [8, 20], ids=["optimisation", "evaluation"])
 def test_killed_and_resumed(tmp_path: Path, moment: int) -> None:
     words = (*HYDROGEN, "method.states=5")
     assert fusion(tmp_path / "whole", *words).complete

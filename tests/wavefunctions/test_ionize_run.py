@@ -34,9 +34,10 @@ def test_a_state_is_the_ordinary_run_of_its_system(ionised: Path, tmp_path: Path
     assert document(tmp_path / "run")["energy"] == document(ionised / "states" / "cation")["energy"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "stops",
-    [pytest.param((20,), id="system"), pytest.param((STEPS + 30, 2), id="cation twice", marks=pytest.mark.slow)],
+    [pytest.param((20,), id="system"), pytest.param((STEPS + 30, 2), id="cation twice")],
 )
 def test_a_killed_run_ends_with_the_same_bits(ionised: Path, tmp_path: Path, stops: tuple[int, ...]) -> None:
     resumed = killed_and_resumed(tmp_path, WORDS, [at("step", step) for step in stops])

@@ -95,6 +95,7 @@ def test_the_spin_of_every_point_is_in_the_table_and_printed(printed: tuple[Path
     assert text.count("⟨S²⟩") >= len(rows)
 
 
+@pytest.mark.slow
 def test_a_killed_scan_goes_on_from_the_wavefunction_of_its_last_point(scanned: Path, tmp_path: Path) -> None:
     """Points take 64, 17 and 17 iterations; the run is stopped in the third."""
     (resumed,) = killed_and_resumed(tmp_path, SCAN, [at("step", 64 + 17 + 8)])

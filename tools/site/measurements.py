@@ -28,7 +28,7 @@ def page(benchmarks: Path) -> str:
 
 
 def _first_sentence(text: str) -> str:
-    """First sentence of the first paragraph, without links and pictures; or nothing for a page that starts with a table."""
+    """First sentence of the first paragraph, without links; empty if the page has none."""
     paragraph = next((part for part in text.split("\n\n") if part.strip() and part.strip()[0] not in "!|#<"), "")
     plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", " ".join(paragraph.split()))
     return re.split(r"(?<=[a-z0-9)%])[.:] (?=[A-Z])", plain)[0].rstrip(".:") + "."

@@ -44,6 +44,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+@pytest.mark.slow
 def test_the_sum_has_the_errors_of_the_training(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fusion.zoo.registry.user", lambda: place / "zoo")
     monkeypatch.setenv("FUSION_CACHE", str(place / "cache"))
