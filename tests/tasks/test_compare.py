@@ -9,19 +9,25 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 import pytest
+from ase.build import molecule
 from omegaconf import OmegaConf
 from pyscf import gto, scf
 
 from fusion.app import resolved
+from fusion.chemistry.structures import from_atoms
+from fusion.chemistry.system import System
 from fusion.chemistry.units import KCAL_MOL_PER_HARTREE
+from fusion.runs.results import Result
+from fusion.runs.run import Run
 from fusion.tasks.compare import energies, outcome, tables
-from fusion.tasks.compare.cost import measuring, peak_memory
+from fusion.tasks.compare.cost import MeasuredEnergy, measuring, peak_memory
 from fusion.tasks.compare.subject import Quantity
 from processes import Program, Running
 
@@ -277,6 +283,31 @@ def test_states_are_compared_by_number(program: Program) -> None:
     assert done.status == 2 and "task.states must be" in done.err
     done = program(*RUN, "methods=[hf]", "task.states=3", SCAN, "system=h2")
     assert done.status == 2 and "a comparison has only one of them" in done.err
+
+
+class Asked:
+    """Method that records the properties that it is asked for; its forces are costly."""
+
+    name = kind = label = "asked"
+    energy_zero = "total"
+    provides = frozenset({"energy", "forces", "energy_members", "dipole"})
+    costly = frozenset({"forces"})
+
+    def __init__(self) -> None:
+        self.properties: frozenset[str] = frozenset()
+
+    def calculate(self, systems: Sequence[System], properties: Iterable[str]) -> list[Result]:
+        self.properties = frozenset(properties)
+        return [Result(system, energy=0.0) for system in systems]
+
+
+@pytest.mark.parametrize("forces", [True, False])
+def test_a_part_asks_for_what_is_compared(tmp_path: Path, forces: bool) -> None:
+    """Costly forces belong to a comparison unless task.forces=false; members' energies give the spread of sums."""
+    method, task = Asked(), MeasuredEnergy(forces)
+    run = Run(tmp_path, OmegaConf.create({}), None, 0, tmp_path)
+    task.run(task.check(method, from_atoms(molecule("H2O")), run), run)
+    assert method.properties == {"energy", "energy_members"} | ({"forces"} if forces else set())
 
 
 def test_the_cost_of_a_program_that_still_runs_is_counted() -> None:

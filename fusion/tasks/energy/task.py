@@ -39,7 +39,7 @@ class Energy:
     def check(self, method: Method, system: System, run: Run) -> Plan:
         """Raise InputError for a system or properties that the method cannot calculate."""
         protocol.require(method, self.needs, f"task {self.name}")
-        _properties(method, [system])
+        self._properties(method, system)
         return Plan(method, system)
 
     def of_set(self) -> StructuresTask:
@@ -51,10 +51,10 @@ class Energy:
         method, system = plan.method, plan.system
         reporting = abilities.reporting(method)
         if reporting is None:
-            return protocol.calculate(method, [system], _properties(method, [system]))[0]
+            return protocol.calculate(method, [system], self._properties(method, system))[0]
         # An SCF has no checkpoint to complete, so that a signal stops it at once.
         with phases.phase("SCF") as update, reporting.watched(update), between_steps(patience=0.0):
-            result = protocol.calculate(method, [system], _properties(method, [system]))[0]
+            result = protocol.calculate(method, [system], self._properties(method, system))[0]
         console().print()
         if result.files:
             result.message = f"{result.message}; the last density is in {', '.join(result.files)}"
@@ -89,6 +89,10 @@ class Energy:
     def files(directory: Path) -> list[str]:
         """Names of the files written for many structures."""
         return structures_task.files(directory)
+
+    def _properties(self, method: Method, system: System) -> frozenset[str]:
+        """Properties of one structure; a comparison asks for others."""
+        return _properties(method, [system])
 
 
 class Energies:
