@@ -21,6 +21,15 @@ import pluggy
 
 if TYPE_CHECKING:
     from fusion.app import run as run
+    from fusion.app.functions import compare as compare
+    from fusion.app.functions import conformers as conformers
+    from fusion.app.functions import energy as energy
+    from fusion.app.functions import md as md
+    from fusion.app.functions import relax as relax
+    from fusion.app.functions import scan as scan
+    from fusion.app.functions import ts as ts
+    from fusion.app.functions import vibrations as vibrations
+    from fusion.app.run_result import result as result
     from fusion.functionals.scf.kohn_sham import kohn_sham as kohn_sham
     from fusion.methods.ase_calculator import calculator as calculator
     from fusion.zoo.store import load as load
@@ -31,6 +40,10 @@ hookimpl = pluggy.HookimplMarker("fusion")
 # Public name -> its module; large packages are imported only when a name is used.
 _PUBLIC = {
     "run": "fusion.app",
+    **dict.fromkeys(
+        ("energy", "relax", "vibrations", "scan", "ts", "md", "conformers", "compare"), "fusion.app.functions"
+    ),
+    "result": "fusion.app.run_result",
     "calculator": "fusion.methods.ase_calculator",
     "kohn_sham": "fusion.functionals.scf.kohn_sham",
     "load": "fusion.zoo.store",

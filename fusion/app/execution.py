@@ -19,7 +19,9 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from fusion import plugins
+from fusion.app import run_result
 from fusion.app.directories import existing, prepare, prepare_shared, usable, withdraw, writing
+from fusion.app.run_result import RunResult
 from fusion.app.settings import METHODS, find_checkpoint, join, load_config, resolved, same_settings
 from fusion.chemistry import structure_sets, system_input
 from fusion.chemistry.structure_sets import StructureSet
@@ -28,7 +30,7 @@ from fusion.config import compose as trees
 from fusion.config import messages
 from fusion.config.checks import check_whole
 from fusion.config.options import sources
-from fusion.console import logs
+from fusion.console import logs, units
 from fusion.console.format import console, header, line
 from fusion.errors import CalculationError, InputError
 from fusion.files.atomic import listing
@@ -66,7 +68,7 @@ class Unconverged(CalculationError):
     """A result that is not ok; it has been shown, so that only the exit status remains."""
 
 
-def run(overrides: Sequence[str] = ()) -> Result:
+def run(overrides: Sequence[str] = ()) -> RunResult:
     """Run a calculation in this process: `fusion.run(["+method=ferminet", "system=h2"])`, words as on the command line.
 
     Returns the result, also an unconverged one (see `status`). Runs in several threads wait for each other, because
@@ -83,7 +85,7 @@ def run(overrides: Sequence[str] = ()) -> Result:
         return execute(config, directory, Path.cwd(), unique=not named)
 
 
-def resume(directory: Path, relaunch: bool = False) -> Result:
+def resume(directory: Path, relaunch: bool = False) -> RunResult:
     """Resume the run in `directory` from its last checkpoint, if there is one; a finished run prints its result."""
     config = load_config(directory)
     with trust.settings(config, directory / CONFIG):
@@ -95,7 +97,7 @@ def resume(directory: Path, relaunch: bool = False) -> Result:
 @processes.running()
 def execute(
     config: DictConfig, directory: Path, start_dir: Path, relaunch: bool = False, unique: bool = False
-) -> Result:
+) -> RunResult:
     """Execute a run from the checks to the last lines.
 
     For `relaunch` see `processes.job`. `unique`: the directory's name comes from the clock, and another run may have
@@ -104,6 +106,14 @@ def execute(
     began = time.perf_counter()
     plugins.refuse_conflicts(sources())
     config = resolved(config, start_dir)
+    with units.using(config.units):
+        return _executed(config, directory, start_dir, relaunch, unique, began)
+
+
+def _executed(
+    config: DictConfig, directory: Path, start_dir: Path, relaunch: bool, unique: bool, began: float
+) -> RunResult:
+    """Execute a run with resolved settings."""
     if (directory / CONFIG).is_file():
         trust.refuse_links(directory, to_write=True)
         if structure_sets.stated(config.system):
@@ -148,7 +158,7 @@ def execute(
         if (run.directory / METRICS).is_file():  # separate the result from the progress
             console().print()
         report.summary(read_result(run.directory) or {}, run.directory)
-    return result
+    return run_result.of_run(result, run.directory)
 
 
 def _subject(config: DictConfig, start_dir: Path) -> System | StructureSet:
@@ -250,7 +260,7 @@ def build(make: Any, node: str) -> Any:
         raise InputError(f"{node}: {messages.one_line(error)}") from error
 
 
-def _finished(directory: Path, config: DictConfig) -> Result | None:
+def _finished(directory: Path, config: DictConfig) -> RunResult | None:
     """Return the result of the run that `ckpt=last` resumes if it is complete and has the same settings."""
     if config.ckpt != "last":
         return None
@@ -260,15 +270,8 @@ def _finished(directory: Path, config: DictConfig) -> Result | None:
     if not same_settings(directory, config):
         return None
     if processes.rank() == 0:
-        report.report(directory)
-    energy, subject = document.get("energy") or {}, _subject(config, Path.cwd())
-    return Result(
-        subject if isinstance(subject, System) else subject.systems[0],
-        document["status"],
-        energy.get("value"),
-        energy.get("stderr"),
-        message=document.get("message"),
-    )
+        report.report(directory, config.units)
+    return run_result.restored(document, directory)
 
 
 def _announce(run: Run, task: Task, plan: Plan) -> None:

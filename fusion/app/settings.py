@@ -11,6 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from fusion.config import messages
 from fusion.config.moved_names import current
 from fusion.config.options import available
+from fusion.console import units
 from fusion.errors import InputError
 from fusion.files import bounds
 from fusion.runs import trust
@@ -39,6 +40,7 @@ def resolved(config: DictConfig, start_dir: Path) -> DictConfig:
         raise InputError(f"seed must be a number of at most 64 bits, not {config.seed}")
     if config.dtype not in ("float32", "float64"):
         raise InputError(f"dtype must be float32 or float64, not {config.dtype}")
+    config.units = units.checked(config.get("units", units.HARTREE))
     if config.system.get("path") is not None:
         config.system.path = str(start_dir / Path(str(config.system.path)).expanduser())
     if config.system.get("paths") is not None:

@@ -38,6 +38,10 @@ app.add_typer(zoo.app, name="zoo")
 # Click's ClickException: newer versions of Typer bring a Click of their own and export only errors derived from it.
 _USAGE_ERRORS: Any = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
 Directory = Annotated[Path, typer.Argument(metavar="RUN_DIR", show_default=False)]
+Units = Annotated[
+    str | None,
+    typer.Option(help="hartree, eV, kcal/mol or kJ/mol; default: as the run was started.", show_default=False),
+]
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -215,11 +219,12 @@ def resume(run_dir: Directory) -> int:
 
 
 @app.command()
-def report(run_dir: Directory) -> None:
+def report(run_dir: Directory, units: Units = None) -> None:
     """Show a run's result and draw its plots again."""
+    from fusion.console.units import checked
     from fusion.runs.report import report as show
 
-    show(run_dir)
+    show(run_dir, None if units is None else checked(units, "--units"))
 
 
 @app.command()
@@ -229,11 +234,12 @@ def table(
         str | None, typer.Option("--format", help="markdown, csv or parquet; default: by the suffix of --output.")
     ] = None,
     output: Annotated[Path | None, typer.Option(help="File to write the table to.")] = None,
+    units: Units = None,
 ) -> None:
     """Tabulate the results of runs and sweeps; any folder is searched for runs."""
     from fusion.cli.table import table as show
 
-    show(run_dirs, form, output)
+    show(run_dirs, form, output, units)
 
 
 @app.command(context_settings={"ignore_unknown_options": True})

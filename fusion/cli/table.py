@@ -4,51 +4,56 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from fusion.chemistry import energy_zeros
 from fusion.config.options import suggestion
-from fusion.console import streams
+from fusion.console import streams, units
 from fusion.console.format import count, with_error
 from fusion.errors import InputError
 from fusion.files.atomic import write_atomically
 from fusion.runs.collected import CollectedRun, collect, differing_settings
 from fusion.runs.main_numbers import main_numbers
+from fusion.runs.table_rows import Row, in_units, row
 
 FORMATS = ("markdown", "csv", "parquet")
 _BY_SUFFIX = {".csv": "csv", ".parquet": "parquet"}
 _LONGEST_CELL = 40  # characters of a setting in Markdown
-_ONLY_CSV = frozenset({"stderr_hartree", "reference_hartree"})
-"""Columns that Markdown leaves out: it shows the error beside the energy."""
+_ONLY_CSV = ("stderr", "reference")
+"""Columns, without their unit, that Markdown leaves out: it shows the error beside the energy."""
 _TRIVIAL = {"charge": 0, "spin": 0, "energy_zero": energy_zeros.TOTAL}
 """Columns that Markdown leaves out if all runs have this value."""
+_SUFFIXES = frozenset({"s", "hartree", "mhartree", "ev", "kcal_mol", "kj_mol"})
 _LAST = ("wall_s", "seed", "directory")
-_DIGITS = {"spread_hartree": ".2g", "difference_mhartree": "+.2f", "wall_s": ".1f"}
+_DIGITS = {"spread": ".2g", "difference": "+.2f", "wall": ".1f"}
+"""Formats of columns by their names without unit."""
 
-Row = dict[str, Any]
 
-
-def table(places: Sequence[Path], form: str | None, output: Path | None) -> None:
+def table(places: Sequence[Path], form: str | None, output: Path | None, shown_in: str | None = None) -> None:
     """Print the table of the runs in `places`, or write it to `output`.
 
-    `form` is one of `FORMATS`; None means CSV or Parquet for an `output` with the suffix .csv or .parquet, otherwise
-    Markdown. Raises InputError if there are no runs, or for Parquet without an `output` or without pyarrow.
+    `form` is one of `FORMATS`; None means CSV or Parquet for an `output` with the suffix
+    .csv or .parquet, otherwise Markdown. `shown_in` are
+    its units; None means those that all runs set, in Markdown, and atomic units otherwise. Raises InputError if there
+    are no runs, or for Parquet without an `output` or without pyarrow.
     """
     form = form or _BY_SUFFIX.get("" if output is None else output.suffix, "markdown")
     if form not in FORMATS:
         raise InputError(f"--format {form}: choose {', '.join(FORMATS)}.{suggestion(form, FORMATS)}")
     if form == "parquet" and output is None:
         raise InputError("--format parquet: a binary table needs --output FILE.parquet")
+    if shown_in is not None:
+        shown_in = units.checked(shown_in, "--units")
     runs = collect(places)
     if not runs:
         raise InputError(f"no runs in {', '.join(map(str, places))}: no folder there has a result or settings of a run")
     settings = differing_settings(runs)
-    rows = [_row(run, settings) for run in runs]
-    first, numbers = list(_row(runs[0], ())), dict.fromkeys(name for run in runs for name in main_numbers(run.document))
+    chosen = units.Units(units.HARTREE if form != "markdown" and shown_in is None else _units(runs, shown_in))
+    rows = [in_units(row(run, settings), chosen) for run in runs]
+    first = list(in_units(row(runs[0], ()), chosen))
+    numbers = dict.fromkeys(name for run in runs for name in in_units(main_numbers(run.document), chosen))
     order = [*(name for name in first if name not in {*numbers, *_LAST}), *numbers, *settings, *_LAST]
     columns = [name for name in order if any(row.get(name) is not None for row in rows)]
     writers: Mapping[str, Callable[[Sequence[str], Sequence[Row]], str | bytes]]
@@ -65,55 +70,12 @@ def table(places: Sequence[Path], form: str | None, output: Path | None) -> None
     print(f"{output}   {count(len(rows), 'run')}")
 
 
-def _row(run: CollectedRun, settings: Sequence[str]) -> Row:
-    """Cells of a run by column; None where the run has no such value."""
-    document = run.document
-    energy, reference = document.get("energy") or {}, document.get("reference") or {}
-    system = document.get("system") or {}
-    return {
-        "method": _method(run),
-        "weights": _weights(run),
-        "task": document.get("task") or run.settings.get("task.name"),
-        "system": system.get("name") or run.settings.get("system.name"),
-        "formula": system.get("formula"),
-        "charge": system.get("charge", run.settings.get("system.charge")),
-        "spin": system.get("spin", run.settings.get("system.spin")),
-        "status": run.status,
-        "energy_hartree": energy.get("value"),
-        "stderr_hartree": energy.get("stderr"),
-        "spread_hartree": document.get("energy_std_hartree"),
-        "energy_zero": document.get("energy_zero"),
-        "reference_hartree": reference.get("value"),
-        "difference_mhartree": reference.get("difference_mhartree"),
-        **main_numbers(document),
-        **{key: _plain(run.settings.get(key)) for key in settings},
-        "wall_s": (document.get("timing") or {}).get("wall_s"),
-        "seed": run.settings.get("seed"),
-        "directory": str(run.directory),
-    }
-
-
-def _method(run: CollectedRun) -> str | None:
-    """Name of the method, or the names of all methods of a comparison."""
-    entries = run.settings.get("methods")
-    if isinstance(entries, list):
-        names = [entry.get("method") if isinstance(entry, Mapping) else entry for entry in entries]
-        return ", ".join(map(str, names))
-    name = run.document.get("method") or run.settings.get("method.name")
-    return None if name is None else str(name)
-
-
-def _weights(run: CollectedRun) -> str | None:
-    weights = run.document.get("weights")
-    if weights:
-        return f"{weights.get('name')}@{weights.get('version')}"
-    name = run.settings.get("weights")
-    return None if name is None else str(name)
-
-
-def _plain(value: Any) -> Any:
-    """Text, numbers and None unchanged; lists and truth values as on the command line."""
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | bool) else value
+def _units(runs: Sequence[CollectedRun], shown_in: str | None) -> str:
+    """Units of a table: those given, or those that all runs have."""
+    if shown_in is not None:
+        return shown_in
+    stated = {run.settings.get("units", units.HARTREE) for run in runs}
+    return stated.pop() if len(stated) == 1 and stated <= set(units.NAMES) else units.HARTREE
 
 
 def _csv(columns: Sequence[str], rows: Sequence[Row]) -> str:
@@ -142,7 +104,7 @@ def _parquet(columns: Sequence[str], rows: Sequence[Row]) -> bytes:
 
 def _markdown(columns: Sequence[str], rows: Sequence[Row]) -> str:
     """Table with aligned columns, to be read in a terminal as well."""
-    shown = [name for name in columns if name not in _ONLY_CSV and not _is_trivial(rows, name)]
+    shown = [name for name in columns if _stem(name) not in _ONLY_CSV and not _is_trivial(rows, name)]
     lines = [shown, *([_cell(name, row) for name in shown] for row in rows)]
     lines = [[streams.visible(" ".join(cell.split())).replace("|", r"\|") for cell in line] for line in lines]
     widths = [max(len(line[index]) for line in lines) for index in range(len(shown))]
@@ -161,11 +123,20 @@ def _cell(name: str, row: Row) -> str:
     value = row.get(name)
     if value is None:
         return ""
-    if name == "energy_hartree":
-        return with_error(value, row.get("stderr_hartree"))
-    if name in _DIGITS:
-        return format(value, _DIGITS[name])
+    stem = _stem(name)
+    if stem == "energy":
+        return with_error(
+            value, row.get(name.replace("energy", "stderr")), decimals=6 if name == "energy_hartree" else 4
+        )
+    if stem in _DIGITS:
+        return format(value, _DIGITS[stem])
     if isinstance(value, float):
         return f"{value:.6g}"
     text = str(value)
     return text if name == "directory" or len(text) <= _LONGEST_CELL else f"{text[: _LONGEST_CELL - 1]}…"
+
+
+def _stem(name: str) -> str:
+    """Name of a column without its unit: energy for energy_ev, wall for wall_s."""
+    stem, _, unit = name.partition("_")
+    return stem if unit in _SUFFIXES else name

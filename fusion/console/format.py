@@ -1,6 +1,6 @@
 """Console, lines of a run and formats of their numbers.
 
-Energies are in hartree, differences to a reference in millihartree. rich is imported only with the first printed line.
+Numbers with a unit are printed in that of the setting `units`. rich is imported only with the first printed line.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from fusion.console import streams
+from fusion.console import streams, units
+from fusion.console.numbers import plus_minus
+from fusion.console.numbers import with_error as with_error
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,7 +33,7 @@ def console() -> Console:
 
     class Printable(Console):
         def print(self, *objects: Any, **settings: Any) -> None:
-            super().print(*(streams.visible(item) if isinstance(item, str) else item for item in objects), **settings)
+            super().print(*(_shown(item) if isinstance(item, str) else item for item in objects), **settings)
 
     streams.any_text(sys.stdout)  # an old locale must not stop a long run at the first ± sign
     terminal = sys.stdout.isatty()
@@ -43,6 +45,10 @@ def console() -> Console:
         force_terminal=terminal,
         color_system="auto" if terminal else None,
     )
+
+
+def _shown(text: str) -> str:
+    return streams.visible(units.converted(text))
 
 
 def header(*parts: str | None, notes: tuple[str, ...] = ()) -> None:
@@ -66,37 +72,14 @@ def print_line(text: str, style: str) -> None:
     console().print(" ".join(text.split("\n")), style=style, soft_wrap=True)
 
 
-def with_error(value: float, error: float | None, digits: int = 1, decimals: int = 6) -> str:
-    """Format `-8.0700(4)`: the error, rounded to `digits` figures, in units of the last decimals shown.
-
-    Without an error (None) show `decimals`. A non-finite error gives `(?)`; an error of at least one is written out,
-    `12.0(2.5)`.
-    """
-    if error is None or not math.isfinite(value):
-        return f"{value:z.{decimals}f}"
-    if not math.isfinite(error):
-        return f"{value:z.{decimals}f}(?)"
-    shown = _decimals(error, digits)
-    bracket = f"{abs(error):.{shown}f}" if abs(error) >= 1 else f"{abs(error) * 10**shown:.0f}"
-    return f"{value:z.{shown}f}({bracket})"
-
-
-def plus_minus(value: float, error: float | None, digits: int = 2, decimals: int = 6) -> str:
-    """Format `-8.07005 ± 0.00024` with the decimals of the error's `digits` figures; without error, `decimals`."""
-    if error is None or not math.isfinite(value):
-        return f"{value:z.{decimals}f}"
-    if not math.isfinite(error):
-        return f"{value:z.{decimals}f} ± ?"
-    shown = _decimals(error, digits)
-    return f"{value:z.{shown}f} ± {abs(error):.{shown}f}"
-
-
 def difference(value: float, error: float | None) -> str:
     """Format `+0.5 ± 0.2 mHa above`: a difference (mHa) to a reference with its side, or `within the error`."""
+    small = units.current().small
+    value, error = value * 1e-3 * small.factor, None if error is None else error * 1e-3 * small.factor
     if not math.isfinite(value):
-        return f"{value} mHa"
+        return f"{value} {small.symbol}"
     text = plus_minus(value, error or None, digits=1, decimals=2 if abs(value) < 10 else 1)
-    text = f"{'' if text.startswith('-') else '+'}{text} mHa"
+    text = f"{'' if text.startswith('-') else '+'}{text} {small.symbol}"
     if error and abs(value) <= error:
         return f"{text}, within the error"
     return f"{text} {'above' if value > 0 else 'below'}" if value else text
@@ -145,11 +128,3 @@ def system_title(
     parts += [cores] if cores else []
     axes = "".join(axis for axis, periodic in zip("xyz", pbc, strict=True) if periodic)
     return f"{formula} ({', '.join([*parts, *([f'periodic in {axes}'] if axes else [])])})"
-
-
-def _decimals(error: float, digits: int) -> int:
-    """Number of decimals that show `digits` figures of an error: at most 8; 6 for an error of zero."""
-    if error == 0:
-        return 6
-    exponent = int(f"{abs(error):.{digits - 1}e}".split("e")[1])  # after rounding: 0.0996 has the exponent of 0.1
-    return min(max(digits - 1 - exponent, 0), 8)

@@ -17,6 +17,7 @@ from typing import Protocol
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
+from fusion.console import units
 from fusion.console.format import LABEL_WIDTH, console
 from fusion.parallel.processes import rank
 
@@ -109,7 +110,7 @@ class _Facts(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         state, elapsed, done = task.fields["state"], task.elapsed or 0.0, task.completed - task.fields["first"]
-        parts = [state.counter, state.text, _clock(elapsed)]
+        parts = [state.counter, units.converted(state.text), _clock(elapsed)]
         line = "  ".join(part for part in parts if part)
         if done > 0 and state.total is not None and not state.complete:
             remaining = f", {_clock(elapsed / done * (state.total - state.step))} left"

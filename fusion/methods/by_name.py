@@ -63,7 +63,7 @@ def composed(name: str, options: Mapping[str, Any]) -> DictConfig:
     from fusion.config.options import suggestion
 
     initial = [f"weights={options['weights']}"] if options.get("weights") else []
-    config, _ = trees.compose(with_card([*_words(name), *initial]))
+    config, _ = trees.compose(with_card([*words(name), *initial]))
     for key, value in options.items():
         path = key if key in BESIDE else f"method.{key}"
         if OmegaConf.select(config, path, default=_ABSENT) is _ABSENT:
@@ -78,7 +78,8 @@ def composed(name: str, options: Mapping[str, Any]) -> DictConfig:
     return config
 
 
-def _words(name: str) -> list[str]:
+def words(name: str) -> list[str]:
+    """Return the words of the command line for a method, or for a model of the zoo. Raises InputError."""
     from fusion.config.options import available
 
     method_names = available("method")

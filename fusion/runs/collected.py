@@ -23,7 +23,7 @@ from fusion.runs.results import read_result
 UNFINISHED, RUNNING, UNREADABLE = "unfinished", "running", "unreadable"
 """Statuses of a run without a result, beside those of `Result.status`."""
 
-_IGNORED = ("callbacks", "ckpt", "hydra", "logger", "seed", "weights")
+_IGNORED = ("callbacks", "ckpt", "hydra", "logger", "seed", "units", "weights")
 """Settings, with everything below them, that have a column of their own or change no number."""
 _REPEATED = frozenset({"method.name", "method.seed", "method.weights", "system.name", "system.positions", "task.name"})
 """Settings that follow from others, or have a column of their own."""

@@ -12,6 +12,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from fusion.chemistry import energy_zeros
+from fusion.console import units
 from fusion.console.format import (
     LABEL_WIDTH,
     count,
@@ -63,6 +64,11 @@ def summary(result: dict[str, Any], directory: Path) -> None:
         _show(label, text, *columns, style=style)
 
 
+def lines(result: dict[str, Any], directory: Path) -> tuple[list[str], list[tuple[str, str, list[str], str]]]:
+    """Return the parts of a report's title, and label, text, further columns and style of its lines."""
+    return _title_parts(result), list(_summary(result, directory))
+
+
 def _summary(result: dict[str, Any], directory: Path) -> Iterator[tuple[str, str, list[str], str]]:
     """Yield label, text, further columns and style of each of the last lines."""
     status = _status(result)
@@ -92,10 +98,11 @@ def _summary(result: dict[str, Any], directory: Path) -> Iterator[tuple[str, str
     yield "files", "  ".join([*_files(directory), *more]), [], ""
 
 
-def report(run_dir: Path) -> None:
+def report(run_dir: Path, shown_in: str | None = None) -> None:
     """Print a run's result and redraw its plots; for an unfinished run, print its progress and how to resume it.
 
-    Raises InputError if `run_dir` is not the directory of a run, or for damaged files.
+    `shown_in` are the units; None means those of the run. Raises InputError if `run_dir` is not the directory of a run,
+    or for damaged files.
     """
     from fusion.runs import trust
     from fusion.runs.results import read_result
@@ -106,7 +113,7 @@ def report(run_dir: Path) -> None:
         raise InputError(f"{run_dir} is not the directory of a run: it {reason}")
     trust.refuse_links(run_dir)
     result = read_result(run_dir)
-    with _reading(run_dir):
+    with _reading(run_dir), units.using(shown_in or _units(result, run_dir)):
         try:
             redraw(run_dir)
         except OSError as error:  # the directory may belong to another user; reading it is enough
@@ -114,10 +121,16 @@ def report(run_dir: Path) -> None:
         if result is None:
             _unfinished(run_dir)
             return
-        title, rows = _title_parts(result), list(_summary(result, run_dir))
-    header(*title, notes=(str(run_dir),))
-    for label, text, columns, style in rows:
-        _show(label, text, *columns, style=style)
+        title, rows = lines(result, run_dir)
+        header(*title, notes=(str(run_dir),))
+        for label, text, columns, style in rows:
+            _show(label, text, *columns, style=style)
+
+
+def _units(result: dict[str, Any] | None, run_dir: Path) -> str:
+    """Units of a run by its settings; those of a run of an older version are atomic. Raises InputError."""
+    settings = _settings(run_dir) if result is None else result.get("settings") or {}
+    return units.checked(settings.get("units", units.HARTREE), f"{run_dir}: units")
 
 
 @contextmanager
@@ -147,18 +160,24 @@ def _task(run_dir: Path) -> Any:
 
     Raises InputError for unreadable settings.
     """
+    from fusion.runs import trust
+
+    task = _settings(run_dir).get("task")
+    target = task.get("_target_") if isinstance(task, dict) else None
+    return trust.task_class(target, run_dir / CONFIG) if target else None
+
+
+def _settings(run_dir: Path) -> dict[str, Any]:
+    """Return the settings of a run; empty without its file. Raises InputError for unreadable settings."""
     import yaml
 
     from fusion.config.options import read_yaml
-    from fusion.runs import trust
 
     file = run_dir / CONFIG
     try:
-        task = read_yaml(file).get("task") if file.is_file() else None
+        return read_yaml(file) if file.is_file() else {}
     except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"{file} cannot be read: {' '.join(str(error).split())}") from None
-    target = task.get("_target_") if isinstance(task, dict) else None
-    return trust.task_class(target, file) if target else None
 
 
 def _show(label: str, text: str, *columns: str, style: str = "") -> None:
@@ -184,18 +203,18 @@ def _verdict(result: dict[str, Any]) -> str:
 def _energy_columns(result: dict[str, Any], alarm: str) -> list[str]:
     energy, vmc = result.get("energy") or {}, result.get("vmc") or {}
     value, spread = energy.get("value"), result.get("energy_std_hartree")
-    columns = [alarm] if alarm else []
+    columns, unit = [alarm] if alarm else [], units.current().energy
     if value is None:
         return ["none", *columns]
     if spread is not None:
         calibrated = "calibration_factor" in (result.get("domain") or {})
-        columns.append(f"± {spread:.2g} Ha model" + (", calibrated" if calibrated else ""))
+        columns.append(f"± {spread * unit.factor:.2g} {unit.symbol} model" + (", calibrated" if calibrated else ""))
     if vmc.get("variance_hartree2") is not None:
         columns.append(f"variance {vmc['variance_hartree2']:.2g}")
     spin_squared = vmc.get("spin_squared")
     if spin_squared is not None:
         columns.append(f"⟨S²⟩ {with_error(spin_squared['value'], spin_squared.get('stderr'), decimals=3)}")
-    return [f"{plus_minus(value, energy.get('stderr'))} Ha", *columns]
+    return [units.energy(value, energy.get("stderr")), *columns]
 
 
 def _reference_rows(result: dict[str, Any]) -> Iterator[list[str]]:
@@ -205,14 +224,14 @@ def _reference_rows(result: dict[str, Any]) -> Iterator[list[str]]:
     hartree_fock = vmc.get("hartree_fock")
     if hartree_fock:
         remark = ", ".join(hartree_fock[key] for key in ("basis", "method") if hartree_fock.get(key))
-        yield ["Hartree–Fock", f"{hartree_fock['energy_hartree']:.5f} Ha", remark]
+        yield ["Hartree–Fock", units.energy(hartree_fock["energy_hartree"], decimals=5), remark]
     if reference:
         errors = [error for error in (energy.get("stderr"), reference.get("uncertainty")) if error is not None]
         error = 1000 * math.hypot(*errors) if errors else None
         columns = [reference.get("source") or "source unknown"]
         if reference.get("difference_mhartree") is not None:
             columns.append(difference(reference["difference_mhartree"], error))
-        yield ["reference", f"{reference['value']:.5f} Ha", *columns]
+        yield ["reference", units.energy(reference["value"], decimals=5), *columns]
     communication = vmc.get("communication")
     if communication:
         sent = memory(communication["bytes_per_iteration_and_rank"])
@@ -249,13 +268,16 @@ def _property_rows(result: dict[str, Any]) -> Iterator[list[str]]:
         ]
         worst = max(range(len(norms)), key=norms.__getitem__)
         symbols = (result.get("system") or {}).get("symbols") or [""] * len(norms)
-        size = f"{norms[worst]:.5f}" if norms[worst] >= 1e-4 else f"{norms[worst]:.1e}"
+        unit = units.current().force
+        small = norms[worst] * unit.factor < 10.0 ** (1 - unit.decimals)
+        size = f"{norms[worst] * unit.factor:.1e}" if small else unit.number(norms[worst])
         stderr = result.get("forces_stderr_hartree_per_bohr")
         if stderr:
-            size = plus_minus(norms[worst], _norm_stderr(forces[worst], stderr[worst], fixed[worst]), digits=1)
+            error = _norm_stderr(forces[worst], stderr[worst], fixed[worst])
+            size = plus_minus(norms[worst] * unit.factor, error * unit.factor, digits=1)
         spread = result.get("forces_std_hartree_per_bohr")
-        model = [f"± {math.hypot(*spread[worst]):.2g} Ha/bohr model"] if spread else []
-        yield ["forces", f"{size} Ha/bohr", f"largest, on {symbols[worst]} (atom {worst + 1})", *model]
+        model = [f"± {math.hypot(*spread[worst]) * unit.factor:.2g} {unit.symbol} model"] if spread else []
+        yield ["forces", f"{size} {unit.symbol}", f"largest, on {symbols[worst]} (atom {worst + 1})", *model]
     vmc = result.get("vmc") or {}
     if matrix := vmc.get("density_matrix"):
         yield ["occupations", _occupations(matrix), "last occupied and first virtual natural orbital"]

@@ -64,8 +64,7 @@ class Result:
     """Files to write beside `result.json`, by name, for example the orbitals of a failed SCF."""
 
 
-# The unit belongs in the key name of every property written to disk.
-_PROPERTY_KEYS = {
+PROPERTY_KEYS = {  # the unit belongs in the key name of every property written to disk
     "energy_members": "energy_members_hartree",
     "forces": "forces_hartree_per_bohr",
     "forces_std": "forces_std_hartree_per_bohr",
@@ -213,7 +212,7 @@ def _document(run: Run, origin: Origin | None, task: str, result: Result, wall_s
         }
     for name, value in result.properties.items():
         if np.all(np.isfinite(np.asarray(value, dtype=float))):
-            document[_PROPERTY_KEYS.get(name, name)] = value
+            document[PROPERTY_KEYS.get(name, name)] = value
     document.update(result.details)
     # Missing weights, energy and reference are null; all other keys that do not apply are absent.
     nullable = {"weights", "energy", "reference"}

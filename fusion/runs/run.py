@@ -90,6 +90,6 @@ class Run:
 
 
 def without_ckpt(settings: Any) -> dict[str, Any]:
-    """Return plain settings without the initial checkpoint and the executor of workers: equal for two runs of the same
-    calculation."""
-    return {str(key): value for key, value in settings.items() if key not in ("ckpt", "executor")}
+    """Return plain settings without the initial checkpoint, the executor of workers and the units of the screen: equal
+    for two runs of the same calculation."""
+    return {str(key): value for key, value in settings.items() if key not in ("ckpt", "executor", "units")}

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from fusion.chemistry import energy_zeros
-from fusion.console.format import count, plus_minus
+from fusion.console import units
+from fusion.console.format import count
 
 _ZEROS = {
     energy_zeros.ATOMISATION: "relative to separate atoms",
@@ -20,7 +21,7 @@ def rows(document: dict[str, Any]) -> Iterator[list[str]]:
     details = document.get("sum") or {}
     for number, term in enumerate(details.get("terms", ())):
         energy = term.get("energy_hartree")
-        value = "none" if energy is None else plus_minus(energy, term.get("energy_stderr_hartree")) + " Ha"
+        value = "none" if energy is None else units.energy(energy, term.get("energy_stderr_hartree"))
         factor = "" if term["factor"] == 1 else f"{term['factor']:g} × "
         columns = [term["term"], *_part(term), "" if term["status"] == "ok" else term["status"]]
         yield ["" if number else "terms", factor + value, *(column for column in columns if column)]

@@ -10,8 +10,9 @@ from typing import Any
 
 from fusion.chemistry import energy_zeros
 from fusion.chemistry.units import MILLIHARTREE_PER_HARTREE
+from fusion.console import units
 from fusion.console.format import duration, memory, plus_minus
-from fusion.tasks.compare.unit import unit_of
+from fusion.tasks.compare.unit import Unit, unit_of
 
 MARKDOWN = "comparison.md"
 TABLE = "comparison.csv"
@@ -53,7 +54,15 @@ def rows(comparison: Mapping[str, Any]) -> Iterator[list[str]]:
 
 
 def markdown(comparison: Mapping[str, Any]) -> str:
-    """Markdown with the table of methods, that of many reactions or of scan points, failures and notes."""
+    """Markdown with the table of methods, that of many reactions or of scan points, failures and notes.
+
+    A file has the default units.
+    """
+    with units.using(units.HARTREE):
+        return _markdown(comparison)
+
+
+def _markdown(comparison: Mapping[str, Any]) -> str:
     lines = [f"# {comparison['title']}", "", *_pipes(*methods_table(comparison)), ""]
     if _own_table(comparison):
         reference = f" relative to {comparison['zero']}" if "axis" in comparison else ""
@@ -99,7 +108,8 @@ def methods_table(comparison: Mapping[str, Any]) -> tuple[list[str], list[list[s
     differences = [method.get("forces_difference") or {} for method in comparison["methods"]]
     table["max |ΔF|"] = [_largest(difference) for difference in differences]
     rms = [difference.get("rms_hartree_per_bohr") for difference in differences]
-    table["rms ΔF / mHa bohr⁻¹"] = [_number(value, MILLIHARTREE_PER_HARTREE, 3) for value in rms]
+    force = _unit_of_forces()
+    table[f"rms ΔF / {force.symbol}"] = [_number(value, force.factor, force.decimals) for value in rms]
     bounds = ["≥ " if method.get("lower_bound") else "" for method in comparison["methods"]]
     for title, key in (("wall", "wall_s"), ("CPU", "cpu_s")):
         cells = [method.get(key) for method in comparison["methods"]]
@@ -149,7 +159,10 @@ def _energy_columns(comparison: Mapping[str, Any]) -> dict[str, list[str]]:
     """Columns for one or two energy sums: value, spread of an ensemble, and difference to the reference."""
     table: dict[str, list[str]] = {}
     absolute, several = comparison["kind"] == "molecule", len(comparison["quantities"]) > 1
-    scale, unit, decimals = (1.0, "Ha", 6) if absolute else unit_of(comparison)
+    shown = units.current()
+    scale, unit, decimals = (
+        (shown.energy.factor, shown.energy.symbol, shown.energy.decimals) if absolute else unit_of(comparison)
+    )
     for quantity in comparison["quantities"]:
         values = [quantity["values"][method["label"]] for method in comparison["methods"]]
         zero_names = {energy_zeros.called(method.get("energy_zero")) for method in comparison["methods"]}
@@ -157,19 +170,34 @@ def _energy_columns(comparison: Mapping[str, Any]) -> dict[str, list[str]]:
         name = quantity["label"] if several or not absolute else common_name
         table[f"{name} / {unit}"] = [_energy(value, "energy", scale, decimals) for value in values]
         spreads = [value.get("std_hartree") for value in values]
-        small = MILLIHARTREE_PER_HARTREE if absolute else scale
+        small = shown.small.factor if absolute else scale
         table[f"± model{'' if not several else f' ({name})'}"] = [_number(spread, small, 2) for spread in spreads]
-        title = f"vs {comparison['against']}" + (" / mHa" if absolute else "") + (" " * len(table) if several else "")
+        title = (
+            f"vs {comparison['against']}"
+            + (f" / {shown.small.symbol}" if absolute else "")
+            + (" " * len(table) if several else "")
+        )
         table[title] = [_signed(value, small) for value in values]
     return table
 
 
 def _largest(difference: Mapping[str, float]) -> str:
-    """Largest difference of forces, mHa/bohr, with its error if it has one."""
+    """Largest difference of forces, with its error if it has one."""
+    unit = _unit_of_forces()
     value, error = difference.get("max_hartree_per_bohr"), difference.get("max_stderr_hartree_per_bohr")
     if value is None or error is None:
-        return _number(value, MILLIHARTREE_PER_HARTREE, 3)
-    return plus_minus(MILLIHARTREE_PER_HARTREE * value, MILLIHARTREE_PER_HARTREE * error, digits=1)
+        return _number(value, unit.factor, unit.decimals)
+    return plus_minus(unit.factor * value, unit.factor * error, digits=1)
+
+
+def _unit_of_forces() -> Unit:
+    """Unit of differences of forces: mHa/bohr by default, meV/Å, or that of the setting `units`."""
+    force = units.current().force
+    if units.current().is_atomic:
+        return Unit(MILLIHARTREE_PER_HARTREE, "mHa bohr⁻¹", 3)
+    if force.symbol == "eV/Å":
+        return Unit(1e3 * force.factor, "meV Å⁻¹", 2)
+    return Unit(force.factor, force.symbol.replace("/mol/Å", " mol⁻¹ Å⁻¹"), 3)
 
 
 def _heights(comparison: Mapping[str, Any]) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from fusion.chemistry.units import EV_PER_HARTREE, KCAL_MOL_PER_HARTREE
+from fusion.console import units
 
 
 class Unit(NamedTuple):
@@ -17,7 +18,10 @@ class Unit(NamedTuple):
 
 
 def unit_of(comparison: Mapping[str, Any]) -> Unit:
-    """Unit of sums of energies: eV for excitations, kcal/mol for all others."""
+    """Unit of sums of energies: that of the setting `units`; by default eV for excitations, kcal/mol for all others."""
+    chosen = units.current()
+    if not chosen.is_atomic:
+        return Unit(chosen.relative.factor, chosen.relative.symbol.replace("/mol", " mol⁻¹"), chosen.relative.decimals)
     if comparison["kind"] == "excitations":
         return Unit(EV_PER_HARTREE, "eV", 3)
     return Unit(KCAL_MOL_PER_HARTREE, "kcal mol⁻¹", 2)

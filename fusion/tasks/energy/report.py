@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from fusion.console import units
 from fusion.console.format import count
 
 
@@ -14,7 +15,7 @@ def rows(document: Mapping[str, Any]) -> Iterator[list[str]]:
     if limit:
         yield from _limit_rows(limit)
     elif correlation:
-        yield ["Hartree–Fock", f"{scf['energy_hartree']:.6f} Ha", f"{scf['reference']}, {scf['basis']}"]
+        yield ["Hartree–Fock", units.energy(scf["energy_hartree"]), f"{scf['reference']}, {scf['basis']}"]
     if correlation:
         yield from _correlation_rows(correlation, bool(limit))
     if scf:
@@ -24,11 +25,11 @@ def rows(document: Mapping[str, Any]) -> Iterator[list[str]]:
 def _limit_rows(limit: Mapping[str, Any]) -> Iterator[list[str]]:
     parts = zip(limit["bases"], limit["mean_field_hartree"], limit["correlation_hartree"], strict=True)
     for basis, mean_field, correlation in parts:
-        correlation_part = f"and {correlation:.6f} Ha" if correlation else ""
-        yield [basis, f"{mean_field:.6f} Ha", f"Hartree–Fock {correlation_part}".rstrip()]
+        correlation_part = f"and {units.energy(correlation)}" if correlation else ""
+        yield [basis, units.energy(mean_field), f"Hartree–Fock {correlation_part}".rstrip()]
     mean_field, correlation = limit["limit_mean_field_hartree"], limit["limit_correlation_hartree"]
-    correlation_part = f"and {correlation:.6f} Ha by L⁻³" if correlation else ""
-    yield ["basis limit", f"{mean_field:.6f} Ha", f"Hartree–Fock by (L + 1) exp(-9 √L) {correlation_part}".rstrip()]
+    correlation_part = f"and {units.energy(correlation)} by L⁻³" if correlation else ""
+    yield ["basis limit", units.energy(mean_field), f"Hartree–Fock by (L + 1) exp(-9 √L) {correlation_part}".rstrip()]
 
 
 def _correlation_rows(correlation: Mapping[str, Any], extrapolated: bool) -> Iterator[list[str]]:
@@ -37,9 +38,9 @@ def _correlation_rows(correlation: Mapping[str, Any], extrapolated: bool) -> Ite
     if "determinants" in correlation:
         remark += f", {count(correlation['determinants'], 'determinant')}"
     if not extrapolated:
-        yield ["correlation", f"{correlation['energy_hartree']:.6f} Ha", remark]
+        yield ["correlation", units.energy(correlation["energy_hartree"]), remark]
     if "triples_hartree" in correlation:
-        yield ["triples (T)", f"{correlation['triples_hartree']:.6f} Ha"]
+        yield ["triples (T)", units.energy(correlation["triples_hartree"])]
     if "t1_diagnostic" in correlation:
         yield [
             "T1 diagnostic",
@@ -61,6 +62,6 @@ def _scf_rows(scf: Mapping[str, Any]) -> Iterator[list[str]]:
     if scf.get("core_potential_electrons"):
         yield ["core potential", count(scf["core_potential_electrons"], "electron"), "of the basis set"]
     if scf.get("dispersion_hartree") is not None:
-        yield ["dispersion", f"{scf['dispersion_hartree']:.6f} Ha", "D3(BJ)"]
+        yield ["dispersion", units.energy(scf["dispersion_hartree"]), "D3(BJ)"]
     if scf.get("spin_squared") is not None:
         yield ["⟨S²⟩", f"{scf['spin_squared']:.4f}", f"{scf['spin_squared_of_pure_state']:.4f} in a pure state"]

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fusion.chemistry import spin_states
+from fusion.console import units
 from fusion.console.format import plus_minus
 
 
@@ -17,7 +18,7 @@ def rows(excited: Mapping[str, Any]) -> Iterator[list[str]]:
 
 
 def _level(index: int, level: Mapping[str, Any], transition: Mapping[str, Any] | None) -> list[str]:
-    row = [f"level {index + 1}", f"{plus_minus(level['energy_hartree'], level.get('stderr_hartree'))} Ha"]
+    row = [f"level {index + 1}", units.energy(level["energy_hartree"], level.get("stderr_hartree"))]
     gap = level.get("gap_ev")
     row.append("" if gap is None else f"{plus_minus(gap, level.get('stderr_gap_ev'), decimals=3)} eV")
     row.append(spin_states.name(level["multiplicity"]) if "multiplicity" in level else "mixed spin")

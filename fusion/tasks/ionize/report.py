@@ -8,6 +8,7 @@ from typing import Any
 
 from fusion.chemistry import spin_states
 from fusion.chemistry.units import MILLIHARTREE_PER_HARTREE
+from fusion.console import units
 from fusion.console.format import difference, plus_minus
 from fusion.tasks.ionize.energies import AFFINITY, POTENTIAL
 
@@ -26,29 +27,30 @@ def rows(ionisation: Mapping[str, Any]) -> Iterator[list[str]]:
 
 def _state(state: Mapping[str, Any]) -> list[str]:
     energy = state.get("energy_hartree")
-    text = "no energy" if energy is None else f"{plus_minus(energy, state.get('stderr_hartree'))} Ha"
+    text = "no energy" if energy is None else units.energy(energy, state.get("stderr_hartree"))
     multiplicity = state.get("multiplicity")
     columns = [state["chosen_by"] if multiplicity is None else spin_states.name(multiplicity)]
     if multiplicity is not None and state["name"] != "system":
         columns.append(state["chosen_by"])
     if "reference" in state:
-        columns.append(f"reference {state['reference']['hartree']:.6f} Ha")
+        columns.append(f"reference {units.energy(state['reference']['hartree'])}")
     if state["status"] != "ok":
         columns.append(state["status"].upper().replace("_", " "))
     return [state["label"], text, *columns]
 
 
 def _quantity(name: str, quantity: Mapping[str, Any]) -> Iterator[list[str]]:
+    shown = _UNITS if units.current().is_atomic else ()
     columns = [
         f"{plus_minus(quantity[unit], quantity.get(f'stderr_{unit}'), decimals=decimals)} {symbol}"
-        for unit, symbol, decimals in _UNITS
+        for unit, symbol, decimals in shown
     ]
     spread = quantity.get("std_hartree")
     model = [] if spread is None else [f"± {spread:.2g} Ha model"]
-    yield [name, f"{plus_minus(quantity['hartree'], quantity.get('stderr_hartree'))} Ha", *columns, *model]
+    yield [name, units.energy(quantity["hartree"], quantity.get("stderr_hartree")), *columns, *model]
     reference = quantity.get("reference")
     if reference is not None:
         parts = (quantity.get("stderr_hartree"), reference.get("uncertainty_hartree"))
         errors = [MILLIHARTREE_PER_HARTREE * error for error in parts if error is not None]
         deviation = difference(reference["difference_mhartree"], math.hypot(*errors) if errors else None)
-        yield [f"{name} reference", f"{reference['hartree']:.6f} Ha", reference["source"], deviation]
+        yield [f"{name} reference", units.energy(reference["hartree"]), reference["source"], deviation]

@@ -187,7 +187,7 @@ def details_of(relaxed: Relaxed) -> dict[str, Any]:
     }
     if relaxed.converged:
         details["verdict"] = (
-            f"largest force {short(relaxed.largest_forces[-1])} Ha/bohr, asked for {short(settings.fmax)}"
+            f"largest force {short(relaxed.largest_forces[-1])} Ha/bohr, asked for {short(settings.fmax)} Ha/bohr"
         )
     if end.fixed is not None:
         details["fixed_atoms"] = (np.flatnonzero(end.fixed.any(axis=1)) + 1).tolist()
@@ -210,7 +210,8 @@ def why_not(relaxed: Relaxed, run: Run) -> str:
     """Reason why a relaxation did not converge, and the advice."""
     forces = np.array(relaxed.largest_forces)
     text = (
-        f"largest force {short(forces[-1])} Ha/bohr after {relaxed.steps} steps, above {short(relaxed.settings.fmax)}"
+        f"largest force {short(forces[-1])} Ha/bohr after {relaxed.steps} steps, "
+        f"above {short(relaxed.settings.fmax)} Ha/bohr"
     )
     half = len(forces) // 2
     stalled = relaxed.stuck or (half >= 10 and forces[half:].min() >= 0.5 * forces[:half].min())
@@ -225,13 +226,14 @@ def rows(relaxation: Mapping[str, Any]) -> Iterator[list[str]]:
     """Terminal lines from the `relaxation` of `result.json`."""
     if not relaxation:
         return
+    from fusion.console import units as printed_units
     from fusion.console.format import count
 
     gain = relaxation["final_energy_hartree"] - relaxation["initial_energy_hartree"]
     yield [
         "relaxed" if relaxation["converged"] else "moved",
         f"in {count(relaxation['steps'], 'step')}",
-        f"energy {gain * units.KCAL_MOL_PER_HARTREE:+.2f} kcal/mol ({gain * units.KJ_MOL_PER_HARTREE:+.2f} kJ/mol)",
+        f"energy {printed_units.relative(gain, '+')}",
         f"atoms {relaxation['displacement_rmsd_angstrom']:.3f} Å rms",
     ]
     if "pressure_gpa" in relaxation:

@@ -104,7 +104,7 @@ class Relaxations:
         elif not relaxed.converged:
             force, limit = short(relaxed.largest_forces[-1]), short(self.settings.fmax)
             result.status = "not_converged"
-            result.message = f"largest force {force} Ha/bohr after {relaxed.steps} steps, above {limit}"
+            result.message = f"largest force {force} Ha/bohr after {relaxed.steps} steps, above {limit} Ha/bohr"
         return result
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from omegaconf import OmegaConf
 
+from fusion.console import units
 from fusion.console.format import count, duration
 from fusion.console.phases import phase
 from fusion.errors import CalculationError, InputError
@@ -207,7 +208,7 @@ def rows(document: dict[str, Any]) -> Iterator[list[str]]:
         yield ["remarks", f"on {part['remarks']:,} of them", f"column message of {output.TABLE}"]
     if "lowest" in part:
         highest = f"highest {part['range_kcal']:.1f} kcal/mol above"
-        yield ["lowest", f"{part['lowest_hartree']:.6f} Ha", part["lowest"], highest]
+        yield ["lowest", units.energy(part["lowest_hartree"]), part["lowest"], highest]
     each = part["calculation_s"] / max(1, part["ok"] + part["not_converged"] + part["failed"])
     text = f"{each * 1e3:.3g} ms each" if each < 1 else f"{duration(each)} each"
     yield ["time", text, f"{duration(part['calculation_s'])} in all workers"]

@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from fusion.chemistry import units
+from fusion.console import units as printed_units
 from fusion.console.format import with_error
+from fusion.console.units import relative
 
 _SHOWN = 40  # rows of a table: one screen
-
-
-def both_units(energy: float) -> str:
-    """Format an energy in hartree as `3.62 kcal/mol (15.15 kJ/mol)`."""
-    return f"{energy * units.KCAL_MOL_PER_HARTREE:.2f} kcal/mol ({energy * units.KJ_MOL_PER_HARTREE:.2f} kJ/mol)"
 
 
 def scan_rows(scan: dict[str, Any]) -> Iterator[list[str]]:
@@ -28,33 +24,33 @@ def scan_rows(scan: dict[str, Any]) -> Iterator[list[str]]:
     spin_errors = scan.get("spin_squared_stderr") or [None] * len(values)
     yield ["scanned", scan["label"], f"{len(values)} points, {'relaxed' if scan['relaxed'] else 'rigid'}"]
     stride = -(-len(values) // _SHOWN)
-    yield [f"  {unit:>8}", f"{'kcal/mol':>10}  {'kJ/mol':>10}"]
+    shown = printed_units.of_relative()
+    yield [f"  {unit:>8}", "  ".join(f"{each.symbol:>10}" for each in shown)]
     for index in range(0, len(values), stride):
         if energies[index] is None:
             yield [f"  {values[index]:8.2f}", "no energy"]
             continue
-        relative = energies[index] - zero
-        text = f"{relative * units.KCAL_MOL_PER_HARTREE:10.3f}  {relative * units.KJ_MOL_PER_HARTREE:10.3f}"
+        text = "  ".join(f"{(energies[index] - zero) * each.factor:10.{each.decimals + 1}f}" for each in shown)
         if errors[index] is not None:
-            text += f"   ± {errors[index] * units.KCAL_MOL_PER_HARTREE:.2f} kcal/mol statistical"
+            text += f"   ± {shown[0].text(errors[index])} statistical"
         if spreads[index] is not None:
-            text += f"   ± {spreads[index] * units.KCAL_MOL_PER_HARTREE:.2f} kcal/mol model"
+            text += f"   ± {shown[0].text(spreads[index])} model"
         if spins[index] is not None:
             text += f"   ⟨S²⟩ {with_error(spins[index], spin_errors[index], decimals=3)}"
         yield [f"  {values[index]:8.2f}", text + ("" if scan["converged"][index] else "   NOT CONVERGED")]
     for name in ("minimum", "maximum"):
         place = scan[name]
-        height = both_units(place["energy_hartree"] - zero) if name == "maximum" else f"{zero:.6f} Ha"
+        height = relative(place["energy_hartree"] - zero) if name == "maximum" else printed_units.energy(zero)
         yield ["lowest" if name == "minimum" else "highest", f"at {place[key]:.2f} {unit}", height]
     places = scan.get("stationary") or []
     for kind in ("minimum", "maximum"):
         extrema = [place for place in places if place["kind"] == kind]
         if len(extrema) > 1:
-            heights = [(place["energy_hartree"] - zero) * units.KCAL_MOL_PER_HARTREE for place in extrema]
-            text = ", ".join(f"{place[key]:g} ({z:z.2f})" for place, z in zip(extrema[:8], heights[:8], strict=True))
-            yield ["minima" if kind == "minimum" else "maxima", f"at {text} {unit} (kcal/mol)"]
+            heights = [shown[0].number(place["energy_hartree"] - zero) for place in extrema]
+            text = ", ".join(f"{place[key]:g} ({z})" for place, z in zip(extrema[:8], heights[:8], strict=True))
+            yield ["minima" if kind == "minimum" else "maxima", f"at {text} {unit} ({shown[0].symbol})"]
     if scan.get("hysteresis_hartree") is not None:
-        text = both_units(scan["hysteresis_hartree"])
+        text = relative(scan["hysteresis_hartree"])
         yield ["hysteresis", f"at {scan[f'hysteresis_at_{key}']:.2f} {unit}", f"{text} between the two directions"]
 
 
@@ -66,26 +62,26 @@ def reaction_rows(document: dict[str, Any]) -> Iterator[list[str]]:
     if path:
         verdict = "converged" if path["converged"] else "not converged"
         top = max(path["energies_hartree"]) - path["energies_hartree"][0]
-        yield ["path", f"{path['images']} images, {path['steps']} steps", verdict, f"top at {both_units(top)}"]
+        yield ["path", f"{path['images']} images, {path['steps']} steps", verdict, f"top at {relative(top)}"]
     if saddle and "imaginary_cm1" in saddle:
         yield ["imaginary", f"{wavenumber(saddle['imaginary_cm1'])} cm⁻¹", f"moves {movers(saddle['movers'])}"]
     if saddle:
-        others = [wavenumber(value) for value in saddle["frequencies_cm1"][1:4]]
-        yield ["next modes", f"{', '.join(others)} cm⁻¹", f"{saddle['steps']} steps, {saddle['hessians']} Hessians"]
+        next_modes = [wavenumber(value) for value in saddle["frequencies_cm1"][1:4]]
+        yield ["next modes", f"{', '.join(next_modes)} cm⁻¹", f"{saddle['steps']} steps, {saddle['hessians']} Hessians"]
     if barriers:
         energies = {name: barriers[f"{name}_hartree"] for name in ("forward", "reverse", "reaction")}
         for name, energy in energies.items():
             label = "reaction energy" if name == "reaction" else f"barrier {name}"
-            kcal, kilojoule = energy * units.KCAL_MOL_PER_HARTREE, energy * units.KJ_MOL_PER_HARTREE
-            columns = [f"{kilojoule:z.2f} kJ/mol"]
+            first, *others = printed_units.of_relative()
+            columns = [unit.text(energy) for unit in others]
             if name != "reaction" and energy < 0.0:
                 columns.append("NO BARRIER: negative")
             if f"{name}_std_hartree" in barriers:
-                columns.append(f"± {barriers[f'{name}_std_hartree'] * units.KCAL_MOL_PER_HARTREE:.2f} kcal/mol model")
+                columns.append(f"± {first.text(barriers[f'{name}_std_hartree'])} model")
             if "with_zero_point" in barriers:
-                with_zero_point = barriers["with_zero_point"][f"{name}_hartree"] * units.KCAL_MOL_PER_HARTREE
-                columns.append(f"with zero-point energy {with_zero_point:z.2f} kcal/mol")
-            yield [label, f"{kcal:z.2f} kcal/mol", *columns]
+                with_zero_point = barriers["with_zero_point"][f"{name}_hartree"]
+                columns.append(f"with zero-point energy {first.text(with_zero_point)}")
+            yield [label, first.text(energy), *columns]
     if irc:
         points = f"{irc['backward']['points']} + {irc['forward']['points']} points"
         yield ["downhill", points, irc["connects"]]

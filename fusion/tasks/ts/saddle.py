@@ -87,7 +87,7 @@ def verify(
     imaginary = int((modes.frequencies < -noise_cm1).sum())
     force = largest_force(free_part(result.system, np.asarray(result.properties["forces"])))
     if failure is None and force > fmax * 1.001:
-        failure = f"not a stationary point: largest force {force:.1e} Ha/bohr, above {fmax:g}"
+        failure = f"not a stationary point: largest force {force:.1e} Ha/bohr, above {fmax:g} Ha/bohr"
     if imaginary != 1:
         count = "no imaginary mode, so a minimum" if imaginary == 0 else f"{imaginary} imaginary modes"
         lowest = ", ".join(f"{frequency:.0f}" for frequency in modes.frequencies[: max(imaginary, 1)])

@@ -185,10 +185,10 @@ class TransitionState:
     def _path(self, journal: Journal, run: Run, system: System, product: System) -> BandPath:
         """Relax both ends and the band between them; write them to files."""
         from fusion.console.phases import phase
+        from fusion.console.units import relative
         from fusion.tasks.geometry.structures import frame, write_frames, write_structure
         from fusion.tasks.ts.neb import Band
         from fusion.tasks.ts.reaction_path import same
-        from fusion.tasks.ts.report import both_units
 
         ends = []
         for (name, file), start in zip(ENDS.items(), (system, product), strict=True):
@@ -200,7 +200,7 @@ class TransitionState:
             zero = ends[0].energy or 0.0
 
             def watch(step: int, top: float, force: float) -> None:
-                bar(step, f"top at {both_units(top - zero)}  largest force {force:.1e} Ha/bohr")
+                bar(step, f"top at {relative(top - zero)}  largest force {force:.1e} Ha/bohr")
 
             band = Band(journal, ends[0], ends[1], self._limits.images)
             path = band.relax(self._limits.path_fmax, self._limits.path_steps, watch)

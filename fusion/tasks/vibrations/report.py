@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from fusion.chemistry import units
+from fusion.console import units
 
 _COLUMNS = 3  # modes side by side
 _MOST = 60  # modes shown: one screen
@@ -29,8 +29,8 @@ def rows(document: dict[str, Any]) -> Iterator[list[str]]:
     yield from _remarks(document, vibrations)
     yield from _intensities(document)
     energy = document["zero_point_energy_hartree"]
-    kcal, kilojoule = energy * units.KCAL_MOL_PER_HARTREE, energy * units.KJ_MOL_PER_HARTREE
-    yield ["zero-point", f"{energy:.6f} Ha", f"{kcal:.2f} kcal/mol", f"{kilojoule:.2f} kJ/mol"]
+    relative = [unit.text(energy) for unit in units.of_relative()] if units.current().is_atomic else []
+    yield ["zero-point", units.energy(energy), *relative]
     if document.get("thermochemistry"):
         yield from _thermochemistry(document["thermochemistry"])
 
@@ -118,16 +118,16 @@ def _thermochemistry(thermo: dict[str, Any]) -> Iterator[list[str]]:
     symmetry = f"{thermo['point_group']}, symmetry number {thermo['symmetry_number']}" if gas else ""
     if gas and thermo["symmetry_number_from"] != "the point group":
         symmetry += " (as given)"
-    yield ["H", f"{thermo['enthalpy_hartree']:.6f} Ha", at]
+    yield ["H", units.energy(thermo["enthalpy_hartree"]), at]
     yield ["S", f"{thermo['entropy_j_per_mol_k']:.2f} J/mol/K", symmetry]
     model = "ideal gas, rigid rotor, harmonic" if gas else "harmonic modes of the free coordinates alone"
-    yield ["G", f"{thermo['gibbs_hartree']:.6f} Ha", model]
+    yield ["G", units.energy(thermo["gibbs_hartree"]), model]
     low = thermo.get("quasi_rrho")
     if low:
         count = low["low_modes"]
         below = f"{count} mode{'' if count == 1 else 's'} below {_LOW_CM1:g} cm⁻¹"
         remark = f"{below}: their harmonic entropy is doubtful (Grimme 2012)"
-        yield ["G, quasi-RRHO", f"{low['gibbs_hartree']:.6f} Ha", remark]
+        yield ["G, quasi-RRHO", units.energy(low["gibbs_hartree"]), remark]
 
 
 def _number(value: float | None, decimals: int) -> str:

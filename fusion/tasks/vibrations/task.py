@@ -231,7 +231,7 @@ class Vibrations:
             advice = "" if relaxed is not None else "; task.relax=true relaxes first"
             advice += f", task.fmax={short(1.5 * force)} accepts it" if force < _NEARLY_STATIONARY else ""
             result.message = (
-                f"not a stationary point: largest force {short(force)} Ha/bohr, above {short(fmax)}{advice}"
+                f"not a stationary point: largest force {short(force)} Ha/bohr, above {short(fmax)} Ha/bohr{advice}"
             )
         else:
             vibrations["verdict"] = f"{vibrations['nature']}; largest force {short(force)} Ha/bohr"

@@ -66,5 +66,6 @@ class ManyVibrations:
         force = largest_force(forces)
         if force > self._fmax:
             result.status = "not_converged"
-            result.message = f"not a stationary point: largest force {short(force)} Ha/bohr, above {short(self._fmax)}"
+            limit = short(self._fmax)
+            result.message = f"not a stationary point: largest force {short(force)} Ha/bohr, above {limit} Ha/bohr"
         return result
