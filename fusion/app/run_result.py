@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import html
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -35,16 +36,27 @@ RELAXATION = "relaxation.png"
 _SHOWN = 2
 """Pictures below the numbers of a result in a notebook."""
 _COLUMNS = 9
+_PIXELS, _COLOURS = 900, 64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Picture:
-    """Picture of a run, which a notebook shows; `path` is its PNG file."""
+    """Picture of a run; `path` is its PNG file. A notebook shows it, and stores it in fewer points and colours."""
 
     path: Path
 
     def _repr_png_(self) -> bytes:
-        return self.path.read_bytes()
+        from PIL import Image
+
+        content = io.BytesIO()
+        with Image.open(self.path) as image:
+            small = image.convert("RGB")
+            small.thumbnail((_PIXELS, _PIXELS), Image.Resampling.LANCZOS)
+            small.quantize(_COLOURS).save(content, "PNG", optimize=True)
+        return content.getvalue()
+
+    def __repr__(self) -> str:
+        return f"Picture({self.path.name})"
 
 
 @dataclass(repr=False)

@@ -43,6 +43,7 @@ def console() -> Console:
         emoji=False,
         width=None if terminal else PLAIN_WIDTH,
         force_terminal=terminal,
+        force_jupyter=False,  # a notebook would get one output per line, past a redirection of the standard output
         color_system="auto" if terminal else None,
     )
 
