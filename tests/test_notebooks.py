@@ -54,7 +54,12 @@ def test_a_notebook_is_small_and_has_the_outputs_of_one_execution(notebook: Path
 @pytest.mark.slow
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_and_gives_the_energy_it_shows(
-    notebook: Path, zoo_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    notebook: Path,
+    zoo_cache: Path,
+    pictures: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     pytest.importorskip("pandas", reason="the notebooks show data frames")
     monkeypatch.chdir(tmp_path)

@@ -206,9 +206,7 @@ def _call(
     keywords: Mapping[str, Any],
 ) -> RunResult:
     """Run the calculation that the arguments of a function describe."""
-    for name, value in (("charge", charge), ("spin", spin)):
-        if value is not None and structure_state.whole(value) is None:
-            raise InputError(f"{name} must be a whole number, not {value!r}")
+    charge, spin = _whole("charge", charge), _whole("spin", spin)
     state = {"system.charge": charge, "system.spin": spin}
     with Stored(Path("runs") if directory is None else Path(directory).parent, charge, spin) as stored:
         words = [] if task is None else [f"task={task}"]
@@ -222,6 +220,13 @@ def _call(
         console()  # its kind, a terminal or not, is that of the true output
         with processes.silent(not progress):
             return run(words)
+
+
+def _whole(argument: str, value: Any) -> int | None:
+    number = structure_state.whole(value)
+    if value is not None and number is None:
+        raise InputError(f"{argument} must be a whole number, not {value!r}")
+    return number
 
 
 def _method(method: Method) -> list[str]:
