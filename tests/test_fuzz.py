@@ -22,6 +22,7 @@ from ase.io import write
 from omegaconf import OmegaConf
 
 from fusion import app, datasets
+from fusion.app import run_result
 from fusion.chemistry.structure_files import read_file
 from fusion.datasets.naming import absolute, node
 from fusion.errors import InputError
@@ -136,7 +137,7 @@ def save_run() -> Files:
 
 
 def run_directory(directory: Path) -> None:
-    for read in (app.load_config, results.read_result):
+    for read in (app.load_config, results.read_result, run_result.result):
         with suppress(InputError):
             read(directory)
     report.report(directory)

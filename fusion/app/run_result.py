@@ -150,13 +150,19 @@ class RunResult(Result):
 def result(run_dir: str | Path) -> RunResult:
     """Return the result of a finished run: `fusion.result("runs/2026-01-31/120000-ani-ethanol")`.
 
-    Raises InputError for a directory without one.
+    Raises InputError for a directory without one, and for a damaged file.
     """
     directory = Path(run_dir).absolute()
     document = read_result(directory)
     if document is None:
         raise InputError(f"{run_dir} has no {RESULT}; fusion report {run_dir} tells how far a run is")
-    return restored(document, directory)
+    try:
+        return restored(document, directory)
+    except (InputError, OSError):
+        raise
+    except Exception as error:  # a damaged file can raise anything
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise InputError(f"{directory / RESULT} is damaged ({reason})") from error
 
 
 def of_run(result: Result, directory: Path) -> RunResult:
