@@ -19,6 +19,7 @@ CalculationError for a failed calculation.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -28,7 +29,7 @@ from fusion.app.structure_files import Stored
 from fusion.chemistry import structure_state
 from fusion.config.written_values import written
 from fusion.console.format import console
-from fusion.errors import InputError
+from fusion.errors import CalculationError, InputError
 from fusion.methods import by_name
 from fusion.parallel import processes
 
@@ -218,8 +219,13 @@ def _call(
         words += [_setting(key, value) for key, value in (settings or {}).items()]
         words += [] if directory is None else [f"hydra.run.dir={directory}"]
         console()  # its kind, a terminal or not, is that of the true output
-        with processes.silent(not progress):
-            return run(words)
+        try:
+            with processes.silent(not progress):
+                return run(words)
+        except (InputError, CalculationError) as error:  # a notebook shows the sentence, not how it came about
+            if os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0"):
+                raise
+            raise error.with_traceback(None) from None
 
 
 def _whole(argument: str, value: Any) -> int | None:

@@ -22,7 +22,7 @@ from fusion.console import streams, units
 from fusion.errors import InputError
 from fusion.runs import report
 from fusion.runs.layout import RESULT
-from fusion.runs.results import PROPERTY_KEYS, Result, read_result
+from fusion.runs.results import PROPERTY_KEYS, STRUCTURES, Result, read_result
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -81,7 +81,7 @@ class RunResult(Result):
         """
         from fusion.tasks.geometry.structures import frame
 
-        if "structures" in self.details:
+        if STRUCTURES in self.details:
             raise InputError(f"{self.directory} has many structures; they are in .trajectory")
         return frame(self)
 
@@ -144,7 +144,9 @@ class RunResult(Result):
     def __repr__(self) -> str:
         energy = "" if self.energy is None else f", energy={self.energy!r}"
         error = "" if self.energy_stderr is None else f", energy_stderr={self.energy_stderr!r}"
-        return f"RunResult({self.system.formula}, {self.status}{energy}{error}, directory={self._place!r})"
+        number = (self.details.get(STRUCTURES) or {}).get("number")
+        subject = self.system.formula if number is None else f"{number} structures"
+        return f"RunResult({subject}, {self.status}{energy}{error}, directory={self._place!r})"
 
 
 def result(run_dir: str | Path) -> RunResult:

@@ -61,10 +61,11 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> Columns:
 
 
 def _read(file: Path) -> Columns:
-    """Columns of a CSV file, whose numbers become numbers."""
+    """Columns of a CSV file without those that are empty; their numbers become numbers."""
     with file.open(newline="", encoding="utf-8") as lines:
         header, *rows = csv.reader(lines)
-    return {name: _typed([cells[index] for cells in rows]) for index, name in enumerate(header)}
+    columns = {name: [cells[index] for cells in rows] for index, name in enumerate(header)}
+    return {name: _typed(cells) for name, cells in columns.items() if any(cells)}
 
 
 def _typed(cells: Sequence[str]) -> list[Any]:

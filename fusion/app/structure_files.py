@@ -66,11 +66,7 @@ class Stored:
         return str(self._write(value, "structures")) if _are_atoms(value) else value
 
     def _write(self, structures: Sequence[Atoms], name: str) -> Path:
-        parts = []
-        for number, atoms in enumerate(structures, start=1):
-            label = name if len(structures) == 1 else str(atoms.info.get("name", f"structure {number}"))
-            parts.append(exact_xyz.text(atoms, self._charge, self._spin, label))
-        content = "".join(parts)
+        content = "".join(exact_xyz.text(atoms, self._charge, self._spin, _name(atoms)) for atoms in structures)
         file = self._folder / f"{name}-{hashlib.sha256(content.encode()).hexdigest()[:12]}.xyz"
         if not file.is_file():
             try:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def text(atoms: Atoms, charge: int | None = None, spin: int | None = None, name: str | None = None) -> str:
-    """Write ASE Atoms with cell, charge, multiplicity, masses and held coordinates, as `system=FILE` reads them.
+    """Write ASE Atoms with cell, charge, multiplicity, masses, held coordinates and `name` for `system=FILE`.
 
     `charge` and `spin` = N_up - N_down override those of the atoms; an attached calculator is not used. Raises
     InputError for anything that the atoms state and that cannot be used.
@@ -31,8 +31,8 @@ def text(atoms: Atoms, charge: int | None = None, spin: int | None = None, name:
         comment.append(f"charge={state.charge}")
     if state.spin is not None:
         comment.append(f"multiplicity={state.spin + 1}")
-    if "name" in plain.info:
-        comment.append(f'name="{_word(plain.info["name"])}"')
+    if name is not None:
+        comment.append(f'name="{_word(name)}"')
     if system.masses is not None:
         comment[0] += ":masses:R:1"
         columns.append(system.masses[:, None])

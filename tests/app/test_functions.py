@@ -134,6 +134,7 @@ def test_wrong_input_is_refused_as_on_the_command_line_and_leaves_nothing(
     with pytest.raises(InputError) as caught:
         call(Atoms("H2", [[0, 0, 0], [0, 0, 0.74]]))
     assert message in str(caught.value) and "\n" not in str(caught.value)
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
     assert not list(tmp_path.iterdir())
 
 
@@ -174,7 +175,11 @@ def test_structures_pass_without_loss(make: Callable[[], Atoms], tmp_path: Path)
 
 def test_a_list_of_atoms_is_a_set_with_its_names_and_states(tmp_path: Path) -> None:
     file = tmp_path / "many.xyz"
-    file.write_text("".join(exact_xyz.text(atoms) for atoms in (charged(), molecule("OH"), molecule("H2"))))
+    file.write_text(
+        "".join(
+            exact_xyz.text(atoms, name=atoms.info.get("name")) for atoms in (charged(), molecule("OH"), molecule("H2"))
+        )
+    )
     entries = structure_sets.read({"paths": str(file)}).entries
     assert [entry.name for entry in entries] == ["ethoxide", "many-2", "many-3"]
     assert [(entry.system.charge, entry.system.spin) for entry in entries if entry.system] == [(-1, 0), (0, 1), (0, 0)]

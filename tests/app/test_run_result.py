@@ -71,6 +71,7 @@ def test_many_structures_are_a_table(here: Path) -> None:
     result = fusion.energy(stretched, "morse", units="eV")
     columns = columns_of(result.directory, result.document, Units("eV"), None)
     assert columns["name"] == ["r0.7", "r0.8", "r0.9"] and columns["status"] == ["ok"] * 3
+    assert "message" not in columns and repr(result).startswith("RunResult(3 structures, ok")
     trajectory = [atoms.get_potential_energy() for atoms in result.trajectory]
     assert columns["energy_ev"] == pytest.approx(trajectory, abs=1e-8)
     with pytest.raises(InputError, match=r"many structures; they are in \.trajectory"):
