@@ -130,11 +130,8 @@ def _refuse_unknown_flags(words: list[str]) -> None:
     from hydra._internal.utils import get_args_parser
 
     known = get_args_parser()._option_string_actions
-    completes = bool({"--shell-completion", "-sc"} & set(words))
-    if completes and not any(word.startswith(("install=", "uninstall=", "query=")) for word in words):
-        raise InputError(
-            "--shell-completion needs an action: --shell-completion install=bash (or zsh, fish) prints a script"
-        )
+    if {"--shell-completion", "-sc"} & set(words):  # Hydra's knows no short forms, plugins and models
+        raise InputError("--shell-completion is not available: fusion completion bash (or zsh, fish) prints a script")
     for word in words:
         if word.startswith("-") and word.partition("=")[0] not in known:
             raise InputError(f"no option {word}.{suggestion(word, known)}  fusion --help, fusion +method=NAME --help")

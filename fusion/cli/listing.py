@@ -12,13 +12,13 @@ from fusion.console import streams
 from fusion.errors import InputError
 from fusion.methods.about import About, refuse_beside
 
-# Default properties of the methods of a kind; a method's file may state others.
-_GIVES = {
+GIVES = {
     "potential": "energy forces stress hessian",
     "functional": "energy forces dipole",
     "ansatz": "energy ± error",
     "conventional": "energy",
 }
+"""Properties of the methods of a kind, unless a method's file states others."""
 
 
 def methods() -> None:
@@ -26,7 +26,7 @@ def methods() -> None:
     rows = [_method_row(name, file) for name, file in option_files("method").items()]
     if not rows:
         raise InputError("no methods are installed; fusion plugins lists plugins that could not be loaded")
-    order = {kind: position for position, kind in enumerate(_GIVES)}
+    order = {kind: position for position, kind in enumerate(GIVES)}
     rows.sort(key=lambda row: (order.get(row[1], len(order)), row[0]))
     print_table(("method", "kind", "gives", "cost, 10 atoms", "summary"), rows)
     presets = [name for name in available("method") if "/" in name]
@@ -66,10 +66,15 @@ def _method_row(name: str, file: Path) -> tuple[str, str, str, str, str]:
         about = About.read(method.get("about"))
     except InputError as error:
         return name, kind, "", "", str(error)
-    missing = [requirement for requirement in about.requires if not _installed(requirement)]
+    missing = missing_packages(about)
     if missing:
         return name, kind, f"not installed: pip install {' '.join(missing)}", "", about.summary
-    return name, kind, about.gives or _GIVES.get(kind, ""), about.cost, about.summary
+    return name, kind, about.gives or GIVES.get(kind, ""), about.cost, about.summary
+
+
+def missing_packages(about: About) -> list[str]:
+    """Return the distributions that a method requires and that are not installed."""
+    return [requirement for requirement in about.requires if not _installed(requirement)]
 
 
 def _installed(requirement: str) -> bool:

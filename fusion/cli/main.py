@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -22,6 +22,8 @@ _EXAMPLES = """
     python -m fusion +method=NAME [task=T] [system=S] [key=value ...]   runs a calculation; the word run is optional
 
     python -m fusion +method=NAME --help   its settings      -m seed=0,1,2   a sweep      fusion methods   the names
+
+    fusion help   topics: tasks, methods, choices, settings      --dry-run   checks a run and says what it would do
 """
 
 app = typer.Typer(
@@ -37,6 +39,8 @@ zoo.app.command("export")(export.command)
 app.add_typer(zoo.app, name="zoo")
 # Click's ClickException: newer versions of Typer bring a Click of their own and export only errors derived from it.
 _USAGE_ERRORS: Any = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
+_HELP = frozenset({"-h", "--help"})
+Words = Annotated[list[str] | None, typer.Argument(metavar="[TOPIC]", show_default=False)]
 Directory = Annotated[Path, typer.Argument(metavar="RUN_DIR", show_default=False)]
 Units = Annotated[
     str | None,
@@ -105,9 +109,8 @@ def _dispatch(words: list[str]) -> int:
         return _work(Path(words[1]))
     if _is_run(words):
         return _run(words[1:] if first == "run" else words)
-    if words == ["methods"]:  # at once: to read options, of which this has none, Typer loads pydantic
-        listing.methods()
-        return 0
+    if first in _WITHOUT_TYPER and not _HELP & set(words):
+        return _WITHOUT_TYPER[first](words[1:])
     return _command(words)
 
 
@@ -116,7 +119,7 @@ def _is_run(words: list[str]) -> bool:
     from fusion.config import overrides
 
     first = words[0] if words else ""
-    if first in ("-h", "--help"):
+    if first in _HELP:
         return len(words) > 1
     return (
         not words or first == "run" or overrides.is_override(first) or (first.startswith("-") and first != "--version")
@@ -124,9 +127,60 @@ def _is_run(words: list[str]) -> bool:
 
 
 def _run(words: list[str]) -> int:
+    if _HELP & set(words):
+        from fusion.cli.settings_help import of_run
+
+        of_run(words)
+        return 0
     from fusion.cli import launch
 
     return launch.launch(words)
+
+
+def _explain(words: Sequence[str]) -> int:
+    """Run `fusion help`; on commands, print what `fusion COMMAND --help` does."""
+    from fusion.cli import topics
+
+    topics.explain(words, [*_names(app), "zoo"], lambda name: _command([name, "--help"]))
+    return 0
+
+
+def _methods(words: Sequence[str]) -> int:
+    from fusion.cli import method_card
+
+    if not words:
+        listing.methods()
+    elif words[0] == "show" and len(words) == 2:
+        method_card.show(words[1])
+    else:
+        raise InputError(f"fusion methods {' '.join(words)}: use fusion methods, or fusion methods show NAME")
+    return 0
+
+
+def _doctor(words: Sequence[str]) -> int:
+    from fusion.cli import doctor
+
+    if list(words) not in ([], ["--test"]):
+        raise InputError(f"fusion doctor {' '.join(words)}: use fusion doctor, or fusion doctor --test")
+    return doctor.examine(test=bool(words))
+
+
+def _completion(words: Sequence[str]) -> int:
+    from fusion.cli import completion
+
+    commands = _names(app)
+    first: dict[str, Sequence[str]] = {
+        "zoo": _names(zoo.app),
+        "completion": completion.SHELLS,
+        "doctor": ("--test",),
+        "methods": ("show",),
+    }
+    return completion.main(words, {name: first.get(name, ()) for name in [*commands, "zoo"]})
+
+
+def _names(commands: typer.Typer) -> list[str]:
+    """Names of the commands of an application."""
+    return [str(each.name or getattr(each.callback, "__name__", "")) for each in commands.registered_commands]
 
 
 def _rank(words: list[str]) -> int:
@@ -195,10 +249,30 @@ def run_command() -> None:
     """Run a calculation: fusion run +method=NAME [key=value ...]."""
 
 
+@app.command("help")
+def help_command(words: Words = None) -> None:
+    """Explain a task, a method, a group of options, a setting: fusion help task=ts."""
+    _explain(words or [])
+
+
 @app.command()
-def methods() -> None:
-    """List the methods with their properties, costs, and missing packages."""
-    listing.methods()
+def methods(words: Annotated[list[str] | None, typer.Argument(metavar="[show NAME]")] = None) -> None:
+    """List the methods with their properties, costs, and missing packages, or explain one."""
+    _methods(words or [])
+
+
+@app.command()
+def doctor(
+    test: Annotated[bool, typer.Option("--test", help="Also calculate something of every kind, 10 s.")] = False,
+) -> int:
+    """Examine the installation: versions, caches, plugins, missing extras."""
+    return _doctor(["--test"] if test else [])
+
+
+@app.command()
+def completion(words: Annotated[list[str], typer.Argument(metavar="bash|zsh|fish", show_default=False)]) -> int:
+    """Print a script that completes names and settings in a shell."""
+    return _completion(words)
 
 
 @app.command()
@@ -250,6 +324,15 @@ def serve(
     from fusion.cli.serve import serve as start
 
     start(words)
+
+
+# Commands that are called at once: to read their words, Typer loads pydantic, which takes longer than their answers.
+_WITHOUT_TYPER: dict[str, Callable[[Sequence[str]], int]] = {
+    "help": _explain,
+    "methods": _methods,
+    "doctor": _doctor,
+    "completion": _completion,
+}
 
 
 @app.command("new-plugin")

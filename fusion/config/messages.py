@@ -52,7 +52,7 @@ def no_setting(key: str, known: Iterable[str]) -> str:
     return f"no setting '{key}'.{guess}"
 
 
-def _elsewhere(group: str) -> str:
+def elsewhere(group: str) -> str:
     """Describe which tasks and kinds of method have a group that the current configuration lacks."""
     words = {"task": "task={}", "kind": "methods of the kind {}"}
     homes = [
@@ -90,7 +90,7 @@ def of_hydra(error: BaseException, known: Iterable[str], groups: Iterable[str]) 
     key = re.search(r"Could not (?:override|delete[^']*) '([^']+)'", text)
     if key:
         if key[1] in groups or key[1] == "methods":
-            return _elsewhere(key[1])
+            return elsewhere(key[1])
         inner = re.search(r"Key '([^']+)' is not in struct", f"{text} {error.__cause__}")
         if inner and key[1] in (known := list(known)):  # {Cu: [64]} for a group that has no Cu
             return f"{no_setting(f'{key[1]}.{inner[1]}', known)}  +{key[1]}.{inner[1]}=VALUE adds it"

@@ -27,6 +27,10 @@ class About:
     """A line below the title of a run."""
     requires: tuple[str, ...] = ()
     """Distributions that must be installed; without one the method is listed as not installed."""
+    accuracy: str = ""
+    """Measured error in a sentence, with the page of the measurement."""
+    examples: tuple[str, ...] = ()
+    """Commands for `fusion methods show`, without the program's name; empty: those of its kind."""
 
     @classmethod
     def read(cls, stated: About | Mapping[str, Any] | None) -> About:
@@ -39,7 +43,7 @@ class About:
         for key in values:
             if key not in _KEYS:
                 raise InputError(f"method.about has no {key}.{suggestion(key, _KEYS)}  It has {', '.join(_KEYS)}")
-        return cls(**{**values, "requires": tuple(values.get("requires") or ())})
+        return cls(**values | {key: tuple(values.get(key) or ()) for key in ("requires", "examples")})
 
 
 _KEYS: Final = tuple(field.name for field in fields(About))

@@ -97,11 +97,6 @@ def test_the_sweep_flag_may_stand_anywhere(program: Program, position: int) -> N
     assert done.status == 0 and done.out.count("-2.000000 Ha") == 2
 
 
-def test_help_of_a_method_shows_its_settings(program: Program) -> None:
-    done = program("+method=toy", "--help")
-    assert done.status == 0 and "energy: -2.0" in done.out and "name: energy" in done.out
-
-
 def test_help_lists_the_commands(program: Program) -> None:
     done = program("--help")
     assert done.status == 0
@@ -118,7 +113,19 @@ def test_methods_lists_kind_and_cost(program: Program) -> None:
     assert any(line.split()[:2] == ["toy", "conventional"] and "nothing" in line for line in lines)
 
 
-@pytest.mark.parametrize("words", [("--help",), ("methods",), ("plugins",)])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--help",),
+        ("methods",),
+        ("plugins",),
+        ("doctor",),
+        ("help", "optimiser"),
+        ("+method=ferminet", "task=relax", "--help"),
+        ("completion", "bash"),
+        ("completion", "words", "fusion +method=ani weights="),
+    ],
+)
 def test_listings_start_quickly(environment: dict[str, str], tmp_path: Path, words: tuple[str, ...]) -> None:
     command = [sys.executable, "-X", "importtime", "-m", "fusion", *words]
     listed = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True).stderr
