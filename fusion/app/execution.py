@@ -128,25 +128,11 @@ def _executed(
         if first and before == directory and not unique:
             with usable(directory):
                 lock.acquire()
-        subject = _subject(config, start_dir)  # before the method, which imports torch
-        method = None if METHODS in config else build(lambda: protocol.build(config.method), "method")
-        if isinstance(subject, System):
-            abilities.check_cores(method, subject)
-            abilities.check_gas(method, subject)
-        task = build_task(config)
-        reads_data = isinstance(task, ReadingData) and task.reads_data
-        if config.get("data") is not None and not reads_data:
-            raise InputError(f"task={task.name} reads no data; data= belongs to task=evaluate and task=train")
-        kind, name = (None, f"task={task.name}") if method is None else (method.kind, method.name)
-        devices.check(str(config.trainer.get("accelerator", "auto")), kind, name, task.name == "train")
-        run = Run(directory, config, find_checkpoint(config.ckpt, directory, start_dir), config.seed, start_dir)
-        if config.trainer.get("threads") is not None:
-            _use_threads(config.trainer.threads)
-        plan = _plan(task, method, subject, run)
+        run, task, plan = planned(config, directory, start_dir)
         if first:
             with usable(directory):
                 run = (prepare_shared if many else prepare)(run, lock, unique)
-            _announce(run, task, plan)
+            announce(run, task, plan)
         try:
             with _resumable(run.directory, first, relaunch), writing(run.directory):
                 result = _calculated(run, task, plan, lock, began, relaunch)
@@ -159,6 +145,25 @@ def _executed(
             console().print()
         report.summary(read_result(run.directory) or {}, run.directory)
     return run_result.of_run(result, run.directory)
+
+
+def planned(config: DictConfig, directory: Path, start_dir: Path) -> tuple[Run, Any, Plan]:
+    """Build task and method from resolved settings, and check them. Writes nothing. Raises InputError."""
+    subject = _subject(config, start_dir)  # before the method, which imports torch
+    method = None if METHODS in config else build(lambda: protocol.build(config.method), "method")
+    if isinstance(subject, System):
+        abilities.check_cores(method, subject)
+        abilities.check_gas(method, subject)
+    task = build_task(config)
+    reads_data = isinstance(task, ReadingData) and task.reads_data
+    if config.get("data") is not None and not reads_data:
+        raise InputError(f"task={task.name} reads no data; data= belongs to task=evaluate and task=train")
+    kind, name = (None, f"task={task.name}") if method is None else (method.kind, method.name)
+    devices.check(str(config.trainer.get("accelerator", "auto")), kind, name, task.name == "train")
+    run = Run(directory, config, find_checkpoint(config.ckpt, directory, start_dir), config.seed, start_dir)
+    if config.trainer.get("threads") is not None:
+        _use_threads(config.trainer.threads)
+    return run, task, _plan(task, method, subject, run)
 
 
 def _subject(config: DictConfig, start_dir: Path) -> System | StructureSet:
@@ -274,7 +279,7 @@ def _finished(directory: Path, config: DictConfig) -> RunResult | None:
     return run_result.restored(document, directory)
 
 
-def _announce(run: Run, task: Task, plan: Plan) -> None:
+def announce(run: Run, task: Task, plan: Plan) -> None:
     """Print the first lines of a run."""
     from fusion.chemistry import constraints
 

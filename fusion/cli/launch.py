@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fusion.app import Directories
 
 _SWEEP = {"-m", "--multirun"}
+_DRY = "--dry-run"
 
 
 def launch(words: list[str]) -> int:
@@ -36,6 +37,8 @@ def launch(words: list[str]) -> int:
 
     plugins.refuse_conflicts(sources())
     multirun = bool(_SWEEP & set(words))
+    if _DRY in words:
+        return _dry_run([word for word in words if word != _DRY and word not in _SWEEP], multirun)
     prepared = with_card(overrides.prepare([word for word in words if word not in _SWEEP], multirun))
     if multirun:
         _refuse_empty_sweeps(prepared)
@@ -91,6 +94,29 @@ def launch(words: list[str]) -> int:
     return 1 if any(isinstance(failure, CalculationError) for failure in failures) else 2
 
 
+def _dry_run(words: list[str], multirun: bool) -> int:
+    """Check the run of `words`, or every job of a sweep, and describe it. Returns the exit status."""
+    from fusion.app.dry_run import dry_run
+
+    options = [word for word in words if word.startswith("-")]
+    if options:
+        raise InputError(f"{_DRY} takes settings alone; remove {' '.join(options)}")
+    prepared = overrides.prepare(words, multirun)
+    if not multirun:
+        dry_run(prepared)
+        return 0
+    _refuse_empty_sweeps(prepared)
+    status = 0
+    for number, job in enumerate(trees.jobs(prepared)):
+        print(f"{chr(10) if number else ''}job {number}: {' '.join(job)}")
+        try:
+            dry_run(job)
+        except InputError as error:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            status = 2
+    return status
+
+
 def resume(directory: Path) -> int:
     """Run `fusion resume RUN_DIR`. Returns the exit status."""
     from fusion import app
@@ -134,7 +160,9 @@ def _refuse_unknown_flags(words: list[str]) -> None:
         raise InputError("--shell-completion is not available: fusion completion bash (or zsh, fish) prints a script")
     for word in words:
         if word.startswith("-") and word.partition("=")[0] not in known:
-            raise InputError(f"no option {word}.{suggestion(word, known)}  fusion --help, fusion +method=NAME --help")
+            raise InputError(
+                f"no option {word}.{suggestion(word, [*known, _DRY])}  fusion --help, fusion +method=NAME --help"
+            )
 
 
 def _refuse_empty_sweeps(words: list[str]) -> None:

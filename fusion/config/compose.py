@@ -82,6 +82,23 @@ def composer() -> Iterator[Callable[..., DictConfig]]:
                 GlobalHydra.instance().initialize(outer)
 
 
+def jobs(words: Sequence[str]) -> list[list[str]]:
+    """Return the words of every job of a sweep, as Hydra's basic sweeper runs them. Raises InputError."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    from fusion.config.messages import HYDRA_ERRORS, of_hydra
+
+    try:
+        with composer():
+            parsed = OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(list(words))
+            (batch,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+    except HYDRA_ERRORS as error:
+        raise InputError(of_hydra(error, [], groups())) from error
+    return [list(job) for job in batch]
+
+
 def refuse_empty_choices(words: Sequence[str]) -> None:
     """Raise InputError for `system=null`: every group needs an option; Hydra would end with a traceback."""
     from fusion.config.messages import no_option

@@ -82,6 +82,14 @@ class FunctionalMethod(Watched):
         """Zero of the energies, one of `fusion.chemistry.energy_zeros`."""
         return energy_zeros.of_card(None if self._card is None else self._card.energy_zero, self.kind)
 
+    def memory_needed(self, system: System) -> str:
+        """Describe the limit on the memory of kept integrals; fewer are kept where less suffices."""
+        from fusion.console.format import memory
+        from fusion.parallel.memory import available_memory
+
+        limit = self.settings.memory_mb
+        return f"at most {memory(0.5 * available_memory() if limit is None else 1e6 * limit)} for kept integrals"
+
     @cached_property
     def functional(self) -> Any:
         """Functional in float64 with constant parameters."""

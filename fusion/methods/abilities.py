@@ -107,6 +107,15 @@ class Costly(Protocol):
 
 
 @runtime_checkable
+class Foretelling(Protocol):
+    """Method that can estimate the memory of a calculation before it starts, for --dry-run."""
+
+    def memory_needed(self, system: System) -> str:
+        """Describe the memory that the calculation of a checked system needs: `about 2.1 GB for ...`."""
+        ...
+
+
+@runtime_checkable
 class TakingCores(Protocol):
     """Method that calculates systems with effective core potentials (`System.cores`); others refuse them."""
 

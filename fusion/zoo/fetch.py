@@ -11,9 +11,10 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from fusion.console.format import memory
 from fusion.errors import CalculationError, InputError
 from fusion.zoo import cache
-from fusion.zoo.files import PARTIAL, File, offline, part_name, timeout_s
+from fusion.zoo.files import PARTIAL, File, Withheld, offline, part_name, timeout_s, withheld
 
 
 def fetch(model: str, files: Sequence[File], into: Path) -> None:
@@ -30,6 +31,8 @@ def fetch(model: str, files: Sequence[File], into: Path) -> None:
         return
     if offline():
         raise InputError(_offline(model, missing, files))
+    if withheld():
+        raise Withheld(f"{model}, {memory(sum(file.size for file in missing))}")
     timeout = timeout_s()
     with cache.locked(model):
         missing = _missing(missing, into)  # another process may have downloaded them meanwhile
@@ -67,8 +70,6 @@ def _make_room(model: str, missing: Sequence[File], into: Path) -> None:
 
     Raises CalculationError if the missing files do not fit.
     """
-    from fusion.console.format import memory
-
     parts = into / PARTIAL
     if parts.is_symlink():
         raise InputError(f"{parts} is a symbolic link, which is not allowed among a model's files: remove it")
@@ -90,8 +91,6 @@ def _make_room(model: str, missing: Sequence[File], into: Path) -> None:
 
 
 def _offline(model: str, missing: Sequence[File], files: Sequence[File]) -> str:
-    from fusion.console.format import memory
-
     size = memory(sum(file.size for file in missing))
     problem = (
         f"{len(missing)} of its {len(files)} files are missing ({size})" if len(files) > 1 else f"missing ({size})"

@@ -6,6 +6,9 @@ import hashlib
 import math
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 from fusion.errors import InputError
@@ -37,6 +40,28 @@ class File:
             )
         if self.size < 0 or not _DIGEST.fullmatch(self.sha256):
             raise InputError(f"{self.path}: a file needs its size and its sha256, 64 hexadecimal digits in lower case")
+
+
+class Withheld(InputError):
+    """Download that a dry run leaves out; the text says what it would download."""
+
+
+_withholding: ContextVar[bool] = ContextVar("withholding", default=False)
+
+
+@contextmanager
+def withholding() -> Iterator[None]:
+    """Let downloads raise Withheld instead."""
+    token = _withholding.set(True)
+    try:
+        yield
+    finally:
+        _withholding.reset(token)
+
+
+def withheld() -> bool:
+    """True within `withholding`."""
+    return _withholding.get()
 
 
 def offline() -> bool:

@@ -16,7 +16,7 @@ from fusion.parallel.processes import GLOBAL_STATE, rank
 from fusion.zoo import cache, convert, installed, registry
 from fusion.zoo.card import WALKERS, Card
 from fusion.zoo.fetch import fetch
-from fusion.zoo.files import File, offline
+from fusion.zoo.files import File, offline, withheld
 from fusion.zoo.tensors import LONGEST_HEADER, SUFFIX, file_digest, read, serialised, whole
 
 if TYPE_CHECKING:
@@ -46,10 +46,12 @@ def pull(card: Card) -> Path:
         return target
     converter = convert.converter(card)
     staging, part = cache.staging(card.label), target.with_name(f".{target.name}.part")
+    beside, package = _beside(card), card.origin.package
+    if withheld() and beside is None and not package:
+        fetch(card.label, files(card), staging)  # raises before a lock is taken
     with cache.locked(card.label):
         if whole(target):  # another process has written it meanwhile
             return target
-        beside, package = _beside(card), card.origin.package
         if beside is None and not package:
             fetch(card.label, files(card), staging)
         try:

@@ -83,7 +83,7 @@ class Correlated(PySCFMethod):
                 f"{system.formula} only {max(occupied)} hold electrons, {min(occupied)} of them two; false freezes none"
             )
 
-        needed, there = 8 * self.amplitudes * self._pairs(mean_field), psutil.virtual_memory().total
+        needed, there = self._bytes(mean_field), psutil.virtual_memory().total
         if needed > there:
             raise InputError(
                 f"{self.title} of {system.formula} in {mean_field.mol.nao} basis functions needs about "
@@ -107,6 +107,14 @@ class Correlated(PySCFMethod):
                     f"{self.title} has no excitations of {system.formula}, whose correlated electrons all have the "
                     "same spin: +method=fci, or method.frozen_core=false"
                 )
+
+    def memory_needed(self, system: System) -> str:
+        """Describe the memory of the amplitudes, in the largest basis."""
+        needed = max(self._bytes(self._mean_field(system, term.basis)) for term in self._terms)
+        return f"about {memory(needed)} for the amplitudes, beside the integrals"
+
+    def _bytes(self, mean_field: Any) -> int:
+        return 8 * self.amplitudes * self._pairs(mean_field)
 
     def _pairs(self, mean_field: Any) -> int:
         """Number of doubly excited amplitudes: pairs of occupied times pairs of empty orbitals."""
