@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from fusion.cli import settings_help as shown
@@ -21,7 +21,7 @@ _NAMES_MODEL = ("show", "pull", "verify", "path", "remove", "export")
 """Commands of `fusion zoo` that are followed by the name of a model."""
 
 
-def main(words: Sequence[str], commands: dict[str, Sequence[str]]) -> int:
+def main(words: Sequence[str], commands: Mapping[str, Sequence[str]]) -> int:
     """Print a script, or the words that may follow those of a line; `commands` are the commands and theirs."""
     if len(words) == 2 and words[0] == WORDS:
         for candidate in candidates(words[1], commands):
@@ -36,7 +36,7 @@ def main(words: Sequence[str], commands: dict[str, Sequence[str]]) -> int:
     return 0
 
 
-def candidates(line: str, commands: dict[str, Sequence[str]]) -> list[str]:
+def candidates(line: str, commands: Mapping[str, Sequence[str]]) -> list[str]:
     """Return the words that complete the last word of a line, in their order. Never raises, never uses the network."""
     os.environ["FUSION_OFFLINE"] = "1"
     words = _split(line)[1:] or [""]
@@ -60,7 +60,7 @@ def _split(line: str) -> list[str]:
     return line.split()
 
 
-def _following(before: Sequence[str], current: str, commands: dict[str, Sequence[str]]) -> Iterator[str]:
+def _following(before: Sequence[str], current: str, commands: Mapping[str, Sequence[str]]) -> Iterator[str]:
     first = before[0] if before else ""
     if not before:
         yield from commands
@@ -72,7 +72,7 @@ def _following(before: Sequence[str], current: str, commands: dict[str, Sequence
 
 
 def _command_words(
-    first: str, before: Sequence[str], current: str, commands: dict[str, Sequence[str]]
+    first: str, before: Sequence[str], current: str, commands: Mapping[str, Sequence[str]]
 ) -> Iterator[str]:
     if first == "help":
         groups = dict.fromkeys(option.partition("/")[0] for option in described.files() if "/" in option)

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -40,6 +40,8 @@ app.add_typer(zoo.app, name="zoo")
 # Click's ClickException: newer versions of Typer bring a Click of their own and export only errors derived from it.
 _USAGE_ERRORS: Any = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
 _HELP = frozenset({"-h", "--help"})
+# Commands that are called at once: to read their words, Typer loads pydantic, which takes longer than their answers.
+_ANSWERS = frozenset({"completion", "doctor", "help", "methods"})
 Words = Annotated[list[str] | None, typer.Argument(metavar="[TOPIC]", show_default=False)]
 Directory = Annotated[Path, typer.Argument(metavar="RUN_DIR", show_default=False)]
 Units = Annotated[
@@ -109,8 +111,8 @@ def _dispatch(words: list[str]) -> int:
         return _work(Path(words[1]))
     if _is_run(words):
         return _run(words[1:] if first == "run" else words)
-    if first in _WITHOUT_TYPER and not _HELP & set(words):
-        return _WITHOUT_TYPER[first](words[1:])
+    if first in _ANSWERS and not _HELP & set(words):
+        return _answer(words)
     return _command(words)
 
 
@@ -137,45 +139,14 @@ def _run(words: list[str]) -> int:
     return launch.launch(words)
 
 
-def _explain(words: Sequence[str]) -> int:
-    """Run `fusion help`; on commands, print what `fusion COMMAND --help` does."""
-    from fusion.cli import topics
+def _answer(words: Sequence[str]) -> int:
+    """Run a command that needs no Typer."""
+    from fusion import plugins
+    from fusion.cli import quick
 
-    topics.explain(words, [*_names(app), "zoo"], lambda name: _command([name, "--help"]))
-    return 0
-
-
-def _methods(words: Sequence[str]) -> int:
-    from fusion.cli import method_card
-
-    if not words:
-        listing.methods()
-    elif words[0] == "show" and len(words) == 2:
-        method_card.show(words[1])
-    else:
-        raise InputError(f"fusion methods {' '.join(words)}: use fusion methods, or fusion methods show NAME")
-    return 0
-
-
-def _doctor(words: Sequence[str]) -> int:
-    from fusion.cli import doctor
-
-    if list(words) not in ([], ["--test"]):
-        raise InputError(f"fusion doctor {' '.join(words)}: use fusion doctor, or fusion doctor --test")
-    return doctor.examine(test=bool(words))
-
-
-def _completion(words: Sequence[str]) -> int:
-    from fusion.cli import completion
-
-    commands = _names(app)
-    first: dict[str, Sequence[str]] = {
-        "zoo": _names(zoo.app),
-        "completion": completion.SHELLS,
-        "doctor": ("--test",),
-        "methods": ("show",),
-    }
-    return completion.main(words, {name: first.get(name, ()) for name in [*commands, "zoo"]})
+    plugins.add_commands(app)  # the commands of plugins are topics of help, and are completed, too
+    commands = {**dict.fromkeys(_names(app), ()), "zoo": _names(zoo.app)}
+    return quick.answer(words, commands, lambda name: _command([name, "--help"]))
 
 
 def _names(commands: typer.Typer) -> list[str]:
@@ -252,13 +223,13 @@ def run_command() -> None:
 @app.command("help")
 def help_command(words: Words = None) -> None:
     """Explain a task, a method, a group of options, a setting: fusion help task=ts."""
-    _explain(words or [])
+    _answer(["help", *(words or [])])
 
 
 @app.command()
 def methods(words: Annotated[list[str] | None, typer.Argument(metavar="[show NAME]")] = None) -> None:
     """List the methods with their properties, costs, and missing packages, or explain one."""
-    _methods(words or [])
+    _answer(["methods", *(words or [])])
 
 
 @app.command()
@@ -266,13 +237,13 @@ def doctor(
     test: Annotated[bool, typer.Option("--test", help="Also calculate something of every kind, 10 s.")] = False,
 ) -> int:
     """Examine the installation: versions, caches, plugins, missing extras."""
-    return _doctor(["--test"] if test else [])
+    return _answer(["doctor", *(["--test"] if test else [])])
 
 
 @app.command()
 def completion(words: Annotated[list[str], typer.Argument(metavar="bash|zsh|fish", show_default=False)]) -> int:
     """Print a script that completes names and settings in a shell."""
-    return _completion(words)
+    return _answer(["completion", *words])
 
 
 @app.command()
@@ -324,15 +295,6 @@ def serve(
     from fusion.cli.serve import serve as start
 
     start(words)
-
-
-# Commands that are called at once: to read their words, Typer loads pydantic, which takes longer than their answers.
-_WITHOUT_TYPER: dict[str, Callable[[Sequence[str]], int]] = {
-    "help": _explain,
-    "methods": _methods,
-    "doctor": _doctor,
-    "completion": _completion,
-}
 
 
 @app.command("new-plugin")

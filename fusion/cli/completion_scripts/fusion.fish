@@ -4,7 +4,11 @@ function __fusion_complete
     if test (count $found) -gt 0
         printf '%s\n' $found
     else
-        __fish_complete_path (commandline -ct)
+        set -l word (commandline -ct)
+        set -l key (string match -r '^.*=' -- $word)
+        for file in (__fish_complete_path (string replace -r '^.*=' '' -- $word))
+            echo $key$file
+        end
     end
 end
 complete -c fusion -f -a '(__fusion_complete)'
