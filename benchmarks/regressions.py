@@ -1,4 +1,4 @@
-"""Guard against lost speed: `python benchmarks/regressions.py --check` compares ratios of processor times with the table.
+"""Guard against lost speed: `python benchmarks/regressions.py --check` compares ratios of times with the table.
 
 Each row is a fast path of fusion beside the slow one that it replaces, measured in turn in one process with one thread.
 A ratio hardly depends on the machine or on its load, so that a loss of a third is a change of the code. Without --check
@@ -21,7 +21,7 @@ from fusion.chemistry.system import System
 from fusion.errors import CalculationError
 from fusion.potentials import PotentialMethod
 from fusion.wavefunctions.jets import laplacian_by_autograd
-from fusion.wavefunctions.walkers import initial_electrons
+from fusion.wavefunctions.sampler import initial_electrons
 from fusion_ani.network import ANI
 from fusion_ferminet.network import FermiNet
 from fusion_psiformer.network import Psiformer
@@ -43,7 +43,7 @@ def molecules(number: int) -> list[System]:
 
 
 def ani() -> Iterator[tuple[str, Work, Work]]:
-    """Batches beside single structures, and frozen networks beside those that automatic differentiation goes through."""
+    """Batches beside single structures, and kernels beside automatic differentiation."""
     torch.manual_seed(0)
     systems, wanted = molecules(64), {"energy", "forces"}
     frozen = PotentialMethod("ani", ANI(members=8).requires_grad_(False), dtype="float32")

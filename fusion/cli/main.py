@@ -264,12 +264,18 @@ def resume(run_dir: Directory) -> int:
 
 
 @app.command()
-def report(run_dir: Directory, units: Units = None) -> None:
-    """Show a run's result and draw its plots again."""
+def report(
+    run_dirs: Annotated[list[Path], typer.Argument(metavar="RUN_DIR...", show_default=False)],
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write one page on all the runs, to be read in a browser.")
+    ] = None,
+    units: Units = None,
+) -> None:
+    """Show a run's result and draw its plots again, or write a page on several runs."""
+    from fusion.cli.report import report as show
     from fusion.console.units import checked
-    from fusion.runs.report import report as show
 
-    show(run_dir, None if units is None else checked(units, "--units"))
+    show(run_dirs, html, None if units is None else checked(units, "--units"))
 
 
 @app.command()
@@ -285,6 +291,14 @@ def table(
     from fusion.cli.table import table as show
 
     show(run_dirs, form, output, units)
+
+
+@app.command()
+def cite(run_dirs: Annotated[list[Path], typer.Argument(metavar="RUN_DIR...", show_default=False)]) -> None:
+    """Print references, as BibTeX, of what runs used: methods, models, basis sets, programs."""
+    from fusion.cli.cite import cite as show
+
+    show(run_dirs)
 
 
 @app.command(context_settings={"ignore_unknown_options": True})

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from fusion.citations.used import of_method
 from fusion.cli import settings_help as shown
 from fusion.cli.listing import GIVES, missing_packages
 from fusion.cli.settings_help import Row
@@ -91,6 +92,9 @@ def _facts(found: Described, name: str, kind: str, about: About, cards: list[Car
         yield "cost", "", f"{about.cost}, for a molecule of ten atoms"
     if about.accuracy:
         yield "accuracy", "", about.accuracy
+    if not cards:
+        for number, entry in enumerate(of_method(name).entries):
+            yield "" if number else "citation", "", entry.short()
     for key in ("licence", "calculator"):
         setting = found.settings.at(f"method.{key}")
         if setting is not None and setting.children is None and setting.text not in ("null", ""):

@@ -20,6 +20,11 @@ _BARE = re.compile(r"[A-Za-z_][\w.@-]*")
 
 def repeating(config: DictConfig) -> str:
     """Return a command that repeats the run of `config`; it states what differs from the method's own settings."""
+    return f"python -m fusion {shlex.join(given_words(config))}"
+
+
+def given_words(config: DictConfig) -> list[str]:
+    """Return the words of that command: method, system, task, and the settings that differ from their defaults."""
     from omegaconf import OmegaConf
 
     from fusion.config import compose as trees
@@ -29,9 +34,12 @@ def repeating(config: DictConfig) -> str:
     from fusion.zoo import registry
 
     system = str(config.system.get("name"))
-    trains_on_others = "training" in config.method and config.task.name == "train"
+    method = config.get("method")
+    trains_on_others = method is not None and "training" in method and config.task.name == "train"
     known_system = system in available("system") and not trains_on_others
-    words = [f"+method={config.method.name}", *([f"system={system}"] if known_system else [])]
+    compared = ["task=compare", f"methods={_written(_plain(config.get('methods')))}"]
+    words = compared if method is None else [f"+method={method.name}"]
+    words += [f"system={system}"] if known_system else []
     if config.task.name != trees.compose(words)[0].task.name and config.task.name in available("task"):
         words.append(f"task={config.task.name}")
     if config.get("weights") is not None and registry.find(str(config.weights)).kind == "ansatz":
@@ -52,12 +60,18 @@ def repeating(config: DictConfig) -> str:
         skipped = key.startswith(("callbacks.", "trainer.", "logger", "hydra.")) or key in repeated
         if key in defaults and defaults[key] != value and not skipped:
             words.append(f"{key}={_written(value)}")
-    return f"python -m fusion {shlex.join(words)}"
+    return words
 
 
 def _from_here(path: Path) -> Path:
     """Return `path` relative to the working directory if it is below it; otherwise unchanged."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _plain(node: Any) -> Any:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
 
 
 def _written(value: Any) -> str:

@@ -14,7 +14,7 @@ from fusion.console import streams, units
 from fusion.console.format import count, with_error
 from fusion.errors import InputError
 from fusion.files.atomic import write_atomically
-from fusion.runs.collected import CollectedRun, collect, differing_settings
+from fusion.runs.collected import CollectedRun, collect_some, differing_settings
 from fusion.runs.main_numbers import main_numbers
 from fusion.runs.table_rows import Row, in_units, row
 
@@ -34,10 +34,9 @@ _DIGITS = {"spread": ".2g", "difference": "+.2f", "wall": ".1f"}
 def table(places: Sequence[Path], form: str | None, output: Path | None, shown_in: str | None = None) -> None:
     """Print the table of the runs in `places`, or write it to `output`.
 
-    `form` is one of `FORMATS`; None means CSV or Parquet for an `output` with the suffix
-    .csv or .parquet, otherwise Markdown. `shown_in` are
-    its units; None means those that all runs set, in Markdown, and atomic units otherwise. Raises InputError if there
-    are no runs, or for Parquet without an `output` or without pyarrow.
+    `form` is one of `FORMATS`; None means CSV or Parquet for an `output` with the suffix .csv or .parquet, otherwise
+    Markdown. `shown_in` are its units; None means those that all runs set, in Markdown, and atomic units otherwise.
+    Raises InputError if there are no runs, or for Parquet without an `output` or without pyarrow.
     """
     form = form or _BY_SUFFIX.get("" if output is None else output.suffix, "markdown")
     if form not in FORMATS:
@@ -46,16 +45,8 @@ def table(places: Sequence[Path], form: str | None, output: Path | None, shown_i
         raise InputError("--format parquet: a binary table needs --output FILE.parquet")
     if shown_in is not None:
         shown_in = units.checked(shown_in, "--units")
-    runs = collect(places)
-    if not runs:
-        raise InputError(f"no runs in {', '.join(map(str, places))}: no folder there has a result or settings of a run")
-    settings = differing_settings(runs)
-    chosen = units.Units(units.HARTREE if form != "markdown" and shown_in is None else _units(runs, shown_in))
-    rows = [in_units(row(run, settings), chosen) for run in runs]
-    first = list(in_units(row(runs[0], ()), chosen))
-    numbers = dict.fromkeys(name for run in runs for name in in_units(main_numbers(run.document), chosen))
-    order = [*(name for name in first if name not in {*numbers, *_LAST}), *numbers, *settings, *_LAST]
-    columns = [name for name in order if any(row.get(name) is not None for row in rows)]
+    runs = collect_some(places)
+    columns, rows = _table(runs, units.HARTREE if form != "markdown" and shown_in is None else _units(runs, shown_in))
     writers: Mapping[str, Callable[[Sequence[str], Sequence[Row]], str | bytes]]
     writers = {"markdown": _markdown, "csv": _csv, "parquet": _parquet}
     content = writers[form](columns, rows)
@@ -68,6 +59,23 @@ def table(places: Sequence[Path], form: str | None, output: Path | None, shown_i
     except OSError as error:
         raise InputError(f"{output} cannot be written: {error.strerror}") from error
     print(f"{output}   {count(len(rows), 'run')}")
+
+
+def overview(runs: Sequence[CollectedRun], shown_in: str | None = None) -> tuple[list[str], list[list[str]]]:
+    """Return the header and the cells of the table of `runs` as it is read, without their directories."""
+    columns, rows = _table(runs, _units(runs, shown_in))
+    shown = [name for name in _shown(columns, rows) if name != "directory"]
+    return shown, [[_cell(name, row) for name in shown] for row in rows]
+
+
+def _table(runs: Sequence[CollectedRun], shown_in: str) -> tuple[list[str], list[Row]]:
+    """Columns in which at least one run has a value, and a row per run, in the units `shown_in`."""
+    settings, chosen = differing_settings(runs), units.Units(shown_in)
+    rows = [in_units(row(run, settings), chosen) for run in runs]
+    first = list(in_units(row(runs[0], ()), chosen))
+    numbers = dict.fromkeys(name for run in runs for name in in_units(main_numbers(run.document), chosen))
+    order = [*(name for name in first if name not in {*numbers, *_LAST}), *numbers, *settings, *_LAST]
+    return [name for name in order if any(row.get(name) is not None for row in rows)], rows
 
 
 def _units(runs: Sequence[CollectedRun], shown_in: str | None) -> str:
@@ -104,7 +112,7 @@ def _parquet(columns: Sequence[str], rows: Sequence[Row]) -> bytes:
 
 def _markdown(columns: Sequence[str], rows: Sequence[Row]) -> str:
     """Table with aligned columns, to be read in a terminal as well."""
-    shown = [name for name in columns if _stem(name) not in _ONLY_CSV and not _is_trivial(rows, name)]
+    shown = _shown(columns, rows)
     lines = [shown, *([_cell(name, row) for name in shown] for row in rows)]
     lines = [[streams.visible(" ".join(cell.split())).replace("|", r"\|") for cell in line] for line in lines]
     widths = [max(len(line[index]) for line in lines) for index in range(len(shown))]
@@ -113,6 +121,10 @@ def _markdown(columns: Sequence[str], rows: Sequence[Row]) -> str:
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |\n"
         for line in lines
     )
+
+
+def _shown(columns: Sequence[str], rows: Sequence[Row]) -> list[str]:
+    return [name for name in columns if _stem(name) not in _ONLY_CSV and not _is_trivial(rows, name)]
 
 
 def _is_trivial(rows: Sequence[Row], name: str) -> bool:

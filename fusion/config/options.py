@@ -40,6 +40,12 @@ def option_files(group: str) -> dict[str, Path]:
     }
 
 
+def option_file(group: str, name: str) -> Path | None:
+    """Return the YAML file of an option, a preset (`ferminet/paper`) included; None if there is none."""
+    claims = plugins.options(sources()).get(f"{group}/{name}")
+    return claims[0][1] if claims else None
+
+
 def read_yaml(file: Path) -> dict[str, Any]:
     """Read the raw contents of an option's file, without composition. Raises yaml.YAMLError, ValueError or OSError."""
     import yaml

@@ -56,6 +56,22 @@ def collect(places: Iterable[Path]) -> list[CollectedRun]:
     return list(runs.values())
 
 
+def collect_some(places: Sequence[Path]) -> list[CollectedRun]:
+    """Read the runs in `places` as `collect` does. Raises InputError if there are none."""
+    runs = collect(places)
+    if not runs:
+        raise InputError(f"no runs in {', '.join(map(str, places))}: no folder there has a result or settings of a run")
+    return runs
+
+
+def inner_runs(run: CollectedRun) -> list[CollectedRun]:
+    """Read the runs inside the directory of a run, which are its parts: the methods of a comparison, for example."""
+    folders = sorted(folder for folder in run.directory.iterdir() if folder.is_dir() and not folder.is_symlink())
+    searched = [folder for folder in folders if not folder.name.startswith((".", PREVIOUS))]
+    inner = [part for folder in searched for part in _search(folder)]
+    return [each for part in inner for each in (part, *inner_runs(part))]
+
+
 def differing_settings(runs: Sequence[CollectedRun]) -> list[str]:
     """Return the keys of the settings that differ between runs of the same method and task.
 
@@ -92,12 +108,12 @@ def _read(directory: Path) -> CollectedRun | None:
         document = read_result(directory)
         if document is not None and "schema" in document:
             settings = current(document.get("settings") or {})
-            return CollectedRun(directory, document["status"], document, _leaves(settings))
+            return CollectedRun(directory, document["status"], document, leaves(settings))
         status = UNFINISHED if holder(directory) is None else RUNNING
     except InputError:
         pass
     configuration = _configuration(directory)  # slower to read than a result
-    return None if configuration is None else CollectedRun(directory, status, {}, _leaves(configuration))
+    return None if configuration is None else CollectedRun(directory, status, {}, leaves(configuration))
 
 
 def _configuration(directory: Path) -> dict[str, Any] | None:
@@ -113,11 +129,11 @@ def _configuration(directory: Path) -> dict[str, Any] | None:
     return current(settings) if all(isinstance(settings.get(key), dict) for key in ("system", "task")) else None
 
 
-def _leaves(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def leaves(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Flatten settings to values by dotted key; lists are values."""
     values: dict[str, Any] = {}
     for name, value in settings.items():
-        values |= _leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+        values |= leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return values
 
 

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 _RESULT_WIDTH = 25  # width of a value with its error bar, before a remark
 _NO_ENERGY = frozenset({"comparison", STRUCTURES})  # results of several methods or structures
+Row = tuple[str, str, list[str], str]
+"""Label, text, further columns and style of a line of the summary."""
 _MARKER_FILES = (RESULT, CONFIG, METRICS)
 
 
@@ -60,16 +62,16 @@ def _names_of_cores(names: Iterable[str]) -> str:
 
 def summary(result: dict[str, Any], directory: Path) -> None:
     """Print the last lines of a run from its `result.json`; a status other than `ok` is in capitals, first and last."""
-    for label, text, columns, style in list(_summary(result, directory)):
+    for label, text, columns, style in list(summary_rows(result, directory)):
         _show(label, text, *columns, style=style)
 
 
-def lines(result: dict[str, Any], directory: Path) -> tuple[list[str], list[tuple[str, str, list[str], str]]]:
-    """Return the parts of a report's title, and label, text, further columns and style of its lines."""
-    return _title_parts(result), list(_summary(result, directory))
+def lines(result: dict[str, Any], directory: Path) -> tuple[list[str], list[Row]]:
+    """Return the parts of a report's title, and the lines below it."""
+    return title_parts(result), list(summary_rows(result, directory))
 
 
-def _summary(result: dict[str, Any], directory: Path) -> Iterator[tuple[str, str, list[str], str]]:
+def summary_rows(result: dict[str, Any], directory: Path) -> Iterator[Row]:
     """Yield label, text, further columns and style of each of the last lines."""
     status = _status(result)
     alarm = "" if status == "ok" else status.upper().replace("_", " ")
@@ -81,7 +83,7 @@ def _summary(result: dict[str, Any], directory: Path) -> Iterator[tuple[str, str
         name = energy_zeros.called(result.get("energy_zero"))
         text, *columns = _energy_columns(result, alarm)
         yield f"last {name}" if alarm else name, text, columns, style or "bold"
-    task = _task(directory)
+    task = task_of(directory)
     rows = task.rows(result) if isinstance(task, Summarising) else ()
     for row in (*_reference_rows(result), *_property_rows(result), *rows):
         label, text, *columns = row
@@ -113,7 +115,7 @@ def report(run_dir: Path, shown_in: str | None = None) -> None:
         raise InputError(f"{run_dir} is not the directory of a run: it {reason}")
     trust.refuse_links(run_dir)
     result = read_result(run_dir)
-    with _reading(run_dir), units.using(shown_in or _units(result, run_dir)):
+    with reading(run_dir), units.using(shown_in or units_of(result, run_dir)):
         try:
             redraw(run_dir)
         except OSError as error:  # the directory may belong to another user; reading it is enough
@@ -127,14 +129,14 @@ def report(run_dir: Path, shown_in: str | None = None) -> None:
             _show(label, text, *columns, style=style)
 
 
-def _units(result: dict[str, Any] | None, run_dir: Path) -> str:
+def units_of(result: dict[str, Any] | None, run_dir: Path) -> str:
     """Units of a run by its settings; those of a run of an older version are atomic. Raises InputError."""
     settings = _settings(run_dir) if result is None else result.get("settings") or {}
     return units.checked(settings.get("units", units.HARTREE), f"{run_dir}: units")
 
 
 @contextmanager
-def _reading(run_dir: Path) -> Iterator[None]:
+def reading(run_dir: Path) -> Iterator[None]:
     """Raise InputError if files of a run have contents that no run writes."""
     from fusion.runs.results import check_table
 
@@ -150,12 +152,12 @@ def _reading(run_dir: Path) -> Iterator[None]:
 
 def redraw(run_dir: Path) -> None:
     """Draw the plots of the run's task from the files in its directory, if it has data to draw."""
-    task = _task(run_dir)
+    task = task_of(run_dir)
     if isinstance(task, Drawing):
         task.draw(run_dir)
 
 
-def _task(run_dir: Path) -> Any:
+def task_of(run_dir: Path) -> Any:
     """Return the class of the run's task; None if it is not available (a removed plugin).
 
     Raises InputError for unreadable settings.
@@ -310,7 +312,8 @@ def _files(directory: Path) -> list[str]:
     return [path.relative_to(directory).as_posix() for pattern in patterns for path in sorted(directory.glob(pattern))]
 
 
-def _title_parts(result: dict[str, Any]) -> list[str]:
+def title_parts(result: dict[str, Any]) -> list[str]:
+    """Return the parts of a title: method, system, task and time, as far as a `result.json` states them."""
     system = result.get("system") or {}
     from ase.data import atomic_numbers
 
@@ -337,6 +340,12 @@ def _title_parts(result: dict[str, Any]) -> list[str]:
 
 def _unfinished(run_dir: Path) -> None:
     """Print the progress of an unfinished run and how to resume it, or that of a run in progress."""
+    for label, text, _, style in unfinished_rows(run_dir):
+        line(label, text, style=style)
+
+
+def unfinished_rows(run_dir: Path) -> Iterator[Row]:
+    """Yield the lines of a run without a result: its progress, how to resume it, and its files."""
     from fusion.runs.directory import holder
     from fusion.runs.metrics_table import last_row
 
@@ -344,14 +353,13 @@ def _unfinished(run_dir: Path) -> None:
     checkpoint = run_dir / CHECKPOINT
     position = f"{last['phase']} step {float(last['step']):.0f}" if last else "before the first recorded step"
     energy = f", E = {with_error(last['energy'], last['stderr'])} Ha" if last and math.isfinite(last["energy"]) else ""
-    task = _task(run_dir)
+    task = task_of(run_dir)
     record = (task.stands(run_dir) if isinstance(task, Recording) else None) or f"{position}{energy}"
     running = holder(run_dir)
     if running is not None:
-        line("RUNNING", f"{running}; last record: {record}", style="bold")
-        line("files", "  ".join(_files(run_dir)) or "none")
-        return
-    line("UNFINISHED", f"no result yet; last record: {record}", style="bold yellow")
-    start = f"continues from {CHECKPOINT}" if checkpoint.is_file() else "no checkpoint: starts from the beginning"
-    line("to continue", f"fusion resume {run_dir}   ({start})")
-    line("files", "  ".join(_files(run_dir)) or "none")
+        yield "RUNNING", f"{running}; last record: {record}", [], "bold"
+    else:
+        start = f"continues from {CHECKPOINT}" if checkpoint.is_file() else "no checkpoint: starts from the beginning"
+        yield "UNFINISHED", f"no result yet; last record: {record}", [], "bold yellow"
+        yield "to continue", f"fusion resume {run_dir}   ({start})", [], ""
+    yield "files", "  ".join(_files(run_dir)) or "none", [], ""

@@ -6,7 +6,7 @@ Whatever `check` has read, built or chosen is in the plan; a task's object holds
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -37,6 +37,20 @@ class StartPlan(Plan):
     """Calculation from `start`: the system with what the task's settings add, such as held atoms or masses."""
 
     start: System
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """Structures in an extended XYZ file, to be looked at in turn; with `mode`, they are one period of a vibration."""
+
+    title: str
+    file: Path
+    mode: bool = False
+
+
+def existing_trajectories(directory: Path, names: Mapping[str, str]) -> list[Trajectory]:
+    """Return the trajectories of the files that exist in `directory`, given their names by title."""
+    return [Trajectory(title, directory / name) for title, name in names.items() if (directory / name).is_file()]
 
 
 class Task(Protocol):
@@ -110,4 +124,14 @@ class Recording(Protocol):
     @staticmethod
     def stands(directory: Path) -> str | None:
         """Describe the progress of the run in `directory`; None if it has written nothing."""
+        ...
+
+
+@runtime_checkable
+class Moving(Protocol):
+    """Task that writes structures to be looked at in turn: a trajectory, the points of a scan, normal modes."""
+
+    @staticmethod
+    def trajectories(directory: Path) -> list[Trajectory]:
+        """Return the trajectories that exist, the most interesting one first."""
         ...

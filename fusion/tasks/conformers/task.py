@@ -15,7 +15,7 @@ from fusion.errors import CalculationError, InputError
 from fusion.methods import protocol
 from fusion.parallel import processes
 from fusion.runs.results import Result
-from fusion.runs.task import Plan, Title
+from fusion.runs.task import Plan, Title, Trajectory, existing_trajectories
 from fusion.tasks.relax.relaxation import Relaxed, Settings, check_numbers
 
 if TYPE_CHECKING:
@@ -153,6 +153,11 @@ class Conformers:
         part = (read_result(directory) or {}).get("conformers")
         if part:
             draw(part, directory / PICTURE)
+
+    @staticmethod
+    def trajectories(directory: Path) -> list[Trajectory]:
+        """Structures to be looked at in turn."""
+        return existing_trajectories(directory, {"conformers": FRAMES})
 
     @staticmethod
     def files(directory: Path) -> list[str]:

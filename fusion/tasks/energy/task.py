@@ -13,7 +13,7 @@ from fusion.console.format import console, count
 from fusion.methods import abilities, protocol
 from fusion.methods.sums import report as sum_report
 from fusion.runs.signals import between_steps
-from fusion.runs.task import Plan
+from fusion.runs.task import Plan, Trajectory
 from fusion.tasks.energy import report
 from fusion.tasks.structures import task as structures_task
 from fusion.tasks.structures.task import StructuresTask
@@ -84,6 +84,11 @@ class Energy:
             yield ["occupations", f"{up} up", f"{down} down"]
         if scf.get("spin_squared") is not None:
             yield ["⟨S²⟩", f"{scf['spin_squared']:.4f}", f"{scf['spin_squared_of_pure_state']:.4f} in a pure state"]
+
+    @staticmethod
+    def trajectories(directory: Path) -> list[Trajectory]:
+        """Structures to be looked at in turn."""
+        return structures_task.trajectories(directory)
 
     @staticmethod
     def files(directory: Path) -> list[str]:

@@ -97,6 +97,7 @@ class ReactionCoordinate:
 
     rows = staticmethod(TransitionState.rows)
     draw = staticmethod(TransitionState.draw)
+    trajectories = staticmethod(TransitionState.trajectories)
 
     @staticmethod
     def files(directory: Path) -> list[str]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fusion.chemistry.system import System
     from fusion.methods.protocol import Method
     from fusion.runs.run import Run
-    from fusion.runs.task import Plan
+    from fusion.runs.task import Plan, Trajectory
 
 _LABELS = ("energy", "forces", "dipole", "stress")
 
@@ -54,6 +54,11 @@ class Label:
         """Yield the numbers of labels, the range of energies and the time."""
         if "structures" in document:
             yield from structures_task.rows(document)
+
+    @staticmethod
+    def trajectories(directory: Path) -> list[Trajectory]:
+        """Structures to be looked at in turn."""
+        return structures_task.trajectories(directory)
 
     @staticmethod
     def files(directory: Path) -> list[str]:

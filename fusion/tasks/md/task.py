@@ -16,7 +16,7 @@ from fusion.parallel import processes
 from fusion.runs.layout import CHECKPOINT
 from fusion.runs.results import Result
 from fusion.runs.state import is_own, read_state, write_state
-from fusion.runs.task import Plan, Title
+from fusion.runs.task import Plan, Title, Trajectory, existing_trajectories
 
 if TYPE_CHECKING:
     from fusion.chemistry.system import System
@@ -170,6 +170,11 @@ class MolecularDynamics:
         from fusion.tasks.md import plot
 
         plot.draw(directory)
+
+    @staticmethod
+    def trajectories(directory: Path) -> list[Trajectory]:
+        """Structures to be looked at in turn."""
+        return existing_trajectories(directory, {"trajectory": "md.extxyz"})
 
     @staticmethod
     def files(directory: Path) -> list[str]:

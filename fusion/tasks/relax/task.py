@@ -10,7 +10,7 @@ from fusion.errors import InputError
 from fusion.methods import protocol
 from fusion.parallel import processes
 from fusion.runs.results import Result
-from fusion.runs.task import StartPlan, Title
+from fusion.runs.task import StartPlan, Title, Trajectory, existing_trajectories
 from fusion.tasks.relax import relaxation
 from fusion.tasks.relax.relaxation import PICTURE, STRUCTURE, TRAJECTORY, Settings
 from fusion.tasks.structures import task as structures_task
@@ -129,6 +129,11 @@ class Relax:
         from fusion.tasks.relax.plot import draw
 
         draw(directory / TRAJECTORY, directory / PICTURE)
+
+    @staticmethod
+    def trajectories(directory: Path) -> list[Trajectory]:
+        """Structures to be looked at in turn."""
+        return [*existing_trajectories(directory, {"relaxation": TRAJECTORY}), *structures_task.trajectories(directory)]
 
     @staticmethod
     def files(directory: Path) -> list[str]:

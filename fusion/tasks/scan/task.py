@@ -16,7 +16,7 @@ from fusion.files.atomic import write_atomically
 from fusion.methods import abilities, protocol
 from fusion.parallel import processes
 from fusion.runs.results import Result
-from fusion.runs.task import Plan, Title
+from fusion.runs.task import Plan, Title, Trajectory, existing_trajectories
 from fusion.tasks.geometry import internal_coordinates
 from fusion.tasks.scan.report import Point, lower, outcome, table, with_spreads
 
@@ -255,6 +255,11 @@ class Scan:
         from fusion.tasks.scan.plot import draw
 
         draw(directory / TABLE, directory / PICTURE)
+
+    @staticmethod
+    def trajectories(directory: Path) -> list[Trajectory]:
+        """Structures to be looked at in turn."""
+        return existing_trajectories(directory, {"points of the scan": FRAMES})
 
     @staticmethod
     def files(directory: Path) -> list[str]:

@@ -20,7 +20,7 @@ from fusion.parallel import processes
 from fusion.runs.layout import CONFIG
 from fusion.runs.results import STRUCTURES, Result
 from fusion.runs.signals import between_steps
-from fusion.runs.task import Plan, Title
+from fusion.runs.task import Plan, Title, Trajectory, existing_trajectories
 from fusion.tasks.structures import executors, output
 from fusion.tasks.structures.executors import OUTPUT, Share, Workers
 from fusion.tasks.structures.worker import Calculation, Job, work
@@ -212,6 +212,11 @@ def rows(document: dict[str, Any]) -> Iterator[list[str]]:
     each = part["calculation_s"] / max(1, part["ok"] + part["not_converged"] + part["failed"])
     text = f"{each * 1e3:.3g} ms each" if each < 1 else f"{duration(each)} each"
     yield ["time", text, f"{duration(part['calculation_s'])} in all workers"]
+
+
+def trajectories(directory: Path) -> list[Trajectory]:
+    """Structures of the results, for a report."""
+    return existing_trajectories(directory, {"structures": output.STRUCTURES, "labelled structures": output.LABELS})
 
 
 def files(directory: Any) -> list[str]:

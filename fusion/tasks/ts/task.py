@@ -12,7 +12,7 @@ from fusion.errors import CalculationError, InputError
 from fusion.methods import protocol
 from fusion.parallel import processes
 from fusion.runs.results import Result
-from fusion.runs.task import Plan, Title
+from fusion.runs.task import Plan, Title, Trajectory, existing_trajectories
 from fusion.tasks.relax import relaxation as relaxing
 from fusion.tasks.ts.outcome import describe_path, no_barrier, outcome
 
@@ -240,6 +240,13 @@ class TransitionState:
 
         draw_band(directory, directory / "path.png")
         draw_irc(directory, directory / "irc.png")
+
+    @staticmethod
+    def trajectories(directory: Path) -> list[Trajectory]:
+        """Structures to be looked at in turn."""
+        paths = existing_trajectories(directory, {"path": BAND, "reaction path": "irc.extxyz"})
+        mode = [Trajectory("imaginary mode", directory / MODE, mode=True)] if (directory / MODE).is_file() else []
+        return [*mode, *paths]
 
     @staticmethod
     def files(directory: Path) -> list[str]:

@@ -14,7 +14,7 @@ from fusion.errors import CalculationError, InputError
 from fusion.methods import protocol
 from fusion.parallel import processes
 from fusion.runs.results import Result
-from fusion.runs.task import StartPlan, Title
+from fusion.runs.task import StartPlan, Title, Trajectory, existing_trajectories
 from fusion.tasks.relax import relaxation as relaxing
 from fusion.tasks.relax.relaxation import short
 from fusion.tasks.structures import task as structures_task
@@ -258,6 +258,16 @@ class Vibrations:
         modes_plot.draw(directory, directory / PICTURE)
         spectrum_plot.draw(directory, directory / INFRARED)
         spectrum_plot.draw_raman(directory, directory / RAMAN)
+
+    @staticmethod
+    def trajectories(directory: Path) -> list[Trajectory]:
+        """Structures to be looked at in turn."""
+        files = [(MODES / path.name, path.stem) for path in sorted((directory / MODES).glob("*.xyz"))]
+        modes = [
+            Trajectory(f"mode {int(stem)}", directory / file, mode=True) for file, stem in files if stem.isdecimal()
+        ]
+        relaxation = existing_trajectories(directory, {"relaxation": relaxing.TRAJECTORY})
+        return [*modes, *relaxation, *structures_task.trajectories(directory)]
 
     @staticmethod
     def files(directory: Path) -> list[str]:

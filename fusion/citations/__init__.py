@@ -1,0 +1,1 @@
+"""References of the methods, models, programs and data that a run used, as BibTeX."""
