@@ -37,11 +37,11 @@ def test_a_block_states_its_language_and_how_it_is_tested(block: Block) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", RUN)
-def test_a_page_works_as_printed(page: str, zoo_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_works_as_printed(page: str, published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run commands and code of a page one after another in one directory, as its reader would."""
-    monkeypatch.setenv("FUSION_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "cache").mkdir()
-    (tmp_path / "cache" / "models").symlink_to(zoo_cache / "models")
+    monkeypatch.setenv("FUSION_CACHE", str(published))
+    monkeypatch.setenv("FUSION_MIRROR", f"file://{os.environ['FUSION_TEST_DATA']}/weights")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))  # models that the page publishes
     for block in blocks(page):
         if block.language == "python" and not block.mark:
             environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "MPLBACKEND": "Agg"}
