@@ -16,13 +16,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from hydra.utils import instantiate
 
 from fusion.chemistry.system import System
 from fusion.errors import CalculationError
+from fusion.methods import by_name
 from fusion.potentials import PotentialMethod
 from fusion.wavefunctions.jets import laplacian_by_autograd
 from fusion.wavefunctions.sampler import initial_electrons
-from fusion_ani.network import ANI
 from fusion_ferminet.network import FermiNet
 from fusion_psiformer.network import Psiformer
 from runs import machine, write_table
@@ -46,8 +47,9 @@ def ani() -> Iterator[tuple[str, Work, Work]]:
     """Batches beside single structures, and kernels beside automatic differentiation."""
     torch.manual_seed(0)
     systems, wanted = molecules(64), {"energy", "forces"}
-    frozen = PotentialMethod("ani", ANI(members=8).requires_grad_(False), dtype="float32")
-    learning = PotentialMethod("ani", ANI(members=8).requires_grad_(True), dtype="float32")
+    arguments = by_name.node("ani", {"weights": None})["model"]
+    networks = [instantiate(arguments).requires_grad_(trainable) for trainable in (False, True)]
+    frozen, learning = (PotentialMethod("ani", network, dtype="float32") for network in networks)
     yield (
         "ANI, 64 molecules: a batch, beside one by one",
         lambda: frozen.calculate(systems, wanted),

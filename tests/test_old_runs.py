@@ -69,10 +69,10 @@ def test_the_description_of_a_method_moves_into_its_own_node() -> None:
     assert current({"run": {"method": node}}) == {"run": {"method": new}} == current({"run": {"method": new}})
     entry = {"method": "dft", "title": "not a description"}
     assert current({"methods": [entry]}) == {"methods": [entry]}
-    assert {field.name for field in fields(About)} == set(ABOUT)
+    assert {field.name for field in fields(About)} >= set(ABOUT)  # texts have been added since then
     old, today = load_config(OLD / "energy").method, by_name.node("hf", {"basis": "sto-3g"})
     assert all(old[key] == today[key] for key in old if key != "about")  # settings have been added since then
-    assert set(old["about"]) == set(today["about"]) and old["about"]["title"] == today["about"]["title"] == "HF"
+    assert set(old["about"]) <= set(today["about"]) and old["about"]["title"] == today["about"]["title"] == "HF"
 
 
 def test_names_are_replaced_at_any_depth() -> None:
