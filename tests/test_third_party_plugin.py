@@ -6,6 +6,11 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
+import threading
+import venv
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -151,3 +156,90 @@ def test_ase_calculator(environment: dict[str, str], tmp_path: Path) -> None:
     assert "no electrons" in out["errors"][1]
     assert "not converged" in out["errors"][2]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_package_from_its_first_command_to_another_users_environment(tmp_path: Path) -> None:
+    """Write, build, install, train, run under DDP, publish over HTTP, and pull into another environment.
+
+    Both environments are new. They have fusion and the plugin as wheels, and share the other packages of this Python.
+    """
+    wheels = tmp_path / "wheels"
+    pip = (
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        "--wheel-dir",
+        str(wheels),
+    )
+    subprocess.run([sys.executable, *pip, str(REPOSITORY)], check=True, capture_output=True)
+    author = Environment(tmp_path / "author", wheels, "aiqm_fusion")
+    author("new-plugin", "third")
+    package = author.place / "fusion-third"
+    subprocess.run([sys.executable, *pip, str(package)], check=True, capture_output=True)
+    author.install(wheels, "fusion_third")
+    assert "third" in author("methods") and "ok" in author("plugins")
+    train = ("+method=third", "task=train", f"data={package}/data/water.extxyz", "method.training.epochs=60")
+    alone = author("run", *train, "hydra.run.dir=alone")
+    assert "verdict" in alone
+    author("run", *train, "hydra.run.dir=two", "trainer.devices=2", "trainer.accelerator=cpu")
+    results = [author.document(run) for run in ("alone", "two")]
+    errors = [result["training"]["parts"]["test"]["energy_mae_kcal_mol"] for result in results]
+    assert errors[1] == pytest.approx(errors[0], rel=0.05) and errors[0] < 10.0
+    author("zoo", "add", "two", "--name", "third", "--zoo", str(tmp_path / "zoo"), "--licence", "MIT")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "zoo"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/"
+        user = Environment(tmp_path / "user", wheels, "aiqm_fusion", "fusion_third")
+        assert "digest verified" in user("zoo", "pull", url)
+        server.shutdown()
+    user("run", "+method=third", "weights=third", "hydra.run.dir=used")
+    author("run", "+method=third", "weights=two", "hydra.run.dir=used")
+    assert user.document("used")["energy"]["value"] == pytest.approx(
+        author.document("used")["energy"]["value"], abs=1e-12
+    )
+    assert user.document("used")["weights"]["name"] == "third"
+
+
+class Environment:
+    """New virtual environment with wheels, a directory to work in and a cache of its own."""
+
+    def __init__(self, place: Path, wheels: Path, *names: str) -> None:
+        self.place = place
+        venv.create(place / "venv", with_pip=False, symlinks=True)
+        self.python = place / "venv" / "bin" / "python"
+        (self.site,) = (place / "venv" / "lib").glob("python*/site-packages")
+        (self.site / "dependencies.pth").write_text(f"{sysconfig.get_paths()['purelib']}\n")
+        self.install(wheels, *names)
+
+    def install(self, wheels: Path, *names: str) -> None:
+        """Install the wheels of distributions."""
+        for name in names:
+            (wheel,) = wheels.glob(f"{name}-*.whl")
+            pip = ("-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(self.site), str(wheel))
+            subprocess.run([sys.executable, *pip], check=True, capture_output=True)
+
+    def __call__(self, *words: str) -> str:
+        """Run a command of fusion; returns its output."""
+        variables = {name: value for name, value in os.environ.items() if not name.startswith(("FUSION_", "PYTHON"))}
+        variables |= {"OMP_NUM_THREADS": "1", "FUSION_CACHE": str(self.place / "cache"), "MPLBACKEND": "Agg"}
+        done = subprocess.run(
+            [self.python, "-P", "-m", "fusion", *words],
+            env=variables,
+            cwd=self.place,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, (words, done.stdout, done.stderr)
+        return done.stdout
+
+    def document(self, run: str) -> dict[str, Any]:
+        """Result of a run."""
+        content: dict[str, Any] = json.loads((self.place / run / "result.json").read_text())
+        return content

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fusion.config import messages
-from fusion.config.moved_names import current
 from fusion.config.options import available
 from fusion.console import units
 from fusion.errors import InputError
-from fusion.files import bounds
 from fusion.runs import trust
 from fusion.runs.layout import CHECKPOINT, CONFIG
 from fusion.runs.run import without_ckpt
+from fusion.runs.saved_config import load_config
 
 METHODS = "methods"
 """Key of the list of methods of a task; a run with this key takes no +method=."""
@@ -81,27 +79,6 @@ def _check_nodes(config: DictConfig) -> None:
     for group in ("system", "task"):
         if not isinstance(config.get(group), DictConfig):
             raise InputError(messages.no_option(group, str(config.get(group)), available(group)))
-
-
-def load_config(directory: Path) -> DictConfig:
-    """Read the resolved configuration of a run, with the current names of classes.
-
-    Raises InputError if it is missing or unreadable.
-    """
-    file = directory / CONFIG
-    if not file.is_file():
-        raise InputError(f"{directory} is not the directory of a run: it has no {CONFIG}")
-    try:
-        config = OmegaConf.load(io.StringIO(bounds.checked_yaml(bounds.text(file))))
-    except Exception as error:  # wrong YAML raises exceptions of many types
-        raise InputError(f"{file}: {messages.one_line(error)}") from error
-    if not isinstance(config, DictConfig):
-        raise InputError(f"{file} is damaged: it holds a list, not settings")
-    for key in ("system", "task", "trainer", "seed", "dtype", "ckpt"):
-        if key not in config or (key in ("system", "task", "trainer") and not isinstance(config[key], DictConfig)):
-            raise InputError(f"{file} is damaged: it has no settings of {key}")
-    trust.refuse_interpolations(config, f"{file}: ")
-    return OmegaConf.create(current(OmegaConf.to_container(config, resolve=False)))
 
 
 def find_checkpoint(ckpt: str | None, directory: Path, start_dir: Path) -> Path | None:

@@ -52,7 +52,7 @@ def _read(model: str) -> tuple[Any, Card]:
     """Return the network and the card of a model of the zoo, or of a finished training. Raises InputError."""
     from dataclasses import replace
 
-    from fusion.cli.trained_model import Facts, trained
+    from fusion.methods.trained_model import Facts, trained
     from fusion.zoo import registry, store
 
     path = Path(model)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 
 from fusion import plugins
 from fusion.config.options import available, kind_of, option_files, read_yaml, sources
 from fusion.console import streams
 from fusion.errors import InputError
-from fusion.methods.about import About, refuse_beside
+from fusion.methods.about import About, is_installed, refuse_beside
 
 GIVES = {
     "potential": "energy forces stress hessian",
@@ -74,18 +73,7 @@ def _method_row(name: str, file: Path) -> tuple[str, str, str, str, str]:
 
 def missing_packages(about: About) -> list[str]:
     """Return the distributions that a method requires and that are not installed."""
-    return [requirement for requirement in about.requires if not _installed(requirement)]
-
-
-def _installed(requirement: str) -> bool:
-    import re
-
-    name = re.split(r"[\s\[<>=!~;]", requirement, maxsplit=1)[0]
-    try:
-        metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
+    return [requirement for requirement in about.requires if not is_installed(requirement)]
 
 
 def print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:

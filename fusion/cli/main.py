@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import fusion
-from fusion.cli import export, listing, zoo
+from fusion.cli import export, plugins, zoo
 from fusion.console import streams
 from fusion.errors import CalculationError, InputError
 from fusion.parallel.processes import PART_COMMAND, RANK_COMMAND, WORK_COMMAND, end_with_parent, rank
@@ -37,6 +37,7 @@ app = typer.Typer(
 )
 zoo.app.command("export")(export.command)
 app.add_typer(zoo.app, name="zoo")
+app.add_typer(plugins.app, name="plugins")
 # Click's ClickException: newer versions of Typer bring a Click of their own and export only errors derived from it.
 _USAGE_ERRORS: Any = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
 _HELP = frozenset({"-h", "--help"})
@@ -182,10 +183,10 @@ def _work(directory: Path) -> int:
 
 
 def _command(words: list[str]) -> int:
-    from fusion import plugins
     from fusion.config.options import suggestion
+    from fusion.plugins import add_commands
 
-    for name, reason in plugins.add_commands(app).items():
+    for name, reason in add_commands(app).items():
         print(f"the commands of {name} are missing: {reason}", file=sys.stderr)
     command = typer.main.get_command(app)
     names = list(getattr(command, "commands", {}))
@@ -244,12 +245,6 @@ def doctor(
 def completion(words: Annotated[list[str], typer.Argument(metavar="bash|zsh|fish", show_default=False)]) -> int:
     """Print a script that completes names and settings in a shell."""
     return _answer(["completion", *words])
-
-
-@app.command()
-def plugins() -> None:
-    """List the plugins, with the reason for each that could not be loaded."""
-    listing.plugins_()
 
 
 @app.command()

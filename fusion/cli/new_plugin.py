@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
+import shutil
+from datetime import date
 from pathlib import Path
 from string import Template
 
+import fusion
 from fusion.config.options import available, suggestion
 from fusion.errors import InputError
 
 KINDS = ("potential", "functional", "ansatz")
+DATA = {"potential": "water.extxyz", "functional": "systems.toml"}
+"""Data for a training, by kind; wavefunctions need none."""
 
 
 def write(name: str, kind: str, into: Path) -> Path:
@@ -30,17 +35,30 @@ def write(name: str, kind: str, into: Path) -> Path:
     templates = _templates()
     files = {
         directory / "pyproject.toml": templates / "any" / "pyproject.toml",
-        directory / "README.md": templates / "any" / "README.md",
+        directory / "LICENSE": templates / "any" / "LICENSE",
+        directory / ".gitignore": templates / "any" / "gitignore",
+        directory / ".github" / "workflows" / "test.yml": templates / "any" / "ci.yml",
         package / "__init__.py": templates / "any" / "__init__.py",
+        directory / "README.md": templates / kind / "README.md",
         package / "model.py": templates / kind / "model.py",
         package / "conf" / "method" / f"{name}.yaml": templates / kind / "method.yaml",
-        directory / "tests" / f"test_{name}.py": templates / "any" / "test.py",
+        directory / "tests" / f"test_{name}.py": templates / kind / "test.py.in",
     }
+    values = {"name": name, "dashed": name.replace("_", "-"), "kind": kind, "year": str(date.today().year), **_bounds()}
     for target, template in files.items():
         target.parent.mkdir(parents=True, exist_ok=True)
         text = Template(template.read_text(encoding="utf-8"))
-        target.write_text(text.substitute(name=name, dashed=name.replace("_", "-"), kind=kind), encoding="utf-8")
+        target.write_text(text.substitute(values), encoding="utf-8")
+    if kind in DATA:
+        (directory / "data").mkdir()
+        shutil.copyfile(templates / kind / DATA[kind], directory / "data" / DATA[kind])
     return directory
+
+
+def _bounds() -> dict[str, str]:
+    """Versions of fusion that the package accepts: from this one to below the next that may change the protocols."""
+    major, minor = (int(part) for part in fusion.__version__.split(".")[:2])
+    return {"oldest": f"{major}.{minor}", "too_new": f"{major}.{minor + 1}" if major == 0 else f"{major + 1}"}
 
 
 def _templates() -> Path:

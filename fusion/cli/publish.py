@@ -8,8 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from fusion.cli.published_metrics import metrics
-from fusion.cli.trained_model import NOT_STATED, Facts, trained
+from fusion.config import overrides
+from fusion.config.compose import compose
 from fusion.errors import InputError
+from fusion.methods.card_words import with_card
+from fusion.methods.trained_model import NOT_STATED, Facts, trained
 from fusion.zoo import card as cards
 from fusion.zoo import registry, store
 from fusion.zoo.card import Card, Weights
@@ -24,7 +27,8 @@ def add(run: Path, about: Facts, into: Path, words: Sequence[str] = (), prefix: 
     of the model's tensors in the checkpoint; it is detected if there is only one possibility. The model is built from
     the card and loaded before anything is written. Raises InputError.
     """
-    model = trained(run, about, into, words, prefix)
+    stated = compose(with_card(overrides.prepare(list(words), multirun=False)))[0] if words else None
+    model = trained(run, about, into, stated, prefix)
     data = serialised(model.tensors)
     file = File(f"{about.name}-{model.card.version}{SUFFIX}", len(data), hashlib.sha256(data).hexdigest(), ())
     path = into / f"{about.name}-{model.card.version}.toml"

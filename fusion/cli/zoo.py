@@ -7,28 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
+from fusion.cli.groups import Group
 from fusion.errors import CalculationError, InputError
 
 if TYPE_CHECKING:
     from fusion.zoo.card import Card, Nuclei
 
 
-class _Group(TyperGroup):
-    """Group of commands that suggests the right one for a misspelt name."""
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        from fusion.config.options import suggestion
-
-        names = list(self.commands)
-        if args and not args[0].startswith("-") and args[0] not in names:
-            hint = suggestion(args[0], names)
-            raise InputError(f"no command 'zoo {args[0]}'.{hint}  Commands: {', '.join(names)}")
-        return super().resolve_command(ctx, args)
-
-
-app = typer.Typer(cls=_Group, help="Published models: list, download, verify, publish.", rich_markup_mode=None)
+app = typer.Typer(cls=Group, help="Published models: list, download, verify, publish.", rich_markup_mode=None)
 _ENERGIES = {
     "total": "total energies",
     "atomization": "atomisation energies",

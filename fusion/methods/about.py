@@ -57,3 +57,16 @@ def refuse_beside(settings: Mapping[str, Any], name: Any) -> None:
             f"the YAML of method {name} has method.{misplaced[0]}; write it below method.about: "
             f"about: {{{', '.join(f'{key}: ...' for key in misplaced)}}}"
         )
+
+
+def is_installed(requirement: str) -> bool:
+    """True if a distribution of the name in `requirement` is installed, in any version."""
+    import re
+    from importlib import metadata
+
+    name = re.split(r"[\s\[<>=!~;]", requirement, maxsplit=1)[0]
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

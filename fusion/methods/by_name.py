@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fusion.errors import InputError
-from fusion.methods import protocol
+from fusion.methods import addresses, protocol
 from fusion.methods.card_words import with_card
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def composed(name: str, options: Mapping[str, Any]) -> DictConfig:
     from fusion.config import messages
     from fusion.config.options import suggestion
 
+    options = {key: addresses.named(value) if key == "weights" else value for key, value in options.items()}
     initial = [f"weights={options['weights']}"] if options.get("weights") else []
     config, _ = trees.compose(with_card([*words(name), *initial]))
     for key, value in options.items():
@@ -97,4 +98,6 @@ def _model(name: str) -> Card | None:
     """Return the zoo's card of that name, or None."""
     from fusion import zoo
 
+    if zoo.registry.is_url(name):
+        name = addresses.named(name)
     return zoo.find(name) if name.partition("@")[0] in {card.name for card in zoo.cards()} else None

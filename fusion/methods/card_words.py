@@ -11,6 +11,7 @@ from fusion.config import compose as trees
 from fusion.config import overrides, places
 from fusion.config.options import available, groups, sources
 from fusion.errors import InputError
+from fusion.methods import addresses
 from fusion.zoo import registry
 from fusion.zoo.card import Nuclei, without_null
 
@@ -25,18 +26,29 @@ _SAME_POSITION = 1e-6
 
 
 def with_card(words: Sequence[str]) -> list[str]:
-    """Prepend to the prepared `words` of a run those for the network, and for the system unless `words` choose one.
+    """Replace addresses of models by names, and prepend to the prepared `words` of a run those of a wavefunction.
 
-    The run's own words come last; its checks compare them with the card. Without a published wavefunction, `words` are
-    returned unchanged. Raises InputError for options of groups that change the network, and for a sweep over
-    wavefunctions.
+    These set the network, and the system unless `words` choose one. The run's own words come last; its checks compare
+    them with the card. Without a published wavefunction nothing is prepended. Raises InputError for options of groups
+    that change the network, and for a sweep over wavefunctions.
     """
+    words = [_named(word) for word in words]
     settings = {key.lstrip("+"): value for key, _, value in (word.partition("=") for word in words)}
     card = _card(settings.get("weights"), settings.get("method", ""))
     if card is None or card.system is None:
         return list(words)
     _refuse_other_network(card, words)
     return [*_network(card), *(() if "system" in settings else _system(card.system)), *words]
+
+
+def _named(word: str) -> str:
+    """Replace the addresses of models in `weights=...` by names."""
+    key, equals, value = word.partition("=")
+    if key.lstrip("+") != "weights" or value in ("", "null"):
+        return word
+    texts = [text.strip().strip("'\"") for text in overrides.split(value)]
+    names = [addresses.named(text) for text in texts]
+    return word if names == texts else f"{key}{equals}{','.join(names)}"
 
 
 def _card(weights: str | None, method: str) -> Card | None:

@@ -60,6 +60,16 @@ class StatesSingleAtoms(Protocol):
 
 
 @runtime_checkable
+class StatesSizeConsistency(Protocol):
+    """Potential that says whether the energy of separate molecules is the sum of their energies."""
+
+    @property
+    def size_consistent(self) -> bool:
+        """True if it is; `fusion plugins check` then tests it."""
+        ...
+
+
+@runtime_checkable
 class Extendable(Protocol):
     """Potential that can be trained further on new elements (method.training.new_elements)."""
 
@@ -181,6 +191,11 @@ def is_periodic(model: object) -> bool:
 def has_single_atoms(model: object) -> bool:
     """Return False for a model whose energies are relative to separate atoms."""
     return not isinstance(model, StatesSingleAtoms) or model.single_atoms
+
+
+def is_size_consistent(model: object) -> bool:
+    """Return True for a model that claims that energies of separate molecules add up."""
+    return isinstance(model, StatesSizeConsistency) and model.size_consistent
 
 
 def members(model: object) -> int:

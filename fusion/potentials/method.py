@@ -97,7 +97,7 @@ class PotentialMethod:
     @cached_property
     def model(self) -> nn.Module:
         """The network in evaluation mode, on its device and in its dtype, without gradients of its parameters."""
-        return self._built().to(self._device, self._dtype).eval().requires_grad_(False)
+        return self.rebuilt()
 
     def trainable(
         self, seed: int, elements: Sequence[str], new: Sequence[str] = (), dipoles: bool = False
@@ -149,6 +149,10 @@ class PotentialMethod:
         calibrated = replace(self.domain, spread=spread, factor=factor, forces_factor=forces_factor)
         other.__dict__["domain"] = calibrated
         return other
+
+    def rebuilt(self) -> nn.Module:
+        """Build another model like `model`, whose parameters may differ: random ones, or those of the weights."""
+        return self._built().to(self._device, self._dtype).eval().requires_grad_(False)
 
     def _built(self) -> nn.Module:
         if self._trained is not None:

@@ -89,6 +89,13 @@ def text(config: DictConfig) -> str:
     return line + OmegaConf.to_yaml(config)
 
 
+def refuse_address(weights: str) -> None:
+    """Raise InputError if an untrusted configuration names a model by a URL or a path, not by its name."""
+    file = _stranger.get()
+    if file is not None:
+        raise InputError(f"{file}: weights={weights} is refused, {_advice(file)}")
+
+
 def refuse_programs(config: Mapping[str, Any]) -> None:
     """Raise InputError if an untrusted configuration sets a method's `own_words`: programs and modules."""
     file = _stranger.get()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar, Final, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from fusion.errors import CalculationError
 from fusion.wavefunctions.jets import LogPsi, laplacian_by_autograd
 from fusion.wavefunctions.states import StateJets, States
+
+CHECKED: Final = 16
+"""Number of walkers whose signs and logarithms are checked before the first step."""
 
 
 class Ansatz(Protocol):

@@ -13,7 +13,7 @@ from torch import nn
 from fusion.chemistry.system import System
 from fusion.errors import InputError
 from fusion.parallel.memory import available_memory
-from fusion.wavefunctions.ansatz import sets_of
+from fusion.wavefunctions.ansatz import CHECKED, check_forward, sets_of
 from fusion.wavefunctions.hamiltonians import Hamiltonian
 from fusion.wavefunctions.jets.modules import SelfAttention
 from fusion.wavefunctions.sampler import first_sets
@@ -79,6 +79,7 @@ def estimate(
 
     Raises:
         InputError: the run needs more memory than is free; the message says how much and what to change.
+        CalculationError: the wavefunction does not return sign and log|psi| of every walker.
     """
     walkers, chunk = schedule.walkers // ranks, min(schedule.chunk, schedule.walkers // ranks)
     free = available_memory() / ranks if free is None else free
@@ -87,6 +88,7 @@ def estimate(
     _check(memory, free, system, schedule, ranks)
     stream = torch.Generator().manual_seed(0)
     electrons = first_sets(system, sets_of(ansatz), chunk, stream).to(next(ansatz.parameters()).dtype)
+    check_forward(ansatz, electrons[:CHECKED])
     groups = 1
     if recorder is not None:
         recorder.prepare(electrons)

@@ -16,7 +16,7 @@ from fusion.parallel.collectives import gather_rows, own_rows, random_stream, wo
 from fusion.runs import metrics
 from fusion.runs.checkpoints import drop_rows
 from fusion.wavefunctions import saved_state
-from fusion.wavefunctions.ansatz import check_forward
+from fusion.wavefunctions.ansatz import CHECKED, check_forward
 from fusion.wavefunctions.checkpoint import identity, with_current_names
 from fusion.wavefunctions.clipping import clip
 from fusion.wavefunctions.estimators import Estimator, clear
@@ -35,7 +35,6 @@ from fusion.wavefunctions.statistics import blocked
 from fusion.wavefunctions.transfer import Start
 
 _ROW_NAMES = dict(zip(PHASES, ("pretrain", "optimise", "evaluate"), strict=True))
-_CHECKED = 16  # number of walkers whose signs and logarithms are checked before the first step
 RECORDED = 4  # chunks of the Laplacian that one chunk of the optimiser has: a gradient needs less memory
 CHECKED_EVERY = 50  # number of optimisation steps between estimates of the remaining error
 _WINDOW = 100  # number of iterations in the average energy of the progress line
@@ -176,7 +175,7 @@ class VariationalMonteCarlo(pl.LightningModule):
                 self.start.give(self.ansatz, self.system.positions)
                 moved = self.start.electrons_at(self.system.positions).to(self.device, dtype)
                 self.sampler.electrons = own_rows(moved[torch.arange(walkers * world_size()) % len(moved)]).clone()
-            check_forward(self.ansatz, self.sampler.electrons[:_CHECKED])
+            check_forward(self.ansatz, self.sampler.electrons[:CHECKED])
         self.optimiser = self._make_optimiser(self.ansatz, RECORDED * self.schedule.chunk)
         self.optimisation = self.new_optimisation(
             self.ansatz,

@@ -38,10 +38,7 @@ class Catalogue:
             return
         existing = self.cards.setdefault(card_.label, card_)
         if existing != card_:
-            self.conflicts[card_.label] = (
-                f"{card_.label} is one model in {existing.source} and another in {card_.source}; remove one of them or "
-                "give it a new version"
-            )
+            self.conflicts[card_.label] = _conflict(existing, card_)
 
 
 def cards() -> list[Card]:
@@ -50,7 +47,13 @@ def cards() -> list[Card]:
 
 
 def find(name: str) -> Card:
-    """Return the card of NAME (its newest version) or NAME@VERSION. Raises InputError."""
+    """Return the card of NAME (its newest version) or NAME@VERSION, or the card at a URL.
+
+    The URL may be that of a card, or of a zoo with one model. Raises InputError, or CalculationError if it cannot be
+    read.
+    """
+    if is_url(name):
+        return _at(name)
     models = catalogue()
     stem, at, version = name.partition("@")
     versions = {card.version: card for card in models.cards.values() if card.name == stem}
@@ -63,6 +66,32 @@ def find(name: str) -> Card:
     if card.label in models.conflicts:
         raise InputError(models.conflicts[card.label])
     return card
+
+
+def is_url(name: str) -> bool:
+    """True for a URL, which is no name of a model."""
+    return "://" in name
+
+
+def _at(url: str) -> Card:
+    """Read the card at `url`, or the newest version of the only model of the zoo there."""
+    from fusion.zoo.sources import Dropped, Sources, Unavailable
+
+    if offline() and not url.startswith("file:"):
+        raise InputError(f"{url} was not contacted: FUSION_OFFLINE is set. A model that was pulled has a name")
+    sources = Sources(timeout_s())
+    if url.endswith(".toml"):
+        return _read_remote(sources, url)
+    directory = f"{url.rstrip('/')}/"
+    try:
+        names = [name for name in sources.names(directory) if name.endswith(".toml")]
+    except (Unavailable, Dropped) as error:
+        raise CalculationError(f"{url}: {error}") from error
+    models = [_read_remote(sources, directory + name) for name in names]
+    if len({model.name for model in models}) != 1:
+        cards = f"several models; choose a card: {', '.join(directory + name for name in names)}"
+        raise InputError(f"{url} holds {cards if models else 'no cards of models (NAME-VERSION.toml)'}")
+    return max(models, key=lambda model: model.version)
 
 
 def find_for(name: str, kind: str, method: str) -> Card:
@@ -115,8 +144,19 @@ def named() -> list[str]:
 
 def keep(model: Card) -> None:
     """Save the card of a model that was pulled from a URL, so that the model can be used without that source."""
-    if "://" in model.source:
-        card.write(model, cache.create(_saved()) / f"{model.label}.toml")
+    if is_url(model.source):
+        save(model)
+
+
+def save(model: Card) -> None:
+    """Save the card of a model in the cache, so that the model can be used by its name.
+
+    Raises InputError if another model has the name and version.
+    """
+    existing = catalogue().cards.get(model.label)
+    if existing is not None and existing != model:
+        raise InputError(_conflict(existing, model))
+    card.write(model, cache.create(_saved()) / f"{model.label}.toml")
 
 
 def forget(model: Card) -> None:
@@ -174,6 +214,13 @@ def _plugin_directories(models: Catalogue) -> Iterator[tuple[str, Path]]:
 
 def _read_resource(file: Path) -> Card:
     return card.parse(file.read_bytes(), str(file))
+
+
+def _conflict(first: Card, second: Card) -> str:
+    return (
+        f"{first.label} is one model in {first.source} and another in {second.source}; remove one of them or give it a "
+        "new version"
+    )
 
 
 def _unknown(name: str, stem: str, models: Catalogue) -> str:

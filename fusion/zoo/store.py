@@ -71,6 +71,21 @@ def pull(card: Card) -> Path:
     return target
 
 
+def put(card: Card, content: bytes) -> None:
+    """Write a model's safetensors file, `content`, and its card into the cache. Raises InputError if that fails."""
+    target = place(card)
+    part = target.with_name(f".{target.name}.part")
+    with cache.locked(card.label):
+        try:
+            if not whole(target):
+                _write(part, lambda: write(part, content))
+                _check(card, part)
+                _write(target, lambda: os.replace(part, target))
+            registry.save(card)
+        finally:
+            part.unlink(missing_ok=True)
+
+
 def _converted(card: Card, converter: Callable[[Path, Card], dict[str, Tensor]], staging: Path) -> bytes:
     """Convert the files in `staging` to the contents of a safetensors file. Raises CalculationError."""
     try:

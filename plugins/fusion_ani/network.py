@@ -45,6 +45,8 @@ class ANI(nn.Module):
     have.
     """
 
+    size_consistent = True
+
     _species: Tensor
 
     def __init__(

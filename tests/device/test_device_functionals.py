@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from foreign_device import DEVICE, ForeignDevice, on_cpu
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
+from fusion.contracts.foreign_device import DEVICE, ForeignDevice, on_cpu
 from fusion.functionals import DensityFeatures
 from fusion.functionals.grid.differentiation import differentiate
 from fusion.functionals.training.dataset import Difference

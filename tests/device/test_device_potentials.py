@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from foreign_device import DEVICE, ForeignDevice, on_cpu
 from omegaconf import OmegaConf
 from torch import nn
 
 from fusion.chemistry.system import System
 from fusion.chemistry.units import ANGSTROM_PER_BOHR
+from fusion.contracts.foreign_device import DEVICE, ForeignDevice, on_cpu
 from fusion.datasets import Labelled
 from fusion.potentials import PotentialMethod, collate
 from fusion.potentials.derivatives import evaluate

@@ -13,12 +13,12 @@ from typing import Any, cast
 
 import pytest
 import torch
-from foreign_device import DEVICE, ForeignDevice, on_cpu
 from torch import nn
 
 from fusion.chemistry import core_potentials
 from fusion.chemistry.electron_gas import electron_gas
 from fusion.chemistry.system import System
+from fusion.contracts.foreign_device import DEVICE, ForeignDevice, on_cpu
 from fusion.wavefunctions import state_interaction
 from fusion.wavefunctions.diffusion import module as diffusion
 from fusion.wavefunctions.diffusion.module import DiffusionMonteCarlo, DiffusionSchedule

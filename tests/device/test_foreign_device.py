@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
-from foreign_device import DEVICE, ForeignDevice, MixedDevices
 from torch import Tensor, nn
+
+from fusion.contracts.foreign_device import DEVICE, ForeignDevice, MixedDevices
 
 
 @pytest.fixture(autouse=True)

@@ -171,3 +171,23 @@ def test_wrong_output_of_an_ansatz_is_named(spoil: Callable[[Tensor], Any], word
         check_forward(Ansatz(spoil), torch.rand(4, 2, 3))
     assert words in str(error.value)
     check_forward(Ansatz(lambda log: (torch.ones_like(log), log)), torch.rand(4, 2, 3))
+
+
+def test_a_wrong_wavefunction_is_named_before_the_run_estimates_its_cost() -> None:
+    """The estimate is the first to call forward; its own errors would be tracebacks from deep inside torch."""
+    from fusion.wavefunctions.hamiltonians import molecular
+    from fusion.wavefunctions.resources import estimate
+    from fusion.wavefunctions.schedule import Schedule
+
+    class OneValue(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.zeta = nn.Parameter(torch.ones(()))
+
+        def forward(self, electrons: Tensor) -> Tensor:
+            return -self.zeta * electrons.norm(dim=-1).sum(dim=-1)
+
+    helium = System("he", ("He",), np.zeros((1, 3)))
+    schedule = Schedule(32, 8, 0, 1e-3, 10, 10, 10, 5.0, 10, 10)
+    with pytest.raises(CalculationError, match=r"must return a tuple of two, sign and log\|psi\|, not Tensor"):
+        estimate(helium, OneValue(), molecular(helium), schedule, None)

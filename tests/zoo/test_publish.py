@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 import fusion
 from fusion import app, zoo
@@ -159,3 +161,27 @@ def test_the_command_of_a_training_names_its_data_and_settings(
     command = shlex.split(repeating(config))
     assert command[:4] == ["python", "-m", "fusion", "+method=coulomb"] and f"data={name}" in command
     assert composed(command[3:]) == config
+
+
+def test_the_directory_of_a_run_stands_for_its_model(tiny: Path, trained: Path, tmp_path: Path) -> None:
+    from fusion.methods import addresses
+
+    label = addresses.named(str(trained))
+    assert label == addresses.named(f"{trained}/") and label.endswith("@1")
+    published = publish.add(trained, ABOUT, tiny)
+    card = zoo.find(label)
+    assert card.weights == published.weights and card.system == published.system and zoo.pulled(card)
+
+
+def test_the_directory_of_a_stranger_names_no_other_class(tiny: Path, trained: Path, tmp_path: Path) -> None:
+    from fusion.methods import addresses
+
+    copy = tmp_path / "stranger"
+    shutil.copytree(trained, copy)
+    config = OmegaConf.load(copy / "config.yaml")
+    OmegaConf.save(config, copy / "config.yaml")  # without the signature
+    assert addresses.named(str(copy)) != addresses.named("pair")
+    config.method.model._target_ = "os.system"
+    OmegaConf.save(config, copy / "config.yaml")
+    with pytest.raises(InputError, match=r"method.model._target_=os.system is refused"):
+        addresses.named(str(copy))

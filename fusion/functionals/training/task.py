@@ -102,6 +102,7 @@ class FunctionalTraining:
         outcome.write(run.directory, rows)
         training = outcome.measure(rows, settings, energies)
         training |= {"steps": module.done, "parameters": sum(p.numel() for p in plan.model.parameters())}
+        training["elements"] = sorted({symbol for entry in data.entries.values() for symbol in entry.system.symbols})
         result = Result(data.entries[outcome.worst(rows)].system, details={"training": training})
         if "not_converged" in training:
             result.status = "not_converged"

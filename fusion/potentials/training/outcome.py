@@ -15,7 +15,7 @@ from fusion.files.atomic import write_atomically
 from fusion.parallel import processes
 from fusion.potentials import abilities
 from fusion.potentials.self_energies import self_energies
-from fusion.potentials.training import spread
+from fusion.potentials.training import baseline, spread
 from fusion.potentials.training.loss import Weights
 from fusion.potentials.training.predictions import Errors, Predictions, errors, predict
 from fusion.potentials.training.targets import atoms_of
@@ -50,11 +50,19 @@ def finish(module: Fitting, data: Labelled, split: Split, run: Run) -> Result:
             errors_by_part[name] = _errors_document(errors(predictions[name], module.labels, final), len(indices))
     largest_part = next(name for name in ("test", "validation", "train") if name in predictions)
     calibrated, forces = spread.uncertainty(predictions, module.labels), spread.force_factor(predictions, module.labels)
+    mean = baseline.compared(
+        module.labels,
+        np.asarray(data.numbers),
+        split.train,
+        predictions[largest_part].indices,
+        errors_by_part[largest_part].get("energy_mae_kcal_mol", np.nan),
+    )
     if processes.rank() == 0:
         _write(module, data, predictions, largest_part, calibrated, forces, run)
     details: dict[str, Any] = {
         "data": " + ".join(data.sources),
         "parts": errors_by_part,
+        "baseline": mean,
         "uncertainty": spread.document(predictions, module.labels, calibrated, forces),
         "elements": _elements(data, split.train),
         "epochs": module.descent.done // module.per_epoch,
@@ -182,6 +190,7 @@ def lines(document: Mapping[str, Any]) -> Iterator[list[str]]:
         if "dipole_mae_debye" in part:
             texts.append(f"D {part['dipole_mae_debye']:.4f} debye")
         yield [label, f"{part['structures']} structures", *texts, "mean absolute"]
+    yield from baseline.lines(document.get("baseline"))
     yield from spread.lines(document.get("uncertainty") or {})
     early = ", stopped by its rule" if document.get("stopped_early") else ""
     yield ["epochs", f"{document['epochs']}{early}"]

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from fusion.errors import InputError
 from fusion.chemistry.system import System
+from fusion.errors import InputError
 
 
 class Model(nn.Module):

@@ -15,11 +15,12 @@ GPUs in the dtype in use, and code that asks for a device of the type `cuda` by 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, ClassVar
+from unittest.mock import patch
 
 import numpy as np
-import pytest
 import torch
 from torch import Tensor
 from torch.optim import optimizer
@@ -46,17 +47,17 @@ class Foreign(Tensor):
     """Tensor on `DEVICE`; `numbers` is a tensor on the CPU."""
 
     numbers: Tensor
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__: Any = torch._C._disabled_torch_function_impl
 
     @staticmethod
     def __new__(cls, numbers: Tensor) -> Foreign:
-        layout = {"strides": numbers.stride(), "storage_offset": numbers.storage_offset(), "dtype": numbers.dtype}
-        tensor: Foreign = Tensor._make_wrapper_subclass(cls, numbers.shape, device=DEVICE, **layout)  # type: ignore[attr-defined]
+        layout: Any = {"strides": numbers.stride(), "storage_offset": numbers.storage_offset(), "dtype": numbers.dtype}
+        tensor: Foreign = Tensor._make_wrapper_subclass(cls, numbers.shape, device=DEVICE, **layout)
         tensor.numbers = numbers
         return tensor
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         raise MixedDevices(f"{func} outside ForeignDevice()")
 
     def __getitem__(self, index: Any) -> Tensor:
@@ -69,12 +70,12 @@ class Foreign(Tensor):
         super().__setitem__(tuple(map(_as_index, parts)), value)
 
     @property
-    def data(self) -> Tensor:  # type: ignore[override]
+    def data(self) -> Tensor:
         """The tensor without its graph; set to another one, it takes the numbers over, as torch does by itself for
         tensors of its own."""
-        return torch._C.TensorBase.data.__get__(self)  # type: ignore[no-any-return, attr-defined]
+        return torch._C.TensorBase.data.__get__(self)  # type: ignore[attr-defined]
 
-    @data.setter
+    @data.setter  # type: ignore[override]
     def data(self, other: Foreign) -> None:
         torch._C.TensorBase.data.__set__(self, other)  # type: ignore[attr-defined]
         self.numbers = other.numbers
@@ -83,7 +84,7 @@ class Foreign(Tensor):
         """Numbers as nested lists; torch refuses it for every subclass."""
         return self.cpu().tolist()
 
-    def __repr__(self, *, tensor_contents: Any = None) -> str:
+    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         return f"Foreign({self.numbers})"
 
 
@@ -98,7 +99,7 @@ class ForeignGenerator(torch.Generator):
         if torch.device(device) != DEVICE:
             return torch._C.Generator(device)
         generator = super().__new__(cls)
-        cls.known[generator._cdata] = generator
+        cls.known[generator._cdata] = generator  # type: ignore[attr-defined]
         return generator
 
     def __init__(self, device: torch.device | str = "cpu") -> None: ...
@@ -113,12 +114,16 @@ class ForeignDevice(TorchDispatchMode):
         return False
 
     def __enter__(self) -> ForeignDevice:
-        self._patch = pytest.MonkeyPatch()
-        self._patch.setattr(torch, "Generator", ForeignGenerator)
-        fused = optimizer._get_fused_kernels_supported_devices()
-        self._patch.setattr(optimizer, "_get_fused_kernels_supported_devices", lambda: [*fused, DEVICE.type])
+        fused = [*optimizer._get_fused_kernels_supported_devices(), DEVICE.type]
+        changes: list[tuple[Any, str, Any]] = [
+            (torch, "Generator", ForeignGenerator),
+            (optimizer, "_get_fused_kernels_supported_devices", lambda: fused),
+        ]
         for owner, name in ((torch, "tensor"), (torch, "as_tensor"), (Tensor, "new_tensor")):
-            self._patch.setattr(owner, name, _moved(getattr(owner, name)))
+            changes.append((owner, name, _moved(getattr(owner, name))))
+        self._patches = ExitStack()
+        for owner, name, value in changes:
+            self._patches.enter_context(patch.object(owner, name, value))
         # `module.to` leaves the parameters the same objects, as it does for a GPU.
         self._swaps = torch.__future__.get_swap_module_params_on_conversion()
         torch.__future__.set_swap_module_params_on_conversion(True)
@@ -130,7 +135,7 @@ class ForeignDevice(TorchDispatchMode):
     ) -> None:
         super().__exit__(kind, error, trace)
         torch.__future__.set_swap_module_params_on_conversion(self._swaps)
-        self._patch.undo()
+        self._patches.close()
         ForeignGenerator.known.clear()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -144,7 +149,7 @@ class ForeignDevice(TorchDispatchMode):
         if kwargs.get("device") is not None:
             there, kwargs["device"] = kwargs["device"] == DEVICE, torch.device("cpu")
         generators = [leaf for leaf in leaves if isinstance(leaf, torch._C.Generator)]
-        if any((generator._cdata in ForeignGenerator.known) != there for generator in generators):
+        if any((generator._cdata in ForeignGenerator.known) != there for generator in generators):  # type: ignore[attr-defined]
             raise MixedDevices(f"{func}: the generator is on another device than the tensor")
         wrappers = {id(tensor.numbers): tensor for tensor in foreign}
         output = func(*_mapped(_numbers, args), **_mapped(_numbers, kwargs))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from fusion.chemistry.energy_zeros import TOTAL
 from fusion.chemistry.formulas import formula
-from fusion.cli import published_wavefunction
 from fusion.errors import InputError
 from fusion.files import bounds
-from fusion.methods import abilities
-from fusion.methods.card_words import with_card
+from fusion.methods import abilities, published_wavefunction
 from fusion.zoo import registry, store
 from fusion.zoo.card import Card, Model, Training, Weights, without_null
 from fusion.zoo.tensors import SUFFIX
@@ -56,14 +54,19 @@ class Trained:
     config: DictConfig
 
 
-def trained(run: Path, about: Facts, into: Path, words: Sequence[str] = (), prefix: str | None = None) -> Trained:
-    """Read the trained model of `run`, with the arguments of `add`. Raises InputError."""
+def trained(
+    run: Path, about: Facts, into: Path, stated: DictConfig | None = None, prefix: str | None = None
+) -> Trained:
+    """Read the trained model of `run`, a directory or a checkpoint, whose configuration is `stated` outside a run.
+
+    The other arguments are those of `fusion.cli.publish.add`. Raises InputError.
+    """
     from fusion.runs import trust
     from fusion.runs.layout import CONFIG
     from fusion.runs.results import read_result
 
     directory = _run_directory(run)
-    config = _config(run, directory, words)
+    config = _config(run, directory, stated)
     document = read_result(directory) if directory else None
     with trust.settings(config, directory / CONFIG) if directory else nullcontext():
         draft = _draft(config, about, into, (document or {}).get("training") or {})
@@ -89,16 +92,14 @@ def _run_directory(run: Path) -> Path | None:
     return above if (above / CONFIG).is_file() else None
 
 
-def _config(run: Path, directory: Path | None, words: Sequence[str]) -> DictConfig:
-    from fusion import app
-    from fusion.config import compose as config
-    from fusion.config import overrides
+def _config(run: Path, directory: Path | None, stated: DictConfig | None) -> DictConfig:
+    from fusion.runs.saved_config import load_config
 
     if directory:
-        return app.load_config(directory)
-    if not words:
+        return load_config(directory)
+    if stated is None:
         raise InputError(f"{run} is not part of a run: name its model with --model '+method=NAME key=value ...'")
-    return config.compose(with_card(overrides.prepare(list(words), multirun=False)))[0]
+    return stated
 
 
 def _draft(config: DictConfig, about: Facts, into: Path, trained: Mapping[str, Any]) -> Card:

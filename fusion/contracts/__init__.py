@@ -1,0 +1,1 @@
+"""Contracts of the kinds of methods, checked on anyone's model: `fusion plugins check NAME`."""
