@@ -75,6 +75,8 @@ def _place_on_site(path: str) -> str:
     """Path on the site of a path in the repository."""
     if path.startswith("docs/"):
         return path.removeprefix("docs/")
+    if path == "benchmarks":
+        return "reference/measurements.md"
     on_site = path in ("CHANGELOG.md", "CONTRIBUTING.md") or re.fullmatch(r"benchmarks/[^/]+\.(md|png)", path)
     return path if on_site else "index.md" if path == "README.md" else _source_page(path)
 
