@@ -25,6 +25,8 @@ _LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)#\s]+)(?=[)#])")
 _FENCE = re.compile(r"(^```.*?^```[ ]*$|`[^`\n]+`)", re.MULTILINE | re.DOTALL)
 _DISPLAY, _INLINE = re.compile(r"\$\$(.+?)\$\$", re.DOTALL), re.compile(r"(?<![\\$\w])\$([^$\n]+?)\$(?!\w)")
 
+_FORMULAS, _FORMULA = "formulas", re.compile("\ue000(\\d+)\ue001")
+
 
 def on_files(files: Files, config: Any) -> Files:
     """Add the pages of benchmarks/ and of the configuration, the change log, and the linked source files."""
@@ -49,10 +51,22 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     uri = page.file.src_uri
     parts = _FENCE.split(settings_pages.filled(markdown))
     for index in range(0, len(parts), 2):  # odd parts are code
-        linked = _LINK.sub(lambda match: _on_site(uri, match[1]), parts[index])
-        displayed = _DISPLAY.sub(lambda match: convert(match[1].strip(), display="block"), linked)
-        parts[index] = _INLINE.sub(lambda match: convert(match[1]), displayed)
+        parts[index] = _LINK.sub(lambda match: _on_site(uri, match[1]), parts[index])
+        parts[index] = _DISPLAY.sub(lambda match: _kept(page, convert(match[1].strip(), display="block")), parts[index])
+        parts[index] = _INLINE.sub(lambda match: _kept(page, convert(match[1])), parts[index])
     return "".join(parts)
+
+
+def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
+    """Insert the formulas, which Markdown would take for blocks at the beginning of a line."""
+    return _FORMULA.sub(lambda match: page.meta[_FORMULAS][int(match[1])], html)
+
+
+def _kept(page: Any, formula: str) -> str:
+    """Keep a formula of a page, and return the mark that stands for it."""
+    formulas = page.meta.setdefault(_FORMULAS, [])
+    formulas.append(formula)
+    return f"\ue000{len(formulas) - 1}\ue001"
 
 
 def _add(files: Files, config: Any, uri: str, path: Path, in_navigation: bool) -> None:
