@@ -14,7 +14,7 @@ from weakref import WeakSet
 import numba
 from numba.core import event
 
-_COMPILING = "kernels for this processor, {often}: usually 15 to 30 s"
+_COMPILING = "kernels for this processor, {often}: usually 20 to 60 s"
 _UNCACHED = "every time, because no cache directory is writable (set NUMBA_CACHE_DIR=DIR)"
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass, replace
-from functools import cached_property
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -16,9 +14,10 @@ from torch import Tensor, nn
 from fusion.chemistry.system import System
 from fusion.contracts import isolated, molecules
 from fusion.contracts.findings import Broken, Check, Inapplicable, Noted
+from fusion.contracts.potential_subject import Subject
 from fusion.contracts.states import parameters_reached, same_after_saving
 from fusion.errors import CalculationError, InputError
-from fusion.potentials import PotentialMethod, abilities, collate
+from fusion.potentials import abilities, collate
 from fusion.potentials.derivatives import evaluate
 from fusion.potentials.self_energies import self_energies
 
@@ -29,54 +28,6 @@ SLOPE: Final = 2e-6
 JUMP: Final = 1e-4
 """Smallest jump of the energy (hartree) that is reported when an atom is pulled away."""
 FAR_BOHR: Final = 120.0
-
-
-@dataclass(frozen=True)
-class Subject:
-    """Method whose model is checked, in float64 on the CPU, with the system of `+method=NAME`."""
-
-    method: PotentialMethod
-    default: System
-    package: Path | None = None
-
-    @cached_property
-    def model(self) -> Any:
-        """The model in evaluation mode."""
-        return self.method.model
-
-    @cached_property
-    def systems(self) -> list[System]:
-        """Small molecules of different sizes that the method accepts. Raises Broken if there are none."""
-        chosen = molecules.small(abilities.elements(self.model), lambda system: self.method.check([system]))
-        if not chosen:
-            raise Broken("the method accepts none of the test molecules; its `elements` may be wrong")
-        return chosen
-
-    @property
-    def names(self) -> str:
-        """Names of the systems."""
-        return ", ".join(system.formula for system in self.systems)
-
-    def energies(self, systems: Sequence[System]) -> np.ndarray:
-        """Energies (B,) of one batch."""
-        return np.asarray(self._evaluated(systems, ())[0].detach().double())
-
-    def forces(self, systems: Sequence[System]) -> np.ndarray:
-        """Forces (B, A, 3) of one batch, padded with zeros."""
-        return np.asarray(self._evaluated(systems, {"forces"})[1]["forces"].double())
-
-    def stress(self, system: System) -> np.ndarray:
-        """Stress (3, 3)."""
-        return np.asarray(self._evaluated([system], {"stress"})[1]["stress"][0].double())
-
-    def hessian(self, system: System) -> np.ndarray:
-        """Hessian (3A, 3A)."""
-        size = 3 * len(system.symbols)
-        return np.asarray(self._evaluated([system], {"hessian"})[1]["hessian"].double()).reshape(size, size)
-
-    def _evaluated(self, systems: Sequence[System], properties: Iterable[str]) -> tuple[Tensor, dict[str, Tensor]]:
-        prediction, derivatives = evaluate(self.model, collate(systems), properties)
-        return prediction.energy, derivatives
 
 
 def forward(subject: Subject) -> str:

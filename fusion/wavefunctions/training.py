@@ -69,7 +69,9 @@ class WavefunctionTraining:
         """Raise InputError for a method without training, walkers that the ranks cannot share, wrong settings, a
         periodic system that the method cannot calculate, or the checkpoint of another system or network."""
         if method.kind != "ansatz":
-            raise InputError(f"task {self.name} optimises wavefunctions; {method.name} is a {method.kind}: task=energy")
+            raise InputError(
+                f"task {self.name} optimises wavefunctions; {method.name} is {method.kind}: use task=energy for it"
+            )
         if method.states > 1 and not self.takes_states:  # type: ignore[attr-defined]
             raise InputError(f"method.states is for task=excited; task={self.name} takes the ground state")
         method.check_cell(system)  # type: ignore[attr-defined]
