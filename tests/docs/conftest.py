@@ -15,6 +15,7 @@ from fusion import app
 from fusion.app import execution
 from fusion.config import compose as trees
 from fusion.runs.results import Result
+from fusion.runs.task import Plan
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,7 @@ def files(tmp_path: Path, zoo_cache: Path, monkeypatch: pytest.MonkeyPatch) -> P
 def checked_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stop runs before their calculation, after everything has been composed, built and checked."""
 
-    def calculated(run: Any, method: Any, system: Any, *rest: Any) -> Result:
-        return Result(system, energy=-1.0, energy_stderr=0.1)
+    def calculated(run: Any, task: Any, plan: Plan, *rest: Any) -> Result:
+        return Result(plan.system, energy=-1.0, energy_stderr=0.1)
 
     monkeypatch.setattr(execution, "_calculated", calculated)
