@@ -278,7 +278,9 @@ def print_rows(content: Sequence[Row], indent: int = 0) -> None:
     column = indent + name_width + 2 + (value_width + 2 if value_width else 0)
     for name, value, comment in content:
         start = " " * indent + (f"{name:<{name_width}}  {value}" if value else name)
-        lines = textwrap.wrap(comment, max(24, width() - column), break_long_words=False) or [""]
+        lines = textwrap.wrap(comment, max(24, width() - column), break_long_words=False, break_on_hyphens=False) or [
+            ""
+        ]
         if len(start) + 2 > column and lines != [""]:
             _print(start)
             start = ""

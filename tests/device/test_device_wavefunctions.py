@@ -185,8 +185,15 @@ def test_electron_gas(name: str, reference: Callable[..., nn.Module] | None, mon
     assert equals_the_cpu(partial(gas_monte_carlo, partial(ANSATZES[name], reference=reference)), phases)
 
 
-@pytest.mark.parametrize("penalty", [None, 2.0])
-@pytest.mark.parametrize("name", ANSATZES)
+@pytest.mark.parametrize(
+    ("name", "penalty"),
+    [
+        ("ferminet", 2.0),
+        ("psiformer", None),
+        pytest.param("ferminet", None, marks=pytest.mark.slow),
+        pytest.param("psiformer", 2.0, marks=pytest.mark.slow),
+    ],
+)
 def test_excited_states(name: str, penalty: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state_interaction, "FIRST_SPACE", 400)  # the start is calculated on the CPU, by PySCF
     assert equals_the_cpu(partial(several_states, name, penalty), VARIATIONAL[1:])

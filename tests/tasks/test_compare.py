@@ -93,6 +93,7 @@ def test_reaction_files_are_relative_to_the_start_directory(tmp_path: Path) -> N
     )
 
 
+@pytest.mark.slow
 def test_a_killed_method_does_not_stop_the_others(program: Program, tmp_path: Path) -> None:
     methods = (
         f"methods=[{MORSE},{{method: morse, label: bad, model.kill_at: 0, forces: true}},{{method: toy, basis: none}}]"
@@ -119,7 +120,8 @@ def test_a_killed_method_does_not_stop_the_others(program: Program, tmp_path: Pa
     assert summary["methods"][1]["forces_difference"]["max_hartree_per_bohr"] == 0.0
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_an_interrupted_comparison_stops_its_processes_and_resumes(
     program: Program, environment: dict[str, str], tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -262,6 +264,7 @@ def test_tables_hold_every_number_once(kind: str, number: int) -> None:
     assert all(len(row) >= 2 for row in tables.rows(summary))
 
 
+@pytest.mark.slow
 def test_excited_states_of_several_methods(pictures: None, program: Program, tmp_path: Path) -> None:
     """Coupled cluster is exact for two electrons; a method without excited states is named."""
     basis = "basis: aug-cc-pvdz"

@@ -189,6 +189,7 @@ def test_forces_in_a_field_agree_with_the_response_to_nuclei(with_toy: None) -> 
     np.testing.assert_allclose(total, np.eye(3), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_dipoles_of_another_method(pictures: None, program: Program, tmp_path: Path) -> None:
     done = program(*RUN[:2], "task.dipoles={method: bonds, flux: 0.5}", *RUN[3:], "task.raman=true")
     assert done.status == 0, done

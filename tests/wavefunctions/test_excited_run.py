@@ -125,6 +125,7 @@ def test_a_sum_of_methods_is_refused(tmp_path: Path) -> None:
     assert ended.status == 2 and "needs one method" in ended.err, ended
 
 
+@pytest.mark.slow
 def test_a_cut_through_a_level_is_reported(tmp_path: Path) -> None:
     words = tuple(word for word in HELIUM if not word.startswith("system="))
     ended = fusion(tmp_path, *words, "system=be", "task=excited", "method.states=3", "method.optimisation.steps=1")

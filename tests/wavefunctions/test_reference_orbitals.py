@@ -108,9 +108,8 @@ def test_without_natural_orbitals_the_active_space_is_the_valence_shell(monkeypa
     np.testing.assert_allclose(np.sort(reference.weights.diagonal()), [-0.19, -0.19, -0.19, 1.0], atol=0.02)
 
 
-@pytest.mark.parametrize(
-    ("symbols", "spin", "limit"), [pytest.param("N", 3, 0.93, marks=pytest.mark.slow), ("O H", 1, 0.90)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("symbols", "spin", "limit"), [("N", 3, 0.93), ("O H", 1, 0.90)])
 def test_strings_keep_most_of_the_interaction(symbols: str, spin: int, limit: float) -> None:
     """Strings start with the reference, differ from it by at most three orbitals, and are no more than 40."""
     reference = ConfigurationInteraction(molecule(symbols, 1.8, spin=spin))

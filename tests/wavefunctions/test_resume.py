@@ -73,6 +73,7 @@ def test_configurations_are_saved(tmp_path: Path) -> None:
     assert_same(tmp_path / "whole" / "run", tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_an_evaluation_up_to_an_error_bar_continues(tmp_path: Path) -> None:
     """The error decides the length, here between the first estimate after 100 iterations and the limit of 3000."""
     words = (*TINY, "method.evaluation.steps=3000", "method.evaluation.stderr=30mHa")

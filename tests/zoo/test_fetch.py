@@ -233,7 +233,7 @@ def test_each_url_is_listed_with_its_reason(server: Server, into: Path) -> None:
 def test_a_dead_mirror_costs_its_timeout_once(
     server: Server, mirror: Server, into: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("FUSION_TIMEOUT", "1")
+    monkeypatch.setenv("FUSION_TIMEOUT", "3")
     names = [f"{number}.bin" for number in range(60)]
     server.files |= (files := {name: name.encode() for name in names})
     mirror.files |= files
@@ -241,7 +241,7 @@ def test_a_dead_mirror_costs_its_timeout_once(
     fetch("model", [published(server, mirror, path=name, contents=name.encode()) for name in names], into)
     assert all((into / name).read_text() == name for name in names)
     assert len(server.requests) <= 8  # one of each thread
-    assert capsys.readouterr().out.count("no answer for 1 s; trying the next mirror") == 1
+    assert capsys.readouterr().out.count("no answer for 3 s; trying the next mirror") == 1
 
 
 def test_a_mirror_without_one_file_still_serves_the_others(server: Server, mirror: Server, into: Path) -> None:
