@@ -70,7 +70,7 @@ def test_a_good_run_is_checked_without_writing_anything(tmp_path: Path, monkeypa
 
 def test_other_kinds_of_method_have_nothing_to_optimise() -> None:
     other: Any = SimpleNamespace(kind="conventional", name="ccsd")
-    with pytest.raises(InputError, match=r"ccsd is a conventional: task=energy"):
+    with pytest.raises(InputError, match="ccsd is conventional: use task=energy for it"):
         Train().check(other, HELIUM, run())
 
 
