@@ -188,9 +188,9 @@ def test_electron_gas(name: str, reference: Callable[..., nn.Module] | None, mon
 @pytest.mark.parametrize(
     ("name", "penalty"),
     [
-        ("ferminet", 2.0),
         ("psiformer", None),
         pytest.param("ferminet", None, marks=pytest.mark.slow),
+        pytest.param("ferminet", 2.0, marks=pytest.mark.slow),
         pytest.param("psiformer", 2.0, marks=pytest.mark.slow),
     ],
 )

@@ -23,7 +23,13 @@ def cases() -> list[Any]:
         return [pytest.param({}, "", {}, marks=pytest.mark.skip(reason=f"needs FUSION_TEST_DATA with {FILE}"))]
     content = json.loads(Path(data, FILE).read_text())["cases"]
     return [
-        pytest.param(case, model, expected, id=f"{name}-{model}", marks=[] if model == "ani2x" else [pytest.mark.slow])
+        pytest.param(
+            case,
+            model,
+            expected,
+            id=f"{name}-{model}",
+            marks=[] if (name, model) == ("ethanol", "ani2x") else [pytest.mark.slow],
+        )
         for name, case in content.items()
         for model, expected in case["models"].items()
     ]

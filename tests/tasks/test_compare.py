@@ -170,6 +170,7 @@ def test_a_wavefunction_resumes_from_its_checkpoint(
     assert summary["methods"][1]["lower_bound"] and "≥" in (tmp_path / "run" / "comparison.md").read_text()
 
 
+@pytest.mark.slow
 def test_counterpoise_is_for_methods_with_a_basis(program: Program, tmp_path: Path) -> None:
     atoms = "system.atoms='He 0 0 0; He 0 0 2.0'"
     methods = "methods=[{method: hf, basis: 6-31g},{method: toy, energy: 0.0}]"

@@ -284,6 +284,7 @@ def test_transition_states_and_paths_keep_held_atoms(
     np.testing.assert_array_equal(constraints_of(path[0]), fixed)
 
 
+@pytest.mark.slow
 def test_a_reaction_path_is_weighted_by_the_masses_of_the_structure(
     program: Program, tmp_path: Path, stated: States
 ) -> None:

@@ -203,15 +203,13 @@ def _wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [
         ("executor.workers=2",),
-        pytest.param(
-            ("executor=other", "executor._target_=concurrent.futures.ProcessPoolExecutor", "executor.workers=2"),
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(("executor=submitit", "executor.cluster=local", "executor.workers=2"), marks=pytest.mark.slow),
+        ("executor=other", "executor._target_=concurrent.futures.ProcessPoolExecutor", "executor.workers=2"),
+        ("executor=submitit", "executor.cluster=local", "executor.workers=2"),
     ],
 )
 def test_executors_start_workers(environment: dict[str, str], tmp_path: Path, words: tuple[str, ...]) -> None:

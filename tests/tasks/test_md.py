@@ -156,6 +156,7 @@ def test_langevin_samples_the_canonical_ensemble(tmp_path: Path) -> None:
     assert np.ptp(table["total_hartree"]) > 50 * np.ptp(table["conserved_hartree"])
 
 
+@pytest.mark.slow
 def test_an_ideal_gas_has_the_right_volume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """p V = N k T, up to one particle for the centre of mass and the degree of freedom of the volume."""
     monkeypatch.setattr(simulation, "CLOSEST_ANGSTROM", 0.0)  # its atoms pass through each other
@@ -337,12 +338,14 @@ def test_wrong_settings_are_refused(program: Program, tmp_path: Path, words: tup
 MD = ("+method=morse", "task=md", "system=h2", "task.log_every=3", "task.save_every=4", "task.checkpoint_every=9")
 
 
+@pytest.mark.slow
 def test_a_resumed_run_has_the_same_trajectory(resumes: Resumes) -> None:
     stop = Stop("toy.morse:Morse.forward", 42)
     first, _ = resumes((*MD, "task.steps=80"), stop, stop, files=("md.csv", "md.extxyz"))
     assert "resuming from step 36 of 80" in first.out
 
 
+@pytest.mark.slow
 def test_a_signal_loses_no_step(pictures: None, program: Program, process: Program, tmp_path: Path) -> None:
     kill = ("method.model.kill_at=100", "method.model.kill_by=SIGTERM")
     stopped = process(*MD, "task.steps=150", "task.checkpoint_every=100000", *kill, "hydra.run.dir=run")

@@ -123,6 +123,7 @@ def test_a_killed_cell_relaxation_resumes_to_the_same_cell(resumes: Resumes, tmp
     assert len(resumes(sheared_argon(tmp_path), stop, files=("relax.extxyz",), until_done=True)) > 1
 
 
+@pytest.mark.slow
 def test_a_crystal_relaxes_its_cell_with_and_without_pressure(program: Program, tmp_path: Path) -> None:
     """Face-centred argon from a sheared cell gets twelve equal neighbours and the requested pressure."""
     words = sheared_argon(tmp_path)

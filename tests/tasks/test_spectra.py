@@ -213,6 +213,7 @@ def test_dipoles_of_another_method(pictures: None, program: Program, tmp_path: P
         assert (tmp_path / "run" / name).stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_only_modes_in_the_range_are_calculated(program: Program, tmp_path: Path) -> None:
     assert program(*RUN[:-1], "hydra.run.dir=all").status == 0
     whole = result(tmp_path / "all")

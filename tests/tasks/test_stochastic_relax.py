@@ -160,6 +160,7 @@ def test_an_unconverged_last_calculation_is_no_converged_relaxation(program: Pro
     assert not content["relaxation"]["converged"] and content["relaxation"]["bonds"]
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_result(resumes: Resumes) -> None:
     stops = [Stop("toy.noisy:Noisy.one", call) for call in (3, 12)]
     assert len(resumes(NOISY, *stops, files=("relax.extxyz", "relaxed.xyz"))) == 2

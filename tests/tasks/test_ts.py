@@ -89,6 +89,7 @@ def test_the_band_is_calculated_in_one_call_per_step(program: Program, tmp_path:
     assert result(tmp_path / "run")["path"]["steps"] > 10
 
 
+@pytest.mark.slow
 def test_the_path_downhill_connects_the_minima(pictures: None, program: Program, tmp_path: Path) -> None:
     done = program(*BAND, "task.irc=true")
     assert done.status == 0 and "it connects reactant and product" in done.out, done

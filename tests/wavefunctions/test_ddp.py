@@ -175,9 +175,8 @@ def test_ranks_share_parameters_but_neither_walkers_nor_random_numbers(uninterru
     assert document(uninterrupted)["vmc"]["evaluation"]["walkers"] == 16
 
 
-@pytest.mark.parametrize(
-    "optimiser", [*OPTIMISERS[:1], *(pytest.param(o, marks=pytest.mark.slow) for o in OPTIMISERS[1:])]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("optimiser", OPTIMISERS)
 def test_all_ranks_resume_after_one_is_killed(uninterrupted: Path, tmp_path: Path, optimiser: str) -> None:
     words = (*DDP, f"optimiser={optimiser}")
     if optimiser != "spring":

@@ -257,6 +257,7 @@ def test_evaluating_again_counts_from_zero(uninterrupted: Path, tmp_path: Path) 
     assert checkpoint(tmp_path / "again")["estimators"]["density"]["walkers"] == 12 * 16
 
 
+@pytest.mark.slow
 def test_a_checkpoint_without_counts_is_resumed(tmp_path: Path) -> None:
     """An estimator that is added to an evaluation counts the remaining iterations."""
     fusion(tmp_path, *TINY, stop=at("step", 33))

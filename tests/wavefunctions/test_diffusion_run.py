@@ -36,6 +36,7 @@ def test_the_density_of_the_wavefunction_is_written(diffused: Path) -> None:
     assert (diffused / "density.cube").is_file() and (diffused / "density.png").is_file()
 
 
+@pytest.mark.slow
 def test_killed_twice_while_diffusing(diffused: Path, tmp_path: Path) -> None:
     """37 iterations of training, then 6 blocks for each of two time steps; a checkpoint after every 5."""
     (_, resumed) = killed_and_resumed(tmp_path, DIFFUSION, [at("step", 41), at("step", 6)])

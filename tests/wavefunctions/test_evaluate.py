@@ -52,6 +52,7 @@ def test_evaluation_of_a_checkpoint(trained: Path, tmp_path: Path) -> None:
     assert result["energy"]["value"] != document(trained)["energy"]["value"]
 
 
+@pytest.mark.slow
 def test_evaluations_with_different_seeds_are_independent(trained: Path, tmp_path: Path) -> None:
     energies = []
     for seed in (1, 2):
@@ -61,6 +62,7 @@ def test_evaluations_with_different_seeds_are_independent(trained: Path, tmp_pat
     assert energies[0] != energies[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=slow)])
 def test_optimisation_continues_from_a_checkpoint(trained: Path, tmp_path: Path, dtype: str) -> None:
     """Continue from another run's checkpoint, then from its own after a kill."""

@@ -164,6 +164,7 @@ def test_separate_wavefunctions_have_the_same_matrices_as_shared_ones() -> None:
     torch.testing.assert_close(*both)
 
 
+@pytest.mark.slow
 def test_exchange_of_two_sets_changes_the_sign_alone() -> None:
     states = small()
     electrons = torch.randn(4, 12, 3)
@@ -201,6 +202,7 @@ def test_the_penalty_of_spins_raises_the_triplet_alone() -> None:
     np.testing.assert_allclose(np.sort(eigenvalues, axis=1), np.tile([0, 1.4], (5, 1)), atol=1e-8)
 
 
+@pytest.mark.slow
 def test_lowering_elements_are_those_of_the_spin() -> None:
     """S-S+ = S^2 - s (s + 1), with one spin-down electron exactly, with two on average over the choices."""
     states, electrons, stream = small("Li"), torch.randn(4, 9, 3), torch.Generator().manual_seed(0)
@@ -212,6 +214,7 @@ def test_lowering_elements_are_those_of_the_spin() -> None:
     assert float((mean - spin).abs().max()) < 0.3 * float(spin.abs().max())
 
 
+@pytest.mark.slow
 def test_scores_of_all_layers_are_those_of_walkers() -> None:
     states = small()
     recorder = ScoreRecorder(states, chunk=2)

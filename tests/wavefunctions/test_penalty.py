@@ -53,6 +53,7 @@ def orthogonal_pair(walkers: int, stream: torch.Generator) -> tuple[Tensor, Tens
     return torch.stack((torch.exp(-radii), (1 - a * radii) * torch.exp(-b * radii)), dim=2), second
 
 
+@pytest.mark.slow
 def test_few_walkers_give_the_derivative_of_the_squared_overlap_on_average() -> None:
     """The squared overlap of orthogonal states has no slope; running means have less noise than one iteration."""
     batches, walkers = 400, 64

@@ -46,6 +46,7 @@ def test_killed_and_resumed(uninterrupted: Path, tmp_path: Path, stop: Stop, mes
     assert left == {"last.ckpt"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("optimiser", "dtype"),
     [
@@ -65,6 +66,7 @@ def test_the_state_of_every_optimiser_is_saved(tmp_path: Path, optimiser: str, d
     assert_same(tmp_path / "whole" / "run", tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_configurations_are_saved(tmp_path: Path) -> None:
     words = (*(word for word in TINY if not word.startswith("system=")), "system=be", "reference=ci")
     assert fusion(tmp_path / "whole", *words).complete
@@ -84,6 +86,7 @@ def test_an_evaluation_up_to_an_error_bar_continues(tmp_path: Path) -> None:
     assert document(tmp_path / "run")["energy"]["stderr"] <= 0.048
 
 
+@pytest.mark.slow
 def test_an_optimisation_up_to_a_remaining_error_ends_early(tmp_path: Path) -> None:
     assert fusion(tmp_path, *TINY, "method.optimisation.steps=400", "method.optimisation.until=9").complete
     assert document(tmp_path / "run")["vmc"]["optimisation"]["iterations"] == 50

@@ -31,6 +31,7 @@ def matrix_elements(mol: object, functions: list[np.ndarray]) -> tuple[np.ndarra
     return energies, overlaps
 
 
+@pytest.mark.slow
 def test_each_state_alone_starts_lower_than_in_the_orbitals_of_all() -> None:
     helium = molecule("He")
     together, levels = several_states(helium, STATES)

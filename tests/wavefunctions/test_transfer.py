@@ -81,6 +81,7 @@ def scanned(printed: tuple[Path, str]) -> Path:
     return printed[0]
 
 
+@pytest.mark.slow
 def test_the_spin_of_every_point_is_in_the_table_and_printed(printed: tuple[Path, str]) -> None:
     run, text = printed
     scan = document(run)["scan"]
@@ -108,12 +109,14 @@ def energies(run: Path) -> list[str]:
         return [row["energy_hartree"] for row in csv.DictReader(table)]
 
 
+@pytest.mark.slow
 def test_the_share_of_one_optimises_every_point_from_the_beginning(scanned: Path, tmp_path: Path) -> None:
     assert fusion(tmp_path, *SCAN, "method.optimisation.transfer=1").status in (0, 1)
     own, others = energies(tmp_path / "run"), energies(scanned)
     assert own[0] == others[0] and own[1] != others[1]
 
 
+@pytest.mark.slow
 def test_a_rigid_scan_of_a_wavefunction_can_go_both_ways(tmp_path: Path) -> None:
     assert fusion(tmp_path, *SCAN, "task.both_ways=true", "task.points=2").status in (0, 1)
     scan = document(tmp_path / "run")["scan"]
@@ -141,6 +144,7 @@ def test_a_training_starts_at_the_checkpoint_of_another_geometry(trained: Path, 
     assert phases == ["optimise"] * 5 + ["evaluate"] * 12
 
 
+@pytest.mark.slow
 def test_a_moved_run_is_resumed(trained: Path, tmp_path: Path) -> None:
     moved(tmp_path / "whole", trained)
     words = (*TINY, "system.distance=1.5", "method.optimisation.steps=40", f"ckpt={trained}")

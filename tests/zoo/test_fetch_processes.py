@@ -105,6 +105,7 @@ def test_two_processes_download_once(server: Server, start: Start, into: Path) -
     assert_sound(into)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_download_is_resumed_by_another_process(
     server: Server, start: Start, into: Path, number: signal.Signals

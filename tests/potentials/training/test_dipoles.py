@@ -120,6 +120,7 @@ def finished(data: Path) -> Path:
     return run
 
 
+@pytest.mark.slow
 def test_errors_of_dipoles_are_reported(pictures: None, finished: Path) -> None:
     parts = json.loads((finished / "result.json").read_text())["training"]["parts"]
     assert parts["test"]["dipole_mae_debye"] < 0.1 and parts["test"]["dipole_rmse_debye"] > 0.0
@@ -153,6 +154,7 @@ def test_a_published_model_predicts_dipoles_and_a_spectrum(
     assert document["intensities"]["dipole"]["by"] == "the method itself"
 
 
+@pytest.mark.slow
 def test_charges_are_added_to_a_model_without_charges(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
