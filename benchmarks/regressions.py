@@ -44,21 +44,15 @@ def molecules(number: int) -> list[System]:
 
 
 def ani() -> Iterator[tuple[str, Work, Work]]:
-    """Batches beside single structures, and kernels beside automatic differentiation."""
+    """Batches beside single structures."""
     torch.manual_seed(0)
     systems, wanted = molecules(64), {"energy", "forces"}
-    arguments = by_name.node("ani", {"weights": None})["model"]
-    networks = [instantiate(arguments).requires_grad_(trainable) for trainable in (False, True)]
-    frozen, learning = (PotentialMethod("ani", network, dtype="float32") for network in networks)
+    network = instantiate(by_name.node("ani", {"weights": None})["model"]).requires_grad_(False)
+    method = PotentialMethod("ani", network, dtype="float32")
     yield (
         "ANI, 64 molecules: a batch, beside one by one",
-        lambda: frozen.calculate(systems, wanted),
-        lambda: [frozen.calculate([system], wanted) for system in systems],
-    )
-    yield (
-        "ANI, 64 molecules: kernels, beside automatic differentiation",
-        lambda: frozen.calculate(systems, wanted),
-        lambda: learning.calculate(systems, wanted),
+        lambda: method.calculate(systems, wanted),
+        lambda: [method.calculate([system], wanted) for system in systems],
     )
 
 
