@@ -68,6 +68,11 @@ def files(tmp_path: Path, zoo_cache: Path, monkeypatch: pytest.MonkeyPatch) -> P
         frames.append(frame)
     write("FILE.extxyz", frames, format="extxyz")
     write("molecules.extxyz", frames[:3], format="extxyz")
+    for path, content in (("label/labels.extxyz", frames), ("ts/ts.xyz", frames[0])):  # results of earlier commands
+        Path(path).parent.mkdir()
+        write(path, content, format="extxyz")
+    write("anti.xyz", frames[0])
+    write("gauche.xyz", frames[1])
     programs = tmp_path / "programs"
     programs.mkdir()
     (programs / "nwchem").write_text("#!/bin/sh\nexit 1\n")
