@@ -92,12 +92,10 @@ def kept() -> dict[str, float]:
 def main(check: bool) -> None:
     """Measure, and write or check the table. Raises CalculationError for a lost ratio."""
     torch.set_num_threads(1)
-    torch.set_grad_enabled(False)
     rows, lost, before = [], [], kept() if check else {}
     for source in (ani, wavefunctions):
         for name, fast, slow in source():
-            with torch.enable_grad():
-                milliseconds, times = ratio(fast, slow)
+            milliseconds, times = ratio(fast, slow)
             rows.append([name, f"{milliseconds:.1f}", f"{times:.1f}"])
             print(f"{name}: {times:.1f} times" + (f", {before[name]:.1f} in the table" if check else ""), flush=True)
             if check and times < ALLOWED * before[name]:
