@@ -1,7 +1,7 @@
 """Milliseconds of ANI-2x energies and forces, by fusion and by torchani in every mode it has, on the same weights.
 
-`python benchmarks/ani_speed.py [--device cuda]`; writes ani_speed.md (ani_speed_cuda.md on a GPU). torchani is taken
-from the import path; without it there is only fusion's column. float32; all competitors in turn, the fastest of many
+`tools/bench ani_speed [--device cuda]` writes ani_speed.md (ani_speed_cuda.md on a GPU), in an environment with
+torchani; without it there is only fusion's column. float32; all competitors in turn, the fastest of many
 calls each. With one thread, processor time is measured, which other work on the machine does not affect. torchani's
 inference container calls NVTX, which fails without CUDA: there these calls are replaced by empty ones.
 """
@@ -256,8 +256,8 @@ def main() -> None:
                         works[mode] = peer_work(other, batch, forces)
                     lines.append(row(threads, name, atoms, members, forces, measure(works, threads)))
                     print(*lines[-1], sep=" | ", flush=True)
-    note = f"ANI-2x, {weights}, float32, {machine()}, {device}. Milliseconds per call, fastest of calls in turn, "
-    note += "for one thread of the processor; "
+    note = f"ANI-2x, {weights}, float32, {machine('torch', 'torchani')}, {device}. Milliseconds per call, fastest of "
+    note += "calls in turn, for one thread of the processor; "
     note += f"load average of the last quarter of an hour {os.getloadavg()[2]:.1f}."
     header = ["threads", "what", "atoms", "members", "computed", "fusion", "fusion, with Results"]
     header += ["torchani, best mode", "which", "ratio"]

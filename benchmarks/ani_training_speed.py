@@ -1,8 +1,8 @@
 """Conformations per CPU second that one network learns from, in fusion and in torchani: a whole step with Adam.
 
-`python benchmarks/ani_training_speed.py`; writes ani_training_speed.md. The networks of ANI-1x and of ANI-2x, one
-member, random weights, float32, one thread; molecules of G2, displaced, with random labels. torchani is taken from the
-import path; all in turn in one process, of each the fastest step in processor time. torchani's step: energies with
+`tools/bench ani_training_speed` writes ani_training_speed.md, in an environment with torchani. The networks of ANI-1x
+and of ANI-2x, one member, random weights, float32, one thread; molecules of G2, displaced, with random labels. All in
+turn in one process, of each the fastest step in processor time. torchani's step: energies with
 their graph, forces by differentiation, the same loss, backward, Adam of torch (fused), gradients of all parameters.
 
 fusion keeps the environment vectors of the data, which training does not change. The column of the first epoch is
@@ -183,8 +183,9 @@ def main() -> None:
                 speeds = [f"{rates[key]:.0f}" if key in rates else "" for key in ("fusion", "first", "torchani")]
                 lines.append([name, str(batch), kind, *speeds, *ratios[:2]])
                 print(*lines[-1], sep=" | ", flush=True)
-    note = f"One member, random weights, float32, one thread, {machine()}. {len(data)} conformations of molecules of "
-    note += f"{data.sizes.mean():.1f} atoms. Conformations per CPU second, fastest of steps in turn, Adam included; "
+    note = f"One member, random weights, float32, one thread, {machine('torch', 'torchani')}. {len(data)} "
+    note += f"conformations of molecules of {data.sizes.mean():.1f} atoms. Conformations per CPU "
+    note += "second, fastest of steps in turn, Adam included; "
     note += "fusion keeps environment vectors from the first epoch on; "
     note += f"load average of the last quarter of an hour {os.getloadavg()[2]:.1f}.\n\n{COMPILED}"
     header = ["network", "batch", "loss", "fusion", "fusion, first epoch", "torchani", "ratio", "ratio, first epoch"]

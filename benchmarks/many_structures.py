@@ -1,8 +1,8 @@
 """Many structures with ANI-2x: energies of 10,000 and relaxations of 200, beside torchani and beside one by one.
 
-`python benchmarks/many_structures.py MOLECULES.xyz DIRECTORY` writes many_structures.md. The structures are the
+`tools/bench many_structures MOLECULES.xyz DIRECTORY` writes many_structures.md. The structures are the
 molecules of the file (QM9 or alike), displaced at random. One thread; processor time, which other work does not
-affect, of calls in turn; torchani is taken from the import path, as in ani_speed.py, and computes batches of molecules
+affect, of calls in turn; torchani, in an environment with it as in ani_speed.py, computes batches of molecules
 of similar size.
 """
 
@@ -141,10 +141,10 @@ def main(file: Path, directory: Path) -> None:
     command = f"the command, with forces and spreads, reading and writing {NUMBER:,}"
     rows.append([command, f"{NUMBER / whole.cpu_s:.0f}", "", "", ""])
     notes = (
-        f"ANI-2x (8 members, float32), {machine()}, one thread, processor time. {len(molecules)} molecules of "
-        f"{file.name}, on average {np.mean([len(m) for m in molecules]):.1f} atoms, displaced by 0.05 Å. torchani: the "
-        f"best of its modes and of batches of {', '.join(map(str, BATCHES))} molecules, sorted by size; medians of "
-        f"{TURNS} turns."
+        f"ANI-2x (8 members, float32), {machine('torch', 'torchani')}, one thread, processor time. {len(molecules)} "
+        f"molecules of {file.name}, on average {np.mean([len(m) for m in molecules]):.1f} atoms, displaced by 0.05 Å. "
+        f"torchani: the best of its modes and of batches of {', '.join(map(str, BATCHES))} molecules, sorted by size; "
+        f"medians of {TURNS} turns."
     )
     columns = ("what", "fusion, structures per second", "beside", "which", "ratio")
     write_table(Path(__file__).with_suffix(".md"), "Many structures", notes, columns, rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -11,6 +12,7 @@ import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -74,12 +76,16 @@ def _kept(arguments: Sequence[str], directory: Path) -> Outcome | None:
     return Outcome(**{**kept, "arguments": tuple(arguments)}) if kept["arguments"] == list(arguments) else None
 
 
-def machine() -> str:
-    """Machine of the timings."""
+def machine(*packages: str) -> str:
+    """Machine of the timings, with the versions of Python and of `packages` that are installed."""
     model = next(
         (line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.machine()
     )
-    return f"{os.cpu_count()} cores, {model}, Python {platform.python_version()}"
+    versions = [f"Python {platform.python_version()}"]
+    for name in packages:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions.append(f"{name} {metadata.version(name)}")
+    return f"{os.cpu_count()} cores, {model}, {', '.join(versions)}"
 
 
 def write_table(path: Path, title: str, notes: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

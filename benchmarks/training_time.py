@@ -1,10 +1,10 @@
 """CPU seconds until the forces on validation conformations reach a given error, in fusion and in torchani.
 
-`python benchmarks/training_time.py NPZ`, with 1,000 labelled conformations of ethanol (rMD17, split 1); writes
+`tools/bench training_time NPZ`, with 1,000 labelled conformations of ethanol (rMD17, split 1); writes
 training_time.md. The network of ANI-1x, one member, float32, one thread; both begin with the same weights, see the same
 batches in the same order and step by Adam at one rate. Kernels are compiled before. The competitors take turns in one
-process; the processor time of the steps counts, without validations. torchani is taken from the import
-path, with its plain training loop as in ani_training_speed.py.
+process; the processor time of the steps counts, without validations. torchani has
+its plain training loop as in ani_training_speed.py.
 """
 
 from __future__ import annotations
@@ -135,8 +135,8 @@ def main(path: Path) -> None:
         us, them = reached["fusion"], reached["torchani"]
         rows.append([f"{level:.0f}", *steps, *seconds, f"{them[1] / us[1]:.1f}" if us and them else ""])
     note = f"{len(training)} conformations of ethanol to learn from, batches of {BATCH}, {len(validation)} to judge; "
-    note += f"energies and forces, Adam at 1e-3, {machine()}. The first time that the mean absolute error of forces, "
-    note += f"looked at every {CHUNK} steps, is below the level (meV/Angstrom)."
+    note += f"energies and forces, Adam at 1e-3, {machine('torch', 'torchani')}. The first time that the mean absolute "
+    note += f"error of forces, looked at every {CHUNK} steps, is below the level (meV/Angstrom)."
     header = ["error below", "steps: fusion", "torchani", "CPU seconds: fusion", "torchani", "ratio"]
     write_table(Path(__file__).with_suffix(".md"), "Time to a fixed error", note, header, rows)
 
