@@ -24,6 +24,7 @@ from fusion.runs.results import Result
 from fusion.scf.initial_guess import LastDensity
 from fusion.scf.instability import Analyses
 from fusion.scf.progress import Progress, Watched
+from fusion.scf.solvent import describe as describe_solvent
 
 FINE_GRID = 3
 """Least grid level at which the energies of learned functionals are converged."""
@@ -68,9 +69,11 @@ class FunctionalMethod(Watched):
     @property
     def label(self) -> str:
         """Label of runs: the model of the zoo, otherwise the method, marked as untrained."""
+        solvent = "" if self.settings.solvent is None else f" in {self.settings.solvent}"
         if self._card is not None:
-            return self._card.label
-        return f"{self.title}, untrained" if any(True for _ in self.functional.parameters()) else self.title
+            return f"{self._card.label}{solvent}"
+        untrained = ", untrained" if any(True for _ in self.functional.parameters()) else ""
+        return f"{self.title}{untrained}{solvent}"
 
     @property
     def weights(self) -> dict[str, Any] | None:
@@ -132,11 +135,13 @@ class FunctionalMethod(Watched):
         mean_field = self._mean_field(system)
         density, start = self._start(mean_field, system)
         mean_field.kernel(dm0=density)
-        # References of a system do not apply to another number of electrons or to an ensemble.
-        if self.settings.occupations is not None:
+        # References of a system do not apply to another number of electrons, to an ensemble or in a solvent.
+        if self.settings.occupations is not None or self.settings.solvent is not None:
             system = replace(system, reference=None)
         result = Result(system, energy=float(mean_field.e_tot))
         result.details["kohn_sham"] = describe(mean_field, str(self.settings.basis), start)
+        if self.settings.solvent is not None:
+            result.details["solvent"] = describe_solvent(mean_field, self.settings.solvent)
         if not mean_field.converged:
             self._last = None
             result.status, result.message = "not_converged", unconverged(mean_field)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from pyscf import gto
 from fusion.chemistry.system import System
 from fusion.chemistry.units import BOHR_PER_ANGSTROM
 from fusion.errors import InputError
-from fusion.scf.basis import Basis, of_element
+from fusion.scf.basis import VALENCE, Basis, of_element
 from fusion.scf.expressions import refuse_expressions
 
 refuse_expressions()
@@ -52,14 +52,36 @@ def molecule(system: System, basis: Basis, cartesian: bool = False, ghosts: Sequ
         atom=atoms,
         unit="Bohr",
         basis=names | {f"ghost-{symbol}": name for symbol, name in names.items()},
-        ecp={
-            symbol: names[symbol] for symbol in set(system.symbols) if _has(gto.basis.load_ecp, names[symbol], symbol)
-        },
+        ecp=_potentials(names, dict.fromkeys(system.symbols)),
         charge=system.charge,
         spin=system.spin,
         cart=cartesian,
         verbose=0,
     )
+
+
+def _potentials(names: Mapping[str, str], symbols: Iterable[str]) -> dict[str, str]:
+    """Names of the core potentials by element, for the elements whose basis leaves the core to one.
+
+    Raises InputError for a basis of valence electrons only without such a potential.
+    """
+    potentials = {}
+    for symbol in symbols:
+        name = names[symbol]
+        family = next((prefix for prefix in VALENCE if name.lower().startswith(prefix)), None)
+        potential = name if family is None else family
+        if _has_potential(potential, symbol):
+            potentials[symbol] = potential
+        elif family is not None:
+            raise InputError(
+                f"method.basis={name} is for the valence electrons of {symbol}, and there is no core potential of "
+                "molecules with it; choose a ccecp- or def2- basis"
+            )
+    return potentials
+
+
+def _has_potential(name: str, symbol: str) -> bool:
+    return name != "gth" and _has(gto.basis.load_ecp, name, symbol)
 
 
 def _valence(basis: str, symbol: str) -> str:

@@ -89,8 +89,8 @@ def test_refusals() -> None:
     for system, settings, message in (
         (WATER, {"basis": "nonsense"}, "PySCF has no basis 'nonsense' for H2O"),
         (iodide, {"basis": "6-31g"}, "6-31g has no functions for I"),
-        (iodide, {"basis": "def2-svp"}, "of I, leaves core electrons to a potential"),
-        (WATER, {"basis": "ccecp-cc-pvdz"}, "take no effective core potentials"),
+        (iodide, {"basis": "def2-svp"}, "leaves core electrons of I to an effective core potential"),
+        (WATER, {"basis": "ccecp-cc-pvdz"}, "choose a basis for all electrons"),
         (crystal, {}, "crystal is periodic"),
         (WATER, {"symmetrize": True}, "has no option symmetrize"),
     ):

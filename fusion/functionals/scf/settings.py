@@ -15,6 +15,7 @@ from fusion.scf.basis import Basis
 from fusion.scf.basis import read as read_basis
 from fusion.scf.reference import RESTRICTED, UNRESTRICTED
 from fusion.scf.reference import read as read_reference
+from fusion.scf.solvent import read as read_solvent
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Settings:
     density_fit: bool = False
     symmetrize: bool = False
     memory_mb: float | None = None
+    solvent: Any = None
     checkpoint: str | None = field(init=False, default=None)
     """Checkpoint file that `start` names; `start` itself is None then."""
 
@@ -57,6 +59,7 @@ class Settings:
         object.__setattr__(self, "reference", read_reference(self.reference, (RESTRICTED, UNRESTRICTED)))
         basis: Basis = read_basis(self.basis)
         object.__setattr__(self, "basis", basis)
+        object.__setattr__(self, "solvent", read_solvent(self.solvent))
 
     def mean_field(self, system: System, functional: Any, name: str) -> Any:
         """Build the object of PySCF's kind for a system, not yet converged; messages name the functional `name`."""
@@ -71,6 +74,7 @@ class Settings:
             dispersion=self.dispersion,
             density_fit=self.density_fit,
             memory_mb=self.memory_mb,
+            solvent=self.solvent,
             name=name,
         )
         mean_field.max_cycle, mean_field.ladder = self.max_cycle, Ladder(self.damp, self.level_shift)

@@ -10,7 +10,9 @@ from fusion.console.format import count
 
 
 def rows(document: Mapping[str, Any]) -> Iterator[list[str]]:
-    """Yield lines on the parts of the energy, the SCF, the spin and the basis-set limit; none without those details."""
+    """Yield lines on the solvent, the parts of the energy, SCF, spin and basis-set limit; none without them."""
+    if document.get("solvent"):
+        yield from _solvent_rows(document["solvent"])
     correlation, scf, limit = (document.get(name) or {} for name in ("correlation", "scf", "basis_limit"))
     if limit:
         yield from _limit_rows(limit)
@@ -20,6 +22,14 @@ def rows(document: Mapping[str, Any]) -> Iterator[list[str]]:
         yield from _correlation_rows(correlation, bool(limit))
     if scf:
         yield from _scf_rows(scf)
+
+
+def _solvent_rows(solvent: Mapping[str, Any]) -> Iterator[list[str]]:
+    parts = [f"polarisation {units.energy(solvent['polarisation_hartree'])}"]
+    if "nonelectrostatic_hartree" in solvent:
+        parts.append(f"cavitation and dispersion {units.energy(solvent['nonelectrostatic_hartree'])}")
+    name = solvent.get("name") or "unnamed"
+    yield ["solvent", f"{name}, {solvent['model']}, ε {solvent['epsilon']:g}", *parts]
 
 
 def _limit_rows(limit: Mapping[str, Any]) -> Iterator[list[str]]:
