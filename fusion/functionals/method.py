@@ -21,6 +21,7 @@ from fusion.functionals.scf.outcome import describe, unconverged
 from fusion.functionals.scf.settings import Settings
 from fusion.methods.about import About
 from fusion.runs.results import Result
+from fusion.scf import fitting
 from fusion.scf.initial_guess import LastDensity
 from fusion.scf.instability import Analyses
 from fusion.scf.progress import Progress, Watched
@@ -148,12 +149,14 @@ class FunctionalMethod(Watched):
             result.files["scf.chk"] = Path(mean_field.chkfile).read_bytes()
             return result
         self._last = LastDensity.of(mean_field, self._state(system))
+        result.details["kohn_sham"] |= fitting.describe(mean_field, only_coulomb=True)
         result.message = self._remark(system, mean_field)
         result.warnings = self._warnings(system, mean_field, result.details["kohn_sham"])
         if "dipole" in wanted:
             result.properties["dipole"] = np.asarray(mean_field.dip_moment(unit="AU", verbose=0))
         if "forces" in wanted:
-            result.properties["forces"] = -np.asarray(mean_field.nuc_grad_method().kernel())
+            nuclei = np.flatnonzero(mean_field.mol.atom_charges())
+            result.properties["forces"] = -np.asarray(mean_field.nuc_grad_method().kernel())[nuclei]
         return result
 
     def _mean_field(self, system: System) -> Any:

@@ -16,15 +16,16 @@ from fusion.errors import InputError
 from fusion.methods.about import About
 from fusion.runs.results import Result
 from fusion.runs.warning_summary import kind
+from fusion.scf import fitting
 from fusion.scf.basis import Basis
 from fusion.scf.basis import read as read_basis
+from fusion.scf.ghosts import parsed_ghosts
 from fusion.scf.initial_guess import LastDensity
 from fusion.scf.instability import Analyses
 from fusion.scf.progress import Watched
 from fusion.scf.solvent import check_optical
 from fusion.scf.solvent import describe as describe_solvent
 from fusion_conventional import basis_limit
-from fusion_conventional.molecules import parsed_ghosts
 from fusion_conventional.self_consistent import Determinant, Settings, converge, reference_title
 
 EXCITATIONS = "excitations"
@@ -199,7 +200,8 @@ class PySCFMethod(Watched, ABC):
             title = self.settings.xc or "Hartree–Fock"
             determinant.warnings += self._analyses.warnings(mean_field, title, state)
         computed = self._computed(determinant, wanted)
-        computed.details = {"scf": determinant.describe(str(basis)), **computed.details}
+        described = determinant.describe(str(basis)) | fitting.describe(mean_field)
+        computed.details = {"scf": described, **computed.details}
         if self.settings.solvent is not None:
             computed.details["solvent"] = describe_solvent(mean_field, self.settings.solvent)
         computed.warnings = [*determinant.warnings, *computed.warnings]

@@ -20,12 +20,13 @@ from fusion.errors import InputError
 from fusion.parallel.blas_threads import one_thread
 from fusion.scf import initial_guess, second_order
 from fusion.scf.basis import Basis
+from fusion.scf.ghosts import Ghost, check_no_solvent
 from fusion.scf.progress import Watcher, after_cycle
 from fusion.scf.reference import RESTRICTED, RESTRICTED_OPEN, UNRESTRICTED
 from fusion.scf.reference import read as read_reference
 from fusion.scf.solvent import attached
 from fusion.scf.solvent import read as read_solvent
-from fusion_conventional.molecules import Ghost, molecule
+from fusion_conventional.molecules import molecule
 
 _CLASSES: Final[dict[str, tuple[Any, Any]]] = {
     RESTRICTED: (scf.RHF, dft.RKS),
@@ -71,10 +72,7 @@ class Settings:
             raise InputError(f"method.conv_tol must be positive (hartree), not {self.conv_tol}")
         check_whole("method.max_cycle", self.max_cycle)
         object.__setattr__(self, "solvent", read_solvent(self.solvent))
-        if self.solvent is not None and self.ghosts:
-            raise InputError(
-                "method.ghosts: a solvent has no cavity around atoms without nuclei; remove ghosts or solvent"
-            )
+        check_no_solvent(self.ghosts, self.solvent)
 
     def reference_of(self, system: System) -> str:
         """Kind of determinant for a system. Raises InputError for a restricted one with unpaired electrons."""

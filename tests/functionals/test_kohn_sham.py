@@ -157,7 +157,7 @@ def test_starting_density_is_from_a_conventional_functional() -> None:
     np.testing.assert_allclose(energies, energies[0], atol=1e-8)
 
 
-@pytest.mark.parametrize("name", ["TDA", "TDDFT", "TDHF", "PCM", "ddCOSMO", "Hessian", "to_gks"])
+@pytest.mark.parametrize("name", ["TDA", "TDDFT", "TDHF", "ddCOSMO", "Hessian", "to_gks"])
 def test_unsupported_features_raise_clear_errors(name: str) -> None:
     for mean_field in (of_molecule(), of_molecule(density_fit=True)):
         with pytest.raises(NotImplementedError, match="not supported with a learned functional"):

@@ -21,6 +21,7 @@ from fusion.scf import occupations as numbers
 from fusion.scf import solvent as solvents
 from fusion.scf.basis import VALENCE, Basis, of_element
 from fusion.scf.expressions import refuse_expressions
+from fusion.scf.ghosts import Ghost
 from fusion.scf.reference import RESTRICTED, UNRESTRICTED
 from fusion.scf.reference import read as read_reference
 
@@ -31,14 +32,14 @@ _ALL_ELECTRON = ("dzp", "3-21g", "ano-rcc")
 """Basis sets with all electrons of heavy elements, proposed in messages."""
 
 
-def molecule(system: System, basis: Basis) -> gto.Mole:
-    """Build the PySCF molecule of a system in a basis, or in one per element.
+def molecule(system: System, basis: Basis, ghosts: Sequence[Ghost] = ()) -> gto.Mole:
+    """Build the PySCF molecule of a system in a basis, or in one per element; `ghosts` come after the system's atoms.
 
     Raises InputError for a periodic system, and for a basis that PySCF lacks or that leaves core electrons out.
     """
     if system.cell is not None:
         raise InputError(f"{system.name} is periodic; Kohn-Sham calculations here are for molecules")
-    names = {symbol: of_element(basis, symbol) for symbol in system.symbols}
+    names = {symbol: of_element(basis, symbol) for symbol in (*system.symbols, *(ghost.symbol for ghost in ghosts))}
     valence = [symbol for symbol, name in names.items() if name.lower().startswith(VALENCE)]
     if valence:
         raise InputError(_no_cores(f"method.basis={names[valence[0]]}", valence))
@@ -46,9 +47,12 @@ def molecule(system: System, basis: Basis) -> gto.Mole:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PySCF suggests packages that might have a missing basis
             mol = gto.M(
-                atom=list(zip(system.symbols, system.positions.tolist(), strict=True)),
+                atom=[
+                    *zip(system.symbols, system.positions.tolist(), strict=True),
+                    *(ghost.pyscf for ghost in ghosts),
+                ],
                 unit="Bohr",
-                basis=names,
+                basis=names | {f"ghost-{symbol}": name for symbol, name in names.items()},
                 ecp={symbol: name for symbol, name in names.items() if _has_potential(name, symbol)},
                 charge=system.charge,
                 spin=system.spin,

@@ -32,6 +32,17 @@ def _solvent_rows(solvent: Mapping[str, Any]) -> Iterator[list[str]]:
     yield ["solvent", f"{name}, {solvent['model']}, ε {solvent['epsilon']:g}", *parts]
 
 
+def fitting_rows(scf: Mapping[str, Any]) -> Iterator[list[str]]:
+    """Yield the line on density fitting and its error, for details of an SCF that has it."""
+    if not scf.get("auxiliary_functions"):
+        return
+    error = scf.get("density_fit_error_hartree")
+    text = f"error {scf.get('density_fit_error')}"
+    if error is not None:
+        text = f"error {1e3 * error:+.4f} mHa, from exact integrals at its density"
+    yield ["density fit", count(scf["auxiliary_functions"], "auxiliary function"), text]
+
+
 def _limit_rows(limit: Mapping[str, Any]) -> Iterator[list[str]]:
     parts = zip(limit["bases"], limit["mean_field_hartree"], limit["correlation_hartree"], strict=True)
     for basis, mean_field, correlation in parts:
@@ -69,6 +80,7 @@ def _scf_rows(scf: Mapping[str, Any]) -> Iterator[list[str]]:
         ", then ".join(attempt["name"] for attempt in scf["attempts"]),
         settings,
     ]
+    yield from fitting_rows(scf)
     if scf.get("core_potential_electrons"):
         yield ["core potential", count(scf["core_potential_electrons"], "electron"), "of the basis set"]
     if scf.get("dispersion_hartree") is not None:
