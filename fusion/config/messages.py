@@ -14,6 +14,7 @@ from fusion import plugins
 from fusion.config.options import available, option_files, read_yaml, suggestion
 from fusion.console import streams
 
+_WITH_SOLVENT = "hf, dft, mp2, ccsd, ccsd_t and learned functionals such as dm21"
 HYDRA_ERRORS = (HydraException, OmegaConfBaseException, YAMLError)
 
 
@@ -94,5 +95,7 @@ def of_hydra(error: BaseException, known: Iterable[str], groups: Iterable[str]) 
         inner = re.search(r"Key '([^']+)' is not in struct", f"{text} {error.__cause__}")
         if inner and key[1] in (known := list(known)):  # {Cu: [64]} for a group that has no Cu
             return f"{no_setting(f'{key[1]}.{inner[1]}', known)}  +{key[1]}.{inner[1]}=VALUE adds it"
+        if key[1].partition("method.solvent")[:2] == ("", "method.solvent") and "method.solvent.name" not in known:
+            return f"{key[1].removeprefix('method.')}: this method has no solvent; {_WITH_SOLVENT} have one"
         return no_setting(key[1], known)
     return one_line(error)

@@ -24,6 +24,8 @@ _LISTS = frozenset({"methods", "task.reaction", "data.baseline"})
 _DIRECTORIES = frozenset({"hydra.run.dir", "hydra.sweep.dir"})
 # In these settings a comma is part of the value (a sweep over them must quote its values).
 _ONE_VALUE = frozenset({"system.atoms"}) | _DIRECTORIES
+# Short forms of method.solvent, whose value is the name of a solvent or a group of settings.
+_SOLVENTS = frozenset({"solvent", "method.solvent"})
 _QUOTED = re.compile(r"""\s*(['"]).*\1\s*""", re.DOTALL)
 _STRUCTURED = re.compile(r"\s*(null|\[.*\]|\{.*\})\s*", re.DOTALL)
 _NOT_BARE = re.compile(r"[()=;+~*]")
@@ -60,6 +62,8 @@ def prepare(words: Sequence[str], multirun: bool) -> list[str]:
             prepared += _systems(value, words, multirun)
         elif key == "data" and (chosen := _data(value, multirun)):
             prepared += chosen
+        elif key in _SOLVENTS or key.startswith("solvent."):
+            prepared.append(_solvent(key, value, multirun))
         elif key == "system.ecp":  # a setting of every system, which few of their files state
             prepared.append(f"++{key}={_text(key, value, multirun)}")
         elif key in _LISTS:
@@ -163,6 +167,16 @@ def _systems(value: str, words: Sequence[str], multirun: bool) -> list[str]:
         return chosen
     name = re.sub(r"[^\w.-]+", "_", Path(_unquote(value)).stem).strip("_")
     return [*chosen, f"system.name={quote(name or 'many')}"]
+
+
+def _solvent(key: str, value: str, multirun: bool) -> str:
+    """Word for solvent=NAME, solvent={name: NAME, model: MODEL} and solvent.KEY=VALUE."""
+    setting = f"method.{key.removeprefix('method.')}"
+    if key in _SOLVENTS and value.lstrip()[:1] == "{":
+        return f"{setting}={_quote_inside(value)}"
+    if key in _SOLVENTS:
+        setting = f"{setting}.name"
+    return f"{setting}={value if setting.endswith('.epsilon') else _text(setting, value, multirun)}"
 
 
 def _data(value: str, multirun: bool) -> list[str]:

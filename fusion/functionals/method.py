@@ -21,9 +21,11 @@ from fusion.functionals.scf.outcome import describe, unconverged
 from fusion.functionals.scf.settings import Settings
 from fusion.methods.about import About
 from fusion.runs.results import Result
+from fusion.scf import fitting
 from fusion.scf.initial_guess import LastDensity
 from fusion.scf.instability import Analyses
 from fusion.scf.progress import Progress, Watched
+from fusion.scf.solvent import describe as describe_solvent
 
 FINE_GRID = 3
 """Least grid level at which the energies of learned functionals are converged."""
@@ -68,9 +70,11 @@ class FunctionalMethod(Watched):
     @property
     def label(self) -> str:
         """Label of runs: the model of the zoo, otherwise the method, marked as untrained."""
+        solvent = "" if self.settings.solvent is None else f" in {self.settings.solvent}"
         if self._card is not None:
-            return self._card.label
-        return f"{self.title}, untrained" if any(True for _ in self.functional.parameters()) else self.title
+            return f"{self._card.label}{solvent}"
+        untrained = ", untrained" if any(True for _ in self.functional.parameters()) else ""
+        return f"{self.title}{untrained}{solvent}"
 
     @property
     def weights(self) -> dict[str, Any] | None:
@@ -132,23 +136,27 @@ class FunctionalMethod(Watched):
         mean_field = self._mean_field(system)
         density, start = self._start(mean_field, system)
         mean_field.kernel(dm0=density)
-        # References of a system do not apply to another number of electrons or to an ensemble.
-        if self.settings.occupations is not None:
+        # References of a system do not apply to another number of electrons, to an ensemble or in a solvent.
+        if self.settings.occupations is not None or self.settings.solvent is not None:
             system = replace(system, reference=None)
         result = Result(system, energy=float(mean_field.e_tot))
         result.details["kohn_sham"] = describe(mean_field, str(self.settings.basis), start)
+        if self.settings.solvent is not None:
+            result.details["solvent"] = describe_solvent(mean_field, self.settings.solvent)
         if not mean_field.converged:
             self._last = None
             result.status, result.message = "not_converged", unconverged(mean_field)
             result.files["scf.chk"] = Path(mean_field.chkfile).read_bytes()
             return result
         self._last = LastDensity.of(mean_field, self._state(system))
+        result.details["kohn_sham"] |= fitting.describe(mean_field, only_coulomb=True)
         result.message = self._remark(system, mean_field)
         result.warnings = self._warnings(system, mean_field, result.details["kohn_sham"])
         if "dipole" in wanted:
             result.properties["dipole"] = np.asarray(mean_field.dip_moment(unit="AU", verbose=0))
         if "forces" in wanted:
-            result.properties["forces"] = -np.asarray(mean_field.nuc_grad_method().kernel())
+            nuclei = np.flatnonzero(mean_field.mol.atom_charges())
+            result.properties["forces"] = -np.asarray(mean_field.nuc_grad_method().kernel())[nuclei]
         return result
 
     def _mean_field(self, system: System) -> Any:

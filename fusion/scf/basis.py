@@ -12,6 +12,8 @@ from fusion.errors import InputError
 
 DEFAULT: Final = "default"
 """Key of the basis for all elements that a mapping does not name."""
+VALENCE: Final = ("bfd", "ccecp", "gth")
+"""Prefixes of basis sets for valence electrons only; the potential of the core electrons has the prefix as its name."""
 _SYNTAX: Final = "write one name, def2-svp, or one per element, {O: def2-tzvp, H: def2-svp}"
 
 

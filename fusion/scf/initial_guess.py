@@ -14,7 +14,7 @@ from pyscf.scf.dispersion import parse_dft
 
 from fusion.errors import InputError
 from fusion.parallel.blas_threads import one_thread
-from fusion.scf import broken_symmetry
+from fusion.scf import broken_symmetry, solvent
 
 COARSE_LEVEL = 1
 """Grid level of the conventional calculation: only its density is used."""
@@ -72,6 +72,8 @@ def density(mean_field: Any, name: str) -> np.ndarray:
     conventional._eri = mean_field._eri
     if mean_field.start_callback is not None:
         conventional.callback = mean_field.start_callback(name.upper())
+    if isinstance(mean_field, solvent.InSolvent):
+        conventional = solvent.attached(conventional, mean_field.with_solvent.copy())
     with one_thread():
         conventional.kernel()
     mean_field._eri = conventional._eri

@@ -47,7 +47,8 @@ class Correlated(PySCFMethod):
     """A method that adds correlation to a Hartree-Fock determinant.
 
     `frozen_core`: true leaves the orbitals of the noble-gas cores out of the correlation, a number that many of the
-    lowest orbitals, false none. The other settings are those of `PySCFMethod` and `Settings`.
+    lowest orbitals, false none. The other settings are those of `PySCFMethod` and `Settings`. A solvent is polarised by
+    the determinant alone (R. Cammi, Int. J. Quantum Chem. 109, 3040 (2009): the PTE scheme).
     """
 
     open_shell_determinants = True
@@ -172,7 +173,8 @@ class MollerPlesset(Correlated):
     @property
     def provides(self) -> frozenset[str]:
         """Properties; no forces with density fitting."""
-        return frozenset({"energy"} if self.settings.density_fit else {"energy", "forces"})
+        without = self.settings.density_fit or self.settings.solvent is not None
+        return frozenset({"energy"} if without else {"energy", "forces"})
 
     def _correlate(self, mean_field: Any, frozen: int, wanted: frozenset[str], computed: Computed) -> None:
         solver = mp.MP2(mean_field, frozen=frozen)
@@ -211,6 +213,7 @@ class CoupledCluster(Correlated):
         """Properties; forces, and excitations without triples, only without density fitting, for restricted and
         unrestricted determinants."""
         without = self.settings.density_fit or self.settings.reference == "restricted_open"
+        without = without or self.settings.solvent is not None
         own = frozenset({"energy"} if without else {"energy", "forces"})
         return own if self.triples or without else own | {EXCITATIONS}
 

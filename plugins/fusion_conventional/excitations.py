@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fusion.chemistry.units import EV_PER_HARTREE
+from fusion.scf.solvent import Solvent, fast_response
 
 SAME_LEVEL = 1e-5
 """Difference (hartree) of energies below which states with the same multiplicity belong to one level."""
@@ -26,11 +27,14 @@ class Excitation(NamedTuple):
     strength: float | None = None
 
 
-def of_determinant(mean_field: Any, number: int, tda: bool) -> tuple[list[Excitation], bool]:
+def of_determinant(
+    mean_field: Any, number: int, tda: bool, solvent: Solvent | None = None
+) -> tuple[list[Excitation], bool]:
     """Lowest `number` excitations of a converged determinant, and whether all of them converged.
 
     `tda` leaves out de-excitations: CIS for Hartree-Fock. Those of a closed shell are singlets and triplets; those of
-    an open shell have no definite spin. Imaginary ones of an unstable determinant are left out.
+    an open shell have no definite spin. Imaginary ones of an unstable determinant are left out. Of a solvent, only the
+    electrons follow an excitation; its nuclei stay.
     """
     closed = np.ndim(mean_field.mo_occ) == 1
     found, converged = [], True
@@ -38,6 +42,8 @@ def of_determinant(mean_field: Any, number: int, tda: bool) -> tuple[list[Excita
         response = (
             mean_field.TDA() if tda else mean_field.TDHF() if not hasattr(mean_field, "xc") else mean_field.TDDFT()
         )
+        if solvent is not None:
+            fast_response(response, solvent)
         response.nstates, response.verbose, response.conv_tol = _roots(mean_field, number), 0, 1e-7
         if singlet is not None:
             response.singlet = singlet

@@ -50,19 +50,22 @@ class MeanField(PySCFMethod):
     def label(self) -> str:
         """Label of runs."""
         name = "HF" if self.settings.xc is None else self.settings.xc
-        return f"{name}{'' if self._d3 is None else '-D3(BJ)'}/{basis_limit.title(self.basis)}"
+        return f"{name}{'' if self._d3 is None else '-D3(BJ)'}/{basis_limit.title(self.basis)}{self._in_solvent}"
 
     @property
     def provides(self) -> frozenset[str]:
         """Properties; responses only for restricted and unrestricted determinants without non-local correlation.
 
         Responses to nuclei neglect the motion of the grid. With functionals of the kinetic energy density (r2SCAN,
-        M06-2X) the error is up to 0.2 hartree/bohr^2 on usual grids; their Hessians are left to finite differences.
+        M06-2X) the error is up to 0.2 hartree/bohr^2 on usual grids; their Hessians are left to finite differences, and
+        so are those in a solvent.
         """
         xc = self.settings.xc
         analytic = frozenset({"energy", "forces", "dipole"})
         if self.settings.reference != "restricted_open" and not (xc is not None and libxc.is_nlc(xc)):
             analytic |= {EXCITATIONS}
+        if self.settings.solvent is not None:  # the charges on the surface would have to respond as well
+            return analytic
         if self.settings.reference == "restricted_open" or (xc is not None and libxc.is_nlc(xc)):
             return analytic
         if xc is not None and libxc.is_meta_gga(xc):
@@ -88,7 +91,7 @@ class MeanField(PySCFMethod):
         return computed
 
     def _excite(self, mean_field: Any, computed: Computed) -> None:
-        found, converged = of_determinant(mean_field, self.states - 1, self._tda)
+        found, converged = of_determinant(mean_field, self.states - 1, self._tda, self.settings.solvent)
         if not self._tda and not is_stable(mean_field):
             computed.warnings.append(
                 "the determinant is unstable: its response has imaginary energies, which are left out; method.tda=true "

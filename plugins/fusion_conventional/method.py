@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,16 @@ from fusion.errors import InputError
 from fusion.methods.about import About
 from fusion.runs.results import Result
 from fusion.runs.warning_summary import kind
+from fusion.scf import fitting
 from fusion.scf.basis import Basis
 from fusion.scf.basis import read as read_basis
+from fusion.scf.ghosts import parsed_ghosts
 from fusion.scf.initial_guess import LastDensity
 from fusion.scf.instability import Analyses
 from fusion.scf.progress import Watched
+from fusion.scf.solvent import check_optical
+from fusion.scf.solvent import describe as describe_solvent
 from fusion_conventional import basis_limit
-from fusion_conventional.molecules import parsed_ghosts
 from fusion_conventional.self_consistent import Determinant, Settings, converge, reference_title
 
 EXCITATIONS = "excitations"
@@ -78,7 +81,12 @@ class PySCFMethod(Watched, ABC):
     @property
     def label(self) -> str:
         """Label of runs."""
-        return f"{self.title}/{basis_limit.title(self.basis)}"
+        return f"{self.title}/{basis_limit.title(self.basis)}{self._in_solvent}"
+
+    @property
+    def _in_solvent(self) -> str:
+        solvent = self.settings.solvent
+        return "" if solvent is None else f" in {solvent}"
 
     @property
     @abstractmethod
@@ -109,6 +117,8 @@ class PySCFMethod(Watched, ABC):
             )
         if len(self._terms) > 1:
             raise InputError(f"method.basis={self.basis}: excited states are not extrapolated; choose one basis")
+        if self.settings.solvent is not None:
+            check_optical(self.settings.solvent)
 
     @abstractmethod
     def _check(self, mean_field: Any, system: System) -> None:
@@ -121,7 +131,8 @@ class PySCFMethod(Watched, ABC):
         return [self._calculate(system, wanted) for system in systems]
 
     def _calculate(self, system: System, wanted: frozenset[str]) -> Result:
-        result = Result(system)
+        # References of a system do not apply in a solvent.
+        result = Result(system if self.settings.solvent is None else replace(system, reference=None))
         computed = []
         for term in self._terms:
             in_basis = self._in_basis(system, term.basis, wanted)
@@ -189,7 +200,10 @@ class PySCFMethod(Watched, ABC):
             title = self.settings.xc or "Hartree–Fock"
             determinant.warnings += self._analyses.warnings(mean_field, title, state)
         computed = self._computed(determinant, wanted)
-        computed.details = {"scf": determinant.describe(str(basis)), **computed.details}
+        described = determinant.describe(str(basis)) | fitting.describe(mean_field)
+        computed.details = {"scf": described, **computed.details}
+        if self.settings.solvent is not None:
+            computed.details["solvent"] = describe_solvent(mean_field, self.settings.solvent)
         computed.warnings = [*determinant.warnings, *computed.warnings]
         return computed
 

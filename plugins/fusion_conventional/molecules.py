@@ -4,31 +4,21 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ase.data import atomic_numbers
 from pyscf import gto
 
 from fusion.chemistry.system import System
-from fusion.chemistry.units import BOHR_PER_ANGSTROM
 from fusion.errors import InputError
-from fusion.scf.basis import Basis, of_element
+from fusion.scf.basis import VALENCE, Basis, of_element
 from fusion.scf.expressions import refuse_expressions
+from fusion.scf.ghosts import Ghost
 
 refuse_expressions()
 
 _MISSING = (KeyError, TypeError, ValueError, RuntimeError, AssertionError, gto.basis.BasisNotFoundError)
 """Exceptions that PySCF raises if it has no basis or potential."""
-
-
-@dataclass(frozen=True)
-class Ghost:
-    """Centre of basis functions with neither nucleus nor electrons; position in bohr."""
-
-    symbol: str
-    position: tuple[float, float, float]
 
 
 def molecule(system: System, basis: Basis, cartesian: bool = False, ghosts: Sequence[Ghost] = ()) -> gto.Mole:
@@ -40,7 +30,7 @@ def molecule(system: System, basis: Basis, cartesian: bool = False, ghosts: Sequ
     if system.cell is not None:
         raise InputError(f"{system.name} is periodic; the conventional methods here are for molecules")
     atoms: list[Any] = list(zip(system.symbols, system.positions.tolist(), strict=True))
-    atoms += [(f"ghost-{ghost.symbol}", ghost.position) for ghost in ghosts]
+    atoms += [ghost.pyscf for ghost in ghosts]
     elements = dict.fromkeys([*system.symbols, *(ghost.symbol for ghost in ghosts)])
     names = {symbol: _valence(of_element(basis, symbol), symbol) for symbol in elements}
     missing = [symbol for symbol, name in names.items() if not _has(gto.basis.load, name, symbol)]
@@ -52,9 +42,7 @@ def molecule(system: System, basis: Basis, cartesian: bool = False, ghosts: Sequ
         atom=atoms,
         unit="Bohr",
         basis=names | {f"ghost-{symbol}": name for symbol, name in names.items()},
-        ecp={
-            symbol: names[symbol] for symbol in set(system.symbols) if _has(gto.basis.load_ecp, names[symbol], symbol)
-        },
+        ecp=_potentials(names, dict.fromkeys(system.symbols)),
         charge=system.charge,
         spin=system.spin,
         cart=cartesian,
@@ -62,29 +50,33 @@ def molecule(system: System, basis: Basis, cartesian: bool = False, ghosts: Sequ
     )
 
 
+def _potentials(names: Mapping[str, str], symbols: Iterable[str]) -> dict[str, str]:
+    """Names of the core potentials by element, for the elements whose basis leaves the core to one.
+
+    Raises InputError for a basis of valence electrons only without such a potential.
+    """
+    potentials = {}
+    for symbol in symbols:
+        name = names[symbol]
+        family = next((prefix for prefix in VALENCE if name.lower().startswith(prefix)), None)
+        potential = name if family is None else family
+        if _has_potential(potential, symbol):
+            potentials[symbol] = potential
+        elif family is not None:
+            raise InputError(
+                f"method.basis={name} is for the valence electrons of {symbol}, and there is no core potential of "
+                "molecules with it; choose a ccecp- or def2- basis"
+            )
+    return potentials
+
+
+def _has_potential(name: str, symbol: str) -> bool:
+    return name != "gth" and _has(gto.basis.load_ecp, name, symbol)
+
+
 def _valence(basis: str, symbol: str) -> str:
     """Return the valence set, cc-pVXZ, of a core-valence set, cc-pCVXZ, for H and He, which have no core."""
     return re.sub(r"(?i)cc-pw?cv", "cc-pv", basis) if symbol in ("H", "He") else basis
-
-
-def parsed_ghosts(setting: Any) -> tuple[Ghost, ...]:
-    """Read ghosts from `"O 0 0 0; H 0 0.76 0.59"` or `[[O, 0, 0, 0], ...]`, both in Angstrom. Raises InputError."""
-    lines = setting.split(";") if isinstance(setting, str) else setting or ()
-    return tuple(_ghost(line.split() if isinstance(line, str) else list(line)) for line in lines if line)
-
-
-def _ghost(words: Sequence[Any]) -> Ghost:
-    try:
-        symbol, (x, y, z) = str(words[0]), (float(word) * BOHR_PER_ANGSTROM for word in words[1:])
-    except (ValueError, TypeError, IndexError):
-        shown = " ".join(map(str, words))
-        raise InputError(
-            f"method.ghosts: {shown!r} is not an element with x y z in Angstrom, as in 'O 0 0 1.2'"
-        ) from None
-    proper = symbol.capitalize() if symbol.islower() else symbol
-    if atomic_numbers.get(proper, 0) == 0:
-        raise InputError(f"method.ghosts: unknown element {symbol!r}; write symbols as in H, Li, Cl")
-    return Ghost(proper, (x, y, z))
 
 
 def _has(load: Any, basis: str, symbol: str) -> bool:

@@ -20,10 +20,13 @@ from fusion.errors import InputError
 from fusion.parallel.blas_threads import one_thread
 from fusion.scf import initial_guess, second_order
 from fusion.scf.basis import Basis
+from fusion.scf.ghosts import Ghost, check_no_solvent
 from fusion.scf.progress import Watcher, after_cycle
 from fusion.scf.reference import RESTRICTED, RESTRICTED_OPEN, UNRESTRICTED
 from fusion.scf.reference import read as read_reference
-from fusion_conventional.molecules import Ghost, molecule
+from fusion.scf.solvent import attached
+from fusion.scf.solvent import read as read_solvent
+from fusion_conventional.molecules import molecule
 
 _CLASSES: Final[dict[str, tuple[Any, Any]]] = {
     RESTRICTED: (scf.RHF, dft.RKS),
@@ -44,7 +47,8 @@ class Settings:
     any spelling of `fusion.scf.reference`; None is restricted for spin 0, else unrestricted. `cartesian`: Cartesian d
     and f functions. `density_fit`: for Coulomb and exchange. `grid_level` is PySCF's 0-9; `conv_tol` in hartree;
     `max_cycle` per attempt. `stability`: look for a lower determinant of the same kind; None does so for open shells
-    and after second order. `ghosts`: more centres of basis functions. Raises InputError for invalid values.
+    and after second order. `ghosts`: more centres of basis functions. `solvent`: see `fusion.scf.solvent.read`.
+    Raises InputError for invalid values.
     """
 
     xc: str | None = None
@@ -56,6 +60,7 @@ class Settings:
     max_cycle: int = 50
     stability: bool | None = None
     ghosts: tuple[Ghost, ...] = ()
+    solvent: Any = None
 
     def __post_init__(self) -> None:
         if self.xc is not None and (not isinstance(self.xc, str) or not initial_guess.is_functional(self.xc)):
@@ -66,6 +71,8 @@ class Settings:
         if not self.conv_tol > 0:
             raise InputError(f"method.conv_tol must be positive (hartree), not {self.conv_tol}")
         check_whole("method.max_cycle", self.max_cycle)
+        object.__setattr__(self, "solvent", read_solvent(self.solvent))
+        check_no_solvent(self.ghosts, self.solvent)
 
     def reference_of(self, system: System) -> str:
         """Kind of determinant for a system. Raises InputError for a restricted one with unpaired electrons."""
@@ -88,7 +95,8 @@ class Settings:
         if self.xc is not None:
             mean_field.grids.level = self.grid_level
         mean_field.conv_tol, mean_field.max_cycle, mean_field.chkfile = self.conv_tol, self.max_cycle, None
-        return mean_field.density_fit() if self.density_fit else mean_field
+        mean_field = mean_field.density_fit() if self.density_fit else mean_field
+        return mean_field if self.solvent is None else attached(mean_field, self.solvent)
 
 
 @dataclass

@@ -52,6 +52,13 @@ def test_a_potential_cites_its_method_its_model_and_its_programs(tmp_path: Path)
         ({"name": "hf", "basis": {"O": "def2-svp", "H": "sto-3g"}}, "weigend2005basis hehre1969basis", "grimme2010d3"),
         ({"name": "hf", "basis": "6-31G*", "dispersion": "d3bj"}, "hariharan1973basis grimme2011bj", "woon1995basis"),
         ({"name": "hf", "basis": "6-31g"}, "hehre1972basis", "hariharan1973basis grimme2011bj"),
+        (
+            {"name": "hf", "solvent": {"name": "water", "model": "smd", "epsilon": None}},
+            "marenich2009smd tomasi2005continuum",
+            "klamt1993cosmo barone1998cpcm",
+        ),
+        ({"name": "hf", "solvent": "water"}, "cances1997ief lange2010smooth", "marenich2009smd"),
+        ({"name": "hf", "solvent": {"name": None}}, "sun2020pyscf", "tomasi2005continuum cances1997ief"),
         ({"name": "d3", "xc": "b3lyp"}, "grimme2010d3", "stephens1994b3lyp sun2020pyscf"),
         ({"name": "ase/so3lr"}, "kabylda2025so3lr larsen2017ase", "sun2020pyscf"),
     ],

@@ -59,6 +59,22 @@ def test_short_forms_are_expanded() -> None:
     assert prepare(["system=lih"], multirun=False) == ["system=lih"]
 
 
+@pytest.mark.parametrize(
+    ("word", "setting", "value"),
+    [
+        ("solvent=N,N-dimethylformamide", "method.solvent.name", "N,N-dimethylformamide"),
+        ("method.solvent=water", "method.solvent.name", "water"),
+        ("solvent=null", "method.solvent.name", None),
+        ("solvent={name:water,model:SS(V)PE}", "method.solvent", {"name": "water", "model": "SS(V)PE"}),
+        ("solvent.model=SS(V)PE", "method.solvent.model", "SS(V)PE"),
+        ("solvent.epsilon=4.5", "method.solvent.epsilon", 4.5),
+    ],
+)
+def test_short_forms_of_the_solvent(word: str, setting: str, value: object) -> None:
+    (prepared,) = prepare([word], multirun=False)
+    assert prepared.partition("=")[0] == setting and parsed([prepared]) == [value]
+
+
 def test_arguments_that_start_a_run() -> None:
     for word in ("+method=x", "method=x", "++seed=1", "~ckpt", "hydra/launcher=joblib", "-m", "system.atoms=H 0 0 0"):
         assert is_override(word)

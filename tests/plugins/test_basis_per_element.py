@@ -64,3 +64,11 @@ def test_refusals_are_one_line(method: str, basis: Any, reason: str) -> None:
 def test_names_with_brackets_reach_hydra_quoted() -> None:
     (word,) = overrides.prepare(["method.basis={O: 6-31G(d,p), H: sto-3g}"], multirun=False)
     assert word == "method.basis={O:'6-31G(d,p)',H:'sto-3g'}"
+
+
+def test_valence_bases_come_with_their_core_potentials() -> None:
+    iodide = System("hi", ("H", "I"), np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 3.04]]))
+    mol = by_name.method({"method": "hf", "basis": "ccecp-cc-pvdz"})._mean_field(iodide, "ccecp-cc-pvdz").mol
+    assert mol.has_ecp() and mol.nelectron == 8
+    with pytest.raises(InputError, match="no core potential of molecules with it"):
+        by_name.method({"method": "hf", "basis": "gth-dzvp"}).check([WATER])

@@ -14,7 +14,8 @@ from ase.io import write
 from fusion.chemistry import system_input
 from fusion.chemistry.structures import from_atoms
 from fusion.errors import InputError
-from fusion.tasks.compare import dimers, energies, reactions, scans, subject
+from fusion.methods import by_name
+from fusion.tasks.compare import dimers, energies, jobs, methods, reactions, scans, subject
 from fusion.tasks.compare.subject import Subject
 from fusion.tasks.geometry.internal_coordinates import Bond, Dihedral
 
@@ -110,3 +111,22 @@ def test_every_method_gets_the_same_geometry() -> None:
     assert np.array_equal(again.positions, water.positions)
     assert (again.symbols, again.charge, again.spin) == (water.symbols, 1, 1)
     assert subject.unique(["a b/c", "a-b-c", ".."]) == ["a-b-c", "a-b-c-2", "structure"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("ani-2x", "ani-2x has no solvent; hf, dft"),
+        ({"method": "hf", "solvent": "ethanol"}, "hf has a solvent already"),
+    ],
+)
+def test_solvation_needs_methods_with_solvents(entry: object, message: str) -> None:
+    with pytest.raises(InputError, match=f"task.solvation: {message}"):
+        jobs.check_solvents(methods.read([entry], seed=0, forces=False))
+
+
+def test_ghosts_have_no_place_in_a_solvent() -> None:
+    plain, solvated = methods.read(["hf", {"method": "hf", "solvent": "water"}], seed=0, forces=False)
+    assert jobs.has_ghosts(plain) and not jobs.has_ghosts(solvated)
+    with pytest.raises(InputError, match="no cavity around atoms without nuclei"):
+        by_name.method({"method": "hf", "solvent": "water", "ghosts": "H 0 0 9"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,40 +18,41 @@ from fusion.functionals.protocol import Symmetrizable
 from fusion.functionals.scf.mean_field import LearnedRKS, LearnedUKS
 from fusion.scf import initial_guess as starts
 from fusion.scf import occupations as numbers
-from fusion.scf.basis import Basis, of_element
+from fusion.scf import solvent as solvents
+from fusion.scf.basis import VALENCE, Basis, of_element
 from fusion.scf.expressions import refuse_expressions
+from fusion.scf.ghosts import Ghost
 from fusion.scf.reference import RESTRICTED, UNRESTRICTED
 from fusion.scf.reference import read as read_reference
 
 refuse_expressions()
 
 DISPERSIONS = (None, "d3bj")
-VALENCE = ("bfd", "ccecp", "gth")
-"""Prefixes of basis sets for valence electrons only, whose potentials have other names."""
-_NO_POTENTIALS = (
-    "leaves core electrons to a potential; learned functionals are made for the whole density and take no effective "
-    "core potentials: choose an all-electron basis"
-)
+_ALL_ELECTRON = ("dzp", "3-21g", "ano-rcc")
+"""Basis sets with all electrons of heavy elements, proposed in messages."""
 
 
-def molecule(system: System, basis: Basis) -> gto.Mole:
-    """Build the PySCF molecule of a system in a basis, or in one per element.
+def molecule(system: System, basis: Basis, ghosts: Sequence[Ghost] = ()) -> gto.Mole:
+    """Build the PySCF molecule of a system in a basis, or in one per element; `ghosts` come after the system's atoms.
 
     Raises InputError for a periodic system, and for a basis that PySCF lacks or that leaves core electrons out.
     """
     if system.cell is not None:
         raise InputError(f"{system.name} is periodic; Kohn-Sham calculations here are for molecules")
-    names = {symbol: of_element(basis, symbol) for symbol in system.symbols}
-    for name in names.values():
-        if name.lower().startswith(VALENCE):
-            raise InputError(f"method.basis={name} {_NO_POTENTIALS}")
+    names = {symbol: of_element(basis, symbol) for symbol in (*system.symbols, *(ghost.symbol for ghost in ghosts))}
+    valence = [symbol for symbol, name in names.items() if name.lower().startswith(VALENCE)]
+    if valence:
+        raise InputError(_no_cores(f"method.basis={names[valence[0]]}", valence))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PySCF suggests packages that might have a missing basis
             mol = gto.M(
-                atom=list(zip(system.symbols, system.positions.tolist(), strict=True)),
+                atom=[
+                    *zip(system.symbols, system.positions.tolist(), strict=True),
+                    *(ghost.pyscf for ghost in ghosts),
+                ],
                 unit="Bohr",
-                basis=names,
+                basis=names | {f"ghost-{symbol}": name for symbol, name in names.items()},
                 ecp={symbol: name for symbol, name in names.items() if _has_potential(name, symbol)},
                 charge=system.charge,
                 spin=system.spin,
@@ -66,8 +67,8 @@ def molecule(system: System, basis: Basis) -> gto.Mole:
 def check(mol: gto.Mole, basis: str = "the molecule's basis") -> None:
     """Raise InputError for a molecule with effective core potentials or symmetry-adapted orbitals."""
     if mol.has_ecp():
-        elements = " ".join(dict.fromkeys(mol.atom_symbol(i) for i in range(mol.natm) if mol.atom_nelec_core(i)))
-        raise InputError(f"{basis}, of {elements}, {_NO_POTENTIALS}")
+        elements = dict.fromkeys(mol.atom_symbol(i) for i in range(mol.natm) if mol.atom_nelec_core(i))
+        raise InputError(_no_cores(basis, list(elements)))
     if mol.symmetry:
         raise InputError(
             "learned functionals take no symmetry-adapted orbitals: build the molecule with symmetry=False"
@@ -87,6 +88,7 @@ def kohn_sham(
     density_fit: bool = False,
     symmetrize: bool = False,
     memory_mb: float | None = None,
+    solvent: Any = None,
     name: str | None = None,
 ) -> Any:
     """Build a PySCF mean-field object with a learned functional: a model of the zoo ("dm21"), or a `Functional`.
@@ -101,6 +103,7 @@ def kohn_sham(
     `start` is the functional of the starting density (None: PySCF's guess from atoms; `init_guess` of the object);
     `dispersion="d3bj"` adds D3(BJ) as the functional's authors do; `density_fit` is for the Coulomb matrix;
     `symmetrize` averages a functional over both orders of the spins; `memory_mb` limits the memory of kept integrals.
+    `solvent` is a name, "water", or `fusion.scf.solvent.Solvent`'s fields in a mapping.
     Raises InputError for invalid arguments.
     """
     check(mol)
@@ -116,7 +119,9 @@ def kohn_sham(
     mean_field.grids.level, mean_field.conv_tol = grid_level, conv_tol
     mean_field.init_guess = "minao" if start is None else start
     mean_field.dispersion = dispersion
-    return mean_field.density_fit() if density_fit else mean_field
+    mean_field = mean_field.density_fit() if density_fit else mean_field
+    continuum = solvents.read(solvent)
+    return mean_field if continuum is None else solvents.attached(mean_field, continuum)
 
 
 def _kind(reference: str | None, spin: int, occupations: Any) -> str:
@@ -175,16 +180,30 @@ def _has_potential(basis: str, symbol: str) -> bool:
         return False
 
 
+def _no_cores(basis: str, symbols: Sequence[str]) -> str:
+    """Message about a basis that leaves core electrons of some elements to a potential."""
+    others = [name for name in _ALL_ELECTRON if all(_has_basis(name, symbol) for symbol in symbols)]
+    per_element = ", ".join(f"{symbol}: {others[0]}" for symbol in symbols) if others else ""
+    advice = f", such as method.basis='{{{per_element}, default: def2-tzvp}}'" if others else ""
+    return (
+        f"{basis} leaves core electrons of {' '.join(symbols)} to an effective core potential; learned functionals see "
+        f"the whole density, cores included: choose a basis for all electrons{advice}, or +method=dft"
+    )
+
+
+def _has_basis(name: str, symbol: str) -> bool:
+    """True if PySCF has a basis of this name for the element."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PySCF suggests packages that might have the basis
+            return bool(gto.basis.load(name, symbol))
+    except (KeyError, ValueError, RuntimeError, gto.basis.BasisNotFoundError):
+        return False
+
+
 def _no_basis(names: Mapping[str, str], system: System) -> str:
     """Message about missing bases: PySCF has no basis of the name, or the basis lacks an element."""
-    missing = []
-    for symbol, name in names.items():
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                gto.basis.load(name, symbol)
-        except (KeyError, ValueError, RuntimeError, gto.basis.BasisNotFoundError):
-            missing.append(symbol)
+    missing = [symbol for symbol, name in names.items() if not _has_basis(name, symbol)]
     basis = names[missing[0]]
     missing = [symbol for symbol in missing if names[symbol] == basis]
     if set(missing) == set(system.symbols):

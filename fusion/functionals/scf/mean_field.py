@@ -11,24 +11,27 @@ from pyscf.df import df_jk
 from pyscf.dft import rks, uks
 from pyscf.lib import logger
 from pyscf.scf import hf
+from pyscf.solvent import pcm, smd
 
 from fusion.functionals.grid.numint import LearnedNumInt
 from fusion.functionals.grid.response import Response
 from fusion.functionals.scf.convergence import Ladder
 from fusion.functionals.scf.orientation import Orientation
 from fusion.parallel.blas_threads import one_thread
-from fusion.scf import initial_guess, occupations, second_order
+from fusion.scf import initial_guess, occupations, second_order, solvent
 
 
 def _refused(feature: str) -> Callable[..., Any]:
     def refuse(self: Any, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError(
             f"not supported with a learned functional: {feature}; supported are energies, nuclear gradients, dipoles, "
-            "newton() and stability()"
+            "PCM(), SMD(), newton() and stability()"
         )
 
     return refuse
 
+
+_NO_HESSIAN = _refused("analytic Hessians; task=vibrations takes them from differences of gradients")
 
 _PySCF: Any = object  # the classes below supply the bases
 
@@ -147,8 +150,18 @@ class Learned(_PySCF):
 
     def density_fit(self, auxbasis: Any = None, with_df: Any = None, only_dfj: bool = True) -> Any:
         """Return the object with density fitting of the Coulomb matrix; local exchange is not fitted."""
+        if isinstance(self, solvent.InSolvent):  # outside of the solvent, PySCF's gradients would lose it
+            return solvent.attached(self.undo_solvent().density_fit(auxbasis, with_df, only_dfj), self.with_solvent)
         fitted = super().density_fit(auxbasis, with_df, only_dfj)
         return lib.set_class(fitted, (LearnedDF, self.__class__))
+
+    def PCM(self, solvent_obj: Any = None) -> Any:
+        """Return the object in a polarisable continuum: PySCF's, with its `method` and dielectric constant `eps`."""
+        return solvent.attached(self, pcm.PCM(self.mol) if solvent_obj is None else solvent_obj)
+
+    def SMD(self, solvent_obj: Any = None) -> Any:
+        """Return the object in the SMD model: PySCF's, with the name of its `solvent`."""
+        return solvent.attached(self, smd.SMD(self.mol, "water") if solvent_obj is None else solvent_obj)
 
     def nuc_grad_method(self) -> Any:
         """Return the object for analytic nuclear gradients, with the response of the grid."""
@@ -162,13 +175,16 @@ class Learned(_PySCF):
         """True if no small rotation of the orbitals lowers the energy within the restrictions of the object."""
         return second_order.lowest_curvature(self)[0] > -second_order.FLAT
 
-    TDA = TDDFT = TDHF = CasidaTDDFT = TDDFTNoHybrid = dTDA = dRPA = _refused("excited states (TDDFT)")
-    PCM = CPCM = DDPCM = ddPCM = DDCOSMO = ddCOSMO = SMD = PE = _refused("solvent models")
-    Hessian = _refused("analytic Hessians")
+    TDA = TDDFT = TDHF = CasidaTDDFT = TDDFTNoHybrid = dTDA = dRPA = _refused(
+        "excited states by TDDFT, whose kernel was not trained; conventional methods have excited states"
+    )
+    MP2 = DFMP2 = CISD = CCSD = _refused("correlation on top of it; to_hf() gives a Hartree-Fock object")
+    CPCM = DDPCM = ddPCM = DDCOSMO = ddCOSMO = PE = _refused("this solvent model")
+    Hessian = _NO_HESSIAN
     NMR = NSR = SSC = EFG = Polarizability = RotationalGTensor = _refused("response properties")
     multigrid_numint = COSX = _refused("another integration grid")
     to_gks = to_ghf = _refused("non-collinear spins")
-    to_gpu = _refused("PySCF's GPU classes")
+    to_gpu = _refused("a GPU, as its integrals on the grid are computed by the CPU")
 
 
 class LearnedDF(df_jk._DFHF):
@@ -177,7 +193,7 @@ class LearnedDF(df_jk._DFHF):
     __name_mixin__ = "DF"
 
     nuc_grad_method = Gradients = Learned.nuc_grad_method
-    Hessian = _refused("analytic Hessians")
+    Hessian = _NO_HESSIAN
 
 
 class LearnedRKS(Learned, rks.RKS):
@@ -290,6 +306,8 @@ def copied(mean_field: Any, kind: type) -> Any:
         result.mo_coeff = np.stack([mean_field.mo_coeff] * 2)
         result.mo_energy = np.stack([mean_field.mo_energy] * 2)
         result.mo_occ = np.stack([0.5 * mean_field.mo_occ] * 2)
+    if isinstance(mean_field, solvent.InSolvent):
+        return solvent.attached(result, mean_field.with_solvent.copy())
     return result
 
 

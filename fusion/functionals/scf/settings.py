@@ -13,8 +13,10 @@ from fusion.functionals.scf.convergence import Ladder
 from fusion.functionals.scf.kohn_sham import check_options, kohn_sham, molecule
 from fusion.scf.basis import Basis
 from fusion.scf.basis import read as read_basis
+from fusion.scf.ghosts import check_no_solvent, parsed_ghosts
 from fusion.scf.reference import RESTRICTED, UNRESTRICTED
 from fusion.scf.reference import read as read_reference
+from fusion.scf.solvent import read as read_solvent
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class Settings:
     density_fit: bool = False
     symmetrize: bool = False
     memory_mb: float | None = None
+    solvent: Any = None
+    ghosts: Any = None
     checkpoint: str | None = field(init=False, default=None)
     """Checkpoint file that `start` names; `start` itself is None then."""
 
@@ -57,11 +61,14 @@ class Settings:
         object.__setattr__(self, "reference", read_reference(self.reference, (RESTRICTED, UNRESTRICTED)))
         basis: Basis = read_basis(self.basis)
         object.__setattr__(self, "basis", basis)
+        object.__setattr__(self, "solvent", read_solvent(self.solvent))
+        object.__setattr__(self, "ghosts", parsed_ghosts(self.ghosts))
+        check_no_solvent(self.ghosts, self.solvent)
 
     def mean_field(self, system: System, functional: Any, name: str) -> Any:
         """Build the object of PySCF's kind for a system, not yet converged; messages name the functional `name`."""
         mean_field = kohn_sham(
-            molecule(system, self.basis),
+            molecule(system, self.basis, self.ghosts),
             functional,
             reference=self.reference,
             grid_level=self.grid_level,
@@ -71,6 +78,7 @@ class Settings:
             dispersion=self.dispersion,
             density_fit=self.density_fit,
             memory_mb=self.memory_mb,
+            solvent=self.solvent,
             name=name,
         )
         mean_field.max_cycle, mean_field.ladder = self.max_cycle, Ladder(self.damp, self.level_shift)

@@ -169,12 +169,33 @@ def _settings(entry: Entry, structure: Structure, compared: Subject, run: Run) -
     if structure.ghosts and "ghosts" in settings["method"]:
         ghosts = [[symbol, *(units.ANGSTROM_PER_BOHR * x for x in place)] for symbol, *place in structure.ghosts]
         settings["method"] = settings["method"] | {"ghosts": ghosts}
+    if structure.solvent is not None:
+        settings["method"] = settings["method"] | {"solvent": structure.solvent}
     return settings
 
 
+def check_solvents(entries: Sequence[Entry]) -> None:
+    """Raise InputError for a method without solvents, or with one of its own."""
+    from fusion.scf.solvent import read
+
+    for entry in entries:
+        if "solvent" not in entry.settings["method"]:
+            raise InputError(
+                f"task.solvation: {entry.label} has no solvent; hf, dft, mp2, ccsd, ccsd_t and dm21 have one"
+            )
+        if read(entry.settings["method"]["solvent"]) is not None:
+            raise InputError(f"task.solvation: {entry.label} has a solvent already; remove it from methods=")
+
+
 def has_ghosts(entry: Entry) -> bool:
-    """True if the method accepts ghost atoms: basis functions without nuclei."""
-    return "ghosts" in entry.settings["method"]
+    """True if the method accepts ghost atoms: basis functions without nuclei, which have no cavity in a solvent."""
+    settings = entry.settings["method"]
+    return "ghosts" in settings and not any(_solvent_fields(settings.get("solvent")))
+
+
+def _solvent_fields(solvent: Any) -> Sequence[Any]:
+    """Values of the setting `solvent`, all None in the gas phase."""
+    return list(solvent.values()) if isinstance(solvent, dict) else [solvent]
 
 
 def has_basis(entry: Entry) -> bool:

@@ -203,6 +203,8 @@ def _notes(subject: Subject, entries: Sequence[Entry], reference: Entry, compari
             notes.append(f"{', '.join(without_basis)}: no basis, so no counterpoise correction is needed")
         if without_ghosts:
             notes.append(f"{', '.join(without_ghosts)}: accepts no ghost atoms, so no counterpoise correction")
+    if subject.kind == "solvation":
+        notes.append("free energies at the geometry of the gas phase, for equal concentrations in gas and solution")
     if any("std_hartree" in value for quantity in comparison["quantities"] for value in quantity["values"].values()):
         place = "shaded in the picture" if subject.points else "± model, or in brackets"
         notes.append(f"{place}: standard deviation over the members of an ensemble, not a statistical error")

@@ -20,12 +20,14 @@ EXCITATIONS = "excitations"
 class Structure:
     """One calculation of every method; `name` is also the name of its directory.
 
-    `ghosts` are centres (symbol, x, y, z in bohr) that carry only basis functions, for methods with a basis.
+    `ghosts` are centres (symbol, x, y, z in bohr) that carry only basis functions, for methods with a basis; `solvent`
+    is a value of method.solvent.
     """
 
     name: str
     system: System
     ghosts: tuple[tuple[str, float, float, float], ...] = ()
+    solvent: Any = None
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,8 @@ class Point:
 class Subject:
     """Structures and quantities to compare.
 
-    `kind`: molecule, reaction, atomisation, scan, binding or excitations; `title` for the first line of a run. The
-    `quantities` of a scan follow from its `points` once its zero is chosen. `axis`: the scanned coordinate with its
+    `kind`: molecule, reaction, atomisation, scan, binding, solvation or excitations; `title` for the first line.
+    The `quantities` of a scan follow from its `points` once its zero is chosen. `axis`: the scanned coordinate with its
     unit.
     """
 
@@ -96,6 +98,15 @@ def atomisation(system: System, atoms: Mapping[str, System]) -> Subject:
     structures = (Structure(system.name, system), *(Structure(names[symbol], atoms[symbol]) for symbol in names))
     terms = ((system.name, -1.0), *((names[symbol], float(system.symbols.count(symbol))) for symbol in names))
     return Subject("atomisation", f"atomisation of {system.formula}", structures, (Quantity("atomisation", terms),))
+
+
+def solvation(system: System, solvent: Any) -> Subject:
+    """Free energy of solvation at a fixed geometry: E(in `solvent`) - E(gas phase). Raises InputError."""
+    from fusion.scf.solvent import read
+
+    title = f"solvation of {system.formula} in {read(solvent)}"
+    structures = (Structure("gas", system), Structure("solution", system, solvent=solvent))
+    return Subject("solvation", title, structures, (Quantity("solvation", (("solution", 1.0), ("gas", -1.0))),))
 
 
 def node(system: System) -> dict[str, Any]:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from fusion.runs.run import Run
 
 PICTURE = "comparison.png"
-_SUBJECTS = ("reaction", "atomisation", "scan", "frames", "fragments", "states")
+_SUBJECTS = ("reaction", "atomisation", "scan", "frames", "fragments", "states", "solvation")
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,7 @@ class Compare:
         fragment_charges: Any = None,
         counterpoise: bool = True,
         states: int | None = None,
+        solvation: Any = None,
         forces: bool = True,
         jobs: int | None = None,
         threads: int | None = None,
@@ -95,6 +96,7 @@ class Compare:
             "frames": frames,
             "fragments": fragments,
             "states": states,
+            "solvation": solvation,
         }
         self._states = states
         self._charges, self._forces, self._jobs, self._threads = fragment_charges, forces, jobs, threads
@@ -104,6 +106,8 @@ class Compare:
         self._check_settings(run)
         chosen = self._subject(system, run.start_dir)
         entries = methods.read(run.config.methods, run.seed, self._forces, self._states)
+        if chosen.kind == "solvation":
+            parts.check_solvents(entries)
         reference = methods.chosen(self._against, entries)
         outcome.check_common(chosen, entries, reference)
         planned = {entry.label: parts.plan(entry, chosen, run) for entry in entries}
@@ -210,6 +214,8 @@ class Compare:
             raise InputError(f"{system.name} is periodic; only molecules can be compared")
         if self._states is not None:
             return subject.excitations(system, self._states)
+        if options["solvation"] is not None:
+            return subject.solvation(system, _plain(options["solvation"]))
         if options["atomisation"]:
             from fusion.chemistry.reactions import species
 

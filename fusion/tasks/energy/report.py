@@ -10,7 +10,9 @@ from fusion.console.format import count
 
 
 def rows(document: Mapping[str, Any]) -> Iterator[list[str]]:
-    """Yield lines on the parts of the energy, the SCF, the spin and the basis-set limit; none without those details."""
+    """Yield lines on the solvent, the parts of the energy, SCF, spin and basis-set limit; none without them."""
+    if document.get("solvent"):
+        yield from _solvent_rows(document["solvent"])
     correlation, scf, limit = (document.get(name) or {} for name in ("correlation", "scf", "basis_limit"))
     if limit:
         yield from _limit_rows(limit)
@@ -20,6 +22,25 @@ def rows(document: Mapping[str, Any]) -> Iterator[list[str]]:
         yield from _correlation_rows(correlation, bool(limit))
     if scf:
         yield from _scf_rows(scf)
+
+
+def _solvent_rows(solvent: Mapping[str, Any]) -> Iterator[list[str]]:
+    parts = [f"polarisation {units.energy(solvent['polarisation_hartree'])}"]
+    if "nonelectrostatic_hartree" in solvent:
+        parts.append(f"cavitation and dispersion {units.energy(solvent['nonelectrostatic_hartree'])}")
+    name = solvent.get("name") or "unnamed"
+    yield ["solvent", f"{name}, {solvent['model']}, ε {solvent['epsilon']:g}", *parts]
+
+
+def fitting_rows(scf: Mapping[str, Any]) -> Iterator[list[str]]:
+    """Yield the line on density fitting and its error, for details of an SCF that has it."""
+    if not scf.get("auxiliary_functions"):
+        return
+    error = scf.get("density_fit_error_hartree")
+    text = f"error {scf.get('density_fit_error')}"
+    if error is not None:
+        text = f"error {1e3 * error:+.4f} mHa, from exact integrals at its density"
+    yield ["density fit", count(scf["auxiliary_functions"], "auxiliary function"), text]
 
 
 def _limit_rows(limit: Mapping[str, Any]) -> Iterator[list[str]]:
@@ -59,6 +80,7 @@ def _scf_rows(scf: Mapping[str, Any]) -> Iterator[list[str]]:
         ", then ".join(attempt["name"] for attempt in scf["attempts"]),
         settings,
     ]
+    yield from fitting_rows(scf)
     if scf.get("core_potential_electrons"):
         yield ["core potential", count(scf["core_potential_electrons"], "electron"), "of the basis set"]
     if scf.get("dispersion_hartree") is not None:

@@ -79,6 +79,7 @@ class Energy:
         names = [attempt["name"] for attempt in scf["attempts"]]
         settings = f"{scf['reference']}, {scf['basis']}, grid level {scf['grid_level']} ({scf['grid_points']:,} points)"
         yield ["SCF", count(scf["cycles"], "cycle"), ", then ".join(names), settings]
+        yield from report.fitting_rows(scf)
         if scf.get("occupations"):
             up, down = (", ".join(f"{number:g}" for number in numbers) or "none" for numbers in scf["occupations"])
             yield ["occupations", f"{up} up", f"{down} down"]
