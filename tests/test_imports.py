@@ -20,6 +20,7 @@ PACKAGES = (
     "fusion_dm21",
     "fusion_ferminet",
     "fusion_psiformer",
+    "fusion_skala",
     "fusion_so3lr",
 )
 SCRIPTS = sorted((Path(__file__).parents[1] / "benchmarks").glob("*.py"))

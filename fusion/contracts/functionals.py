@@ -21,9 +21,10 @@ from fusion.functionals import DensityFeatures, FunctionalMethod, is_pointwise
 from fusion.functionals.features import check_needs, omegas
 from fusion.functionals.grid.differentiation import VACUUM, differentiate
 from fusion.functionals.grid.differentiation import checked as checked_values
-from fusion.functionals.protocol import HasDerivatives, Pointwise, Symmetrizable
+from fusion.functionals.protocol import HasDerivatives, Pointwise, Symmetrizable, depends_on_origin
 
 POINTS: Final = 24
+NUCLEI: Final = 3
 EXACT: Final = 1e-9
 BASIS: Final = "sto-3g"
 GRID: Final = 1
@@ -73,6 +74,7 @@ def features(needs: frozenset[str], seed: int = 0, dtype: torch.dtype = torch.fl
         hfx=exchange,
         coords=4.0 * uniform(POINTS, 3) - 2.0 if "coords" in needs else None,
         weights=0.1 * uniform(POINTS) if "weights" in needs else None,
+        nuclei=4.0 * uniform(NUCLEI, 3) - 2.0 if "nuclei" in needs else None,
     )
     return made.map(lambda tensor: tensor.to(dtype))
 
@@ -129,16 +131,24 @@ def spins(subject: Subject) -> str:
 
 @torch.no_grad()
 def orientation(subject: Subject) -> str:
-    """Rotate gradients and coordinates."""
-    if subject.features.grad is None and subject.features.coords is None:
+    """Rotate the density with its gradients; if the functional sees the nuclei, move and reorder these too."""
+    given = subject.features
+    if given.grad is None and given.coords is None:
         raise Inapplicable("no gradients and no coordinates among the features")
-    if subject.features.coords is not None:
-        return Noted("the functional takes coordinates; whether it is invariant is not checked")
+    if depends_on_origin(subject.functional):
+        return Noted("the functional takes coordinates without nuclei; whether it is invariant is not checked")
     matrix = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64))[0]
-    assert subject.features.grad is not None
-    rotated = replace(subject.features, grad=torch.einsum("ij,sjg->sig", matrix, subject.features.grad))
-    _same(subject.energy(subject.features), subject.energy(rotated), "a rotation of the density changes the energy")
-    return "a rotation of the density gradients does not matter"
+    shift = torch.tensor([0.3, -1.1, 0.7], dtype=torch.float64)
+    rotated = replace(
+        given,
+        grad=None if given.grad is None else torch.einsum("ij,sjg->sig", matrix, given.grad),
+        coords=None if given.coords is None else given.coords @ matrix.T + shift,
+        nuclei=None if given.nuclei is None else given.nuclei.flip(0) @ matrix.T + shift,
+    )
+    _same(subject.energy(given), subject.energy(rotated), "a rotation of the density changes the energy")
+    return "a rotation of the density does not matter" + (
+        ", nor the order of the nuclei" if given.nuclei is not None else ""
+    )
 
 
 def limits(subject: Subject) -> str:

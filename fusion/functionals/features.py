@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-FEATURES: Final[frozenset[str]] = frozenset({"rho", "grad", "tau", "coords", "weights"})
+FEATURES: Final[frozenset[str]] = frozenset({"rho", "grad", "tau", "coords", "weights", "nuclei"})
 """Features that a functional can request, besides local Hartree-Fock exchange "hfx:OMEGA"."""
 
 
@@ -34,6 +34,8 @@ class DensityFeatures:
     """(G, 3) grid points, bohr."""
     weights: Tensor | None = None
     """(G,) quadrature weights, bohr^3."""
+    nuclei: Tensor | None = None
+    """(A, 3) positions of the nuclei, bohr; the same for every part of a grid."""
 
     def map(self, function: Callable[[Tensor], Tensor]) -> DensityFeatures:
         """Apply `function` to every tensor."""
@@ -52,8 +54,8 @@ class DensityFeatures:
 
     def at(self, points: Tensor | slice) -> DensityFeatures:
         """Features at some of the points: a mask (G,), indices or a slice."""
-        chosen = replace(self, coords=None).map(lambda tensor: tensor[..., points])
-        return replace(chosen, coords=None if self.coords is None else self.coords[points])
+        chosen = replace(self, coords=None, nuclei=None).map(lambda tensor: tensor[..., points])
+        return replace(chosen, coords=None if self.coords is None else self.coords[points], nuclei=self.nuclei)
 
     def variables(self) -> list[Tensor]:
         """Tensors that depend on the density: rho, grad, tau and local exchange by rising omega."""
@@ -70,13 +72,19 @@ class DensityFeatures:
             hfx={omega: next(remaining) for omega in sorted(self.hfx)},
             coords=self.coords,
             weights=self.weights,
+            nuclei=self.nuclei,
         )
+
+    def without_places(self) -> DensityFeatures:
+        """Leave out what does not depend on the density: coords, weights and nuclei."""
+        return replace(self, coords=None, weights=None, nuclei=None)
 
 
 def of_spins(
     needs: frozenset[str],
     coords: np.ndarray,
     weights: np.ndarray,
+    nuclei: np.ndarray,
     rho: np.ndarray,
     grad: np.ndarray | None,
     tau: np.ndarray | None,
@@ -84,7 +92,7 @@ def of_spins(
 ) -> DensityFeatures:
     """Build features from arrays (S, ...) of both spins, or of one that stands for two equal ones.
 
-    They include the coordinates (G, 3) and weights (G,) of the points if `needs` has them.
+    They include the coordinates (G, 3) and weights (G,) of the points and the nuclei (A, 3) if `needs` has them.
     """
     return DensityFeatures(
         rho=_both(rho),
@@ -93,6 +101,7 @@ def of_spins(
         hfx={omega: _both(values) for omega, values in hfx.items()},
         coords=torch.from_numpy(coords) if "coords" in needs else None,
         weights=torch.from_numpy(weights) if "weights" in needs else None,
+        nuclei=torch.from_numpy(nuclei) if "nuclei" in needs else None,
     )
 
 

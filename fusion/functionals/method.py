@@ -217,6 +217,8 @@ class FunctionalMethod(Watched):
         remarks = list(mean_field.remarks)
         elements = self._card.elements if self._card is not None else ()
         outside = [symbol for symbol in dict.fromkeys(system.symbols) if elements and symbol not in elements]
+        if self._card is not None and system.charge not in self._card.charges:
+            outside.append(f"systems of charge {system.charge:+d}")
         if outside:
-            remarks.append(f"{self.name} was not trained on {' '.join(outside)}: the result may be far off")
+            remarks.append(f"{self.name} was not trained on {', '.join(outside)}: the result may be far off")
         return "; ".join(remarks) or None

@@ -17,7 +17,7 @@ class Functional(Protocol):
     """
 
     needs: frozenset[str]
-    """Names of the features it uses: rho, grad, tau, coords, weights, hfx:OMEGA."""
+    """Names of the features it uses: rho, grad, tau, coords, weights, nuclei, hfx:OMEGA."""
 
 
 @runtime_checkable
@@ -53,6 +53,11 @@ class Symmetrizable(Protocol):
 
     symmetrize: bool
     """True if it is averaged (method.symmetrize)."""
+
+
+def depends_on_origin(functional: Functional) -> bool:
+    """True if the functional sees points without the nuclei that they surround: rotating electrons may cost energy."""
+    return "coords" in functional.needs and "nuclei" not in functional.needs
 
 
 def is_pointwise(functional: object) -> bool:

@@ -39,6 +39,11 @@ def named(weights: Any) -> Any:
     if not _is_path(weights) and any(card.name == weights for card in registry.cards()):
         return weights
     trust.refuse_address(weights)
+    if directory.is_file():
+        raise InputError(
+            f"weights={weights} is a file: weights are the name of a model (fusion zoo list), the directory of a run "
+            "or the URL of a card; programs, such as TorchScript files, are not run"
+        )
     if not (directory / CONFIG).is_file():
         raise InputError(f"weights={weights} is no directory of a run: it has no {CONFIG}")
     return imported(directory).label

@@ -89,13 +89,15 @@ class Origin:
 
     The URLs end in a slash. `package` is the Python package, NAME or NAME==VERSION as for pip, that brings the files;
     their paths are relative to the directory where packages are installed. Without URLs and package the files are
-    beside the card. `converter` is "package.module:function".
+    beside the card. `converter` is "package.module:function". With `alone`, fusion needs the package's files but none
+    of the packages that it requires.
     """
 
     urls: tuple[str, ...] = ()
     mirror: str = ""
     converter: str | None = None
     package: str = ""
+    alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -215,6 +217,7 @@ def parse(text: bytes, source: str) -> Card:
             origin.text("mirror", _MIRROR, "a relative directory ending in a slash", default=""),
             origin.text("converter", _CALLABLE, '"package.module:function"', default="") or None,
             origin.text("package", _PACKAGE, "NAME or NAME==VERSION of a Python package", default=""),
+            origin.flag("alone", default=False),
         ),
         metrics=tuple(_metric(table) for table in top.tables("metrics")),
         files=_files(top.table("files")),

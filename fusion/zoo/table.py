@@ -62,6 +62,13 @@ class Table:
             raise self._wrong(key, f"a whole number{at_least}", value)
         return value
 
+    def flag(self, key: str, default: bool) -> bool:
+        """Read true or false."""
+        value = self._get(key, default)
+        if not isinstance(value, bool):
+            raise self._wrong(key, "true or false", value)
+        return value
+
     def number(self, key: str, default: float | None = _REQUIRED, positive: bool = False) -> float | None:
         """Read a finite number, greater than zero with `positive`."""
         value = self._get(key, default)

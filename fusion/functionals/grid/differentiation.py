@@ -63,10 +63,7 @@ def _by_autograd(
             gradients = torch.autograd.grad(values.sum(), variables, allow_unused=True, materialize_grads=True)
         except RuntimeError as error:
             raise CalculationError(f"{name} is not differentiable in the density ({error})") from error
-    derivatives = features.with_variables(gradients)
-    return values.detach(), DensityFeatures(
-        rho=derivatives.rho, grad=derivatives.grad, tau=derivatives.tau, hfx=derivatives.hfx
-    )
+    return values.detach(), features.with_variables(gradients).without_places()
 
 
 def _finite(values: Tensor, derivatives: DensityFeatures, name: str) -> tuple[Tensor, DensityFeatures]:

@@ -20,7 +20,7 @@ from fusion.functionals.features import DensityFeatures, joined, of_spins
 from fusion.functionals.grid.becke_weights import check_differentiable, weight_gradient
 from fusion.functionals.grid.differentiation import VACUUM, differentiate
 from fusion.functionals.grid.numint import LearnedNumInt
-from fusion.functionals.grid.working_grid import Block, plain_blocks
+from fusion.functionals.grid.working_grid import Block, nuclei, plain_blocks
 from fusion.functionals.local_exchange.gradients import exchange_gradient
 from fusion.functionals.local_exchange.local_exchange import LocalExchange
 from fusion.functionals.local_exchange.shell_pairs import shell_pairs
@@ -81,7 +81,7 @@ class Points:
         omegas = () if self.local is None else self.local.omegas
         local = -0.5 * np.einsum("sng,wsng->wsg", self.smeared, self.exchange)
         rho, hfx = np.einsum("ag,sag->sg", chi[0], smeared), dict(zip(omegas, local, strict=True))
-        return of_spins(needs, self.block.coords, self.block.weights, rho, grad, tau, hfx)
+        return of_spins(needs, self.block.coords, self.block.weights, self.block.nuclei, rho, grad, tau, hfx)
 
 
 def exchange_correlation_gradient(
@@ -98,18 +98,20 @@ def exchange_correlation_gradient(
     gradient, centres = np.zeros((mol.natm, 3)), np.zeros((3, mol.nao))
     moving, by_weight = np.zeros((3, len(grids.weights))), np.zeros(len(grids.weights))
     whole_grid = None if is_pointwise(functional) else _whole_grid(numint, mol, grids, dms)
+    by_nuclei = np.zeros((len(nuclei(mol)), 3)) if whole_grid is None else whole_grid[1].nuclei
     done = 0
     for points in _points(numint, mol, grids, dms):
         if whole_grid is None:
             features = points.features(functional.needs)
             values, derivatives_ = differentiate(functional, features, name)
-            by_coords, explicit = _explicit(functional, features, points.block.weights)
-            by_weight[points.indices] = values.numpy() + explicit
+            explicit = _explicit(functional, features, points.block.weights)
+            by_weight[points.indices] = values.numpy() + explicit.weights
+            by_coords, by_nuclei = explicit.coords, by_nuclei + explicit.nuclei
             derivatives = derivatives_.times(torch.from_numpy(points.block.weights))
         else:
             chosen = slice(done, done + len(points.indices))
-            derivatives, by_coords = whole_grid[0].at(chosen), whole_grid[1][:, chosen]
-            by_weight[points.indices] = whole_grid[2][chosen]
+            derivatives, by_coords = whole_grid[0].at(chosen), whole_grid[1].coords[:, chosen]
+            by_weight[points.indices] = whole_grid[1].weights[chosen]
         done += len(points.indices)
         moving[:, points.indices] = by_coords
         potentials = _potentials(derivatives, len(dms))
@@ -123,6 +125,7 @@ def exchange_correlation_gradient(
             gradient += of_atoms
             moving[:, points.indices] -= of_points
     gradient += [centres[:, first:last].sum(axis=1) for *_, first, last in mol.aoslice_by_atom()]
+    gradient[mol.atom_charges() > 0] += by_nuclei
     if grid_response:
         owned = grids.atm_idx >= 0
         np.add.at(gradient, grids.atm_idx[owned], moving.T[owned])
@@ -166,42 +169,54 @@ def _of_orbitals(points: Points, derivatives: DensityFeatures, potentials: np.nd
     return gradients
 
 
-def _explicit(functional: Any, features: DensityFeatures, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """d E / d coords (3, G) and weight times d e / d weight (G,) of a functional that depends on these explicitly."""
-    by_coords, by_weight = np.zeros((3, len(weights))), np.zeros(len(weights))
+@dataclass(frozen=True)
+class Explicit:
+    """Derivatives of an energy by the places that its functional sees, apart from those by the density there."""
+
+    coords: np.ndarray
+    """(3, G)."""
+    weights: np.ndarray
+    """(G,)."""
+    nuclei: np.ndarray
+    """(A, 3), or zero for a functional that does not see the nuclei."""
+
+
+def _explicit(functional: Any, features: DensityFeatures, weights: np.ndarray) -> Explicit:
+    """Derivatives of the energy by coords and nuclei, and weight times d e / d weight, of a pointwise functional."""
+    by_coords, by_weight, by_nuclei = np.zeros((3, len(weights))), np.zeros(len(weights)), np.zeros(())
     occupied = features.rho.sum(dim=0) > VACUUM
-    if (features.coords is not None or features.weights is not None) and occupied.any():
-        shown, factors = features.at(occupied), torch.from_numpy(weights)[occupied]
-        mask = occupied.numpy()
-        by_coords[:, mask], by_weight[mask] = _by_grid(
-            functional, shown, lambda seen: factors @ functional.energy_density(seen).double()
-        )
-    return by_coords, by_weight
+    if occupied.any():
+        shown, factors, mask = features.at(occupied), torch.from_numpy(weights)[occupied], occupied.numpy()
+        explicit = _by_places(functional, shown, lambda seen: factors @ functional.energy_density(seen).double())
+        by_coords[:, mask], by_weight[mask], by_nuclei = explicit.coords, explicit.weights, explicit.nuclei
+    return Explicit(by_coords, by_weight, by_nuclei)
 
 
-def _whole_grid(
-    numint: LearnedNumInt, mol: gto.Mole, grids: Any, dms: np.ndarray
-) -> tuple[DensityFeatures, np.ndarray, np.ndarray]:
-    """Derivatives of a functional of the whole grid: by features, by coords (3, G) and by weights (G,)."""
+def _whole_grid(numint: LearnedNumInt, mol: gto.Mole, grids: Any, dms: np.ndarray) -> tuple[DensityFeatures, Explicit]:
+    """Derivatives of a functional of the whole grid."""
     functional: Any = numint.functional
     features = joined([points.features(functional.needs) for points in _points(numint, mol, grids, dms)])
     _, derivatives = differentiate(functional, features, numint.name)
-    return derivatives, *_by_grid(functional, features, functional.energy)
+    return derivatives, _by_places(functional, features, functional.energy)
 
 
-def _by_grid(functional: Any, features: DensityFeatures, energy: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Derivatives of energy(features) by coords (3, G) and by weights (G,)."""
+def _by_places(functional: Any, features: DensityFeatures, energy: Any) -> Explicit:
+    """Derivatives of energy(features) by coords, weights and nuclei."""
     dtype = next((parameter.dtype for parameter in functional.parameters()), torch.float64)
-    seen = features.map(lambda tensor: tensor.detach().to(dtype).requires_grad_(True))
-    variables = [tensor for tensor in (seen.coords, seen.weights) if tensor is not None]
-    by_variable: dict[int, Tensor] = {}
-    if variables:
+    seen = features.map(lambda tensor: tensor.detach().to(dtype))
+    places = {name: tensor for name in ("coords", "weights", "nuclei") if (tensor := getattr(seen, name)) is not None}
+    derivatives: dict[str, np.ndarray] = {}
+    if places:
+        variables = [tensor.requires_grad_(True) for tensor in places.values()]
         with torch.enable_grad():
             gradients = torch.autograd.grad(energy(seen), variables, allow_unused=True, materialize_grads=True)
-        by_variable = {id(tensor): gradient.double() for tensor, gradient in zip(variables, gradients, strict=True)}
+        derivatives = {name: gradient.double().numpy() for name, gradient in zip(places, gradients, strict=True)}
     points = features.rho.shape[-1]
-    by_coords = by_variable.get(id(seen.coords), torch.zeros(points, 3)).numpy().T
-    return by_coords, by_variable.get(id(seen.weights), torch.zeros(points)).numpy()
+    return Explicit(
+        derivatives.get("coords", np.zeros((points, 3))).T,
+        derivatives.get("weights", np.zeros(points)),
+        derivatives.get("nuclei", np.zeros(())),
+    )
 
 
 def _potentials(derivatives: DensityFeatures, spins: int) -> np.ndarray:

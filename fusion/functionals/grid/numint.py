@@ -243,7 +243,7 @@ class LearnedNumInt(NumInt):
             tau = 0.5 * sum(np.einsum("ng,sng->sg", chi[axis], matrices @ chi[axis]) for axis in (1, 2, 3))
         local = -0.5 * np.einsum("sng,wsng->wsg", smeared, exchange)
         hfx = dict(zip(self.omegas, local, strict=True))
-        return BlockDensity(of_spins(needs, block.coords, block.weights, rho, grad, tau, hfx), exchange)
+        return BlockDensity(of_spins(needs, block.coords, block.weights, block.nuclei, rho, grad, tau, hfx), exchange)
 
     def _whole_grid(self, grid: WorkingGrid, dms: np.ndarray) -> tuple[float, DensityFeatures]:
         """Energy of a functional of the whole grid, and its derivatives."""

@@ -101,8 +101,8 @@ class Response:
             tau = np.asarray(0.5 * np.sum(terms, axis=0))
         local = -np.einsum("sng,wsng->wsg", smeared, exchange)
         hfx = dict(zip(self.numint.omegas, local, strict=True))
-        rho, variable = np.einsum("ng,sng->sg", chi[0], smeared), needs - {"coords", "weights"}
-        return of_spins(variable, block.coords, block.weights, rho, grad, tau, hfx)
+        rho, variable = np.einsum("ng,sng->sg", chi[0], smeared), needs - {"coords", "weights", "nuclei"}
+        return of_spins(variable, block.coords, block.weights, block.nuclei, rho, grad, tau, hfx)
 
     def _derivatives(
         self, features: DensityFeatures, change: DensityFeatures | None
@@ -128,8 +128,7 @@ class Response:
         values = [torch.where(dense, tensor.detach(), torch.zeros_like(tensor)) for tensor in tensors]
         if not all(torch.isfinite(tensor).all() for tensor in values):
             raise CalculationError(f"a second derivative of {self.numint.name} is not a finite number")
-        checked = features.with_variables(values)
-        return DensityFeatures(checked.rho, checked.grad, checked.tau, checked.hfx)
+        return features.with_variables(values).without_places()
 
 
 def _gradients(

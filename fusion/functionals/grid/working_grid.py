@@ -40,6 +40,8 @@ class Block:
     """(G,)."""
     largest: np.ndarray
     """(G,): largest absolute value of a basis function at each point."""
+    nuclei: np.ndarray
+    """(A, 3): positions of the molecule's nuclei, bohr."""
     index: int = 0
     """Index of the block in its grid."""
     kept: KeptIntegrals | None = None
@@ -93,7 +95,7 @@ class WorkingGrid:
         self._molecule = _fingerprint(mol)
         self._grid = grids.coords, grids.weights
         self._copies = grids.coords.copy(), grids.weights.copy()
-        self.kept = kept
+        self.kept, self.nuclei = kept, nuclei(mol)
         self.coords, self.weights = grids.coords[kept], grids.weights[kept]
         self.starts = range(0, len(self.weights), BLOCK)
         self._orbitals: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
@@ -171,7 +173,7 @@ class WorkingGrid:
                 self._orbitals[index] = orbitals
         compact, active, largest = orbitals
         weights = self.weights[points]
-        return Block(compact, active, self.mol.nao, coords, weights, largest, index, self._kept)
+        return Block(compact, active, self.mol.nao, coords, weights, largest, self.nuclei, index, self._kept)
 
 
 def plain_blocks(mol: gto.Mole, grids: Any, derivative: int, points: np.ndarray | None = None) -> Iterator[Block]:
@@ -179,10 +181,16 @@ def plain_blocks(mol: gto.Mole, grids: Any, derivative: int, points: np.ndarray 
     coords, weights = grids.coords, grids.weights
     if points is not None:
         coords, weights = coords[points], weights[points]
+    of_nuclei = nuclei(mol)
     for start in range(0, len(weights), BLOCK):
         chosen = slice(start, start + BLOCK)
         compact, active, largest = active_orbitals(mol, coords[chosen], derivative)
-        yield Block(compact, active, mol.nao, coords[chosen], weights[chosen], largest)
+        yield Block(compact, active, mol.nao, coords[chosen], weights[chosen], largest, of_nuclei)
+
+
+def nuclei(mol: gto.Mole) -> np.ndarray:
+    """Positions (A, 3) of the atoms with a nuclear charge, bohr: ghost atoms bring basis functions and points only."""
+    return np.ascontiguousarray(mol.atom_coords()[mol.atom_charges() > 0])
 
 
 def active_orbitals(mol: gto.Mole, coords: np.ndarray, derivative: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -15,6 +15,7 @@ from pyscf.solvent import pcm, smd
 
 from fusion.functionals.grid.numint import LearnedNumInt
 from fusion.functionals.grid.response import Response
+from fusion.functionals.protocol import depends_on_origin
 from fusion.functionals.scf.convergence import Ladder
 from fusion.functionals.scf.orientation import Orientation
 from fusion.parallel.blas_threads import one_thread
@@ -118,7 +119,7 @@ class Learned(_PySCF):
         dm = self.make_rdm1() if dm is None else dm
         h1e = self.get_hcore() if h1e is None else h1e
         vhf = self.get_veff(self.mol, dm) if vhf is None else vhf
-        if not self.decorated and not self.fractional and "coords" not in self._numint.functional.needs:
+        if not self.decorated and not self.fractional and not depends_on_origin(self._numint.functional):
             if self._orientation is None:
                 self._orientation = Orientation(self.mol)
             fock, self.torque = self._orientation.held(np.asarray(h1e + vhf), np.asarray(dm))

@@ -19,6 +19,7 @@ from pyscf import cc, dft, fci, gto, scf
 
 from fusion.errors import CalculationError, InputError
 from fusion.functionals.grid.numint import LearnedNumInt
+from fusion.functionals.grid.working_grid import nuclei
 from fusion.functionals.scf.kohn_sham import molecule
 from fusion.functionals.training.dataset import Entry
 from fusion.scf import occupations as numbers
@@ -163,4 +164,5 @@ def features(mol: gto.Mole, density: np.ndarray, grid_level: int, needs: frozens
         arrays |= {key: value.numpy() for key in ("grad", "tau") if (value := getattr(block_features, key)) is not None}
         for key, array in arrays.items():
             parts.setdefault(key, []).append(array[..., relevant])
-    return {key: np.concatenate(arrays, axis=-1) for key, arrays in parts.items()}
+    of_nuclei = {"nuclei": nuclei(mol)} if "nuclei" in needs else {}
+    return of_nuclei | {key: np.concatenate(arrays, axis=-1) for key, arrays in parts.items()}

@@ -72,6 +72,7 @@ class Sample:
             hfx={omega: exchange[omega] for omega in sorted(exchange)},
             coords=self._tensor(content["coords"].T),
             weights=self._tensor(content["weights"]),
+            nuclei=self._tensor(content["nuclei"]) if "nuclei" in content else None,
         )
 
     def orbitals(self, device: torch.device | str = "cpu") -> Orbitals:
