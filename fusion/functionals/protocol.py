@@ -48,6 +48,14 @@ class HasDerivatives(Protocol):
 
 
 @runtime_checkable
+class ToleratesFloat32(Protocol):
+    """Pointwise functional whose energies in float32 are nearly those in float64."""
+
+    float32_error: float
+    """Upper estimate of the shift of the energy by rounding, hartree per electron."""
+
+
+@runtime_checkable
 class Symmetrizable(Protocol):
     """Functional whose energy depends on which spin is called up, and can be averaged over both orders."""
 

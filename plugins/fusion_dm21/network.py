@@ -41,6 +41,8 @@ class DM21(nn.Module):
     """
 
     needs = frozenset({"rho", "grad", "tau", *(f"hfx:{omega:g}" for omega in OMEGAS)})
+    float32_error = 1e-8
+    """3e-9 to 7e-9 hartree per electron for the published weights, in H2O, CH4 and C6H6."""
 
     def __init__(self, width: int = 256, depth: int = 6, symmetrize: bool = False) -> None:
         super().__init__()

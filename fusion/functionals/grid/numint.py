@@ -23,10 +23,11 @@ from torch import Tensor
 
 from fusion.functionals.features import DensityFeatures, check_needs, joined, of_spins, omegas
 from fusion.functionals.grid.differentiation import differentiate
+from fusion.functionals.grid.drafts import CoarseDrafts, Evaluation
 from fusion.functionals.grid.potential_matrix import contracted
 from fusion.functionals.grid.working_grid import Block, Dropped, WorkingGrid, plain_blocks
 from fusion.functionals.local_exchange.local_exchange import LocalExchange
-from fusion.functionals.protocol import Functional, is_pointwise
+from fusion.functionals.protocol import Functional, ToleratesFloat32, is_pointwise
 from fusion.parallel.memory import available_memory
 from fusion.parallel.thread_pool import each
 
@@ -58,6 +59,10 @@ class LearnedNumInt(NumInt):
 
     draft: bool = False
     """If true, the functional computes in float32 and local exchange is updated by changes of the density only."""
+    tolerance: float = 0.0
+    """Error of the energy (hartree) allowed from points with few electrons where the functional computes in float32."""
+    drafts: CoarseDrafts | None = None
+    """If not None, drafts are integrated on this coarse grid."""
 
     def __init__(self, functional: Functional, name: str = "the functional", memory_mb: float | None = None) -> None:
         super().__init__()
@@ -68,13 +73,21 @@ class LearnedNumInt(NumInt):
         """Points that the last call left out."""
         self.on_grid: Callable[[int, int], None] | None = None
         """Callback with the numbers of finished and of all blocks during an integration."""
+        self.last: Evaluation | None = None
+        """Last evaluation that was not a draft."""
         self._grid: WorkingGrid | None = None
         self._single: Any = None
 
     def reset(self, mol: Any = None) -> LearnedNumInt:
         """Discard everything kept from earlier calls."""
-        self._grid = self._single = None
+        self._grid = self._single = self.drafts = self.last = None
         return self
+
+    def copy_for_drafts(self) -> LearnedNumInt:
+        """Return an integrator of the same functional that computes in float32."""
+        other = LearnedNumInt(self.functional, self.name, self.memory_mb)
+        other.draft = True
+        return other
 
     def _xc_type(self, xc_code: str) -> str:
         if "tau" in self.functional.needs:
@@ -92,16 +105,19 @@ class LearnedNumInt(NumInt):
 
     def nr_rks(self, mol: Any, grids: Any, xc_code: str, dms: Any, *args: Any, **kwargs: Any) -> Any:
         """Electrons, energy (hartree) and potential matrix (n, n) of a closed shell's density matrix (n, n)."""
-        electrons, energy, matrix = self._integrate(mol, grids, 0.5 * np.asarray(dms)[None])
+        electrons, energy, matrix = self.integrate(mol, grids, 0.5 * np.asarray(dms)[None])
         return float(2.0 * electrons[0]), energy, matrix[0]
 
     def nr_uks(self, mol: Any, grids: Any, xc_code: str, dms: Any, *args: Any, **kwargs: Any) -> Any:
         """Electrons per spin, energy (hartree) and potential matrices (2, n, n) of density matrices (2, n, n)."""
-        return self._integrate(mol, grids, np.asarray(dms))
+        return self.integrate(mol, grids, np.asarray(dms))
 
-    def _integrate(self, mol: Any, grids: Any, dms: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
+    def integrate(self, mol: Any, grids: Any, dms: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
+        """Electrons per spin (S,), energy (hartree) and potential matrices of density matrices (S, n, n)."""
         if dms.ndim != 3:
             raise NotImplementedError(f"{self.name} takes one density at a time")
+        if self.draft and self.drafts is not None:
+            return self.drafts.integrate(mol, dms)
         grid = self.working_grid(mol, grids, dms)
         electrons, energy, matrix = np.zeros(len(dms)), 0.0, np.zeros_like(dms)
         whole_grid = None if is_pointwise(self.functional) else self._whole_grid(grid, dms)
@@ -115,7 +131,7 @@ class LearnedNumInt(NumInt):
             weights = torch.from_numpy(np.concatenate([block.weights for block in blocks]))
             start = grid.starts[first]
             if whole_grid is None:
-                values, derivatives = differentiate(self._module, features, self.name)
+                values, derivatives = self._differentiated(features, weights, len(grid.weights))
                 energy += float(weights @ values)
                 highest = max(highest, _energy_per_electron(values, features.rho, weights))
                 derivatives = derivatives.times(weights)
@@ -127,14 +143,38 @@ class LearnedNumInt(NumInt):
                 self.on_grid(min(first + grid.group, len(grid)), len(grid))
         grid.reference = dms.copy()
         self.dropped = grid.dropped(highest)
-        return electrons, energy, matrix + matrix.transpose(0, 2, 1)
+        matrix = matrix + matrix.transpose(0, 2, 1)
+        if not self.draft:
+            self.last = Evaluation(dms.copy(), energy, matrix.copy())  # PySCF adds to the matrix
+        return electrons, energy, matrix
+
+    def _differentiated(
+        self, features: DensityFeatures, weights: Tensor, total: int
+    ) -> tuple[Tensor, DensityFeatures]:
+        """Energy density and derivatives at some of `total` points: in float32 for drafts and at points of few electrons.
+
+        Rounding shifts the energy by `float32_error` per electron: float32 is used at the points with the fewest
+        electrons, as many as `tolerance` allows.
+        """
+        if self.draft:
+            return differentiate(self._in_float32, features, self.name)
+        functional = self.functional
+        if not self.tolerance or not isinstance(functional, ToleratesFloat32):
+            return differentiate(functional, features, self.name)
+        electrons = features.rho.sum(dim=0).mul(weights).abs()
+        order = electrons.argsort()
+        allowed = self.tolerance / functional.float32_error * len(weights) / total
+        light = order[: int(torch.searchsorted(electrons[order].cumsum(dim=0), allowed))]
+        parts = [(self._in_float32, light.sort().values), (functional, order[len(light) :].sort().values)]
+        parts = [(module, points) for module, points in parts if len(points)]
+        results = [differentiate(module, features.at(points), self.name) for module, points in parts]
+        places = torch.cat([points for _, points in parts]).argsort()
+        return torch.cat([values for values, _ in results])[places], joined([part for _, part in results]).at(places)
 
     @property
-    def _module(self) -> Any:
-        """Functional, or a copy of it in float32 while `draft` is true."""
+    def _in_float32(self) -> Any:
+        """Copy of the functional in float32."""
         functional: Any = self.functional
-        if not self.draft:
-            return functional
         versions = [(id(parameter), parameter._version) for parameter in functional.parameters()]
         if self._single is None or self._single[0] != versions:
             self._single = versions, copy.deepcopy(functional).to(torch.float32)
@@ -248,7 +288,8 @@ class LearnedNumInt(NumInt):
     def _whole_grid(self, grid: WorkingGrid, dms: np.ndarray) -> tuple[float, DensityFeatures]:
         """Energy of a functional of the whole grid, and its derivatives."""
         features = joined([self.density(grid.mol, block, dms).features for block in grid.blocks()])
-        energy, derivatives = differentiate(self._module, features, self.name)
+        module = self._in_float32 if self.draft else self.functional
+        energy, derivatives = differentiate(module, features, self.name)
         return float(energy), derivatives
 
 

@@ -11,7 +11,8 @@ Theory Comput. 14, 1501 (2018)). Convergence is judged by the energy and by the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,11 +20,18 @@ import numpy as np
 from pyscf import lib
 from pyscf.scf import diis, hf
 
+from fusion.functionals.grid.drafts import CoarseDrafts
 from fusion.functionals.grid.response import has_response
 from fusion.scf import broken_symmetry, occupations, second_order
 
 NEAR = 3.0
 """Multiple of the tolerance of the gradient below which cycles are computed in full precision."""
+ROUGH = 1e-2
+"""Gradient (hartree) below which a draft on a coarse grid is corrected by the fine one."""
+AHEAD = 0.03
+"""Fraction of the gradient on the fine grid to which a corrected draft is converged."""
+FALL = 0.5
+"""Fraction to which a corrected draft must reduce the gradient on the fine grid; otherwise the SCF continues there."""
 DRAFT_CHANGE = 1e-5
 """Change of the energy (hartree) below which a draft without progress stops early."""
 DRAFT_PATIENCE = 3
@@ -71,6 +79,8 @@ class State:
     orbitals: Any = None
     numbers: Any = None
     fock: Any = None
+    rough: bool = False
+    """True for the energy on a coarse grid."""
 
 
 @dataclass(frozen=True)
@@ -104,16 +114,19 @@ class Ladder:
 
     def climb(self, mean_field: Any, density: Any) -> None:
         """Converge a PySCF mean-field object from `density`; set the results of `kernel`, `attempts` and `remarks`."""
-        best = State(np.inf, np.inf, np.inf, density)
+        best = State(np.inf, np.inf, np.inf, density, rough=True)
         mean_field.attempts, mean_field.remarks = [], []
         state = None
-        for rung in self.rungs(mean_field):
-            watch = _climb(mean_field, rung, density if rung.overlap else best.density)
-            state, best = watch.last, min((best, watch.lowest), key=lambda state: state.energy)
-            _note(mean_field, rung.name, watch.cycles, watch.converged, state)
-            if watch.converged:
-                break
+        with _in_drafts(mean_field):
+            for rung in self.rungs(mean_field):
+                watch = _climb(mean_field, rung, density if rung.overlap else best.density)
+                state, best = watch.last, min((best, watch.lowest), key=lambda state: (state.rough, state.energy))
+                _note(mean_field, rung.name, watch.cycles, watch.converged, state)
+                if watch.converged:
+                    break
         assert state is not None
+        if state.rough:
+            state = _evaluated(mean_field, state.orbitals, state.numbers, state.energy)
         if not mean_field.attempts[-1].converged and has_response(mean_field):
             state = self._second_order(mean_field, "second order", best)
         collapsed = mean_field.singlet and broken_symmetry.is_closed(np.asarray(state.density))
@@ -168,6 +181,10 @@ class Extrapolation(diis.SCF_DIIS):
         self.rung, self.damped = rung, 0
         self.last: Any = None
 
+    def restart(self) -> None:
+        """Forget all matrices."""
+        self._buffer, self._bookkeep, self._head, self._H, self._xprev = {}, [], 0, None, None
+
     def update(self, overlap: np.ndarray, density: Any, fock: np.ndarray, *args: Any, **kwargs: Any) -> np.ndarray:
         """Return the matrix to diagonalise, for the density matrices of a restricted object or of both spins."""
         shift = self.rung.shift
@@ -184,31 +201,42 @@ class Extrapolation(diis.SCF_DIIS):
 
 
 class _Watch:
-    """PySCF's convergence check of one rung: record states; stop when it converges or makes no progress."""
+    """PySCF's convergence check of one rung: record states; stop when it converges or makes no progress.
 
-    def __init__(self, mean_field: Any) -> None:
-        self.mean_field, self.numint = mean_field, mean_field._numint
+    Drafts come first. On a coarse grid, they alternate with cycles on the fine grid that correct them.
+    """
+
+    def __init__(self, mean_field: Any, restart: Callable[[], None]) -> None:
+        self.mean_field, self.numint, self.restart = mean_field, mean_field._numint, restart
         self.gradient_tol = _gradient_tol(mean_field)
         self.cycles = self.stuck = self.creeping = 0
-        self.smallest = np.inf
+        self.smallest = self.smallest_fine = np.inf
         self.converged = self.first = False
         self.last = self.lowest = State(np.inf, np.inf, np.inf, None)
+        self.aim = NEAR * self.gradient_tol
+        """Gradient at which a draft ends."""
+        if self.numint.drafts is not None:
+            self.numint.drafts.correction = None
+            self.aim = max(self.aim, ROUGH)
 
     def __call__(self, envs: dict[str, Any]) -> bool:
-        change = envs["e_tot"] - envs["last_hf_e"]
+        change, draft, drafts = envs["e_tot"] - envs["last_hf_e"], self.numint.draft, self.numint.drafts
         orbitals, numbers = envs["mo_coeff"], envs["mo_occ"]
-        self.last = State(envs["e_tot"], envs["norm_gorb"], change, envs["dm"], orbitals, numbers, envs["fock"])
+        rough = draft and drafts is not None and drafts.correction is None
+        self.last = State(envs["e_tot"], envs["norm_gorb"], change, envs["dm"], orbitals, numbers, envs["fock"], rough)
         self.cycles += 1
-        if self.last.energy < self.lowest.energy:
+        if (self.last.rough, self.last.energy) < (self.lowest.rough, self.lowest.energy) or self.cycles == 1:
             self.lowest = self.last
         self.stuck = 0 if self.last.gradient < PROGRESS * self.smallest else self.stuck + 1
         self.smallest = min(self.smallest, self.last.gradient)
         crept = abs(change) < 10.0 * self.mean_field.conv_tol and self.last.gradient < self.gradient_tol
-        self.creeping = self.creeping + 1 if crept and not self.numint.draft else 0
-        self.converged = not self.numint.draft and self._stationary()
-        self.first = self.numint.draft and self._draft_is_done()
+        self.creeping = self.creeping + 1 if crept and not draft else 0
+        self.converged = not draft and self._stationary()
+        if self.first and not self.converged and drafts is not None:
+            self._correct(drafts)
+        self.first = draft and self._draft_is_done()
         if self.first:
-            self.numint.draft, self.stuck = False, 0
+            self._switch(False)
         risen = self.last.energy > self.lowest.energy + RISEN
         return self.converged or self.stuck >= (PATIENCE // 2 if risen else PATIENCE)
 
@@ -219,27 +247,48 @@ class _Watch:
         error of the energy.
         """
         last, tolerance = self.last, self.mean_field.conv_tol
-        still, enough = abs(last.change) < tolerance or self.creeping >= CREEPING, np.sqrt(tolerance) / 3.0
-        return bool(last.gradient < self.gradient_tol and (still or (self.first and last.gradient < enough)))
+        still = abs(last.change) < tolerance or self.creeping >= CREEPING
+        return bool(last.gradient < self.gradient_tol and (still or (self.first and last.gradient < self._enough)))
+
+    @property
+    def _enough(self) -> float:
+        """Gradient that suffices without a small change of the energy."""
+        return float(np.sqrt(self.mean_field.conv_tol) / 3.0)
 
     def _draft_is_done(self) -> bool:
         last = self.last
         idle = self.stuck >= DRAFT_PATIENCE and abs(last.change) < DRAFT_CHANGE
-        return bool(idle or last.gradient < NEAR * self.gradient_tol)
+        stuck = self.numint.drafts is not None and self.stuck >= PATIENCE // 2
+        return bool(idle or stuck or last.gradient < self.aim)
+
+    def _correct(self, drafts: CoarseDrafts) -> None:
+        """Return to drafts, corrected at this density, if the last ones have reduced the gradient on the fine grid."""
+        if self.last.gradient < FALL * self.smallest_fine:
+            self.smallest_fine = self.last.gradient
+            self.aim = max(AHEAD * self.last.gradient, 0.3 * min(self._enough, self.gradient_tol))
+            self._switch(True)
+            drafts.correct(self.mean_field.mol, self.numint.last)
+
+    def _switch(self, draft: bool) -> None:
+        self.numint.draft, self.stuck, self.smallest = draft, 0, np.inf
+        if self.numint.drafts is not None:
+            self.restart()
 
 
 def _climb(mean_field: Any, rung: Rung, density: Any) -> _Watch:
-    watch = _Watch(mean_field)
     numint = mean_field._numint
-    settings: dict[str, Any] = {"check_convergence": watch, "damp": rung.damp, "level_shift": rung.shift}
-    if mean_field.diis is True and mean_field.DIIS is diis.SCF_DIIS:  # otherwise the user has chosen
-        settings |= {"diis": Extrapolation(mean_field, rung), "damp": 0.0, "level_shift": 0.0}
+    settings: dict[str, Any] = {"damp": rung.damp, "level_shift": rung.shift}
+    watch = _Watch(mean_field, lambda: None)
+    if _extrapolates(mean_field):
+        extrapolation = Extrapolation(mean_field, rung)
+        watch.restart = extrapolation.restart
+        settings |= {"diis": extrapolation, "damp": 0.0, "level_shift": 0.0}
         settings["diis_start_cycle"] = 0 if rung.damp or rung.shift else mean_field.diis_start_cycle
     if rung.overlap:
         settings["get_occ"] = occupations.by_overlap(np.asarray(density), mean_field.get_ovlp(), mean_field.nelec)
     numint.draft = True
     try:
-        with lib.temporary_env(mean_field, **settings):
+        with lib.temporary_env(mean_field, check_convergence=watch, **settings):
             hf.kernel(
                 mean_field, mean_field.conv_tol, mean_field.conv_tol_grad,
                 dm0=density, callback=mean_field.callback, conv_check=False,
@@ -252,6 +301,26 @@ def _climb(mean_field: Any, rung: Rung, density: Any) -> _Watch:
     finally:
         numint.draft = False
     return watch
+
+
+@contextmanager
+def _in_drafts(mean_field: Any) -> Iterator[None]:
+    """Let early cycles use a coarse grid inside the block, and float32 where it changes energies negligibly."""
+    numint = mean_field._numint
+    numint.tolerance = mean_field.conv_tol
+    if _extrapolates(mean_field):
+        if mean_field.grids.coords is None:
+            mean_field.grids.build()
+        numint.drafts = CoarseDrafts.of(numint, mean_field.mol, mean_field.grids)
+    try:
+        yield
+    finally:
+        numint.drafts, numint.tolerance = None, 0.0
+
+
+def _extrapolates(mean_field: Any) -> bool:
+    """True if the user has not chosen another way than DIIS."""
+    return bool(mean_field.diis is True and mean_field.DIIS is diis.SCF_DIIS)
 
 
 def _gradient_tol(mean_field: Any) -> float:
