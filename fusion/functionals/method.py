@@ -24,6 +24,7 @@ from fusion.runs.results import Result
 from fusion.scf import fitting
 from fusion.scf.initial_guess import LastDensity
 from fusion.scf.instability import Analyses
+from fusion.scf.populations import POPULATIONS, populations
 from fusion.scf.progress import Progress, Watched
 from fusion.scf.solvent import describe as describe_solvent
 
@@ -118,7 +119,7 @@ class FunctionalMethod(Watched):
     @property
     def provides(self) -> frozenset[str]:
         """Properties that follow from a converged density."""
-        return frozenset({"energy", "forces", "dipole"})
+        return frozenset({"energy", "forces", "dipole"}) | POPULATIONS
 
     def check(self, systems: Sequence[System], properties: Iterable[str] = ()) -> None:
         """Raise InputError for an invalid basis or system, ValueError for unknown features."""
@@ -127,7 +128,7 @@ class FunctionalMethod(Watched):
             self._mean_field(system)
 
     def calculate(self, systems: Sequence[System], properties: Iterable[str]) -> list[Result]:
-        """One SCF per system; forces (A, 3) in hartree/bohr, dipole (3,) in e bohr."""
+        """One SCF per system; forces (A, 3) in hartree/bohr, dipole (3,) in e bohr, charges (A,) in e."""
         wanted = frozenset(properties)
         self.check(systems, wanted)
         return [self._calculate(system, wanted) for system in systems]
@@ -154,6 +155,7 @@ class FunctionalMethod(Watched):
         result.warnings = self._warnings(system, mean_field, result.details["kohn_sham"])
         if "dipole" in wanted:
             result.properties["dipole"] = np.asarray(mean_field.dip_moment(unit="AU", verbose=0))
+        result.properties |= populations(mean_field, wanted)
         if "forces" in wanted:
             nuclei = np.flatnonzero(mean_field.mol.atom_charges())
             result.properties["forces"] = -np.asarray(mean_field.nuc_grad_method().kernel())[nuclei]

@@ -74,6 +74,7 @@ PROPERTY_KEYS = {  # the unit belongs in the key name of every property written 
     "dipole": "dipole_e_bohr",
     "dipole_stderr": "dipole_stderr_e_bohr",
     "charges": "charges_e",
+    "spin_populations": "spin_populations",
 }
 
 

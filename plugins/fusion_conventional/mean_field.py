@@ -11,6 +11,7 @@ from pyscf.dft import libxc
 from fusion.chemistry.system import System
 from fusion.errors import InputError
 from fusion.functionals.scf.dispersion import dispersion as d3
+from fusion.scf.populations import POPULATIONS, populations
 from fusion_conventional import basis_limit
 from fusion_conventional.excitations import describe, is_stable, of_determinant
 from fusion_conventional.field import dipole_derivatives
@@ -61,7 +62,7 @@ class MeanField(PySCFMethod):
         so are those in a solvent.
         """
         xc = self.settings.xc
-        analytic = frozenset({"energy", "forces", "dipole"})
+        analytic = frozenset({"energy", "forces", "dipole"}) | POPULATIONS
         if self.settings.reference != "restricted_open" and not (xc is not None and libxc.is_nlc(xc)):
             analytic |= {EXCITATIONS}
         if self.settings.solvent is not None:  # the charges on the surface would have to respond as well
@@ -122,6 +123,7 @@ def properties(mean_field: Any, wanted: frozenset[str]) -> Quantities:
     values: Quantities = {}
     if "dipole" in wanted:
         values["dipole"] = np.asarray(mean_field.dip_moment(unit="AU", verbose=0))
+    values |= populations(mean_field, wanted)
     if "forces" in wanted:
         gradient = mean_field.nuc_grad_method()
         # Without the grid's response, forces are not the derivatives of the energy on a finite grid. The cost of

@@ -1,12 +1,17 @@
-"""Terminal report of an SCF calculation and of the correlation energy, from a `result.json`."""
+"""Terminal report of an SCF calculation, the correlation energy and the charges of atoms, from a `result.json`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from fusion.console import units
 from fusion.console.format import count
+
+_NAMED: Final = 4
+"""Largest number of atoms whose charges or spins are shown."""
+_UNPAIRED: Final = 0.05
+"""Least spin of an atom that counts as one."""
 
 
 def rows(document: Mapping[str, Any]) -> Iterator[list[str]]:
@@ -41,6 +46,20 @@ def fitting_rows(scf: Mapping[str, Any]) -> Iterator[list[str]]:
     if error is not None:
         text = f"error {1e3 * error:+.4f} mHa, from exact integrals at its density"
     yield ["density fit", count(scf["auxiliary_functions"], "auxiliary function"), text]
+
+
+def population_rows(document: Mapping[str, Any]) -> Iterator[list[str]]:
+    """Yield the largest charges of atoms, and their spins if there are any."""
+    symbols = document["system"]["symbols"]
+    for name, key in (("charges", "charges_e"), ("spins", "spin_populations")):
+        values = document.get(key) or []
+        least = _UNPAIRED if name == "spins" else 0.0
+        largest = sorted(
+            (atom for atom, value in enumerate(values) if abs(value) >= least), key=lambda i: -abs(values[i])
+        )
+        named = [f"{symbols[atom]}{atom + 1} {values[atom]:+.2f}" for atom in largest[:_NAMED]]
+        if named:
+            yield [name, ", ".join(named), "the largest" if len(largest) > _NAMED else ""]
 
 
 def _limit_rows(limit: Mapping[str, Any]) -> Iterator[list[str]]:

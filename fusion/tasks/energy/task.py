@@ -72,6 +72,7 @@ class Energy:
             debye = [component * units.DEBYE_PER_ATOMIC_DIPOLE for component in dipole]
             components = ", ".join(f"{component:.3f}" for component in debye)
             yield ["dipole", f"{math.hypot(*debye):.4f} D", f"({components})"]
+        yield from report.population_rows(result)
         yield from report.rows(result)
         scf = result.get("kohn_sham")
         if not scf:
@@ -128,5 +129,5 @@ def _properties(method: Method, systems: Sequence[System]) -> frozenset[str]:
     left_out = abilities.costly(method)
     if any(any(system.pbc) for system in systems):
         left_out |= {"dipole"}  # a crystal has none
-    optional = frozenset({"forces", "forces_stderr", "forces_std", "dipole"})
+    optional = frozenset({"forces", "forces_stderr", "forces_std", "dipole", "charges", "spin_populations"})
     return frozenset({"energy"}) | protocol.offered(method, optional - left_out, systems)
