@@ -116,6 +116,16 @@ class Foretelling(Protocol):
 
 
 @runtime_checkable
+class Separable(Protocol):
+    """Method that other processes may build from its settings, to calculate displaced geometries at the same time."""
+
+    @property
+    def separable(self) -> bool:
+        """True if a result depends on the method's settings and memory only, and no file or program is shared."""
+        ...
+
+
+@runtime_checkable
 class TakingCores(Protocol):
     """Method that calculates systems with effective core potentials (`System.cores`); others refuse them."""
 
@@ -186,6 +196,11 @@ def reporting(method: object) -> Reporting | None:
 def remembering(method: object) -> Remembering | None:
     """Return the method if its results depend on the last one, otherwise None."""
     return method if isinstance(method, Remembering) and method.remembers else None
+
+
+def separable(method: object) -> bool:
+    """Return True if other processes may calculate geometries with the method."""
+    return isinstance(method, Separable) and method.separable
 
 
 def weights(method: object) -> dict[str, Any] | None:

@@ -16,6 +16,7 @@ from fusion.chemistry.system import System
 from fusion.errors import InputError
 from fusion.methods import abilities, protocol
 from fusion.methods.protocol import Method
+from fusion.methods.separate import Separate
 from fusion.parallel import processes
 from fusion.runs.layout import CHECKPOINT
 from fusion.runs.results import Result
@@ -51,6 +52,8 @@ class Journal:
         self.energy_zero = method.energy_zero
         self.watch: Callable[[int], None] | None = None
         """Called with the number of systems done after each part of a list."""
+        self.separate: Separate | None = None
+        """Processes that calculate a list of several systems; None: the method itself does."""
         self._run, self._identity = run, {"task": task, **_identity(system, run)}
         self._results: list[Result] = []
         self._memory: dict[str, Any] | None = {}
@@ -88,7 +91,7 @@ class Journal:
             self._restore_memory()
         while len(results) < len(systems):
             began = time.monotonic()
-            calculated = protocol.calculate(self.method, systems[len(results) : len(results) + self._size], requested)
+            calculated = self._calculated(systems[len(results) :], len(systems) > 1, requested)
             self._results += map(_copied, calculated)
             self._position += len(calculated)
             results += calculated
@@ -101,6 +104,12 @@ class Journal:
             if len(calculated) == self._size and short and abilities.remembering(self.method) is None:
                 self._size *= 2
         return results
+
+    def _calculated(self, left: Sequence[System], listed: bool, requested: frozenset[str]) -> list[Result]:
+        """Results of the first of the systems that are left, of one or of a list."""
+        if self.separate is not None and listed and requested <= self.method.provides:
+            return self.separate.calculate(left[: self.separate.size], requested)
+        return protocol.calculate(self.method, left[: self._size], requested)
 
     def at(self, system: System, properties: Iterable[str]) -> Result:
         """The result for a geometry, from any earlier request if there is one, else calculated."""

@@ -11,9 +11,12 @@ from fusion.methods.abilities import Watcher
 
 
 class Watched:
-    """Method whose SCF reports its cycles (`abilities.Reporting`); without a watcher, the current phase shows them."""
+    """Method whose SCF reports its cycles (`abilities.Reporting`); without a watcher, the current phase shows them.
 
-    reports = True
+    It depends on its settings and its last density only (`abilities.Separable`).
+    """
+
+    reports = separable = True
     _watcher: Watcher = staticmethod(phases.detail)
 
     @contextmanager

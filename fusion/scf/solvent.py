@@ -216,7 +216,7 @@ def _named(name: Any) -> str:
     names = _names()
     key = names.get(_plain(name))
     if key is None:
-        guess = suggestion(str(name).lower(), [*smd.solvent_db, *_SHORT])
+        guess = suggestion(str(name).lower(), [*filter(None, smd.solvent_db), *_SHORT])
         if _plain(name) in _MODELS:
             guess = f"  {name} is a model: solvent.model={name} solvent=water"
         raise InputError(

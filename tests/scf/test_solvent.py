@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from fusion.errors import InputError
 from fusion.functionals.scf.kohn_sham import kohn_sham, molecule
 from fusion.methods import by_name
 from fusion.scf import solvent
+from processes import Program
 
 SMD_WATER = {"name": "water", "model": "smd"}
 
@@ -160,3 +163,20 @@ def test_excitations_in_a_solvent_have_its_fast_response() -> None:
     assert result.properties["excitations"][0] == pytest.approx(response.kernel()[0][0], abs=1e-6)
     with pytest.raises(InputError, match="refractive index"):
         by_name.method({**settings, "solvent": {"epsilon": 5.0}}).check([WATER], {"excitations"})
+
+
+def test_on_the_command_line(program: Program, tmp_path: Path) -> None:
+    hydrogen = ("system=inline", "system.atoms=H 0 0 0; H 0 0 0.74")
+    done = program("+method=hf", "method.basis=sto-3g", *hydrogen, "solvent=dmso", "hydra.run.dir=run")
+    assert done.status == 0 and "dimethylsulfoxide, IEF-PCM, ε 46.826" in done.out
+    document = json.loads((tmp_path / "run" / "result.json").read_text(encoding="utf-8"))
+    assert document["settings"]["method"]["solvent"] == {"name": "dmso", "model": None, "epsilon": None}
+    assert document["solvent"]["name"] == "dimethylsulfoxide"
+    for words, message in (
+        (("+method=toy", "solvent=water"), "this method has no solvent; hf, dft"),
+        (("+method=hf", *hydrogen, "solvent=watr"), "no solvent 'watr'"),
+        (("+method=hf", *hydrogen, "solvent.epsilon=0.9"), "at least 1"),
+    ):
+        refused = program(*words)
+        assert refused.status == 2 and message in refused.err
+        assert len(refused.err.strip().splitlines()) == 1

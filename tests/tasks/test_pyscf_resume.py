@@ -22,6 +22,9 @@ CASES = {
     "relax of a sum": ["+method=sum", "method.terms=[{method: hf, basis: sto-3g},d3]", *RADICAL, "task=relax"],
     "scan": [*HF, *WATER, "task=scan", "task.atoms=[1,2]", "task.stop=1.4", "task.points=3"],
     "vibrations": [*HF, "method.dispersion=d3bj", *RADICAL, "task=vibrations"],
+    "vibrations in a solvent": [
+        *(*HF, *RADICAL, "task=vibrations", "task.relax=false", "task.fmax=1", "solvent=water", "executor.workers=1")
+    ],
     "md": [*HF, *WATER, "task=md", "task.steps=6", "task.time_ps=0.003"],
     "thermochemistry": [*HF, "task=thermochemistry", "task.reaction='H2 + F2 -> 2 HF'"],
 }

@@ -27,6 +27,9 @@ from fusion.parallel.processes import WORK_COMMAND
 SUBMITIT = f"{__name__}.submitit"
 """Target of executor=submitit."""
 
+POOL = "concurrent.futures.ThreadPoolExecutor"
+"""Target of executor=pool: processes of this machine, each watched by a thread."""
+
 OUTPUT = "workers.txt"
 """File of what the workers print, in the directory of a run."""
 

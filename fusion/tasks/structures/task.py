@@ -225,9 +225,6 @@ def files(directory: Any) -> list[str]:
     return [name for name in names if (directory / name).is_file()]
 
 
-_THREADS = "concurrent.futures.ThreadPoolExecutor"
-"""Executor of this machine; one worker alone is this process."""
-
 _OTHERS = {"not_converged": "not converged", "failed": "failed", "refused": "left out"}
 
 
@@ -250,7 +247,7 @@ def _share(method: Method, run: Run) -> Share:
 
 def _is_pool(run: Run) -> bool:
     settings = run.config.get("executor") or {}
-    return str(settings.get("_target_", _THREADS)) == _THREADS
+    return str(settings.get("_target_", executors.POOL)) == executors.POOL  # one worker alone is this process
 
 
 def _watch(plan: SetPlan, run: Run, show: Callable[[Records], None], stop_if_asked: Callable[[], None]) -> Records:

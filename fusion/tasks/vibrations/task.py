@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from omegaconf import OmegaConf
 
 from fusion.config.checks import check_whole
 from fusion.errors import CalculationError, InputError
-from fusion.methods import protocol
+from fusion.methods import abilities, protocol
 from fusion.parallel import processes
 from fusion.runs.results import Result
 from fusion.runs.task import StartPlan, Title, Trajectory, existing_trajectories
 from fusion.tasks.relax import relaxation as relaxing
 from fusion.tasks.relax.relaxation import short
+from fusion.tasks.structures import executors
 from fusion.tasks.structures import task as structures_task
 from fusion.tasks.structures.task import StructuresTask
 from fusion.tasks.vibrations.analysis import Conditions, describe, free_motions
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from fusion.chemistry.system import System
     from fusion.methods.protocol import Method
     from fusion.methods.recorded import Journal
+    from fusion.methods.separate import Share
     from fusion.runs.run import Run
     from fusion.tasks.vibrations.intensities import Intensities
 
@@ -144,7 +148,7 @@ class Vibrations:
                     return relaxing.outcome(relaxed, run)
                 system = relaxed.result.system
                 write_structure(run.directory / relaxing.STRUCTURE, relaxed.result)
-            with_hessian = self._hessian(journal, system, intensities)
+            with_hessian = self._hessian(journal, system, intensities, run)
             masses, hessian = system.nuclear_masses, np.asarray(with_hessian.properties["hessian"])
             modes = normal_modes(hessian, system.positions, masses, any(system.pbc), system.fixed)
             try:
@@ -179,10 +183,11 @@ class Vibrations:
             result.status, result.message = "not_converged", "; ".join(filter(None, [message, failure]))
         return result
 
-    def _hessian(self, journal: Journal, system: System, intensities: Intensities) -> Result:
+    def _hessian(self, journal: Journal, system: System, intensities: Intensities, run: Run) -> Result:
         """Energy, forces and Hessian (3A, 3A); the members' Hessians where requested and provided; the dipole where the
         method gives one, and its derivatives where they cost nothing more."""
         from fusion.console.phases import phase
+        from fusion.methods.separate import Separate
 
         properties = set(self.needs)
         if self._spread and "hessian_members" in journal.provides:
@@ -190,12 +195,19 @@ class Vibrations:
         properties |= intensities.beside_hessian(journal, system)
         numerical = "hessian" not in journal.provides
         total = 6 * len(system.symbols) if numerical else 1
-        with phase("Hessian", total) as bar:
+        how = "by differences of forces" if numerical else "analytic"
+        with ExitStack() as stack:
+            if numerical and abilities.separable(journal.method):
+                share = _share(run)
+                node: Any = OmegaConf.to_container(run.config.method, resolve=True)
+                journal.separate = stack.enter_context(Separate(journal.method, node, share))
+                how += f" in {share.processes} processes" if share.processes > 1 else ""
+            bar = stack.enter_context(phase("Hessian", total))
             if numerical:
-                journal.watch = lambda done: bar(done, "by differences of forces")
+                journal.watch = lambda done: bar(done, how)
             (result,) = protocol.calculate(journal, [system], properties)
-            journal.watch = None
-            bar(total, "by differences of forces" if numerical else "analytic")
+            bar(total, how)
+        journal.watch = journal.separate = None
         if result.status != "ok":
             raise CalculationError(f"no Hessian: {result.message or result.status}")
         return result
@@ -281,6 +293,16 @@ class Vibrations:
         if not modes:
             return names
         return [*names, f"{MODES}/{modes[0]} …" if len(modes) > 1 else f"{MODES}/{modes[0]}"]
+
+
+def _share(run: Run) -> Share:
+    """Processes for displaced geometries: those of executor=pool, by default one for each core."""
+    from fusion.methods.separate import Share
+
+    settings = run.config.get("executor") or {}
+    workers = settings.get("workers") if settings.get("_target_") == executors.POOL else None
+    shared = executors.share(workers, batched=False)
+    return Share(shared.workers, shared.threads)
 
 
 def _check_conditions(conditions: Conditions) -> None:
