@@ -14,6 +14,9 @@ from weakref import WeakSet
 import numba
 from numba.core import event
 
+INNER: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+"""Options of a kernel that other kernels alone call: it needs no entries for Python and C, which cost time."""
+
 _COMPILING = "kernels for this processor, {often}: usually 20 to 60 s"
 _UNCACHED = "every time, because no cache directory is writable (set NUMBA_CACHE_DIR=DIR)"
 

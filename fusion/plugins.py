@@ -7,6 +7,7 @@ refused by name.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -70,10 +71,18 @@ def options(sources: list[tuple[str, Path]]) -> dict[str, list[tuple[str, Path]]
     """Return the files of all options of all groups, `method/ferminet` -> [(package, file)]; several are a conflict."""
     claims: dict[str, list[tuple[str, Path]]] = {}
     for package, directory in sources:
-        for file in sorted(directory.rglob("*.yaml")):
-            option = file.relative_to(directory).with_suffix("").as_posix()
+        for option, file in sorted(_option_files(directory)):
             claims.setdefault(option, []).append((package, file))
     return claims
+
+
+def _option_files(directory: Path) -> Iterator[tuple[str, Path]]:
+    """Yield the options of one tree with their files; a run asks several times, and `Path.rglob` is slow."""
+    for folder, _, names in os.walk(directory):
+        group = folder.removeprefix(str(directory)).replace(os.sep, "/").strip("/")
+        for name in names:
+            if name.endswith(".yaml"):
+                yield f"{group}/{name.removesuffix('.yaml')}".strip("/"), Path(folder, name)
 
 
 def conflicts(sources: list[tuple[str, Path]]) -> list[str]:

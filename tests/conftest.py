@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import os
+import pickle
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -148,23 +148,29 @@ def signing_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session", autouse=True)
 def configuration_files() -> Iterator[None]:
-    """Parse each configuration file once per process: a quarter of the time that Hydra takes to compose settings."""
+    """Read each configuration file once per process: a third of the time that Hydra takes to compose settings."""
+    from hydra.core.plugins import Plugins
+
+    Plugins.instance()  # executes the modules with the sources again, so that their classes are others than before
     from hydra._internal.core_plugins.file_config_source import FileConfigSource
+    from hydra._internal.core_plugins.importlib_resources_config_source import ImportlibResourcesConfigSource
 
-    original, parsed = FileConfigSource.load_config, {}
+    read: dict[tuple[object, ...], bytes] = {}
 
-    def load(self: FileConfigSource, config_path: str) -> Any:
-        file = Path(self.path, self._normalize_file_name(config_path))
-        if not file.is_file():
-            return original(self, config_path)
-        state = file.stat()
-        key = (self.provider, config_path, file, state.st_mtime_ns, state.st_size)
-        if key not in parsed:
-            parsed[key] = original(self, config_path)
-        return copy.deepcopy(parsed[key])
+    def once(load: Callable[..., Any]) -> Callable[..., Any]:
+        def loaded(self: Any, config_path: str) -> Any:
+            file = Path(self.path, self._normalize_file_name(config_path))
+            state = file.stat() if file.is_file() else None  # those of Hydra's own package do not change
+            key = (type(self), self.provider, self.path, config_path, state and (state.st_mtime_ns, state.st_size))
+            if key not in read:
+                read[key] = pickle.dumps(load(self, config_path))
+            return pickle.loads(read[key])  # a copy, which Hydra changes
+
+        return loaded
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FileConfigSource, "load_config", load)
+        for source in (FileConfigSource, ImportlibResourcesConfigSource):
+            patch.setattr(source, "load_config", once(source.load_config))
         yield
 
 

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from fusion.compilation import njit
+from fusion.compilation import INNER, njit
 
 FEW = 48
 """Number of atoms up to which comparing all pairs is fastest; more atoms are sorted into cells."""
 
+# Loops instead of assignments of arrays to slices, which make numba compile the text of an error message as well.
 _OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
 
 
@@ -33,18 +34,19 @@ def pairs(positions, rows, starts, cutoff):  # type: ignore[no-untyped-def]
                 end = _compare(positions, rows, i, begin, stop, cutoff, other, end)
                 first[i + 1] = end
         else:
-            other, end = _through_cells(positions, rows, begin, stop, cutoff, first, other, end)
+            other, end = _through_cells(positions, rows, begin, stop, cutoff, first, other, np.int64(end))
     return other[:end].copy(), first
 
 
-@njit(**_OPTIONS)
+@njit(**_OPTIONS, **INNER)
 def _longer(other, size):  # type: ignore[no-untyped-def]
     longer = np.empty(2 * size, np.int64)
-    longer[: len(other)] = other
+    for p in range(len(other)):
+        longer[p] = other[p]
     return longer
 
 
-@njit(**_OPTIONS)
+@njit(**_OPTIONS, **INNER)
 def _compare(positions, rows, i, start, stop, cutoff, other, end):  # type: ignore[no-untyped-def]
     """Append the atoms of start..stop that are near atom i to `other`; return the new end of that list."""
     limit = cutoff * cutoff
@@ -57,7 +59,7 @@ def _compare(positions, rows, i, start, stop, cutoff, other, end):  # type: igno
     return end
 
 
-@njit(**_OPTIONS)
+@njit(**_OPTIONS, **INNER)
 def _through_cells(positions, rows, begin, stop, cutoff, first, other, end):  # type: ignore[no-untyped-def]
     """`pairs` of one molecule, sorted into cells at least half a cutoff wide: compares cells at most two apart."""
     atoms, limit = stop - begin, cutoff * cutoff
@@ -78,13 +80,15 @@ def _through_cells(positions, rows, begin, stop, cutoff, first, other, end):  # 
             coordinate = (positions[rows[begin + n], axis] - low[axis]) * inverse[axis]
             cell[n, axis] = min(int(coordinate), shape[axis] - 1) if coordinate > 0.0 else 0
         place[(cell[n, 0] * shape[1] + cell[n, 1]) * shape[2] + cell[n, 2] + 1] += 1
-    place[:] = np.cumsum(place)
+    for c in range(1, len(place)):
+        place[c] += place[c - 1]
     slot = place[:-1].copy()
     order, sorted_ = np.empty(atoms, np.int64), np.empty((3, atoms), positions.dtype)
     for n in range(atoms):
         index = (cell[n, 0] * shape[1] + cell[n, 1]) * shape[2] + cell[n, 2]
         order[slot[index]] = begin + n
-        sorted_[:, slot[index]] = positions[rows[begin + n]]
+        for axis in range(3):
+            sorted_[axis, slot[index]] = positions[rows[begin + n], axis]
         slot[index] += 1
     for n in range(atoms):
         centre = positions[rows[begin + n]]

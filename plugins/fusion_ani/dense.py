@@ -23,11 +23,11 @@ from typing import Any
 
 import numpy as np
 
-from fusion.compilation import njit
+from fusion.compilation import INNER, njit
 from fusion_ani.products import product_of
 from fusion_ani.simd import OPTIONS, exp
 
-_VALUE, _SLOPE, _BEND, _ALONG, _DOWN, _UP, _CHANGE, _MOVED = range(8)
+_VALUE, _SLOPE, _BEND, _ALONG, _DOWN, _UP, _CHANGE, _MOVED = map(np.int64, range(8))
 """Intermediate results of a layer: a, phi', phi'', D_(l+1) W_(l+1), D, Z, dz, da."""
 _PARTS = 8
 Arrays = tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...], np.ndarray, np.floating[Any] | None]
@@ -40,7 +40,7 @@ def room(rows: int, weights: Sequence[np.ndarray]) -> int:
     return _PARTS * rows * sum(weight.shape[1] for weight in weights)
 
 
-@njit(**OPTIONS)
+@njit(**OPTIONS, **INNER)
 def _parts(work, rows, weights, layer):  # type: ignore[no-untyped-def]
     """Part (8, n, out) of `work` that belongs to a layer."""
     before, size = 0, weights[layer].shape[1]
@@ -50,13 +50,13 @@ def _parts(work, rows, weights, layer):  # type: ignore[no-untyped-def]
     return work[begin : begin + _PARTS * rows * size].reshape(_PARTS, rows, size)
 
 
-@njit(**OPTIONS)
+@njit(**OPTIONS, **INNER)
 def _below(x, part, work, weights, layer):  # type: ignore[no-untyped-def]
     """Intermediate result `part` (n, in) of the layer below, or x."""
     return x if layer == 0 else _parts(work, len(x), weights, layer - 1)[part]
 
 
-@njit(**OPTIONS)
+@njit(**OPTIONS, **INNER)
 def _turned(weight, columns):  # type: ignore[no-untyped-def]
     """Transpose (in, out) of the given columns of a weight (out, all)."""
     turned = np.empty((len(columns), len(weight)), weight.dtype)
@@ -66,7 +66,7 @@ def _turned(weight, columns):  # type: ignore[no-untyped-def]
     return turned
 
 
-@njit(**OPTIONS)
+@njit(**OPTIONS, **INNER)
 def _activate(alpha, value, slope, bend):  # type: ignore[no-untyped-def]
     """Replace the values z by phi, and write its derivatives."""
     real = value.dtype.type
@@ -100,20 +100,23 @@ def energies(network, member, x, work, out):  # type: ignore[no-untyped-def]
                 _activate(alpha, value, slope, bend)
             else:
                 slope[:], bend[:] = x.dtype.type(1.0), x.dtype.type(0.0)
-    out[:] = _parts(work, rows, weights, last)[_VALUE, :, 0]
+    outputs = _parts(work, rows, weights, last)
+    for n in range(rows):
+        out[n] = outputs[_VALUE, n, 0]
 
 
-@njit(**OPTIONS)
+@njit(**OPTIONS, **INNER)
 def _back(part, seed, work, weights, member, layer, rows, begin, end, out):  # type: ignore[no-untyped-def]
     """Write `part` of the layer above times that layer's weights; for the last layer, the `seed` (n, 1)."""
     if layer == len(weights) - 1:
-        out[:] = seed
+        for n in range(len(out)):
+            out[n, 0] = seed[n, 0]
     else:
         above = _parts(work, rows, weights, layer + 1)[part, begin:end]
         product_of(out, np.zeros((1, out.shape[1]), out.dtype), above, False, weights[layer + 1][member])
 
 
-@njit(**OPTIONS)
+@njit(**OPTIONS, **INNER)
 def _times(a, b, result):  # type: ignore[no-untyped-def]
     for n in range(len(a)):
         for u in range(a.shape[1]):
@@ -136,11 +139,11 @@ def gradient(network, member, work, out):  # type: ignore[no-untyped-def]
             along = parts[_ALONG, begin:end]
             _back(_DOWN, seed, work, weights, member, layer, rows, begin, end, along)
             _times(parts[_SLOPE, begin:end], along, parts[_DOWN, begin:end])
-        lowest = _parts(work, rows, weights, 0)[_DOWN, begin:end]
+        lowest = _parts(work, rows, weights, np.int64(0))[_DOWN, begin:end]
         product_of(out[begin:end], np.zeros((1, len(columns)), real), lowest, False, first)
 
 
-@njit(**OPTIONS)
+@njit(**OPTIONS, **INNER)
 def _tangents(network, member, moves, work):  # type: ignore[no-untyped-def]
     """Compute the changes dz and da along v."""
     weights, _, columns, _ = network
@@ -152,7 +155,7 @@ def _tangents(network, member, moves, work):  # type: ignore[no-untyped-def]
         _times(parts[_SLOPE], parts[_CHANGE], parts[_MOVED])
 
 
-@njit(**OPTIONS)
+@njit(**OPTIONS, **INNER)
 def _bent(parts, begin, end):  # type: ignore[no-untyped-def]
     """Add the term of phi'' to Z."""
     for n in range(begin, end):

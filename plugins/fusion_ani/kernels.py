@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from fusion.compilation import njit
+from fusion.compilation import INNER, njit
 from fusion_ani.aev import COSINE_FACTOR, RADIAL_FACTOR
 from fusion_ani.simd import OPTIONS, combine, contract, cosine, exp, log, outer, sine
 
@@ -33,12 +33,12 @@ def near(vectors, first, other, species, scale, cutoff):  # type: ignore[no-unty
     return result
 
 
-@njit(**OPTIONS)
+@njit(**OPTIONS, **INNER)
 def _padded(count):  # type: ignore[no-untyped-def]
     return (count + _VECTOR - 1) // _VECTOR * _VECTOR
 
 
-@njit(**OPTIONS)
+@njit(**OPTIONS, **INNER)
 def _room(vectors, first, atoms, elements, constants):  # type: ignore[no-untyped-def]
     """Allocate arrays for the neighbours of one of `atoms`, for triples, for runs of triples, and for their factors."""
     _, radial_shifts, shifts, angles = constants
@@ -56,7 +56,7 @@ def _room(vectors, first, atoms, elements, constants):  # type: ignore[no-untype
     return lists, (np.zeros((3, most * len(radial_shifts)), real), numbers, indices, runs, turned, lengths)
 
 
-@njit(**OPTIONS)
+@njit(**OPTIONS, **INNER)
 def _list(vectors, start, stop, other, species, numbers, lists):  # type: ignore[no-untyped-def]
     """List the neighbours start..stop by element: element e has `begin[row, e]` up to `begin[row, e + 1]`.
 
@@ -107,7 +107,7 @@ def _list(vectors, start, stop, other, species, numbers, lists):  # type: ignore
         close[5, n] = real(-0.5 * math.pi) / cutoff * cosine(turn)
 
 
-@njit(**OPTIONS)
+@njit(**OPTIONS, **INNER)
 def _radial(count, all_of, eta, shifts, radial):  # type: ignore[no-untyped-def]
     """Compute distances from the shifts (row 1) and their Gaussians (row 0), both [n, s]."""
     real = radial.dtype.type
@@ -118,7 +118,7 @@ def _radial(count, all_of, eta, shifts, radial):  # type: ignore[no-untyped-def]
         radial[0, u] = exp(-eta * away * away)
 
 
-@njit(**OPTIONS)
+@njit(**OPTIONS, **INNER)
 def _triples(j, start, stop, close, numbers, indices, listed):  # type: ignore[no-untyped-def]
     """Append triples of neighbours j and k: cosine (0), mean length (1) and product of switching functions (2)."""
     real = numbers.dtype.type
@@ -133,7 +133,7 @@ def _triples(j, start, stop, close, numbers, indices, listed):  # type: ignore[n
     return listed + stop - start
 
 
-@njit(**OPTIONS)
+@njit(**OPTIONS, **INNER)
 def _factors(listed, numbers, turned, lengths, zeta, eta, shifts, angles):  # type: ignore[no-untyped-def]
     """Compute the factors of `listed` triples: angular ones, turned[0] [t, z], and radial ones, lengths[0] [t, s].
 
@@ -158,7 +158,7 @@ def _factors(listed, numbers, turned, lengths, zeta, eta, shifts, angles):  # ty
         lengths[0, u] = exp(-eta * away * away)
 
 
-@njit(**OPTIONS)
+@njit(**OPTIONS, **INNER)
 def _slopes(listed, numbers, turned, lengths, zeta, eta, shifts, angles):  # type: ignore[no-untyped-def]
     """Compute the derivatives of the factors, rows 2, by the cosine and by the mean length."""
     real = numbers.dtype.type
@@ -172,7 +172,7 @@ def _slopes(listed, numbers, turned, lengths, zeta, eta, shifts, angles):  # typ
         lengths[2, u] = real(-2.0) * eta * lengths[1, u] * lengths[0, u]
 
 
-@njit(**OPTIONS)
+@njit(**OPTIONS, **INNER)
 def _push(listed, numbers, indices, close):  # type: ignore[no-untyped-def]
     """Add the triples' gradients by the vectors of their two neighbours to rows 7 to 9 of `close`."""
     real = close.dtype.type
@@ -190,7 +190,7 @@ def _push(listed, numbers, indices, close):  # type: ignore[no-untyped-def]
             close[7 + axis, k] += along_k * unit_k + turn_k * unit_j
 
 
-@njit(**OPTIONS)
+@njit(**OPTIONS, **INNER)
 def _angular(backward, base, lists, places, constants, work, values):  # type: ignore[no-untyped-def]
     """Add the angular part of a centre's line to `values`, or push its gradient, `values`, back to its neighbours."""
     scalars, _, shifts, angles = constants
@@ -206,17 +206,17 @@ def _angular(backward, base, lists, places, constants, work, values):  # type: i
                 listed = _triples(j, start, begin[1, f + 1], close, numbers, indices, listed)
                 if listed >= TRIPLES:
                     runs[1, run + 1] = listed
-                    _finish(backward, run + 1, close, scalars, shifts, angles, work, values)
+                    _finish(backward, np.int64(run + 1), close, scalars, shifts, angles, work, values)
                     runs[0, 0], runs[1, 0] = base + places[e, f], 0
                     listed = run = 0
             if listed > runs[1, run]:
                 run += 1
     if listed:
         runs[1, run] = listed
-        _finish(backward, run, close, scalars, shifts, angles, work, values)
+        _finish(backward, np.int64(run), close, scalars, shifts, angles, work, values)
 
 
-@njit(**OPTIONS)
+@njit(**OPTIONS, **INNER)
 def _finish(backward, count, close, scalars, shifts, angles, work, values):  # type: ignore[no-untyped-def]
     """Process the listed triples: `count` runs, each with one place in `values`."""
     _, numbers, indices, runs, turned, lengths = work
@@ -254,7 +254,7 @@ def forward(  # type: ignore[no-untyped-def]
         for e in range(len(places)):
             start, stop = begin[0, e], begin[0, e + 1]
             outer(out, base + radial_places[e], all_of[4], ones, radial[0], start, stop, scalars[:1], shifts)
-        _angular(False, base, lists, places, constants, work, out)
+        _angular(np.bool_(False), base, lists, places, constants, work, out)
 
 
 @njit(**OPTIONS)
@@ -284,7 +284,7 @@ def backward(  # type: ignore[no-untyped-def]
             p = which[0, n]
             out[p, 0], out[p, 1], out[p, 2] = slope * all_of[0, n], slope * all_of[1, n], slope * all_of[2, n]
         close[7:, : begin[1, len(places)]] = real(0.0)
-        _angular(True, base, lists, places, constants, work, gradient)
+        _angular(np.bool_(True), base, lists, places, constants, work, gradient)
         for n in range(begin[1, len(places)]):
             p = which[0, which[1, n]]
             for axis in range(3):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from fusion.compilation import njit
+from fusion.compilation import INNER, njit
 from fusion_ani.kernels import backward, forward
 from fusion_ani.products import STEP, panel_of, product
 from fusion_ani.simd import OPTIONS, exp
 
 
-@njit(**OPTIONS)
+@njit(**OPTIONS, **INNER)
 def _celu(y, size, alpha):  # type: ignore[no-untyped-def]
     real = y.dtype.type
     scale = real(1.0) / alpha
@@ -20,14 +20,14 @@ def _celu(y, size, alpha):  # type: ignore[no-untyped-def]
         y[u] = (value - low) + alpha * (exp(low * scale) - real(1.0))
 
 
-@njit(**OPTIONS)
+@njit(**OPTIONS, **INNER)
 def _slope(y, alpha):  # type: ignore[no-untyped-def]
     """Derivative of CELU where its value is y."""
     slope = y / alpha + type(y)(1.0)
     return type(y)(1.0) if slope > type(y)(1.0) else slope
 
 
-@njit(**OPTIONS)
+@njit(**OPTIONS, **INNER)
 def networks(x, line, atoms, panels, packed, differentiate, energies):  # type: ignore[no-untyped-def]
     """Write the members' outputs for lines of `x` to energies[member, atom]; replace `x` by the gradient of their mean.
 
@@ -36,7 +36,8 @@ def networks(x, line, atoms, panels, packed, differentiate, energies):  # type: 
     """
     numbers, places, widths, alpha = packed
     real = x.dtype.type
-    members, layers, width = len(places), len(widths) - 1, panel_of(x)
+    members, layers = len(places), len(widths) - 1
+    zero, width = np.int64(0), np.int64(panel_of(x))  # no literals, for each of which `product` is compiled anew
     rows = len(x) // line
     all_panels, nothing = np.arange(widths.max() // width), np.zeros(width, real)
     values = [np.empty(rows * widths[layer + 1], real) for layer in range(layers)]
@@ -49,7 +50,7 @@ def networks(x, line, atoms, panels, packed, differentiate, energies):  # type: 
             weight, _, bias = places[member, layer]
             every = all_panels[: size // width]
             depth = widths[layer] * width
-            product(y, size, numbers, bias, 0, width, source, length, rows, numbers, weight, depth, ins, every)
+            product(y, size, numbers, bias, zero, width, source, length, rows, numbers, weight, depth, ins, every)
             _celu(y, rows * size, alpha)
             source, length, ins = y, size, every
         last, _, bias = places[member, layers]
@@ -69,14 +70,14 @@ def networks(x, line, atoms, panels, packed, differentiate, energies):  # type: 
             size, y = widths[layer], values[layer - 1]
             weight, depth = places[member, layer, 1], length * width
             every = all_panels[: size // width]
-            product(spare, size, nothing, 0, 0, 0, source, length, rows, numbers, weight, depth, ins, every)
+            product(spare, size, nothing, zero, zero, zero, source, length, rows, numbers, weight, depth, ins, every)
             for u in range(rows * size):
                 y[u] = spare[u] * _slope(y[u], alpha)
             source, length, ins = y, size, every
         weight, depth = places[member, 0, 1], length * width
-        product(back, line, back, 0, line, width, source, length, rows, numbers, weight, depth, ins, panels)
-    if differentiate:
-        x[:] = back
+        product(back, line, back, zero, line, width, source, length, rows, numbers, weight, depth, ins, panels)
+    for u in range(len(back)):
+        x[u] = back[u]
 
 
 @njit(**OPTIONS)

@@ -15,7 +15,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
-from fusion.compilation import njit
+from fusion.compilation import INNER, njit
 from fusion_ani.simd import INT, OPTIONS, Memory, fused, lane_mask, splat
 
 _WIDE = bool(llvmlite.binding.get_host_cpu_features().get("avx512f", False))
@@ -102,7 +102,7 @@ def _panel_of(array: Any) -> Any:
     return implementation
 
 
-@njit(**OPTIONS)
+@njit(**OPTIONS, **INNER)
 def product(c, ld_c, start, at_s, ld_s, step_s, a, ld_a, rows, b, at_b, size_b, ins, outs):  # type: ignore[no-untyped-def]
     """C = S + A B for C, A and S (from `at_s` on) in flat arrays with lines of `ld_`; `rows` a multiple of STEP.
 

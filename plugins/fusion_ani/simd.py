@@ -11,9 +11,11 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
-from fusion.compilation import njit
+from fusion.compilation import INNER, njit
 
 # Without nnan and ninf: numbers that are not finite must stay so.
+# numba compiles a function anew for each literal that it is called with, also for the first value of a counter:
+# np.int64(counter) and np.bool_(flag) prevent it.
 OPTIONS: dict[str, Any] = {
     "nogil": True,
     "cache": True,
@@ -65,7 +67,7 @@ _COSINE = tuple((-1) ** n * math.pi ** (2 * n) / math.factorial(2 * n) for n in 
 _SINE = tuple((-1) ** n * math.pi ** (2 * n + 1) / math.factorial(2 * n + 1) for n in range(12))
 
 
-@njit(**OPTIONS)
+@njit(**OPTIONS, **INNER)
 def _series(x, coefficients):  # type: ignore[no-untyped-def]
     """sum_n coefficients[n] x^n."""
     real = type(x)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from fusion.compilation import njit
+from fusion.compilation import INNER, njit
 from fusion_ani.aev import COSINE_FACTOR
 from fusion_ani.kernels import TRIPLES, _factors, _list, _push, _radial, _room, _slopes, _triples
 from fusion_ani.simd import OPTIONS, contract, outer
 
 
-@njit(**OPTIONS)
+@njit(**OPTIONS, **INNER)
 def _angular(forward, base, lists, places, constants, work, values, moved):  # type: ignore[no-untyped-def]
     """Process the angular parts of a centre's lines: triples of all pairs of elements, in lists of `TRIPLES`."""
     begin, _, _, close = lists
@@ -30,17 +30,17 @@ def _angular(forward, base, lists, places, constants, work, values, moved):  # t
                 listed = _triples(j, start, begin[1, f + 1], close, numbers, indices, listed)
                 if listed >= TRIPLES:
                     runs[1, run + 1] = listed
-                    _finish(forward, run + 1, close, constants, work, values, moved)
+                    _finish(forward, np.int64(run + 1), close, constants, work, values, moved)
                     runs[0, 0], runs[1, 0] = base + places[e, f], 0
                     listed = run = 0
             if listed > runs[1, run]:
                 run += 1
     if listed:
         runs[1, run] = listed
-        _finish(forward, run, close, constants, work, values, moved)
+        _finish(forward, np.int64(run), close, constants, work, values, moved)
 
 
-@njit(**OPTIONS)
+@njit(**OPTIONS, **INNER)
 def _finish(forward, count, close, constants, work, values, moved):  # type: ignore[no-untyped-def]
     """Process the listed triples for every member."""
     scalars, _, shifts, angles = constants
@@ -63,12 +63,19 @@ def _finish(forward, count, close, constants, work, values, moved):  # type: ign
                 into = numbers[5], numbers[6], numbers[7]
                 contract(values[member], at, *factors, start, stop, *into, shifts, angles[0])
         if not forward:
-            close[7:] = moved[member, :3]
+            _copy(moved[member, :3], close[7:])
             _push(listed, numbers, indices, close)
-            moved[member, :3] = close[7:]
+            _copy(close[7:], moved[member, :3])
 
 
-@njit(**OPTIONS)
+@njit(**OPTIONS, **INNER)
+def _copy(source, target):  # type: ignore[no-untyped-def]
+    for axis in range(len(target)):
+        for n in range(target.shape[1]):
+            target[axis, n] = source[axis, n]
+
+
+@njit(**OPTIONS, **INNER)
 def _moved_triples(listed, numbers, indices, close, moved):  # type: ignore[no-untyped-def]
     """Compute changes of the triples' factors: of the switching functions (5), the cosine (6) and the mean length (7).
 
@@ -116,7 +123,7 @@ def pushed(  # type: ignore[no-untyped-def]
             for n in range(ends[1, len(places)]):
                 for axis in range(4):
                     near[member, axis, n] = away[member, axis, which[1, n]]
-        _angular(True, base, lists, places, constants, work, out, near)
+        _angular(np.bool_(True), base, lists, places, constants, work, out, near)
 
 
 @njit(**OPTIONS)
@@ -145,14 +152,14 @@ def pulled(  # type: ignore[no-untyped-def]
                 for axis in range(3):
                     out[member, which[0, n], axis] = slope * all_of[axis, n]
         near[:] = vectors.dtype.type(0.0)
-        _angular(False, base, lists, places, constants, work, gradients, near)
+        _angular(np.bool_(False), base, lists, places, constants, work, gradients, near)
         for member in range(len(out)):
             for n in range(ends[1, len(places)]):
                 for axis in range(3):
                     out[member, which[0, which[1, n]], axis] += scale * near[member, axis, n]
 
 
-@njit(**OPTIONS)
+@njit(**OPTIONS, **INNER)
 def _radial_slopes(count, all_of, eta, shifts, radial):  # type: ignore[no-untyped-def]
     """Compute Gaussians of the distances from the shifts (0), these distances (1) and the derivatives (2)."""
     _radial(count, all_of, eta, shifts, radial)
@@ -161,7 +168,7 @@ def _radial_slopes(count, all_of, eta, shifts, radial):  # type: ignore[no-untyp
         radial[2, u] = real(-2.0) * eta * radial[1, u] * radial[0, u]
 
 
-@njit(**OPTIONS)
+@njit(**OPTIONS, **INNER)
 def _moved(count, all_of, which, directions, scale, moved):  # type: ignore[no-untyped-def]
     """Compute changes of the vectors to neighbours over their lengths (0, 1, 2) and of the lengths (3), Angstrom."""
     for n in range(count):

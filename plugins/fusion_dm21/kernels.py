@@ -18,7 +18,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
-from fusion.compilation import njit
+from fusion.compilation import INNER, njit
 
 CHUNK = 48
 """Number of points processed at a time; a multiple of ROWS."""
@@ -122,7 +122,7 @@ def _compiled_exp(x: Any) -> Any:
     return implementation
 
 
-@njit(fastmath=_EXACT, **_OPTIONS)
+@njit(fastmath=_EXACT, **_OPTIONS, **INNER)
 def _product(out, bias, left, right, rows):  # type: ignore[no-untyped-def]
     """out = bias + left @ right for out (panels of it, CHUNK, panel), bias (panels of it, panel), right in panels."""
     outs, chunk, width = out.shape
@@ -134,7 +134,7 @@ def _product(out, bias, left, right, rows):  # type: ignore[no-untyped-def]
             _tile(out_, to, bias_, column * width, left_, of, chunk * width, right_, column * ins * width * width, ins)
 
 
-@njit(fastmath=_FREE, **_OPTIONS)
+@njit(fastmath=_FREE, **_OPTIONS, **INNER)
 def _tanh(h, rows):  # type: ignore[no-untyped-def]
     """h <- tanh(h)."""
     real = h.dtype.type
@@ -147,7 +147,7 @@ def _tanh(h, rows):  # type: ignore[no-untyped-def]
                 h[column, row, k] = t if x > real(0.0) else -t
 
 
-@njit(fastmath=_FREE, **_OPTIONS)
+@njit(fastmath=_FREE, **_OPTIONS, **INNER)
 def _norm_and_elu(x, width, epsilon, scale, shift, normed, inverse, h, rows):  # type: ignore[no-untyped-def]
     """h = ELU(scale normed + shift), normed = (x - mean) inverse over the first `width` columns of x."""
     real = x.dtype.type
@@ -175,7 +175,7 @@ def _norm_and_elu(x, width, epsilon, scale, shift, normed, inverse, h, rows):  #
                 h[column, row, k] = _exp(min(y, real(0.0))) - real(1.0) if y < real(0.0) else y
 
 
-@njit(fastmath=_FREE, **_OPTIONS)
+@njit(fastmath=_FREE, **_OPTIONS, **INNER)
 def _norm_and_elu_back(gradient, width, scale, normed, inverse, h, rows):  # type: ignore[no-untyped-def]
     """gradient by h <- gradient by x, for `_norm_and_elu`."""
     real = gradient.dtype.type
@@ -198,7 +198,7 @@ def _norm_and_elu_back(gradient, width, scale, normed, inverse, h, rows):  # typ
                 gradient[column, row, k] = g * by
 
 
-@njit(fastmath=_FREE, **_OPTIONS)
+@njit(fastmath=_FREE, **_OPTIONS, **INNER)
 def _factors(h, weight, bias, energies, start, factors, gradient, rows):  # type: ignore[no-untyped-def]
     """Compute the factors of the points from `start` on, and the gradient of sum_k factor_k energy_k by h."""
     panels, _, columns = h.shape
@@ -221,7 +221,7 @@ def _factors(h, weight, bias, energies, start, factors, gradient, rows):  # type
                 gradient[column, row, k] = c[0] * w0 + c[1] * w1 + c[2] * w2
 
 
-@njit(fastmath=_FREE, **_OPTIONS)
+@njit(fastmath=_FREE, **_OPTIONS, **INNER)
 def _slope(z, k, energies, factors, point):  # type: ignore[no-untyped-def]
     """Store the factor f = 2 sigmoid(z / 2) and return energy df/dz."""
     real = factors.dtype.type

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,22 +10,12 @@ import pytest
 import torch
 from ase import Atoms
 from commands import assert_right
+from readme import COMMANDS, PYTHON
 
 import fusion
 from fusion import zoo
 from fusion.zoo import store
 from processes import Program
-
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-COMMANDS = [
-    re.split(r"\s{2,}|\s#", line)[0]
-    for language, block in BLOCKS
-    if not language
-    for line in block.splitlines()
-    if line.startswith(("fusion ", "./tools/run "))
-]
-PYTHON = [block for language, block in BLOCKS if language == "python" and not block.startswith("# mymethod")]
 
 
 def test_the_readme_has_commands() -> None:

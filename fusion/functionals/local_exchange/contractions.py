@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fusion.compilation import njit
+from fusion.compilation import INNER, njit
 from fusion.functionals.local_exchange.integrals import CHUNK, INLINE, OPTIONS, potentials
 
 
@@ -57,7 +57,7 @@ def contract_pair(pair: int, shells: Any, values: Any, w: int, first: int, near:
                 d, row = d + 1, row + 1
 
 
-@njit(**OPTIONS)
+@njit(**OPTIONS, **INNER)
 def enter(start: int, vectors: np.ndarray, near: Any) -> None:
     """Copy E of one chunk into contiguous memory, and set F to zero."""
     real = near.vectors.dtype.type
@@ -71,7 +71,7 @@ def enter(start: int, vectors: np.ndarray, near: Any) -> None:
                     near.result[w, s, b, g] = real(0.0)
 
 
-@njit(**OPTIONS)
+@njit(**OPTIONS, **INNER)
 def leave(start: int, near: Any, result: np.ndarray) -> None:
     """Copy F of one chunk to its place among all points."""
     for w in range(near.result.shape[0]):

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from fusion.compilation import njit
+from fusion.compilation import INNER, njit
 from fusion.functionals.local_exchange.integrals import (
     CHUNK,
     INLINE,
@@ -127,7 +127,7 @@ def _gather(functions: int, size: int, coefficients: Any, base: int, products: A
         f += 1
 
 
-@njit(**OPTIONS)
+@njit(**OPTIONS, **INNER)
 def _pair(
     pair: int,
     points: Any,

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from fusion.compilation import njit
+from fusion.compilation import INNER, njit
 from fusion.functionals.local_exchange.shell_pairs import ShellPairs, hermite_powers
 
 CHUNK: Final = 64
@@ -213,7 +213,7 @@ def _accumulate(functions: int, size: int, coefficients: Any, base: int, hermite
             t += 1
 
 
-@njit(**OPTIONS)
+@njit(**OPTIONS, **INNER)
 def potentials(
     pair: int, points: np.ndarray, start: int, omegas: np.ndarray, pairs: Any, lookup: Any, work: Any
 ) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from fusion.compilation import njit
+from fusion.compilation import INNER, njit
 from fusion.functionals.local_exchange.contractions import contract_pair, enter, leave
 from fusion.functionals.local_exchange.integrals import CHUNK, INLINE, OPTIONS, potentials
 
@@ -103,7 +103,7 @@ def _nearest(value: Any) -> Any:
     return np.int32(value + (np.float32(0.5) if value > np.float32(0.0) else np.float32(-0.5)))
 
 
-@njit(**OPTIONS)
+@njit(**OPTIONS, **INNER)
 def _round(work: Any, w: int, functions: int, urgency: float, kept: Any, k: int, pair: int, end: int) -> int:
     """Store values[w] (functions, CHUNK) of the workspace from byte `end` on; return the next byte, or -1 if full."""
     values, peaks = work.values, work.axes[3]  # the squares there are no longer needed
@@ -161,13 +161,13 @@ def keep(points: np.ndarray, omegas: np.ndarray, pairs: Any, double: Any, single
             elif need < _SINGLE and not _is_steep(pair, pairs):
                 potentials(pair, points, k * CHUNK, omegas, pairs, single[0], single[1])
                 for w in range(len(omegas)):
-                    end = _round(single[1], w, functions, urgency, kept, k, pair, end)
+                    end = _round(single[1], w, functions, urgency, kept, k, pair, np.int64(end))
                     if end < 0:
                         return -1
             else:
                 potentials(pair, points, k * CHUNK, omegas, pairs, double[0], double[1])
                 for w in range(len(omegas)):
-                    end = _round(double[1], w, functions, urgency, kept, k, pair, end)
+                    end = _round(double[1], w, functions, urgency, kept, k, pair, np.int64(end))
                     if end < 0:
                         return -1
     return end

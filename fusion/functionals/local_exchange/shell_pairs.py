@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from pyscf import gto
 
-from fusion.compilation import njit
+from fusion.compilation import INNER, njit
 
 NEGLIGIBLE: Final = 1e-13
 """Limit (hartree) of the potential below which pairs of primitives are left out."""
@@ -144,7 +144,7 @@ def _expand(shell_b: Any, shell_d: Any, hermite: np.ndarray, gaussians: np.ndarr
     return primitives, bound
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", **INNER)
 def _contract(
     first: np.ndarray, second: np.ndarray, factor: float, products: np.ndarray, coefficients: np.ndarray
 ) -> None:
@@ -158,7 +158,7 @@ def _contract(
                     row += 1
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", **INNER)
 def _expand_axis(first: int, second: int, a: float, b: float, distance: float, expansion: np.ndarray) -> None:
     """Compute E_t^ij of one axis, (first + 1, second + 1, t), without the factor exp(-a b distance^2 / (a + b))."""
     p = a + b
@@ -179,7 +179,7 @@ def _expand_axis(first: int, second: int, a: float, b: float, distance: float, e
                 expansion[i, j, t] = value
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", **INNER)
 def _derived(axes: np.ndarray, x: int, a: float, p: float) -> Any:
     """E of all axes (3, i, j, t), with dE/dX along x: d E_t^ij / dX = 2 a E_t^i+1,j - i E_t^i-1,j - (a/p) E_t-1^ij."""
     derived = axes[:, :-1, :, :-1].copy()
@@ -196,7 +196,7 @@ def _derived(axes: np.ndarray, x: int, a: float, p: float) -> Any:
     return derived
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", **INNER)
 def _hermite_products(shell_b: Any, shell_d: Any, hermite: np.ndarray, axes: np.ndarray) -> Any:
     """Products (functions, functions, Hermite functions) of two primitives, without their common factor."""
     products = np.zeros((len(shell_b.transformation), len(shell_d.transformation), len(hermite)))
@@ -213,7 +213,7 @@ def _hermite_products(shell_b: Any, shell_d: Any, hermite: np.ndarray, axes: np.
     return products
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", **INNER)
 def _largest_potential(products: np.ndarray, scales: np.ndarray) -> Any:
     """Upper bound of the potential of any product: derivatives of Hermite functions are below (2p)^(order/2)."""
     largest = 0.0
