@@ -32,23 +32,31 @@ class Outcome:
 
 
 def run(arguments: Sequence[str], directory: Path, threads: int) -> Outcome:
-    """`python -m fusion ARGUMENTS` in a process of its own, with `threads` threads; a finished run is not repeated."""
+    """`python -m fusion ARGUMENTS` in a process of its own, with `threads` threads; a finished run is not repeated.
+
+    A run that was stopped goes on from its checkpoint; its times are added up.
+    """
     kept = _kept(arguments, directory)
     if kept is not None:
         return kept
-    command = [sys.executable, "-m", "fusion", *arguments, f"hydra.run.dir={directory}"]
+    stopped = directory.with_suffix(".stopped.json")
+    earlier = json.loads(stopped.read_text()) if stopped.is_file() else {"wall_s": 0.0, "cpu_s": 0.0}
+    words = ("resume", str(directory)) if stopped.is_file() else (*arguments, f"hydra.run.dir={directory}")
     began = time.perf_counter()
-    with (directory.parent / f"{directory.name}.log").open("w") as log:
+    with (directory.parent / f"{directory.name}.log").open("a") as log:
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen([sys.executable, "-m", "fusion", *words], env=environment, stdout=log, stderr=log)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     file = directory / "result.json"
     result = json.loads(file.read_text()) if file.is_file() else {}
-    cpu = usage.ru_utime + usage.ru_stime
-    outcome = Outcome(tuple(arguments), result, process.returncode, time.perf_counter() - began, cpu)
-    if result or process.returncode == REFUSED:  # otherwise it was stopped, and the next call repeats it
+    wall = earlier["wall_s"] + time.perf_counter() - began
+    cpu = earlier["cpu_s"] + usage.ru_utime + usage.ru_stime
+    outcome = Outcome(tuple(arguments), result, process.returncode, wall, cpu)
+    if result or process.returncode == REFUSED:
         directory.with_suffix(".json").write_text(json.dumps(asdict(outcome)))
+    elif (directory / "config.yaml").is_file():
+        stopped.write_text(json.dumps({"wall_s": wall, "cpu_s": cpu}))
     return outcome
 
 
