@@ -1,4 +1,8 @@
-"""Evaluation of networks on many grid points in chunks, so that only inputs and outputs of all points are in memory."""
+"""Derivatives of networks on many grid points, of which only inputs and outputs are kept in memory.
+
+torch's own checkpoints do the same, but import torch's compiler, which takes seconds. Derivatives here are by tensors
+given as arguments; they have no derivatives, and parameters and captured tensors get none.
+"""
 
 from __future__ import annotations
 
@@ -7,32 +11,57 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.function import once_differentiable
 
+Run = Callable[..., Tensor]
+"""Way to call a function of tensors: `called`, `recomputed` or `mapped`."""
 POINTS: Final = 2048
 """Points per chunk: their hidden layers stay in the processor's caches."""
 
 
+def called(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+    """Return function(*tensors) with its whole graph, which training differentiates twice."""
+    return function(*tensors)
+
+
 def recomputed(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
-    """Return function(*tensors), whose intermediate results are computed again when it is differentiated."""
-    value: Tensor = checkpoint(function, *tensors, use_reentrant=False, preserve_rng_state=False)
+    """Return function(*tensors), which is computed again when it is differentiated."""
+    value: Tensor = _Recomputed.apply(function, *tensors)
     return value
 
 
 def mapped(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
-    """Concatenate `recomputed` function(*parts) over chunks of tensors with a row per point."""
+    """Return function(*tensors) for tensors with a row per point, computed and differentiated chunk by chunk."""
     parts = zip(*(tensor.split(POINTS) for tensor in tensors), strict=True)
     return torch.cat([recomputed(function, *part) for part in parts])
 
 
 def weighted_sum(function: Callable[..., Tensor], factors: Tensor, *tensors: Tensor) -> Tensor:
-    """Sum over points of factors (G,) times function(*tensors) (G,), in float64; differentiable by the tensors alone.
+    """Sum over points of factors (G,) times function(*tensors) (G,), in float64.
 
-    The derivatives are computed with the values, which saves `mapped`'s second evaluation. They have no derivatives,
-    and the parameters of `function` get none.
+    The derivatives are computed with the values, which saves a second evaluation.
     """
     total: Tensor = _WeightedSum.apply(function, factors, *tensors)
     return total
+
+
+class _Recomputed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+        ctx.function = function
+        ctx.save_for_backward(*tensors)
+        return function(*tensors)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
+        wanted = ctx.needs_input_grad[1:]
+        leaves = [t.detach().requires_grad_(want) for t, want in zip(ctx.saved_tensors, wanted, strict=True)]
+        with torch.enable_grad():
+            value = ctx.function(*leaves)
+        variables = [leaf for leaf in leaves if leaf.requires_grad]
+        slopes = iter(torch.autograd.grad(value, variables, slope, allow_unused=True))
+        return None, *(next(slopes) if want else None for want in wanted)
 
 
 class _WeightedSum(torch.autograd.Function):
@@ -52,6 +81,6 @@ class _WeightedSum(torch.autograd.Function):
         return total
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @once_differentiable
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
         return None, *(slope.to(derivative) * derivative for derivative in ctx.saved_tensors)

@@ -11,6 +11,7 @@ in (0, 2):
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Final
 
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from fusion.errors import InputError
 from fusion.functionals import DensityFeatures
-from fusion_skala.chunks import mapped, recomputed, weighted_sum
+from fusion_skala.chunks import Run, called, mapped, recomputed, weighted_sum
 from fusion_skala.surroundings import HIGHEST, Remembered, Surroundings
 
 FEATURES: Final = 7
@@ -49,19 +50,19 @@ class Messages(nn.Module):
         )
         self._remembered = Remembered()
 
-    def forward(self, hidden: Tensor, coords: Tensor, weights: Tensor, nuclei: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor, coords: Tensor, weights: Tensor, nuclei: Tensor, run: Run) -> Tensor:
         """Messages (G, C) for hidden numbers (G, width) at coords (G, 3) with weights (G,) around nuclei (A, 3)."""
         sent = self.before(hidden)
         around = self._remembered.at(coords, nuclei, self.cutoff, self.channels, self.degree)
         received = torch.zeros_like(sent)
         for nucleus, points in enumerate(around.points):
-            message = recomputed(lambda *seen, a=nucleus: self._passed(around, a, *seen), sent, weights)
+            message = run(partial(self._passed, around, nucleus), sent, weights, *around.places())
             received = received.index_add(0, points, message)
         return self.after(received)
 
-    def _passed(self, around: Surroundings, nucleus: int, sent: Tensor, weights: Tensor) -> Tensor:
+    def _passed(self, around: Surroundings, nucleus: int, sent: Tensor, weights: Tensor, *places: Tensor) -> Tensor:
         """Messages (P, C) by way of one nucleus to the points around it."""
-        pairs, points = around.pairs(nucleus), around.points[nucleus]
+        pairs, points = around.pairs(nucleus, *places), around.points[nucleus]
         sent, weighted = sent[points], weights[points, None] * pairs.radial
         collected = []
         for degree in range(self.degree + 1):
@@ -96,15 +97,17 @@ class Skala(nn.Module):
         closed = all(torch.equal(tensor[0], tensor[1]) for tensor in grid.variables())
         grid = _spin_averaged(grid) if closed else grid
         features = logarithms(grid)
-        hidden = mapped(self.input, features)
+        constant = not any(parameter.requires_grad for parameter in self.parameters())
+        run, rows = (recomputed, mapped) if constant else (called, called)
+        hidden = rows(self.input, features)
         if not closed:
-            hidden = 0.5 * (hidden + mapped(self.input, features[:, SWAPPED]))
-        messages = self.messages(hidden, grid.coords, grid.weights, grid.nuclei)
+            hidden = 0.5 * (hidden + rows(self.input, features[:, SWAPPED]))
+        messages = self.messages(hidden, grid.coords, grid.weights, grid.nuclei, run)
         messages = messages * torch.exp(-grid.rho.sum(dim=0))[:, None]
         lda = LDA * grid.weights * grid.rho.clamp(min=0.0).pow(4.0 / 3.0).sum(dim=0)
-        if any(parameter.requires_grad for parameter in self.parameters()):
-            return lda.double() @ mapped(self.factors, hidden, messages).double()
-        return weighted_sum(self.factors, lda, hidden, messages)
+        if constant:
+            return weighted_sum(self.factors, lda, hidden, messages)
+        return lda.double() @ self.factors(hidden, messages).double()
 
     def factors(self, hidden: Tensor, messages: Tensor) -> Tensor:
         """Enhancement factors (G,) of hidden numbers (G, width) and messages (G, channels)."""

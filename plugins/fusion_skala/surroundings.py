@@ -47,7 +47,7 @@ class Pairs:
 class Surroundings:
     """Points (G, 3) within `cutoff` of each nucleus (A, 3), for `channels` radial functions and harmonics to `degree`.
 
-    `pairs` can be differentiated by coordinates and nuclei that require gradients, and is computed once otherwise.
+    The functions of the pairs are computed once, unless the coordinates or the nuclei require gradients.
     """
 
     def __init__(self, coords: Tensor, nuclei: Tensor, cutoff: float, channels: int, degree: int) -> None:
@@ -69,22 +69,26 @@ class Surroundings:
         same = coords.device == self.coords.device and coords.shape == self.coords.shape
         return same and torch.equal(coords, self.coords) and torch.equal(nuclei, self.nuclei)
 
-    def pairs(self, nucleus: int) -> Pairs:
-        """Functions of the pairs of one nucleus."""
+    def places(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Tensors that `pairs` depends on."""
+        return self.coords, self.nuclei, self.total
+
+    def pairs(self, nucleus: int, coords: Tensor, nuclei: Tensor, total: Tensor) -> Pairs:
+        """Functions of the pairs of one nucleus, with a graph to the `places` if these are variable."""
         if self._stored is None:
-            return self._pairs(nucleus)
+            return self._pairs(nucleus, coords, nuclei, total)
         if nucleus not in self._stored:
-            self._stored[nucleus] = self._pairs(nucleus)
+            self._stored[nucleus] = self._pairs(nucleus, coords, nuclei, total)
         return self._stored[nucleus]
 
-    def _pairs(self, nucleus: int) -> Pairs:
+    def _pairs(self, nucleus: int, coords: Tensor, nuclei: Tensor, total: Tensor) -> Pairs:
         points = self.points[nucleus]
-        vectors = self.coords[points] - self.nuclei[nucleus]
+        vectors = coords[points] - nuclei[nucleus]
         distances = _distances(vectors)
         squares = distances.square()[:, None] / self.exponents
         scaled = distances / self.cutoff
         radial = (2.0 / 3.0) * squares * torch.exp(-squares) / self.norms * envelope(scaled)[:, None]
-        share = reach(scaled) / (self.total[points] + SHARED)
+        share = reach(scaled) / (total[points] + SHARED)
         return Pairs(radial, harmonics(vectors / distances[:, None], self.degree), share)
 
 

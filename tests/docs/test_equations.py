@@ -21,6 +21,8 @@ from fusion_ani.aev import Environment, Layout, vectors
 from fusion_dm21.network import DM21
 from fusion_ferminet.network import FermiNet
 from fusion_psiformer.network import Psiformer
+from fusion_skala.network import Skala
+from fusion_skala.surroundings import envelope, radial_constants, reach
 
 pytestmark = pytest.mark.usefixtures("double_precision")
 
@@ -86,6 +88,41 @@ def test_energy_density_of_dm21() -> None:
     lda = -0.75 * (6 / math.pi) ** (1 / 3) * (rho ** (4 / 3)).sum(0)
     expected = f[:, 0] * lda - f[:, 1] * e0.sum(0) - f[:, 2] * e4.sum(0)
     torch.testing.assert_close(model.energy_density(features), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_energy_of_skala() -> None:
+    """skala.md, sections "Energy" and "Messages": pairs of points by way of each nucleus, with Legendre polynomials."""
+    torch.manual_seed(3)
+    model, points, channels = Skala(width=6, channels=4, degree=3), 9, 4
+    rho, tau, grad = torch.rand(2, points), torch.rand(2, points), torch.randn(2, 3, points)
+    coords, weights, nuclei = 3.0 * torch.randn(points, 3), torch.rand(points), torch.randn(2, 3)
+    features = DensityFeatures(rho, grad, tau, coords=coords, weights=weights, nuclei=nuclei)
+    squares, total = grad.square().sum(1), grad.sum(0).square().sum(0)
+    x, swapped = (torch.stack((*rho[o], *squares[o], *tau[o], total), dim=1) for o in ([0, 1], [1, 0]))
+    h = 0.5 * (model.input(torch.log(x + 1e-5)) + model.input(torch.log(swapped + 1e-5)))
+    u, messages = model.messages.before(h), torch.zeros(points, channels)
+    exponents, norms = radial_constants(channels)
+    q = [[float(reach((r - a).norm() / 5.0)) for a in nuclei] for r in coords]
+    for a in range(2):
+        vectors = coords - nuclei[a]
+        near = [g for g in range(points) if vectors[g].norm() < 5.0]
+        radial = []
+        for vector in vectors:
+            y = vector.square().sum() / exponents
+            radial.append(2 / 3 * y * torch.exp(-y) / norms * envelope(vector.norm() / 5.0))
+        for g in near:
+            for f in near:
+                cosine = float(vectors[g] @ vectors[f] / (vectors[g].norm() * vectors[f].norm()))
+                for degree in range(4):
+                    factor = np.polynomial.Legendre.basis(degree)(cosine) / (2 * degree + 1)
+                    sent = weights[f] * radial[f] * (u[f] @ model.messages.down[degree])
+                    share = q[g][a] / (0.1 + sum(q[g]))
+                    messages[g] += share * radial[g] * factor * (sent @ model.messages.up[degree])
+    n = model.messages.after(messages) * torch.exp(-rho.sum(0))[:, None]
+    y = model.output(torch.cat((h, n), dim=1))[:, 0]
+    lda = -0.75 * (6 / math.pi) ** (1 / 3) * (rho ** (4 / 3)).sum(0)
+    expected = (weights * 2 / (1 + torch.exp(-y / 2)) * lda).sum()
+    torch.testing.assert_close(model.energy(features), expected, rtol=1e-12, atol=1e-12)
 
 
 def test_orbitals_envelopes_and_determinants() -> None:

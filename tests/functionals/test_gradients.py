@@ -55,6 +55,32 @@ class Placed(PBEExchange):
         return varying * super().energy_density(features)
 
 
+def closeness(features: DensityFeatures) -> Tensor:
+    """Smooth function of the distances (G,) to the nuclei."""
+    assert features.coords is not None and features.nuclei is not None
+    return torch.exp(-0.4 * (features.coords[:, None] - features.nuclei).square().sum(dim=2)).sum(dim=1)
+
+
+class NearNuclei(PBEExchange):
+    """Pointwise functional that depends on the nuclei."""
+
+    needs = PBEExchange.needs | {"coords", "nuclei"}
+
+    def energy_density(self, features: DensityFeatures) -> Tensor:
+        return (1.0 + 0.03 * closeness(features)) * super().energy_density(features)
+
+
+class AroundNuclei(nn.Module):
+    """Functional of the whole grid that depends on the nuclei."""
+
+    needs = NearNuclei.needs | {"weights"}
+
+    def energy(self, grid: DensityFeatures) -> Tensor:
+        assert grid.weights is not None
+        near = grid.weights @ (closeness(grid) * grid.rho.sum(dim=0))
+        return grid.weights @ NearNuclei().energy_density(grid) + 0.01 * torch.sqrt(near)
+
+
 def maker(model: nn.Module, level: int = 0, **options: Any) -> Make:
     def make(mol: gto.Mole) -> Any:
         mean_field = kohn_sham(mol, model, grid_level=level, conv_tol=1e-12, start=None, **options)
@@ -216,3 +242,18 @@ def test_refusals() -> None:
     converged.grids.becke_scheme = gen_grid.stratmann
     with pytest.raises(NotImplementedError, match="becke_scheme = original_becke"):
         converged.nuc_grad_method().kernel()
+
+
+@pytest.mark.parametrize("model", [NearNuclei(), AroundNuclei()], ids=lambda model: type(model).__name__)
+def test_gradient_of_functionals_of_the_nuclei(model: nn.Module) -> None:
+    """The functional moves with the nuclei: without that term, the gradients would not sum to zero."""
+    assert_is_derivative(maker(model), OXYGEN_HYDRIDE)
+
+
+def test_ghost_atoms_are_no_nuclei() -> None:
+    mol = gto.M(atom="O 0 0 0; ghost-H 0 0 1; H 0 1 0", basis="sto-3g", spin=1, verbose=0)
+    mean_field = kohn_sham(mol, AroundNuclei(), grid_level=0, start=None).run()
+    features = next(iter(mean_field._numint.working_grid(mol, mean_field.grids, mean_field.make_rdm1()).blocks()))
+    np.testing.assert_array_equal(features.nuclei, mol.atom_coords()[[0, 2]])
+    gradient = mean_field.nuc_grad_method().kernel()
+    assert gradient.shape == (3, 3) and np.abs(gradient.sum(axis=0)).max() < 1e-8
