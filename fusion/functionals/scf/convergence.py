@@ -311,7 +311,7 @@ def _in_drafts(mean_field: Any) -> Iterator[None]:
     if _extrapolates(mean_field):
         if mean_field.grids.coords is None:
             mean_field.grids.build()
-        numint.drafts = CoarseDrafts.of(numint, mean_field.mol, mean_field.grids)
+        numint.drafts = numint.with_coarse_drafts(mean_field.mol, mean_field.grids)
     try:
         yield
     finally:
