@@ -23,9 +23,9 @@ from torch import Tensor
 
 from fusion.functionals.features import DensityFeatures, check_needs, joined, of_spins, omegas
 from fusion.functionals.grid.differentiation import differentiate
-from fusion.functionals.grid.drafts import CoarseDrafts, Evaluation
+from fusion.functionals.grid.drafts import CoarseDrafts, Evaluation, coarse_grids
 from fusion.functionals.grid.potential_matrix import contracted
-from fusion.functionals.grid.working_grid import Block, Dropped, WorkingGrid, plain_blocks
+from fusion.functionals.grid.working_grid import Block, Dropped, WorkingGrid, fingerprint, least_memory, plain_blocks
 from fusion.functionals.local_exchange.local_exchange import LocalExchange
 from fusion.functionals.protocol import Functional, ToleratesFloat32, is_pointwise
 from fusion.parallel.memory import available_memory
@@ -77,17 +77,41 @@ class LearnedNumInt(NumInt):
         """Last evaluation that was not a draft."""
         self._grid: WorkingGrid | None = None
         self._single: Any = None
+        self._local: tuple[Any, LocalExchange] | None = None
 
     def reset(self, mol: Any = None) -> LearnedNumInt:
         """Discard everything kept from earlier calls."""
-        self._grid = self._single = self.drafts = self.last = None
+        self._grid = self._single = self._local = self.drafts = self.last = None
         return self
 
-    def copy_for_drafts(self) -> LearnedNumInt:
-        """Return an integrator of the same functional that computes in float32."""
-        other = LearnedNumInt(self.functional, self.name, self.memory_mb)
-        other.draft = True
-        return other
+    @property
+    def memory(self) -> float:
+        """Memory (bytes) for everything that is kept, the part of the drafts included."""
+        return 0.5 * available_memory() if self.memory_mb is None else 1e6 * self.memory_mb
+
+    def local_exchange(self, mol: gto.Mole) -> LocalExchange | None:
+        """Return the integrals of a molecule's basis, which all grids share; None if the functional needs none."""
+        if not self.omegas:
+            return None
+        if self._local is None or self._local[0] != fingerprint(mol):
+            self._local = fingerprint(mol), LocalExchange(mol, self.omegas)
+        return self._local[1]
+
+    def with_coarse_drafts(self, mol: gto.Mole, grids: Any) -> CoarseDrafts | None:
+        """Return drafts on a coarse grid with a quarter of the memory; None without such a grid, or if memory is short.
+
+        Set `drafts` to the result.
+        """
+        coarse, share = coarse_grids(grids), 0.25 * self.memory
+        if coarse is None:
+            return None
+        exchange = self.local_exchange(mol)
+        needs = [sum(least_memory(mol, len(some.weights), exchange, self._derivative)) for some in (coarse, grids)]
+        if needs[0] > share or needs[1] > 3.0 * share:
+            return None
+        own = LearnedNumInt(self.functional, self.name, 1e-6 * share)
+        own.draft, own._local, own.on_grid = True, self._local, self.on_grid
+        return CoarseDrafts(own, coarse)
 
     def _xc_type(self, xc_code: str) -> str:
         if "tau" in self.functional.needs:
@@ -148,13 +172,11 @@ class LearnedNumInt(NumInt):
             self.last = Evaluation(dms.copy(), energy, matrix.copy())  # PySCF adds to the matrix
         return electrons, energy, matrix
 
-    def _differentiated(
-        self, features: DensityFeatures, weights: Tensor, total: int
-    ) -> tuple[Tensor, DensityFeatures]:
-        """Energy density and derivatives at some of `total` points: in float32 for drafts and at points of few electrons.
+    def _differentiated(self, features: DensityFeatures, weights: Tensor, total: int) -> tuple[Tensor, DensityFeatures]:
+        """Energy density and derivatives at some of `total` points.
 
-        Rounding shifts the energy by `float32_error` per electron: float32 is used at the points with the fewest
-        electrons, as many as `tolerance` allows.
+        Drafts are in float32. Otherwise the points with the fewest electrons are, as many as `tolerance` allows:
+        rounding shifts the energy by `float32_error` per electron.
         """
         if self.draft:
             return differentiate(self._in_float32, features, self.name)
@@ -209,8 +231,8 @@ class LearnedNumInt(NumInt):
         if selects:
             density = self._electrons(mol, grids, dms, relevant)
             relevant = ~(density < NEGLIGIBLE)  # NaN counts as relevant, so that it raises an error later
-        exchange = LocalExchange(mol, self.omegas) if self.omegas else None
-        memory = 0.5 * available_memory() if self.memory_mb is None else 1e6 * self.memory_mb
+        exchange = self.local_exchange(mol)
+        memory = self.memory if self.drafts is None else 0.75 * self.memory
         self._grid = WorkingGrid(mol, grids, relevant, exchange, self._derivative, len(dms), memory)
         self._grid.dropped_electrons = float(density[~relevant].sum())
         return self._grid

@@ -92,7 +92,7 @@ class WorkingGrid:
         memory: float,
     ) -> None:
         self.mol, self.exchange, self.derivative, self.spins = mol, exchange, derivative, spins
-        self._molecule = _fingerprint(mol)
+        self._molecule = fingerprint(mol)
         self._grid = grids.coords, grids.weights
         self._copies = grids.coords.copy(), grids.weights.copy()
         self.kept, self.nuclei = kept, nuclei(mol)
@@ -111,11 +111,7 @@ class WorkingGrid:
         size, points = self.mol.nao, len(self.weights)
         ranges = 0 if self.exchange is None else len(self.exchange.omegas)
         orbitals = 8.0 * (3 * self.derivative + 1) * size
-        # For two spins: E, F, its padded copy and its product, orbitals times matrices and potentials.
-        block = BLOCK * (2.0 * orbitals + 8.0 * 2 * size * (4 + 3 * ranges))
-        fixed = 8.0 * 12 * size**2 + 8.0 * 4 * len(self._copies[1])
-        if self.exchange is not None:
-            fixed += 2.0 * sum(array.nbytes for array in self.exchange.pairs)
+        fixed, block = least_memory(self.mol, len(self._copies[1]), self.exchange, self.derivative)
         if memory < fixed + block:
             raise InputError(
                 f"memory_mb: {memory / 1e6:.1f} MB are too little for {size} basis functions and {points} grid points; "
@@ -140,7 +136,7 @@ class WorkingGrid:
 
     def is_of(self, mol: gto.Mole) -> bool:
         """True if molecule and basis are those of this grid."""
-        return _fingerprint(mol) == self._molecule
+        return fingerprint(mol) == self._molecule
 
     def belongs_to(self, mol: gto.Mole, grids: Any) -> bool:
         """True if molecule, basis and grid are those of this object."""
@@ -176,6 +172,17 @@ class WorkingGrid:
         return Block(compact, active, self.mol.nao, coords, weights, largest, self.nuclei, index, self._kept)
 
 
+def least_memory(mol: gto.Mole, points: int, exchange: LocalExchange | None, derivative: int) -> tuple[float, float]:
+    """Bytes needed for a molecule and a grid of `points`, and for each block that is processed at the same time."""
+    size, ranges = mol.nao, 0 if exchange is None else len(exchange.omegas)
+    # For two spins: E, F, its padded copy and its product, orbitals times matrices and potentials.
+    block = BLOCK * size * 16.0 * (3 * derivative + 5 + 3 * ranges)
+    fixed = 96.0 * size**2 + 32.0 * points
+    if exchange is not None:
+        fixed += 2.0 * sum(array.nbytes for array in exchange.pairs)
+    return fixed, block
+
+
 def plain_blocks(mol: gto.Mole, grids: Any, derivative: int, points: np.ndarray | None = None) -> Iterator[Block]:
     """Iterate over a grid, or its chosen points (indices), in blocks without keeping any data."""
     coords, weights = grids.coords, grids.weights
@@ -205,5 +212,6 @@ def active_orbitals(mol: gto.Mole, coords: np.ndarray, derivative: int) -> tuple
     return np.ascontiguousarray(compact), active, np.abs(values[0]).max(axis=0)
 
 
-def _fingerprint(mol: gto.Mole) -> tuple[bytes, bytes, bytes, bool]:
+def fingerprint(mol: gto.Mole) -> tuple[bytes, bytes, bytes, bool]:
+    """Return what molecules with the same atoms and basis share."""
     return mol._atm.tobytes(), mol._bas.tobytes(), mol._env.tobytes(), bool(mol.cart)

@@ -93,7 +93,7 @@ def _weigh(
     axes, boys, hermite, potentials = scratch.work.axes, scratch.work.boys, scratch.work.hermite, scratch.potentials
     size = lookup.counts[order]
     for w in range(len(omegas)):
-        boys_functions(order, p, omegas[w], lookup.boys, axes, boys)
+        boys_functions(order, p, omegas[w], lookup, axes, boys)
         hermite_functions(order, lookup, axes, boys, hermite)
         for s in range(len(potentials)):
             for h in range(size):

@@ -23,8 +23,13 @@ CHUNK: Final = 64
 """Number of points processed at once."""
 _END: Final = 40.0
 """Argument above which Boys' functions equal sqrt(pi / t^(2n+1)) (2n-1)!! / 2^(n+1) to rounding."""
+_END_SINGLE: Final = 24.0
+"""The same for single precision."""
 _STEPS: Final = 16
 """Tabulated arguments per unit; six terms of Taylor's series between them have a relative error of 1e-12."""
+_TERMS: Final = 12
+"""Terms of one Taylor's series for a whole chunk of points, in single precision: 1e-7 within `_REACH` of its origin."""
+_REACH: Final = 1.6
 OPTIONS: Final[dict[str, Any]] = {
     "nogil": True,
     "cache": True,
@@ -39,6 +44,8 @@ class Tables(NamedTuple):
 
     boys: np.ndarray
     """(orders, arguments, 8): F_(L+k) / k! for k < 6, exp(-t)."""
+    series: np.ndarray
+    """(orders, arguments, _TERMS): F_(L+k) / k!."""
     steps: np.ndarray
     """(H, 4) for R_h: axis of the recursion, function with one power less, that power, function with two less."""
     counts: np.ndarray
@@ -62,11 +69,13 @@ class Workspace(NamedTuple):
 def tables(order: int, dtype: Any = np.float64) -> Tables:
     """Build the tables for Hermite functions up to `order`."""
     arguments = np.arange(int(_END * _STEPS) + 2) / _STEPS
-    boys = np.zeros((order + 1, len(arguments), 8))
+    functions = [_boys_series(n, arguments) for n in range(order + _TERMS)]
+    series = np.empty((order + 1, len(arguments), _TERMS))
     for top in range(order + 1):
-        for k in range(6):
-            boys[top, :, k] = _boys_series(top + k, arguments) / math.factorial(k)
-        boys[top, :, 6] = np.exp(-arguments)
+        for k in range(_TERMS):
+            series[top, :, k] = functions[top + k] / math.factorial(k)
+    boys = np.zeros((order + 1, len(arguments), 8))
+    boys[:, :, :6], boys[:, :, 6] = series[:, :, :6], np.exp(-arguments)
     powers = hermite_powers(order)
     place = {tuple(power): index for index, power in enumerate(powers.tolist())}
     steps = np.zeros((len(powers), 4), dtype=np.int64)
@@ -76,7 +85,9 @@ def tables(order: int, dtype: Any = np.float64) -> Tables:
         lower, lowest = list(power), list(power)
         lower[axis], lowest[axis] = power[axis] - 1, power[axis] - 2
         steps[index] = axis, place[tuple(lower)], lower[axis], place.get(tuple(lowest), 0)
-    return Tables(boys.astype(dtype), steps, np.array([math.comb(n + 3, 3) for n in range(order + 1)]))
+    return Tables(
+        boys.astype(dtype), series.astype(dtype), steps, np.array([math.comb(n + 3, 3) for n in range(order + 1)])
+    )
 
 
 def _boys_series(order: int, arguments: np.ndarray) -> np.ndarray:
@@ -112,16 +123,22 @@ def displacements(gaussians: Any, q: int, points: np.ndarray, start: int, axes: 
 
 
 @njit(**INLINE)
-def boys_functions(order: int, p: float, omega: float, table: np.ndarray, axes: np.ndarray, boys: np.ndarray) -> None:
+def boys_functions(order: int, p: float, omega: float, lookup: Any, axes: np.ndarray, boys: np.ndarray) -> None:
     """Compute sqrt(theta) (-2 alpha)^n F_n(alpha r^2) for n up to `order`, alpha = p theta."""
     real = axes.dtype.type
     theta = 1.0 if omega == 0.0 else omega**2 / (omega**2 + p)
     alpha, scale, end = real(p * theta), real(math.sqrt(theta)), real(_END)
+    if real is np.float32:
+        end = real(_END_SINGLE)
     nearest = furthest = axes[3, 0]
     for g in range(CHUNK):
         nearest, furthest = min(nearest, axes[3, g]), max(furthest, axes[3, g])
     if alpha * nearest <= end:
-        _tabulated(order, alpha, table, axes, boys)
+        middle = 0.5 * alpha * (nearest + furthest)
+        if real is np.float32 and alpha * (furthest - nearest) < real(2.0 * _REACH) and middle < end:
+            _expanded(order, alpha, middle, lookup, axes, boys)
+        else:
+            _tabulated(order, alpha, end, lookup.boys, axes, boys)
         factor = scale
         for n in range(order + 1):
             for g in range(CHUNK):
@@ -129,11 +146,13 @@ def boys_functions(order: int, p: float, omega: float, table: np.ndarray, axes: 
             factor *= real(-2.0) * alpha
     far = scale * real(math.sqrt(0.25 * math.pi / (p * theta)))
     if alpha * nearest > end:
+        inverse = boys[order + 1]
         for g in range(CHUNK):
-            boys[0, g] = far / math.sqrt(axes[3, g])
+            inverse[g] = real(1.0) / axes[3, g]
+            boys[0, g] = far * math.sqrt(inverse[g])
         for n in range(1, order + 1):
             for g in range(CHUNK):
-                boys[n, g] = boys[n - 1, g] * real(1 - 2 * n) / axes[3, g]
+                boys[n, g] = boys[n - 1, g] * real(1 - 2 * n) * inverse[g]
     elif alpha * furthest > end:
         for g in range(CHUNK):
             if alpha * axes[3, g] > end:
@@ -145,10 +164,46 @@ def boys_functions(order: int, p: float, omega: float, table: np.ndarray, axes: 
 
 
 @njit(**INLINE)
-def _tabulated(order: int, alpha: float, table: np.ndarray, axes: np.ndarray, boys: np.ndarray) -> None:
+def _expanded(order: int, alpha: float, middle: float, lookup: Any, axes: np.ndarray, boys: np.ndarray) -> None:
+    """Compute F_n(alpha r^2) as `_tabulated` by one Taylor's series for all points, without gathering from tables."""
+    real = axes.dtype.type
+    i = int(middle * _STEPS + 0.5)
+    origin, decay = real(i / _STEPS), lookup.boys[order, i, 6]
+    terms, rest = lookup.series[order, i], boys[order + 1]
+    for g in range(CHUNK):
+        d = origin - alpha * axes[3, g]
+        value = terms[11] * d + terms[10]
+        value = ((value * d + terms[9]) * d + terms[8]) * d + terms[7]
+        value = ((value * d + terms[6]) * d + terms[5]) * d + terms[4]
+        value = ((value * d + terms[3]) * d + terms[2]) * d + terms[1]
+        boys[order, g] = value * d + terms[0]
+    if order > 0:
+        for g in range(CHUNK):
+            d = origin - alpha * axes[3, g]
+            value = (d * real(1.0 / 11.0) + real(1.0)) * d * real(0.1) + real(1.0)
+            value = (value * d * real(1.0 / 9.0) + real(1.0)) * d * real(1.0 / 8.0) + real(1.0)
+            value = (value * d * real(1.0 / 7.0) + real(1.0)) * d * real(1.0 / 6.0) + real(1.0)
+            value = (value * d * real(1.0 / 5.0) + real(1.0)) * d * real(1.0 / 4.0) + real(1.0)
+            value = (value * d * real(1.0 / 3.0) + real(1.0)) * d * real(1.0 / 2.0) + real(1.0)
+            rest[g] = decay * (value * d + real(1.0))
+    _downwards(order, alpha, axes, boys)
+
+
+@njit(**INLINE)
+def _downwards(order: int, alpha: float, axes: np.ndarray, boys: np.ndarray) -> None:
+    """Compute the lower orders from F_order and exp(-t), which follows it."""
+    real = axes.dtype.type
+    for n in range(order - 1, -1, -1):
+        factor, share = real(2.0) * alpha, real(1.0) / real(2 * n + 1)
+        for g in range(CHUNK):
+            boys[n, g] = (factor * axes[3, g] * boys[n + 1, g] + boys[order + 1, g]) * share
+
+
+@njit(**INLINE)
+def _tabulated(order: int, alpha: float, end: float, table: np.ndarray, axes: np.ndarray, boys: np.ndarray) -> None:
     """Compute F_n(alpha r^2): the highest order by Taylor's series, the others by downward recursion."""
     real = axes.dtype.type
-    steps, step, end, half, unit = real(_STEPS), real(1.0 / _STEPS), real(_END), real(0.5), real(1.0)
+    steps, step, half, unit = real(_STEPS), real(1.0 / _STEPS), real(0.5), real(1.0)
     for g in range(CHUNK):
         t = min(alpha * axes[3, g], end)
         i = np.uint32(t * steps + half)
@@ -160,10 +215,7 @@ def _tabulated(order: int, alpha: float, table: np.ndarray, axes: np.ndarray, bo
         if order > 0:
             value = ((d * real(1.0 / 120.0) + real(1.0 / 24.0)) * d + real(1.0 / 6.0)) * d + half
             boys[order + 1, g] = table[order, i, 6] * ((value * d + unit) * d + unit)
-    for n in range(order - 1, -1, -1):
-        factor, share = real(2.0) * alpha, unit / real(2 * n + 1)
-        for g in range(CHUNK):
-            boys[n, g] = (factor * axes[3, g] * boys[n + 1, g] + boys[order + 1, g]) * share
+    _downwards(order, alpha, axes, boys)
 
 
 @njit(**INLINE)
@@ -186,31 +238,35 @@ def hermite_functions(order: int, lookup: Any, axes: np.ndarray, boys: Any, herm
 
 
 @njit(**INLINE)
-def _accumulate(functions: int, size: int, coefficients: Any, base: int, hermite: Any, values: Any, w: int) -> None:
+def _accumulate(pair: int, q: int, size: int, pairs: Any, hermite: Any, values: Any, w: int) -> None:
     """Add coefficients (functions, size) @ hermite[0] (size, CHUNK) to values[w] (functions, CHUNK)."""
     real = values.dtype.type
-    for f in range(functions):
-        start = base + f * size
-        t = 0
-        while t + 5 <= size:  # orders 2 and 4 have 10 and 35 functions
-            c, c1, c2 = (
-                real(coefficients[start + t]),
-                real(coefficients[start + t + 1]),
-                real(coefficients[start + t + 2]),
-            )
-            c3, c4 = real(coefficients[start + t + 3]), real(coefficients[start + t + 4])
+    terms, coefficients = pairs.terms, pairs.coefficients
+    start = pairs.offsets[q]
+    row = pairs.rows[pair]
+    for f in range(pairs.rows[pair + 1] - row):
+        n, end = pairs.ends[row + f], pairs.ends[row + f + 1]
+        while n + 4 <= end:
+            t, t1, t2, t3 = terms[n], terms[n + 1], terms[n + 2], terms[n + 3]
+            c, c1 = real(coefficients[start + t]), real(coefficients[start + t1])
+            c2, c3 = real(coefficients[start + t2]), real(coefficients[start + t3])
             for g in range(CHUNK):
-                values[w, f, g] += (
-                    (c * hermite[0, t, g] + c1 * hermite[0, t + 1, g])
-                    + (c2 * hermite[0, t + 2, g] + c3 * hermite[0, t + 3, g])
-                    + c4 * hermite[0, t + 4, g]
+                values[w, f, g] += (c * hermite[0, t, g] + c1 * hermite[0, t1, g]) + (
+                    c2 * hermite[0, t2, g] + c3 * hermite[0, t3, g]
                 )
-            t += 5
-        while t < size:
+            n += 4
+        while n + 2 <= end:
+            t, t1 = terms[n], terms[n + 1]
+            c, c1 = real(coefficients[start + t]), real(coefficients[start + t1])
+            for g in range(CHUNK):
+                values[w, f, g] += c * hermite[0, t, g] + c1 * hermite[0, t1, g]
+            n += 2
+        if n < end:
+            t = terms[n]
             c = real(coefficients[start + t])
             for g in range(CHUNK):
                 values[w, f, g] += c * hermite[0, t, g]
-            t += 1
+        start += size
 
 
 @njit(**OPTIONS, **INNER)
@@ -229,7 +285,7 @@ def potentials(
     for q in range(pairs.primitives[pair], pairs.primitives[pair + 1]):
         displacements(pairs.gaussians, q, points, start, axes)
         for w in range(len(omegas)):
-            boys_functions(order, pairs.gaussians[q, 0], omegas[w], lookup.boys, axes, boys)
+            boys_functions(order, pairs.gaussians[q, 0], omegas[w], lookup, axes, boys)
             if order == 0:
                 for f in range(functions):
                     c = real(pairs.coefficients[pairs.offsets[q] + f])
@@ -237,4 +293,4 @@ def potentials(
                         values[w, f, g] += c * boys[0, g]
             else:
                 hermite_functions(order, lookup, axes, boys, hermite)
-                _accumulate(functions, lookup.counts[order], pairs.coefficients, pairs.offsets[q], hermite, values, w)
+                _accumulate(pair, q, lookup.counts[order], pairs, hermite, values, w)

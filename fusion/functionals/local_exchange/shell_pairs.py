@@ -38,6 +38,10 @@ class ShellPairs(NamedTuple):
     coefficients: np.ndarray
     """C times 2 pi / p: (functions, Hermite functions) of each pair of primitives, one after the other; with
     derivatives, dC/dX_x, dC/dX_y and dC/dX_z follow each C."""
+    terms: np.ndarray
+    """Hermite functions with a coefficient that is not zero, of each pair of functions, one after the other."""
+    ends: np.ndarray
+    """(rows + 1,): zero, and the end of the `terms` of each pair of functions."""
     bounds: np.ndarray
     """(N,): upper estimate of the potential (hartree) of the pair's products at any point."""
 
@@ -52,7 +56,7 @@ def shell_pairs(mol: gto.Mole, derivatives: bool = False) -> ShellPairs:
     first = mol.ao_loc_nr()
     shells = [_shell(mol, index) for index in range(mol.nbas)]
     rows_: list[tuple[int, ...]] = []
-    counts, bounds, gaussians, matrices = [], [], [], []
+    counts, bounds, gaussians, matrices, terms, lengths_of_terms = [], [], [], [], [], []
     for i, shell_b in enumerate(shells):
         for j, shell_d in enumerate(shells[: i + 1]):
             hermite = hermite_powers(shell_b.momentum + shell_d.momentum)
@@ -68,6 +72,9 @@ def shell_pairs(mol: gto.Mole, derivatives: bool = False) -> ShellPairs:
                 bounds.append(bound)
                 gaussians.append(gaussian[:primitives])
                 matrices.append(matrix[:primitives].reshape(primitives, -1))
+                present = np.abs(matrix[:primitives, 0]).max(axis=0) > 0.0
+                terms.append(np.nonzero(present)[1])
+                lengths_of_terms.append(present.sum(axis=1))
     lengths = np.concatenate([np.full(len(matrix), matrix.shape[1]) for matrix in matrices])
     pairs = np.array(rows_)
     return ShellPairs(
@@ -77,6 +84,8 @@ def shell_pairs(mol: gto.Mole, derivatives: bool = False) -> ShellPairs:
         gaussians=np.concatenate(gaussians),
         offsets=np.concatenate([[0], np.cumsum(lengths)[:-1]]),
         coefficients=np.concatenate([matrix.ravel() for matrix in matrices]),
+        terms=np.concatenate(terms),
+        ends=np.concatenate([[0], np.cumsum(np.concatenate(lengths_of_terms))]),
         bounds=np.array(bounds),
     )
 

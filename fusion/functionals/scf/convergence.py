@@ -183,7 +183,9 @@ class Extrapolation(diis.SCF_DIIS):
 
     def restart(self) -> None:
         """Forget all matrices."""
-        self._buffer, self._bookkeep, self._head, self._H, self._xprev = {}, [], 0, None, None
+        self._buffer: dict[str, Any] = {}
+        self._bookkeep: list[int] = []
+        self._head, self._H, self._xprev = 0, None, None
 
     def update(self, overlap: np.ndarray, density: Any, fock: np.ndarray, *args: Any, **kwargs: Any) -> np.ndarray:
         """Return the matrix to diagonalise, for the density matrices of a restricted object or of both spins."""
@@ -311,7 +313,7 @@ def _in_drafts(mean_field: Any) -> Iterator[None]:
     if _extrapolates(mean_field):
         if mean_field.grids.coords is None:
             mean_field.grids.build()
-        numint.drafts = CoarseDrafts.of(numint, mean_field.mol, mean_field.grids)
+        numint.drafts = numint.with_coarse_drafts(mean_field.mol, mean_field.grids)
     try:
         yield
     finally:
