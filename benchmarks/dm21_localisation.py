@@ -1,4 +1,4 @@
-"""Where the hole of a cation sits: DM21 and B3LYP for He2+, a stack of two benzenes, and adenine on thymine.
+"""Place of the hole of a cation: DM21 and B3LYP for He2+, a stack of two benzenes, and adenine on thymine.
 
 `python benchmarks/dm21_localisation.py DIRECTORY [CASE ...]` computes the named cases (`helium`, `benzene`, `bases`)
 and keeps them in DIRECTORY; it writes dm21_localisation.md and .png from the cases that are there.

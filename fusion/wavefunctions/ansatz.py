@@ -95,8 +95,8 @@ class HasSets(Protocol):
         ...
 
     @property
-    def shared(self) -> nn.Module:
-        """All states at one set."""
+    def of_one_set(self) -> nn.Module:
+        """All states at one set; a property, since from Python 3.12 on `isinstance` does not see a module's modules."""
         ...
 
 
@@ -152,7 +152,7 @@ def sets_of(ansatz: nn.Module) -> int:
 
 def takes_pretraining(ansatz: nn.Module) -> bool:
     """True if an ansatz has orbitals that pretraining brings close to conventional ones."""
-    ansatz = ansatz.shared if isinstance(ansatz, HasSets) else ansatz
+    ansatz = ansatz.of_one_set if isinstance(ansatz, HasSets) else ansatz
     return isinstance(ansatz, HasOrbitals) and start_of(ansatz) is None
 
 

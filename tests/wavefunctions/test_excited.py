@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from exact import PairNetwork, Trap, explicit_scores, matrix, molecule, trap
 from fusion.errors import InputError
+from fusion.wavefunctions.ansatz import HasSets
 from fusion.wavefunctions.excited.local_matrix import (
     StateHamiltonian,
     dipole_elements,
@@ -94,6 +96,14 @@ EXACT = {
     "oscillator": (oscillator, 1, trap(1.0, False), [1.5, 2.5, 2.5, 2.5]),
     "parallel pair": (parallel_pair, 2, trap(1.0, False), [4.0, 4.0, 4.0]),
 }
+
+
+def test_several_sets_are_recognised_by_static_members() -> None:
+    """From Python 3.12 on, `isinstance` with a protocol does not see submodules, parameters and buffers."""
+    several = StateMatrix(nn.Identity(), 2)
+    assert isinstance(several, HasSets) and several.of_one_set is several.shared
+    for name in ("sets_per_walker", "of_one_set"):
+        inspect.getattr_static(several, name)
 
 
 @pytest.mark.parametrize("mixture", [None, MIXTURE], ids=["pure", "mixed"])

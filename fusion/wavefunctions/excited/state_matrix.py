@@ -120,6 +120,11 @@ class StateSets(nn.Module):
         """S, one set for every state."""
         return self.number
 
+    @property
+    def of_one_set(self) -> nn.Module:
+        """The states."""
+        return self.shared
+
     def amplitude(self, values: Tensor, logs: Tensor) -> tuple[Tensor, Tensor]:
         """Sign and log|Psi|, each (B,), of M (B, S, S) whose rows are divided by exp(logs), (B, S)."""
         raise NotImplementedError
