@@ -55,7 +55,7 @@ def test_bundled_models_have_their_abilities() -> None:
     ani = ANI(["H", "O"], 2, {"H": [4], "O": [4]}, 4.0, 10.0, [1.0], 3.0, 10.0, [1.0], 8.0, [0.5], charges=True)
     coulomb, dm21 = CoulombNetwork(["H"], SortedMatrix(size=2), hidden=[3]), DM21(width=2, depth=1)
     of_coulomb = {of_potentials.Calibrating, of_potentials.StatesPeriodicity, of_potentials.StatesSingleAtoms}
-    of_dm21 = {of_functionals.Pointwise, of_functionals.HasDerivatives, of_functionals.Symmetrizable}
+    of_dm21 = set(abilities(of_functionals)) - {of_functionals.OnWholeGrid}
     for model, module, expected in (
         (ani, of_potentials, set(abilities(of_potentials)) - of_coulomb),
         (coulomb, of_potentials, {of_potentials.HasElements, *of_coulomb}),

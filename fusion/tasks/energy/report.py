@@ -50,7 +50,7 @@ def fitting_rows(scf: Mapping[str, Any]) -> Iterator[list[str]]:
 
 def population_rows(document: Mapping[str, Any]) -> Iterator[list[str]]:
     """Yield the largest charges of atoms, and their spins if there are any."""
-    symbols = document["system"]["symbols"]
+    symbols = document.get("system", {}).get("symbols", [])
     for name, key in (("charges", "charges_e"), ("spins", "spin_populations")):
         values = document.get(key) or []
         least = _UNPAIRED if name == "spins" else 0.0
