@@ -30,7 +30,7 @@ METHODS = ("DM21", "B3LYP")
 STARTS = ("first", "second", "both")
 """Fragments that carry the hole of the starting density."""
 CASES: Mapping[str, tuple[str, str, tuple[float, ...]]] = {
-    "helium": ("He2+", "cc-pvtz", (1.1, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0)),
+    "helium": ("He2+", "cc-pvdz", (1.1, 2.0, 3.0, 5.0)),
     "benzene": ("(C6H6)2+", "def2-svp", (3.5, 5.0, 8.0)),
     "bases": ("adenine and thymine", "def2-svp", (3.4,)),
 }
