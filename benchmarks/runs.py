@@ -39,7 +39,7 @@ def run(arguments: Sequence[str], directory: Path, threads: int) -> Outcome:
     kept = _kept(arguments, directory)
     if kept is not None:
         return kept
-    stopped = directory.with_suffix(".stopped.json")
+    stopped = directory.with_suffix(".stopped")
     earlier = json.loads(stopped.read_text()) if stopped.is_file() else {"wall_s": 0.0, "cpu_s": 0.0}
     words = ("resume", str(directory)) if stopped.is_file() else (*arguments, f"hydra.run.dir={directory}")
     began = time.perf_counter()
@@ -55,6 +55,7 @@ def run(arguments: Sequence[str], directory: Path, threads: int) -> Outcome:
     outcome = Outcome(tuple(arguments), result, process.returncode, wall, cpu)
     if result or process.returncode == REFUSED:
         directory.with_suffix(".json").write_text(json.dumps(asdict(outcome)))
+        stopped.unlink(missing_ok=True)
     elif (directory / "config.yaml").is_file():
         stopped.write_text(json.dumps({"wall_s": wall, "cpu_s": cpu}))
     return outcome
