@@ -14,7 +14,8 @@ from fusion import plugins
 from fusion.config.options import available, option_files, read_yaml, suggestion
 from fusion.console import streams
 
-_WITH_SOLVENT = "hf, dft, mp2, ccsd, ccsd_t and learned functionals such as dm21"
+WITH_SOLVENT = "hf, dft, mp2, ccsd, ccsd_t and learned functionals such as dm21"
+"""Methods that take `solvent=`, for messages."""
 HYDRA_ERRORS = (HydraException, OmegaConfBaseException, YAMLError)
 
 
@@ -96,6 +97,6 @@ def of_hydra(error: BaseException, known: Iterable[str], groups: Iterable[str]) 
         if inner and key[1] in (known := list(known)):  # {Cu: [64]} for a group that has no Cu
             return f"{no_setting(f'{key[1]}.{inner[1]}', known)}  +{key[1]}.{inner[1]}=VALUE adds it"
         if key[1].partition("method.solvent")[:2] == ("", "method.solvent") and "method.solvent.name" not in known:
-            return f"{key[1].removeprefix('method.')}: this method has no solvent; {_WITH_SOLVENT} have one"
+            return f"{key[1].removeprefix('method.')}: this method has no solvent; {WITH_SOLVENT} have one"
         return no_setting(key[1], known)
     return one_line(error)

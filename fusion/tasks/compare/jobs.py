@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 
 from fusion.chemistry import energy_zeros, units
+from fusion.config.messages import WITH_SOLVENT
 from fusion.config.moved_names import current
 from fusion.errors import CalculationError, InputError
 from fusion.files.atomic import make_folder, record, write_atomically
@@ -180,9 +181,7 @@ def check_solvents(entries: Sequence[Entry]) -> None:
 
     for entry in entries:
         if "solvent" not in entry.settings["method"]:
-            raise InputError(
-                f"task.solvation: {entry.label} has no solvent; hf, dft, mp2, ccsd, ccsd_t and dm21 have one"
-            )
+            raise InputError(f"task.solvation: {entry.label} has no solvent; {WITH_SOLVENT} have one")
         if read(entry.settings["method"]["solvent"]) is not None:
             raise InputError(f"task.solvation: {entry.label} has a solvent already; remove it from methods=")
 
