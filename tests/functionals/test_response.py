@@ -31,7 +31,11 @@ def some_change(like: np.ndarray, sign: int = 1) -> np.ndarray:
 
 
 @pytest.mark.parametrize("system", [WATER, OXYGEN_HYDRIDE], ids=lambda system: system.name)
-@pytest.mark.parametrize("model", [SlaterExchange(), Kinetic(), Everything()], ids=["lda", "mgga", "everything"])
+@pytest.mark.parametrize(
+    "model",
+    [SlaterExchange(), Kinetic(), Everything(), WholeGrid(Everything())],
+    ids=["lda", "mgga", "everything", "whole grid"],
+)
 def test_response_is_the_derivative_of_the_potential(system: System, model: nn.Module) -> None:
     ks = mean_field(system, model)
     density = np.asarray(ks.get_init_guess(key="minao"))
@@ -81,9 +85,10 @@ def test_second_order_and_diis_reach_the_same_energy(system: System) -> None:
     assert newton.converged
 
 
-def test_restricted_hydrogen_becomes_unstable_when_stretched() -> None:
+@pytest.mark.parametrize("model", [PBEExchange(), WholeGrid(PBEExchange())], ids=["pointwise", "whole grid"])
+def test_restricted_hydrogen_becomes_unstable_when_stretched(model: nn.Module) -> None:
     mol = gto.M(atom="H 0 0 0; H 0 0 2.5", basis="6-31g", verbose=0)
-    ks = kohn_sham(mol, PBEExchange(), grid_level=0, start=None)
+    ks = kohn_sham(mol, model, grid_level=0, start=None)
     ks.kernel()
     assert ks.stable()
     _, orbitals, internal, external = ks.stability(external=True, return_status=True)
@@ -95,8 +100,11 @@ def test_restricted_hydrogen_becomes_unstable_when_stretched() -> None:
     assert unrestricted.stable()
 
 
-def test_functionals_of_the_whole_grid_have_no_response() -> None:
-    ks = mean_field(WATER, WholeGrid(SlaterExchange()))
-    ks.kernel()
-    with pytest.raises(NotImplementedError, match="a functional of the whole grid, for which there is no response"):
-        ks.newton().kernel()
+def test_functionals_of_the_whole_grid_respond_as_pointwise_ones() -> None:
+    """Symmetric and antisymmetric changes of an open shell."""
+    pointwise, whole_grid = (mean_field(OXYGEN_HYDRIDE, model) for model in (Everything(), WholeGrid(Everything())))
+    orbitals = np.stack([np.linalg.eigh(pointwise.get_hcore())[1]] * 2)
+    numbers = pointwise.get_occ(np.zeros((2, orbitals.shape[-1])), orbitals)
+    change = np.random.default_rng(3).normal(size=orbitals.shape)
+    expected, computed = (one.gen_response(orbitals, numbers)(change) for one in (pointwise, whole_grid))
+    np.testing.assert_allclose(computed, expected, atol=1e-6 * np.abs(expected).max())

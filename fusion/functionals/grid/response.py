@@ -5,14 +5,16 @@ With E = D chi and F = nu E (see `local_exchange`), a symmetric change dD of the
     d rho = chi . dE,   d grad = 2 grad chi . dE,   d tau = 1/2 grad chi . dD grad chi,   d e_x = -F . dE
 
 (nu is symmetric). The derivatives v of the functional change by its Hessian times d feature (two passes of
-differentiation, no Hessian is formed). The potential matrix changes by the contraction of dv, and by
--1/2 sum_g w v (chi dF^T + dF chi^T) from the curvature of the exchange density. An antisymmetric dD changes only the
-last term.
+differentiation, no Hessian is formed), and those of a functional of the whole grid by their difference between
+features + h d feature and features - h d feature over 2 h. The potential matrix changes by the contraction of dv, and
+by -1/2 sum_g w v (chi dF^T + dF chi^T) from the curvature of the exchange density. An antisymmetric dD changes only
+the last term.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,8 @@ import torch
 from torch import Tensor
 
 from fusion.errors import CalculationError
-from fusion.functionals.features import DensityFeatures, of_spins
+from fusion.functionals.features import DensityFeatures, joined, of_spins
+from fusion.functionals.grid.differentiation import differentiate
 from fusion.functionals.grid.numint import LearnedNumInt
 from fusion.functionals.grid.potential_matrix import contract
 from fusion.functionals.grid.working_grid import Block
@@ -28,24 +31,21 @@ from fusion.functionals.protocol import is_pointwise
 
 VACUUM = 1e-12
 """Total density (bohr^-3) below which a point does not respond: second derivatives of functionals diverge there."""
+STEP = 1e-4
+"""Largest change of an element of the density matrix in differences of the derivatives of a functional."""
 
 
 class Response:
-    """Linear response of the potential at the density matrices (S, n, n); S = 1 stands for two equal spins.
-
-    Raises NotImplementedError for a functional of the whole grid.
-    """
+    """Linear response of the potential at the density matrices (S, n, n); S = 1 stands for two equal spins."""
 
     def __init__(self, numint: LearnedNumInt, mol: Any, grids: Any, dms: np.ndarray) -> None:
-        if not is_pointwise(numint.functional):
-            raise NotImplementedError(
-                f"{numint.name} is a functional of the whole grid, for which there is no response"
-            )
         if grids.coords is None:
             grids.build(with_non0tab=True)
         self.numint, self.dms = numint, np.asarray(dms)
         self.grid = numint.working_grid(mol, grids, self.dms)
         self.features = [numint.density(mol, block, self.dms).features for block in self.grid.blocks()]
+        pointwise = is_pointwise(numint.functional)
+        self.whole_grid = None if pointwise else _WholeGrid(numint, joined(self.features))
 
     def potential(self, change: np.ndarray, hermi: int = 1) -> np.ndarray:
         """Change of the potential matrices (S, n, n) with the density matrices (S, n, n).
@@ -62,25 +62,46 @@ class Response:
 
     def _symmetric(self, change: np.ndarray) -> np.ndarray:
         matrix = np.zeros_like(change)
-        for block, features in zip(self.grid.blocks(), self.features, strict=True):
-            chi = block.orbitals[0]
-            smeared = change @ chi
-            exchange = self._exchange(block, np.concatenate([self.dms @ chi, smeared]))
-            reference, changed = exchange[:, : len(change)], exchange[:, len(change) :]
-            difference = self._change_of_features(block, change, smeared, reference)
-            first, second = self._derivatives(features, difference)
-            weights = torch.from_numpy(block.weights)
-            matrix += contract(block, second.times(weights), reference)
-            matrix += _curvature(block, first.times(weights), changed)
+        for block, exchange, first, second in self._changed(change):
+            matrix += contract(block, second, exchange[:, : len(change)])
+            matrix += _curvature(block, first, exchange[:, len(change) :])
         return matrix + matrix.transpose(0, 2, 1)
 
     def _antisymmetric(self, change: np.ndarray) -> np.ndarray:
         matrix = np.zeros_like(change)
+        start = 0
         for block, features in zip(self.grid.blocks(), self.features, strict=True):
-            first, _ = self._derivatives(features, None)
-            changed = self._exchange(block, change @ block.orbitals[0])
-            matrix += _curvature(block, first.times(torch.from_numpy(block.weights)), changed)
+            if self.whole_grid is None:
+                first, _ = self._derivatives(features, None)
+                first = first.times(torch.from_numpy(block.weights))
+            else:
+                first = self.whole_grid.derivatives.at(slice(start, start + len(block.weights)))
+            start += len(block.weights)
+            matrix += _curvature(block, first, self._exchange(block, change @ block.orbitals[0]))
         return matrix - matrix.transpose(0, 2, 1)
+
+    def _changed(self, change: np.ndarray) -> Iterator[tuple[Block, np.ndarray, DensityFeatures, DensityFeatures]]:
+        """Yield blocks with F of the reference and of the change, and w times the derivatives and their change."""
+        if self.whole_grid is None:
+            for features, (block, exchange, difference) in zip(self.features, self._differences(change), strict=True):
+                first, second = self._derivatives(features, difference)
+                weights = torch.from_numpy(block.weights)
+                yield block, exchange, first.times(weights), second.times(weights)
+            return
+        differences = joined([difference for *_, difference in self._differences(change)])
+        second, start = self.whole_grid.along(differences, STEP / (float(np.abs(change).max()) or 1.0)), 0
+        for block, exchange, _ in self._differences(change):
+            points = slice(start, start + len(block.weights))
+            start = points.stop
+            yield block, exchange, self.whole_grid.derivatives.at(points), second.at(points)
+
+    def _differences(self, change: np.ndarray) -> Iterator[tuple[Block, np.ndarray, DensityFeatures]]:
+        """Yield blocks with F (W, 2 S, n, G) of the reference and of the change, and the change of the features."""
+        for block in self.grid.blocks():
+            chi = block.orbitals[0]
+            smeared = change @ chi
+            exchange = self._exchange(block, np.concatenate([self.dms @ chi, smeared]))
+            yield block, exchange, self._change_of_features(block, change, smeared, exchange[:, : len(change)])
 
     def _exchange(self, block: Block, smeared: np.ndarray) -> np.ndarray:
         """Compute F (W, S, n, G) of E (S, n, G)."""
@@ -131,6 +152,31 @@ class Response:
         return features.with_variables(values).without_places()
 
 
+class _WholeGrid:
+    """Derivatives of a functional of the whole grid at given features, weights included, and their changes."""
+
+    def __init__(self, numint: LearnedNumInt, features: DensityFeatures) -> None:
+        functional: Any = copy.deepcopy(numint.functional)
+        self.functional, self.name = functional.to(torch.float64), numint.name
+        self.features = features
+        self.dense = features.rho.sum(dim=0) > VACUUM
+        self.derivatives = self._at(features)
+
+    def along(self, change: DensityFeatures, step: float) -> DensityFeatures:
+        """Compute the change of the derivatives with the features, by differences of `step` times the change."""
+        ahead, behind = (self._at(self._moved(change, sign * step)).variables() for sign in (1.0, -1.0))
+        slopes = [(plus - minus) / (2.0 * step) for plus, minus in zip(ahead, behind, strict=True)]
+        return self.features.with_variables(slopes).without_places()
+
+    def _moved(self, change: DensityFeatures, step: float) -> DensityFeatures:
+        pairs = zip(self.features.variables(), change.variables(), strict=True)
+        return self.features.with_variables([tensor + step * difference for tensor, difference in pairs])
+
+    def _at(self, features: DensityFeatures) -> DensityFeatures:
+        _, derivatives = differentiate(self.functional, features, self.name)
+        return derivatives.times(self.dense.to(torch.float64))
+
+
 def _gradients(
     values: Sequence[Tensor],
     variables: Sequence[Tensor],
@@ -153,5 +199,5 @@ def _curvature(block: Block, potential: DensityFeatures, changed: np.ndarray) ->
 
 
 def has_response(mean_field: Any) -> bool:
-    """True if the functional has a response, the occupations are integers and not set from outside."""
-    return is_pointwise(mean_field._numint.functional) and not (mean_field.fractional or mean_field.decorated)
+    """True if the occupations are integers, and not set from outside."""
+    return not (mean_field.fractional or mean_field.decorated)
