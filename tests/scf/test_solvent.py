@@ -78,7 +78,10 @@ def test_a_learned_functional_in_a_solvent_has_the_energy_of_pyscf(system: Any, 
     assert described["polarisation_hartree"] < -1e-3
 
 
-@pytest.mark.parametrize("options", [{"solvent": SMD_WATER}, {"solvent": "water", "density_fit": True}])
+@pytest.mark.parametrize(
+    "options",
+    [pytest.param({"solvent": SMD_WATER}, marks=pytest.mark.slow), {"solvent": "water", "density_fit": True}],
+)
 def test_gradient_is_the_derivative_of_the_energy(options: dict[str, Any]) -> None:
     mol = gto.M(atom="F 0 0 0; H 0.3 0.4 1.6", unit="Bohr", basis="sto-3g", verbose=0)
     gradient = learned(mol, **options).nuc_grad_method().kernel()

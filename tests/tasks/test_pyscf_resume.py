@@ -53,7 +53,9 @@ def numbers(directory: Path) -> dict[str, Any]:
     return document
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if "solvent" in name else []) for name in CASES]
+)
 def test_a_resumed_run_ends_bit_for_bit_the_same(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(report, "redraw", lambda directory: None)
