@@ -39,7 +39,7 @@ def run(arguments: Sequence[str], directory: Path, threads: int) -> Outcome:
     kept = _kept(arguments, directory)
     if kept is not None:
         return kept
-    stopped = directory.with_suffix(".stopped")
+    stopped = directory.parent / f"{directory.name}.stopped"
     earlier = json.loads(stopped.read_text()) if stopped.is_file() else {"wall_s": 0.0, "cpu_s": 0.0}
     words = ("resume", str(directory)) if stopped.is_file() else (*arguments, f"hydra.run.dir={directory}")
     began = time.perf_counter()
@@ -54,7 +54,7 @@ def run(arguments: Sequence[str], directory: Path, threads: int) -> Outcome:
     cpu = earlier["cpu_s"] + usage.ru_utime + usage.ru_stime
     outcome = Outcome(tuple(arguments), result, process.returncode, wall, cpu)
     if result or process.returncode == REFUSED:
-        directory.with_suffix(".json").write_text(json.dumps(asdict(outcome)))
+        (directory.parent / f"{directory.name}.json").write_text(json.dumps(asdict(outcome)))
         stopped.unlink(missing_ok=True)
     elif (directory / "config.yaml").is_file():
         stopped.write_text(json.dumps({"wall_s": wall, "cpu_s": cpu}))
@@ -78,7 +78,7 @@ def run_all(jobs: Iterable[Sequence[str]], directory: Path, parallel: int, threa
 
 
 def _kept(arguments: Sequence[str], directory: Path) -> Outcome | None:
-    file = directory.with_suffix(".json")
+    file = directory.parent / f"{directory.name}.json"
     if not file.is_file():
         return None
     kept = json.loads(file.read_text())
