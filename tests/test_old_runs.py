@@ -35,6 +35,8 @@ ENERGIES: dict[str, Any] = {  # hartree, of the same run without interruption in
     "ferminet": -0.8373364814595277,
 }
 SLOW = {"compare", "ferminet", "train_functional", "train_potential"}
+UNFINISHED = {"ferminet"}
+"""Runs too short for today's verdict on the remaining error."""
 RUNS = [
     pytest.param(path.name, marks=[pytest.mark.slow] if path.name in SLOW else [])
     for path in sorted(OLD.iterdir())
@@ -47,9 +49,9 @@ def test_a_run_of_an_earlier_version_is_resumed_and_reported(program: Program, t
     shutil.copytree(OLD / name, tmp_path / "run")
     shutil.copytree(OLD / "inputs", tmp_path / "inputs")
     done = program("resume", "run")
-    assert done.status == 0, done
+    assert done.status == (name in UNFINISHED), done
     document = json.loads((tmp_path / "run" / "result.json").read_text())
-    assert document["status"] == "ok"
+    assert document["status"] == ("not_converged" if name in UNFINISHED else "ok")
     if name in ENERGIES:
         assert document["energy"]["value"] == pytest.approx(ENERGIES[name], abs=1e-6)
     reported = program("report", "run")

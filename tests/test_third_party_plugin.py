@@ -34,9 +34,9 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
 
 
-def result(environment: dict[str, str], directory: Path, *words: str) -> dict[str, Any]:
+def result(environment: dict[str, str], directory: Path, *words: str, status: int = 0) -> dict[str, Any]:
     done = fusion(directory, *words, "hydra.run.dir=run", environment=environment)
-    assert done.status == 0, done.out + done.err
+    assert done.status == status, done.out + done.err
     document: dict[str, Any] = json.loads((directory / "run" / "result.json").read_text())
     return document
 
@@ -87,9 +87,13 @@ def test_ansatz_with_the_exact_wavefunction_has_no_variance(environment: dict[st
 
 @pytest.mark.slow
 def test_ansatz_is_optimised_and_evaluated_without_bias(environment: dict[str, str], tmp_path: Path) -> None:
-    """Helium with two electrons in exp(-zeta r): E = zeta^2 - 27/8 zeta, lowest at zeta = 27/16."""
+    """Helium with two electrons in exp(-zeta r): E = zeta^2 - 27/8 zeta, lowest at zeta = 27/16.
+
+    Its variance is so large that the remaining error is not known to be small.
+    """
     steps = ("method.optimisation.steps=60", "method.evaluation.steps=200", "system.atoms=He 0 0 0")
-    document = result(environment, tmp_path, "+method=dummy_ansatz", "method.model.zeta=1.3", *SHORT, *steps)
+    words = ("+method=dummy_ansatz", "method.model.zeta=1.3", *SHORT, *steps)
+    document = result(environment, tmp_path, *words, status=1)
     energy, error = document["energy"]["value"], document["energy"]["stderr"]
     assert error < 0.02
     assert energy == pytest.approx(-((27 / 16) ** 2), abs=0.01 + 4 * error)
