@@ -54,8 +54,6 @@ def program(
     from fusion.console.format import console
 
     monkeypatch.chdir(tmp_path)
-    # Hydra composes all settings once more to read hydra.mode, which no test sets.
-    monkeypatch.setattr("hydra._internal.hydra.Hydra.get_mode", lambda self, config_name, overrides: None)
 
     def call(*words: str) -> Done:
         console.cache_clear()

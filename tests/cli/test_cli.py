@@ -5,8 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hydra._internal.hydra import Hydra
 
 from processes import Program
 
@@ -95,6 +97,19 @@ def test_the_sweep_flag_may_stand_anywhere(program: Program, position: int) -> N
     words.insert(position, "-m")
     done = program(*words)
     assert done.status == 0 and done.out.count("-2.000000 Ha") == 2
+
+
+def test_settings_are_composed_once(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    compose, calls = Hydra.compose_config, 0
+
+    def counting(self: Hydra, *args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return compose(self, *args, **kwargs)
+
+    monkeypatch.setattr(Hydra, "compose_config", counting)
+    assert program("+method=toy", "system=h2").status == 0
+    assert calls == 1
 
 
 def test_help_lists_the_commands(program: Program) -> None:
