@@ -76,10 +76,9 @@ def density(mean_field: Any, name: str) -> np.ndarray:
         conventional = solvent.attached(conventional, mean_field.with_solvent.copy())
     with one_thread():
         conventional.kernel()
+        matrices = broken_symmetry.separated(conventional) if mean_field.singlet else conventional.make_rdm1()
     mean_field._eri = conventional._eri
-    if mean_field.singlet:
-        conventional.mo_coeff = broken_symmetry.parted(conventional.mo_coeff, conventional.mo_occ)
-    return np.asarray(conventional.make_rdm1())
+    return np.asarray(matrices)
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ class LastDensity:
         if mean_field.istype("ROHF"):
             coefficients, numbers = np.stack([coefficients] * 2), np.array([numbers > 0, numbers == 2], dtype=float)
         elif mean_field.istype("UHF") and mol.spin == 0:
-            coefficients = broken_symmetry.parted(coefficients, numbers)
+            coefficients = broken_symmetry.parted(coefficients, numbers, mean_field.get_ovlp())
         spins = [(coefficients, numbers)] if numbers.ndim == 1 else list(zip(coefficients, numbers, strict=True))
         orbitals = tuple(c[:, n > 0] for c, n in spins)
         return cls(
