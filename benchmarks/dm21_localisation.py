@@ -199,12 +199,12 @@ def verdict(kept: Mapping[str, list[dict[str, Any]]], scan: list[dict[str, Any]]
     """Sentences about the errors of the methods, from their energies."""
     curves = {method: [row["energy"] for row in scan if row["method"] == method] for method in METHODS}
     shared = ", ".join(f"{method} {energies[-1] - energies[0]:+.0f}" for method, energies in curves.items())
-    trough = int(np.argmin(curves["DM21"]))
-    depth = curves["DM21"][trough] - curves["DM21"][0]
+    dip = int(np.argmin(curves["DM21"]))
+    depth = curves["DM21"][dip] - curves["DM21"][0]
     text = (
         f"With fixed orbitals and {APART:g} Å between the atoms of He2+, half of the hole on each costs {shared} "
         f"kcal/mol (exact: 0). DM21 removes nearly all of this error, but has a false minimum of {depth:+.0f} kcal/mol "
-        f"at a share of {SHARES[trough]:g} on the other atom (right-hand picture): there its energy is far from smooth."
+        f"at a share of {SHARES[dip]:g} on the other atom (right-hand picture): there its energy is far from smooth."
     )
     for name, rows in kept.items():
         pairs = [_by_start([row for row in rows if row["method"] == "DM21"], z) for z in CASES[name].distances]

@@ -10,8 +10,15 @@ from typing import Any, Final
 
 import numpy as np
 
+EQUAL: Final = 1e-3
+"""Largest difference between the density matrices of both spins that counts as zero."""
 CLOSED: Final = 1e-2
 """<S^2> below which an unrestricted singlet counts as a closed shell; loose convergence leaves up to 1e-3."""
+
+
+def are_equal(densities: np.ndarray) -> bool:
+    """Return True if the density matrices (2, n, n) of both spins are equal."""
+    return float(np.abs(densities[0] - densities[1]).max()) < EQUAL
 
 
 def is_closed(densities: np.ndarray, overlap: np.ndarray) -> bool:
