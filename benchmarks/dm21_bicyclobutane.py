@@ -54,7 +54,7 @@ def b3lyp(mol: gto.Mole, reference: str) -> Energy:
     mean_field.kernel()
     if reference == "unrestricted":
         pair = mean_field.to_uks()
-        pair.mo_coeff = broken_symmetry.parted(pair.mo_coeff, pair.mo_occ, pair.get_ovlp())
+        pair.mo_coeff = broken_symmetry.parted(pair.mo_coeff, pair.mo_occ)
         mean_field = pair
         mean_field.kernel(dm0=pair.make_rdm1())
     return read(mean_field)

@@ -104,7 +104,7 @@ class LastDensity:
         if mean_field.istype("ROHF"):
             coefficients, numbers = np.stack([coefficients] * 2), np.array([numbers > 0, numbers == 2], dtype=float)
         elif mean_field.istype("UHF") and mol.spin == 0:
-            coefficients = broken_symmetry.parted(coefficients, numbers, mean_field.get_ovlp())
+            coefficients = broken_symmetry.parted(coefficients, numbers)
         spins = [(coefficients, numbers)] if numbers.ndim == 1 else list(zip(coefficients, numbers, strict=True))
         orbitals = tuple(c[:, n > 0] for c, n in spins)
         return cls(

@@ -129,7 +129,7 @@ class Ladder:
             state = _evaluated(mean_field, state.orbitals, state.numbers, state.energy)
         if not mean_field.attempts[-1].converged and has_response(mean_field):
             state = self._second_order(mean_field, "second order", best)
-        collapsed = mean_field.singlet and broken_symmetry.are_equal(np.asarray(state.density))
+        collapsed = mean_field.singlet and broken_symmetry.is_closed(np.asarray(state.density))
         if mean_field.attempts[-1].converged and (collapsed or _aufbau_broken_by(state) > AUFBAU_TOL):
             state = self._off_the_saddle(mean_field, state)
         _finish(mean_field, state)
