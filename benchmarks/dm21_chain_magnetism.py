@@ -185,8 +185,8 @@ def main(store: Path | None) -> None:
         "per atom (R: restricted, U: unrestricted with broken symmetry), ⟨S²⟩ (exact 0) and the mean absolute moment "
         f"of an atom (meta-Löwdin; exact 0). {verdict(done, exact)} The functionals carry the correlation of a "
         "complete basis: compare how the errors change along the chain, not how large they are. DM21's unrestricted "
-        "calculations at 3.2 bohr (from the solution at 2.8) and at 3.6 bohr (from B3LYP's) were stopped after about "
-        "three CPU minutes without convergence."
+        "calculations at 3.2 bohr (from the solution at 2.8) and at 3.6 bohr (from B3LYP's) were stopped after some "
+        "minutes, not converged."
     )
     columns = ["R / bohr", "exact / Ha"]
     columns += [f"{method} {name}" for method in METHODS for name in ("R", "U", "⟨S²⟩", "moment")]

@@ -1,8 +1,8 @@
 """Place of the hole of a cation: DM21, B3LYP and Hartree-Fock for He2+ and for two stacked molecules.
 
 `python benchmarks/dm21_localisation.py DIRECTORY [CASE ...]` computes the named cases and keeps them in DIRECTORY; it
-writes dm21_localisation.md and .png from the cases that are there. Cases: `helium` (5 CPU minutes), `ethene` (half an
-hour), `benzene` and `bases` (adenine on thymine; hours). A case without results is named as not calculated.
+writes dm21_localisation.md and .png from the cases that are there. Cases: `helium` (5 CPU minutes); not tried to the
+end: `ethene`, `benzene` and `bases` (adenine on thymine). A case without results is named as not calculated.
 
 Far apart, the cation of a dimer has the energy of a fragment and a cation, with the hole on either fragment or shared
 by both. Functionals with an error of delocalisation put a shared hole much too low, Hartree-Fock much too high. The
