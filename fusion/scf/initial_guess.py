@@ -76,10 +76,9 @@ def density(mean_field: Any, name: str) -> np.ndarray:
         conventional = solvent.attached(conventional, mean_field.with_solvent.copy())
     with one_thread():
         conventional.kernel()
+        matrices = broken_symmetry.separated(conventional) if mean_field.singlet else conventional.make_rdm1()
     mean_field._eri = conventional._eri
-    if mean_field.singlet:
-        conventional.mo_coeff = broken_symmetry.parted(conventional.mo_coeff, conventional.mo_occ)
-    return np.asarray(conventional.make_rdm1())
+    return np.asarray(matrices)
 
 
 @dataclass(frozen=True)

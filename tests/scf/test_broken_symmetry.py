@@ -42,3 +42,11 @@ def test_a_scan_finds_where_the_spins_separate() -> None:
 def test_impossible_references_are_refused(reference: str, spin: int) -> None:
     with pytest.raises(InputError, match=f"method.reference={reference!r}|method.reference=restricted"):
         FunctionalMethod("exact", ExactExchange(), reference=reference, **SMALL).check([replace(HYDROGEN, spin=spin)])
+
+
+def test_the_starting_density_of_a_chain_is_antiferromagnetic() -> None:
+    mol = gto.M(atom=[("H", (0, 0, 2.8 * place)) for place in range(6)], unit="Bohr", basis="sto-6g", verbose=0)
+    mean_field = kohn_sham(mol, ExactExchange(), grid_level=1, reference="uks")
+    up, down = mean_field.get_init_guess(mol, "b3lyp")
+    moments = np.diag((up - down) @ mol.intor("int1e_ovlp"))
+    assert np.abs(moments).min() > 0.2 and (moments[1:] * moments[:-1] < 0).all()
