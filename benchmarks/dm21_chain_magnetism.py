@@ -173,7 +173,8 @@ def draw(done: Mapping[str, Mapping[str, Point]], exact: np.ndarray, path: Path)
         right.set_xlabel("atom")
         right.set_ylabel("spins up − down")
         right.set_title("Moments at 2.8 bohr", loc="left")
-        right.legend()
+        right.set_ylim(-1.2, 1.0)
+        right.legend(loc="lower center", ncol=len(METHODS))
 
 
 def main(store: Path | None) -> None:
