@@ -62,6 +62,12 @@ def converged(mean_field: Any, density: np.ndarray) -> Any:
     return mean_field
 
 
+def orthogonalised(orbitals: np.ndarray, overlap: np.ndarray) -> np.ndarray:
+    """Orthonormal orbitals (n, m) nearest to the given ones (Löwdin)."""
+    values, vectors = np.linalg.eigh(orbitals.T @ overlap @ orbitals)
+    return np.asarray(orbitals @ (vectors / np.sqrt(values)) @ vectors.T)
+
+
 def start_density(neutral: Sequence[Any], mol: gto.Mole, share: float) -> np.ndarray:
     """Density matrices of the dimer from neutral fragments; the hole is in both highest orbitals, `share` in the first.
 
@@ -69,8 +75,7 @@ def start_density(neutral: Sequence[Any], mol: gto.Mole, share: float) -> np.nda
     """
     overlap = mol.intor("int1e_ovlp")
     filled = block_diag(*(fragment.mo_coeff[:, fragment.mo_occ > 0] for fragment in neutral))
-    values, vectors = np.linalg.eigh(filled.T @ overlap @ filled)
-    orthogonal = filled @ (vectors / np.sqrt(values)) @ vectors.T
+    orthogonal = orthogonalised(filled, overlap)
     last = np.count_nonzero(neutral[0].mo_occ) - 1
     sign = -np.sign(filled[:, last] @ overlap @ filled[:, -1])
     hole = np.sqrt(share) * orthogonal[:, last] + sign * np.sqrt(1.0 - share) * orthogonal[:, -1]
@@ -126,8 +131,7 @@ def shares() -> list[dict[str, Any]]:
         mean_field = calculation(method, mol)
         for share in SHARES:
             orbitals = block_diag(*((q * ion + (1 - q) * neutral)[:, None] for q in (1 - share, share)))
-            values, vectors = np.linalg.eigh(orbitals.T @ overlap @ orbitals)
-            orbitals = orbitals @ (vectors / np.sqrt(values)) @ vectors.T
+            orbitals = orthogonalised(orbitals, overlap)
             down = orbitals @ np.sqrt([share, 1 - share])  # the hole is where the electron is not
             density = np.stack([orbitals @ orbitals.T, np.outer(down, down)])
             rows.append(
