@@ -75,7 +75,7 @@ def exact(mol: gto.Mole, grids: dft.Grids, dms: np.ndarray) -> tuple[float, np.n
     return energy, matrix + matrix.transpose(0, 2, 1)
 
 
-MEMORY_MB = [(WATER, (None, 25.0, 5.0)), (NITROGEN, (None, 16.0, 4.0)), (ATOM, (None, 5.0, 2.5))]
+MEMORY_MB = [(WATER, (None, 25.0, 5.0)), (NITROGEN, (None, 16.0, 4.0)), (ATOM, (None, 5.0, 3.0))]
 """Memory limits in MB: enough for all; for orbitals, F and some integrals; for hardly anything."""
 
 

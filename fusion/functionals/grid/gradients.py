@@ -7,7 +7,7 @@ that memory does not grow with the grid.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
 
@@ -19,13 +19,15 @@ from torch import Tensor
 from fusion.functionals.features import DensityFeatures, joined, of_spins
 from fusion.functionals.grid.becke_weights import check_differentiable, weight_gradient
 from fusion.functionals.grid.differentiation import VACUUM, differentiate
-from fusion.functionals.grid.numint import LearnedNumInt
-from fusion.functionals.grid.working_grid import Block, nuclei, plain_blocks
+from fusion.functionals.grid.numint import SCREENING, LearnedNumInt, PointValues
+from fusion.functionals.grid.working_grid import Block, WorkingGrid, nuclei, plain_blocks
 from fusion.functionals.local_exchange.gradients import exchange_gradient
 from fusion.functionals.local_exchange.local_exchange import LocalExchange
 from fusion.functionals.local_exchange.shell_pairs import shell_pairs
 from fusion.functionals.protocol import is_pointwise
 
+PLACES: Final = ("coords", "weights", "nuclei")
+"""Features that do not depend on the density."""
 SECOND: Final = ((4, 5, 6), (5, 7, 8), (6, 8, 9))
 """Indices of the second derivatives xx, xy, ... in PySCF's orbitals, after value and gradient."""
 
@@ -68,7 +70,12 @@ class Points:
         """F (W, S, n, G) of local exchange."""
         if self.local is None:
             return np.zeros((0, *self.smeared.shape))
-        return self.local.contract(self.block.coords, self.smeared)
+        block = self.block
+        kept = block.exchange(self.smeared)
+        if kept is not None:
+            return kept
+        importance = np.abs(block.weights) * block.largest
+        return self.local.contract(block.coords, self.smeared, importance, SCREENING)
 
     def features(self, needs: frozenset[str]) -> DensityFeatures:
         """Density features that the functional needs."""
@@ -91,7 +98,7 @@ def exchange_correlation_gradient(
 
     Without `grid_response` the points of the grid and their weights are fixed.
     """
-    functional, name = numint.functional, numint.name
+    functional = numint.functional
     if grid_response:
         check_differentiable(grids)
     pairs = shell_pairs(mol, derivatives=True) if numint.omegas else None
@@ -99,12 +106,12 @@ def exchange_correlation_gradient(
     moving, by_weight = np.zeros((3, len(grids.weights))), np.zeros(len(grids.weights))
     whole_grid = None if is_pointwise(functional) else _whole_grid(numint, mol, grids, dms)
     by_nuclei = np.zeros((len(nuclei(mol)), 3)) if whole_grid is None else whole_grid[1].nuclei
+    working = numint.working_grid(mol, grids, dms)
+    known = numint.values_at(working, dms)
     done = 0
-    for points in _points(numint, mol, grids, dms):
+    for points in _points(numint, working, dms):
         if whole_grid is None:
-            features = points.features(functional.needs)
-            values, derivatives_ = differentiate(functional, features, name)
-            explicit = _explicit(functional, features, points.block.weights)
+            values, derivatives_, explicit = _at_points(numint, points, known)
             by_weight[points.indices] = values.numpy() + explicit.weights
             by_coords, by_nuclei = explicit.coords, by_nuclei + explicit.nuclei
             derivatives = derivatives_.times(torch.from_numpy(points.block.weights))
@@ -133,14 +140,28 @@ def exchange_correlation_gradient(
     return gradient
 
 
-def _points(numint: LearnedNumInt, mol: gto.Mole, grids: Any, dms: np.ndarray) -> Iterator[Points]:
-    """Iterate over the points that contribute to the energy."""
-    working = numint.working_grid(mol, grids, dms)
+def _points(numint: LearnedNumInt, working: WorkingGrid, dms: np.ndarray) -> Iterator[Points]:
+    """Iterate over the points that contribute to the energy, in the order of the working grid."""
     indices = np.flatnonzero(working.kept)
+    order = 1 if numint.functional.needs.isdisjoint({"grad", "tau"}) else 2
     done = 0
-    for block in plain_blocks(mol, grids, 1 if numint.functional.needs.isdisjoint({"grad", "tau"}) else 2, indices):
-        yield Points(block, indices[done : done + len(block.weights)], dms, working.exchange)
+    for index, block in enumerate(plain_blocks(working.mol, working, order)):
+        kept = replace(block, index=index, kept=working.integrals)
+        yield Points(kept, indices[done : done + len(block.weights)], dms, working.exchange)
         done += len(block.weights)
+
+
+def _at_points(
+    numint: LearnedNumInt, points: Points, known: PointValues | None
+) -> tuple[Tensor, DensityFeatures, Explicit]:
+    """Energy density of a pointwise functional at some points, and its derivatives."""
+    functional, weights = numint.functional, points.block.weights
+    if functional.needs.isdisjoint(PLACES) and known is not None:
+        nothing = Explicit(np.zeros((3, 1)), np.zeros(1), np.zeros(()))
+        return *known.at(points.block.index), nothing
+    features = points.features(functional.needs)
+    values, derivatives = differentiate(functional, features, numint.name)
+    return values, derivatives, _explicit(functional, features, weights)
 
 
 def _of_orbitals(points: Points, derivatives: DensityFeatures, potentials: np.ndarray) -> np.ndarray:
@@ -195,7 +216,8 @@ def _explicit(functional: Any, features: DensityFeatures, weights: np.ndarray) -
 def _whole_grid(numint: LearnedNumInt, mol: gto.Mole, grids: Any, dms: np.ndarray) -> tuple[DensityFeatures, Explicit]:
     """Derivatives of a functional of the whole grid."""
     functional: Any = numint.functional
-    features = joined([points.features(functional.needs) for points in _points(numint, mol, grids, dms)])
+    working = numint.working_grid(mol, grids, dms)
+    features = joined([points.features(functional.needs) for points in _points(numint, working, dms)])
     _, derivatives = differentiate(functional, features, numint.name)
     return derivatives, _by_places(functional, features, functional.energy)
 
@@ -204,7 +226,7 @@ def _by_places(functional: Any, features: DensityFeatures, energy: Any) -> Expli
     """Derivatives of energy(features) by coords, weights and nuclei."""
     dtype = next((parameter.dtype for parameter in functional.parameters()), torch.float64)
     seen = features.map(lambda tensor: tensor.detach().to(dtype))
-    places = {name: tensor for name in ("coords", "weights", "nuclei") if (tensor := getattr(seen, name)) is not None}
+    places = {name: tensor for name in PLACES if (tensor := getattr(seen, name)) is not None}
     derivatives: dict[str, np.ndarray] = {}
     if places:
         variables = [tensor.requires_grad_(True) for tensor in places.values()]

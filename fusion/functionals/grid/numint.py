@@ -25,7 +25,15 @@ from fusion.functionals.features import DensityFeatures, check_needs, joined, of
 from fusion.functionals.grid.differentiation import differentiate
 from fusion.functionals.grid.drafts import CoarseDrafts, Evaluation, coarse_grids
 from fusion.functionals.grid.potential_matrix import contracted
-from fusion.functionals.grid.working_grid import Block, Dropped, WorkingGrid, fingerprint, least_memory, plain_blocks
+from fusion.functionals.grid.working_grid import (
+    BLOCK,
+    Block,
+    Dropped,
+    WorkingGrid,
+    fingerprint,
+    least_memory,
+    plain_blocks,
+)
 from fusion.functionals.local_exchange.local_exchange import LocalExchange
 from fusion.functionals.protocol import Functional, ToleratesFloat32, is_pointwise
 from fusion.parallel.memory import available_memory
@@ -35,8 +43,28 @@ NEGLIGIBLE: Final = 1e-11
 """Electrons at a grid point (density times weight) below which local exchange is not computed."""
 SCREENING: Final = 1e-10
 """Limit (hartree) below which integrals times density orbitals, weight and largest orbital are left out."""
+SAME_DENSITY: Final = 1e-11
+"""Difference of density matrices below which they count as equal."""
 DRAFT_SCREENING: Final = 1e-8
 """Value of `SCREENING` while `LearnedNumInt.draft` is true."""
+
+
+@dataclass(frozen=True)
+class PointValues:
+    """Energy density and derivatives of a pointwise functional at the points of a working grid."""
+
+    grid: WorkingGrid
+    dms: np.ndarray
+    """(S, n, n) of the density."""
+    groups: list[tuple[Tensor, DensityFeatures]]
+    """For each group of blocks."""
+
+    def at(self, index: int) -> tuple[Tensor, DensityFeatures]:
+        """Energy density (G,) and derivatives at the points of a block."""
+        values, derivatives = self.groups[index // self.grid.group]
+        start = index % self.grid.group * BLOCK
+        chosen = slice(start, start + BLOCK)
+        return values[chosen], derivatives.at(chosen)
 
 
 @dataclass(frozen=True)
@@ -76,12 +104,13 @@ class LearnedNumInt(NumInt):
         self.last: Evaluation | None = None
         """Last evaluation that was not a draft."""
         self._grid: WorkingGrid | None = None
+        self._points: PointValues | None = None
         self._single: Any = None
         self._local: tuple[Any, LocalExchange] | None = None
 
     def reset(self, mol: Any = None) -> LearnedNumInt:
         """Discard everything kept from earlier calls."""
-        self._grid = self._single = self._local = self.drafts = self.last = None
+        self._grid = self._points = self._single = self._local = self.drafts = self.last = None
         return self
 
     @property
@@ -146,7 +175,7 @@ class LearnedNumInt(NumInt):
         electrons, energy, matrix = np.zeros(len(dms)), 0.0, np.zeros_like(dms)
         whole_grid = None if is_pointwise(self.functional) else self._whole_grid(grid, dms)
         before, grid.reference = grid.reference, None  # until all blocks are at the new density
-        highest = 0.0
+        highest, parts = 0.0, list[tuple[Tensor, DensityFeatures]]()
         for first in range(0, len(grid), grid.group):
             indices = range(first, min(first + grid.group, len(grid)))
             results = each(lambda index: self._followed(grid, index, dms, before), indices)
@@ -156,6 +185,7 @@ class LearnedNumInt(NumInt):
             start = grid.starts[first]
             if whole_grid is None:
                 values, derivatives = self._differentiated(features, weights, len(grid.weights))
+                parts.append((values, derivatives))
                 energy += float(weights @ values)
                 highest = max(highest, _energy_per_electron(values, features.rho, weights))
                 derivatives = derivatives.times(weights)
@@ -170,6 +200,7 @@ class LearnedNumInt(NumInt):
         matrix = matrix + matrix.transpose(0, 2, 1)
         if not self.draft:
             self.last = Evaluation(dms.copy(), energy, matrix.copy())  # PySCF adds to the matrix
+            self._points = PointValues(grid, self.last.dms, parts) if parts else None
         return electrons, energy, matrix
 
     def _differentiated(self, features: DensityFeatures, weights: Tensor, total: int) -> tuple[Tensor, DensityFeatures]:
@@ -192,6 +223,13 @@ class LearnedNumInt(NumInt):
         results = [differentiate(module, features.at(points), self.name) for module, points in parts]
         places = torch.cat([points for _, points in parts]).argsort()
         return torch.cat([values for values, _ in results])[places], joined([part for _, part in results]).at(places)
+
+    def values_at(self, grid: WorkingGrid, dms: np.ndarray) -> PointValues | None:
+        """Return what the last evaluation that was not a draft found at the points, if it was at this density."""
+        last = self._points
+        if last is None or last.grid is not grid or last.dms.shape != dms.shape:
+            return None
+        return last if np.abs(last.dms - dms).max() < SAME_DENSITY else None
 
     @property
     def _in_float32(self) -> Any:

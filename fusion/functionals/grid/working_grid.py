@@ -127,12 +127,13 @@ class WorkingGrid:
         remaining -= exchange if self.stores_exchange else 0.0
         self.stores_orbitals = orbitals <= remaining
         remaining -= orbitals if self.stores_orbitals else 0.0
-        self._kept = None if self.exchange is None else KeptIntegrals(self.exchange, remaining)
+        self.integrals = None if self.exchange is None else KeptIntegrals(self.exchange, remaining)
+        """Integrals of local exchange kept for the blocks."""
 
     @property
     def stored_blocks(self) -> int:
         """Number of blocks whose integrals are kept."""
-        return 0 if self._kept is None else len(self._kept)
+        return 0 if self.integrals is None else len(self.integrals)
 
     def is_of(self, mol: gto.Mole) -> bool:
         """True if molecule and basis are those of this grid."""
@@ -169,7 +170,7 @@ class WorkingGrid:
                 self._orbitals[index] = orbitals
         compact, active, largest = orbitals
         weights = self.weights[points]
-        return Block(compact, active, self.mol.nao, coords, weights, largest, self.nuclei, index, self._kept)
+        return Block(compact, active, self.mol.nao, coords, weights, largest, self.nuclei, index, self.integrals)
 
 
 def least_memory(mol: gto.Mole, points: int, exchange: LocalExchange | None, derivative: int) -> tuple[float, float]:
@@ -177,7 +178,7 @@ def least_memory(mol: gto.Mole, points: int, exchange: LocalExchange | None, der
     size, ranges = mol.nao, 0 if exchange is None else len(exchange.omegas)
     # For two spins: E, F, its padded copy and its product, orbitals times matrices and potentials.
     block = BLOCK * size * 16.0 * (3 * derivative + 5 + 3 * ranges)
-    fixed = 96.0 * size**2 + 32.0 * points
+    fixed = 96.0 * size**2 + 152.0 * points
     if exchange is not None:
         fixed += 2.0 * sum(array.nbytes for array in exchange.pairs)
     return fixed, block
@@ -214,4 +215,5 @@ def active_orbitals(mol: gto.Mole, coords: np.ndarray, derivative: int) -> tuple
 
 def fingerprint(mol: gto.Mole) -> tuple[bytes, bytes, bytes, bool]:
     """Return what molecules with the same atoms and basis share."""
-    return mol._atm.tobytes(), mol._bas.tobytes(), mol._env.tobytes(), bool(mol.cart)
+    env = mol._env[gto.PTR_ENV_START :]  # what comes before, such as the origin of integrals, changes between calls
+    return mol._atm.tobytes(), mol._bas.tobytes(), env.tobytes(), bool(mol.cart)

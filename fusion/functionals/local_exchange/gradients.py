@@ -29,7 +29,7 @@ from fusion.functionals.local_exchange.local_exchange import padded
 from fusion.functionals.local_exchange.shell_pairs import ShellPairs, hermite_powers
 from fusion.parallel.thread_pool import each_range
 
-THRESHOLD: Final = 1e-12
+THRESHOLD: Final = 1e-11
 """Pairs of shells that contribute less than this (hartree/bohr) to the gradient at a point are left out there."""
 
 
