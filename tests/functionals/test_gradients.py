@@ -257,3 +257,27 @@ def test_ghost_atoms_are_no_nuclei() -> None:
     np.testing.assert_array_equal(features.nuclei, mol.atom_coords()[[0, 2]])
     gradient = mean_field.nuc_grad_method().kernel()
     assert gradient.shape == (3, 3) and np.abs(gradient.sum(axis=0)).max() < 1e-8
+
+
+class Counting(Everything):
+    """`Everything`, counting its evaluations."""
+
+    evaluations = 0
+
+    def energy_density(self, features: DensityFeatures) -> Tensor:
+        Counting.evaluations += 1  # of any copy
+        return super().energy_density(features)
+
+
+@pytest.mark.parametrize("system", [WATER, OXYGEN_HYDRIDE])
+def test_gradients_use_what_the_scf_found_at_the_points(system: System) -> None:
+    Counting.evaluations = 0
+    ks = kohn_sham(molecule(system, "sto-3g"), Counting(), grid_level=0)
+    ks.kernel()
+    evaluations = Counting.evaluations
+    gradients = [ks.nuc_grad_method().kernel() for _ in range(2)]
+    assert Counting.evaluations == evaluations  # the second time, PySCF has changed the molecule's environment
+    assert gradients[1] == pytest.approx(gradients[0], abs=1e-12)
+    ks._numint.reset()
+    assert ks.nuc_grad_method().kernel() == pytest.approx(gradients[0], abs=1e-7)
+    assert Counting.evaluations > evaluations
