@@ -1,4 +1,4 @@
-"""Students and their teachers: `python benchmarks/distillation.py DIRECTORY RUN_DIR ...` writes distillation.md.
+"""Students and a teacher: `python benchmarks/distillation.py DIRECTORY RUN_DIR ...` writes distillation_TEACHER.md.
 
 The runs are finished ones of `task=distill` for one molecule and one teacher, also with `task.selection=random`. The
 table has the errors of every round on geometries of dynamics that were never trained on. The student of the first run
@@ -66,11 +66,11 @@ def vibrations(directory: Path, run_dir: Path) -> str:
     os.environ["FUSION_ZOO"] = str(zoo)
     teacher = dict(settings["task"]["teacher"])
     words = [f"+method={teacher.pop('method')}", *(f"method.{key}={value}" for key, value in teacher.items())]
-    system = f"system={settings['system']['name']}"
+    system = f"system={settings['system'].get('path') or settings['system']['name']}"
     by_student = run(
         ("+method=ani", "weights=student", "task=vibrations", system, "dtype=float64"), directory / "student", 1
     )
-    by_teacher = run((*words, "task=vibrations", system), directory / "teacher", 1)
+    by_teacher = run((*words, "task=vibrations", system, "executor.workers=2"), directory / "teacher", 1)
     ours, theirs = (np.array(each.result["frequencies_cm1"]) for each in (by_student, by_teacher))
     difference = np.abs(ours - theirs)
     return (
@@ -86,19 +86,22 @@ def main(directory: Path, runs: list[Path]) -> None:
     content = document(runs[0])
     part, settings = content["distillation"], content["settings"]
     timing = part["timing"]
-    name, budget = settings["system"]["name"], settings["task"]["budget"]
+    name, task = Path(settings["system"]["name"]).stem, settings["task"]
+    aims = [f"task.{key}={task[key]}" for key in ("budget", "test", "rounds")]
+    aims += [f"task.target.{key}={value:g}" for key, value in (task["target"] or {}).items() if value is not None]
     last = 1e3 * part["rounds"][-1]["timing"]["student_s"]
     notes = (
-        f"ANI-2x learns from {part['teacher']} on {name} (`task.budget={budget}`, defaults otherwise; one worker, one "
-        f"thread, other work beside; {machine()}). The test has {part['test']} geometries of dynamics at "
+        f"ANI-2x learns from {part['teacher']} on {name} (`{' '.join(aims)}`; one thread a process, other work beside; "
+        f"{machine()}). The test has {part['test']} geometries of dynamics at "
         f"{part['temperature_k']:g} K. {part['labels']} labels of {timing['teacher_s']:.1f} s each, training "
         f"{duration(timing['training_total_s'])}, the whole command {duration(content['timing']['wall_s'])}; the "
         f"student then takes {last:.2g} ms, {timing['speedup']:.0f} times less. {vibrations(directory, runs[0])}"
     )
-    notes += "\n\n![Errors of the student](distillation.png)"
-    shutil.copyfile(runs[0] / "distillation.png", Path(__file__).with_suffix(".png"))
+    output = Path(__file__).with_name(f"distillation_{task['teacher']['method']}.md")
+    notes += f"\n\n![Errors of the student]({output.with_suffix('.png').name})"
+    shutil.copyfile(runs[0] / "distillation.png", output.with_suffix(".png"))
     table = [cells for each in runs for cells in rows(each)]
-    write_table(Path(__file__).with_suffix(".md"), "From teacher to student", notes, COLUMNS, table)
+    write_table(output, "From teacher to student", notes, COLUMNS, table)
 
 
 if __name__ == "__main__":
