@@ -14,6 +14,7 @@ import pytest
 PACKAGES = (
     "fusion",
     "fusion.cli.main",
+    "fusion_aimnet",
     "fusion_ani",
     "fusion_conventional",
     "fusion_coulomb",

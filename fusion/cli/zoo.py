@@ -38,6 +38,7 @@ def list_(as_json: AsJson = False) -> None:
     """List the models, and whether each is on this machine."""
     from fusion.cli.listing import print_table
     from fusion.zoo import registry, store
+    from fusion.zoo.files import total
 
     catalogue = registry.catalogue()
     models = sorted(catalogue.cards.values(), key=lambda card: (card.name, card.version))
@@ -51,7 +52,7 @@ def list_(as_json: AsJson = False) -> None:
             card.method,
             " ".join(card.elements),
             card.training.level_of_theory,
-            _size(card.weights.size),
+            total(card.files) if card.weights.converted else _size(card.weights.size),
             card.licence,
             "yes" if store.pulled(card) else "no",
         )
@@ -71,6 +72,7 @@ def list_(as_json: AsJson = False) -> None:
 def show(name: Name, as_json: AsJson = False) -> None:
     """Show the card of a model."""
     from fusion.zoo import registry, store
+    from fusion.zoo.files import total
 
     card = registry.find(name)
     if as_json:
@@ -91,8 +93,8 @@ def show(name: Name, as_json: AsJson = False) -> None:
         ("citation", card.citation + (f", doi:{card.doi}" if card.doi else "")),
         ("model", card.model.target),
         ("use", _use(card)),
-        ("digest", card.weights.sha256),
-        ("files", f"{len(card.files)}, {_size(sum(file.size for file in card.files))}; {_origin(card)}"),
+        ("digest", card.weights.sha256 + (", of its files and their conversion" if card.weights.converted else "")),
+        ("files", f"{len(card.files)}, {total(card.files)}; {_origin(card)}"),
         ("card", card.source),
         ("installed", str(store.place(card)) if store.pulled(card) else f"no: fusion zoo pull {name}"),
     ]
@@ -132,7 +134,13 @@ def pull(names: Names, as_json: AsJson = False) -> None:
             continue
         store.pull(card)
         by = f"converted by {card.origin.converter.split(':')[0]}, " if card.origin.converter else ""
-        print(f"{by}digest verified   {card.weights.sha256[:4]}…{card.weights.sha256[-2:]}")
+        digest = store.expected(card, store.place(card))
+        done = (
+            "digests of its files verified, that of its tensors recorded"
+            if card.weights.converted
+            else "digest verified"
+        )
+        print(f"{by}{done}   {digest[:4]}…{digest[-2:]}")
 
 
 @app.command()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -77,10 +79,22 @@ class Model:
 
 @dataclass(frozen=True)
 class Weights:
-    """Digest of the tensors (sha256, `fusion.zoo.digest`) and the size in bytes of their safetensors file."""
+    """Digest of the tensors (sha256, `fusion.zoo.digest`) and the size in bytes of their safetensors file.
+
+    Without a digest on the card (`converted`), it is made of the digests of the source files and of how they are
+    converted, the size is that of the source files, and the file in the cache records the digest of its tensors.
+    """
 
     sha256: str
     size: int
+    converted: bool = False
+
+    @classmethod
+    def of_source(cls, model: Model, converter: str, files: tuple[File, ...]) -> Weights:
+        """The weights that `converter` makes for `model` of `files`."""
+        described = [converter, model.settings, sorted([file.path, file.sha256] for file in files)]
+        text = json.dumps(described, sort_keys=True, default=str)
+        return cls(hashlib.sha256(text.encode()).hexdigest(), sum(file.size for file in files), converted=True)
 
 
 @dataclass(frozen=True)
@@ -192,7 +206,10 @@ def parse(text: bytes, source: str) -> Card:
     if schema != SCHEMA:
         raise InputError(f"{source}: schema {schema} is newer than this fusion, which reads {SCHEMA}: update fusion")
     training, domain, model = top.table("training"), top.table("domain"), top.table("model")
-    weights, origin = top.table("weights"), top.table("origin", required=False)
+    weights, origin = top.table("weights", required=False), top.table("origin", required=False)
+    network = Model(model.text("target", _CALLABLE, '"package.module.Class"'), model.free("arguments"))
+    converter = origin.text("converter", _CALLABLE, '"package.module:function"', default="") or None
+    files = _files(top.table("files"), exact=converter is None)
     card = Card(
         name=top.text("name", _NAME, "lower-case letters, digits, - and _"),
         version=top.whole("version", least=1),
@@ -210,17 +227,17 @@ def parse(text: bytes, source: str) -> Card:
         spread=domain.number("spread", None),
         spread_factor=domain.number("spread_factor", None, positive=True),
         forces_factor=domain.number("forces_factor", None, positive=True),
-        model=Model(model.text("target", _CALLABLE, '"package.module.Class"'), model.free("arguments")),
-        weights=Weights(weights.text("sha256", _DIGEST, "64 hexadecimal digits"), weights.whole("size", least=1)),
+        model=network,
+        weights=_weights(weights, "weights" in content, network, converter, files),
         origin=Origin(
             origin.texts("urls", _URL, "URLs ending in a slash", default=()),
             origin.text("mirror", _MIRROR, "a relative directory ending in a slash", default=""),
-            origin.text("converter", _CALLABLE, '"package.module:function"', default="") or None,
+            converter,
             origin.text("package", _PACKAGE, "NAME or NAME==VERSION of a Python package", default=""),
             origin.flag("alone", default=False),
         ),
         metrics=tuple(_metric(table) for table in top.tables("metrics")),
-        files=_files(top.table("files")),
+        files=files,
         system=_nuclei(top.table("system")) if "system" in content else None,
         source=source,
     )
@@ -241,12 +258,22 @@ def _metric(table: Table) -> Metric:
     return metric
 
 
-def _files(table: Table) -> tuple[File, ...]:
+def _weights(table: Table, stated: bool, model: Model, converter: str | None, files: tuple[File, ...]) -> Weights:
+    """Read the digest of the tensors; a card without it, whose files are converted, has that of its files."""
+    if not stated and converter is not None:
+        return Weights.of_source(model, converter, files)
+    return Weights(table.text("sha256", _DIGEST, "64 hexadecimal digits"), table.whole("size", least=1))
+
+
+def _files(table: Table, exact: bool) -> tuple[File, ...]:
+    """Read the files; without `exact` an entry may have `largest_size` instead of `size`."""
     files = []
     for path in table:
         entry = table.table(path)
+        bound = 0 if exact else entry.whole("largest_size", least=0, default=0)
+        size = bound or entry.whole("size", least=0)
         try:
-            files.append(File(path, entry.whole("size", least=0), entry.text("sha256"), ()))
+            files.append(File(path, size, entry.text("sha256"), (), exact=not bound))
         except InputError as error:
             message = str(error)
             raise InputError(
@@ -287,10 +314,13 @@ def to_toml(card: Card) -> str:
         content["system"] |= {"charge": system.charge, "spin": system.spin}
         content["system"] |= {key: value for key in ("name", "ecp") if (value := getattr(system, key))}
     content["model"] = {"target": card.model.target, "arguments": dict(card.model.arguments)}
-    content["weights"] = {"sha256": card.weights.sha256, "size": card.weights.size}
+    if not card.weights.converted:
+        content["weights"] = {"sha256": card.weights.sha256, "size": card.weights.size}
     content["origin"] = {key: value for key, value in vars(card.origin).items() if value}
     content["metrics"] = [vars(metric) for metric in card.metrics]
-    content["files"] = {file.path: {"size": file.size, "sha256": file.sha256} for file in card.files}
+    content["files"] = {
+        file.path: {"size" if file.exact else "largest_size": file.size, "sha256": file.sha256} for file in card.files
+    }
     return tomli_w.dumps({key: value for key, value in content.items() if value not in ({}, [])})
 
 

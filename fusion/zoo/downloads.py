@@ -176,7 +176,7 @@ class Downloads:
         raise self._given_up(file, failures)
 
     def _wanted(self, file: File) -> Wanted:
-        return Wanted(self._into / PARTIAL / part_name(file), file.size, file.sha256)
+        return Wanted(self._into / PARTIAL / part_name(file), file.size, file.sha256, file.exact)
 
     def _place(self, part: Path, target: Path) -> None:
         """Flush a complete and verified file to the disk and give it its name."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from fusion.console.format import memory
 from fusion.errors import CalculationError, InputError
 from fusion.zoo import cache
-from fusion.zoo.files import PARTIAL, File, Withheld, offline, part_name, timeout_s, withheld
+from fusion.zoo.files import PARTIAL, File, Withheld, offline, part_name, timeout_s, total, withheld
 
 
 def fetch(model: str, files: Sequence[File], into: Path) -> None:
@@ -32,7 +32,7 @@ def fetch(model: str, files: Sequence[File], into: Path) -> None:
     if offline():
         raise InputError(_offline(model, missing, files))
     if withheld():
-        raise Withheld(f"{model}, {memory(sum(file.size for file in missing))}")
+        raise Withheld(f"{model}, {total(missing)}")
     timeout = timeout_s()
     with cache.locked(model):
         missing = _missing(missing, into)  # another process may have downloaded them meanwhile
@@ -57,7 +57,7 @@ def _verified(file: File, into: Path) -> bool:
         if path.is_symlink():
             raise InputError(f"{path} is a symbolic link, which is not allowed among a model's files: remove it")
     try:
-        if path.stat().st_size != file.size:
+        if not file.fits(path.stat().st_size):
             return False
         with open(path, "rb") as content:
             return hashlib.file_digest(content, "sha256").hexdigest() == file.sha256
@@ -91,7 +91,7 @@ def _make_room(model: str, missing: Sequence[File], into: Path) -> None:
 
 
 def _offline(model: str, missing: Sequence[File], files: Sequence[File]) -> str:
-    size = memory(sum(file.size for file in missing))
+    size = total(missing)
     problem = (
         f"{len(missing)} of its {len(files)} files are missing ({size})" if len(files) > 1 else f"missing ({size})"
     )

@@ -6,11 +6,12 @@ import hashlib
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+from fusion.console.format import memory
 from fusion.errors import InputError
 
 PARTIAL = ".partial"  # directory of incomplete files, beside the complete ones
@@ -24,13 +25,19 @@ class File:
     """One file to download.
 
     `path` is its destination, relative, with forward slashes; `size` in bytes and `sha256` in hexadecimal digits verify
-    it; `urls` are tried in order. Raises InputError for a path that could lead out of the destination directory.
+    it; `urls` are tried in order. Without `exact` the size is only the largest one allowed: its publisher states the
+    sha256 alone. Raises InputError for a path that could lead out of the destination directory.
     """
 
     path: str
     size: int
     sha256: str
     urls: tuple[str, ...]
+    exact: bool = True
+
+    def fits(self, size: int) -> bool:
+        """True if a file of `size` bytes can be this one."""
+        return size == self.size if self.exact else size <= self.size
 
     def __post_init__(self) -> None:
         if not all(_PART.fullmatch(part) and part[0] != "." for part in self.path.split("/")):
@@ -40,6 +47,13 @@ class File:
             )
         if self.size < 0 or not _DIGEST.fullmatch(self.sha256):
             raise InputError(f"{self.path}: a file needs its size and its sha256, 64 hexadecimal digits in lower case")
+
+
+def total(files: Iterable[File]) -> str:
+    """Size of `files` together for a message, "at most" where one is not known exactly."""
+    files = list(files)
+    bound = "" if all(file.exact for file in files) else "at most "
+    return bound + memory(sum(file.size for file in files))
 
 
 class Withheld(InputError):

@@ -40,7 +40,7 @@ def page(directory: Path) -> str:
 
 
 def _row(card: Card) -> list[str]:
-    size = f"{card.weights.size / 1e6:.3g} MB"
+    size = f"{'at most ' if card.weights.converted else ''}{card.weights.size / 1e6:.3g} MB"
     elements, level = " ".join(card.elements), card.training.level_of_theory
     return [
         f"[{card.label}](#{card.name}{card.version})",
@@ -56,11 +56,12 @@ def _row(card: Card) -> list[str]:
 def _paragraph(card: Card) -> list[str]:
     doi = f" [doi:{card.doi}](https://doi.org/{card.doi})" if card.doi else ""
     charges, spins = (", ".join(map(str, values)) for values in (card.charges, card.spins))
+    digested = "files and their conversion" if card.weights.converted else "tensors"
     lines = [
         f"{card.summary}. {card.citation}.{doi}",
         "",
         f"Trained on: {card.training.data}. Charges {charges}; unpaired electrons {spins}.",
-        f"Digest of the tensors: `{card.weights.sha256}`.",
+        f"Digest of the {digested}: `{card.weights.sha256}`.",
     ]
     if card.origin.package:
         lines[-1:-1] = [f"Its weights come with the Python package {card.origin.package}: nothing is downloaded."]

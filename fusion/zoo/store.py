@@ -17,7 +17,7 @@ from fusion.zoo import cache, convert, installed, registry
 from fusion.zoo.card import WALKERS, Card
 from fusion.zoo.fetch import fetch
 from fusion.zoo.files import File, offline, withheld
-from fusion.zoo.tensors import LONGEST_HEADER, SUFFIX, file_digest, read, serialised, whole
+from fusion.zoo.tensors import LONGEST_HEADER, SUFFIX, file_digest, read, recorded, serialised, whole, with_record
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def place(card: Card) -> Path:
-    """Path of the model's safetensors file in the cache, which may not exist yet; its name is the digest."""
+    """Path of the model's safetensors file in the cache, which may not exist yet; its name is the card's digest."""
     return cache.directory() / "models" / f"{card.weights.sha256}{SUFFIX}"
 
 
@@ -89,7 +89,8 @@ def put(card: Card, content: bytes) -> None:
 def _converted(card: Card, converter: Callable[[Path, Card], dict[str, Tensor]], staging: Path) -> bytes:
     """Convert the files in `staging` to the contents of a safetensors file. Raises CalculationError."""
     try:
-        return serialised(converter(staging, card))
+        tensors = converter(staging, card)
+        return with_record(tensors) if card.weights.converted else serialised(tensors)
     except Exception as error:  # a converter can raise anything for a wrong file
         reason = next(iter(str(error).splitlines()), "")
         if not isinstance(error, InputError | CalculationError):
@@ -103,10 +104,15 @@ def _check(card: Card, path: Path) -> None:
         digest = file_digest(path)
     except CalculationError as error:
         raise CalculationError(f"{card.label}: {card.files[0].path} {error}; nothing was kept") from error
-    if digest != card.weights.sha256:
+    if digest != expected(card, path):
         raise CalculationError(
             f"{card.label}: the digest of its tensors is {digest}, the card has {card.weights.sha256}; nothing was kept"
         )
+
+
+def expected(card: Card, path: Path) -> str:
+    """Return the digest that the tensors in the file `path` must have: the card's, or that recorded at conversion."""
+    return recorded(path) if card.weights.converted else card.weights.sha256
 
 
 def _write(path: Path, action: Callable[[], object]) -> None:
@@ -154,7 +160,7 @@ def verify(card: Card) -> None:
         digest = file_digest(place(card))
     except CalculationError as error:
         raise CalculationError(f"{card.label}: its file {error}; {remedy}") from error
-    if digest != card.weights.sha256:
+    if digest != expected(card, place(card)):
         raise CalculationError(f"{card.label}: the tensors are not those of the card; {remedy}")
 
 
@@ -196,7 +202,7 @@ def _read(card: Card, path: Path) -> tuple[dict[str, Tensor], str]:
         tensors, digest = read(path, card.weights.size + LONGEST_HEADER)
     except CalculationError as error:
         return {}, str(error)
-    return tensors, "" if digest == card.weights.sha256 else "is damaged: its tensors are not those of the card"
+    return tensors, "" if digest == expected(card, path) else "is damaged: its tensors are not those of the card"
 
 
 def _discard(card: Card, fault: str) -> None:

@@ -29,11 +29,29 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
     return _digest(io.BytesIO(serialised(tensors)))
 
 
-def serialised(tensors: Mapping[str, Tensor]) -> bytes:
-    """Return `tensors` as the contents of a safetensors file without metadata."""
+def serialised(tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
+    """Return `tensors` as the contents of a safetensors file, with `metadata` in its header."""
     from safetensors.torch import save
 
-    return save({name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()})
+    return save({name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}, metadata)
+
+
+_RECORDED = "fusion_digest"
+
+
+def with_record(tensors: Mapping[str, Tensor]) -> bytes:
+    """Return `tensors` as the contents of a safetensors file that records their digest in its header."""
+    return serialised(tensors, {_RECORDED: digest(tensors)})
+
+
+def recorded(path: Path) -> str:
+    """Return the digest that `with_record` wrote into a file; an empty text if there is none."""
+    try:
+        with bounds.regular(path).open("rb") as file:
+            metadata = _whole_header(file)[0].get("__metadata__", {})
+        return str(metadata.get(_RECORDED, ""))
+    except (OSError, ValueError, AttributeError):
+        return ""
 
 
 def file_digest(path: Path) -> str:
@@ -82,11 +100,16 @@ def whole(path: Path) -> bool:
 
 def _header(file: BinaryIO) -> tuple[dict[str, dict[str, Any]], int]:
     """Read the header: entries by name, and the offset of the data."""
+    header, start = _whole_header(file)
+    header.pop("__metadata__", None)
+    return header, start
+
+
+def _whole_header(file: BinaryIO) -> tuple[dict[str, Any], int]:
     length = int.from_bytes(file.read(8), "little")
     if not 2 <= length <= LONGEST_HEADER:
         raise ValueError("no header")
-    header = bounds.parsed_json(file.read(length))
-    header.pop("__metadata__", None)
+    header: dict[str, Any] = bounds.parsed_json(file.read(length))
     return header, 8 + length
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Event
 from urllib.parse import urlsplit, urlunsplit
 
-from fusion.zoo.sources import Dropped, Sources, Unavailable
+from fusion.zoo.sources import Dropped, Sources, Stream, Unavailable
 
 _READ = 1 << 20  # bytes per read
 _GAIN = 1 << 18  # bytes that a try must gain to reset the count of failures
@@ -39,11 +39,12 @@ class Cancelled(Exception):
 
 @dataclass(frozen=True)
 class Wanted:
-    """Partial file, with the size in bytes and the sha256 (hexadecimal) of the complete file."""
+    """Partial file, with the size in bytes, the largest allowed unless `exact`, and the sha256 of the complete file."""
 
     part: Path
     size: int
     sha256: str
+    exact: bool = True
 
     @property
     def here(self) -> int:
@@ -97,22 +98,21 @@ def _receive(sources: Sources, url: str, wanted: Wanted, moved: Callable[[int], 
         if offset > wanted.size:
             moved(-offset)
             part.truncate(offset := 0)
-        if offset == wanted.size:
+        if offset == wanted.size and wanted.exact:
             return hashlib.file_digest(part, "sha256").hexdigest(), True
         with sources.open(url, offset) as stream:
-            if stream.size not in (None, wanted.size):
-                raise Unavailable(f"wrong size ({stream.size:,} bytes, expected {wanted.size:,})")
+            size = _size(stream, wanted)
             if stream.start != offset:
                 moved(-offset)
                 part.truncate(offset := 0)
             digest = hashlib.file_digest(part, "sha256")  # leaves the file at its end
             resumed, mark, marked_at = offset > 0, offset, time.monotonic()
-            while offset < wanted.size:
-                block = stream.read(min(_READ, wanted.size - offset))
+            while offset < size:
+                block = stream.read(min(_READ, size - offset))
                 if stop.is_set():
                     raise Cancelled
                 if not block:
-                    raise Dropped(f"the connection ended after {offset:,} of {wanted.size:,} bytes")
+                    raise Dropped(f"the connection ended after {offset:,} of {size:,} bytes")
                 _write(part, block)
                 digest.update(block)
                 offset += len(block)
@@ -126,6 +126,19 @@ def _receive(sources: Sources, url: str, wanted: Wanted, moved: Callable[[int], 
                 part.truncate(0)
                 raise Unavailable(f"wrong size (more than the expected {wanted.size:,} bytes)")
         return digest.hexdigest(), resumed
+
+
+def _size(stream: Stream, wanted: Wanted) -> int:
+    """Size of the complete file in bytes. Raises Unavailable if the stream has another one."""
+    if wanted.exact and stream.size not in (None, wanted.size):
+        raise Unavailable(f"wrong size ({stream.size:,} bytes, expected {wanted.size:,})")
+    if wanted.exact:
+        return wanted.size
+    if stream.size is None:
+        raise Unavailable("it does not state the size of the file")
+    if stream.size > wanted.size:
+        raise Unavailable(f"wrong size ({stream.size:,} bytes, expected at most {wanted.size:,})")
+    return stream.size
 
 
 def _opened(part: Path) -> FileIO:
