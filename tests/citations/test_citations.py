@@ -60,6 +60,7 @@ def test_a_potential_cites_its_method_its_model_and_its_programs(tmp_path: Path)
         ({"name": "hf", "solvent": "water"}, "cances1997ief lange2010smooth", "marenich2009smd"),
         ({"name": "hf", "solvent": {"name": None}}, "sun2020pyscf", "tomasi2005continuum cances1997ief"),
         ({"name": "d3", "xc": "b3lyp"}, "grimme2010d3", "stephens1994b3lyp sun2020pyscf"),
+        ({"name": "aimnet2"}, "anstine2025aimnet2 grimme2010d3 grimme2011bj", "larsen2017ase kabylda2025so3lr"),
         ({"name": "ase/so3lr"}, "kabylda2025so3lr larsen2017ase", "sun2020pyscf"),
     ],
 )

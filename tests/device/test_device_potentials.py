@@ -23,6 +23,7 @@ from fusion.potentials.training.passes import passes
 from fusion.potentials.training.references import referenced
 from fusion.potentials.training.settings import Settings
 from fusion.potentials.training.task import calibrate
+from fusion_aimnet.potential import AIMNet2
 from fusion_ani.network import ANI
 from fusion_ani.scriptable import ScriptableANI
 from fusion_coulomb.matrix import Eigenspectrum, RandomlySortedMatrix, SortedMatrix
@@ -87,6 +88,13 @@ def so3lr() -> nn.Module:
     return SO3LRPotential(["H", "C", "O"]).double()
 
 
+def aimnet2(spins: bool) -> nn.Module:
+    torch.manual_seed(1)
+    model = AIMNet2(["H", "C", "O"], members=2, spins=spins).double()
+    model.dispersion.damping.copy_(torch.tensor([1.0, 0.4, 0.6, 3.1]))
+    return model
+
+
 def coulomb(descriptor: nn.Module) -> CoulombNetwork:
     torch.manual_seed(1)
     model = CoulombNetwork(("H", "C", "O"), descriptor, hidden=(4, 3)).double()
@@ -122,6 +130,19 @@ def test_ani(systems: list[System], properties: set[str]) -> None:
 )
 def test_so3lr(systems: list[System], properties: set[str]) -> None:
     check(so3lr, systems, properties)
+
+
+@pytest.mark.parametrize(
+    ("systems", "properties"),
+    [
+        (MOLECULES, {"energy", "forces", "forces_std", "energy_members", "charges", "dipole"}),
+        (MOLECULES[:1], {"hessian", "dipole_derivatives"}),
+        (CRYSTAL, {"forces", "stress"}),
+    ],
+)
+@pytest.mark.parametrize("spins", [False, True])
+def test_aimnet2(systems: list[System], properties: set[str], spins: bool) -> None:
+    check(lambda: aimnet2(spins), systems, properties)
 
 
 def check(make: Callable[[], nn.Module], systems: list[System], properties: set[str]) -> None:

@@ -6,9 +6,10 @@ import copy
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -29,7 +30,7 @@ from fusion.chemistry.units import (
     EV_ANGSTROM_PER_HARTREE_BOHR,
     EV_PER_HARTREE,
 )
-from fusion.errors import InputError
+from fusion.errors import CalculationError, InputError
 from fusion.methods import by_name, protocol
 from fusion.potentials import collate, neighbours
 from fusion.zoo import Card, store
@@ -39,6 +40,7 @@ from fusion.zoo.files import File
 from fusion_aimnet.convert import convert
 from fusion_aimnet.dispersion import Dispersion
 from fusion_aimnet.potential import AIMNet2
+from processes import Program
 
 REFERENCE = Path(__file__).with_name("aimnet_reference.json")
 ELEMENTS = list(aimnet_files.ELEMENTS)
@@ -303,6 +305,78 @@ def test_single_precision_and_copies_work(closed: Any) -> None:
     coarse, fine = (protocol.calculate(m, molecules(), {"energy"}) for m in (single, closed))
     assert [r.energy for r in coarse] == pytest.approx([r.energy for r in fine], abs=1e-6)
     assert copy.deepcopy(closed.model).arguments == AIMNet2(**closed.model.arguments).arguments
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"coulomb_mode": "none"}, "coulomb_mode = 'none'"),
+        ({"coulomb_sr_envelope": "cosine"}, "coulomb_sr_envelope = 'cosine'"),
+        ({"has_embedded_d3ts": True}, "predicts its dispersion coefficients"),
+        ({"d3_params": {"s8": 0.4}}, "gives no a1, a2"),
+        ({"d3_params": {"s8": 0.4, "a1": 0.5, "a2": 4.0}}, "other dispersion parameters than closed.pt"),
+        ({"implemented_species": [1, 6, 7, 8]}, r"is of the elements \[1, 6, 7, 8\]"),
+        ({"state_dict": {}}, "is of the elements"),
+        ({"state_dict": None}, "no published AIMNet2 file"),
+        ({"code": Path("x")}, "holds more than tensors and settings"),
+    ],
+)
+def test_a_file_of_another_model_is_refused_in_one_line(
+    mirror: Path, tmp_path: Path, change: dict[str, Any], words: str
+) -> None:
+    shutil.copy(mirror / "closed.pt", tmp_path)
+    torch.save(aimnet_files.published(1, 3) | change, tmp_path / "changed.pt")
+    two_files = card(tmp_path, "changed", {"closed.pt": 0, "changed.pt": 0}, 1)
+    with pytest.raises(CalculationError, match=words) as error:
+        convert(tmp_path, two_files)
+    assert "\n" not in str(error.value)
+
+
+def test_a_network_of_another_size_is_refused_in_one_line(mirror: Path, tmp_path: Path) -> None:
+    shutil.copy(mirror / "closed.pt", tmp_path)
+    published = card(tmp_path, "open", {"closed.pt": 0}, 2)
+    with pytest.raises(InputError, match="do not fit") as error:
+        store.build(published, convert(tmp_path, published))
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_of_a_mirror_is_pulled_converted_and_used(
+    mirror: Path, tmp_path: Path, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files are as a user would download them; the run needs neither the mirror nor a network."""
+    monkeypatch.setenv("FUSION_CACHE", str(tmp_path / "cache"))
+    done = program("zoo", "pull", "aimnet2-two")
+    assert done.status == 0 and "digests of its files verified" in done.out
+    monkeypatch.setenv("FUSION_OFFLINE", "1")
+    run = program("+method=aimnet2", "weights=aimnet2-two", "system=h2o", "hydra.run.dir=run")
+    assert run.status == 0, run.err
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["energy_std_hartree"] > 0.0
+    assert result["weights"]["sha256"] == zoo.find("aimnet2-two").weights.sha256
+    assert program("zoo", "verify", "aimnet2-two").status == 0
+
+
+def test_without_the_published_files_the_pull_names_what_is_missing(
+    tmp_path: Path, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"FUSION_CACHE": str(tmp_path / "cache"), "FUSION_OFFLINE": "1"}.items():
+        monkeypatch.setenv(name, value)
+    done = program("zoo", "pull", "aimnet2")
+    assert done.status == 2 and len(done.err.splitlines()) == 1
+    assert "aimnet2@1: 4 of its 4 files are missing (at most 48 MB)" in done.err
+    monkeypatch.delenv("FUSION_OFFLINE")
+    monkeypatch.setattr("fusion.zoo.store.files", _only_in_an_empty_directory(tmp_path))
+    done = program("zoo", "pull", "aimnet2")
+    assert done.status == 1 and "could not be downloaded: file://" in done.err and len(done.err.splitlines()) == 1
+
+
+def _only_in_an_empty_directory(directory: Path) -> Callable[[Card], list[File]]:
+    """Replacement of the card's addresses by those of an empty directory: no test asks a public server."""
+
+    def files(published: Card) -> list[File]:
+        return [replace(file, urls=(f"file://{directory}/{file.path}",)) for file in published.files]
+
+    return files
 
 
 def test_an_element_without_dispersion_parameters_is_refused_in_one_line() -> None:

@@ -8,6 +8,7 @@ import re
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -166,6 +167,18 @@ def raise_more_plainly(call: Callable[[], None]) -> None:
         call()
     except CalculationError as error:
         raise CalculationError(str(error).replace("more than the expected", "more than the, expected")) from None
+
+
+def test_a_file_of_unknown_size_is_resumed_and_must_state_its_size(server: Server, into: Path) -> None:
+    """The digest alone is published, and a largest size."""
+    unknown = replace(published(server), size=500_000, exact=False)
+    server.faults[NAME] = Fault(instead=BYTES, length=False)
+    with pytest.raises(CalculationError, match="does not state the size of the file"):
+        fetch("model", [unknown], into)
+    server.faults[NAME] = Fault(drop_after=150_000)
+    fetch("model", [unknown], into)
+    assert_sound(into)
+    assert server.asked(NAME)[-2:] == ["bytes=150000-", "bytes=300000-"]
 
 
 def test_a_mirror_with_a_shorter_file_is_skipped(server: Server, mirror: Server, into: Path) -> None:
