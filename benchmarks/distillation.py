@@ -1,12 +1,13 @@
-"""Students and a teacher: `python benchmarks/distillation.py DIRECTORY RUN_DIR ...` writes distillation_TEACHER.md.
+"""Students and a teacher: `python benchmarks/distillation.py RUN_DIR ...` writes distillation_TEACHER.md.
 
 The runs are finished ones of `task=distill` for one molecule and one teacher, also with `task.selection=random`. The
-table has the errors of every round on geometries of dynamics that were never trained on. The student of the first run
-is published, and its vibrations stand beside the teacher's.
+table has the errors of every round on geometries of dynamics that were never trained on. With `--vibrations DIRECTORY`,
+for files of it, the student of the first run is published, and its vibrations stand beside the teacher's.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
@@ -80,14 +81,14 @@ def vibrations(directory: Path, run_dir: Path) -> str:
     )
 
 
-def main(directory: Path, runs: list[Path]) -> None:
+def main(runs: list[Path], directory: Path | None) -> None:
     """Write the table."""
-    directory.mkdir(parents=True, exist_ok=True)
     content = document(runs[0])
     part, settings = content["distillation"], content["settings"]
     timing = part["timing"]
     name, task = Path(settings["system"]["name"]).stem, settings["task"]
-    aims = [f"task.{key}={task[key]}" for key in ("budget", "test", "rounds")]
+    teacher = ", ".join(f"{key}: {value}" for key, value in task["teacher"].items())
+    aims = [f"task.teacher={{{teacher}}}", *(f"task.{key}={task[key]}" for key in ("budget", "test", "rounds"))]
     aims += [f"task.target.{key}={value:g}" for key, value in (task["target"] or {}).items() if value is not None]
     last = 1e3 * part["rounds"][-1]["timing"]["student_s"]
     notes = (
@@ -95,8 +96,11 @@ def main(directory: Path, runs: list[Path]) -> None:
         f"{machine()}). The test has {part['test']} geometries of dynamics at "
         f"{part['temperature_k']:g} K. {part['labels']} labels of {timing['teacher_s']:.1f} s each, training "
         f"{duration(timing['training_total_s'])}, the whole command {duration(content['timing']['wall_s'])}; the "
-        f"student then takes {last:.2g} ms, {timing['speedup']:.0f} times less. {vibrations(directory, runs[0])}"
+        f"student then takes {last:.2g} ms, {timing['speedup']:.0f} times less."
     )
+    if directory is not None:
+        directory.mkdir(parents=True, exist_ok=True)
+        notes += f" {vibrations(directory, runs[0])}"
     output = Path(__file__).with_name(f"distillation_{task['teacher']['method']}.md")
     notes += f"\n\n![Errors of the student]({output.with_suffix('.png').name})"
     shutil.copyfile(runs[0] / "distillation.png", output.with_suffix(".png"))
@@ -105,4 +109,8 @@ def main(directory: Path, runs: list[Path]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), [Path(argument) for argument in sys.argv[2:]])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", type=Path, nargs="+")
+    parser.add_argument("--vibrations", type=Path)
+    given = parser.parse_args()
+    main(given.runs, given.vibrations)

@@ -57,6 +57,7 @@ def load(config: Mapping[str, Any], start_dir: Path) -> Labelled:
         settings = replace(settings, energy_zero=ATOMISATION if relative else TOTAL)
     data = _labelled(settings, units)
     if level is not None:
+        data.report.level_of_theory = level
         data.report.checks.append(f"the file states the level of theory {level}")
     if not len(data):
         _refuse_empty(settings, data)

@@ -29,6 +29,8 @@ class Report:
     """(name, distance of the energy from the median in robust standard deviations)."""
     checks: list[str] = field(default_factory=list)
     """Results of the checks, one sentence each."""
+    level_of_theory: str | None = None
+    """Level of theory that the files state."""
 
     def notes(self) -> Iterator[str]:
         """Yield the lines for the user."""

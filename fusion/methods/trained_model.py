@@ -122,7 +122,7 @@ def _draft(config: DictConfig, about: Facts, into: Path, trained: Mapping[str, A
     system = published_wavefunction.nuclei(config) if method.kind == "ansatz" else None
     if system is not None:
         about = replace(about, summary=about.summary or f"{abilities.title(method)} of {formula(system.symbols)}")
-    about = _completed(about, config, method)
+    about = _completed(about, config, method, trained)
     training = Training(about.data, about.level_of_theory)
     elements = tuple(trained.get("elements") or arguments.get("elements") or ())
     elements = about.elements or (tuple(dict.fromkeys(system.symbols)) if system else elements)
@@ -167,15 +167,14 @@ def _spread(config: DictConfig, trained: Mapping[str, Any]) -> tuple[float | Non
     )
 
 
-def _completed(about: Facts, config: DictConfig, method: Any) -> Facts:
-    """Fill empty fields of `about` from the run's settings; those without a setting become "not stated"."""
-    data = config.get("data")
-    name = (data.get("name") or Path(str(data.get("path") or "")).name) if data else ""
+def _completed(about: Facts, config: DictConfig, method: Any, trained: Mapping[str, Any]) -> Facts:
+    """Fill empty fields of `about` from the run's settings and result; others become "not stated"."""
+    name = _name(config.get("data"))
     initial_weights = config.get("weights")
     if method.kind == "ansatz":
         labels, level = _VARIATIONAL.data, _VARIATIONAL.level_of_theory
     else:
-        labels, level = str(name or NOT_STATED), NOT_STATED
+        labels, level = name or NOT_STATED, trained.get("level_of_theory") or NOT_STATED
     model_title = f"{initial_weights}, trained further" if initial_weights else f"{abilities.title(method)}, trained"
     title = f"{model_title} on {name}" if name else model_title
     return replace(
@@ -186,6 +185,13 @@ def _completed(about: Facts, config: DictConfig, method: Any) -> Facts:
         data=about.data or labels,
         level_of_theory=about.level_of_theory or level,
     )
+
+
+def _name(data: Any) -> str:
+    """Name of the labelled data of a run, or those of their files; empty without data."""
+    stated = (data.get("path") or ()) if data else ()
+    paths = [stated] if isinstance(stated, str) else list(stated)
+    return str((data.get("name") if data else "") or ", ".join(dict.fromkeys(Path(str(path)).name for path in paths)))
 
 
 def _version(name: str, into: Path) -> int:

@@ -9,8 +9,9 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from fusion.chemistry.system import System
 from fusion.datasets import load
 from fusion.errors import CalculationError
 from fusion.runs.results import Result
+from fusion.tasks.structures import executors
 from fusion.tasks.structures.executors import share
 from fusion.tasks.structures.records import Record, Records
 from fusion.tasks.structures.worker import ATTEMPTS, Job, work
@@ -223,6 +225,32 @@ def test_executors_start_workers(environment: dict[str, str], tmp_path: Path, wo
     workers = {line["worker"] for line in _lines(tmp_path / "run") if "index" in line}
     assert workers and all(worker.split("-")[-1].isdecimal() for worker in workers)
     assert len(read(tmp_path / "run" / "labels.extxyz", ":")) == 6
+
+
+class Uncancellable(Future[str]):
+    """Future like Parsl's."""
+
+    def cancel(self) -> bool:
+        raise NotImplementedError
+
+
+class Elsewhere:
+    """Executor whose jobs stay queued."""
+
+    ended: ClassVar[list[bool]] = []
+
+    def submit(self, *call: Any) -> Uncancellable:
+        return Uncancellable()
+
+    def shutdown(self, wait: bool = True) -> None:
+        self.ended.append(wait)
+
+
+def test_an_executor_without_cancellation_is_shut_down(tmp_path: Path) -> None:
+    workers = executors.Workers({"_target_": f"{__name__}.Elsewhere"}, tmp_path, share(2, batched=False))
+    assert not workers.over and not workers.failure()
+    workers.stop()
+    assert Elsewhere.ended == [False]
 
 
 def test_structures_relax_together_as_each_does_alone(program: Program, tmp_path: Path) -> None:

@@ -70,6 +70,7 @@ def finish(module: Fitting, data: Labelled, split: Split, run: Run) -> Result:
         "batch": module.settings.batch,
         "members": module.members,
         "energy_zero": data.energy_zero,
+        "level_of_theory": data.report.level_of_theory,
         "charges": np.unique(np.asarray(data.charge)[split.train]).tolist(),
         "spins": [int(spin) for spin in np.unique(data.spins(split.train))],
         "parameters": sum(p.numel() for p in module.model.parameters()),

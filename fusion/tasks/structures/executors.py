@@ -113,7 +113,8 @@ class Workers:
     def stop(self) -> None:
         """Stop the workers: those of this machine between two structures, those elsewhere by their scheduler."""
         for job in self._jobs:
-            job.cancel()
+            with suppress(NotImplementedError):  # by Parsl, which ends its jobs when it is shut down
+                job.cancel()
         for process in list(_started):
             with suppress(ProcessLookupError):
                 process.send_signal(signal.SIGTERM)
@@ -124,6 +125,8 @@ class Workers:
             except subprocess.TimeoutExpired:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
+        if callable(shutdown := getattr(self._executor, "shutdown", None)):  # submitit's has none
+            shutdown(wait=False)
 
 
 def check(settings: Mapping[str, Any]) -> None:
