@@ -138,7 +138,7 @@ class Domain:
             named.append(f"{symbol} (atom{'s' if len(places) > 1 else ''} {', '.join(places[:3])}{more})")
         raise InputError(
             f"{self.label} covers {' '.join(self.elements or ())}; {system.name} also has {', '.join(named)}."
-            f"{_covering(set(system.symbols))}"
+            f"{_covering(set(system.symbols), self.label)}"
         )
 
     def _check_spin(self, system: System) -> None:
@@ -180,14 +180,21 @@ def check_distances(system: System) -> None:
         )
 
 
-def _covering(symbols: set[str]) -> str:
-    """Name a potential of the zoo that covers all these elements, or the methods without training data."""
+def _covering(symbols: set[str], label: str) -> str:
+    """Name a potential of the zoo that covers all these elements, or the methods without training data.
+
+    Models of the method of the model `label` come first, then those with the fewest elements.
+    """
     from fusion import zoo
 
-    for card in zoo.cards():
-        if card.kind == "potential" and card.elements and symbols <= set(card.elements):
-            return f" weights={card.name} covers {' '.join(card.elements)}"
-    return f" No model of the zoo has all of {' '.join(sorted(symbols))}.{_other_methods()}"
+    potentials = [card for card in zoo.cards() if card.kind == "potential"]
+    own = {card.method for card in potentials if card.name == label}
+    able = [card for card in potentials if card.elements and symbols <= set(card.elements)]
+    if not able:
+        return f" No model of the zoo has all of {' '.join(sorted(symbols))}.{_other_methods()}"
+    card = min(able, key=lambda card: (card.method not in own, len(card.elements)))
+    method = "" if card.method in own else f"+method={card.method} "
+    return f" {method}weights={card.name} covers {' '.join(card.elements)}"
 
 
 def _other_methods() -> str:

@@ -35,6 +35,8 @@ def test_a_model_is_a_calculator_and_a_module(zoo_cache: Path) -> None:
 def test_molecules_outside_a_published_model_are_refused(zoo_cache: Path) -> None:
     with pytest.raises(InputError, match=r"ani-1x covers H C N O; .* S \(atom 2\)\. weights=ani-2x covers"):
         fusion.calculator("ani-1x").get_potential_energy(molecule("CH3SH"))
+    with pytest.raises(InputError, match=r"P \(atom 1\)\. \+method=so3lr weights=so3lr covers"):
+        fusion.calculator("ani-2x").get_potential_energy(molecule("PH3"))
     with pytest.raises(InputError, match="neutral closed-shell molecules; charge 1 is outside"):
         fusion.calculator("ani-2x", charge=1).get_potential_energy(molecule("NH3"))
     with pytest.raises(InputError, match="spin 2"):
