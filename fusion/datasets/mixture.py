@@ -95,6 +95,6 @@ def _reports(parts: Sequence[Labelled]) -> Report:
         for total_counts, counts in ((total.excluded, report.excluded), (total.without, report.without)):
             for key, number in counts.items():
                 total_counts[key] = total_counts.get(key, 0) + number
-    levels = dict.fromkeys(part.report.level_of_theory or "not stated" for part in parts)
-    total.level_of_theory = " + ".join(levels) if list(levels) != ["not stated"] else None
+    levels = [part.report.level_of_theory for part in parts if part.report.level_of_theory]
+    total.level_of_theory = " + ".join(dict.fromkeys(levels)) if len(levels) == len(parts) else None
     return total

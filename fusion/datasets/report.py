@@ -30,7 +30,7 @@ class Report:
     checks: list[str] = field(default_factory=list)
     """Results of the checks, one sentence each."""
     level_of_theory: str | None = None
-    """Level of theory that the files state."""
+    """Level of theory that the files state; None if one of them states none."""
 
     def notes(self) -> Iterator[str]:
         """Yield the lines for the user."""

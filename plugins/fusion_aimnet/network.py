@@ -46,7 +46,11 @@ class Surroundings:
         at = (centre, place)
         empty = torch.zeros(atoms, places, dtype=torch.long, device=centre.device)
         unit = vectors.new_tensor([1.0, 0.0, 0.0]).expand(atoms, places, 3)
-        return cls(empty.index_put(at, other), unit.index_put(at, vectors), empty.bool().index_put(at, centre >= 0))
+        return cls(
+            empty.index_put(at, other),
+            unit.index_put(at, vectors),
+            empty.bool().index_put(at, torch.ones_like(centre, dtype=torch.bool)),
+        )
 
 
 class Network(nn.Module):

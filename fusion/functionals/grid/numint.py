@@ -43,10 +43,10 @@ NEGLIGIBLE: Final = 1e-11
 """Electrons at a grid point (density times weight) below which local exchange is not computed."""
 SCREENING: Final = 1e-10
 """Limit (hartree) below which integrals times density orbitals, weight and largest orbital are left out."""
-SAME_DENSITY: Final = 1e-11
-"""Difference of density matrices below which they count as equal."""
 DRAFT_SCREENING: Final = 1e-8
 """Value of `SCREENING` while `LearnedNumInt.draft` is true."""
+SAME_DENSITY: Final = 1e-11
+"""Difference of density matrices below which they count as equal."""
 
 
 @dataclass(frozen=True)

@@ -178,6 +178,7 @@ def least_memory(mol: gto.Mole, points: int, exchange: LocalExchange | None, der
     size, ranges = mol.nao, 0 if exchange is None else len(exchange.omegas)
     # For two spins: E, F, its padded copy and its product, orbitals times matrices and potentials.
     block = BLOCK * size * 16.0 * (3 * derivative + 5 + 3 * ranges)
+    # For each point its place and weight, and the functional's energy density and derivatives (15 numbers).
     fixed = 96.0 * size**2 + 152.0 * points
     if exchange is not None:
         fixed += 2.0 * sum(array.nbytes for array in exchange.pairs)
