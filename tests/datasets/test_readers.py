@@ -220,3 +220,21 @@ def test_named_data_are_downloaded_from_the_mirror(tmp_path: Path, monkeypatch: 
         datasets.load(absolute(node({"data": "s66x8", "forces": {"sign": 1}}), tmp_path), tmp_path)
     folds = datasets.load(absolute(node("qm7"), tmp_path), tmp_path)
     assert folds.fold is not None and np.bincount(folds.fold).tolist() == [1420] * 4
+
+
+def test_a_mixture_has_the_levels_of_theory_that_all_its_files_state(tmp_path: Path) -> None:
+    from ase.calculators.singlepoint import SinglePointCalculator
+    from ase.io import write
+
+    entries = []
+    for name, level in (("one", "HF/sto-3g"), ("two", "MP2/sto-3g"), ("none", None)):
+        frames = []
+        for length in (0.7, 0.8, 0.9):
+            atoms = Atoms("H2", [[0, 0, 0], [0, 0, length]])
+            atoms.calc = SinglePointCalculator(atoms, energy=-31.0 + length)
+            atoms.info |= {"level_of_theory": level} if level else {}
+            frames.append(atoms)
+        write(tmp_path / f"{name}.extxyz", frames)
+        entries.append({"name": name, "path": f"{name}.extxyz", "check": False})
+    assert loading.load({"entries": entries[:2]}, tmp_path).report.level_of_theory == "HF/sto-3g + MP2/sto-3g"
+    assert loading.load({"entries": entries}, tmp_path).report.level_of_theory is None
