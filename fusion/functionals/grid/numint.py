@@ -10,7 +10,6 @@ sec. 1.3, and Neumann, Nobes and Handy, Mol. Phys. 87, 1 (1996), for the semi-lo
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -22,9 +21,9 @@ from pyscf.dft.numint import NumInt
 from torch import Tensor
 
 from fusion.functionals.features import DensityFeatures, check_needs, joined, of_spins, omegas
-from fusion.functionals.grid.differentiation import differentiate
 from fusion.functionals.grid.drafts import CoarseDrafts, Evaluation, coarse_grids
 from fusion.functionals.grid.potential_matrix import contracted
+from fusion.functionals.grid.precision import Precision
 from fusion.functionals.grid.working_grid import (
     BLOCK,
     Block,
@@ -35,7 +34,7 @@ from fusion.functionals.grid.working_grid import (
     plain_blocks,
 )
 from fusion.functionals.local_exchange.local_exchange import LocalExchange
-from fusion.functionals.protocol import Functional, ToleratesFloat32, is_pointwise
+from fusion.functionals.protocol import Functional, is_pointwise
 from fusion.parallel.memory import available_memory
 from fusion.parallel.thread_pool import each
 
@@ -96,6 +95,7 @@ class LearnedNumInt(NumInt):
         super().__init__()
         check_needs(functional.needs, name)
         self.functional, self.name, self.memory_mb = functional, name, memory_mb
+        self.precision = Precision(functional, name)
         self.omegas = omegas(functional.needs)
         self.dropped = Dropped()
         """Points that the last call left out."""
@@ -105,12 +105,11 @@ class LearnedNumInt(NumInt):
         """Last evaluation that was not a draft."""
         self._grid: WorkingGrid | None = None
         self._points: PointValues | None = None
-        self._single: Any = None
         self._local: tuple[Any, LocalExchange] | None = None
 
     def reset(self, mol: Any = None) -> LearnedNumInt:
         """Discard everything kept from earlier calls."""
-        self._grid = self._points = self._single = self._local = self.drafts = self.last = None
+        self._grid = self._points = self._local = self.drafts = self.last = None
         return self
 
     @property
@@ -184,7 +183,11 @@ class LearnedNumInt(NumInt):
             weights = torch.from_numpy(np.concatenate([block.weights for block in blocks]))
             start = grid.starts[first]
             if whole_grid is None:
-                values, derivatives = self._differentiated(features, weights, len(grid.weights))
+                if self.draft:
+                    values, derivatives = self.precision.rough(features)
+                else:
+                    tolerance = self.tolerance * len(weights) / len(grid.weights)
+                    values, derivatives = self.precision.mixed(features, weights, tolerance)
                 parts.append((values, derivatives))
                 energy += float(weights @ values)
                 highest = max(highest, _energy_per_electron(values, features.rho, weights))
@@ -203,42 +206,12 @@ class LearnedNumInt(NumInt):
             self._points = PointValues(grid, self.last.dms, parts) if parts else None
         return electrons, energy, matrix
 
-    def _differentiated(self, features: DensityFeatures, weights: Tensor, total: int) -> tuple[Tensor, DensityFeatures]:
-        """Energy density and derivatives at some of `total` points.
-
-        Drafts are in float32. Otherwise the points with the fewest electrons are, as many as `tolerance` allows:
-        rounding shifts the energy by `float32_error` per electron.
-        """
-        if self.draft:
-            return differentiate(self._in_float32, features, self.name)
-        functional = self.functional
-        if not self.tolerance or not isinstance(functional, ToleratesFloat32):
-            return differentiate(functional, features, self.name)
-        electrons = features.rho.sum(dim=0).mul(weights).abs()
-        order = electrons.argsort()
-        allowed = self.tolerance / functional.float32_error * len(weights) / total
-        light = order[: int(torch.searchsorted(electrons[order].cumsum(dim=0), allowed))]
-        parts = [(self._in_float32, light.sort().values), (functional, order[len(light) :].sort().values)]
-        parts = [(module, points) for module, points in parts if len(points)]
-        results = [differentiate(module, features.at(points), self.name) for module, points in parts]
-        places = torch.cat([points for _, points in parts]).argsort()
-        return torch.cat([values for values, _ in results])[places], joined([part for _, part in results]).at(places)
-
     def values_at(self, grid: WorkingGrid, dms: np.ndarray) -> PointValues | None:
         """Return what the last evaluation that was not a draft found at the points, if it was at this density."""
         last = self._points
         if last is None or last.grid is not grid or last.dms.shape != dms.shape:
             return None
         return last if np.abs(last.dms - dms).max() < SAME_DENSITY else None
-
-    @property
-    def _in_float32(self) -> Any:
-        """Copy of the functional in float32."""
-        functional: Any = self.functional
-        versions = [(id(parameter), parameter._version) for parameter in functional.parameters()]
-        if self._single is None or self._single[0] != versions:
-            self._single = versions, copy.deepcopy(functional).to(torch.float32)
-        return self._single[1]
 
     @property
     def _derivative(self) -> int:
@@ -348,8 +321,7 @@ class LearnedNumInt(NumInt):
     def _whole_grid(self, grid: WorkingGrid, dms: np.ndarray) -> tuple[float, DensityFeatures]:
         """Energy of a functional of the whole grid, and its derivatives."""
         features = joined([self.density(grid.mol, block, dms).features for block in grid.blocks()])
-        module = self._in_float32 if self.draft else self.functional
-        energy, derivatives = differentiate(module, features, self.name)
+        energy, derivatives = self.precision.rough(features) if self.draft else self.precision.fine(features)
         return float(energy), derivatives
 
 
