@@ -96,6 +96,10 @@ class AnsatzMethod:
         self.title, self.note = self.about.title or name, self.about.note
         self._basis = pretraining["basis"]
         self._proposals = sampling.get("proposals", UNIFORM)
+        if not self._proposals:
+            raise InputError(
+                "method.sampling.proposals is empty; proposals=scaled and proposals=uniform are lists of them"
+            )
         self._planning = Planning(walkers, chunk, pretraining, sampling, optimisation, evaluation)
         self._memory: dict[str, Any] = {}
         self._spin_every, self._estimators = evaluation["spin_every"], evaluation.get("estimators") or {}

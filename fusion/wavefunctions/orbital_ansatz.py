@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from fusion.chemistry.system import System
+from fusion.config.checks import check_whole
 from fusion.wavefunctions.ansatz import HasLevels
 from fusion.wavefunctions.configurations import Configurations, well_occupied
 from fusion.wavefunctions.determinants import (
@@ -87,6 +88,9 @@ class OrbitalAnsatz(nn.Module):
         reference: configurations whose orbitals a smooth trunk mixes (`smooth_features`), with a Jastrow factor and
             whatever the four arguments before say; None for orbitals of the trunk alone.
         states: number of states; those of a reference are as many.
+
+    Raises:
+        InputError: there is no determinant.
     """
 
     takes_cells: ClassVar[bool] = True
@@ -105,6 +109,7 @@ class OrbitalAnsatz(nn.Module):
         states: int = 1,
     ) -> None:
         super().__init__()
+        check_whole("method.model.determinants", determinants)
         nuclei, cell = sites(system), cell_of(system)
         if cell is not None:
             functions = max(system.n_up, system.n_down)

@@ -103,10 +103,12 @@ def remaining_error(module: VariationalMonteCarlo, energy: Estimate) -> Remainin
 
 
 def unsteady(module: VariationalMonteCarlo, name: str, change: Estimate) -> list[str]:
-    """Reasons against a run: an optimisation too short for an estimate of its remaining error, an evaluation in which
-    `name` drifts by `change`, or in which too many local energies are lost."""
+    """Reasons against a run: no optimisation, here or before, or one too short for an estimate of its remaining error;
+    an evaluation in which `name` drifts by `change`, or in which too many local energies are lost."""
     reasons, steps = [], len(module.energies["optimising"])
     exact = float(np.median(module.series["variance"])) < ROUNDING**2
+    if steps == 0 and not module.started and not exact:
+        reasons.append("the wavefunction has not been optimised: more method.optimisation.steps")
     if 0 < steps < SHORTEST and not exact:
         reasons.append(
             f"{steps} steps of optimisation are too few for an estimate of the remaining error: "

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from fusion.chemistry.system import System
-from fusion.config.checks import check_whole, energy_setting
+from fusion.config.checks import check_number, check_whole, energy_setting
 from fusion.errors import InputError
 from fusion.wavefunctions.ansatz import sets_of, takes_pretraining
 from fusion.wavefunctions.resources import default_chunk
@@ -118,5 +118,5 @@ def _check_ranges(schedule: Schedule, chunk: int | None) -> None:
     }
     for key, (value, least) in at_least.items():
         check_whole(key, value, least)
-    if not schedule.clip > 0:
-        raise InputError(f"method.optimisation.clip must be positive, not {schedule.clip!r}")
+    check_number("method.optimisation.clip", schedule.clip, positive=True)
+    check_number("method.pretraining.learning_rate", schedule.pretraining_rate, positive=True)

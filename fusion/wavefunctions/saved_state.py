@@ -26,6 +26,7 @@ def saved(module: VariationalMonteCarlo) -> dict[str, Any]:
         "energies": {key: list(values) for key, values in module.energies.items()},
         "variances": list(module.variances),
         "within": module.within,
+        "started": module.started,
         "series": {key: list(values) for key, values in module.series.items()},
         "estimators": {e.name: cast(nn.Module, e).state_dict() for e in module.estimators},
         "lost": module.lost,
@@ -46,6 +47,7 @@ def restore_counts(module: VariationalMonteCarlo, state: dict[str, Any]) -> None
     module.done = {phase: state["done"].get(phase, 0) for phase in module.phases}
     module.energies = {key: list(values) for key, values in state["energies"].items()}
     module.variances, module.within = list(state.get("variances", [])), _was_within(state, module.schedule.until)
+    module.started = bool(state.get("started"))
     module.series, module.lost = {key: list(values) for key, values in series_of(state).items()}, state["lost"]
     if module.from_another_run or module.left("optimising"):
         module.done["evaluating"] = 0

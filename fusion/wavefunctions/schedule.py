@@ -61,7 +61,7 @@ def evaluation_steps(energies: Sequence[float], schedule: Schedule) -> int:
     steps = min(FIRST_ESTIMATE, most)
     while steps < most and steps <= len(energies):
         error = blocked(np.array(energies[:steps])).stderr
-        if error <= wanted:
+        if not error > wanted:  # also without an error: further iterations repair no energy that is not finite
             break
         steps = min(most, max(steps + 10, math.ceil(steps * (error / wanted) ** 2)))
     return steps

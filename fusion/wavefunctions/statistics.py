@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+FEW = 32
+"""Number of blocks whose scatter has an uncertainty of an eighth."""
+
 
 class Estimate(NamedTuple):
     """Mean and its standard error."""
@@ -43,13 +46,15 @@ def balanced(errors: Sequence[float], lengths: Sequence[int], n: int) -> float:
     """Choose among naive errors of blocked series of ``n`` values, whose block lengths begin with 1 and double.
 
     The block length B is the shortest with B^3 > 2 n (s_B / s_1)^4 (Wolff 2004; Lee et al. 2011), which balances the
-    remaining correlation against the error of the error; if none is long enough, the largest error counts.
+    remaining correlation against the error of the error. If the series has fewer than FEW of these blocks, the largest
+    error up to their length counts, since that of two or three blocks is noise and may be close to zero; if no length
+    is long enough, the largest of all.
     """
     if errors[0] == 0:
         return 0.0
-    for length, error in zip(lengths, errors, strict=True):
+    for level, (length, error) in enumerate(zip(lengths, errors, strict=True)):
         if length**3 > 2 * n * (error / errors[0]) ** 4:
-            return error
+            return error if n // length >= FEW else max(errors[: level + 1])
     return max(errors)
 
 

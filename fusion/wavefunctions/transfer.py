@@ -94,4 +94,11 @@ def from_memory(memory: Mapping[str, Any], system: System) -> Start | None:
 
 
 def _molecule(system: System) -> dict[str, Any]:
-    return {"symbols": list(system.symbols), "charge": system.charge, "spin": system.spin}
+    """Values that must agree for a start at another geometry."""
+    return {
+        "symbols": list(system.symbols),
+        "charge": system.charge,
+        "spin": system.spin,
+        "ecp": {core.symbol: core.as_pyscf() for core in system.cores} or None,
+        "cell": None if system.cell is None else np.asarray(system.cell, dtype=float).round(6).tolist(),
+    }

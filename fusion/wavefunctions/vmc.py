@@ -88,6 +88,7 @@ class VariationalMonteCarlo(pl.LightningModule):
         self.loss = self.variance = self.acceptance = float("nan")
         self.restored: dict[str, Any] = {}
         self.start: Start | None = None
+        self.started = False  # True if the run began at an optimised wavefunction, of another geometry or of the zoo
         self.from_another_run = (
             False  # True: use only the wavefunction of the checkpoint, not its evaluation and random streams
         )
@@ -136,7 +137,7 @@ class VariationalMonteCarlo(pl.LightningModule):
 
     def start_from(self, start: Start) -> None:
         """Start at a wavefunction of this or another geometry, with the last steps of the optimisation."""
-        self.start = start
+        self.start, self.started = start, True
         self.done |= {"pretraining": self.schedule.pretraining_steps, "optimising": self.schedule.before_transfer}
         self._phase = self.next_phase or self.phases[-1]
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fusion.chemistry.system import System
+from fusion.config.checks import check_whole
 from fusion.wavefunctions.envelopes import Envelope, IsotropicEnvelope
 from fusion.wavefunctions.features import ElectronFeatures
 from fusion.wavefunctions.jets import Jet, linear, tanh_residual_
@@ -27,12 +28,17 @@ class FermiNetTrunk(nn.Module):
         two_electron: width of the two-electron stream.
         layers: number of equivariant layers; the last does not update the two-electron stream.
         features: inputs of both streams.
+
+    Raises:
+        InputError: a size is not a positive whole number.
     """
 
     def __init__(
         self, system: System, one_electron: int, two_electron: int, layers: int, features: ElectronFeatures
     ) -> None:
         super().__init__()
+        for name, size in (("one_electron", one_electron), ("two_electron", two_electron), ("layers", layers)):
+            check_whole(f"method.model.{name}", size)
         self.spins = tuple(n for n in (system.n_up, system.n_down) if n > 0)
         self.features = features
         self.equivariant = nn.ModuleList()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fusion.chemistry.system import System
+from fusion.config.checks import check_whole
 from fusion.errors import InputError
 from fusion.wavefunctions.envelopes import Envelope, IsotropicEnvelope
 from fusion.wavefunctions.features import ElectronFeatures
@@ -52,6 +53,10 @@ class PsiformerTrunk(nn.Module):
         super().__init__()
         if norm not in NORMS:
             raise InputError(f"method.model.norm must be one of {', '.join(NORMS)}, not {norm!r}")
+        for name, size in (("heads", heads), ("head_width", head_width), ("layers", layers)):
+            check_whole(f"method.model.{name}", size)
+        for size in mlp:
+            check_whole("method.model.mlp: each width", size)
         self.width = heads * head_width
         self.features = features
         spin = torch.ones(system.n_electrons, 1)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from exact import Oscillator, Slater1s, molecule, trap
-from fusion.wavefunctions.diffusion.outcome import Projected, extrapolated
+from fusion.wavefunctions.diffusion import phase_of
+from fusion.wavefunctions.diffusion.module import DiffusionSchedule
+from fusion.wavefunctions.diffusion.outcome import Projected, extrapolated, reasons
 from fusion.wavefunctions.diffusion.population import comb, population_bias
 from fusion.wavefunctions.diffusion.walk import Measure, Walk, place
 from fusion.wavefunctions.hamiltonians import Hamiltonian, molecular
@@ -89,3 +94,36 @@ def test_extrapolation_of_a_straight_line() -> None:
     limit = extrapolated(steps)
     assert limit is not None and limit.value == pytest.approx(-1.0) and limit.stderr == pytest.approx(0.1 * 5**0.5)
     assert extrapolated(steps[:1]) is None
+
+
+def against(*energies: float, steps: int = 4000, equilibration: int = 500, moving: float = 0.99) -> str:
+    """Reasons against energies with errors of 1 mHa of time steps 0.02, 0.01 and so on."""
+    taus = [0.02 / 2**k for k in range(len(energies))]
+    steady = Estimate(0.0, 1e-3)
+    found = [Projected(tau, Estimate(e, 1e-3), steady, steady) for tau, e in zip(taus, energies, strict=True)]
+    module: Any = SimpleNamespace(
+        diffusion=DiffusionSchedule(tuple(taus), steps, equilibration),
+        effective={phase_of(tau): moving for tau in taus},
+    )
+    return "; ".join(reasons(module, found))
+
+
+def test_a_long_diffusion_of_small_time_steps_is_converged() -> None:
+    assert against(-1.0, -1.0005) == "" and against(-1.0) == ""
+
+
+def test_a_large_bias_of_the_time_step_is_no_convergence() -> None:
+    """-1 and -1.01 extrapolate to -1.02: the energy of the smaller time step is 10 mHa too high."""
+    assert "time step 0.01 changes the energy by +10.00 mHa, by extrapolation" in against(-1.0, -1.01)
+
+
+def test_walkers_with_the_density_of_the_guide_are_no_convergence() -> None:
+    """Halves of less than the time that walkers need to forget it agree at any energy in between."""
+    assert against(-1.0, steps=200, equilibration=20).split(": ")[0] == (
+        "at time step 0.02 the measurement begins after 0.4 /Ha of projection, less than 1"
+    )
+    assert "the measurement takes 1.9 /Ha of projection, less than 2" in against(-1.0, steps=145, equilibration=50)
+
+
+def test_walkers_that_hardly_move_are_no_convergence() -> None:
+    assert "at time step 0.02 only 10% of the diffusion is accepted" in against(-1.0, moving=0.1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -54,10 +55,36 @@ def test_a_checkpoint_is_diffused_without_further_optimisation(diffused: Path, t
     assert result["vmc"]["optimisation"]["iterations"] == 13 and len(result["dmc"]["time_steps"]) == 1
 
 
+def test_diffusion_begins_anew_if_the_wavefunction_is_optimised_further(diffused: Path, tmp_path: Path) -> None:
+    shutil.copytree(diffused, tmp_path / "run")
+    before = document(diffused)["dmc"]["time_steps"]
+    further = fusion(tmp_path, *DIFFUSION, "method.optimisation.steps=16", "ckpt=last")
+    assert further.complete and "resuming from step 13 of 16" in further.out, further
+    result = document(tmp_path / "run")
+    assert result["vmc"]["optimisation"]["iterations"] == 16
+    assert all(
+        new["energy_hartree"] != old["energy_hartree"]
+        for new, old in zip(result["dmc"]["time_steps"], before, strict=True)
+    )
+
+
+def test_diffusion_goes_on_in_double_precision(diffused: Path, tmp_path: Path) -> None:
+    shutil.copytree(diffused, tmp_path / "run")
+    further = fusion(tmp_path, *DIFFUSION, "task.steps=80", "dtype=float64", "ckpt=last")
+    assert further.complete, further
+
+
+def test_time_steps_that_leave_no_walker_are_one_line(diffused: Path, tmp_path: Path) -> None:
+    ended = fusion(tmp_path, *DIFFUSION, f"ckpt={diffused}", "task.time_steps=[1e9]")
+    assert ended.status == 1 and "the diffusion at time step 1e+09 has weights that are all zero" in ended.err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("task.time_steps=[0.01,-1]",), "task.time_steps must be positive numbers"),
+        (("task.time_steps=[0.01,-1]",), "task.time_steps: each time step (1/hartree) must be a positive number"),
+        (("task.time_steps=0.01",), "task.time_steps must be a list such as [0.02,0.01]"),
+        (("task.time_steps=[0.01,0.01]",), "has a time step twice"),
         (("task.time_steps=[]",), "task.time_steps is empty"),
         (("task.equilibration=55",), "task.equilibration=55 must leave at least 10 of task.steps=60"),
         (("task.steps=3",), "task.steps must be a whole number of at least 20"),

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from exact import molecule
+from fusion.chemistry.core_potentials import read
 from fusion.errors import InputError
 from fusion.wavefunctions import AnsatzMethod
+from fusion.wavefunctions.optimisers import Constant, InverseDecay
+from fusion.wavefunctions.optimisers.kfac import Kfac
+from fusion.wavefunctions.optimisers.spring import Spring
+from fusion.wavefunctions.transfer import Start, as_memory, from_memory
+from fusion_ferminet.network import FermiNet
+from fusion_psiformer.network import Psiformer
 
 OPTIMISERS = "fusion.wavefunctions.optimisers"
 
@@ -97,6 +107,9 @@ def test_everything_is_in_the_requested_dtype(name: str, dtype: torch.dtype) -> 
         ("sampling__moves", 0, "method.sampling.moves"),
         ("optimisation__steps", 2.5, "method.optimisation.steps"),
         ("optimisation__clip", 0.0, "method.optimisation.clip"),
+        ("optimisation__clip", "wide", "method.optimisation.clip must be a positive number, not 'wide'"),
+        ("pretraining__learning_rate", -1e-3, "method.pretraining.learning_rate"),
+        ("sampling__proposals", [], "method.sampling.proposals is empty"),
         ("evaluation__steps", 1, "method.evaluation.steps"),
         ("evaluation__spin_every", 0, "method.evaluation.spin_every"),
         ("dtype", "float16", "dtype must be float32 or float64"),
@@ -105,3 +118,32 @@ def test_everything_is_in_the_requested_dtype(name: str, dtype: torch.dtype) -> 
 def test_settings_out_of_range_are_named(key: str, value: Any, named: str) -> None:
     with pytest.raises(InputError, match=named):
         method(**{key: value})
+
+
+@pytest.mark.parametrize(
+    ("build", "named"),
+    [
+        (lambda: InverseDecay(-0.1, 100.0), "the rate of a learning rate must be a number of at least 0, not -0.1"),
+        (lambda: InverseDecay(0.1, 0.0), "the delay of a learning rate must be a positive number"),
+        (lambda: Spring(nn.Linear(1, 1), 5, Constant(0.1), -1.0, 0.9, 1e-3), "method.optimiser.damping"),
+        (lambda: Spring(nn.Linear(1, 1), 5, Constant(0.1), 1.0, 1.0, 1e-3), "momentum must be below 1, not 1.0"),
+        (lambda: Spring(nn.Linear(1, 1), 5, Constant(0.1), 1.0, 0.9, -1.0), "method.optimiser.max_norm"),
+        (lambda: Kfac(nn.Linear(1, 1), 5, Constant(0.1), 1e-3, 2.0, 1e-3), "decay must be below 1, not 2.0"),
+        (lambda: FermiNet(molecule("H"), 4, 2, 1, determinants=0), "method.model.determinants"),
+        (lambda: FermiNet(molecule("H"), 0, 2, 1), "method.model.one_electron"),
+        (lambda: FermiNet(molecule("H"), 4, 2, -1), "method.model.layers"),
+        (lambda: Psiformer(molecule("H"), heads=0), "method.model.heads"),
+    ],
+)
+def test_optimisers_and_networks_out_of_range_are_named(build: Callable[[], Any], named: str) -> None:
+    with pytest.raises(InputError, match=named):
+        build()
+
+
+def test_a_molecule_with_other_cores_is_another_molecule_for_the_memory() -> None:
+    """Its walkers have another number of electrons, and its network other shapes."""
+    bare = molecule("Li H", 3.0)
+    cored = bare.with_cores(read("ccecp", bare.symbols, Path()))
+    for system, other in ((bare, cored), (cored, bare)):
+        memory = as_memory(Start({}, torch.zeros(2, system.n_electrons, 3), system.positions), system)
+        assert from_memory(memory, system) is not None and from_memory(memory, other) is None

@@ -41,6 +41,7 @@ def judged(
     acceptance: float = 0.5,
     until: float | None = None,
     stderr: float | None = None,
+    started: bool = False,
 ) -> Result:
     """Result of a module with these energies."""
     finished: Any = SimpleNamespace(
@@ -57,6 +58,7 @@ def judged(
         },
         estimators=(Spin(system), Virial(system), Dipole(system)),
         lost=lost,
+        started=started,
         done={"pretraining": 0, "optimising": len(optimising), "evaluating": len(evaluating)},
         schedule=SimpleNamespace(walkers=64, until=until, evaluation_stderr=stderr),
         optimisation=SimpleNamespace(rejected=3),
@@ -108,6 +110,13 @@ def test_an_error_bar_above_the_wanted_one_is_not_ok() -> None:
 def test_walkers_that_hardly_move_are_a_warning() -> None:
     assert judged(noise(400, 0), noise(400, 1), acceptance=0.1).warnings[0].startswith("10% of the moves")
     assert not judged(noise(400, 0), noise(400, 1)).warnings
+
+
+def test_a_wavefunction_that_was_never_optimised_is_not_converged() -> None:
+    """One of the zoo or of another geometry has been, in another run."""
+    untrained = judged([], noise(400, 1))
+    assert untrained.status == "not_converged" and "has not been optimised" in untrained.message
+    assert judged([], noise(400, 1), started=True).status == "ok"
 
 
 def test_drift_of_the_evaluation_is_not_ok() -> None:

@@ -73,6 +73,10 @@ def test_the_length_of_an_evaluation_is_not_known_before_its_first_estimate() ->
     assert evaluation_steps([0.0] * (FIRST_ESTIMATE - 1), schedule(1e-5)) == FIRST_ESTIMATE
 
 
+def test_an_evaluation_whose_energy_is_not_finite_ends_at_its_first_estimate() -> None:
+    assert evaluation_steps([np.nan] * FIRST_ESTIMATE, schedule(1e-5)) == FIRST_ESTIMATE
+
+
 def test_an_evaluation_ends_at_its_largest_number_of_steps() -> None:
     energies = list(np.random.default_rng(4).standard_normal(300))
     assert evaluation_steps(energies, schedule(1e-5, most=300)) == 300

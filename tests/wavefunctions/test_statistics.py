@@ -34,6 +34,14 @@ def test_quoted_errors_are_right(rho: float, n: int) -> None:
     assert np.std(quoted) < 0.4 * np.mean(quoted)
 
 
+@pytest.mark.parametrize(("rho", "n", "largest"), [(0.0, 20, 1.2), (0.9, 600, 1.25), (0.98, 3500, 1.25)])
+def test_few_blocks_do_not_make_errors_too_small(rho: float, n: int, largest: float) -> None:
+    """Ratios of deviation and error: 1 on average, and none is large because two blocks happened to agree."""
+    estimates = [blocked(correlated(rho, n, seed)) for seed in range(120)]
+    ratios = np.array([e.value / e.stderr for e in estimates])
+    assert 0.7 < np.sqrt(np.mean(ratios**2)) < largest and np.abs(ratios).max() < 5
+
+
 @pytest.mark.parametrize("rho", [0.0, 0.5, 0.9])
 def test_replicas_scatter_as_their_errors_say(rho: float) -> None:
     estimates = [blocked(correlated(rho, 4000, 1000 + seed)) for seed in range(20)]

@@ -21,4 +21,6 @@ def rows(dmc: dict[str, Any]) -> Iterator[list[str]]:
         yield ["extrapolated", f"{energy} Ha", "to time step 0, linearly"]
     variational = dmc["variational"]
     energy = with_error(variational["energy_hartree"], variational["stderr_hartree"])
-    yield ["variational", f"{energy} Ha", "energy of the wavefunction itself"]
+    remaining = variational.get("remaining")
+    note = f", remaining error at most about {1e3 * remaining['error_hartree']:.1f} mHa" if remaining else ""
+    yield ["variational", f"{energy} Ha", f"energy of the wavefunction itself{note}"]

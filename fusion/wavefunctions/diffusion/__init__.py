@@ -9,6 +9,11 @@ BLOCK = 10
 """Time steps per iteration of the LightningModule, which is one row of metrics.csv."""
 
 
+RELAXATION = 1.0
+"""Projection time (1/hartree) within which walkers forget the density of psi, and their energies one another: about the
+inverse of the gap to the excited states of valence electrons."""
+
+
 def phase_of(time_step: float) -> str:
     """Name of the phase with a time step (1/hartree)."""
     return f"diffusing {time_step:g}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +48,7 @@ class DiffusionMonteCarlo(VariationalMonteCarlo):
         self.done |= dict.fromkeys(self.time_steps, 0)
         self.projected: dict[str, list[float]] = {phase: [] for phase in self.time_steps}  # energies, hartree
         self.log_weights: dict[str, list[float]] = {phase: [] for phase in self.time_steps}
+        self.effective: dict[str, float] = {}  # tau_eff / tau of the time steps that have run
         self.walkers: Walkers | None = None
         self.energy = self.squared = self.accepted_squared = 0.0
         self._state: dict[str, Any] = {}
@@ -119,8 +121,14 @@ class DiffusionMonteCarlo(VariationalMonteCarlo):
         ).tolist()
         self.acceptance, self.squared = acceptance, self.squared + proposed
         self.accepted_squared += accepted
+        self.effective[phase] = self.accepted_squared / self.squared
         weights, local = gather_rows(step.weight), gather_rows(step.walkers.energy)
         energy = float((weights * local).sum() / weights.sum())
+        if not math.isfinite(energy):
+            raise CalculationError(
+                f"the diffusion at time step {walk.tau:g} has weights that are all zero or not finite: "
+                "try smaller task.time_steps"
+            )
         # The mean weight, as if E_T had always been zero: estimates of the energy differ from step to step.
         self.log_weights[phase].append(float(weights.mean().log()) - walk.tau * effective * self.energy)
         self.projected[phase].append(energy)
@@ -140,6 +148,7 @@ class DiffusionMonteCarlo(VariationalMonteCarlo):
             "time_steps": list(self.time_steps.values()),
             "projected": {phase: list(values) for phase, values in self.projected.items()},
             "log_weights": {phase: list(values) for phase, values in self.log_weights.items()},
+            "effective": dict(self.effective),
             "walkers": walkers,
             "energy": self.energy,
             "squared": self.squared,
@@ -154,7 +163,10 @@ class DiffusionMonteCarlo(VariationalMonteCarlo):
 
     def _take_counts(self, state: dict[str, Any]) -> None:
         super()._take_counts(state)
-        if not self._state:  # diffusion with other time steps, or guided by another run's wavefunction, begins anew
+        if self.left("optimising"):
+            self._state = {}
+        # Diffusion with other time steps, or guided by another wavefunction than before, begins anew.
+        if not self._state:
             self.done |= dict.fromkeys(self.time_steps, 0)
             self._phase = self.next_phase or self.phases[-1]
 
@@ -165,10 +177,14 @@ class DiffusionMonteCarlo(VariationalMonteCarlo):
             return
         self.projected = {phase: list(values) for phase, values in self._state["projected"].items()}
         self.log_weights = {phase: list(values) for phase, values in self._state["log_weights"].items()}
+        self.effective = dict(self._state.get("effective", {}))
         for name in ("energy", "squared", "accepted_squared"):
             setattr(self, name, self._state[name])
         stored = self._state["walkers"]
         if stored is not None:
             number = self.schedule.walkers // world_size() * world_size()
             rows = torch.arange(number) % len(stored["age"])
-            self.walkers = Walkers(*(own_rows(stored[name][rows]).to(self.device) for name in Walkers._fields))
+            columns = {name: own_rows(stored[name][rows]).to(self.device) for name in Walkers._fields}
+            dtype = next(self.ansatz.parameters()).dtype  # may be another one than before
+            of_psi = {name: columns[name].to(dtype) for name in ("electrons", "sign", "log", "gradient")}
+            self.walkers = Walkers(**(columns | of_psi))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from fusion.chemistry.electron_gas import wigner_seitz_radius
-from fusion.config.checks import check_whole
+from fusion.config.checks import check_number, check_whole
 from fusion.errors import InputError
 from fusion.runs.layout import CHECKPOINT
 from fusion.wavefunctions.diffusion import BLOCK, phase_of
@@ -48,11 +48,7 @@ class WavefunctionDiffusion(WavefunctionTraining):
         check_whole("task.equilibration", equilibration, 0)
         if equilibration > steps - 10:
             raise InputError(f"task.equilibration={equilibration} must leave at least 10 of task.steps={steps}")
-        for tau in time_steps or ():
-            if not (isinstance(tau, int | float) and tau > 0):
-                raise InputError(f"task.time_steps must be positive numbers in 1/hartree, not {tau!r}")
-        if time_steps is not None and not time_steps:
-            raise InputError("task.time_steps is empty; null chooses them by the heaviest nucleus")
+        _check_time_steps(time_steps)
         self._time_steps, self._steps, self._equilibration = time_steps, steps, equilibration
 
     def check(self, method: Method, system: System, run: Run) -> DiffusionPlan:
@@ -116,6 +112,20 @@ class WavefunctionDiffusion(WavefunctionTraining):
         return f"resuming from step {step} of {plan.diffusion.steps} of {phase} 1/Ha ({CHECKPOINT})"
 
 
+def _check_time_steps(time_steps: Any) -> None:
+    """Raise InputError unless the time steps are None or a list of different positive numbers."""
+    if time_steps is None:
+        return
+    if isinstance(time_steps, str) or not isinstance(time_steps, Sequence):
+        raise InputError(f"task.time_steps must be a list such as [0.02,0.01] (1/hartree), not {time_steps!r}")
+    if not time_steps:
+        raise InputError("task.time_steps is empty; null chooses them by the heaviest nucleus")
+    for tau in time_steps:
+        check_number("task.time_steps: each time step (1/hartree)", tau, positive=True)
+    if len({phase_of(tau) for tau in time_steps}) < len(time_steps):
+        raise InputError(f"task.time_steps={list(time_steps)} has a time step twice; name each once")
+
+
 def _largest_time_step(system: System) -> float:
     """Largest default time step, 1/hartree."""
     if system.is_electron_gas:
@@ -124,9 +134,14 @@ def _largest_time_step(system: System) -> float:
 
 
 def _diffused(plan: DiffusionPlan, run: Run) -> dict[str, int]:
-    """Blocks of every time step that the run's own checkpoint has done; none if its time steps are other ones."""
+    """Blocks of every time step that the run's own checkpoint has done.
+
+    None if its time steps are other ones, or if the wavefunction is optimised further first.
+    """
     from fusion.runs.state import is_own
 
     phases = {phase: count for phase, count in plan.done.items() if phase not in PHASES}
+    if plan.schedule.until is None and plan.done["optimising"] < plan.schedule.optimisation_steps:
+        return {}
     same = list(phases) == [phase_of(tau) for tau in plan.diffusion.time_steps]
     return phases if run.checkpoint is not None and is_own(run) and same else {}

@@ -12,15 +12,20 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from fusion.config.checks import check_number
 from fusion.wavefunctions.scores import ScoreRecorder, Step
 
 
 @dataclass(frozen=True)
 class InverseDecay:
-    """rate / (1 + t / delay), the schedule of the published runs."""
+    """rate / (1 + t / delay), the schedule of the published runs. Raises InputError for values out of range."""
 
     rate: float
     delay: float
+
+    def __post_init__(self) -> None:
+        check_number("method.optimiser: the rate of a learning rate", self.rate)
+        check_number("method.optimiser: the delay of a learning rate", self.delay, positive=True)
 
     def __call__(self, iteration: int) -> float:
         return self.rate / (1 + iteration / self.delay)

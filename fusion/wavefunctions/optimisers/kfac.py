@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fusion.config.checks import check_number
+from fusion.errors import InputError
 from fusion.parallel.collectives import mean_over_ranks, own_rows, sum_over_ranks
 from fusion.wavefunctions.optimisers import Schedule
 from fusion.wavefunctions.scores import Block, LinearScores, RowScores, ScoreRecorder, Step
@@ -28,6 +30,9 @@ class Kfac:
         decay: weight of the past in the exponential averages.
         max_norm: bound of the squared norm of a step.
         full_block: largest parameter that gets a full block.
+
+    Raises:
+        InputError: a setting is out of range.
     """
 
     def __init__(
@@ -40,6 +45,11 @@ class Kfac:
         max_norm: float,
         full_block: int = 512,
     ) -> None:
+        check_number("method.optimiser.damping", damping)
+        check_number("method.optimiser.max_norm", max_norm, positive=True)
+        check_number("method.optimiser.decay", decay)
+        if decay >= 1:
+            raise InputError(f"method.optimiser.decay must be below 1, not {decay!r}")
         self.learning_rate, self.damping, self.decay, self.max_norm = learning_rate, damping, decay, max_norm
         self.full_block = full_block
         self.caution = 1.0

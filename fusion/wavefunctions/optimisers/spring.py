@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fusion.config.checks import check_number
+from fusion.errors import InputError
 from fusion.parallel.collectives import from_first_rank, own_rows
 from fusion.wavefunctions.ansatz import sets_of
 from fusion.wavefunctions.optimisers import Schedule
@@ -41,6 +43,9 @@ class Spring:
             for no bound.
         least: smallest eta with `noise`, as a function of the iteration; None for zero.
         max_norm: bound of the squared Fisher norm of a step.
+
+    Raises:
+        InputError: a setting is out of range.
     """
 
     def __init__(
@@ -54,6 +59,13 @@ class Spring:
         noise: float | None = None,
         least: Schedule | None = None,
     ) -> None:
+        check_number("method.optimiser.damping", damping)
+        check_number("method.optimiser.max_norm", max_norm, positive=True)
+        if noise is not None:
+            check_number("method.optimiser.noise", noise, positive=True)
+        check_number("method.optimiser.momentum", momentum)
+        if momentum >= 1:
+            raise InputError(f"method.optimiser.momentum must be below 1, not {momentum!r}")
         self.learning_rate, self.damping, self.momentum, self.max_norm = learning_rate, damping, momentum, max_norm
         self.noise, self.least = None if noise is None else noise / sets_of(ansatz), least
         self.caution = 1.0
