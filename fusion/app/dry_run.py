@@ -91,12 +91,17 @@ def _print_changes(words: Sequence[str], config: DictConfig) -> None:
     else:
         before = {}
     now = dict(_leaves(OmegaConf.to_container(config, resolve=True)))
-    changed = {key: value for key, value in now.items() if before.get(key, ...) != value and not key.startswith("_")}
+    changed = {key: value for key, value in now.items() if before.get(key, ...) != value and not _is_own(key)}
     if not changed:
         line("settings", "all have their defaults")
     for number, (key, value) in enumerate(changed.items()):
         default = f"    default {_shown(before[key])}" if key in before else ""
         line("" if number else "settings", f"{key}={_shown(value)}{default}")
+
+
+def _is_own(key: str) -> bool:
+    """True for a setting that fusion makes itself."""
+    return key.startswith("_") or key == "system.digest"
 
 
 def _leaves(node: Any, place: str = "") -> Iterator[tuple[str, Any]]:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _TRAJECTORIES = (
     "relax.extxyz", "md.extxyz", "scan.extxyz", "path.extxyz", "irc.extxyz", "conformers.extxyz", "structures.extxyz",
 )  # fmt: skip
+_SETS = ("labels.extxyz", "structures.extxyz")
 RELAXATION = "relaxation.png"
 """Picture of the steps before the result: the last one, and in a notebook only without others."""
 _SHOWN = 2
@@ -178,7 +179,7 @@ def restored(document: Mapping[str, Any], directory: Path) -> RunResult:
     kept = {key: np.array(document[key]) for key in PROPERTY_KEYS.values() if key in document}
     names = {key: name for name, key in PROPERTY_KEYS.items()}
     return RunResult(
-        _system(document.get("system") or {}) or _first(document["settings"]["system"]),
+        _system(document.get("system") or {}) or _first(document["settings"]["system"], directory),
         document["status"],
         energy.get("value"),
         energy.get("stderr"),
@@ -209,9 +210,20 @@ def _system(described: Mapping[str, Any]) -> System | None:
     )
 
 
-def _first(node: Mapping[str, Any]) -> System:
-    """Return the system of a run whose `result.json` has no nuclei: the first of many, or an electron gas."""
-    return structure_sets.read(node).systems[0] if structure_sets.stated(node) else system_input.read(node)
+def _first(node: Mapping[str, Any], directory: Path) -> System:
+    """Return the system of a run whose `result.json` has no nuclei: the first of many, or an electron gas.
+
+    If the file of the structures is gone or has changed, it is the first one that the run has written.
+    """
+    if not structure_sets.stated(node):
+        return system_input.read(node)
+    try:
+        return structure_sets.read(node).systems[0]
+    except InputError:
+        written = [directory / name for name in _SETS if (directory / name).is_file()]
+        if not written:
+            raise
+        return structure_sets.read({"paths": str(written[0])}).systems[0]
 
 
 def _row(label: str, cells: list[str]) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from fusion.chemistry import structure_sets
 from fusion.config import messages
 from fusion.config.options import available
 from fusion.console import units
@@ -29,6 +30,8 @@ def resolved(config: DictConfig, start_dir: Path) -> DictConfig:
     trust.refuse_environment(config)
     try:
         config = DictConfig(OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
+    except MissingMandatoryValue as error:
+        raise InputError(f"{error.full_key} is missing: write {error.full_key}=...") from error
     except OmegaConfBaseException as error:
         raise InputError(messages.one_line(error)) from error
     trust.refuse_interpolations(config)
@@ -42,7 +45,11 @@ def resolved(config: DictConfig, start_dir: Path) -> DictConfig:
     if config.system.get("path") is not None:
         config.system.path = str(start_dir / Path(str(config.system.path)).expanduser())
     if config.system.get("paths") is not None:
+        if not isinstance(config.system.paths, str):
+            raise InputError("systems takes one file, folder or pattern: systems='mols/*.xyz', not a list")
         config.system.paths = str(start_dir / Path(str(config.system.paths)).expanduser())
+        if config.system.get("digest") is None:  # a resumed run has that of its first structures
+            config.system.digest = structure_sets.digest(config.system.paths)
     if config.system.get("ecp") is not None:
         from fusion.chemistry import core_potentials
 
@@ -106,10 +113,16 @@ def same_settings(directory: Path, config: DictConfig) -> bool:
 
 def join(directory: Path, config: DictConfig) -> None:
     """Let `config` continue the calculation of many structures in `directory`; raise InputError if that is another."""
-    before, now = (OmegaConf.to_container(each, resolve=True) for each in (load_config(directory), config))
-    before, now = without_ckpt(before), without_ckpt(now)
+    earlier = load_config(directory)
+    if "digest" not in earlier.system:  # a run of an earlier version
+        with open_dict(config):
+            config.system.pop("digest", None)
+    before, now = (without_ckpt(OmegaConf.to_container(each, resolve=True)) for each in (earlier, config))
     if before != now:
-        changed = next(key for key in {**before, **now} if before.get(key) != now.get(key))
+        if before == now | {"system": now["system"] | {"digest": before["system"].get("digest")}}:
+            raise InputError(structure_sets.changed(now["system"]["paths"]))
+        keys = ("method", "task", "system", *before, *now)  # those of the calculation first
+        changed = next(key for key in keys if before.get(key) != now.get(key))
         raise InputError(
             f"{directory} belongs to another calculation of many structures (its {changed} is different): choose "
             "another hydra.run.dir"

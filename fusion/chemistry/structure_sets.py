@@ -6,6 +6,7 @@ reason, so that its neighbours are calculated and it is counted.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from fusion.errors import InputError
 if TYPE_CHECKING:
     from ase import Atoms
 
+_XYZ = (".xyz", ".extxyz")
 _NAMES = ("name", "id", "identifier", "label", "config_name")
 """Entries of a comment line that name a structure."""
 
@@ -58,13 +60,18 @@ def stated(config: Mapping[str, Any]) -> bool:
 def read(config: Mapping[str, Any]) -> StructureSet:
     """Read the structures that a `system` node with `paths` names; its charge and spin, if given, hold for all.
 
-    Raises InputError if nothing is found, or nothing of it can be used.
+    Raises InputError if nothing is found, if nothing of it can be used, or if the files are not those of the node's
+    `digest`, of which a run has already calculated structures.
     """
     source, (charge, spin) = str(config["paths"]), system_input.state_of(config)
     files = _files(source)
+    if config.get("digest") not in (None, digest(source)):
+        raise InputError(changed(source))
     entries = []
     for file in files:
         found = list(_read(file))
+        if not found and file.suffix.lower() in _XYZ:  # other files of a folder need not be structures
+            found = [(None, "the file holds no structure")]
         for number, (atoms, reason) in enumerate(found, start=1):
             stem = file.stem if len(found) == 1 else f"{file.stem}-{number}"
             entries.append(_entry(_named(atoms, stem), atoms, reason, charge, spin))
@@ -74,6 +81,24 @@ def read(config: Mapping[str, Any]) -> StructureSet:
         first = f": {entries[0].name}: {entries[0].reason}" if entries else ""
         raise InputError(f"systems: '{source}' holds no structure that can be used{first}")
     return StructureSet(source, tuple(entries))
+
+
+def digest(source: str) -> str | None:
+    """SHA-256 of the contents of the files, in their order; None without files."""
+    try:
+        files = _files(source)
+    except InputError:
+        return None
+    contents = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as content:
+            contents.update(hashlib.file_digest(content, "sha256").digest())
+    return contents.hexdigest()
+
+
+def changed(source: str) -> str:
+    """Message for files that are no longer those of a run."""
+    return f"systems: '{source}' has changed since the run began: restore it, or choose another hydra.run.dir"
 
 
 def _files(source: str) -> list[Path]:
@@ -117,8 +142,12 @@ def _entry(name: str, atoms: Atoms | None, reason: str, charge: int | None, spin
 
 def _unique(names: Sequence[str]) -> list[str]:
     """Append numbers to names that occur more than once."""
-    number, seen, unique = Counter(names), Counter[str](), []
+    number, seen, used, unique = Counter(names), Counter[str](), set(names), []
     for name in names:
-        seen[name] += 1
-        unique.append(name if number[name] == 1 else f"{name}-{seen[name]}")
+        chosen = name
+        while number[name] > 1 and chosen in used:
+            seen[name] += 1
+            chosen = f"{name}-{seen[name]}"
+        used.add(chosen)
+        unique.append(chosen)
     return unique

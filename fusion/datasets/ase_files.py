@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _ENERGIES = ("energy", "free_energy", "Energy", "total_energy", "dft_energy", "E", "U0")
 _FORCES = ("forces", "force", "Forces", "dft_forces")
 _STRESSES, _DIPOLES = ("stress", "dft_stress"), ("dipole", "dft_dipole")
+_NO_LABELS = ("not_converged", "failed")
+"""Statuses of structures, in fusion's own files, whose energies are no labels."""
 _VOIGT = np.array([[0, 5, 4], [5, 1, 3], [4, 3, 2]])
 
 
@@ -52,6 +54,9 @@ def _read(atoms: Atoms | str, number: int, settings: Settings) -> Block | Broken
     """Convert one structure, or return the reason why it cannot be used."""
     if isinstance(atoms, str):
         return Broken(f"structure #{number}", reader_errors.without_line(atoms))
+    if atoms.info.get("status") in _NO_LABELS:
+        name = f"{formula(atoms.get_chemical_symbols())} #{number}"
+        return Broken(name, f"its status, {atoms.info['status']}, says that it has no label")
     try:
         return _block(atoms, number, settings)
     except structure_state.Misstated as error:
@@ -68,11 +73,10 @@ def names(path: Path) -> list[str]:
     return []
 
 
-def stated(path: Path, key: str) -> str | None:
-    """Entry of the first comment line, such as `level_of_theory` or `energy_zero` of fusion's labels; None without."""
-    for atoms in frames(_files(path)[0]):
-        return None if isinstance(atoms, str) or key not in atoms.info else str(atoms.info[key])
-    return None
+def stated(path: Path, key: str) -> list[str]:
+    """Different entries of the first comment lines of the files, such as `level_of_theory` of fusion's labels."""
+    first = [next(frames(file), "") for file in _files(path)]
+    return list(dict.fromkeys(str(a.info[key]) for a in first if not isinstance(a, str) and key in a.info))
 
 
 def _files(path: Path) -> list[Path]:

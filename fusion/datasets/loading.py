@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from fusion.chemistry.energy_zeros import ATOMISATION, DIFFERENCE, TOTAL
+from fusion.chemistry.energy_zeros import ATOMISATION, CORRECTION, DIFFERENCE, TOTAL
 from fusion.config.checks import check_whole
 from fusion.datasets import ase_files, consistency, hdf5, npz, remote
 from fusion.datasets.baseline import subtracted
@@ -53,8 +53,8 @@ def load(config: Mapping[str, Any], start_dir: Path) -> Labelled:
     units = settings.units(CONVENTIONS[_FORMATS[reader]])
     level = _stated(settings, reader, "level_of_theory")
     if settings.energy_zero is None:
-        relative = _stated(settings, reader, "energy_zero") == ATOMISATION
-        settings = replace(settings, energy_zero=ATOMISATION if relative else TOTAL)
+        zero = _stated(settings, reader, "energy_zero") or TOTAL
+        settings = replace(settings, energy_zero=_ZEROS.get(zero, TOTAL))
     data = _labelled(settings, units)
     if level is not None:
         data.report.level_of_theory = level
@@ -81,6 +81,9 @@ def limited(data: Labelled, limit: Any) -> Labelled:
     return data.select(np.sort(chosen))
 
 
+_ZEROS = {ATOMISATION: ATOMISATION, CORRECTION: DIFFERENCE}
+"""Zero of a method's energies, as its labels state it -> zero of the data, unless it is that of total energies."""
+
 _FORMATS: dict[ModuleType, str] = {ase_files: "ase", hdf5: "ani", npz: "npz"}
 
 
@@ -90,11 +93,21 @@ def _reader(path: Path) -> Any:
 
 
 def _stated(settings: Settings, reader: Any, key: str) -> str | None:
-    """Return the entry `key` of the first comment line of a structure file, as fusion's labels have; None without."""
+    """Return the entry `key` of the first comment lines of structure files, as fusion's labels have; None without.
+
+    Raises InputError for files with different entries: their energies do not belong together.
+    """
     try:
-        return ase_files.stated(settings.paths[0], key) if reader is ase_files else None
+        entries = [ase_files.stated(path, key) for path in settings.paths] if reader is ase_files else []
     except Exception:  # a file that cannot be read is refused where its structures are read
         return None
+    different = list(dict.fromkeys(entry for each in entries for entry in each))
+    if len(different) > 1 and settings.check:
+        raise InputError(
+            f"data: the files state more than one {key.replace('_', ' ')}: {' and '.join(different[:2])}; "
+            "data=[FILE, FILE] gives each its own self energies, data.check=false mixes them"
+        )
+    return different[0] if different else None
 
 
 def _paths(config: Mapping[str, Any], start_dir: Path) -> tuple[Path, ...]:

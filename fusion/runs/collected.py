@@ -25,7 +25,9 @@ UNFINISHED, RUNNING, UNREADABLE = "unfinished", "running", "unreadable"
 
 _IGNORED = ("callbacks", "ckpt", "hydra", "logger", "seed", "units", "weights")
 """Settings, with everything below them, that have a column of their own or change no number."""
-_REPEATED = frozenset({"method.name", "method.seed", "method.weights", "system.name", "system.positions", "task.name"})
+_REPEATED = frozenset(
+    {"method.name", "method.seed", "method.weights", "system.digest", "system.name", "system.positions", "task.name"}
+)
 """Settings that follow from others, or have a column of their own."""
 _LEVEL = frozenset({"method.basis", "method.xc"})
 """Settings that belong to the level of theory of any method."""

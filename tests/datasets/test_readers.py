@@ -238,3 +238,20 @@ def test_a_mixture_has_the_levels_of_theory_that_all_its_files_state(tmp_path: P
         entries.append({"name": name, "path": f"{name}.extxyz", "check": False})
     assert loading.load({"entries": entries[:2]}, tmp_path).report.level_of_theory == "HF/sto-3g + MP2/sto-3g"
     assert loading.load({"entries": entries}, tmp_path).report.level_of_theory is None
+
+
+def test_files_of_different_levels_of_theory_are_not_mixed_unasked(tmp_path: Path) -> None:
+    for name, level in (("a", "HF/sto-3g"), ("b", "MP2/sto-3g")):
+        comment = f'Properties=species:S:1:pos:R:3 level_of_theory="{level}" energy=-30.0'
+        (tmp_path / f"{name}.xyz").write_text(f"2\n{comment}\nH 0 0 0\nH 0 0 0.74\n")
+    for path in (str(tmp_path), [str(tmp_path / "a.xyz"), str(tmp_path / "b.xyz")]):
+        with pytest.raises(InputError, match="more than one level of theory: HF/sto-3g and MP2/sto-3g"):
+            loading.load({"path": path}, tmp_path)
+        assert len(loading.load({"path": path, "check": False}, tmp_path)) == 2
+
+
+@pytest.mark.parametrize(("stated", "zero"), [("correction", "difference"), ("atomization",) * 2, ("own", "total")])
+def test_labels_state_their_zero(stated: str, zero: str, tmp_path: Path) -> None:
+    comment = f"Properties=species:S:1:pos:R:3 energy_zero={stated} energy=-0.1"
+    (tmp_path / "a.xyz").write_text(f"2\n{comment}\nH 0 0 0\nH 0 0 0.74\n")
+    assert loading.load({"path": str(tmp_path / "a.xyz"), "check": False}, tmp_path).energy_zero == zero

@@ -51,6 +51,13 @@ def test_one_minimum_is_one_conformer(pictures: None, program: Program, tmp_path
     assert (tmp_path / "run" / "conformers.png").stat().st_size > 5_000
 
 
+def test_geometries_whose_bonds_broke_are_no_conformers(program: Program) -> None:
+    """The toy's bonds are much longer than these: at its minimum they are broken."""
+    atoms = "system.atoms=O 0 0 0; H 0 0 0.6; H 0 0.6 0"
+    done = program(*(word for word in RUN if word != "system=h2o"), "system=inline", atoms)
+    assert done.status == 1 and "relaxed geometries have other bonds than" in done.err + done.out, done
+
+
 @pytest.mark.slow
 def test_a_killed_run_ends_as_an_uninterrupted_one(resumes: Resumes) -> None:
     resumes(RUN, Stop("toy.morse:Morse.forward", 5), files=("conformers.csv", "conformers.extxyz"))

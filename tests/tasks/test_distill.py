@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,13 @@ from ase.build import molecule
 from fusion.chemistry import units
 from fusion.chemistry.structures import from_atoms
 from fusion.chemistry.system import System
+from fusion.errors import CalculationError
 from fusion.runs.results import Result
 from fusion.tasks.distill.dynamics import frames
+from fusion.tasks.distill.rounds import train
 from fusion.tasks.distill.selection import chosen
+from fusion.tasks.distill.settings import Settings
+from fusion.tasks.distill.task import enough, shortfall
 from fusion.tasks.geometry.bonds import Bonds, displaced, scales, turned
 from fusion.tasks.geometry.normal_modes import normal_modes
 from processes import Program
@@ -117,6 +122,7 @@ def test_a_student_learns_from_its_teacher(pictures: None, program: Program, tmp
     done = program(*DISTILL)
     assert done.status == 0, done
     document = json.loads((tmp_path / "run" / "result.json").read_text())["distillation"]
+    assert "on 6 geometries displaced along the modes of a model Hessian at 500 K" in done.out
     assert document["labels"] == 26 and [entry["structures"] for entry in document["rounds"]] == [10, 20]
     assert document["teacher"] == "morse, untrained" and document["timing"]["teacher_total_s"] > 0
     assert (tmp_path / "run" / "distillation.png").stat().st_size > 10_000
@@ -176,6 +182,30 @@ def test_refusals(program: Program, tmp_path: Path, words: tuple[str, ...], mess
 def test_a_target_that_is_missed_is_said(program: Program) -> None:
     done = program(*DISTILL, "task.target.energy_kcal=1e-6")
     assert done.status == 1 and "NOT CONVERGED" in done.out and "above the target" in done.out
+
+
+def test_a_target_needs_a_test_with_labels() -> None:
+    settings = settings_of(target={"energy_kcal": 1.0}, test=50)
+    assert not enough(settings, 3) and shortfall(settings, False, 3) == "but the test has only 3 of 50 labels"
+    assert enough(settings, 40) and shortfall(settings, True, 40) == ""
+    assert shortfall(settings, False, 40) == "above the target"
+    assert shortfall(settings_of(target={}, test=50), False, 3) == ""  # the verdict has the number
+
+
+def settings_of(**values: Any) -> Settings:
+    others = {"teacher": "hf", "budget": 300, "test": 50, "rounds": 4, "temperature_k": 500.0, "selection": "random"}
+    return Settings.read({**others, "epochs": 3, "target": None, "baseline": None, **values})
+
+
+def test_a_round_without_labels_is_said(tmp_path: Path) -> None:
+    place = tmp_path / "round-1" / "labels"
+    place.mkdir(parents=True)
+    (place / "result.json").write_text('{"structures": {"ok": 3}}')
+    course: Any = SimpleNamespace(
+        run=SimpleNamespace(directory=tmp_path), settings=settings_of(), teacher=SimpleNamespace(label="HF/sto-3g")
+    )
+    with pytest.raises(CalculationError, match="HF/sto-3g gave 3 labels in 1 of 4 rounds, and a training needs 4"):
+        train(course, 1, None)  # type: ignore[arg-type]
 
 
 def test_only_a_potential_learns(program: Program) -> None:

@@ -22,9 +22,12 @@ from fusion.chemistry import structure_sets
 from fusion.chemistry.system import System
 from fusion.datasets import load
 from fusion.errors import CalculationError
+from fusion.methods import by_name
 from fusion.runs.results import Result
+from fusion.tasks.energy.task import Energies
 from fusion.tasks.structures import executors
 from fusion.tasks.structures.executors import share
+from fusion.tasks.structures.output import write_structures
 from fusion.tasks.structures.records import Record, Records
 from fusion.tasks.structures.worker import ATTEMPTS, Job, work
 from processes import Done, Program, Running, fusion
@@ -92,11 +95,47 @@ def _file(folder: Path, atoms: Atoms) -> Path:
     return folder / "single.xyz"
 
 
+def test_names_are_unique(tmp_path: Path) -> None:
+    file = tmp_path / "many.extxyz"
+    file.write_text("".join(f"1\nname={name}\nHe 0 0 0\n" for name in ("a", "a", "a-1", "b")))
+    names = [entry.name for entry in structure_sets.read({"paths": str(file)}).entries]
+    assert names[2:] == ["a-1", "b"] and len(set(names)) == 4
+
+
+def test_an_empty_file_of_a_folder_is_counted(tmp_path: Path) -> None:
+    write(tmp_path / "b.xyz", shaken(1))
+    (tmp_path / "a.xyz").touch()
+    (tmp_path / "notes.md").write_text("# Notes\n")
+    (tmp_path / "empty.txt").touch()
+    first = structure_sets.read({"paths": str(tmp_path)}).entries[0]
+    assert (first.name, first.system, first.reason) == ("a", None, "the file holds no structure")
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_records_of_other_structures_are_not_taken(program: Program, tmp_path: Path, resumed: bool) -> None:
+    """A file that changes between two commands would give the new structures the results of the previous ones."""
+    write(tmp_path / "many.xyz", shaken(3))
+    words = (*MORSE, "task=label", "systems=many.xyz")
+    assert program(*words).status == 0
+    labels = (tmp_path / "run" / "labels.extxyz").read_text()
+    write(tmp_path / "many.xyz", shaken(5, seed=1))
+    if resumed:
+        assert program("resume", "run").status == 0  # a finished run has its result
+        (tmp_path / "run" / "result.json").unlink()
+        done = program("resume", "run")
+    else:
+        done = program(*words)
+    assert done.status == 2 and "many.xyz' has changed since the run began" in done.err, done
+    assert (tmp_path / "run" / "labels.extxyz").read_text() == labels
+    write(tmp_path / "many.xyz", shaken(3))
+    assert program(*words).status == 0 and (tmp_path / "run" / "labels.extxyz").read_text() == labels
+
+
 class Counting:
     """`Calculation` that counts its structures and fails for chosen formulas."""
 
-    def __init__(self, failing: str = "") -> None:
-        self.failing, self.seen = failing, Counter[str]()
+    def __init__(self, failing: str = "", error: Exception | None = None) -> None:
+        self.failing, self.seen, self.error = failing, Counter[str](), error or CalculationError("no convergence")
 
     def check(self, method: Any, systems: Sequence[System]) -> None:
         """Accept all."""
@@ -104,7 +143,7 @@ class Counting:
     def calculate(self, method: Any, systems: Sequence[System]) -> list[Result]:
         self.seen.update(system.name for system in systems)
         if any(system.formula == self.failing for system in systems):
-            raise CalculationError("no convergence")
+            raise self.error
         return [Result(system, energy=float(len(system.symbols))) for system in systems]
 
 
@@ -126,6 +165,41 @@ def test_a_failure_is_recorded_with_its_reason_and_spares_the_others(tmp_path: P
         index: "failed" if index % 3 == 1 else "ok" for index in range(7)
     }
     assert records.done[1].message == "no convergence"
+
+
+def test_an_unexpected_error_of_one_structure_spares_the_others_and_that_of_the_disk_does_not(tmp_path: Path) -> None:
+    records = work(job(Counting("HO", KeyError("shell"))), _made(tmp_path / "one"), nothing, nothing)
+    assert [records.done[index].status for index in range(3)] == ["ok", "failed", "ok"]
+    assert records.done[1].message == "KeyError: 'shell'"
+    with pytest.raises(OSError, match="no space"):
+        work(job(Counting("HO", OSError("no space"))), _made(tmp_path / "two"), nothing, nothing)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def test_a_state_does_not_depend_on_the_structure_before(tmp_path: Path) -> None:
+    """The state of a rectangle of hydrogen atoms is excited, by 0.17 hartree, if it is followed through the square."""
+    method = by_name.method({"method": "hf", "basis": "sto-3g"})
+    systems = [
+        System(f"{a}", ("H",) * 4, np.array([[0.0, 0, 0], [a, 0, 0], [a, 4.8 - a, 0], [0, 4.8 - a, 0]]))
+        for a in (2.2, 2.3, 2.5, 2.6)
+    ]
+    done = work(Job(method, Energies("a test"), tuple(systems)), tmp_path, nothing, nothing).done
+    assert done[3].energy == pytest.approx(done[0].energy, abs=1e-8)
+    assert done[2].energy == pytest.approx(done[1].energy, abs=1e-8)
+
+
+def test_a_result_that_is_not_finite_is_none(tmp_path: Path) -> None:
+    class Infinite(Counting):
+        def calculate(self, method: Any, systems: Sequence[System]) -> list[Result]:
+            return [Result(system, energy=np.nan if system.formula == "HO" else -1.0) for system in systems]
+
+    done = work(job(Infinite()), tmp_path, nothing, nothing).done
+    assert (done[1].status, done[1].energy, done[1].message) == ("failed", None, "its energy is not finite")
+    assert done[0].status == "ok"
 
 
 def test_records_survive_a_line_that_was_cut_off_and_nothing_is_repeated(tmp_path: Path) -> None:
@@ -254,7 +328,11 @@ def test_an_executor_without_cancellation_is_shut_down(tmp_path: Path) -> None:
 
 
 def test_structures_relax_together_as_each_does_alone(program: Program, tmp_path: Path) -> None:
-    frames = shaken(5)
+    # near the minimum, because paths that lead over barriers depend on rounding
+    frames, generator = shaken(5), np.random.default_rng(0)
+    for frame in (frames[1], frames[2], frames[4]):
+        noise = generator.normal(0, 0.05, (3, 3))
+        frame.positions = np.array([[0, 0, 0], [0, 0.88, 0.37], [0, 0.88, -0.37]]) + noise
     frames[1].info["name"] = "held"
     held = frames[1].copy()
     from ase.constraints import FixAtoms
@@ -305,6 +383,38 @@ def test_labels_are_read_as_they_are(program: Program, tmp_path: Path) -> None:
     assert "the file states the level of theory morse, untrained" in data.report.checks
 
 
+def test_stresses_are_labels(tmp_path: Path) -> None:
+    stress = 1e-3 * np.array([[1.0, 0.1, 0.2], [0.1, 2.0, 0.3], [0.2, 0.3, 3.0]])
+    crystal = System("h", ("H",), np.zeros((1, 3)), spin=1, cell=6.0 * np.eye(3), pbc=(True, True, True))
+    result = Result(crystal, energy=-0.5, properties={"forces": np.zeros((1, 3)), "stress": stress})
+    write_structures(tmp_path / "labels.extxyz", [("h", result)])
+    data = load({"path": str(tmp_path / "labels.extxyz"), "check": False}, tmp_path)
+    assert data.stress is not None
+    np.testing.assert_allclose(data.stress[0], stress, rtol=1e-9)
+    frame = read(tmp_path / "labels.extxyz")
+    np.testing.assert_allclose(frame.get_stress(voigt=False), stress * 27.211386245988 / BOHR**3, rtol=1e-8)
+
+
+def test_energies_without_convergence_are_no_labels(tmp_path: Path) -> None:
+    hydrogen = System("h", ("H", "H"), np.array([[0.0, 0, 0], [0, 0, 1.4]]))
+    results = [Result(hydrogen, status, energy=-1.1) for status in ("ok", "not_converged", "failed")]
+    write_structures(tmp_path / "structures.extxyz", [("h", result) for result in results])
+    data = load({"path": str(tmp_path / "structures.extxyz"), "check": False}, tmp_path)
+    assert len(data) == 1
+    assert [reason.split(",")[1].strip() for _, reason in data.report.left_out] == ["not_converged", "failed"]
+
+
+def test_reasons_to_doubt_a_label_are_in_its_files(program: Program, tmp_path: Path) -> None:
+    write(tmp_path / "many.xyz", [Atoms("H2", [[0, 0, 0], [0, 0, length]]) for length in (0.74, 2.5)])
+    done = program(
+        "+method=hf", "method.basis=sto-3g", "task=label", "systems=many.xyz", "executor.workers=1", "hydra.run.dir=run"
+    )
+    assert done.status == 0 and "remarks          on 1 of them" in done.out, done
+    first, second = table(tmp_path / "run")
+    assert not first["message"] and "solution is unstable" in second["message"]
+    assert "solution is unstable" in read(tmp_path / "run" / "labels.extxyz", 1).info["message"]
+
+
 def test_structures_that_a_method_lacks_are_left_out_and_counted(program: Program, tmp_path: Path) -> None:
     write(tmp_path / "many.xyz", [*shaken(2), Atoms("H2", [[0, 0, 0], [0, 0, 0.01]])])
     done = program(*MORSE, "systems=many.xyz")
@@ -327,6 +437,9 @@ def test_structures_that_a_method_lacks_are_left_out_and_counted(program: Progra
         (("systems=many.xyz", "executor.workers=0"), "executor.workers must be a whole number"),
         (("systems=many.xyz", "task=relax", "task.optimiser._target_=ase.optimize.FIRE"), "L-BFGS"),
         (("systems=many.xyz", "task=relax", "task.fmax=0"), "task.fmax"),
+        (("systems=many.xyz", "executor=other"), "executor._target_ is missing"),
+        (("systems=many.xyz", "task=label", "task.properties=energy"), "task.properties=[energy]"),
+        (("systems=[many.xyz,empty.xyz]",), "systems takes one file, folder or pattern"),
     ],
 )  # fmt: skip
 def test_refusals(program: Program, tmp_path: Path, words: tuple[str, ...], message: str) -> None:

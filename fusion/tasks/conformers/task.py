@@ -27,7 +27,10 @@ FRAMES, TABLE, PICTURE = "conformers.extxyz", "conformers.csv", "conformers.png"
 
 
 class Conformers:
-    """Relaxes many first geometries and keeps those that differ; conf/task/conformers.yaml has the settings."""
+    """Relaxes many first geometries and keeps those that differ and have the bonds of the molecule.
+
+    conf/task/conformers.yaml has the settings.
+    """
 
     needs = frozenset({"energy", "forces"})
 
@@ -75,6 +78,7 @@ class Conformers:
         from fusion.console.phases import phase
         from fusion.methods.recorded import Journal
         from fusion.tasks.conformers.embedding import embedded
+        from fusion.tasks.geometry.bonds import Bonds
         from fusion.tasks.relax.together import relax
 
         if processes.rank() != 0:
@@ -83,12 +87,19 @@ class Conformers:
         systems = [plan.system.moved(place) for place in places]
         with phase("relaxing", len(systems)) as bar, Journal(plan.method, plan.system, run, self.name) as journal:
             ends = relax(journal, systems, self._settings, lambda done: bar(done, ""))
-        good = [end for end in ends if end.converged and end.failure is None]
-        if not good:
+        relaxed = [end for end in ends if end.converged and end.failure is None]
+        if not relaxed:
             raise CalculationError(f"none of {len(ends)} geometries relaxed: {ends[0].failure or 'too few steps'}")
-        return self._kept(plan, run, good, len(ends))
+        bonds = Bonds.of(plan.system)
+        good = [end for end in relaxed if bonds.intact(end.result.system.positions[None])[0]]
+        if not good:
+            raise CalculationError(
+                f"all {len(relaxed)} relaxed geometries have other bonds than {plan.system.name}: with "
+                f"{plan.method.label} it is no minimum"
+            )
+        return self._kept(plan, run, good, len(relaxed), len(ends))
 
-    def _kept(self, plan: Plan, run: Run, good: list[Relaxed], tried: int) -> Result:
+    def _kept(self, plan: Plan, run: Run, good: list[Relaxed], relaxed: int, tried: int) -> Result:
         from fusion.tasks.conformers.duplicates import different
         from fusion.tasks.geometry.structures import frame, write_frames
 
@@ -116,13 +127,15 @@ class Conformers:
         write_frames(run.directory / FRAMES, frames)
         _write_table(run.directory / TABLE, rows)
         lowest = good[groups[0][0]].result
+        others = f"; {relaxed - len(good)} with other bonds left out" if relaxed > len(good) else ""
         details = {
             "number": len(groups),
             "geometries": tried,
-            "relaxed": len(good),
+            "relaxed": relaxed,
+            "other_bonds": relaxed - len(good),
             "temperature_k": self._temperature_k,
             "conformers": rows,
-            "verdict": f"{count(len(groups), 'conformer')} from {len(good)} of {tried} relaxed geometries",
+            "verdict": f"{count(len(groups), 'conformer')} from {relaxed} of {tried} relaxed geometries{others}",
         }
         return Result(
             lowest.system,

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from fusion import datasets
 from fusion.chemistry import structure_sets, units
 from fusion.chemistry.system import System
+from fusion.console.format import count
 from fusion.console.phases import phase
 from fusion.datasets import Labelled, naming
 from fusion.errors import CalculationError, InputError
@@ -28,7 +29,7 @@ from fusion.potentials import PotentialMethod
 from fusion.potentials.training import outcome
 from fusion.potentials.training.task import PotentialTraining, fitted
 from fusion.runs import trust
-from fusion.runs.layout import CHECKPOINT, CONFIG
+from fusion.runs.layout import CHECKPOINT, CONFIG, RESULT
 from fusion.runs.results import Origin, Result, write_result
 from fusion.tasks.distill.candidates import Explorer
 from fusion.tasks.distill.dynamics import spreads
@@ -47,6 +48,8 @@ STUDENT = Path("student")
 CHOSEN, GEOMETRIES = "chosen.npy", "geometries.extxyz"
 _VALIDATION, _CALIBRATED, _MANY = 0.15, 20, 80
 """Share of the labels for validation; from `_MANY` labels on at least the number that calibrates the spread."""
+FEWEST = 4
+"""Labels that a training needs at least: two of them are for validation."""
 _LABELS = frozenset({"energy", "forces"})
 
 
@@ -111,11 +114,11 @@ def train(course: Course, number: int, student: PotentialMethod) -> tuple[Potent
     """Train the student further on all labels up to round `number`; return it with its training's record."""
     folder = Path(f"round-{number}") / STUDENT
     directory = course.run.directory / folder
+    labels = _labels(course, number)
     config = _config(course, "train")
     files = [str(course.run.directory / f"round-{k}" / "labels" / LABELS) for k in range(1, number + 1)]
     config.data = naming.node({"data": files[0]})
     config.data.path, config.data.baseline = files, course.settings.baseline
-    labels = sum(course.settings.shares[:number])
     held_out = max(2, round(_VALIDATION * labels), _CALIBRATED if labels >= _MANY else 0)
     config.data.split.validation, config.data.split.test = held_out, 0
     config.method.training.epochs = course.settings.epochs
@@ -174,6 +177,18 @@ def judge(course: Course, student: PotentialMethod, test: Labelled, path: Path) 
     }, seconds
 
 
+def _labels(course: Course, number: int) -> int:
+    """Number of labels of the rounds up to `number`; what has not converged is none. Raises CalculationError."""
+    files = [course.run.directory / f"round-{k}" / "labels" / RESULT for k in range(1, number + 1)]
+    labels = sum(int(json.loads(file.read_text())["structures"]["ok"]) for file in files)
+    if labels < FEWEST:
+        rounds = f"{number} of {course.settings.rounds} rounds"
+        raise CalculationError(
+            f"{course.teacher.label} gave {count(labels, 'label')} in {rounds}, and a training needs {FEWEST}"
+        )
+    return labels
+
+
 def _first(path: Path, seconds: float) -> float:
     """Return the seconds of the first process that ended a training; a resumed run only reads its checkpoint."""
     if not path.is_file():
@@ -184,7 +199,7 @@ def _first(path: Path, seconds: float) -> float:
 def teacher_seconds(course: Course) -> tuple[int, float]:
     """Number of the teacher's calculations so far, and their seconds in all."""
     number, seconds = 0, 0.0
-    for result in sorted(course.run.directory.glob("*/labels/result.json")):
+    for result in sorted(course.run.directory.glob(f"*/labels/{RESULT}")):
         part = json.loads(result.read_text())["structures"]
         number += part["ok"] + part["not_converged"] + part["failed"]
         seconds += part["calculation_s"]

@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 
 CURVE, PICTURE = "curve.json", "distillation.png"
 
+ENOUGH = 0.5
+"""Share of the test that must have labels for a target to be reached: what the teacher cannot calculate is hard for the
+student too."""
+
+_SOURCES = {"dynamics": "of dynamics", "displacements": "displaced along the modes of a model Hessian"}
+
 
 @dataclass(frozen=True)
 class DistillPlan(Plan):
@@ -97,12 +103,12 @@ class Distill:
             curve.append({"round": number, **record, **errors})
             line(f"round {number}", _described(curve[-1]))
             write_atomically(run.directory / CURVE, json.dumps(curve, indent=1))
-            reached = settings.target.reached(errors)
+            reached = settings.target.reached(errors) and enough(settings, len(test))
             if reached:
                 break
-        return self._result(course, curve, reached)
+        return self._result(course, curve, reached, len(test))
 
-    def _result(self, course: Course, curve: list[dict[str, Any]], reached: bool) -> Result:
+    def _result(self, course: Course, curve: list[dict[str, Any]], reached: bool, tested: int) -> Result:
         from fusion.tasks.distill import rounds
 
         last, settings = curve[-1], course.settings
@@ -113,7 +119,8 @@ class Distill:
             "selection": settings.selection,
             "temperature_k": settings.temperature_k,
             "labels": number,
-            "test": settings.test,
+            "test": tested,
+            "test_from": "displacements" if course.mover(course.student, False) is None else "dynamics",
             "rounds": curve,
             "timing": {
                 "teacher_s": seconds / max(1, number),
@@ -123,15 +130,14 @@ class Distill:
             },
             "student": f"round-{last['round']}/{rounds.STUDENT}",
         }
-        result = Result(course.system, details={"distillation": details})
-        stated = [value for value in vars(settings.target).values() if value is not None]
-        if stated and not reached:
-            result.status = "not_converged"
-            result.message = f"{_described(last)} after {count(number, 'label')}, above the target"
-        else:
-            where = f"{settings.test} geometries of dynamics at {settings.temperature_k:g} K"
-            details["verdict"] = f"{_described(last)} on {where}"
-        return result
+        lack = shortfall(settings, reached, tested)
+        if lack:
+            message = f"{_described(last)} after {count(number, 'label')}, {lack}"
+            return Result(course.system, "not_converged", details={"distillation": details}, message=message)
+        where = f"{_SOURCES[details['test_from']]} at {settings.temperature_k:g} K"
+        tests = f"{tested} geometries" if tested == settings.test else f"{tested} of {settings.test} geometries"
+        details["verdict"] = f"{_described(last)} on {tests} {where}"
+        return Result(course.system, details={"distillation": details})
 
     @staticmethod
     def rows(document: dict[str, Any]) -> Iterator[list[str]]:
@@ -144,7 +150,9 @@ class Distill:
         last = part["rounds"][-1]
         if last["calibration"]["structures"]:
             one, two = (100 * last["calibration"][key] for key in ("within_1", "within_2"))
-            yield ["spread", f"{one:.0f} % within 1 σ, {two:.0f} % within 2 σ", "errors on the test (normal: 68, 95)"]
+            state = "" if last["spread_factor"] else ", not calibrated: too few labels"
+            shares = f"{one:.0f} % within 1 σ, {two:.0f} % within 2 σ"
+            yield ["spread", shares, f"errors on the test (normal: 68, 95){state}"]
         timing = part["timing"]
         labels = f"{part['labels']} labels in {duration(timing['teacher_total_s'])}"
         yield ["teacher", f"{duration(timing['teacher_s'])} each", labels]
@@ -167,6 +175,20 @@ class Distill:
             return None
         entry = json.loads((directory / CURVE).read_text())[-1]
         return f"round {entry['round']}: {_described(entry)}"
+
+
+def enough(settings: Settings, tested: int) -> bool:
+    """True if the test has the labels that a target needs."""
+    return tested >= ENOUGH * settings.test
+
+
+def shortfall(settings: Settings, reached: bool, tested: int) -> str:
+    """Reason why a stated target is not reached; empty if it is, or if there is none."""
+    if reached or all(value is None for value in vars(settings.target).values()):
+        return ""
+    if not enough(settings, tested):
+        return f"but the test has only {tested} of {count(settings.test, 'label')}"
+    return "above the target"
 
 
 def _described(entry: dict[str, Any]) -> str:

@@ -34,6 +34,8 @@ class Label:
 
     def of_set(self) -> StructuresTask:
         """Return the task for the structures. Raises InputError for properties that are no labels."""
+        if isinstance(self._properties, str):
+            raise InputError(f"task.properties must be a list: task.properties=[{self._properties}]")
         wrong = [name for name in self._properties or () if name not in _LABELS]
         if wrong:
             raise InputError(f"task.properties={wrong[0]} is no label; labels are {', '.join(_LABELS)}")

@@ -93,6 +93,9 @@ def _frame(result: Result, more: Mapping[str, Any]) -> str:
             info[name] = value * scale
     if "dipole" in result.properties:
         info["dipole"] = np.asarray(result.properties["dipole"], dtype=float) * units.ANGSTROM_PER_BOHR
+    if "stress" in result.properties:
+        stress = np.asarray(result.properties["stress"], dtype=float)
+        info["stress"] = stress * units.EV_ANGSTROM3_PER_HARTREE_BOHR3
     info |= header(system)
     columns = [system.positions * units.ANGSTROM_PER_BOHR, *arrays.values()]
     named = "".join(f":{name}:R:3" for name in arrays)

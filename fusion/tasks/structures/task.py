@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
@@ -173,9 +173,16 @@ def _collected(plan: SetPlan, records: Records) -> tuple[list[Row], list[tuple[s
     for index in sorted(records.done):
         system = plan.job.systems[index]
         if system is not None:
-            rows.append(Row(entries[index].name, records.done[index].result(system), records.done[index].wall_s))
+            result = _with_doubts(records.done[index].result(system))
+            rows.append(Row(entries[index].name, result, records.done[index].wall_s))
     failures += [(row.name, row.result.status, row.result.message or "") for row in rows if not row.good]
     return rows, failures
+
+
+def _with_doubts(result: Result) -> Result:
+    """Add the reasons to doubt a result, such as an unstable determinant, to its message, which the files have."""
+    sentences = [text for text in (result.message, *result.warnings) if text]
+    return replace(result, message="; ".join(sentences) or None)
 
 
 def _result(plan: SetPlan, rows: list[Row], failures: list[tuple[str, str, str]]) -> Result:

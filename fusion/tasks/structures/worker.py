@@ -61,19 +61,44 @@ class Job:
         return sorted(usable, key=lambda index: -len(self._system(index).symbols))
 
     def calculated(self, indices: Sequence[int]) -> list[Result]:
-        """Results of some structures; a failure of one does not affect the others."""
+        """Results of some structures; a failure of one does not affect the others.
+
+        A method forgets the last structure: an SCF that starts from its density can converge to another state, which
+        would depend on the order of the structures and on the number of workers.
+        """
         systems = [self._system(index) for index in indices]
+        if (remembering := abilities.remembering(self.method)) is not None:
+            remembering.recall({})
         try:
-            return self.calculation.calculate(self.method, systems)
-        except (CalculationError, InputError, ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
+            return [_checked(result) for result in self.calculation.calculate(self.method, systems)]
+        except OSError:  # a full disk or a lost folder would fail all structures
+            raise
+        except Exception as error:  # programs behind a method raise exceptions of many types
             if len(indices) > 1:
                 return [result for index in indices for result in self.calculated([index])]
-            return [Result(systems[0], "failed", message=" ".join(str(error).split()) or type(error).__name__)]
+            return [Result(systems[0], "failed", message=_reason(error))]
 
     def _system(self, index: int) -> System:
         system = self.systems[index]
         assert system is not None
         return system
+
+
+def _checked(result: Result) -> Result:
+    """Return the result; one that is not finite has failed."""
+    values = {"energy": result.energy, "forces": result.properties.get("forces")}
+    wrong = [name for name, value in values.items() if value is not None and not np.isfinite(value).all()]
+    if result.status != "ok" or not wrong:
+        return result
+    return Result(result.system, "failed", message=f"its {wrong[0]} is not finite")
+
+
+def _reason(error: Exception) -> str:
+    """Message of an exception on one line, with its type unless it is one of fusion's own."""
+    text = " ".join(str(error).split())
+    if isinstance(error, CalculationError | InputError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def work(job: Job, directory: Path, show: Callable[[Records], None], stop_if_asked: Callable[[], None]) -> Records:
