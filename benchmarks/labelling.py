@@ -64,10 +64,9 @@ def together(structures: Path, directory: Path, basis: str, workers: int, killed
 
 
 def label(frames: list[Atoms], basis: str) -> None:
-    """Compute energies and forces one after the other."""
-    calculator = fusion.calculator("hf", basis=basis)
+    """Compute energies and forces one after the other, every SCF from its own start as workers do."""
     for atoms in frames:
-        calculator.calculate(atoms, ["energy", "forces"])
+        fusion.calculator("hf", basis=basis).calculate(atoms, ["energy", "forces"])
 
 
 def loops(frames: list[Atoms], basis: str, number: int) -> float:
