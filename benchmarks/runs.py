@@ -105,6 +105,12 @@ def write_table(path: Path, title: str, notes: str, columns: Sequence[str], rows
     print(path.read_text())
 
 
+def table_rows(path: Path) -> list[tuple[str, ...]]:
+    """Rows of the table in a file that `write_table` wrote; none if there is no file."""
+    lines = [line for line in path.read_text().splitlines() if line.startswith("| ")] if path.is_file() else []
+    return [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in lines[1:]]
+
+
 def _cpuinfo() -> list[str]:
     file = Path("/proc/cpuinfo")
     return file.read_text().splitlines() if file.is_file() else []

@@ -1,7 +1,8 @@
 """Energies of atoms and molecules up to ten electrons: `python benchmarks/vmc_accuracy.py DIRECTORY [CASE ...]`.
 
 Runs the named cases (`be`, `be-1` for seed 1) that DIRECTORY lacks, one after the other, each in one thread and with
-the defaults; then writes vmc_accuracy.md with all cases that DIRECTORY has. Processes with other cases may share it.
+the defaults; then writes vmc_accuracy.md with all cases that DIRECTORY has, and the rows of others as they were; the
+picture has the cases of DIRECTORY only. Processes with other cases may share it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import csv
 import sys
 from pathlib import Path
 
-from runs import Outcome, machine, run, write_table
+from runs import Outcome, machine, run, table_rows, write_table
 
 ATOMS = ["h", "he", "li", "be", "b", "c", "n", "o", "f", "ne"]
 CASES = [*ATOMS, "h2", "lih", "li2", "h4", "hf", "h2o", "nh3", "ch4", "n2", "f2"]
@@ -35,8 +36,14 @@ COLUMNS = (
 
 def arguments(case: str) -> tuple[str, ...]:
     """Words of the command of a case."""
+    system, seed = identity(case)
+    return "+method=ferminet", f"system={system}", f"seed={seed}"
+
+
+def identity(case: str) -> tuple[str, str]:
+    """Name of the system and seed: the first two cells of the row."""
     system, _, seed = case.partition("-")
-    return "+method=ferminet", f"system={system}", f"seed={seed or 0}"
+    return system, seed or "0"
 
 
 def row(case: str, outcome: Outcome) -> tuple[str, ...]:
@@ -45,8 +52,7 @@ def row(case: str, outcome: Outcome) -> tuple[str, ...]:
     energy, reference, vmc = result["energy"], result.get("reference"), result["vmc"]
     share = vmc.get("correlation_percent")
     return (
-        result["system"]["formula"],
-        case.partition("-")[2] or "0",
+        *identity(case),
         vmc["orbitals_start_at"] or "random",
         str(vmc["optimisation"]["iterations"]),
         f"{energy['value']:.6f}",
@@ -67,7 +73,10 @@ def main(directory: Path, cases: list[str]) -> None:
     for case in cases:
         run(arguments(case), directory / case, threads=1)
     done = [case for case in ordered(directory) if (directory / case / "result.json").is_file()]
-    rows = [row(case, run(arguments(case), directory / case, threads=1)) for case in done]
+    output = Path(__file__).with_suffix(".md")
+    table = {cells[:2]: cells for cells in table_rows(output)}
+    table |= {identity(case): row(case, run(arguments(case), directory / case, threads=1)) for case in done}
+    rows = sorted(table.values(), key=lambda cells: (CASES.index(cells[0]), int(cells[1])))
     known = [cells for cells in rows if cells[-3] == "ok" and cells[6]]
     worse, ok = sum(float(cells[6]) > float(cells[7]) for cells in known), len(known)
     notes = (
@@ -78,7 +87,7 @@ def main(directory: Path, cases: list[str]) -> None:
         "![Errors of the last tenth of the steps, against time in proportion to iterations](vmc_accuracy.png)"
     )
     draw(directory, done)
-    write_table(Path(__file__).with_suffix(".md"), "Energies of the default wavefunction", notes, COLUMNS, rows)
+    write_table(output, "Energies of the default wavefunction", notes, COLUMNS, rows)
 
 
 def draw(directory: Path, cases: list[str]) -> None:

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from fusion.zoo import card
+from fusion.zoo import card_file
 from fusion.zoo.card import Card
 from runs import Outcome, machine, run_all, write_table
 
@@ -43,7 +43,7 @@ def row(model: Card, outcome: Outcome) -> tuple[str, ...]:
 
 def main(directory: Path) -> None:
     """Evaluate every wavefunction that `directory` lacks, and write the table."""
-    models = [model for path in sorted(ZOO.glob("*.toml")) if (model := card.read(path)).kind == "ansatz"]
+    models = [model for path in sorted(ZOO.glob("*.toml")) if (model := card_file.read(path)).kind == "ansatz"]
     words = ("task=evaluate", f"method.evaluation.steps={STEPS}", f"seed={SEED}")
     jobs = [(f"+method={model.method}", f"weights={model.label}", *words) for model in models]
     outcomes = run_all(jobs, directory, parallel=1, threads=1)

@@ -30,7 +30,7 @@ from fusion.runs import checkpoints, report, results
 from fusion.runs import state as task_state
 from fusion.runs.layout import CHECKPOINT
 from fusion.runs.run import Run
-from fusion.zoo import card
+from fusion.zoo import card_file
 from fuzzing import Files, fuzzed
 
 CARD = """
@@ -154,7 +154,7 @@ READERS: dict[str, tuple[Callable[[], Files], Callable[[Path], object]]] = {
     ),
     "hdf5": (written("d.h5", save_hdf5), structures("d.h5")),
     "npz": (written("d.npz", save_npz), structures("d.npz")),
-    "card": (lambda: {"c.toml": CARD.encode()}, lambda directory: card.read(directory / "c.toml")),
+    "card": (lambda: {"c.toml": CARD.encode()}, lambda directory: card_file.read(directory / "c.toml")),
     "state of a task": (save_state, state),
     "checkpoint of a training": (written("a.ckpt", save_torch), lambda path: checkpoints.read(path / "a.ckpt")),
     "run directory": (save_run, run_directory),

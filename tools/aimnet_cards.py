@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from fusion.zoo import card as cards
+from fusion.zoo import card_file
 from fusion.zoo.card import Card, Model, Origin, Training, Weights
 from fusion.zoo.files import File
 
@@ -83,4 +83,4 @@ def card(name: str, registry: dict[str, Any]) -> Card:
 if __name__ == "__main__":
     registry = yaml.safe_load(Path(sys.argv[1]).read_text())
     for name in MODELS:
-        cards.write(card(name, registry), Path(__file__).parents[1] / "zoo" / f"{name}-1.toml")
+        card_file.write(card(name, registry), Path(__file__).parents[1] / "zoo" / f"{name}-1.toml")

@@ -6,27 +6,30 @@ All lengths of a `System` are in bohr; configurations may use Angstrom.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ase.data import atomic_masses, atomic_numbers
 
-from fusion.chemistry import cells, core_potentials
+from fusion.chemistry import core_potentials
 from fusion.chemistry.core_potentials import CorePotential
 from fusion.chemistry.formulas import formula
+from fusion.chemistry.system_checks import (
+    check_electrons,
+    check_spin,
+    checked_cell,
+    checked_fixed,
+    checked_masses,
+    checked_nuclei,
+    checked_positions,
+    read_only,
+)
 from fusion.chemistry.units import ANGSTROM_PER_BOHR
 from fusion.errors import InputError
 
 if TYPE_CHECKING:
     from ase import Atoms
-
-CLOSEST_NUCLEI = 0.05
-"""Nuclei nearer than this (bohr) count as an error of the input."""
-
-_FEW = 100
-"""Number of atoms up to which computing all distances is fastest."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class System:
     background: int = 0
 
     def __post_init__(self) -> None:
-        cell = _checked_cell(self.cell, self.pbc, len(self.symbols), self.name)
+        cell = checked_cell(self.cell, self.pbc, len(self.symbols), self.name)
         if self.background and not all(self.pbc):
             raise InputError(f"{self.name} has a background charge; it needs a cell with three periodic directions")
         if self.background and not len(self.symbols):
@@ -77,12 +80,12 @@ class System:
         else:
             symbols, positions = checked_nuclei(self.symbols, self.positions, self.name, cell, self.pbc)
         object.__setattr__(self, "symbols", symbols)
-        object.__setattr__(self, "positions", _read_only(positions))
+        object.__setattr__(self, "positions", read_only(positions))
         object.__setattr__(self, "cell", cell)
-        object.__setattr__(self, "masses", _checked_masses(self.masses, symbols, self.name))
-        object.__setattr__(self, "fixed", _checked_fixed(self.fixed, symbols, self.name))
-        _check_electrons(self.formula, int(self.charges.sum()) + self.background, len(symbols), self.charge)
-        _check_spin(self.formula, self.n_electrons, self.charge, self.spin)
+        object.__setattr__(self, "masses", checked_masses(self.masses, symbols, self.name))
+        object.__setattr__(self, "fixed", checked_fixed(self.fixed, symbols, self.name))
+        check_electrons(self.formula, int(self.charges.sum()) + self.background, len(symbols), self.charge)
+        check_spin(self.formula, self.n_electrons, self.charge, self.spin)
 
     @property
     def numbers(self) -> np.ndarray:
@@ -156,9 +159,9 @@ class System:
         atoms. Raises InputError.
         """
         other = copy.copy(self)
-        object.__setattr__(other, "positions", _read_only(_checked_positions(positions, self.symbols, self.name)))
+        object.__setattr__(other, "positions", read_only(checked_positions(positions, self.symbols, self.name)))
         if cell is not None:
-            object.__setattr__(other, "cell", _checked_cell(cell, self.pbc, len(self.symbols), self.name))
+            object.__setattr__(other, "cell", checked_cell(cell, self.pbc, len(self.symbols), self.name))
         object.__setattr__(other, "reference", None)
         return other
 
@@ -193,147 +196,3 @@ def nuclear_repulsion(charges: np.ndarray, positions: np.ndarray) -> float:
     first, second = np.triu_indices(len(charges), k=1)
     distances = np.linalg.norm(positions[first] - positions[second], axis=1)
     return float(np.sum(charges[first] * charges[second] / distances))
-
-
-def checked_nuclei(
-    symbols: Sequence[str],
-    positions: Any,
-    name: str,
-    cell: np.ndarray | None = None,
-    pbc: tuple[bool, bool, bool] = (False, False, False),
-) -> tuple[tuple[str, ...], np.ndarray]:
-    """Return symbols in proper spelling and positions (A, 3) as floats. Raises InputError that names a wrong atom."""
-    proper = _checked_symbols(symbols, name)
-    array = _checked_positions(positions, proper, name)
-    _check_distances(proper, array, name, cell, pbc)
-    return proper, array
-
-
-def _read_only(array: np.ndarray) -> np.ndarray:
-    array.setflags(write=False)
-    return array
-
-
-def _checked_symbols(symbols: Sequence[str], name: str) -> tuple[str, ...]:
-    if len(symbols) == 0:
-        raise InputError(f"{name} has no atoms")
-    checked = []
-    for index, symbol in enumerate(symbols, start=1):
-        # Lower case is unambiguous (li, cl); "CO" might be a molecule or cobalt and is refused.
-        proper = symbol.capitalize() if symbol.islower() else symbol
-        if atomic_numbers.get(proper, 0) == 0:
-            raise InputError(f"unknown element {symbol!r} (atom {index} of {name}); write symbols like H, Li, Cl")
-        checked.append(proper)
-    return tuple(checked)
-
-
-def _checked_positions(positions: Any, symbols: Sequence[str], name: str) -> np.ndarray:
-    try:
-        array = np.array(positions, dtype=float)
-    except (TypeError, ValueError):
-        raise InputError(f"positions of {name} must be three numbers per atom") from None
-    if array.shape != (len(symbols), 3):
-        raise InputError(
-            f"{name} has {len(symbols)} symbols, so its positions must be {len(symbols)} rows of three numbers; "
-            f"they have shape {array.shape}"
-        )
-    for index in np.flatnonzero(~np.isfinite(array).all(axis=1)).tolist():
-        raise InputError(f"atom {index + 1} ({symbols[index]}) of {name} has a coordinate that is not a finite number")
-    return array
-
-
-def _checked_cell(cell: Any, pbc: Sequence[bool], atoms: int, name: str) -> np.ndarray | None:
-    """Return a valid cell (3, 3), or None for a molecule. Raises InputError."""
-    try:
-        array = None if cell is None else np.array(cell, dtype=float).reshape(3, 3)
-    except (TypeError, ValueError):
-        raise InputError(f"the cell of {name} must be three vectors of three numbers") from None
-    fault = cells.fault(array, pbc, atoms)
-    if fault is not None:
-        raise InputError(f"{name} {fault}")
-    return _read_only(array) if array is not None and any(pbc) else None
-
-
-def _checked_masses(masses: Any, symbols: Sequence[str], name: str) -> np.ndarray | None:
-    if masses is None:
-        return None
-    array = np.array(masses, dtype=float)
-    if array.shape != (len(symbols),) or not np.all(np.isfinite(array) & (array > 0)):
-        raise InputError(f"masses of {name} must be one positive number of daltons per atom")
-    return _read_only(array)
-
-
-def _checked_fixed(fixed: Any, symbols: Sequence[str], name: str) -> np.ndarray | None:
-    if fixed is None:
-        return None
-    array = np.array(fixed, dtype=bool)
-    if array.shape != (len(symbols), 3):
-        raise InputError(f"fixed coordinates of {name} must be three values of true or false per atom")
-    return _read_only(array) if array.any() else None
-
-
-def _check_distances(
-    symbols: Sequence[str], positions: np.ndarray, name: str, cell: np.ndarray | None, pbc: tuple[bool, bool, bool]
-) -> None:
-    if cell is None and len(symbols) <= _FEW:
-        distances = np.linalg.norm(positions[:, None] - positions[None, :], axis=-1)
-        first, second = np.nonzero(np.triu(distances < CLOSEST_NUCLEI, k=1))
-        near = distances[first, second]
-    else:
-        first, second, near = near_pairs(positions, cell, pbc)
-    if len(near) and near.min() < CLOSEST_NUCLEI:
-        worst = int(near.argmin())
-        i, j = sorted((int(first[worst]), int(second[worst])))
-        raise InputError(
-            f"two nuclei on one spot: atoms {i + 1} ({symbols[i]}) and {j + 1} ({symbols[j]}) of {name} are "
-            f"{near[worst] * ANGSTROM_PER_BOHR:.3g} Angstrom apart"
-        )
-
-
-def near_pairs(
-    positions: np.ndarray, cell: np.ndarray | None, pbc: tuple[bool, bool, bool]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Find pairs of atoms within 4 bohr, periodic images included: two arrays of indices and the distances.
-
-    Positions (A, 3) and cell (3, 3) in bohr. Time and memory are linear in the number of atoms.
-    """
-    import vesin
-
-    search = vesin.NeighborList(cutoff=4.0, full_list=False)  # a much shorter cutoff is slower: it has more cells
-    box = np.zeros((3, 3)) if cell is None else np.asarray(cell)
-    first, second, distances = search.compute(np.asarray(positions), box, list(pbc), quantities="ijd")
-    return first, second, distances
-
-
-def _check_electrons(label: str, nuclear: int, atoms: int, charge: int) -> None:
-    electrons = nuclear - charge
-    if electrons <= 0:
-        raise InputError(
-            f"{label} with charge {charge} has no electrons: its nuclei have {nuclear} positive charges, "
-            f"so system.charge must be below {nuclear}"
-        )
-    most = 2 * nuclear + atoms - 1
-    if electrons > most:
-        raise InputError(
-            f"{label} with charge {charge} would have {electrons} electrons; no state binds more than {most} "
-            f"(Lieb's bound N < 2Z + K), so system.charge must be at least {nuclear - most}"
-        )
-
-
-def _check_spin(label: str, electrons: int, charge: int, spin: int) -> None:
-    allowed = list(range(electrons % 2, electrons + 1, 2))
-    if spin in allowed:
-        return
-    count = f"{electrons} electron" + ("s" if electrons > 1 else "")
-    parity = "even" if electrons % 2 == 0 else "odd"
-    raise InputError(
-        f"{label} with charge {charge} has {count}, so system.spin (N_up - N_down) must be "
-        f"{parity}: {_choice(allowed)}, not {spin}"
-    )
-
-
-def _choice(values: list[int]) -> str:
-    shown = [str(value) for value in values]
-    if len(shown) > 4:
-        return f"{shown[0]}, {shown[1]}, ... {shown[-1]}"
-    return shown[0] if len(shown) == 1 else ", ".join(shown[:-1]) + " or " + shown[-1]

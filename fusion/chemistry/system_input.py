@@ -28,7 +28,8 @@ from fusion.chemistry import core_potentials, electron_gas, isotopes, structure_
 from fusion.chemistry.formulas import lowest_spin
 from fusion.chemistry.structure_files import read_file
 from fusion.chemistry.structures import system_of
-from fusion.chemistry.system import Reference, System, checked_nuclei
+from fusion.chemistry.system import Reference, System
+from fusion.chemistry.system_checks import checked_nuclei
 from fusion.chemistry.units import bohr_per
 from fusion.errors import InputError
 

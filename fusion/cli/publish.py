@@ -13,8 +13,7 @@ from fusion.config.compose import compose
 from fusion.errors import InputError
 from fusion.methods.card_words import with_card
 from fusion.methods.trained_model import NOT_STATED, Facts, trained
-from fusion.zoo import card as cards
-from fusion.zoo import registry, store
+from fusion.zoo import card_file, registry, store
 from fusion.zoo.card import Card, Weights
 from fusion.zoo.files import File
 from fusion.zoo.tensors import SUFFIX, digest, serialised
@@ -39,12 +38,12 @@ def add(run: Path, about: Facts, into: Path, words: Sequence[str] = (), prefix: 
         metrics=tuple(metrics(model.document, model.config)),
         source=str(path),
     )
-    published = cards.parse(cards.to_toml(published).encode(), str(path))  # as every user will read it
+    published = card_file.parse(card_file.to_toml(published).encode(), str(path))  # as every user will read it
     store.build(published, dict(model.tensors))
     try:
         into.mkdir(parents=True, exist_ok=True)
         store.write(into / file.path, data)
-        cards.write(published, path)  # last: a card promises complete weights
+        card_file.write(published, path)  # last: a card promises complete weights
     except OSError as error:
         raise InputError(f"{into} cannot be written to: {error.strerror}") from error
     return published

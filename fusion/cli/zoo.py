@@ -267,7 +267,7 @@ def _card_json(card: Card) -> dict[str, Any]:
     import tomllib
 
     from fusion.zoo import store
-    from fusion.zoo.card import to_toml
+    from fusion.zoo.card_file import to_toml
 
     path = str(store.place(card)) if store.pulled(card) else None
     return {"label": card.label, **tomllib.loads(to_toml(card)), "source": card.source, "path": path}

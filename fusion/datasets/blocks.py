@@ -11,7 +11,7 @@ import numpy as np
 
 from fusion.chemistry import cells
 from fusion.chemistry.formulas import formula
-from fusion.chemistry.system import CLOSEST_NUCLEI
+from fusion.chemistry.system_checks import CLOSEST_NUCLEI
 from fusion.datasets.labelled import UNKNOWN_SPIN
 from fusion.datasets.report import Report
 from fusion.datasets.settings import Units

@@ -13,7 +13,9 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from scipy.spatial.distance import pdist
 
 from fusion.chemistry import spin_states, structure_state, structures, units
-from fusion.chemistry.system import CLOSEST_NUCLEI, System, near_pairs
+from fusion.chemistry.neighbours import near_pairs
+from fusion.chemistry.system import System
+from fusion.chemistry.system_checks import CLOSEST_NUCLEI
 from fusion.errors import CalculationError, InputError
 from fusion.methods import by_name, protocol
 from fusion.runs.results import Result

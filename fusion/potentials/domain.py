@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ase.data import atomic_numbers
 
-from fusion.chemistry.system import System, near_pairs
+from fusion.chemistry.neighbours import near_pairs
+from fusion.chemistry.system import System
 from fusion.chemistry.units import ANGSTROM_PER_BOHR, BOHR_PER_ANGSTROM
 from fusion.console.format import count
 from fusion.errors import InputError

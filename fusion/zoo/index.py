@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fusion.errors import InputError
-from fusion.zoo import card as cards
+from fusion.zoo import card_file
 from fusion.zoo.card import Card
 
 FILENAME = "README.md"
@@ -20,7 +20,7 @@ def write(directory: Path) -> Path:
 
 def page(directory: Path) -> str:
     """Return the page in Markdown: a table of all models, then a paragraph on each."""
-    models = [cards.read(path) for path in sorted(directory.glob("*.toml"))]
+    models = [card_file.read(path) for path in sorted(directory.glob("*.toml"))]
     if not models:
         raise InputError(f"{directory} has no cards (*.toml)")
     models.sort(key=lambda card: (card.name, card.version))

@@ -16,7 +16,7 @@ from pathlib import Path
 from fusion import plugins
 from fusion.config.options import suggestion
 from fusion.errors import CalculationError, InputError
-from fusion.zoo import cache, card
+from fusion.zoo import cache, card_file
 from fusion.zoo.card import Card
 from fusion.zoo.files import offline, timeout_s
 
@@ -156,7 +156,7 @@ def save(model: Card) -> None:
     existing = catalogue().cards.get(model.label)
     if existing is not None and existing != model:
         raise InputError(_conflict(existing, model))
-    card.write(model, cache.create(_saved()) / f"{model.label}.toml")
+    card_file.write(model, cache.create(_saved()) / f"{model.label}.toml")
 
 
 def forget(model: Card) -> None:
@@ -170,7 +170,7 @@ def _saved() -> Path:
 
 def _add_directory(models: Catalogue, directory: Path) -> None:
     for file in sorted(directory.glob("*.toml")):
-        models.add(str(file), partial(card.read, file))
+        models.add(str(file), partial(card_file.read, file))
 
 
 def _add_remote(models: Catalogue, url: str) -> None:
@@ -196,10 +196,10 @@ def _read_remote(sources: object, url: str) -> Card:
 
     assert isinstance(sources, Sources)
     try:
-        text = sources.content(url, card.LONGEST)
+        text = sources.content(url, card_file.LONGEST)
     except (Unavailable, Dropped) as error:
         raise CalculationError(f"{url}: {error}") from error
-    return card.parse(text, url)
+    return card_file.parse(text, url)
 
 
 def _plugin_directories(models: Catalogue) -> Iterator[tuple[str, Path]]:
@@ -213,7 +213,7 @@ def _plugin_directories(models: Catalogue) -> Iterator[tuple[str, Path]]:
 
 
 def _read_resource(file: Path) -> Card:
-    return card.parse(file.read_bytes(), str(file))
+    return card_file.parse(file.read_bytes(), str(file))
 
 
 def _conflict(first: Card, second: Card) -> str:

@@ -1,16 +1,14 @@
 """Correlation added to a Hartree-Fock determinant: second-order perturbation theory and coupled cluster, by PySCF.
 
 C. Moller, M. S. Plesset, Phys. Rev. 46, 618 (1934); G. D. Purvis, R. J. Bartlett, J. Chem. Phys. 76, 1910 (1982);
-K. Raghavachari, G. W. Trucks, J. A. Pople, M. Head-Gordon, Chem. Phys. Lett. 157, 479 (1989). T1 diagnostic: T. J. Lee,
-P. R. Taylor, Int. J. Quantum Chem. Symp. 23, 199 (1989); D1: C. L. Janssen, I. M. B. Nielsen, Chem. Phys. Lett. 290,
-423 (1998).
+K. Raghavachari, G. W. Trucks, J. A. Pople, M. Head-Gordon, Chem. Phys. Lett. 157, 479 (1989).
 """
 
 from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,17 +25,11 @@ from fusion.errors import CalculationError, InputError
 from fusion.methods import protocol
 from fusion.runs.results import Result
 from fusion.scf.basis import Basis
+from fusion_conventional.amplitudes import T2_LIMITS, large_t2, largest_amplitude, out_of_range, t1_diagnostic
 from fusion_conventional.excitations import describe, of_coupled_cluster
 from fusion_conventional.method import EXCITATIONS, Computed, PySCFMethod
 from fusion_conventional.self_consistent import Determinant, semicanonical
 
-T1_LIMIT = 0.02
-"""A larger T1 means that one determinant is a poor start (Lee and Taylor); 0.04 for open shells."""
-D1_LIMIT = 0.05
-"""Limit of D1, the largest singular value of the single excitations of a closed shell."""
-T2_LIMITS = {"MP2": 0.2, "CCSD": 0.25}
-"""Largest double excitation of molecules near their equilibrium: ethylene has 0.13 and 0.22 in a minimal basis, F2 0.14
-and 0.19, ozone 0.20 and 0.24; bonds stretched by half exceed the limits, broken ones have 0.6 to 1."""
 _STEPS = 100
 _GRADIENT = 0.01
 """Factor on PySCF's tolerance of the orbital gradient: correlation energies have first-order errors in the orbitals."""
@@ -185,10 +177,10 @@ class MollerPlesset(Correlated):
             "energy_hartree": float(solver.e_corr),
             "same_spin_hartree": float(solver.e_corr_ss),
             "opposite_spin_hartree": float(solver.e_corr_os),
-            "largest_t2": _largest(solver.t2),
+            "largest_t2": largest_amplitude(solver.t2),
         }
-        if _largest(solver.t2) > T2_LIMITS["MP2"]:
-            computed.warnings.append(_large_t2("MP2", _largest(solver.t2)))
+        if largest_amplitude(solver.t2) > T2_LIMITS["MP2"]:
+            computed.warnings.append(large_t2("MP2", largest_amplitude(solver.t2)))
         if "forces" in wanted:
             computed.correlation["forces"] = -np.asarray(solver.nuc_grad_method().kernel())
 
@@ -246,8 +238,8 @@ class CoupledCluster(Correlated):
             "method": self.title,
             "energy_hartree": float(solver.e_corr),
             "cycles": int(solver.cycles),
-            "t1_diagnostic": _t1(solver),
-            "largest_t2": _largest(solver.t2),
+            "t1_diagnostic": t1_diagnostic(solver),
+            "largest_t2": largest_amplitude(solver.t2),
         }
         if isinstance(solver.t1, np.ndarray):
             details["d1_diagnostic"] = float(np.linalg.norm(solver.t1, 2))
@@ -267,7 +259,7 @@ class CoupledCluster(Correlated):
                 "ccsd_hartree": float(solver.e_corr),
                 "triples_hartree": triples,
             }
-        computed.warnings += _out_of_range(solver, details, np.ndim(mean_field.mo_occ) > 1)
+        computed.warnings += out_of_range(details, np.ndim(mean_field.mo_occ) > 1)
         if "forces" in wanted:
             self._forces(solver, integrals, computed)
         if EXCITATIONS in wanted:
@@ -308,41 +300,3 @@ class CoupledCluster(Correlated):
             watcher(envs["istep"] + 1, f"CCSD  E = {energy:.6f} Ha")
 
         return after_cycle
-
-
-def _out_of_range(solver: Any, details: Mapping[str, Any], open_shell: bool) -> list[str]:
-    """Warnings of amplitudes too large for single-reference coupled cluster."""
-    limit = 2.0 * T1_LIMIT if open_shell else T1_LIMIT
-    warnings = []
-    for name, value, most in (
-        ("T1", details["t1_diagnostic"], limit),
-        ("D1", details.get("d1_diagnostic", 0.0), D1_LIMIT),
-    ):
-        if value > most:
-            warnings.append(f"{name} diagnostic {value:.3f}, above {most}: one determinant may be a poor start")
-    if details["largest_t2"] > T2_LIMITS["CCSD"]:
-        warnings.append(_large_t2("CCSD", details["largest_t2"]))
-    return warnings
-
-
-def _large_t2(name: str, value: float) -> str:
-    return (
-        f"largest double excitation of {name} {value:.2f}, above {T2_LIMITS[name]}: more than one determinant matters, "
-        "and the energy may have a large error"
-    )
-
-
-def _largest(amplitudes: Any) -> float:
-    """Largest absolute value of the amplitudes, over all pairs of spins."""
-    if amplitudes is None:
-        return 0.0
-    blocks = amplitudes if isinstance(amplitudes, tuple) else (amplitudes,)
-    return max((float(np.abs(block).max()) for block in blocks if np.size(block)), default=0.0)
-
-
-def _t1(solver: Any) -> float:
-    """T1 diagnostic: norm of the single excitations over the square root of the number of correlated electrons."""
-    if isinstance(solver.t1, tuple):
-        squares, electrons = sum(float(np.sum(t1**2)) for t1 in solver.t1), sum(solver.nocc)
-        return math.sqrt(0.5 * squares / electrons)
-    return math.sqrt(float(np.sum(solver.t1**2)) / (2 * solver.nocc))

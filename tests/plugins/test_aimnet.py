@@ -33,8 +33,7 @@ from fusion.chemistry.units import (
 from fusion.errors import CalculationError, InputError
 from fusion.methods import by_name, protocol
 from fusion.potentials import collate, neighbours
-from fusion.zoo import Card, store
-from fusion.zoo import card as cards
+from fusion.zoo import Card, card_file, store
 from fusion.zoo.card import Model, Origin, Weights
 from fusion.zoo.files import File
 from fusion_aimnet.convert import convert
@@ -80,7 +79,7 @@ def mirror(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             card(folder, "aimnet2-two", {"closed.pt": seed, "other.pt": seed + 1}, 1),
         ]
         for model in made:
-            cards.write(model, own / f"{model.name}-1.toml")
+            card_file.write(model, own / f"{model.name}-1.toml")
         yield folder
 
 

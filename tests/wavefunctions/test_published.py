@@ -24,7 +24,7 @@ from fusion.errors import CalculationError, InputError
 from fusion.methods.card_words import with_card
 from fusion.runs.results import Result
 from fusion.wavefunctions.published import start
-from fusion.zoo import card
+from fusion.zoo import card_file
 from fusion.zoo.card import Nuclei
 from killable import TINY
 
@@ -197,7 +197,7 @@ def test_a_card_cannot_smuggle_settings_in_the_name_of_another(mine: Path, key: 
 
 def test_a_geometry_without_a_name_comes_from_the_card(mine: Path, tmp_path: Path) -> None:
     """A card of a stretched molecule has the coordinates, since the named system is another geometry."""
-    model = card.read(mine)
+    model = card_file.read(mine)
     assert model.system is not None
     text = mine.read_text().replace("1.401", "1.6")
     mine.write_text(text)
@@ -208,8 +208,8 @@ def test_a_geometry_without_a_name_comes_from_the_card(mine: Path, tmp_path: Pat
 
 def test_core_potentials_are_on_the_card(mine: Path) -> None:
     nuclei = Nuclei(("Li", "H"), ((0.0, 0.0, 0.0), (0.0, 0.0, 3.015)), name="lih", ecp={"Li": "ccecp"})
-    card.write(replace(card.read(mine), system=nuclei), mine)
-    assert card.read(mine).system == nuclei and nuclei.system("lih").n_electrons == 2
+    card_file.write(replace(card_file.read(mine), system=nuclei), mine)
+    assert card_file.read(mine).system == nuclei and nuclei.system("lih").n_electrons == 2
     words = with_card(WORDS)
     assert "system=lih" in words and "++system.ecp={Li:'ccecp'}" in words
 
@@ -217,7 +217,7 @@ def test_core_potentials_are_on_the_card(mine: Path) -> None:
 def test_a_name_that_leads_out_of_the_run_directory_is_refused(mine: Path) -> None:
     mine.write_text(mine.read_text().replace('name = "h2"', 'name = "../h2"'))
     with pytest.raises(InputError, match=r"system.name must be letters, digits, _, \+ and -, not '../h2'"):
-        card.read(mine)
+        card_file.read(mine)
 
 
 def test_the_order_of_the_atoms_matters(mine: Path) -> None:

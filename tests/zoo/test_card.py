@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fusion.errors import InputError
-from fusion.zoo import card, index
+from fusion.zoo import card_file, index
 from fusion.zoo.card import Metric, Model, Nuclei, Origin
 from fusion.zoo.registry import bundled
 from tiny_models import publish, surroundings
@@ -64,7 +64,7 @@ def test_a_fault_is_one_line_that_names_file_and_key(tiny: Path, old: str, new: 
     assert old in text
     path.write_text(text.replace(old, new, 1))
     with pytest.raises(InputError) as caught:
-        card.read(path)
+        card_file.read(path)
     assert str(path) in str(caught.value) and said in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -81,10 +81,10 @@ def test_a_written_card_is_read_back(tiny: Path) -> None:
         origin=Origin(converter="tiny.model:convert", package="tiny==1.0"),
         model=Model("tiny.model.Pair", {"elements": ["H"], "inner": {"_target_": "tiny.model.Pair", "x": [1.5]}}),
     )
-    assert card.parse(card.to_toml(full).encode(), "text") == full
+    assert card_file.parse(card_file.to_toml(full).encode(), "text") == full
 
 
 def test_bundled_cards_are_readable_and_their_index_page_is_up_to_date() -> None:
-    cards = [card.read(path) for path in bundled().glob("*.toml")]
+    cards = [card_file.read(path) for path in bundled().glob("*.toml")]
     assert {"ani-1x", "ani-1ccx", "ani-2x"} <= {card.name for card in cards}
     assert (bundled() / index.FILENAME).read_text(encoding="utf-8") == index.page(bundled())

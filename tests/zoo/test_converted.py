@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from fusion import zoo
 from fusion.cli import main
 from fusion.errors import CalculationError, InputError
-from fusion.zoo import Card, card, registry, store
+from fusion.zoo import Card, card_file, registry, store
 from fusion.zoo.card import Weights
 from fusion.zoo.files import File
 from fusion.zoo.tensors import recorded
@@ -35,7 +35,7 @@ def unmeasured(zoo_directory: Path, content: bytes | None = None, largest: int =
     file = File("pair.txt", largest, sha256(right).hexdigest(), (), exact=False)
     made = publish(zoo_directory, content or right, path="pair.txt", origin=TEXT, files=(file,))
     weights = Weights.of_source(made.model, str(made.origin.converter), made.files)
-    card.write(replace(made, weights=weights), zoo_directory / "pair-1.toml")
+    card_file.write(replace(made, weights=weights), zoo_directory / "pair-1.toml")
     return registry.find("pair")
 
 
@@ -86,9 +86,9 @@ def test_a_wrong_file_is_refused_in_one_line_and_nothing_is_kept(tiny: Path, fau
 
 def test_the_card_survives_writing_and_reading(tiny: Path, tmp_path: Path) -> None:
     made = unmeasured(tiny)
-    text = card.to_toml(made)
+    text = card_file.to_toml(made)
     assert "[weights]" not in text and "largest_size = 100000" in text
-    assert card.parse(text.encode(), "again") == made
+    assert card_file.parse(text.encode(), "again") == made
 
 
 def test_the_digest_on_results_follows_the_files_and_the_model(tiny: Path) -> None:
@@ -121,4 +121,4 @@ def test_only_converted_files_may_lack_digest_or_size(tiny: Path, part: str, wor
         file = content["files"]["pair.safetensors"]
         file["largest_size"] = file.pop("size")
     with pytest.raises(InputError, match=words):
-        card.parse(tomli_w.dumps(content).encode(), "card")
+        card_file.parse(tomli_w.dumps(content).encode(), "card")

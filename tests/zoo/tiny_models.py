@@ -12,7 +12,7 @@ import pytest
 
 from fusion import plugins
 from fusion.console.format import console
-from fusion.zoo import Card, card
+from fusion.zoo import Card, card_file
 from fusion.zoo.card import Model, Origin, Training, Weights
 from fusion.zoo.files import File
 from fusion.zoo.tensors import digest, serialised
@@ -63,8 +63,8 @@ def publish(zoo: Path, content: bytes | None = None, **changes: object) -> Card:
         made = replace(made, origin=replace(made.origin, urls=(f"file://{zoo}/",)))
     (zoo / path).parent.mkdir(exist_ok=True)
     (zoo / path).write_bytes(content)
-    card.write(made, zoo / f"{made.name}-{made.version}.toml")
-    return card.read(zoo / f"{made.name}-{made.version}.toml")
+    card_file.write(made, zoo / f"{made.name}-{made.version}.toml")
+    return card_file.read(zoo / f"{made.name}-{made.version}.toml")
 
 
 def left_in_cache() -> list[str]:

@@ -16,7 +16,8 @@ from ase import Atoms, units
 from ase.calculators.calculator import all_changes
 
 from fusion.chemistry import constraints
-from fusion.chemistry.system import System, near_pairs
+from fusion.chemistry.neighbours import near_pairs
+from fusion.chemistry.system import System
 from fusion.chemistry.units import BOHR_PER_ANGSTROM, EV_ANGSTROM_PER_HARTREE_BOHR, HARTREE_PER_EV
 from fusion.errors import CalculationError, InputError
 from fusion.methods import abilities, protocol

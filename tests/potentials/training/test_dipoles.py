@@ -30,7 +30,7 @@ from fusion.potentials.training.loss import Weights
 from fusion.potentials.training.predictions import errors, predict
 from fusion.potentials.training.targets import Labels
 from fusion.runs.report import redraw
-from fusion.zoo import card as cards
+from fusion.zoo import card_file
 from fusion_ani.network import ANI, ANI1
 
 CHARGES = {1: 0.2, 6: -0.3, 8: -0.6}
@@ -162,7 +162,7 @@ def test_charges_are_added_to_a_model_without_charges(
     monkeypatch.setenv("FUSION_CACHE", str(tmp_path / "cache"))
     fusion.run(words(data, tmp_path / "plain", "method.training.epochs=1"))
     plain = replace(publish.add(tmp_path / "plain", ABOUT, tmp_path), spread=0.01, spread_factor=1.5)
-    cards.write(plain, tmp_path / "tiny-1.toml")
+    card_file.write(plain, tmp_path / "tiny-1.toml")
     before = zoo.load("tiny").state_dict()
     given = words(data, tmp_path / "run", "weights=tiny", "data.dipole.key=mu", "data.dipole.unit=debye")
     more = ["method.training.loss={energy: 0.0, forces: 0.0, dipole: 1.0}"]
