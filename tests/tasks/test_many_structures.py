@@ -190,6 +190,16 @@ def test_executors_start_workers(environment: dict[str, str], tmp_path: Path, wo
     assert len(read(tmp_path / "run" / "labels.extxyz", ":")) == 6
 
 
+def test_workers_without_a_group_executor_are_those_of_this_machine(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    write(tmp_path / "many.xyz", [Atoms("H2", [[0, 0, 0], [0, 0, length]]) for length in (0.7, 0.74)])
+    command = [sys.executable, "-m", "fusion", "+method=hf", "method.basis=sto-3g", "systems=many.xyz", "~executor"]
+    threads = {"OMP_NUM_THREADS": "1"}  # hence a worker for each core
+    done = subprocess.run(command, cwd=tmp_path, env=environment | threads, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and "all 2 structures" in done.stdout, done
+
+
 class Uncancellable(Future[str]):
     """Future like Parsl's."""
 

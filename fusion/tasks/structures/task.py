@@ -71,8 +71,7 @@ class StructuresTask:
 
         Raises InputError if there is none, or for a method that cannot do the task.
         """
-        if run.config.get("executor") is not None:
-            executors.check(run.config.executor)
+        executors.check(_executor(run))
         _share(method, run)
         systems, refused = [entry.system for entry in structures.entries], {}
         for index, entry in enumerate(structures.entries):
@@ -248,13 +247,18 @@ def _energies(rows: list[Row]) -> dict[str, Any]:
 
 
 def _share(method: Method, run: Run) -> Share:
-    settings = run.config.get("executor") or {}
-    return executors.share(settings.get("workers"), batched=method.kind == "potential")
+    return executors.share(_executor(run).get("workers"), batched=method.kind == "potential")
 
 
 def _is_pool(run: Run) -> bool:
-    settings = run.config.get("executor") or {}
-    return str(settings.get("_target_", executors.POOL)) == executors.POOL  # one worker alone is this process
+    return str(_executor(run)["_target_"]) == executors.POOL  # one worker alone is this process
+
+
+def _executor(run: Run) -> dict[str, Any]:
+    """Settings of the executor: processes of this machine if there are none (~executor)."""
+    given = run.config.get("executor")
+    settings: Any = {} if given is None else OmegaConf.to_container(given, resolve=True)
+    return {"_target_": executors.POOL} | settings
 
 
 def _watch(plan: SetPlan, run: Run, show: Callable[[Records], None], stop_if_asked: Callable[[], None]) -> Records:
@@ -262,8 +266,7 @@ def _watch(plan: SetPlan, run: Run, show: Callable[[Records], None], stop_if_ask
     from fusion.tasks.structures.records import Records
 
     records, order = Records(run.directory), plan.job.order
-    settings: Any = OmegaConf.to_container(run.config.executor, resolve=True)
-    workers = Workers(settings, run.directory, _share(plan.method, run))
+    workers = Workers(_executor(run), run.directory, _share(plan.method, run))
     try:
         while True:
             over = workers.over
