@@ -12,6 +12,7 @@ from fusion.chemistry.structures import from_atoms
 from fusion.chemistry.system import System
 from fusion.methods import by_name
 from fusion.runs.results import read_result
+from fusion.scf import instability
 
 DFT = {"method": "dft", "grid_level": 0}
 UNSTABLE, DOUBLES = "an unrestricted one lies below", "largest double excitation"
@@ -49,6 +50,19 @@ def test_unrestricted_and_exact_states_have_no_warning() -> None:
     for method in ({"method": "hf", "reference": "uhf"}, {"method": "fci"}, {"method": "hf", "stability": False}):
         result = by_name.method({"basis": "sto-3g", **method}).calculate([diatomic("H", 4.0)], ["energy"])[0]
         assert result.warnings == []
+
+
+@pytest.mark.parametrize(("system", "xc"), [(diatomic("N", 1.5), "b3lyp"), (diatomic("N", 3.0), "pbe")])
+def test_few_products_find_broken_bonds_of_large_molecules(
+    system: System, xc: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    products: list[int] = []
+    search = instability.lowest_eigenpair
+    monkeypatch.setattr(instability, "LARGE", 0)
+    monkeypatch.setattr(instability, "lowest_eigenpair", lambda *given: products.append(given[2]) or search(*given))
+    monkeypatch.setattr(instability, "lowest_curvature", None)  # the other search, which is left out
+    result = by_name.method({**DFT, "basis": "def2-svp", "xc": xc}).calculate([system], ["energy"])[0]
+    assert any(UNSTABLE in text for text in result.warnings) and products == [3]
 
 
 def test_a_scan_warns_of_points_beyond_the_broken_bond(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
