@@ -201,6 +201,7 @@ def _identity(system: System, run: Run) -> dict[str, Any]:
         "spin": system.spin,
         "positions_bohr": system.positions.tolist(),
         "cell_bohr": None if system.cell is None else system.cell.tolist(),
+        "core potential": [[core.symbol, core.as_pyscf()] for core in system.cores] or None,
     }
 
 

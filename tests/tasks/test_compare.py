@@ -265,6 +265,24 @@ def test_tables_hold_every_number_once(kind: str, number: int) -> None:
     assert all(len(row) >= 2 for row in tables.rows(summary))
 
 
+def test_errors_of_a_scan_contain_that_of_its_zero_once() -> None:
+    """Energies with the error e each: those relative to a point have 2^1/2 e, and so has every height."""
+    e = 0.002
+    relative = [{"energy_hartree": 0.0, "stderr_hartree": 0.0}]
+    relative += [{"energy_hartree": height, "stderr_hartree": 2**0.5 * e} for height in (-0.1, 0.3)]
+    methods = [{"label": "a", "zero_stderr_hartree": e}]
+    quantities = [{"label": f"p{n}", "coordinate": n, "values": {"a": value}} for n, value in enumerate(relative)]
+    summary: dict[str, Any] = {"kind": "scan", "against": "a", "axis": "x / Å", "zero": "p0", "methods": methods}
+    for ends in ((1, 2), (0, 2), (1, 0)):
+        height = tables.error_of_height([relative[end] for end in ends], e)
+        assert height == pytest.approx(2**0.5 * e)
+    summary["quantities"] = quantities[::2]
+    assert outcome.noisy_zero(summary) == []
+    quantities[2]["values"]["a"]["energy_hartree"] = 0.005
+    (note,) = outcome.noisy_zero(summary)
+    assert "p0, the lowest point of a, is not clearly below p2" in note and "task.zero" in note
+
+
 @pytest.mark.slow
 def test_excited_states_of_several_methods(pictures: None, program: Program, tmp_path: Path) -> None:
     """Coupled cluster is exact for two electrons; a method without excited states is named."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -309,6 +310,9 @@ def test_a_run_can_start_from_the_end_of_another(tmp_path: Path) -> None:
     np.testing.assert_allclose(first.get_angular_momentum(), 0, atol=1e-6)
     with pytest.raises(InputError, match="other atoms"):
         simulate(task(), Morse(), System("h2", ("H", "H"), np.eye(3)[:2]), tmp_path / "h2", last)
+    heavier = replace(cluster(), masses=np.array([2.0, 39.948, 39.948, 39.948]))
+    with pytest.raises(InputError, match="another masses"):
+        simulate(task(steps=60), Morse(), heavier, tmp_path / "hot", last)
     with pytest.raises(InputError, match="another ensemble"):
         simulate(task("nve"), Morse(), cluster(), tmp_path / "hot", last)
     (tmp_path / "hot" / "md.csv").write_text("")

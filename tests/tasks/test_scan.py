@@ -18,7 +18,8 @@ from fusion.chemistry.structures import from_atoms
 from fusion.errors import InputError
 from fusion.runs.results import Result
 from fusion.tasks.geometry.internal_coordinates import Angle, Bond, Dihedral, InternalCoordinate, RigidMotion
-from fusion.tasks.scan.report import Point, table
+from fusion.tasks.scan.report import Point, describe, hysteresis, lower, table
+from fusion.tasks.ts.report import scan_rows
 from processes import Program
 from resuming import Resumes, Stop
 
@@ -151,6 +152,37 @@ def test_a_scan_in_both_directions_takes_the_lower_energy(program: Program, tmp_
     np.testing.assert_allclose(scan["energies_std_hartree"], 0.0005 * np.sqrt(2.0) * np.abs(cosines), atol=1e-8)
     relative = 0.0005 * np.sqrt(2.0) * np.abs(cosines - cosines[lowest])
     np.testing.assert_allclose(scan["relative_std_hartree"], relative, atol=1e-8)
+
+
+def noisy(value: float, energy: float, stderr: float | None = 0.001, failure: str | None = None) -> Point:
+    system = from_atoms(Atoms("H2", [[0, 0, 0], [0, 0, value]]))
+    return Point(value, Result(system, "ok", energy, stderr), failure=failure)
+
+
+def test_noise_does_not_choose_between_two_directions() -> None:
+    random = np.random.default_rng(0)
+    pairs = [[noisy(0.8, -1.0 + 0.001 * error) for error in random.standard_normal(2)] for _ in range(2000)]
+    energies = [lower(*pair).energy or 0.0 for pair in pairs]
+    assert abs(np.mean(energies) + 1.0) < 4 * 0.001 / 2000**0.5  # the lower ones are 0.00056 below
+    high, low = noisy(0.8, -1.0), noisy(0.8, -1.006)
+    assert lower(high, low) is low and lower(low, high) is low
+    assert lower(noisy(0.8, -2.0, failure="not converged"), high) is high
+    exact = noisy(0.8, -1.0, None), noisy(0.8, -1.0001, None)
+    assert lower(*exact) is exact[1]
+    assert hysteresis(Bond((0, 1)), [high], [low])["hysteresis_stderr_hartree"] == pytest.approx(0.001 * 2**0.5)
+
+
+def test_extrema_of_noisy_points_are_beyond_the_noise() -> None:
+    points = [noisy(0.5 + 0.1 * n, energy) for n, energy in enumerate((-1.0, -1.1, -1.102, -1.101, -1.0, -1.05, -1.0))]
+    scan = describe(Bond((0, 1)), points[0].result.system, points, relaxed=False)["scan"]  # type: ignore[union-attr]
+    assert [(place["kind"], place["angstrom"]) for place in scan["stationary"]] == [
+        ("maximum", pytest.approx(0.9)),
+        ("minimum", pytest.approx(1.0)),
+    ]
+    assert scan["barrier_stderr_hartree"] == pytest.approx(0.001 * 2**0.5)
+    assert scan["lowest_within_noise"] == pytest.approx([0.6, 0.8])
+    rows = "\n".join(" ".join(row) for row in scan_rows(scan))
+    assert "0.89 kcal/mol statistical" in rows and "as low within the noise" in rows
 
 
 @pytest.mark.slow

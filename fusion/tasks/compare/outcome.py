@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,9 @@ from fusion.tasks.compare.methods import Entry
 from fusion.tasks.compare.subject import Quantity, Subject
 
 Documents = dict[str, Any]
+
+_DISTINCT = 3.0
+"""Standard errors of a difference above which noise has not chosen the lower one of two energies."""
 
 
 def check_common(subject: Subject, entries: Sequence[Entry], reference: Entry) -> None:
@@ -43,7 +47,7 @@ def describe(
     """The `comparison` of result.json: `methods` with status, cost and differences of forces, `quantities` with every
     method's value and difference to the reference, and `notes` in words."""
     documents = {label: _documents(planned, subject) for label, planned in plan.items()}
-    quantities = list(subject.quantities)
+    quantities, chosen = list(subject.quantities), zero is not None
     if subject.points:
         zero = zero or energies.lowest([point.structure for point in subject.points], documents[reference.label])
         quantities = list(subject.relative_to(zero))
@@ -54,12 +58,38 @@ def describe(
     for entry in entries:
         label = entry.label
         reasons = _reasons(plan[label], refusals[label], ended.get(label))
-        comparison["methods"].append(_method(entry, documents[label], documents[reference.label], reasons, reference))
+        row = _method(entry, documents[label], documents[reference.label], reasons, reference)
+        comparison["methods"].append(row | _error_of_zero(documents[label], zero if subject.points else None))
     comparison["quantities"] = [
         _quantity(quantity, entries, reference, documents, plan, subject) for quantity in quantities
     ]
-    comparison["notes"] = [*_notes(subject, entries, reference, comparison), *_doubts(documents)]
+    noisy = [] if chosen or not subject.points else noisy_zero(comparison)
+    comparison["notes"] = [*noisy, *_notes(subject, entries, reference, comparison), *_doubts(documents)]
     return comparison
+
+
+def _error_of_zero(documents: Documents, zero: str | None) -> dict[str, float]:
+    """Statistical error of a method's energy of the zero of a scan, which is in all its relative energies."""
+    stderr = ((documents.get(zero or "") or {}).get("energy") or {}).get("stderr")
+    return {} if stderr is None else {"zero_stderr_hartree": stderr}
+
+
+def noisy_zero(comparison: Mapping[str, Any]) -> list[str]:
+    """A note if noise may have chosen the lowest point of the reference, whose energy is then too low."""
+    for quantity in comparison["quantities"]:
+        value = quantity["values"][comparison["against"]]
+        stderr = value.get("stderr_hartree")
+        if (
+            quantity["label"] != comparison["zero"]
+            and stderr
+            and value.get("energy_hartree", math.inf) < _DISTINCT * stderr
+        ):
+            return [
+                f"{comparison['zero']}, the lowest point of {comparison['against']}, is not clearly below "
+                f"{quantity['label']}: energies relative to it may be too high by about one error bar; task.zero "
+                "chooses the point beforehand"
+            ]
+    return []
 
 
 def warnings(plan: Mapping[str, Sequence[Part]]) -> list[str]:

@@ -210,11 +210,21 @@ def _heights(comparison: Mapping[str, Any]) -> list[str]:
             heights.append(_NONE)
             continue
         ends = [pick(calculated, key=lambda value: value["energy_hartree"]) for pick in (max, min)]
-        errors = [value["stderr_hartree"] for value in ends if "stderr_hartree" in value]
         height = ends[0]["energy_hartree"] - ends[1]["energy_hartree"]
-        error = math.hypot(*errors) * unit.factor if errors else None
+        error = error_of_height(ends, method.get("zero_stderr_hartree", 0.0))
+        error = None if error is None else error * unit.factor
         heights.append(plus_minus(height * unit.factor, error, decimals=unit.decimals))
     return heights
+
+
+def error_of_height(ends: Sequence[Mapping[str, Any]], zero: float) -> float | None:
+    """Error of the difference of two relative energies, without that of their common zero (hartree); None without
+    any."""
+    errors = [value["stderr_hartree"] for value in ends if "stderr_hartree" in value]
+    if not errors:
+        return None
+    shared = 0.0 if 0.0 in errors else 2.0 * zero**2  # the zero itself has no error relative to itself
+    return math.sqrt(max(sum(error**2 for error in errors) - shared, 0.0))
 
 
 def _deviations(comparison: Mapping[str, Any]) -> dict[str, list[str]]:

@@ -97,10 +97,13 @@ class MolecularDynamics:
                 f"{run.checkpoint}: the held atom {elsewhere[0]} of {system.name} has another position there"
             )
         if is_own(run):
-            for key, value in self._identity(run).items():
-                if state["identity"].get(key) != value:
+            current = _of_system(system)
+            # checkpoints of earlier versions do not state the system
+            stored = state["identity"] | (state.get("system") or current)
+            for key, value in (self._identity(run) | current).items():
+                if stored.get(key) != value:
                     raise InputError(
-                        f"{run.checkpoint} belongs to a run with another {key}: {state['identity'].get(key)}, not "
+                        f"{run.checkpoint} belongs to a run with another {key}: {stored.get(key)}, not "
                         f"{value}; to continue from its last state, start in another directory with ckpt=RUN_DIR"
                     )
 
@@ -232,7 +235,12 @@ class MolecularDynamics:
 
     def _save(self, simulation: Simulation, run: Run) -> None:
         simulation.sync()
-        write_state(run, {"task": self.name, "identity": self._identity(run), **simulation.state})
+        write_state(run, self._content(simulation, run))
+
+    def _content(self, simulation: Simulation, run: Run) -> dict[str, Any]:
+        """Content of the checkpoint."""
+        system = _of_system(simulation.start)
+        return {"task": self.name, "identity": self._identity(run), "system": system, **simulation.state}
 
     def _identity(self, run: Run) -> dict[str, Any]:
         """Settings that determine the trajectory, apart from its length and seed."""
@@ -315,6 +323,11 @@ class MolecularDynamics:
             check_whole(f"task.{key}", number)
         if not 0 <= self.discard < 1:
             raise InputError(f"task.discard must be a fraction of the run, at least 0 and below 1, not {self.discard}")
+
+
+def _of_system(system: System) -> dict[str, Any]:
+    """Properties of a system besides its atoms that determine the trajectory."""
+    return {"charge": system.charge, "spin": system.spin, "masses": system.nuclear_masses.tolist()}
 
 
 def _plain(config: Any) -> Any:

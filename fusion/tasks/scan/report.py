@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
     from fusion.tasks.geometry.internal_coordinates import InternalCoordinate
 
 _SCALES = (units.KCAL_MOL_PER_HARTREE, units.KJ_MOL_PER_HARTREE)
+
+_DISTINCT = 3.0
+"""Standard errors of a difference above which one of two energies with error bars is the lower one. The lower of two
+such energies of the same state would be too low by 0.4 standard errors of their difference on average; with this
+bound it is by less than a hundredth."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,13 @@ def describe(coordinate: InternalCoordinate, system: System, points: list[Point]
         "barrier_hartree": _energy(highest) - _energy(lowest),
         "stationary": _stationary(coordinate, points),
     }
+    error = _error_of_difference(lowest, highest)
+    if error is not None:
+        scan["barrier_stderr_hartree"] = error
+    equal = [point for point in trusted(points) if point is not lowest and not _clearly_above(point, lowest)]
+    if error is not None and equal:
+        # The lowest of several energies that noise may order is too low, and all energies relative to it too high.
+        scan["lowest_within_noise"] = [point.value for point in equal]
     spreads = [None if point.result is None else point.result.energy_std for point in points]
     if any(spread is not None for spread in spreads):
         scan["energies_std_hartree"] = spreads
@@ -130,7 +143,7 @@ def noted(points: list[Point], coordinate: InternalCoordinate) -> str | None:
 
 
 def _stationary(coordinate: InternalCoordinate, points: list[Point]) -> list[dict[str, Any]]:
-    """Points that are lower, or higher, than both their neighbours; a full turn is periodic."""
+    """Points that are lower, or higher, than both their neighbours beyond the noise; a full turn is periodic."""
     energies = [point.energy if point.failure is None else None for point in points]
     full_turn = (
         coordinate.period is not None and abs(abs(points[-1].value - points[0].value) - coordinate.period) < 1e-6
@@ -141,9 +154,10 @@ def _stationary(coordinate: InternalCoordinate, points: list[Point]) -> list[dic
         before, energy, after = energies[(index - 1) % number], energies[index], energies[(index + 1) % number]
         if before is None or energy is None or after is None:
             continue
-        if energy < before and energy <= after:
+        neighbours = [points[(index - 1) % number], points[(index + 1) % number]]
+        if energy < before and energy <= after and all(_distinct(points[index], other) for other in neighbours):
             extrema.append({"kind": "minimum", **_place(coordinate, points[index])})
-        elif energy > before and energy >= after:
+        elif energy > before and energy >= after and all(_distinct(points[index], other) for other in neighbours):
             extrema.append({"kind": "maximum", **_place(coordinate, points[index])})
     return extrema
 
@@ -179,6 +193,9 @@ def hysteresis(
         widest = max(pairs, key=lambda pair: abs(_energy(pair[0]) - _energy(pair[1])))
         details["hysteresis_hartree"] = abs(_energy(widest[0]) - _energy(widest[1]))
         details[f"hysteresis_at_{coordinate.key}"] = widest[0].value
+        error = _error_of_difference(*widest)
+        if error is not None:
+            details["hysteresis_stderr_hartree"] = error
     return details
 
 
@@ -212,8 +229,35 @@ def _spins(points: list[Point]) -> dict[str, list[float | None]]:
 
 
 def lower(first: Point, second: Point) -> Point:
-    """The better of two points: a converged one before others, then the one with the lower energy."""
-    return min(first, second, key=lambda point: (point.failure is not None, point.energy is None, point.energy or 0.0))
+    """The better of two points: a converged one before others, then the one with the lower energy.
+
+    Of two energies with error bars that do not differ clearly, it is the first: choosing by noise would bias them.
+    """
+
+    def rank(point: Point) -> tuple[bool, bool]:
+        return point.failure is not None, point.energy is None
+
+    if rank(first) != rank(second):
+        return min(first, second, key=rank)
+    return second if first.energy is not None and _clearly_above(first, second) else first
+
+
+def _clearly_above(upper: Point, lower: Point) -> bool:
+    """True if the energy of `upper` is the higher one, beyond the noise if there is any."""
+    return _energy(upper) > _energy(lower) and _distinct(upper, lower)
+
+
+def _distinct(first: Point, second: Point) -> bool:
+    """True for energies without error bars, and for those that differ by more than `_DISTINCT` standard errors."""
+    error = _error_of_difference(first, second)
+    return error is None or abs(_energy(first) - _energy(second)) > _DISTINCT * error
+
+
+def _error_of_difference(first: Point, second: Point) -> float | None:
+    """Statistical error (hartree) of the difference of two energies from independent samples; None without any."""
+    results = [point.result for point in (first, second)]
+    errors = [result.energy_stderr for result in results if result is not None and result.energy_stderr is not None]
+    return math.hypot(*errors) if errors and first is not second else None
 
 
 def trusted(points: list[Point]) -> list[Point]:

@@ -49,7 +49,8 @@ class Scan:
     value) and `stop` (None: a full turn of a dihedral) in Angstrom or degrees. `relaxed`: the other atoms relax at
     every point, from the neighbouring point, until the largest force on them is below `fmax` (hartree/bohr); otherwise
     the smaller part of the molecule moves as a rigid body. `both_ways`: scan in both directions and take the lower
-    energy of each point; rigid scans need a method whose result depends on the last point, such as a wavefunction.
+    energy of each point, or the first where both agree within their statistical errors; rigid scans need a method whose
+    result depends on the last point, such as a wavefunction.
     """
 
     def __init__(

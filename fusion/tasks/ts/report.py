@@ -41,7 +41,13 @@ def scan_rows(scan: dict[str, Any]) -> Iterator[list[str]]:
     for name in ("minimum", "maximum"):
         place = scan[name]
         height = relative(place["energy_hartree"] - zero) if name == "maximum" else printed_units.energy(zero)
-        yield ["lowest" if name == "minimum" else "highest", f"at {place[key]:.2f} {unit}", height]
+        error = scan.get("barrier_stderr_hartree") if name == "maximum" else None
+        statistical = [] if error is None else [f"± {shown[0].text(error)} statistical"]
+        yield ["lowest" if name == "minimum" else "highest", f"at {place[key]:.2f} {unit}", height, *statistical]
+    if scan.get("lowest_within_noise"):
+        others = ", ".join(f"{value:.2f}" for value in scan["lowest_within_noise"][:8])
+        remark = "the lowest of noisy energies is too low: heights above it are too large by about an error bar"
+        yield ["", f"points at {others} {unit} are as low within the noise", remark]
     places = scan.get("stationary") or []
     for kind in ("minimum", "maximum"):
         extrema = [place for place in places if place["kind"] == kind]
@@ -50,7 +56,8 @@ def scan_rows(scan: dict[str, Any]) -> Iterator[list[str]]:
             text = ", ".join(f"{place[key]:g} ({z})" for place, z in zip(extrema[:8], heights[:8], strict=True))
             yield ["minima" if kind == "minimum" else "maxima", f"at {text} {unit} ({shown[0].symbol})"]
     if scan.get("hysteresis_hartree") is not None:
-        text = relative(scan["hysteresis_hartree"])
+        text, error = relative(scan["hysteresis_hartree"]), scan.get("hysteresis_stderr_hartree")
+        text += "" if error is None else f" ± {shown[0].text(error)} statistical"
         yield ["hysteresis", f"at {scan[f'hysteresis_at_{key}']:.2f} {unit}", f"{text} between the two directions"]
 
 
