@@ -23,6 +23,8 @@ _BY_SUFFIX = {".csv": "csv", ".parquet": "parquet"}
 _LONGEST_CELL = 40  # characters of a setting in Markdown
 _ONLY_CSV = ("stderr", "reference")
 """Columns, without their unit, that Markdown leaves out: it shows the error beside the energy."""
+_ERROR = "_stderr"
+"""Part of the name of a column with the statistical error of another column, beside whose numbers Markdown shows it."""
 _TRIVIAL = {"charge": 0, "spin": 0, "energy_zero": energy_zeros.TOTAL}
 """Columns that Markdown leaves out if all runs have this value."""
 _SUFFIXES = frozenset({"s", "hartree", "mhartree", "ev", "kcal_mol", "kj_mol"})
@@ -124,7 +126,8 @@ def _markdown(columns: Sequence[str], rows: Sequence[Row]) -> str:
 
 
 def _shown(columns: Sequence[str], rows: Sequence[Row]) -> list[str]:
-    return [name for name in columns if _stem(name) not in _ONLY_CSV and not _is_trivial(rows, name)]
+    hidden = [name for name in columns if _stem(name) in _ONLY_CSV or _ERROR in name or _is_trivial(rows, name)]
+    return [name for name in columns if name not in hidden]
 
 
 def _is_trivial(rows: Sequence[Row], name: str) -> bool:
@@ -140,6 +143,9 @@ def _cell(name: str, row: Row) -> str:
         return with_error(
             value, row.get(name.replace("energy", "stderr")), decimals=6 if name == "energy_hartree" else 4
         )
+    error = next((row[key] for key in row if _ERROR in key and key.replace(_ERROR, "") == name), None)
+    if error is not None:
+        return with_error(value, error, decimals=4)
     if stem in _DIGITS:
         return format(value, _DIGITS[stem])
     if isinstance(value, float):

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from fusion.cli.table import table
+from fusion.cli.table import overview, table
 from fusion.errors import InputError
-from fusion.runs.collected import collect, differing_settings
+from fusion.runs.collected import CollectedRun, collect, differing_settings
 from fusion.runs.main_numbers import main_numbers
 from processes import Program
 
@@ -90,6 +90,20 @@ def test_main_numbers_of_tasks() -> None:
         "md": {"temperature_k": None},
     }
     assert main_numbers(document) == {"lowest_frequency_cm1": -120.5, "relaxation_steps": 7, "first_gap_ev": 1.5}
+
+
+def test_errors_of_main_numbers_stand_beside_them() -> None:
+    quantity = {"hartree": 0.9, "ev": 24.5, "stderr_hartree": 0.001, "stderr_ev": 0.027}
+    document = {
+        "ionisation": {"ionisation_potential": quantity},
+        "scan": {"barrier_hartree": 0.1, "barrier_stderr_hartree": 0.002},
+    }
+    run = CollectedRun(Path("run"), "ok", document, {})
+    header, (cells,) = overview([run])
+    shown = dict(zip(header, cells, strict=True))
+    assert shown["ionisation_potential_ev"] == "24.50(3)" and shown["scan_barrier_hartree"] == "0.100(2)"
+    assert not any("stderr" in name for name in header)
+    assert main_numbers(document)["ionisation_potential_stderr_ev"] == 0.027
 
 
 def test_tasks_write_the_numbers_that_the_table_reads(program: Program, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def describe(result: Result, modes: NormalModes, conditions: Conditions) -> dict
             "n_imaginary": imaginary,
             "n_below_noise": doubtful,
             "noise_cm1": conditions.noise_cm1,
-            "nature": nature(imaginary),
+            "nature": nature(imaginary, doubtful, conditions.noise_cm1),
             "removed_translations_and_rotations": modes.removed,
             "residual_of_removed_cm1": modes.residual.tolist(),
             "free_coordinates": None if system.fixed is None else int((~system.fixed).sum()),
@@ -73,8 +73,11 @@ def free_motions(system: System) -> list[str]:
     ]
 
 
-def nature(imaginary: int) -> str:
-    """Kind of a stationary point with this number of imaginary modes, in words."""
+def nature(imaginary: int, doubtful: int = 0, noise_cm1: float = 0.0) -> str:
+    """Kind of a stationary point with this number of imaginary modes, and of further ones below the noise, in words."""
+    if doubtful:
+        modes = f"{doubtful} imaginary mode{'' if doubtful == 1 else 's'}"
+        return f"{nature(imaginary)}, if {modes} below {noise_cm1:g} cm⁻¹ {'is' if doubtful == 1 else 'are'} noise"
     if imaginary == 0:
         return "no imaginary modes: a minimum"
     if imaginary == 1:

@@ -79,7 +79,11 @@ class Forces(nn.Module):
         return self.repulsion + self.charges.unsqueeze(-1) * across.sum(1)
 
     def finish(self, series: Mapping[str, np.ndarray]) -> Estimates:
-        """Forces with errors, and the two parts; the Pulay series is linearised around the mean energy and slope."""
+        """Forces with errors, and the two parts; the Pulay series is linearised around the mean energy and slope.
+
+        Without the Pulay part, for an ansatz that cannot move its nuclei, the forces are incomplete, and only their
+        zero-variance part is in the details.
+        """
         forces, slopes, energies = series["forces"], series["slopes"], series["energy"]
         shift = energies - energies.mean()
         pulay = -2 * (series["energy_slopes"] - energies.mean() * slopes - shift[:, None, None] * slopes.mean(0))
@@ -89,9 +93,10 @@ class Forces(nn.Module):
             "zero_variance_hartree_per_bohr": with_stderr(*blocked_columns(forces)),
             "sum_hartree_per_bohr": with_stderr(*blocked_columns((forces + pulay).sum(1))),
         }
-        if slopes.any():  # otherwise the ansatz cannot move its nuclei, and the Pulay term is missing, not zero
-            details["pulay_hartree_per_bohr"] = with_stderr(correction, correction_stderr)
-            details["pulay_within_3_sigma"] = bool(np.all(np.abs(correction) <= 3 * correction_stderr + 1e-12))
+        if not slopes.any():
+            return Estimates(details={"forces": details})
+        details["pulay_hartree_per_bohr"] = with_stderr(correction, correction_stderr)
+        details["pulay_within_3_sigma"] = bool(np.all(np.abs(correction) <= 3 * correction_stderr + 1e-12))
         return Estimates({"forces": value, "forces_stderr": stderr}, {"forces": details})
 
 
