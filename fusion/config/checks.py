@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any
+from typing import Any, TypeGuard
 
 from fusion.errors import InputError
 
@@ -35,10 +35,14 @@ def energy_setting(setting: str, value: Any) -> float | None:
     return energy
 
 
+def is_number(value: Any) -> TypeGuard[float]:
+    """Return True for a finite number, whose size a task may then check."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def check_number(setting: str, value: Any, positive: bool = False) -> None:
     """Raise InputError unless the value of a setting is a finite number that is not negative, or is positive."""
-    valid = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not valid or value < 0 or (positive and value == 0):
+    if not is_number(value) or value < 0 or (positive and value == 0):
         raise InputError(
             f"{setting} must be a {'positive number' if positive else 'number of at least 0'}, not {value!r}"
         )

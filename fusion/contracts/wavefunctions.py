@@ -198,6 +198,12 @@ def abilities(subject: Subject) -> str:
             ansatz.at_nuclei(electrons, nuclei)[1],
             "`at_nuclei` at the nuclei differs from forward",
         )
+        shift = torch.tensor([0.3, -0.2, 0.5], dtype=torch.float64)
+        _same(
+            subject.ansatz(electrons)[1],
+            ansatz.at_nuclei(electrons + shift, nuclei + shift)[1],
+            "`at_nuclei` changes as nuclei and electrons move together: it does not follow the nuclei",
+        )
         found.append("forces on the nuclei")
     return ", ".join(found) if found else Noted("no `orbitals`: no pretraining; no `at_nuclei`: no forces")
 

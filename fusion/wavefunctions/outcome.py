@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fusion.chemistry.system import System
+from fusion.console.format import count
 from fusion.errors import CalculationError
 from fusion.parallel.collectives import rank
 from fusion.runs.results import Result
@@ -111,8 +112,8 @@ def unsteady(module: VariationalMonteCarlo, name: str, change: Estimate) -> list
         reasons.append("the wavefunction has not been optimised: more method.optimisation.steps")
     if 0 < steps < SHORTEST and not exact:
         reasons.append(
-            f"{steps} steps of optimisation are too few for an estimate of the remaining error: "
-            f"method.optimisation.steps={SHORTEST} or more"
+            f"{count(steps, 'step')} of optimisation {'is' if steps == 1 else 'are'} too few for an estimate of the "
+            f"remaining error: method.optimisation.steps={SHORTEST} or more"
         )
     if abs(change.value) > max(AGREEMENT * change.stderr, ROUNDING):
         reasons.append(

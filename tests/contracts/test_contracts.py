@@ -153,7 +153,8 @@ def test_a_sound_functional_passes_everything() -> None:
 
 
 class Bosons(nn.Module):
-    """A product of orbitals without antisymmetry that grows, and a forward Laplacian of something else."""
+    """A product of orbitals without antisymmetry that grows, a forward Laplacian of something else, and nuclei that it
+    ignores."""
 
     def __init__(self, system: System) -> None:
         super().__init__()
@@ -163,6 +164,9 @@ class Bosons(nn.Module):
     def forward(self, electrons: Tensor) -> tuple[Tensor, Tensor]:
         log = (self.zeta * electrons.square().sum(dim=-1)).sum(dim=-1)
         return torch.ones_like(log), log
+
+    def at_nuclei(self, electrons: Tensor, nuclei: Tensor) -> tuple[Tensor, Tensor]:
+        return self(electrons)  # type: ignore[no-any-return]
 
     def laplacian(self, electrons: Tensor) -> LogPsi:
         return laplacian_by_autograd(lambda e: (torch.ones(len(e)).to(e), -e.square().sum(dim=(1, 2))), electrons)
@@ -187,6 +191,7 @@ def test_faults_of_a_wavefunction_are_named() -> None:
         "forward Laplacian": "of `laplacian` differs from automatic differentiation",
         "decay": "cannot be normalised",
         "gradients reach all parameters": "no gradient reaches shift",
+        "optional abilities": "it does not follow the nuclei",
     }.items():
         assert result[title].verdict == FAILS and words in result[title].text, result[title]
     assert result["derivatives"].verdict == OK and "exact: -3" in result["cusps"].text

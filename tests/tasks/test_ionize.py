@@ -16,6 +16,7 @@ from fusion.errors import CalculationError
 from fusion.runs.results import Result
 from fusion.tasks.ionize import calculations, energies
 from fusion.tasks.ionize.states import ANION, CATION, State, ion
+from fusion.tasks.ionize.task import unbound
 from processes import Program
 from resuming import Resumes, Stop, document
 
@@ -67,6 +68,16 @@ def test_the_affinity_is_the_energy_gained_by_an_electron(program: Program, tmp_
 def test_an_anion_above_the_system_is_a_warning(program: Program) -> None:
     done = program("+method=fci", "method.basis=sto-3g", *RUN, "system=h", "task.affinity=true")
     assert done.status == 0 and "H⁻ lies above the system" in done.out
+
+
+def test_an_affinity_within_its_noise_binds_no_electron() -> None:
+    states = [State(ANION, "H⁻", -1, None, "")]
+    near, below, bound = (
+        unbound(states, {"electron_affinity": {"hartree": value, "stderr_hartree": 0.01}})
+        for value in (0.015, -0.03, 0.03)
+    )
+    assert "does not tell whether the last electron of H⁻ is bound" in near[0]
+    assert "H⁻ lies above the system" in below[0] and bound == []
 
 
 def test_hydrogen_gives_minus_its_energy(program: Program, tmp_path: Path) -> None:

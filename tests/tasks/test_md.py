@@ -325,6 +325,8 @@ def test_a_run_can_start_from_the_end_of_another(tmp_path: Path) -> None:
     [
         (("task.timestep_fs=0",), "task.timestep_fs must be positive, not 0"),
         (("task.temperature_k=-1",), "task.temperature_k must be zero or more, not -1"),
+        (("task.temperature_k=warm",), "task.temperature_k must be zero or more, not warm"),
+        (("ensemble.friction_per_ps=high",), "ensemble.friction_per_ps must be positive, not high"),
         (("task.steps=0",), "task.steps must be a whole number of at least 1, not 0"),
         (("task.save_every=1.5",), "task.save_every must be a whole number"),
         (("ensemble.friction_per_ps=0",), "ensemble=nve"),

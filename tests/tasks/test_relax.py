@@ -81,6 +81,8 @@ def test_fixed_atoms_stay_and_their_force_does_not_count(program: Program, tmp_p
     ("words", "complaint"),
     [
         (("task.fmax=0",), "task.fmax must be a positive force"),
+        (("task.fmax=small",), "task.fmax must be a positive force"),
+        (("task.pressure_gpa=high",), "task.pressure_gpa must be a number of GPa"),
         (("task.steps=0",), "task.steps must be a whole number"),
         (("task.cell=true",), "three periodic directions"),
         (("task.pressure_gpa=1",), "add task.cell=true"),

@@ -211,6 +211,7 @@ def test_a_run_killed_at_any_step_resumes_to_the_same_result(
         (("task.atoms=[1,2,3,4]", "task.start=0", "task.stop=0"), "nothing would move"),
         (("task.atoms=[1,2,3,4]", "task.points=1"), "task.points"),
         (("task.atoms=[1,2,3,4]", "task.fmax=-1"), "task.fmax"),
+        (("task.atoms=[1,2,3,4]", "task.fmax=abc"), "task.fmax must be a positive force"),
         (("task.atoms=[1,2,3,4]", "task.relaxed=false", "task.both_ways=true"), "no history"),
         (("task.atoms=[1,2,3,4]", "system.atoms=H 0 0 0; O 1 0 0; O 2.5 0 0; H 3 1 0"), "no defined direction"),
     ],

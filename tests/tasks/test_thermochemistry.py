@@ -12,7 +12,7 @@ import pytest
 
 from fusion.chemistry import g2, reactions, units
 from fusion.runs.report import redraw
-from fusion.tasks.thermochemistry import balance
+from fusion.tasks.thermochemistry import balance, report
 from fusion.tasks.thermochemistry.species import Energy, Species
 from processes import Program
 from resuming import Resumes, Stop
@@ -192,3 +192,14 @@ def test_a_run_killed_during_a_species_resumes_to_the_same_result(
         patch.setattr("toy.morse.Morse.forward", None)  # nothing is calculated again
         again = program("resume", "run")
     assert again.status == 0 and "N2 + 3 H2 -> 2 NH3" in again.out
+
+
+def test_modes_that_count_as_noise_are_stated() -> None:
+    """They are in no correction, so that the entropy lacks them."""
+    species = [
+        {"name": "a", "modes_below_noise": 1},
+        {"name": "b"},
+        {"name": "c", "modes_below_noise": 1, "problem": "saddle"},
+    ]
+    (note,) = report.notes({"species": species})
+    assert note.startswith("a: an imaginary mode counts as noise")

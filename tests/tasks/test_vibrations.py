@@ -221,6 +221,8 @@ def test_a_structure_away_from_a_stationary_point_does_not_converge(program: Pro
     [
         (("task.temperature_k=0",), "task.temperature_k must be positive"),
         (("task.pressure_bar=-1",), "task.pressure_bar must be positive"),
+        (("task.temperature_k=warm",), "task.temperature_k must be positive"),
+        (("task.noise_cm1=-1",), "task.noise_cm1 must be a number of at least 0, not -1"),
         (("task.symmetry_number=0",), "task.symmetry_number must be a whole number"),
         (("task.masses={4:2.0}",), "no atom 4 in H2O"),
         (("task.masses={2:-2.0}",), "2.014 for deuterium"),

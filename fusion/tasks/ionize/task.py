@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 PICTURE = "levels.png"
 
+_NOISE = 2.0
+"""Standard errors below which an affinity may have either sign."""
+
 
 @dataclass(frozen=True)
 class IonizePlan(Plan):
@@ -181,18 +184,26 @@ def _outcome(states: Sequence[State], results: Mapping[str, Result]) -> Result:
         results[SYSTEM],
         status=status,
         message=message,
-        warnings=[*doubts, *_unbound(states, document)],
+        warnings=[*doubts, *unbound(states, document)],
         details={"ionisation": document} | results[SYSTEM].details,
         files={},  # they are in the folder of the state
     )
 
 
-def _unbound(states: Sequence[State], document: Mapping[str, Any]) -> list[str]:
-    """Warning on an anion above the system."""
+def unbound(states: Sequence[State], document: Mapping[str, Any]) -> list[str]:
+    """Warning on an anion above the system, or as high within the statistical error."""
     affinity = document.get(energies.AFFINITY)
-    if affinity is None or affinity["hartree"] >= 0.0:
+    if affinity is None:
         return []
+    value, noise = affinity["hartree"], _NOISE * affinity.get("stderr_hartree", 0.0)
     anion = next(state.label for state in states if state.name == ANION)
+    if abs(value) < noise:
+        return [
+            f"the affinity is below {_NOISE:g} standard errors: it does not tell whether the last electron of {anion} "
+            "is bound; more method.evaluation.steps"
+        ]
+    if value >= 0.0:
+        return []
     return [
         f"{anion} lies above the system: its last electron is not bound, or it needs diffuse functions "
         "(method.basis=aug-cc-pvtz) or a longer optimisation"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fusion.config.checks import check_whole
+from fusion.config.checks import check_number, check_whole
 from fusion.errors import InputError
 from fusion.methods import protocol
 from fusion.parallel import processes
@@ -54,6 +54,7 @@ class ReactionCoordinate:
         if len(system.symbols) < 3:
             raise InputError(f"task={self.name} needs at least 3 atoms; {system.name} has {len(system.symbols)}")
         check_whole("task.points", self._points)
+        check_number("task.noise_cm1", self._noise)
         if not isinstance(self._zero_point, bool):
             raise InputError(f"task.zero_point must be true or false, not {self._zero_point!r}")
         relaxing.check_settings(self._settings, system)

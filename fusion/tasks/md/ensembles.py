@@ -18,6 +18,7 @@ from ase.md.langevinbaoab import LangevinBAOAB
 from ase.md.velocitydistribution import Stationary, ZeroRotation, thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 
+from fusion.config.checks import is_number
 from fusion.errors import InputError
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class Langevin:
         self.friction_per_ps = friction_per_ps
 
     def check(self, system: System, temperature_k: float) -> None:
-        if not self.friction_per_ps > 0:
+        if not (is_number(self.friction_per_ps) and self.friction_per_ps > 0):
             raise InputError(
                 f"ensemble.friction_per_ps must be positive, not {self.friction_per_ps}; without friction: ensemble=nve"
             )
@@ -153,7 +154,11 @@ class ConstantPressure(Langevin):
             raise InputError(f"ensemble=npt needs a cell periodic in three directions; {system.name} is not")
         if system.fixed is not None:
             raise InputError(f"ensemble=npt moves every atom with the cell, but atoms of {system.name} are held")
-        if not self.barostat_ps > 0:
+        if not is_number(self.pressure_bar):
+            raise InputError(f"ensemble.pressure_bar must be a number of bar, not {self.pressure_bar!r}")
+        if not isinstance(self.isotropic, bool):
+            raise InputError(f"ensemble.isotropic must be true or false, not {self.isotropic!r}")
+        if not (is_number(self.barostat_ps) and self.barostat_ps > 0):
             raise InputError(f"ensemble.barostat_ps must be positive, not {self.barostat_ps}")
 
     def integrator(self, atoms: Atoms, timestep_fs: float, temperature_k: float, random: np.random.Generator) -> Any:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fusion.config.checks import check_whole
+from fusion.config.checks import check_whole, is_number
 from fusion.errors import CalculationError, InputError
 from fusion.methods import protocol
 from fusion.parallel import processes
@@ -309,19 +308,19 @@ class MolecularDynamics:
         result.message = "; ".join(part for part in (*faults, result.message) if part) or None
 
     def _check_settings(self) -> None:
-        if not (self.temperature_k >= 0 and math.isfinite(self.temperature_k)):
+        if not (is_number(self.temperature_k) and self.temperature_k >= 0):
             raise InputError(f"task.temperature_k must be zero or more, not {self.temperature_k}")
         for key, value in (
             ("timestep_fs", self.timestep_fs),
             ("time_ps", self._time_ps),
             ("drift_limit_mev", self.drift_limit_mev),
         ):
-            if not (value > 0 and math.isfinite(value)):
+            if not (is_number(value) and value > 0):
                 raise InputError(f"task.{key} must be positive, not {value}")
         counts = {"log_every": self.log_every, "save_every": self.save_every, "checkpoint_every": self.checkpoint_every}
         for key, number in (counts | ({} if self._steps is None else {"steps": self._steps})).items():
             check_whole(f"task.{key}", number)
-        if not 0 <= self.discard < 1:
+        if not (is_number(self.discard) and 0 <= self.discard < 1):
             raise InputError(f"task.discard must be a fraction of the run, at least 0 and below 1, not {self.discard}")
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fusion.chemistry import units
-from fusion.config.checks import check_whole
+from fusion.config.checks import check_whole, is_number
 from fusion.errors import CalculationError, InputError
 from fusion.runs.results import Result
 
@@ -89,8 +89,10 @@ def check_settings(settings: Settings, system: System) -> None:
 
 def check_numbers(settings: Settings) -> None:
     """Raise InputError for a force or a number of steps that is not positive."""
-    if not settings.fmax > 0:
+    if not (is_number(settings.fmax) and settings.fmax > 0):
         raise InputError(f"task.fmax must be a positive force in hartree/bohr, such as 1e-4, not {settings.fmax}")
+    if not is_number(settings.pressure_gpa):
+        raise InputError(f"task.pressure_gpa must be a number of GPa, not {settings.pressure_gpa!r}")
     check_whole("task.steps", settings.steps)
 
 

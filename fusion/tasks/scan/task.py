@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fusion.chemistry.constraints import free
-from fusion.config.checks import check_whole
+from fusion.config.checks import check_whole, is_number
 from fusion.errors import CalculationError, InputError
 from fusion.files.atomic import write_atomically
 from fusion.methods import abilities, protocol
@@ -82,7 +82,7 @@ class Scan:
             raise InputError(f"task={self.name} moves parts of molecules; {system.name} is periodic")
         if not isinstance(self._points, int) or not 2 <= self._points <= _MOST_POINTS:
             raise InputError(f"task.points must be a whole number from 2 to {_MOST_POINTS}, not {self._points}")
-        if not self._fmax > 0:
+        if not (is_number(self._fmax) and self._fmax > 0):
             raise InputError(f"task.fmax must be a positive force in hartree/bohr, such as 1e-4, not {self._fmax}")
         check_whole("task.steps", self._steps)
         for setting, flag in (("relaxed", self._relaxed), ("both_ways", self._both_ways)):

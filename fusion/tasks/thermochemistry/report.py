@@ -272,12 +272,18 @@ def _remarks(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield ("atomisation", f"none with {label}: it has no meaningful energies of single atoms")
     if any("experiment_298_hartree" in row for row in (*document["formation"], *document["reactions"])):
         yield ("experiment", document["experiment"])
-    yield from (("note", text) for text in _notes(document))
+    yield from (("note", text) for text in notes(document))
     yield from (("left out", text) for text in problems(document))
 
 
-def _notes(document: Mapping[str, Any]) -> Iterator[str]:
-    """Messages of the methods on energies in use; species with the same message share a note."""
+def notes(document: Mapping[str, Any]) -> Iterator[str]:
+    """Species whose corrections lack modes, and messages of the methods on energies in use; species with the same
+    message share a note."""
+    for species in document["species"]:
+        number = species.get("modes_below_noise")
+        if number and "problem" not in species:
+            modes = "an imaginary mode counts" if number == 1 else f"{number} imaginary modes count"
+            yield f"{species['name']}: {modes} as noise (task.noise_cm1) and in no correction: the entropy is too low"
     species_by_message: dict[str, list[str]] = {}
     for species in document["species"]:
         for energy in species.get("energies", ()):

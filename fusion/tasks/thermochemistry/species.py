@@ -191,6 +191,9 @@ def _corrections(species: Species, result: Result, conditions: Conditions) -> No
         "symmetry_number": thermo["symmetry_number"],
         "entropy_j_per_mol_k": thermo["entropy_j_per_mol_k"],
     }
+    below_noise = details["vibrations"]["n_below_noise"]
+    if below_noise:
+        species.details["modes_below_noise"] = below_noise
     imaginary = details["vibrations"]["n_imaginary"]
     if imaginary:
         species.status = "not_converged"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fusion.config.checks import check_number
 from fusion.errors import InputError
 from fusion.methods import protocol
 from fusion.parallel import processes
@@ -197,6 +198,7 @@ class Thermochemistry:
         from fusion.tasks.thermochemistry.report import UNITS
 
         relaxation.check_settings(self._settings, system)
+        check_number("task.noise_cm1", self._noise_cm1)
         for setting, value in (
             ("temperature_k", self._conditions.temperature_k),
             ("pressure_bar", self._pressure_bar),

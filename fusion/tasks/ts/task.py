@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fusion.config.checks import check_whole
+from fusion.config.checks import check_number, check_whole, is_number
 from fusion.errors import CalculationError, InputError
 from fusion.methods import protocol
 from fusion.parallel import processes
@@ -47,14 +47,12 @@ class Limits:
     def check(self) -> None:
         """Raises InputError for values without meaning."""
         for setting in ("fmax", "path_fmax"):
-            if not getattr(self, setting) > 0:
-                raise InputError(
-                    f"task.{setting} must be a positive force in hartree/bohr, not {getattr(self, setting)}"
-                )
+            force = getattr(self, setting)
+            if not (is_number(force) and force > 0):
+                raise InputError(f"task.{setting} must be a positive force in hartree/bohr, not {force}")
         for setting, least in (("steps", 1), ("path_steps", 1), ("images", 3), ("hessian_every", 1), ("irc_steps", 1)):
             check_whole(f"task.{setting}", getattr(self, setting), least)
-        if not self.noise_cm1 >= 0:
-            raise InputError(f"task.noise_cm1 must be a wavenumber of at least 0, not {self.noise_cm1}")
+        check_number("task.noise_cm1", self.noise_cm1)
 
 
 @dataclass(frozen=True)

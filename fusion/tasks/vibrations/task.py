@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from fusion.config.checks import check_whole
+from fusion.config.checks import check_number, check_whole, is_number
 from fusion.errors import CalculationError, InputError
 from fusion.methods import abilities, protocol
 from fusion.parallel import processes
@@ -308,12 +308,11 @@ def _share(run: Run) -> Share:
 def _check_conditions(conditions: Conditions) -> None:
     """Raise InputError for a temperature, pressure, symmetry number or noise without meaning."""
     for setting, value in (("temperature_k", conditions.temperature_k), ("pressure_bar", conditions.pressure_bar)):
-        if not value > 0:
+        if not (is_number(value) and value > 0):
             raise InputError(f"task.{setting} must be positive, not {value}")
     if conditions.symmetry_number is not None:
         check_whole("task.symmetry_number", conditions.symmetry_number)
-    if not conditions.noise_cm1 >= 0:
-        raise InputError(f"task.noise_cm1 must be a wavenumber of at least 0, not {conditions.noise_cm1}")
+    check_number("task.noise_cm1", conditions.noise_cm1)
 
 
 def with_masses(system: System, replaced: Mapping[int, float] | None) -> System:
