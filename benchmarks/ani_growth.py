@@ -1,6 +1,6 @@
 """C38H28 (66 atoms): time of an energy with forces by ANI-2x, and of one energy by a density functional.
 
-`python benchmarks/compare_c38h28.py STRUCTURE DIRECTORY [estimate]` (one thread); writes compare_c38h28.md. STRUCTURE
+`python benchmarks/ani_growth.py STRUCTURE DIRECTORY [estimate]` (one thread); writes ani_growth.md. STRUCTURE
 is a file of E-1,2-di(biphenyl-4-yl)-1,2-diphenylethene. The functional is B3LYP in 6-31G(d), Cartesian, with density
 fitting; total energies have different zeros and are not compared. The same energy of benzene, biphenyl and terphenyl
 shows how the time grows; with `estimate` that of C38H28 is a power of the number of basis functions, fitted to theirs.
