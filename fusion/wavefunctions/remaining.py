@@ -7,7 +7,8 @@ Two estimates, neither of which needs a reference:
   error.
 * Variance. Energy and variance of an eigenstate are E0 and 0; close to it, excess and variance are proportional. The
   line E = E0 + c V through windows of the optimisation estimates the excess c V of the final wavefunction, also the
-  part that no further step of this network would remove.
+  part that no further step of this network would remove. Where the variance hardly falls, as in runs that start at a
+  good wavefunction, c is that of other systems.
 """
 
 from __future__ import annotations
@@ -39,10 +40,14 @@ SIGMAS = 2.0
 SPAN = 2.0
 """Factor by which the variance must fall: otherwise noise determines the line."""
 
+TYPICAL = Estimate(0.04, 0.02)
+"""c (1/hartree) where there is no line. 1 / c is a mean excitation energy of what is wrong in psi: 12 to 40 hartree in
+LiH, water, and atoms from beryllium to neon (benchmarks/vmc_accuracy.md)."""
+
 
 class Remaining(NamedTuple):
     """Estimates (hartree) of the excess of an energy: from the decrease with more steps, from the variance, and the
-    energy extrapolated to zero variance; the last two are None if the variance hardly changed."""
+    energy extrapolated to zero variance; the second is None without variances, the last if they hardly changed."""
 
     by_steps: Estimate
     by_variance: Estimate | None
@@ -66,9 +71,11 @@ def remaining(energies: Sequence[float], variances: Sequence[float], final: Esti
     before = blocked(series[len(series) * 3 // 8 : len(series) * 5 // 8])
     factor = 1 / (2**SLOWEST - 1)
     decrease = Estimate(factor * (before.value - final.value), factor * float(np.hypot(before.stderr, final.stderr)))
-    line = _line(series, np.array(variances)) if len(variances) == len(energies) else None
-    if line is None:
+    if len(variances) != len(energies):
         return Remaining(decrease, None, None)
+    line = _line(series, np.array(variances))
+    if line is None:
+        return Remaining(decrease, Estimate(TYPICAL.value * variance, TYPICAL.stderr * variance), None)
     excess = Estimate(line[0] * variance, line[1] * variance)
     lowest = Estimate(final.value - excess.value, float(np.hypot(final.stderr, excess.stderr)))
     return Remaining(decrease, excess, lowest)

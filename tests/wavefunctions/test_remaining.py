@@ -44,6 +44,12 @@ def test_a_network_that_has_stopped_to_improve_is_betrayed_by_its_variance() -> 
     assert found.by_steps.value < 0.001 and found.error > 0.009
 
 
+def test_a_variance_that_hardly_falls_is_an_error_of_the_usual_size() -> None:
+    energies = -76.423 + 1e-4 * np.random.default_rng(4).standard_normal(STEPS)  # water, 15 mHa too high
+    found = remaining(energies, np.full(STEPS, 0.36), Estimate(-76.423, 1e-4), 0.36)
+    assert found.extrapolated is None and found.by_steps.value < 0.001 and 0.015 < found.error < 0.03
+
+
 def test_without_variances_only_the_steps_count() -> None:
     energies, _ = optimisation(1.0, 0.1)
     assert remaining(energies, [], Estimate(-0.9975, 1e-5), 0.025).by_variance is None
