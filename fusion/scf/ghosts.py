@@ -28,6 +28,8 @@ class Ghost:
 def parsed_ghosts(setting: Any) -> tuple[Ghost, ...]:
     """Read ghosts from `"O 0 0 0; H 0 0.76 0.59"` or `[[O, 0, 0, 0], ...]`, both in Angstrom. Raises InputError."""
     lines = setting.split(";") if isinstance(setting, str) else setting or ()
+    if not isinstance(lines, Sequence) or not all(isinstance(line, str | Sequence) for line in lines):
+        raise InputError(f"method.ghosts: write 'O 0 0 1.2; H 0 0.7 1.8', positions in Angstrom, not {setting!r}")
     return tuple(_ghost(line.split() if isinstance(line, str) else list(line)) for line in lines if line)
 
 

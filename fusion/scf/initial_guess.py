@@ -44,7 +44,9 @@ def is_functional(name: str) -> bool:
 
 def check(name: str | None) -> None:
     """Raise InputError unless `name` is a conventional functional or one of PySCF's guesses."""
-    if name is not None and name.lower() not in GUESSES and not is_functional(name):
+    if name is None:
+        return
+    if not isinstance(name, str) or (name.lower() not in GUESSES and not is_functional(name)):
         raise InputError(
             f"start={name!r} is neither a functional of PySCF nor a file; try b3lyp, pbe, hf, or null for a "
             "guess from atoms"

@@ -63,6 +63,7 @@ def warning(mean_field: Any, name: str) -> str | None:
 class Analysed:
     """Result of the stability analysis of a geometry."""
 
+    symbols: tuple[str, ...]
     distances: np.ndarray
     """(A, A), bohr."""
     settings: tuple[Any, ...]
@@ -71,16 +72,16 @@ class Analysed:
     @classmethod
     def unpacked(cls, fields: Mapping[str, Any]) -> Analysed:
         """Return the object that `packed` was made from."""
-        return cls(fields["distances"], tuple(fields["settings"]), fields["text"])
+        return cls(tuple(fields["symbols"]), fields["distances"], tuple(fields["settings"]), fields["text"])
 
     def packed(self) -> dict[str, Any]:
         """Return the fields by name, for a checkpoint."""
         return dict(vars(self))
 
     def holds_for(self, mol: Any, settings: tuple[Any, ...]) -> bool:
-        """True if `mol` has nearly the same geometry."""
+        """True if `mol` has the same atoms in the same order and nearly the same geometry."""
         there = distances(mol)
-        same = settings == self.settings and there.shape == self.distances.shape
+        same = settings == self.settings and symbols(mol) == self.symbols
         return same and float(np.abs(there - self.distances).max()) < NEW_BOHR
 
 
@@ -94,7 +95,7 @@ class Analyses:
         """Return the warnings about a converged determinant; reuse the last analysis if its geometry is close."""
         last = self._last.get(name)
         if last is None or not last.holds_for(mean_field.mol, settings):
-            last = Analysed(distances(mean_field.mol), settings, warning(mean_field, name))
+            last = Analysed(symbols(mean_field.mol), distances(mean_field.mol), settings, warning(mean_field, name))
             self._last[name] = last
         return [] if last.text is None else [last.text]
 
@@ -103,8 +104,13 @@ class Analyses:
         return {name: last.packed() for name, last in self._last.items()}
 
     def recall(self, memory: Mapping[str, Any]) -> None:
-        """Restore the analyses that `packed` returned."""
-        self._last = {name: Analysed.unpacked(fields) for name, fields in memory.items()}
+        """Restore the analyses that `packed` returned; those of older checkpoints do not tell of which elements."""
+        self._last = {name: Analysed.unpacked(fields) for name, fields in memory.items() if "symbols" in fields}
+
+
+def symbols(mol: Any) -> tuple[str, ...]:
+    """Return the elements of the atoms; ghost atoms have names of their own."""
+    return tuple(mol.atom_symbol(atom) for atom in range(mol.natm))
 
 
 def distances(mol: Any) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 from pyscf import dft, scf
 
 from fusion.chemistry.system import System
-from fusion.config.checks import check_whole
+from fusion.config.checks import check_whole, is_number
 from fusion.errors import InputError
 from fusion.parallel.blas_threads import one_thread
 from fusion.scf import initial_guess, second_order
@@ -66,9 +66,9 @@ class Settings:
         if self.xc is not None and (not isinstance(self.xc, str) or not initial_guess.is_functional(self.xc)):
             raise InputError(_no_functional(self.xc))
         object.__setattr__(self, "reference", read_reference(self.reference))
-        if self.grid_level not in range(10):
+        if isinstance(self.grid_level, bool) or self.grid_level not in range(10):
             raise InputError(f"method.grid_level must be 0 ... 9, not {self.grid_level}")
-        if not self.conv_tol > 0:
+        if not is_number(self.conv_tol) or self.conv_tol <= 0:
             raise InputError(f"method.conv_tol must be positive (hartree), not {self.conv_tol}")
         check_whole("method.max_cycle", self.max_cycle)
         object.__setattr__(self, "solvent", read_solvent(self.solvent))

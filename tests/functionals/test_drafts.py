@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from functional_models import PBEExchange, SlaterExchange
 from fusion.functionals import DensityFeatures, kohn_sham
 from fusion.functionals.grid.numint import LearnedNumInt
+from fusion.functionals.grid.precision import Precision
 
 WATER = gto.M(atom="O 0 0 0; H 0.0 0.76 0.59; H 0 -0.76 0.59", basis="6-31g", verbose=0)
 RADICAL = gto.M(atom="O 0 0 0; H 0 0.3 0.92", basis="6-31g", spin=1, verbose=0)
@@ -99,3 +100,21 @@ def test_no_coarse_drafts_in_short_memory_or_on_coarse_grids() -> None:
     grids = dft.Grids(WATER)
     grids.level = 1
     assert LearnedNumInt(PBEExchange()).with_coarse_drafts(WATER, grids.build()) is None
+
+
+def test_the_copy_in_float32_follows_every_change_of_the_weights() -> None:
+    class Scaled(nn.Module):
+        needs = SlaterExchange.needs
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones((), dtype=torch.float64), requires_grad=False)
+
+        def energy_density(self, features: DensityFeatures) -> Tensor:
+            return self.scale * SlaterExchange().energy_density(features)
+
+    model = Scaled()
+    precision = Precision(model, "test")
+    assert precision.single.scale == 1.0
+    model.scale.data.fill_(2.0)  # does not raise the tensor's version
+    assert precision.single.scale == 2.0

@@ -24,6 +24,7 @@ from fusion.chemistry.system import System
 from fusion.errors import CalculationError
 from fusion.functionals import DensityFeatures, FunctionalMethod
 from fusion.functionals.grid.becke_weights import weight_gradient
+from fusion.functionals.grid.gradients import exchange_correlation_gradient
 from fusion.functionals.local_exchange.gradients import exchange_gradient
 from fusion.functionals.local_exchange.shell_pairs import shell_pairs
 from fusion.functionals.scf.kohn_sham import kohn_sham, molecule
@@ -281,3 +282,32 @@ def test_gradients_use_what_the_scf_found_at_the_points(system: System) -> None:
     ks._numint.reset()
     assert ks.nuc_grad_method().kernel() == pytest.approx(gradients[0], abs=1e-7)
     assert Counting.evaluations > evaluations
+
+
+class Weighted(SlaterExchange):
+    """Exchange of the uniform electron gas times a parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones((), dtype=torch.float64), requires_grad=False)
+
+    def energy_density(self, features: DensityFeatures) -> Tensor:
+        return self.scale * super().energy_density(features)
+
+
+def test_changed_weights_need_another_scf_before_a_gradient() -> None:
+    model = Weighted().eval()  # a module in training would be copied
+    mean_field = kohn_sham(molecule(OXYGEN_HYDRIDE, "sto-3g"), model, grid_level=0, start=None).run()
+    density = np.asarray(mean_field.make_rdm1())
+    mean_field.nuc_grad_method().kernel()
+    model.scale.data *= 1.1  # does not raise the tensor's version
+    with pytest.raises(CalculationError, match=r"weights of .* have changed since the SCF"):
+        mean_field.nuc_grad_method().kernel()
+    fresh = kohn_sham(molecule(OXYGEN_HYDRIDE, "sto-3g"), model, grid_level=0, start=None)
+    by_hand, kept = (  # at the old density: with the new weights, whatever was found with the old ones
+        exchange_correlation_gradient(ks._numint, ks.mol, mean_field.grids, density) for ks in (fresh, mean_field)
+    )
+    np.testing.assert_allclose(kept, by_hand, atol=1e-7)
+    expected = fresh.run().nuc_grad_method().kernel()
+    mean_field.kernel()
+    np.testing.assert_allclose(mean_field.nuc_grad_method().kernel(), expected, atol=1e-5)

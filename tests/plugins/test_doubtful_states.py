@@ -86,3 +86,13 @@ def test_small_displacements_need_no_new_analysis(monkeypatch: pytest.MonkeyPatc
     results = [method.calculate([one], ["energy"])[0] for one in (system, near)]
     assert results[0].warnings == results[1].warnings != []
     assert not np.array_equal(results[0].energy, results[1].energy)
+
+
+def test_a_stability_analysis_is_not_that_of_other_elements_at_the_same_places() -> None:
+    carbon, nitrogen = (diatomic(symbol, 1.2) for symbol in "CN")
+    method = by_name.method({**DFT, "basis": "sto-3g", "xc": "b3lyp"})
+    first, second, third = (
+        [UNSTABLE in text for text in result.warnings]
+        for result in method.calculate([carbon, nitrogen, carbon], ["energy"])
+    )
+    assert (first, second, third) == ([True], [], [True])

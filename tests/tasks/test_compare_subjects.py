@@ -130,3 +130,10 @@ def test_ghosts_have_no_place_in_a_solvent() -> None:
     assert jobs.has_ghosts(plain) and not jobs.has_ghosts(solvated)
     with pytest.raises(InputError, match="no cavity around atoms without nuclei"):
         by_name.method({"method": "hf", "solvent": "water", "ghosts": "H 0 0 9"})
+
+
+def test_fragments_without_the_unpaired_electrons_of_the_complex_are_refused() -> None:
+    atoms = Atoms("OOHe", [[0, 0, 0], [0, 0, 1.21], [0, 0, 4.5]])
+    with pytest.raises(InputError, match=r"system.spin=2, but .* together 0 unpaired electrons"):
+        dimers.subject([[1, 2], [3]], None, True, from_atoms(atoms, 0, 2))
+    assert dimers.subject([[1, 2], [3]], None, True, from_atoms(atoms, 0, 0)).kind == "binding"

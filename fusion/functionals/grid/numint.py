@@ -23,7 +23,7 @@ from torch import Tensor
 from fusion.functionals.features import DensityFeatures, check_needs, joined, of_spins, omegas
 from fusion.functionals.grid.drafts import CoarseDrafts, Evaluation, coarse_grids
 from fusion.functionals.grid.potential_matrix import contracted
-from fusion.functionals.grid.precision import Precision
+from fusion.functionals.grid.precision import Precision, Weights
 from fusion.functionals.grid.working_grid import (
     BLOCK,
     Block,
@@ -62,6 +62,8 @@ class PointValues:
     """(S, n, n) of the density."""
     groups: list[tuple[Tensor, DensityFeatures]]
     """For each group of blocks."""
+    weights: Weights
+    """Parameters of the functional at the evaluation."""
 
     def at(self, index: int) -> tuple[Tensor, DensityFeatures]:
         """Energy density (G,) and derivatives at the points of a block."""
@@ -208,13 +210,18 @@ class LearnedNumInt(NumInt):
         matrix = matrix + matrix.transpose(0, 2, 1)
         if not self.draft:
             self.last = Evaluation(dms.copy(), energy, matrix.copy())  # PySCF adds to the matrix
-            self._points = PointValues(grid, self.last.dms, parts) if parts else None
+            self._points = PointValues(grid, self.last.dms, parts, Weights.of(self.functional)) if parts else None
         return electrons, energy, matrix
 
     def values_at(self, grid: WorkingGrid, dms: np.ndarray) -> PointValues | None:
-        """Return what the last evaluation that was not a draft found at the points, if it was at this density."""
+        """Return what the last evaluation that was not a draft found at the points.
+
+        None if it was at another density or with other parameters.
+        """
         last = self._points
         if last is None or last.grid is not grid or last.dms.shape != dms.shape:
+            return None
+        if not last.weights.are_those_of(self.functional):
             return None
         return last if np.abs(last.dms - dms).max() < SAME_DENSITY else None
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -13,12 +15,41 @@ from fusion.functionals.grid.differentiation import differentiate
 from fusion.functionals.protocol import ToleratesFloat32
 
 
+@dataclass(frozen=True)
+class Weights:
+    """Copy of a functional's parameters and buffers, to notice later changes.
+
+    Versions of tensors do not tell: an assignment through `.data` leaves them as they were.
+    """
+
+    tensors: tuple[Tensor, ...]
+
+    @classmethod
+    def of(cls, functional: Any) -> Self:
+        """Copy the present values."""
+        return cls(tuple(tensor.detach().clone() for tensor in _tensors(functional)))
+
+    def are_those_of(self, functional: Any) -> bool:
+        """True if no value has changed."""
+        tensors = list(_tensors(functional))
+        return len(tensors) == len(self.tensors) and all(map(_same, self.tensors, tensors))
+
+
+def _tensors(functional: Any) -> Iterator[Tensor]:
+    yield from functional.parameters()
+    yield from functional.buffers()
+
+
+def _same(first: Tensor, second: Tensor) -> bool:
+    return first.dtype == second.dtype and torch.equal(first, second)
+
+
 class Precision:
     """A functional and its copy in float32, which follows changes of the parameters."""
 
     def __init__(self, functional: Any, name: str) -> None:
         self.functional, self.name = functional, name
-        self._versions: list[tuple[int, int]] | None = None
+        self._weights: Weights | None = None
         self._single: Any = None
 
     def rough(self, features: DensityFeatures) -> tuple[Tensor, DensityFeatures]:
@@ -50,7 +81,7 @@ class Precision:
     @property
     def single(self) -> Any:
         """Copy of the functional in float32."""
-        versions = [(id(parameter), parameter._version) for parameter in self.functional.parameters()]
-        if self._versions != versions:
-            self._versions, self._single = versions, copy.deepcopy(self.functional).to(torch.float32)
+        if self._weights is None or not self._weights.are_those_of(self.functional):
+            self._weights = Weights.of(self.functional)
+            self._single = copy.deepcopy(self.functional).to(torch.float32)
         return self._single

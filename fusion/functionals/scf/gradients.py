@@ -38,9 +38,17 @@ class LearnedGradients(_PySCF):
     differs from the derivative of the energy by the error of the grid."""
 
     def kernel(self, *args: Any, **kwargs: Any) -> np.ndarray:
-        """Return the gradient (A, 3), hartree/bohr. Raises CalculationError for an SCF that did not converge."""
+        """Return the gradient (A, 3), hartree/bohr.
+
+        Raises CalculationError for an SCF that did not converge, and if the parameters have changed since.
+        """
         if self.base.e_tot and not self.base.converged:
             raise CalculationError("no nuclear gradient: the SCF did not converge")
+        if self.base.weights_changed:
+            raise CalculationError(
+                f"no nuclear gradient: the weights of {self.base.functional_name} have changed since the SCF; run it "
+                "again by kernel()"
+            )
         with one_thread():
             return np.asarray(super().kernel(*args, **kwargs))
 

@@ -12,6 +12,7 @@ from pyscf import gto
 from torch import nn
 
 from fusion.chemistry.system import System
+from fusion.config.checks import check_number, is_number
 from fusion.errors import InputError
 from fusion.functionals.grid.numint import LearnedNumInt
 from fusion.functionals.protocol import Symmetrizable
@@ -107,7 +108,7 @@ def kohn_sham(
     Raises InputError for invalid arguments.
     """
     check(mol)
-    check_options(grid_level, conv_tol, start, dispersion)
+    check_options(grid_level, conv_tol, start, dispersion, memory_mb, density_fit=density_fit, symmetrize=symmetrize)
     module, label = load(functional, symmetrize)
     numint = LearnedNumInt(module, name or label, memory_mb)  # type: ignore[arg-type]
     mean_field: Any = (LearnedRKS if _kind(reference, mol.spin, occupations) == RESTRICTED else LearnedUKS)(mol)
@@ -133,11 +134,23 @@ def _kind(reference: str | None, spin: int, occupations: Any) -> str:
     return kind or (UNRESTRICTED if spin or occupations is not None else RESTRICTED)
 
 
-def check_options(grid_level: int, conv_tol: float, start: str | None, dispersion: str | None) -> None:
-    """Raise InputError for invalid values."""
-    if grid_level not in range(10):
+def check_options(
+    grid_level: int,
+    conv_tol: float,
+    start: str | None,
+    dispersion: str | None,
+    memory_mb: float | None = None,
+    **switches: bool,
+) -> None:
+    """Raise InputError for invalid values; `switches` are true or false."""
+    for switch, value in switches.items():
+        if not isinstance(value, bool):
+            raise InputError(f"{switch} must be true or false, not {value!r}")
+    if memory_mb is not None:
+        check_number("memory_mb", memory_mb, positive=True)
+    if isinstance(grid_level, bool) or grid_level not in range(10):
         raise InputError(f"grid_level must be 0 ... 9, not {grid_level}")
-    if not conv_tol > 0:
+    if not is_number(conv_tol) or conv_tol <= 0:
         raise InputError(f"conv_tol must be positive (hartree), not {conv_tol}")
     starts.check(start)
     if dispersion not in DISPERSIONS:

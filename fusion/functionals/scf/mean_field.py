@@ -14,6 +14,7 @@ from pyscf.scf import hf
 from pyscf.solvent import pcm, smd
 
 from fusion.functionals.grid.numint import LearnedNumInt
+from fusion.functionals.grid.precision import Weights
 from fusion.functionals.grid.response import Response
 from fusion.functionals.protocol import depends_on_origin
 from fusion.functionals.scf.convergence import Ladder
@@ -67,6 +68,16 @@ class Learned(_PySCF):
         self.torque = 0.0
         """Torque (hartree) of the grid on the open shell of an atom or linear molecule, whose orientation is kept."""
         self._orientation: Orientation | None = None
+        self._weights: Weights | None = None
+
+    @property
+    def weights_changed(self) -> bool:
+        """True if the parameters of the functional are not those of the last SCF."""
+        return self._weights is not None and not self._weights.are_those_of(self._numint.functional)
+
+    def _finalize(self) -> Any:
+        self._weights = Weights.of(self._numint.functional)
+        return super()._finalize()
 
     @property
     def singlet(self) -> bool:
@@ -263,7 +274,10 @@ class LearnedUKS(Learned, uks.UKS):
         return float(value), float(multiplicity)
 
     def _finalize(self) -> Any:
-        return hf.SCF._finalize(self) if self.fractional else super()._finalize()
+        if not self.fractional:
+            return super()._finalize()
+        self._weights = Weights.of(self._numint.functional)
+        return hf.SCF._finalize(self)  # PySCF's for unrestricted objects needs a determinant
 
     def gen_response(
         self, mo_coeff: Any = None, mo_occ: Any = None, with_j: bool = True, hermi: int = 0, **ignored: Any

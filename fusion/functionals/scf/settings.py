@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fusion.chemistry.system import System
-from fusion.config.checks import check_whole
+from fusion.config.checks import check_whole, is_number
 from fusion.errors import InputError
 from fusion.functionals.scf.convergence import Ladder
 from fusion.functionals.scf.kohn_sham import check_options, kohn_sham, molecule
@@ -48,11 +48,14 @@ class Settings:
     """Checkpoint file that `start` names; `start` itself is None then."""
 
     def __post_init__(self) -> None:
-        if self.start is not None and Path(self.start).is_file():
+        if isinstance(self.start, str) and Path(self.start).is_file():
             object.__setattr__(self, "checkpoint", self.start)
             object.__setattr__(self, "start", None)
         try:
-            check_options(self.grid_level, self.conv_tol, self.start, self.dispersion)
+            check_options(
+                self.grid_level, self.conv_tol, self.start, self.dispersion, self.memory_mb,
+                density_fit=self.density_fit, symmetrize=self.symmetrize,
+            )  # fmt: skip
         except InputError as error:  # prefix the name that the command line uses
             raise InputError(f"method.{error}") from error
         _check_range("damp", self.damp, 0.0, 1.0)
@@ -86,5 +89,5 @@ class Settings:
 
 
 def _check_range(name: str, value: float, lowest: float, highest: float) -> None:
-    if not lowest <= value <= highest:
+    if not is_number(value) or not lowest <= value <= highest:
         raise InputError(f"method.{name} must be from {lowest:g} to {highest:g}, not {value}")

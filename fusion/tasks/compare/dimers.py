@@ -33,6 +33,7 @@ def subject(fragments: Any, charges: Any, counterpoise: bool, system: System) ->
         _fragment(system, atoms, charge, index)
         for index, (atoms, charge) in enumerate(zip(groups, charges, strict=True))
     ]
+    _check_spins(system, parts)
     structures = [Structure("complex", system), *(Structure(part.name, part) for part in parts)]
     uncorrected = (("complex", 1.0), *((part.name, -1.0) for part in parts))
     quantities = [Quantity("binding", uncorrected)]
@@ -91,6 +92,17 @@ def _fragment(system: System, atoms: tuple[int, ...], charge: int, index: int) -
     spin = lowest_spin(symbols, charge)
     positions = system.positions[list(atoms)]
     return System(f"fragment-{index + 1}", symbols, positions, charge, spin, spin_assumed=True).with_spin_note()
+
+
+def _check_spins(system: System, parts: Sequence[System]) -> None:
+    """Raise InputError for a complex with more unpaired electrons than its fragments together: one of these would have
+    another state than in the complex, and its excitation would count as binding."""
+    most = sum(part.spin for part in parts)
+    if system.spin > most:
+        raise InputError(
+            f"task.fragments: system.spin={system.spin}, but the fragments have their lowest spins, together {most} "
+            "unpaired electrons; write complex and fragments to files with their spins, and compare task.reaction"
+        )
 
 
 def _ghosts(system: System, atoms: tuple[int, ...]) -> tuple[tuple[str, float, float, float], ...]:
