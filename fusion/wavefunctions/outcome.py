@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, cast
 
 import numpy as np
+import torch
 
 from fusion.chemistry.system import System
 from fusion.console.format import count
 from fusion.errors import CalculationError
-from fusion.parallel.collectives import rank
+from fusion.parallel.collectives import rank, sum_over_ranks
 from fusion.runs.results import Result
 from fusion.wavefunctions.ansatz import start_of
 from fusion.wavefunctions.estimators import Estimates
+from fusion.wavefunctions.hamiltonians import EffectiveCore, Kinetic, Term
+from fusion.wavefunctions.hamiltonians.terms import Coulomb
 from fusion.wavefunctions.hartree_fock import HartreeFock, hartree_fock_limit
 from fusion.wavefunctions.remaining import SHORTEST, Remaining, remaining
 from fusion.wavefunctions.statistics import Estimate, blocked, drift
@@ -35,13 +38,18 @@ ACCEPTANCE = (0.2, 0.8)
 ROUNDING = 1e-6
 """Differences (hartree) below this count as zero: an exact wavefunction has no error bar to compare with."""
 
+_MOLECULAR = {Kinetic.name, Coulomb.name, EffectiveCore.name}
+"""Names of the terms of a Hamiltonian whose Hartree-Fock energy is known."""
+
 
 def outcome(module: VariationalMonteCarlo) -> Result:
     """Result of a module whose phases are done, identical on all ranks.
 
     The energy is that of the evaluation, with a blocked error. Its status is ``ok`` only if the evaluation is not above
     the last quarter of the optimisation and its two halves agree, within 3 standard errors, and if the remaining error
-    of the optimisation, which the verdict states, is below ``method.optimisation.until`` or, without it, TOLERANCE.
+    of the optimisation, which the verdict states, is below ``method.optimisation.until`` or, without it, TOLERANCE. An
+    energy above Hartree-Fock by more than that, and by 3 standard errors, is not ``ok`` either: it is the only limit
+    for an evaluation without an optimisation of its own.
     """
     series = np.array(module.energies["evaluating"])
     energy = blocked(series)
@@ -68,6 +76,12 @@ def outcome(module: VariationalMonteCarlo) -> Result:
         raise CalculationError("the evaluation has energies that are not finite; try dtype=float64")
     # The first rank reports; the others would repeat its Hartree-Fock calculation.
     details = _details(module, energy, tail, change) if rank() == 0 else {}
+    above = energy.value - _mean_field(module, details)
+    if above > until + AGREEMENT * energy.stderr:
+        reasons.append(
+            f"the energy is {1e3 * above:.1f} mHa above Hartree–Fock, and further above the exact one: "
+            "more method.optimisation.steps"
+        )
     properties: dict[str, Any] = {}
     files: dict[str, bytes] = {}
     for estimates in _estimates(module):
@@ -178,6 +192,15 @@ def _details(
     details["hartree_fock"] = {"energy_hartree": field.energy, "basis": field.basis, "method": field.method}
     correlation = correlation_percent(module.system, energy, details)
     return details if correlation is None else {**details, "correlation_percent": correlation}
+
+
+def _mean_field(module: VariationalMonteCarlo, details: dict[str, Any]) -> float:
+    """Hartree-Fock energy from the details of the first rank, on all ranks; infinite where it is not known, or for
+    another Hamiltonian than that of Hartree-Fock."""
+    if not {term.name for term in cast(Iterable[Term], module.hamiltonian.terms)} <= _MOLECULAR:
+        return np.inf
+    known = details.get("hartree_fock", {}).get("energy_hartree", np.inf) if rank() == 0 else 0.0
+    return float(sum_over_ranks(torch.tensor(known, dtype=torch.float64, device=module.sampler.electrons.device)))
 
 
 def _independence(module: VariationalMonteCarlo, energy: Estimate) -> dict[str, float]:

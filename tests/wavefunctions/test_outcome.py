@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from exact import Slater1s, molecule
+from exact import Slater1s, molecule, trap
 from fusion.chemistry.system import Reference, System
 from fusion.errors import CalculationError
 from fusion.runs.results import Result
 from fusion.wavefunctions import outcome as module
 from fusion.wavefunctions.estimators import Dipole, Spin, Virial
+from fusion.wavefunctions.hamiltonians import Hamiltonian, molecular
 from fusion.wavefunctions.outcome import outcome
 
 ENERGY, SIGMA = -2.9, 0.01
@@ -42,6 +44,7 @@ def judged(
     until: float | None = None,
     stderr: float | None = None,
     started: bool = False,
+    hamiltonian: Hamiltonian | None = None,
 ) -> Result:
     """Result of a module with these energies."""
     finished: Any = SimpleNamespace(
@@ -62,6 +65,8 @@ def judged(
         done={"pretraining": 0, "optimising": len(optimising), "evaluating": len(evaluating)},
         schedule=SimpleNamespace(walkers=64, until=until, evaluation_stderr=stderr),
         optimisation=SimpleNamespace(rejected=3),
+        hamiltonian=molecular(system) if hamiltonian is None else hamiltonian,
+        sampler=SimpleNamespace(electrons=torch.zeros(1)),
     )
     result = outcome(finished)
     json.dumps(result.details, allow_nan=False)
@@ -100,6 +105,14 @@ def test_the_remaining_error_is_stated_and_limits_the_verdict() -> None:
     assert fine.status == "ok" and "remaining error at most about" in fine.details["vmc"]["verdict"]
     assert strict.status == "not_converged" and "more than 1" in strict.message
     assert 0.002 < fine.details["vmc"]["remaining"]["error_hartree"] < 0.01
+
+
+def test_an_evaluation_above_hartree_fock_is_not_ok() -> None:
+    """An evaluation of another run's wavefunction has no optimisation whose remaining error tells."""
+    above = judged([], noise(400, 1, -2.8), started=True)
+    assert above.status == "not_converged" and "mHa above Hartree–Fock" in str(above.message)
+    assert judged([], noise(400, 1, -2.856), started=True).status == "ok"
+    assert judged([], noise(400, 1, 3.0), started=True, hamiltonian=trap(1.0, False)).status == "ok"
 
 
 def test_an_error_bar_above_the_wanted_one_is_not_ok() -> None:
