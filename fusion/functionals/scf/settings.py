@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import h5py
+
 from fusion.chemistry.system import System
 from fusion.config.checks import check_whole, is_number
 from fusion.errors import InputError
@@ -49,6 +51,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         if isinstance(self.start, str) and Path(self.start).is_file():
+            _check_checkpoint(self.start)
             object.__setattr__(self, "checkpoint", self.start)
             object.__setattr__(self, "start", None)
         try:
@@ -86,6 +89,19 @@ class Settings:
         )
         mean_field.max_cycle, mean_field.ladder = self.max_cycle, Ladder(self.damp, self.level_shift)
         return mean_field
+
+
+def _check_checkpoint(path: str) -> None:
+    """Raise InputError for a file without the molecule and the orbitals of an SCF."""
+    try:
+        with h5py.File(path) as file:
+            complete = "mol" in file and "scf/mo_coeff" in file and "scf/mo_occ" in file
+    except OSError:
+        complete = False
+    if not complete:
+        raise InputError(
+            f"method.start={path} is a file, but not a checkpoint of an SCF by PySCF, such as the scf.chk of a run"
+        )
 
 
 def _check_range(name: str, value: float, lowest: float, highest: float) -> None:
