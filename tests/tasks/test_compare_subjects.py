@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,11 +12,11 @@ from ase.build import molecule
 from ase.data.s22 import create_s22_system
 from ase.io import write
 
-from fusion.chemistry import system_input
+from fusion.chemistry import energy_zeros, system_input
 from fusion.chemistry.structures import from_atoms
 from fusion.errors import InputError
 from fusion.methods import by_name
-from fusion.tasks.compare import dimers, energies, jobs, methods, reactions, scans, subject
+from fusion.tasks.compare import dimers, energies, jobs, methods, outcome, reactions, scans, subject
 from fusion.tasks.compare.subject import Subject
 from fusion.tasks.geometry.internal_coordinates import Bond, Dihedral
 
@@ -137,3 +138,19 @@ def test_fragments_without_the_unpaired_electrons_of_the_complex_are_refused() -
     with pytest.raises(InputError, match=r"system.spin=2, but .* together 0 unpaired electrons"):
         dimers.subject([[1, 2], [3]], None, True, from_atoms(atoms, 0, 2))
     assert dimers.subject([[1, 2], [3]], None, True, from_atoms(atoms, 0, 0)).kind == "binding"
+
+
+def test_an_atom_with_ghosts_is_zero_where_the_atom_is() -> None:
+    dimer = from_atoms(Atoms("HHHe", [[0, 0, 0], [0, 0, 0.74], [0, 0, 4.0]]), 0, 0)
+    compared = dimers.subject([[1, 2], [3]], None, True, dimer)
+    entry = SimpleNamespace(zero=energy_zeros.ATOMISATION, settings={"method": {}}, label="atomised")
+    results = {"complex": -0.17, "fragment-1": -0.16}
+    planned = [
+        SimpleNamespace(entry=entry, structure=each, document={"status": "ok", "energy": {"value": results[each.name]}})
+        for each in compared.structures
+        if each.name in results
+    ]
+    documents = {entry.label: outcome._documents(planned, compared)}  # type: ignore[arg-type]
+    for quantity in compared.quantities:
+        row = outcome._quantity(quantity, [entry], entry, documents, {}, compared)  # type: ignore[arg-type, list-item]
+        assert row["values"][entry.label]["energy_hartree"] == pytest.approx(-0.01)

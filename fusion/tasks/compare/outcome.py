@@ -125,12 +125,16 @@ def status(comparison: Mapping[str, Any]) -> tuple[str, str | None]:
 
 
 def _documents(planned: Sequence[Part], subject: Subject) -> Documents:
-    """Results by structure. A method without a basis uses a fragment's result also for the fragment with ghosts."""
+    """Results by structure. A method without a basis uses a fragment's result also for the fragment with ghosts.
+
+    Atoms whose energy is zero by definition have none, with or without ghosts.
+    """
     documents = {part.structure.name: part.document for part in planned}
     if planned and not has_basis(planned[0].entry):
         for structure in subject.structures:
-            if structure.ghosts and structure.name not in documents:
-                documents[structure.name] = documents.get(structure.name.removesuffix("-ghosts"))
+            plain = structure.name.removesuffix("-ghosts")
+            if structure.ghosts and structure.name not in documents and plain in documents:
+                documents[structure.name] = documents[plain]
     return documents
 
 
