@@ -70,6 +70,11 @@ class Analysed:
     text: str | None
 
     @classmethod
+    def of(cls, mol: Any, settings: tuple[Any, ...], text: str | None = None) -> Analysed:
+        """Store the geometry of an analysis with its warning."""
+        return cls(symbols(mol), distances(mol), settings, text)
+
+    @classmethod
     def unpacked(cls, fields: Mapping[str, Any]) -> Analysed:
         """Return the object that `packed` was made from."""
         return cls(tuple(fields["symbols"]), fields["distances"], tuple(fields["settings"]), fields["text"])
@@ -95,7 +100,7 @@ class Analyses:
         """Return the warnings about a converged determinant; reuse the last analysis if its geometry is close."""
         last = self._last.get(name)
         if last is None or not last.holds_for(mean_field.mol, settings):
-            last = Analysed(symbols(mean_field.mol), distances(mean_field.mol), settings, warning(mean_field, name))
+            last = Analysed.of(mean_field.mol, settings, warning(mean_field, name))
             self._last[name] = last
         return [] if last.text is None else [last.text]
 

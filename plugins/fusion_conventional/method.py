@@ -21,7 +21,7 @@ from fusion.scf.basis import Basis
 from fusion.scf.basis import read as read_basis
 from fusion.scf.ghosts import parsed_ghosts
 from fusion.scf.initial_guess import LastDensity
-from fusion.scf.instability import Analyses
+from fusion.scf.instability import Analysed, Analyses
 from fusion.scf.progress import Watched
 from fusion.scf.solvent import check_optical
 from fusion.scf.solvent import describe as describe_solvent
@@ -77,6 +77,8 @@ class PySCFMethod(Watched, ABC):
         self.settings = Settings(ghosts=parsed_ghosts(ghosts), **settings)
         self._last: dict[str, LastDensity] = {}
         self._analyses = Analyses()
+        self._checked: dict[str, Analysed] = {}
+        """Last geometry, by basis, whose determinant was checked to be the lowest of its kind."""
 
     @property
     def label(self) -> str:
@@ -174,11 +176,13 @@ class PySCFMethod(Watched, ABC):
     def memory(self) -> dict[str, Any]:
         """Densities that the next SCF may start from, by basis, and the last stability analyses."""
         densities = {basis: last.packed() for basis, last in self._last.items()}
-        return {"densities": densities, "analyses": self._analyses.packed()}
+        checked = {basis: last.packed() for basis, last in self._checked.items()}
+        return {"densities": densities, "checked": checked, "analyses": self._analyses.packed()}
 
     def recall(self, memory: Mapping[str, Any]) -> None:
         """Restore the densities and analyses that `memory` returned."""
         self._last = {basis: LastDensity.unpacked(packed) for basis, packed in memory.get("densities", {}).items()}
+        self._checked = {basis: Analysed.unpacked(fields) for basis, fields in memory.get("checked", {}).items()}
         self._analyses.recall(memory.get("analyses", {}))
 
     def _in_basis(self, system: System, basis: Basis, wanted: frozenset[str]) -> Computed:
@@ -187,7 +191,9 @@ class PySCFMethod(Watched, ABC):
         density, begun, check = None, "atoms", self.settings.stability
         if last is not None and last.suits(mean_field.mol, state):
             density, begun = last.on(mean_field.mol), "the last density"
-            check = False if check is None else check  # the last density was checked already
+            checked = self._checked.get(str(basis))
+            if check is None and checked is not None and checked.holds_for(mean_field.mol, state):
+                check = False
         determinant = converge(mean_field, density, begun, check, self._watcher)
         failure = determinant.failure()
         if failure is not None:
@@ -195,6 +201,8 @@ class PySCFMethod(Watched, ABC):
             details = {"scf": determinant.describe(str(basis))}
             return Computed({"energy": float(mean_field.e_tot)}, details=details, failure=failure)
         self._last[str(basis)] = LastDensity.of(mean_field, state)
+        if check is not False:
+            self._checked[str(basis)] = Analysed.of(mean_field.mol, state)
         closed = reference_title(mean_field) in ("RHF", "RKS")
         if closed and self.trusts_determinant and self.settings.stability is not False:
             title = self.settings.xc or "Hartree–Fock"

@@ -96,3 +96,10 @@ def test_a_stability_analysis_is_not_that_of_other_elements_at_the_same_places()
         for result in method.calculate([carbon, nitrogen, carbon], ["energy"])
     )
     assert (first, second, third) == ([True], [], [True])
+
+
+def test_a_state_that_becomes_a_saddle_point_along_a_path_is_left() -> None:
+    method = by_name.method({"method": "hf", "basis": "sto-3g", "reference": "uhf"})
+    along = method.calculate([diatomic("N", angstrom) for angstrom in (1.1, 1.4, 1.7)], ["energy"])[-1]
+    alone = by_name.method({"method": "hf", "basis": "sto-3g", "reference": "uhf"})
+    assert along.energy == pytest.approx(alone.calculate([diatomic("N", 1.7)], ["energy"])[0].energy, abs=1e-6)
