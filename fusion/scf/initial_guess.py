@@ -22,8 +22,8 @@ CONV_TOL = 1e-5
 FARTHEST_BOHR = 1.0
 """Largest displacement of an atom for which the last density is still used."""
 
-GUESSES = frozenset({"minao", "atom", "1e", "hcore", "huckel", "mod_huckel", "vsap", "sap", "chk", "chkfile"})
-"""PySCF's own initial guesses."""
+GUESSES = frozenset({"minao", "atom", "1e", "hcore", "huckel", "mod_huckel", "vsap", "sap"})
+"""PySCF's own initial guesses, except that from a checkpoint file, whose name `start` states itself."""
 
 
 @lru_cache(64)

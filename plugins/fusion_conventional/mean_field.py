@@ -113,7 +113,10 @@ class MeanField(PySCFMethod):
     def _details(self, system: System, computed: Sequence[Computed]) -> dict[str, Any]:
         details = super()._details(system, computed)
         if self._d3 is not None:
-            details["scf"]["dispersion_hartree"] = d3(system.numbers, system.positions, self._d3)[0]
+            energy = d3(system.numbers, system.positions, self._d3)[0]
+            details["scf"]["dispersion_hartree"] = energy
+            for state in details.get("excited", {}).get("states", ()):
+                state["energy_hartree"] += energy
         return details
 
 

@@ -1,5 +1,7 @@
 """The ladder of an SCF: attempts are made as needed and reported; failures are reported as such."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from pyscf import gto, scf
@@ -8,7 +10,8 @@ from torch import Tensor, nn
 
 from functional_models import WATER, PBEExchange, SlaterExchange
 from fusion.functionals import DensityFeatures, FunctionalMethod, kohn_sham
-from fusion.functionals.scf.convergence import Ladder
+from fusion.functionals.scf import convergence
+from fusion.functionals.scf.convergence import Ladder, State
 
 
 class Repulsive(nn.Module):
@@ -99,3 +102,21 @@ def test_damping_and_shift_are_settings() -> None:
     ks = kohn_sham(MOLECULE, PBEExchange(), grid_level=0)
     rungs = list(Ladder(damp=0.8, shift=0.5).rungs(ks))
     assert [(rung.damp, rung.shift) for rung in rungs] == [(0, 0), (0.8, 0), (0.8, 0.5), (0.8, 1.5)]
+
+
+def test_parts_of_the_energy_are_those_of_the_state_that_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    ks = kohn_sham(MOLECULE, PBEExchange(), grid_level=0)
+    ks.kernel()
+    saddle = State(ks.e_tot, 0.0, 0.0, ks.make_rdm1(), ks.mo_coeff, ks.mo_occ)
+    exchange = ks.scf_summary["exc"]
+
+    def lost(self: Ladder, mean_field: Any, name: str, start: State) -> State:
+        state = convergence._evaluated(mean_field, start.orbitals, start.numbers, start.energy)
+        convergence._note(mean_field, name, 1, False, state)
+        return state
+
+    monkeypatch.setattr(Ladder, "_second_order", lost)
+    kept, where = Ladder()._down(ks, saddle, ks.mo_coeff[:, ::-1])
+    assert "below which no state was found" in where and len(ks.attempts) == 1
+    assert kept.energy == pytest.approx(ks.e_tot, abs=1e-9)
+    assert ks.scf_summary["exc"] == pytest.approx(exchange, abs=1e-7)

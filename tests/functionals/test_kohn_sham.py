@@ -131,6 +131,11 @@ def test_restart_from_a_checkpoint(tmp_path: Path) -> None:
     assert of_molecule().kernel(again.from_chk(first.chkfile)) == pytest.approx(energy, abs=1e-9)
 
 
+def test_guesses_that_need_a_checkpoint_file_are_refused_without_one() -> None:
+    with pytest.raises(InputError, match=r"method\.start='chkfile' is neither"):
+        method(SlaterExchange(), start="chkfile")
+
+
 def test_scanner() -> None:
     scanner = of_molecule().as_scanner()
     scanner(of_molecule(0.1).mol)

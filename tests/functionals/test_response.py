@@ -100,6 +100,18 @@ def test_restricted_hydrogen_becomes_unstable_when_stretched(model: nn.Module) -
     assert unrestricted.stable()
 
 
+def test_an_unrestricted_copy_keeps_density_fitting_and_settings() -> None:
+    mol = gto.M(atom="H 0 0 0; H 0 0 0.8", basis="6-31g", verbose=0)
+    fitted = kohn_sham(mol, SlaterExchange(), grid_level=0, start=None, density_fit=True)
+    fitted.set(level_shift=0.1, max_memory=1234)
+    energy = fitted.kernel()
+    unrestricted = fitted.to_uks()
+    assert (unrestricted.level_shift, unrestricted.max_memory) == (0.1, 1234)
+    assert unrestricted.kernel() == pytest.approx(energy, abs=1e-8)
+    exact = kohn_sham(mol, SlaterExchange(), grid_level=0, start=None).kernel()
+    assert abs(exact - energy) > 1e-6
+
+
 def test_functionals_of_the_whole_grid_respond_as_pointwise_ones() -> None:
     """Symmetric and antisymmetric changes of an open shell."""
     pointwise, whole_grid = (mean_field(OXYGEN_HYDRIDE, model) for model in (Everything(), WholeGrid(Everything())))

@@ -250,3 +250,13 @@ def test_every_task_and_the_calculator_take_a_sum(program: Program, tmp_path: Pa
         sum(p.properties["forces"] for p in parts),
     )
     assert OmegaConf.is_config(by_name.node("sum", {"terms": ["morse"]}))
+
+
+def test_parts_of_other_elements_at_the_same_places_are_calculated_anew() -> None:
+    places = np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 9.0]])
+    systems = [System("pair", (symbol, "He"), places) for symbol in ("He", "Ne", "He")]
+    of_first = summed({"method": "hf", "basis": "sto-3g", "atoms": [1]})
+    apart = [one(of_first, system).energy for system in systems]
+    together = [result.energy for result in protocol.calculate(of_first, systems, [])]
+    assert apart == pytest.approx(together)
+    assert apart[0] == apart[2] == pytest.approx(-2.808, abs=1e-3) and apart[1] < -120.0

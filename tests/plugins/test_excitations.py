@@ -102,3 +102,14 @@ def test_the_oscillator_strength_of_density_functionals_is_that_of_pyscf() -> No
 def test_refusals(method: Any, system: System, message: str) -> None:
     with pytest.raises(InputError, match=message):
         calculate(method(), [system], {"energy", "excitations"})
+
+
+def test_total_energies_of_states_include_dispersion() -> None:
+    neon = System("pair", ("Ne", "Ne"), np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 5.8]]))
+    plain, corrected = (excited(MeanField("hf", "6-31g", states=3, dispersion=name), neon) for name in (None, "d3bj"))
+    dispersion = corrected.details["scf"]["dispersion_hartree"]
+    assert corrected.energy == pytest.approx(plain.energy + dispersion, abs=1e-10) and dispersion < -1e-5
+    levels = [result.details["excited"]["states"] for result in (plain, corrected)]
+    assert levels[1][0]["energy_hartree"] == pytest.approx(corrected.energy, abs=1e-10)
+    for before, after in zip(*levels, strict=True):
+        assert after["energy_hartree"] == pytest.approx(before["energy_hartree"] + dispersion, abs=1e-8)

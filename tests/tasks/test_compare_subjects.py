@@ -154,3 +154,18 @@ def test_an_atom_with_ghosts_is_zero_where_the_atom_is() -> None:
     for quantity in compared.quantities:
         row = outcome._quantity(quantity, [entry], entry, documents, {}, compared)  # type: ignore[arg-type, list-item]
         assert row["values"][entry.label]["energy_hartree"] == pytest.approx(-0.01)
+
+
+def test_sums_and_programs_with_a_basis_are_not_called_free_of_it() -> None:
+    nwchem = {"method": "ase", "calculator": "nwchem"}
+    entries = methods.read(
+        [
+            {"method": "sum", "terms": [{"method": "hf", "basis": "sto-3g"}, "d3"], "label": "corrected"},
+            {"method": "sum", "terms": ["coulomb", "d3"], "label": "learned"},
+            nwchem | {"options": {"basis": "6-31g*"}},
+        ],
+        seed=0,
+        forces=False,
+    )
+    assert [jobs.has_basis(entry) for entry in entries] == [True, False, True]
+    assert not any(jobs.has_ghosts(entry) for entry in entries)

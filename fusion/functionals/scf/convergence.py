@@ -156,6 +156,8 @@ class Ladder:
         if mean_field.attempts[-1].converged and lower.energy < saddle.energy + RISEN:
             return lower, ""
         mean_field.attempts.pop()
+        # The object still holds the parts of the energy of the other state.
+        saddle = _evaluated(mean_field, saddle.orbitals, saddle.numbers, saddle.energy)
         return saddle, ", in a saddle point of the energy below which no state was found"
 
 

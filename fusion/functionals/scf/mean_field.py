@@ -311,16 +311,25 @@ class LearnedUKS(Learned, uks.UKS):
         return super().stability(internal, False, **options)
 
 
+_COPIED = (
+    "grids", "conv_tol", "conv_tol_grad", "max_cycle", "max_memory", "level_shift", "damp", "init_guess", "dispersion",
+    "ladder", "callback", "start_callback", "verbose",
+)  # fmt: skip
+"""Settings that a change of the kind of orbitals keeps."""
+
+
 def copied(mean_field: Any, kind: type) -> Any:
     """Build an unrestricted object with the settings and orbitals of a restricted one."""
     result = kind(mean_field.mol)
     result.learn(mean_field._numint)
-    for name in ("grids", "conv_tol", "conv_tol_grad", "max_cycle", "init_guess", "dispersion", "ladder", "verbose"):
+    for name in _COPIED:
         setattr(result, name, getattr(mean_field, name))
     if mean_field.mo_coeff is not None:
         result.mo_coeff = np.stack([mean_field.mo_coeff] * 2)
         result.mo_energy = np.stack([mean_field.mo_energy] * 2)
         result.mo_occ = np.stack([0.5 * mean_field.mo_occ] * 2)
+    if isinstance(mean_field, df_jk._DFHF):
+        result = result.density_fit(with_df=mean_field.with_df, only_dfj=mean_field.only_dfj)
     if isinstance(mean_field, solvent.InSolvent):
         return solvent.attached(result, mean_field.with_solvent.copy())
     return result

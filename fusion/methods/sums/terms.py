@@ -103,7 +103,7 @@ class Term:
     def _of_parts(self, systems: Sequence[System], requested: frozenset[str]) -> list[Result]:
         """Results of fragments. Equal fragments, such as those after a displacement of distant atoms, are calculated
         once."""
-        keys = [system.positions.tobytes() + repr(sorted(requested)).encode() for system in systems]
+        keys = [_key(system, requested) for system in systems]
         new = {key: system for key, system in zip(keys, systems, strict=True) if key not in self._cache}
         calculated = dict(
             zip(new, protocol.calculate(self.method, list(new.values()), requested) if new else (), strict=True)
@@ -115,6 +115,12 @@ class Term:
         while len(self._cache) > _CACHED:
             self._cache.popitem(last=False)
         return results
+
+
+def _key(system: System, requested: Iterable[str]) -> bytes:
+    """Return what equal requests for equal fragments share: other elements may stand at the same places."""
+    state = system.symbols, system.charge, system.spin, sorted(requested)
+    return system.positions.tobytes() + repr(state).encode()
 
 
 @contextmanager

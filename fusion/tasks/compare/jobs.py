@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,8 @@ from fusion.config.messages import WITH_SOLVENT
 from fusion.config.moved_names import current
 from fusion.errors import CalculationError, InputError
 from fusion.files.atomic import make_folder, record, write_atomically
-from fusion.methods import abilities
+from fusion.methods import abilities, by_name
+from fusion.methods.sums import SumMethod
 from fusion.parallel import processes
 from fusion.runs import directory as run_directory
 from fusion.runs import trust
@@ -199,7 +200,16 @@ def _solvent_fields(solvent: Any) -> Sequence[Any]:
 
 def has_basis(entry: Entry) -> bool:
     """True if the method has a basis of functions centred on nuclei."""
-    return entry.settings["method"].get("basis") is not None
+    return _in_basis(entry.method, entry.settings["method"])
+
+
+def _in_basis(method: Any, settings: Mapping[str, Any]) -> bool:
+    """True if a method with these settings, or a term of a sum, has a basis."""
+    if isinstance(method, SumMethod):
+        return any(_in_basis(term.method, by_name.node(*by_name.parts(term.entry))) for term in method.terms)
+    if "calculator" in settings:  # only a program that treats all electrons has total energies
+        return method.energy_zero == energy_zeros.TOTAL or "basis" in (settings.get("options") or {})
+    return settings.get("basis") is not None
 
 
 def _is_zero(structure: Structure, entry: Entry) -> bool:
