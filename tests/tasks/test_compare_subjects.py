@@ -143,7 +143,7 @@ def test_fragments_without_the_unpaired_electrons_of_the_complex_are_refused() -
 def test_an_atom_with_ghosts_is_zero_where_the_atom_is() -> None:
     dimer = from_atoms(Atoms("HHHe", [[0, 0, 0], [0, 0, 0.74], [0, 0, 4.0]]), 0, 0)
     compared = dimers.subject([[1, 2], [3]], None, True, dimer)
-    entry = SimpleNamespace(zero=energy_zeros.ATOMISATION, settings={"method": {}}, label="atomised")
+    entry = SimpleNamespace(zero=energy_zeros.ATOMISATION, method=None, settings={"method": {}}, label="atomised")
     results = {"complex": -0.17, "fragment-1": -0.16}
     planned = [
         SimpleNamespace(entry=entry, structure=each, document={"status": "ok", "energy": {"value": results[each.name]}})
