@@ -9,6 +9,7 @@ Electrons move with the nuclei near them (space warp; Filippi & Umrigar 2000, Ph
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,6 +39,16 @@ class Start:
     def is_at(self, positions: np.ndarray) -> bool:
         """True if the nuclei are at these positions (A, 3), bohr, to the precision of checkpoints."""
         return bool(np.array_equal(np.round(self.positions, 6), np.round(positions, 6)))
+
+    def stream(self, positions: np.ndarray) -> tuple[int, ...]:
+        """Number of the random stream for other positions (A, 3), bohr; empty for the same ones.
+
+        With the same random numbers at every geometry, the noise of neighbouring geometries would be correlated.
+        """
+        if self.is_at(positions):
+            return ()
+        walkers = self.electrons.detach().cpu().numpy().tobytes()
+        return (zlib.crc32(np.round(positions, 6).tobytes(), zlib.crc32(walkers)),)
 
     def electrons_at(self, positions: np.ndarray) -> Tensor:
         """Walkers moved with the nuclei to other positions (A, 3), bohr."""

@@ -163,7 +163,8 @@ class VariationalMonteCarlo(pl.LightningModule):
     def on_train_start(self) -> None:
         """Build sampler and optimiser; walkers are random, those of another geometry, or those of the checkpoint."""
         self._phase = self.next_phase or self.phases[-1]
-        generator = random_stream(self.seed, self.device, "moves", sum(self.done.values()))
+        own = () if self.start is None else self.start.stream(self.system.positions)
+        generator = random_stream(self.seed, self.device, "moves", sum(self.done.values()), *own)
         walkers = self.schedule.walkers // world_size()
         for estimator in self.estimators:
             cast(nn.Module, estimator).to(self.device)

@@ -195,6 +195,8 @@ def test_a_random_stream_repeats_the_energies() -> None:
 def test_impossible_numbers_of_points_are_refused() -> None:
     with pytest.raises(InputError, match="points must be 6 or 12, not 7"):
         EffectiveCore(with_core("Li"), points=7)
+    with pytest.raises(InputError, match="threshold must be a number of at least 0, not 'x'"):
+        EffectiveCore(with_core("Li"), threshold="x")  # type: ignore[arg-type]
 
 
 def test_a_run_names_its_core_potential_and_has_no_reference(program: Program, tmp_path: Path) -> None:

@@ -14,11 +14,13 @@ from torch import nn
 from exact import molecule
 from fusion.chemistry.core_potentials import read
 from fusion.errors import InputError
-from fusion.wavefunctions import AnsatzMethod
+from fusion.runs.results import Result
+from fusion.wavefunctions import AnsatzMethod, outcome
 from fusion.wavefunctions.optimisers import Constant, InverseDecay
 from fusion.wavefunctions.optimisers.kfac import Kfac
 from fusion.wavefunctions.optimisers.spring import Spring
 from fusion.wavefunctions.transfer import Start, as_memory, from_memory
+from fusion.wavefunctions.vmc import VariationalMonteCarlo
 from fusion_ferminet.network import FermiNet
 from fusion_psiformer.network import Psiformer
 
@@ -147,3 +149,19 @@ def test_a_molecule_with_other_cores_is_another_molecule_for_the_memory() -> Non
     for system, other in ((bare, cored), (cored, bare)):
         memory = as_memory(Start({}, torch.zeros(2, system.n_electrons, 3), system.positions), system)
         assert from_memory(memory, system) is not None and from_memory(memory, other) is None
+
+
+def test_every_geometry_has_random_numbers_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The noise of neighbouring geometries is independent, as error bars of averages over them assume."""
+    streams: list[int] = []
+
+    def recorded(module: VariationalMonteCarlo) -> Result:
+        streams.append(module.sampler.generator.initial_seed())
+        return Result(module.system)
+
+    monkeypatch.setattr(outcome, "outcome", recorded)
+    systems = [molecule("H H", distance) for distance in (1.40, 1.42, 1.44, 1.42)]
+    for _ in range(2):
+        short = {"pretraining__steps": 2, "optimisation__steps": 8, "evaluation__steps": 2}
+        method(walkers=16, sampling={"burn_in": 2, "moves": 1}, **short).calculate(systems, {"energy"})
+    assert len({*streams}) == len(systems) and streams[:4] == streams[4:]

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from fusion.chemistry.core_potentials import LOCAL, CorePotential, Term
 from fusion.chemistry.system import System
+from fusion.config.checks import check_number
 from fusion.errors import InputError
 from fusion.wavefunctions.hamiltonians.point import FORWARDS, Point
 
@@ -44,6 +45,7 @@ class EffectiveCore(nn.Module):
         super().__init__()
         if points not in DEGREES:
             raise InputError(f"method.hamiltonian.terms.effective_core.points must be 6 or 12, not {points!r}")
+        check_number("method.hamiltonian.terms.effective_core.threshold", threshold)
         self.threshold = float(threshold)
         atoms = [a for core in system.cores for a, symbol in enumerate(system.symbols) if symbol == core.symbol]
         _constant(self, "nuclei", torch.tensor(system.positions, dtype=torch.float64)[atoms])
