@@ -15,6 +15,12 @@ def check_whole(setting: str, value: Any, least: int = 1) -> None:
         raise InputError(f"{setting} must be a whole number of at least {least}, not {value!r}")
 
 
+def check_switch(setting: str, value: Any) -> None:
+    """Raise InputError unless the value of a setting is true or false: the word "no" would count as true."""
+    if not isinstance(value, bool):
+        raise InputError(f"{setting} must be true or false, not {value!r}")
+
+
 def energy_setting(setting: str, value: Any) -> float | None:
     """Read a positive energy in hartree: a number, or a text with the unit Ha or mHa; None stays None.
 

@@ -9,6 +9,7 @@ import numpy as np
 from pyscf.dft import libxc
 
 from fusion.chemistry.system import System
+from fusion.config.checks import check_switch
 from fusion.errors import InputError
 from fusion.functionals.scf.dispersion import dispersion as d3
 from fusion.scf.populations import POPULATIONS, populations
@@ -33,8 +34,7 @@ class MeanField(PySCFMethod):
 
     def __init__(self, name: str, basis: Any, dispersion: str | None = None, tda: bool = True, **settings: Any) -> None:
         super().__init__(name, basis, **settings)
-        if not isinstance(tda, bool):
-            raise InputError(f"method.tda must be true or false, not {tda!r}")
+        check_switch("method.tda", tda)
         self._tda = tda
         if dispersion not in (None, "d3bj"):
             raise InputError(f"method.dispersion={dispersion!r} is unknown; use d3bj, or null for none")

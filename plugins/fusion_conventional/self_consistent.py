@@ -15,11 +15,12 @@ import numpy as np
 from pyscf import dft, scf
 
 from fusion.chemistry.system import System
-from fusion.config.checks import check_whole, is_number
+from fusion.config.checks import check_switch, check_whole, is_number
 from fusion.errors import InputError
 from fusion.parallel.blas_threads import one_thread
 from fusion.scf import initial_guess, second_order
 from fusion.scf.basis import Basis
+from fusion.scf.broken_symmetry import is_closed
 from fusion.scf.ghosts import Ghost, check_no_solvent
 from fusion.scf.progress import Watcher, after_cycle
 from fusion.scf.reference import RESTRICTED, RESTRICTED_OPEN, UNRESTRICTED
@@ -71,6 +72,10 @@ class Settings:
         if not is_number(self.conv_tol) or self.conv_tol <= 0:
             raise InputError(f"method.conv_tol must be positive (hartree), not {self.conv_tol}")
         check_whole("method.max_cycle", self.max_cycle)
+        check_switch("method.cartesian", self.cartesian)
+        check_switch("method.density_fit", self.density_fit)
+        if self.stability is not None:
+            check_switch("method.stability", self.stability)
         object.__setattr__(self, "solvent", read_solvent(self.solvent))
         check_no_solvent(self.ghosts, self.solvent)
 
@@ -229,8 +234,8 @@ def _step_down(determinant: Determinant) -> None:
     if not any((spin > 0).any() and (spin < spin.max()).any() for spin in numbers):  # no empty orbitals to rotate into
         return
     for _ in range(_STEPS_DOWN):
-        orbitals, _, stable, _ = mean_field.stability(verbose=0, return_status=True)
-        if stable:
+        orbitals = _downhill(mean_field)
+        if orbitals is None:
             return
         before = {name: getattr(mean_field, name) for name in ("converged", "e_tot", "mo_energy", "mo_coeff", "mo_occ")}
         _attempt(determinant, "down from a saddle", partial(_second_order, mean_field, orbitals))
@@ -241,6 +246,21 @@ def _step_down(determinant: Determinant) -> None:
                 setattr(mean_field, name, value)
             return
     determinant.warnings.append("the determinant may not be the lowest of its kind: it is not stable")
+
+
+def _downhill(mean_field: Any) -> Any:
+    """Return orbitals from which the energy falls; None for a minimum.
+
+    PySCF's search starts from equal changes of both spins where their orbitals are equal. In a small basis it then
+    misses that the spins separate.
+    """
+    orbitals, _, stable, _ = mean_field.stability(verbose=0, return_status=True)
+    if not stable:
+        return orbitals
+    if not mean_field.istype("UHF") or mean_field.mol.spin or not is_closed(np.asarray(mean_field.make_rdm1())):
+        return None
+    curvature, orbitals = second_order.lowest_curvature(mean_field)
+    return orbitals if curvature < -second_order.FLAT else None
 
 
 def _no_functional(name: object) -> str:

@@ -211,3 +211,9 @@ def test_energy_zero_of_ase_calculators() -> None:
     assert stated.energy_zero == energy_zeros.TOTAL
     with pytest.raises(InputError, match=r"method\.energy_zero is total or own, not 'atoms'"):
         by_name.method({"method": "ase", "calculator": "emt", "energy_zero": "atoms"})
+
+
+@pytest.mark.parametrize("switch", ["cartesian", "density_fit", "stability", "tda"])
+def test_words_are_no_switches(switch: str) -> None:
+    with pytest.raises(InputError, match=f"method.{switch} must be true or false, not 'no'"):
+        by_name.method({"method": "hf", switch: "no"})

@@ -103,3 +103,10 @@ def test_a_state_that_becomes_a_saddle_point_along_a_path_is_left() -> None:
     along = method.calculate([diatomic("N", angstrom) for angstrom in (1.1, 1.4, 1.7)], ["energy"])[-1]
     alone = by_name.method({"method": "hf", "basis": "sto-3g", "reference": "uhf"})
     assert along.energy == pytest.approx(alone.calculate([diatomic("N", 1.7)], ["energy"])[0].energy, abs=1e-6)
+
+
+def test_spins_separate_in_a_basis_of_one_function_per_atom() -> None:
+    method = by_name.method({"method": "hf", "basis": "sto-3g", "reference": "unrestricted"})
+    (result,) = method.calculate([diatomic("H", 2.434)], ["energy"])
+    assert result.energy == pytest.approx(2 * -0.466582, abs=2e-3)  # of two atoms
+    assert result.details["scf"]["spin_squared"] > 0.9
