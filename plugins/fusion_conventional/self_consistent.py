@@ -244,7 +244,9 @@ def _step_down(determinant: Determinant) -> None:
             determinant.attempts.pop()
             for name, value in before.items():
                 setattr(mean_field, name, value)
-            return
+            if mean_field.istype("ROHF") or second_order.lowest_curvature(mean_field)[0] > -second_order.FLAT:
+                return
+            break
     determinant.warnings.append("the determinant may not be the lowest of its kind: it is not stable")
 
 

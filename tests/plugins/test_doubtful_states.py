@@ -13,6 +13,7 @@ from fusion.chemistry.system import System
 from fusion.methods import by_name
 from fusion.runs.results import read_result
 from fusion.scf import instability
+from fusion_conventional import self_consistent
 
 DFT = {"method": "dft", "grid_level": 0}
 UNSTABLE, DOUBLES = "an unrestricted one lies below", "largest double excitation"
@@ -110,3 +111,10 @@ def test_spins_separate_in_a_basis_of_one_function_per_atom() -> None:
     (result,) = method.calculate([diatomic("H", 2.434)], ["energy"])
     assert result.energy == pytest.approx(2 * -0.466582, abs=2e-3)  # of two atoms
     assert result.details["scf"]["spin_squared"] > 0.9
+
+
+def test_a_saddle_point_below_which_no_state_is_found_has_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(self_consistent, "_LOWERED", np.inf)  # no step counts as lower
+    method = by_name.method({"method": "hf", "basis": "sto-3g", "reference": "uhf"})
+    unstable, stable = method.calculate([diatomic("H", 4.0), diatomic("H", 0.74)], ["energy"])
+    assert any("not stable" in text for text in unstable.warnings) and not stable.warnings
