@@ -243,6 +243,11 @@ def test_invalid_settings_are_refused(changes: Any, said: str) -> None:
         ('h = { atoms = "H 0 0 0", line = { he = 1 } }', "occupations and line belong together"),
         ('h = { atoms = "H 0 0 0", against = { he = 1 } }', "refers to 'he'"),
         ('h = { atoms = "H 0 0 0", spin = 2 }', "spin"),
+        (
+            'o = { atoms = "O 0 0 0", spin = 2 }\no1 = { atoms = "O 0 0 0", spin = 0 }\no2 = { molecule = "O2" }',
+            "o2 needs against = .* several states of one of its atoms, o, o1",
+        ),
+        ('h = { atoms = "H 0 0 0", held_out = "false" }', "held_out must be true or false, not 'false'"),
     ],
 )
 def test_invalid_data_are_refused(tmp_path: Path, text: str, said: str) -> None:

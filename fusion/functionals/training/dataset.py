@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +12,7 @@ import numpy as np
 
 from fusion.chemistry import system_input
 from fusion.chemistry.system import System
+from fusion.config.checks import check_switch
 from fusion.errors import InputError
 from fusion.files import bounds
 from fusion.scf import occupations as numbers
@@ -72,7 +73,9 @@ def read(path: Path | None = None) -> Set:
                 raise InputError(
                     f"{path}: {entry.name} refers to {other!r}, which is not a system with integer occupations there"
                 )
-    atoms = {e.system.symbols[0]: e.name for e in entries.values() if _is_atom(e)}
+    atoms: dict[str, list[str]] = {}
+    for entry in filter(_is_atom, entries.values()):
+        atoms.setdefault(entry.system.symbols[0], []).append(entry.name)
     candidates = (_difference(path, entry, atoms, entries) for entry in entries.values())
     differences = tuple(difference for difference in candidates if difference is not None)
     if not any(not difference.held_out for difference in differences):
@@ -92,6 +95,7 @@ def _entry(path: Path, name: str, table: Any) -> Entry:
             up, down = numbers.checked(occupations, 1000)
             occupations = tuple(up.tolist()), tuple(down.tolist())
         system = system_input.read({"name": name, **_nuclei(table)}, path.parent)
+        check_switch("held_out", table.get("held_out", False))
         if (occupations is None) != ("line" not in table):
             raise InputError("occupations and line belong together")
         line, against = (
@@ -99,7 +103,7 @@ def _entry(path: Path, name: str, table: Any) -> Entry:
         )
     except (InputError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: {name}: {error}") from error
-    return Entry(name, system, occupations, line, against or line, bool(table.get("held_out", False)))
+    return Entry(name, system, occupations, line, against or line, table.get("held_out", False))
 
 
 def _nuclei(table: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,7 +126,9 @@ def _is_atom(entry: Entry) -> bool:
     return len(entry.system.symbols) == 1 and entry.system.charge == 0 and entry.occupations is None
 
 
-def _difference(path: Path, entry: Entry, atoms: Mapping[str, str], entries: Mapping[str, Entry]) -> Difference | None:
+def _difference(
+    path: Path, entry: Entry, atoms: Mapping[str, Sequence[str]], entries: Mapping[str, Entry]
+) -> Difference | None:
     others: Mapping[str, float] = entry.against
     if not others:
         if _is_atom(entry):
@@ -131,7 +137,13 @@ def _difference(path: Path, entry: Entry, atoms: Mapping[str, str], entries: Map
         if missing or entry.system.charge:
             reason = "it is charged" if entry.system.charge else f"the set has no atom {missing[0]}"
             raise InputError(f"{path}: {entry.name} needs against = {{...}}, energies to compare with: {reason}")
-        others = {atoms[symbol]: count for symbol, count in Counter(entry.system.symbols).items()}
+        states = next((atoms[symbol] for symbol in entry.system.symbols if len(atoms[symbol]) > 1), None)
+        if states is not None:
+            raise InputError(
+                f"{path}: {entry.name} needs against = {{...}}: the set has several states of one of its atoms, "
+                f"{', '.join(states)}"
+            )
+        others = {atoms[symbol][0]: count for symbol, count in Counter(entry.system.symbols).items()}
     kind = "fractional" if entry.line else "ionisation" if len(entry.system.symbols) == 1 else "atomisation"
     sign = -1.0 if kind == "atomisation" else 1.0
     coefficients = {entry.name: sign, **{name: -sign * number for name, number in others.items()}}
