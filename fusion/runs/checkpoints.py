@@ -22,6 +22,7 @@ from fusion.parallel.collectives import largest_of_ranks
 from fusion.runs.layout import CHECKPOINT
 from fusion.runs.metrics import MetricsFile
 from fusion.runs.signals import StopRequest, accepted
+from fusion.runs.state import task_of
 
 _ROWS = "fusion_metrics_rows"
 
@@ -132,6 +133,8 @@ def read(path: Path) -> dict[str, Any]:
     try:
         if not zipfile.is_zipfile(bounds.regular(path)):
             raise InputError(f"{path} is not a checkpoint, or only a part of one")
+        if (task := task_of(path)) is not None:
+            raise InputError(f"{path} is a checkpoint of task={task}, which has no parameters to start from")
         bounds.check_torch(path)
         with zipfile.ZipFile(path) as archive:
             if (damaged := archive.testzip()) is not None:  # torch does not verify the checksums

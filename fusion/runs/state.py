@@ -6,8 +6,9 @@ The file is a numpy .npz archive with the arrays and a JSON text of everything e
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,7 +17,9 @@ from fusion.errors import InputError
 from fusion.files import bounds
 from fusion.files.atomic import make_folder, replacing
 from fusion.runs.layout import CHECKPOINT
-from fusion.runs.run import Run
+
+if TYPE_CHECKING:
+    from fusion.runs.run import Run
 
 _TEXT = "state"
 _ARRAY = "__array__"
@@ -43,6 +46,10 @@ def read_state(run: Run, task: str) -> dict[str, Any] | None:
         arrays = bounds.npz(run.checkpoint)
         state = _with_arrays(current(bounds.parsed_json(str(arrays.pop(_TEXT)))), arrays)
     except (OSError, ValueError, KeyError, TypeError) as error:
+        if _is_of_torch(run.checkpoint):
+            raise InputError(
+                f"{run.checkpoint} is a checkpoint of a wavefunction or network, not of task={task}"
+            ) from error
         raise InputError(f"{run.checkpoint} is not a checkpoint of task={task} ({bounds.reason(error)})") from error
     if not isinstance(state, dict) or state.get("task") != task:
         other_task = state.get("task") if isinstance(state, dict) else None
@@ -50,6 +57,24 @@ def read_state(run: Run, task: str) -> dict[str, Any] | None:
             f"{run.checkpoint} is a checkpoint of task={bounds.reason(str(other_task))}, not of task={task}"
         )
     return state
+
+
+def task_of(path: Path) -> str | None:
+    """Name of the task that wrote a checkpoint by `write_state`; None for any other file."""
+    try:
+        state = bounds.parsed_json(str(bounds.npz(path, (_TEXT,))[_TEXT]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return bounds.reason(str(state.get("task"))) if isinstance(state, dict) else None
+
+
+def _is_of_torch(path: Path) -> bool:
+    """True for a file that PyTorch wrote."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/data.pkl") for name in archive.namelist())
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return False
 
 
 def is_own(run: Run) -> bool:

@@ -9,6 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from fusion.errors import InputError
+from fusion.runs import checkpoints
 from fusion.runs.layout import CHECKPOINT
 from fusion.runs.run import Run
 from fusion.runs.state import read_state, write_state
@@ -31,6 +32,18 @@ def test_a_state_is_read_back_exactly(tmp_path: Path) -> None:
     assert content["step"] == 7 and content["random"] == state["random"] and content["frames"][0]["energy"] == 0.1 + 0.2
     np.testing.assert_array_equal(content["frames"][0]["positions"], state["frames"][0]["positions"])  # type: ignore[index]
     assert list((tmp_path / "checkpoints").iterdir()) == [tmp_path / CHECKPOINT]
+
+
+def test_a_state_is_no_start_of_a_wavefunction_or_network(tmp_path: Path) -> None:
+    write_state(run(tmp_path), {"task": "ionize"})
+    with pytest.raises(InputError, match="is a checkpoint of task=ionize, which has no parameters to start from"):
+        checkpoints.read(tmp_path / CHECKPOINT)
+
+
+def test_a_wavefunction_is_no_state_of_a_task(tmp_path: Path) -> None:
+    checkpoints.AtomicCheckpointIO().save_checkpoint({"step": 1}, tmp_path / CHECKPOINT)
+    with pytest.raises(InputError, match="is a checkpoint of a wavefunction or network, not of task=scan"):
+        read_state(run(tmp_path), "scan")
 
 
 def test_a_new_run_has_no_state(tmp_path: Path) -> None:
