@@ -154,3 +154,15 @@ def test_a_signal_saves_all_calculations(program: Program, tmp_path: Path, numbe
     assert program("resume", "run").status == 0
     assert program(*MORSE[:2], "hydra.run.dir=whole").status == 0
     assert result(tmp_path / "run")["relaxation"] == result(tmp_path / "whole")["relaxation"]
+
+
+def test_a_relaxation_that_climbs_is_not_converged(program: Program, tmp_path: Path) -> None:
+    """L-BFGS pulls a stretched hydrogen molecule apart, where the forces fall below any threshold."""
+    stretched = ("system=inline", "system.atoms='H 0 0 0; H 0 0 1.6'", "task.fmax=1e-3")
+    hartree_fock = ("+method=hf", "method.basis=sto-3g", "task=relax", "hydra.run.dir=run", *stretched)
+    done = program(*hartree_fock)
+    document = result(tmp_path / "run")
+    assert done.status == 1 and document["status"] == "not_converged"
+    assert "the optimiser went uphill" in document["message"] and not document["relaxation"]["converged"]
+    downhill = program(*hartree_fock, "task.optimiser._target_=ase.optimize.BFGS", "hydra.run.dir=downhill")
+    assert downhill.status == 0 and result(tmp_path / "downhill")["energy"]["value"] == pytest.approx(-1.1175, abs=1e-4)

@@ -29,6 +29,10 @@ _GPA_PER_HARTREE_BOHR3 = units.GPA_PER_HARTREE_BOHR3
 _EV_ANGSTROM3_PER_GPA = units.EV_ANGSTROM3_PER_HARTREE_BOHR3 / _GPA_PER_HARTREE_BOHR3
 
 
+CLIMBED = 1e-3
+"""Rise of the energy (hartree) from start to end that noise of float32 does not explain."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """Settings of a relaxation: force threshold in hartree/bohr, pressure in GPa. Held atoms belong to the system.
@@ -63,9 +67,22 @@ class Relaxed:
     stuck: bool = False
     """True if the optimiser returned no finite step: within the noise of the forces its steps can become 0 / 0."""
 
+    def __post_init__(self) -> None:
+        if self.climbed:
+            object.__setattr__(self, "converged", False)
+
     @property
     def steps(self) -> int:
         return len(self.energies) - 1
+
+    @property
+    def climbed(self) -> bool:
+        """True if the end lies above the start: where the curvature is negative, L-BFGS goes uphill, to atoms apart.
+
+        A cell may rise in energy under pressure, and an energy with error bars by chance.
+        """
+        certain = not self.settings.cell and self.result.energy_stderr is None
+        return certain and self.energies[-1] > self.energies[0] + CLIMBED
 
 
 def check_settings(settings: Settings, system: System) -> None:
@@ -208,9 +225,20 @@ def details_of(relaxed: Relaxed) -> dict[str, Any]:
     return details
 
 
+def uphill(relaxed: Relaxed) -> str:
+    """Message about a relaxation that ended above its start, and the advice."""
+    rise = relaxed.energies[-1] - relaxed.energies[0]
+    return (
+        f"the energy has risen by {rise:.4f} Ha after {relaxed.steps} steps: the optimiser went uphill, as L-BFGS does "
+        "far from a minimum. Start closer, or relax it alone with task.optimiser._target_=ase.optimize.BFGS"
+    )
+
+
 def why_not(relaxed: Relaxed, run: Run) -> str:
     """Reason why a relaxation did not converge, and the advice."""
     forces = np.array(relaxed.largest_forces)
+    if relaxed.climbed:
+        return uphill(relaxed)
     text = (
         f"largest force {short(forces[-1])} Ha/bohr after {relaxed.steps} steps, "
         f"above {short(relaxed.settings.fmax)} Ha/bohr"

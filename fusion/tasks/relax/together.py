@@ -26,7 +26,7 @@ from fusion.methods import protocol
 from fusion.methods.protocol import Method
 from fusion.runs.results import Result
 from fusion.tasks.geometry.structures import without_torque
-from fusion.tasks.relax.relaxation import Relaxed, Settings, details_of, short
+from fusion.tasks.relax.relaxation import Relaxed, Settings, details_of, short, uphill
 
 CURVATURE: Final = 70.0 / units.EV_ANGSTROM2_PER_HARTREE_BOHR2
 """Curvature of the first steps, hartree/bohr^2."""
@@ -104,7 +104,8 @@ class Relaxations:
         elif not relaxed.converged:
             force, limit = short(relaxed.largest_forces[-1]), short(self.settings.fmax)
             result.status = "not_converged"
-            result.message = f"largest force {force} Ha/bohr after {relaxed.steps} steps, above {limit} Ha/bohr"
+            reason = f"largest force {force} Ha/bohr after {relaxed.steps} steps, above {limit} Ha/bohr"
+            result.message = uphill(relaxed) if relaxed.climbed else reason
         return result
 
 
