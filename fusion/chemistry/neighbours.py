@@ -4,6 +4,29 @@ from __future__ import annotations
 
 import numpy as np
 
+_FEW = 100
+"""Number of atoms up to which computing all distances is fastest."""
+
+
+def closest_pair(
+    positions: np.ndarray, cell: np.ndarray | None, pbc: tuple[bool, bool, bool]
+) -> tuple[int, int, float] | None:
+    """Find the two atoms that are closest, the lower index first, and their distance; periodic images included.
+
+    Positions (A, 3) and cell (3, 3) in bohr. None for a single atom, and for more atoms or a cell if no two are within
+    4 bohr.
+    """
+    if cell is None and len(positions) <= _FEW:
+        first, second = np.triu_indices(len(positions), k=1)
+        distances = np.linalg.norm(positions[first] - positions[second], axis=1)
+    else:
+        first, second, distances = near_pairs(positions, cell, pbc)
+    if not len(distances):
+        return None
+    closest = int(distances.argmin())
+    i, j = sorted((int(first[closest]), int(second[closest])))
+    return i, j, float(distances[closest])
+
 
 def near_pairs(
     positions: np.ndarray, cell: np.ndarray | None, pbc: tuple[bool, bool, bool]

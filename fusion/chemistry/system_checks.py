@@ -9,15 +9,12 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from fusion.chemistry import cells
-from fusion.chemistry.neighbours import near_pairs
+from fusion.chemistry.neighbours import closest_pair
 from fusion.chemistry.units import ANGSTROM_PER_BOHR
 from fusion.errors import InputError
 
 CLOSEST_NUCLEI = 0.05
 """Nuclei nearer than this (bohr) count as an error of the input."""
-
-_FEW = 100
-"""Number of atoms up to which computing all distances is fastest."""
 
 
 def checked_nuclei(
@@ -104,18 +101,12 @@ def checked_fixed(fixed: Any, symbols: Sequence[str], name: str) -> np.ndarray |
 def _check_distances(
     symbols: Sequence[str], positions: np.ndarray, name: str, cell: np.ndarray | None, pbc: tuple[bool, bool, bool]
 ) -> None:
-    if cell is None and len(symbols) <= _FEW:
-        distances = np.linalg.norm(positions[:, None] - positions[None, :], axis=-1)
-        first, second = np.nonzero(np.triu(distances < CLOSEST_NUCLEI, k=1))
-        near = distances[first, second]
-    else:
-        first, second, near = near_pairs(positions, cell, pbc)
-    if len(near) and near.min() < CLOSEST_NUCLEI:
-        worst = int(near.argmin())
-        i, j = sorted((int(first[worst]), int(second[worst])))
+    closest = closest_pair(positions, cell, pbc)
+    if closest is not None and closest[2] < CLOSEST_NUCLEI:
+        i, j, distance = closest
         raise InputError(
             f"two nuclei on one spot: atoms {i + 1} ({symbols[i]}) and {j + 1} ({symbols[j]}) of {name} are "
-            f"{near[worst] * ANGSTROM_PER_BOHR:.3g} Angstrom apart"
+            f"{distance * ANGSTROM_PER_BOHR:.3g} Angstrom apart"
         )
 
 

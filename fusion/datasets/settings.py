@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fusion.config.checks import check_switch
 from fusion.datasets import quantities
 from fusion.errors import InputError
 
@@ -106,8 +107,7 @@ def _text(config: Mapping[str, Any], key: str) -> str | None:
 
 def _boolean(config: Mapping[str, Any], key: str, default: bool) -> bool:
     value = config.get(key, default)
-    if not isinstance(value, bool):
-        raise InputError(f"data.{key} must be true or false, not {value!r}")
+    check_switch(f"data.{key}", value)
     return value
 
 

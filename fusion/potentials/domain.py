@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from ase.data import atomic_numbers
 
-from fusion.chemistry.neighbours import near_pairs
+from fusion.chemistry.neighbours import closest_pair
 from fusion.chemistry.system import System
 from fusion.chemistry.units import ANGSTROM_PER_BOHR, BOHR_PER_ANGSTROM
 from fusion.console.format import count
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 
 CLOSEST_ANGSTROM = 0.1
 """Atoms nearer than this are refused: no potential was trained there, and compressed structures stay above it."""
-
-_FEW = 100  # atoms up to which comparing all pairs is fastest
 
 
 @dataclass(frozen=True)
@@ -166,18 +163,12 @@ def _is_atom(system: System) -> bool:
 def check_distances(system: System) -> None:
     """Raise InputError for atoms closer than `CLOSEST_ANGSTROM`, periodic images included."""
     limit = CLOSEST_ANGSTROM * BOHR_PER_ANGSTROM
-    if len(system.symbols) <= _FEW and system.cell is None:
-        distances = np.linalg.norm(system.positions[:, None] - system.positions[None, :], axis=-1)
-        first, second = np.nonzero(np.triu(distances < limit, k=1))
-        near = distances[first, second]
-    else:
-        first, second, near = near_pairs(system.positions, system.cell, system.pbc)
-    if len(near) and near.min() < limit:
-        worst = int(near.argmin())
-        i, j = sorted((int(first[worst]), int(second[worst])))
+    closest = closest_pair(system.positions, system.cell, system.pbc)
+    if closest is not None and closest[2] < limit:
+        i, j, distance = closest
         raise InputError(
             f"atoms {i + 1} ({system.symbols[i]}) and {j + 1} ({system.symbols[j]}) of {system.name} are "
-            f"{near[worst] * ANGSTROM_PER_BOHR:.3f} Angstrom apart; at least {CLOSEST_ANGSTROM} are needed"
+            f"{distance * ANGSTROM_PER_BOHR:.3f} Angstrom apart; at least {CLOSEST_ANGSTROM} are needed"
         )
 
 

@@ -12,7 +12,7 @@ from pyscf import gto
 from torch import nn
 
 from fusion.chemistry.system import System
-from fusion.config.checks import check_number, is_number
+from fusion.config.checks import check_number, check_switch, is_number
 from fusion.errors import InputError
 from fusion.functionals.grid.numint import LearnedNumInt
 from fusion.functionals.protocol import Symmetrizable
@@ -144,8 +144,7 @@ def check_options(
 ) -> None:
     """Raise InputError for invalid values; `switches` are true or false."""
     for switch, value in switches.items():
-        if not isinstance(value, bool):
-            raise InputError(f"{switch} must be true or false, not {value!r}")
+        check_switch(switch, value)
     if memory_mb is not None:
         check_number("memory_mb", memory_mb, positive=True)
     if isinstance(grid_level, bool) or grid_level not in range(10):

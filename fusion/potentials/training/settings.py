@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fusion.config.checks import check_whole
+from fusion.config.checks import check_switch, check_whole
 from fusion.errors import InputError
 
 LABELS = ("energy", "forces", "stress", "dipole")
@@ -147,8 +147,7 @@ class Settings:
         for name, value in {"average": self.average, "plateau.factor": self.plateau.factor}.items():
             if not _is_number(value) or not 0.0 <= value < 1.0:
                 raise InputError(f"{_PLACE}.{name} must lie between 0 and 1, not {value!r}")
-        if not isinstance(self.leave_out, bool):
-            raise InputError(f"{_PLACE}.leave_out must be true or false, not {self.leave_out!r}")
+        check_switch(f"{_PLACE}.leave_out", self.leave_out)
         if not any(getattr(self, name).ever for name in LABELS):
             raise InputError(f"{_PLACE}.loss: a weight must be more than 0")
         for element, energy in (self.self_energies or {}).items():

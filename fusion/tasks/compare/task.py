@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fusion.config.checks import check_whole
+from fusion.config.checks import check_switch, check_whole
 from fusion.errors import InputError
 from fusion.files.atomic import write_atomically
 from fusion.parallel import processes
@@ -170,8 +170,7 @@ class Compare:
         if len(chosen) > 1:
             raise InputError(f"task.{chosen[0]} and task.{chosen[1]}: a comparison has only one of them")
         for setting, flag in (("counterpoise", self._counterpoise), ("forces", self._forces)):
-            if not isinstance(flag, bool):
-                raise InputError(f"task.{setting} must be true or false, not {flag!r}")
+            check_switch(f"task.{setting}", flag)
         for setting, number in (("jobs", self._jobs), ("threads", self._threads), ("zero", self._zero)):
             if number is not None:
                 check_whole(f"task.{setting}", number)

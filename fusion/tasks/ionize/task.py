@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fusion.chemistry import energy_zeros
-from fusion.config.checks import check_whole
+from fusion.config.checks import check_switch, check_whole
 from fusion.errors import CalculationError, InputError
 from fusion.methods import protocol
 from fusion.parallel import processes
@@ -104,8 +104,7 @@ class Ionize:
         return calculations.calculate(plan.method, state, plan.trainings.get(state.name), run, self.name)
 
     def _check_settings(self, system: System) -> None:
-        if not isinstance(self._affinity, bool):
-            raise InputError(f"task.affinity must be true or false, not {self._affinity!r}")
+        check_switch("task.affinity", self._affinity)
         for name, multiplicity in self._multiplicities.items():
             if multiplicity is not None:
                 check_whole(f"task.{name}_multiplicity", multiplicity)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fusion.config.checks import check_number, check_whole
+from fusion.config.checks import check_number, check_switch, check_whole
 from fusion.errors import InputError
 from fusion.methods import protocol
 from fusion.parallel import processes
@@ -55,8 +55,7 @@ class ReactionCoordinate:
             raise InputError(f"task={self.name} needs at least 3 atoms; {system.name} has {len(system.symbols)}")
         check_whole("task.points", self._points)
         check_number("task.noise_cm1", self._noise)
-        if not isinstance(self._zero_point, bool):
-            raise InputError(f"task.zero_point must be true or false, not {self._zero_point!r}")
+        check_switch("task.zero_point", self._zero_point)
         relaxing.check_settings(self._settings, system)
         protocol.require(method, self.needs, f"task {self.name}", [system])
         resume_note(method, system, run, self.name)

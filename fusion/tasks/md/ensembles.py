@@ -18,7 +18,7 @@ from ase.md.langevinbaoab import LangevinBAOAB
 from ase.md.velocitydistribution import Stationary, ZeroRotation, thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 
-from fusion.config.checks import is_number
+from fusion.config.checks import check_switch, is_number
 from fusion.errors import InputError
 
 if TYPE_CHECKING:
@@ -156,8 +156,7 @@ class ConstantPressure(Langevin):
             raise InputError(f"ensemble=npt moves every atom with the cell, but atoms of {system.name} are held")
         if not is_number(self.pressure_bar):
             raise InputError(f"ensemble.pressure_bar must be a number of bar, not {self.pressure_bar!r}")
-        if not isinstance(self.isotropic, bool):
-            raise InputError(f"ensemble.isotropic must be true or false, not {self.isotropic!r}")
+        check_switch("ensemble.isotropic", self.isotropic)
         if not (is_number(self.barostat_ps) and self.barostat_ps > 0):
             raise InputError(f"ensemble.barostat_ps must be positive, not {self.barostat_ps}")
 

@@ -16,7 +16,7 @@ from ase import Atoms, units
 from ase.calculators.calculator import all_changes
 
 from fusion.chemistry import constraints
-from fusion.chemistry.neighbours import near_pairs
+from fusion.chemistry.neighbours import closest_pair
 from fusion.chemistry.system import System
 from fusion.chemistry.units import BOHR_PER_ANGSTROM, EV_ANGSTROM_PER_HARTREE_BOHR, HARTREE_PER_EV
 from fusion.errors import CalculationError, InputError
@@ -282,12 +282,12 @@ class Simulation:
 
     def _check_distances(self) -> None:
         cell = None if self.start.cell is None else np.asarray(self.atoms.cell) * BOHR_PER_ANGSTROM
-        first, second, near = near_pairs(self.atoms.positions * BOHR_PER_ANGSTROM, cell, self.start.pbc)
-        if len(near) and near.min() < CLOSEST_ANGSTROM * BOHR_PER_ANGSTROM:
-            i, j = int(first[near.argmin()]), int(second[near.argmin()])
+        closest = closest_pair(self.atoms.positions * BOHR_PER_ANGSTROM, cell, self.start.pbc)
+        if closest is not None and closest[2] < CLOSEST_ANGSTROM * BOHR_PER_ANGSTROM:
+            i, j, distance = closest
             raise CalculationError(
                 f"atoms {i + 1} ({self.start.symbols[i]}) and {j + 1} ({self.start.symbols[j]}) are "
-                f"{near.min() / BOHR_PER_ANGSTROM:.3f} Angstrom apart: they collapse"
+                f"{distance / BOHR_PER_ANGSTROM:.3f} Angstrom apart: they collapse"
             )
 
     def _row(self) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fusion.chemistry.constraints import free
-from fusion.config.checks import check_whole, is_number
+from fusion.config.checks import check_switch, check_whole, is_number
 from fusion.errors import CalculationError, InputError
 from fusion.files.atomic import write_atomically
 from fusion.methods import abilities, protocol
@@ -86,8 +86,7 @@ class Scan:
             raise InputError(f"task.fmax must be a positive force in hartree/bohr, such as 1e-4, not {self._fmax}")
         check_whole("task.steps", self._steps)
         for setting, flag in (("relaxed", self._relaxed), ("both_ways", self._both_ways)):
-            if not isinstance(flag, bool):
-                raise InputError(f"task.{setting} must be true or false, not {flag!r}")
+            check_switch(f"task.{setting}", flag)
         if self._both_ways and not self._relaxed and abilities.remembering(method) is None:
             raise InputError("task.both_ways=true: a rigid scan has no history; it needs task.relaxed=true")
         coordinate = internal_coordinates.chosen(self._kind, self._atoms, system)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fusion.config.checks import check_number, check_whole, is_number
+from fusion.config.checks import check_number, check_switch, check_whole, is_number
 from fusion.errors import CalculationError, InputError
 from fusion.methods import protocol
 from fusion.parallel import processes
@@ -105,8 +105,7 @@ class TransitionState:
         self._limits.check()
         flags = {"relax_ends": self._relax_ends, "irc": self._irc, "zero_point": self._zero_point}
         for setting, flag in flags.items():
-            if not isinstance(flag, bool):
-                raise InputError(f"task.{setting} must be true or false, not {flag!r}")
+            check_switch(f"task.{setting}", flag)
         if self._irc and any(system.pbc):
             raise InputError(f"task.irc=true is for molecules; {system.name} is periodic")
         relaxing.check_settings(self._settings, system)
