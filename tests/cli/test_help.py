@@ -18,7 +18,7 @@ def test_help_of_a_run_shows_settings_with_values_and_comments(program: Program)
     out = re.sub(r"\s+", " ", done.out)
     assert "fmax 2e-4 force threshold, hartree/bohr (1e-4 is 0.005 eV/Angstrom), or twice the error if larger" in out
     assert "weights ani-2x a model of the zoo" in out and "device auto device of calculations" in out
-    assert "optimiser._target_ ase.optimize.LBFGS an ASE optimiser" in out
+    assert "optimiser._target_ null an ASE optimiser" in out
     assert "fusion help method=ani method.training" in out and "seed 0" in out
     assert "2.2075" not in done.out and "symbols" not in done.out  # atoms of ethanol
 

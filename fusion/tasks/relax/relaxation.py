@@ -33,11 +33,21 @@ CLIMBED = 1e-3
 """Rise of the energy (hartree) from start to end that noise of float32 does not explain."""
 
 
+SMALL = 200
+"""Most atoms that relax by BFGS unless an optimiser is named, larger systems by L-BFGS.
+
+BFGS diagonalises its Hessian, which is little work for so few atoms, and steps downhill along negative curvature too.
+L-BFGS steps uphill there, which pulls stretched bonds apart.
+"""
+
+_BFGS, _LBFGS = "ase.optimize.BFGS", "ase.optimize.LBFGS"
+
+
 @dataclass(frozen=True)
 class Settings:
     """Settings of a relaxation: force threshold in hartree/bohr, pressure in GPa. Held atoms belong to the system.
 
-    `optimiser` is a config: `_target_`, an ASE optimiser, and its keywords.
+    `optimiser` is a config: `_target_`, an ASE optimiser (None: see `SMALL`), and its keywords.
     """
 
     optimiser: Mapping[str, Any]
@@ -230,7 +240,7 @@ def uphill(relaxed: Relaxed) -> str:
     rise = relaxed.energies[-1] - relaxed.energies[0]
     return (
         f"the energy has risen by {rise:.4f} Ha after {relaxed.steps} steps: the optimiser went uphill, as L-BFGS does "
-        "far from a minimum. Start closer, or relax it alone with task.optimiser._target_=ase.optimize.BFGS"
+        f"far from a minimum. Start closer, or relax it alone with task.optimiser._target_={_BFGS}"
     )
 
 
@@ -307,33 +317,31 @@ def _moving(atoms: Atoms, system: System, settings: Settings) -> Any:
     return FrechetCellFilter(atoms, scalar_pressure=settings.pressure_gpa * _EV_ANGSTROM3_PER_GPA)
 
 
-def _optimiser(config: Mapping[str, Any]) -> Any:
-    """The class named by the config. Raises InputError unless it is an ASE optimiser."""
+def _optimiser(target: str) -> Any:
+    """The class named `target`. Raises InputError unless it is an ASE optimiser."""
     from ase.optimize.optimize import Optimizer
     from hydra.utils import get_class
 
-    target = config.get("_target_")
     try:
-        optimiser: Any = get_class(str(target))
+        optimiser: Any = get_class(target)
     except Exception as error:
-        raise InputError(f"task.optimiser._target_: no optimiser {target!r}; ase.optimize.LBFGS is one") from error
+        raise InputError(f"task.optimiser._target_: no optimiser {target!r}; {_BFGS} is one") from error
     # SciPy's and the ODE optimisers have no `step` of their own to follow.
     has_own_step = getattr(optimiser, "step", Optimizer.step) is not Optimizer.step
     if not (isinstance(optimiser, type) and issubclass(optimiser, Optimizer) and has_own_step):
-        raise InputError(
-            f"task.optimiser._target_: {target} is not one of ASE's own optimisers; ase.optimize.LBFGS is one"
-        )
+        raise InputError(f"task.optimiser._target_: {target} is not one of ASE's own optimisers; {_BFGS} is one")
     return optimiser
 
 
 def _create(config: Mapping[str, Any], moving: Atoms) -> Any:
     """Create the optimiser of the variables `moving`. Raises InputError for settings that it does not accept."""
     keywords = {str(key): value for key, value in config.items() if key != "_target_"}
-    optimiser = _optimiser(config)
+    target = str(config.get("_target_") or (_BFGS if len(moving) <= SMALL else _LBFGS))
+    optimiser = _optimiser(target)
     try:
         return optimiser(moving, logfile=None, **keywords)
     except (TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"task.optimiser: cannot create {config['_target_']} with these settings: {error}") from error
+        raise InputError(f"task.optimiser: cannot create {target} with these settings: {error}") from error
 
 
 def _energy(result: Result) -> float:

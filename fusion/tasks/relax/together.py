@@ -37,7 +37,7 @@ LONGEST: Final = 0.2 * units.BOHR_PER_ANGSTROM
 MEMORY: Final = 30
 """Steps that the inverse Hessian is made of."""
 
-_OPTIMISER = "ase.optimize.LBFGS"
+_OPTIMISERS = (None, "ase.optimize.LBFGS")
 
 
 @dataclass
@@ -76,7 +76,7 @@ class Relaxations:
 
     def check(self, method: Method, systems: Sequence[System]) -> None:
         """Raise InputError for structures that cannot be relaxed, or for settings that many structures do not have."""
-        if self.settings.optimiser.get("_target_") != _OPTIMISER or self.settings.cell:
+        if self.settings.optimiser.get("_target_") not in _OPTIMISERS or self.settings.cell:
             what = (
                 "task.cell=true"
                 if self.settings.cell
