@@ -1,7 +1,8 @@
 """Diffusion Monte Carlo from the runs of vmc_accuracy.py: `python benchmarks/vmc_diffusion.py DIRECTORY [CASE ...]`.
 
 Runs `task=dmc` for the named cases from DIRECTORY/CASE, where vmc_accuracy.py left them, one after the other, each in
-one thread and with the defaults; then writes vmc_diffusion.md with all diffusions that DIRECTORY has.
+one thread and with the defaults; then writes vmc_diffusion.md with all diffusions that DIRECTORY has, and the rows of
+other systems as they were.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from runs import Outcome, machine, run, write_table
+from runs import Outcome, machine, run, table_rows, write_table
 from vmc_accuracy import arguments, ordered
 
 COLUMNS = (
@@ -72,10 +73,11 @@ def main(directory: Path, cases: list[str]) -> None:
         f"seed 0 in [vmc_accuracy](vmc_accuracy.md); one thread, two runs beside each other; {machine()}. Minutes are "
         "those of the evaluation and of the diffusion, without the training."
     )
+    output = Path(__file__).with_suffix(".md")
     table = [line for outcome in outcomes for line in rows(outcome)]
-    write_table(
-        Path(__file__).with_suffix(".md"), "Fixed-node diffusion of the default wavefunction", notes, COLUMNS, table
-    )
+    systems = {line[0] for line in table}
+    table = [line for line in table_rows(output) if line[0] not in systems] + table
+    write_table(output, "Fixed-node diffusion of the default wavefunction", notes, COLUMNS, table)
 
 
 if __name__ == "__main__":
