@@ -15,8 +15,8 @@ from fusion.runs.table_rows import in_units, row
 _TABLES = ("comparison.csv", "structures.csv", "scan.csv", "conformers.csv", "thermochemistry.csv", "md.csv")
 """Tables of tasks with many rows."""
 _MODES = (
-    "frequencies_cm1", "frequencies_std_cm1", "ir_intensities_km_per_mol", "raman_activities_angstrom4_per_dalton",
-    "depolarization_ratios",
+    "frequencies_cm1", "frequencies_std_cm1", "frequencies_stderr_cm1", "ir_intensities_km_per_mol",
+    "raman_activities_angstrom4_per_dalton", "depolarization_ratios",
 )  # fmt: skip
 
 Columns = dict[str, list[Any]]

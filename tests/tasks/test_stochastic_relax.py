@@ -166,7 +166,7 @@ def test_a_killed_run_resumes_to_the_same_result(resumes: Resumes) -> None:
     assert len(resumes(NOISY, *stops, files=("relax.extxyz", "relaxed.xyz"))) == 2
 
 
-@pytest.mark.parametrize("task", ["vibrations", "ts", "irc", "md", "thermochemistry", "scan"])
+@pytest.mark.parametrize("task", ["ts", "irc", "md", "thermochemistry", "scan"])
 def test_tasks_that_need_exact_forces_refuse_noisy_ones(program: Program, tmp_path: Path, task: str) -> None:
     more = ("task.atoms=[1,2]", "task.stop=1.2") if task == "scan" else ()
     done = program("+method=noisy", f"task={task}", "system=h2o", *more, "hydra.run.dir=run")

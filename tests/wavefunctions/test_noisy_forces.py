@@ -63,8 +63,8 @@ def test_asking_for_forces_leaves_the_random_numbers_alone() -> None:
     assert drawn == torch.rand(())
 
 
-def test_vibrations_of_a_wavefunction_are_refused(program: Program) -> None:
-    refused = program(*TINY, "task=vibrations")
+def test_free_energies_of_reactions_of_a_wavefunction_are_refused(program: Program) -> None:
+    refused = program(*TINY, "task=thermochemistry")
     assert refused.status == 2 and "needs exact forces, and those of ferminet have error bars" in refused.err
     ecp = program(*TINY, "task=relax", "system=lih", "system.ecp={Li: ccecp}")
     assert ecp.status == 2 and "no forces with effective core potentials" in ecp.err

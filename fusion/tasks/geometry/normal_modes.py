@@ -68,12 +68,12 @@ def normal_modes(
     cartesian = (internal @ vectors) / roots[:, None]
     reduced = 1.0 / (cartesian**2).sum(axis=0)
     return NormalModes(
-        frequencies=_wavenumbers(values),
+        frequencies=wavenumbers(values),
         displacements=(cartesian * np.sqrt(reduced)).T.reshape(len(values), len(positions), 3),
         reduced_masses=reduced,
         force_constants=reduced * values,
         removed=external.shape[1],
-        residual=_wavenumbers(np.linalg.eigvalsh(external.T @ weighted @ external)),
+        residual=wavenumbers(np.linalg.eigvalsh(external.T @ weighted @ external)),
     )
 
 
@@ -158,7 +158,8 @@ def largest_movers(displacement: np.ndarray, symbols: Sequence[str], most: int =
     return movers
 
 
-def _wavenumbers(values: np.ndarray) -> np.ndarray:
+def wavenumbers(values: np.ndarray) -> np.ndarray:
+    """Wavenumbers (cm^-1) of curvatures over masses, hartree/(bohr^2 dalton); a negative one is imaginary."""
     return np.sign(values) * np.sqrt(np.abs(values)) * _CM1
 
 

@@ -36,6 +36,7 @@ from fusion.chemistry import constraints
 from fusion.chemistry.system import System
 from fusion.errors import CalculationError, InputError
 from fusion.methods import protocol
+from fusion.methods.protocol import Method
 from fusion.runs.results import Result
 from fusion.tasks.geometry import model_hessian
 from fusion.tasks.geometry.structures import Trajectory, frame, largest_force
@@ -151,6 +152,18 @@ class Descent:
         return len(self.points) - 1
 
 
+def visited(method: Method, system: System) -> Point:
+    """Calculate a geometry. Raises CalculationError without forces with error bars."""
+    (result,) = protocol.calculate(method, [system], NEEDS)
+    missing = result.energy is None or not NEEDS - {"energy"} <= set(result.properties)
+    if result.status not in ("ok", "not_converged") or missing:
+        raise CalculationError(f"{method.name}: {result.message or result.status}")
+    point = _projected(result)
+    if not np.isfinite([point.forces, point.stderr]).all():
+        raise CalculationError(f"{method.name}: the forces or their errors are not finite numbers")
+    return point
+
+
 class _Walk:
     """Points in the order of calculation, also written to the trajectory."""
 
@@ -161,13 +174,8 @@ class _Walk:
 
     def visit(self, system: System, length: float) -> Point:
         """Calculate a geometry. Raises CalculationError without forces with error bars."""
-        (result,) = protocol.calculate(self._journal, [system], NEEDS)
-        missing = result.energy is None or not NEEDS - {"energy"} <= set(result.properties)
-        if result.status not in ("ok", "not_converged") or missing:
-            raise CalculationError(f"{self._journal.name}: {result.message or result.status}")
-        point = _projected(result)
-        if not np.isfinite([point.forces, point.stderr]).all():
-            raise CalculationError(f"{self._journal.name}: the forces or their errors are not finite numbers")
+        point = visited(self._journal, system)
+        result = point.result
         self.points.append(point)
         self.lengths.append(length)
         if self._frames is not None:

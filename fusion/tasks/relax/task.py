@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fusion.methods.protocol import Method
     from fusion.methods.recorded import Journal
     from fusion.runs.run import Run
+    from fusion.tasks.relax.stochastic import Descent
 
 
 class Relax:
@@ -96,22 +97,12 @@ class Relax:
             return Result(plan.system)
         with Journal(plan.method, plan.start, run, self.name) as journal:
             if protocol.has_noisy_forces(plan.method):
-                return self._descend(journal, plan.start, run)
+                from fusion.tasks.relax import stochastic_report
+
+                return stochastic_report.outcome(descended(journal, plan.start, self._settings, run), self._settings)
             relaxed = relaxation.relax(journal, plan.start, self._settings, run.directory / TRAJECTORY)
         write_structure(run.directory / STRUCTURE, relaxed.result)
         return relaxation.outcome(relaxed, run)
-
-    def _descend(self, journal: Journal, start: System, run: Run) -> Result:
-        """Relax with forces that have error bars."""
-        from fusion.console.phases import phase
-        from fusion.tasks.geometry.structures import write_structure
-        from fusion.tasks.relax import stochastic, stochastic_report
-
-        fmax, steps, path = self._settings.fmax, self._settings.steps, run.directory / TRAJECTORY
-        with phase("relaxing") as bar:
-            descent = stochastic.descend(journal, start, fmax, steps, path, relaxation.shown(bar))
-        write_structure(run.directory / STRUCTURE, descent.points[-1].result)
-        return stochastic_report.outcome(descent, self._settings)
 
     @staticmethod
     def rows(document: dict[str, Any]) -> Iterator[list[str]]:
@@ -147,3 +138,16 @@ class Relax:
         from fusion.tasks.geometry.structures import atom_indices
 
         return hold(system, atom_indices(self._fixed, system, "task.fixed"))
+
+
+def descended(journal: Journal, start: System, settings: Settings, run: Run) -> Descent:
+    """Relax with forces that have error bars; write relax.extxyz and relaxed.xyz."""
+    from fusion.console.phases import phase
+    from fusion.tasks.geometry.structures import write_structure
+    from fusion.tasks.relax import stochastic
+
+    with phase("relaxing") as bar:
+        path, watch = run.directory / TRAJECTORY, relaxation.shown(bar)
+        descent = stochastic.descend(journal, start, settings.fmax, settings.steps, path, watch)
+    write_structure(run.directory / STRUCTURE, descent.points[-1].result)
+    return descent

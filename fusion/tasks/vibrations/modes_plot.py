@@ -19,7 +19,8 @@ def draw(directory: Path, path: Path) -> None:
     if len(frequencies) == 0:
         return
     vibrations = result["vibrations"]
-    spreads = np.array(result.get("frequencies_std_cm1") or np.zeros(len(frequencies)))
+    stderr = result.get("frequencies_stderr_cm1")
+    spreads = np.array(stderr or result.get("frequencies_std_cm1") or np.zeros(len(frequencies)))
     imaginary = frequencies < 0
     low, high = min(0.0, frequencies.min() - 150.0), frequencies.max() + 200.0
     axis = np.linspace(low, high, 3000)
@@ -38,7 +39,13 @@ def draw(directory: Path, path: Path) -> None:
                 lower.vlines(frequencies[mask], 0.0, constants[mask], color=colour, lw=1.4, label=label)
         if spreads.any():
             lower.errorbar(
-                frequencies, constants, xerr=spreads, fmt="none", ecolor=GREY, capsize=2, label="± model spread"
+                frequencies,
+                constants,
+                xerr=spreads,
+                fmt="none",
+                ecolor=GREY,
+                capsize=2,
+                label="± standard error" if stderr else "± model spread",
             )
         if imaginary.any() or spreads.any():
             lower.legend(loc="upper left")

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fusion.console import units
+from fusion.console.format import plus_minus
 
 _COLUMNS = 3  # modes side by side
 _MOST = 60  # modes shown: one screen
@@ -13,6 +14,7 @@ _MOST_OBSERVED = 8  # experimental lines shown in full
 _LOW_CM1 = 100.0
 _EXTRAS = (  # title, key, decimals
     ("± model", "frequencies_std_cm1", 1),
+    ("± stderr", "frequencies_stderr_cm1", 1),
     ("km/mol", "ir_intensities_km_per_mol", 1),
     ("Å⁴/amu", "raman_activities_angstrom4_per_dalton", 1),
     ("depol.", "depolarization_ratios", 3),
@@ -28,9 +30,9 @@ def rows(document: dict[str, Any]) -> Iterator[list[str]]:
     yield from _table(document)
     yield from _remarks(document, vibrations)
     yield from _intensities(document)
-    energy = document["zero_point_energy_hartree"]
-    relative = [unit.text(energy) for unit in units.of_relative()] if units.current().is_atomic else []
-    yield ["zero-point", units.energy(energy), *relative]
+    energy, stderr = document["zero_point_energy_hartree"], document.get("zero_point_energy_stderr_hartree")
+    relative = [unit.text(energy) for unit in units.of_relative()] if units.current().is_atomic and not stderr else []
+    yield ["zero-point", _energy(energy, stderr), *relative]
     if document.get("thermochemistry"):
         yield from _thermochemistry(document["thermochemistry"])
 
@@ -118,16 +120,21 @@ def _thermochemistry(thermo: dict[str, Any]) -> Iterator[list[str]]:
     symmetry = f"{thermo['point_group']}, symmetry number {thermo['symmetry_number']}" if gas else ""
     if gas and thermo["symmetry_number_from"] != "the point group":
         symmetry += " (as given)"
-    yield ["H", units.energy(thermo["enthalpy_hartree"]), at]
+    yield ["H", _energy(thermo["enthalpy_hartree"], thermo.get("enthalpy_stderr_hartree")), at]
     yield ["S", f"{thermo['entropy_j_per_mol_k']:.2f} J/mol/K", symmetry]
     model = "ideal gas, rigid rotor, harmonic" if gas else "harmonic modes of the free coordinates alone"
-    yield ["G", units.energy(thermo["gibbs_hartree"]), model]
+    yield ["G", _energy(thermo["gibbs_hartree"], thermo.get("gibbs_stderr_hartree")), model]
     low = thermo.get("quasi_rrho")
     if low:
         count = low["low_modes"]
         below = f"{count} mode{'' if count == 1 else 's'} below {_LOW_CM1:g} cm⁻¹"
         remark = f"{below}: their harmonic entropy is doubtful (Grimme 2012)"
         yield ["G, quasi-RRHO", units.energy(low["gibbs_hartree"]), remark]
+
+
+def _energy(value: float, stderr: float | None) -> str:
+    """Format an energy, with its standard error if it has one."""
+    return f"{plus_minus(value, stderr)} Ha" if stderr else units.energy(value)
 
 
 def _number(value: float | None, decimals: int) -> str:

@@ -48,7 +48,8 @@ class VibrationsPlan(StartPlan):
 
 class Vibrations:
     """Relaxes, then diagonalises the mass-weighted Hessian without translations and rotations. If the structure holds
-    atoms, the Hessian is that of the free coordinates, and nothing is projected out.
+    atoms, the Hessian is that of the free coordinates, and nothing is projected out. Forces with error bars give
+    frequencies with error bars (`fusion.tasks.vibrations.stochastic`).
 
     `relax`: relax first; `fmax`: largest force of a stationary point, hartree/bohr. `masses`: masses in dalton by atom,
     counted from 1, in place of those of the structure file, for isotopes. `spread`: give the standard deviation of
@@ -92,7 +93,9 @@ class Vibrations:
         relaxing.check_settings(self._settings, system)
         start = with_masses(system, self._masses)
         _check_conditions(self._conditions)
-        protocol.require(method, self.needs, f"task {self.name}", [start])
+        noisy = protocol.has_noisy_forces(method)
+        needs = {"energy", "forces", "forces_stderr"} if noisy else self.needs
+        protocol.require(method, needs, f"task {self.name}", [start], error_bars=True)
         resume_note(method, start, run, self.name)
         return VibrationsPlan(method, system, start, planned(self._intensities, method, start, run))
 
@@ -121,6 +124,9 @@ class Vibrations:
         if plan.intensities.second is not None:
             steps += f", dipoles of {plan.intensities.second.label}"
         notes = (
+            "the forces have error bars, and so have the frequencies"
+            if protocol.has_noisy_forces(plan.method)
+            else None,
             ", ".join(f"task.masses: atom {number} {mass:g} Da" for number, mass in (self._masses or {}).items()),
             "modes of the free coordinates alone: no translations or rotations are projected out"
             if plan.system.fixed is not None
@@ -132,7 +138,6 @@ class Vibrations:
 
     def run(self, plan: VibrationsPlan, run: Run) -> Result:
         """Return the result at the stationary point, with frequencies, modes and thermochemistry in its details."""
-        from fusion.files.atomic import replacing
         from fusion.methods.recorded import Journal
         from fusion.tasks.geometry.normal_modes import normal_modes
         from fusion.tasks.geometry.structures import write_structure
@@ -142,6 +147,8 @@ class Vibrations:
             return Result(plan.system)
         relaxed, system, intensities = None, plan.start, plan.intensities
         with Journal(plan.method, system, run, self.name) as journal:
+            if protocol.has_noisy_forces(plan.method):
+                return self._with_errors(journal, plan, run)
             if self._relax:
                 relaxed = relaxing.relax(journal, system, self._settings, run.directory / relaxing.TRAJECTORY)
                 if relaxed.failure is not None:
@@ -159,8 +166,7 @@ class Vibrations:
         result = replace(with_hessian, properties=dict(with_hessian.properties), details=dict(with_hessian.details))
         for name in ("hessian", "dipole_derivatives", "polarizability", "polarizability_derivatives"):
             result.properties.pop(name, None)
-        with replacing(run.directory / HESSIAN) as file:
-            np.save(file, hessian)
+        _save(run.directory / HESSIAN, hessian)
         details = describe(result, modes, self._conditions)
         members = result.properties.pop("hessian_members", None)
         if members is not None:
@@ -178,9 +184,30 @@ class Vibrations:
         self._spectrum(result, intensities, run)
         self._judge(result, relaxed, run)
         if failure is not None:
-            result.details["vibrations"].pop("verdict", None)
-            message = result.message if result.status != "ok" else None
-            result.status, result.message = "not_converged", "; ".join(filter(None, [message, failure]))
+            _without_intensities(result, failure)
+        return result
+
+    def _with_errors(self, journal: Journal, plan: VibrationsPlan, run: Run) -> Result:
+        """Result with forces that have error bars; intensities come from a second method alone."""
+        from fusion.tasks.vibrations import stochastic_run
+        from fusion.tasks.vibrations.mode_files import write_modes
+
+        found = stochastic_run.calculate(journal, plan.start, self._settings, self._relax, run)
+        if isinstance(found, Result):
+            return found
+        result, failure = stochastic_run.result_of(found, self._settings, self._conditions), None
+        if plan.intensities.second is not None:
+            try:
+                result.details |= plan.intensities.calculate(journal, result, found.modes, plan.start, run)
+            except CalculationError as error:  # the frequencies remain valid
+                failure = f"no intensities: {error}"
+        _save(run.directory / HESSIAN, found.differences.hessian)
+        write_modes(run.directory / MODES, result.system, found.modes)
+        if result.system.fixed is not None:
+            result.warnings = [*result.warnings, *free_motions(result.system)]
+        self._spectrum(result, plan.intensities, run)
+        if failure is not None:
+            _without_intensities(result, failure)
         return result
 
     def _hessian(self, journal: Journal, system: System, intensities: Intensities, run: Run) -> Result:
@@ -251,12 +278,14 @@ class Vibrations:
     @staticmethod
     def rows(document: dict[str, Any]) -> Iterator[list[str]]:
         """Yield the table of frequencies, remarks on them, zero-point and Gibbs energy."""
+        from fusion.tasks.relax import stochastic_report
         from fusion.tasks.vibrations.report import rows
 
         if "structures" in document:
             yield from structures_task.rows(document)
             return
         yield from relaxing.rows(document.get("relaxation") or {})
+        yield from stochastic_report.rows(document.get("relaxation") or {})
         yield from rows(document)
 
     @staticmethod
@@ -293,6 +322,20 @@ class Vibrations:
         if not modes:
             return names
         return [*names, f"{MODES}/{modes[0]} …" if len(modes) > 1 else f"{MODES}/{modes[0]}"]
+
+
+def _save(path: Path, hessian: np.ndarray) -> None:
+    from fusion.files.atomic import replacing
+
+    with replacing(path) as file:
+        np.save(file, hessian)
+
+
+def _without_intensities(result: Result, failure: str) -> None:
+    """Mark a result whose frequencies are valid and whose intensities failed."""
+    result.details["vibrations"].pop("verdict", None)
+    message = result.message if result.status != "ok" else None
+    result.status, result.message = "not_converged", "; ".join(filter(None, [message, failure]))
 
 
 def _share(run: Run) -> Share:

@@ -91,6 +91,17 @@ def held_thermochemistry(
     }
 
 
+def by_wavenumber(frequencies: np.ndarray, temperature_k: float) -> tuple[np.ndarray, np.ndarray]:
+    """Derivatives of enthalpy and Gibbs energy by real `frequencies` (n,) in cm^-1: two arrays (n,) in hartree cm.
+
+    For the energy e of a quantum, x = e / kT and n = 1 / (exp(x) - 1) they are 1/2 + n - x n (n + 1) and 1/2 + n.
+    """
+    x = frequencies / units.CM1_PER_HARTREE / (units.HARTREE_PER_KELVIN * temperature_k)
+    quanta = 1.0 / np.expm1(np.minimum(x, 500.0))
+    gibbs = 0.5 + quanta
+    return (gibbs - x * quanta * (quanta + 1.0)) / units.CM1_PER_HARTREE, gibbs / units.CM1_PER_HARTREE
+
+
 def _heat_capacity(thermal: Callable[[float], float], temperature_k: float) -> float:
     """Central difference of `thermal` (eV), J/(mol K)."""
     width = 1e-3 * temperature_k
