@@ -22,7 +22,7 @@ from fusion import plugins
 from fusion.app import run_result
 from fusion.app.directories import existing, prepare, prepare_shared, usable, withdraw, writing
 from fusion.app.run_result import RunResult
-from fusion.app.settings import METHODS, find_checkpoint, join, load_config, resolved, same_settings
+from fusion.app.settings import METHODS, find_checkpoint, join, load_config, refuse_changes, resolved, same_settings
 from fusion.chemistry import structure_sets, system_input
 from fusion.chemistry.structure_sets import StructureSet
 from fusion.chemistry.system import System
@@ -160,6 +160,7 @@ def planned(config: DictConfig, directory: Path, start_dir: Path) -> tuple[Run, 
         raise InputError(f"task={task.name} reads no data; data= belongs to task=evaluate and task=train")
     kind, name = (None, f"task={task.name}") if method is None else (method.kind, method.name)
     devices.check(str(config.trainer.get("accelerator", "auto")), kind, name, task.name == "train")
+    refuse_changes(directory, config)
     run = Run(directory, config, find_checkpoint(config.ckpt, directory, start_dir), config.seed, start_dir)
     if config.trainer.get("threads") is not None:
         _use_threads(config.trainer.threads)

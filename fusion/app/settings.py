@@ -103,6 +103,21 @@ def find_checkpoint(ckpt: str | None, directory: Path, start_dir: Path) -> Path 
     return path
 
 
+def refuse_changes(directory: Path, config: DictConfig) -> None:
+    """Raise InputError for a run that resumes with other random numbers, or from another model, than it began with."""
+    if config.ckpt != "last" or not all((directory / name).is_file() for name in (CONFIG, CHECKPOINT)):
+        return
+    earlier = load_config(directory)
+    for key in ("seed", "weights"):
+        before, now = earlier.get(key), config.get(key)
+        if before != now:
+            stated = f"{key}={'null' if before is None else before}"
+            raise InputError(
+                f"{key}={'null' if now is None else now} cannot change a run that resumes: {directory} began with "
+                f"{stated}. Keep {stated}, or choose another hydra.run.dir"
+            )
+
+
 def same_settings(directory: Path, config: DictConfig) -> bool:
     """True if the run in `directory` resumes (`ckpt=last`) with unchanged settings."""
     if config.ckpt != "last" or not (directory / CONFIG).is_file():

@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.io import read, write
+from omegaconf import OmegaConf
 
+from fusion.app.settings import refuse_changes
+from fusion.errors import InputError
 from processes import Program
 from resuming import Resumes, Stop
 
@@ -60,6 +63,19 @@ def test_too_few_steps_do_not_converge(program: Program, tmp_path: Path) -> None
     whole = program(*MORSE[:2], "hydra.run.dir=whole")
     assert whole.status == 0
     assert result(tmp_path / "run")["relaxation"] == result(tmp_path / "whole")["relaxation"]
+
+
+def test_a_run_that_resumes_keeps_its_seed_and_its_model(program: Program, tmp_path: Path) -> None:
+    assert program(*MORSE, "task.steps=3").status == 1
+    before = (tmp_path / "run" / "result.json").read_bytes()
+    refused = program(*MORSE, "ckpt=last", "seed=1")
+    assert refused.status == 2 and refused.err.count("\n") == 1, refused
+    assert "seed=1 cannot change a run that resumes" in refused.err and "began with seed=0" in refused.err
+    assert (tmp_path / "run" / "result.json").read_bytes() == before
+    config = OmegaConf.load(tmp_path / "run" / "config.yaml")
+    refuse_changes(tmp_path / "run", OmegaConf.merge(config, {"ckpt": "last"}))
+    with pytest.raises(InputError, match=r"weights=ani-2x cannot change a run that resumes: .* began with weights=null"):
+        refuse_changes(tmp_path / "run", OmegaConf.merge(config, {"ckpt": "last", "weights": "ani-2x"}))
 
 
 def test_noise_of_single_precision_is_named(program: Program, tmp_path: Path) -> None:
