@@ -12,6 +12,7 @@ from fusion.config import overrides
 from fusion.config.compose import compose
 from fusion.errors import InputError
 from fusion.methods.card_words import with_card
+from fusion.methods.trained_model import NOT_CONVERGED as NOT_CONVERGED
 from fusion.methods.trained_model import NOT_STATED, Facts, trained
 from fusion.zoo import card_file, registry, store
 from fusion.zoo.card import Card, Weights

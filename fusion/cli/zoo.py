@@ -249,6 +249,8 @@ def add(
         _print_json(_card_json(card))
     else:
         print(f"{card.label}   {card.source}   digest {card.weights.sha256[:4]}…{card.weights.sha256[-2:]}")
+        if card.training.data.endswith(publish.NOT_CONVERGED):
+            print(f"not converged: the card says so; fusion report {run} gives the reason")
         missing = publish.not_stated(card)
         if missing:
             print(f"not stated: {', '.join(missing)}   (edit the card, or add it again with --{missing[0]} ...)")

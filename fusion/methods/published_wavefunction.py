@@ -66,5 +66,4 @@ def training(stated: Training, document: Mapping[str, Any]) -> Training:
     steps, walkers = vmc.get("optimisation", {}).get("iterations"), vmc.get("evaluation", {}).get("walkers")
     if steps is None:
         return stated
-    data = f"{stated.data}; {steps} steps of {walkers} walkers, seed {document.get('seed')}"
-    return replace(stated, data=data if document.get("status") == "ok" else f"{data}; NOT CONVERGED")
+    return replace(stated, data=f"{stated.data}; {steps} steps of {walkers} walkers, seed {document.get('seed')}")

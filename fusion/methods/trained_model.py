@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 NOT_STATED = "not stated"
+NOT_CONVERGED = "; NOT CONVERGED"
+"""End of the training data on the card of a model whose run ended so."""
+
 _VARIATIONAL = Training("none: the variational principle", "variational Monte Carlo")
 
 
@@ -74,6 +77,8 @@ def trained(
         raise InputError(f"{directory} has no result: the run is not finished (fusion resume {directory})")
     if document and draft.kind == "ansatz":
         draft = replace(draft, training=published_wavefunction.training(draft.training, document))
+    if document and document.get("status") != "ok":
+        draft = replace(draft, training=replace(draft.training, data=f"{draft.training.data}{NOT_CONVERGED}"))
     content = _checkpoint(run, directory)
     tensors = _weights(_tensors(content), draft, prefix)
     if draft.kind == "ansatz":

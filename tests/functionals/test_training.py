@@ -248,6 +248,20 @@ def test_invalid_settings_are_refused(changes: Any, said: str) -> None:
             "o2 needs against = .* several states of one of its atoms, o, o1",
         ),
         ('h = { atoms = "H 0 0 0", held_out = "false" }', "held_out must be true or false, not 'false'"),
+        (
+            'he = { atoms = "He 0 0 0" }\n"li+" = { atoms = "Li 0 0 0", charge = 1, against = { he = 1 } }',
+            "same nuclei",
+        ),
+        (
+            'h = { atoms = "H 0 0 0", spin = 1 }\nh2 = { molecule = "H2", against = { h = 3 } }',
+            "have \\+1 H more than it",
+        ),
+        ('h = { atoms = "H 0 0 0", spin = 1 }\nh2 = { molecule = "H2", against = { h = 0 } }', "numbers other than 0"),
+        (
+            'h = { atoms = "H 0 0 0", spin = 1 }\n'
+            'q = { atoms = "H 0 0 0", spin = 1, occupations = [[0.5], []], line = { h = 1 } }',
+            "have \\+0.5 electrons more than its occupations",
+        ),
     ],
 )
 def test_invalid_data_are_refused(tmp_path: Path, text: str, said: str) -> None:

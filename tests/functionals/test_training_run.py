@@ -84,6 +84,22 @@ def test_a_published_functional_gives_the_same_energies(
     assert all(torch.equal(loaded[name], state[f"functional.{name}"].to(loaded[name].dtype)) for name in loaded)
 
 
+def test_a_functional_that_has_not_learned_is_not_converged(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One step of a huge rate spoils it; its card says so as well."""
+    monkeypatch.setattr("fusion.zoo.registry.user", lambda: tmp_path)
+    monkeypatch.setenv("FUSION_CACHE", str(finished.parent / "cache"))
+    data = f"method.training.data={finished.parent / 'data.toml'}"
+    spoilt = ("method.training.learning_rate=10", "method.training.steps=2", f"hydra.run.dir={tmp_path / 'run'}")
+    result = fusion.run([*(word for word in WORDS if "steps=12" not in word), data, *spoilt])
+    errors = result.document["training"]["mae_kcal_mol"]["held_out"]["all"]
+    assert result.status == "not_converged" and errors["fixed_density"] > errors["before_training"]
+    assert "kcal/mol and was" in result.message and "before the training" in result.message
+    assert publish.add(tmp_path / "run", ABOUT, tmp_path).training.data == "H; NOT CONVERGED"
+    assert publish.add(finished, ABOUT, tmp_path).training.data == "H"
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

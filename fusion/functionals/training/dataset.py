@@ -20,6 +20,8 @@ from fusion.scf import occupations as numbers
 BUNDLED: Final = Path(__file__).with_name("systems.toml")
 KINDS: Final = ("atomisation", "ionisation", "fractional")
 _KEYS: Final = frozenset({"atoms", "molecule", "charge", "spin", "against", "occupations", "line", "held_out"})
+_EQUAL: Final = 1e-6
+"""Largest difference of numbers of nuclei or electrons that count as equal."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ def read(path: Path | None = None) -> Set:
                 raise InputError(
                     f"{path}: {entry.name} refers to {other!r}, which is not a system with integer occupations there"
                 )
+        _check_sum(path, entry, entries)
     atoms: dict[str, list[str]] = {}
     for entry in filter(_is_atom, entries.values()):
         atoms.setdefault(entry.system.symbols[0], []).append(entry.name)
@@ -104,6 +107,36 @@ def _entry(path: Path, name: str, table: Any) -> Entry:
     except (InputError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: {name}: {error}") from error
     return Entry(name, system, occupations, line, against or line, table.get("held_out", False))
+
+
+def _check_sum(path: Path, entry: Entry, entries: Mapping[str, Entry]) -> None:
+    """Raise InputError unless the energies that the entry is compared with belong to the same nuclei.
+
+    Bare protons may be missing, as in H2+ against H: they have no energy. The energies of a `line` must have as many
+    electrons as the entry together.
+    """
+    if not entry.against:
+        return
+    name = "line" if entry.line else "against"
+    wrong = [other for other, weight in entry.against.items() if not np.isfinite(weight) or weight == 0.0]
+    if wrong or entry.name in entry.against:
+        raise InputError(f"{path}: {entry.name}: {name} needs numbers other than 0, of other systems")
+    left = Counter({symbol: float(number) for symbol, number in Counter(entry.system.symbols).items()})
+    electrons = sum(map(sum, entry.occupations)) if entry.occupations else float(entry.system.n_electrons)
+    for other, weight in entry.against.items():
+        system = entries[other].system
+        electrons -= weight * system.n_electrons
+        left.subtract({symbol: weight * number for symbol, number in Counter(system.symbols).items()})
+    unequal = [symbol for symbol, number in left.items() if abs(number) > _EQUAL and (symbol != "H" or number < 0)]
+    if unequal:
+        raise InputError(
+            f"{path}: {entry.name}: the energies of {name} have {-left[unequal[0]]:+g} {unequal[0]} more than it; "
+            "they must belong to the same nuclei"
+        )
+    if entry.line and abs(electrons) > _EQUAL:
+        raise InputError(
+            f"{path}: {entry.name}: the energies of line have {-electrons:+g} electrons more than its occupations"
+        )
 
 
 def _nuclei(table: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from fusion.functionals.training.settings import Settings
 
 TABLE: Final = "differences.csv"
 SCF_CYCLES: Final = 40
+_COLUMNS: Final = ("before_training", "fixed_density", "self_consistent", "conventional")
 
 
 def self_consistent(
@@ -65,11 +66,18 @@ def value(difference: Difference, energies: Mapping[str, float | None]) -> float
 
 
 def table(
-    chosen: Set, samples: Mapping[str, Sample], deviations: Mapping[str, float], scf: Mapping[str, float | None]
+    chosen: Set,
+    samples: Mapping[str, Sample],
+    before: Mapping[str, float],
+    deviations: Mapping[str, float],
+    scf: Mapping[str, float | None],
 ) -> list[dict[str, Any]]:
-    """Table with one row per difference, kcal/mol; `deviations` (hartree) are errors at the fixed densities."""
+    """Table with one row per difference, kcal/mol.
+
+    `before` and `deviations` (hartree) are errors at the fixed densities before and after the training.
+    """
     reference = {name: sample.reference for name, sample in samples.items()}
-    learned = {name: reference[name] + deviations[name] for name in samples}
+    started, learned = ({name: reference[name] + each[name] for name in samples} for each in (before, deviations))
     conventional = {name: sample.conventional for name, sample in samples.items()}
     return [
         {
@@ -77,6 +85,7 @@ def table(
             "kind": difference.kind,
             "held_out": int(difference.held_out),
             "reference": value(difference, reference),
+            "before_training": value(difference, started),
             "fixed_density": value(difference, learned),
             "self_consistent": value(difference, scf) if difference.held_out else None,
             "conventional": value(difference, conventional),
@@ -99,8 +108,8 @@ def read(directory: Path) -> list[dict[str, Any]]:
     with (directory / TABLE).open(newline="") as file:
         rows: list[dict[str, Any]] = list(csv.DictReader(file))
     for row in rows:
-        for key in ("reference", "fixed_density", "self_consistent", "conventional"):
-            row[key] = float(row[key]) if row[key] else None
+        for key in ("reference", *_COLUMNS):
+            row[key] = float(row[key]) if row.get(key) else None
         row["held_out"] = row["held_out"] == "1"
     return rows
 
@@ -127,8 +136,7 @@ def measure(rows: Sequence[Mapping[str, Any]], settings: Settings, scf: Mapping[
 
 
 def _errors(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    columns = ("fixed_density", "self_consistent", "conventional")
-    pairs = {key: [abs(row[key] - row["reference"]) for row in rows if row[key] is not None] for key in columns}
+    pairs = {key: [abs(row[key] - row["reference"]) for row in rows if row[key] is not None] for key in _COLUMNS}
     return {key: float(np.mean(errors)) for key, errors in pairs.items() if errors}
 
 
@@ -137,11 +145,33 @@ def worst(rows: Iterable[Mapping[str, Any]]) -> str:
     return str(max(rows, key=lambda row: (bool(row["held_out"]), abs(row["fixed_density"] - row["reference"])))["name"])
 
 
+def judged(summary: Mapping[str, Any]) -> str | None:
+    """Reason against the `training` part of result.json; None if the functional has learned and its SCF converges.
+
+    It has learned if its mean error at fixed densities is lower than before the training: that of the held-out
+    differences, or of the trained ones if none is held out.
+    """
+    if summary.get("not_converged"):
+        return f"the SCF does not converge for {', '.join(summary['not_converged'])}"
+    measured = summary["mae_kcal_mol"]
+    split = "held_out" if "held_out" in measured else "trained"
+    errors = measured[split]["all"]
+    if errors["fixed_density"] < errors["before_training"]:
+        return None
+    where = "held-out" if split == "held_out" else "trained"
+    return (
+        f"the mean error of {where} differences is {errors['fixed_density']:.2f} kcal/mol and was "
+        f"{errors['before_training']:.2f} before the training: more method.training.steps or data"
+    )
+
+
 def lines(summary: Mapping[str, Any], density: str) -> Iterator[list[str]]:
     """Lines for the terminal from the `training` part of result.json."""
     for split, label in (("trained", "trained on"), ("held_out", "held out")):
         for kind, errors in summary["mae_kcal_mol"].get(split, {}).items():
             parts = [f"{errors['fixed_density']:7.2f} kcal/mol"]
+            if "before_training" in errors:
+                parts.append(f"before {errors['before_training']:7.2f}")
             if "self_consistent" in errors:
                 parts.append(f"self-consistent {errors['self_consistent']:7.2f}")
             number = f"{errors['number']} {'differences' if kind == 'all' else kind}"

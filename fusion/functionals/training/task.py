@@ -89,7 +89,9 @@ class FunctionalTraining:
         with phase("labels", len(data.entries)) as update:
             dtype = next(plan.model.parameters()).dtype
             samples = prepare(data, settings.level, plan.model.needs, dtype, update)
-        module = _trained(plan, samples, run)
+        module = _regression(plan, samples, run)
+        before = module.deviations()
+        _train(module, run)
         deviations = module.deviations()
         if processes.rank() != 0:
             return Result(plan.system)
@@ -98,15 +100,15 @@ class FunctionalTraining:
             with phase("SCF", len(outcome.needed(data))) as update:
                 functional = load(module.functional.cpu())[0]
                 energies = outcome.self_consistent(data, functional, settings, plan.method.grid_level, update)
-        rows = outcome.table(data, samples, deviations, energies)
+        rows = outcome.table(data, samples, before, deviations, energies)
         outcome.write(run.directory, rows)
         training = outcome.measure(rows, settings, energies)
         training |= {"steps": module.done, "parameters": sum(p.numel() for p in plan.model.parameters())}
         training["elements"] = sorted({symbol for entry in data.entries.values() for symbol in entry.system.symbols})
         result = Result(data.entries[outcome.worst(rows)].system, details={"training": training})
-        if "not_converged" in training:
-            result.status = "not_converged"
-            result.message = f"the SCF does not converge for {', '.join(training['not_converged'])}"
+        reason = outcome.judged(training)
+        if reason is not None:
+            result.status, result.message = "not_converged", reason
         return result
 
     @staticmethod
@@ -135,19 +137,21 @@ class FunctionalTraining:
         return f"step {rows[-1]['step']}, loss {float(rows[-1]['loss']):.3g} (kcal/mol)²" if rows else None
 
 
-def _trained(plan: RegressionPlan, samples: dict[str, Sample], run: Run) -> Regression:
+def _regression(plan: RegressionPlan, samples: dict[str, Sample], run: Run) -> Regression:
+    from fusion.functionals.training.regression import Regression
+
+    return Regression(plan.model, samples, plan.data.differences, plan.settings, run.seed, _identity(plan, run))
+
+
+def _train(module: Regression, run: Run) -> None:
     from omegaconf import OmegaConf
 
-    from fusion.functionals.training.regression import Regression
     from fusion.parallel.collectives import partners
 
-    arguments = plan.data.differences, plan.settings, run.seed, _identity(plan, run)
-    module = Regression(plan.model, samples, *arguments)
     module.save_hyperparameters(OmegaConf.to_container(run.config, resolve=True))  # for the loggers
     trainer = run.trainer(max_epochs=1, num_sanity_val_steps=0, use_distributed_sampler=False)
     with partners():
         trainer.fit(module, ckpt_path=None if run.checkpoint is None else str(run.checkpoint), weights_only=True)
-    return module
 
 
 def _identity(plan: RegressionPlan, run: Run) -> dict[str, Any]:
