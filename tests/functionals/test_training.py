@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
-from pyscf import cc, dft, fci
+from pyscf import cc, dft, fci, gto
 from torch import Tensor, nn
 
 from functional_models import Everything, SlaterExchange
@@ -105,6 +105,18 @@ def test_labels_add_up_to_the_wavefunction_energy(table: Any) -> None:
     assert float((training_sample.features.rho @ training_sample.features.weights).sum()) == pytest.approx(
         mol.nelectron, abs=1e-3
     )
+
+
+def test_a_label_has_the_spin_of_its_system() -> None:
+    """The lowest state with four electrons up and four down is the triplet of the oxygen atom, not its singlet."""
+    energies = []
+    for spin in (0, 2):
+        mol = gto.M(atom="O 0 0 0", basis="sto-3g", spin=spin, verbose=0)
+        density = (dft.RKS if spin == 0 else dft.UKS)(mol, xc="b3lyp").run().make_rdm1()
+        energies.append(labels.reference(mol, density, "o"))
+    singlet, triplet = (energy for energy, _ in energies)
+    assert [source for _, source in energies] == ["FCI", "FCI"]
+    assert singlet - triplet == pytest.approx(0.0949, abs=1e-4)  # of all determinants in this basis
 
 
 def test_energies_of_fractional_electrons_are_linear(chosen: Any, cache: Any, monkeypatch: pytest.MonkeyPatch) -> None:

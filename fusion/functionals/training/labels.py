@@ -29,6 +29,10 @@ NEGLIGIBLE: Final = 1e-8
 """Electrons at a grid point (density times weight) below which the point is left out: about 1e-6 hartree in total."""
 FEW_DETERMINANTS: Final = 100_000
 """Largest number of determinants for full configuration interaction as reference; CCSD(T) above it."""
+_PENALTY: Final = 0.5
+"""Shift (hartree) of other spins in configuration interaction."""
+_SPIN_ERROR: Final = 1e-3
+"""Largest deviation of S^2 of a state that has the spin of its molecule."""
 DENSITY_GRID: Final = 3
 """Lowest grid level of the conventional calculation."""
 
@@ -126,17 +130,28 @@ def reference(mol: gto.Mole, density: np.ndarray, name: str) -> tuple[float, str
     if mol.nelectron == 1:
         return float(mean_field.e_tot), "FCI"
     if math.comb(mol.nao, up) * math.comb(mol.nao, down) <= FEW_DETERMINANTS:
-        solver = fci.FCI(mean_field)
-        energy = float(solver.kernel()[0])
-        if not solver.converged:
-            raise CalculationError(f"configuration interaction does not converge for {name}")
-        return energy, "FCI"
+        orbitals = np.asarray(mean_field.mo_coeff)
+        return _full_interaction(mol, orbitals if orbitals.ndim == 2 else orbitals[0], name), "FCI"
     cluster = cc.CCSD(mean_field)
     cluster.conv_tol, cluster.max_cycle = 1e-9, 200
     cluster.kernel()
     if not cluster.converged:
         raise CalculationError(f"CCSD does not converge for {name}")
     return float(cluster.e_tot + cluster.ccsd_t()), "CCSD(T)"
+
+
+def _full_interaction(mol: gto.Mole, orbitals: np.ndarray, name: str) -> float:
+    """Energy (hartree) of the lowest state with the spin of the molecule, in `orbitals` (nao, k) for both spins.
+
+    Without the penalty, a singlet would become the triplet with as many electrons of either spin where that is lower.
+    """
+    spin = 0.5 * mol.spin
+    solver = fci.addons.fix_spin_(fci.FCI(mol, orbitals, singlet=False), _PENALTY, ss=spin * (spin + 1.0))
+    energy, state = solver.kernel()
+    squared = fci.spin_op.spin_square(state, orbitals.shape[1], mol.nelec)[0]
+    if not solver.converged or abs(squared - spin * (spin + 1.0)) > _SPIN_ERROR:
+        raise CalculationError(f"configuration interaction of spin {spin:g} does not converge for {name}")
+    return float(energy)
 
 
 def features(mol: gto.Mole, density: np.ndarray, grid_level: int, needs: frozenset[str]) -> dict[str, np.ndarray]:

@@ -22,7 +22,7 @@ from fusion.functionals.training.dataset import Entry, Set
 from fusion.functionals.training.labels import Level, label
 from fusion.zoo import cache
 
-FORMAT = 1
+FORMAT = 2
 """Version of the files; increase it when the same settings give other arrays."""
 
 
