@@ -16,8 +16,9 @@ from typing import Final
 import fusion
 from fusion.citations.used import Citations
 from fusion.console.format import count
+from fusion.errors import InputError
 from fusion.page.markup import Html, element
-from fusion.page.section import section
+from fusion.page.section import damaged, section
 from fusion.runs.collected import CollectedRun
 
 LARGEST: Final = 3_000_000
@@ -40,7 +41,8 @@ def page(
     """Return the page as HTML of at most `LARGEST` bytes; runs that do not fit are in the overview alone.
 
     `given` are the settings of each run that differ from the defaults, as words of a command; `shown_in` are the units,
-    None means those of each run. Raises InputError for a damaged run.
+    None means those of each run. A damaged run among others has its fault in place of its section. Raises InputError if
+    it is the only one.
     """
     labels = _labels(runs)
     scripts = [_viewer(), _asset("page.js")]
@@ -48,7 +50,12 @@ def page(
     room = LARGEST - _RESERVE - sum(len(part.encode()) for part in (*scripts, _asset("page.css"), *frame))
     sections: list[Html] = []
     for index, (run, label, words) in enumerate(zip(runs, labels, given, strict=True)):
-        made = section(run, index + 1, label, words, room // (len(runs) - index), shown_in)
+        try:
+            made = section(run, index + 1, label, words, room // (len(runs) - index), shown_in)
+        except InputError as error:
+            if len(runs) == 1:
+                raise
+            made = damaged(run, index + 1, label, error)
         if len(made.encode()) <= room:
             room -= len(made.encode())
             sections.append(made)

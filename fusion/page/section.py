@@ -25,7 +25,7 @@ from fusion.runs.collected import UNREADABLE, CollectedRun, inner_runs
 from fusion.runs.layout import CONFIG, RESULT
 from fusion.runs.task import Moving
 
-_ALARMS: Final = {"ok": "good", "not_converged": "bad", "failed": "bad"}
+_ALARMS: Final = {"ok": "good", "not_converged": "bad", "failed": "bad", "damaged": "bad"}
 _VIEW_SHARE: Final = 0.5  # of the room of a section, for structures; pictures may have what remains
 _LARGEST_VIEW: Final = 300_000
 _FOLDERS: Final = re.compile(r"(?<![\w.:/])/(?:[\w.+@~-]+/)+")
@@ -75,6 +75,14 @@ def section(
         element("p", f"{count} pictures or trajectories do not fit on this page", class_="place") if count else Html("")
     )
     return element("section", *head, molecule, numbers, origin, pictures, note, settings, id=f"run{number}")
+
+
+def damaged(run: CollectedRun, number: int, label: str, fault: InputError) -> Html:
+    """Return the section of a run that cannot be shown, with the reason."""
+    place = element("p", _badge("damaged"), f" {label}", class_="place")
+    return element(
+        "section", element("h2", label), place, element("p", _without_folders(str(fault))), id=f"run{number}"
+    )
 
 
 def _title(run: CollectedRun) -> str:

@@ -251,6 +251,17 @@ def test_the_command_makes_pages_of_finished_and_of_unfinished_runs(program: Pro
     assert len(parsed.all("figure")) == 2  # the molecule of each, also without a result
 
 
+def test_a_damaged_run_among_others_has_its_fault_on_the_page(program: Program, tmp_path: Path) -> None:
+    write_run(tmp_path / "runs" / "one")
+    (write_run(tmp_path / "runs" / "two") / "link.png").symlink_to("/etc/hostname")
+    (write_run(tmp_path / "runs" / "three") / "config.yaml").write_text("method: [")
+    done = program("report", "runs", "--html", "all.html")
+    assert done.status == 0 and "3 runs" in done.out, done
+    text = Parsed((tmp_path / "all.html").read_text(encoding="utf-8")).text
+    assert text.count("DAMAGED") == 2 and "-76.0500" in text
+    assert "link out of the run's directory" in text and "config.yaml cannot be read" in text
+
+
 def test_wrong_input_gets_one_line(program: Program, tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     (tmp_path / "empty").mkdir()
