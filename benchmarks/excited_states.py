@@ -99,7 +99,7 @@ def rows(directory: Path, case: str) -> list[tuple[str, ...]]:
                 case if number == 0 else "",
                 str(number + 1),
                 str(level["states"]),
-                str(level["multiplicity"]),
+                str(level.get("multiplicity", "mixed")),
                 f"{level['energy_hartree']:.5f} ± {level['stderr_hartree']:.5f}",
                 "" if number == 0 else f"{level['gap_ev']:.3f} ± {level['stderr_gap_ev']:.3f}",
                 *(mean_of(other, start, level["states"]) for other in (gaps, *witnesses)),

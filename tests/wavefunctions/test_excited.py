@@ -20,6 +20,7 @@ from fusion.wavefunctions.excited.local_matrix import (
     lowering_elements,
     spin_elements,
 )
+from fusion.wavefunctions.excited.outcome import pure_multiplicity
 from fusion.wavefunctions.excited.pretraining import StatePretraining, leading
 from fusion.wavefunctions.excited.sampler import SetMetropolis
 from fusion.wavefunctions.excited.spectrum import Spectrum, oscillator_strength, spectrum
@@ -31,6 +32,7 @@ from fusion.wavefunctions.references import ConfigurationInteraction
 from fusion.wavefunctions.sampler import first_sets
 from fusion.wavefunctions.scores import ScoreRecorder
 from fusion.wavefunctions.states import StateJets, States
+from fusion.wavefunctions.statistics import Estimate
 from fusion_ferminet.network import FermiNet
 
 pytestmark = pytest.mark.usefixtures("double_precision")
@@ -303,6 +305,24 @@ def test_noise_neither_splits_a_level_nor_hides_a_gap() -> None:
     for energy, value in zip(found.energies, [0, 1, 3], strict=True):
         assert abs(energy.value - value) < 4 * energy.stderr and energy.stderr < 0.01
     assert found.gap(0, 2).value == pytest.approx(3, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("spin_squared", "stderr", "electrons", "multiplicity"),
+    [
+        (0.03, 0.01, 4, 1),
+        (1.9, 0.05, 4, 3),
+        (1.0, 0.02, 4, None),
+        (1.0, 0.4, 4, 1),
+        (0.8, 0.01, 3, 2),
+        (5.9, 0.1, 4, 5),
+    ],
+)
+def test_a_mixture_of_spins_has_no_multiplicity(
+    spin_squared: float, stderr: float, electrons: int, multiplicity: int | None
+) -> None:
+    """With a large error no mixture is claimed: the nearest spin is named, as before."""
+    assert pure_multiplicity(Estimate(spin_squared, stderr), electrons) == multiplicity
 
 
 def test_errors_of_energies_are_those_of_repeated_series() -> None:

@@ -39,6 +39,10 @@ MIXED = 5.0
 """A gap below so many of its standard errors may have a bias of the order of the error squared over the gap."""
 
 
+MIXED_SPIN = 0.2
+"""Deviation of <S^2> from that of every spin above which a level has none of its own."""
+
+
 def excited(module: ExcitedStates) -> Result:
     """Result of a module whose phases are done, identical on all ranks; its energy is that of the lowest state.
 
@@ -85,7 +89,7 @@ def excited(module: ExcitedStates) -> Result:
         energy_stderr=energies[0].stderr,
         details={"vmc": vmc, "excited": details},
         message=verdict if reasons else None,
-        warnings=_warnings(found),
+        warnings=[*_warnings(found), *_of_spin(details["states"])],
     )
 
 
@@ -130,12 +134,13 @@ def _levels(module: ExcitedStates, found: Spectrum, dipoles: np.ndarray) -> list
             "energy_hartree": energy.value,
             "stderr_hartree": energy.stderr,
             "spin_squared": {"value": spins[index].value, "stderr": _known(spins[index].stderr)},
-            "multiplicity": nearest_multiplicity(spins[index].value, module.system.n_electrons),
             "dipole_e_bohr": {
                 "value": [moments[c][index].value + float(nuclei[c]) for c in range(3)],
                 "stderr": [_known(moments[c][index].stderr) for c in range(3)],
             },
         }
+        multiplicity = pure_multiplicity(spins[index], module.system.n_electrons)
+        level |= {} if multiplicity is None else {"multiplicity": multiplicity}
         level |= _configuration(module, found.right[:, states[0]])
         if index:
             gap = found.gap(0, index)
@@ -159,11 +164,18 @@ def _configuration(module: ExcitedStates, mixture: np.ndarray) -> dict[str, Any]
     return {"configuration": text, "configuration_share": share}
 
 
-def nearest_multiplicity(spin_squared: float, electrons: int) -> int:
-    """2 S + 1 of the spin of so many electrons whose S (S + 1) is nearest."""
-    return 1 + min(
-        range(electrons % 2, electrons + 1, 2), key=lambda twice: abs(twice / 2 * (twice / 2 + 1) - spin_squared)
-    )
+def pure_multiplicity(spin_squared: Estimate, electrons: int) -> int | None:
+    """2 S + 1 of the spin of so many electrons whose S (S + 1) is nearest; None for a mixture of spins.
+
+    A mixture is further from every S (S + 1) than `MIXED_SPIN` and three standard errors.
+    """
+
+    def distance(twice: int) -> float:
+        return abs(twice / 2 * (twice / 2 + 1) - spin_squared.value)
+
+    nearest = min(range(electrons % 2, electrons + 1, 2), key=distance)
+    stderr = spin_squared.stderr if np.isfinite(spin_squared.stderr) else 0.0
+    return None if distance(nearest) > max(MIXED_SPIN, 3.0 * stderr) else 1 + nearest
 
 
 def _transitions(found: Spectrum, matrices: np.ndarray, dipoles: np.ndarray) -> Any:
@@ -191,6 +203,17 @@ def _warnings(found: Spectrum) -> list[str]:
                 f"{DISTINCT:g} at which they count as one: more method.evaluation.steps"
             )
     return warnings
+
+
+def _of_spin(levels: list[dict[str, Any]]) -> list[str]:
+    """Levels that have no spin of their own."""
+    return [
+        f"level {number} has <S^2> = {level['spin_squared']['value']:.2f}, that of no spin: it mixes states of several "
+        "spins, or holds several levels that the errors cannot tell apart: more method.optimisation.steps or "
+        "method.evaluation.steps"
+        for number, level in enumerate(levels, start=1)
+        if "multiplicity" not in level
+    ]
 
 
 def _known(error: float) -> float | None:
