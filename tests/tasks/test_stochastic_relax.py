@@ -12,7 +12,8 @@ from fusion.chemistry.system import System
 from fusion.tasks.compare.energies import forces_difference
 from fusion.tasks.geometry import model_hessian
 from fusion.tasks.relax import stochastic
-from fusion.tasks.relax.stochastic import Descent, descend, variance_of_mean
+from fusion.tasks.relax.averaged import variance_of_mean
+from fusion.tasks.relax.stochastic import Descent, descend
 from processes import Program
 from resuming import Resumes, Stop, document
 

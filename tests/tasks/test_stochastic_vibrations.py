@@ -12,7 +12,7 @@ from fusion.chemistry import constraints, units
 from fusion.chemistry.system import System
 from fusion.methods import protocol
 from fusion.tasks.geometry.normal_modes import normal_modes
-from fusion.tasks.relax.stochastic import visited
+from fusion.tasks.relax.points import visited
 from fusion.tasks.vibrations.stochastic import Differences, Errors, differences, number
 from fusion.tasks.vibrations.thermochemistry import by_wavenumber, thermochemistry
 from processes import Program

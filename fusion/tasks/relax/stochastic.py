@@ -26,7 +26,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -35,16 +34,14 @@ import numpy as np
 from fusion.chemistry import constraints
 from fusion.chemistry.system import System
 from fusion.errors import CalculationError, InputError
-from fusion.methods import protocol
-from fusion.methods.protocol import Method
-from fusion.runs.results import Result
 from fusion.tasks.geometry import model_hessian
 from fusion.tasks.geometry.structures import Trajectory, frame, largest_force
+from fusion.tasks.relax.averaged import Mean, mean_of
+from fusion.tasks.relax.points import Point, visited
 
 if TYPE_CHECKING:
     from fusion.methods.recorded import Journal
 
-NEEDS: Final = frozenset({"energy", "forces", "forces_stderr"})
 FIRST: Final[float] = 0.1
 """Length of the first steps (bohr)."""
 
@@ -54,86 +51,10 @@ AVERAGED: Final[int] = 16
 MEMORY: Final[float] = 1.0
 """Weight a of the earlier forces in the averaged one."""
 
-NOISE: Final[float] = 2.0
-"""Force in its standard errors below which it is noise."""
-
 CHANGE: Final[float] = 2.5
 """Change of the force along a step, in the standard error of the force, below which it is noise."""
 
-PRIOR: Final[float] = 0.7
-"""Standard deviation of the curvature in units of the model's, before the walk tells it."""
-
-RANGE: Final = (0.2, 5.0)
-"""Limits of the curvature in units of the model's."""
-
 Watch = Callable[[int, float, float], None]
-
-
-@dataclass(frozen=True)
-class Point:
-    """Result at a geometry, with its forces and their standard errors, each (A, 3), along the motions alone."""
-
-    result: Result
-    forces: np.ndarray
-    stderr: np.ndarray
-
-    @property
-    def raw_stderr(self) -> np.ndarray:
-        """Standard errors (A, 3) of the method's forces."""
-        return np.asarray(self.result.properties["forces_stderr"], dtype=float)
-
-    @property
-    def largest(self) -> float:
-        """Largest force on an atom, hartree/bohr."""
-        return largest_force(self.forces)
-
-    @property
-    def largest_stderr(self) -> float:
-        """Standard error of the largest force, along that force."""
-        norms = np.linalg.norm(self.forces, axis=1)
-        worst = int(norms.argmax())
-        if not norms[worst] > 0:
-            return largest_force(self.stderr)
-        return float(np.linalg.norm(self.forces[worst] / norms[worst] * self.stderr[worst]))
-
-    def above(self, fmax: float) -> np.ndarray:
-        """Mask of the atoms whose force is above `fmax` and above its noise."""
-        bounds = np.maximum(fmax, NOISE * np.linalg.norm(self.stderr, axis=1))
-        return np.asarray(np.linalg.norm(self.forces, axis=1) > bounds)
-
-
-@dataclass(frozen=True)
-class Mean:
-    """Mean of the last positions (A, 3), and the errors that a function of them with a gradient has."""
-
-    positions: np.ndarray
-    series: np.ndarray
-    """Positions (T, A, 3)."""
-    offset: np.ndarray
-    """Displacement (3A,) to the minimum by the mean force and the model Hessian."""
-    covariance: np.ndarray
-    """Covariance (3A, 3A) of that displacement."""
-
-    def stderr(self, gradient: np.ndarray, series: np.ndarray) -> float:
-        """Standard error of the mean of `series` (T,), whose derivative by the positions is `gradient` (3A,)."""
-        by_forces = float((gradient @ self.offset) ** 2 + gradient @ self.covariance @ gradient)
-        return max(by_forces, variance_of_mean(series)) ** 0.5
-
-    @property
-    def positions_stderr(self) -> np.ndarray:
-        """Standard errors (A, 3) of the positions."""
-        columns = self.series.reshape(len(self.series), -1).T
-        errors = [self.stderr(unit, column) for unit, column in zip(np.eye(len(columns)), columns, strict=True)]
-        return np.reshape(errors, self.positions.shape)
-
-    def distance(self, first: int, second: int) -> tuple[float, float]:
-        """Distance of two atoms and its standard error."""
-        vector = self.positions[first] - self.positions[second]
-        distance = float(np.linalg.norm(vector))
-        gradient = np.zeros_like(self.positions)
-        gradient[first], gradient[second] = vector / distance, -vector / distance
-        series = np.linalg.norm(self.series[:, first] - self.series[:, second], axis=-1)
-        return distance, self.stderr(gradient.ravel(), series)
 
 
 @dataclass(frozen=True)
@@ -150,18 +71,6 @@ class Descent:
     @property
     def steps(self) -> int:
         return len(self.points) - 1
-
-
-def visited(method: Method, system: System) -> Point:
-    """Calculate a geometry. Raises CalculationError without forces with error bars."""
-    (result,) = protocol.calculate(method, [system], NEEDS)
-    missing = result.energy is None or not NEEDS - {"energy"} <= set(result.properties)
-    if result.status not in ("ok", "not_converged") or missing:
-        raise CalculationError(f"{method.name}: {result.message or result.status}")
-    point = _projected(result)
-    if not np.isfinite([point.forces, point.stderr]).all():
-        raise CalculationError(f"{method.name}: the forces or their errors are not finite numbers")
-    return point
 
 
 class _Walk:
@@ -228,7 +137,7 @@ def _walked(walk: _Walk, system: System, fmax: float, steps: int) -> Mean | None
     """Mean of the last positions, at which the last point of the walk is; None if the steps did not suffice."""
     point = walk.visit(system, 0.0)
     if not point.forces.any():  # a single atom, or held by symmetry: nothing to average
-        return _mean([point], walk.points)
+        return mean_of([point], walk.points)
     length = _staged(walk, point, fmax, steps)
     while length is not None:
         averaged, direction = [walk.points[-1]], walk.points[-1].forces
@@ -238,7 +147,7 @@ def _walked(walk: _Walk, system: System, fmax: float, steps: int) -> Mean | None
             averaged.append(point)
         if len(averaged) < AVERAGED or len(walk.points) > steps:
             return None
-        mean = _mean(averaged, walk.points)
+        mean = mean_of(averaged, walk.points)
         last = walk.visit(system.moved(mean.positions), 0.0)
         if not last.above(fmax).any() or len(walk.points) > steps:
             return mean
@@ -260,60 +169,3 @@ def _staged(walk: _Walk, point: Point, fmax: float, steps: int) -> float | None:
             return 0.5 * length
         direction = (MEMORY * direction + point.forces) / (MEMORY + 1.0)
     return None
-
-
-def variance_of_mean(series: np.ndarray) -> float:
-    """Variance of the mean of a short series (T,) whose correlation from step to step decays exponentially.
-
-    The correlation f is corrected for the bias (1 + 4 f) / T of a short series (Kendall 1954, Biometrika 41, 403), and
-    at least 0 and at most 0.9.
-    """
-    count, deviations = len(series), series - series.mean()
-    total = float(deviations @ deviations)
-    if count < 2 or total < 1e-24:
-        return 0.0
-    correlation = float(deviations[1:] @ deviations[:-1]) / total
-    f = min(max((correlation + 1.0 / count) / (1.0 - 4.0 / count), 0.0), 0.9) if count > 4 else 0.9
-    return total / (count - 1) / count * (1.0 + f) / (1.0 - f)
-
-
-def _mean(averaged: list[Point], points: list[Point]) -> Mean:
-    """Mean of the positions of some points; its errors need the curvature along the whole walk."""
-    series = np.stack([point.result.system.positions for point in averaged])
-    system = averaged[0].result.system
-    positions = constraints.placed(system, series.mean(axis=0))
-    modes, inverse = model_hessian.scaled_modes(system.moved(positions))
-    compliance = modes @ np.linalg.inv(curvature(points, modes, inverse)) @ modes.T
-    variances = np.mean([np.square(point.raw_stderr).ravel() for point in averaged], axis=0) / len(averaged)
-    offset = compliance @ np.mean([point.forces for point in averaged], axis=0).ravel()
-    return Mean(positions, series, offset, (compliance * variances) @ compliance)
-
-
-def curvature(points: list[Point], modes: np.ndarray, inverse: np.ndarray) -> np.ndarray:
-    """Hessian (m, m) in the scaled modes of the model, where that of the model is the unit matrix.
-
-    Linear regression of the changes of the forces along the walk, with the model as prior: every element has the
-    standard deviation `PRIOR` there. Eigenvalues are limited to `RANGE`.
-    """
-    pairs = list(pairwise(points))
-    if not pairs:
-        return np.eye(modes.shape[1])
-    moves = np.stack([inverse @ (b.result.system.positions - a.result.system.positions).ravel() for a, b in pairs])
-    changes = np.stack([modes.T @ (b.forces - a.forces).ravel() for a, b in pairs])
-    variances = [np.square(a.raw_stderr) + np.square(b.raw_stderr) for a, b in pairs]
-    noise = np.square(modes.T) @ np.mean(variances, axis=0).ravel()
-    unit, rows = np.eye(len(noise)), []
-    for row, change, variance in zip(unit, changes.T, noise, strict=True):
-        weight = max(float(variance), 1e-16) / PRIOR**2
-        rows.append(np.linalg.solve(moves.T @ moves + weight * unit, weight * row - moves.T @ change))
-    values, vectors = np.linalg.eigh(0.5 * (np.stack(rows) + np.stack(rows).T))
-    return np.asarray((vectors * np.clip(values, *RANGE)) @ vectors.T)
-
-
-def _projected(result: Result) -> Point:
-    """Point with forces and errors along the motions of a relaxation."""
-    basis = model_hessian.motions(result.system)
-    projector = basis @ basis.T
-    values, errors = (np.asarray(result.properties[name], dtype=float) for name in ("forces", "forces_stderr"))
-    stderr = np.sqrt(np.square(projector) @ np.square(errors).ravel())
-    return Point(result, (projector @ values.ravel()).reshape(-1, 3), stderr.reshape(-1, 3))

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 from fusion.chemistry import units
 from fusion.console.format import count, plus_minus
 from fusion.runs.results import Result
-from fusion.tasks.relax.relaxation import STRUCTURE, Relaxed, Settings, details_of, short
-from fusion.tasks.relax.stochastic import NOISE, Descent, Mean
+from fusion.tasks.relax.averaged import Mean
+from fusion.tasks.relax.points import NOISE
+from fusion.tasks.relax.relaxation import STRUCTURE, Relaxed, Settings, short
+from fusion.tasks.relax.report import details_of
+from fusion.tasks.relax.stochastic import Descent
 
 if TYPE_CHECKING:
     from fusion.chemistry.system import System

@@ -11,7 +11,7 @@ from fusion.methods import protocol
 from fusion.parallel import processes
 from fusion.runs.results import Result
 from fusion.runs.task import StartPlan, Title, Trajectory, existing_trajectories
-from fusion.tasks.relax import relaxation
+from fusion.tasks.relax import relaxation, report
 from fusion.tasks.relax.relaxation import PICTURE, STRUCTURE, TRAJECTORY, Settings
 from fusion.tasks.structures import task as structures_task
 from fusion.tasks.structures.task import StructuresTask
@@ -80,7 +80,7 @@ class Relax:
         from fusion.runs.report import title_of
 
         noisy = protocol.has_noisy_forces(plan.method)
-        described = relaxation.describe(self._settings) + (", or to the noise of the forces" if noisy else "")
+        described = report.describe(self._settings) + (", or to the noise of the forces" if noisy else "")
         parts = (plan.method.label, title_of(plan.system), described)
         number = len(self._fixed or ())
         held = f"task.fixed holds {count(number, 'atom')}" if number else None
@@ -102,7 +102,7 @@ class Relax:
                 return stochastic_report.outcome(descended(journal, plan.start, self._settings, run), self._settings)
             relaxed = relaxation.relax(journal, plan.start, self._settings, run.directory / TRAJECTORY)
         write_structure(run.directory / STRUCTURE, relaxed.result)
-        return relaxation.outcome(relaxed, run)
+        return report.outcome(relaxed, run)
 
     @staticmethod
     def rows(document: dict[str, Any]) -> Iterator[list[str]]:
@@ -111,7 +111,7 @@ class Relax:
 
         if "structures" in document:
             yield from structures_task.rows(document)
-        yield from relaxation.rows(document.get("relaxation") or {})
+        yield from report.rows(document.get("relaxation") or {})
         yield from stochastic_report.rows(document.get("relaxation") or {})
 
     @staticmethod

@@ -26,7 +26,8 @@ from fusion.methods import protocol
 from fusion.methods.protocol import Method
 from fusion.runs.results import Result
 from fusion.tasks.geometry.structures import without_torque
-from fusion.tasks.relax.relaxation import Relaxed, Settings, details_of, short, uphill
+from fusion.tasks.relax.relaxation import LBFGS, Relaxed, Settings, short
+from fusion.tasks.relax.report import details_of, uphill
 
 CURVATURE: Final = 70.0 / units.EV_ANGSTROM2_PER_HARTREE_BOHR2
 """Curvature of the first steps, hartree/bohr^2."""
@@ -37,7 +38,7 @@ LONGEST: Final = 0.2 * units.BOHR_PER_ANGSTROM
 MEMORY: Final = 30
 """Steps that the inverse Hessian is made of."""
 
-_OPTIMISERS = (None, "ase.optimize.LBFGS")
+_OPTIMISERS = (None, LBFGS)
 
 
 @dataclass

@@ -22,6 +22,8 @@ from fusion.runs.run import Run
 from fusion.tasks.geometry.normal_modes import normal_modes
 from fusion.tasks.geometry.structures import write_structure
 from fusion.tasks.relax import relaxation as relaxing
+from fusion.tasks.relax.relaxation import short
+from fusion.tasks.relax.report import why_not
 from fusion.tasks.vibrations.analysis import Conditions, describe, nature
 
 FOLDER = Path("molecules")
@@ -147,7 +149,7 @@ def _minimum(
         species.system,
         settings,
         species_run.directory / relaxing.TRAJECTORY,
-        lambda step, energy, force: watch(step, f"E = {energy:.6f} Ha  largest force {relaxing.short(force)} Ha/bohr"),
+        lambda step, energy, force: watch(step, f"E = {energy:.6f} Ha  largest force {short(force)} Ha/bohr"),
     )
     write_structure(species_run.directory / relaxing.STRUCTURE, relaxed.result)
     species.details["relaxation_steps"] = relaxed.steps
@@ -155,7 +157,7 @@ def _minimum(
         species.status, species.problem = "failed", f"step {relaxed.steps + 1} of the relaxation: {relaxed.failure}"
         return None
     if not relaxed.converged:
-        species.status, species.problem = "not_converged", f"not relaxed: {relaxing.why_not(relaxed, species_run)}"
+        species.status, species.problem = "not_converged", f"not relaxed: {why_not(relaxed, species_run)}"
         return None
     return relaxed.result
 

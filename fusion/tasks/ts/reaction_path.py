@@ -14,6 +14,7 @@ from fusion.tasks.geometry import geometric
 from fusion.tasks.geometry.internal_coordinates import bonds
 from fusion.tasks.geometry.structures import frame, write_frames
 from fusion.tasks.relax import relaxation as relaxing
+from fusion.tasks.relax.report import rmsd
 from fusion.tasks.ts.neb import path_lengths
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def bond_changes(before: System, after: System) -> tuple[list[str], list[str]]:
 
 def same(first: System, second: System) -> bool:
     """True if the two are the same structure, atom by atom, up to translation and rotation; mirror images differ."""
-    return relaxing.rmsd(first, second) < SAME_ANGSTROM
+    return rmsd(first, second) < SAME_ANGSTROM
 
 
 def write(directory: Path, backward: Branch, forward: Branch) -> None:

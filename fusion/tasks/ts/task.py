@@ -14,6 +14,7 @@ from fusion.parallel import processes
 from fusion.runs.results import Result
 from fusion.runs.task import Plan, Title, Trajectory, existing_trajectories
 from fusion.tasks.relax import relaxation as relaxing
+from fusion.tasks.relax.report import rmsd, why_not
 from fusion.tasks.ts.outcome import describe_path, no_barrier, outcome
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ class TransitionState:
             ends: tuple[Result, Result] | None = None
             if path is not None:
                 ends = path.results[0], path.results[-1]
-                shift = relaxing.rmsd(path.results[path.top].system, transition_state.result.system)
+                shift = rmsd(path.results[path.top].system, transition_state.result.system)
                 details["transition_state"]["shift_from_path_angstrom"] = shift
             if self._irc and transition_state.failure is None:
                 details["irc"], *irc_ends = descend(
@@ -213,7 +214,7 @@ class TransitionState:
             return journal.at(system, {"energy", "forces"})
         relaxed = relaxing.relax(journal, system, self._settings)
         if relaxed.failure is not None or not relaxed.converged:
-            raise CalculationError(f"{name}: {relaxed.failure or relaxing.why_not(relaxed, run)}")
+            raise CalculationError(f"{name}: {relaxed.failure or why_not(relaxed, run)}")
         return relaxed.result
 
     def _others(self, system: System, run: Run) -> tuple[System | None, System | None]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fusion.chemistry import units
+from fusion.config.checks import check_number, check_whole, is_number
+from fusion.errors import InputError
 
 if TYPE_CHECKING:
     from fusion.chemistry.system import System
@@ -24,6 +26,15 @@ class Conditions:
     pressure_bar: float
     symmetry_number: int | None
     noise_cm1: float
+
+    def check(self) -> None:
+        """Raise InputError for a temperature, pressure, symmetry number or noise without meaning."""
+        for setting, value in (("temperature_k", self.temperature_k), ("pressure_bar", self.pressure_bar)):
+            if not (is_number(value) and value > 0):
+                raise InputError(f"task.{setting} must be positive, not {value}")
+        if self.symmetry_number is not None:
+            check_whole("task.symmetry_number", self.symmetry_number)
+        check_number("task.noise_cm1", self.noise_cm1)
 
 
 def describe(result: Result, modes: NormalModes, conditions: Conditions) -> dict[str, Any]:

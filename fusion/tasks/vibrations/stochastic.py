@@ -38,7 +38,8 @@ from fusion.chemistry.system import System
 from fusion.methods.protocol import Method
 from fusion.tasks.geometry import model_hessian
 from fusion.tasks.geometry.normal_modes import NormalModes, wavenumbers
-from fusion.tasks.relax.stochastic import NOISE, RANGE, Point, visited
+from fusion.tasks.relax.averaged import RANGE
+from fusion.tasks.relax.points import NOISE, Point, visited
 
 RISES: Final = (1e-5, 4e-3)
 """Limits of the energy by which the model rises along a step, hartree."""

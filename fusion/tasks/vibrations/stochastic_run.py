@@ -12,7 +12,8 @@ from fusion.console.format import count, plus_minus
 from fusion.runs.results import Result
 from fusion.tasks.geometry.normal_modes import NormalModes, normal_modes
 from fusion.tasks.relax import stochastic_report
-from fusion.tasks.relax.stochastic import Descent, visited
+from fusion.tasks.relax.points import visited
+from fusion.tasks.relax.stochastic import Descent
 from fusion.tasks.relax.task import descended
 from fusion.tasks.vibrations.analysis import Conditions, describe
 from fusion.tasks.vibrations.stochastic import Differences, Errors, differences, number

@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from omegaconf import OmegaConf
 
-from fusion.config.checks import check_number, check_whole, is_number
 from fusion.errors import CalculationError, InputError
-from fusion.methods import abilities, protocol
+from fusion.methods import protocol
 from fusion.parallel import processes
 from fusion.runs.results import Result
 from fusion.runs.task import StartPlan, Title, Trajectory, existing_trajectories
 from fusion.tasks.relax import relaxation as relaxing
+from fusion.tasks.relax import report as relax_report
 from fusion.tasks.relax.relaxation import short
-from fusion.tasks.structures import executors
 from fusion.tasks.structures import task as structures_task
 from fusion.tasks.structures.task import StructuresTask
 from fusion.tasks.vibrations.analysis import Conditions, describe, free_motions
+from fusion.tasks.vibrations.hessian import NEEDS, calculated, save
 
 if TYPE_CHECKING:
     from fusion.chemistry.system import System
     from fusion.methods.protocol import Method
     from fusion.methods.recorded import Journal
-    from fusion.methods.separate import Share
     from fusion.runs.run import Run
     from fusion.tasks.vibrations.intensities import Intensities
 
@@ -82,7 +79,7 @@ class Vibrations:
         self._conditions = Conditions(temperature_k, pressure_bar, symmetry_number, noise_cm1)
         self._intensities = Settings(dipoles, raman, Shown(**(spectrum or {})), temperature_k)
 
-    needs = frozenset({"energy", "forces", "hessian"})
+    needs = NEEDS
 
     def check(self, method: Method, system: System, run: Run) -> VibrationsPlan:
         """Raises InputError for wrong settings, a method without forces, a second method without dipoles, or a foreign
@@ -92,7 +89,7 @@ class Vibrations:
 
         relaxing.check_settings(self._settings, system)
         start = with_masses(system, self._masses)
-        _check_conditions(self._conditions)
+        self._conditions.check()
         noisy = protocol.has_noisy_forces(method)
         needs = {"energy", "forces", "forces_stderr"} if noisy else self.needs
         protocol.require(method, needs, f"task {self.name}", [start], error_bars=True)
@@ -106,7 +103,7 @@ class Vibrations:
         from fusion.tasks.vibrations.together import ManyVibrations
 
         relaxing.check_numbers(self._settings)
-        _check_conditions(self._conditions)
+        self._conditions.check()
         if self._masses:
             raise InputError("task.masses is for one structure; a file may state the masses of each of many structures")
         purpose = f"task {self.name}"
@@ -119,7 +116,9 @@ class Vibrations:
         from fusion.runs.report import title_of
 
         steps = (
-            relaxing.describe(self._settings) + ", then vibrations" if self._relax else "vibrations without relaxation"
+            relax_report.describe(self._settings) + ", then vibrations"
+            if self._relax
+            else "vibrations without relaxation"
         )
         if plan.intensities.second is not None:
             steps += f", dipoles of {plan.intensities.second.label}"
@@ -152,10 +151,10 @@ class Vibrations:
             if self._relax:
                 relaxed = relaxing.relax(journal, system, self._settings, run.directory / relaxing.TRAJECTORY)
                 if relaxed.failure is not None:
-                    return relaxing.outcome(relaxed, run)
+                    return relax_report.outcome(relaxed, run)
                 system = relaxed.result.system
                 write_structure(run.directory / relaxing.STRUCTURE, relaxed.result)
-            with_hessian = self._hessian(journal, system, intensities, run)
+            with_hessian = calculated(journal, system, intensities, self._spread, run)
             masses, hessian = system.nuclear_masses, np.asarray(with_hessian.properties["hessian"])
             modes = normal_modes(hessian, system.positions, masses, any(system.pbc), system.fixed)
             try:
@@ -166,7 +165,7 @@ class Vibrations:
         result = replace(with_hessian, properties=dict(with_hessian.properties), details=dict(with_hessian.details))
         for name in ("hessian", "dipole_derivatives", "polarizability", "polarizability_derivatives"):
             result.properties.pop(name, None)
-        _save(run.directory / HESSIAN, hessian)
+        save(run.directory / HESSIAN, hessian)
         details = describe(result, modes, self._conditions)
         members = result.properties.pop("hessian_members", None)
         if members is not None:
@@ -176,7 +175,7 @@ class Vibrations:
             details["frequencies_std_cm1"] = deviations.tolist()
         write_modes(run.directory / MODES, system, modes)
         if relaxed is not None:
-            details["relaxation"] = relaxing.details_of(relaxed)
+            details["relaxation"] = relax_report.details_of(relaxed)
             details["relaxation"].pop("verdict", None)  # the verdict of the vibrations replaces it
         result.details |= details | strengths
         if system.fixed is not None:
@@ -201,42 +200,13 @@ class Vibrations:
                 result.details |= plan.intensities.calculate(journal, result, found.modes, plan.start, run)
             except CalculationError as error:  # the frequencies remain valid
                 failure = f"no intensities: {error}"
-        _save(run.directory / HESSIAN, found.differences.hessian)
+        save(run.directory / HESSIAN, found.differences.hessian)
         write_modes(run.directory / MODES, result.system, found.modes)
         if result.system.fixed is not None:
             result.warnings = [*result.warnings, *free_motions(result.system)]
         self._spectrum(result, plan.intensities, run)
         if failure is not None:
             _without_intensities(result, failure)
-        return result
-
-    def _hessian(self, journal: Journal, system: System, intensities: Intensities, run: Run) -> Result:
-        """Energy, forces and Hessian (3A, 3A); the members' Hessians where requested and provided; the dipole where the
-        method gives one, and its derivatives where they cost nothing more."""
-        from fusion.console.phases import phase
-        from fusion.methods.separate import Separate
-
-        properties = set(self.needs)
-        if self._spread and "hessian_members" in journal.provides:
-            properties.add("hessian_members")
-        properties |= intensities.beside_hessian(journal, system)
-        numerical = "hessian" not in journal.provides
-        total = 6 * len(system.symbols) if numerical else 1
-        how = "by differences of forces" if numerical else "analytic"
-        with ExitStack() as stack:
-            if numerical and abilities.separable(journal.method):
-                share = _share(run)
-                node: Any = OmegaConf.to_container(run.config.method, resolve=True)
-                journal.separate = stack.enter_context(Separate(journal.method, node, share))
-                how += f" in {share.processes} processes" if share.processes > 1 else ""
-            bar = stack.enter_context(phase("Hessian", total))
-            if numerical:
-                journal.watch = lambda done: bar(done, how)
-            (result,) = protocol.calculate(journal, [system], properties)
-            bar(total, how)
-        journal.watch = journal.separate = None
-        if result.status != "ok":
-            raise CalculationError(f"no Hessian: {result.message or result.status}")
         return result
 
     def _spectrum(self, result: Result, intensities: Intensities, run: Run) -> None:
@@ -264,7 +234,7 @@ class Vibrations:
         vibrations = result.details["vibrations"]
         vibrations["largest_force_hartree_per_bohr"] = force
         if relaxed is not None and not relaxed.converged:
-            result.status, result.message = "not_converged", relaxing.why_not(relaxed, run)
+            result.status, result.message = "not_converged", relax_report.why_not(relaxed, run)
         elif force > fmax:
             result.status = "not_converged"
             advice = "" if relaxed is not None else "; task.relax=true relaxes first"
@@ -284,7 +254,7 @@ class Vibrations:
         if "structures" in document:
             yield from structures_task.rows(document)
             return
-        yield from relaxing.rows(document.get("relaxation") or {})
+        yield from relax_report.rows(document.get("relaxation") or {})
         yield from stochastic_report.rows(document.get("relaxation") or {})
         yield from rows(document)
 
@@ -324,38 +294,11 @@ class Vibrations:
         return [*names, f"{MODES}/{modes[0]} …" if len(modes) > 1 else f"{MODES}/{modes[0]}"]
 
 
-def _save(path: Path, hessian: np.ndarray) -> None:
-    from fusion.files.atomic import replacing
-
-    with replacing(path) as file:
-        np.save(file, hessian)
-
-
 def _without_intensities(result: Result, failure: str) -> None:
     """Mark a result whose frequencies are valid and whose intensities failed."""
     result.details["vibrations"].pop("verdict", None)
     message = result.message if result.status != "ok" else None
     result.status, result.message = "not_converged", "; ".join(filter(None, [message, failure]))
-
-
-def _share(run: Run) -> Share:
-    """Processes for displaced geometries: those of executor=pool, by default one for each core."""
-    from fusion.methods.separate import Share
-
-    settings = run.config.get("executor") or {}
-    workers = settings.get("workers") if settings.get("_target_") == executors.POOL else None
-    shared = executors.share(workers, batched=False)
-    return Share(shared.workers, shared.threads)
-
-
-def _check_conditions(conditions: Conditions) -> None:
-    """Raise InputError for a temperature, pressure, symmetry number or noise without meaning."""
-    for setting, value in (("temperature_k", conditions.temperature_k), ("pressure_bar", conditions.pressure_bar)):
-        if not (is_number(value) and value > 0):
-            raise InputError(f"task.{setting} must be positive, not {value}")
-    if conditions.symmetry_number is not None:
-        check_whole("task.symmetry_number", conditions.symmetry_number)
-    check_number("task.noise_cm1", conditions.noise_cm1)
 
 
 def with_masses(system: System, replaced: Mapping[int, float] | None) -> System:

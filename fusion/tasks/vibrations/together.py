@@ -17,8 +17,7 @@ from fusion.tasks.geometry.structures import largest_force, without_torque
 from fusion.tasks.relax.relaxation import short
 from fusion.tasks.relax.together import Relaxations
 from fusion.tasks.vibrations.analysis import Conditions, describe
-
-NEEDS = frozenset({"energy", "forces", "hessian"})
+from fusion.tasks.vibrations.hessian import NEEDS
 
 
 class ManyVibrations:
