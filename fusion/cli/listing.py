@@ -14,7 +14,7 @@ from fusion.methods.about import About, is_installed, refuse_beside
 GIVES = {
     "potential": "energy forces stress hessian",
     "functional": "energy forces dipole",
-    "ansatz": "energy ± error",
+    "ansatz": "energy forces dipole excitations, ± errors",
     "conventional": "energy",
 }
 """Properties of the methods of a kind, unless a method's file states others."""
