@@ -56,7 +56,8 @@ def main(directory: Path, atoms: list[str]) -> None:
     notes = (
         "`python -m fusion +method=ferminet task=ionize system=...`, defaults otherwise, `task.affinity=true` for the "
         f"affinities, one thread, other programs beside; {machine()}. References: exact nonrelativistic energies of "
-        "the listed systems; the affinity of lithium is 0.618 eV by experiment. CPU minutes are those of all states of the command."
+        "the listed systems; the affinity of lithium is 0.618 eV by experiment. CPU minutes are those of all states of "
+        "the command."
     )
     write_table(
         output,

@@ -107,7 +107,7 @@ def require(
     if not error_bars and "forces" in needs and has_noisy_forces(method):
         raise InputError(
             f"{purpose} needs exact forces, and those of {method.name} have error bars; "
-            "task=relax and task=vibrations take such forces"
+            "task=relax and task=vibrations of one structure take such forces"
         )
     missing = sorted(need for need in needs if not _available(method, need))
     if missing:
