@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from fusion.parallel.collectives import gather_rows, own_rows, world_size
 from fusion.wavefunctions.checkpoint import identity, series_of
+from fusion.wavefunctions.estimators import Estimator
 from fusion.wavefunctions.remaining import is_within
 from fusion.wavefunctions.transfer import Start
 
@@ -42,16 +44,24 @@ def saved(module: VariationalMonteCarlo) -> dict[str, Any]:
 def restore_counts(module: VariationalMonteCarlo, state: dict[str, Any]) -> None:
     """Set the numbers of iterations done, with their energies and series.
 
-    An evaluation is not continued if the wavefunction is optimised further, or belongs to another run.
+    An evaluation is not continued if the wavefunction is optimised further, or belongs to another run, unless the
+    module ``keeps_evaluation`` of other runs.
     """
     module.done = {phase: state["done"].get(phase, 0) for phase in module.phases}
     module.energies = {key: list(values) for key, values in state["energies"].items()}
     module.variances, module.within = list(state.get("variances", [])), _was_within(state, module.schedule.until)
     module.started = bool(state.get("started"))
     module.series, module.lost = {key: list(values) for key, values in series_of(state).items()}, state["lost"]
-    if module.from_another_run or module.left("optimising"):
+    kept = module.keeps_evaluation and is_evaluated(state, module.schedule.walkers, module.estimators)
+    if module.left("optimising") or (module.from_another_run and not kept):
         module.done["evaluating"] = 0
         module.energies["evaluating"], module.series, module.lost = [], {}, 0
+
+
+def is_evaluated(state: Mapping[str, Any], walkers: int, estimators: Sequence[Estimator]) -> bool:
+    """True if the state has an evaluation with so many walkers and these estimators, begun or finished."""
+    same = set(state.get("estimators", {})) == {estimator.name for estimator in estimators}
+    return bool(state["done"].get("evaluating")) and same and len(state["electrons"]) == walkers
 
 
 def restore(module: VariationalMonteCarlo, state: dict[str, Any], walkers: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fusion.errors import InputError
@@ -59,6 +60,9 @@ class WavefunctionTraining:
     moves = True
     """False for tasks that use the wavefunction of a checkpoint or of the zoo as it is."""
 
+    keeps_evaluation = False
+    """True for tasks that go on after the evaluation by another run."""
+
     takes_states = False
     """True for tasks that optimise several states."""
 
@@ -78,6 +82,7 @@ class WavefunctionTraining:
         from fusion.wavefunctions.ansatz import HasLevels, start_of
         from fusion.wavefunctions.checkpoint import identity
         from fusion.wavefunctions.resources import estimate
+        from fusion.wavefunctions.saved_state import is_evaluated
 
         ranks = _ranks(run)
         ansatz, hamiltonian = method.ansatz(system), method.hamiltonian(system)  # type: ignore[attr-defined]
@@ -87,7 +92,9 @@ class WavefunctionTraining:
             raise InputError(f"method.walkers={schedule.walkers} cannot be divided among {ranks} ranks; use {fit}")
         expected = identity(system, ansatz, method.settings)  # type: ignore[attr-defined]
         start = self._published(method, system, ansatz, run)
-        done, moved = _check_checkpoint(run, ansatz, expected)
+        estimators = method.estimators(system)  # type: ignore[attr-defined]  # refuses wrong settings before any work
+        kept = partial(is_evaluated, walkers=schedule.walkers, estimators=estimators) if self.keeps_evaluation else None
+        done, moved = _check_checkpoint(run, ansatz, expected, kept)
         if abilities.weights(method) is not None and not self.moves:  # also when the run is resumed
             schedule = replace(schedule, pretraining_steps=0, optimisation_steps=0)
         moved = moved or (start is not None and not start.is_at(system.positions))
@@ -98,7 +105,6 @@ class WavefunctionTraining:
             )
         if moved or start is not None:
             done = {"pretraining": schedule.pretraining_steps, "optimising": schedule.before_transfer, "evaluating": 0}
-        method.estimators(system)  # type: ignore[attr-defined]  # refuses wrong settings before any work
         recorder = _recorder(method, ansatz, schedule) if self.moves else None
         cost = estimate(system, ansatz, hamiltonian, schedule, recorder, ranks, _free_memory(run, ranks))
         number = sum(p.numel() for p in ansatz.parameters())
@@ -226,10 +232,9 @@ def fit(module: Any, run: Run, conclude: Callable[[Any], Result] | None = None, 
 def _seconds(plan: WavefunctionPlan, run: Run) -> float:
     """Estimated time of the remaining steps on the CPU."""
     schedule, cost = plan.schedule, plan.cost
-    evaluated = plan.done["evaluating"] if is_own(run) else 0
     return (
         max(0, schedule.optimisation_steps - plan.done["optimising"]) * cost.optimisation_s
-        + max(0, schedule.evaluation_steps - evaluated) * cost.evaluation_s
+        + max(0, schedule.evaluation_steps - plan.done["evaluating"]) * cost.evaluation_s
     )
 
 
@@ -292,8 +297,12 @@ def _on_gpu(run: Run) -> bool:
     return run.config.trainer.get("accelerator", "auto") != "cpu" and torch.cuda.is_available()
 
 
-def _check_checkpoint(run: Run, ansatz: nn.Module, expected: dict[str, Any]) -> tuple[dict[str, int], bool]:
+def _check_checkpoint(
+    run: Run, ansatz: nn.Module, expected: dict[str, Any], kept: Callable[[dict[str, Any]], bool] | None
+) -> tuple[dict[str, int], bool]:
     """Finished iterations of every phase, from the run's checkpoint, and whether it is of another geometry.
+
+    An evaluation of another run counts only if it is ``kept``.
 
     Raises:
         InputError: the checkpoint belongs to another system or network, or the run's own one to another geometry; the
@@ -312,4 +321,7 @@ def _check_checkpoint(run: Run, ansatz: nn.Module, expected: dict[str, Any]) -> 
     moved = stored["positions"] != expected["positions"]
     if moved and is_own(run):
         raise InputError(f"{run.checkpoint} belongs to another system: {expected['formula']} with another geometry")
-    return dict(content["done"]), moved
+    done = dict(content["done"])
+    if not is_own(run) and (kept is None or not kept(content)):
+        done["evaluating"] = 0
+    return done, moved

@@ -58,6 +58,9 @@ class VariationalMonteCarlo(pl.LightningModule):
         estimators: observables to measure in the evaluation.
     """
 
+    keeps_evaluation = False
+    """True if an evaluation of the same wavefunction by another run counts."""
+
     def __init__(
         self,
         system: System,

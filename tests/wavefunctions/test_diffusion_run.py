@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,24 @@ def test_a_checkpoint_is_diffused_without_further_optimisation(diffused: Path, t
     assert ended.complete, ended
     result = document(tmp_path / "run")
     assert result["vmc"]["optimisation"]["iterations"] == 13 and len(result["dmc"]["time_steps"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        (DIFFUSION, True),
+        ([word.replace("walkers=16", "walkers=8") for word in DIFFUSION], False),
+        ([word for word in DIFFUSION if word != "+estimator=density"], False),
+    ],
+)
+def test_the_evaluation_of_another_run_counts_if_it_is_the_same(
+    diffused: Path, tmp_path: Path, words: Sequence[str], kept: bool
+) -> None:
+    ended = fusion(tmp_path, *words, f"ckpt={diffused}", "task.time_steps=[0.05]")
+    assert ended.complete and ("with its evaluation of" in ended.out) == kept, ended
+    before, after = (document(run)["dmc"]["variational"] for run in (diffused, tmp_path / "run"))
+    assert (before == after) == kept
+    assert (",evaluate," in (tmp_path / "run" / "metrics.csv").read_text()) != kept
 
 
 def test_diffusion_begins_anew_if_the_wavefunction_is_optimised_further(diffused: Path, tmp_path: Path) -> None:

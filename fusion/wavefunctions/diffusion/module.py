@@ -40,6 +40,8 @@ class DiffusionMonteCarlo(VariationalMonteCarlo):
     that resuming needs.
     """
 
+    keeps_evaluation = True
+
     def __init__(self, *args: Any, diffusion: DiffusionSchedule) -> None:
         super().__init__(*args)
         self.diffusion = diffusion

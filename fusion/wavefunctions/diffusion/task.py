@@ -40,7 +40,7 @@ class DiffusionPlan(WavefunctionPlan):
 class WavefunctionDiffusion(WavefunctionTraining):
     """Diffusion Monte Carlo with the wavefunction of ``run.checkpoint``, or one that is trained first."""
 
-    moves = False
+    moves, keeps_evaluation = False, True
 
     def __init__(self, name: str, time_steps: Sequence[float] | None, steps: int, equilibration: int) -> None:
         super().__init__(name)
@@ -54,7 +54,8 @@ class WavefunctionDiffusion(WavefunctionTraining):
     def check(self, method: Method, system: System, run: Run) -> DiffusionPlan:
         """Plan the training, and after it the diffusion. Raise InputError as for a training.
 
-        From the checkpoint of another run, the wavefunction is evaluated and not optimised further.
+        From the checkpoint of another run, the wavefunction is not optimised further, and is evaluated unless that run
+        has done so with as many walkers and the same estimators.
         """
         from fusion.runs.state import is_own
         from fusion.wavefunctions.diffusion.module import DiffusionSchedule
@@ -103,10 +104,14 @@ class WavefunctionDiffusion(WavefunctionTraining):
 
     def _start(self, plan: WavefunctionPlan, run: Run) -> str | None:
         """Note on the start: within the diffusion, the time step and the step that it resumes from."""
+        from fusion.runs.state import is_own
+
         assert isinstance(plan, DiffusionPlan)
         done = {phase: count for phase, count in _diffused(plan, run).items() if count}
         if not done:
-            return super()._start(plan, run)
+            evaluated = plan.done["evaluating"] if run.checkpoint is not None and not is_own(run) else 0
+            note = super()._start(plan, run)
+            return f"{note}, with its evaluation of {evaluated} steps" if note and evaluated else note
         phase, blocks = list(done.items())[-1]
         step = min(BLOCK * blocks, plan.diffusion.steps)
         return f"resuming from step {step} of {plan.diffusion.steps} of {phase} 1/Ha ({CHECKPOINT})"
