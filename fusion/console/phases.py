@@ -44,7 +44,7 @@ class State:
         return self.total is not None and self.step >= self.total
 
 
-_DETAIL: ContextVar[Callable[[int, str], None] | None] = ContextVar("detail", default=None)
+_NOTE: ContextVar[Callable[[str], None] | None] = ContextVar("note", default=None)
 
 
 class Line(Protocol):
@@ -60,11 +60,16 @@ def line(state: State) -> Line:
     return BarLine(state) if console().is_terminal and _BAR.acquire(blocking=False) else PlainLine(state)
 
 
-def detail(step: int, text: str) -> None:
-    """Show the cycles of an SCF after the text of the current phase, if there is one."""
-    show = _DETAIL.get()
+def note(text: str) -> None:
+    """Show the progress of a calculation within the current phase, after its text; nothing outside of phases."""
+    show = _NOTE.get()
     if show is not None:
-        show(step, text)
+        show(text)
+
+
+def detail(step: int, text: str) -> None:
+    """Show the cycles of an SCF within the current phase."""
+    note("  ".join(part for part in (f"SCF {step}", text) if part))
 
 
 @contextmanager
@@ -89,14 +94,14 @@ def phase(name: str, total: int | None = None, start: int = 0) -> Iterator[Calla
         state = State(name, step, total, text)
         draw(state)
 
-    def detail(step: int, text: str) -> None:
-        draw(replace(state, text="  ".join(part for part in (state.text, f"SCF {step}", text) if part)))
+    def beside(text: str) -> None:
+        draw(replace(state, text="  ".join(part for part in (state.text, text) if part)))
 
-    token = _DETAIL.set(detail)
+    token = _NOTE.set(beside)
     try:
         yield update
     finally:
-        _DETAIL.reset(token)
+        _NOTE.reset(token)
         if shown is not None:
             shown.finish(state)
 

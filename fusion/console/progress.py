@@ -12,14 +12,15 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from pytorch_lightning.callbacks import ProgressBar
+from pytorch_lightning.callbacks import Callback, ProgressBar
 
 from fusion.console.format import console
-from fusion.console.phases import REFRESH_S, Line, State, line
+from fusion.console.phases import REFRESH_S, Line, State, line, note
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningModule, Trainer
 
+_TELL_S = 1.0
 _STAGES = {"fit": "training", "validate": "validating", "test": "testing", "predict": "predicting"}
 
 
@@ -140,3 +141,18 @@ def _total_batches(trainer: Trainer, stage: str) -> int | None:
         counts = {"validate": trainer.num_val_batches, "test": trainer.num_test_batches}
         batches = sum(counts.get(stage, trainer.num_predict_batches))
     return int(batches) if math.isfinite(batches) else None
+
+
+class NotedProgress(Callback):
+    """Progress of a Trainer within a phase of its task: the phase, steps and text of a module that has them."""
+
+    def __init__(self) -> None:
+        self._told = -math.inf
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Tell where the module is, at most once a second: the text may cost time."""
+        if time.monotonic() - self._told < _TELL_S:
+            return
+        self._told = time.monotonic()
+        steps = f"{pl_module.phase} {pl_module.phase_step}/{pl_module.phase_total}"
+        note("  ".join(part for part in (steps, str(pl_module.phase_text)) if part))

@@ -269,12 +269,13 @@ class AnsatzMethod:
         self._memory = dict(memory)
 
     def calculate(self, systems: Sequence[System], properties: Iterable[str]) -> list[Result]:
-        """Optimise and evaluate every system in this process, without output and files.
+        """Optimise and evaluate every system in this process, without files; a phase of the task shows the progress.
 
         A further geometry of the last molecule starts at its wavefunction, the first one at that of the zoo, if any.
         """
         from pytorch_lightning import Trainer
 
+        from fusion.console.progress import NotedProgress
         from fusion.wavefunctions.outcome import outcome
 
         results = []
@@ -291,6 +292,7 @@ class AnsatzMethod:
                     max_epochs=1,
                     logger=False,
                     enable_checkpointing=False,
+                    callbacks=[NotedProgress()],
                     enable_progress_bar=False,
                     enable_model_summary=False,
                     default_root_dir=directory,

@@ -76,7 +76,7 @@ class Start:
 
 def warped(electrons: Tensor, before: np.ndarray, after: np.ndarray) -> Tensor:
     """Electrons (W, N, 3) after the nuclei have moved from `before` to `after`, (A, 3), bohr."""
-    old = torch.as_tensor(before, dtype=torch.float64)
+    old = torch.tensor(before, dtype=torch.float64)
     moves = torch.as_tensor(after, dtype=torch.float64) - old
     r = electrons.double()
     squared = (r.unsqueeze(2) - old).square().sum(-1).clamp(min=1e-12)

@@ -163,6 +163,7 @@ def test_displaced_calculations_that_do_not_converge_are_told(program: Program, 
     done = program(*NOISY, "system.distance=1.4", "task.relax=false", "method.converged=false")
     content = document(tmp_path / "run")
     assert done.status == 1 and content["message"] == "3 of 3 calculations did not converge: more steps"
+    assert "NO: 3 of 3 calculations did not converge: more steps" in done.out
     assert content["frequencies_cm1"]
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from exact import molecule
 from fusion.chemistry.core_potentials import read
 from fusion.chemistry.system import System
+from fusion.console import phases, progress
 from fusion.errors import InputError
 from fusion.methods import protocol
 from killable import TINY, at, fusion
@@ -61,6 +62,27 @@ def test_asking_for_forces_leaves_the_random_numbers_alone() -> None:
     drawn = torch.rand(())
     torch.manual_seed(1)
     assert drawn == torch.rand(())
+
+
+def test_a_calculation_shows_its_progress_within_the_phase_of_its_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+
+    class Recorded:
+        def __init__(self, state: phases.State) -> None: ...
+
+        def draw(self, state: phases.State) -> None:
+            shown.append(state.text)
+
+        finish = draw
+
+    monkeypatch.setattr(phases, "line", Recorded)
+    monkeypatch.setattr(phases, "REFRESH_S", 0.0)
+    monkeypatch.setattr(progress, "_TELL_S", 0.0)
+    with phases.phase("relaxing") as update:
+        update(3, "largest force")
+        method().calculate([molecule("He")], {"energy"})
+    assert any(text.startswith("largest force  optimising 2/") and "E = " in text for text in shown)
+    assert any(text.startswith("largest force  evaluating ") for text in shown)
 
 
 def test_free_energies_of_reactions_of_a_wavefunction_are_refused(program: Program) -> None:

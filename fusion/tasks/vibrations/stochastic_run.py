@@ -91,10 +91,10 @@ def result_of(found: Found, settings: Settings, conditions: Conditions) -> Resul
             f"{count(unknown, 'real mode')} within twice the error of its curvature: may be imaginary"
         )
     result.status, result.message = _judged(found.differences, settings.fmax)
-    if result.status == "ok":
-        force = plus_minus(reference.largest, reference.largest_stderr)
-        details["vibrations"]["verdict"] = f"{details['vibrations']['nature']}; largest force {force} Ha/bohr"
+    force = plus_minus(reference.largest, reference.largest_stderr)
+    found_well = f"{details['vibrations']['nature']}; largest force {force} Ha/bohr"
     # The verdict of the vibrations comes before that of the calculation at the stationary point.
+    details["vibrations"]["verdict"] = result.message or found_well
     return replace(result, details=details | result.details)
 
 

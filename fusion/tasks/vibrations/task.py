@@ -296,9 +296,9 @@ class Vibrations:
 
 def _without_intensities(result: Result, failure: str) -> None:
     """Mark a result whose frequencies are valid and whose intensities failed."""
-    result.details["vibrations"].pop("verdict", None)
     message = result.message if result.status != "ok" else None
     result.status, result.message = "not_converged", "; ".join(filter(None, [message, failure]))
+    result.details["vibrations"]["verdict"] = result.message
 
 
 def with_masses(system: System, replaced: Mapping[int, float] | None) -> System:
