@@ -13,7 +13,7 @@ small, and add s^2/6 times the fourth derivative V_k to its diagonal, for which
 
 is exact for independent Morse curves along bonds of one kind. Modes j at least `STIFFER` times as stiff as k have the
 factor 3 instead: k is then a bend, along whose straight line bonds stretch, and V_k vanishes along the bent path on
-which they do not. This is subtracted, and half of it is an error. The step of the model's energy rise E = s^2 / 2
+which they do not. It is subtracted, and half of it counts as an error. The step of the model's energy rise E = s^2 / 2
 balances both:
 
     E = (v / 32)^(1/3),     v: variance of g_k,
